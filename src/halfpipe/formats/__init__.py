@@ -1,0 +1,1 @@
+"""File formats, one module each: how bytes become arrays and back."""

@@ -1,0 +1,132 @@
+"""Identifiers: text that knows its own shape.
+
+Each class carries one regular expression, which also constrains the wildcard of the same name, and
+refuses any other text. Numbers are derived from the text, never the other way round.
+"""
+
+import re
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import ClassVar, Self
+
+from halfpipe.errors import IdError
+
+LPA_APIDS = range(955, 959)
+LCI_APIDS = range(965, 969)
+
+
+class _Id(str):
+    """Text of one fixed shape."""
+
+    PATTERN: ClassVar[str]
+    WHAT: ClassVar[str]
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        if re.fullmatch(cls.PATTERN, text, re.ASCII) is None:
+            raise IdError(f"{text!r} is not {cls.WHAT}")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def matches(cls, text: str) -> bool:
+        """Tell whether `text` has the shape of this identifier."""
+        return re.fullmatch(cls.PATTERN, text, re.ASCII) is not None
+
+
+class DownlinkId(_Id):
+    """One downlink, ``YYMMDDnnn`` (ground-chain §4): nine digits, the leading zero included."""
+
+    PATTERN = r"[0-9]{9}"
+    WHAT = "a downlink id: nine digits, YYMMDDnnn with its leading zero, as in 230401001"
+    __slots__ = ()
+
+    @property
+    def number(self) -> int:
+        """The id as the evt header holds it (evt-layout, `LSEHeader.m_runid`)."""
+        return int(self)
+
+
+class ChunkId(_Id):
+    """One chunk of a downlink, counted from 1: five digits (ground-chain §4)."""
+
+    PATTERN = r"[0-9]{5}"
+    WHAT = "a chunk id: five digits, as in 00001"
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, number: int) -> Self:
+        """Return the id of chunk `number` (from 1)."""
+        return cls(f"{number:05d}")
+
+    @property
+    def number(self) -> int:
+        """The count within the downlink, from 1."""
+        return int(self)
+
+
+class RunId(_Id):
+    """One acquisition, named by its start: MET seconds as eight lower-case hex digits."""
+
+    PATTERN = r"[0-9a-f]{8}"
+    WHAT = "a run id: eight lower-case hex digits, as in 2c2e5787"
+    __slots__ = ()
+
+    @classmethod
+    def from_met(cls, seconds: int) -> Self:
+        """Return the id of the run that started at MET `seconds`.
+
+        Raises
+        ------
+        IdError
+            If `seconds` does not fit into 32 bits.
+        """
+        if not 0 <= seconds < 2**32:
+            raise IdError(f"a run cannot have started at MET {seconds}: not a number of 32 bits")
+        return cls(f"{seconds:08x}")
+
+    @classmethod
+    def from_l1(cls, name: str) -> Self:
+        """Return the id of the run that Level-1 calls `name` (``r%010d``)."""
+        if re.fullmatch(r"r[0-9]{10}", name, re.ASCII) is None:
+            raise IdError(f"{name!r} is not a Level-1 run name: r and ten digits, as in r0741234567")
+        return cls.from_met(int(name[1:]))
+
+    @property
+    def met(self) -> int:
+        """Mission elapsed time of the start, seconds."""
+        return int(self, 16)
+
+    @property
+    def l1(self) -> str:
+        """The name towards Level-1, ``r%010d`` (ground-chain §6)."""
+        return f"r{self.met:010d}"
+
+
+class Apid(_Id):
+    """The APID of event data: one event processing unit of one kind (ground-chain §1), four digits."""
+
+    PATTERN = r"09(?:5[5-8]|6[5-8])"
+    WHAT = "an APID of event data: 0955-0958 (LPA) or 0965-0968 (LCI)"
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, number: int) -> Self:
+        """Return the id of APID `number`."""
+        return cls(f"{number:04d}")
+
+    @property
+    def number(self) -> int:
+        """The APID as packets and index lines hold it."""
+        return int(self)
+
+
+class RunKind(StrEnum):
+    """Kind of a run towards Level-1 (ground-chain §6, `delivered_events`)."""
+
+    LPA = "LPA"
+    LCI = "LCI"
+
+    @classmethod
+    def of(cls, apids: Iterable[int]) -> "RunKind":
+        """Return the kind of a run that these APIDs belong to: LPA only if all are 955-958."""
+        return cls.LPA if all(apid in LPA_APIDS for apid in apids) else cls.LCI

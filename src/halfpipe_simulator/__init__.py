@@ -1,0 +1,1 @@
+"""Simulated downlinks for tests and the demonstration. Nothing here is flight data."""
