@@ -20,6 +20,15 @@ def fsync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def fsync_file(path: Path) -> None:
+    """Flush the file `path`, which another program wrote, to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Open a file beside `path` for writing; flush it to disk and rename it to `path` on success.
@@ -58,7 +67,7 @@ def advice(error: OSError) -> str:
     known = {
         errno.ENOSPC: "The disk is full: free some space and give the same command again.",
         errno.EDQUOT: "The quota is used up: free some space and give the same command again.",
-        errno.EROFS: "The file system is read-only: have it mounted for writing, then give the same command again.",
+        errno.EROFS: "The file system is read-only: have it mounted for writing, and try again.",
         errno.EACCES: "No permission: check the owner and the mode of the directory.",
         errno.EPERM: "No permission: check the owner and the mode of the directory.",
         errno.ENOTDIR: "A file is where a directory should be: move it aside.",
@@ -103,7 +112,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file") from error
     except ValueError as error:
-        raise FormatError(f"{path}: not JSON ({error}); remove it, and what made it will make it again") from error
+        raise FormatError(
+            f"{path}: not JSON ({error}). Remove it, and give the same command again"
+        ) from error
 
 
 def sha256(path: Path) -> str:

@@ -1,0 +1,30 @@
+"""HalfPipe: from a downlink of the Fermi Large Area Telescope to per-run event files for Level-1.
+
+snakemake --profile s3df dl=230401001       process a downlink
+snakemake -n dl=230401001                   show what is outstanding
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: workflow.source_path("config/config.yaml")
+
+
+include: "workflow/common.smk"
+
+
+workdir: settings.work
+
+
+wildcard_constraints:
+    dl=DownlinkId.PATTERN,
+    chunk=ChunkId.PATTERN,
+    run=RunId.PATTERN,
+
+
+include: "workflow/rules/targets.smk"
+include: "workflow/rules/decode.smk"
+include: "workflow/rules/merge.smk"
+include: "workflow/rules/handoff.smk"

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Deliver one run of one downlink: stage its event files for Level-1, or hold it and say why."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from halfpipe import cli, locks, moot, paths
+from halfpipe.files import write_json
+from halfpipe.handoff import deliver_run, receipt, stage
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.deliver import Policy
+from halfpipe.merge.known import Context
+
+
+def job(arguments: argparse.Namespace) -> int:
+    """Deliver the run and vouch for its staged files."""
+    work, downlink, run = arguments.work, arguments.downlink, arguments.run
+    with locks.downlink_job(work, downlink), cli.output(arguments.log) as output:
+        stage.halt_cleanup(arguments.stage, downlink, [run])
+        receipt.withdraw(work, downlink)
+        program = cli.program(arguments, "simulated_decoder.py")
+        context = Context(work, run, program, arguments.latc, output, arguments.without_context)
+        what = deliver_run.Job(
+            work,
+            arguments.stage,
+            downlink,
+            run,
+            Policy(**arguments.policy),
+            arguments.latc_override,
+            moot.moot_of(run, arguments.moot),
+        )
+        write_json(work / paths.manifest(run, downlink), deliver_run.deliver_run(what, context))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program."""
+    parser = cli.job_parser(__doc__)
+    parser.add_argument("--work", type=Path, required=True, help="paths.work")
+    parser.add_argument("--stage", type=Path, required=True, help="paths.stage")
+    parser.add_argument("--downlink", type=DownlinkId, required=True)
+    parser.add_argument("--run", type=RunId, required=True)
+    parser.add_argument("--policy", type=json.loads, required=True, help="limits of merge in the config, as JSON")
+    parser.add_argument("--latc-override", type=lambda text: int(text, 0), help="merge.latc_override")
+    parser.add_argument("--without-context", action="store_true", help="merge.without_context")
+    parser.add_argument("--moot", type=Path, help="moot.file")
+    cli.add_program(parser)
+    parser.add_argument("--latc", help="decoder.latc")
+    return cli.run(job, parser, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,94 @@
+"""What all command-line programs share: the log, and how errors are told.
+
+A job's log has everything, its first line the command that repeats the job by hand; the terminal gets
+warnings and errors only, so that what is shouted is heard.
+"""
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from halfpipe.decoder import Program
+from halfpipe.errors import HalfPipeError
+
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where scripts/ and config/ are
+
+log = logging.getLogger("halfpipe")
+
+
+def run(
+    job: Callable[[argparse.Namespace], int], parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> int:
+    """Parse `argv` and run `job`; an error of ours ends it with status 1 and its message, no traceback.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    arguments = parser.parse_args(argv)
+    _log_to(getattr(arguments, "log", None))
+    log.info("%s", shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])]))
+    try:
+        return job(arguments)
+    except HalfPipeError as error:
+        log.error("error: %s", error)
+        return 1
+    except Exception:
+        log.exception("error: this is a defect of the program, please report it with its log")
+        return 1
+    finally:
+        for handler in log.handlers[:]:
+            log.removeHandler(handler)
+            handler.close()
+
+
+def _log_to(path: Path | None) -> None:
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING if path else logging.INFO)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(terminal)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="w")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        log.addHandler(file)
+
+
+@contextmanager
+def output(path: Path | None) -> Iterator[IO[str]]:
+    """Open the log for what other programs print, beside our own lines; without a log, the terminal."""
+    if path is None:
+        yield sys.stderr
+    else:
+        with path.open("a") as file:
+            yield file
+
+
+def job_parser(description: str, **options: Any) -> argparse.ArgumentParser:
+    """Return a parser with the option ``--log`` that every job has."""
+    parser = argparse.ArgumentParser(description=description, **options)
+    parser.add_argument("--log", type=Path, help="log file; without one, everything goes to the terminal")
+    return parser
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """Add the options that describe an external program of the config and where its archive lies."""
+    parser.add_argument("--command", help="the command of the config; 'built-in' for the built-in program")
+    parser.add_argument("--root", type=Path, default=ROOT, help="where the command is started")
+    parser.add_argument("--level0", type=Path, help="paths.level0")
+    parser.add_argument("--map", type=json.loads, default={}, help="paths.map, as JSON")
+
+
+def program(arguments: argparse.Namespace, built_in: str) -> Program:
+    """Return the program that the options of `add_program` describe; `built_in` is one of scripts/."""
+    prefixes = tuple(sorted(arguments.map.items()))
+    return Program(arguments.command, built_in, arguments.root, arguments.level0, prefixes)

@@ -1,0 +1,231 @@
+"""The configuration: read, held against its schema, and turned into typed settings."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from halfpipe.decoder import Program
+from halfpipe.errors import ConfigError, IdError
+from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.merge.deliver import Policy
+
+DEFAULTS = Path("config/config.yaml")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration with all paths absolute."""
+
+    root: Path
+    downlinks: tuple[DownlinkId, ...]
+    work: Path
+    stage: Path
+    retdef: tuple[Path, ...]
+    level0: Path | None
+    prefixes: tuple[tuple[str, str], ...]
+    decoder_command: str
+    decoder_latc: str | None
+    settle_seconds: float
+    outstanding_max: int
+    magic7_command: str | None
+    policy: Policy
+    latc_override: int | None
+    without_context: bool
+    moot: Path | None
+    ignored: tuple[tuple[DownlinkId, ChunkId, str], ...]
+
+    @property
+    def decoder(self) -> Program:
+        """The decoder."""
+        return Program(self.decoder_command, "simulated_decoder.py", self.root, self.level0, self.prefixes)
+
+    @property
+    def magic7(self) -> Program | None:
+        """The magic-7 program, None if there is none."""
+        if self.magic7_command is None:
+            return None
+        return Program(self.magic7_command, "simulated_magic7.py", self.root, self.level0, self.prefixes)
+
+    @property
+    def that_matter(self) -> dict[str, Any]:
+        """What of the configuration shaped the products: it stands in the receipt."""
+        return {
+            "decoder": {"command": self.decoder_command, "latc": self.decoder_latc},
+            "magic7": {"command": self.magic7_command},
+            "merge": asdict(self.policy)
+            | {"latc_override": self.latc_override, "without_context": self.without_context},
+            "moot": {"file": self.moot.name if self.moot else None},
+        }
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    """Return one of the project's schemas: ``config`` or ``receipt``."""
+    text = (resources.files("halfpipe") / "schemas" / f"{name}.schema.yaml").read_text()
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
+
+
+def load(root: Path, configfiles: Iterable[Path] = ()) -> Settings:
+    """Read the defaults of the project at `root`, then `configfiles` over them, key by key.
+
+    Raises
+    ------
+    ConfigError
+        If a file cannot be read or what they say together cannot be used.
+    """
+    raw: dict[str, Any] = {}
+    for path in (root / DEFAULTS, *configfiles):
+        try:
+            content = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+        _update(raw, content or {})
+    return resolve(raw, root)
+
+
+def _update(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _update(base[key], value)
+        else:
+            base[key] = value
+
+
+def resolve(raw: Mapping[str, Any], root: Path) -> Settings:
+    """Hold a complete configuration against the schema and return it as settings.
+
+    Parameters
+    ----------
+    raw
+        Defaults and what was set over them.
+    root
+        The project's root, where relative paths start.
+
+    Raises
+    ------
+    ConfigError
+        If a key is unknown, a value has the wrong type or a path does not exist; names the key.
+    """
+    _validate(raw)
+    at, merge = raw["paths"], raw["merge"]
+    return Settings(
+        root=root,
+        downlinks=downlinks(raw["dl"]),
+        work=root / at["work"],
+        stage=root / at["stage"],
+        retdef=tuple(_existing(root / path, "paths.retdef", "directory") for path in at["retdef"]),
+        level0=None if at["level0"] is None else _existing(root / at["level0"], "paths.level0", "directory"),
+        prefixes=tuple(sorted(at["map"].items())),
+        decoder_command=raw["decoder"]["command"],
+        decoder_latc=None if raw["decoder"]["latc"] is None else str(raw["decoder"]["latc"]),
+        settle_seconds=float(raw["retdef"]["settle_seconds"]),
+        outstanding_max=raw["outstanding"]["max"],
+        magic7_command=raw["magic7"]["command"],
+        policy=Policy(
+            merge["max_events"],
+            merge["chunk_scale"],
+            merge["chunk_floor"],
+            merge["min_events"],
+            merge["min_epus"],
+        ),
+        latc_override=_latc(merge["latc_override"]),
+        without_context=merge["without_context"],
+        moot=None
+        if raw["moot"]["file"] is None
+        else _existing(root / raw["moot"]["file"], "moot.file", "file"),
+        ignored=tuple(
+            (DownlinkId(entry["dl"]), ChunkId(entry["chunk"]), entry["reason"])
+            for entry in raw["ignore"]["chunks"]
+        ),
+    )
+
+
+def _validate(raw: Mapping[str, Any]) -> None:
+    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 0.2 s that jobs need not pay
+
+    errors = sorted(Draft202012Validator(schema("config")).iter_errors(raw), key=lambda e: list(e.path))
+    if errors:
+        said = "; ".join(_said(error) for error in errors)
+        raise ConfigError(
+            f"the configuration cannot be used: {said}. config/config.yaml has every key with its default."
+        )
+
+
+def _said(error: Any) -> str:
+    place = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = ", ".join(sorted(error.schema.get("properties", {})))
+        unknown = ", ".join(
+            ".".join(filter(None, [place, key]))
+            for key in sorted(set(error.instance) - set(error.schema.get("properties", {})))
+        )
+        return f"unknown key {unknown} (known here: {known})"
+    return f"{place or 'the whole'}: {error.message}"
+
+
+def _existing(path: Path, key: str, what: str) -> Path:
+    if not (path.is_dir() if what == "directory" else path.is_file()):
+        raise ConfigError(f"{key}: {path} is no {what}. Correct the path in the config, or have it mounted.")
+    return path
+
+
+def _latc(value: str | int | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = value if isinstance(value, int) else int(value, 0)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**32 - 1:
+        raise ConfigError(
+            f"merge.latc_override: {value!r} is no LATC key of 32 bits. (0xFFFFFFFF, the legacy's way to say "
+            "that there is none, is null here.)"
+        )
+    return number
+
+
+def downlinks(value: Any) -> tuple[DownlinkId, ...]:
+    """Return the downlinks that ``dl`` of a config names: a list, or text; each once, in order.
+
+    Raises
+    ------
+    ConfigError
+        If one is not a downlink's id. A number that lost its leading zero is refused with the right
+        spelling and never mended silently: YAML and ``--config`` lose it in different ways.
+    """
+    if value is None:
+        return ()
+    items: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
+    found: list[DownlinkId] = []
+    for item in items:
+        words = re.split(r"[,\s]+", item.strip()) if isinstance(item, str) else [item]
+        found += [_downlink(word) for word in words if word != ""]
+    return tuple(dict.fromkeys(found))
+
+
+def _downlink(item: Any) -> DownlinkId:
+    text = str(item)
+    if not isinstance(item, bool) and DownlinkId.matches(text):
+        return DownlinkId(text)
+    advice = ""
+    if isinstance(item, int) and 0 <= item < 10**8 and not isinstance(item, bool):
+        spellings = [f'"{item:09d}"']
+        if re.fullmatch(r"[0-7]{8}", f"{item:o}"):
+            spellings.insert(0, f'"0{item:o}"')
+        advice = (
+            f". A leading zero was lost because it was written as a number: write {' or '.join(spellings)}, in "
+            f"quotes, in a config file, or name it as a target: dl={spellings[0].strip(chr(34))}"
+        )
+    elif isinstance(item, float):
+        advice = ". It was read as a number with a fraction: write it as text, in quotes"
+    try:
+        return DownlinkId(text)
+    except IdError as error:
+        raise ConfigError(f"dl: {error}{advice}.") from error

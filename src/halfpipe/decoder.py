@@ -1,0 +1,290 @@
+"""Decoders: programs that turn the level-0 packets of one chunk into an evt file and its index.
+
+The contract (ground-chain §4): ``<command> -r RETDEF.xml -o OUTDIR [-k LATC]`` writes
+``%08x-%08x-%04d-%05d.{evt,idx}`` (ground id, run, APID, chunk) into OUTDIR, says on its output which
+runs it processes and which exceptions it met, and ends with 0 also after these.
+"""
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from halfpipe.errors import DecoderError, FormatError
+from halfpipe.files import fsync_directory, fsync_file, sha256
+from halfpipe.formats import evt, idx
+from halfpipe.formats.retdef import RetDef
+from halfpipe.ids import Apid, ChunkId, RunId
+
+BUILT_IN = "built-in"
+PRODUCT = re.compile(
+    rf"(?P<ground>[0-9a-f]{{8}})-(?P<run>{RunId.PATTERN})-(?P<apid>[0-9]{{4}})-(?P<chunk>{ChunkId.PATTERN})"
+    r"\.(?P<kind>evt|idx)"
+)
+EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
+PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")
+LINES_KEPT = 50  # of a kind that may come by the thousand; the log has them all
+
+
+@dataclass(frozen=True)
+class Program:
+    """An external command of the config, and what its placeholders stand for.
+
+    `level0` is the archive's root: `paths.level0` of the config if set, else what a RetDef's ``<arch>``
+    says, its first matching prefix replaced by `prefixes`. Relative paths start at `root`.
+    """
+
+    command: str
+    built_in: str
+    root: Path
+    level0: Path | None
+    prefixes: tuple[tuple[str, str], ...]
+
+    def archive(self, arch: str) -> str:
+        """Return the level-0 archive's root for a RetDef that names `arch`."""
+        return str(self.level0) if self.level0 is not None else map_prefix(arch, self.prefixes)
+
+    def arguments(self, arch: str) -> list[str]:
+        """Return the command as a list of words, for a RetDef that names the archive `arch`."""
+        if self.command == BUILT_IN:
+            script = str(self.root / "scripts" / self.built_in)
+            return [sys.executable, script]
+        return [word.replace("{level0}", self.archive(arch)) for word in shlex.split(self.command)]
+
+
+def map_prefix(path: str, prefixes: Sequence[tuple[str, str]]) -> str:
+    """Replace the longest of `prefixes` that `path` begins with, whole path components only."""
+    for old, new in sorted(prefixes, key=lambda pair: -len(pair[0])):
+        if path == old.rstrip("/") or path.startswith(old.rstrip("/") + "/"):
+            return new.rstrip("/") + path[len(old.rstrip("/")) :]
+    return path
+
+
+def decode(
+    program: Program, retdef_file: Path, retdef: RetDef, out: Path, latc: str | None, log: IO[str]
+) -> dict[str, Any]:
+    """Run the decoder for one chunk and check what it made.
+
+    Parameters
+    ----------
+    program
+        The decoder.
+    retdef_file, retdef
+        The chunk's RetDef and what it holds.
+    out
+        Directory for the products; made anew.
+    latc
+        Value for ``-k``, or None.
+    log
+        Takes everything that the decoder prints.
+
+    Returns
+    -------
+    dict
+        ``files``: a list with name, run, apid, ground, kind, size, sha256 and, of an index, the
+        numbers of its events and datagrams and whether the records lie without a hole; ``said``: the
+        runs that were processed and the exceptions, counted by kind, the first ones verbatim.
+
+    Raises
+    ------
+    DecoderError
+        If the decoder fails or breaks the contract; the message says how.
+    """
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    command = program.arguments(retdef.arch)
+    if program.command == BUILT_IN:
+        command += ["--level0", program.archive(retdef.arch)]
+    command += ["-r", str(retdef_file), "-o", str(out)]
+    if latc is not None:
+        command += ["-k", latc]
+    said = run_program(command, program.root, log)
+    files = check_products(out, retdef.chunk)
+    return {"files": files, "said": said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})}
+
+
+@dataclass
+class _Said:
+    """What a decoder printed, as far as it matters."""
+
+    processing: list[str]
+    exceptions: Counter[str]
+    lines: list[str]
+
+    def summary(self, places: Mapping[str, str]) -> dict[str, Any]:
+        lines = self.lines
+        for path, name in places.items():
+            lines = [line.replace(path, name) for line in lines]
+        return {
+            "processing": sorted(set(self.processing)),
+            "exceptions": dict(sorted(self.exceptions.items())),
+            "lines": lines,
+        }
+
+
+def run_program(command: Sequence[str], root: Path, log: IO[str]) -> _Said:
+    """Run `command` in `root`, copy its output to `log` and keep what the contract defines.
+
+    Raises
+    ------
+    DecoderError
+        If it cannot be started or does not end with 0.
+    """
+    said = _Said([], Counter(), [])
+    last: deque[str] = deque(maxlen=5)
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise DecoderError(
+            f"{command[0]}: cannot be started: {error.strerror}. Check the command in the config."
+        ) from error
+    with process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            log.write(line)
+            last.append(line.rstrip())
+            if match := PROCESSING.search(line):
+                said.processing.append(f"{match[1]}-{match[2]}")
+            if match := EXCEPTION.search(line):
+                said.exceptions[match[1]] += 1
+                if len(said.lines) < LINES_KEPT:
+                    said.lines.append(line.strip()[:500])
+    log.flush()
+    if process.returncode:
+        raise DecoderError(
+            f"the decoder {how_it_ended(process.returncode)}: {shlex.join(command)}\n"
+            f"Its last lines were:\n{chr(10).join(last) or '(none)'}\n"
+            "Nothing of this chunk was taken. Mend the cause, then give the same command again."
+        )
+    return said
+
+
+def how_it_ended(status: int) -> str:
+    """Say in words how a process ended that returned `status`."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with exit status {status}"
+
+
+def check_products(out: Path, chunk: ChunkId) -> list[dict[str, Any]]:
+    """Check the products of one chunk: names, index against evt file, record by record.
+
+    Raises
+    ------
+    DecoderError
+        If a product cannot be what the contract says.
+    FormatError
+        If an evt file or an index is damaged; names the file and the place.
+    """
+    found: dict[str, re.Match[str]] = {}
+    for path in sorted(out.iterdir()):
+        if match := PRODUCT.fullmatch(path.name):
+            if match["chunk"] != chunk:
+                raise DecoderError(
+                    f"{path.name}: the decoder wrote a product of chunk {match['chunk']} while it worked on "
+                    f"chunk {chunk}; two chunks would claim one name. Mend the decoder."
+                )
+            if not Apid.matches(match["apid"]):
+                raise DecoderError(
+                    f"{path.name}: APID {match['apid']} is none of event data (955-958, 965-968)"
+                )
+            found[path.name] = match
+        elif path.suffix in {".evt", ".idx"}:
+            raise DecoderError(
+                f"{path.name}: not a product's name, expected <ground id>-<run>-<apid>-<chunk>.{{evt,idx}}"
+            )
+    for name in found:
+        if name.endswith(".evt") and name.replace(".evt", ".idx") not in found:
+            raise DecoderError(f"{name}: the decoder wrote no index for it, so its events cannot be placed")
+    described = []
+    for name, match in found.items():
+        entry: dict[str, Any] = {
+            "name": name,
+            "kind": match["kind"],
+            "ground": match["ground"],
+            "run": match["run"],
+            "apid": match["apid"],
+            "size": (out / name).stat().st_size,
+        }
+        if match["kind"] == "idx":
+            entry |= _check_index(out / name, RunId(match["run"]), int(match["apid"]), set(found))
+        fsync_file(out / name)
+        described.append(entry | {"sha256": sha256(out / name)})
+    return described
+
+
+def _check_index(path: Path, run: RunId, apid: int, products: set[str]) -> dict[str, Any]:
+    """Check an index against the evt files that it names; return its counts."""
+    index = idx.read_index(path)
+    if index.startedat not in {None, run.met}:
+        raise FormatError(f"{path}: its lines are of run {index.startedat}, its name says {run.met} ({run})")
+    for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
+        others = np.unique(rows["apid"][rows["apid"] != apid])
+        if len(others):
+            raise FormatError(f"{path}: {what} lines of APID {others[0]}, its name says {apid}")
+    whole = True
+    for number, name in enumerate(index.files):
+        if name not in products:
+            raise FormatError(
+                f"{path}: names the event file {name}, which the decoder did not write beside it. "
+                "Nothing of this chunk was taken. Mend the decoder, then give the same command again."
+            )
+        events = index.events[index.events["file"] == number]
+        whole &= _check_records(path, path.with_name(name), events)
+    return {"events": len(index.events), "datagrams": len(index.datagrams), "whole": whole}
+
+
+def _check_records(index: Path, file: Path, events: Any) -> bool:
+    """Check that every index line points at its record; return whether they fill the file without a hole."""
+    opened = evt.open_evt(file)
+    offsets = np.sort(events["offset"])
+    sizes = evt.record_layout(opened.data, offsets, str(file)).sizes
+    contexts = evt.contexts(opened.data, events["offset"])
+    wrong = np.flatnonzero(
+        (contexts["scalers_sequence"] != events["sequence"]) | (contexts["ccsds_apid"] != events["apid"])
+    )
+    if len(wrong):
+        line, record = events[wrong[0]], contexts[wrong[0]]
+        raise FormatError(
+            f"{index}: sequence {line['sequence']} of APID {line['apid']} is said to lie at byte "
+            f"{line['offset']} of {file.name}, where there is sequence {record['scalers_sequence']} of APID "
+            f"{record['ccsds_apid']}. Nothing of this chunk was taken; decode it again."
+        )
+    ends = offsets + sizes
+    return bool(
+        offsets[0] == evt.HEADER_SIZE and (ends[:-1] == offsets[1:]).all() and ends[-1] == len(opened.data)
+    )
+
+
+def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
+    """Move checked products of `chunk` from the decoder's directory `out` to `home`, and remove `out`.
+
+    Products that an earlier decoding of the chunk left and this one does not make are removed. The
+    caller holds the locks of the runs that they belong to.
+    """
+    new = {path.name for path in out.iterdir() if PRODUCT.fullmatch(path.name)}
+    for path in home.iterdir():
+        match = PRODUCT.fullmatch(path.name)
+        if match and match["chunk"] == chunk and path.name not in new:
+            path.unlink()
+    for name in sorted(new):
+        (out / name).rename(home / name)
+    fsync_directory(home)
+    shutil.rmtree(out)

@@ -1,0 +1,213 @@
+"""RetDef: what to retrieve for one chunk of a downlink (ground-chain §4).
+
+RetDefs come from outside and are not trusted: the parser refuses entities and external references,
+and nothing above `MAX_SIZE` is read.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import ParseError, fromstring
+
+from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+MAX_SIZE = 1 << 20  # a real one has some hundred bytes
+FILE_NAME = re.compile(rf"RetDef-({DownlinkId.PATTERN})-({ChunkId.PATTERN})\.xml")
+DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?", re.ASCII)
+APIDS_OF_KIND = {"LSEP": LPA_APIDS, "LSEC": LCI_APIDS}
+REMEDY = "Have it made and copied again, then give the same command again"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Packets of one APID between two times, edges included; times in Unix UTC seconds."""
+
+    apid: int
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class RetDef:
+    """The contents of one RetDef file.
+
+    `arch` is the archive's root as the maker of the file saw it; `l0key` and `gndid` may be -1
+    (unknown), so names of chunk products are not predicted from `gndid`.
+    """
+
+    kind: str
+    arch: str
+    scid: int
+    run: RunId
+    l0key: int
+    chunk: ChunkId
+    gndid: int
+    spans: tuple[Span, ...]
+
+
+def ids_of(path: Path) -> tuple[DownlinkId, ChunkId]:
+    """Return the downlink and the chunk that the name of a RetDef tells.
+
+    Raises
+    ------
+    FormatError
+        If the name is not ``RetDef-<downlink>-<chunk>.xml``.
+    """
+    match = FILE_NAME.fullmatch(path.name)
+    if match is None:
+        raise FormatError(f"{path}: the name is not RetDef-<downlink>-<chunk>.xml")
+    return DownlinkId(match[1]), ChunkId(match[2])
+
+
+def read_retdef(path: Path) -> RetDef:
+    """Read and validate one RetDef.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    FormatError
+        If it is not a RetDef, or an attribute is missing or has a value that it cannot have.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_SIZE + 1)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such RetDef. {REMEDY}.") from error
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
+    return parse_retdef(content, path)
+
+
+def parse_retdef(content: bytes, path: Path) -> RetDef:
+    """Parse and validate the content of a RetDef; `path` gives the chunk by its name.
+
+    Raises
+    ------
+    FormatError
+        As `read_retdef`.
+    """
+    try:
+        return _retdef(_root(content), ids_of(path)[1])
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}. {REMEDY}.") from error
+
+
+def _root(content: bytes) -> "Element":
+    if not content.strip():
+        raise FormatError("the file is empty")
+    if len(content) > MAX_SIZE:
+        raise FormatError(f"more than {MAX_SIZE} bytes, a RetDef has some hundred")
+    try:
+        root: Element = fromstring(content, forbid_entities=True, forbid_external=True)
+    except ParseError as error:
+        raise FormatError(f"not XML, or cut short: {error}") from error
+    except DefusedXmlException as error:
+        raise FormatError(
+            f"declares an entity or an external reference, which is refused: {error}"
+        ) from error
+    except (ValueError, LookupError) as error:
+        raise FormatError(f"not XML: {error}") from error
+    return root
+
+
+def _retdef(root: "Element", named: ChunkId) -> RetDef:
+    if root.tag != "retdef":
+        raise FormatError(f"the root element is <{root.tag}>, expected <retdef>")
+    kind = _attribute(root, "type")
+    if kind not in APIDS_OF_KIND:
+        raise FormatError(f"type {kind!r} of <retdef> is neither LSEP (LPA) nor LSEC (LCI)")
+    arch, run, spans = (_only(root, tag) for tag in ("arch", "run", "spans"))
+    archive = (arch.text or "").strip()
+    if not archive.startswith("/"):
+        raise FormatError(f"<arch> holds {archive!r}, expected the absolute path of a level-0 archive")
+    chunk = _integer(run, "chunkid", lowest=1, highest=99999)
+    if chunk != named.number:
+        raise FormatError(f"chunkid is {chunk}, but the name says chunk {named.number}")
+    start = _integer(run, "start", lowest=0, highest=2**32 - 1)
+    runid = _integer(run, "runid", lowest=0, highest=2**32 - 1)
+    if runid != start:
+        raise FormatError(f"runid {runid} and start {start} of <run> differ, expected the same number")
+    return RetDef(
+        kind=kind,
+        arch=archive,
+        scid=_integer(arch, "scid", lowest=0, highest=9999),
+        run=RunId.from_met(start),
+        l0key=_integer(run, "l0key", lowest=-1),
+        chunk=ChunkId.of(chunk),
+        gndid=_integer(run, "gndid", lowest=-1, highest=2**32 - 1),
+        spans=tuple(_span(element, kind) for element in _all(spans, "span")),
+    )
+
+
+def _only(parent: "Element", tag: str) -> "Element":
+    found = parent.findall(tag)
+    if not found:
+        raise FormatError(f"there is no <{tag}>")
+    if len(found) > 1:
+        raise FormatError(f"there are {len(found)} <{tag}>, expected one: their spans cannot be told apart")
+    return found[0]
+
+
+def _all(parent: "Element", tag: str) -> "list[Element]":
+    found = parent.findall(tag)
+    if not found:
+        raise FormatError(f"<{parent.tag}> holds no <{tag}>")
+    return found
+
+
+def _attribute(element: "Element", name: str) -> str:
+    value = element.get(name)
+    if value is None:
+        raise FormatError(f"<{element.tag}> has no attribute {name}")
+    return value.strip()
+
+
+def _integer(element: "Element", name: str, *, lowest: int, highest: int | None = None) -> int:
+    text = _attribute(element, name)
+    if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) is None:
+        raise FormatError(f"{name}={text!r} of <{element.tag}> is not a whole number")
+    value = int(text)
+    if value < lowest or (highest is not None and value > highest):
+        limits = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
+        raise FormatError(f"{name}={text} of <{element.tag}> is out of range, expected {limits}")
+    return value
+
+
+def _span(element: "Element", kind: str) -> Span:
+    apid = _integer(element, "apid", lowest=0)
+    if apid not in APIDS_OF_KIND[kind]:
+        allowed = APIDS_OF_KIND[kind]
+        raise FormatError(f"apid {apid} of <span> is no APID of {kind}: {allowed[0]} to {allowed[-1]}")
+    begin, end = _time(element, "tbeg"), _time(element, "tend")
+    if begin > end:
+        raise FormatError(f"<span> of APID {apid} ends (tend) before it begins (tbeg)")
+    return Span(apid, begin, end)
+
+
+def _time(element: "Element", name: str) -> float:
+    """Read Unix UTC seconds, or a UTC date and time as databases print it: both occur."""
+    text = _attribute(element, name)
+    try:
+        if re.fullmatch(r"[0-9]{1,12}(\.[0-9]*)?", text, re.ASCII):
+            value = float(text)
+        elif DATE_TIME.fullmatch(text):
+            value = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+        else:
+            value = math.nan
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise FormatError(
+            f"{name}={text!r} of <{element.tag}> is no time: expected Unix seconds or YYYY-MM-DD HH:MM:SS"
+        )
+    return value

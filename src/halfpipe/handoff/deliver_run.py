@@ -1,0 +1,207 @@
+"""One run of one downlink to the stage: decide, test as Level-1 will, record, write, make visible."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe import locks
+from halfpipe.errors import MissingInputError
+from halfpipe.handoff import eventfiles, handoffs, l1, stage
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.deliver import Decision, Policy, decide
+from halfpipe.merge.journal import Delivery, EventFile
+from halfpipe.merge.known import Context, KnownRun, context_scratch
+from halfpipe.moot import Moot
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which run of which downlink goes to which stage, and how."""
+
+    work: Path
+    stage: Path
+    downlink: DownlinkId
+    run: RunId
+    policy: Policy
+    latc: int | None
+    moot: Moot
+
+
+def deliver_run(job: Job, context: Context) -> dict[str, Any]:
+    """Deliver what `job.downlink` has to deliver of `job.run` now.
+
+    The spans are recorded in the run's journal before the first file becomes visible. A run that
+    Level-1 would refuse is held: nothing of it is recorded or staged.
+
+    Returns
+    -------
+    dict
+        The manifest.
+
+    Raises
+    ------
+    HalfPipeError
+        If something that is needed is gone, damaged, or cannot be written; then nothing was delivered,
+        or giving the same command again delivers the same.
+    """
+    with locks.run_locked(job.work, job.run, log.info), context_scratch(job.work, job.run):
+        known = KnownRun.read(job.work, job.run, context)
+        before = known.deliveries().get(job.downlink)
+        decision, records = _decide(job, known)
+        files = eventfiles.describe(records, decision.files, job.run)
+        others = [file for dl, d in known.deliveries().items() if dl != job.downlink for file in d.files]
+        held = l1.refusals([*others, *files]) if files else []
+        if held:
+            delivery = before or _delivery(job, decision, [])
+        else:
+            delivery = _stage(job, known, decision, records, files)
+    manifest = _manifest(job, decision, delivery, held, _shrunk(before, decision))
+    manifest["missing"] = known.missing
+    manifest["why"] = _why(manifest)
+    for reason in manifest["why"]:
+        log.log(
+            logging.WARNING if held or manifest["shrunk"] else logging.INFO, "run %s: %s", job.run, reason
+        )
+    return manifest
+
+
+def _decide(job: Job, known: KnownRun) -> tuple[Decision, eventfiles.Records]:
+    """Decide, and find the records; what cannot be had is left out only if the config allows it."""
+    events = known.events(job.downlink)
+    recorded = {dl: delivery.recorded for dl, delivery in known.deliveries().items()}
+    while True:
+        names = {dl: files for dl, (_, files) in events.items()}
+        of_downlink = {dl: rows for dl, (rows, _) in events.items()}
+        decision = decide(job.downlink, known.datagrams, of_downlink, recorded, job.policy)
+        gone: list[tuple[DownlinkId, str]] = []
+        records = eventfiles.Records(decision, names, _locator(known, gone))
+        if not gone:
+            return decision, records
+        for dl, name in gone:
+            rows, files = events[dl]
+            events[dl] = rows[rows["file"] != files.index(name)], files
+
+
+def _locator(known: KnownRun, gone: list[tuple[DownlinkId, str]]) -> Callable[[DownlinkId, str], Path | None]:
+    def locate(downlink: DownlinkId, name: str) -> Path | None:
+        try:
+            return known.evt_file(downlink, name)
+        except MissingInputError as error:
+            if not known.context.without:
+                raise
+            known.missing.append(str(error))
+            gone.append((downlink, name))
+            return None
+
+    return locate
+
+
+def _stage(
+    job: Job, known: KnownRun, decision: Decision, records: eventfiles.Records, files: Iterable[EventFile]
+) -> Delivery:
+    header = eventfiles.Header(job.downlink, job.run, job.moot, job.latc)
+    with stage.scratch(job.stage, job.downlink, job.run.l1) as scratch:
+        home = scratch / "new"
+        home.mkdir()
+        written = [
+            eventfiles.write(records, cut, file, header, home)
+            for cut, file in zip(decision.files, files, strict=True)
+        ]
+        delivery = _delivery(job, decision, written)
+        elsewhere = {
+            file.name for dl, d in known.deliveries().items() if dl != job.downlink for file in d.files
+        }
+        stale = known.journal.names(job.downlink) - {file.name for file in written} - elsewhere
+        known.journal.record(delivery)
+        stage.place(job.stage, home, job.downlink, job.run, written, stale)
+    return delivery
+
+
+def _delivery(job: Job, decision: Decision, files: list[EventFile]) -> Delivery:
+    utc: NDArray[np.float64] = decision.events["utc"]
+    return Delivery(
+        job.downlink,
+        decision.spans if files else (),
+        decision.datagrams,
+        tuple(files),
+        (float(utc[0]), float(utc[-1])) if files else None,
+        (float(utc.min()), float(utc.max())) if files else None,
+    )
+
+
+def _shrunk(before: Delivery | None, decision: Decision) -> int:
+    """Count the events that were delivered before and are not there any more."""
+    if before is None:
+        return 0
+    sequence = decision.events["sequence"]
+    inside = sum(
+        int(
+            np.searchsorted(sequence, np.uint64(b), "right") - np.searchsorted(sequence, np.uint64(a), "left")
+        )
+        for a, b in before.spans
+    )
+    return max(0, before.events - inside)
+
+
+def _manifest(
+    job: Job, decision: Decision, delivery: Delivery, held: list[str], shrunk: int
+) -> dict[str, Any]:
+    return delivery.as_json() | {
+        "run": str(job.run),
+        "l1_run": job.run.l1,
+        "handoff": handoffs.last_number(job.work, job.downlink) + 1,
+        "kind": str(decision.kind),
+        "epus": list(decision.epus),
+        "complete": decision.complete,
+        "known": decision.known,
+        "delivered": delivery.events,
+        "orphans": decision.orphans,
+        "withheld": decision.withheld,
+        "late": decision.late,
+        "shrunk": shrunk,
+        "held": held,
+        "gaps": [list(gap) for gap in decision.gaps],
+        "settled": [list(place) for place in decision.settled],
+        "moot": {"key": job.moot.key, "alias": job.moot.alias},
+    }
+
+
+def _why(manifest: dict[str, Any]) -> list[str]:
+    """Say in words why events of the run were not delivered."""
+    why = []
+    if not manifest["epus"]:
+        why.append("no datagram of this run is known from any downlink, so nothing is settled")
+    if manifest["held"]:
+        why.append(
+            "HELD, nothing of it was staged or recorded, because Level-1 would refuse the whole run: "
+            + "; ".join(manifest["held"])
+        )
+    unsettled = manifest["orphans"] - manifest["withheld"]
+    if unsettled:
+        why.append(
+            f"{unsettled} orphans wait for datagrams that are missing, or for an EPU that was not seen yet "
+            f"(seen: {', '.join(map(str, manifest['epus'])) or 'none'})"
+        )
+    if manifest["withheld"]:
+        why.append(
+            f"{manifest['withheld']} settled events are withheld: too few beside each other to make a file "
+            "that Level-1 takes (merge.min_events)"
+        )
+    if manifest["late"]:
+        why.append(
+            f"{manifest['late']} late events lie inside what other downlinks have delivered already; "
+            "processing these downlinks again delivers them"
+        )
+    if manifest["shrunk"]:
+        why.append(
+            f"SHRUNK: {manifest['shrunk']} events that this downlink had delivered are not in its input any more"
+        )
+    why += [f"merged without: {missing}" for missing in manifest["missing"]]
+    return why

@@ -1,0 +1,29 @@
+"""The texts of a hand-off for Level-1, one line a run (ground-chain §6)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Manifest = Mapping[str, Any]
+
+
+def texts(manifests: Iterable[Manifest]) -> dict[str, str]:
+    """Return the texts that name the runs of `manifests`, by their names without downlink.
+
+    A line that Level-1 cannot read fails the whole delivery: there are no blank ones, and a run is
+    retired only if the same hand-off stages files of it.
+    """
+    lines: dict[str, list[str]] = {
+        name: [] for name in ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys")
+    }
+    for m in manifests:
+        run = m["l1_run"]
+        if not m["epus"]:
+            continue
+        lines["delivered_events"].append(f"{run} {m['delivered']} {m['orphans']} {m['kind']}")
+        lines["event_gaps"] += [f"{run} {upper} {lower}" for upper, lower in m["gaps"]]
+        lines["moot_keys"].append(f"{run} {m['moot']['key']} {m['moot']['alias']}")
+        if m["times"]:
+            lines["event_times"].append(f"{run} {m['times'][0]:f} {m['times'][1]:f}")
+        if m["complete"] and m["files"] and not m["held"]:
+            lines["retired_runs"].append(f"{run} COMPLETE")
+    return {name: "".join(line + "\n" for line in of_text) for name, of_text in lines.items()}

@@ -1,0 +1,181 @@
+"""Where a run is settled: no event processing unit (EPU) can still bring an event at that place.
+
+Sequences are GEM event sequences, unsigned and of 64 bits. Intervals hold both their ends. Minus and
+plus infinity are the lowest and the highest sequence there is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats.idx import parse_datagrams
+from halfpipe.ids import RunKind
+
+LOWEST = 0
+HIGHEST = 2**64 - 1
+OPENS = b"start"
+CLOSES = (b"stop", b"abort", b"pause")
+
+Ranges = dict[int, tuple[tuple[int, int], ...]]
+
+
+class Interval(NamedTuple):
+    """Sequences from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+EVERYTHING = Interval(LOWEST, HIGHEST)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A maximal series of consecutive datagrams of one EPU among all that are known of a run.
+
+    `covers` is the stretch of sequences in which this EPU can bring nothing new, or None.
+    """
+
+    datagrams: tuple[int, int]
+    opens: bool
+    closes: bool
+    covers: Interval | None
+
+
+@dataclass(frozen=True)
+class KnownDatagrams:
+    """The datagrams that index lines make known, one for each (APID, number), in that order.
+
+    Several lines with one number are one datagram; of different ones the line that sorts first as
+    bytes counts.
+    """
+
+    lines: tuple[bytes, ...]
+    rows: NDArray[np.void]
+
+    @classmethod
+    def of(cls, lines: Iterable[bytes], source: str = "datagram lines") -> Self:
+        """Take the DGM index lines `lines` (without line ends, any order, repeats allowed).
+
+        Raises
+        ------
+        FormatError
+            If a line is no DGM line; names `source`.
+        """
+        unique = sorted(set(lines))
+        rows = parse_datagrams(unique, source)
+        order = np.lexsort((rows["datagram"], rows["apid"]))  # stable: equal keys stay as the lines sort
+        keys = rows[["apid", "datagram"]][order]
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = keys[1:] != keys[:-1]
+        kept = order[first]
+        return cls(tuple(unique[i] for i in kept), rows[kept])
+
+    @classmethod
+    def together(cls, parts: "Iterable[KnownDatagrams]") -> Self:
+        """Join what several downlinks make known."""
+        return cls.of(line for part in parts for line in part.lines)
+
+    def ranges(self) -> Ranges:
+        """Return the known numbers of each APID as inclusive ranges."""
+        return {
+            apid: tuple(
+                (int(rows[0]["datagram"]), int(rows[-1]["datagram"])) for rows in _consecutive(of_apid)
+            )
+            for apid, of_apid in self.by_apid().items()
+        }
+
+    def by_apid(self) -> dict[int, NDArray[np.void]]:
+        """Return the rows of each EPU in the order of their numbers."""
+        return {int(apid): self.rows[self.rows["apid"] == apid] for apid in np.unique(self.rows["apid"])}
+
+    def segments(self) -> dict[int, tuple[Segment, ...]]:
+        """Return the segments of each EPU in order."""
+        return {
+            apid: tuple(_segment(rows) for rows in _consecutive(of_apid))
+            for apid, of_apid in self.by_apid().items()
+        }
+
+
+def _consecutive(rows: NDArray[np.void]) -> list[NDArray[np.void]]:
+    jumps = np.flatnonzero(np.diff(rows["datagram"].astype(np.int64)) != 1) + 1
+    return np.split(rows, jumps)
+
+
+def _segment(rows: NDArray[np.void]) -> Segment:
+    opens = bytes(rows[0]["oaction"]) == OPENS
+    closes = bytes(rows[-1]["caction"]) in CLOSES
+    covers: Interval | None
+    with_events = rows[rows["nevts"] > 0]
+    if len(with_events):
+        covers = Interval(
+            LOWEST if opens else int(with_events["evtseq0"].min()),
+            HIGHEST if closes else int(with_events["evtseq1"].max()),
+        )
+    else:
+        covers = EVERYTHING if opens and closes else None
+    return Segment((int(rows[0]["datagram"]), int(rows[-1]["datagram"])), opens, closes, covers)
+
+
+def join(intervals: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
+    """Join intervals that share a sequence; two that only touch (…1049 and 1050…) stay two."""
+    joined: list[Interval] = []
+    for first, last in sorted(intervals):
+        if joined and first <= joined[-1].last:
+            joined[-1] = Interval(joined[-1].first, max(joined[-1].last, last))
+        else:
+            joined.append(Interval(first, last))
+    return tuple(joined)
+
+
+def intersect(one: Sequence[Interval], other: Sequence[Interval]) -> tuple[Interval, ...]:
+    """Return what two series of disjoint, ordered intervals have in common, in order."""
+    common: list[Interval] = []
+    i = j = 0
+    while i < len(one) and j < len(other):
+        first, last = max(one[i].first, other[j].first), min(one[i].last, other[j].last)
+        if first <= last:
+            common.append(Interval(first, last))
+        if one[i].last < other[j].last:
+            i += 1
+        else:
+            j += 1
+    return tuple(common)
+
+
+def enough_epus(apids: Iterable[int], min_epus: int) -> bool:
+    """Tell whether enough EPUs have been seen: `min_epus` for an LPA run, one for LCI."""
+    seen = set(apids)
+    return len(seen) >= (min_epus if RunKind.of(seen) is RunKind.LPA else 1) and bool(seen)
+
+
+def settled(
+    segments: Mapping[int, Sequence[Segment]], min_epus: int, own_spans: Iterable[tuple[int, int]] = ()
+) -> tuple[Interval, ...]:
+    """Return the settled intervals of a run.
+
+    Parameters
+    ----------
+    segments
+        The segments of each EPU that was seen.
+    min_epus
+        So many EPUs an LPA run needs to settle anywhere.
+    own_spans
+        What the downlink delivered when it was processed before: that counts as settled too.
+    """
+    common: tuple[Interval, ...] = ()
+    if enough_epus(segments, min_epus):
+        common = (EVERYTHING,)
+        for of_apid in segments.values():
+            common = intersect(common, join(s.covers for s in of_apid if s.covers is not None))
+    return join([*common, *own_spans])
+
+
+def is_complete(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> bool:
+    """Tell whether enough EPUs are seen and each is one segment from start to close."""
+    return enough_epus(segments, min_epus) and all(
+        len(of_apid) == 1 and of_apid[0].opens and of_apid[0].closes for of_apid in segments.values()
+    )

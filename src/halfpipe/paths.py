@@ -1,0 +1,137 @@
+"""Where every file lies, and nothing else knows it.
+
+Each function gives a path relative to `paths.work` (or, where it says so, to `paths.stage`). Called
+without arguments it returns the pattern with the wildcards open; called with ids, a file.
+"""
+
+DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
+
+
+def retdef(dl: str = DL, chunk: str = CHUNK) -> str:
+    """Return the staged RetDef of a chunk."""
+    return f"{dl}/RetDef-{dl}-{chunk}.xml"
+
+
+def chunks(dl: str = DL) -> str:
+    """Return the directory of the chunk products of a downlink."""
+    return f"{dl}/chunks"
+
+
+def chunk(dl: str = DL, chunk: str = CHUNK) -> str:
+    """Return the file that vouches for what the decoder made of a chunk."""
+    return f"{chunks(dl)}/{chunk}.json"
+
+
+def chunk_scratch(dl: str, chunk: str) -> str:
+    """Return the directory that the decoder of a chunk writes into."""
+    return f"{chunks(dl)}/.{chunk}.part"
+
+
+def run(run: str = RUN) -> str:
+    """Return the directory of what is known of a run."""
+    return f"runs/{run}"
+
+
+def index(run_: str = RUN, dl: str = DL) -> str:
+    """Return the file that vouches for the merged index of a run within a downlink."""
+    return f"{run(run_)}/{dl}/index.json"
+
+
+def datagrams(run_: str, dl: str) -> str:
+    """Return the DGM part of a merged index: small, never deleted."""
+    return f"{run(run_)}/{dl}/datagrams.idx"
+
+
+def events(run_: str, dl: str) -> str:
+    """Return the EVT part of a merged index: large, can be made again."""
+    return f"{run(run_)}/{dl}/events.npy"
+
+
+def chunk_list(run_: str, dl: str) -> str:
+    """Return the list of the chunk products that a merged index was made from: never deleted."""
+    return f"{run(run_)}/{dl}/chunks.json"
+
+
+def manifest(run_: str = RUN, dl: str = DL) -> str:
+    """Return the file that vouches for the staged event files of a run within a downlink."""
+    return f"{run(run_)}/{dl}/manifest.json"
+
+
+def journal(run_: str) -> str:
+    """Return the append-only record of the deliveries of a run."""
+    return f"{run(run_)}/journal.jsonl"
+
+
+def context(run_: str) -> str:
+    """Return the scratch directory for chunks that are decoded again as context of a merge."""
+    return f"{run(run_)}/.context"
+
+
+def receipt(dl: str = DL) -> str:
+    """Return the receipt of a downlink: what a user names as the target."""
+    return f"dl={dl}"
+
+
+def receipt_history(dl: str, handoff: int) -> str:
+    """Return the copy of the receipt of one hand-off, kept as history."""
+    return f"{dl}/receipts/{handoff:03d}.json"
+
+
+def handoffs(dl: str) -> str:
+    """Return the append-only list of the hand-offs of a downlink."""
+    return f"{dl}/handoffs.jsonl"
+
+
+def log(rule: str, *ids: str) -> str:
+    """Return the log of a job: `ids` are the job's wildcards, the downlink first."""
+    return "/".join(["logs", ids[0], "-".join([rule, *ids[1:]]) + ".log"])
+
+
+def downlink_lock(dl: str) -> str:
+    """Return the lock that the process at work on a downlink holds."""
+    return f"locks/downlink-{dl}"
+
+
+def jobs_lock(dl: str) -> str:
+    """Return the lock that all running jobs of a downlink share."""
+    return f"locks/jobs-{dl}"
+
+
+def run_lock(run_: str) -> str:
+    """Return the lock under which the state of a run is read and changed."""
+    return f"locks/run-{run_}"
+
+
+def staged(dl: str) -> str:
+    """Return what Level-1 gets of a downlink, relative to `paths.stage`."""
+    return dl
+
+
+def staged_run(dl: str, l1_run: str) -> str:
+    """Return the directory of the event files of a run, relative to `paths.stage`."""
+    return f"{staged(dl)}/{l1_run}"
+
+
+def event_file(l1_run: str, sequence: int) -> str:
+    """Return the name of an event file: the run and the sequence of its first event (ground-chain §6)."""
+    return f"{l1_run}-e{sequence:020d}.evt"
+
+
+def text(name: str, dl: str) -> str:
+    """Return the name of a text for Level-1, as in ``delivered_events_230401001.txt``."""
+    return f"{name}_{dl}.txt"
+
+
+def tokens(l1_run: str) -> str:
+    """Return the directory of the chunk tokens of a run, relative to `paths.stage`."""
+    return f"chunktokens/{l1_run}"
+
+
+def halt_cleanup(dl: str, l1_run: str) -> str:
+    """Return the token that keeps Level-1 from retiring a run while a downlink is in work."""
+    return f"{tokens(l1_run)}/haltCleanup-{dl}"
+
+
+def stage_scratch(dl: str, what: str) -> str:
+    """Return a scratch directory on the stage's file system, outside what Level-1 looks at."""
+    return f".halfpipe/{dl}-{what}"

@@ -1,0 +1,233 @@
+"""Which files a target needs. Everything follows from RetDefs, and from what decoders have vouched for.
+
+The plan is made when the DAG is built, so a dry run shows all work; nothing is scanned but the search
+path of RetDefs and the directory of each downlink that is asked for.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from halfpipe import paths
+from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
+from halfpipe.formats.retdef import FILE_NAME, parse_retdef, read_retdef
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+
+
+@dataclass(frozen=True)
+class DownlinkPlan:
+    """The chunks of one downlink and the runs that they bring.
+
+    `retdefs` are the RetDefs that count: what is staged comes first, then the first hit on the search
+    path. `ignored` chunks are left out on purpose, for a reason.
+    """
+
+    downlink: DownlinkId
+    work: Path
+    retdefs: Mapping[ChunkId, Path]
+    ignored: Mapping[ChunkId, str]
+
+    @cached_property
+    def chunks(self) -> tuple[ChunkId, ...]:
+        """All chunks from 1 to the last, but the ignored: a missing one is the failing job of its RetDef."""
+        numbers = [chunk.number for chunk in (*self.retdefs, *self.ignored)]
+        every = (ChunkId.of(number) for number in range(1, max(numbers, default=1) + 1))
+        return tuple(chunk for chunk in every if chunk not in self.ignored)
+
+    @property
+    def holes(self) -> tuple[ChunkId, ...]:
+        """Chunks without a RetDef that nobody has said may be missing."""
+        return tuple(chunk for chunk in self.chunks if chunk not in self.retdefs)
+
+    @cached_property
+    def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
+        """The runs of each chunk: of its RetDef, and those that a decoder brought besides.
+
+        A RetDef that cannot be read adds no run: staging it is a job that fails and says why.
+        """
+        found = {}
+        for chunk in self.chunks:
+            runs = set(self._decoded(chunk))
+            if chunk in self.retdefs:
+                with suppress(HalfPipeError):
+                    runs.add(read_retdef(self.retdefs[chunk]).run)
+            found[chunk] = frozenset(runs)
+        return found
+
+    def _decoded(self, chunk: ChunkId) -> Iterable[RunId]:
+        try:
+            content = json.loads((self.work / paths.chunk(self.downlink, chunk)).read_bytes())
+            return [RunId(run) for run in content["runs"]]
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+        ):  # not decoded yet: the job will say if it is damaged
+            return []
+
+    @cached_property
+    def runs(self) -> tuple[RunId, ...]:
+        """All runs of the downlink."""
+        return tuple(sorted(set().union(*self.runs_of.values())))
+
+    def chunks_with(self, run: str) -> tuple[ChunkId, ...]:
+        """Return the chunks that bring something of `run`."""
+        return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk])
+
+
+@dataclass
+class Plan:
+    """The plan of everything under one configuration.
+
+    Parameters
+    ----------
+    work
+        `paths.work`.
+    search
+        Search path of RetDefs.
+    ignored
+        Chunks left out, with the reason.
+    """
+
+    work: Path
+    search: tuple[Path, ...]
+    ignored: Iterable[tuple[DownlinkId, ChunkId, str]] = ()
+    _plans: dict[DownlinkId, DownlinkPlan] = field(default_factory=dict, repr=False)
+
+    def of(self, downlink: str) -> DownlinkPlan:
+        """Return the plan of one downlink; it is made once."""
+        dl = DownlinkId(downlink)
+        if dl not in self._plans:
+            retdefs: dict[ChunkId, Path] = {}
+            for home in (self.work, *self.search):
+                for chunk, path in _retdefs(home / dl, dl).items():
+                    retdefs.setdefault(chunk, path)
+            left_out = {chunk: reason for of, chunk, reason in self.ignored if of == dl}
+            self._plans[dl] = DownlinkPlan(dl, self.work, retdefs, left_out)
+        return self._plans[dl]
+
+    def source(self, downlink: DownlinkId, chunk: ChunkId) -> Path | None:
+        """Return the first RetDef of a chunk on the search path, None if there is none."""
+        name = Path(paths.retdef(downlink, chunk)).name
+        return next((path for home in self.search if (path := home / downlink / name).is_file()), None)
+
+    def reissued(self, downlink: str) -> list[str]:
+        """Say which staged RetDefs of `downlink` differ from what the search path holds now."""
+        said = []
+        for chunk, path in self.of(downlink).retdefs.items():
+            source = self.source(DownlinkId(downlink), chunk)
+            if source is None or source == path:
+                continue
+            if source.read_bytes() != path.read_bytes():
+                said.append(
+                    f"RetDef of chunk {chunk} of downlink {downlink} was issued again: {source} differs from what "
+                    f"was processed. It counts when the downlink is processed again by name: -F dl={downlink}"
+                )
+        return said
+
+    def outstanding(self, *, now: float, settle_seconds: float, most: int) -> "Outstanding":
+        """Find the outstanding downlinks on the search path.
+
+        Parameters
+        ----------
+        now
+            Unix time, seconds.
+        settle_seconds
+            A downlink is left alone as long as its youngest RetDef is younger.
+        most
+            More outstanding downlinks are refused.
+
+        Raises
+        ------
+        ConfigError
+            If there are more than `most`.
+        """
+        downlinks: set[DownlinkId] = set()
+        for home in self.search:
+            with os.scandir(home) as entries:
+                downlinks.update(
+                    DownlinkId(e.name) for e in entries if DownlinkId.matches(e.name) and e.is_dir()
+                )
+        ready, waiting = [], []
+        for dl in sorted(downlinks):
+            if not self._is_outstanding(dl):
+                continue
+            plan = self.of(dl)
+            if plan.holes:
+                waiting.append(f"downlink {dl} waits for the RetDef of chunk {', '.join(plan.holes)}")
+            elif now - max(path.stat().st_mtime for path in plan.retdefs.values()) < settle_seconds:
+                waiting.append(
+                    f"downlink {dl} waits: its youngest RetDef is younger than {settle_seconds:g} s"
+                )
+            else:
+                ready.append(dl)
+        if len(ready) > most:
+            raise ConfigError(
+                f"{len(ready)} downlinks are outstanding, {ready[0]} to {ready[-1]}: more than outstanding.max "
+                f"({most}). Name those that you mean, as in: snakemake dl={ready[0]} dl={ready[1]}, "
+                "or raise outstanding.max in the config."
+            )
+        return Outstanding(tuple(ready), tuple(waiting))
+
+    def _is_outstanding(self, downlink: DownlinkId) -> bool:
+        if not (self.work / paths.receipt(downlink)).exists():
+            return any(_retdefs(home / downlink, downlink) for home in self.search)
+        left_out = {chunk for of, chunk, _ in self.ignored if of == downlink}
+        staged = _retdefs(self.work / downlink, downlink).keys() | left_out
+        return any(_retdefs(home / downlink, downlink).keys() - staged for home in self.search)
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """Outstanding downlinks, and in words those that are not ready yet."""
+
+    ready: tuple[DownlinkId, ...]
+    waiting: tuple[str, ...]
+
+
+def _retdefs(home: Path, downlink: DownlinkId) -> dict[ChunkId, Path]:
+    """Return the RetDefs of `downlink` that lie in the directory `home`."""
+    found = {}
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(home) as entries:
+        for entry in entries:
+            match = FILE_NAME.fullmatch(entry.name)
+            if match is not None and match[1] == downlink and int(match[2]) > 0:
+                found[ChunkId(match[2])] = Path(entry.path)
+    return dict(sorted(found.items()))
+
+
+def retdef_to_stage(work: Path, downlink: DownlinkId, chunk: ChunkId, search: Iterable[Path]) -> bytes:
+    """Return the RetDef of a chunk as it is to be staged: the search path's first hit, else what is staged.
+
+    Raises
+    ------
+    MissingInputError
+        If there is none.
+    FormatError
+        If it is not a good RetDef.
+    """
+    plan = Plan(work, tuple(search))
+    staged = work / paths.retdef(downlink, chunk)
+    source = plan.source(downlink, chunk) or (staged if staged.is_file() else None)
+    if source is None:
+        others = plan.of(downlink).retdefs
+        where = (
+            ", ".join(str(home / downlink) for home in plan.search) or "an empty search path (paths.retdef)"
+        )
+        if others:
+            raise MissingInputError(
+                f"chunk {chunk} of downlink {downlink} has no RetDef, though there are RetDefs up to chunk "
+                f"{max(others)}; looked in {where}. Have it made and copied, or list the chunk under "
+                "ignore.chunks in the config with a reason; then give the same command again."
+            )
+        raise MissingInputError(
+            f"downlink {downlink} has no RetDefs; looked in {where}. Check the id and paths.retdef in the config."
+        )
+    content = source.read_bytes()
+    parse_retdef(content, source)
+    return content

@@ -1,0 +1,102 @@
+"""What the rules share: settings, the plan of the downlinks asked for, and the locks on them."""
+
+import json
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from halfpipe import config as configuration, locks, paths
+from halfpipe.errors import HalfPipeError
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.plan import Plan
+
+ROOT = Path(workflow.basedir)
+
+try:
+    settings = configuration.resolve(config, ROOT)
+except HalfPipeError as error:
+    raise WorkflowError(str(error))
+
+plan = Plan(settings.work, settings.retdef, settings.ignored)
+seen = set()
+
+
+def is_head():
+    """Tell whether this process runs jobs: a dry run, a drawing or a job of another process does not."""
+    return (
+        workflow.is_main_process
+        and workflow.executor_plugin is not None
+        and not workflow.dryrun
+        and not workflow.touch
+    )
+
+
+def downlink(wildcards):
+    """Return the plan of a downlink. The head takes the downlink's lock before it looks at any file."""
+    if wildcards.dl not in seen:
+        try:
+            if is_head():
+                locks.hold_downlink(settings.work, DownlinkId(wildcards.dl), logger.info)
+            if workflow.is_main_process:
+                for line in plan.reissued(wildcards.dl):
+                    logger.warning(line)
+        except HalfPipeError as error:
+            raise WorkflowError(str(error))
+        seen.add(wildcards.dl)
+    return plan.of(wildcards.dl)
+
+
+def requested(wildcards):
+    """Return the receipts of the config's downlinks, or else of all outstanding ones."""
+    try:
+        wanted = settings.downlinks or outstanding()
+    except HalfPipeError as error:
+        raise WorkflowError(str(error))
+    return [paths.receipt(dl) for dl in wanted]
+
+
+def outstanding():
+    """Return all outstanding downlinks, and say which wait and whether there are none."""
+    found = plan.outstanding(
+        now=time.time(), settle_seconds=settings.settle_seconds, most=settings.outstanding_max
+    )
+    for line in found.waiting:
+        logger.warning(line)
+    if not found.ready:
+        where = (
+            ", ".join(map(str, settings.retdef)) or "the RetDef search path, which is empty (paths.retdef)"
+        )
+        logger.warning(
+            f"nothing is outstanding on {where}; to process one, name it, as in: snakemake dl=230401001"
+        )
+    return found.ready
+
+
+def script(name):
+    """Return the command that starts one of the project's programs."""
+    return shlex.join([sys.executable, str(ROOT / "scripts" / f"{name}.py")])
+
+
+def option(name, value):
+    """Return an option for a program's command line, or nothing if there is no value."""
+    return "" if value is None else shlex.join([name, str(value)])
+
+
+def program(command):
+    """Return the options that describe a program of the config and its archive."""
+    return " ".join(
+        [
+            option("--command", command),
+            option("--level0", settings.level0),
+            option("--map", json.dumps(dict(settings.prefixes)) if settings.prefixes else None),
+        ]
+    ).strip()
+
+
+WHERE = f"{option('--work', settings.work)} {option('--stage', settings.stage)}"
+DECODER = f"{program(settings.decoder_command)} {option('--latc', settings.decoder_latc)}".strip()

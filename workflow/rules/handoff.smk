@@ -1,0 +1,55 @@
+rule deliver_run:
+    """Stage the event files of one run within a downlink, or hold it if Level-1 would refuse it.
+
+    Promise: what is staged is recorded in the run's journal first, and no event goes to Level-1 twice.
+    Uses wildcards `dl`, `run`.
+    """
+    input:
+        paths.index(),
+    output:
+        paths.manifest(),
+    log:
+        paths.log("deliver_run", paths.DL, paths.RUN),
+    conda:
+        "../../envs/halfpipe.yaml"
+    params:
+        script=script("deliver_run"),
+        where=WHERE,
+        policy=json.dumps(asdict(settings.policy)),
+        latc_override=option("--latc-override", settings.latc_override),
+        without_context="--without-context" if settings.without_context else "",
+        moot=option("--moot", settings.moot),
+        decoder=DECODER,
+    shell:
+        "{params.script} {params.where} --downlink {wildcards.dl} --run {wildcards.run}"
+        " --policy {params.policy:q} {params.latc_override} {params.without_context} {params.moot}"
+        " {params.decoder} --log {log}"
+
+
+rule receipt:
+    """Hand a downlink off: texts for Level-1, then the receipt that says what was delivered and why not.
+
+    Promise: all runs of the downlink are staged or held, and the stage says so. Uses wildcard `dl`.
+    """
+    input:
+        chunks=lambda wildcards: [paths.chunk(wildcards.dl, chunk) for chunk in downlink(wildcards).chunks],
+        manifests=lambda wildcards: [paths.manifest(run, wildcards.dl) for run in downlink(wildcards).runs],
+    output:
+        paths.receipt(),
+    log:
+        paths.log("receipt", paths.DL),
+    localrule: True
+    conda:
+        "../../envs/halfpipe.yaml"
+    params:
+        script=script("receipt"),
+        where=WHERE,
+        chunks=lambda wildcards: downlink(wildcards).chunks,
+        runs=lambda wildcards: downlink(wildcards).runs,
+        ignored=lambda wildcards: json.dumps(downlink(wildcards).ignored),
+        config=json.dumps(settings.that_matter),
+        magic7=program(settings.magic7_command),
+    shell:
+        "{params.script} {params.where} --downlink {wildcards.dl} --chunks {params.chunks}"
+        " --runs {params.runs} --ignored {params.ignored:q} --config {params.config:q} {params.magic7}"
+        " --log {log}"

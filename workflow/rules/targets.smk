@@ -1,0 +1,26 @@
+rule outstanding:
+    """Process the config's downlinks, or else every outstanding one on the RetDef search path."""
+    default_target: True
+    input:
+        requested,
+    localrule: True
+
+
+rule misspelt:
+    """Name the mistake in a target that looks like a downlink and is none.
+
+    A failing job, so that good targets beside it go on. Uses wildcard `misspelt`.
+    """
+    output:
+        "dl={misspelt}",
+    log:
+        "logs/misspelt-{misspelt}.log",
+    wildcard_constraints:
+        misspelt=rf"(?!{DownlinkId.PATTERN}$)[^/]*",
+    localrule: True
+    conda:
+        "../../envs/halfpipe.yaml"
+    params:
+        script=script("misspelt"),
+    shell:
+        "{params.script} {wildcards.misspelt:q} --log {log:q}"
