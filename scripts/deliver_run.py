@@ -42,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--stage", type=Path, required=True, help="paths.stage")
     parser.add_argument("--downlink", type=DownlinkId, required=True)
     parser.add_argument("--run", type=RunId, required=True)
-    parser.add_argument("--policy", type=json.loads, required=True, help="limits of merge in the config, as JSON")
+    parser.add_argument(
+        "--policy", type=json.loads, required=True, help="limits of merge in the config, as JSON"
+    )
     parser.add_argument("--latc-override", type=lambda text: int(text, 0), help="merge.latc_override")
     parser.add_argument("--without-context", action="store_true", help="merge.without_context")
     parser.add_argument("--moot", type=Path, help="moot.file")

@@ -21,7 +21,9 @@ def job(arguments: argparse.Namespace) -> int:
         stage.halt_cleanup(arguments.stage, downlink, arguments.runs)
         receipt.withdraw(work, downlink)
         with locks.run_locked(work, run, cli.log.info), context_scratch(work, run):
-            context = Context(work, run, cli.program(arguments, "simulated_decoder.py"), arguments.latc, output)
+            context = Context(
+                work, run, cli.program(arguments, "simulated_decoder.py"), arguments.latc, output
+            )
             products = [index.chunk_products(work, downlink, run, chunk) for chunk in arguments.chunks]
             merged = index.build([(chunk, context.products(downlink, chunk)) for chunk in products])
             index.save(merged, work, run, downlink)
@@ -29,7 +31,9 @@ def job(arguments: argparse.Namespace) -> int:
             "downlink": downlink,
             "run": run,
             "chunks": [chunk.as_json() for chunk in merged.chunks],
-            "datagrams": {str(a): [list(r) for r in ranges] for a, ranges in merged.datagrams.ranges().items()},
+            "datagrams": {
+                str(a): [list(r) for r in ranges] for a, ranges in merged.datagrams.ranges().items()
+            },
             "events": len(merged.events),
         }
         write_json(work / paths.index(run, downlink), content)

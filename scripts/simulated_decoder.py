@@ -74,7 +74,7 @@ class Product:
 def _split(text: bytes, lines: NDArray[np.integer]) -> Iterator[memoryview]:
     """Yield the next `lines[i]` lines of `text` for each i."""
     stops = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
-    edges = np.concatenate(([0], stops))[np.concatenate(([0], np.cumsum(lines)))].tolist()
+    edges = np.concatenate(([0], stops))[np.concatenate(([0], np.cumsum(lines, dtype=np.int64)))].tolist()
     for begin, end in pairwise(edges):
         yield memoryview(text)[begin:end]
 

@@ -65,16 +65,17 @@ def outstanding():
     found = plan.outstanding(
         now=time.time(), settle_seconds=settings.settle_seconds, most=settings.outstanding_max
     )
-    for line in found.waiting:
+    in_work = {dl: who for dl in found.ready if (who := locks.in_work(settings.work, dl))}
+    for line in [*found.waiting, *(f"downlink {dl} is in work: {who}" for dl, who in in_work.items())]:
         logger.warning(line)
     if not found.ready:
         where = (
             ", ".join(map(str, settings.retdef)) or "the RetDef search path, which is empty (paths.retdef)"
         )
         logger.warning(
-            f"nothing is outstanding on {where}; to process one, name it, as in: snakemake dl=230401001"
+            f"nothing is outstanding on {where}; to process a downlink, name it: snakemake dl=230401001"
         )
-    return found.ready
+    return [dl for dl in found.ready if dl not in in_work]
 
 
 def script(name):

@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from halfpipe.config import Settings, load
 from halfpipe.decoder import Program
 from halfpipe.errors import HalfPipeError
+from halfpipe.ids import DownlinkId, RunId
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where scripts/ and config/ are
 
@@ -92,3 +94,23 @@ def program(arguments: argparse.Namespace, built_in: str) -> Program:
     """Return the program that the options of `add_program` describe; `built_in` is one of scripts/."""
     prefixes = tuple(sorted(arguments.map.items()))
     return Program(arguments.command, built_in, arguments.root, arguments.level0, prefixes)
+
+
+def add_configfile(parser: argparse.ArgumentParser) -> None:
+    """Add the option ``--configfile``, as Snakemake has it."""
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="as given to snakemake")
+
+
+def settings(arguments: argparse.Namespace) -> Settings:
+    """Return the settings that the defaults and the files of ``--configfile`` give."""
+    return load(ROOT, arguments.configfile)
+
+
+def downlink(text: str) -> DownlinkId:
+    """Read a downlink as an argument: ``230401001``, or as the target ``dl=230401001``."""
+    return DownlinkId(text.removeprefix("dl="))
+
+
+def run_id(text: str) -> RunId:
+    """Read a run as an argument: eight hex digits, or as Level-1 names it."""
+    return RunId.from_l1(text) if text.startswith("r") else RunId(text)

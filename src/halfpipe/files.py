@@ -1,5 +1,6 @@
 """Writing files so that what exists under its final name is whole, and reading them with clear errors."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, StateError
 
 
 def fsync_directory(path: Path) -> None:
@@ -53,7 +54,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise HalfPipeError(f"{path}: cannot be written: {error.strerror}. {advice(error)}") from error
+        raise HalfPipeError(
+            f"{path}: cannot be written: {error.strerror or error}. {advice(error)}"
+        ) from error
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -62,8 +65,6 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 def advice(error: OSError) -> str:
     """Say in one sentence what to do about `error`."""
-    import errno  # noqa: PLC0415 - only on the way out
-
     known = {
         errno.ENOSPC: "The disk is full: free some space and give the same command again.",
         errno.EDQUOT: "The quota is used up: free some space and give the same command again.",
@@ -121,3 +122,71 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of the file `path` as lower-case hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class JsonLines:
+    """An append-only file of JSON, one value a line: what outlives the products that are made from it.
+
+    A last line without its end was torn by a death while it was written: it does not count, and goes
+    when the next one is appended.
+
+    Parameters
+    ----------
+    path
+        The file; it need not exist.
+
+    Raises
+    ------
+    StateError
+        If another line is not JSON.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: list[Any] = []
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            content = b""
+        *lines, tail = content.split(b"\n")
+        self.torn = bool(tail)
+        self._size = len(content) - len(tail)
+        for number, line in enumerate(lines, 1):
+            try:
+                self.values.append(json.loads(line))
+            except ValueError as error:
+                raise self.damaged(number, error) from error
+
+    def damaged(self, line: int, why: object) -> StateError:
+        """Return the error that says that a line cannot be what it should be."""
+        return StateError(
+            f"{self.path}, line {line}: damaged ({why}). What was delivered must be known before more can be: "
+            "restore the file from a backup, then give the same command again."
+        )
+
+    def append(self, *values: Any) -> None:
+        """Append `values` and flush them to disk.
+
+        Raises
+        ------
+        HalfPipeError
+            If they cannot be written and flushed; then none of them counts.
+        """
+        lines = "".join(json.dumps(value, sort_keys=True) + "\n" for value in values).encode()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("r+b" if self.path.exists() else "w+b", buffering=0) as file:
+                file.truncate(self._size)
+                file.seek(self._size)
+                if file.write(lines) != len(lines):
+                    file.truncate(self._size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            fsync_directory(self.path.parent)
+        except OSError as error:
+            raise HalfPipeError(
+                f"{self.path}: cannot be written: {error.strerror}, so nothing was delivered. {advice(error)}"
+            ) from error
+        self._size += len(lines)
+        self.torn = False
+        self.values += values

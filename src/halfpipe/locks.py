@@ -5,6 +5,7 @@ holder dies. The file tells who holds it, since when and where; it is removed wh
 back, so `ls locks` shows what is held, or was held by somebody who died.
 """
 
+import atexit
 import fcntl
 import getpass
 import json
@@ -161,6 +162,8 @@ def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
             f"downlink {downlink} is in work: {lock.held_by()} holds {path}. "
             "Wait for it to end, or end it, then give the same command again."
         )
+    if not _held:
+        atexit.register(give_back_downlinks)
     _held[path] = lock
     orphans = FileLock(work / paths.jobs_lock(downlink))
     orphans.take(f"jobs of downlink {downlink} that a killed process left behind", say)
@@ -169,10 +172,26 @@ def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
 
 
 def give_back_downlinks() -> None:
-    """Give back what `hold_downlink` took; the end of the process does the same, but for the file."""
+    """Give back what this process took with `hold_downlink`; its end does the same, but for the file."""
     for lock in _held.values():
-        lock.give_back()
+        if lock.holder.pid == os.getpid():  # a forked child leaves by this way too
+            lock.give_back()
     _held.clear()
+
+
+def in_work(work: Path, downlink: DownlinkId) -> str | None:
+    """Say who is at work on `downlink`; None if nobody is, or this process."""
+    path = work / paths.downlink_lock(downlink)
+    if path.resolve() in _held:
+        return None
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _flock(handle, fcntl.LOCK_SH) else FileLock(path).held_by()
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -75,6 +75,20 @@ class DownlinkPlan:
         """All runs of the downlink."""
         return tuple(sorted(set().union(*self.runs_of.values())))
 
+    @property
+    def chunk_files(self) -> list[str]:
+        """The files that vouch for the chunks."""
+        return [paths.chunk(self.downlink, chunk) for chunk in self.chunks]
+
+    def chunk_files_with(self, run: str) -> list[str]:
+        """Return the files that vouch for the chunks that bring something of `run`."""
+        return [paths.chunk(self.downlink, chunk) for chunk in self.chunks_with(run)]
+
+    @property
+    def manifests(self) -> list[str]:
+        """The manifests of all runs."""
+        return [paths.manifest(run, self.downlink) for run in self.runs]
+
     def chunks_with(self, run: str) -> tuple[ChunkId, ...]:
         """Return the chunks that bring something of `run`."""
         return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk])
@@ -103,13 +117,16 @@ class Plan:
         """Return the plan of one downlink; it is made once."""
         dl = DownlinkId(downlink)
         if dl not in self._plans:
-            retdefs: dict[ChunkId, Path] = {}
-            for home in (self.work, *self.search):
-                for chunk, path in _retdefs(home / dl, dl).items():
-                    retdefs.setdefault(chunk, path)
-            left_out = {chunk: reason for of, chunk, reason in self.ignored if of == dl}
-            self._plans[dl] = DownlinkPlan(dl, self.work, retdefs, left_out)
+            self._plans[dl] = self._make(dl)
         return self._plans[dl]
+
+    def _make(self, dl: DownlinkId) -> DownlinkPlan:
+        retdefs: dict[ChunkId, Path] = {}
+        for home in (self.work, *self.search):
+            for chunk, path in _retdefs(home / dl, dl).items():
+                retdefs.setdefault(chunk, path)
+        left_out = {chunk: reason for of, chunk, reason in self.ignored if of == dl}
+        return DownlinkPlan(dl, self.work, retdefs, left_out)
 
     def source(self, downlink: DownlinkId, chunk: ChunkId) -> Path | None:
         """Return the first RetDef of a chunk on the search path, None if there is none."""
@@ -157,7 +174,7 @@ class Plan:
         for dl in sorted(downlinks):
             if not self._is_outstanding(dl):
                 continue
-            plan = self.of(dl)
+            plan = self._make(dl)  # not kept: it is made again under the downlink's lock
             if plan.holes:
                 waiting.append(f"downlink {dl} waits for the RetDef of chunk {', '.join(plan.holes)}")
             elif now - max(path.stat().st_mtime for path in plan.retdefs.values()) < settle_seconds:

@@ -32,8 +32,8 @@ rule receipt:
     Promise: all runs of the downlink are staged or held, and the stage says so. Uses wildcard `dl`.
     """
     input:
-        chunks=lambda wildcards: [paths.chunk(wildcards.dl, chunk) for chunk in downlink(wildcards).chunks],
-        manifests=lambda wildcards: [paths.manifest(run, wildcards.dl) for run in downlink(wildcards).runs],
+        chunks=lambda wildcards: downlink(wildcards).chunk_files,
+        manifests=lambda wildcards: downlink(wildcards).manifests,
     output:
         paths.receipt(),
     log:

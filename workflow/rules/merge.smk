@@ -6,9 +6,7 @@ rule merge_index:
     wildcards `dl`, `run`.
     """
     input:
-        lambda wildcards: [
-            paths.chunk(wildcards.dl, chunk) for chunk in downlink(wildcards).chunks_with(wildcards.run)
-        ],
+        lambda wildcards: downlink(wildcards).chunk_files_with(wildcards.run),
     output:
         paths.index(),
     log:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -120,9 +121,18 @@ class Records:
         """Write `latc` into LATC_master of the LPA records in `batch`."""
         data = np.frombuffer(batch, np.uint8)
         ends = np.cumsum(sizes)
-        layout = evt.record_layout(data, ends - sizes, f"records from event {begin} on")
-        lpa = ends[layout.infotypes == evt.InfoType.LPA] - evt.LATC_FROM_END
-        data[lpa[:, None] + np.arange(4)] = np.frombuffer(np.uint32(latc).astype("<u4").tobytes(), np.uint8)
+        masters = ends[self._is_lpa[begin : begin + len(sizes)]] - evt.LATC_FROM_END
+        data[masters[:, None] + np.arange(4)] = np.frombuffer(np.array(latc, "<u4").tobytes(), np.uint8)
+
+    @cached_property
+    def _is_lpa(self) -> NDArray[np.bool_]:
+        """Tell for each event whether its record is an LPA one."""
+        found = np.zeros(len(self.events), dtype=bool)
+        for number, file in enumerate(self._files):
+            here = self._file_of == number
+            layout = evt.record_layout(file.data, self.events["offset"][here], str(self._paths[number]))
+            found[here] = layout.infotypes == evt.InfoType.LPA
+        return found
 
     def seconds(self, event: int) -> int:
         """Return `current.timeSecs` of one event."""

@@ -72,10 +72,10 @@ def hand_off(job: Job, output: IO[str]) -> dict[str, Any]:
     earlier = handoffs.read(job.work, job.downlink)
     known = next((handoff for handoff in earlier if handoff.number >= number), None)
     if known is None:
-        named = [m for m in manifests if _is_whole(job, m)]
+        named = [m for m in manifests if _is_whole(job, m, number)]
         described = _put(job, named, output)
         handoff = HandOff(number, tuple(RunId(m["run"]) for m in named), tuple(described))
-        handoffs.record(job.work, job.downlink, earlier, handoff)
+        handoffs.record(job.work, job.downlink, handoff)
     else:
         handoff = known
         _put_again(job, [m for m in manifests if m["run"] in known.named], known, output)
@@ -100,9 +100,19 @@ def _check_announced(job: Job, chunks: Iterable[Mapping[str, Any]]) -> None:
                 )
 
 
-def _is_whole(job: Job, manifest: Mapping[str, Any]) -> bool:
+def _is_whole(job: Job, manifest: Mapping[str, Any], number: int) -> bool:
+    """Tell whether the run's files all lie in the stage: Level-1 may have taken an earlier hand-off."""
     files = [EventFile.of(entry) for entry in manifest["files"]]
-    return stage.is_whole(job.stage, job.downlink, RunId(manifest["run"]), files)
+    whole = stage.is_whole(job.stage, job.downlink, RunId(manifest["run"]), files)
+    if not whole and manifest["handoff"] == number and not manifest["held"]:
+        log.warning(
+            "run %s of downlink %s: files are gone from the stage before they were handed off. To stage them "
+            "again: snakemake -R deliver_run dl=%s",
+            manifest["run"],
+            job.downlink,
+            job.downlink,
+        )
+    return whole
 
 
 def _put(job: Job, named: Sequence[Mapping[str, Any]], output: IO[str]) -> list[dict[str, Any]]:

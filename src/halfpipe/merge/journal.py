@@ -3,16 +3,13 @@
 It is read and written under the run's lock. The latest line of a downlink counts.
 """
 
-import json
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from halfpipe.errors import HalfPipeError, StateError
-from halfpipe.files import advice, fsync_directory, read_json
+from halfpipe.files import JsonLines, read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.deliver import Recorded
 from halfpipe.merge.settle import Interval, Ranges
@@ -123,36 +120,25 @@ class Journal:
     """
 
     def __init__(self, path: Path, manifests: Iterable[Path] = ()) -> None:
-        self.path = path
-        self._deliveries: list[Delivery] = []
-        self._whole_bytes = 0
-        if path.exists():
-            self._read()
-        else:
+        lost = not path.exists()
+        self._lines = JsonLines(path)
+        if self._lines.torn:
+            log.warning("%s: the last line is torn (a job died while writing it) and is ignored", path)
+        if lost:
             self._rebuild(manifests)
-
-    def _read(self) -> None:
-        content = self.path.read_bytes()
-        *lines, tail = content.split(b"\n")
-        self._whole_bytes = len(content) - len(tail)
-        if tail:
-            log.warning("%s: the last line is torn (a job died while writing it) and is ignored", self.path)
-        for number, line in enumerate(lines, 1):
+        self._deliveries: list[Delivery] = []
+        for number, value in enumerate(self._lines.values, 1):
             try:
-                self._deliveries.append(Delivery.of(json.loads(line)))
+                self._deliveries.append(Delivery.of(value))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise StateError(
-                    f"{self.path}, line {number}: not a delivery ({error}). What was delivered of this run "
-                    "must be known before more can be: restore the file from a backup, or move it aside to "
-                    "have it rebuilt from the manifests."
-                ) from error
+                raise self._lines.damaged(number, error) from error
 
     def _rebuild(self, manifests: Iterable[Path]) -> None:
         found = [Delivery.of(read_json(path)) for path in sorted(manifests)]
         found = [delivery for delivery in found if delivery.files]
         if found:
-            log.warning("%s is lost: rebuilt from %d manifests", self.path, len(found))
-            self._append(found)
+            log.warning("%s is lost: rebuilt from %d manifests", self._lines.path, len(found))
+            self._lines.append(*(delivery.as_json() for delivery in found))
 
     def latest(self) -> dict[DownlinkId, Delivery]:
         """Return the latest delivery of each downlink."""
@@ -172,28 +158,5 @@ class Journal:
         """
         latest = self.latest().get(delivery.downlink)
         if delivery != latest and (latest is not None or delivery.files):
-            self._append([delivery])
-
-    def _append(self, deliveries: list[Delivery]) -> None:
-        lines = "".join(json.dumps(d.as_json(), sort_keys=True) + "\n" for d in deliveries).encode()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o664)
-            try:
-                # A torn last line goes first: appended to, it would spoil the new one.
-                os.ftruncate(handle, self._whole_bytes)
-                if os.pwrite(handle, lines, self._whole_bytes) != len(lines):
-                    os.ftruncate(handle, self._whole_bytes)
-                    raise HalfPipeError(
-                        f"{self.path}: only a part of a line could be written; is the disk full?"
-                    )
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-            fsync_directory(self.path.parent)
-        except OSError as error:
-            raise HalfPipeError(
-                f"{self.path}: cannot be written: {error.strerror}. Nothing was delivered. {advice(error)}"
-            ) from error
-        self._whole_bytes += len(lines)
-        self._deliveries += deliveries
+            self._lines.append(delivery.as_json())
+            self._deliveries.append(delivery)

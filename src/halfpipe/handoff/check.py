@@ -1,0 +1,141 @@
+"""Compare receipts, manifests and files: what should be there and is not, or is something else."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError
+from halfpipe.files import read_json, sha256
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.journal import EventFile, Journal
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about one file; a `note` is worth knowing and no fault."""
+
+    what: str
+    path: Path
+    detail: str = ""
+    note: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.path}" + (f" ({self.detail})" if self.detail else "")
+
+
+def downlinks(work: Path) -> list[DownlinkId]:
+    """Return all downlinks that have a receipt, or something that a receipt would vouch for."""
+    prefix = paths.receipt("")
+    names = {path.name.removeprefix(prefix) for path in work.iterdir()}
+    return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
+
+
+def check(work: Path, stage: Path, downlink: DownlinkId, *, checksums: bool = True) -> list[Finding]:
+    """Compare everything that the receipt of `downlink` vouches for with the files.
+
+    Parameters
+    ----------
+    work, stage
+        `paths.work` and `paths.stage`.
+    downlink
+        The downlink.
+    checksums
+        Read the files and compare checksums, not only sizes.
+    """
+    path = work / paths.receipt(downlink)
+    history = sorted((work / paths.receipt_history(downlink, 0)).parent.glob("*.json"))
+    if path.exists():
+        receipt, found = read_json(path), []
+    else:
+        found = [Finding("missing", path, "the downlink is outstanding")]
+        if not history:
+            return found
+        receipt = read_json(history[-1])
+    checker = _Checker(work, stage, downlink, checksums)
+    found += checker.receipt(receipt)
+    for chunk in receipt["chunks"]:
+        found += checker.chunk(chunk)
+    for run in receipt["runs"]:
+        found += checker.run(run)
+    found += checker.staged(receipt)
+    return found
+
+
+@dataclass(frozen=True)
+class _Checker:
+    work: Path
+    stage: Path
+    downlink: DownlinkId
+    checksums: bool
+
+    def receipt(self, receipt: Mapping[str, Any]) -> Iterator[Finding]:
+        copy = self.work / paths.receipt_history(self.downlink, receipt["handoff"])
+        if not copy.exists():
+            yield Finding("missing", copy, "the receipt's copy; make the receipt again to have it")
+        elif read_json(copy) != receipt:
+            yield Finding("differs", copy, "from the receipt")
+        yield from self._exist([self.work / paths.handoffs(self.downlink)])
+
+    def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Finding]:
+        yield from self._file(
+            self.work / paths.retdef(self.downlink, chunk["chunk"]), {"sha256": chunk["retdef"]}
+        )
+        yield from self._exist([self.work / paths.chunk(self.downlink, chunk["chunk"])])
+        for file in chunk["files"]:
+            yield from self._file(self.work / paths.chunks(self.downlink) / file["name"], file)
+
+    def run(self, run: Mapping[str, Any]) -> Iterator[Finding]:
+        run_id = RunId(run["run"])
+        made = (paths.index, paths.datagrams, paths.events, paths.chunk_list, paths.manifest)
+        yield from self._exist(self.work / path(run_id, self.downlink) for path in made)
+        journal = self.work / paths.journal(run_id)
+        files = [EventFile.of(entry) for entry in run["files"]]
+        if not files:
+            return
+        if not journal.exists():
+            yield Finding("missing", journal, "it is rebuilt from the manifests when the run is merged next")
+            return
+        try:
+            recorded = Journal(journal).latest().get(self.downlink)
+        except HalfPipeError as error:
+            yield Finding("damaged", journal, str(error))
+            return
+        if recorded is None or list(recorded.files) != files:
+            yield Finding(
+                "differs",
+                journal,
+                f"what it records of downlink {self.downlink} is not what the receipt says",
+            )
+
+    def staged(self, receipt: Mapping[str, Any]) -> Iterator[Finding]:
+        home = self.stage / paths.staged(self.downlink)
+        for run in receipt["runs"]:
+            halt = self.stage / paths.halt_cleanup(self.downlink, run["l1_run"])
+            if halt.exists():
+                yield Finding("left behind", halt, "Level-1 cannot retire the run; make the receipt again")
+        if not home.is_dir():
+            yield Finding("not in the stage", home, "Level-1 has taken the hand-off", note=True)
+            return
+        for run in receipt["runs"]:
+            if run["named"]:
+                for file in run["files"]:
+                    yield from self._file(
+                        self.stage / paths.staged_run(self.downlink, run["l1_run"]) / file["name"], file
+                    )
+        for text in receipt["texts"]:
+            yield from self._file(home / text["name"], text)
+
+    def _exist(self, wanted: Iterable[Path]) -> Iterator[Finding]:
+        for path in wanted:
+            if not path.exists():
+                yield Finding("missing", path)
+
+    def _file(self, path: Path, said: Mapping[str, Any]) -> Iterator[Finding]:
+        if not path.exists():
+            yield Finding("missing", path)
+        elif "size" in said and path.stat().st_size != said["size"]:
+            yield Finding("differs", path, f"{path.stat().st_size} bytes, {said['size']} expected")
+        elif self.checksums and sha256(path) != said["sha256"]:
+            yield Finding("differs", path, "its checksum is another one")
