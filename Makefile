@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
+DEMO = demo
 
-.PHONY: demo test lint lock golden histories clean
+.PHONY: demo test golden histories lint format lock clean
 
 # The environment comes from the lock file alone: exact versions, checked against their hashes.
 $(VENV): requirements.lock pyproject.toml
@@ -12,6 +13,37 @@ $(VENV): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(VENV)
 
-lock: # renew requirements.lock after a change of dependencies
+$(DEMO)/config.yaml: | $(VENV)
+	$(BIN)/python scripts/simulate.py --out $(DEMO) --seed 1 --downlinks 230401001
+
+demo: $(VENV) $(DEMO)/config.yaml # simulate a downlink and process it to its receipt
+	$(BIN)/snakemake -c2 dl=230401001 --configfile $(DEMO)/config.yaml
+	@$(BIN)/python scripts/delivered.py --configfile $(DEMO)/config.yaml
+
+test: $(VENV) # what every change must pass; some minutes
+	$(BIN)/python -m pytest -n auto
+
+golden: $(VENV) # all golden cases through the whole workflow
+	$(BIN)/python -m pytest -n auto -m "golden or not golden" tests/test_golden_workflow.py
+
+histories: $(VENV) # 20,000 random delivery histories
+	$(BIN)/python -m pytest -m long tests/test_histories.py
+
+lint: $(VENV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+format: $(VENV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+lock: # renew requirements.lock after a change of dependencies; needs uv
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 	  --group dev -o requirements.lock pyproject.toml
+
+clean: # all that is made here, but for the environment
+	rm -rf $(DEMO) work stage .snakemake .hypothesis .mypy_cache .ruff_cache

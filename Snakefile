@@ -24,7 +24,16 @@ wildcard_constraints:
     run=RunId.PATTERN,
 
 
-include: "workflow/rules/targets.smk"
+include: "workflow/rules/misspelt.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/merge.smk"
 include: "workflow/rules/handoff.smk"
+
+
+# Here and not in an included file: Snakemake forgets the default target of an include.
+rule outstanding:
+    """Process the config's downlinks, or else every outstanding one on the RetDef search path."""
+    default_target: True
+    input:
+        requested,
+    localrule: True

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Write SIMULATED downlinks: a level-0 archive, RetDefs, a MOOT file, a config, and what must come of it.
 
 By default three runs: two LPA runs, of which the second has a gap and is cut at its end, and one LCI run.
@@ -157,4 +158,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Decode one chunk of SIMULATED level-0: the built-in program behind the decoder contract.
 
 Called as `simulated_decoder.py -r RETDEF.xml -o OUTDIR [-k LATC] --level0 ROOT`. Writes, for each
@@ -189,4 +190,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Print attitude and orbit from SIMULATED magic-7 packets: the built-in program behind that contract.
 
 Called as `simulated_magic7.py --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds. Prints
@@ -117,4 +118,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

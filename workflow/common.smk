@@ -43,7 +43,7 @@ def downlink(wildcards):
             if is_head():
                 locks.hold_downlink(settings.work, DownlinkId(wildcards.dl), logger.info)
             if workflow.is_main_process:
-                for line in plan.reissued(wildcards.dl):
+                for line in [*plan.of(wildcards.dl).complaints(), *plan.reissued(wildcards.dl)]:
                     logger.warning(line)
         except HalfPipeError as error:
             raise WorkflowError(str(error))

@@ -36,7 +36,8 @@ def run(
     """
     arguments = parser.parse_args(argv)
     _log_to(getattr(arguments, "log", None))
-    log.info("%s", shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])]))
+    if getattr(arguments, "log", None) is not None:
+        log.info("%s", shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])]))
     try:
         return job(arguments)
     except HalfPipeError as error:

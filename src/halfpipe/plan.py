@@ -43,6 +43,19 @@ class DownlinkPlan:
         """Chunks without a RetDef that nobody has said may be missing."""
         return tuple(chunk for chunk in self.chunks if chunk not in self.retdefs)
 
+    def complaints(self) -> list[str]:
+        """Say what is wrong with the RetDefs, which a dry run shows only as a job that will fail."""
+        said = [
+            f"downlink {self.downlink}: chunk {chunk} has no RetDef on the search path (paths.retdef)"
+            for chunk in self.holes
+        ]
+        for path in self.retdefs.values():
+            try:
+                read_retdef(path)
+            except HalfPipeError as error:
+                said.append(str(error))
+        return said
+
     @cached_property
     def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
         """The runs of each chunk: of its RetDef, and those that a decoder brought besides.

@@ -1,11 +1,3 @@
-rule outstanding:
-    """Process the config's downlinks, or else every outstanding one on the RetDef search path."""
-    default_target: True
-    input:
-        requested,
-    localrule: True
-
-
 rule misspelt:
     """Name the mistake in a target that looks like a downlink and is none.
 

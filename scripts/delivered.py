@@ -1,0 +1,36 @@
+#!/usr/bin/env python3
+"""Print a table of what was delivered, one line a downlink and run, from the receipts."""
+
+import argparse
+from collections.abc import Sequence
+
+from halfpipe import cli
+from halfpipe.handoff import check, delivered
+
+
+def job(arguments: argparse.Namespace) -> int:
+    """Print the table."""
+    settings = cli.settings(arguments)
+    wanted = arguments.downlinks or check.downlinks(settings.work)
+    table = delivered.table(settings.work, wanted)
+    if arguments.csv:
+        print(table.to_csv(index=False), end="")
+    else:
+        print(table.to_string(index=False) if len(table) else "nothing was delivered yet")
+        print(f"{len(wanted)} downlinks, {len(table)} runs, {int(table['events'].sum())} events delivered")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    cli.add_configfile(parser)
+    parser.add_argument("--csv", action="store_true", help="print comma separated values")
+    parser.add_argument(
+        "downlinks", nargs="*", type=cli.downlink, help="230401001 or dl=230401001; none: all of them"
+    )
+    return cli.run(job, parser, argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,520 @@
+"""The level-0 packet archive: hourly files of CCSDS packets, one APID each (ground-chain §1, §2).
+
+A packet is the primary header of 6 bytes, the secondary header of 8 (time stamp), a count of padding
+bytes, the payload and the padding, which rounds the whole up to 16 bytes; all numbers big-endian.
+Packets come in any order between files, and more than once. `retrieve` puts those of some spans of time
+in order and joins them to datagrams. Damage costs the datagram that it hits and nothing beside it: it is
+reported as a `Fault`, never raised.
+"""
+
+import mmap
+import re
+import struct
+from array import array
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import islice, product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.errors import MissingInputError
+from halfpipe.files import advice
+from halfpipe.formats import met
+
+HEADER_SIZE = 16
+ROUNDING = 16
+COUNTER = 1 << 14  # sequence counts wrap here
+IDENTITY = 0x0800  # version 0, telemetry, secondary header present; the APID is in the low 11 bits
+APID_MASK = 0x07FF
+LENGTH_OFFSET = 7  # bytes of the whole packet minus its length field
+
+_FIELDS = struct.Struct(">HHHIIH")
+_OPEN_MAPS = 8
+_TRIALS = 64  # combinations of repeated packets that are tried to mend one datagram
+
+_Bytes = bytes | mmap.mmap
+
+
+class Flags(IntEnum):
+    """Place of a packet in its datagram: the two high bits of the sequence field."""
+
+    MIDDLE = 0
+    FIRST = 1
+    LAST = 2
+    ALONE = 3
+
+
+HEADER = np.dtype(
+    [
+        ("identity", ">u2"),
+        ("sequence", ">u2"),
+        ("length", ">u2"),
+        ("seconds", ">u4"),
+        ("microseconds", ">u4"),
+        ("pad", ">u2"),
+    ]
+)
+
+# `file` counts into the list of files; `met` and `unix` in microseconds; `size` is the whole packet.
+PACKET = np.dtype(
+    [
+        ("file", "u4"),
+        ("offset", "i8"),
+        ("met", "i8"),
+        ("unix", "i8"),
+        ("size", "u4"),
+        ("pad", "u2"),
+        ("flags", "u1"),
+        ("count", "u2"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong in the archive: the file (or the directory of a missing hour), the byte, why."""
+
+    file: Path
+    offset: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"PktRetriever exception: {self.file} at byte {self.offset}: {self.reason}"
+
+
+@dataclass(eq=False)
+class _Maps:
+    """The last few files of a retrieval, mapped; the others are closed."""
+
+    files: tuple[Path, ...]
+    _open: "OrderedDict[int, _Bytes]" = field(default_factory=OrderedDict)
+
+    def __getitem__(self, number: int) -> "_Bytes":
+        if number in self._open:
+            self._open.move_to_end(number)
+        else:
+            self._open[number] = _map(self.files[number])
+            if len(self._open) > _OPEN_MAPS:
+                self._open.popitem(last=False)
+        return self._open[number]
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """Packets of one APID, in order and each once, and the datagrams that are whole.
+
+    `packets` (dtype `PACKET`) holds those of the spans; datagram i is made of
+    ``packets[begins[i]:ends[i]]``. `copies` are further copies of packets, `copy_of` says of which.
+    """
+
+    files: tuple[Path, ...]
+    packets: NDArray[np.void]
+    copies: NDArray[np.void]
+    copy_of: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    faults: tuple[Fault, ...]
+    _maps: _Maps
+
+    def __len__(self) -> int:
+        return int(self.begins.size)
+
+    def payload(self, datagram: int) -> bytes:
+        """Return the payloads of the packets of `datagram` joined."""
+        rows = self.packets[self.begins[datagram] : self.ends[datagram]]
+        return self._join(rows)
+
+    def mended(self, datagram: int) -> Iterator[bytes]:
+        """Yield what `datagram` is with other copies of its packets, where it was delivered repeatedly.
+
+        One delivery may be damaged inside a payload, which only a checksum of the datagram tells.
+        """
+        begin, end = int(self.begins[datagram]), int(self.ends[datagram])
+        low, high = np.searchsorted(self.copy_of, [begin, end])
+        if low == high:
+            return
+        pool = np.concatenate([self.packets[begin:end], self.copies[low:high]])
+        choices = [[number] for number in range(end - begin)]
+        for number, place in enumerate(self.copy_of[low:high].tolist(), end - begin):
+            choices[place - begin].append(number)
+        for numbers in islice(product(*choices), 1, _TRIALS):
+            yield self._join(pool[list(numbers)])
+
+    def place(self, datagram: int) -> tuple[Path, int]:
+        """Return the file and the byte where the first packet of `datagram` starts."""
+        return self._place(int(self.begins[datagram]))
+
+    def _place(self, packet: int) -> tuple[Path, int]:
+        row = self.packets[packet]
+        return self.files[row["file"]], int(row["offset"])
+
+    def _join(self, rows: NDArray[np.void]) -> bytes:
+        starts = (rows["offset"] + HEADER_SIZE).tolist()
+        stops = (rows["offset"] + rows["size"] - rows["pad"]).tolist()
+        files = rows["file"].tolist()
+        views = {file: memoryview(self._maps[file]) for file in set(files)}
+        return b"".join(
+            views[file][start:stop] for file, start, stop in zip(files, starts, stops, strict=True)
+        )
+
+
+def file_name(scid: int, apid: int, start: int, l0key: int) -> str:
+    """Return the name of an archive file; `start` is the MET of its first packet in whole seconds."""
+    return f"s{scid:04d}a{apid:04d}t{start:010d}.{l0key:010d}"
+
+
+def hour_path(root: Path, scid: int, unix: float) -> Path:
+    """Return the directory of the archive `root` for the UTC hour that holds `unix`."""
+    return root / f"src{scid:04d}" / met.hour_directory(unix)
+
+
+def archive_files(
+    root: Path, scid: int, apid: int, spans: Sequence[tuple[float, float]]
+) -> tuple[list[tuple[int, Path]], list[Fault]]:
+    """Find the files that may hold packets of `apid` from `spans`, whatever delivery they came with.
+
+    Which hour a packet stands in is not known to the second, so the hours before and after each span
+    are looked at too. They may be missing; an hour inside a span may not, and is reported.
+
+    Parameters
+    ----------
+    spans
+        Begin and end of each, Unix UTC seconds.
+
+    Returns
+    -------
+    list of (int, Path)
+        The files by hour and name, each with the Unix UTC second at which its hour starts.
+    list of Fault
+        The hours that are missing.
+
+    Raises
+    ------
+    MissingInputError
+        If `root` is no directory or holds nothing of the spacecraft: the archive is not there.
+    """
+    if not root.is_dir():
+        raise MissingInputError(
+            f"{root}: the root of the level-0 archive is no directory. Mount it or mend paths.level0."
+        )
+    source = root / f"src{scid:04d}"
+    if not source.is_dir():
+        raise MissingInputError(
+            f"{source}: no such directory, so {root} is no level-0 archive of spacecraft {scid}. "
+            f"Mount it or mend paths.level0."
+        )
+    inside: set[int] = set()
+    around: set[int] = set()
+    for begin, end in spans:
+        first, last = int(begin // met.HOUR), int(end // met.HOUR)
+        inside.update(range(first, last + 1))
+        around.update(range(first - 1, last + 2))
+    pattern = re.compile(rf"s{scid:04d}a{apid:04d}t[0-9]{{10}}\.[0-9]{{10}}", re.ASCII)
+    files: list[tuple[int, Path]] = []
+    faults: list[Fault] = []
+    for hour in sorted(around):
+        start = hour * met.HOUR
+        directory = hour_path(root, scid, start)
+        try:
+            names = sorted(path for path in directory.iterdir() if pattern.fullmatch(path.name))
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise MissingInputError(
+                f"{directory}: cannot be read: {error.strerror}. {advice(error)}"
+            ) from error
+        files += [(start, path) for path in names]
+        if not names and hour in inside:
+            faults.append(Fault(directory, 0, f"no packets of APID {apid} for this hour of the span"))
+    return files, faults
+
+
+def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, float]]) -> Retrieval:
+    """Read the packets of `apid` from `spans`, put them in order and join them to datagrams.
+
+    Parameters
+    ----------
+    root
+        Root of the archive, which holds ``src%04d`` directories.
+    spans
+        Begin and end of each in Unix UTC seconds, edges included (to the microsecond).
+
+    Raises
+    ------
+    MissingInputError
+        If the archive or a file in it cannot be read.
+    """
+    found, faults = archive_files(root, scid, apid, spans)
+    files = tuple(path for _, path in found)
+    maps = _Maps(files)
+    edges = _microseconds(spans)
+    parts = [np.zeros(0, PACKET)]
+    for number, (hour, path) in enumerate(found):
+        rows, damage = _scan(maps[number], apid, hour)
+        rows["file"] = number
+        faults += [
+            Fault(path, offset, reason)
+            for after, offset, reason in damage
+            if _concerns(edges, rows, after, hour)
+        ]
+        parts.append(rows[_span_of(edges, rows["unix"]) >= 0])
+    packets, copies, copy_of = _each_once(_in_order(np.concatenate(parts)))
+    packets, copies, copy_of, strays = _without_strays(packets, copies, copy_of)
+    faults += [
+        Fault(
+            files[row["file"]],
+            int(row["offset"]),
+            f"the packet's counter {row['count']} is out of order; the packet is left out",
+        )
+        for row in strays
+    ]
+    begins, ends, breaks = _datagrams(packets, _span_of(edges, packets["unix"]))
+    faults += [Fault(files[packets["file"][at]], int(packets["offset"][at]), reason) for at, reason in breaks]
+    return Retrieval(files, packets, copies, copy_of, begins, ends, tuple(faults), maps)
+
+
+def _microseconds(spans: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
+    """Return the spans in whole microseconds, sorted, those that share a microsecond made one: (n, 2)."""
+    joined: list[list[int]] = []
+    for begin, end in sorted(
+        (round(begin * met.MICROSECONDS), round(end * met.MICROSECONDS)) for begin, end in spans
+    ):
+        if joined and begin <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([begin, end])
+    return np.array(joined, np.int64).reshape(-1, 2)
+
+
+def _span_of(edges: NDArray[np.int64], unix: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return which span each time lies in, -1 for none."""
+    if not edges.size:
+        return np.full(unix.shape, -1, np.int64)
+    at = np.searchsorted(edges[:, 0], unix, side="right") - 1
+    return np.where((at >= 0) & (unix <= edges[at, 1]), at, -1)
+
+
+def _concerns(edges: NDArray[np.int64], rows: NDArray[np.void], after: int, hour: int) -> bool:
+    """Tell whether damage after `after` packets of a file may have hit packets of the spans."""
+    earliest = int(rows["unix"][after - 1]) if after else hour * met.MICROSECONDS
+    latest = int(rows["unix"][after]) if after < rows.size else (hour + met.HOUR) * met.MICROSECONDS
+    low, high = min(earliest, latest), max(earliest, latest)
+    return bool(np.any((edges[:, 0] <= high) & (edges[:, 1] >= low)))
+
+
+def _map(path: Path) -> _Bytes:
+    try:
+        with path.open("rb") as file:
+            if not path.stat().st_size:
+                return b""
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise MissingInputError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
+
+
+def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tuple[int, int, str]]]:
+    """Find the packets of one file.
+
+    A header is believed if all of its fields are possible for `apid` within an hour of the file's hour,
+    which random bytes are not (some 60 bits must fit). Its length is believed if the next packet follows;
+    what else may follow, a packet with another counter or the end of the file, is believed if no header
+    stands before it. Else the next header is searched for.
+
+    Parameters
+    ----------
+    data
+        The file's bytes.
+    hour
+        Unix UTC of the start of the file's hour.
+
+    Returns
+    -------
+    NDArray of PACKET
+        The packets, with `file` zero.
+    list of (int, int, str)
+        Damage: how many packets stand before it, at which byte, and what it is.
+    """
+    unpack, total = _FIELDS.unpack_from, len(data)
+    identity = IDENTITY | apid
+    earliest = int(met.unix_to_met(hour - met.HOUR))
+    latest = int(met.unix_to_met(hour + 2 * met.HOUR))
+
+    def header_at(at: int) -> tuple[int, int]:
+        """Return size and counter of the packet whose header stands at byte `at`; size 0 if none can."""
+        if at + HEADER_SIZE > total:
+            return 0, -1
+        word, sequence, length, seconds, microseconds, pad = unpack(data, at)
+        size = length + LENGTH_OFFSET
+        if (
+            word == identity
+            and earliest <= seconds < latest
+            and microseconds < met.MICROSECONDS
+            and size % ROUNDING == 0
+            and size >= HEADER_SIZE
+            and pad <= size - HEADER_SIZE
+            and pad < ROUNDING
+        ):
+            return size, sequence & (COUNTER - 1)
+        return 0, -1
+
+    def next_header(start: int) -> int:
+        """Return where the next header at or after `start` stands, or the end of the file."""
+        pattern = identity.to_bytes(2, "big")
+        at = data.find(pattern, start)
+        while at >= 0:
+            if header_at(at)[0]:
+                return at
+            at = data.find(pattern, at + 1)
+        return total
+
+    offsets = array("q")
+    damage: list[tuple[int, int, str]] = []
+    if not total:
+        damage.append((0, 0, "the file is empty"))
+    at = 0
+    size, count = header_at(0)
+    if not size and total:
+        at = next_header(1)
+        damage.append((0, 0, _what_is_wrong(data, 0, at, apid)))
+        size, count = header_at(at)
+    while at < total:
+        end = at + size
+        size_after, count_after = header_at(end)
+        if size_after and (count_after - count) % COUNTER == 1:
+            offsets.append(at)
+            at, size, count = end, size_after, count_after
+            continue
+        found = next_header(at + HEADER_SIZE)
+        if found < min(end, total):
+            damage.append((len(offsets), at, f"wrong length: the packet says {size} bytes, has {found - at}"))
+        elif end > total:
+            damage.append((len(offsets), at, f"the file is cut inside this packet of {size} bytes"))
+        else:
+            offsets.append(at)
+            if found > end:
+                damage.append((len(offsets), end, _what_is_wrong(data, end, found, apid)))
+        at = found
+        size, count = header_at(at)
+    return _rows(data, np.frombuffer(offsets, np.int64)), damage
+
+
+def _what_is_wrong(data: _Bytes, at: int, found: int, apid: int) -> str:
+    """Say why the bytes from `at` to the next header at `found` are no packet of `apid`."""
+    count = found - at
+    if count < HEADER_SIZE:
+        where = "the file is cut inside a packet header" if found == len(data) else "junk between packets"
+        return f"{where}: {count} bytes left over"
+    word, _, length, seconds, microseconds, pad = _FIELDS.unpack_from(data, at)
+    if word & ~APID_MASK != IDENTITY:
+        return f"{count} bytes that are no packet"
+    size = length + LENGTH_OFFSET
+    if word & APID_MASK != apid:
+        why = f"a packet of APID {word & APID_MASK} among those of {apid}"
+    elif pad > size - HEADER_SIZE or pad >= ROUNDING:
+        why = f"pad count {pad}, but padding is less than {ROUNDING} bytes and no more than the packet has"
+    elif size % ROUNDING:
+        why = f"a packet of {size} bytes, not a multiple of {ROUNDING}"
+    else:
+        why = f"time stamp {seconds} s {microseconds} us is not of this hour"
+    return f"{why}; {count} bytes skipped"
+
+
+def _rows(data: _Bytes, offsets: NDArray[np.int64]) -> NDArray[np.void]:
+    """Gather the packets whose headers stand at `offsets`."""
+    rows = np.zeros(offsets.size, PACKET)
+    if not offsets.size:
+        return rows
+    everywhere = np.ndarray(len(data) - HEADER_SIZE + 1, HEADER, buffer=data, strides=(1,))
+    headers = everywhere[offsets]
+    seconds, microseconds = headers["seconds"].astype(np.int64), headers["microseconds"].astype(np.int64)
+    rows["offset"] = offsets
+    rows["met"] = seconds * met.MICROSECONDS + microseconds
+    rows["unix"] = met.unix_microseconds(seconds, microseconds)
+    rows["size"] = headers["length"].astype(np.uint32) + LENGTH_OFFSET
+    rows["pad"] = headers["pad"]
+    rows["flags"] = headers["sequence"] >> 14
+    rows["count"] = headers["sequence"] & (COUNTER - 1)
+    return rows
+
+
+def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Sort by time and counter, the counter unwrapped among packets of one time; then by file and byte."""
+    if not rows.size:
+        return rows
+    rows = rows[np.argsort(rows["met"], kind="stable")]
+    starts = np.flatnonzero(np.r_[True, np.diff(rows["met"]) != 0])
+    count = rows["count"].astype(np.int64)
+    lowest, highest = np.minimum.reduceat(count, starts), np.maximum.reduceat(count, starts)
+    wraps = np.repeat(highest - lowest > COUNTER // 2, np.diff(np.r_[starts, rows.size]))
+    count[wraps & (count < COUNTER // 2)] += COUNTER
+    return rows[np.lexsort((rows["offset"], rows["file"], count, rows["met"]))]
+
+
+def _each_once(
+    rows: NDArray[np.void],
+) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.int64]]:
+    """Split sorted packets into the first of each (time, counter), the others, and of which those are."""
+    again = np.zeros(rows.size, bool)
+    again[1:] = (np.diff(rows["met"]) == 0) & (rows["count"][1:] == rows["count"][:-1])
+    number = np.cumsum(~again) - 1
+    return rows[~again], rows[again], number[again].astype(np.int64)
+
+
+def _without_strays(
+    packets: NDArray[np.void], copies: NDArray[np.void], copy_of: NDArray[np.int64]
+) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.int64], NDArray[np.void]]:
+    """Take out single packets between two whose counters follow on each other.
+
+    A damaged time stamp that is still possible puts a packet among those of another datagram.
+    """
+    count = packets["count"].astype(np.int64)
+    stray = np.zeros(packets.size, bool)
+    stray[1:-1] = ((count[2:] - count[:-2]) % COUNTER == 1) & ((count[1:-1] - count[:-2]) % COUNTER != 1)
+    if not stray.any():
+        return packets, copies, copy_of, packets[stray]
+    stays = ~stray[copy_of]
+    number = np.cumsum(~stray) - 1
+    return packets[~stray], copies[stays], number[copy_of[stays]].astype(np.int64), packets[stray]
+
+
+def _datagrams(
+    packets: NDArray[np.void], span: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[int, str]]]:
+    """Join packets, in order, to datagrams by flags and counters.
+
+    Returns
+    -------
+    NDArray of int64, NDArray of int64
+        First packet of each whole datagram, and one past its last.
+    list of (int, str)
+        The packets at which something is missing, and what.
+    """
+    if not packets.size:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), []
+    flags, count = packets["flags"], packets["count"].astype(np.int64)
+    step = np.diff(count) % COUNTER
+    opens = np.isin(flags, (Flags.FIRST, Flags.ALONE))
+    closes = np.isin(flags, (Flags.LAST, Flags.ALONE))
+    joined = (step == 1) & ~opens[1:] & ~closes[:-1]
+    begins = np.flatnonzero(np.r_[True, ~joined])
+    ends = np.r_[begins[1:], packets.size]
+    whole = opens[begins] & closes[ends - 1]
+
+    jump = np.r_[False, (step != 1) & (np.diff(span) == 0)]
+    faults = [
+        (int(at), f"counter {count[at]} follows {count[at - 1]}: {step[at - 1] - 1} packets are missing")
+        if step[at - 1]
+        else (int(at), f"counter {count[at]} twice, at different times")
+        for at in np.flatnonzero(jump)
+    ]
+    after_jump = np.r_[jump, True]
+    for begin, end in zip(begins[~whole], ends[~whole], strict=True):
+        if not opens[begin] and not jump[begin]:
+            faults.append((int(begin), "a datagram without its first packet, left out"))
+        elif not closes[end - 1] and not (end < packets.size and after_jump[end]):
+            faults.append((int(begin), "a datagram without its last packet, left out"))
+    return begins[whole].astype(np.int64), ends[whole].astype(np.int64), sorted(faults)

@@ -1,0 +1,88 @@
+"""Mission elapsed time (MET), UTC, and the archive's directory of an hour (ground-chain §1, §2).
+
+MET counts every second since 2001-01-01 00:00:00 UTC, leap seconds included; Unix UTC counts none. So
+a leap second and the first second after it have one and the same Unix time: whatever must stay in
+order is put in order by MET. The way back takes such a time for the second after the leap second.
+"""
+
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import overload
+
+# astropy's own leap seconds, offline; importing astropy.time instead takes half a second in every job.
+import erfa
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+EPOCH = 978307200  # Unix UTC of 2001-01-01 00:00:00
+TAI_UTC_AT_EPOCH = 32
+MICROSECONDS = 1_000_000
+HOUR = 3600
+
+# Names as `date -u +%a` gives them in the C locale, whatever the locale of this process.
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+def _leap_seconds() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first Unix second after each leap second since the epoch, and the count from there on."""
+    table = erfa.leap_seconds.get()
+    table = table[table["tai_utc"] > TAI_UTC_AT_EPOCH]
+    after = [datetime(int(row["year"]), int(row["month"]), 1, tzinfo=UTC).timestamp() for row in table]
+    return np.array(after, np.int64), np.rint(table["tai_utc"]).astype(np.int64) - TAI_UTC_AT_EPOCH
+
+
+_UNIX_AFTER, _COUNT = _leap_seconds()
+_MET_AFTER = _UNIX_AFTER - EPOCH + _COUNT
+_LEAPS = np.concatenate([np.zeros(1, np.int64), _COUNT])
+
+
+def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> NDArray[np.int64]:
+    """Return Unix UTC in whole microseconds of MET as packets hold it; exact.
+
+    Parameters
+    ----------
+    met_seconds, microseconds
+        Whole numbers, scalars or arrays of one shape (ground-chain §1, secondary header).
+    """
+    seconds = np.asarray(met_seconds, np.int64)
+    leaps = _LEAPS[np.searchsorted(_MET_AFTER, seconds, side="right")]
+    unix: NDArray[np.int64] = (seconds + EPOCH - leaps) * MICROSECONDS + np.asarray(microseconds, np.int64)
+    return unix
+
+
+@overload
+def met_to_unix(met: float) -> float: ...
+@overload
+def met_to_unix(met: NDArray[np.generic]) -> NDArray[np.float64]: ...
+def met_to_unix(met: float | NDArray[np.generic]) -> float | NDArray[np.float64]:
+    """Return Unix UTC seconds of MET `met`, a number or an array of any shape."""
+    values = np.asarray(met, np.float64)
+    leaps = _LEAPS[np.searchsorted(_MET_AFTER, values, side="right")]
+    unix: NDArray[np.float64] = values + EPOCH - leaps
+    return unix if isinstance(met, np.ndarray) else float(unix)
+
+
+@overload
+def unix_to_met(unix: float) -> float: ...
+@overload
+def unix_to_met(unix: NDArray[np.generic]) -> NDArray[np.float64]: ...
+def unix_to_met(unix: float | NDArray[np.generic]) -> float | NDArray[np.float64]:
+    """Return MET of Unix UTC seconds `unix`, a number or an array of any shape."""
+    values = np.asarray(unix, np.float64)
+    met: NDArray[np.float64] = values - EPOCH + _LEAPS[np.searchsorted(_UNIX_AFTER, values, side="right")]
+    return met if isinstance(unix, np.ndarray) else float(met)
+
+
+def utc(unix: float) -> datetime:
+    """Return the UTC date and time of Unix UTC seconds `unix`."""
+    return datetime.fromtimestamp(unix, UTC)
+
+
+def hour_directory(unix: float) -> PurePosixPath:
+    """Return ``YYYY/MM/DOY.MM.DD.Ddd/utcHH`` of the UTC hour that holds `unix` (ground-chain §2).
+
+    As in ``2012/11/307.11.02.Fri/utc13``; `unix` in Unix UTC seconds.
+    """
+    time = utc(unix)
+    day = f"{time:%j.%m.%d}.{_WEEKDAYS[time.weekday()]}"
+    return PurePosixPath(f"{time:%Y}", f"{time:%m}", day, f"utc{time:%H}")

@@ -1,0 +1,104 @@
+"""Simulated CCSDS packets: the inverse of what `halfpipe.formats.level0` reads (ground-chain §1)."""
+
+from halfpipe.errors import FormatError
+from halfpipe.formats.level0 import COUNTER, HEADER_SIZE, IDENTITY, LENGTH_OFFSET, ROUNDING, Flags
+
+PACKET_SIZE = 4096  # bytes of a full packet; the flight value is not public, this is of its order
+PACKET_SPACING = 20  # microseconds between the packets of one datagram
+
+
+def make_packet(
+    *,
+    apid: int = 956,
+    seq: int = 0,
+    body: bytes = b"",
+    seconds: int = 0,
+    microseconds: int = 0,
+    flags: Flags = Flags.ALONE,
+) -> bytes:
+    """Return one packet, padded with zeros to a multiple of 16 bytes.
+
+    Parameters
+    ----------
+    apid
+        11 bits.
+    seq
+        Sequence counter of the APID, 14 bits.
+    body
+        The payload.
+    seconds, microseconds
+        Time stamp, MET.
+    flags
+        Place of the packet in its datagram.
+
+    Raises
+    ------
+    FormatError
+        If a value does not fit into its field.
+    """
+    pad = -len(body) % ROUNDING
+    size = HEADER_SIZE + len(body) + pad
+    for name, value, limit in (
+        ("apid", apid, 1 << 11),
+        ("seq", seq, COUNTER),
+        ("seconds", seconds, 1 << 32),
+        ("microseconds", microseconds, 1_000_000),
+        ("length", size - LENGTH_OFFSET, 1 << 16),
+    ):
+        if not 0 <= value < limit:
+            raise FormatError(f"simulated packet: {name} {value} is out of range, expected 0 to {limit - 1}")
+    return b"".join(
+        (
+            (IDENTITY | apid).to_bytes(2, "big"),
+            (flags << 14 | seq).to_bytes(2, "big"),
+            (size - LENGTH_OFFSET).to_bytes(2, "big"),
+            seconds.to_bytes(4, "big"),
+            microseconds.to_bytes(4, "big"),
+            pad.to_bytes(2, "big"),
+            body,
+            bytes(pad),
+        )
+    )
+
+
+def packet_count(size: int, packet_size: int = PACKET_SIZE) -> int:
+    """Return over how many packets of `packet_size` bytes a datagram of `size` bytes is spread."""
+    return max(1, -(-size // (packet_size - HEADER_SIZE)))
+
+
+def packets_of(
+    datagram: bytes, *, apid: int, seq: int, met: int, packet_size: int = PACKET_SIZE
+) -> list[bytes]:
+    """Spread `datagram` over packets.
+
+    Parameters
+    ----------
+    seq
+        Counter of the first packet; it wraps.
+    met
+        Time stamp of the first packet, MET microseconds; the others follow `PACKET_SPACING` apart.
+    packet_size
+        Bytes of a full packet, a multiple of 16.
+    """
+    room = packet_size - HEADER_SIZE
+    count = packet_count(len(datagram), packet_size)
+    packets = []
+    for number in range(count):
+        if count == 1:
+            flags = Flags.ALONE
+        elif number == 0:
+            flags = Flags.FIRST
+        else:
+            flags = Flags.LAST if number == count - 1 else Flags.MIDDLE
+        seconds, microseconds = divmod(met + number * PACKET_SPACING, 1_000_000)
+        packets.append(
+            make_packet(
+                apid=apid,
+                seq=(seq + number) % COUNTER,
+                body=datagram[number * room : (number + 1) * room],
+                seconds=seconds,
+                microseconds=microseconds,
+                flags=flags,
+            )
+        )
+    return packets
