@@ -12,6 +12,9 @@ rule deliver_run:
         paths.log("deliver_run", paths.DL, paths.RUN),
     conda:
         "../../envs/halfpipe.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=script("deliver_run"),
         where=WHERE,

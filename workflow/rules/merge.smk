@@ -13,6 +13,9 @@ rule merge_index:
         paths.log("merge_index", paths.DL, paths.RUN),
     conda:
         "../../envs/halfpipe.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=script("merge_index"),
         where=WHERE,
