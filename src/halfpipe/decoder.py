@@ -179,7 +179,8 @@ def run_program(command: Sequence[str], root: Path, log: IO[str]) -> _Said:
 def how_it_ended(status: int) -> str:
     """Say in words how a process ended that returned `status`."""
     if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
+        names = {known.value: known.name for known in signal.Signals}  # a real-time signal may have none
+        return f"was killed by {names.get(-status, f'signal {-status}')}"
     return f"ended with exit status {status}"
 
 
@@ -256,16 +257,15 @@ def _check_records(index: Path, file: Path, events: Any) -> bool:
     opened = evt.open_evt(file)
     offsets = np.sort(events["offset"])
     sizes = evt.record_layout(opened.data, offsets, str(file)).sizes
-    contexts = evt.contexts(opened.data, events["offset"])
-    wrong = np.flatnonzero(
-        (contexts["scalers_sequence"] != events["sequence"]) | (contexts["ccsds_apid"] != events["apid"])
-    )
+    sequence = evt.context_column(opened.data, events["offset"], "scalers_sequence")
+    apid = evt.context_column(opened.data, events["offset"], "ccsds_apid")
+    wrong = np.flatnonzero((sequence != events["sequence"]) | (apid != events["apid"]))
     if len(wrong):
-        line, record = events[wrong[0]], contexts[wrong[0]]
+        line, found = events[wrong[0]], (sequence[wrong[0]], apid[wrong[0]])
         raise FormatError(
             f"{index}: sequence {line['sequence']} of APID {line['apid']} is said to lie at byte "
-            f"{line['offset']} of {file.name}, where there is sequence {record['scalers_sequence']} of APID "
-            f"{record['ccsds_apid']}. Nothing of this chunk was taken; decode it again."
+            f"{line['offset']} of {file.name}, where there is sequence {found[0]} of APID {found[1]}. "
+            "Nothing of this chunk was taken; decode it again."
         )
     ends = offsets + sizes
     return bool(

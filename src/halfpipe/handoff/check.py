@@ -76,6 +76,13 @@ class _Checker:
             yield Finding("missing", copy, "the receipt's copy; make the receipt again to have it")
         elif read_json(copy) != receipt:
             yield Finding("differs", copy, "from the receipt")
+        for number in range(1, receipt["handoff"]):
+            earlier = self.work / paths.receipt_history(self.downlink, number)
+            if not earlier.exists():
+                # No fault: a hand-off that was interrupted and then processed again has none.
+                yield Finding(
+                    "missing", earlier, f"the receipt of hand-off {number}, which is history", note=True
+                )
         yield from self._exist([self.work / paths.handoffs(self.downlink)])
 
     def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Finding]:

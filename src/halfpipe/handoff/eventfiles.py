@@ -54,17 +54,17 @@ class Records:
         self.events = decision.events
         self._files: list[evt.EvtFile] = []
         self._paths: list[Path] = []
-        self._file_of = np.zeros(len(self.events), np.int64)
-        pairs = np.unique(self.events[["source", "file"]]) if len(self.events) else ()
-        for source, file in pairs:
-            downlink = decision.sources[source]
-            path = locate(downlink, names[downlink][file])
-            if path is None:
-                continue
-            chosen = (self.events["source"] == source) & (self.events["file"] == file)
-            self._file_of[chosen] = len(self._files)
-            self._files.append(evt.open_evt(path))
-            self._paths.append(path)
+        width = int(self.events["file"].max(initial=0)) + 1
+        codes = self.events["source"].astype(np.int64) * width + self.events["file"]
+        numbers = np.zeros(len(decision.sources) * width, np.int64)
+        for code in np.flatnonzero(np.bincount(codes)).tolist():
+            downlink = decision.sources[code // width]
+            path = locate(downlink, names[downlink][code % width])
+            if path is not None:
+                numbers[code] = len(self._files)
+                self._files.append(evt.open_evt(path))
+                self._paths.append(path)
+        self._file_of: NDArray[np.int64] = numbers[codes]
         self._check()
 
     def _check(self) -> None:
@@ -80,10 +80,9 @@ class Records:
             ends = events["offset"] + events["size"]
             good = (events["offset"] >= evt.HEADER_SIZE) & (ends <= len(file.data))
             if good.all():
-                found = evt.contexts(file.data, events["offset"])
-                good = (found["scalers_sequence"] == events["sequence"]) & (
-                    found["ccsds_apid"] == events["apid"]
-                )
+                sequence = evt.context_column(file.data, events["offset"], "scalers_sequence")
+                apid = evt.context_column(file.data, events["offset"], "ccsds_apid")
+                good = (sequence == events["sequence"]) & (apid == events["apid"])
             if not good.all():
                 at = events[np.flatnonzero(~good)[0]]
                 raise StateError(
