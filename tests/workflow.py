@@ -1,21 +1,26 @@
 """The workflow as an operator runs it: Snakemake in a process of its own, on a site made for one test."""
 
+import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from halfpipe.config import load
+from halfpipe.plan import Plan
+
 ROOT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 REPLAY = ROOT / "tests" / "replay_decoder.py"
+LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
 class Job(NamedTuple):
@@ -68,6 +73,12 @@ class Site:
             paths={"work": str(self.work), "stage": str(self.stage), "retdef": [str(self.retdefs)]}
         )
 
+    def clone(self, home: Path) -> "Site":
+        """Copy everything, times included, to `home`; what the config says of the old home it says of the new."""
+        shutil.copytree(self.home, home, dirs_exist_ok=True)
+        config = yaml.safe_load(yaml.safe_dump(self.config).replace(str(self.home), str(home)))
+        return Site(home, config)
+
     @property
     def configfile(self) -> Path:
         """The file that is given as ``--configfile``."""
@@ -88,11 +99,12 @@ class Site:
         self.configure(decoder={"command": command}, magic7={"command": None})
 
     def add_retdefs(self, source: Path, *downlinks: str) -> None:
-        """Copy RetDefs from `source`/<downlink> to the search path."""
+        """Copy RetDefs from `source`/<downlink> to the search path, old enough to be complete."""
         for downlink in downlinks:
             (self.retdefs / downlink).mkdir(exist_ok=True)
             for path in source.glob(f"{downlink}/RetDef-*.xml"):
-                shutil.copy2(path, self.retdefs / downlink / path.name)
+                copied = shutil.copy(path, self.retdefs / downlink / path.name)
+                os.utime(copied, (LONG_AGO, LONG_AGO))
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that an operator types."""
@@ -106,6 +118,26 @@ class Site:
         """Process downlinks, which must end well."""
         targets = [f"dl={downlink}" for downlink in downlinks]
         return self.snakemake(*targets, *(["-F"] if again else [])).good()
+
+    def by_hand(self, downlink: str) -> None:
+        """Process a downlink without Snakemake: the program of each job in this process, all in one order."""
+        settings = load(ROOT, [self.configfile])
+        plan = Plan(settings.work, settings.retdef, settings.ignored).of(downlink)
+        program = ["--command", settings.decoder_command]
+        at = ["--work", str(self.work), "--downlink", downlink]
+        both = [*at, "--stage", str(self.stage)]
+        for chunk in plan.chunks:
+            main("stage_retdef")([*at, "--chunk", chunk, "--search", *map(str, settings.retdef)])
+            main("decode_chunk")([*at, "--chunk", chunk, *program])
+        for run_id in plan.runs:
+            chunks = ["--chunks", *plan.chunks_with(run_id), "--runs", *plan.runs]
+            main("merge_index")([*both, "--run", run_id, *chunks, *program])
+            policy = ["--policy", json.dumps(asdict(settings.policy))]
+            moot = ["--moot", str(settings.moot)] if settings.moot else []
+            main("deliver_run")([*both, "--run", run_id, *policy, *moot, *program])
+        ids = ["--chunks", *plan.chunks, "--runs", *plan.runs]
+        magic7 = [] if settings.magic7_command is None else ["--command", settings.magic7_command]
+        main("receipt")([*both, *ids, "--config", json.dumps(settings.that_matter), *magic7])
 
     def outstanding(self, *downlinks: str) -> frozenset[Job]:
         """Return the jobs that a dry run lists."""
@@ -141,11 +173,25 @@ class Site:
         return kept
 
 
-def run(command: list[str], env: Mapping[str, str] | None = None) -> Ended:
-    """Run a command in the project's root; its two outputs come together."""
+def main(name: str) -> Callable[[Sequence[str]], None]:
+    """Return what runs one of the programs in scripts/ in this process; it must end well."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def must(arguments: Sequence[str]) -> None:
+        assert module.main(arguments) == 0
+
+    return must
+
+
+def run(command: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ended:
+    """Run a command in the project's root, or elsewhere; its two outputs come together."""
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, **(env or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

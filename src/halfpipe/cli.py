@@ -10,13 +10,14 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.config import Settings, load
 from halfpipe.decoder import Program
 from halfpipe.errors import HalfPipeError
+from halfpipe.files import advice
 from halfpipe.ids import DownlinkId, RunId
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where scripts/ and config/ are
@@ -43,6 +44,10 @@ def run(
     except HalfPipeError as error:
         log.error("error: %s", error)
         return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        log.error("error: %s%s. %s", place, error.strerror or error, advice(error))
+        return 1
     except Exception:
         log.exception("error: this is a defect of the program, please report it with its log")
         return 1
@@ -50,6 +55,18 @@ def run(
         for handler in log.handlers[:]:
             log.removeHandler(handler)
             handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that cannot be written (a full disk) must not hide what the job itself has to say."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        """Pass over a line that cannot be written; warnings and errors stand on the terminal too."""
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):
+            super().close()
 
 
 def _log_to(path: Path | None) -> None:
@@ -60,8 +77,12 @@ def _log_to(path: Path | None) -> None:
     terminal.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(terminal)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="w")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = _LogFile(path, mode="w")
+        except OSError as error:
+            log.warning("%s: there will be no log: %s. %s", path, error.strerror, advice(error))
+            return
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
         log.addHandler(file)
 

@@ -190,7 +190,7 @@ class Plan:
             plan = self._make(dl)  # not kept: it is made again under the downlink's lock
             if plan.holes:
                 waiting.append(f"downlink {dl} waits for the RetDef of chunk {', '.join(plan.holes)}")
-            elif now - max(path.stat().st_mtime for path in plan.retdefs.values()) < settle_seconds:
+            elif now - self._youngest(dl) < settle_seconds:
                 waiting.append(
                     f"downlink {dl} waits: its youngest RetDef is younger than {settle_seconds:g} s"
                 )
@@ -203,6 +203,11 @@ class Plan:
                 "or raise outstanding.max in the config."
             )
         return Outstanding(tuple(ready), tuple(waiting))
+
+    def _youngest(self, downlink: DownlinkId) -> float:
+        """Return the time of the youngest RetDef on the search path; those that are staged say nothing."""
+        every = (path for home in self.search for path in _retdefs(home / downlink, downlink).values())
+        return max(path.stat().st_mtime for path in every)
 
     def _is_outstanding(self, downlink: DownlinkId) -> bool:
         if not (self.work / paths.receipt(downlink)).exists():

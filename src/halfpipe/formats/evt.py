@@ -649,7 +649,7 @@ CHUNK_NAME = re.compile(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `check_evt` found: how many events, and what is wrong, a sentence each (none: the file is good)."""
+    """What `check_evt` found: how many events, and what is wrong, a sentence each; a good file has none."""
 
     events: int
     faults: tuple[str, ...]

@@ -136,10 +136,10 @@ def read_index(path: Path) -> Index:
                 if newline:
                     reader.take(rest + whole + newline)
                     rest = after
-                elif rest:
-                    raise reader.error(0, f"has more than {len(rest) + len(block)} bytes")
                 else:
-                    rest = block
+                    rest += block
+                    if len(rest) > 2 * BLOCK:
+                        raise reader.error(0, f"has more than {2 * BLOCK} bytes")
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such index. {REMEDY}.") from error
     except OSError as error:

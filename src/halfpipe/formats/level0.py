@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import islice, product
+from itertools import chain, combinations, islice
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ LENGTH_OFFSET = 7  # bytes of the whole packet minus its length field
 
 _FIELDS = struct.Struct(">HHHIIH")
 _OPEN_MAPS = 8
-_TRIALS = 64  # combinations of repeated packets that are tried to mend one datagram
+_TRIALS = 100  # combinations of repeated packets that are tried to mend one datagram
 
 _Bytes = bytes | mmap.mmap
 
@@ -138,11 +138,15 @@ class Retrieval:
         if low == high:
             return
         pool = np.concatenate([self.packets[begin:end], self.copies[low:high]])
-        choices = [[number] for number in range(end - begin)]
-        for number, place in enumerate(self.copy_of[low:high].tolist(), end - begin):
-            choices[place - begin].append(number)
-        for numbers in islice(product(*choices), 1, _TRIALS):
-            yield self._join(pool[list(numbers)])
+        places = (self.copy_of[low:high] - begin).tolist()
+        others = list(zip(places, range(end - begin, pool.size), strict=True))
+        # The other delivery whole, then one packet of it, then two, and so on.
+        choices = chain([others], *(combinations(others, count) for count in range(1, len(others))))
+        for chosen in islice(choices, _TRIALS):
+            numbers = list(range(end - begin))
+            for place, number in chosen:
+                numbers[place] = number
+            yield self._join(pool[numbers])
 
     def place(self, datagram: int) -> tuple[Path, int]:
         """Return the file and the byte where the first packet of `datagram` starts."""
@@ -467,13 +471,14 @@ def _each_once(
 def _without_strays(
     packets: NDArray[np.void], copies: NDArray[np.void], copy_of: NDArray[np.int64]
 ) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.int64], NDArray[np.void]]:
-    """Take out single packets between two whose counters follow on each other.
+    """Take out single packets that fit neither neighbour where these follow on each other.
 
     A damaged time stamp that is still possible puts a packet among those of another datagram.
     """
     count = packets["count"].astype(np.int64)
+    step = np.diff(count) % COUNTER
     stray = np.zeros(packets.size, bool)
-    stray[1:-1] = ((count[2:] - count[:-2]) % COUNTER == 1) & ((count[1:-1] - count[:-2]) % COUNTER != 1)
+    stray[1:-1] = ((step[:-1] + step[1:]) % COUNTER == 1) & (step[:-1] != 1) & (step[1:] != 1)
     if not stray.any():
         return packets, copies, copy_of, packets[stray]
     stays = ~stray[copy_of]

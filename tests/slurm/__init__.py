@@ -1,0 +1,1 @@
+"""Tests on a Slurm: a private one of a single node, or one that is already there."""

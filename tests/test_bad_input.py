@@ -1,0 +1,407 @@
+"""Bad input through the whole workflow: the message is seen, and nothing beside it is lost."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.bad_decoder import CRIES
+from tests.golden_cases import GOLDEN, Expected, read_case
+from tests.workflow import ROOT, Ended, Site
+
+DL, SECOND, THIRD = "240601001", "240601002", "240601003"
+BAD_DECODER = ROOT / "tests" / "bad_decoder.py"
+LPA_RUN, LCI_RUN, OPEN_RUN = "r0741234567", "r0741240000", "r0741246000"  # of the case multi3
+RETDEF = (GOLDEN / "multi3" / "in" / DL / f"RetDef-{DL}-00001.xml").read_text()
+
+
+def add_case(site: Site, case: str, downlink: str = DL, *, of: str = DL) -> None:
+    """Add RetDefs and products of the downlink `of` of a golden case, as those of `downlink`."""
+    source = site.home / "source" / downlink
+    source.mkdir(parents=True)
+    for path in sorted((GOLDEN / case / "in" / of).iterdir()):
+        shutil.copy(path, source / path.name.replace(of, downlink))
+    site.add_retdefs(site.home / "source", downlink)
+    moot = site.home / "moot.txt"
+    with moot.open("a") as file:
+        for run, (key, alias) in read_case(GOLDEN / case).moot.items():
+            file.write(f"r{run:010d} {key} {alias}\n")
+    site.configure(moot={"file": str(moot)})
+    decoder(site)
+
+
+def add_retdef(site: Site, downlink: str, chunk: int, content: str | bytes) -> Path:
+    """Put a RetDef on the search path."""
+    path = site.retdefs / downlink / f"RetDef-{downlink}-{chunk:05d}.xml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def decoder(site: Site, *options: str) -> None:
+    """Use the decoder that misbehaves as `options` say, and no magic-7."""
+    words = [sys.executable, str(BAD_DECODER), "--source", str(site.home / "source"), *options]
+    site.configure(decoder={"command": " ".join(words)}, magic7={"command": None})
+
+
+def expected(case: str, step: int = 0) -> Expected:
+    return read_case(GOLDEN / case).steps[step].expected
+
+
+def failed(ended: Ended, *messages: str) -> Ended:
+    """Return this if the command failed and said all `messages`."""
+    assert ended.status != 0, ended.said
+    missing = [message for message in messages if message not in ended.said]
+    assert not missing, f"{missing}\nnot said in\n{ended.said}"
+    assert "Traceback" not in ended.said, ended.said
+    assert "defect of the program" not in ended.said, ended.said
+    return ended
+
+
+def has_receipt(site: Site, downlink: str) -> bool:
+    return (site.work / f"dl={downlink}").exists()
+
+
+def halted(site: Site) -> list[str]:
+    """Return the tokens that keep Level-1 from retiring runs."""
+    home = site.stage / "chunktokens"
+    return sorted(str(path.relative_to(home)) for path in home.glob("*/haltCleanup-*"))
+
+
+def test_downlinks_that_are_none_beside_a_good_one(site: Site) -> None:
+    add_case(site, "runid_small")
+    bad = ("24060100", "2406010010", "24060100a", "240601009")
+    ended = site.snakemake(f"dl={DL}", *(f"dl={name}" for name in bad))
+    failed(
+        ended,
+        *(f"'{name}' is not a downlink id: nine digits, YYMMDDnnn" for name in bad[:3]),
+        f"downlink 240601009 has no RetDefs; looked in {site.retdefs}/240601009. "
+        "Check the id and paths.retdef in the config.",
+    )
+    assert site.staged(DL) == expected("runid_small").files
+    assert has_receipt(site, DL)
+    assert not any(has_receipt(site, name) for name in bad)
+    assert sorted(path.name for path in site.stage.iterdir()) == [DL, "chunktokens"]
+
+
+BOMB = """<!DOCTYPE retdef [<!ENTITY a "lol">
+{}]>""".format(
+    "\n".join(f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in zip("abcdefgh", "bcdefghi", strict=True))
+)  # fmt: skip
+BAD_RETDEFS: dict[str, tuple[str | bytes, str]] = {
+    "240601011": ("", "the file is empty"),
+    "240601012": (RETDEF[: len(RETDEF) // 2], "not XML, or cut short"),
+    "240601013": ("dl=240601013 chunk=1\n", "not XML, or cut short"),
+    "240601014": (
+        BOMB + RETDEF[RETDEF.index("<retdef") :].replace("/nfs", "/&i;"),
+        "declares an entity or an external reference, which is refused",
+    ),
+    "240601015": (
+        '<!DOCTYPE retdef [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+        + RETDEF[RETDEF.index("<retdef") :].replace("/nfs", "/&x;"),
+        "declares an entity or an external reference, which is refused",
+    ),
+    "240601016": (RETDEF + " " * (1 << 20), "more than 1048576 bytes, a RetDef has some hundred"),
+    "240601017": (RETDEF.replace('runid="741234567"', 'runid="741234568"'), "runid 741234568 and start 741234567"),
+    "240601018": (RETDEF.replace('chunkid="1"', 'chunkid="2"'), "chunkid is 2, but the name says chunk 1"),
+    "240601019": (RETDEF.replace('apid="956"', 'apid="954"'), "apid 954 of <span> is no APID of LSEP: 955 to 958"),
+    "240601020": (
+        RETDEF.replace("<spans>", '<run runid="5" l0key="-1" chunkid="1" gndid="-1" start="5"/><spans>'),
+        "there are 2 <run>, expected one: their spans cannot be told apart",
+    ),
+}  # fmt: skip
+
+
+def test_bad_retdefs_beside_a_good_downlink(site: Site) -> None:
+    add_case(site, "runid_small")
+    said = []
+    for downlink, (content, why) in BAD_RETDEFS.items():
+        path = add_retdef(site, downlink, 1, content)
+        said.append(f"error: {path}: {why}")
+    ended = failed(site.snakemake(f"dl={DL}", *(f"dl={downlink}" for downlink in BAD_RETDEFS)), *said)
+    assert ended.said.count("Have it made and copied again, then give the same command again.") >= len(said)
+    assert "root:x:" not in ended.said
+    assert has_receipt(site, DL)
+    assert site.staged(DL) == expected("runid_small").files
+    for downlink in BAD_RETDEFS:
+        assert not has_receipt(site, downlink)
+        assert not list((site.work / downlink).glob("RetDef*")), "what is staged is good"
+
+
+def test_a_hole_is_refused_by_name_and_may_be_ignored_with_a_reason(site: Site) -> None:
+    add_case(site, "multi3")
+    (site.retdefs / DL / f"RetDef-{DL}-00003.xml").unlink()
+    ended = site.snakemake(f"dl={DL}")
+    failed(
+        ended,
+        f"chunk 00003 of downlink {DL} has no RetDef, though there are RetDefs up to chunk 00005",
+        "Have it made and copied, or list the chunk under ignore.chunks in the config with a reason",
+    )
+    assert not has_receipt(site, DL)
+    whole = expected("multi3").files
+    assert site.staged(DL) == {name: content for name, content in whole.items() if LCI_RUN not in name}
+
+    reason = "the SSR was overwritten, says the shift lead"
+    site.configure(ignore={"chunks": [{"dl": DL, "chunk": "00003", "reason": reason}]})
+    site.process(DL)
+    receipt = site.receipt(DL)
+    assert receipt["ignored"] == [{"chunk": "00003", "reason": reason}]
+    assert [chunk["chunk"] for chunk in receipt["chunks"]] == ["00001", "00002", "00004", "00005"]
+    assert {run["l1_run"] for run in receipt["runs"]} == {LPA_RUN, OPEN_RUN}
+    assert halted(site) == []
+
+
+def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -> None:
+    add_case(site, "multi3")
+    add_case(site, "runid_small", SECOND)
+    add_retdef(site, THIRD, 1, RETDEF.replace("741234567", "700000000"))
+    (site.home / "source" / THIRD).mkdir()
+    bad = {
+        f"{DL}-00003": "exit3",
+        f"{DL}-00005": "sigsegv",
+        f"{SECOND}-00001": "cut",
+        f"{SECOND}-00002": "other-chunk",
+    }
+    decoder(site, *(f"--fault {chunk}={fault}" for chunk, fault in bad.items()))
+    command = [f"dl={downlink}" for downlink in (DL, SECOND, THIRD)]
+    failed(
+        site.snakemake(*command),
+        "the decoder ended with exit status 3: ",
+        f"-r {site.work}/{DL}/RetDef-{DL}-00003.xml",
+        "the decoder was killed by SIGSEGV: ",
+        f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml",
+        "-00001.evt: record at byte ",
+        ": cut inside ",
+        "-00077.evt: the decoder wrote a product of chunk 00077 while it worked on chunk 00002",
+    )
+    good = {name: content for name, content in expected("multi3").files.items() if LPA_RUN in name}
+    assert site.staged(DL) == good
+    assert not has_receipt(site, DL)
+    assert halted(site) == [f"{run}/haltCleanup-{DL}" for run in (LPA_RUN, LCI_RUN, OPEN_RUN)]
+    assert not has_receipt(site, SECOND)
+    assert site.staged(SECOND) == {}
+    assert not list((site.work / SECOND / "chunks").glob("*.json"))
+
+    receipt = site.receipt(THIRD)
+    assert receipt["chunks"][0]["files"] == []
+    assert receipt["runs"][0]["delivered"] == 0
+    assert receipt["runs"][0]["why"] == [
+        "no datagram of this run is known from any downlink, so nothing is settled"
+    ]
+    assert site.text("delivered_events", THIRD) == []
+
+    decoder(site)
+    site.snakemake(*command).good()
+    assert site.staged(DL) == expected("multi3").files
+    assert len(site.staged(SECOND)) == 1
+    for text in ("delivered_events", "retired_runs", "event_gaps"):
+        assert site.text(text, DL) == expected("multi3").lines(text)
+    assert halted(site) == []
+    assert not list(site.work.glob("*/chunks/.*"))
+
+
+def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: Site) -> None:
+    """The decoder cries and ends well, another chunk brings a run that no RetDef announces."""
+    add_case(site, "multi3")
+    for chunk in (3, 4, 5):
+        (site.retdefs / DL / f"RetDef-{DL}-{chunk:05d}.xml").unlink()
+    decoder(site, f"--fault {DL}-00001=exception", f"--bring {DL}-00002=00003")
+    moot = site.home / "moot.txt"
+    moot.write_text(f"# keys\nnot a key\n{LPA_RUN} 2959 nomSciOps\n{LCI_RUN} 0x1FFFFFFFF nomSciOps\n")
+    site.configure(moot={"file": str(moot)})
+    ended = failed(
+        site.snakemake(f"dl={DL}"),
+        *CRIES,
+        f"{moot}, line 2: passed over, not 'r%010d key alias': 'not a key'",
+        f"{moot}, line 4: passed over",
+        f"chunk 00002 of downlink {DL} brought run 2c2e6cc0 ({LCI_RUN}), which no RetDef of the downlink announces",
+        "Nothing is lost: give the same command again, and the run is included.",
+    )
+    assert not has_receipt(site, DL)
+    assert {job.run for job in ended.jobs if job.run} == {"2c2e5787"}
+
+    ended = site.process(DL)
+    assert {(job.rule, job.run) for job in ended.jobs} == {
+        ("merge_index", "2c2e6cc0"),
+        ("deliver_run", "2c2e6cc0"),
+        ("receipt", ""),
+    }
+    receipt = site.receipt(DL)
+    assert receipt["chunks"][0]["said"] == {
+        "processing": ["0077014d-2c2e5787"],
+        "exceptions": {"DFI": 1, "PktRetriever": 2},
+        "lines": list(CRIES),
+    }
+    assert receipt["chunks"][1]["said"]["exceptions"] == {}
+    delivered = {run["l1_run"]: (run["delivered"], run["moot"]["key"]) for run in receipt["runs"]}
+    assert delivered == {LPA_RUN: (60, 2959), LCI_RUN: (40, 0xFFFFFFF0)}
+    name = next(name for name in expected("multi3").files if LPA_RUN in name)
+    assert site.staged(DL)[name] == expected("multi3").files[name]
+    assert halted(site) == []
+
+
+def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
+    add_case(site, "multi3")
+    bad_limits = {"min_events": 1, "max_events": 39, "chunk_scale": 1.0}  # 40 events: 39 and a single one
+    good_limits = {"min_events": 2, "max_events": 125000, "chunk_scale": 0.9}
+    site.configure(merge=bad_limits)
+    ended = site.snakemake(f"dl={DL}").good()
+    held = f"run 2c2e6cc0: HELD, nothing of it was staged or recorded, because Level-1 would refuse the whole run: {LCI_RUN}-e"  # fmt: skip
+    assert held in ended.said
+    assert "holds 1 event, Level-1 wants at least 2" in ended.said
+    assert "2c2e6cc0  r0741240000  LCI   0      0 " in ended.said
+    receipt = site.receipt(DL)
+    lpa, lci, last = receipt["runs"]
+    assert (lci["held"], lci["l1"]["accepts"], lci["files"], lci["spans"]) == (True, False, [], [])
+    assert "HELD" in lci["why"][0]
+    assert "holds 1 event" in lci["l1"]["why"][0]
+    assert [len(run["files"]) for run in (lpa, last)] == [2, 1]
+    assert not (site.stage / DL / LCI_RUN).exists()
+    assert not (site.work / "runs" / "2c2e6cc0" / "journal.jsonl").exists()
+    assert all(LCI_RUN not in line for line in site.text("retired_runs", DL))
+    assert halted(site) == []
+
+    # Held no more, it is delivered; held again when it is processed again, everything stays as it was.
+    site.configure(merge=good_limits)
+    site.process(DL, again=True)
+    assert site.staged(DL) == expected("multi3").files
+    of_run = {
+        name: content for name, content in site.tree().items() if LCI_RUN in name or "/2c2e6cc0/jour" in name
+    }
+    spans = site.receipt(DL)["runs"][1]["spans"]
+    assert len(of_run) == 3, "event file, token and journal"
+    site.configure(merge=bad_limits)
+    ended = site.process(DL, again=True)
+    assert held in ended.said
+    lci = site.receipt(DL)["runs"][1]
+    assert (lci["held"], lci["spans"], lci["delivered"]) == (True, spans, 40)
+    tree = site.tree()
+    assert {name: tree[name] for name in of_run} == of_run
+    assert len(list((site.stage / DL / LPA_RUN).iterdir())) == 2, "the other runs go on"
+
+
+def test_leftovers_of_a_killed_job_change_nothing(tmp_path: Path) -> None:
+    clean, stale = Site(tmp_path / "clean"), Site(tmp_path / "stale")
+    for site in (clean, stale):
+        add_case(site, "multi3")
+        # The receipt holds the command, which must not differ by the test's directory.
+        site.replay(GOLDEN / "multi3" / "in")
+    left = [
+        f"work/{DL}/.RetDef-{DL}-00001.xml.part",
+        f"work/{DL}/chunks/.00001.part/0077014d-2c2e5787-0956-00001.evt",
+        f"work/{DL}/chunks/.00001.part/0077014d-2c2e5787-0958-00001.idx",
+        f"work/{DL}/chunks/0077014d-2c2e5787-0958-00001.evt",
+        f"work/{DL}/chunks/.00001.json.part",
+        f"work/runs/2c2e5787/.context/{SECOND}/00001/core",
+        f"work/runs/2c2e5787/{DL}/.events.npy.part",
+        f"work/runs/2c2e5787/{DL}/.manifest.json.part",
+        f"work/{DL}/receipts/.001.json.part",
+        f"work/.dl={DL}.part",
+        f"work/locks/downlink-{DL}",
+        f"work/locks/jobs-{DL}",
+        "work/locks/run-2c2e5787",
+        f"stage/.halfpipe/{DL}-{LPA_RUN}/new/{LPA_RUN}-e00000000000000000001.evt",
+        f"stage/.halfpipe/{DL}-texts/retired_runs_{DL}.txt",
+        f"stage/chunktokens/{LPA_RUN}/haltCleanup-{DL}",
+    ]
+    for name in left:
+        (stale.home / name).parent.mkdir(parents=True, exist_ok=True)
+        (stale.home / name).write_bytes(b"left behind")
+    journal = stale.work / "runs" / "2c2e5787" / "journal.jsonl"
+    journal.write_bytes(b'{"downlink": "2406')  # torn while it was written
+    clean.process(DL)
+    ended = stale.process(DL)
+    assert f"{journal}: the last line is torn" in ended.said
+    assert stale.tree() == clean.tree()
+    assert clean.staged(DL) == expected("multi3").files
+
+
+@contextmanager
+def small_disk(path: Path) -> Iterator[Callable[[str], None]]:
+    """Mount a disk of 64 KiB at `path`; yield what changes its options, as in ``size=8m``."""
+
+    def mount(*words: str) -> bool:
+        return subprocess.run(["mount", *words, str(path)], capture_output=True, check=False).returncode == 0
+
+    def change(options: str) -> None:
+        assert mount("-o", f"remount,{options}")
+
+    path.mkdir(parents=True)
+    if shutil.which("mount") is None or not mount("-t", "tmpfs", "-o", "size=64k", "halfpipe-test"):
+        pytest.skip("no permission to mount a small disk")
+    try:
+        yield change
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def test_a_full_and_a_read_only_stage(site: Site) -> None:
+    add_case(site, "complete_multichunk")
+    with small_disk(site.stage) as change:
+        change("ro")
+        failed(
+            site.snakemake(f"dl={DL}"),
+            f"the stage {site.stage} cannot be written, at {site.stage}/chunktokens",
+            "The file system is read-only: have it mounted for writing, and try again.",
+        )
+        change("rw")
+        failed(
+            site.snakemake(f"dl={DL}"),
+            f"{site.stage}/.halfpipe/{DL}-{LPA_RUN}/new/{LPA_RUN}-e00000000000000000002.evt: cannot be written: "
+            "No space left on device. The disk is full: free some space and give the same command again.",
+        )
+        assert halted(site) == [f"{LPA_RUN}/haltCleanup-{DL}"]
+        assert not (site.stage / DL).exists()
+        assert not (site.stage / ".halfpipe").exists()
+        assert not (site.work / "runs" / "2c2e5787" / "journal.jsonl").exists()
+        change("size=4m")
+        site.process(DL)
+        assert site.staged(DL) == expected("complete_multichunk").files
+        assert halted(site) == []
+
+
+def test_a_full_working_directory(site: Site) -> None:
+    add_case(site, "multi3")
+    with small_disk(site.work) as change:
+        change("size=128k")
+        ended = site.snakemake(f"dl={DL}")
+        failed(ended, "The disk is full: free some space and give the same command again.")
+        assert not has_receipt(site, DL)
+        change("size=8m")
+        site.process(DL)
+        assert site.staged(DL) == expected("multi3").files
+
+
+def test_a_file_where_the_stage_should_be(site: Site) -> None:
+    add_case(site, "runid_small")
+    site.stage.write_text("not a directory\n")
+    failed(
+        site.snakemake(f"dl={DL}"),
+        f"the stage {site.stage} cannot be written, at {site.stage}",
+        "A file is where a directory should be: move it aside.",
+    )
+    site.stage.unlink()
+    site.process(DL)
+    assert site.staged(DL) == expected("runid_small").files
+
+
+def test_a_config_that_cannot_be_used(site: Site) -> None:
+    site.configure(merge={"max_event": 5, "min_epus": "two"}, paths={"retdef": "somewhere"})
+    failed(
+        site.snakemake(f"dl={DL}"),
+        "the configuration cannot be used: ",
+        "unknown key merge.max_event (known here: chunk_floor, chunk_scale, ",
+        "merge.min_epus: 'two' is not of type 'integer'",
+        "paths.retdef: 'somewhere' is not of type 'array'",
+        "config/config.yaml has every key with its default",
+    )
+    assert not site.work.exists()
+    site.config = {}
+    site.configure(paths={"work": str(site.work), "retdef": [str(site.home / "nowhere")]})
+    failed(
+        site.snakemake(f"dl={DL}"),
+        f"paths.retdef: {site.home}/nowhere is no directory. Correct the path in the config, or have it mounted.",
+    )

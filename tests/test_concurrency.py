@@ -1,0 +1,363 @@
+"""Several processes at once, and processes that die: nothing is delivered twice, and nothing is left behind."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halfpipe.formats import evt
+from tests.golden_cases import GOLDEN
+from tests.workflow import REPLAY, ROOT, Ended, Site, run
+
+FIRST, SECOND = "240601001", "240601002"
+RUN = "2c2e5787"
+CASE = GOLDEN / "split2"
+PATIENCE = 60  # seconds, on a machine that is busy with other tests
+
+# A decoder that says that it was started, and waits for leave to go on.
+WAITING_DECODER = """
+import os, pathlib, sys, time
+gate = pathlib.Path({gate!r})
+name = sys.argv[sys.argv.index("-r") + 1]
+(gate / ("started-" + pathlib.Path(name).stem)).touch()
+end = time.monotonic() + {patience}
+while not (gate / "open").exists() and time.monotonic() < end:
+    time.sleep(0.02)
+os.execv(sys.executable, [sys.executable, {replay!r}, "--source", {source!r}, *sys.argv[1:]])
+"""
+
+# Read by Python at its start: kills one of the project's programs before the nth change that it makes to files.
+KILLER = """
+import os, signal, sys
+script, at, below, moments = (os.environ.get("TEST_KILL_" + key, "") for key in ("SCRIPT", "AT", "BELOW", "LIST"))
+if script and sys.orig_argv[1:] and sys.orig_argv[1].endswith("/scripts/" + script + ".py"):
+    count = 0
+
+    def hook(event, arguments):
+        global count
+        changes = event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+        if event == "open" and isinstance(arguments[2], int):
+            changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if not changes or not isinstance(arguments[0], (str, os.PathLike)):
+            return
+        path = os.fspath(arguments[0])
+        if not path.startswith(below) or "/logs/" in path or "/locks/" in path:
+            return
+        count += 1
+        if moments:
+            descriptor = os.open(moments, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.write(descriptor, (event + " " + path + "\\n").encode())
+            os.close(descriptor)
+        elif count == int(at):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+"""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Holds decoders back until it is opened."""
+
+    directory: Path
+
+    def open(self) -> None:
+        (self.directory / "open").touch()
+
+    def close(self) -> None:
+        (self.directory / "open").unlink()
+        for path in self.directory.glob("started-*"):
+            path.unlink()
+
+    def started(self, downlink: str) -> bool:
+        return bool(list(self.directory.glob(f"started-RetDef-{downlink}-*")))
+
+
+@dataclass(frozen=True)
+class Running:
+    """Snakemake in the background; what it says goes to a file, which outlives it."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def ended(self) -> Ended:
+        return Ended(self.process.wait(timeout=PATIENCE * 2), self.said)
+
+
+def start(site: Site, *arguments: str) -> Running:
+    """Start Snakemake as an operator does and go on."""
+    log = site.home / f"said-{len(list(site.home.glob('said-*')))}"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            site.command(*arguments), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    return Running(process, log)
+
+
+def wait_for(what: Callable[[], bool], running: Running) -> None:
+    """Wait until something has happened, and fail with what Snakemake said if it does not."""
+    end = time.monotonic() + PATIENCE
+    while not what():
+        assert time.monotonic() < end, running.said
+        time.sleep(0.02)
+
+
+def locks(site: Site) -> list[str]:
+    """Return the names of the lock files that are left."""
+    return sorted(path.name for path in site.work.glob("locks/*"))
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """A gate, closed."""
+    directory = tmp_path / "gate"
+    directory.mkdir()
+    return Gate(directory)
+
+
+def build(home: Path, gate: Gate) -> Site:
+    """Return a site with two downlinks of one run, whose decoder waits at `gate`."""
+    decoder = gate.directory / "decoder.py"
+    decoder.write_text(
+        WAITING_DECODER.format(
+            gate=str(gate.directory), patience=PATIENCE, replay=str(REPLAY), source=str(CASE / "in")
+        )
+    )
+    site = Site(home)
+    site.configure(
+        decoder={"command": f"{sys.executable} {decoder}"}, magic7={"command": None}, merge={"min_events": 1}
+    )
+    site.add_retdefs(CASE / "in", FIRST, SECOND)
+    return site
+
+
+def records(files: dict[Path, bytes]) -> list[bytes]:
+    """Return the event records of event files, sorted."""
+    found = []
+    for path, content in files.items():
+        data = np.frombuffer(content, np.uint8)
+        offsets = evt.walk(data, str(path))
+        ends = [*offsets[1:].tolist(), len(content)]
+        found += [content[a:b] for a, b in zip(offsets.tolist(), ends, strict=True)]
+    return sorted(found)
+
+
+def assert_delivered_once(site: Site) -> None:
+    """Assert that the two downlinks together have delivered every event of the case exactly once."""
+    staged = {path: path.read_bytes() for path in site.stage.glob("*/r*/*.evt")}
+    golden = {path: path.read_bytes() for path in CASE.glob("expect/*/stage/r*/*.evt")}
+    assert records(staged) == records(golden)
+    assert len(records(golden)) == 130
+    lines = (site.work / "runs" / RUN / "journal.jsonl").read_text().splitlines()
+    spans = sorted(span for line in lines for span in json.loads(line)["spans"])
+    assert all(before[1] < after[0] for before, after in pairwise(spans))
+    delivered = sum(run["delivered"] for dl in (FIRST, SECOND) for run in site.receipt(dl)["runs"])
+    assert delivered == 130
+
+
+def test_two_downlinks_of_one_run_in_one_invocation(tmp_path: Path, gate: Gate) -> None:
+    site = build(tmp_path / "site", gate)
+    gate.open()
+    site.process(FIRST, SECOND)
+    assert_delivered_once(site)
+    assert site.outstanding(FIRST, SECOND) == frozenset()
+    assert locks(site) == []
+
+
+def test_two_downlinks_of_one_run_in_two_invocations_at_once(tmp_path: Path, gate: Gate) -> None:
+    site = build(tmp_path / "site", gate)
+    one, two = (start(site, f"dl={downlink}") for downlink in (FIRST, SECOND))
+    wait_for(lambda: gate.started(FIRST), one)
+    wait_for(lambda: gate.started(SECOND), two)
+    assert {name for name in locks(site) if name.startswith("downlink-")} == {
+        f"downlink-{FIRST}",
+        f"downlink-{SECOND}",
+    }
+    gate.open()
+    one.ended().good()
+    two.ended().good()
+    assert_delivered_once(site)
+    assert site.outstanding(FIRST, SECOND) == frozenset()
+    assert locks(site) == []
+
+
+def test_the_same_downlink_twice_at_once(tmp_path: Path, gate: Gate) -> None:
+    site = build(tmp_path / "site", gate)
+    first = start(site, f"dl={FIRST}")
+    wait_for(lambda: gate.started(FIRST), first)
+    second = site.snakemake(f"dl={FIRST}")
+    assert second.status != 0
+    assert second.jobs == frozenset()
+    held = re.search(
+        rf"downlink {FIRST} is in work: \S+, process (\d+) on \S+, since 2\S+\+00:00 holds", second.said
+    )
+    assert held is not None, second.said
+    assert int(held[1]) == first.process.pid
+    # To look is free.
+    assert site.snakemake("-n", f"dl={FIRST}").good().jobs
+    # Without a target the downlink is skipped with a word, and the other one is done.
+    everything = start(site)
+    wait_for(lambda: gate.started(SECOND), everything)
+    gate.open()
+    assert f"downlink {FIRST} is in work: " in everything.ended().good().said
+    first.ended().good()
+    assert {job.dl for job in everything.ended().jobs} == {SECOND}
+    assert_delivered_once(site)
+    assert locks(site) == []
+
+
+def undisturbed(home: Path, gate: Gate) -> dict[str, bytes]:
+    """Return the tree of a site that processes the first downlink in peace; leaves the gate closed."""
+    site = build(home, gate)
+    gate.open()
+    site.process(FIRST)
+    gate.close()
+    assert locks(site) == []
+    return site.tree()
+
+
+def test_after_a_killed_head_the_same_command_waits_for_its_orphans(tmp_path: Path, gate: Gate) -> None:
+    expected = undisturbed(tmp_path / "peace", gate)
+    site = build(tmp_path / "site", gate)
+    killed = start(site, f"dl={FIRST}")
+    wait_for(lambda: gate.started(FIRST), killed)
+    os.kill(killed.process.pid, signal.SIGKILL)
+    killed.process.wait()
+    assert f"downlink-{FIRST}" in locks(site)  # nobody could remove it; nobody holds it
+    again = start(site, f"dl={FIRST}")
+    wait_for(lambda: "that a killed process left behind, held by" in again.said, again)
+    time.sleep(1)
+    assert again.process.poll() is None
+    gate.open()
+    again.ended().good()
+    assert site.tree() == expected
+    assert site.outstanding(FIRST) == frozenset()
+    assert locks(site) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_head_that_is_told_to_stop_leaves_no_locks(
+    number: signal.Signals, tmp_path: Path, gate: Gate
+) -> None:
+    expected = undisturbed(tmp_path / "peace", gate)
+    site = build(tmp_path / "site", gate)
+    stopped = start(site, f"dl={FIRST}")
+    wait_for(lambda: gate.started(FIRST), stopped)
+    stopped.process.send_signal(number)
+    time.sleep(0.5)
+    gate.open()
+    assert stopped.ended().status != 0
+    wait_for(lambda: locks(site) == [], stopped)
+    assert not (site.work / f"dl={FIRST}").exists()
+    site.process(FIRST)
+    assert site.tree() == expected
+    assert locks(site) == []
+
+
+def test_a_failed_job_leaves_no_locks(tmp_path: Path, gate: Gate) -> None:
+    site = build(tmp_path / "site", gate)
+    site.configure(decoder={"command": "false"})
+    failed = site.snakemake(f"dl={FIRST}")
+    assert failed.status != 0
+    assert "the decoder ended with exit status 1" in failed.said
+    assert locks(site) == []
+
+
+def killer(home: Path, script: str, below: Path, at: int = 0, moments: Path | None = None) -> dict[str, str]:
+    """Return the environment in which `script` is killed before its change number `at` to files."""
+    (home / "killer").mkdir(exist_ok=True)
+    (home / "killer" / "sitecustomize.py").write_text(KILLER)
+    return {
+        "PYTHONPATH": str(home / "killer"),
+        "TEST_KILL_SCRIPT": script,
+        "TEST_KILL_AT": str(at),
+        "TEST_KILL_BELOW": str(below),
+        "TEST_KILL_LIST": str(moments or ""),
+    }
+
+
+def command_of(site: Site, log: str) -> list[str]:
+    """Return the command that repeats a job by hand: the first line of its log."""
+    line = (site.work / "logs" / log).read_text().splitlines()[0]
+    return shlex.split(line.split(" INFO ", 1)[1])
+
+
+# The jobs of the second downlink in an order in which they can run, by their logs.
+JOBS = [
+    *(f"{rule}-{chunk}" for rule in ("stage_retdef", "decode_chunk") for chunk in ("00001", "00002")),
+    f"merge_index-{RUN}",
+    f"deliver_run-{RUN}",
+    "receipt",
+]
+
+
+@pytest.mark.parametrize(
+    ("job", "again"),
+    [("stage_retdef-00001", False), ("decode_chunk-00001", False)]
+    + [(job, again) for job in JOBS[-3:] for again in (False, True)],
+)
+def test_a_job_killed_at_any_moment_and_repeated_leaves_the_same_tree(
+    job: str, again: bool, tmp_path: Path, gate: Gate
+) -> None:
+    """Kill a job before every change that it makes to files, and repeat it; `again`: it was done once before."""
+    site = build(tmp_path / "site", gate)
+    gate.open()
+    site.process(FIRST)
+    before = shutil.copytree(site.home, tmp_path / "before")
+    site.process(SECOND)
+    commands = {name: command_of(site, f"{SECOND}/{name}.log") for name in JOBS}
+
+    def restore() -> None:
+        shutil.rmtree(site.home)
+        shutil.copytree(before, site.home)
+
+    if not again:
+        restore()
+        for name in JOBS[: JOBS.index(job)]:
+            run(commands[name]).good()
+    shutil.rmtree(before)
+    shutil.copytree(site.home, before)
+    script, command, moments = job.split("-")[0], commands[job], tmp_path / "moments"
+    run(command, killer(tmp_path, script, site.home, moments=moments)).good()
+    expected = site.tree()
+    changes = moments.read_text().splitlines()
+    assert len(changes) >= 3
+    for at, change in enumerate(changes, 1):
+        restore()
+        killed = run(command, killer(tmp_path, script, site.home, at))
+        assert killed.status == -signal.SIGKILL, killed.said
+        run(command).good()
+        assert site.tree() == expected, change
+
+
+@pytest.mark.parametrize("at", [3, 8, 13])
+def test_after_a_killed_job_the_same_command_leaves_the_same_tree(
+    at: int, tmp_path: Path, gate: Gate
+) -> None:
+    expected = undisturbed(tmp_path / "peace", gate)
+    gate.open()
+    site = build(tmp_path / "site", gate)
+    env = killer(tmp_path, "deliver_run", site.home, at)
+    failed = site.snakemake(f"dl={FIRST}", env=env)
+    assert failed.status != 0
+    assert "deliver_run" in failed.said
+    assert not (site.work / f"dl={FIRST}").exists()
+    site.process(FIRST)
+    assert site.tree() == expected
+    assert locks(site) == []

@@ -1,0 +1,448 @@
+"""What is outstanding: the jobs that a dry run lists, as sets of (rule, dl, run, chunk).
+
+The downlink is put together from two golden cases: chunk 1 is an LCI run, chunks 2 and 3 bring an LPA run with
+a hole, and chunk 4, which some tests keep back, fills the hole.
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from halfpipe import paths
+from halfpipe.handoff.check import check
+from halfpipe.ids import DownlinkId
+from halfpipe.locks import FileLock
+from tests.golden_cases import GOLDEN
+from tests.workflow import ROOT, SNAKEMAKE, Job, Site, run
+
+DL, LATER, LAST = "240601001", "240601002", "240602001"
+LCI, LPA = "2c2e6cc0", "2c2e5787"
+CHUNKS = {LCI: ["00001"], LPA: ["00002", "00003", "00004"]}
+PARTS = [
+    ("multi3", DL, 3),
+    ("gap_one_filled", DL, 1),
+    ("gap_one_filled", DL, 2),
+    ("gap_one_filled", LATER, 1),
+]
+RECEIPT = Job("receipt", DL)
+
+
+def take_chunk(case: str, downlink: str, number: int, home: Path, chunk: str) -> None:
+    """Copy what a golden case has of one chunk into `home`, as chunk `chunk` of the downlink `DL`."""
+    old = f"{number:05d}"
+    for path in sorted((GOLDEN / case / "in" / downlink).glob(f"*-{old}.*")):
+        content = path.read_bytes()
+        content = content.replace(f"-{old}.evt".encode(), f"-{chunk}.evt".encode())
+        content = content.replace(f'chunkid="{number}"'.encode(), f'chunkid="{int(chunk)}"'.encode())
+        name = path.name.replace(f"-{old}.", f"-{chunk}.").replace(f"RetDef-{downlink}", f"RetDef-{DL}")
+        (home / name).write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the decoder knows of all four chunks, and their RetDefs."""
+    home = tmp_path_factory.mktemp("products")
+    (home / DL).mkdir()
+    for number, part in enumerate(PARTS, 1):
+        take_chunk(*part, home / DL, f"{number:05d}")
+    return home
+
+
+def put_together(home: Path, products: Path) -> Site:
+    """Return a site whose search path holds the first three RetDefs of `DL`; its decoder knows all four."""
+    site = Site(home)
+    site.replay(products)
+    site.configure(merge={"min_events": 1})
+    site.add_retdefs(products, DL)
+    retdef(site, "00004").unlink()
+    return site
+
+
+def retdef(site: Site, chunk: str) -> Path:
+    """Return the place of a RetDef of `DL` on the search path."""
+    return site.retdefs / DL / f"RetDef-{DL}-{chunk}.xml"
+
+
+def jobs_of(chunks: list[str], runs: list[str]) -> set[Job]:
+    """Return the jobs that make `chunks` and `runs` of `DL`, and its receipt."""
+    per_chunk = {Job(rule, DL, chunk=chunk) for rule in ("stage_retdef", "decode_chunk") for chunk in chunks}
+    per_run = {Job(rule, DL, run) for rule in ("merge_index", "deliver_run") for run in runs}
+    return per_chunk | per_run | {RECEIPT}
+
+
+def take_stage(site: Site) -> None:
+    """Take a hand-off as Level-1 does: the event files one by one, then everything."""
+    for path in site.stage.glob(f"{DL}/*/*.evt"):
+        path.unlink()
+    shutil.rmtree(site.stage / DL)
+
+
+@pytest.fixture(scope="module")
+def three(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site that has processed the first three chunks: never changed, only copied."""
+    site = put_together(tmp_path_factory.mktemp("three"), products)
+    site.process(DL)
+    return site
+
+
+@pytest.fixture(scope="module")
+def four(three: Site, products: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site that was given the fourth RetDef after its receipt: never changed, only copied."""
+    site = three.clone(tmp_path_factory.mktemp("four"))
+    site.add_retdefs(products, DL)
+    site.process(DL)
+    return site
+
+
+@pytest.fixture
+def done(three: Site, tmp_path: Path) -> Site:
+    """A site of the test's own that has processed the first three chunks."""
+    return three.clone(tmp_path)
+
+
+def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) -> None:
+    site = put_together(tmp_path, products)
+    everything = jobs_of(["00001", "00002", "00003"], [LCI, LPA])
+    assert site.outstanding(DL) == everything
+    assert not (site.work / DL).exists()  # a dry run makes nothing
+    assert not list(site.work.glob("locks/*"))
+    assert site.process(DL).jobs == everything
+    assert site.outstanding(DL) == frozenset()
+    again = site.process(DL)
+    assert again.jobs == frozenset()
+    assert "Nothing to be done" in again.said
+    assert not list(site.work.glob("locks/*"))
+    # The kept receipt is the receipt, and nothing else of the earlier one is left.
+    assert (site.work / paths.receipt(DL)).read_bytes() == (
+        site.work / paths.receipt_history(DL, 1)
+    ).read_bytes()
+
+
+def one_file_taken(site: Site) -> None:
+    next(iter(site.stage.glob(f"{DL}/*/*.evt"))).unlink()
+
+
+def retdefs_copied_again(site: Site) -> None:
+    for path in site.retdefs.glob("*/*.xml"):
+        os.utime(path)
+
+
+def source_gone(site: Site) -> None:
+    shutil.rmtree(site.retdefs / DL)
+
+
+def source_elsewhere(site: Site) -> None:
+    site.retdefs.rename(site.home / "elsewhere")
+    site.configure(paths={"retdef": [str(site.home / "elsewhere")]})
+
+
+def policy_changed(site: Site) -> None:
+    site.configure(merge={"max_events": 10, "min_events": 3}, moot={"file": str(site.configfile)})
+    site.configure(decoder={"command": "another-decoder"}, magic7={"command": "another-magic7"})
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [one_file_taken, take_stage, retdefs_copied_again, source_gone, source_elsewhere, policy_changed],
+)
+def test_finished_work_stays_finished(happens: Callable[[Site], None], done: Site) -> None:
+    happens(done)
+    assert done.outstanding(DL) == frozenset()
+    before = done.tree()
+    assert done.process(DL).jobs == frozenset()
+    assert done.tree() == before
+
+
+@contextmanager
+def touched(*patterns: str) -> Iterator[int]:
+    """Give files of the project new times, and the old ones back."""
+    times = {path: path.stat() for pattern in patterns for path in ROOT.glob(pattern)}
+    try:
+        for path in times:
+            os.utime(path)
+        yield len(times)
+    finally:
+        for path, stat in times.items():
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_new_times_of_the_code_make_nothing_outstanding(done: Site) -> None:
+    with touched("scripts/*.py", "src/halfpipe/**/*.py", "workflow/**/*.smk", "Snakefile") as number:
+        assert number > 30
+        assert done.outstanding(DL) == frozenset()
+
+
+def test_an_edited_project_makes_nothing_outstanding(done: Site, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    for name in ("workflow", "scripts", "config", "profiles", "envs"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", project)
+    for path in [*project.glob("scripts/*.py"), *project.glob("workflow/rules/*.smk")]:
+        text = path.read_text().replace(" --log {log}", " --log {log} --new-option")
+        path.write_text(text + "\n# edited\n")
+    ended = run([str(SNAKEMAKE), "-c2", "-n", f"dl={DL}", "--configfile", str(done.configfile)], cwd=project)
+    assert ended.good().jobs == frozenset()
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["stage-there", "stage-taken"])
+def test_a_lost_receipt_alone_is_outstanding_and_comes_back_the_same(taken: bool, done: Site) -> None:
+    before = done.tree()
+    if taken:
+        take_stage(done)
+        before = done.tree()
+    (done.work / paths.receipt(DL)).unlink()
+    assert done.outstanding(DL) == {RECEIPT}
+    assert done.process(DL).jobs == {RECEIPT}
+    assert done.tree() == before
+    assert (done.stage / DL).exists() is not taken
+    assert done.receipt(DL)["handoff"] == 1
+    assert done.outstanding(DL) == frozenset()
+
+
+def test_a_receipt_made_again_mends_the_texts(done: Site) -> None:
+    before = done.tree()
+    (done.stage / DL / f"delivered_events_{DL}.txt").unlink()
+    (done.stage / DL / f"event_gaps_{DL}.txt").write_text("torn")
+    (done.work / paths.receipt(DL)).unlink()
+    done.process(DL)
+    assert done.tree() == before
+
+
+def findings(site: Site) -> list[tuple[str, Path]]:
+    """Return what `check` finds."""
+    return [(found.what, found.path) for found in check(site.work, site.stage, DownlinkId(DL))]
+
+
+def test_check_names_every_missing_file_and_every_damaged_one(four: Site, tmp_path: Path) -> None:
+    site = four.clone(tmp_path)
+    assert findings(site) == []
+    # Level-1 removes the tokens of a chunk when it has it, so their absence says nothing.
+    vouched = [site.home / name for name in site.tree() if not name.startswith("stage/chunktokens/")]
+    kinds = {re.sub(r"[0-9a-f]{5,}|\d+", "N", path.name) for path in vouched}
+    assert kinds == {
+        "dl=N", "RetDef-N-N.xml", "N.json", "N-N-N-N.evt", "N-N-N-N.idx", "handoffs.jsonl",
+        "index.json", "datagrams.idx", "events.npy", "chunks.json", "manifest.json", "journal.jsonl", "rN-N.evt",
+        *(f"{text}_N.txt" for text in ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys")),
+    }  # fmt: skip
+    for path in vouched:
+        aside = path.rename(path.with_name("aside"))
+        found = findings(site)
+        aside.rename(path)
+        assert found == [("missing", path)], path
+    for path in vouched:
+        if path.suffix in {".evt", ".idx", ".xml", ".txt"} and path.name != "datagrams.idx":
+            content = path.read_bytes()
+            if content:
+                path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+                assert findings(site) == [("differs", path)], path
+                path.write_bytes(content[:-1])
+                assert findings(site) == [("differs", path)], path
+                path.write_bytes(content)
+    assert findings(site) == []
+
+
+def test_check_ends_with_1_where_something_is_missing(done: Site) -> None:
+    good = done.script("check").good()
+    assert f"downlink {DL}: good" in good.said
+    lost = done.work / paths.chunk(DL, "00002")
+    lost.unlink()
+    bad = done.script("check", f"dl={DL}")
+    assert bad.status == 1
+    assert f"missing: {lost}" in bad.said
+    assert "1 downlinks, 1 faults" in bad.said
+    # What a receipt vouches for is nobody's outstanding work.
+    assert done.outstanding(DL) == frozenset()
+    take_stage(done)
+    lost.touch()
+    taken = done.script("check", DL)
+    assert "Level-1 has taken the hand-off" in taken.said
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["stage-there", "stage-taken"])
+def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
+    taken: bool, products: Path, done: Site
+) -> None:
+    first, first_receipt = done.staged(DL), (done.work / paths.receipt(DL)).read_bytes()
+    of_lpa = {name for name in first if name.startswith("r0741234567/")}
+    assert 0 < len(of_lpa) < len(first)
+    if taken:
+        take_stage(done)
+    done.add_retdefs(products, DL)
+    expected = jobs_of(["00004"], [LPA])
+    assert done.outstanding(DL) == expected
+    assert done.snakemake("-n").good().jobs == expected  # it is outstanding for all, too
+    assert done.process(DL).jobs == expected
+    assert done.outstanding(DL) == frozenset()
+    receipt, second = done.receipt(DL), done.staged(DL)
+    assert receipt["handoff"] == 2
+    assert (done.work / paths.receipt_history(DL, 1)).read_bytes() == first_receipt
+    # The run is there whole: what was delivered before in the same files, and what filled the hole.
+    now = {name for name in second if name.startswith("r0741234567/")}
+    assert of_lpa < now
+    assert {name: second[name] for name in of_lpa} == {name: first[name] for name in of_lpa}
+    assert {name for name in second if name not in now} == (set() if taken else set(first) - of_lpa)
+    lines = [line.split()[0] for line in done.text("delivered_events", DL)]
+    assert lines == (["r0741234567"] if taken else ["r0741234567", "r0741240000"])
+    assert "r0741234567 130 0 LPA" in done.text("delivered_events", DL)
+    assert "r0741234567 COMPLETE" in done.text("retired_runs", DL)
+    named = {run["run"]: run["named"] for run in receipt["runs"]}
+    assert named == {LPA: True, LCI: not taken}
+    assert findings(done) == []
+    # A receipt that is made again keeps its number and what it names.
+    before = done.tree()
+    (done.work / paths.receipt(DL)).unlink()
+    assert done.process(DL).jobs == {RECEIPT}
+    assert done.tree() == before
+
+
+def test_a_reissued_retdef_is_reported_and_counts_when_asked_for(done: Site) -> None:
+    staged, source = done.work / paths.retdef(DL, "00002"), retdef(done, "00002")
+    original = staged.read_bytes()
+    new = original.replace(b"<retdef ", b"<!-- again -->\n<retdef ")
+    source.write_bytes(new)
+    for said in (done.snakemake("-n", f"dl={DL}").good(), done.process(DL)):
+        assert said.jobs == frozenset()
+        assert f"RetDef of chunk 00002 of downlink {DL} was issued again: {source}" in said.said
+        assert f"-F dl={DL}" in said.said
+    assert staged.read_bytes() == original
+    everything = jobs_of(["00001", "00002", "00003"], [LCI, LPA])
+    assert done.process(DL, again=True).jobs == everything
+    assert staged.read_bytes() == new
+    assert done.receipt(DL)["handoff"] == 2
+    quiet = done.snakemake("-n", f"dl={DL}").good()
+    assert quiet.jobs == frozenset()
+    assert "issued again" not in quiet.said
+    # A bad one does not replace what is staged, and there is no receipt over what failed.
+    source.write_bytes(new[:-20])
+    bad = done.snakemake(f"dl={DL}", "-F")
+    assert bad.status != 0
+    assert f"{source}: not XML" in bad.said
+    assert staged.read_bytes() == new
+    assert not (done.work / paths.receipt(DL)).exists()
+    # Nor is a staged one lost where the source is gone.
+    shutil.rmtree(done.retdefs / DL)
+    files = done.staged(DL)
+    done.process(DL, again=True)
+    assert staged.read_bytes() == new
+    assert done.staged(DL) == files
+    assert done.outstanding(DL) == frozenset()
+
+
+def two_downlinks(home: Path) -> Site:
+    """Return a site whose search path holds two downlinks of one run."""
+    site = Site(home)
+    site.replay(GOLDEN / "split2" / "in")
+    site.add_retdefs(GOLDEN / "split2" / "in", DL, LATER)
+    return site
+
+
+def downlinks_of(jobs: frozenset[Job]) -> set[str]:
+    """Return the downlinks that have jobs."""
+    return {job.dl for job in jobs}
+
+
+def test_several_downlinks_in_one_invocation(tmp_path: Path) -> None:
+    site = two_downlinks(tmp_path)
+    per_downlink = {
+        dl: {job._replace(dl=dl) for job in jobs_of(["00001", "00002"], [LPA])} for dl in (DL, LATER)
+    }
+    listed = site.outstanding(DL, LATER)
+    assert listed == per_downlink[DL] | per_downlink[LATER]
+    assert site.snakemake("-n").good().jobs == listed
+    # No edge leads from one downlink to another.
+    site.process(DL)
+    assert site.outstanding(DL, LATER) == per_downlink[LATER]
+    assert site.snakemake().good().jobs == per_downlink[LATER]
+    nothing = site.snakemake().good()
+    assert nothing.jobs == frozenset()
+    assert f"nothing is outstanding on {site.retdefs}" in nothing.said
+
+
+def test_downlinks_named_in_the_config(tmp_path: Path) -> None:
+    site = two_downlinks(tmp_path)
+    assert downlinks_of(site.snakemake("-n", "--config", f"dl={LATER}").good().jobs) == {LATER}
+    site.configure(dl=[LATER, DL])
+    assert downlinks_of(site.snakemake("-n").good().jobs) == {DL, LATER}
+    site.configure(dl=f"{LATER}")
+    assert downlinks_of(site.snakemake("-n").good().jobs) == {LATER}
+    # A target that is named wins.
+    assert downlinks_of(site.snakemake("-n", f"dl={DL}").good().jobs) == {DL}
+
+
+def test_a_lost_leading_zero_is_refused_with_the_right_spelling(tmp_path: Path) -> None:
+    site = two_downlinks(tmp_path)
+    by_option = site.snakemake("-n", "--config", "dl=077000123")
+    assert by_option.status != 0
+    assert "dl=077000123" in by_option.said.replace("--config dl=077000123", "")
+    site.configfile.write_text(site.configfile.read_text() + "dl: 077000123\n")
+    by_yaml = site.snakemake("-n")
+    assert by_yaml.status != 0
+    assert "16515155" in by_yaml.said
+    assert 'write "077000123"' in by_yaml.said
+    site.configfile.write_text(site.configfile.read_text().replace("dl: 077000123", 'dl: ["077000123"]'))
+    spelt = site.snakemake("-n").good()
+    assert Job("stage_retdef", "077000123", chunk="00001") in spelt.jobs
+
+
+def test_all_outstanding_downlinks_but_those_that_are_not_ready(tmp_path: Path) -> None:
+    site = two_downlinks(tmp_path)
+    young, holey, busy = "240603001", "240603002", "240603003"
+    for downlink in (young, holey, busy):
+        (site.retdefs / downlink).mkdir()
+        for path in (site.retdefs / DL).iterdir():
+            shutil.copy2(path, site.retdefs / downlink / path.name.replace(DL, downlink))
+    os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml")
+    (site.retdefs / holey / f"RetDef-{holey}-00001.xml").unlink()
+    (site.retdefs / "not-a-downlink").mkdir()
+    lock = FileLock(site.work / paths.downlink_lock(busy))
+    assert lock.try_take()
+    site.configure(retdef={"settle_seconds": 3600})
+    ended = site.snakemake("-n").good()
+    assert downlinks_of(ended.jobs) == {DL, LATER}
+    assert f"downlink {young} waits: its youngest RetDef is younger than 3600 s" in ended.said
+    assert f"downlink {holey} waits for the RetDef of chunk 00001" in ended.said
+    assert re.search(rf"downlink {busy} is in work: .*process {os.getpid()} on ", ended.said)
+    # A hole that is there on purpose keeps nobody waiting; a RetDef grows older.
+    site.configure(ignore={"chunks": [{"dl": holey, "chunk": "00001", "reason": "the antenna was down"}]})
+    old = time.time() - 7200
+    os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml", (old, old))
+    lock.give_back()
+    ready = site.snakemake("-n").good()
+    assert downlinks_of(ready.jobs) == {DL, LATER, young, holey, busy}
+    assert Job("stage_retdef", holey, chunk="00001") not in ready.jobs
+    site.configure(outstanding={"max": 4})
+    many = site.snakemake("-n")
+    assert many.status != 0
+    assert f"5 downlinks are outstanding, {DL} to {busy}: more than outstanding.max (4)" in many.said
+    assert f"snakemake dl={DL} dl={LATER}" in many.said
+
+
+def test_the_default_profile_is_policy_alone() -> None:
+    content = yaml.safe_load((ROOT / "profiles" / "default" / "profile.v9+.yaml").read_text())
+    assert content == {
+        "rerun-triggers": ["mtime", "input"],
+        "rerun-incomplete": True,
+        "keep-going": True,
+        "nolock": True,
+        "show-failed-logs": True,
+    }
+
+
+def test_the_rules_stand_in_the_order_of_the_data(tmp_path: Path) -> None:
+    dot = two_downlinks(tmp_path).snakemake(f"dl={DL}", "--rulegraph").good().said
+    names = dict(re.findall(r'^\s*(\d+)\s*\[\s*label = "(\w+)"', dot, re.MULTILINE))
+    edges = {(names[a], names[b]) for a, b in re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE)}
+    assert edges == {
+        ("stage_retdef", "decode_chunk"),
+        ("decode_chunk", "merge_index"),
+        ("merge_index", "deliver_run"),
+        ("deliver_run", "receipt"),
+        ("decode_chunk", "receipt"),
+    }

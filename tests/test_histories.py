@@ -1,0 +1,348 @@
+"""Random delivery histories of a run: the library against the reference, and what must hold throughout."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from halfpipe.merge.deliver import Decision
+from tests import model
+from tests.bridge import Run
+from tests.model import Chunk, Datagram, Event, Rules
+
+EXAMPLES = 200
+LONG_EXAMPLES = 20_000
+
+Key = tuple[int, int]
+
+EVERY_DAY = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+LONG = settings(EVERY_DAY, max_examples=LONG_EXAMPLES, derandomize=False)
+
+
+@dataclass(frozen=True)
+class History:
+    """A run as it arrives: what each downlink brings, and the order of processing.
+
+    `steps` name downlinks, each at least once; `contents` are what a downlink brings at its first,
+    second, ... processing (the last one holds from then on).
+    """
+
+    rules: Rules
+    contents: dict[str, tuple[tuple[Chunk, ...], ...]]
+    steps: tuple[str, ...]
+
+
+@st.composite
+def acquisitions(draw: st.DrawFn, apids: Sequence[int]) -> list[tuple[Datagram, tuple[Event, ...]]]:
+    """Draw the datagrams of a run as the instrument made them, with their events."""
+    sequence = draw(st.sampled_from([0, 1, 1000, 2**31 - 3, 2**32 - 5, 2**53, 2**64 - 100]))
+    owned: dict[int, list[int]] = {apid: [] for apid in apids}
+    size = draw(st.sampled_from([0, 3, 8, 14, 20, 24, 28]))
+    turns = st.tuples(st.integers(0, len(apids) - 1), st.sampled_from([1, 1, 1, 0, 2]))
+    for turn, step in draw(st.lists(turns, min_size=size, max_size=size)):
+        apid = apids[turn]
+        sequence += step
+        if owned[apid] and owned[apid][-1] == sequence:
+            sequence += 1
+        owned[apid].append(sequence)
+
+    made = []
+    for apid, sequences in owned.items():
+        sizes = draw(st.lists(st.integers(0, 4), min_size=1, max_size=5))
+        while sum(sizes) < len(sequences):
+            sizes.append(2)
+        starts = draw(st.sampled_from([True, True, True, True, False]))
+        end = draw(st.sampled_from(["stop", "stop", "stop", "stop", "abort", "pause", "continue"]))
+        # A run may be known to us only from a number above 0, if it did not start.
+        base = 0 if starts else draw(st.integers(0, 2))
+        begin = 0
+        for n, size in enumerate(sizes):
+            inside = sequences[begin : begin + size]
+            begin += size
+            datagram = Datagram(
+                apid,
+                base + n,
+                opening="start" if starts and n == 0 else "continue",
+                closing=end if n == len(sizes) - 1 else "continue",
+                events=len(inside),
+                first=inside[0] if inside else 0,
+                last=inside[-1] if inside else 0,
+            )
+            made.append((datagram, tuple(Event(s, apid, base + n, 0) for s in inside)))
+    return made
+
+
+def draw_arrivals(
+    draw: st.DrawFn, downlinks: Sequence[str], apids: Sequence[int]
+) -> list[list[tuple[str, int]]]:
+    """Draw where each datagram (of the EPU `apids` names) arrives: downlink and number of the chunk.
+
+    An EPU arrives in the order of its datagrams, in any order, or with one downlink as a whole. Some
+    datagrams are lost for ever, some arrive twice: in another downlink or in a second chunk of one.
+    """
+    arrivals: list[list[tuple[str, int]]] = []
+    for _, group in itertools.groupby(apids):
+        count = len(list(group))
+        style = draw(st.sampled_from(["in order", "in order", "any", "one"]))
+        if style == "one":
+            where = [draw(st.sampled_from(downlinks))] * count
+        else:
+            where = draw(st.lists(st.sampled_from(downlinks), min_size=count, max_size=count))
+            where = sorted(where) if style == "in order" else where
+        fates = st.sampled_from(["once"] * draw(st.sampled_from([2, 4, 16])) + ["lost", "twice"])
+        for downlink in where:
+            fate = draw(fates)
+            places = [] if fate == "lost" else [(downlink, draw(st.sampled_from([1, 1, 2])))]
+            if fate == "twice":
+                places.append((draw(st.sampled_from(downlinks)), 3))
+            arrivals.append(places)
+    return arrivals
+
+
+@st.composite
+def histories(
+    draw: st.DrawFn,
+    apids: Sequence[int] | None = None,
+    min_events: Sequence[int] = (1, 2, 3),
+    min_epus: Sequence[int] = (1, 2, 2, 2, 2, 3),
+    odd: bool = False,
+) -> History:
+    """Draw a history; with `odd` also what contradicts itself: differing lines, copies that are not whole,
+    inputs that grow or shrink between two processings, events of which no line makes a datagram known.
+    """
+    if apids is None:
+        apids = draw(
+            st.sampled_from(
+                [(956, 957)] * 6 + [(955, 956, 958)] * 3 + [(956,), (965,), (965, 967), (956, 965)]
+            )
+        )
+    made = draw(acquisitions(apids))
+    downlinks = [f"24060100{n}" for n in range(1, draw(st.sampled_from([2, 3, 3, 4, 5, 1])) + 1)]
+
+    arrivals = draw_arrivals(draw, downlinks, [datagram.apid for datagram, _ in made])
+    strange = odd and draw(st.booleans())
+    copies = 0
+    brought: dict[tuple[str, int, int], tuple[list[Event], list[Datagram]]] = {}
+    for (datagram, events), places in zip(made, arrivals, strict=True):
+        for downlink, chunk in places:
+            into = brought.setdefault((downlink, datagram.apid, chunk), ([], []))
+            line = datagram
+            some = events
+            oddity = draw(st.integers(0, 9)) if strange else 9
+            if oddity == 0:
+                line = replace(datagram, utc=draw(st.sampled_from([1.0, 2e9])), closing="abort")
+            elif oddity == 1:
+                some = events[: draw(st.integers(0, len(events)))]
+            elif oddity == 2 and events:
+                line = replace(datagram, utc=1.0, events=1, last=datagram.first)
+            for event in some:
+                copies += 1
+                into[0].append(replace(event, copy=copies))
+            if oddity != 3:
+                into[1].append(line)
+
+    whole: dict[str, tuple[Chunk, ...]] = {
+        downlink: tuple(
+            Chunk(f"0077014d-2c2e5787-{apid:04d}-{chunk:05d}.idx", tuple(events), tuple(datagrams))
+            for (dl, apid, chunk), (events, datagrams) in brought.items()
+            if dl == downlink
+        )
+        for downlink in downlinks
+    }
+    contents: dict[str, tuple[tuple[Chunk, ...], ...]] = {
+        downlink: (chunks,) for downlink, chunks in whole.items()
+    }
+    if odd:
+        for downlink in downlinks:
+            gone = draw(st.integers(0, 5))
+            less = tuple(chunk for n, chunk in enumerate(whole[downlink]) if n != gone)
+            order = draw(st.sampled_from(["same", "grows", "grows", "shrinks"]))
+            if order == "grows":
+                contents[downlink] = (less, whole[downlink])
+            elif order == "shrinks":
+                contents[downlink] = (whole[downlink], less)
+
+    steps = list(draw(st.permutations(downlinks)))
+    repeats = draw(st.sampled_from([0, 1, 2, 3, 4]))
+    for again in draw(st.lists(st.sampled_from(downlinks), min_size=repeats, max_size=repeats)):
+        steps.insert(draw(st.integers(0, len(steps))), again)
+    rules = Rules(
+        max_events=draw(st.sampled_from([0, 1, 2, 3, 4, 5, 6, 125000])),
+        chunk_scale=draw(st.sampled_from([0.9, 0.9, 0.5, 1.5, 0.0])),
+        chunk_floor=draw(st.sampled_from([0.5, 0.5, 0.0, 1.0])),
+        min_events=draw(st.sampled_from(min_events)),
+        min_epus=draw(st.sampled_from(min_epus)),
+    )
+    return History(rules, contents, tuple(steps))
+
+
+def keys(decision: Decision) -> list[Key]:
+    """Return (sequence, APID) of what is delivered, in order."""
+    return [(int(e["sequence"]), int(e["apid"])) for e in decision.events]
+
+
+def overlap(one: Sequence[int], other: Sequence[int]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+class Ledger:
+    """What the downlinks of a run have delivered, and what must hold after each step."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.run = Run(history.rules)
+        self.latest: dict[str, Decision] = {}
+        self.times: dict[str, int] = {}
+
+    def step(self, downlink: str) -> Decision:
+        """Process `downlink`; the library must agree with the reference."""
+        contents = self.history.contents[downlink]
+        time = min(self.times.get(downlink, 0), len(contents) - 1)
+        note(f"{downlink}, time {time}")
+        decision = self.run.process(downlink, contents[time])
+        self.times[downlink] = time + 1
+        self.latest[downlink] = decision
+        return decision
+
+    def delivered(self) -> list[Key]:
+        """Return what all downlinks have delivered, each by its latest delivery."""
+        return [key for decision in self.latest.values() for key in keys(decision)]
+
+    def check(self, decision: Decision) -> None:
+        """Check what must hold in every state."""
+        self.check_once()
+        self.check_spans()
+        self.check_files(decision)
+
+    def check_once(self) -> None:
+        """No event has been delivered twice."""
+        delivered = self.delivered()
+        assert len(delivered) == len(set(delivered))
+
+    def check_spans(self) -> None:
+        """No two spans, of one downlink or of two, share a sequence; no event lies outside them."""
+        spans = sorted(span for decision in self.latest.values() for span in decision.spans)
+        assert not any(overlap(one, other) for one, other in itertools.pairwise(spans))
+        for decision in self.latest.values():
+            assert all(any(a <= s <= b for a, b in decision.spans) for s, _ in keys(decision))
+
+    def check_files(self, decision: Decision) -> None:
+        """Files are large enough, follow one another, and none ends between equal sequences."""
+        sequences = [sequence for sequence, _ in keys(decision)]
+        assert keys(decision) == sorted(keys(decision))
+        assert [begin for begin, _ in decision.files] == [0, *(end for _, end in decision.files)][
+            : len(decision.files)
+        ]
+        assert sum(end - begin for begin, end in decision.files) == len(sequences)
+        for begin, end in decision.files:
+            assert end - begin >= max(1, self.history.rules.min_events)
+            assert end == len(sequences) or sequences[end - 1] < sequences[end]
+            assert any(a <= sequences[begin] and sequences[end - 1] <= b for a, b in decision.spans)
+
+    def check_nothing_left(self, decision: Decision) -> None:
+        """Every known event whose place is settled is delivered, withheld or late."""
+        known = model.known_datagrams(self.run.brought.values())
+        places = model.settled(known, self.history.rules, given_up=False)
+        events = {(e.sequence, e.apid) for cs in self.run.brought.values() for c in cs for e in c.events}
+        left = {key for key in events - set(self.delivered()) if model.inside(key[0], places)}
+        assert len(left) <= decision.withheld + decision.late
+        if not decision.late:
+            assert len(left) == decision.withheld
+
+    def check_same_again(self, before: Decision, after: Decision) -> None:
+        """A downlink processed again gives the same files, late events inside its own spans apart.
+
+        The same files: the same events in them. Of which downlink the copy is can change, when one with a
+        lower id has brought its own copy of what was an orphan of another.
+        """
+        added = set(keys(after)) - set(keys(before))
+        assert all(any(a <= sequence <= b for a, b in before.spans) for sequence, _ in added)
+        if added:
+            assert set(keys(before)) < set(keys(after))
+        else:
+            assert keys(after) == keys(before)
+            assert after.files == before.files
+            assert after.spans == before.spans
+
+
+def live(history: History) -> Ledger:
+    """Process a consistent history and check everything that must hold after every step."""
+    ledger = Ledger(history)
+    for downlink in history.steps:
+        before = ledger.latest.get(downlink)
+        decision = ledger.step(downlink)
+        ledger.check(decision)
+        ledger.check_nothing_left(decision)
+        if before is not None:
+            ledger.check_same_again(before, decision)
+    return ledger
+
+
+def live_oddly(history: History) -> None:
+    """Process a history that contradicts itself: the library agrees, and nothing is delivered twice."""
+    ledger = Ledger(history)
+    for downlink in history.steps:
+        ledger.check(ledger.step(downlink))
+
+
+def live_in_two_orders(history: History, other: Sequence[str]) -> None:
+    """Process a history of two EPUs, then its downlinks in another order: the same is delivered."""
+    one = live(history)
+    two = live(replace(history, steps=tuple(other)))
+    assert sorted(one.delivered()) == sorted(two.delivered())
+    assert all(decision.late == 0 for decision in [*one.latest.values(), *two.latest.values()])
+
+
+@st.composite
+def two_orders(draw: st.DrawFn) -> tuple[History, tuple[str, ...]]:
+    """Draw a history of two EPUs that withholds nothing, and another order of its downlinks."""
+    history = draw(histories(apids=(956, 957), min_events=(0, 1), min_epus=(2,)))
+    return history, tuple(draw(st.permutations(sorted(history.contents))))
+
+
+@EVERY_DAY
+@given(histories())
+def test_history(history: History) -> None:
+    live(history)
+
+
+@EVERY_DAY
+@given(histories(odd=True))
+def test_odd_history(history: History) -> None:
+    live_oddly(history)
+
+
+@EVERY_DAY
+@given(two_orders())
+def test_order_changes_nothing(pair: tuple[History, tuple[str, ...]]) -> None:
+    live_in_two_orders(*pair)
+
+
+@pytest.mark.long
+@LONG
+@given(histories())
+def test_many_histories(history: History) -> None:
+    live(history)
+
+
+@pytest.mark.long
+@LONG
+@given(histories(odd=True))
+def test_many_odd_histories(history: History) -> None:
+    live_oddly(history)
+
+
+@pytest.mark.long
+@LONG
+@given(two_orders())
+def test_many_orders(pair: tuple[History, tuple[str, ...]]) -> None:
+    live_in_two_orders(*pair)

@@ -1,0 +1,174 @@
+"""Level-1 takes what it was handed, and old chunk products are cleaned up: later downlinks come out right."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.golden_cases import GOLDEN, TEXTS, Case, Step, read_case
+from tests.test_golden_workflow import build
+from tests.workflow import Job, Site
+
+FIRST, SECOND = "240601001", "240601002"
+RUN = "2c2e5787"
+
+
+def take(site: Site, downlink: str) -> dict[str, bytes]:
+    """Take a hand-off as Level-1 does: the event files are moved out, then the directory goes."""
+    taken = site.staged(downlink)
+    level1 = site.home / "level1" / downlink
+    for name in taken:
+        (level1 / name).parent.mkdir(parents=True, exist_ok=True)
+        (site.stage / downlink / name).rename(level1 / name)
+    shutil.rmtree(site.stage / downlink)
+    # Level-1 deletes a file's token when it has crumbled the file, and what is empty then.
+    for token in site.stage.glob("chunktokens/*/*"):
+        if not token.name.startswith("haltCleanup"):
+            token.unlink()
+    return taken
+
+
+def expect(site: Site, step: Step) -> None:
+    """Assert that a step's golden files, texts and spans are there."""
+    assert site.staged(step.downlink) == step.expected.files
+    for text in TEXTS:
+        assert site.text(text, step.downlink) == step.expected.lines(text)
+    spans = {run["l1_run"]: run["spans"] for run in site.receipt(step.downlink)["runs"]}
+    assert spans == {run: [list(s) for s in found] for run, found in step.expected.spans.items()}
+
+
+def clean_up(site: Site, *downlinks: str) -> list[Path]:
+    """Remove everything that can be made again of `downlinks`; return what was removed."""
+    gone = [
+        path
+        for downlink in downlinks
+        for pattern in (
+            f"{downlink}/chunks/*.evt",
+            f"{downlink}/chunks/*.idx",
+            f"runs/*/{downlink}/events.npy",
+        )
+        for path in site.work.glob(pattern)
+    ]
+    for path in gone:
+        path.unlink()
+    return gone
+
+
+def none_came_back(paths: Iterable[Path]) -> bool:
+    """Tell whether none of the files exists."""
+    return not any(path.exists() for path in paths)
+
+
+@pytest.mark.parametrize("name", ["split3", "gap_both_partially_filled", "third_epu_late_again"])
+def test_each_hand_off_is_taken_before_the_next_downlink(name: str, site: Site) -> None:
+    case = read_case(GOLDEN / name)
+    build(case, site)
+    taken: dict[str, dict[str, bytes]] = {}
+    gone: list[Path] = []
+    for step in case.steps:
+        again = step.downlink in taken
+        if again:
+            assert site.outstanding(step.downlink) == frozenset()
+        site.process(step.downlink, again=again)
+        expect(site, step)
+        taken[step.downlink] = take(site, step.downlink)
+        assert not (site.stage / step.downlink).exists()
+        gone += clean_up(site, step.downlink) if name == "split3" else []
+    assert not list(site.stage.glob("*/*"))
+    assert site.outstanding(*case.downlinks) == frozenset()
+    assert site.process(*case.downlinks).jobs == frozenset()
+    assert gone == [] if name != "split3" else len(gone) == 2 * 11 + 3
+    assert none_came_back(gone)
+
+
+def test_only_asking_for_it_makes_the_files_anew(site: Site) -> None:
+    case = read_case(GOLDEN / "split2")
+    build(case, site)
+    site.process(FIRST, SECOND)
+    files = {downlink: take(site, downlink) for downlink in (FIRST, SECOND)}
+    assert all(files.values())
+    journal = (site.work / "runs" / RUN / "journal.jsonl").read_bytes()
+    assert site.process(FIRST, SECOND).jobs == frozenset()
+    assert not (site.stage / FIRST).exists()
+    site.process(FIRST, again=True)
+    assert site.staged(FIRST) == files[FIRST]
+    assert not (site.stage / SECOND).exists()
+    assert site.receipt(FIRST)["handoff"] == 2
+    assert site.receipt(SECOND)["handoff"] == 1
+    # The same delivery is not recorded twice.
+    assert (site.work / "runs" / RUN / "journal.jsonl").read_bytes() == journal
+    tokens = {path.name for path in site.stage.glob("chunktokens/*/*")}
+    assert tokens == {Path(name).stem for name in files[FIRST]}
+
+
+def test_a_stage_taken_before_the_hand_off_is_shouted_about(site: Site) -> None:
+    build(read_case(GOLDEN / "split2"), site)
+    site.snakemake(f"dl={FIRST}", "--until", "deliver_run").good()
+    shutil.rmtree(site.stage / FIRST)
+    ended = site.process(FIRST)
+    assert ended.jobs == {Job("receipt", FIRST)}
+    assert "files are gone from the stage before they were handed off" in ended.said
+    assert f"snakemake -R deliver_run dl={FIRST}" in ended.said
+    assert site.text("delivered_events", FIRST) == []
+    mended = site.snakemake("-R", "deliver_run", "--", f"dl={FIRST}").good()
+    assert mended.jobs == {Job("deliver_run", FIRST, RUN), Job("receipt", FIRST)}
+    step = read_case(GOLDEN / "split2").steps[0]
+    assert site.staged(FIRST) == step.expected.files
+
+
+def prepare(site: Site) -> tuple[Case, Path, list[Path]]:
+    """Process the first downlink of a run, have it taken and cleaned up; return what its decoder reads."""
+    case = read_case(GOLDEN / "split3")
+    build(case, site)
+    products = site.home / "products"
+    shutil.copytree(case.directory / "in", products)
+    site.replay(products)
+    site.process(FIRST)
+    take(site, FIRST)
+    return case, products / FIRST, clean_up(site, FIRST)
+
+
+def test_chunks_that_were_cleaned_up_are_decoded_again_as_context(site: Site) -> None:
+    case, level0, gone = prepare(site)
+    assert len(gone) == 9
+    level0.rename(level0.with_name("away"))
+    failed = site.snakemake(f"dl={SECOND}")
+    assert failed.status != 0
+    assert f"run {RUN} needs chunk 00001 of downlink {FIRST}" in failed.said
+    assert "Bring back the level-0 files of APID 956 from 2024-06-28T02:29:" in failed.said
+    assert "UTC" in failed.said
+    assert "merge.without_context" in failed.said
+    assert not (site.work / f"dl={SECOND}").exists()
+    assert not (site.stage / SECOND).exists()
+    assert none_came_back(gone)
+    # Nothing was recorded, so with the level-0 back the same command gives what it always gives.
+    level0.with_name("away").rename(level0)
+    ended = site.process(SECOND)
+    assert ended.jobs == {Job("deliver_run", SECOND, RUN), Job("receipt", SECOND)}
+    expect(site, case.steps[1])
+    assert none_came_back(gone)
+    assert not (site.work / "runs" / RUN / ".context").exists()
+    assert not (site.work / "locks").exists() or not list((site.work / "locks").iterdir())
+    # The first downlink has nothing to do with it.
+    assert site.outstanding(FIRST, SECOND) == frozenset()
+
+
+def test_without_context_goes_on_and_the_receipt_says_so(site: Site) -> None:
+    case, level0, gone = prepare(site)
+    shutil.rmtree(level0)
+    site.configure(merge={"without_context": True})
+    ended = site.process(SECOND)
+    assert f"run {RUN} needs chunk 00001 of downlink {FIRST}" in ended.said
+    (run,) = site.receipt(SECOND)["runs"]
+    assert len(run["missing"]) == 4
+    assert any(
+        f"merged without: run {RUN} needs chunk 00001 of downlink {FIRST}" in why for why in run["why"]
+    )
+    assert site.receipt(SECOND)["config"]["merge"]["without_context"] is True
+    # The orphans of the first downlink are what is missing: its last events, and nothing else.
+    step = case.steps[1]
+    expected = int(step.expected.lines("delivered_events")[0].split()[1])
+    orphans = int(case.steps[0].expected.lines("delivered_events")[0].split()[2])
+    assert expected - orphans <= run["delivered"] < expected
+    assert none_came_back(gone)

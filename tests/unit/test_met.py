@@ -1,0 +1,82 @@
+"""MET and UTC, against astropy's own times."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from astropy.time import Time, TimeDelta
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from halfpipe.formats import met
+
+# The leap seconds themselves, 23:59:60 UTC, in MET.
+LEAPS = (157766400, 252460801, 362793602, 457401603, 504921604)
+
+
+def calendar(seconds: int) -> tuple[int, int]:
+    """Return what astropy shows in the middle of MET second `seconds`: Unix time of the minute, the second."""
+    shown = (Time("2001-01-01", scale="utc").tai + TimeDelta(seconds + 0.5, format="sec")).utc.ymdhms
+    year, month, day, hour, minutes = (
+        int(shown[name]) for name in ("year", "month", "day", "hour", "minute")
+    )
+    minute = datetime(year, month, day, hour, minutes, tzinfo=UTC)
+    return int(minute.timestamp()), int(shown["second"])
+
+
+@pytest.mark.parametrize("leap", LEAPS)
+def test_a_leap_second_is_where_astropy_has_it(leap: int) -> None:
+    assert [calendar(leap + n)[1] for n in (-1, 0)] == [59, 60]
+    assert calendar(leap + 1)[1] == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 8 * 10**8))
+@example(504921603)
+@example(504921604)
+@example(504921605)
+def test_unix_time_is_that_of_astropys_calendar(seconds: int) -> None:
+    minute, second = calendar(seconds)
+    assert met.met_to_unix(seconds) == minute + second
+    assert met.unix_microseconds(seconds, 123456) == (minute + second) * 10**6 + 123456
+
+
+@pytest.mark.parametrize(
+    ("seconds", "unix"),
+    [
+        (0, 978307200),
+        (741234567, 1719541762),  # 2024-06-28 02:29:22
+        (252460800, 1230767999),  # the second before the leap second of 2008
+        (252460801, 1230768000),  # it
+        (252460802, 1230768000),  # and the first of 2009
+    ],
+)
+def test_known_times(seconds: int, unix: int) -> None:
+    assert met.met_to_unix(seconds) == unix
+    assert met.unix_to_met(unix) == (seconds if seconds != 252460801 else 252460802)
+
+
+@given(st.integers(0, 2**32 - 1).filter(lambda seconds: seconds not in LEAPS))
+def test_there_and_back(seconds: int) -> None:
+    assert met.unix_to_met(met.met_to_unix(seconds)) == seconds
+
+
+def test_arrays_keep_their_shape() -> None:
+    seconds = np.array([[0, 157766400], [157766401, 504921605]])
+    unix = met.met_to_unix(seconds)
+    assert unix.tolist() == [[met.met_to_unix(s) for s in row] for row in seconds.tolist()]
+    assert met.unix_to_met(unix).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("time", "directory"),
+    [
+        ("2012-11-02T13:00:00", "2012/11/307.11.02.Fri/utc13"),  # as ground-chain §2 shows it
+        ("2012-11-02T13:59:59", "2012/11/307.11.02.Fri/utc13"),
+        ("2016-12-31T23:59:59", "2016/12/366.12.31.Sat/utc23"),
+        ("2017-01-01T00:00:00", "2017/01/001.01.01.Sun/utc00"),
+        ("2008-08-04T05:06:07", "2008/08/217.08.04.Mon/utc05"),
+    ],
+)
+def test_directory_of_an_hour(time: str, directory: str) -> None:
+    assert str(met.hour_directory(datetime.fromisoformat(time + "+00:00").timestamp())) == directory
