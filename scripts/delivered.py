@@ -4,14 +4,16 @@
 import argparse
 from collections.abc import Sequence
 
-from halfpipe import cli
+from halfpipe import cli, paths
 from halfpipe.handoff import check, delivered
 
 
 def job(arguments: argparse.Namespace) -> int:
     """Print the table."""
     settings = cli.settings(arguments)
-    wanted = arguments.downlinks or check.downlinks(settings.work)
+    wanted = arguments.downlinks or [
+        dl for dl in check.downlinks(settings.work) if (settings.work / paths.receipt(dl)).exists()
+    ]
     table = delivered.table(settings.work, wanted)
     if arguments.csv:
         print(table.to_csv(index=False), end="")

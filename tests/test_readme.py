@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,7 @@ def commands(section: str) -> list[Command]:
     return found
 
 
-SECTIONS = {
-    title: section
-    for title, section in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL)
-}
+SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", README, re.MULTILINE | re.DOTALL))
 
 
 def pattern(line: str) -> re.Pattern[str]:
@@ -98,7 +96,9 @@ def project(home: Path) -> Path:
 def run(home: Path, wanted: list[Command]) -> list[tuple[int, str]]:
     """Run commands one after the other in one shell; return their exit statuses and what they said."""
     mark = "@@ end of a command:"
-    script = "exec 2>&1\n" + "".join(f"{command.text}\necho; echo '{mark}' $?\n" for command in wanted)
+    script = "exec 2>&1\n" + "".join(
+        f"{command.text}\nstatus=$?; echo; echo '{mark}' $status\n" for command in wanted
+    )
     hidden = ("MAKE", "MFLAGS", "PYTEST", "HALFPIPE", "SNAKEMAKE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     done = subprocess.run(
@@ -204,3 +204,41 @@ def test_every_message_of_the_night_table_exists() -> None:
     assert len(shown) > 20
     known = templates()
     assert [message for message in shown if not any(message.rstrip("…") in text for text in known)] == []
+
+
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_every_place_that_closes_a_defect_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(
+        r"^\| .*? \| (.*) \|$", text.split("## What the earlier system got wrong")[1], re.MULTILINE
+    )
+    # `module.name` of the package, and not a key of the config such as `merge.min_events`
+    places = {pair for row in rows for pair in re.findall(r"`(\w+)\.(\w+)`", row) if pair[0] != "merge"}
+    sources = {path.stem: path.read_text() for path in (ROOT / "src" / "halfpipe").rglob("*.py")}
+    places -= {("locks", "py")}
+    assert len(places) > 15
+    lost = [
+        f"{module}.{name}"
+        for module, name in sorted(places)
+        if not re.search(rf"^ *(?:def|class) {name}\b|^{name}\b.* = ", sources.get(module, ""), re.MULTILINE)
+    ]
+    assert lost == []
+
+
+def test_documented_dependencies_and_targets_are_those_of_the_project() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    table = (ROOT / "docs" / "architecture.md").read_text().split("## Dependencies")[1]
+    rows = re.findall(r"^\| (?!package)([a-z].*?) \|", table, re.MULTILINE)
+    shown = {name.split()[0] for row in rows for name in row.split(", ")}
+    assert shown == {re.split(r"[=<>]", text)[0] for text in declared}
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)`", (ROOT / "CONTRIBUTING.md").read_text())) <= targets

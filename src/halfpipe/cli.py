@@ -60,7 +60,7 @@ def run(
 class _LogFile(logging.FileHandler):
     """A log file that cannot be written (a full disk) must not hide what the job itself has to say."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Pass over a line that cannot be written; warnings and errors stand on the terminal too."""
 
     def close(self) -> None:
@@ -79,7 +79,9 @@ def _log_to(path: Path | None) -> None:
     if path is not None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = _LogFile(path, mode="w")
+            path.write_bytes(b"")
+            # Appending, as the programs do that share it: else each writes over what the other wrote.
+            file = _LogFile(path, mode="a")
         except OSError as error:
             log.warning("%s: there will be no log: %s. %s", path, error.strerror, advice(error))
             return

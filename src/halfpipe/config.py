@@ -84,8 +84,10 @@ def load(root: Path, configfiles: Iterable[Path] = ()) -> Settings:
     for path in (root / DEFAULTS, *configfiles):
         try:
             content = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+        if not isinstance(content or {}, Mapping):
+            raise ConfigError(f"{path}: holds no keys with values, as in config/config.yaml")
         _update(raw, content or {})
     return resolve(raw, root)
 
@@ -163,8 +165,8 @@ def _said(error: Any) -> str:
     if error.validator == "additionalProperties":
         known = ", ".join(sorted(error.schema.get("properties", {})))
         unknown = ", ".join(
-            ".".join(filter(None, [place, key]))
-            for key in sorted(set(error.instance) - set(error.schema.get("properties", {})))
+            ".".join(filter(None, [place, str(key)]))
+            for key in sorted(set(error.instance) - set(error.schema.get("properties", {})), key=str)
         )
         return f"unknown key {unknown} (known here: {known})"
     return f"{place or 'the whole'}: {error.message}"

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from halfpipe.errors import DecoderError, FormatError
-from halfpipe.files import fsync_directory, fsync_file, sha256
+from halfpipe.files import fsync_directory, fsync_file, in_the_way, sha256
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import RetDef
 from halfpipe.ids import Apid, ChunkId, RunId
@@ -99,8 +99,12 @@ def decode(
     DecoderError
         If the decoder fails or breaks the contract; the message says how.
     """
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    try:
+        if out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True)
+    except OSError as error:
+        raise in_the_way(Path(error.filename or out), error) from error
     command = program.arguments(retdef.arch)
     if program.command == BUILT_IN:
         command += ["--level0", program.archive(retdef.arch)]

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -72,9 +73,43 @@ def advice(error: OSError) -> str:
         errno.EACCES: "No permission: check the owner and the mode of the directory.",
         errno.EPERM: "No permission: check the owner and the mode of the directory.",
         errno.ENOTDIR: "A file is where a directory should be: move it aside.",
+        errno.EEXIST: "A file is where a directory should be: move it aside.",
         errno.EISDIR: "A directory is where a file should be: move it aside.",
     }
     return known.get(error.errno or 0, "Mend the cause and give the same command again.")
+
+
+def in_the_way(path: Path, error: OSError) -> HalfPipeError:
+    """Return the error that says who owns what cannot be written or removed at `path`, and what to do."""
+    denied = error.errno in {errno.EACCES, errno.EPERM}
+    what = f"{path}: cannot be written or removed: {error.strerror or error}."
+    if not denied:
+        return HalfPipeError(f"{what} {advice(error)}")
+    there = next((place for place in (path, *path.parents) if _owner(place)), Path("/"))
+    places = (there, there.parent) if there == path else (there,)
+    owners = ", ".join(f"{place} belongs to {_owner(place)}" for place in places if _owner(place))
+    return HalfPipeError(
+        f"{what} {owners}; this runs as {_user(os.geteuid())}. Nothing is ever given another owner here: ask the "
+        "owner to remove it or to let the group write (chmod g+w), or run as the owner, then give the same "
+        "command again."
+    )
+
+
+def _owner(path: Path) -> str:
+    try:
+        found = path.lstat()
+    except OSError:
+        return ""
+    return f"{_user(found.st_uid)}, mode {stat.filemode(found.st_mode)}"
+
+
+def _user(uid: int) -> str:
+    import pwd  # noqa: PLC0415 - may ask a directory service; only where something is wrong
+
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

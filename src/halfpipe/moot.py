@@ -49,7 +49,7 @@ def read_moot(path: Path) -> Mapping[RunId, Moot]:
             continue
         match = LINE.fullmatch(line.strip())
         key = int(match[2], 0 if match[2][:2].lower() == "0x" else 10) if match else 2**32
-        if match is None or key >= 2**32 or not match[3].isascii():
+        if match is None or max(key, int(match[1][1:])) >= 2**32 or not match[3].isascii():
             log.warning("%s, line %d: passed over, not 'r%%010d key alias': %.80r", path, number, line)
             continue
         run, moot = RunId.from_l1(match[1]), Moot(key, match[3])

@@ -2,12 +2,13 @@
 
 A chunk's index has one line ``EVT:`` of 15 fields for each event and one ``DGM:`` of 21 to 23 fields for
 each datagram, white-space separated; any other line is ignored. Event lines come by the million, so they
-are parsed as arrays of bytes, block by block; datagram lines come by the thousand.
+are read and written as arrays of bytes, block by block. Writers pad columns to fixed widths, which makes
+the lines of a block `_Even`; what is not is read token by token, and that way also finds what is wrong.
 """
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +84,8 @@ REMEDY = "Have the chunk decoded again, or the index merged again"
 _STARTEDAT, _SEQUENCE, _UTC, _APID, _DATAGRAM, _OFFSET, _FILE = 1, 2, 5, 7, 8, 13, 14
 
 _PAD = 24  # three groups of eight digits may be read before a token's end, wherever it stands
+_BLANK = 32  # bytes up to here are white where the only ones below it are newlines
+_EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,18 +131,23 @@ def read_index(path: Path) -> Index:
         not what it should be, lines of several runs, a last line that was cut.
     """
     reader = _Reader(path)
-    rest = b""
+    rest = 0  # bytes of a line whose end has not been read yet
     try:
         with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                whole, newline, after = block.rpartition(b"\n")
-                if newline:
-                    reader.take(rest + whole + newline)
-                    rest = after
+            block = min(BLOCK, max(1, path.stat().st_size))
+            buffer = bytearray(b" " * _PAD + bytes(3 * block))
+            room = memoryview(buffer)
+            while count := file.readinto(room[_PAD + rest : _PAD + rest + block]):
+                end = _PAD + rest + count
+                whole = buffer.rfind(b"\n", _PAD + rest, end) + 1
+                if whole:
+                    reader.take(np.frombuffer(buffer, np.uint8, whole))
+                    rest = end - whole
+                    room[_PAD : _PAD + rest] = bytes(room[whole:end])
                 else:
-                    rest += block
-                    if len(rest) > 2 * BLOCK:
-                        raise reader.error(0, f"has more than {2 * BLOCK} bytes")
+                    rest += count
+                    if rest > 2 * block:
+                        raise reader.error(0, f"has more than {2 * block} bytes")
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such index. {REMEDY}.") from error
     except OSError as error:
@@ -178,17 +186,82 @@ class _Reader:
         """Return the error that names line `line` of this block (from 0)."""
         return FormatError(f"{self.path}: line {self.before + line + 1} {complaint}. {REMEDY}.")
 
-    def take(self, block: bytes) -> None:
-        """Take in a block of whole lines."""
-        text = np.frombuffer(b" " * _PAD + block, np.uint8)
-        white = (text == ord(" ")) | (text - np.uint8(9) < 5)  # tab to carriage return; NUL is not white
+    def take(self, text: NDArray[np.uint8]) -> None:
+        """Take in a block of whole lines, which follow on `_PAD` blanks."""
+        if not self._take_even(text):
+            self._take_any(text)
+
+    def _take_even(self, text: NDArray[np.uint8]) -> bool:
+        """Take in a block of nothing but good DGM lines and EVT lines that are `_Even`; False if it is none."""
+        stops = np.flatnonzero(text[_PAD:] < _BLANK) + _PAD
+        begins = np.concatenate(([_PAD], stops[:-1] + 1))
+        if not (text[stops] == ord("\n")).all() or int((stops - begins).min()) < len(_EVT_TAG) + 1:
+            return False
+        tags = _at_every_byte(text, "<u4")[begins]
+        is_evt = tags == int.from_bytes(_EVT_TAG, "little")
+        is_dgm = tags == int.from_bytes(_DGM_TAG, "little")
+        evt, dgm = np.flatnonzero(is_evt), np.flatnonzero(is_dgm)
+        if evt.size + dgm.size < stops.size or (text[begins[dgm] + len(_DGM_TAG)] != _BLANK).any():
+            return False
+        if evt.size:
+            lengths = stops[evt] - begins[evt] + 1
+            length = int(lengths[0])
+            if (lengths != length).any():
+                return False
+            lines = _at_every_byte(text, f"V{length}")[begins[evt]].view(np.uint8).reshape(-1, length)
+            if not self._even_events(int(evt[0]), _Even.of(lines, _EVT_TAG, (EVT_FIELDS,))):
+                return False
+        self._note(text, begins[dgm], stops[dgm], dgm)
+        self.before += stops.size
+        return True
+
+    def _even_events(self, first: int, lines: "_Even | None") -> bool:
+        if lines is None:
+            return False
+        startedat, name = lines.constant(_STARTEDAT), lines.constant(_FILE)
+        if startedat is None or name is None:
+            return False
+        columns = {
+            "sequence": lines.whole(_SEQUENCE, 2**64 - 1),
+            "apid": lines.whole(_APID, 2**16 - 1),
+            "datagram": lines.whole(_DATAGRAM, 2**32 - 1),
+            "utc": lines.times(_UTC),
+            "offset": lines.whole(_OFFSET, 2**63 - 1),
+        }
+        run = self.startedat
+        if not startedat.isdigit() or int(startedat) >= 2**32 or (run is not None and int(startedat) != run):
+            return False
+        events = np.empty(lines.size, EVENT)
+        for field, values in columns.items():
+            if values is None:
+                return False
+            events[field] = values
+        events["file"] = self._code(first, name)
+        self.startedat = int(startedat)
+        self.events.append(events)
+        return True
+
+    def _note(
+        self,
+        text: NDArray[np.uint8],
+        begins: NDArray[np.int64],
+        stops: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+    ) -> None:
+        """Keep the lines of datagrams, and where they are from."""
+        view = text.data
+        self.lines += [view[a:b].tobytes() for a, b in zip(begins.tolist(), stops.tolist(), strict=True)]
+        self.numbers += (numbers + (self.before + 1)).tolist()
+
+    def _take_any(self, text: NDArray[np.uint8]) -> None:
+        white = (text == _BLANK) | (text - np.uint8(9) < 5)  # tab to carriage return; NUL is not white
         edges = np.flatnonzero(white[1:] != white[:-1]) + 1  # the text begins and ends white
         starts, ends = edges[::2], edges[1::2]
         stops = np.flatnonzero(text == ord("\n"))
         begins = np.concatenate(([_PAD], stops[:-1] + 1))
         first = np.searchsorted(starts, begins)
         count = np.diff(first, append=starts.size)
-        evt, dgm = (_lines_with_tag(text, starts, ends, first, count, tag) for tag in (b"EVT:", b"DGM:"))
+        evt, dgm = (_lines_with_tag(text, starts, ends, first, count, tag) for tag in (_EVT_TAG, _DGM_TAG))
         wrong = evt[count[evt] != EVT_FIELDS]
         if wrong.size:
             raise self.error(
@@ -198,9 +271,7 @@ class _Reader:
             self._events(
                 evt, lambda column: _Column(text, starts[first[evt] + column], ends[first[evt] + column])
             )
-        for line in dgm.tolist():
-            self.lines.append(text[begins[line] : stops[line]].tobytes())
-            self.numbers.append(self.before + line + 1)
+        self._note(text, begins[dgm], stops[dgm], dgm)
         self.ignored += stops.size - evt.size - dgm.size
         self.before += stops.size
 
@@ -299,6 +370,146 @@ class _Reader:
         )
 
 
+def _pairwise(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the numbers that words of eight digits (0 to 9, not their characters) spell.
+
+    The first digit is the lowest byte; neighbours are added up pairwise: digits to two-digit numbers,
+    these to four-digit numbers, these to the whole.
+    """
+    word = (word * np.uint64(10) + (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
+    word = (word * np.uint64(100) + (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
+    return (word * np.uint64(10000) + (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
+
+
+def _not_digits(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the words that are not eight digits (0 to 9) as something other than 0."""
+    return ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
+
+
+class _Even:
+    """Lines of one length with columns at the same places: the token of each ends where the column ends.
+
+    Made by `of`, which makes sure of it. A method that reads a column returns None if something there is
+    not as usual, which need not be a fault.
+
+    Attributes
+    ----------
+    lines
+        The text, a row a line, its newline included: (size, length).
+    ends
+        Where the columns end; the next begins behind the blank there.
+    every, some
+        Bits that all lines, and that any line, has set, byte for byte: where these are equal all lines
+        are, and no byte is less than the one or more than the other.
+    """
+
+    def __init__(
+        self,
+        lines: NDArray[np.uint8],
+        ends: list[int],
+        every: NDArray[np.uint8],
+        some: NDArray[np.uint8],
+    ) -> None:
+        self.lines, self.ends, self.every, self.some = lines, ends, every, some
+        self.size: int = lines.shape[0]
+
+    @classmethod
+    def of(cls, lines: NDArray[np.uint8], tag: bytes, counts: Container[int]) -> "_Even | None":
+        """Return `lines` as even lines of `tag` with one of `counts` fields; None if they are not.
+
+        The newlines at their ends must be the only bytes below a blank in them.
+        """
+        ends = [found.end() for found in re.finditer(rb"[^ \n]+", lines[0].tobytes())]
+        if len(ends) not in counts or not lines[0].tobytes().startswith(tag + b" "):
+            return None
+        every, some = np.bitwise_and.reduce(lines, axis=0), np.bitwise_or.reduce(lines, axis=0)
+        even = cls(lines, ends, every, some)
+        last = np.array(ends)
+        if even._same(0, len(tag)) and (every[last - 1] > _BLANK).all() and (some[last] <= _BLANK).all():
+            # Each column has a token's end, so it has one token if no more tokens start than that.
+            if ((every > _BLANK) | (some <= _BLANK)).all():
+                return even
+            black = lines.reshape(-1) > _BLANK
+            if np.count_nonzero(black[1:] > black[:-1]) + 1 == lines.shape[0] * len(ends):
+                return even
+        return None
+
+    def _same(self, begin: int, end: int) -> bool:
+        return bool((self.every[begin:end] == self.some[begin:end]).all())
+
+    def _begin(self, column: int) -> int:
+        return self.ends[column - 1] + 1
+
+    def cells(self, column: int) -> NDArray[np.bytes_]:
+        """Return the column with the blanks before its tokens."""
+        begin, end = self._begin(column), self.ends[column]
+        return np.ascontiguousarray(self.lines[:, begin:end]).view(f"S{end - begin}").reshape(-1)
+
+    def constant(self, column: int) -> bytes | None:
+        """Return the token that all lines have in common."""
+        begin, end = self._begin(column), self.ends[column]
+        return self.lines[0, begin:end].tobytes().strip() if self._same(begin, end) else None
+
+    def whole(self, column: int, highest: int) -> NDArray[np.uint64] | None:
+        """Return whole numbers of up to 18 digits."""
+        return self._digits(self._begin(column), self.ends[column], highest)
+
+    def times(self, column: int) -> NDArray[np.float64] | None:
+        """Return seconds with six decimals."""
+        begin, end = self._begin(column), self.ends[column]
+        point = end - 7
+        if point <= begin or self.every[point] != ord(".") or self.some[point] != ord("."):
+            return None
+        seconds = self._digits(begin, point, 2**32 - 1)
+        micros = self._digits(point + 1, end, 10**6)
+        if seconds is None or micros is None:
+            return None
+        # Both numbers are exact in binary64, so the quotient is what reading the text would give.
+        return (seconds * np.uint64(10**6) + micros).astype(np.float64) / 1e6
+
+    def words(self, column: int, longest: int) -> NDArray[np.bytes_] | None:
+        """Return tokens of at most `longest` letters."""
+        heads, codes = _distinct(self.cells(column))
+        words = [word.strip() for word in heads.tolist()]
+        return np.array(words)[codes] if max(map(len, words)) <= longest else None
+
+    def _digits(self, begin: int, end: int, highest: int) -> NDArray[np.uint64] | None:
+        begin += int(np.argmax(self.some[begin:end] > _BLANK))
+        if end - begin > 18:
+            return None
+        values = np.zeros(self.size, np.uint64)
+        for group, stop in enumerate(range(end, begin, -8)):
+            start = max(begin, stop - 8)
+            if self._same(start, stop):
+                text = self.lines[0, start:stop].tobytes()
+                if not text.isdigit():
+                    return None
+                values += np.uint64(int(text) * 10 ** (8 * group))
+                continue
+            if stop < 8:
+                return None
+            length = self.lines.shape[1]
+            word = np.ndarray(self.size, "<u8", self.lines.data, stop - 8, (length,))
+            word = (word ^ np.uint64(0x3030303030303030)) & _KEEP[stop - start]
+            wrong = np.uint64(0)
+            if not (self.every[start:stop] & 0x10).all():
+                # A blank has become 0x10. What else has this bit now has one of the lower four as well.
+                blank = word & np.uint64(0x1010101010101010)
+                wrong = word & (blank - (blank >> np.uint64(4)))
+                word ^= blank
+            if (_not_digits(word) | wrong).any():
+                return None
+            values += _pairwise(word) * np.uint64(10 ** (8 * group))
+        return None if highest < 10 ** (end - begin) and int(values.max()) > highest else values
+
+
+def _distinct(texts: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
+    """Return the distinct texts, and for each text which it is; quick where neighbours are alike."""
+    starts = np.flatnonzero(np.concatenate(([texts.size > 0], texts[1:] != texts[:-1])))
+    heads, codes = np.unique(texts[starts], return_inverse=True)
+    return heads, np.repeat(codes, np.diff(starts, append=texts.size))
+
+
 def _at_every_byte(text: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
     """View `text` as items that start at every byte: indexed with positions, it gathers them."""
     item = np.dtype(dtype)
@@ -326,11 +537,7 @@ _KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range
 
 
 def _decimals(column: _Column) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Return the whole numbers that the tokens spell, and which tokens are numbers of 64 bits at all.
-
-    Eight digits are read as one 64-bit word, the first digit lowest; neighbours are then added up
-    pairwise: digits to two-digit numbers, these to four-digit numbers, these to the whole.
-    """
+    """Return the whole numbers that the tokens spell, and which tokens are numbers of 64 bits at all."""
     text, starts, ends = column
     lengths = ends - starts
     good = (lengths > 0) & (lengths <= 20)
@@ -339,10 +546,8 @@ def _decimals(column: _Column) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     for group in range(min(3, -(-int(lengths.max(initial=0)) // 8))):
         digits = np.clip(lengths - 8 * group, 0, 8)
         word = (words[ends - 8 * (group + 1)] ^ np.uint64(0x3030303030303030)) & _KEEP[digits]
-        good &= ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080) == 0
-        word = (word * np.uint64(10) + (word >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
-        word = (word * np.uint64(100) + (word >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
-        word = (word * np.uint64(10000) + (word >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
+        good &= _not_digits(word) == 0
+        word = _pairwise(word)
         part = word * np.uint64(10 ** (8 * group))
         values += part
         if group == 2:
@@ -386,19 +591,21 @@ def parse_datagrams(lines: Sequence[bytes], source: str) -> NDArray[np.void]:
 
 
 def _datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> NDArray[np.void]:
-    rows = []
-    for number, line in zip(numbers, lines, strict=True):
-        tag, *values = line.split() or [b""]
-        if tag != b"DGM:" or len(values) + 1 not in DGM_FIELDS:
-            raise FormatError(
-                f"{source}: line {number} has {len(values) + 1} fields and tag {_shown(tag)}, expected "
-                f"a DGM line of {DGM_FIELDS[0]} to {DGM_FIELDS[-1]} fields. {REMEDY}."
-            )
-        rows.append(values)
-    datagrams = np.empty(len(lines), DATAGRAM)
+    even = _even_datagrams(lines)
+    rows = [] if even is not None else _datagram_fields(lines, source, numbers)
+    datagrams = np.zeros(len(lines), DATAGRAM)
     for column, field in enumerate(_names(DATAGRAM)):
+        if even is None:
+            cells = [row[column] if column < len(row) else b"0" for row in rows]
+        elif column + 1 >= len(even.ends):
+            continue
+        else:
+            values = _even_column(even, column + 1, DATAGRAM[field])
+            if values is not None:
+                datagrams[field] = values
+                continue
+            cells = [cell.strip() for cell in even.cells(column + 1).tolist()]
         read = _reader_of(field)
-        cells = [row[column] if column < len(row) else b"0" for row in rows]
         found: list[float | bytes] = []
         for number, cell in zip(numbers, cells, strict=True):
             try:
@@ -409,6 +616,36 @@ def _datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> N
                 ) from None
         datagrams[field] = found
     return datagrams
+
+
+def _datagram_fields(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> list[list[bytes]]:
+    rows = []
+    for number, line in zip(numbers, lines, strict=True):
+        tag, *values = line.split() or [b""]
+        if tag != _DGM_TAG or len(values) + 1 not in DGM_FIELDS:
+            raise FormatError(
+                f"{source}: line {number} has {len(values) + 1} fields and tag {_shown(tag)}, expected "
+                f"a DGM line of {DGM_FIELDS[0]} to {DGM_FIELDS[-1]} fields. {REMEDY}."
+            )
+        rows.append(values)
+    return rows
+
+
+def _even_datagrams(lines: Sequence[bytes]) -> _Even | None:
+    """Return DGM lines, with or without newlines, as even lines; None if they are not."""
+    if len(set(map(len, lines))) != 1:
+        return None
+    joined = b"".join(lines) if lines[0].endswith(b"\n") else b"\n".join((*lines, b""))
+    text = np.frombuffer(joined, np.uint8).reshape(len(lines), -1)
+    if np.count_nonzero(text < _BLANK) != len(lines) or (text[:, -1] != ord("\n")).any():
+        return None
+    return _Even.of(text, _DGM_TAG, DGM_FIELDS)
+
+
+def _even_column(lines: _Even, column: int, kind: np.dtype[Any]) -> NDArray[Any] | None:
+    if kind.kind == "S":
+        return lines.words(column, kind.itemsize)
+    return lines.times(column) if kind.kind == "f" else lines.whole(column, int(np.iinfo(kind).max))
 
 
 def _reader_of(field: str) -> Callable[[bytes], float | bytes]:
@@ -481,12 +718,7 @@ def evt_lines(events: NDArray[np.void], file: str) -> bytes:
         If a text is empty or holds white space, so that the line could not be read again.
     """
     _check_words(events, file)
-    form = (
-        "EVT: %10d %20d %20d %20d %19.6f %3d %4d %8d %8d %16s %16s %19.6f %20d "
-        + file.replace("%", "%%")
-        + "\n"
-    )
-    return _written(form, [events[name] for name in _names(EVENT_LINE)])
+    return _written(_EVT_TAG, events, _EVT_WIDTHS, file)
 
 
 def dgm_lines(datagrams: NDArray[np.void]) -> bytes:
@@ -498,8 +730,7 @@ def dgm_lines(datagrams: NDArray[np.void]) -> bytes:
         If a text is empty or holds white space, so that the line could not be read again.
     """
     _check_words(datagrams)
-    form = "DGM: %10d %19.6f %3d %4d %7d %8d %3d" + 8 * " %16s" + 2 * " %19.6f %20d" + 3 * " %10d" + "\n"
-    return _written(form, [datagrams[name] for name in _names(DATAGRAM)])
+    return _written(_DGM_TAG, datagrams, _DGM_WIDTHS)
 
 
 def merged_lines(
@@ -530,7 +761,7 @@ def merged_lines(
     _check_words(oactions, cactions, *files)
     names = np.array(files, object)[events["file"]]
     columns = [events["sequence"], events["apid"], events["datagram"], oactions, cactions, events["offset"]]
-    return _written(f"EVT: {startedat:10d} %20d %4d %8d %s %s %20d %s\n", [*columns, names])
+    return _spelt(f"EVT: {startedat:10d} %20d %4d %8d %s %s %20d %s\n", [*columns, names])
 
 
 def _names(dtype: np.dtype[np.void]) -> tuple[str, ...]:
@@ -538,13 +769,109 @@ def _names(dtype: np.dtype[np.void]) -> tuple[str, ...]:
     return dtype.names
 
 
-def _written(form: str, columns: Sequence[NDArray[Any]]) -> bytes:
-    parts = []
-    for start in range(0, columns[0].size, 1 << 16):  # bounds how many Python objects there are at a time
-        block = [column[start : start + (1 << 16)] for column in columns]
-        cells = [(c.astype(str) if c.dtype.kind == "S" else c).tolist() for c in block]
-        parts.append("".join(map(form.__mod__, zip(*cells, strict=True))).encode())
+# Widths to which writers pad the columns of both kinds of line, in their order.
+_EVT_WIDTHS = (10, 20, 20, 20, 19, 3, 4, 8, 8, 16, 16, 19, 20)
+_DGM_WIDTHS = (10, 19, 3, 4, 7, 8, 3, *(8 * (16,)), 19, 20, 19, 20, 10, 10, 10)
+
+_ROWS = 1 << 13  # lines written at a time: they stay in the processor's cache
+_FEW = 64  # so few lines are written sooner one by one
+
+# The four digits of each number below 10000, as one word of text.
+_FOUR_DIGITS = np.frombuffer("".join(f"{number:04d}" for number in range(10000)).encode(), "<u4")
+
+
+def _written(tag: bytes, table: NDArray[np.void], widths: Sequence[int], file: str = "") -> bytes:
+    """Write the rows of `table` as lines of `tag`, `file` behind them if there is one."""
+    tail = f" {file}\n" if file else "\n"
+    cells = zip((table.dtype[name] for name in _names(table.dtype)), widths, strict=True)
+    signs = [f"%{width}" + {"S": "s", "f": ".6f"}.get(kind.kind, "d") for kind, width in cells]
+    form = " ".join([tag.decode(), *signs]) + tail.replace("%", "%%")
+    length = len(tag) + sum(widths) + len(widths) + len(tail)
+    parts: list[bytes | memoryview] = []
+    for start in range(0, table.size, _ROWS):
+        rows = table[start : start + _ROWS]
+        text = _padded(form, length, rows, widths) if rows.size >= _FEW else None
+        parts.append(_spelt(form, [rows[name] for name in _names(table.dtype)]) if text is None else text)
     return b"".join(parts)
+
+
+def _spelt(form: str, columns: Sequence[NDArray[Any]]) -> bytes:
+    """Write lines one by one, of any numbers and texts."""
+    cells = [(c.astype(str) if c.dtype.kind == "S" else c).tolist() for c in columns]
+    return "".join(map(form.__mod__, zip(*cells, strict=True))).encode()
+
+
+def _padded(form: str, length: int, rows: NDArray[np.void], widths: Sequence[int]) -> memoryview | None:
+    """Write lines of `length` bytes, column by column into copies of the first; None if one does not fit."""
+    first = (cell.decode() if isinstance(cell, bytes) else cell for cell in rows[0].item())
+    model = (form % tuple(first)).encode()
+    if len(model) != length:
+        return None
+    text = np.empty((rows.size, length), np.uint8)
+    text[:] = np.frombuffer(model, np.uint8)
+    end = len(_EVT_TAG)
+    for name, width in zip(_names(rows.dtype), widths, strict=True):
+        end += 1 + width
+        if not _put(text, end, width, np.ascontiguousarray(rows[name])):
+            return None
+    return text.data
+
+
+def _put(text: NDArray[np.uint8], end: int, width: int, column: NDArray[Any]) -> bool:
+    """Put a column, right-justified, before `end` into each line; False if it does not fit."""
+    if column.dtype.kind == "S":
+        words, codes = _distinct(column)
+        padded = np.array([word.rjust(width) for word in words.tolist()], f"V{width}")
+        _strided(text, end - width, f"V{width}")[:] = padded[codes]
+        return True
+    if column.dtype.kind == "f":
+        seconds = np.floor(column)
+        micros = (column - seconds) * 1e6
+        nearest = np.rint(micros)
+        # Where rounding is not plain from the product, which is itself rounded, it is not done here.
+        if not ((seconds >= 0) & (seconds < 2**32) & (np.abs(micros - nearest) < 0.5 - 1e-6)).all():
+            return False
+        whole = seconds.astype(np.uint64) * np.uint64(10**6) + nearest.astype(np.uint64)
+        seconds_too = whole // np.uint64(10**6)
+        _put_digits(text, end, whole - seconds_too * np.uint64(10**6), 6)
+        return _put_whole(text, end - 7, width - 7, seconds_too)
+    if column.dtype.kind == "i" and int(column.min()) < 0:
+        return False
+    return _put_whole(text, end, width, column.astype(np.uint64))
+
+
+def _put_whole(text: NDArray[np.uint8], end: int, width: int, values: NDArray[np.uint64]) -> bool:
+    low, high = int(values.min()), int(values.max())
+    digits = len(str(high))
+    if digits > width:
+        return False
+    if low == high:
+        text[:, end - width : end] = np.frombuffer(b"%*d" % (width, high), np.uint8)
+        return True
+    _put_digits(text, end, values, digits)
+    text[:, end - width : end - digits] = _BLANK
+    for place in range(len(str(low)), digits):
+        text[values < np.uint64(10**place), end - 1 - place] = _BLANK
+    return True
+
+
+def _put_digits(text: NDArray[np.uint8], end: int, values: NDArray[np.uint64], digits: int) -> None:
+    """Put that many digits of each number before `end`, zeros in front."""
+    rest = values
+    for stop in range(end, end - digits, -4):
+        left = digits - (end - stop)
+        above = rest // np.uint64(10000)
+        four = _FOUR_DIGITS[(rest - above * np.uint64(10000)).astype(np.intp)]
+        if left >= 4:
+            _strided(text, stop - 4, "<u4")[:] = four
+        else:
+            text[:, stop - left : stop] = four.view(np.uint8).reshape(-1, 4)[:, 4 - left :]
+        rest = above
+
+
+def _strided(text: NDArray[np.uint8], begin: int, dtype: str) -> NDArray[Any]:
+    """View what stands at `begin` of each line."""
+    return np.ndarray(text.shape[0], dtype, text.data, begin, (text.shape[1],))
 
 
 def _check_words(*texts: NDArray[Any] | str) -> None:
@@ -556,7 +883,7 @@ def _check_words(*texts: NDArray[Any] | str) -> None:
             _check_words(*(text[name] for name in text.dtype.names if text.dtype[name].kind == "S"))
             continue
         else:
-            words = np.unique(text).astype(str).tolist()
+            words = _distinct(text)[0].astype(str).tolist()
         for word in words:
             if word.split() != [word] or not word.isascii():
                 raise FormatError(f"{word!r} cannot stand in a line of an index: expected one ASCII word")

@@ -34,6 +34,8 @@ LENGTH_OFFSET = 7  # bytes of the whole packet minus its length field
 
 _FIELDS = struct.Struct(">HHHIIH")
 _OPEN_MAPS = 8
+_WINDOW = 1 << 25  # bytes of mapped files that are looked at before they are let go
+_PACKETS = 1 << 13  # packets whose headers lie in about as much
 _TRIALS = 100  # combinations of repeated packets that are tried to mend one datagram
 
 _Bytes = bytes | mmap.mmap
@@ -92,6 +94,7 @@ class _Maps:
 
     files: tuple[Path, ...]
     _open: "OrderedDict[int, _Bytes]" = field(default_factory=OrderedDict)
+    _read: int = 0
 
     def __getitem__(self, number: int) -> "_Bytes":
         if number in self._open:
@@ -101,6 +104,14 @@ class _Maps:
             if len(self._open) > _OPEN_MAPS:
                 self._open.popitem(last=False)
         return self._open[number]
+
+    def have_read(self, size: int) -> None:
+        """Note that `size` more bytes were copied, so that the process does not come to hold whole files."""
+        self._read += size
+        if self._read > _WINDOW:
+            self._read = 0
+            for data in self._open.values():
+                _let_go(data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +172,11 @@ class Retrieval:
         stops = (rows["offset"] + rows["size"] - rows["pad"]).tolist()
         files = rows["file"].tolist()
         views = {file: memoryview(self._maps[file]) for file in set(files)}
-        return b"".join(
-            views[file][start:stop] for file, start, stop in zip(files, starts, stops, strict=True)
+        joined = b"".join(
+            [views[file][start:stop] for file, start, stop in zip(files, starts, stops, strict=True)]
         )
+        self._maps.have_read(len(joined))
+        return joined
 
 
 def file_name(scid: int, apid: int, start: int, l0key: int) -> str:
@@ -320,6 +333,12 @@ def _map(path: Path) -> _Bytes:
         raise MissingInputError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
 
 
+def _let_go(data: _Bytes) -> None:
+    """Give the pages of a mapped file back; what is looked at again comes from the page cache."""
+    if isinstance(data, mmap.mmap):
+        data.madvise(mmap.MADV_DONTNEED)
+
+
 def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tuple[int, int, str]]]:
     """Find the packets of one file.
 
@@ -385,7 +404,12 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
         at = next_header(1)
         damage.append((0, 0, _what_is_wrong(data, 0, at, apid)))
         size, count = header_at(at)
+    clean = _clean_runs(data, identity, (earliest, latest))
     while at < total:
+        if at in clean:
+            offsets.frombytes(clean[at].tobytes())
+            at = offsets.pop()
+            size, count = header_at(at)
         end = at + size
         size_after, count_after = header_at(end)
         if size_after and (count_after - count) % COUNTER == 1:
@@ -404,6 +428,37 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
         at = found
         size, count = header_at(at)
     return _rows(data, np.frombuffer(offsets, np.int64)), damage
+
+
+def _clean_runs(data: _Bytes, identity: int, seconds: tuple[int, int]) -> dict[int, NDArray[np.int64]]:
+    """Find packets that follow on each other by byte and counter: the offsets of each such run by its first.
+
+    Only headers at multiples of `ROUNDING` are seen: all there are as long as the file is not damaged.
+    The last packet of a run has nothing to show for its length.
+    """
+    found, places = [np.zeros(0, HEADER)], [np.zeros(0, np.int64)]
+    total = len(data) // ROUNDING
+    for begin in range(0, total, _WINDOW // ROUNDING):
+        rows = np.frombuffer(data, HEADER, min(_WINDOW // ROUNDING, total - begin), ROUNDING * begin)
+        which = np.flatnonzero(rows["identity"] == identity)
+        found.append(rows[which])
+        places.append(ROUNDING * (begin + which))
+        _let_go(data)
+    rows, at = np.concatenate(found), np.concatenate(places)
+    size = rows["length"].astype(np.int64) + LENGTH_OFFSET
+    good = (
+        (rows["seconds"] >= seconds[0])
+        & (rows["seconds"] < seconds[1])
+        & (rows["microseconds"] < met.MICROSECONDS)
+        & (size % ROUNDING == 0)
+        & (size >= HEADER_SIZE)
+        & (rows["pad"] <= size - HEADER_SIZE)
+        & (rows["pad"] < ROUNDING)
+    )
+    at, size, count = at[good], size[good], rows["sequence"][good].astype(np.int64)
+    follows = (at[:-1] + size[:-1] == at[1:]) & (np.diff(count) % COUNTER == 1)
+    breaks = np.flatnonzero(~follows) + 1
+    return {int(run[0]): run for run in np.split(at, breaks) if run.size > 1}
 
 
 def _what_is_wrong(data: _Bytes, at: int, found: int, apid: int) -> str:
@@ -433,7 +488,11 @@ def _rows(data: _Bytes, offsets: NDArray[np.int64]) -> NDArray[np.void]:
     if not offsets.size:
         return rows
     everywhere = np.ndarray(len(data) - HEADER_SIZE + 1, HEADER, buffer=data, strides=(1,))
-    headers = everywhere[offsets]
+    parts = []
+    for begin in range(0, offsets.size, _PACKETS):
+        parts.append(everywhere[offsets[begin : begin + _PACKETS]])
+        _let_go(data)
+    headers = np.concatenate(parts)
     seconds, microseconds = headers["seconds"].astype(np.int64), headers["microseconds"].astype(np.int64)
     rows["offset"] = offsets
     rows["met"] = seconds * met.MICROSECONDS + microseconds
@@ -447,7 +506,7 @@ def _rows(data: _Bytes, offsets: NDArray[np.int64]) -> NDArray[np.void]:
 
 def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
     """Sort by time and counter, the counter unwrapped among packets of one time; then by file and byte."""
-    if not rows.size:
+    if not rows.size or _is_in_order(rows):
         return rows
     rows = rows[np.argsort(rows["met"], kind="stable")]
     starts = np.flatnonzero(np.r_[True, np.diff(rows["met"]) != 0])
@@ -458,12 +517,23 @@ def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
     return rows[np.lexsort((rows["offset"], rows["file"], count, rows["met"]))]
 
 
+def _is_in_order(rows: NDArray[np.void]) -> bool:
+    """Tell whether times rise and counters go on by one where they do not."""
+    step = np.diff(rows["met"])
+    same = step == 0
+    longest = int(np.diff(np.flatnonzero(np.r_[True, ~same, True])).max())
+    follows = (rows["count"][1:] - rows["count"][:-1]) % COUNTER == 1
+    return bool((step >= 0).all() and follows[same].all() and longest < COUNTER // 2)
+
+
 def _each_once(
     rows: NDArray[np.void],
 ) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.int64]]:
     """Split sorted packets into the first of each (time, counter), the others, and of which those are."""
     again = np.zeros(rows.size, bool)
     again[1:] = (np.diff(rows["met"]) == 0) & (rows["count"][1:] == rows["count"][:-1])
+    if not again.any():
+        return rows, rows[again], np.zeros(0, np.int64)
     number = np.cumsum(~again) - 1
     return rows[~again], rows[again], number[again].astype(np.int64)
 

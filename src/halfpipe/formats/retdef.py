@@ -78,14 +78,26 @@ def read_retdef(path: Path) -> RetDef:
     FormatError
         If it is not a RetDef, or an attribute is missing or has a value that it cannot have.
     """
+    return parse_retdef(read_content(path), path)
+
+
+def read_content(path: Path) -> bytes:
+    """Return the bytes of the file `path`, of one that is too large no more than shows it.
+
+    Raises
+    ------
+    MissingInputError
+        If there is no such file.
+    FormatError
+        If it cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_SIZE + 1)
+            return file.read(MAX_SIZE + 1)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such RetDef. {REMEDY}.") from error
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
-    return parse_retdef(content, path)
 
 
 def parse_retdef(content: bytes, path: Path) -> RetDef:

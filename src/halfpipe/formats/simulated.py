@@ -6,9 +6,11 @@ numbers are little-endian, as in event files; every part is a multiple of four b
 are taken apart as arrays of 32-bit words.
 """
 
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,9 @@ DATAGRAM_HEADER = np.dtype(
         ("swkey", "<u4"),
     ]
 )
+
+# Its first fields, up to the APID, for looking at a single datagram.
+_HEADER_START = struct.Struct("<16s6I")
 
 _SHARED = slice(16, 120)  # bytes of time tones and scalers, in a row as in an event record's context
 
@@ -105,6 +110,7 @@ _INFO_SIZES = np.array(
 )
 _KEYS_SIZES = np.array([evt.LPA_KEYS.itemsize, *[evt.LCI_KEYS.itemsize] * 3], np.int64) - _WORD
 _CONTEXT_WORDS = evt.CONTEXT.itemsize // _WORD
+_HIGHEST_KIND, _LPA = max(evt.InfoType), int(evt.InfoType.LPA)
 _EBF_HEAD = 3 * _WORD  # length, marker, inner length: in the record, not in the datagram
 
 
@@ -210,42 +216,42 @@ def complaint_of(datagram: bytes, apid: int) -> str | None:
     fixed = DATAGRAM_HEADER.itemsize
     if len(datagram) < fixed + CHECKSUM_SIZE:
         return f"{len(datagram)} bytes, a simulated datagram has at least {fixed + CHECKSUM_SIZE}"
-    header = np.frombuffer(datagram, DATAGRAM_HEADER, 1)[0]
-    if header["magic"] != MAGIC or header["version"] != VERSION:
+    magic, version, size, events, _, _, of_apid = _HEADER_START.unpack_from(datagram)
+    if magic != MAGIC or version != VERSION:
         return f"not a simulated datagram of version {VERSION}: it does not begin with {MAGIC.decode()}"
-    if header["size"] != len(datagram):
-        return f"{len(datagram)} bytes, but the datagram says {header['size']}"
+    if size != len(datagram):
+        return f"{len(datagram)} bytes, but the datagram says {size}"
     stored = int.from_bytes(datagram[-CHECKSUM_SIZE:], "little")
     if zlib.crc32(memoryview(datagram)[:-CHECKSUM_SIZE]) != stored:
         return "the checksum does not fit: the datagram is damaged"
-    if header["apid"] != apid:
-        return f"a datagram of APID {header['apid']} in packets of APID {apid}"
-    events = int(header["events"])
+    if of_apid != apid:
+        return f"a datagram of APID {of_apid} in packets of APID {apid}"
     rest = len(datagram) - fixed - CHECKSUM_SIZE - events * EVENT_ROW.itemsize
     if rest < 0:
         return f"{events} events do not fit into {len(datagram)} bytes"
     rows = np.frombuffer(datagram, EVENT_ROW, events, fixed)
     if not _possible(rows).all():
         return "an event has an unknown info type, LCI handlers or an EBF that is no whole words"
-    if payload_sizes(rows).sum() != rest:
-        return f"{rest} payload bytes, the events need {payload_sizes(rows).sum()}"
+    needed = int(payload_sizes(rows).sum())
+    if needed != rest:
+        return f"{rest} payload bytes, the events need {needed}"
     return None
 
 
 def _possible(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     kind = rows["infotype"]
     possible: NDArray[np.bool_] = (
-        (kind <= max(evt.InfoType))
-        & ((kind == evt.InfoType.LPA) | (rows["handlers"] == 0))
-        & (rows["ebf_size"] % _WORD == 0)
+        (kind <= _HIGHEST_KIND)
+        & ((kind == _LPA) | (rows["handlers"] == 0))
+        & (rows["ebf_size"] & (_WORD - 1) == 0)
     )
     return possible
 
 
 def run_of(datagram: bytes) -> tuple[int, int]:
     """Return ground id and run start (MET seconds) of a datagram that passed `complaint_of`."""
-    header = np.frombuffer(datagram, DATAGRAM_HEADER, 1)[0]
-    return int(header["groundid"]), int(header["startedat"])
+    *_, startedat, groundid, _ = _HEADER_START.unpack_from(datagram)
+    return groundid, startedat
 
 
 def decode(
@@ -357,10 +363,11 @@ def _records(
     sizes = payload_sizes(rows) + evt.CONTEXT.itemsize + _EBF_HEAD + 3 * _WORD
     ends = np.cumsum(sizes) // _WORD
     begins = ends - sizes // _WORD
-    words = np.empty(int(ends[-1]) if ends.size else 0, "<u4")
-    lengths = np.stack([np.full(ends.size, _CONTEXT_WORDS), ends - begins - _CONTEXT_WORDS], axis=1)
-    free = np.repeat(np.tile([False, True], ends.size), lengths.reshape(-1))
-    words[~free] = contexts.reshape(-1)
+    total = int(ends[-1]) if ends.size else 0
+    words, free = np.empty(total, "<u4"), np.ones(total, np.bool_)
+    if total:
+        _places(words, evt.CONTEXT.itemsize)[begins] = contexts.view(f"V{evt.CONTEXT.itemsize}")[:, 0]
+        _places(free, _CONTEXT_WORDS)[begins] = np.zeros((), f"V{_CONTEXT_WORDS}")
 
     def put(at: NDArray[np.int64], values: NDArray[np.generic] | int) -> None:
         words[at] = values
@@ -380,6 +387,12 @@ def _records(
     if latc is not None:
         words[ends[lpa] - evt.LATC_FROM_END // _WORD] = latc
     return words.view(np.uint8), sizes
+
+
+def _places(array: NDArray[Any], size: int) -> NDArray[np.void]:
+    """View `array` as parts of `size` bytes that start at each of its items."""
+    count = array.size - size // array.itemsize + 1
+    return np.ndarray(count, f"V{size}", array.data, 0, array.strides)
 
 
 def _datagram_rows(

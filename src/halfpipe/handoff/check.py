@@ -7,9 +7,11 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import read_json, sha256
+from halfpipe.files import dump_json, read_json, sha256
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.journal import EventFile, Journal
+
+RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Finding:
 def downlinks(work: Path) -> list[DownlinkId]:
     """Return all downlinks that have a receipt, or something that a receipt would vouch for."""
     prefix = paths.receipt("")
-    names = {path.name.removeprefix(prefix) for path in work.iterdir()}
+    names = {path.name.removeprefix(prefix) for path in work.glob("*")}
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
@@ -46,13 +48,14 @@ def check(work: Path, stage: Path, downlink: DownlinkId, *, checksums: bool = Tr
     """
     path = work / paths.receipt(downlink)
     history = sorted((work / paths.receipt_history(downlink, 0)).parent.glob("*.json"))
-    if path.exists():
-        receipt, found = read_json(path), []
-    else:
-        found = [Finding("missing", path, "the downlink is outstanding")]
-        if not history:
-            return found
-        receipt = read_json(history[-1])
+    found = [] if path.exists() else [Finding("missing", path, "the downlink is outstanding")]
+    if found and not history:
+        return found
+    path = history[-1] if found else path
+    try:
+        receipt = read_json(path)
+    except HalfPipeError as error:
+        return [*found, Finding("damaged", path, str(error))]
     checker = _Checker(work, stage, downlink, checksums)
     found += checker.receipt(receipt)
     for chunk in receipt["chunks"]:
@@ -74,7 +77,7 @@ class _Checker:
         copy = self.work / paths.receipt_history(self.downlink, receipt["handoff"])
         if not copy.exists():
             yield Finding("missing", copy, "the receipt's copy; make the receipt again to have it")
-        elif read_json(copy) != receipt:
+        elif copy.read_bytes() != dump_json(receipt).encode():
             yield Finding("differs", copy, "from the receipt")
         for number in range(1, receipt["handoff"]):
             earlier = self.work / paths.receipt_history(self.downlink, number)
@@ -89,14 +92,16 @@ class _Checker:
         yield from self._file(
             self.work / paths.retdef(self.downlink, chunk["chunk"]), {"sha256": chunk["retdef"]}
         )
-        yield from self._exist([self.work / paths.chunk(self.downlink, chunk["chunk"])])
+        yield from self._agrees(self.work / paths.chunk(self.downlink, chunk["chunk"]), chunk)
         for file in chunk["files"]:
             yield from self._file(self.work / paths.chunks(self.downlink) / file["name"], file)
 
     def run(self, run: Mapping[str, Any]) -> Iterator[Finding]:
         run_id = RunId(run["run"])
-        made = (paths.index, paths.datagrams, paths.events, paths.chunk_list, paths.manifest)
+        made = (paths.index, paths.datagrams, paths.events, paths.chunk_list)
         yield from self._exist(self.work / path(run_id, self.downlink) for path in made)
+        said = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
+        yield from self._agrees(self.work / paths.manifest(run_id, self.downlink), said)
         journal = self.work / paths.journal(run_id)
         files = [EventFile.of(entry) for entry in run["files"]]
         if not files:
@@ -138,6 +143,19 @@ class _Checker:
         for path in wanted:
             if not path.exists():
                 yield Finding("missing", path)
+
+    def _agrees(self, path: Path, said: Mapping[str, Any]) -> Iterator[Finding]:
+        if not path.exists():
+            yield Finding("missing", path)
+            return
+        try:
+            content = read_json(path)
+            other = [key for key, value in said.items() if content[key] != value]
+        except (HalfPipeError, KeyError, TypeError) as error:
+            yield Finding("damaged", path, str(error))
+            return
+        if other:
+            yield Finding("differs", path, f"from what the receipt says: {', '.join(other)}")
 
     def _file(self, path: Path, said: Mapping[str, Any]) -> Iterator[Finding]:
         if not path.exists():

@@ -56,7 +56,7 @@ class Records:
         self._paths: list[Path] = []
         width = int(self.events["file"].max(initial=0)) + 1
         codes = self.events["source"].astype(np.int64) * width + self.events["file"]
-        numbers = np.zeros(len(decision.sources) * width, np.int64)
+        numbers = np.full(len(decision.sources) * width, -1, np.int64)
         for code in np.flatnonzero(np.bincount(codes)).tolist():
             downlink = decision.sources[code // width]
             path = locate(downlink, names[downlink][code % width])

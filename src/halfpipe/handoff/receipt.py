@@ -107,7 +107,7 @@ def _is_whole(job: Job, manifest: Mapping[str, Any], number: int) -> bool:
     if not whole and manifest["handoff"] == number and not manifest["held"]:
         log.warning(
             "run %s of downlink %s: files are gone from the stage before they were handed off. To stage them "
-            "again: snakemake -R deliver_run dl=%s",
+            "again: snakemake dl=%s -R deliver_run",
             manifest["run"],
             job.downlink,
             job.downlink,
