@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats.evt import check_evt
+from halfpipe.formats.evt_view import check_evt
 from halfpipe.ids import DownlinkId
 
 

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="paths.work")
     parser.add_argument("--stage", type=Path, required=True, help="paths.stage")
     parser.add_argument("--downlink", type=DownlinkId, required=True)
-    parser.add_argument("--chunks", type=ChunkId, nargs="+", required=True, help="all chunks of the downlink")
+    parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="all chunks of the downlink")
     parser.add_argument("--runs", type=RunId, nargs="*", default=[], help="all runs of the downlink")
     parser.add_argument("--ignored", type=json.loads, default={}, help="{chunk: reason} as JSON")
     parser.add_argument("--config", type=json.loads, required=True, help="the config that matters, as JSON")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats.evt import describe_events, describe_file
+from halfpipe.formats.evt_view import describe_events, describe_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:

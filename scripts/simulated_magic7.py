@@ -7,66 +7,74 @@ on standard error and no failure.
 """
 
 import argparse
-import heapq
 import sys
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, HalfPipeError
 from halfpipe.formats import met, simulated
-from halfpipe.formats.level0 import retrieve
-
-Line = tuple[int, str]  # MET microseconds, text
+from halfpipe.formats.level0 import Retrieval, retrieve
 
 # A packet's time is that of its echo, so records of the window's end may stand in a later packet.
 LAST_ECHO = 60  # seconds
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BLOCK = 256  # datagrams that are printed at a time
+
+Datagram = tuple[NDArray[np.void], NDArray[np.void]]  # attitudes, ancillary records
 
 
-def stamps(records: NDArray[np.void]) -> Iterator[tuple[int, int, str]]:
-    """Yield MET and Unix UTC microseconds and the first words of the line of each record, but its tag."""
-    unix = met.unix_microseconds(records["seconds"], records["microseconds"])
-    for time, seconds, microseconds in zip(
-        unix.tolist(), records["seconds"].tolist(), records["microseconds"].tolist(), strict=True
-    ):
-        shown = f"{EPOCH + timedelta(microseconds=time):%Y-%m-%d %H:%M:%S.%f}"
-        yield (
-            seconds * met.MICROSECONDS + microseconds,
-            time,
-            f"{shown} {{}} {seconds} {microseconds}",
-        )
+def lines_of(form: str, records: NDArray[np.void], *columns: NDArray[Any]) -> list[str]:
+    """Return a line of each record: `form` of its date, its MET, and the numbers of its row of `columns`."""
+    if not records.size:
+        return []
+    seconds, microseconds = records["seconds"], records["microseconds"]
+    dates = np.datetime_as_string(met.unix_microseconds(seconds, microseconds).view("M8[us]")).tolist()
+    cells = ["\n".join(dates).replace("T", " ").split("\n"), seconds.tolist(), microseconds.tolist()]
+    for column in columns:
+        cells += column.reshape(records.size, -1).T.tolist()
+    return list(map(form.__mod__, zip(*cells, strict=True)))
 
 
-def attitude_lines(records: NDArray[np.void], window: tuple[int, int]) -> Iterator[Line]:
-    """Yield the ATT lines of the records (dtype `simulated.ATTITUDE`) in the window."""
-    values = zip(records["quaternion"].tolist(), records["rates"].tolist(), strict=True)
-    for (time, unix, head), (quaternion, rates) in zip(stamps(records), values, strict=True):
-        if window[0] <= unix <= window[1]:
-            numbers = " ".join(["%-.17g" % q for q in quaternion] + [f"{rate:f}" for rate in rates])  # noqa: UP031
-            yield time, f"{head.format('ATT')} {numbers}"
+def attitude_lines(records: NDArray[np.void]) -> list[str]:
+    """Return the ATT lines of records (dtype `simulated.ATTITUDE`)."""
+    form = "%s ATT %d %d" + 4 * " %.17g" + 3 * " %f"
+    return lines_of(form, records, records["quaternion"], records["rates"])
 
 
-def orbit_lines(records: NDArray[np.void], window: tuple[int, int]) -> Iterator[Line]:
-    """Yield the ORB lines of the records (dtype `simulated.ANCILLARY`) in the window."""
-    values = zip(
-        records["position"].tolist(),
-        records["velocity"].tolist(),
-        records["mode"].tolist(),
-        records["flags"].tolist(),
-        strict=True,
-    )
-    for (time, unix, head), (position, velocity, mode, flags) in zip(stamps(records), values, strict=True):
-        if window[0] <= unix <= window[1]:
-            numbers = " ".join(f"{value:f}" for value in (*position, *velocity))
-            yield time, f"{head.format('ORB')} {numbers} {mode} {flags & simulated.FLAG_IN_SAA}"
+def orbit_lines(records: NDArray[np.void]) -> list[str]:
+    """Return the ORB lines of records (dtype `simulated.ANCILLARY`)."""
+    form = "%s ORB %d %d" + 6 * " %f" + " %d %d"
+    in_saa = records["flags"] & simulated.FLAG_IN_SAA
+    return lines_of(form, records, records["position"], records["velocity"], records["mode"], in_saa)
 
 
-def magic7_lines(root: Path, scid: int, begin: float, end: float) -> Iterator[str]:
+def lines_in_order(datagrams: Sequence[Datagram], window: tuple[int, int]) -> list[str]:
+    """Return the lines of a window of Unix UTC microseconds, edges included.
+
+    Datagram by datagram, in each by MET, and at one time that of the attitude first.
+    """
+    lines: list[str] = []
+    numbers, times = [], []
+    for kind, spell in enumerate((attitude_lines, orbit_lines)):
+        records = np.concatenate([datagram[kind] for datagram in datagrams])
+        number = np.repeat(np.arange(len(datagrams)), [datagram[kind].size for datagram in datagrams])
+        unix = met.unix_microseconds(records["seconds"], records["microseconds"])
+        wanted = (window[0] <= unix) & (unix <= window[1])
+        records = records[wanted]
+        lines += spell(records)
+        numbers.append(number[wanted])
+        times.append(records["seconds"].astype(np.int64) * met.MICROSECONDS + records["microseconds"])
+    order = np.lexsort((np.concatenate(times), np.concatenate(numbers)))
+    return [lines[number] for number in order.tolist()]
+
+
+def magic7_lines(root: Path, scid: int, begin: float, end: float) -> Iterator[list[str]]:
     """Yield the lines of all records from `begin` to `end` (Unix UTC seconds), the first an ATT line.
+
+    They come in lists, each of the lines of some datagrams.
 
     Raises
     ------
@@ -78,20 +86,25 @@ def magic7_lines(root: Path, scid: int, begin: float, end: float) -> Iterator[st
     for fault in packets.faults:
         print(fault, file=sys.stderr)
     attitude_seen = False
-    for number in range(len(packets)):
+    for start in range(0, len(packets), BLOCK):
+        datagrams = list(decoded(packets, range(start, min(start + BLOCK, len(packets)))))
+        lines = lines_in_order(datagrams, window) if datagrams else []
+        if not attitude_seen:
+            first = next((number for number, line in enumerate(lines) if " ATT " in line), len(lines))
+            lines = lines[first:]
+        if lines:
+            attitude_seen = True
+            yield lines
+
+
+def decoded(packets: Retrieval, numbers: Iterable[int]) -> Iterator[Datagram]:
+    """Yield what stands in those datagrams that can be decoded, report the others."""
+    for number in numbers:
         try:
-            attitudes, ancillaries = simulated.decode_magic7(packets.payload(number))
+            yield simulated.decode_magic7(packets.payload(number))
         except FormatError as error:
             file, offset = packets.place(number)
             print(f"DFI exception: {file} at byte {offset}: {error}", file=sys.stderr)
-            continue
-        both = heapq.merge(
-            attitude_lines(attitudes, window), orbit_lines(ancillaries, window), key=lambda line: line[0]
-        )
-        for _, line in both:
-            attitude_seen = attitude_seen or " ATT " in line
-            if attitude_seen:
-                yield line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,8 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.begin <= args.end:
         parser.error(f"-b {args.begin} is after -e {args.end}")
     try:
-        for line in magic7_lines(args.arch, args.scid, args.begin, args.end):
-            print(line)
+        for lines in magic7_lines(args.arch, args.scid, args.begin, args.end):
+            print("\n".join(lines))
     except HalfPipeError as error:
         print(f"simulated_magic7: {error}", file=sys.stderr)
         return 1

@@ -38,15 +38,15 @@ while not (gate / "open").exists() and time.monotonic() < end:
 os.execv(sys.executable, [sys.executable, {replay!r}, "--source", {source!r}, *sys.argv[1:]])
 """
 
-# Read by Python at its start: kills one of the project's programs before the nth change that it makes to files.
-KILLER = """
-import os, signal, sys
-script, at, below, moments = (os.environ.get("TEST_KILL_" + key, "") for key in ("SCRIPT", "AT", "BELOW", "LIST"))
-if script and sys.orig_argv[1:] and sys.orig_argv[1].endswith("/scripts/" + script + ".py"):
+# Kills the process before change number `at` that it makes to files `below` a directory, or lists all changes.
+WATCH = """
+import os, runpy, signal, sys
+
+def watch(at, below, moments):
     count = 0
 
     def hook(event, arguments):
-        global count
+        nonlocal count
         changes = event in {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
         if event == "open" and isinstance(arguments[2], int):
             changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
@@ -56,15 +56,47 @@ if script and sys.orig_argv[1:] and sys.orig_argv[1].endswith("/scripts/" + scri
         if not path.startswith(below) or "/logs/" in path or "/locks/" in path:
             return
         count += 1
+        if count == at:
+            os.kill(os.getpid(), signal.SIGKILL)
         if moments:
             descriptor = os.open(moments, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.write(descriptor, (event + " " + path + "\\n").encode())
             os.close(descriptor)
-        elif count == int(at):
-            os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
 """
+
+# Read by Python at its start: watches one of the project's programs.
+KILLER = (
+    WATCH
+    + """
+script = os.environ.get("TEST_KILL_SCRIPT", "")
+if script and sys.orig_argv[1:] and sys.orig_argv[1].endswith("/scripts/" + script + ".py"):
+    watch(int(os.environ["TEST_KILL_AT"]), os.environ["TEST_KILL_BELOW"], "")
+"""
+)
+
+# Repeats one job, each time in a fork that has everything imported: reads where to kill it, says how it ended.
+REPEATER = (
+    WATCH
+    + """
+import halfpipe.handoff.deliver_run, halfpipe.handoff.receipt, halfpipe.moot, halfpipe.plan
+below, moments, script, *words = sys.argv[1:]
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os.dup2(2, 1)
+        watch(int(line), below, moments if int(line) < 0 else "")
+        sys.argv = [script, *words]
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(end.code or 0)
+        os._exit(99)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +109,7 @@ class Gate:
         (self.directory / "open").touch()
 
     def close(self) -> None:
-        (self.directory / "open").unlink()
+        (self.directory / "open").unlink(missing_ok=True)
         for path in self.directory.glob("started-*"):
             path.unlink()
 
@@ -123,12 +155,17 @@ def locks(site: Site) -> list[str]:
     return sorted(path.name for path in site.work.glob("locks/*"))
 
 
+@pytest.fixture(scope="module")
+def one_gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
+    """The gate of all sites: one for all, for its place stands in receipts, which are compared."""
+    return Gate(tmp_path_factory.mktemp("gate"))
+
+
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    """A gate, closed."""
-    directory = tmp_path / "gate"
-    directory.mkdir()
-    return Gate(directory)
+def gate(one_gate: Gate) -> Gate:
+    """The gate, closed."""
+    one_gate.close()
+    return one_gate
 
 
 def build(home: Path, gate: Gate) -> Site:
@@ -222,18 +259,19 @@ def test_the_same_downlink_twice_at_once(tmp_path: Path, gate: Gate) -> None:
     assert locks(site) == []
 
 
-def undisturbed(home: Path, gate: Gate) -> dict[str, bytes]:
-    """Return the tree of a site that processes the first downlink in peace; leaves the gate closed."""
-    site = build(home, gate)
-    gate.open()
+@pytest.fixture(scope="module")
+def undisturbed(one_gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The tree of a site that has processed the first downlink in peace."""
+    site = build(tmp_path_factory.mktemp("peace"), one_gate)
+    one_gate.open()
     site.process(FIRST)
-    gate.close()
     assert locks(site) == []
     return site.tree()
 
 
-def test_after_a_killed_head_the_same_command_waits_for_its_orphans(tmp_path: Path, gate: Gate) -> None:
-    expected = undisturbed(tmp_path / "peace", gate)
+def test_after_a_killed_head_the_same_command_waits_for_its_orphans(
+    undisturbed: dict[str, bytes], tmp_path: Path, gate: Gate
+) -> None:
     site = build(tmp_path / "site", gate)
     killed = start(site, f"dl={FIRST}")
     wait_for(lambda: gate.started(FIRST), killed)
@@ -246,16 +284,15 @@ def test_after_a_killed_head_the_same_command_waits_for_its_orphans(tmp_path: Pa
     assert again.process.poll() is None
     gate.open()
     again.ended().good()
-    assert site.tree() == expected
+    assert site.tree() == undisturbed
     assert site.outstanding(FIRST) == frozenset()
     assert locks(site) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_head_that_is_told_to_stop_leaves_no_locks(
-    number: signal.Signals, tmp_path: Path, gate: Gate
+    number: signal.Signals, undisturbed: dict[str, bytes], tmp_path: Path, gate: Gate
 ) -> None:
-    expected = undisturbed(tmp_path / "peace", gate)
     site = build(tmp_path / "site", gate)
     stopped = start(site, f"dl={FIRST}")
     wait_for(lambda: gate.started(FIRST), stopped)
@@ -266,7 +303,7 @@ def test_a_head_that_is_told_to_stop_leaves_no_locks(
     wait_for(lambda: locks(site) == [], stopped)
     assert not (site.work / f"dl={FIRST}").exists()
     site.process(FIRST)
-    assert site.tree() == expected
+    assert site.tree() == undisturbed
     assert locks(site) == []
 
 
@@ -277,19 +314,6 @@ def test_a_failed_job_leaves_no_locks(tmp_path: Path, gate: Gate) -> None:
     assert failed.status != 0
     assert "the decoder ended with exit status 1" in failed.said
     assert locks(site) == []
-
-
-def killer(home: Path, script: str, below: Path, at: int = 0, moments: Path | None = None) -> dict[str, str]:
-    """Return the environment in which `script` is killed before its change number `at` to files."""
-    (home / "killer").mkdir(exist_ok=True)
-    (home / "killer" / "sitecustomize.py").write_text(KILLER)
-    return {
-        "PYTHONPATH": str(home / "killer"),
-        "TEST_KILL_SCRIPT": script,
-        "TEST_KILL_AT": str(at),
-        "TEST_KILL_BELOW": str(below),
-        "TEST_KILL_LIST": str(moments or ""),
-    }
 
 
 def command_of(site: Site, log: str) -> list[str]:
@@ -307,57 +331,117 @@ JOBS = [
 ]
 
 
+@dataclass(frozen=True)
+class History:
+    """A site at two times: before its second downlink was processed, and after; and the commands in between."""
+
+    site: Site
+    before: Path
+    after: Path
+    commands: dict[str, list[str]]
+
+    def restore(self, time: Path) -> None:
+        """Bring the site back to one of the two times."""
+        shutil.rmtree(self.site.home)
+        shutil.copytree(time, self.site.home)
+
+
+@pytest.fixture(scope="module")
+def history(one_gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> History:
+    """A site that has processed two downlinks of one run."""
+    home = tmp_path_factory.mktemp("history")
+    site = build(home / "site", one_gate)
+    one_gate.open()
+    site.process(FIRST)
+    shutil.copytree(site.home, home / "before")
+    site.process(SECOND)
+    shutil.copytree(site.home, home / "after")
+    commands = {name: command_of(site, f"{SECOND}/{name}.log") for name in JOBS}
+    return History(site, home / "before", home / "after", commands)
+
+
+class Repeater:
+    """Does one job again and again, killed before a change that it makes to files, or not at all."""
+
+    def __init__(self, command: list[str], below: Path, moments: Path) -> None:
+        python, *words = command
+        self.moments = moments
+        self._process = subprocess.Popen(
+            [python, "-c", REPEATER, str(below), str(moments), *words],
+            cwd=ROOT,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, at: int = 0) -> int:
+        """Do the job, killed before change number `at`; return how it ended."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{at}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def changes(self) -> list[str]:
+        """Do the job whole; return the changes that it made."""
+        assert self.run(-1) == 0
+        return self.moments.read_text().splitlines()
+
+    def finish(self) -> None:
+        """End."""
+        self._process.communicate(timeout=PATIENCE)
+
+
 @pytest.mark.parametrize(
     ("job", "again"),
     [("stage_retdef-00001", False), ("decode_chunk-00001", False)]
     + [(job, again) for job in JOBS[-3:] for again in (False, True)],
 )
 def test_a_job_killed_at_any_moment_and_repeated_leaves_the_same_tree(
-    job: str, again: bool, tmp_path: Path, gate: Gate
+    job: str, again: bool, history: History, tmp_path: Path, gate: Gate
 ) -> None:
     """Kill a job before every change that it makes to files, and repeat it; `again`: it was done once before."""
-    site = build(tmp_path / "site", gate)
     gate.open()
-    site.process(FIRST)
-    before = shutil.copytree(site.home, tmp_path / "before")
-    site.process(SECOND)
-    commands = {name: command_of(site, f"{SECOND}/{name}.log") for name in JOBS}
-
-    def restore() -> None:
-        shutil.rmtree(site.home)
-        shutil.copytree(before, site.home)
-
+    site = history.site
+    before = history.after
     if not again:
-        restore()
+        history.restore(history.before)
         for name in JOBS[: JOBS.index(job)]:
-            run(commands[name]).good()
-    shutil.rmtree(before)
-    shutil.copytree(site.home, before)
-    script, command, moments = job.split("-")[0], commands[job], tmp_path / "moments"
-    run(command, killer(tmp_path, script, site.home, moments=moments)).good()
+            run(history.commands[name]).good()
+        before = shutil.copytree(site.home, tmp_path / "before")
+    history.restore(before)
+    repeater = Repeater(history.commands[job], site.home, tmp_path / "moments")
+    changes = repeater.changes()
     expected = site.tree()
-    changes = moments.read_text().splitlines()
     assert len(changes) >= 3
     for at, change in enumerate(changes, 1):
-        restore()
-        killed = run(command, killer(tmp_path, script, site.home, at))
-        assert killed.status == -signal.SIGKILL, killed.said
-        run(command).good()
+        history.restore(before)
+        assert repeater.run(at) == -signal.SIGKILL, change
+        assert repeater.run() == 0, change
         assert site.tree() == expected, change
+    repeater.finish()
 
 
-@pytest.mark.parametrize("at", [3, 8, 13])
+@pytest.mark.parametrize("at", [5, 11])
 def test_after_a_killed_job_the_same_command_leaves_the_same_tree(
-    at: int, tmp_path: Path, gate: Gate
+    at: int, undisturbed: dict[str, bytes], tmp_path: Path, gate: Gate
 ) -> None:
-    expected = undisturbed(tmp_path / "peace", gate)
     gate.open()
     site = build(tmp_path / "site", gate)
-    env = killer(tmp_path, "deliver_run", site.home, at)
+    (tmp_path / "sitecustomize.py").write_text(KILLER)
+    env = {
+        "PYTHONPATH": str(tmp_path),
+        "TEST_KILL_SCRIPT": "deliver_run",
+        "TEST_KILL_AT": str(at),
+        "TEST_KILL_BELOW": str(site.home),
+    }
     failed = site.snakemake(f"dl={FIRST}", env=env)
     assert failed.status != 0
-    assert "deliver_run" in failed.said
+    assert "Error in rule deliver_run" in failed.said
     assert not (site.work / f"dl={FIRST}").exists()
+    assert set(locks(site)) == {f"jobs-{FIRST}", f"run-{RUN}"}  # of the dead: nobody holds them
     site.process(FIRST)
-    assert site.tree() == expected
+    assert site.tree() == undisturbed
     assert locks(site) == []

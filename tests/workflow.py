@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -124,20 +124,37 @@ class Site:
         settings = load(ROOT, [self.configfile])
         plan = Plan(settings.work, settings.retdef, settings.ignored).of(downlink)
         program = ["--command", settings.decoder_command]
-        at = ["--work", str(self.work), "--downlink", downlink]
-        both = [*at, "--stage", str(self.stage)]
+        policy = ["--policy", json.dumps(asdict(settings.policy))]
+        moot = ["--moot", str(settings.moot)] if settings.moot else []
         for chunk in plan.chunks:
-            main("stage_retdef")([*at, "--chunk", chunk, "--search", *map(str, settings.retdef)])
-            main("decode_chunk")([*at, "--chunk", chunk, *program])
+            search = ["--search", *map(str, settings.retdef)]
+            self._job("stage_retdef", downlink, "--chunk", chunk, *search)
+            self._job("decode_chunk", downlink, "--chunk", chunk, *program)
         for run_id in plan.runs:
+            stage = ["--stage", str(self.stage), "--run", run_id]
             chunks = ["--chunks", *plan.chunks_with(run_id), "--runs", *plan.runs]
-            main("merge_index")([*both, "--run", run_id, *chunks, *program])
-            policy = ["--policy", json.dumps(asdict(settings.policy))]
-            moot = ["--moot", str(settings.moot)] if settings.moot else []
-            main("deliver_run")([*both, "--run", run_id, *policy, *moot, *program])
-        ids = ["--chunks", *plan.chunks, "--runs", *plan.runs]
-        magic7 = [] if settings.magic7_command is None else ["--command", settings.magic7_command]
-        main("receipt")([*both, *ids, "--config", json.dumps(settings.that_matter), *magic7])
+            self._job("merge_index", downlink, *stage, *chunks, *program)
+            self._job("deliver_run", downlink, *stage, *policy, *moot, *program)
+        self.by_hand_receipt(downlink)
+
+    def by_hand_receipt(self, downlink: str) -> None:
+        """Make the receipt of a downlink without Snakemake."""
+        settings = load(ROOT, [self.configfile])
+        plan = Plan(settings.work, settings.retdef, settings.ignored).of(downlink)
+        ids = ["--chunks", *plan.chunks, "--runs", *plan.runs, "--config", json.dumps(settings.that_matter)]
+        magic7 = ["--command", settings.magic7_command] if settings.magic7_command else []
+        self._job("receipt", downlink, "--stage", str(self.stage), *ids, *magic7)
+
+    def _job(self, name: str, downlink: str, *arguments: str) -> None:
+        """Run one of the programs in scripts/ in this process; it must end well."""
+        spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        log = str(self.work / "logs" / f"{name}.log")
+        where = ["--work", str(self.work), "--downlink", downlink, "--log", log]
+        assert module.main([*where, *arguments]) == 0
 
     def outstanding(self, *downlinks: str) -> frozenset[Job]:
         """Return the jobs that a dry run lists."""
@@ -171,20 +188,6 @@ class Site:
                 if path.is_file() and not name.startswith(("work/logs/", "work/.snakemake/")):
                     kept[name] = path.read_bytes()
         return kept
-
-
-def main(name: str) -> Callable[[Sequence[str]], None]:
-    """Return what runs one of the programs in scripts/ in this process; it must end well."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-    def must(arguments: Sequence[str]) -> None:
-        assert module.main(arguments) == 0
-
-    return must
 
 
 def run(command: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ended:

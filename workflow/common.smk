@@ -1,6 +1,7 @@
 """What the rules share: settings, the plan of the downlinks asked for, and the locks on them."""
 
 import json
+import os
 import shlex
 import sys
 import time
@@ -16,6 +17,11 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.plan import Plan
 
 ROOT = Path(workflow.basedir)
+PROGRAMS = str(ROOT / "workflow" / "bin")
+
+# The executor starts sbatch by its name, and a profile cannot set a path.
+if PROGRAMS not in os.environ["PATH"].split(os.pathsep):
+    os.environ["PATH"] = os.pathsep.join([PROGRAMS, os.environ["PATH"]])
 
 try:
     settings = configuration.resolve(config, ROOT)

@@ -1,15 +1,18 @@
 """A private Slurm of a single node, for tests: started as root, without systemd or cgroups.
 
-Munge, the accounting database, slurmdbd, slurmctld and slurmd run as children of this process, with
-their own configuration, key, sockets and ports below one temporary directory. It has what a production
-site has and what the profile `s3df` names: the partition ``milano``, accounting with enforced accounts,
-memory as a consumable resource, and jobs killed when they exceed their memory or time.
+Munge, slurmctld and slurmd run as children of this process, with their own configuration, key, sockets
+and ports below one temporary directory. The partition is ``milano``, as in the profile `s3df`; memory is
+a consumable resource, and a job that exceeds its memory or time is killed.
 
-``python -m tests.slurm.private_slurm COMMAND ...`` runs one command on such a Slurm.
+There is no accounting database: Debian 13's slurmdbd does not start with its MariaDB client library
+11.8.9 ("Number of columns in result ..."). What the executor asks accounting for is answered by stand-ins
+of ``sacct``, ``sacctmgr`` and ``sshare`` from what slurmctld knows, and these can be told to fail as they
+do when slurmdbd is away.
+
+``python -m tests.slurm.private_slurm COMMAND ...`` runs one command on such a Slurm, ``--install`` installs it.
 """
 
 import ctypes
-import getpass
 import os
 import secrets
 import shutil
@@ -19,20 +22,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PACKAGES = ("slurm-wlm", "slurmdbd", "munge", "mariadb-server")
-NEEDED = ("munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "sbatch", "sacctmgr")
-CLUSTER, NODE, PARTITION, ACCOUNT = "private", "private0", "milano", "fermi:L1"
-CPUS, MEMORY_MB = 8, 12000  # of the node, whatever the machine has: the jobs of the tests are small
+PACKAGES = ("slurm-wlm", "munge")
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch")
+NODE, PARTITION, ACCOUNT = "private0", "milano", "fermi:L1"
+CPUS, MEMORY_MB = 8, 18000  # of the node, whatever the machine has: the jobs of the tests are small
+PREFIX = "halfpipe-slurm-"  # of the directories; the process that owns one follows
 PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 20
-START_SECONDS = 60
+START_SECONDS = 20
 
 SLURM_CONF = """\
-ClusterName={cluster}
+ClusterName=private
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ctld_port}
 SlurmdPort={d_port}
@@ -64,30 +68,31 @@ KillWait=2
 ReturnToService=2
 SlurmctldTimeout=300
 SlurmdTimeout=300
-AccountingStorageType=accounting_storage/slurmdbd
-AccountingStorageHost=127.0.0.1
-AccountingStoragePort={dbd_port}
-AccountingStoragePass={munge_socket}
-AccountingStorageEnforce=associations,limits
+MinJobAge=3600
 NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={d_port} CPUs={cpus} RealMemory={memory}
 PartitionName={partition} Nodes={node} Default=NO MaxTime=10:00:00 State=UP
 """
 
-SLURMDBD_CONF = """\
-AuthType=auth/munge
-AuthInfo=socket={munge_socket}
-DbdHost={host}
-DbdAddr=127.0.0.1
-DbdPort={dbd_port}
-SlurmUser=root
-LogFile={home}/slurmdbd.log
-PidFile={home}/slurmdbd.pid
-StorageType=accounting_storage/mysql
-StorageHost=127.0.0.1
-StoragePort={sql_port}
-StorageUser=slurm
-StoragePass={password}
-StorageLoc=slurm_acct
+# Stand-ins: each fails while the file `outage` is there, as it would without slurmdbd.
+SACCT = """\
+#!/bin/sh
+[ -e {outage} ] && {{ echo 'sacct: error: slurmdbd is away (simulated)' >&2; exit 1; }}
+name=; while [ $# -gt 0 ]; do [ "$1" = --name ] && name=$2; shift; done
+[ -z "$name" ] || exec squeue --noheader --states=all --format='%i|%T' --name "$name"
+"""
+SACCTMGR = """\
+#!/bin/sh
+[ -e {outage} ] && {{ echo 'sacctmgr: error: slurmdbd is away (simulated)' >&2; exit 1; }}
+echo {account}
+"""
+# The executor takes SLURM_CONF out of a job's environment; a Slurm in its usual place needs none.
+SRUN = """\
+#!/bin/sh
+SLURM_CONF={home}/slurm.conf exec {srun} "$@"
+"""
+SSHARE = """\
+#!/bin/sh
+scontrol ping >/dev/null && echo {account}
 """
 
 
@@ -125,9 +130,13 @@ class PrivateSlurm:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.env = {"SLURM_CONF": str(home / "slurm.conf")}
+        self.env = {
+            "SLURM_CONF": str(home / "slurm.conf"),
+            "PATH": f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
+        self.outage = home / "slurmdbd-is-away"
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = dict(zip(("ctld_port", "d_port", "dbd_port", "sql_port"), _free_ports(4), strict=True))
+        self._ports = dict(zip(("ctld_port", "d_port"), _free_ports(2), strict=True))
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run one of Slurm's commands and return what it prints."""
@@ -150,15 +159,6 @@ class PrivateSlurm:
         """Start everything; a job can be submitted when this returns."""
         self._configure()
         self._start_munge()
-        self._start_database()
-        self.start_daemon("slurmdbd")
-        wait_for("slurmdbd", lambda: self.works("sacctmgr", "-n", "list", "cluster"))
-        for what in (
-            ("cluster", CLUSTER),
-            ("account", ACCOUNT, f"Cluster={CLUSTER}"),
-            ("user", getpass.getuser(), f"Account={ACCOUNT}", f"Cluster={CLUSTER}"),
-        ):
-            self.run("sacctmgr", "-i", "add", *what)
         self.start_daemon("slurmctld")
         wait_for("slurmctld", lambda: self.works("scontrol", "ping"))
         self.start_daemon("slurmd")
@@ -169,30 +169,26 @@ class PrivateSlurm:
         return self.run("sinfo", "-h", "-n", NODE, "-o", "%T", check=False).strip()
 
     def _configure(self) -> None:
-        for name in ("state", "spool", "munge", "sql"):
+        for name in ("state", "spool", "munge", "bin"):
             (self.home / name).mkdir()
         values = {
             "home": self.home,
             "host": socket.gethostname().split(".")[0],
             "munge_socket": self.home / "munge" / "socket",
-            "cluster": CLUSTER,
             "node": NODE,
             "partition": PARTITION,
             "cpus": CPUS,
             "memory": MEMORY_MB,
-            "password": secrets.token_hex(16),
             **self._ports,
         }
         (self.home / "slurm.conf").write_text(SLURM_CONF.format(**values))
         (self.home / "cgroup.conf").write_text("CgroupPlugin=disabled\n")
-        dbd = self.home / "slurmdbd.conf"
-        dbd.touch(mode=0o600)
-        dbd.write_text(SLURMDBD_CONF.format(**values))
-        user = "slurm@localhost"
-        (self.home / "init.sql").write_text(
-            f"CREATE USER {user} IDENTIFIED BY '{values['password']}';\n"
-            f"GRANT ALL ON slurm_acct.* TO {user};\n"
-        )
+        programs = {"sacct": SACCT, "sacctmgr": SACCTMGR, "sshare": SSHARE, "srun": SRUN}
+        srun = shutil.which("srun")
+        for name, text in programs.items():
+            program = self.home / "bin" / name
+            program.write_text(text.format(home=self.home, outage=self.outage, account=ACCOUNT, srun=srun))
+            program.chmod(0o755)
 
     def _spawn(self, name: str, *command: str) -> None:
         with (self.home / f"{name}.out").open("ab") as out:
@@ -204,7 +200,7 @@ class PrivateSlurm:
                 stderr=out,
                 cwd=self.home,
                 start_new_session=True,  # a Ctrl-C reaches the tests first, and they stop the daemons
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing here has threads
             )
 
     def _start_munge(self) -> None:
@@ -212,36 +208,19 @@ class PrivateSlurm:
         key = home / "key"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))
-        places = {"key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed", "socket": "socket"}
+        places = {
+            "key-file": "key",
+            "pid-file": "pid",
+            "log-file": "log",
+            "seed-file": "seed",
+            "socket": "socket",
+        }
         options = [f"--{option}={home / name}" for option, name in places.items()]
         self._spawn("munged", "munged", "--foreground", "--force", *options)
         wait_for("munged", lambda: self.works("munge", "-n", f"--socket={home / 'socket'}"))
 
-    def _start_database(self) -> None:
-        data = self.home / "sql"
-        self.run("mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}", "--skip-test-db")
-        self._spawn(
-            "mariadbd",
-            "mariadbd",
-            "--no-defaults",
-            "--user=root",
-            f"--datadir={data}",
-            f"--socket={self.home / 'sql.socket'}",
-            f"--pid-file={self.home / 'sql.pid'}",
-            "--bind-address=127.0.0.1",
-            f"--port={self._ports['sql_port']}",
-            f"--init-file={self.home / 'init.sql'}",
-            "--innodb-lock-wait-timeout=900",
-        )
-        wait_for("mariadbd", self._database_answers)
-
-    def _database_answers(self) -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", self._ports["sql_port"]), timeout=1):
-            return True
-        return False
-
     def start_daemon(self, name: str) -> None:
-        """Start slurmdbd, slurmctld or slurmd, for the first time or again."""
+        """Start slurmctld or slurmd, for the first time or again."""
         node = ["-N", NODE] if name == "slurmd" else []
         self._spawn(name, name, "-D", *node)
 
@@ -263,7 +242,7 @@ class PrivateSlurm:
             with suppress(Exception):
                 self.run("scancel", "--partition", PARTITION)
                 wait_for("the jobs' end", lambda: not self.run("squeue", "-h"), STOP_SECONDS)
-        for name in ("slurmd", "slurmctld", "slurmdbd", "mariadbd", "munged"):
+        for name in ("slurmd", "slurmctld", "munged"):
             self.stop_daemon(name)
         for process in self.left():
             with suppress(ProcessLookupError):
@@ -288,8 +267,14 @@ class PrivateSlurm:
 
 @contextmanager
 def private_slurm() -> Iterator[PrivateSlurm]:
-    """Start a private Slurm; whatever happens, it is stopped and its directory removed."""
-    home = Path(tempfile.mkdtemp(prefix="halfpipe-slurm-"))
+    """Start a private Slurm; whatever happens, it is stopped and its directory removed.
+
+    After a SIGKILL of this process the kernel ends the daemons, and the next start removes the directory.
+    """
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
+        if not Path(f"/proc/{old.name.removeprefix(PREFIX).partition('-')[0]}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     home.chmod(0o755)
     slurm = PrivateSlurm(home)
     try:
@@ -304,13 +289,27 @@ def private_slurm() -> Iterator[PrivateSlurm]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def main(argv: Sequence[str], env: Mapping[str, str] = os.environ) -> int:
-    """Run the command `argv` on a private Slurm and return its exit status."""
-    if missing():
-        print(f"not here: {', '.join(missing())}; install Debian's {' '.join(PACKAGES)}", file=sys.stderr)
-        return 1
+def install() -> None:
+    """Install Debian's packages of Slurm and munge, where they are missing and this is root."""
+    if not missing():
+        return
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise SystemExit(
+            f"not here: {', '.join(missing())}. Have Debian's {' and '.join(PACKAGES)} installed, or use "
+            "the Slurm that is there: HALFPIPE_SLURM=site"
+        )
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *PACKAGES]):
+        subprocess.run(["apt-get", *command], env=env, check=True)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Install what is missing (``--install``), or run the command `argv` on a private Slurm."""
+    if list(argv) == ["--install"]:
+        install()
+        return 0
     with private_slurm() as slurm:
-        return subprocess.run(argv, env={**env, **slurm.env}, check=False).returncode
+        return subprocess.run(argv, env={**os.environ, **slurm.env}, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -150,7 +150,9 @@ def test_an_evt_that_is_cut_anywhere(tmp_path: Path) -> None:
             check_products(out, ChunkId(CHUNK))
     for size in range(last + 1, len(content), 13):
         (out / EVT).write_bytes(content[:size])
-        with pytest.raises(HalfPipeError, match=rf"{EVT}: record at byte {last}: cut inside .* ends at {size}"):
+        with pytest.raises(
+            HalfPipeError, match=rf"{EVT}: record at byte {last}: cut inside .* ends at {size}"
+        ):
             check_products(out, ChunkId(CHUNK))
     assert len(content) - last > 384, "a whole record was cut, field by field"
 

@@ -1,6 +1,8 @@
 """Index text: golden lines byte for byte, any table through text and back, every fault with its line."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -368,3 +370,138 @@ def test_writers_refuse_what_could_not_be_read_again(text: bytes) -> None:
         idx.dgm_lines(datagram)
     with pytest.raises(FormatError, match="cannot stand in a line of an index"):
         idx.evt_lines(event[:0], "a file.evt")
+
+
+def outcome(path: Path) -> object:
+    """Return all that an index holds, or what is wrong with it."""
+    try:
+        index = idx.read_index(path)
+    except FormatError as error:
+        return str(error)
+    events = [(*event.item()[:5], index.files[event["file"]]) for event in index.events]
+    return index.startedat, events, index.datagrams.tolist(), index.lines, index.ignored
+
+
+def token_by_token(path: Path) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(idx._Reader, "_take_even", lambda *_: False)
+        patch.setattr(idx, "_even_datagrams", lambda _: None)
+        return outcome(path)
+
+
+EVENT_FORM = "EVT: %10d %20d %20d %20d %19.6f  77 %4d %8d %8d %16s %16s %19.6f %20d x/simulated.evt"
+events_alike = st.tuples(
+    st.just(741234567),
+    st.sampled_from([0, 9, 10, 99999999, 10**8, 10**17, 10**18 - 1, 10**18, 2**64 - 1])
+    | st.integers(990, 1010),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 1100),
+    st.sampled_from([0.5, 9.999999, 2.0**32]) | st.floats(0, 2**32 - 1),
+    st.sampled_from([956, 957, 2047]),
+    st.integers(0, 12),
+    st.integers(0, 99),
+    st.sampled_from(["start", "continue"]),
+    st.sampled_from(["continue", "-", "123"]),
+    st.floats(0, 2**31),
+    st.integers(176, 10**9) | st.just(2**63 - 1),
+)
+
+
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(events_alike, min_size=1, max_size=6),
+    changes=st.lists(
+        st.tuples(st.integers(0, 2000), st.sampled_from(b" \t\n\0-+.:0159ax!/\x1f\x80\xff")), max_size=2
+    ),
+    datagrams=st.integers(0, 2),
+)
+def test_even_lines_are_read_as_token_by_token(
+    tmp_path: Path, rows: list[tuple[object, ...]], changes: list[tuple[int, int]], datagrams: int
+) -> None:
+    lines = [(EVENT_FORM % row).encode() for row in rows] + [DGM] * datagrams
+    content = bytearray(b"".join(line + b"\n" for line in lines))
+    for place, byte in changes:
+        content[place % len(content)] = byte
+    path = tmp_path / "simulated.idx"
+    path.write_bytes(content)
+    assert outcome(path) == token_by_token(path)
+
+
+@pytest.mark.parametrize("field", range(15))
+@pytest.mark.parametrize("byte", [0, 9, 31, 32, 33, 43, 45, 47, 48, 58, 63, 64, 80, 96, 127, 128, 160, 176])
+def test_any_last_byte_of_a_field(tmp_path: Path, field: int, byte: int) -> None:
+    end = [found.end() for found in re.finditer(rb"[^ ]+", EVT)][field] - 1
+    line = EVT[:end] + bytes([byte]) + EVT[end + 1 :]
+    path = tmp_path / "simulated.idx"
+    path.write_bytes(EVT + b"\n" + line + b"\n")
+    assert outcome(path) == token_by_token(path)
+
+
+@pytest.mark.parametrize("between", [b"\t", b"\r", b"\0", b"\x1f"])
+def test_only_newlines_end_lines(tmp_path: Path, between: bytes) -> None:
+    path = tmp_path / "simulated.idx"
+    path.write_bytes(EVT + between + DGM + b"\n" + EVT + b"\n")
+    fields = 15 + 23 - (0 if between.isspace() and between != b"\x1f" else 1)
+    with pytest.raises(FormatError, match=f"line 1 is an EVT line of {fields} fields"):
+        idx.read_index(path)
+
+
+@pytest.mark.parametrize("field", range(23))
+@pytest.mark.parametrize(
+    "text", [b"-1", b"0xFF", b"x", b"1", b"12345678901", b"1.5", b"18446744073709551615", b"N" * 17]
+)
+def test_datagram_columns_are_read_as_token_by_token(tmp_path: Path, field: int, text: bytes) -> None:
+    end = [found.end() for found in re.finditer(rb"[^ ]+", DGM)][field]
+    line = DGM[: end - len(text)] + text + DGM[end:] if end >= len(text) else DGM
+    path = tmp_path / "simulated.idx"
+    path.write_bytes(b"".join(DGM + b"\n" + line + b"\n" for _ in range(2)))
+    assert outcome(path) == token_by_token(path)
+
+
+def test_columns_as_narrow_as_can_be(tmp_path: Path) -> None:
+    numbers = b" 1.000000 7 9 5 6 0 a b c d e f g h 1.000000 4 1.000000 4 1 7 8"
+    with pytest.raises(FormatError, match="line 2 is of run 6, other lines of run 5"):
+        read(tmp_path, b"DGM: 5" + numbers, b"DGM: 6" + numbers)
+    line = b"EVT: 5 %d 1 1 1.000000 7 9 0 0 a b 1.000000 %d a"
+    found = read(tmp_path, line % (3, 8), line % (4, 9), b"DGM: 5" + numbers)
+    assert found.events[["sequence", "offset"]].tolist() == [(3, 8), (4, 9)]
+
+
+def test_what_writers_write_takes_the_quick_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = (GOLDEN / "complete_basic" / "in").rglob("*0956-00001.idx")
+    expected = token_by_token(path)
+    monkeypatch.delattr(idx._Reader, "_take_any")
+    monkeypatch.delattr(idx, "_datagram_fields")
+    assert outcome(path) == expected
+
+
+numbers_of = {
+    "u": st.integers(0, 2**64 - 1) | st.integers(0, 20),
+    "i": st.integers(-(2**31), 2**31 - 1) | st.integers(0, 999),
+    "f": times
+    | st.sampled_from([0.0, 0.9999996, 0.9999995, 7812.5e-6, 0.5e-6, 1.5e-6, 4294967295.9999999, -1.5])
+    | st.integers(0, 10**6).map(lambda half: (half + 0.5) * 1e-6)
+    | st.floats(0, 2**33),
+    "S": st.sampled_from([b"start", b"continue", b"x" * 16]),
+}
+
+
+@settings(max_examples=200)
+@given(st.data(), st.sampled_from([idx.EVENT_LINE, idx.DATAGRAM]))
+def test_many_lines_are_those_that_formatting_gives(data: st.DataObject, dtype: np.dtype[np.void]) -> None:
+    table = np.zeros(70, dtype)
+    for name in dtype.names or ():
+        kind = dtype[name]
+        cells: list[Any] = data.draw(st.lists(numbers_of[kind.kind], min_size=1, max_size=3))
+        if kind.kind in "ui":
+            limits = np.iinfo(kind)
+            cells = [min(max(cell, int(limits.min)), int(limits.max)) for cell in cells]
+        table[name] = [cells[row * row % len(cells)] for row in range(table.size)]
+    if dtype == idx.EVENT_LINE:
+        form = "EVT: %10d %20d %20d %20d %19.6f %3d %4d %8d %8d %16s %16s %19.6f %20d %%d.evt\n"
+        form, found = form.replace("%%", "%%%%"), idx.evt_lines(table, "%%d.evt")
+    else:
+        form = "DGM: %10d %19.6f %3d %4d %7d %8d %3d" + 8 * " %16s" + 2 * " %19.6f %20d" + 3 * " %10d" + "\n"
+        found = idx.dgm_lines(table)
+    for row, line in zip(table.tolist(), found.decode().splitlines(keepends=True), strict=True):
+        assert line == form % tuple(cell.decode() if isinstance(cell, bytes) else cell for cell in row)

@@ -337,3 +337,56 @@ def test_rows_say_where_packets_are(tmp_path: Path) -> None:
     assert packets["offset"].tolist() == [0, 64, 128, 192, 256, 320]
     assert packets["pad"].tolist() == [0, 0, 14] * 2
     assert np.diff(packets["met"]).tolist() == [20, 20, 999960, 20, 20]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 30 * SIZE), st.binary(max_size=40), st.booleans()), max_size=3),
+    st.integers(0, 200),
+)
+def test_clean_stretches_are_read_as_packet_by_packet(
+    tmp_path: Path, damages: list[tuple[int, bytes, bool]], cut: int
+) -> None:
+    content = bytearray(b"".join(several(12)))
+    for at, junk, inserted in damages:
+        content[at : at if inserted else at + len(junk)] = junk
+    path = archive(tmp_path, [bytes(content[: max(0, len(content) - cut)])])
+    found = read(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(level0, "_clean_runs", lambda *_: {})
+        expected = read(tmp_path)
+    path.unlink()
+    assert found.packets.tolist() == expected.packets.tolist()
+    assert found.faults == expected.faults
+
+
+@pytest.mark.parametrize("following", [1, 5])
+def test_a_jump_of_the_counter_makes_the_length_doubtful(tmp_path: Path, following: int) -> None:
+    inner = make_packet(seconds=START, seq=3, body=b"\x99" * 5, flags=Flags.ALONE)
+    outer = make_packet(seconds=START, seq=0, body=b"\x80" * 5 + inner, flags=Flags.ALONE)
+    archive(tmp_path, [outer, make_packet(seconds=START, seq=following, body=b"\x81", flags=Flags.ALONE)])
+    reasons = [fault.reason for fault in read(tmp_path).faults]
+    assert any("wrong length" in reason for reason in reasons) == (following != 1)
+
+
+@pytest.mark.parametrize("window", [16, 48, 1 << 25])
+def test_files_are_looked_at_window_by_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    archive(tmp_path, several(5))
+    expected = read(tmp_path)
+    monkeypatch.setattr(level0, "_WINDOW", window)
+    monkeypatch.setattr(level0, "_PACKETS", 2)
+    found = read(tmp_path)
+    assert found.packets.tolist() == expected.packets.tolist()
+    assert contents(found) == [body(number) for number in range(5)]
+
+
+def test_a_counter_that_wraps_within_one_time(tmp_path: Path) -> None:
+    packets = [
+        make_packet(seconds=START, seq=seq, body=bytes([0x80 | number]), flags=Flags.ALONE)
+        for number, seq in enumerate([COUNTER - 2, COUNTER - 1, 0, 1])
+    ]
+    for order in (packets, packets[::-1]):
+        archive(tmp_path, order)
+        assert contents(read(tmp_path)) == [b"\x80", b"\x81", b"\x82", b"\x83"]

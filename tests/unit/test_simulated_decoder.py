@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -313,3 +314,22 @@ def test_foreign_datagrams_are_reported_not_guessed(
     path.write_bytes(path.read_bytes().replace(b"SIMULATED-LATDGM", b"\x00\x01\x02\x03FLIGHT-DATA."))
     assert decode(simulation, simulation.chunks[0], tmp_path / "o") == []
     assert "DFI exception" in capsys.readouterr().out
+
+
+def test_what_is_made_does_not_depend_on_the_batch(
+    simulation: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for size in (1, 100_000, DECODER.BATCH):
+        monkeypatch.setattr(DECODER, "BATCH", size)
+        (path,) = decode(simulation, simulation.chunks[0], tmp_path / str(size))
+        made.append((path.read_bytes(), path.with_suffix(".idx").read_bytes()))
+    assert made[0] == made[1] == made[2]
+
+
+@pytest.mark.parametrize("text", [b"a\nb\nc\nd\n", b"a\nlong\n\nd\n", b"\na\n\n\n", b"ab\nc\nd\n\n"])
+def test_lines_of_any_length_are_dealt_out(text: bytes) -> None:
+    lines = text.splitlines(keepends=True)
+    parts = [bytes(part) for part in DECODER._split(text, np.array([1, 0, 2, 1]))]
+    assert parts == [lines[0], b"", lines[1] + lines[2], lines[3]]
+    assert [bytes(part) for part in DECODER._split(b"", np.array([0, 0]))] == [b"", b""]

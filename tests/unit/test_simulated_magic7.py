@@ -1,5 +1,6 @@
 """scripts/simulated_magic7.py: lines as Level-1 reads them, and nothing lost by damage beside it."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -115,3 +116,22 @@ def test_says_simulated_where_level1_does_not_read(simulation: Simulation) -> No
     done = window(simulation, first_event(simulation), first_event(simulation) + 1)
     assert "SIMULATED" in done.stderr
     assert "SIMULATED" not in done.stdout
+
+
+def test_lines_do_not_depend_on_the_block(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("magic7", ROOT / "scripts" / "simulated_magic7.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    begin = first_event(simulation) - 200.3
+    arguments = ["--arch", str(simulation.level0), "--scid", "77", "-b", str(begin), "-e", str(begin + 500)]
+    printed = []
+    for block in (1, 7, 1000):
+        monkeypatch.setattr(module, "BLOCK", block)
+        assert module.main(arguments) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2]
+    assert printed[0].count("\n") == 500 * 6

@@ -506,6 +506,8 @@ class _Even:
 def _distinct(texts: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
     """Return the distinct texts, and for each text which it is; quick where neighbours are alike."""
     starts = np.flatnonzero(np.concatenate(([texts.size > 0], texts[1:] != texts[:-1])))
+    if starts.size == 1:
+        return texts[:1], np.zeros(texts.size, np.intp)
     heads, codes = np.unique(texts[starts], return_inverse=True)
     return heads, np.repeat(codes, np.diff(starts, append=texts.size))
 

@@ -110,7 +110,8 @@ _INFO_SIZES = np.array(
 )
 _KEYS_SIZES = np.array([evt.LPA_KEYS.itemsize, *[evt.LCI_KEYS.itemsize] * 3], np.int64) - _WORD
 _CONTEXT_WORDS = evt.CONTEXT.itemsize // _WORD
-_HIGHEST_KIND, _LPA = max(evt.InfoType), int(evt.InfoType.LPA)
+_UTC = evt.field_starts(evt.CONTEXT)["ccsds_utc"]
+_HIGHEST_KIND, _LPA = int(max(evt.InfoType)), int(evt.InfoType.LPA)  # not enums: those slow numpy down
 _EBF_HEAD = 3 * _WORD  # length, marker, inner length: in the record, not in the datagram
 
 
@@ -284,8 +285,8 @@ def decode(
     texts = _texts(headers)
     dgmutc = unix / met.MICROSECONDS
     utc = met.unix_microseconds(rows["seconds"], rows["microseconds"]) / met.MICROSECONDS
-    contexts = _contexts(headers, texts, rows, of, utc, scid)
-    records, sizes = _records(contexts, rows, payload, latc)
+    contexts = _contexts(headers, texts, scid)[of]
+    records, sizes = _records(contexts, utc, rows, payload, latc)
 
     lines = np.zeros(rows.size, idx.EVENT_LINE)
     lines["startedat"] = headers["startedat"][of]
@@ -321,15 +322,8 @@ def _texts(headers: NDArray[np.void]) -> dict[str, NDArray[np.bytes_]]:
     return texts
 
 
-def _contexts(
-    headers: NDArray[np.void],
-    texts: dict[str, NDArray[np.bytes_]],
-    rows: NDArray[np.void],
-    of: NDArray[np.int64],
-    utc: NDArray[np.float64],
-    scid: int,
-) -> NDArray[np.uint32]:
-    """Return the context of each event as 74 words; what its datagram says is made once."""
+def _contexts(headers: NDArray[np.void], texts: dict[str, NDArray[np.bytes_]], scid: int) -> NDArray[np.void]:
+    """Return the context that the events of each datagram share, opaque, for numpy to copy as a whole."""
     shared = np.zeros(headers.size, evt.CONTEXT)
     shared["ccsds_scid"] = scid
     shared["ccsds_apid"] = headers["apid"]
@@ -340,17 +334,15 @@ def _contexts(
     for name, _, field, _ in _CODES:
         shared[field] = headers[name]
         shared[f"{field}Txt"] = texts[name]
-    # As rows of words: numpy copies those whole, fields of records one by one.
-    words = np.take(shared.view("<u4").reshape(-1, _CONTEXT_WORDS), of, axis=0)
-    row_words = EVENT_ROW.itemsize // _WORD
-    shared_words = slice(_SHARED.start // _WORD, _SHARED.stop // _WORD)
-    words[:, shared_words] = rows.view("<u4").reshape(-1, row_words)[:, shared_words]
-    words.view(evt.CONTEXT)[:, 0]["ccsds_utc"] = utc
-    return words
+    return shared.view(f"V{evt.CONTEXT.itemsize}")
 
 
 def _records(
-    contexts: NDArray[np.uint32], rows: NDArray[np.void], payload: NDArray[np.uint32], latc: int | None
+    contexts: NDArray[np.void],
+    utc: NDArray[np.float64],
+    rows: NDArray[np.void],
+    payload: NDArray[np.uint32],
+    latc: int | None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Lay the records out: contexts and lengths go to their places, the payload into what is left.
 
@@ -366,7 +358,9 @@ def _records(
     total = int(ends[-1]) if ends.size else 0
     words, free = np.empty(total, "<u4"), np.ones(total, np.bool_)
     if total:
-        _places(words, evt.CONTEXT.itemsize)[begins] = contexts.view(f"V{evt.CONTEXT.itemsize}")[:, 0]
+        _places(words, evt.CONTEXT.itemsize)[begins] = contexts
+        _places(words, _SHARED.stop - _SHARED.start)[begins + _SHARED.start // _WORD] = _opaque(rows, _SHARED)
+        _places(words, utc.itemsize)[begins + _UTC // _WORD] = utc.view(f"V{utc.itemsize}")
         _places(free, _CONTEXT_WORDS)[begins] = np.zeros((), f"V{_CONTEXT_WORDS}")
 
     def put(at: NDArray[np.int64], values: NDArray[np.generic] | int) -> None:
@@ -393,6 +387,11 @@ def _places(array: NDArray[Any], size: int) -> NDArray[np.void]:
     """View `array` as parts of `size` bytes that start at each of its items."""
     count = array.size - size // array.itemsize + 1
     return np.ndarray(count, f"V{size}", array.data, 0, array.strides)
+
+
+def _opaque(rows: NDArray[np.void], part: slice) -> NDArray[np.void]:
+    """View the same bytes of each row, for numpy to copy as a whole."""
+    return np.ndarray(rows.size, f"V{part.stop - part.start}", rows.data, part.start, rows.strides)
 
 
 def _datagram_rows(

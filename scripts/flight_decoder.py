@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Decode one chunk with the flight decoder getLSEChunk.exe, behind the decoder contract.
+
+Called as `flight_decoder.py --settings FILE -r RETDEF.xml -o OUTDIR [-k LATC]`. The program works on a copy
+of the RetDef in a directory of its own on the scratch disk; products are put into OUTDIR only if it ended
+well. Its output is passed on unchanged, its exit status is this one's: 124 after too long a time, 128 and
+the signal's number if it was killed.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from halfpipe import flight
+from halfpipe.formats.retdef import ids_of, read_retdef
+
+NAME = "flight_decoder"
+
+
+def decode(arguments: argparse.Namespace) -> int:
+    """Decode the chunk; return the exit status."""
+    settings = flight.load(arguments.settings)
+    os.umask(settings.umask)
+    retdef = read_retdef(arguments.retdef)
+    flight.check_output_directory(arguments.out)
+    settings.check()
+    settings.check_archive(retdef.arch)
+    with flight.working_copy(settings, "-".join(ids_of(arguments.retdef))) as work:
+        shutil.copyfile(arguments.retdef, work.path / arguments.retdef.name)
+        options = ["-r", str(work.seen / arguments.retdef.name), "-o", str(work.seen / "out")]
+        if arguments.latc is not None:
+            options += ["-k", arguments.latc]
+        watch = flight.Watch()
+        ended = flight.run(
+            settings.command(settings.decoder, options, work),
+            work,
+            settings.process_environment(work),
+            settings.decoder,
+            out=sys.stdout.buffer,
+            errors=None,
+            watch=watch,
+        )
+        if ended.why is not None:
+            flight.tell(f"{NAME}: {ended.why}")
+            return ended.status
+        flight.take(flight.check_products(work, watch), arguments.out)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program."""
+    parser = argparse.ArgumentParser(description="Decode one chunk with the flight decoder.")
+    parser.add_argument("--settings", type=Path, required=True, help="such as config/flight.yaml")
+    parser.add_argument("-r", "--retdef", type=Path, required=True, help="what to retrieve: a RetDef file")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="directory of the products")
+    parser.add_argument("-k", "--latc", help="LATC master key, for the program's -k")
+    arguments = parser.parse_args(argv)
+    return flight.wrapped(lambda: decode(arguments), NAME)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,336 @@
+"""The workflow on a Slurm, with the profile as operators use it (`make test-slurm`).
+
+By default on a private Slurm of a single node. With ``HALFPIPE_SLURM=site`` on the one that is there: then
+the profile's partition and account must exist, the temporary directory must be shared (``--basetemp``), and
+what needs the right to stop daemons is left out. ``HALFPIPE_PROFILE`` names another profile than ``s3df``.
+"""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from halfpipe.formats import evt
+from halfpipe.handoff.check import check
+from halfpipe.ids import DownlinkId
+from halfpipe_simulator.scenario import Scenario
+from tests.golden_cases import GOLDEN, read_case
+from tests.slurm.private_slurm import NODE, PARTITION, PrivateSlurm, missing, private_slurm, wait_for
+from tests.test_golden_workflow import build
+from tests.workflow import ROOT, SNAKEMAKE, Ended, Site, run
+
+pytestmark = pytest.mark.slurm
+
+HUNGRY = ROOT / "tests" / "slurm" / "hungry_decoder.py"
+PROFILE = os.environ.get("HALFPIPE_PROFILE", "s3df")
+AT_SITE = os.environ.get("HALFPIPE_SLURM") == "site"
+CASE = read_case(GOLDEN / "complete_multichunk")
+DL = CASE.downlinks[0]
+OUTAGE_SECONDS = 60
+ENOUGH_SECONDS = 600
+
+
+@pytest.fixture(scope="session")
+def private() -> Iterator[PrivateSlurm | None]:
+    """Return the private Slurm; None where there is one already."""
+    if AT_SITE:
+        yield None
+        return
+    assert not missing(), f"not here: {missing()}; `make test-slurm` installs it"
+    with private_slurm() as slurm:
+        yield slurm
+
+
+@pytest.fixture
+def daemons(private: PrivateSlurm | None) -> PrivateSlurm:
+    """Return the private Slurm for a test that stops parts of it."""
+    if private is None:
+        pytest.skip("only on a private Slurm")
+    return private
+
+
+@dataclass
+class SlurmSite(Site):
+    """A site whose jobs go to Slurm; its config file is named by a relative path, as people do."""
+
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def command(self, *arguments: str) -> list[str]:
+        configfile = os.path.relpath(self.configfile, ROOT)
+        return [str(SNAKEMAKE), "--profile", PROFILE, *arguments, "--configfile", configfile]
+
+    def snakemake(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        return run(self.command(*arguments), {**self.env, **(env or {})})
+
+    @contextlib.contextmanager
+    def running(self, *arguments: str) -> Iterator[Callable[[], Ended]]:
+        """Start a command; what is yielded waits for its end."""
+        said = self.home / "said.txt"
+        with said.open("w") as out:
+            process = subprocess.Popen(
+                self.command(*arguments), cwd=ROOT, env={**os.environ, **self.env}, stdout=out, stderr=out
+            )
+        try:
+            yield lambda: Ended(process.wait(ENOUGH_SECONDS), said.read_text())
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(60)
+
+    def slurm(self, *command: str) -> str:
+        """Run one of Slurm's commands."""
+        return run(list(command), self.env).said
+
+    def jobs(self) -> list[dict[str, str]]:
+        """Return all submissions of this site: id, state, comment, attempt's memory and time limit."""
+        names = (
+            "id",
+            "state",
+            "comment",
+            "memory",
+            "limit",
+            "account",
+            "partition",
+            "submit",
+            "start",
+            "end",
+        )
+        shape = "%i|%T|%k|%m|%l|%a|%P|%V|%S|%e"
+        ids = {path.stem for path in self.slurm_logs()}
+        lines = self.slurm("squeue", "-h", "--states=all", "-o", shape).splitlines()
+        rows = [dict(zip(names, line.split("|"), strict=True)) for line in lines]
+        return [row for row in sorted(rows, key=lambda row: int(row["id"])) if row["id"] in ids]
+
+    def running_jobs(self) -> list[str]:
+        return [job["id"] for job in self.jobs() if job["state"] == "RUNNING"]
+
+    def slurm_logs(self) -> list[Path]:
+        return sorted((self.work / ".snakemake" / "slurm_logs").glob("rule_*/*/*.log"))
+
+    def nothing_left(self) -> None:
+        """Check that no lock is left and no scratch, and that every submission has its log."""
+        assert not list((self.work / "locks").iterdir())
+        assert not list(self.work.rglob(".*.part")) + list(self.stage.rglob(".halfpipe/*"))
+        assert not self.running_jobs()
+
+
+def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
+    """Return a site with the golden case and a decoder with these options, each of which is slow or hungry."""
+    site = SlurmSite(home, env=env)
+    source = CASE.directory / "in"
+    build(CASE, site)
+    if decoder:
+        command = " ".join([sys.executable, str(HUNGRY), "--source", str(source), *decoder])
+        site.configure(decoder={"command": command})
+    return site
+
+
+def content(site: Site) -> dict[str, bytes]:
+    """Return the tree of a site, but for the decoder's command, which receipts quote."""
+    command = str(site.config.get("decoder", {}).get("command")).encode()
+    return {name: data.replace(command, b"DECODER") for name, data in site.tree().items()}
+
+
+def local(site: Site) -> Site:
+    """Return a site with the same configuration whose jobs run here, without any pause."""
+    return Site(site.home, site.config)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Return the tree that a local run makes of the golden case."""
+    site = local(golden_site(tmp_path_factory.mktemp("local"), {}))
+    site.process(DL)
+    assert site.staged(DL) == CASE.steps[0].expected.files
+    return content(site)
+
+
+@pytest.fixture
+def env(private: PrivateSlurm | None) -> Mapping[str, str]:
+    """Return the environment in which Slurm's commands work."""
+    return private.env if private else {}
+
+
+def seconds(job: Mapping[str, str], begin: str, end: str) -> float:
+    return (datetime.fromisoformat(job[end]) - datetime.fromisoformat(job[begin])).total_seconds()
+
+
+def test_same_tree_as_a_local_run(
+    tmp_path: Path, env: Mapping[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = Scenario(seed=4, downlinks=["230401001"])
+    scenario.lpa_run(events=3000)
+    scenario.lpa_run(events=2000, lost_datagrams=1, no_stop=True)
+    scenario.lci_run(events=500)
+    simulation = scenario.write(tmp_path / "simulated")
+    sites = [Site(tmp_path / "local"), SlurmSite(tmp_path / "slurm", env=env)]
+    took = {}
+    for site in sites:
+        site.configure(paths={"level0": str(simulation.level0)})
+        site.add_retdefs(simulation.path / "downlinks", "230401001")
+        begin = time.monotonic()
+        site.process("230401001")
+        took[site.home.name] = time.monotonic() - begin
+    here, there = sites
+    assert isinstance(there, SlurmSite)
+    assert content(there) == content(here)
+    assert there.outstanding("230401001") == frozenset()
+
+    jobs = there.jobs()
+    # Every job came under the head's lock on the downlink, or it would have been refused: the token
+    # reaches it through sbatch. Nothing was submitted twice, nothing local was submitted.
+    assert [job["state"] for job in jobs] == ["COMPLETED"] * len(jobs)
+    rules = [job["comment"].removeprefix("rule_").split("_wildcards_")[0] for job in jobs]
+    assert {rule: rules.count(rule) for rule in rules} == {
+        "decode_chunk": len(simulation.chunks),
+        "merge_index": 3,
+        "deliver_run": 3,
+    }
+    assert {(job["partition"], job["memory"], job["limit"]) for job in jobs} == {
+        (PARTITION, "4000M", "30:00")
+    }
+    assert len(there.slurm_logs()) == len(jobs)
+    there.nothing_left()
+
+    runs = sorted(seconds(job, "start", "end") for job in jobs)
+    with capsys.disabled():
+        print(
+            f"\nsimulated downlink, {len(jobs)} jobs: {took['local']:.0f} s here, {took['slurm']:.0f} s on Slurm;"
+            f" a job takes {runs[0]:.0f} to {runs[-1]:.0f} s there, its median {runs[len(runs) // 2]:.0f} s"
+        )
+
+
+TEN = [f"23040100{number}" for number in range(10)]
+
+
+def staged_events(site: Site) -> dict[str, list[tuple[int, int]]]:
+    """Return sequence and APID of all staged events of each run, over all downlinks, sorted."""
+    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for path in sorted(site.stage.glob("[0-9]*/r*/*.evt")):
+        data = evt.open_evt(path).data
+        at = evt.walk(data, path.name)
+        columns = (evt.context_column(data, at, name).tolist() for name in ("scalers_sequence", "ccsds_apid"))
+        found[path.parent.name] += zip(*columns, strict=True)
+    return {run: sorted(events) for run, events in found.items()}
+
+
+def test_ten_downlinks_with_shared_runs(tmp_path: Path, env: Mapping[str, str]) -> None:
+    # Which downlink delivers an event depends on which index was merged first; that one does, and only
+    # one, does not.
+    scenario = Scenario(seed=5, downlinks=TEN)
+    for first in (0, 2, 4, 6, 7):
+        scenario.lpa_run(events=900, first=first, parts=3)
+    simulation = scenario.write(tmp_path / "simulated")
+    slurm, by_id = SlurmSite(tmp_path / "slurm", env=env), Site(tmp_path / "by_id")
+    for site in (slurm, by_id):
+        decoder = f"{sys.executable} {ROOT / 'scripts' / 'simulated_decoder.py'} --level0 {simulation.level0}"
+        site.configure(decoder={"command": decoder}, magic7={"command": None})
+        site.add_retdefs(simulation.path / "downlinks", *TEN)
+    slurm.process(*TEN)
+    slurm.nothing_left()
+    assert slurm.outstanding(*TEN) == frozenset()
+
+    for dl in TEN:
+        by_id.by_hand(dl)
+    events = staged_events(slurm)
+    assert len(events) == 5
+    assert all(len(set(of_run)) == len(of_run) for of_run in events.values())  # none twice
+    assert events == staged_events(by_id)  # none lost
+
+    # Each downlink is whole by itself: receipts, manifests, journals and files agree.
+    for dl in TEN:
+        assert [
+            str(found) for found in check(slurm.work, slurm.stage, DownlinkId(dl)) if not found.note
+        ] == []
+
+
+def test_more_memory_and_time_at_the_next_attempt(
+    tmp_path: Path, env: Mapping[str, str], undisturbed: Mapping[str, bytes]
+) -> None:
+    site = golden_site(tmp_path, env, "--hungry", "00001=900", "--slow", "00002=95")
+    resources = ["decode_chunk:mem_mb=800 * attempt", "decode_chunk:runtime=attempt ** 2"]
+    site.snakemake(f"dl={DL}", "--set-resources", *resources).good()
+    assert content(site) == undisturbed
+    decoded = defaultdict(list)
+    for job in site.jobs():
+        if "decode_chunk" in job["comment"]:
+            decoded[job["comment"][-5:]].append((job["state"], job["memory"], job["limit"]))
+    assert decoded["00001"][0][0] in {"OUT_OF_MEMORY", "FAILED", "CANCELLED"}
+    assert decoded["00002"][0][0] == "TIMEOUT"
+    for chunk in ("00001", "00002"):
+        assert [attempt[1:] for attempt in decoded[chunk]] == [("800M", "1:00"), ("1600M", "4:00")]
+        assert decoded[chunk][1][0] == "COMPLETED"
+    assert len(decoded["00003"]) == 1
+    site.nothing_left()
+
+
+def test_slurmctld_away_for_a_minute(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
+) -> None:
+    site = golden_site(tmp_path, daemons.env, "--pause", "15")
+    with site.running(f"dl={DL}") as ended:
+        wait_for("running jobs", lambda: len(site.running_jobs()) > 1, 60)
+        daemons.stop_daemon("slurmctld")
+        time.sleep(OUTAGE_SECONDS)
+        daemons.start_daemon("slurmctld")
+        ended().good()
+    assert content(site) == undisturbed
+    assert len(site.jobs()) == len({job["comment"] for job in site.jobs()})
+    site.nothing_left()
+
+
+def test_submission_while_slurmctld_is_away(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
+) -> None:
+    site = golden_site(tmp_path, daemons.env)
+    daemons.stop_daemon("slurmctld")
+    with site.running(f"dl={DL}") as ended:
+        time.sleep(OUTAGE_SECONDS)
+        assert not site.slurm_logs()
+        daemons.start_daemon("slurmctld")
+        ended().good()
+    assert content(site) == undisturbed
+    assert len(site.jobs()) == len({job["comment"] for job in site.jobs()})
+    site.nothing_left()
+
+
+def test_drained_node_cancelled_job_and_no_accounting(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
+) -> None:
+    site = golden_site(tmp_path, daemons.env, "--pause", "10")
+    with site.running(f"dl={DL}") as ended:
+        wait_for("running jobs", lambda: len(site.running_jobs()) > 1, 60)
+        cancelled, *_ = site.running_jobs()
+        daemons.outage.touch()
+        site.slurm("scancel", cancelled)
+        site.slurm("scontrol", "update", f"NodeName={NODE}", "State=DRAIN", "Reason=test")
+        time.sleep(40)
+        daemons.outage.unlink()
+        site.slurm("scontrol", "update", f"NodeName={NODE}", "State=RESUME")
+        ended().good()
+    assert content(site) == undisturbed
+    states = {job["id"]: job for job in site.jobs()}
+    assert states[cancelled]["state"] == "CANCELLED"
+    again = [job for job in states.values() if job["comment"] == states[cancelled]["comment"]]
+    assert [job["state"] for job in again] == ["CANCELLED", "COMPLETED"]
+    assert len(states) == len({job["comment"] for job in states.values()}) + 1
+    site.nothing_left()
+
+
+@pytest.mark.skipif(AT_SITE, reason="only on a private Slurm")
+def test_private_slurm_leaves_nothing_behind(tmp_path: Path) -> None:
+    report = "import os; print(os.environ['SLURM_CONF'])"
+    command = [sys.executable, "-m", "tests.slurm.private_slurm", sys.executable, "-c", report]
+    ended = run(command, {"TMPDIR": str(tmp_path)}).good()
+    home = Path(ended.said.split()[-1]).parent
+    assert home.parent == tmp_path
+    assert not home.exists()
+    assert PrivateSlurm(home).left() == []

@@ -1,0 +1,370 @@
+"""The flight programs' wrappers, with stand-ins that misbehave, alone and through the whole workflow."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.flight_site import ARCH, TABLES, FlightSite, needs_container
+from tests.golden_cases import GOLDEN, read_case
+from tests.test_bad_input import failed, halted, has_receipt
+from tests.test_golden_workflow import build
+from tests.workflow import Site
+
+DL = "240601001"
+SOURCE = GOLDEN / "multi3" / "in" / DL
+RETDEF = SOURCE / f"RetDef-{DL}-00001.xml"
+FIRST = {path.name: path.read_bytes() for path in sorted(SOURCE.glob("*-00001.[ei]*"))}
+LPA_RUN = "r0741234567"  # of chunks 1 and 2; 3 is of an LCI run, 4 and 5 of an open one
+LCI_RUN = "r0741240000"
+
+
+@pytest.fixture
+def flight_site(tmp_path: Path) -> FlightSite:
+    """Stand-ins in a stand-in container, with the products of one downlink."""
+    needs_container()
+    site = FlightSite(tmp_path / "flight")
+    site.add(SOURCE.parent)
+    return site
+
+
+@pytest.fixture
+def bare_site(tmp_path: Path) -> FlightSite:
+    """The same without a container; RetDefs name an archive that exists there."""
+    site = FlightSite(tmp_path / "flight")
+    site.add(SOURCE.parent)
+    site.without_container()
+    return site
+
+
+def bare_retdef(site: FlightSite) -> Path:
+    path = site.home / RETDEF.name
+    path.write_text(RETDEF.read_text().replace(ARCH, str(site.arch)))
+    return path
+
+
+def test_products_and_environment_are_those_of_the_program_in_its_container(flight_site: FlightSite) -> None:
+    flight_site.misbehave(c240601001_00001="environment")
+    elsewhere = flight_site.home / "lscratch"
+    elsewhere.mkdir()
+    environment = {
+        "STANDIN_SCRATCH": str(elsewhere),
+        "PYTHONPATH": "/must/not/arrive",
+        "LD_LIBRARY_PATH": "/nor/this",
+    }
+    done = flight_site.decode(RETDEF, "-k", "0x12;$(touch /tmp/pwned)", env=environment)
+    assert done.status == 0, done.errors
+    assert flight_site.products() == FIRST
+    said = json.loads(done.out.splitlines()[-1])
+    assert said["cwd"] == "/halfpipe"
+    assert said["latc"] == "0x12;$(touch /tmp/pwned)"
+    assert said["argv"][1:5] == ["-r", f"/halfpipe/{RETDEF.name}", "-o", "/halfpipe/out"]
+    assert said["env"].items() >= {"FMX_C_FDB": TABLES, "fmxRoot": TABLES, "TMPDIR": "/halfpipe/tmp"}.items()
+    assert said["env"]["LD_LIBRARY_PATH"] == "/afs/slac/g/glast/isoc/lib"
+    assert "PYTHONPATH" not in said["env"]
+    assert not Path("/tmp/pwned").exists()
+    assert not list(elsewhere.iterdir())
+    assert flight_site.left() == []
+    assert all((flight_site.out / name).stat().st_mode & 0o777 == 0o664 for name in FIRST)
+
+
+def test_a_missing_bind_fails_as_it_would_at_the_site(flight_site: FlightSite) -> None:
+    software, archive, tables = flight_site.settings["binds"]
+    flight_site.configure(binds=[archive, tables])
+    done = flight_site.decode(RETDEF)
+    assert done.status not in {0, 124}
+    assert "getLSEChunk.exe" in done.errors + done.out.decode()
+    flight_site.configure(binds=[software, tables])
+    done = flight_site.decode(RETDEF)
+    assert done.status == 1
+    assert f"{ARCH}: no bind leads to this level-0 archive" in done.errors
+    flight_site.configure(binds=[software, archive])
+    done = flight_site.decode(RETDEF)
+    assert (done.status, flight_site.products()) == (0, {}), "the flight program ends with 0 after exceptions"
+    assert b"\nDFI exception: no code tables, FMX_C_FDB names no directory\n" in done.out
+    flight_site.configure(binds=[software, archive, f"{flight_site.home}/gone:/gone"])
+    done = flight_site.decode(RETDEF)
+    assert (
+        f"binds: {flight_site.home}/gone is not there. Correct the path, or have it mounted." in done.errors
+    )
+    flight_site.configure(binds=[software, archive, tables])
+    flight_site.image.write_text("some other file\n")
+    done = flight_site.decode(RETDEF)
+    assert done.status == 255
+    assert b"image format not recognized" in done.out, "the runtime's own words reach the log"
+    flight_site.configure(image=str(flight_site.home / "no.sif"))
+    assert "image: " in (done := flight_site.decode(RETDEF)).errors
+    assert done.status == 1
+    flight_site.configure(runtime="/no/such/apptainer")
+    assert "the runtime /no/such/apptainer is not on this machine" in flight_site.decode(RETDEF).errors
+    assert flight_site.products() == {}
+    assert flight_site.left() == []
+
+
+MISBEHAVIOUR = {
+    "crash": (139, "killed by signal 11. Nothing of it was taken."),
+    "exit3": (3, "ended with exit status 3. Nothing of it was taken."),
+    "scratch": (1, "tmp/0077014d-2c2e5787-0956-00001.evt: the decoder left 2 of its products in scratch"),
+    "nowhere": (
+        1,
+        "0077014d-2c2e5787: the decoder said that it processed this ground id and run, met no exception",
+    ),
+    "link": (1, "0077014d-2c2e5787-0956-00001.evt: the decoder wrote no plain file under this name"),
+    "killed": (
+        137,
+        "killed by SIGKILL, as Slurm and the kernel do when memory is used up (it had a limit of 512 MiB",
+    ),
+    "memory": (134, "died for want of memory (it had a limit of 512 MiB and at most "),
+}
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["container", "bare"])
+@pytest.mark.parametrize("mode", MISBEHAVIOUR)
+def test_what_goes_wrong_takes_nothing_and_leaves_nothing(
+    mode: str, bare: bool, request: pytest.FixtureRequest
+) -> None:
+    site: FlightSite = request.getfixturevalue("bare_site" if bare else "flight_site")
+    site.misbehave(c240601001_00001=mode)
+    site.configure(decoder={"memory_mib": 512})
+    done = site.decode(bare_retdef(site) if bare else RETDEF)
+    status, message = MISBEHAVIOUR[mode]
+    assert message in done.errors
+    assert done.status == status
+    assert site.products() == {}
+    assert site.left() == []
+    assert b"SIMULATED" in done.out
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["container", "bare"])
+def test_a_hanging_program_is_killed_with_all_that_it_started(
+    bare: bool, request: pytest.FixtureRequest
+) -> None:
+    site: FlightSite = request.getfixturevalue("bare_site" if bare else "flight_site")
+    site.misbehave(c240601001_00001="deaf")
+    site.configure(decoder={"seconds": 1})
+    begun = time.monotonic()
+    done = site.decode(bare_retdef(site) if bare else RETDEF)
+    assert done.status == 124
+    assert (
+        "the program was still running after 1 s and was killed with all that it had started" in done.errors
+    )
+    assert b"getLSEChunk: hangs\n" in done.out
+    assert time.monotonic() - begun < 20
+    assert site.products() == {}
+    assert site.left() == []
+    assert not site.hanging()
+
+    # Ended from outside: the same, at once and with the signal's number.
+    site.configure(decoder={"seconds": 60})
+    site.misbehave(c240601001_00001="hang")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        command = site.command(
+            "flight_decoder", "-r", str(bare_retdef(site) if bare else RETDEF), "-o", str(site.out)
+        )
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            while b"hangs" not in process.stdout.readline():
+                pass
+            assert len(site.left()) == 1
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+        assert process.returncode == 128 + number
+        assert f"ended by signal {number}: nothing was taken".encode() in errors
+        assert site.left() == []
+        assert not site.hanging()
+
+
+def test_leftovers_of_a_killed_wrapper_go_with_the_next_and_those_of_a_living_one_stay(
+    bare_site: FlightSite,
+) -> None:
+    retdef = bare_retdef(bare_site)
+    bare_site.misbehave(c240601001_00001="hang")
+    command = bare_site.command("flight_decoder", "-r", str(retdef), "-o", str(bare_site.out))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        while b"hangs" not in process.stdout.readline():
+            pass
+        bare_site.misbehave()
+        assert bare_site.decode(retdef).status == 0
+        assert len(bare_site.left()) == 1, "the first one's"
+        process.kill()
+        process.wait()
+        assert bare_site.decode(retdef).status == 0
+        assert len(bare_site.left()) == 1, "its program lives still"
+        programs = [
+            int(p.name) for p in Path("/proc").glob("[0-9]*") if _cwd(p).startswith(str(bare_site.scratch))
+        ]
+        assert len(programs) == 2
+        for number in programs:
+            os.kill(number, signal.SIGKILL)
+    until = time.monotonic() + 10
+    while bare_site.left() and time.monotonic() < until:
+        assert bare_site.decode(retdef).status == 0
+    assert bare_site.left() == []
+
+
+def _cwd(process: Path) -> str:
+    try:
+        return str((process / "cwd").readlink())
+    except OSError:
+        return ""
+
+
+def test_100_megabytes_go_through_and_are_held_nowhere(flight_site: FlightSite) -> None:
+    flight_site.misbehave(c240601001_00001="verbose")
+    done = flight_site.decode(RETDEF)
+    assert done.status == 0, done.errors
+    assert len(done.out) > 100_000_000
+    assert done.out.count(b"of no interest ......") == 900_000
+    assert b"x" * 10_000_000 in done.out
+    assert done.peak < 90, "MiB, of the wrapper and of the program"
+    assert flight_site.products() == FIRST
+
+
+def test_exception_lines_pass_unchanged_and_what_follows_is_cleaned_up(flight_site: FlightSite) -> None:
+    flight_site.misbehave(c240601001_00001="exception")
+    done = flight_site.decode(RETDEF)
+    assert (done.status, done.errors) == (0, "")
+    assert done.out.splitlines()[-2:] == [
+        b"PktRetriever exception: lost a packet of APID 956",
+        "  DFI exception: \u00e9vent <>&\"'$(touch /pwned); `true`".encode(),
+    ]
+    assert flight_site.products() == FIRST
+    for mode in ("closed", "leaves-child"):
+        flight_site.misbehave(c240601001_00001=mode)
+        begun = time.monotonic()
+        done = flight_site.decode(RETDEF)
+        assert (done.status, done.errors) == (0, "")
+        assert time.monotonic() - begun < 15
+        assert flight_site.left() == []
+        assert not flight_site.hanging()
+
+
+MAGIC = ("--arch", ARCH, "--scid", "77", "-b", "1717200000.25", "-e", "1717212000", "--lsm")
+
+
+def test_magic7_of_the_program_and_its_faults(flight_site: FlightSite) -> None:
+    done = flight_site.run("flight_magic7", *MAGIC)
+    assert (done.status, done.errors) == (0, "DiagRet: STAND-IN, the lines are SIMULATED\n")
+    lines = done.out.decode().splitlines()
+    assert len(lines) == 80
+    assert lines[0] == "2024-06-01 00:00:00.250000 ATT 738892800 0 0.5 0.5 0.5 0.5 0.000000 0.000000 0.000000"
+    faults = {
+        "half": (
+            1,
+            "the last that it printed is no data: 'cannot read packet file'. So it does after an exception.",
+        ),
+        "crash": (139, "killed by signal 11"),
+        "nothing": (1, "printed no attitude at all"),
+        "goodbye": (1, "is no data: 'DiagRet: done'"),
+        "hang": (124, "still running after 1 s"),
+    }
+    for mode, (status, message) in faults.items():
+        flight_site.misbehave(magic7=mode)
+        flight_site.configure(magic7={"seconds": 1 if mode == "hang" else 60})
+        done = flight_site.run("flight_magic7", *MAGIC)
+        assert done.status == status, mode
+        assert message in done.errors
+        assert flight_site.left() == []
+    flight_site.misbehave(magic7="goodbye")
+    flight_site.configure(magic7={"seconds": 60, "harmless": ["DiagRet: "]})
+    assert flight_site.run("flight_magic7", *MAGIC).status == 0
+
+
+def workflow(site: Site, flight_site: FlightSite) -> None:
+    """Let a site process the case with the wrappers."""
+    build(read_case(GOLDEN / "multi3"), site)
+    python = sys.executable
+    site.configure(
+        decoder={"command": f"{python} scripts/flight_decoder.py --settings {flight_site.file}"},
+        magic7={"command": f"{python} scripts/flight_magic7.py --settings {flight_site.file}"},
+    )
+
+
+def test_the_workflow_with_programs_that_die_and_then_do_not(site: Site, flight_site: FlightSite) -> None:
+    workflow(site, flight_site)
+    flight_site.misbehave(
+        c240601001_00001="exception",
+        c240601001_00003="crash",
+        c240601001_00004="scratch",
+        c240601001_00005="memory",
+    )
+    flight_site.configure(decoder={"memory_mib": 512})
+    ended = failed(
+        site.snakemake(f"dl={DL}"),
+        "the decoder ended with exit status 139: ",
+        "the program was killed by signal 11. Nothing of it was taken.",
+        "the decoder left 2 of its products in scratch and not in the output directory",
+        "the program died for want of memory (it had a limit of 512 MiB",
+        "PktRetriever exception: lost a packet of APID 956",
+    )
+    assert "Nothing of this chunk was taken. Mend the cause, then give the same command again." in ended.said
+    assert not has_receipt(site, DL)
+    expected = read_case(GOLDEN / "multi3").steps[0].expected
+    assert site.staged(DL) == {name: content for name, content in expected.files.items() if LPA_RUN in name}
+    assert halted(site)
+    assert flight_site.left() == []
+
+    flight_site.misbehave(c240601001_00001="exception", magic7="half")
+    ended = failed(
+        site.snakemake(f"dl={DL}"),
+        "the magic-7 command ended with exit status 1: ",
+        "Level-1 needs its text, so the downlink is not handed off.",
+    )
+    assert "is no data: 'cannot read packet file'" in (site.work / _log(site, "receipt")).read_text()
+    assert not has_receipt(site, DL)
+    assert not list(site.stage.glob(f"{DL}/magic7*"))
+
+    flight_site.misbehave(c240601001_00001="exception")
+    site.process(DL)
+    assert site.staged(DL) == expected.files
+    chunks = {chunk["chunk"]: chunk["said"] for chunk in site.receipt(DL)["chunks"]}
+    assert chunks["00001"]["exceptions"] == {"DFI": 1, "PktRetriever": 1}
+    assert chunks["00001"]["lines"][1] == "DFI exception: \u00e9vent <>&\"'$(touch /pwned); `true`"
+    assert all(not said["exceptions"] for chunk, said in chunks.items() if chunk != "00001")
+    lines = site.text("magic7", DL)
+    assert lines
+    assert all(re.match(r"\S+ \S+ (ATT|ORB) ", line) for line in lines)
+    assert flight_site.left() == []
+    assert halted(site) == []
+
+
+def _log(site: Site, rule: str) -> Path:
+    return next(
+        path.relative_to(site.work) for path in sorted(site.work.rglob(f"*{rule}*.log")) if DL in str(path)
+    )
+
+
+def test_the_workflow_with_programs_that_hang_and_shout(site: Site, flight_site: FlightSite) -> None:
+    workflow(site, flight_site)
+    site.configure(magic7={"command": None})
+    for chunk in (2, 3, 4, 5):
+        (site.retdefs / DL / f"RetDef-{DL}-{chunk:05d}.xml").unlink()
+    flight_site.configure(decoder={"seconds": 1})
+    flight_site.misbehave(c240601001_00001="hang")
+    failed(
+        site.snakemake(f"dl={DL}"), "ended with exit status 124: ", "was killed with all that it had started"
+    )
+    assert flight_site.left() == []
+    assert not flight_site.hanging()
+    assert not list(site.work.glob(f"{DL}/chunks/*.evt"))
+
+    flight_site.configure(decoder={"seconds": 60})
+    flight_site.misbehave(c240601001_00001="verbose")
+    site.process(DL)
+    receipt = site.receipt(DL)
+    assert receipt["chunks"][0]["said"] == {
+        "processing": ["0077014d-2c2e5787"],
+        "exceptions": {},
+        "lines": [],
+    }
+    assert {file["name"]: file["size"] for file in receipt["chunks"][0]["files"]} == {
+        name: len(content) for name, content in FIRST.items()
+    }
+    assert (site.work / _log(site, "decode_chunk")).stat().st_size > 100_000_000

@@ -1,0 +1,139 @@
+"""Event files: golden bytes whatever the batch, the LATC override, and records that are not there any more."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from tests.golden_cases import GOLDEN, Case, read_case
+
+from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.handoff import eventfiles
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge import index
+from halfpipe.merge.deliver import Decision, Policy, decide
+from halfpipe.merge.index import ChunkProducts
+from halfpipe.moot import UNSET, Moot
+
+# One downlink, processed once: several chunks, equal sequences, LATC, LCI, no handlers, files cut.
+CASES = ["complete_multichunk", "dup_same_dl", "equal_sequence", "latc_lpa", "latc_lci", "lci_acd", "lci_cal_gap",
+         "maxev_small", "runid_small", "seq_over_32bit", "three_epus", "zero_handlers"]  # fmt: skip
+LATC_FROM_END = 16  # LATC_master, LATC_ignore, SBS and LPA_db are the last four words of an LPA record
+
+
+def decided(case: Case, source: Path) -> tuple[Decision, dict[DownlinkId, tuple[str, ...]]]:
+    """Decide what the only downlink of `case` delivers of its first run, with products from `source`."""
+    step = case.steps[0]
+    downlink, run = DownlinkId(step.downlink), RunId.from_met(step.runs[0])
+    chunks: dict[str, dict[str, int]] = {}
+    for path in sorted(source.glob(f"*-{run}-????-?????.*")):
+        chunks.setdefault(path.stem[-5:], {})[path.name] = path.stat().st_size
+    merged = index.build((ChunkProducts(ChunkId(c), files, True), source) for c, files in chunks.items())
+    policy = Policy(case.max_events, case.chunk_scale, case.chunk_floor, case.min_events, case.min_epus)
+    decision = decide(downlink, {downlink: merged.datagrams}, {downlink: merged.events}, {}, policy)
+    return decision, {downlink: merged.files}
+
+
+def written(case: Case, home: Path, latc: int | None) -> dict[str, bytes]:
+    source = case.directory / "in" / case.steps[0].downlink
+    decision, names = decided(case, source)
+    records = eventfiles.Records(decision, names, lambda _, name: source / name)
+    downlink, run = DownlinkId(case.steps[0].downlink), RunId.from_met(case.steps[0].runs[0])
+    moot = Moot(*case.moot[run.met]) if run.met in case.moot else UNSET
+    header = eventfiles.Header(downlink, run, moot, latc)
+    described = eventfiles.describe(records, decision.files, run)
+    home.mkdir(exist_ok=True)
+    for cut, file in zip(decision.files, described, strict=True):
+        made = eventfiles.write(records, cut, file, header, home)
+        content = (home / file.name).read_bytes()
+        assert (made.size, made.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert (made.name, made.events, made.sequences, made.seconds) == (
+            file.name, file.events, file.sequences, file.seconds,
+        )  # fmt: skip
+    return {f"{run.l1}/{path.name}": path.read_bytes() for path in sorted(home.iterdir())}
+
+
+@pytest.mark.parametrize("batch", [1, 2500, eventfiles.BATCH_BYTES])
+@pytest.mark.parametrize("name", CASES)
+def test_golden_bytes_whatever_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, batch: int
+) -> None:
+    monkeypatch.setattr(eventfiles, "BATCH_BYTES", batch)
+    case = read_case(GOLDEN / name)
+    assert written(case, tmp_path / "out", case.latc) == case.steps[0].expected.files
+
+
+def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventfiles, "BATCH_BYTES", 3000)
+    case = read_case(GOLDEN / "complete_multichunk")
+    source = case.directory / "in" / case.steps[0].downlink
+    decision, names = decided(case, source)
+    records = eventfiles.Records(decision, names, lambda _, name: source / name)
+    sizes = [len(batch) for batch in records.batches(0, len(decision.events), None)]
+    assert len(sizes) > 20
+    assert max(sizes) <= 3000
+    assert sum(sizes) == int(decision.events["size"].sum())
+
+
+def test_an_override_changes_latc_master_of_lpa_records_and_nothing_else(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "complete_multichunk")
+    plain, over = (written(case, tmp_path / str(latc), latc) for latc in (None, 0x12345678))
+    ((name, content),) = plain.items()
+    changed = bytearray(content)
+    decision, _ = decided(case, case.directory / "in" / case.steps[0].downlink)
+    end = 176
+    for size in decision.events["size"].tolist():
+        end += size
+        changed[end - LATC_FROM_END : end - LATC_FROM_END + 4] = bytes.fromhex("78563412")
+    assert end == len(content)
+    assert over[name] == bytes(changed) != content
+
+
+def copied(case: Case, home: Path) -> Path:
+    home.mkdir()
+    for path in (case.directory / "in" / case.steps[0].downlink).glob("*-*-*-*.*"):
+        (home / path.name).write_bytes(path.read_bytes())
+    return home
+
+
+def test_an_evt_that_changed_since_it_was_indexed(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "runid_small")
+    source = copied(case, tmp_path / "in")
+    decision, names = decided(case, source)
+    path = source / names[DownlinkId(case.steps[0].downlink)][0]
+    content = path.read_bytes()
+    first = int(decision.events["offset"][decision.events["file"] == 0].min())
+    spoilt = bytearray(content)
+    spoilt[first + 104] ^= 1  # a bit of the sequence
+    for other in (bytes(spoilt), content[:-1], content[: first + 10]):
+        path.write_bytes(other)
+        with pytest.raises(StateError) as caught:
+            eventfiles.Records(decision, names, lambda _, name: source / name)
+        said = str(caught.value)
+        assert said.startswith(f"{path} at byte ")
+        assert said.endswith("Process the downlink of that chunk again.")
+    path.write_bytes(content[:100])
+    with pytest.raises(HalfPipeError, match=f"^{path}: 100 bytes"):
+        eventfiles.Records(decision, names, lambda _, name: source / name)
+
+
+def test_a_file_without_place_is_left_to_the_caller(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "runid_small")
+    source = case.directory / "in" / case.steps[0].downlink
+    decision, names = decided(case, source)
+    asked = []
+    eventfiles.Records(decision, names, lambda dl, name: asked.append((dl, name)))
+    assert asked == [
+        (DownlinkId(case.steps[0].downlink), name) for name in names[DownlinkId(case.steps[0].downlink)]
+    ]
+
+
+def test_a_size_that_is_not_what_was_announced(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "runid_small")
+    source = case.directory / "in" / case.steps[0].downlink
+    decision, names = decided(case, source)
+    records = eventfiles.Records(decision, names, lambda _, name: source / name)
+    (file,) = eventfiles.describe(records, decision.files, RunId("0dbba3e9"))
+    header = eventfiles.Header(DownlinkId("240601001"), RunId("0dbba3e9"), UNSET, None)
+    wrong = type(file)(file.name, file.events, file.sequences, file.seconds, file.size + 1, "")
+    with pytest.raises(StateError, match=rf"{file.size} bytes were written, {file.size + 1} expected"):
+        eventfiles.write(records, decision.files[0], wrong, header, tmp_path)

@@ -1,0 +1,153 @@
+"""The merged index of a run within a downlink: built from golden products, written and read again."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.golden_cases import GOLDEN, case_names, read_case
+
+from halfpipe import paths
+from halfpipe.errors import FormatError, MissingInputError, StateError
+from halfpipe.files import write_json
+from halfpipe.formats import evt, idx
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge import index
+from halfpipe.merge.index import PLACED, ChunkProducts, MergedIndex
+
+DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
+
+
+def products(directory: Path, run: RunId, *, whole: bool = True) -> Iterator[tuple[ChunkProducts, Path]]:
+    """Yield what the decoder made of each chunk in `directory` for `run`."""
+    by_chunk: dict[str, dict[str, int]] = {}
+    for path in sorted(directory.glob(f"*-{run}-????-?????.*")):
+        by_chunk.setdefault(path.stem[-5:], {})[path.name] = path.stat().st_size
+    for chunk, files in by_chunk.items():
+        yield ChunkProducts(ChunkId(chunk), files, whole), directory
+
+
+def built(case: str, downlink: str = DL, run: RunId = RUN, *, whole: bool = True) -> MergedIndex:
+    return index.build(products(GOLDEN / case / "in" / downlink, run, whole=whole))
+
+
+@pytest.mark.parametrize("name", case_names())
+def test_sizes_are_those_of_the_records_however_they_are_found(name: str) -> None:
+    case = read_case(GOLDEN / name)
+    for step in case.steps:
+        for met in step.runs:
+            run = RunId.from_met(met)
+            quick = built(name, step.downlink, run)
+            slow = built(name, step.downlink, run, whole=False)
+            assert quick.events.tobytes() == slow.events.tobytes()
+            assert quick.files == slow.files
+            assert quick.datagrams.lines == slow.datagrams.lines
+            keys = [(e["sequence"], e["apid"]) for e in quick.events]
+            assert keys == sorted(set(keys)), "in order, each once"
+            for event in quick.events[::7]:
+                content = (case.directory / "in" / step.downlink / quick.files[event["file"]]).read_bytes()
+                sequence = struct.unpack_from("<Q", content, event["offset"] + 104)[0]
+                assert sequence == event["sequence"]
+                after = event["offset"] + event["size"]
+                assert after == len(content) or struct.unpack_from("<i", content, after)[0] == 77, (
+                    "the next scid"
+                )
+
+
+def test_of_equal_events_the_first_chunk_in_file_name_order_counts() -> None:
+    case = read_case(GOLDEN / "dup_same_dl")
+    merged = built("dup_same_dl")
+    first: dict[tuple[int, int], str] = {}
+    for path in case.products(DL, RUN.met):
+        read = idx.read_index(path)
+        for event in read.events:
+            first.setdefault((int(event["sequence"]), int(event["apid"])), read.files[event["file"]])
+    lines = sum(len(idx.read_index(path).events) for path in case.products(DL, RUN.met))
+    assert lines > len(merged.events) == len(first)
+    assert {(e["sequence"], e["apid"]): merged.files[e["file"]] for e in merged.events} == first
+
+
+def test_no_chunk_gives_an_empty_index() -> None:
+    empty = index.build([])
+    assert (len(empty.events), empty.files, empty.chunks, empty.datagrams.lines) == (0, (), (), ())
+    assert empty.events.dtype == PLACED
+
+
+def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
+    for number, merged in enumerate((built("multi3"), index.build([]))):
+        work = tmp_path / str(number)
+        index.save(merged, work, RUN, DL)
+        events, files = index.load_events(work, RUN, DL)
+        assert events.tobytes() == merged.events.tobytes()
+        assert files == merged.files
+        assert index.load_chunks(work, RUN, DL) == merged.chunks
+        read = index.load_datagrams(work, RUN, DL)
+        assert read.lines == merged.datagrams.lines
+        assert read.rows.tobytes() == merged.datagrams.rows.tobytes()
+        again = {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
+        index.save(merged, work, RUN, DL)
+        assert again == {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
+
+
+def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:
+    index.save(built("multi3"), tmp_path, RUN, DL)
+    path = tmp_path / paths.events(RUN, DL)
+    good = path.read_bytes()
+    for content in (b"", good[:3], good[:60], good[:-1], b"x" + good[1:], b"not an array\n"):
+        path.write_bytes(content)
+        with pytest.raises(
+            StateError, match=rf"^{path}: not an event array .*Remove it: it will be made again\.$"
+        ):
+            index.load_events(tmp_path, RUN, DL)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3, idx.EVENT))
+    with pytest.raises(
+        StateError, match=rf"^{path}: made by another version\. Remove it: it will be made again\.$"
+    ):
+        index.load_events(tmp_path, RUN, DL)
+
+
+def test_a_damaged_datagram_part_is_named(tmp_path: Path) -> None:
+    index.save(built("multi3"), tmp_path, RUN, DL)
+    path = tmp_path / paths.datagrams(RUN, DL)
+    path.write_bytes(path.read_bytes()[:-40] + b"\n")
+    with pytest.raises(FormatError, match=f"^{path}"):
+        index.load_datagrams(tmp_path, RUN, DL)
+
+
+def test_products_of_a_chunk_are_those_of_the_run(tmp_path: Path) -> None:
+    files = [
+        {"name": "a.evt", "run": "2c2e5787", "size": 1},
+        {"name": "a.idx", "run": "2c2e5787", "size": 2, "whole": False},
+        {"name": "b.idx", "run": "2c2e5788", "size": 3, "whole": True},
+    ]
+    write_json(tmp_path / paths.chunk(DL, "00003"), {"chunk": "00003", "files": files})
+    of_run = index.chunk_products(tmp_path, DL, RUN, ChunkId("00003"))
+    assert of_run == ChunkProducts(ChunkId("00003"), {"a.evt": 1, "a.idx": 2}, False)
+    assert ChunkProducts.from_json(of_run.as_json()) == of_run
+    other = index.chunk_products(tmp_path, DL, RunId("2c2e5788"), ChunkId("00003"))
+    assert (other.files, other.whole) == ({"b.idx": 3}, True)
+    with pytest.raises(MissingInputError, match=r"chunks/00004\.json: no such file"):
+        index.chunk_products(tmp_path, DL, RUN, ChunkId("00004"))
+
+
+def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> None:
+    chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.idx": 0}, True)
+    assert not chunk.lie_in(tmp_path / "nowhere")
+    (tmp_path / "a.evt").write_bytes(b"abc")
+    assert not chunk.lie_in(tmp_path)
+    (tmp_path / "a.idx").touch()
+    assert chunk.lie_in(tmp_path)
+    (tmp_path / "a.evt").write_bytes(b"ab")
+    assert not chunk.lie_in(tmp_path)
+
+
+def test_an_index_that_lost_its_evt(tmp_path: Path) -> None:
+    for path in sorted((GOLDEN / "multi3" / "in" / DL).glob(f"*-{RUN}-*")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    listed = list(products(tmp_path, RUN, whole=False))
+    next(tmp_path.glob("*.evt")).unlink()
+    with pytest.raises(MissingInputError, match=r"\.evt: no such event file"):
+        index.build(listed)
+    assert evt.HEADER_SIZE == 176
