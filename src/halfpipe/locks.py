@@ -78,14 +78,20 @@ class FileLock:
         HalfPipeError
             If the lock file cannot be made.
         """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o664)
-        except OSError as error:
-            raise HalfPipeError(f"{self.path}: cannot be made: {error.strerror}. {advice(error)}") from error
-        if not _flock(handle, fcntl.LOCK_EX) or not _same_file(handle, self.path):
-            os.close(handle)
-            return False
+        while True:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o664)
+            except OSError as error:
+                raise HalfPipeError(
+                    f"{self.path}: cannot be made: {error.strerror}. {advice(error)}"
+                ) from error
+            if not _flock(handle, fcntl.LOCK_EX):
+                os.close(handle)
+                return False
+            if _same_file(handle, self.path):
+                break
+            os.close(handle)  # its last holder removed it meanwhile
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(asdict(self.holder)).encode(), 0)
         self._handle = handle
