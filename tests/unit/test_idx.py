@@ -479,7 +479,9 @@ numbers_of = {
     "u": st.integers(0, 2**64 - 1) | st.integers(0, 20),
     "i": st.integers(-(2**31), 2**31 - 1) | st.integers(0, 999),
     "f": times
-    | st.sampled_from([0.0, 0.9999996, 0.9999995, 7812.5e-6, 0.5e-6, 1.5e-6, 4294967295.9999999, -1.5])
+    | st.sampled_from(
+        [0.0, 0.9999996, 0.9999995, 7812.5e-6, 0.5e-6, 1.5e-6, 4294967295.9999999, -1.5, -0.0, float("inf")]
+    )
     | st.integers(0, 10**6).map(lambda half: (half + 0.5) * 1e-6)
     | st.floats(0, 2**33),
     "S": st.sampled_from([b"start", b"continue", b"x" * 16]),

@@ -827,11 +827,13 @@ def _put(text: NDArray[np.uint8], end: int, width: int, column: NDArray[Any]) ->
         _strided(text, end - width, f"V{width}")[:] = padded[codes]
         return True
     if column.dtype.kind == "f":
+        if not (~np.signbit(column) & (column < 2**32)).all():
+            return False
         seconds = np.floor(column)
         micros = (column - seconds) * 1e6
         nearest = np.rint(micros)
         # Where rounding is not plain from the product, which is itself rounded, it is not done here.
-        if not ((seconds >= 0) & (seconds < 2**32) & (np.abs(micros - nearest) < 0.5 - 1e-6)).all():
+        if not (np.abs(micros - nearest) < 0.5 - 1e-6).all():
             return False
         whole = seconds.astype(np.uint64) * np.uint64(10**6) + nearest.astype(np.uint64)
         seconds_too = whole // np.uint64(10**6)
