@@ -2,12 +2,13 @@
 """Decode one chunk: run the decoder on its RetDef, check what it made, and take it."""
 
 import argparse
+import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from halfpipe import cli, decoder, locks, paths
-from halfpipe.files import sha256, write_json
+from halfpipe.files import remove_tree, sha256, write_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -17,10 +18,13 @@ def job(arguments: argparse.Namespace) -> int:
     """Decode the chunk and vouch for its products."""
     work, downlink, chunk = arguments.work, arguments.downlink, arguments.chunk
     retdef_file = work / paths.retdef(downlink, chunk)
-    out = work / paths.chunk_scratch(downlink, chunk)
+    scratch = work / paths.chunk_scratch(downlink, chunk)
+    # A decoder that outlived its killed job must not write among our products: each has a name of its own.
+    out = scratch / secrets.token_hex(8)
     with locks.downlink_job(work, downlink), cli.output(arguments.log) as output:
         retdef = read_retdef(retdef_file)
         program = cli.program(arguments, "simulated_decoder.py")
+        remove_tree(scratch)
         made = decoder.decode(program, retdef_file, retdef, out, arguments.latc, output)
         for line in made["said"]["lines"]:
             cli.log.warning("chunk %s: %s", chunk, line)
@@ -31,6 +35,7 @@ def job(arguments: argparse.Namespace) -> int:
             for run in runs:
                 held.enter_context(locks.run_locked(work, run, cli.log.info))
             decoder.take_products(out, work / paths.chunks(downlink), chunk)
+        remove_tree(scratch)
         content = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs} | made
         write_json(work / paths.chunk(downlink, chunk), content)
     return 0

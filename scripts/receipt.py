@@ -22,6 +22,7 @@ def job(arguments: argparse.Namespace) -> int:
         cli.program(arguments, "simulated_magic7.py") if arguments.command else None,
         tuple((ChunkId(chunk), reason) for chunk, reason in arguments.ignored.items()),
         arguments.config,
+        arguments.max_exceptions,
     )
     with locks.downlink_job(what.work, what.downlink), cli.output(arguments.log) as output:
         content = receipt.hand_off(what, output)
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=RunId, nargs="*", default=[], help="all runs of the downlink")
     parser.add_argument("--ignored", type=json.loads, default={}, help="{chunk: reason} as JSON")
     parser.add_argument("--config", type=json.loads, required=True, help="the config that matters, as JSON")
+    parser.add_argument("--max-exceptions", type=int, help="decoder.max_exceptions")
     cli.add_program(parser)
     return cli.run(job, parser, argv)
 

@@ -7,7 +7,9 @@ warnings and errors only, so that what is shouted is heard.
 import argparse
 import json
 import logging
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +23,8 @@ from halfpipe.files import advice
 from halfpipe.ids import DownlinkId, RunId
 
 ROOT = Path(__file__).resolve().parents[2]  # of the checkout, where scripts/ and config/ are
+
+GROUP_MAY_WRITE = 0o002  # umask: several people and accounts process downlinks of one working directory
 
 log = logging.getLogger("halfpipe")
 
@@ -39,6 +43,8 @@ def run(
     _log_to(getattr(arguments, "log", None))
     if getattr(arguments, "log", None) is not None:
         log.info("%s", shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])]))
+    os.umask(GROUP_MAY_WRITE)
+    signal.signal(signal.SIGTERM, _end)
     try:
         return job(arguments)
     except HalfPipeError as error:
@@ -55,6 +61,11 @@ def run(
         for handler in log.handlers[:]:
             log.removeHandler(handler)
             handler.close()
+
+
+def _end(number: int, _frame: object) -> None:
+    """Leave by the way of all errors, so that locks are given back and programs that we started are ended."""
+    raise SystemExit(128 + number)
 
 
 class _LogFile(logging.FileHandler):

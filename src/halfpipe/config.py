@@ -31,6 +31,7 @@ class Settings:
     prefixes: tuple[tuple[str, str], ...]
     decoder_command: str
     decoder_latc: str | None
+    max_exceptions: int | None
     settle_seconds: float
     outstanding_max: int
     magic7_command: str | None
@@ -127,6 +128,7 @@ def resolve(raw: Mapping[str, Any], root: Path) -> Settings:
         prefixes=tuple(sorted(at["map"].items())),
         decoder_command=raw["decoder"]["command"],
         decoder_latc=None if raw["decoder"]["latc"] is None else str(raw["decoder"]["latc"]),
+        max_exceptions=raw["decoder"]["max_exceptions"],
         settle_seconds=float(raw["retdef"]["settle_seconds"]),
         outstanding_max=raw["outstanding"]["max"],
         magic7_command=raw["magic7"]["command"],

@@ -12,15 +12,16 @@ import signal
 import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from halfpipe.errors import DecoderError, FormatError
-from halfpipe.files import fsync_directory, fsync_file, in_the_way, sha256
+from halfpipe.files import fsync_directory, fsync_file, in_the_way, remove_tree, sha256
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import RetDef
 from halfpipe.ids import Apid, ChunkId, RunId
@@ -32,6 +33,8 @@ PRODUCT = re.compile(
 )
 EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
 PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")
+LINE_LIMIT = 1 << 16  # characters; a longer line is heard in pieces
+GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL of a program
 LINES_KEPT = 50  # of a kind that may come by the thousand; the log has them all
 
 
@@ -99,9 +102,8 @@ def decode(
     DecoderError
         If the decoder fails or breaks the contract; the message says how.
     """
+    remove_tree(out)
     try:
-        if out.exists():
-            shutil.rmtree(out)
         out.mkdir(parents=True)
     except OSError as error:
         raise in_the_way(Path(error.filename or out), error) from error
@@ -111,39 +113,67 @@ def decode(
     command += ["-r", str(retdef_file), "-o", str(out)]
     if latc is not None:
         command += ["-k", latc]
-    said = run_program(command, program.root, log)
+    said = run_program(command, program.root, log, retdef.run)
     files = check_products(out, retdef.chunk)
     return {"files": files, "said": said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})}
 
 
 @dataclass
 class _Said:
-    """What a decoder printed, as far as it matters."""
+    """What a decoder printed, as far as it matters; exceptions are counted by kind and run."""
 
-    processing: list[str]
-    exceptions: Counter[str]
-    lines: list[str]
+    run: str
+    processing: set[str] = field(default_factory=set)
+    exceptions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    lines: list[str] = field(default_factory=list)
+
+    def hear(self, line: str) -> None:
+        """Take one line; exceptions belong to the run that is being processed, at first the RetDef's."""
+        if match := PROCESSING.search(line):
+            self.run = match[2]
+            if len(self.processing) < LINES_KEPT:
+                self.processing.add(f"{match[1]}-{match[2]}")
+        if match := EXCEPTION.search(line):
+            self.exceptions[self.run, match[1]] += 1
+            if len(self.lines) < LINES_KEPT:
+                self.lines.append(line.strip()[:500])
 
     def summary(self, places: Mapping[str, str]) -> dict[str, Any]:
+        """Return it as JSON; `places` are paths that differ from job to job, and what to call them."""
         lines = self.lines
         for path, name in places.items():
             lines = [line.replace(path, name) for line in lines]
+        kinds: Counter[str] = Counter()
+        by_run: dict[str, dict[str, int]] = {}
+        for (run, kind), count in sorted(self.exceptions.items()):
+            kinds[kind] += count
+            by_run.setdefault(run, {})[kind] = count
         return {
-            "processing": sorted(set(self.processing)),
-            "exceptions": dict(sorted(self.exceptions.items())),
+            "processing": sorted(self.processing),
+            "exceptions": dict(sorted(kinds.items())),
+            "exceptions_by_run": by_run,
             "lines": lines,
         }
 
 
-def run_program(command: Sequence[str], root: Path, log: IO[str]) -> _Said:
+def run_program(command: Sequence[str], root: Path, log: IO[str], run: str = "") -> _Said:
     """Run `command` in `root`, copy its output to `log` and keep what the contract defines.
+
+    Parameters
+    ----------
+    command, root
+        What is started and where.
+    log
+        Takes all output; no more than a piece of a line is ever held.
+    run
+        The run that exceptions belong to before the program names one.
 
     Raises
     ------
     DecoderError
         If it cannot be started or does not end with 0.
     """
-    said = _Said([], Counter(), [])
+    said = _Said(run)
     last: deque[str] = deque(maxlen=5)
     try:
         process = subprocess.Popen(
@@ -159,17 +189,12 @@ def run_program(command: Sequence[str], root: Path, log: IO[str]) -> _Said:
         raise DecoderError(
             f"{command[0]}: cannot be started: {error.strerror}. Check the command in the config."
         ) from error
-    with process:
+    with process, ended_with_us(process):
         assert process.stdout is not None
-        for line in process.stdout:
+        while line := process.stdout.readline(LINE_LIMIT):
             log.write(line)
-            last.append(line.rstrip())
-            if match := PROCESSING.search(line):
-                said.processing.append(f"{match[1]}-{match[2]}")
-            if match := EXCEPTION.search(line):
-                said.exceptions[match[1]] += 1
-                if len(said.lines) < LINES_KEPT:
-                    said.lines.append(line.strip()[:500])
+            last.append(line.rstrip()[:500])
+            said.hear(line)
     log.flush()
     if process.returncode:
         raise DecoderError(
@@ -178,6 +203,20 @@ def run_program(command: Sequence[str], root: Path, log: IO[str]) -> _Said:
             "Nothing of this chunk was taken. Mend the cause, then give the same command again."
         )
     return said
+
+
+@contextmanager
+def ended_with_us(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """End `process` if we are told to end while it runs, and do not wait for it for ever."""
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
 
 
 def how_it_ended(status: int) -> str:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,22 @@ def fsync_file(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove the directory `path` with all that is in it, if it is there.
+
+    Raises
+    ------
+    HalfPipeError
+        If something in it cannot be removed; says whose it is.
+    """
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise in_the_way(Path(error.filename or path), error) from error
 
 
 @contextmanager

@@ -1,17 +1,22 @@
-"""Locks on downlinks and runs.
+"""Locks on downlinks and runs, for several people, jobs on several hosts, and cron.
 
-A lock is a file that its holder keeps locked through the kernel (`flock`), which frees it however the
-holder dies. The file tells who holds it, since when and where; it is removed when the lock is given
-back, so `ls locks` shows what is held, or was held by somebody who died.
+A lock is a file that says who holds it: user, host, process, Slurm job, since when. It is made by a hard
+link, which is atomic on network file systems too, so it is never half-written. On the holder's own host
+the kernel tells whether the holder lives (it keeps the file flocked, and the kernel frees that however
+it dies), and Slurm tells whether a job lives; then a dead holder's lock is taken over without being
+asked. What a dead process on another host left is removed with one command, `scripts/unlock.py`.
 """
 
 import atexit
+import errno
 import fcntl
 import getpass
 import json
 import os
 import secrets
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,16 +32,21 @@ from halfpipe.ids import DownlinkId, RunId
 
 TOKEN_VARIABLE = "HALFPIPE_DOWNLINK_TOKENS"  # noqa: S105 - names the holder to its jobs, guards no secret
 POLL_SECONDS = 0.2
+ATTEMPTS = 10  # where another process makes and removes the same files at the same moment
+SLURM_POLL_SECONDS = 10.0  # squeue is asked no more often than this about one job
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock: `token` is different for every taking."""
+    """Who holds a lock: `token` is different for every taking, `boot` for every start of the host."""
 
     user: str
     host: str
+    boot: str
     pid: int
+    slurm_job: str
     since: str
     token: str
 
@@ -47,8 +57,15 @@ class Holder:
             user = getpass.getuser()
         except (KeyError, OSError):  # a container may run a user id without a name
             user = str(os.getuid())
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(user, socket.gethostname(), os.getpid(), since, secrets.token_hex(8))
+        return cls(
+            user,
+            socket.gethostname(),
+            _boot(),
+            os.getpid(),
+            os.environ.get("SLURM_JOB_ID", ""),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+            secrets.token_hex(8),
+        )
 
     @classmethod
     def written_in(cls, path: Path) -> Self | None:
@@ -59,7 +76,65 @@ class Holder:
             return None
 
     def __str__(self) -> str:
-        return f"{self.user}, process {self.pid} on {self.host}, since {self.since}"
+        job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
+        return f"{self.user}, process {self.pid} on {self.host}{job}, since {self.since}"
+
+
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+_asked: dict[str, tuple[float, bool]] = {}
+
+
+def _slurm_job_is_gone(job: str) -> bool:
+    """Tell whether Slurm says that `job` does not run any more; in doubt it does."""
+    if not job or shutil.which("squeue") is None:
+        return False
+    when, gone = _asked.get(job, (-SLURM_POLL_SECONDS, False))
+    if time.monotonic() - when >= SLURM_POLL_SECONDS:
+        try:
+            said = subprocess.run(
+                ["squeue", "--noheader", "--format=%T", f"--jobs={job}"],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            gone = False
+        else:
+            ended = said.returncode == 0 and said.stdout.strip() in {"", "CANCELLED", "COMPLETED", "FAILED"}
+            gone = ended or "Invalid job id" in said.stderr
+        _asked[job] = (time.monotonic(), gone)
+    return gone
+
+
+def is_dead(path: Path, holder: Holder) -> bool:
+    """Tell whether the holder that is written in the lock file `path` is known not to live any more."""
+    if holder.host != socket.gethostname():
+        return _slurm_job_is_gone(holder.slurm_job)
+    if holder.boot != _boot():
+        return True
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return _flock(handle)
+    finally:
+        os.close(handle)
+
+
+def _flock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held; or the file system has no such locks, then nobody is known to be dead
+        return False
+    return True
 
 
 class FileLock:
@@ -71,31 +146,66 @@ class FileLock:
         self._handle = -1
 
     def try_take(self) -> bool:
-        """Take the lock if nobody holds it.
+        """Take the lock if nobody holds it who lives.
 
         Raises
         ------
         HalfPipeError
             If the lock file cannot be made.
         """
-        while True:
+        for _ in range(ATTEMPTS):
+            handle = self._make_mine()
             try:
+                if _link(self._mine, self.path) or self._take_over():
+                    self._handle = handle
+                    return True
+                if Holder.written_in(self.path) is not None:
+                    break
+            finally:
+                self._mine.unlink(missing_ok=True)
+                if self._handle < 0:
+                    os.close(handle)
+        return False
+
+    def _make_mine(self) -> int:
+        """Write the lock file beside its place, flocked, and return its handle."""
+        try:
+            for _ in range(ATTEMPTS):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o664)
-            except OSError as error:
-                raise HalfPipeError(
-                    f"{self.path}: cannot be made: {error.strerror}. {advice(error)}"
-                ) from error
-            if not _flock(handle, fcntl.LOCK_EX):
-                os.close(handle)
+                with suppress(FileNotFoundError):  # the last one out removed the directory
+                    handle = os.open(self._mine, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o664)
+                    break
+            else:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            os.write(handle, json.dumps(asdict(self.holder)).encode())
+        except OSError as error:
+            raise HalfPipeError(f"{self.path}: cannot be made: {error.strerror}. {advice(error)}") from error
+        _flock(handle)
+        return handle
+
+    @property
+    def _mine(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.{self.holder.token}")
+
+    def _take_over(self) -> bool:
+        """Replace the lock of a dead holder; only one process gets the right to do it for one holder."""
+        dead = Holder.written_in(self.path)
+        if dead is None or not is_dead(self.path, dead):
+            return False
+        right = self.path.with_name(f".{self.path.name}.after-{dead.token}")
+        if not _link(self._mine, right):
+            other = Holder.written_in(right)
+            if other is not None and is_dead(right, other):
+                right.unlink(missing_ok=True)
+            return False
+        try:
+            now = Holder.written_in(self.path)
+            if now is None or now.token != dead.token:
                 return False
-            if _same_file(handle, self.path):
-                break
-            os.close(handle)  # its last holder removed it meanwhile
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(asdict(self.holder)).encode(), 0)
-        self._handle = handle
-        return True
+            self._mine.replace(self.path)
+            return True
+        finally:
+            right.unlink(missing_ok=True)
 
     def take(self, what: str, say: Say) -> None:
         """Wait until the lock is free and take it; say once who holds it."""
@@ -107,32 +217,34 @@ class FileLock:
             time.sleep(POLL_SECONDS)
 
     def held_by(self) -> str:
-        """Say who holds the lock."""
-        return str(Holder.written_in(self.path) or "a process that has not said who it is yet")
+        """Say who holds the lock, and on another host how to remove it if its holder is dead."""
+        holder = Holder.written_in(self.path)
+        if holder is None:
+            return "a process that is gone by now"
+        if holder.host == socket.gethostname():
+            return str(holder)
+        return f"{holder} (if that process is dead: scripts/unlock.py {self.path.name})"
 
     def give_back(self) -> None:
-        """Remove the lock file and give the lock back."""
+        """Give the lock back, unless somebody has removed or taken it meanwhile."""
         if self._handle >= 0:
-            with suppress(OSError):
-                self.path.unlink()
+            now = Holder.written_in(self.path)
+            if now is not None and now.token == self.holder.token:
+                with suppress(OSError):
+                    self.path.unlink()
             os.close(self._handle)
             self._handle = -1
 
 
-def _flock(handle: int, mode: int) -> bool:
+def _link(source: Path, target: Path) -> bool:
+    """Make the hard link `target`, which is atomic; False if it exists already."""
     try:
-        fcntl.flock(handle, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
+        os.link(source, target)
+    except FileExistsError:
         return False
+    except OSError as error:
+        raise HalfPipeError(f"{target}: cannot be made: {error.strerror}. {advice(error)}") from error
     return True
-
-
-def _same_file(handle: int, path: Path) -> bool:
-    """Tell whether the open file is still the one at `path`: another holder may have removed it."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 @contextmanager
@@ -164,17 +276,47 @@ def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
         return
     lock = FileLock(path)
     if not lock.try_take():
-        raise LockedError(
-            f"downlink {downlink} is in work: {lock.held_by()} holds {path}. "
-            "Wait for it to end, or end it, then give the same command again."
-        )
+        raise _in_work(downlink, lock)
     if not _held:
         atexit.register(give_back_downlinks)
     _held[path] = lock
-    orphans = FileLock(work / paths.jobs_lock(downlink))
-    orphans.take(f"jobs of downlink {downlink} that a killed process left behind", say)
-    orphans.give_back()
     os.environ[TOKEN_VARIABLE] = " ".join(held.holder.token for held in _held.values())
+    _wait_for_jobs(work / paths.job_locks(downlink), downlink, say)
+
+
+def _in_work(downlink: DownlinkId, lock: FileLock) -> LockedError:
+    return LockedError(
+        f"downlink {downlink} is in work: {lock.held_by()} holds {lock.path}. "
+        "Wait for it to end, or end it, then give the same command again."
+    )
+
+
+def _wait_for_jobs(home: Path, downlink: DownlinkId, say: Say) -> None:
+    """Wait for the jobs that are registered in `home`; those that are dead are struck out."""
+    said = False
+    while left := [path for path in _registered(home) if not _strike_out(path)]:
+        if not said:
+            holders = "; ".join(FileLock(path).held_by() for path in left)
+            say(f"waiting for jobs of downlink {downlink} that a killed process left behind: {holders}")
+            said = True
+        time.sleep(POLL_SECONDS)
+    with suppress(OSError):
+        home.rmdir()
+
+
+def _registered(home: Path) -> list[Path]:
+    try:
+        return sorted(path for path in home.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _strike_out(path: Path) -> bool:
+    """Remove a job's registration if the job is dead; tell whether it is gone."""
+    holder = Holder.written_in(path)
+    if holder is not None and is_dead(path, holder):
+        path.unlink(missing_ok=True)
+    return not path.exists()
 
 
 def give_back_downlinks() -> None:
@@ -186,18 +328,14 @@ def give_back_downlinks() -> None:
 
 
 def in_work(work: Path, downlink: DownlinkId) -> str | None:
-    """Say who is at work on `downlink`; None if nobody is, or this process."""
+    """Say who is at work on `downlink`; None if nobody is who lives, or this process."""
     path = work / paths.downlink_lock(downlink)
     if path.resolve() in _held:
         return None
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+    holder = Holder.written_in(path)
+    if holder is None or is_dead(path, holder):
         return None
-    try:
-        return None if _flock(handle, fcntl.LOCK_SH) else FileLock(path).held_by()
-    finally:
-        os.close(handle)
+    return FileLock(path).held_by()
 
 
 @contextmanager
@@ -214,16 +352,15 @@ def downlink_job(work: Path, downlink: DownlinkId) -> Iterator[None]:
     if not tokens:
         own = FileLock(path)
         if not own.try_take():
-            raise LockedError(
-                f"downlink {downlink} is in work: {own.held_by()} holds {path}. "
-                "Wait for it to end, then give the same command again."
-            )
+            raise _in_work(downlink, own)
         try:
             yield
         finally:
             own.give_back()
         return
-    with _shared(work / paths.jobs_lock(downlink)):
+    registration = FileLock(work / paths.job_locks(downlink) / secrets.token_hex(8))
+    registration.take("a place among the jobs", lambda _: None)
+    try:
         holder = Holder.written_in(path)
         if holder is None or holder.token not in tokens:
             now = f"now {holder} is at work on it" if holder else "nobody is at work on it now"
@@ -231,22 +368,50 @@ def downlink_job(work: Path, downlink: DownlinkId) -> Iterator[None]:
                 f"the process that started this job of downlink {downlink} is gone, {now}: nothing was done."
             )
         yield
-
-
-@contextmanager
-def _shared(path: Path) -> Iterator[None]:
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
-        fcntl.flock(handle, fcntl.LOCK_SH)
-        if _same_file(handle, path):
-            break
-        os.close(handle)
-    try:
-        yield
     finally:
-        # The last job out removes the file; whoever opened it meanwhile sees that it is gone.
-        if _flock(handle, fcntl.LOCK_EX):
-            with suppress(OSError):
-                path.unlink()
-        os.close(handle)
+        registration.give_back()
+        with suppress(OSError):
+            registration.path.parent.rmdir()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A lock that exists: its name for `scripts/unlock.py`, its holder, and whether that one is dead."""
+
+    name: str
+    holder: Holder | None
+    dead: bool
+
+
+def found(work: Path) -> list[Found]:
+    """Return all locks that exist."""
+    home = (work / paths.run_lock("")).parent
+    files = sorted(p for p in home.rglob("*") if p.is_file() and not p.name.startswith(".")) if home.exists() else []
+    return [
+        Found(str(path.relative_to(home)), holder, holder is None or is_dead(path, holder))
+        for path in files
+        for holder in [Holder.written_in(path)]
+    ]
+
+
+def remove(work: Path, name: str) -> str:
+    """Remove the lock `name` whose holder is dead, which only a person can know of another host.
+
+    Returns
+    -------
+    str
+        Who held it.
+
+    Raises
+    ------
+    LockedError
+        If there is no such lock, or its holder lives on this host.
+    """
+    home = (work / paths.run_lock("")).parent
+    there = next((lock for lock in found(work) if lock.name == name), None)
+    if there is None:
+        raise LockedError(f"there is no lock {name!r} in {home}. scripts/unlock.py without a name lists all.")
+    if there.holder is not None and there.holder.host == socket.gethostname() and not there.dead:
+        raise LockedError(f"{name} is held by {there.holder}, which lives on this host: end that process instead.")
+    (home / name).unlink(missing_ok=True)
+    return str(there.holder or "nobody who says so")

@@ -92,9 +92,19 @@ def downlink_lock(dl: str) -> str:
     return f"locks/downlink-{dl}"
 
 
-def jobs_lock(dl: str) -> str:
-    """Return the lock that all running jobs of a downlink share."""
+def job_locks(dl: str) -> str:
+    """Return the directory where the running jobs of a downlink are registered, a lock each."""
     return f"locks/jobs-{dl}"
+
+
+def unattended_lock() -> str:
+    """Return the lock of the unattended invocation: one at a time."""
+    return "locks/unattended"
+
+
+def unattended_logs() -> str:
+    """Return the directory of the logs of unattended invocations."""
+    return "logs/unattended"
 
 
 def run_lock(run_: str) -> str:

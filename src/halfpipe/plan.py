@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
-from halfpipe.formats.retdef import FILE_NAME, parse_retdef, read_content, read_retdef
+from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+
+MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ class DownlinkPlan:
         """All chunks from 1 to the last, but the ignored: a missing one is the failing job of its RetDef."""
         numbers = [chunk.number for chunk in (*self.retdefs, *self.ignored)]
         every = (ChunkId.of(number) for number in range(1, max(numbers, default=1) + 1))
-        return tuple(chunk for chunk in every if chunk not in self.ignored)
+        holes = (chunk for chunk in every if chunk not in self.retdefs and chunk not in self.ignored)
+        # One misnumbered RetDef can make a hole of any size; a few failing jobs are enough to say so.
+        return tuple(sorted([*(self.retdefs.keys() - self.ignored.keys()), *islice(holes, MOST_HOLES)]))
 
     @property
     def holes(self) -> tuple[ChunkId, ...]:
@@ -49,12 +54,20 @@ class DownlinkPlan:
             f"downlink {self.downlink}: chunk {chunk} has no RetDef on the search path (paths.retdef)"
             for chunk in self.holes
         ]
-        for path in self.retdefs.values():
-            try:
-                read_retdef(path)
-            except HalfPipeError as error:
-                said.append(str(error))
+        said += [str(found) for found in self._read.values() if isinstance(found, HalfPipeError)]
         return said
+
+    @cached_property
+    def _read(self) -> dict[ChunkId, RetDef | HalfPipeError]:
+        """Each RetDef that counts, or why it cannot be read."""
+        found: dict[ChunkId, RetDef | HalfPipeError] = {}
+        for chunk in self.chunks:
+            if chunk in self.retdefs:
+                try:
+                    found[chunk] = read_retdef(self.retdefs[chunk])
+                except HalfPipeError as error:
+                    found[chunk] = error
+        return found
 
     @cached_property
     def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
@@ -64,11 +77,9 @@ class DownlinkPlan:
         """
         found = {}
         for chunk in self.chunks:
-            runs = set(self._decoded(chunk))
-            if chunk in self.retdefs:
-                with suppress(HalfPipeError):
-                    runs.add(read_retdef(self.retdefs[chunk]).run)
-            found[chunk] = frozenset(runs)
+            retdef = self._read.get(chunk)
+            announced = {retdef.run} if isinstance(retdef, RetDef) else set()
+            found[chunk] = frozenset(announced | set(self._decoded(chunk)))
         return found
 
     def _decoded(self, chunk: ChunkId) -> Iterable[RunId]:

@@ -51,8 +51,10 @@ rule receipt:
         runs=lambda wildcards: downlink(wildcards).runs,
         ignored=lambda wildcards: json.dumps(downlink(wildcards).ignored),
         config=json.dumps(settings.that_matter),
+        max_exceptions=option("--max-exceptions", settings.max_exceptions),
         magic7=program(settings.magic7_command),
     shell:
         "{params.script} {params.where} --downlink {wildcards.dl} --chunks {params.chunks}"
-        " --runs {params.runs} --ignored {params.ignored:q} --config {params.config:q} {params.magic7}"
+        " --runs {params.runs} --ignored {params.ignored:q} --config {params.config:q}"
+        " {params.max_exceptions} {params.magic7}"
         " --log {log}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from halfpipe.decoder import Program, how_it_ended
+from halfpipe.decoder import LINE_LIMIT, Program, ended_with_us, how_it_ended
 from halfpipe.errors import DecoderError
 from halfpipe.formats.retdef import RetDef
 
@@ -52,9 +52,9 @@ def write(words: Sequence[str], root: Path, out: IO[bytes], output: IO[str]) -> 
             f"{words[0]}: cannot be started: {error.strerror}. Check magic7.command in the config."
         ) from error
     count = 0
-    with process:
+    with process, ended_with_us(process):
         assert process.stdout is not None
-        for line in process.stdout:
+        while line := process.stdout.readline(LINE_LIMIT):
             if any(tag.encode() in line for tag in KEPT):
                 out.write(line if line.endswith(b"\n") else line + b"\n")
                 count += 1

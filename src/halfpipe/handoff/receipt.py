@@ -4,6 +4,7 @@ Making it hands the downlink off: the texts are put into the stage, and Level-1 
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,12 +14,12 @@ from typing import IO, Any
 import halfpipe
 from halfpipe import paths
 from halfpipe.decoder import Program
-from halfpipe.errors import StateError
+from halfpipe.errors import DecoderError, StateError
 from halfpipe.files import read_json, replacing, sha256, write_json, write_text
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.handoff import handoffs, magic7, stage
 from halfpipe.handoff.handoffs import HandOff
-from halfpipe.handoff.texts import texts
+from halfpipe.handoff.texts import Exceptions, texts
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.journal import EventFile
 
@@ -36,7 +37,8 @@ class Job:
     """What a receipt is made of.
 
     `magic7` is None where the config wants no magic-7; `ignored` are chunks left out with a reason;
-    `config` is the part of the configuration that shaped the products.
+    `config` is the part of the configuration that shaped the products; more than `max_exceptions` that
+    decoders met are too many to hand off.
     """
 
     work: Path
@@ -47,6 +49,7 @@ class Job:
     magic7: Program | None
     ignored: tuple[tuple[ChunkId, str], ...]
     config: Mapping[str, Any]
+    max_exceptions: int | None = None
 
 
 def hand_off(job: Job, output: IO[str]) -> dict[str, Any]:
@@ -67,18 +70,20 @@ def hand_off(job: Job, output: IO[str]) -> dict[str, Any]:
     """
     chunks = [read_json(job.work / paths.chunk(job.downlink, chunk)) for chunk in job.chunks]
     _check_announced(job, chunks)
+    exceptions = _exceptions(chunks)
+    _check_exceptions(job, exceptions)
     manifests = [read_json(job.work / paths.manifest(run, job.downlink)) for run in sorted(job.runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     earlier = handoffs.read(job.work, job.downlink)
     known = next((handoff for handoff in earlier if handoff.number >= number), None)
     if known is None:
         named = [m for m in manifests if _is_whole(job, m, number)]
-        described = _put(job, named, output)
+        described = _put(job, named, exceptions, output)
         handoff = HandOff(number, tuple(RunId(m["run"]) for m in named), tuple(described))
         handoffs.record(job.work, job.downlink, handoff)
     else:
         handoff = known
-        _put_again(job, [m for m in manifests if m["run"] in known.named], known, output)
+        _put_again(job, [m for m in manifests if m["run"] in known.named], exceptions, known, output)
     stage.release_cleanup(job.stage, job.downlink, job.runs)
     return _receipt(job, chunks, manifests, handoff)
 
@@ -100,6 +105,27 @@ def _check_announced(job: Job, chunks: Iterable[Mapping[str, Any]]) -> None:
                 )
 
 
+def _exceptions(chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
+    """Count what the decoders met, by run and kind."""
+    found: Exceptions = Counter()
+    for chunk in chunks:
+        for run, kinds in chunk["said"]["exceptions_by_run"].items():
+            for kind, count in kinds.items():
+                found[run, kind] += count
+    return found
+
+
+def _check_exceptions(job: Job, exceptions: Exceptions) -> None:
+    total = exceptions.total()
+    if job.max_exceptions is not None and total > job.max_exceptions:
+        said = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(exceptions.items()))
+        raise DecoderError(
+            f"the decoders of downlink {job.downlink} met {total} exceptions, more than decoder.max_exceptions "
+            f"({job.max_exceptions}): {said}. The lines stand in the logs of decode_chunk. Mend the cause and "
+            f"process the downlink again (-F), or raise the limit; then give the same command again."
+        )
+
+
 def _is_whole(job: Job, manifest: Mapping[str, Any], number: int) -> bool:
     """Tell whether the run's files all lie in the stage: Level-1 may have taken an earlier hand-off."""
     files = [EventFile.of(entry) for entry in manifest["files"]]
@@ -115,12 +141,14 @@ def _is_whole(job: Job, manifest: Mapping[str, Any], number: int) -> bool:
     return whole
 
 
-def _put(job: Job, named: Sequence[Mapping[str, Any]], output: IO[str]) -> list[dict[str, Any]]:
+def _put(
+    job: Job, named: Sequence[Mapping[str, Any]], exceptions: Exceptions, output: IO[str]
+) -> list[dict[str, Any]]:
     """Write all texts that name the runs `named`, put them into the stage, and describe them."""
     described: list[dict[str, Any]] = []
 
     def write(home: Path) -> list[str]:
-        for name, content in texts(named).items():
+        for name, content in texts(named, exceptions).items():
             write_text(home / paths.text(name, job.downlink), content)
         _write_magic7(job, named, home, output)
         names = sorted(path.name for path in home.iterdir())
@@ -133,7 +161,13 @@ def _put(job: Job, named: Sequence[Mapping[str, Any]], output: IO[str]) -> list[
     return described
 
 
-def _put_again(job: Job, named: Sequence[Mapping[str, Any]], known: HandOff, output: IO[str]) -> None:
+def _put_again(
+    job: Job,
+    named: Sequence[Mapping[str, Any]],
+    exceptions: Exceptions,
+    known: HandOff,
+    output: IO[str],
+) -> None:
     """See that the texts of a hand-off that was made before are still there.
 
     Where Level-1 has taken the whole hand-off already, nothing is put into the stage again.
@@ -144,7 +178,7 @@ def _put_again(job: Job, named: Sequence[Mapping[str, Any]], known: HandOff, out
         return
     there = [_describe(path) for text in known.texts if (path := home / text["name"]).is_file()]
     if there != list(known.texts):
-        again = _put(job, named, output)
+        again = _put(job, named, exceptions, output)
         if again != list(known.texts):
             log.warning("the texts of hand-off %d were made again and differ from before", known.number)
 

@@ -5,6 +5,7 @@ as context, into scratch of the merge; they never come back to where they were.
 """
 
 import logging
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from halfpipe import paths
 from halfpipe.decoder import Program, decode
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge import index
 from halfpipe.merge.index import PLACED, ChunkProducts
 from halfpipe.merge.journal import Delivery, Journal
@@ -41,6 +42,7 @@ class Context:
     latc: str | None
     output: IO[str]
     without: bool = False
+    _again: dict[tuple[DownlinkId, ChunkId], Path] = field(default_factory=dict)
 
     def products(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
         """Return a directory in which the products of `chunk` lie, whole.
@@ -53,9 +55,10 @@ class Context:
         home = self.work / paths.chunks(downlink)
         if chunk.lie_in(home):
             return home
-        scratch = self.work / paths.context(self.run) / downlink / chunk.chunk
-        if scratch.is_dir() and chunk.lie_in(scratch):
-            return scratch
+        key = (downlink, chunk.chunk)
+        if key in self._again:
+            return self._again[key]
+        scratch = self.work / paths.context(self.run) / downlink / chunk.chunk / secrets.token_hex(8)
         retdef_file = self.work / paths.retdef(downlink, chunk.chunk)
         retdef = read_retdef(retdef_file)
         log.info("chunk %s of downlink %s was cleaned up: decoding it again", chunk.chunk, downlink)
@@ -73,6 +76,7 @@ class Context:
                 f"it cannot be decoded again ({cause}). Bring back the level-0 files of {hours}, or set "
                 "merge.without_context in the config to merge without it."
             )
+        self._again[key] = scratch
         return scratch
 
 
