@@ -127,6 +127,7 @@ class Run:
             {DownlinkId(dl): library_events(chunks) for dl, chunks in self.brought.items()},
             self.recorded,
             policy(self.rules),
+            given_up=self.given_up,
         )
 
 

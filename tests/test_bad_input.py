@@ -297,7 +297,7 @@ def test_leftovers_of_a_killed_job_change_nothing(tmp_path: Path) -> None:
         site.replay(GOLDEN / "multi3" / "in")
     left = [
         f"work/{DL}/.RetDef-{DL}-00001.xml.part",
-        f"work/{DL}/chunks/.00001.part/0077014d-2c2e5787-0956-00001.evt",
+        f"work/{DL}/chunks/.00001.part/0123456789abcdef/0077014d-2c2e5787-0956-00001.evt",
         f"work/{DL}/chunks/.00001.part/0077014d-2c2e5787-0958-00001.idx",
         f"work/{DL}/chunks/0077014d-2c2e5787-0958-00001.evt",
         f"work/{DL}/chunks/.00001.json.part",
@@ -307,7 +307,7 @@ def test_leftovers_of_a_killed_job_change_nothing(tmp_path: Path) -> None:
         f"work/{DL}/receipts/.001.json.part",
         f"work/.dl={DL}.part",
         f"work/locks/downlink-{DL}",
-        f"work/locks/jobs-{DL}",
+        f"work/locks/jobs-{DL}/0123456789abcdef",
         "work/locks/run-2c2e5787",
         f"stage/.halfpipe/{DL}-{LPA_RUN}/new/{LPA_RUN}-e00000000000000000001.evt",
         f"stage/.halfpipe/{DL}-texts/retired_runs_{DL}.txt",

@@ -169,7 +169,7 @@ def test_the_table_of_files_has_every_path() -> None:
         paths.receipt(),
         paths.log("{rule}-…", dl),
         paths.downlink_lock(dl),
-        paths.jobs_lock(dl),
+        paths.job_locks(dl),
         paths.run_lock(run_),
     ]
     lie_in_stage = [

@@ -113,12 +113,17 @@ def _slurm_job_is_gone(job: str) -> bool:
     return gone
 
 
-def is_dead(path: Path, holder: Holder) -> bool:
-    """Tell whether the holder that is written in the lock file `path` is known not to live any more."""
-    if holder.host != socket.gethostname():
-        return _slurm_job_is_gone(holder.slurm_job)
-    if holder.boot != _boot():
-        return True
+def is_dead(path: Path, holder: Holder | None) -> bool:
+    """Tell whether the holder that is written in the lock file `path` is known not to live any more.
+
+    A file that does not say who holds it was not made by this module, or was lost in a crash of the
+    machine: its content is flushed before it gets its name.
+    """
+    if holder is not None:
+        if holder.host != socket.gethostname():
+            return _slurm_job_is_gone(holder.slurm_job)
+        if holder.boot != _boot():
+            return True
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
@@ -159,7 +164,7 @@ class FileLock:
                 if _link(self._mine, self.path) or self._take_over():
                     self._handle = handle
                     return True
-                if Holder.written_in(self.path) is not None:
+                if self.path.exists():
                     break
             finally:
                 self._mine.unlink(missing_ok=True)
@@ -178,6 +183,7 @@ class FileLock:
             else:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             os.write(handle, json.dumps(asdict(self.holder)).encode())
+            os.fsync(handle)
         except OSError as error:
             raise HalfPipeError(f"{self.path}: cannot be made: {error.strerror}. {advice(error)}") from error
         _flock(handle)
@@ -190,17 +196,15 @@ class FileLock:
     def _take_over(self) -> bool:
         """Replace the lock of a dead holder; only one process gets the right to do it for one holder."""
         dead = Holder.written_in(self.path)
-        if dead is None or not is_dead(self.path, dead):
+        if not is_dead(self.path, dead):
             return False
-        right = self.path.with_name(f".{self.path.name}.after-{dead.token}")
+        right = self.path.with_name(f".{self.path.name}.after-{dead.token if dead else 'nobody'}")
         if not _link(self._mine, right):
-            other = Holder.written_in(right)
-            if other is not None and is_dead(right, other):
+            if is_dead(right, Holder.written_in(right)):
                 right.unlink(missing_ok=True)
             return False
         try:
-            now = Holder.written_in(self.path)
-            if now is None or now.token != dead.token:
+            if Holder.written_in(self.path) != dead or not self.path.exists():
                 return False
             self._mine.replace(self.path)
             return True
@@ -220,7 +224,7 @@ class FileLock:
         """Say who holds the lock, and on another host how to remove it if its holder is dead."""
         holder = Holder.written_in(self.path)
         if holder is None:
-            return "a process that is gone by now"
+            return "a process that does not say who it is"
         if holder.host == socket.gethostname():
             return str(holder)
         return f"{holder} (if that process is dead: scripts/unlock.py {self.path.name})"
@@ -313,8 +317,7 @@ def _registered(home: Path) -> list[Path]:
 
 def _strike_out(path: Path) -> bool:
     """Remove a job's registration if the job is dead; tell whether it is gone."""
-    holder = Holder.written_in(path)
-    if holder is not None and is_dead(path, holder):
+    if is_dead(path, Holder.written_in(path)):
         path.unlink(missing_ok=True)
     return not path.exists()
 
@@ -332,8 +335,7 @@ def in_work(work: Path, downlink: DownlinkId) -> str | None:
     path = work / paths.downlink_lock(downlink)
     if path.resolve() in _held:
         return None
-    holder = Holder.written_in(path)
-    if holder is None or is_dead(path, holder):
+    if not path.exists() or is_dead(path, Holder.written_in(path)):
         return None
     return FileLock(path).held_by()
 
@@ -386,9 +388,13 @@ class Found:
 def found(work: Path) -> list[Found]:
     """Return all locks that exist."""
     home = (work / paths.run_lock("")).parent
-    files = sorted(p for p in home.rglob("*") if p.is_file() and not p.name.startswith(".")) if home.exists() else []
+    files = (
+        sorted(p for p in home.rglob("*") if p.is_file() and not p.name.startswith("."))
+        if home.exists()
+        else []
+    )
     return [
-        Found(str(path.relative_to(home)), holder, holder is None or is_dead(path, holder))
+        Found(str(path.relative_to(home)), holder, is_dead(path, holder))
         for path in files
         for holder in [Holder.written_in(path)]
     ]
@@ -412,6 +418,8 @@ def remove(work: Path, name: str) -> str:
     if there is None:
         raise LockedError(f"there is no lock {name!r} in {home}. scripts/unlock.py without a name lists all.")
     if there.holder is not None and there.holder.host == socket.gethostname() and not there.dead:
-        raise LockedError(f"{name} is held by {there.holder}, which lives on this host: end that process instead.")
+        raise LockedError(
+            f"{name} is held by {there.holder}, which lives on this host: end that process instead."
+        )
     (home / name).unlink(missing_ok=True)
     return str(there.holder or "nobody who says so")

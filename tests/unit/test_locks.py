@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -147,7 +148,7 @@ def test_a_file_that_says_nothing_of_its_holder(tmp_path: Path) -> None:
     for content in (b"", b"{}", b"[1]", b'{"user": "x"'):
         path.write_bytes(content)
         assert Holder.written_in(path) is None
-        assert FileLock(path).held_by() == "a process that has not said who it is yet"
+        assert FileLock(path).held_by() == "a process that does not say who it is"
         lock = FileLock(path)
         assert lock.try_take()
         assert json.loads(path.read_bytes())["token"] == lock.holder.token
@@ -160,9 +161,10 @@ def test_a_file_that_was_removed_meanwhile_is_no_lock(tmp_path: Path) -> None:
     first.path.unlink()  # by hand
     second = FileLock(tmp_path / "a")
     assert second.try_take()
-    first.give_back()
-    # The kernel's lock is on the file and not on the name, so both hold one: nobody removes it by hand.
+    first.give_back()  # and leaves the other's alone
+    assert Holder.written_in(second.path) == second.holder
     second.give_back()
+    assert not second.path.exists()
 
 
 def test_where_no_lock_can_be_made(tmp_path: Path) -> None:
@@ -219,9 +221,7 @@ def test_a_new_head_waits_for_orphans_and_their_heads_token_is_refused(tmp_path:
         assert orphan.line().startswith("held")
     with another(tmp_path, "head") as head:
         said = head.line()
-        assert said.startswith(
-            f"waiting for jobs of downlink {DL} that a killed process left behind, held by"
-        )
+        assert said.startswith(f"waiting for jobs of downlink {DL} that a killed process left behind: ")
         orphan.finish()
         assert head.line().startswith("held ")
         with another(tmp_path, "job", token) as late:
@@ -246,10 +246,82 @@ def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert len(os.environ[locks.TOKEN_VARIABLE].split()) == 2
         for downlink in (DL, second):
             with locks.downlink_job(tmp_path, downlink), locks.downlink_job(tmp_path, downlink):
-                assert (tmp_path / paths.jobs_lock(downlink)).exists()
-            assert not (tmp_path / paths.jobs_lock(downlink)).exists()
+                assert (tmp_path / paths.job_locks(downlink)).exists()
+            assert not (tmp_path / paths.job_locks(downlink)).exists()
     finally:
         locks.give_back_downlinks()
+    assert left(tmp_path) == []
+
+
+def foreign(path: Path, **of_holder: object) -> Holder:
+    """Leave a lock file at `path` as another host leaves it: nobody here keeps it flocked."""
+    holder = replace(Holder.myself(), host="elsewhere", boot="other", **of_holder)  # type: ignore[arg-type]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(holder)))
+    return holder
+
+
+def test_a_lock_of_another_host_is_held_until_a_person_removes_it(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / f"downlink-{DL}"
+    holder = foreign(path, pid=4711)
+    lock = FileLock(path)
+    assert not lock.try_take()
+    assert "process 4711 on elsewhere" in lock.held_by()
+    assert f"scripts/unlock.py downlink-{DL}" in lock.held_by()
+    assert locks.in_work(tmp_path, DL) == lock.held_by()
+    assert locks.found(tmp_path) == [locks.Found(path.name, holder, dead=False)]
+    assert locks.remove(tmp_path, path.name) == str(holder)
+    assert lock.try_take()
+    with pytest.raises(LockedError, match="lives on this host: end that process instead"):
+        locks.remove(tmp_path, path.name)
+    lock.give_back()
+    with pytest.raises(LockedError, match="there is no lock"):
+        locks.remove(tmp_path, path.name)
+
+
+def test_a_lock_from_before_a_restart_of_this_host_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "a"
+    foreign(path)
+    holder = Holder.written_in(path)
+    assert holder is not None
+    path.write_text(json.dumps(asdict(replace(holder, host=Holder.myself().host))))
+    lock = FileLock(path)
+    assert lock.try_take()
+    lock.give_back()
+
+
+@pytest.mark.parametrize(("state", "gone"), [("RUNNING", False), ("PENDING", False), ("", True)])
+def test_slurm_tells_whether_a_job_on_another_host_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, gone: bool
+) -> None:
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f"#!/bin/sh\necho {state}\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(locks, "_asked", {})
+    foreign(tmp_path / "locks" / "a", slurm_job="17")
+    lock = FileLock(tmp_path / "locks" / "a")
+    assert lock.try_take() is gone
+    lock.give_back()
+
+
+def test_a_dead_holders_lock_goes_to_one_of_many(tmp_path: Path) -> None:
+    """Six processes want what a killed one left; each adds to a number under it, so all get it in turn."""
+    with another(tmp_path, "run") as other:
+        other.line()
+    number = tmp_path / "number"
+    number.write_text("0")
+    program = (
+        "import sys, time; from pathlib import Path; from halfpipe import locks; from halfpipe.ids import RunId\n"
+        "locks.POLL_SECONDS = 0.001\n"
+        "path = Path(sys.argv[1]) / 'number'\n"
+        "with locks.run_locked(path.parent, RunId('2c2e5787'), lambda line: None):\n"
+        "    value = int(path.read_text()); time.sleep(0.02); path.write_text(str(value + 1))\n"
+    )
+    others = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(6)]
+    assert [other.wait(timeout=60) for other in others] == [0] * 6
+    assert number.read_text() == "6"
     assert left(tmp_path) == []
 
 

@@ -250,6 +250,17 @@ class TestSettled:
         assert sequences(decision) == [top - 4, top - 3, top - 2]
         assert decision.orphans == 2
 
+    def test_a_run_given_up_is_settled_everywhere(self) -> None:
+        lone = Run(ONE, given_up=True)
+        decision = lone.process(FIRST, [epu(956, [1, 2], None, [5])])
+        assert (decision.settled, files(decision)) == ((ALL,), [[1, 2, 5]])
+        assert not decision.complete
+        late = Run(ONE)
+        late.process(FIRST, [epu(956, [1], [3], [9]), epu(957, [2], None, [8])])
+        late.given_up = True
+        decision = late.again(FIRST)
+        assert files(decision) == [[1, 2], [3], [8, 9]]
+
     def test_nothing_known(self) -> None:
         decision = process(ONE)
         assert decision.settled == ()

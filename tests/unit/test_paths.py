@@ -57,7 +57,7 @@ def test_no_two_files_share_a_name(ids: dict[str, str]) -> None:
         paths.receipt_history(dl, 1),
         paths.handoffs(dl),
         paths.downlink_lock(dl),
-        paths.jobs_lock(dl),
+        paths.job_locks(dl),
         paths.run_lock(run),
     ]
     assert len(set(every)) == len(every)

@@ -87,6 +87,8 @@ def decide(
     events: Mapping[DownlinkId, NDArray[np.void]],
     recorded: Mapping[DownlinkId, Recorded],
     policy: Policy,
+    *,
+    given_up: bool = False,
 ) -> Decision:
     """Decide what `downlink` delivers of a run.
 
@@ -102,12 +104,14 @@ def decide(
         The latest recorded delivery of each downlink that has one.
     policy
         Limits of files and the number of EPUs.
+    given_up
+        An operator has given the run up: all that is known and not yet delivered goes out.
     """
     known_datagrams = KnownDatagrams.together(datagrams.values())
     segments = known_datagrams.segments()
     own = recorded[downlink].spans if downlink in recorded else ()
     others = {dl: record for dl, record in recorded.items() if dl != downlink}
-    places = settled(segments, policy.min_epus, own)
+    places = settled(segments, policy.min_epus, own, given_up=given_up)
 
     sources = (downlink, *sorted(dl for dl in events if dl != downlink))
     known = _known(sources, events)

@@ -164,7 +164,11 @@ def enough_epus(apids: Iterable[int], min_epus: int) -> bool:
 
 
 def settled(
-    segments: Mapping[int, Sequence[Segment]], min_epus: int, own_spans: Iterable[tuple[int, int]] = ()
+    segments: Mapping[int, Sequence[Segment]],
+    min_epus: int,
+    own_spans: Iterable[tuple[int, int]] = (),
+    *,
+    given_up: bool = False,
 ) -> tuple[Interval, ...]:
     """Return the settled intervals of a run.
 
@@ -176,9 +180,13 @@ def settled(
         So many EPUs an LPA run needs to settle anywhere.
     own_spans
         What the downlink delivered when it was processed before: that counts as settled too.
+    given_up
+        Nobody waits for the run any more: every EPU counts as covering everything, and as enough.
     """
     common: tuple[Interval, ...] = ()
-    if enough_epus(segments, min_epus):
+    if given_up:
+        common = (EVERYTHING,)
+    elif enough_epus(segments, min_epus):
         common = (EVERYTHING,)
         for of_apid in segments.values():
             common = intersect(common, join(s.covers for s in of_apid if s.covers is not None))
