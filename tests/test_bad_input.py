@@ -236,6 +236,7 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
     assert receipt["chunks"][0]["said"] == {
         "processing": ["0077014d-2c2e5787"],
         "exceptions": {"DFI": 1, "PktRetriever": 2},
+        "exceptions_by_run": {"2c2e5787": {"DFI": 1, "PktRetriever": 2}},
         "lines": list(CRIES),
     }
     assert receipt["chunks"][1]["said"]["exceptions"] == {}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -47,6 +48,11 @@ def bare_retdef(site: FlightSite) -> Path:
     path = site.home / RETDEF.name
     path.write_text(RETDEF.read_text().replace(ARCH, str(site.arch)))
     return path
+
+
+def wait_for(output: IO[bytes], word: bytes) -> None:
+    """Read until a line has `word`; fail if the program ends before."""
+    assert any(word in line for line in output), "the program ended without saying it"
 
 
 def test_products_and_environment_are_those_of_the_program_in_its_container(flight_site: FlightSite) -> None:
@@ -169,8 +175,7 @@ def test_a_hanging_program_is_killed_with_all_that_it_started(
         )
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
-            while b"hangs" not in process.stdout.readline():
-                pass
+            wait_for(process.stdout, b"hangs")
             assert len(site.left()) == 1
             process.send_signal(number)
             _, errors = process.communicate(timeout=20)
@@ -188,8 +193,7 @@ def test_leftovers_of_a_killed_wrapper_go_with_the_next_and_those_of_a_living_on
     command = bare_site.command("flight_decoder", "-r", str(retdef), "-o", str(bare_site.out))
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        while b"hangs" not in process.stdout.readline():
-            pass
+        wait_for(process.stdout, b"hangs")
         bare_site.misbehave()
         assert bare_site.decode(retdef).status == 0
         assert len(bare_site.left()) == 1, "the first one's"
@@ -362,6 +366,7 @@ def test_the_workflow_with_programs_that_hang_and_shout(site: Site, flight_site:
     assert receipt["chunks"][0]["said"] == {
         "processing": ["0077014d-2c2e5787"],
         "exceptions": {},
+        "exceptions_by_run": {},
         "lines": [],
     }
     assert {file["name"]: file["size"] for file in receipt["chunks"][0]["files"]} == {

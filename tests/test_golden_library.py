@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests.golden_cases import GOLDEN, Case, Step, case_names, read_case
 
 from halfpipe.formats import evt, idx
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.deliver import Decision, Policy, Recorded, decide, merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
+from tests.golden_cases import GOLDEN, Case, Step, case_names, read_case
 
 CASES = 48
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,10 +172,13 @@ def test_the_table_of_files_has_every_path() -> None:
         paths.downlink_lock(dl),
         paths.job_locks(dl),
         paths.run_lock(run_),
+        paths.unattended_lock(),
+        paths.unattended_logs(),
     ]
+    every_text = texts([], Counter({("2c2e5787", "PktFile"): 1}))
     lie_in_stage = [
         f"{paths.staged_run(dl, l1)}/{event_file}",
-        *(f"{paths.staged(dl)}/{paths.text(name, dl)}" for name in (*texts([]), "magic7")),
+        *(f"{paths.staged(dl)}/{paths.text(name, dl)}" for name in (*every_text, "magic7")),
         f"{paths.tokens(l1)}/{Path(event_file).stem}",
         paths.halt_cleanup(dl, l1),
     ]

@@ -263,6 +263,7 @@ def run_locked(work: Path, run: RunId, say: Say) -> Iterator[None]:
 
 
 _held: dict[Path, FileLock] = {}
+_homes: dict[Path, Path] = {}  # where the jobs of a held downlink register
 
 
 def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
@@ -284,6 +285,7 @@ def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
     if not _held:
         atexit.register(give_back_downlinks)
     _held[path] = lock
+    _homes[path] = work.resolve() / paths.job_locks(downlink)
     os.environ[TOKEN_VARIABLE] = " ".join(held.holder.token for held in _held.values())
     _wait_for_jobs(work / paths.job_locks(downlink), downlink, say)
 
@@ -301,7 +303,7 @@ def _wait_for_jobs(home: Path, downlink: DownlinkId, say: Say) -> None:
     while left := [path for path in _registered(home) if not _strike_out(path)]:
         if not said:
             holders = "; ".join(FileLock(path).held_by() for path in left)
-            say(f"waiting for jobs of downlink {downlink} that a killed process left behind: {holders}")
+            say(f"waiting for jobs of downlink {downlink} that a killed process left behind, held by {holders}")
             said = True
         time.sleep(POLL_SECONDS)
     with suppress(OSError):
@@ -323,9 +325,16 @@ def _strike_out(path: Path) -> bool:
 
 
 def give_back_downlinks() -> None:
-    """Give back what this process took with `hold_downlink`; its end does the same, but for the file."""
-    for lock in _held.values():
+    """Give back what this process took with `hold_downlink`; its end does the same, but for the file.
+
+    Jobs that were killed, as for their time or memory, could not strike themselves out: that is done here.
+    """
+    for path, lock in _held.items():
         if lock.holder.pid == os.getpid():  # a forked child leaves by this way too
+            for job in _registered(_homes[path]):
+                _strike_out(job)
+            with suppress(OSError):
+                _homes[path].rmdir()
             lock.give_back()
     _held.clear()
 

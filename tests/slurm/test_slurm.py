@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,7 +23,7 @@ from halfpipe.handoff.check import check
 from halfpipe.ids import DownlinkId
 from halfpipe_simulator.scenario import Scenario
 from tests.golden_cases import GOLDEN, read_case
-from tests.slurm.private_slurm import NODE, PARTITION, PrivateSlurm, missing, private_slurm, wait_for
+from tests.slurm.private_slurm import NODE, PARTITION, PREFIX, PrivateSlurm, missing, private_slurm, wait_for
 from tests.test_golden_workflow import build
 from tests.workflow import ROOT, SNAKEMAKE, Ended, Site, run
 
@@ -277,12 +277,16 @@ def test_slurmctld_away_for_a_minute(
 ) -> None:
     site = golden_site(tmp_path, daemons.env, "--pause", "15")
     with site.running(f"dl={DL}") as ended:
-        wait_for("running jobs", lambda: len(site.running_jobs()) > 1, 60)
+        logs = site.work / "logs" / DL
+        wait_for("decoders at work", lambda: any(logs.glob("decode_chunk-*.log")), 60)
+        at_work = {log.stem[-5:] for log in logs.glob("decode_chunk-*.log")}
         daemons.stop_daemon("slurmctld")
         time.sleep(OUTAGE_SECONDS)
         daemons.start_daemon("slurmctld")
         ended().good()
     assert content(site) == undisturbed
+    submissions = Counter(job["comment"][-5:] for job in site.jobs() if "decode_chunk" in job["comment"])
+    assert all(submissions[chunk] == 1 for chunk in at_work)
     # A job that is between its batch step and its job step meanwhile fails and is submitted again.
     last = {job["comment"]: job["state"] for job in site.jobs()}
     assert set(last.values()) == {"COMPLETED"}
@@ -328,11 +332,10 @@ def test_drained_node_cancelled_job_and_no_accounting(
 
 
 @pytest.mark.skipif(AT_SITE, reason="only on a private Slurm")
-def test_private_slurm_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_private_slurm_leaves_nothing_behind() -> None:
     report = "import os; print(os.environ['SLURM_CONF'])"
     command = [sys.executable, "-m", "tests.slurm.private_slurm", sys.executable, "-c", report]
-    ended = run(command, {"TMPDIR": str(tmp_path)}).good()
-    home = Path(ended.said.split()[-1]).parent
-    assert home.parent == tmp_path
+    home = Path(run(command).good().said.split()[-1]).parent
+    assert home.name.startswith(PREFIX)
     assert not home.exists()
     assert PrivateSlurm(home).left() == []

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.golden_cases import GOLDEN
-from tests.workflow import Site
 
 from halfpipe.handoff.check import Finding, check, downlinks
 from halfpipe.ids import DownlinkId
+from tests.golden_cases import GOLDEN
+from tests.workflow import Site
 
 DL = DownlinkId("240601001")
 SOURCE = GOLDEN / "multi3" / "in"

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.bad_decoder import CRIES, FAULTS
-from tests.golden_cases import GOLDEN
 
 from halfpipe.decoder import (
     LINES_KEPT,
@@ -23,6 +21,8 @@ from halfpipe.errors import DecoderError, HalfPipeError
 from halfpipe.files import sha256
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId
+from tests.bad_decoder import CRIES, FAULTS
+from tests.golden_cases import GOLDEN
 
 ROOT = Path(__file__).parents[2]
 SOURCE = GOLDEN / "multi3" / "in"
@@ -74,7 +74,7 @@ def test_good_products_are_described(tmp_path: Path) -> None:
                 **same,
             },
         ],
-        "said": {"processing": ["00770155-2c2e6cc0"], "exceptions": {}, "lines": []},
+        "said": {"processing": ["00770155-2c2e6cc0"], "exceptions": {}, "exceptions_by_run": {}, "lines": []},
     }
     assert log.count("getLSEChunk: processing 00770155-2c2e6cc0-\n") == 2
 
@@ -84,6 +84,7 @@ def test_a_decoder_that_cries_and_ends_well(tmp_path: Path) -> None:
     assert made["said"] == {
         "processing": ["00770155-2c2e6cc0"],
         "exceptions": {"DFI": 1, "PktRetriever": 2},
+        "exceptions_by_run": {"2c2e6cc0": {"DFI": 1, "PktRetriever": 2}},
         "lines": list(CRIES),
     }
     assert all(cry in log for cry in CRIES)
@@ -187,6 +188,24 @@ def test_other_files_of_a_decoder_are_no_products(tmp_path: Path) -> None:
 def test_a_command_that_is_not_there() -> None:
     with pytest.raises(DecoderError, match=r"/no/such/decoder: cannot be started: No such file.*config"):
         run_program(["/no/such/decoder"], ROOT, io.StringIO())
+
+
+def test_exceptions_belong_to_the_run_that_is_processed() -> None:
+    lines = [
+        "DFI exception before any run",
+        "getLSEChunk: processing 00770155-2c2e6cc0-",
+        "DFI exception",
+        "PktFile exception",
+        "getLSEChunk: processing 00770156-2c2e6cc1-",
+        "DFI exception",
+    ]
+    said = run_program(["printf", "%s\\n", *lines], ROOT, io.StringIO(), "2c2e6cbf").summary({})
+    assert said["exceptions"] == {"DFI": 3, "PktFile": 1}
+    assert said["exceptions_by_run"] == {
+        "2c2e6cbf": {"DFI": 1},
+        "2c2e6cc0": {"DFI": 1, "PktFile": 1},
+        "2c2e6cc1": {"DFI": 1},
+    }
 
 
 def test_exceptions_by_the_thousand_are_counted_and_some_kept() -> None:

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from tests.golden_cases import GOLDEN, Case, read_case
 
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.handoff import eventfiles
@@ -13,6 +12,7 @@ from halfpipe.merge import index
 from halfpipe.merge.deliver import Decision, Policy, decide
 from halfpipe.merge.index import ChunkProducts
 from halfpipe.moot import UNSET, Moot
+from tests.golden_cases import GOLDEN, Case, read_case
 
 # One downlink, processed once: several chunks, equal sequences, LATC, LCI, no handlers, files cut.
 CASES = ["complete_multichunk", "dup_same_dl", "equal_sequence", "latc_lpa", "latc_lci", "lci_acd", "lci_cal_gap",

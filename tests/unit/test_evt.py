@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.original_events import LPA_FILE, LPA_RECORD, RECORDS, TKR_RECORD
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import evt, evt_view
+from tests.original_events import LPA_FILE, LPA_RECORD, RECORDS, TKR_RECORD
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(case.parent.name for case in GOLDEN.glob("*/case.yaml"))

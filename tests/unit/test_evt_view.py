@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from tests.original_events import FIELDS, LPA_FILE, RECORDS
 
 from halfpipe.formats import evt_view
+from tests.original_events import FIELDS, LPA_FILE, RECORDS
 
 
 @pytest.mark.parametrize("kind", RECORDS)

@@ -19,12 +19,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from scripts import flight_magic7
-from tests.workflow import ROOT
 
 from halfpipe import decoder, flight
 from halfpipe.errors import ConfigError, DecoderError, HalfPipeError, MissingInputError
 from halfpipe.files import in_the_way
+from scripts import flight_magic7
+from tests.workflow import ROOT
 
 EXAMPLE = ROOT / "config" / "flight.yaml"
 NOBODY = 65534

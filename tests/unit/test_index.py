@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.golden_cases import GOLDEN, case_names, read_case
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError, StateError
@@ -15,6 +14,7 @@ from halfpipe.formats import evt, idx
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge import index
 from halfpipe.merge.index import PLACED, ChunkProducts, MergedIndex
+from tests.golden_cases import GOLDEN, case_names, read_case
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
 

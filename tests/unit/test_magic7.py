@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.golden_cases import GOLDEN
-from tests.workflow import ROOT, Site
 
 from halfpipe.decoder import Program
 from halfpipe.errors import DecoderError
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.handoff import magic7
 from halfpipe.ids import DownlinkId
+from tests.golden_cases import GOLDEN
+from tests.workflow import ROOT, Site
 
 DL = DownlinkId("240601001")
 SOURCE = GOLDEN / "runid_small" / "in"

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import model
-from tests.bridge import HIGHEST, LOWEST, Run, event_array
-from tests.model import Chunk, Datagram, Event, Rules
 
 from halfpipe.formats.idx import EVENT
 from halfpipe.merge.deliver import Decision, Policy, merge_chunks, split
 from halfpipe.merge.settle import KnownDatagrams, intersect, join
+from tests import model
+from tests.bridge import HIGHEST, LOWEST, Run, event_array
+from tests.model import Chunk, Datagram, Event, Rules
 
 FIRST, SECOND, THIRD, FOURTH = "240601001", "240601002", "240601003", "240601004"
 ALL = (LOWEST, HIGHEST)

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.golden_cases import GOLDEN
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats.retdef import MAX_SIZE, RetDef, Span, ids_of, parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.plan import Plan, retdef_to_stage
+from tests.golden_cases import GOLDEN
 
 NAME = Path("/retdefs/240601001/RetDef-240601001-00001.xml")
 REMEDY = "Have it made and copied again, then give the same command again."

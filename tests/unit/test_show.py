@@ -5,12 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.golden_cases import GOLDEN, read_case
-from tests.workflow import Site
 
 from halfpipe.errors import MissingInputError
 from halfpipe.handoff.show import show
 from halfpipe.ids import RunId
+from tests.golden_cases import GOLDEN, read_case
+from tests.workflow import Site
 
 CASE = read_case(GOLDEN / "split2")
 RUN, L1 = RunId("2c2e5787"), "r0741234567"

@@ -1,6 +1,7 @@
 """The texts for Level-1, line by line (ground-chain §6): a line that it cannot read fails the delivery."""
 
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -93,3 +94,9 @@ def test_every_line_has_its_columns_and_there_are_no_blank_ones(manifests: list[
         assert re.fullmatch(rf"({COLUMNS[name]}\n)*", content, re.ASCII), name
     named = {line.split()[0] for line in found["delivered_events"].splitlines()}
     assert named == {m["l1_run"] for m in manifests if m["epus"]}
+
+
+def test_exceptions_of_decoders_stand_in_a_text_of_their_own() -> None:
+    assert "chunk_exceptions" not in texts([])
+    found = texts([], Counter({("2c2e5787", "PktRetriever"): 3, ("2c2e5787", "DFI"): 1}))
+    assert found["chunk_exceptions"] == "r0741234567 DFI 1\nr0741234567 PktRetriever 3\n"

@@ -10,7 +10,7 @@ Manifest = Mapping[str, Any]
 Exceptions = Counter[tuple[str, str]]  # of decoders, by run and kind
 
 
-def texts(manifests: Iterable[Manifest], exceptions: Exceptions) -> dict[str, str]:
+def texts(manifests: Iterable[Manifest], exceptions: Exceptions | None = None) -> dict[str, str]:
     """Return the texts that name the runs of `manifests`, by their names without downlink.
 
     What decoders met stands in a text of its own, `chunk_exceptions`, which is there only if they met
