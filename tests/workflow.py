@@ -80,6 +80,11 @@ class Site:
         return Site(home, config)
 
     @property
+    def python(self) -> Path:
+        """The Python that runs the project's programs."""
+        return Path(sys.executable)
+
+    @property
     def configfile(self) -> Path:
         """The file that is given as ``--configfile``."""
         return self.home / "config.yaml"

@@ -303,7 +303,9 @@ def _wait_for_jobs(home: Path, downlink: DownlinkId, say: Say) -> None:
     while left := [path for path in _registered(home) if not _strike_out(path)]:
         if not said:
             holders = "; ".join(FileLock(path).held_by() for path in left)
-            say(f"waiting for jobs of downlink {downlink} that a killed process left behind, held by {holders}")
+            say(
+                f"waiting for jobs of downlink {downlink} that a killed process left behind, held by {holders}"
+            )
             said = True
         time.sleep(POLL_SECONDS)
     with suppress(OSError):

@@ -221,7 +221,9 @@ def test_a_new_head_waits_for_orphans_and_their_heads_token_is_refused(tmp_path:
         assert orphan.line().startswith("held")
     with another(tmp_path, "head") as head:
         said = head.line()
-        assert said.startswith(f"waiting for jobs of downlink {DL} that a killed process left behind, held by ")
+        assert said.startswith(
+            f"waiting for jobs of downlink {DL} that a killed process left behind, held by "
+        )
         orphan.finish()
         assert head.line().startswith("held ")
         with another(tmp_path, "job", token) as late:
