@@ -26,7 +26,6 @@ wildcard_constraints:
 
 include: "workflow/rules/misspelt.smk"
 include: "workflow/rules/decode.smk"
-include: "workflow/rules/merge.smk"
 include: "workflow/rules/handoff.smk"
 
 

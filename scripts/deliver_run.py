@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Deliver one run of one downlink: stage its event files for Level-1, or hold it and say why."""
+"""Deliver one run of one downlink: merge its indexes, and stage its event files for Level-1 or hold it."""
 
 import argparse
 import json
@@ -9,16 +9,17 @@ from pathlib import Path
 from halfpipe import cli, locks, moot, paths
 from halfpipe.files import write_json
 from halfpipe.handoff import deliver_run, receipt, stage
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.deliver import Policy
 from halfpipe.merge.known import Context
 
 
 def job(arguments: argparse.Namespace) -> int:
-    """Deliver the run and vouch for its staged files."""
+    """Deliver the run, and vouch for its merged index and its staged files."""
     work, downlink, run = arguments.work, arguments.downlink, arguments.run
     with locks.downlink_job(work, downlink), cli.output(arguments.log) as output:
-        stage.halt_cleanup(arguments.stage, downlink, [run])
+        # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
+        stage.halt_cleanup(arguments.stage, downlink, arguments.runs)
         receipt.withdraw(work, downlink)
         program = cli.program(arguments, "simulated_decoder.py")
         context = Context(work, run, program, arguments.latc, output, arguments.without_context)
@@ -27,11 +28,14 @@ def job(arguments: argparse.Namespace) -> int:
             arguments.stage,
             downlink,
             run,
+            tuple(arguments.chunks),
             Policy(**arguments.policy),
             arguments.latc_override,
             moot.moot_of(run, arguments.moot),
         )
-        write_json(work / paths.manifest(run, downlink), deliver_run.deliver_run(what, context))
+        merged, manifest = deliver_run.deliver_run(what, context)
+        write_json(work / paths.index(run, downlink), merged)
+        write_json(work / paths.manifest(run, downlink), manifest)
     return 0
 
 
@@ -42,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--stage", type=Path, required=True, help="paths.stage")
     parser.add_argument("--downlink", type=DownlinkId, required=True)
     parser.add_argument("--run", type=RunId, required=True)
+    parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="chunks that bring the run")
+    parser.add_argument("--runs", type=RunId, nargs="+", required=True, help="all runs of the downlink")
     parser.add_argument(
         "--policy", type=json.loads, required=True, help="limits of merge in the config, as JSON"
     )

@@ -228,7 +228,6 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
 
     ended = site.process(DL)
     assert {(job.rule, job.run) for job in ended.jobs} == {
-        ("merge_index", "2c2e6cc0"),
         ("deliver_run", "2c2e6cc0"),
         ("receipt", ""),
     }

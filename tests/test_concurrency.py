@@ -325,7 +325,6 @@ def command_of(site: Site, log: str) -> list[str]:
 # The jobs of the second downlink in an order in which they can run, by their logs.
 JOBS = [
     *(f"{rule}-{chunk}" for rule in ("stage_retdef", "decode_chunk") for chunk in ("00001", "00002")),
-    f"merge_index-{RUN}",
     f"deliver_run-{RUN}",
     "receipt",
 ]

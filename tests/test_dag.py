@@ -73,7 +73,7 @@ def retdef(site: Site, chunk: str) -> Path:
 def jobs_of(chunks: list[str], runs: list[str]) -> set[Job]:
     """Return the jobs that make `chunks` and `runs` of `DL`, and its receipt."""
     per_chunk = {Job(rule, DL, chunk=chunk) for rule in ("stage_retdef", "decode_chunk") for chunk in chunks}
-    per_run = {Job(rule, DL, run) for rule in ("merge_index", "deliver_run") for run in runs}
+    per_run = {Job("deliver_run", DL, run) for run in runs}
     return per_chunk | per_run | {RECEIPT}
 
 
@@ -438,8 +438,7 @@ def test_the_rules_stand_in_the_order_of_the_data(tmp_path: Path) -> None:
     edges = {(names[a], names[b]) for a, b in re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE)}
     assert edges == {
         ("stage_retdef", "decode_chunk"),
-        ("decode_chunk", "merge_index"),
-        ("merge_index", "deliver_run"),
+        ("decode_chunk", "deliver_run"),
         ("deliver_run", "receipt"),
         ("decode_chunk", "receipt"),
     }

@@ -15,7 +15,7 @@ from tests.test_golden_workflow import build
 from tests.workflow import ROOT, SNAKEMAKE, Site, run
 
 PROFILES = ROOT / "profiles"
-SUBMITTED = {"decode_chunk", "merge_index", "deliver_run"}
+SUBMITTED = {"decode_chunk", "deliver_run"}
 CASE = read_case(GOLDEN / "complete_basic")
 DL = CASE.downlinks[0]
 

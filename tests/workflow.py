@@ -138,8 +138,7 @@ class Site:
         for run_id in plan.runs:
             stage = ["--stage", str(self.stage), "--run", run_id]
             chunks = ["--chunks", *plan.chunks_with(run_id), "--runs", *plan.runs]
-            self._job("merge_index", downlink, *stage, *chunks, *program)
-            self._job("deliver_run", downlink, *stage, *policy, *moot, *program)
+            self._job("deliver_run", downlink, *stage, *chunks, *policy, *moot, *program)
         self.by_hand_receipt(downlink)
 
     def by_hand_receipt(self, downlink: str) -> None:

@@ -35,6 +35,16 @@ POLL_SECONDS = 0.2
 ATTEMPTS = 10  # where another process makes and removes the same files at the same moment
 SLURM_POLL_SECONDS = 10.0  # squeue is asked no more often than this about one job
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+ENDED_STATES = {
+    "CANCELLED",
+    "COMPLETED",
+    "FAILED",
+    "TIMEOUT",
+    "OUT_OF_MEMORY",
+    "NODE_FAIL",
+    "BOOT_FAIL",
+    "DEADLINE",
+}
 Say = Callable[[str], None]
 
 
@@ -107,7 +117,7 @@ def _slurm_job_is_gone(job: str) -> bool:
         except (OSError, subprocess.TimeoutExpired):
             gone = False
         else:
-            ended = said.returncode == 0 and said.stdout.strip() in {"", "CANCELLED", "COMPLETED", "FAILED"}
+            ended = said.returncode == 0 and set(said.stdout.split()) <= ENDED_STATES
             gone = ended or "Invalid job id" in said.stderr
         _asked[job] = (time.monotonic(), gone)
     return gone

@@ -191,7 +191,6 @@ def test_same_tree_as_a_local_run(
     rules = [job["comment"].removeprefix("rule_").split("_wildcards_")[0] for job in jobs]
     assert {rule: rules.count(rule) for rule in rules} == {
         "decode_chunk": len(simulation.chunks),
-        "merge_index": 3,
         "deliver_run": 3,
     }
     assert {(job["partition"], job["memory"], job["limit"]) for job in jobs} == {

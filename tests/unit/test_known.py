@@ -50,9 +50,16 @@ def context(site: Site, command: str, *, without: bool = False) -> Context:
 def deliver(site: Site, case: Case, downlink: str, command: str, *, without: bool = False) -> dict[str, Any]:
     policy = Policy(case.max_events, case.chunk_scale, case.chunk_floor, case.min_events, case.min_epus)
     job = deliver_run.Job(
-        site.work, site.stage, DownlinkId(downlink), RUN, policy, None, Moot(*case.moot[RUN.met])
+        site.work,
+        site.stage,
+        DownlinkId(downlink),
+        RUN,
+        tuple(chunk.chunk for chunk in load_chunks(site.work, RUN, DownlinkId(downlink))),
+        policy,
+        None,
+        Moot(*case.moot[RUN.met]),
     )
-    return deliver_run.deliver_run(job, context(site, command, without=without))
+    return deliver_run.deliver_run(job, context(site, command, without=without))[1]
 
 
 @pytest.mark.parametrize("events", [False, True])

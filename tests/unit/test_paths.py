@@ -76,7 +76,7 @@ def test_no_two_files_share_a_name(ids: dict[str, str]) -> None:
         (paths.event_file("r0741234567", 2**40), "r0741234567-e00000001099511627776.evt"),
         (paths.text("delivered_events", "230401001"), "delivered_events_230401001.txt"),
         (paths.halt_cleanup("230401001", "r0741234567"), "chunktokens/r0741234567/haltCleanup-230401001"),
-        (paths.log("merge_index", paths.DL, paths.RUN), "logs/{dl}/merge_index-{run}.log"),
+        (paths.log("deliver_run", paths.DL, paths.RUN), "logs/{dl}/deliver_run-{run}.log"),
         (paths.log("receipt", paths.DL), "logs/{dl}/receipt.log"),
     ],
 )

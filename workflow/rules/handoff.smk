@@ -1,13 +1,15 @@
 rule deliver_run:
-    """Stage the event files of one run within a downlink, or hold it if Level-1 would refuse it.
+    """Merge the chunk indexes of one run within a downlink, and stage its event files for Level-1.
 
-    Promise: what is staged is recorded in the run's journal first, and no event goes to Level-1 twice.
-    Uses wildcards `dl`, `run`.
+    Promise: what the downlink brings of the run is known to all downlinks; what is staged is recorded
+    in the run's journal first, and no event goes to Level-1 twice; a run that Level-1 would refuse is
+    held. Uses wildcards `dl`, `run`.
     """
     input:
-        paths.index(),
+        lambda wildcards: downlink(wildcards).chunk_files_with(wildcards.run),
     output:
-        paths.manifest(),
+        index=paths.index(),
+        manifest=paths.manifest(),
     log:
         paths.log("deliver_run", paths.DL, paths.RUN),
     conda:
@@ -18,6 +20,8 @@ rule deliver_run:
     params:
         script=script("deliver_run"),
         where=WHERE,
+        chunks=lambda wildcards: downlink(wildcards).chunks_with(wildcards.run),
+        runs=lambda wildcards: downlink(wildcards).runs,
         policy=json.dumps(asdict(settings.policy)),
         latc_override=option("--latc-override", settings.latc_override),
         without_context="--without-context" if settings.without_context else "",
@@ -25,8 +29,8 @@ rule deliver_run:
         decoder=DECODER,
     shell:
         "{params.script} {params.where} --downlink {wildcards.dl} --run {wildcards.run}"
-        " --policy {params.policy:q} {params.latc_override} {params.without_context} {params.moot}"
-        " {params.decoder} --log {log}"
+        " --chunks {params.chunks} --runs {params.runs} --policy {params.policy:q}"
+        " {params.latc_override} {params.without_context} {params.moot} {params.decoder} --log {log}"
 
 
 rule receipt:

@@ -1,4 +1,4 @@
-"""One run of one downlink to the stage: decide, test as Level-1 will, record, write, make visible."""
+"""One run of one downlink to the stage: merge, decide, test as Level-1 will, record, write, make visible."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from halfpipe import locks
 from halfpipe.errors import MissingInputError
 from halfpipe.handoff import eventfiles, handoffs, l1, stage
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge import index
 from halfpipe.merge.deliver import Decision, Policy, decide
 from halfpipe.merge.journal import Delivery, EventFile
 from halfpipe.merge.known import Context, KnownRun, context_scratch
@@ -29,21 +30,24 @@ class Job:
     stage: Path
     downlink: DownlinkId
     run: RunId
+    chunks: tuple[ChunkId, ...]
     policy: Policy
     latc: int | None
     moot: Moot
 
 
-def deliver_run(job: Job, context: Context) -> dict[str, Any]:
-    """Deliver what `job.downlink` has to deliver of `job.run` now.
+def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Merge the chunk indexes of `job.run`, and deliver what `job.downlink` has to deliver of it now.
 
-    The spans are recorded in the run's journal before the first file becomes visible. A run that
-    Level-1 would refuse is held: nothing of it is recorded or staged.
+    Both happen under one lock of the run: a downlink whose index were known before it delivers would
+    have its events delivered by others, in an order that no sequence of downlinks gives. The spans are
+    recorded in the run's journal before the first file becomes visible. A run that Level-1 would
+    refuse is held: nothing of it is recorded or staged.
 
     Returns
     -------
-    dict
-        The manifest.
+    tuple
+        What vouches for the merged index, and the manifest.
 
     Raises
     ------
@@ -52,6 +56,7 @@ def deliver_run(job: Job, context: Context) -> dict[str, Any]:
         or giving the same command again delivers the same.
     """
     with locks.run_locked(job.work, job.run, log.info), context_scratch(job.work, job.run):
+        merged = _merge(job, context)
         known = KnownRun.read(job.work, job.run, context)
         before = known.deliveries().get(job.downlink)
         decision, records = _decide(job, known)
@@ -69,7 +74,15 @@ def deliver_run(job: Job, context: Context) -> dict[str, Any]:
         log.log(
             logging.WARNING if held or manifest["shrunk"] else logging.INFO, "run %s: %s", job.run, reason
         )
-    return manifest
+    return merged, manifest
+
+
+def _merge(job: Job, context: Context) -> dict[str, Any]:
+    """Make what the downlink brings of the run known to all downlinks."""
+    products = [index.chunk_products(job.work, job.downlink, job.run, chunk) for chunk in job.chunks]
+    merged = index.build([(chunk, context.products(job.downlink, chunk)) for chunk in products])
+    index.save(merged, job.work, job.run, job.downlink)
+    return merged.as_json() | {"downlink": str(job.downlink), "run": str(job.run)}
 
 
 def _decide(job: Job, known: KnownRun) -> tuple[Decision, eventfiles.Records]:

@@ -79,6 +79,16 @@ class MergedIndex:
     files: tuple[str, ...]
     chunks: tuple[ChunkProducts, ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """Say what it holds, as its ``index.json`` does."""
+        return {
+            "chunks": [chunk.as_json() for chunk in self.chunks],
+            "datagrams": {
+                str(apid): [list(pair) for pair in pairs] for apid, pairs in self.datagrams.ranges().items()
+            },
+            "events": len(self.events),
+        }
+
 
 def build(chunks: Iterable[tuple[ChunkProducts, Path]]) -> MergedIndex:
     """Merge the chunk indexes of one run within one downlink.
