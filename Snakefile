@@ -24,6 +24,11 @@ wildcard_constraints:
     run=RunId.PATTERN,
 
 
+onstart:
+    if is_head():
+        withdraw_receipts()
+
+
 include: "workflow/rules/misspelt.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/handoff.smk"

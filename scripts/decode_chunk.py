@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from halfpipe import cli, decoder, locks, paths
-from halfpipe.files import remove_tree, sha256, write_json
+from halfpipe.files import make_directory, remove_tree, sha256, write_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -24,6 +24,7 @@ def job(arguments: argparse.Namespace) -> int:
     with locks.downlink_job(work, downlink), cli.output(arguments.log) as output:
         retdef = read_retdef(retdef_file)
         program = cli.program(arguments, "simulated_decoder.py")
+        make_directory(work, paths.chunks(downlink))
         remove_tree(scratch)
         made = decoder.decode(program, retdef_file, retdef, out, arguments.latc, output)
         for line in made["said"]["lines"]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from halfpipe import cli, locks, paths, plan
-from halfpipe.files import write_bytes
+from halfpipe.files import make_directory, write_bytes
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, DownlinkId
 
@@ -17,6 +17,7 @@ def job(arguments: argparse.Namespace) -> int:
     with locks.downlink_job(work, downlink):
         content = plan.retdef_to_stage(work, downlink, chunk, arguments.search)
         receipt.withdraw(work, downlink)
+        make_directory(work, downlink)
         write_bytes(work / paths.retdef(downlink, chunk), content)
     return 0
 

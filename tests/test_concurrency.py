@@ -367,7 +367,7 @@ class Repeater:
         self.moments = moments
         self._process = subprocess.Popen(
             [python, "-c", REPEATER, str(below), str(moments), *words],
-            cwd=ROOT,
+            cwd=below.parent,  # the job's log is named relative to where it runs
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

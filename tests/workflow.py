@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.plan import Plan
 
@@ -124,18 +125,32 @@ class Site:
         targets = [f"dl={downlink}" for downlink in downlinks]
         return self.snakemake(*targets, *(["-F"] if again else [])).good()
 
-    def by_hand(self, downlink: str) -> None:
-        """Process a downlink without Snakemake: the program of each job in this process, all in one order."""
+    def by_hand(self, downlink: str, *, missing: bool = False) -> None:
+        """Process a downlink without Snakemake: the program of each job in this process, all in one order.
+
+        With `missing`, only what is outstanding: what a receipt asks for that is not there, and what follows
+        from it.
+        """
+        if missing and (self.work / f"dl={downlink}").exists():
+            return
         settings = load(ROOT, [self.configfile])
         plan = Plan(settings.work, settings.retdef, settings.ignored).of(downlink)
         program = ["--command", settings.decoder_command]
         policy = ["--policy", json.dumps(asdict(settings.policy))]
         moot = ["--moot", str(settings.moot)] if settings.moot else []
+        made = set()
         for chunk in plan.chunks:
             search = ["--search", *map(str, settings.retdef)]
-            self._job("stage_retdef", downlink, "--chunk", chunk, *search)
+            if missing and (self.work / paths.chunk(downlink, chunk)).exists():
+                continue
+            made.add(chunk)
+            if not missing or not (self.work / paths.retdef(downlink, chunk)).exists():
+                self._job("stage_retdef", downlink, "--chunk", chunk, *search)
             self._job("decode_chunk", downlink, "--chunk", chunk, *program)
         for run_id in plan.runs:
+            vouched = [self.work / path(run_id, downlink) for path in (paths.index, paths.manifest)]
+            if missing and made.isdisjoint(plan.chunks_with(run_id)) and all(p.exists() for p in vouched):
+                continue
             stage = ["--stage", str(self.stage), "--run", run_id]
             chunks = ["--chunks", *plan.chunks_with(run_id), "--runs", *plan.runs]
             self._job("deliver_run", downlink, *stage, *chunks, *policy, *moot, *program)

@@ -13,6 +13,7 @@ from snakemake.logging import logger
 
 from halfpipe import config as configuration, locks, paths
 from halfpipe.errors import HalfPipeError
+from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.plan import Plan
 
@@ -57,6 +58,15 @@ def downlink(wildcards):
     return plan.of(wildcards.dl)
 
 
+def withdraw_receipts():
+    """Remove the receipts of downlinks that have jobs to run, before Snakemake removes the first output."""
+    for dl in {job.wildcards.dl for job in workflow.dag.needrun_jobs() if "dl" in job.wildcards.keys()}:
+        try:
+            receipt.withdraw(settings.work, DownlinkId(dl))
+        except HalfPipeError as error:
+            raise WorkflowError(str(error))
+
+
 def requested(wildcards):
     """Return the receipts of the config's downlinks, or else of all outstanding ones."""
     try:
@@ -87,6 +97,11 @@ def outstanding():
 def script(name):
     """Return the command that starts one of the project's programs."""
     return shlex.join([sys.executable, str(ROOT / "scripts" / f"{name}.py")])
+
+
+def as_is(value):
+    """Return a function that gives `value` whatever the wildcards: braces in a plain one would be some."""
+    return lambda wildcards: value
 
 
 def option(name, value):

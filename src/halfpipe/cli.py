@@ -92,7 +92,7 @@ def _log_to(path: Path | None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
             # Appending, as the programs do that share it: else each writes over what the other wrote.
-            file = _LogFile(path, mode="a")
+            file = _LogFile(path, mode="a", errors="backslashreplace")
         except OSError as error:
             log.warning("%s: there will be no log: %s. %s", path, error.strerror, advice(error))
             return
@@ -106,7 +106,7 @@ def output(path: Path | None) -> Iterator[IO[str]]:
     if path is None:
         yield sys.stderr
     else:
-        with path.open("a") as file:
+        with path.open("a", errors="backslashreplace") as file:
             yield file
 
 

@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections import Counter, deque
@@ -23,7 +24,7 @@ import numpy as np
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import fsync_directory, fsync_file, in_the_way, remove_tree, sha256
 from halfpipe.formats import evt, idx
-from halfpipe.formats.retdef import RetDef
+from halfpipe.formats.retdef import MAX_TIME, RetDef
 from halfpipe.ids import Apid, ChunkId, RunId
 
 BUILT_IN = "built-in"
@@ -43,7 +44,8 @@ class Program:
     """An external command of the config, and what its placeholders stand for.
 
     `level0` is the archive's root: `paths.level0` of the config if set, else what a RetDef's ``<arch>``
-    says, its first matching prefix replaced by `prefixes`. Relative paths start at `root`.
+    says, its first matching prefix replaced by `prefixes`. Relative paths start at `root`, and ``python``
+    as the first word is the one that runs this: cron's `PATH` has none, or another.
     """
 
     command: str
@@ -61,7 +63,8 @@ class Program:
         if self.command == BUILT_IN:
             script = str(self.root / "scripts" / self.built_in)
             return [sys.executable, script]
-        return [word.replace("{level0}", self.archive(arch)) for word in shlex.split(self.command)]
+        words = [word.replace("{level0}", self.archive(arch)) for word in shlex.split(self.command)]
+        return [sys.executable, *words[1:]] if words[:1] == ["python"] else words
 
 
 def map_prefix(path: str, prefixes: Sequence[tuple[str, str]]) -> str:
@@ -239,7 +242,13 @@ def check_products(out: Path, chunk: ChunkId) -> list[dict[str, Any]]:
     """
     found: dict[str, re.Match[str]] = {}
     for path in sorted(out.iterdir()):
-        if match := PRODUCT.fullmatch(path.name):
+        match = PRODUCT.fullmatch(path.name)
+        if (match or path.suffix in {".evt", ".idx"}) and not stat.S_ISREG(path.lstat().st_mode):
+            raise DecoderError(
+                f"{_shown(path.name)}: the decoder wrote a link, a pipe or a directory under this name, expected "
+                "a plain file. Nothing of this chunk was taken. Mend the decoder."
+            )
+        if match:
             if match["chunk"] != chunk:
                 raise DecoderError(
                     f"{path.name}: the decoder wrote a product of chunk {match['chunk']} while it worked on "
@@ -252,7 +261,7 @@ def check_products(out: Path, chunk: ChunkId) -> list[dict[str, Any]]:
             found[path.name] = match
         elif path.suffix in {".evt", ".idx"}:
             raise DecoderError(
-                f"{path.name}: not a product's name, expected <ground id>-<run>-<apid>-<chunk>.{{evt,idx}}"
+                f"{_shown(path.name)}: not a product's name, expected <ground id>-<run>-<apid>-<chunk>.{{evt,idx}}"
             )
     for name in found:
         if name.endswith(".evt") and name.replace(".evt", ".idx") not in found:
@@ -274,6 +283,11 @@ def check_products(out: Path, chunk: ChunkId) -> list[dict[str, Any]]:
     return described
 
 
+def _shown(name: str) -> str:
+    """Return a file's name for a message: what is not plain is escaped."""
+    return name if name.isascii() and name.isprintable() else ascii(name)
+
+
 def _check_index(path: Path, run: RunId, apid: int, products: set[str]) -> dict[str, Any]:
     """Check an index against the evt files that it names; return its counts."""
     index = idx.read_index(path)
@@ -283,6 +297,13 @@ def _check_index(path: Path, run: RunId, apid: int, products: set[str]) -> dict[
         others = np.unique(rows["apid"][rows["apid"] != apid])
         if len(others):
             raise FormatError(f"{path}: {what} lines of APID {others[0]}, its name says {apid}")
+    times = index.events["utc"]
+    wrong = np.flatnonzero((times < 0) | (times >= MAX_TIME))
+    if len(wrong):
+        raise FormatError(
+            f"{path}: sequence {index.events['sequence'][wrong[0]]} is said to be of {times[wrong[0]]:g} Unix "
+            f"seconds, expected 0 to {MAX_TIME}. Nothing of this chunk was taken; decode it again."
+        )
     whole = True
     for number, name in enumerate(index.files):
         if name not in products:

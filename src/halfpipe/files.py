@@ -8,10 +8,13 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, StateError
+
+MOST_LINES = 1 << 24  # bytes of a file of `JsonLines`: hundreds of deliveries with a thousand gaps each
 
 
 def fsync_directory(path: Path) -> None:
@@ -21,6 +24,21 @@ def fsync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_directory(root: Path, below: str) -> Path:
+    """Make the directory `below` the directory `root`, flush each step of the way to it, and return it.
+
+    What is flushed in a directory survives a crash of the machine only if the directory's own name does.
+    It may be there already and not be flushed: Snakemake makes directories before a job starts.
+    """
+    path = root / below
+    path.mkdir(parents=True, exist_ok=True)
+    for place in (path, *path.parents):
+        if place == root:
+            break
+        fsync_directory(place.parent)
+    return path
 
 
 def fsync_file(path: Path) -> None:
@@ -46,6 +64,29 @@ def remove_tree(path: Path) -> None:
         return
     except OSError as error:
         raise in_the_way(Path(error.filename or path), error) from error
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open the file `path`, which comes from outside, for reading; links are followed.
+
+    A pipe in its place would be waited for without an end, and a device has no end: both are refused.
+
+    Raises
+    ------
+    OSError
+        If it cannot be opened or is no regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 @contextmanager
@@ -164,7 +205,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(
             f"{path}: not JSON ({error}). Remove it, and give the same command again"
         ) from error
@@ -190,23 +231,26 @@ class JsonLines:
     Raises
     ------
     StateError
-        If another line is not JSON.
+        If another line is not JSON, or the file is larger than `MOST_LINES`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.values: list[Any] = []
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                content = file.read(MOST_LINES + 1)
         except FileNotFoundError:
             content = b""
+        if len(content) > MOST_LINES:
+            raise self.damaged(1, f"the file has more than {MOST_LINES} bytes")
         *lines, tail = content.split(b"\n")
         self.torn = bool(tail)
         self._size = len(content) - len(tail)
         for number, line in enumerate(lines, 1):
             try:
                 self.values.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise self.damaged(number, error) from error
 
     def damaged(self, line: int, why: object) -> StateError:

@@ -173,6 +173,7 @@ class FileLock:
             try:
                 if _link(self._mine, self.path) or self._take_over():
                     self._handle = handle
+                    _sweep(self.path.parent, f".{self.path.name}.")
                     return True
                 if self.path.exists():
                     break
@@ -192,12 +193,23 @@ class FileLock:
                     break
             else:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            os.write(handle, json.dumps(asdict(self.holder)).encode())
-            os.fsync(handle)
+            self._write_mine(handle)
         except OSError as error:
             raise HalfPipeError(f"{self.path}: cannot be made: {error.strerror}. {advice(error)}") from error
-        _flock(handle)
         return handle
+
+    def _write_mine(self, handle: int) -> None:
+        content = json.dumps(asdict(self.holder)).encode()
+        try:
+            with suppress(OSError):  # a file system without such locks
+                fcntl.flock(handle, fcntl.LOCK_EX)  # waits for nobody but who tries whether we live
+            if os.write(handle, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
+        except OSError:
+            os.close(handle)
+            self._mine.unlink(missing_ok=True)
+            raise
 
     @property
     def _mine(self) -> Path:
@@ -218,6 +230,8 @@ class FileLock:
                 return False
             self._mine.replace(self.path)
             return True
+        except FileNotFoundError:
+            return False
         finally:
             right.unlink(missing_ok=True)
 
@@ -250,11 +264,22 @@ class FileLock:
             self._handle = -1
 
 
+def _sweep(home: Path, prefix: str = ".") -> None:
+    """Remove what is left in `home` of processes that died while they took a lock.
+
+    One that is just about to take it may be met before it is flocked: it will find its file gone, and
+    make another.
+    """
+    for path in home.iterdir():
+        if path.name.startswith(prefix) and is_dead(path, Holder.written_in(path)):
+            path.unlink(missing_ok=True)
+
+
 def _link(source: Path, target: Path) -> bool:
-    """Make the hard link `target`, which is atomic; False if it exists already."""
+    """Make the hard link `target`, which is atomic; False if it exists already or `source` is gone."""
     try:
         os.link(source, target)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         return False
     except OSError as error:
         raise HalfPipeError(f"{target}: cannot be made: {error.strerror}. {advice(error)}") from error
@@ -319,6 +344,7 @@ def _wait_for_jobs(home: Path, downlink: DownlinkId, say: Say) -> None:
             said = True
         time.sleep(POLL_SECONDS)
     with suppress(OSError):
+        _sweep(home)
         home.rmdir()
 
 
@@ -346,6 +372,7 @@ def give_back_downlinks() -> None:
             for job in _registered(_homes[path]):
                 _strike_out(job)
             with suppress(OSError):
+                _sweep(_homes[path])
                 _homes[path].rmdir()
             lock.give_back()
     _held.clear()

@@ -2,15 +2,19 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from halfpipe.errors import ConfigError, FormatError
+from halfpipe.files import open_regular
 from halfpipe.formats.evt import MOOT_UNSET_ALIAS, MOOT_UNSET_KEY
 from halfpipe.ids import RunId
 
 LINE = re.compile(r"(r[0-9]{10})\s+(0[xX][0-9a-fA-F]+|[0-9]+)\s+(\S+)", re.ASCII)
+MAX_SIZE = 1 << 26  # bytes: ten times what the whole mission has
+LONGEST_LINE = 1024  # bytes
+MOST_TOLD = 50  # lines that are passed over, one by one; the others are counted
 
 log = logging.getLogger(__name__)
 
@@ -37,20 +41,44 @@ def read_moot(path: Path) -> Mapping[RunId, Moot]:
     ConfigError
         If the file cannot be read.
     FormatError
-        If two lines give one run different keys.
+        If two lines give one run different keys, or the file is larger than `MAX_SIZE`.
     """
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError as error:
-        raise ConfigError(f"moot.file {path}: cannot be read: {error.strerror}") from error
     known: dict[RunId, Moot] = {}
-    for number, line in enumerate(lines, 1):
+    for run, moot in _moots(path, known):
+        known[run] = moot
+    return known
+
+
+def moot_of(run: RunId, path: Path | None) -> Moot:
+    """Return what the MOOT file says of `run`; a run that it does not name has `UNSET`.
+
+    Raises
+    ------
+    ConfigError, FormatError
+        As `read_moot`, but what the file says of other runs does not matter.
+    """
+    if path is None:
+        return UNSET
+    known: dict[RunId, Moot] = {}
+    for other, moot in _moots(path, known):
+        if other == run:
+            known[run] = moot
+    return known.get(run, UNSET)
+
+
+def _moots(path: Path, known: Mapping[RunId, Moot]) -> Iterator[tuple[RunId, Moot]]:
+    """Yield what the good lines say, one line in memory at a time; each must agree with what is `known`."""
+    passed_over = 0
+    for number, line in _lines(path):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = LINE.fullmatch(line.strip())
-        key = int(match[2], 0 if match[2][:2].lower() == "0x" else 10) if match else 2**32
-        if match is None or max(key, int(match[1][1:])) >= 2**32 or not match[3].isascii():
-            log.warning("%s, line %d: passed over, not 'r%%010d key alias': %.80r", path, number, line)
+        good = match is not None and len(match[2]) <= 20 and match[3].isascii() and match[3].isprintable()
+        key = int(match[2], 0 if match[2][:2].lower() == "0x" else 10) if match and good else 2**32
+        if match is None or max(key, int(match[1][1:])) >= 2**32:
+            passed_over += 1
+            if passed_over <= MOST_TOLD:
+                log.warning("%s, line %d: passed over, not 'r%%010d key alias': %.80r", path, number, line)
             continue
         run, moot = RunId.from_l1(match[1]), Moot(key, match[3])
         if known.get(run, moot) != moot:
@@ -58,10 +86,26 @@ def read_moot(path: Path) -> Mapping[RunId, Moot]:
                 f"{path}, line {number}: run {match[1]} ({run}) has key {moot.key} {moot.alias} here and "
                 f"{known[run].key} {known[run].alias} before. Remove the wrong line."
             )
-        known[run] = moot
-    return known
+        yield run, moot
+    if passed_over > MOST_TOLD:
+        log.warning("%s: %d more lines were passed over", path, passed_over - MOST_TOLD)
 
 
-def moot_of(run: RunId, path: Path | None) -> Moot:
-    """Return what the MOOT file says of `run`; a run that it does not name has `UNSET`."""
-    return UNSET if path is None else read_moot(path).get(run, UNSET)
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines and their numbers from 1; of one that is too long, its beginning and three dots."""
+    try:
+        with open_regular(path) as file:
+            if path.stat().st_size > MAX_SIZE:
+                raise FormatError(
+                    f"moot.file {path}: more than {MAX_SIZE} bytes, expected a line a run. Name the right file."
+                )
+            number = 1
+            while piece := file.readline(LONGEST_LINE):
+                whole = rest = piece
+                while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
+                    rest = file.readline(LONGEST_LINE)
+                    whole = piece + b" ..."
+                yield number, whole.decode(errors="replace").rstrip("\r\n")
+                number += 1
+    except OSError as error:
+        raise ConfigError(f"moot.file {path}: cannot be read: {error.strerror}") from error

@@ -196,13 +196,14 @@ class Plan:
                 downlinks.update(
                     DownlinkId(e.name) for e in entries if DownlinkId.matches(e.name) and e.is_dir()
                 )
-        ready, waiting = [], []
+        ready, waiting, incomplete = [], [], {}
         for dl in sorted(downlinks):
             if not self._is_outstanding(dl):
                 continue
             plan = self._make(dl)  # not kept: it is made again under the downlink's lock
             if plan.holes:
                 waiting.append(f"downlink {dl} waits for the RetDef of chunk {', '.join(plan.holes)}")
+                incomplete[waiting[-1]] = now - self._youngest(dl)
             elif now - self._youngest(dl) < settle_seconds:
                 waiting.append(
                     f"downlink {dl} waits: its youngest RetDef is younger than {settle_seconds:g} s"
@@ -215,12 +216,18 @@ class Plan:
                 f"({most}). Name those that you mean, as in: snakemake dl={ready[0]} dl={ready[1]}, "
                 "or raise outstanding.max in the config."
             )
-        return Outstanding(tuple(ready), tuple(waiting))
+        return Outstanding(tuple(ready), tuple(waiting), incomplete)
 
     def _youngest(self, downlink: DownlinkId) -> float:
         """Return the time of the youngest RetDef on the search path; those that are staged say nothing."""
-        every = (path for home in self.search for path in _retdefs(home / downlink, downlink).values())
-        return max(path.stat().st_mtime for path in every)
+        times = [0.0]
+        for home in self.search:
+            for path in _retdefs(home / downlink, downlink).values():
+                with suppress(
+                    OSError
+                ):  # a link that leads nowhere is a failing job, not the end of all others
+                    times.append(path.stat().st_mtime)
+        return max(times)
 
     def _is_outstanding(self, downlink: DownlinkId) -> bool:
         if not (self.work / paths.receipt(downlink)).exists():
@@ -232,10 +239,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outstanding:
-    """Outstanding downlinks, and in words those that are not ready yet."""
+    """Outstanding downlinks, and in words those that are not ready yet.
+
+    `incomplete` are those of `waiting` that wait for a RetDef, with the age of the youngest in seconds.
+    """
 
     ready: tuple[DownlinkId, ...]
     waiting: tuple[str, ...]
+    incomplete: Mapping[str, float]
 
 
 def _retdefs(home: Path, downlink: DownlinkId) -> dict[ChunkId, Path]:

@@ -13,9 +13,9 @@ rule stage_retdef:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=script("stage_retdef"),
-        work=settings.work,
-        search=settings.retdef,
+        script=as_is(script("stage_retdef")),
+        work=as_is(settings.work),
+        search=as_is(settings.retdef),
     shell:
         "{params.script} --work {params.work:q} --downlink {wildcards.dl} --chunk {wildcards.chunk}"
         " --search {params.search:q} --log {log}"
@@ -39,9 +39,9 @@ rule decode_chunk:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        script=script("decode_chunk"),
-        work=settings.work,
-        decoder=DECODER,
+        script=as_is(script("decode_chunk")),
+        work=as_is(settings.work),
+        decoder=as_is(DECODER),
     shell:
         "{params.script} --work {params.work:q} --downlink {wildcards.dl} --chunk {wildcards.chunk}"
         " {params.decoder} --log {log}"

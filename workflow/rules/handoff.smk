@@ -18,15 +18,15 @@ rule deliver_run:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        script=script("deliver_run"),
-        where=WHERE,
+        script=as_is(script("deliver_run")),
+        where=as_is(WHERE),
         chunks=lambda wildcards: downlink(wildcards).chunks_with(wildcards.run),
         runs=lambda wildcards: downlink(wildcards).runs,
         policy=json.dumps(asdict(settings.policy)),
         latc_override=option("--latc-override", settings.latc_override),
         without_context="--without-context" if settings.without_context else "",
-        moot=option("--moot", settings.moot),
-        decoder=DECODER,
+        moot=as_is(option("--moot", settings.moot)),
+        decoder=as_is(DECODER),
     shell:
         "{params.script} {params.where} --downlink {wildcards.dl} --run {wildcards.run}"
         " --chunks {params.chunks} --runs {params.runs} --policy {params.policy:q}"
@@ -49,14 +49,14 @@ rule receipt:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=script("receipt"),
-        where=WHERE,
+        script=as_is(script("receipt")),
+        where=as_is(WHERE),
         chunks=lambda wildcards: downlink(wildcards).chunks,
         runs=lambda wildcards: downlink(wildcards).runs,
         ignored=lambda wildcards: json.dumps(downlink(wildcards).ignored),
-        config=json.dumps(settings.that_matter),
+        config=as_is(json.dumps(settings.that_matter)),
         max_exceptions=option("--max-exceptions", settings.max_exceptions),
-        magic7=program(settings.magic7_command),
+        magic7=as_is(program(settings.magic7_command)),
     shell:
         "{params.script} {params.where} --downlink {wildcards.dl} --chunks {params.chunks}"
         " --runs {params.runs} --ignored {params.ignored:q} --config {params.config:q}"

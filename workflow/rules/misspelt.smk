@@ -13,6 +13,6 @@ rule misspelt:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=script("misspelt"),
+        script=as_is(script("misspelt")),
     shell:
-        "{params.script} {wildcards.misspelt:q} --log {log:q}"
+        "{params.script} --log {log:q} -- {wildcards.misspelt:q}"

@@ -23,6 +23,7 @@ VERSION = 0x09090909
 HEADER_SIZE = 176
 EBF_MARKER = 0x104F0010
 EBF_LIMIT = 131072  # what Level-1's reader has room for; it does not check (evt-layout)
+HANDLER_LIMIT = 64  # ten times the handlers that there are: no count makes a record of gigabytes
 MOOT_UNSET_KEY = 0xFFFFFFF0
 MOOT_UNSET_ALIAS = "LSEWRITER_UNSET"
 ALIAS_LENGTH = 63  # bytes; the 64th is always zero
@@ -525,7 +526,9 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
 def _step_over_lpa(walker: _Walker) -> None:
     walker.step("the LPA info", LPA_INFO.itemsize, LPA_INFO)
     at = walker.step("the number of handlers", 4)
-    walker.step("handler", walker.lengths(at) * LPA_HANDLER.itemsize, LPA_HANDLER)
+    count = walker.lengths(at)
+    walker.step("handler", count * LPA_HANDLER.itemsize, LPA_HANDLER)
+    walker.limit("the number of handlers", at, count, 0, HANDLER_LIMIT)
     _step_over_keys(walker, "LPA", KeysType.LPA, LPA_KEYS)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files import open_regular
 
 EVENT = np.dtype(
     [
@@ -77,6 +78,7 @@ DATAGRAM = np.dtype(
 
 EVT_FIELDS = 15
 DGM_FIELDS = range(21, 24)
+LONGEST_NAME = 255  # bytes, as file systems have it
 BLOCK = 1 << 20  # bytes of text parsed at a time: what is made of them stays in the processor's cache
 REMEDY = "Have the chunk decoded again, or the index merged again"
 
@@ -133,7 +135,7 @@ def read_index(path: Path) -> Index:
     reader = _Reader(path)
     rest = 0  # bytes of a line whose end has not been read yet
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             block = min(BLOCK, max(1, path.stat().st_size))
             buffer = bytearray(b" " * _PAD + bytes(3 * block))
             room = memoryview(buffer)
@@ -340,7 +342,8 @@ class _Reader:
 
     def _code(self, line: int, token: bytes) -> int:
         name = token.rpartition(b"/")[2].decode("ascii", "replace")
-        if not name.isascii() or not name.isprintable() or name in ("", ".", ".."):
+        plain = name.isascii() and name.isprintable() and len(name) <= LONGEST_NAME
+        if not plain or name in ("", ".", ".."):
             raise self.error(line, f"has {_shown(token)} for evtfile, expected the name of an event file")
         code = self.files.setdefault(name, len(self.files))
         if code > np.iinfo(EVENT["file"]).max:

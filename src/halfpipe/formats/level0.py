@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import MissingInputError
-from halfpipe.files import advice
+from halfpipe.files import advice, open_regular
 from halfpipe.formats import met
 
 HEADER_SIZE = 16
@@ -36,6 +36,7 @@ _FIELDS = struct.Struct(">HHHIIH")
 _OPEN_MAPS = 8
 _WINDOW = 1 << 25  # bytes of mapped files that are looked at before they are let go
 _PACKETS = 1 << 13  # packets whose headers lie in about as much
+_LONGEST = 1 << 20  # payload bytes of a datagram: flags that lie must not join a whole file to one
 _TRIALS = 100  # combinations of repeated packets that are tried to mend one datagram
 
 _Bytes = bytes | mmap.mmap
@@ -290,8 +291,25 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
         for row in strays
     ]
     begins, ends, breaks = _datagrams(packets, _span_of(edges, packets["unix"]))
+    begins, ends, too_long = _not_too_long(packets, begins, ends)
+    breaks += too_long
     faults += [Fault(files[packets["file"][at]], int(packets["offset"][at]), reason) for at, reason in breaks]
     return Retrieval(files, packets, copies, copy_of, begins, ends, tuple(faults), maps)
+
+
+def _not_too_long(
+    packets: NDArray[np.void], begins: NDArray[np.int64], ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[int, str]]]:
+    """Leave out datagrams of more than `_LONGEST` bytes; say at which packets these begin."""
+    payload = packets["size"].astype(np.int64) - HEADER_SIZE - packets["pad"]
+    total = np.concatenate(([0], np.cumsum(payload)))
+    sizes = total[ends] - total[begins]
+    good = sizes <= _LONGEST
+    faults = [
+        (begin, f"a datagram of {size} bytes, left out: {_LONGEST} is far more than any has")
+        for begin, size in zip(begins[~good].tolist(), sizes[~good].tolist(), strict=True)
+    ]
+    return begins[good], ends[good], faults
 
 
 def _microseconds(spans: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
@@ -325,7 +343,7 @@ def _concerns(edges: NDArray[np.int64], rows: NDArray[np.void], after: int, hour
 
 def _map(path: Path) -> _Bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if not path.stat().st_size:
                 return b""
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -387,11 +405,14 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
     def next_header(start: int) -> int:
         """Return where the next header at or after `start` stands, or the end of the file."""
         pattern = identity.to_bytes(2, "big")
-        at = data.find(pattern, start)
-        while at >= 0:
-            if header_at(at)[0]:
+        while start < total:
+            at = data.find(pattern, start, start + _WINDOW)
+            if at >= 0 and header_at(at)[0]:
                 return at
-            at = data.find(pattern, at + 1)
+            if at < 0:
+                _let_go(data)
+            # A header may begin with a window's last byte.
+            start = at + 1 if at >= 0 else start + _WINDOW - 1
         return total
 
     offsets = array("q")

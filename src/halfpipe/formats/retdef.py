@@ -15,12 +15,16 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files import open_regular
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
 MAX_SIZE = 1 << 20  # a real one has some hundred bytes
+MAX_TIME = 2**33  # Unix seconds; packets count to 2137
+MAX_HOURS = 744  # in all spans together: a month, where a run has two hours. Each is a directory to look at
+MAX_COMPLAINT = 500  # characters that are said about one file
 FILE_NAME = re.compile(rf"RetDef-({DownlinkId.PATTERN})-({ChunkId.PATTERN})\.xml")
 DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?", re.ASCII)
 APIDS_OF_KIND = {"LSEP": LPA_APIDS, "LSEC": LCI_APIDS}
@@ -92,7 +96,7 @@ def read_content(path: Path) -> bytes:
         If it cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(MAX_SIZE + 1)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such RetDef. {REMEDY}.") from error
@@ -111,7 +115,10 @@ def parse_retdef(content: bytes, path: Path) -> RetDef:
     try:
         return _retdef(_root(content), ids_of(path)[1])
     except FormatError as error:
-        raise FormatError(f"{path}: {error}. {REMEDY}.") from error
+        said = str(error)
+        if len(said) > MAX_COMPLAINT:
+            said = f"{said[:MAX_COMPLAINT]}..."
+        raise FormatError(f"{path}: {said}. {REMEDY}.") from error
 
 
 def _root(content: bytes) -> "Element":
@@ -140,7 +147,7 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
         raise FormatError(f"type {kind!r} of <retdef> is neither LSEP (LPA) nor LSEC (LCI)")
     arch, run, spans = (_only(root, tag) for tag in ("arch", "run", "spans"))
     archive = (arch.text or "").strip()
-    if not archive.startswith("/"):
+    if not archive.startswith("/") or not archive.isprintable():
         raise FormatError(f"<arch> holds {archive!r}, expected the absolute path of a level-0 archive")
     chunk = _integer(run, "chunkid", lowest=1, highest=99999)
     if chunk != named.number:
@@ -149,6 +156,10 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
     runid = _integer(run, "runid", lowest=0, highest=2**32 - 1)
     if runid != start:
         raise FormatError(f"runid {runid} and start {start} of <run> differ, expected the same number")
+    every = tuple(_span(element, kind) for element in _all(spans, "span"))
+    hours = sum(span.end - span.begin for span in every) / 3600
+    if hours > MAX_HOURS:
+        raise FormatError(f"its <span>s have {hours:.0f} hours in all, expected at most {MAX_HOURS}")
     return RetDef(
         kind=kind,
         arch=archive,
@@ -157,7 +168,7 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
         l0key=_integer(run, "l0key", lowest=-1),
         chunk=ChunkId.of(chunk),
         gndid=_integer(run, "gndid", lowest=-1, highest=2**32 - 1),
-        spans=tuple(_span(element, kind) for element in _all(spans, "span")),
+        spans=every,
     )
 
 
@@ -218,7 +229,7 @@ def _time(element: "Element", name: str) -> float:
             value = math.nan
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not 0 <= value < MAX_TIME:
         raise FormatError(
             f"{name}={text!r} of <{element.tag}> is no time: expected Unix seconds or YYYY-MM-DD HH:MM:SS"
         )

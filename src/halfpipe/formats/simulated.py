@@ -217,6 +217,8 @@ def complaint_of(datagram: bytes, apid: int) -> str | None:
     fixed = DATAGRAM_HEADER.itemsize
     if len(datagram) < fixed + CHECKSUM_SIZE:
         return f"{len(datagram)} bytes, a simulated datagram has at least {fixed + CHECKSUM_SIZE}"
+    if len(datagram) > MAX_SIZE:
+        return f"{len(datagram)} bytes, a simulated datagram has at most {MAX_SIZE}"
     magic, version, size, events, _, _, of_apid = _HEADER_START.unpack_from(datagram)
     if magic != MAGIC or version != VERSION:
         return f"not a simulated datagram of version {VERSION}: it does not begin with {MAGIC.decode()}"
@@ -243,7 +245,7 @@ def _possible(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     kind = rows["infotype"]
     possible: NDArray[np.bool_] = (
         (kind <= _HIGHEST_KIND)
-        & ((kind == _LPA) | (rows["handlers"] == 0))
+        & (rows["handlers"] <= np.where(kind == _LPA, evt.HANDLER_LIMIT, 0))
         & (rows["ebf_size"] & (_WORD - 1) == 0)
     )
     return possible

@@ -169,7 +169,7 @@ def _manifest(
     return delivery.as_json() | {
         "run": str(job.run),
         "l1_run": job.run.l1,
-        "handoff": handoffs.last_number(job.work, job.downlink) + 1,
+        "handoff": handoffs.next_number(job.work, job.downlink),
         "kind": str(decision.kind),
         "epus": list(decision.epus),
         "complete": decision.complete,

@@ -1,6 +1,7 @@
 """The hand-offs of a downlink: an append-only list that outlives its receipts.
 
 A hand-off has a new number when a run was delivered anew; a receipt that is made again alone keeps its.
+The latest line of a number counts.
 """
 
 from dataclasses import dataclass
@@ -43,6 +44,17 @@ def read(work: Path, downlink: DownlinkId) -> list[HandOff]:
 def last_number(work: Path, downlink: DownlinkId) -> int:
     """Return the number of the latest hand-off of `downlink`, 0 before the first."""
     return max((handoff.number for handoff in read(work, downlink)), default=0)
+
+
+def next_number(work: Path, downlink: DownlinkId) -> int:
+    """Return the number of the hand-off to come: one that died before its receipt is made again as itself."""
+    last = last_number(work, downlink)
+    return last if last and not has_ended(work, downlink, last) else last + 1
+
+
+def has_ended(work: Path, downlink: DownlinkId, number: int) -> bool:
+    """Tell whether a hand-off has a receipt; its copy that stays is written before the receipt itself."""
+    return (work / paths.receipt_history(downlink, number)).exists()
 
 
 def record(work: Path, downlink: DownlinkId, new: HandOff) -> None:

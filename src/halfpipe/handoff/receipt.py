@@ -6,7 +6,6 @@ Making it hands the downlink off: the texts are put into the stage, and Level-1 
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +14,16 @@ import halfpipe
 from halfpipe import paths
 from halfpipe.decoder import Program
 from halfpipe.errors import DecoderError, StateError
-from halfpipe.files import read_json, replacing, sha256, write_json, write_text
+from halfpipe.files import (
+    fsync_directory,
+    in_the_way,
+    make_directory,
+    read_json,
+    replacing,
+    sha256,
+    write_json,
+    write_text,
+)
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.handoff import handoffs, magic7, stage
 from halfpipe.handoff.handoffs import HandOff
@@ -27,9 +35,23 @@ log = logging.getLogger(__name__)
 
 
 def withdraw(work: Path, downlink: DownlinkId) -> None:
-    """Remove the receipt of `downlink` before anything that it vouches for changes; its copy stays."""
-    with suppress(FileNotFoundError):
-        (work / paths.receipt(downlink)).unlink()
+    """Remove the receipt of `downlink` before anything that it vouches for changes; its copy stays.
+
+    Flushed, for after a crash of the machine it must not be back over products that are gone.
+
+    Raises
+    ------
+    HalfPipeError
+        If it cannot be removed; says whose it is.
+    """
+    path = work / paths.receipt(downlink)
+    try:
+        path.unlink()
+        fsync_directory(work)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise in_the_way(path, error) from error
 
 
 @dataclass(frozen=True)
@@ -75,12 +97,15 @@ def hand_off(job: Job, output: IO[str]) -> dict[str, Any]:
     manifests = [read_json(job.work / paths.manifest(run, job.downlink)) for run in sorted(job.runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     earlier = handoffs.read(job.work, job.downlink)
-    known = next((handoff for handoff in earlier if handoff.number >= number), None)
-    if known is None:
-        named = [m for m in manifests if _is_whole(job, m, number)]
-        described = _put(job, named, exceptions, output)
-        handoff = HandOff(number, tuple(RunId(m["run"]) for m in named), tuple(described))
-        handoffs.record(job.work, job.downlink, handoff)
+    known = next((handoff for handoff in reversed(earlier) if handoff.number >= number), None)
+    ended = known is not None and handoffs.has_ended(job.work, job.downlink, known.number)
+    named = [] if ended else [m for m in manifests if _is_whole(job, m, number)]
+    runs = tuple(RunId(m["run"]) for m in named)
+    # Where less lies in the stage than was recorded, Level-1 has begun to take it.
+    if known is None or (not ended and set(runs) >= set(known.named)):
+        handoff = HandOff(number, runs, tuple(_put(job, named, exceptions, output)))
+        if handoff != known:
+            handoffs.record(job.work, job.downlink, handoff)
     else:
         handoff = known
         _put_again(job, [m for m in manifests if m["run"] in known.named], exceptions, known, output)
@@ -90,7 +115,8 @@ def hand_off(job: Job, output: IO[str]) -> dict[str, Any]:
 
 def save(job: Job, content: Mapping[str, Any]) -> None:
     """Write the receipt, and its copy that stays as history."""
-    write_json(job.work / paths.receipt_history(job.downlink, content["handoff"]), content)
+    copy = Path(paths.receipt_history(job.downlink, content["handoff"]))
+    write_json(make_directory(job.work, str(copy.parent)) / copy.name, content)
     write_json(job.work / paths.receipt(job.downlink), content)
 
 
@@ -201,9 +227,12 @@ def _write_magic7(job: Job, named: Sequence[Mapping[str, Any]], home: Path, outp
 def _remove_other_texts(job: Job, names: Sequence[str]) -> None:
     """Remove texts of an earlier hand-off that this one does not make."""
     with stage.errors_named(job.stage):
-        for path in (job.stage / paths.staged(job.downlink)).glob(paths.text("*", job.downlink)):
-            if path.name not in names:
-                path.unlink()
+        home = job.stage / paths.staged(job.downlink)
+        other = [path for path in home.glob(paths.text("*", job.downlink)) if path.name not in names]
+        for path in other:
+            path.unlink()
+        if other:
+            fsync_directory(home)
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import StageError
-from halfpipe.files import advice, fsync_directory
+from halfpipe.files import advice, fsync_directory, make_directory
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.journal import EventFile
 
@@ -52,23 +52,27 @@ def halt_cleanup(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> No
         If the stage cannot be written.
     """
     for run in runs:
-        _touch(stage, stage / paths.halt_cleanup(downlink, run.l1))
+        _touch(stage, paths.halt_cleanup(downlink, run.l1))
 
 
 def release_cleanup(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
     """Take back what `halt_cleanup` did, after everything is staged."""
     with errors_named(stage):
         for run in runs:
-            (stage / paths.halt_cleanup(downlink, run.l1)).unlink(missing_ok=True)
-            _remove_if_empty(stage / paths.tokens(run.l1))
+            token = stage / paths.halt_cleanup(downlink, run.l1)
+            with suppress(FileNotFoundError):
+                token.unlink()
+                fsync_directory(token.parent)
+            _remove_if_empty(token.parent)
 
 
-def _touch(stage: Path, path: Path) -> None:
-    """Make the token `path`; Level-1 removes the directory of a retired run whole, so make that too."""
+def _touch(stage: Path, token: str) -> None:
+    """Make a token; Level-1 removes the directory of a retired run whole, so make that too."""
+    path = stage / token
     with errors_named(stage):
         while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # the directory went between the two calls
+            with suppress(FileNotFoundError):  # the directory went between two calls
+                make_directory(stage, str(Path(token).parent))
                 path.touch()
                 fsync_directory(path.parent)
                 return
@@ -103,19 +107,22 @@ def place(
     home = stage / paths.staged_run(downlink, run.l1)
     with errors_named(stage):
         for name in stale:
-            (stage / paths.tokens(run.l1) / Path(name).stem).unlink(missing_ok=True)
+            token = stage / paths.tokens(run.l1) / Path(name).stem
+            with suppress(FileNotFoundError):
+                token.unlink()
+                fsync_directory(token.parent)
         fsync_directory(new)
         old = new.with_name(new.name + "-old")
         shutil.rmtree(old, ignore_errors=True)
         if home.is_dir():
             home.rename(old)
         if names:
-            home.parent.mkdir(parents=True, exist_ok=True)
-            new.rename(home)
+            new.rename(make_directory(stage, paths.staged(downlink)) / home.name)
+        if home.parent.is_dir():
             fsync_directory(home.parent)
         shutil.rmtree(old, ignore_errors=True)
     for name in names:
-        _touch(stage, stage / paths.tokens(run.l1) / Path(name).stem)
+        _touch(stage, f"{paths.tokens(run.l1)}/{Path(name).stem}")
 
 
 def is_whole(stage: Path, downlink: DownlinkId, run: RunId, files: Iterable[EventFile]) -> bool:
@@ -135,8 +142,7 @@ def put_texts(stage: Path, scratch_: Path, downlink: DownlinkId, write: Callable
     home = stage / paths.staged(downlink)
     with errors_named(stage):
         names = write(scratch_)
-        home.mkdir(parents=True, exist_ok=True)
+        make_directory(stage, paths.staged(downlink))
         for name in names:
             (scratch_ / name).rename(home / name)
         fsync_directory(home)
-        fsync_directory(home.parent)

@@ -4,22 +4,34 @@ The datagram part is text and never deleted. The event part is an array, ordered
 without duplicates; it is large and can be made again from the chunk products.
 """
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as format_
 from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import StateError
-from halfpipe.files import read_json, replacing, write_bytes, write_json
+from halfpipe.files import (
+    fsync_directory,
+    make_directory,
+    open_regular,
+    read_json,
+    replacing,
+    write_bytes,
+    write_json,
+)
 from halfpipe.formats import evt, idx
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.deliver import merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
 
+_SHAPE = b"'shape'"
 PLACED = np.dtype([*((name, idx.EVENT[name]) for name in idx.EVENT.names or ()), ("size", np.uint32)])
 
 
@@ -135,22 +147,31 @@ def _place(
 
 
 def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> None:
-    """Write the parts of a merged index, each whole or not at all; the caller holds the run's lock."""
-    write_bytes(
-        work / paths.datagrams(run, downlink), b"".join(line + b"\n" for line in index.datagrams.lines)
-    )
+    """Write the parts of a merged index, each whole or not at all; the caller holds the run's lock.
+
+    In an order in which other downlinks can go on with what a death in between leaves: the events never
+    lie beside a list of files that they do not count into (they are made again where they are missing),
+    and the datagrams, which make the downlink known, come last.
+    """
+    make_directory(work, f"{paths.run(run)}/{downlink}")
+    with suppress(FileNotFoundError):
+        (work / paths.events(run, downlink)).unlink()
+        fsync_directory((work / paths.events(run, downlink)).parent)
     write_json(
         work / paths.chunk_list(run, downlink),
         {"chunks": [chunk.as_json() for chunk in index.chunks], "files": list(index.files)},
     )
     with replacing(work / paths.events(run, downlink)) as out:
         np.save(out, index.events, allow_pickle=False)
+    write_bytes(
+        work / paths.datagrams(run, downlink), b"".join(line + b"\n" for line in index.datagrams.lines)
+    )
 
 
 def load_datagrams(work: Path, run: RunId, downlink: DownlinkId) -> KnownDatagrams:
     """Read the datagram part of a merged index."""
     path = work / paths.datagrams(run, downlink)
-    return KnownDatagrams.of(path.read_bytes().splitlines(), str(path))
+    return KnownDatagrams.of(path.read_bytes().split(b"\n")[:-1], str(path))
 
 
 def load_chunks(work: Path, run: RunId, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
@@ -169,12 +190,42 @@ def load_events(work: Path, run: RunId, downlink: DownlinkId) -> tuple[NDArray[n
     """
     path = work / paths.events(run, downlink)
     try:
-        events: NDArray[np.void] = np.load(path, allow_pickle=False)
+        events = _read_array(path)
     except (ValueError, EOFError) as error:
         raise StateError(
             f"{path}: not an event array ({error}). Remove it: it will be made again."
         ) from error
-    if events.dtype != PLACED:
-        raise StateError(f"{path}: made by another version. Remove it: it will be made again.")
     files: Sequence[str] = read_json(work / paths.chunk_list(run, downlink))["files"]
     return events, tuple(files)
+
+
+def _read_array(path: Path) -> NDArray[np.void]:
+    """Read what `save` wrote, and nothing else: no other type, no more items than the file has.
+
+    Raises
+    ------
+    ValueError
+        If it is no array.
+    StateError
+        If it is one of something else.
+    """
+    with open_regular(path) as file:
+        if format_.read_magic(file) != (1, 0):
+            raise ValueError("not of the format that is written here")
+        length = int.from_bytes(file.read(2), "little")
+        header = file.read(length)
+        count, rest = divmod(path.stat().st_size - file.tell(), PLACED.itemsize)
+        if header.partition(_SHAPE)[0] != _header(count).partition(_SHAPE)[0]:
+            raise StateError(f"{path}: made by another version. Remove it: it will be made again.")
+        if rest or header != _header(count):
+            raise ValueError("its size is not what it says")
+        events: NDArray[np.void] = np.fromfile(file, PLACED, count)
+    return events
+
+
+def _header(count: int) -> bytes:
+    """Return the header of an array of `count` events, which is compared and never interpreted."""
+    out = io.BytesIO()
+    described = format_.header_data_from_array_1_0(np.empty(0, PLACED)) | {"shape": (count,)}
+    format_.write_array_header_1_0(out, described)
+    return out.getvalue()[format_.MAGIC_LEN + 2 :]

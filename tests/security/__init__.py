@@ -1,0 +1,1 @@
+"""What comes from outside is data: mutated, misnamed, oversized, and never interpreted."""

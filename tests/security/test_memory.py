@@ -1,0 +1,289 @@
+"""Large files and numbers that claim much: refused or read bit by bit, and no memory taken for what is claimed.
+
+The large files are sparse, so that they take no room on the disk.
+"""
+
+import io
+import shutil
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halfpipe import decoder, moot
+from halfpipe.errors import FormatError, StateError
+from halfpipe.files import JsonLines, read_json
+from halfpipe.formats import evt, idx, level0, met, simulated
+from halfpipe.formats.retdef import read_retdef
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge import index
+from halfpipe.merge.journal import Journal
+from halfpipe.plan import Plan
+from halfpipe_simulator.packets import make_packet
+from tests.golden_cases import GOLDEN
+from tests.security.watch import LIMIT, at_once, peak, watched
+
+DL, CHUNK, RUN = DownlinkId("240601001"), ChunkId("00003"), RunId("2c2e6cc0")
+SOURCE = GOLDEN / "multi3" / "in" / DL
+STEM = f"00770155-{RUN}-0965-{CHUNK}"
+GIB = 1 << 30
+CLAIMS = (0x7FFFFFFF, 0x80000000, 0xFFFFFFF8, 0xFFFFFFFF)
+
+
+def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
+    """Write a file of `size` bytes, zeros but for `pieces`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for at, content in pieces:
+            file.seek(at)
+            file.write(content)
+        file.truncate(size)
+    return path
+
+
+def test_the_watch_sees_memory(tmp_path: Path) -> None:
+    def hold() -> None:
+        with watched(tmp_path):
+            assert np.ones(LIMIT, np.uint8).any()
+
+    with pytest.raises(AssertionError, match="memory"):
+        hold()
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize(("case", "at"), [("latc_lpa", "ebf"), ("latc_lpa", "handlers"), ("lci_acd", "info")])
+def test_lengths_that_claim_gigabytes(tmp_path: Path, case: str, at: str, claim: int) -> None:
+    source = min((GOLDEN / case / "in" / DL).glob("*.evt"))
+    content = bytearray(source.read_bytes())
+    place = evt.HEADER_SIZE + evt.CONTEXT.itemsize
+    if at != "ebf":
+        place += 4 + struct.unpack_from("<I", content, place)[0] + 4
+    if at == "handlers":
+        place += evt.LPA_INFO.itemsize
+    struct.pack_into("<I", content, place, claim)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / source.name).write_bytes(content)
+    shutil.copy(source.with_suffix(".idx"), out)
+    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=source.stem):
+        decoder.check_products(out, ChunkId(source.stem[-5:]))
+
+
+def test_a_record_of_four_gigabytes_that_is_there_is_refused(tmp_path: Path) -> None:
+    source = min((GOLDEN / "latc_lpa" / "in" / DL).glob("*.evt")).read_bytes()
+    place = evt.HEADER_SIZE + evt.CONTEXT.itemsize
+    place += 4 + struct.unpack_from("<I", source, place)[0] + 4 + evt.LPA_INFO.itemsize
+    count = 4 * GIB // evt.LPA_HANDLER.itemsize
+    # Zeros are good handlers and good keys, so that all lengths fit the file.
+    size = place + 4 + count * evt.LPA_HANDLER.itemsize + evt.LPA_KEYS.itemsize
+    path = sparse(tmp_path / "large.evt", size, (0, source[:place]), (place, struct.pack("<I", count)))
+    with watched(tmp_path), at_once():
+        file = evt.open_evt(path)
+        with pytest.raises(
+            FormatError, match=rf"^{path}: .*the number of handlers at byte {place} is {count}"
+        ):
+            evt.record_layout(file.data, np.array([evt.HEADER_SIZE]), str(path))
+        with pytest.raises(FormatError, match=str(path)):
+            evt.walk(file.data, str(path))
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_an_index_line_of_a_gigabyte(tmp_path: Path, end: bytes) -> None:
+    start = (SOURCE / f"{STEM}.idx").read_bytes()
+    path = sparse(tmp_path / "large.idx", GIB, (0, start + b"EVT: "), (GIB - 1, end))
+    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=rf"^{path}: line \d+ has more than"):
+        idx.read_index(path)
+
+
+def test_an_index_with_millions_of_other_lines(tmp_path: Path) -> None:
+    lines = (SOURCE / f"{STEM}.idx").read_bytes()
+    path = tmp_path / "long.idx"
+    path.write_bytes(lines + b"\n" * (20 << 20) + b"x\n" * (10 << 20))
+    with watched(tmp_path):
+        read = idx.read_index(path)
+    assert read.ignored == 30 << 20
+    assert len(read.events) == 40
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<retdef>", b"<retdef " + b'a="' + b"x" * (1 << 20), b"<a>" * 300_000]
+)
+def test_a_retdef_of_100_megabytes(tmp_path: Path, content: bytes) -> None:
+    path = sparse(tmp_path / "retdefs" / DL / f"RetDef-{DL}-00001.xml", 100 << 20, (0, content))
+    with watched(tmp_path), at_once():
+        with pytest.raises(FormatError, match=rf"^{path}: ") as caught:
+            read_retdef(path)
+        assert len(str(caught.value)) < 1000
+        (said,) = Plan(tmp_path / "work", (tmp_path / "retdefs",)).of(DL).complaints()
+    assert said == str(caught.value)
+
+
+DEEP = b"<retdef>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</retdef>"
+WIDE = b"<retdef " + b" ".join(b'a%d="%d"' % (n, n) for n in range(60_000)) + b"/>"
+LONG = b"<" + b"r" * 900_000 + b"/>"
+SPANS = b'<span apid="965" tbeg="0" tend="8589934591"/>'
+
+
+@pytest.mark.parametrize("content", [DEEP, WIDE, LONG])
+def test_a_retdef_that_is_large_inside(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / f"RetDef-{DL}-00001.xml"
+    path.write_bytes(content)
+    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^{path}: ") as caught:
+        read_retdef(path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("count", [1, 15_000])
+def test_spans_of_centuries_are_refused(tmp_path: Path, count: int) -> None:
+    content = (SOURCE / f"RetDef-{DL}-{CHUNK}.xml").read_bytes()
+    path = tmp_path / f"RetDef-{DL}-{CHUNK}.xml"
+    path.write_bytes(content.replace(b"</spans>", SPANS * count + b"</spans>"))
+    with watched(tmp_path), at_once(), pytest.raises(FormatError, match="hours in all, expected at most 744"):
+        read_retdef(path)
+
+
+@pytest.mark.parametrize("end", [b"", b"\nr0741234567 1 alias\n"])
+def test_a_moot_file_of_a_gigabyte(tmp_path: Path, end: bytes) -> None:
+    path = sparse(tmp_path / "moot.txt", GIB, (0, b"r0741234567 1 alias\n"), (GIB - len(end), end))
+    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^moot.file {path}: more than"):
+        moot.moot_of(RUN, path)
+
+
+def test_a_moot_file_of_many_lines_and_one_that_is_long(tmp_path: Path) -> None:
+    path = tmp_path / "moot.txt"
+    with path.open("w") as file:
+        file.write("x" * (10 << 20) + "\n")
+        file.writelines(f"r{run:010d} {run} alias\n" for run in range(500_000))
+        file.write("y\n" * 100_000)
+    with watched(tmp_path):
+        assert moot.moot_of(RunId.from_met(499_999), path) == moot.Moot(499_999, "alias")
+
+
+def test_a_journal_line_that_is_huge(tmp_path: Path) -> None:
+    path = sparse(tmp_path / "journal.jsonl", GIB, (0, b'{"downlink": "'))
+    with (
+        watched(tmp_path),
+        at_once(),
+        pytest.raises(StateError, match=rf"^{path}, line 1: damaged \(the file has"),
+    ):
+        Journal(path)
+    path.write_bytes(b"[" * 1_000_000 + b"\n")
+    with watched(tmp_path), at_once(), pytest.raises(StateError, match=f"^{path}, line 1: damaged"):
+        JsonLines(path)
+    pairs = b"[1,1]," * ((16 << 20) // 6 - 20)
+    path.write_bytes(b"[" + pairs + b"[1,1]]\n")
+    with watched(tmp_path), at_once(), pytest.raises(StateError, match=f"^{path}, line 1: damaged"):
+        Journal(path)
+
+
+def test_json_that_is_deep(tmp_path: Path) -> None:
+    path = tmp_path / "00001.json"
+    path.write_bytes(b'{"a":' * 1_000_000)
+    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^{path}: not JSON"):
+        read_json(path)
+
+
+def _with_shape(shape: str) -> Callable[[bytes], bytes]:
+    def change(content: bytes) -> bytes:
+        size = 10 + struct.unpack_from("<H", content, 8)[0]
+        header = content[10:size].decode()
+        header = header.replace("'shape': (40,)", f"'shape': {shape}").rstrip()
+        assert shape in header
+        padded = (header + " ").ljust(len(header) + 200) + "\n"
+        return content[:8] + struct.pack("<H", len(padded)) + padded.encode() + content[size:]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "shape", ["(10000000000000,)", "(-1,)", "(2**60,)", "(40, 1)", "()", "(True,)", "(" * 100]
+)
+def test_an_array_that_claims_more_than_the_file_has(tmp_path: Path, shape: str) -> None:
+    files = decoder.check_products(_products(tmp_path), CHUNK)
+    chunk = index.ChunkProducts.of({"chunk": CHUNK, "files": files}, RUN)
+    index.save(index.build([(chunk, tmp_path / "out")]), tmp_path, RUN, DL)
+    path = tmp_path / "runs" / RUN / DL / "events.npy"
+    assert len(index.load_events(tmp_path, RUN, DL)[0]) == 40
+    path.write_bytes(_with_shape(shape)(path.read_bytes()))
+    with watched(tmp_path), at_once(), pytest.raises(StateError, match=f"^{path}: .* Remove it"):
+        index.load_events(tmp_path, RUN, DL)
+
+
+def _products(tmp_path: Path) -> Path:
+    out = tmp_path / "out"
+    out.mkdir()
+    for suffix in ("evt", "idx"):
+        shutil.copy(SOURCE / f"{STEM}.{suffix}", out)
+    return out
+
+
+HOUR = 1680318000  # 2023-04-01 03:00 UTC, Unix seconds
+
+
+def _archive(tmp_path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
+    root = tmp_path / "level0"
+    start = int(met.unix_to_met(HOUR))
+    sparse(level0.hour_path(root, 77, HOUR) / level0.file_name(77, 956, start, 1), size, *pieces)
+    return root
+
+
+def _packet(seq: int, flags: level0.Flags, body: bytes = b"") -> bytes:
+    seconds = int(met.unix_to_met(HOUR)) + 10
+    return make_packet(
+        apid=956, seq=seq % level0.COUNTER, seconds=seconds, microseconds=seq, flags=flags, body=body
+    )
+
+
+def test_a_level0_file_of_gigabytes_of_nothing(tmp_path: Path) -> None:
+    packet = _packet(1, level0.Flags.ALONE, b"x" * 100)
+    size = GIB
+    root = _archive(
+        tmp_path, size, (0, packet), (size - len(packet) - 7, _packet(2, level0.Flags.ALONE, b"y" * 100))
+    )
+    with watched(tmp_path):
+        found = level0.retrieve(root, 77, 956, [(HOUR, HOUR + 60)])
+        assert [found.payload(number)[:1] for number in range(len(found))] == [b"x", b"y"]
+    assert len(found.faults) == 2  # the hole, and what follows the second packet
+    assert all(str(root) in str(fault) for fault in found.faults)
+
+
+def test_a_datagram_that_does_not_end(tmp_path: Path) -> None:
+    body = bytes(60_000)
+    packets = [_packet(0, level0.Flags.FIRST, body)]
+    packets += [_packet(seq, level0.Flags.MIDDLE, body) for seq in range(1, 4000)]
+    packets += [_packet(4000, level0.Flags.LAST, body), _packet(4001, level0.Flags.ALONE, b"good")]
+    content = b"".join(packets)
+    root = _archive(tmp_path, len(content), (0, content))
+    del content, packets
+    with watched(tmp_path):
+        found = level0.retrieve(root, 77, 956, [(HOUR, HOUR + 60)])
+        assert [found.payload(number) for number in range(len(found))] == [b"good"]
+        (fault,) = found.faults
+        assert f"a datagram of {4001 * 60_000} bytes, left out" in str(fault)
+
+
+@pytest.mark.parametrize("events", [*CLAIMS, 1_000_000])
+def test_a_datagram_that_claims_many_events(events: int) -> None:
+    about = simulated.About(startedat=1, groundid=2, apid=956, datagram=3)
+    rows = np.zeros(0, simulated.EVENT_ROW)
+    datagram = bytearray(simulated.encode(about, rows, b""))
+    struct.pack_into("<I", datagram, 24, events)
+    body = bytes(datagram[:-4])
+    said = simulated.complaint_of(body + zlib.crc32(body).to_bytes(4, "little"), 956)
+    assert said == f"{events} events do not fit into {len(datagram)} bytes"
+
+
+def test_output_without_an_end_of_line(tmp_path: Path) -> None:
+    class Nowhere(io.StringIO):
+        def write(self, text: str) -> int:
+            return len(text)
+
+    command = [sys.executable, "-c", "import sys\nfor _ in range(1000): sys.stdout.write('x' * 100_000)"]
+    before = peak()
+    said = decoder.run_program(command, tmp_path, Nowhere())
+    assert said.summary({})["lines"] == []
+    assert peak() - before < 50 << 20

@@ -1,0 +1,278 @@
+"""Damaged files of each kind: a good result or an error that names the file, nothing else, and nothing more.
+
+Every file is damaged with a seed of its own, its number, so that one that fails can be made again.
+"""
+
+import importlib.util
+import random
+import shutil
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from halfpipe import decoder
+from halfpipe.errors import HalfPipeError
+from halfpipe.formats import evt, evt_view, idx, level0, simulated
+from halfpipe.formats.retdef import parse_retdef, read_retdef
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge import index
+from halfpipe.merge.deliver import Policy, decide
+from halfpipe.plan import Plan
+from halfpipe_simulator.packets import packets_of
+from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
+from tests.golden_cases import GOLDEN
+from tests.security.mutate import ANY, OF_TEXT, mutated
+from tests.security.watch import watched
+from tests.workflow import ROOT
+
+EVERY_DAY, MANY = 200, 10_000
+DL, CHUNK = DownlinkId("240601001"), ChunkId("00003")
+# LPA with handlers, LCI, and one with several datagrams.
+CASES = (("multi3", "*-00003"), ("latc_lpa", "*-00001"), ("lci_acd", "*-00001"))
+RETDEFS = sorted(GOLDEN.glob("*/in/240601001/RetDef-*-00001.xml"))
+
+count = pytest.mark.parametrize(
+    "numbers",
+    [
+        pytest.param(range(EVERY_DAY), id=f"{EVERY_DAY}"),
+        pytest.param(range(EVERY_DAY, MANY), id=f"{MANY}", marks=pytest.mark.long),
+    ],
+)
+
+
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_mutated", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+DECODER = _script("simulated_decoder")
+
+
+def outcome(seed: int, what: Callable[[], object], *names: str) -> str:
+    """Return ``good``, or the class of the error of ours, which names one of `names`; fail on any other."""
+    try:
+        what()
+    except HalfPipeError as error:
+        said = str(error)
+        assert any(name in said for name in names), f"seed {seed}: {said}"
+        assert "\x00" not in said
+        assert len(said) < 2000
+        return type(error).__name__
+    except BaseException as error:
+        raise AssertionError(f"seed {seed}: {error!r}") from error
+    return "good"
+
+
+def products() -> list[tuple[ChunkId, str, bytes, bytes]]:
+    """Return good products: chunk, stem, evt file, index."""
+    found = []
+    for case, pattern in CASES:
+        for path in sorted((GOLDEN / case / "in" / DL).glob(f"{pattern}.evt"))[:1]:
+            chunk = ChunkId(path.stem[-5:])
+            found.append((chunk, path.stem, path.read_bytes(), path.with_suffix(".idx").read_bytes()))
+    assert len(found) == len(CASES)
+    return found
+
+
+def lengths_in(content: bytes) -> list[int]:
+    """Return where the lengths and counts of the first records stand."""
+    data = np.frombuffer(content, np.uint8)
+    offsets = evt.walk(data, "good")[:20]
+    layout = evt.record_layout(data, offsets, "good")
+    places = []
+    for offset, kind in zip(offsets.tolist(), layout.infotypes.tolist(), strict=True):
+        ebf = offset + evt.CONTEXT.itemsize
+        info = ebf + 4 + int.from_bytes(content[ebf : ebf + 4], "little")
+        places += [ebf, ebf + 8, info, info + 4]
+        if kind == evt.InfoType.LPA:
+            places.append(info + 4 + evt.LPA_INFO.itemsize)
+    return places
+
+
+def take(out: Path, work: Path, chunk: ChunkId) -> None:
+    """Do with the decoder's products in `out` what the workflow does up to the decision."""
+    files = decoder.check_products(out, chunk)
+    for run in sorted({RunId(file["run"]) for file in files}):
+        entry = {"chunk": chunk, "files": files}
+        merged = index.build([(index.ChunkProducts.of(entry, run), out)])
+        index.save(merged, work, run, DL)
+        known = {DL: index.load_datagrams(work, run, DL)}
+        assert known[DL].lines == merged.datagrams.lines
+        events, names = index.load_events(work, run, DL)
+        assert names == merged.files
+        assert np.array_equal(events, merged.events)
+        decision = decide(DL, known, {DL: events}, {}, Policy(min_epus=1))
+        assert len(decision.events) + decision.orphans == decision.known
+
+
+def _mutate_products(tmp_path: Path, numbers: range, spoil: str) -> Counter[str]:
+    good = products()
+    places = [lengths_in(content) for _, _, content, _ in good]
+    outcomes: Counter[str] = Counter()
+    out, work = tmp_path / "out", tmp_path / "work"
+    with watched(tmp_path):
+        for seed in numbers:
+            rng = random.Random(seed)
+            chunk, stem, events, lines = good[seed % len(good)]
+            out.mkdir()
+            if spoil == "evt":
+                events = mutated(rng, events, ANY, places[seed % len(good)])
+            else:
+                lines = mutated(rng, lines, OF_TEXT)
+            (out / f"{stem}.evt").write_bytes(events)
+            (out / f"{stem}.idx").write_bytes(lines)
+            outcomes[outcome(seed, partial(take, out, work, chunk), str(out), stem)] += 1
+            if spoil == "evt":
+                outcome(seed, partial(evt_view.check_evt, out / f"{stem}.evt", None), f"{stem}.evt")
+            shutil.rmtree(out)
+            shutil.rmtree(work, ignore_errors=True)
+    return outcomes
+
+
+@pytest.fixture(autouse=True)
+def _no_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand files are not flushed to disk one by one: that they are is tested elsewhere."""
+    monkeypatch.setattr("os.fsync", lambda _handle: None)
+
+
+@count
+def test_evt_files(tmp_path: Path, numbers: range) -> None:
+    outcomes = _mutate_products(tmp_path, numbers, "evt")
+    print(f"evt files: {dict(outcomes)}")
+    assert outcomes["FormatError"] > len(numbers) // 4
+    assert outcomes["good"] > len(numbers) // 50  # damage inside an EBF, which nobody here can see
+
+
+@count
+def test_indexes(tmp_path: Path, numbers: range) -> None:
+    outcomes = _mutate_products(tmp_path, numbers, "idx")
+    print(f"indexes: {dict(outcomes)}")
+    assert outcomes["FormatError"] > len(numbers) // 4
+    assert outcomes["good"] > len(numbers) // 50
+
+
+@count
+def test_retdefs(tmp_path: Path, numbers: range) -> None:
+    contents = [path.read_bytes() for path in RETDEFS[:: len(RETDEFS) // 8]]
+    archive = tmp_path / "level0"
+    for scid in (77, 0, 1):
+        (archive / f"src{scid:04d}").mkdir(parents=True)
+    home = tmp_path / "retdefs" / DL
+    home.mkdir(parents=True)
+    path = home / f"RetDef-{DL}-00001.xml"
+    program = decoder.Program("x {level0}", "", tmp_path, None, (("/nfs", str(archive)),))
+    outcomes: Counter[str] = Counter()
+
+    def use(content: bytes) -> None:
+        retdef = parse_retdef(content, path)
+        assert program.arguments(retdef.arch) == ["x", program.archive(retdef.arch)]
+        assert program.archive(retdef.arch).startswith("/")
+        spans = [(span.begin, span.end) for span in retdef.spans]
+        _, faults = level0.archive_files(archive, retdef.scid, retdef.spans[0].apid, spans)
+        assert len(faults) < 1000
+
+    with watched(tmp_path):
+        for seed in numbers:
+            rng = random.Random(seed)
+            content = mutated(rng, rng.choice(contents), OF_TEXT)
+            outcomes[outcome(seed, partial(use, content), str(path), str(archive))] += 1
+            path.write_bytes(content)
+            plan = Plan(tmp_path / "work", (tmp_path / "retdefs",)).of(DL)
+            assert plan.chunks == ("00001",), seed
+            assert len(plan.complaints()) + len(plan.runs) == 1, seed
+            assert all(str(path) in line for line in plan.complaints()), seed
+    print(f"RetDefs: {dict(outcomes)}")
+    assert outcomes["FormatError"] > len(numbers) // 4
+    assert outcomes["good"] > len(numbers) // 50
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
+    """A small archive of simulated packets; its datagrams are spread over several of them."""
+    scenario = Scenario(seed=5, magic7=False, packet_size=1024)
+    scenario.lpa_run(events=60, per_datagram=12, epus=(956,))
+    return scenario.write(tmp_path_factory.mktemp("simulated"))
+
+
+def datagrams_of(simulation: Simulation, chunk: Chunk) -> list[tuple[int, int, bytes]]:
+    """Return the datagrams of a chunk: counter and time of the first packet, bytes."""
+    spans = [(span.begin, span.end) for span in read_retdef(simulation.retdef(chunk)).spans]
+    packets = level0.retrieve(simulation.level0, 77, chunk.apid, spans)
+    assert packets.faults == ()
+    first = packets.packets[packets.begins]
+    return [(int(row["count"]), int(row["met"]), packets.payload(number)) for number, row in enumerate(first)]
+
+
+def resealed(content: bytes) -> bytes:
+    """Return a damaged datagram with the size and the checksum that it should have."""
+    body = bytearray(content[: -simulated.CHECKSUM_SIZE])
+    size = simulated.DATAGRAM_HEADER.fields["size"][1]  # type: ignore[index]
+    if len(body) >= simulated.DATAGRAM_HEADER.itemsize:
+        body[size : size + 4] = len(content).to_bytes(4, "little")
+    return bytes(body) + zlib.crc32(body).to_bytes(simulated.CHECKSUM_SIZE, "little")
+
+
+def _damaged_archive(
+    rng: random.Random, content: bytes, datagrams: list[tuple[int, int, bytes]]
+) -> Iterator[bytes]:
+    """Yield an archive file: damaged as it lies on disk, or with datagrams damaged before they were sent."""
+    if rng.random() < 0.5:
+        yield mutated(rng, content, ANY)
+        return
+    spoilt = rng.randrange(len(datagrams))
+    for number, (counter, met, datagram) in enumerate(datagrams):
+        sent = datagram
+        if number == spoilt:
+            fields = [4 * field for field in range(4, 40)]  # of the header and the first events
+            sent = resealed(mutated(rng, datagram, ANY, fields))
+        yield from packets_of(sent, apid=956, seq=counter, met=met, packet_size=1024)
+
+
+@count
+def test_level0_files(
+    simulation: Simulation, tmp_path: Path, numbers: range, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chunk = simulation.chunks[0]
+    retdef = read_retdef(simulation.retdef(chunk))
+    datagrams = datagrams_of(simulation, chunk)
+    (source,) = simulation.level0.rglob("s0077a0956t*")
+    content = source.read_bytes()
+    path = tmp_path / "level0" / source.relative_to(simulation.level0)
+    path.parent.mkdir(parents=True)
+    out, work = tmp_path / "out", tmp_path / "work"
+    outcomes: Counter[str] = Counter()
+
+    def decode() -> None:
+        DECODER.decode_chunk(retdef, chunk.downlink.number, tmp_path / "level0", out, None)
+        take(out, work, chunk.number)  # whatever is decoded keeps the contract
+
+    with watched(tmp_path):
+        for seed in numbers:
+            rng = random.Random(seed)
+            path.write_bytes(b"".join(_damaged_archive(rng, content, datagrams)))
+            out.mkdir()
+            verdict = outcome(seed, decode)
+            said = capsys.readouterr().out
+            faults = [line for line in said.splitlines() if " exception: " in line]
+            assert all(str(path) in line or str(path.parent) in line for line in faults), (seed, said)
+            events = sum(len(idx.read_index(index).events) for index in out.glob("*.idx"))
+            if events < 60:
+                assert faults, seed
+            outcomes[f"{verdict}, {'with' if faults else 'without'} a fault told"] += 1
+            shutil.rmtree(out)
+            shutil.rmtree(work, ignore_errors=True)
+    print(f"level-0 files: {dict(outcomes)}")
+    assert outcomes["good, with a fault told"] > len(numbers) // 3
+    assert set(outcomes) <= {"good, with a fault told", "good, without a fault told"}

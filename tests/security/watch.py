@@ -1,0 +1,105 @@
+"""Sees every file that this process makes, changes or removes, and how much memory it comes to hold."""
+
+import os
+import re
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+LIMIT = 500 << 20  # bytes of memory that no input may make anything hold
+
+_CHANGES = {
+    "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.truncate": 1,
+    "os.chmod": 1, "os.chown": 1, "shutil.rmtree": 1, "shutil.move": 2, "shutil.copyfile": 2,
+}  # fmt: skip
+_STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"}
+_active: list[tuple[Path, list[str]]] = []
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _active:
+        return
+    home, violations = _active[-1]
+    if event in _STARTS:
+        violations.append(f"{event} {arguments[0]!r}")
+    paths: tuple[Any, ...] = ()
+    if (
+        event == "open"
+        and isinstance(arguments[2], int)
+        and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+    ):
+        paths = arguments[:1]
+    elif event in _CHANGES:
+        paths = arguments[: _CHANGES[event]]
+    for path in paths:
+        if isinstance(path, int):
+            continue
+        place = _base(event, arguments) / os.fsdecode(path)
+        # What is opened is what a link leads to; all else is done to the link itself.
+        place = Path(os.path.realpath(place if event == "open" else place.parent)) / (
+            "" if event == "open" else place.name
+        )
+        if not place.is_relative_to(home) and place != Path(os.devnull):
+            violations.append(f"{event} {place}")
+
+
+def _base(event: str, arguments: tuple[Any, ...]) -> Path:
+    """Return the directory that a relative path of a call starts at."""
+    if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:
+        return Path(f"/proc/self/fd/{arguments[1]}")
+    return Path()
+
+
+sys.addaudithook(_hook)
+
+
+@contextmanager
+def watched(home: Path) -> Iterator[None]:
+    """See that nothing outside `home` is written and no program started, and that memory is bounded."""
+    violations: list[str] = []
+    _reset_peak()
+    _active.append((home.resolve(), violations))
+    try:
+        yield
+    finally:
+        _active.pop()
+    assert not violations, violations[:10]
+    assert peak() < LIMIT, f"{peak()} bytes of memory"
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # then the peak is that of the whole life of the process, which is no less
+
+
+def peak() -> int:
+    """Return the most memory that was resident since the watch began, mapped files included, in bytes."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) << 10
+
+
+@contextmanager
+def at_once(seconds: float = 20) -> Iterator[None]:
+    """Fail if what is done takes longer: then it waits for something that never comes."""
+
+    def late(_number: int, _frame: object) -> None:
+        raise AssertionError(f"still at it after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
