@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 
 from halfpipe import cli
-from halfpipe.handoff import check
+from halfpipe.reports import check
 
 
 def job(arguments: argparse.Namespace) -> int:

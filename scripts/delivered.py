@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 
 from halfpipe import cli, paths
-from halfpipe.handoff import check, delivered
+from halfpipe.reports import check, delivered
 
 
 def job(arguments: argparse.Namespace) -> int:

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from halfpipe import paths
-from halfpipe.handoff.check import check
 from halfpipe.ids import DownlinkId
 from halfpipe.locks import FileLock
+from halfpipe.reports.check import check
 from tests.golden_cases import GOLDEN
 from tests.workflow import ROOT, SNAKEMAKE, Job, Site, run
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from halfpipe.handoff.check import check
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.reports.check import check
 from halfpipe_simulator.scenario import Scenario
 from tests.faults.harness import PATIENCE, half_written, locks
 from tests.workflow import REPLAY, ROOT, Ended, Site

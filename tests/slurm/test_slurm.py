@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from halfpipe.formats import evt
-from halfpipe.handoff.check import check
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.reports.check import check
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.golden_cases import GOLDEN, read_case
 from tests.slurm.private_slurm import NODE, PARTITION, PREFIX, PrivateSlurm, missing, private_slurm, wait_for

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.handoff.check import Finding, check, downlinks
 from halfpipe.ids import DownlinkId
+from halfpipe.reports.check import Finding, check, downlinks
 from tests.golden_cases import GOLDEN
 from tests.workflow import Site
 

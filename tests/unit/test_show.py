@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from halfpipe.errors import MissingInputError
-from halfpipe.handoff.show import show
 from halfpipe.ids import RunId
+from halfpipe.reports.show import show
 from tests.golden_cases import GOLDEN, read_case
 from tests.workflow import Site
 
