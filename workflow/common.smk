@@ -1,7 +1,6 @@
 """What the rules share: settings, the plan of the downlinks asked for, and the locks on them."""
 
 import json
-import os
 import shlex
 import sys
 import time
@@ -12,17 +11,16 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from halfpipe import config as configuration, locks, paths
+from halfpipe.environment import put_first_on_path
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.plan import Plan
 
 ROOT = Path(workflow.basedir)
-PROGRAMS = str(ROOT / "workflow" / "bin")
 
 # The executor starts sbatch by its name, and a profile cannot set a path.
-if PROGRAMS not in os.environ["PATH"].split(os.pathsep):
-    os.environ["PATH"] = os.pathsep.join([PROGRAMS, os.environ["PATH"]])
+put_first_on_path(ROOT / "workflow" / "bin")
 
 try:
     settings = configuration.resolve(config, ROOT)

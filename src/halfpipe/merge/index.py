@@ -214,6 +214,8 @@ def _read_array(path: Path) -> NDArray[np.void]:
             raise ValueError("not of the format that is written here")
         length = int.from_bytes(file.read(2), "little")
         header = file.read(length)
+        if len(header) < length:
+            raise ValueError("it is cut inside its header")
         count, rest = divmod(path.stat().st_size - file.tell(), PLACED.itemsize)
         if header.partition(_SHAPE)[0] != _header(count).partition(_SHAPE)[0]:
             raise StateError(f"{path}: made by another version. Remove it: it will be made again.")
