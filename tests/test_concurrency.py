@@ -319,7 +319,9 @@ def test_a_failed_job_leaves_no_locks(tmp_path: Path, gate: Gate) -> None:
 def command_of(site: Site, log: str) -> list[str]:
     """Return the command that repeats a job by hand: the first line of its log."""
     line = (site.work / "logs" / log).read_text().splitlines()[0]
-    return shlex.split(line.split(" INFO ", 1)[1])
+    words = shlex.split(line.split(" INFO ", 1)[1])
+    at = words.index("--log") + 1  # named relative to the working directory, which is not ours
+    return [*words[:at], str(site.work / words[at]), *words[at + 1 :]]
 
 
 # The jobs of the second downlink in an order in which they can run, by their logs.

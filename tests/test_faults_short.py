@@ -21,7 +21,7 @@ from tests.workflow import ROOT, Job, Site
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
-EVERY = 12  # moments; all of them in `make test-faults`
+EVERY = 16  # moments; all of them in `make test-faults`
 MODES = ("nothing", "chance", "names")
 
 

@@ -43,8 +43,8 @@ def run(
     _log_to(getattr(arguments, "log", None))
     if getattr(arguments, "log", None) is not None:
         log.info("%s", shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])]))
-    os.umask(GROUP_MAY_WRITE)
-    signal.signal(signal.SIGTERM, _end)
+    umask = os.umask(GROUP_MAY_WRITE)
+    ended_by = signal.signal(signal.SIGTERM, _end)
     try:
         return job(arguments)
     except HalfPipeError as error:
@@ -58,6 +58,8 @@ def run(
         log.exception("error: this is a defect of the program, please report it with its log")
         return 1
     finally:
+        os.umask(umask)
+        signal.signal(signal.SIGTERM, ended_by)
         for handler in log.handlers[:]:
             log.removeHandler(handler)
             handler.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from halfpipe import locks
+from halfpipe.ids import DownlinkId
 from tests.faults.injected.sitecustomize import Fault, Shadow, harm
 from tests.workflow import Site
 
@@ -24,11 +25,12 @@ def work(home: Path, downlink: str, order: dict[str, object]) -> None:
     do = harm("job" if at else "list", str(order["once"]), str(home))
     shadow = Shadow(str(order["shadow"])) if order["shadow"] else None
     Fault(str(home), at, do).install(shadow)
-    if order["shadow"] is None:
+    if not order["shadow"]:
         locks.BOOT_ID = home / "no-boot-id"
-    Site(home, yaml.safe_load((home / "config.yaml").read_text())).by_hand(
-        downlink, missing=bool(order["missing"])
-    )
+    site = Site(home, yaml.safe_load((home / "config.yaml").read_text()))
+    with locks.downlink_job(site.work, DownlinkId(downlink)):
+        pass  # Snakemake's head takes the lock even if there is nothing to do
+    site.by_hand(downlink, missing=bool(order["missing"]))
 
 
 def main(home: str, downlink: str) -> None:

@@ -206,16 +206,21 @@ class Pair:
 
 def side_by_side(site: Site, pair: Pair) -> list[tuple[int, Ended]]:
     """Run both invocations at once; return process and end of each."""
-    running = []
-    for number, invocation in enumerate(pair.invocations):
-        log = site.home / f"said-{number}"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                site.command(*invocation.arguments), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
-            )
-        running.append((process, log))
-        time.sleep(pair.apart if number == 0 else 0)
-    return [(p.pid, Ended(p.wait(PATIENCE), log.read_text())) for p, log in running]
+    running: list[tuple[subprocess.Popen[bytes], Path]] = []
+    try:
+        for number, invocation in enumerate(pair.invocations):
+            log = site.home / f"said-{number}"
+            with log.open("wb") as out:
+                process = subprocess.Popen(
+                    site.command(*invocation.arguments), cwd=ROOT, stdout=out, stderr=subprocess.STDOUT
+                )
+            running.append((process, log))
+            time.sleep(pair.apart if number == 0 else 0)
+        return [(process.pid, Ended(process.wait(PATIENCE), log.read_text())) for process, log in running]
+    finally:
+        for process, _ in running:
+            process.kill()
+            process.wait()
 
 
 def orders(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
