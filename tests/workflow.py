@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -174,11 +173,7 @@ class Site:
         spec.loader.exec_module(module)
         log = str(self.work / "logs" / f"{name}.log")
         where = ["--work", str(self.work), "--downlink", downlink, "--log", log]
-        on_term = signal.getsignal(signal.SIGTERM)
-        try:
-            assert module.main([*where, *arguments]) == 0
-        finally:
-            signal.signal(signal.SIGTERM, on_term)
+        assert module.main([*where, *arguments]) == 0
 
     def outstanding(self, *downlinks: str) -> frozenset[Job]:
         """Return the jobs that a dry run lists."""
