@@ -29,9 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     cli.add_configfile(parser)
     parser.add_argument("--no-checksums", action="store_true", help="compare sizes only")
-    parser.add_argument(
-        "downlinks", nargs="*", type=cli.downlink, help="230401001 or dl=230401001; none: all of them"
-    )
+    cli.add_downlinks(parser)
     return cli.run(job, parser, argv)
 
 

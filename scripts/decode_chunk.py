@@ -5,13 +5,12 @@ import argparse
 import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from halfpipe import cli, decoder, locks, paths
 from halfpipe.files import make_directory, remove_tree, sha256, write_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.handoff import receipt
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import ChunkId, RunId
 
 
 def job(arguments: argparse.Namespace) -> int:
@@ -44,12 +43,9 @@ def job(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = cli.job_parser(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="paths.work")
-    parser.add_argument("--downlink", type=DownlinkId, required=True)
+    parser = cli.downlink_parser(__doc__)
     parser.add_argument("--chunk", type=ChunkId, required=True)
-    cli.add_program(parser)
-    parser.add_argument("--latc", help="decoder.latc")
+    cli.add_decoder(parser)
     return cli.run(job, parser, argv)
 
 

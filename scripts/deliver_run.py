@@ -9,7 +9,7 @@ from pathlib import Path
 from halfpipe import cli, locks, moot, paths
 from halfpipe.files import write_json
 from halfpipe.handoff import deliver_run, receipt, stage
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import ChunkId, RunId
 from halfpipe.merge.deliver import Policy
 from halfpipe.merge.known import Context
 
@@ -41,10 +41,8 @@ def job(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = cli.job_parser(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="paths.work")
+    parser = cli.downlink_parser(__doc__)
     parser.add_argument("--stage", type=Path, required=True, help="paths.stage")
-    parser.add_argument("--downlink", type=DownlinkId, required=True)
     parser.add_argument("--run", type=RunId, required=True)
     parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="chunks that bring the run")
     parser.add_argument("--runs", type=RunId, nargs="+", required=True, help="all runs of the downlink")
@@ -54,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--latc-override", type=lambda text: int(text, 0), help="merge.latc_override")
     parser.add_argument("--without-context", action="store_true", help="merge.without_context")
     parser.add_argument("--moot", type=Path, help="moot.file")
-    cli.add_program(parser)
-    parser.add_argument("--latc", help="decoder.latc")
+    cli.add_decoder(parser)
     return cli.run(job, parser, argv)
 
 

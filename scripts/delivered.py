@@ -28,9 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     cli.add_configfile(parser)
     parser.add_argument("--csv", action="store_true", help="print comma separated values")
-    parser.add_argument(
-        "downlinks", nargs="*", type=cli.downlink, help="230401001 or dl=230401001; none: all of them"
-    )
+    cli.add_downlinks(parser)
     return cli.run(job, parser, argv)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from halfpipe import cli, locks
 from halfpipe.handoff import receipt
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import ChunkId, RunId
 
 
 def job(arguments: argparse.Namespace) -> int:
@@ -33,10 +33,8 @@ def job(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = cli.job_parser(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="paths.work")
+    parser = cli.downlink_parser(__doc__)
     parser.add_argument("--stage", type=Path, required=True, help="paths.stage")
-    parser.add_argument("--downlink", type=DownlinkId, required=True)
     parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="all chunks of the downlink")
     parser.add_argument("--runs", type=RunId, nargs="*", default=[], help="all runs of the downlink")
     parser.add_argument("--ignored", type=json.loads, default={}, help="{chunk: reason} as JSON")

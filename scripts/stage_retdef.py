@@ -8,7 +8,7 @@ from pathlib import Path
 from halfpipe import cli, locks, paths, plan
 from halfpipe.files import make_directory, write_bytes
 from halfpipe.handoff import receipt
-from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.ids import ChunkId
 
 
 def job(arguments: argparse.Namespace) -> int:
@@ -24,9 +24,7 @@ def job(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = cli.job_parser(__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="paths.work")
-    parser.add_argument("--downlink", type=DownlinkId, required=True)
+    parser = cli.downlink_parser(__doc__)
     parser.add_argument("--chunk", type=ChunkId, required=True)
     parser.add_argument("--search", type=Path, nargs="*", default=[], help="paths.retdef")
     return cli.run(job, parser, argv)

@@ -119,6 +119,27 @@ def job_parser(description: str, **options: Any) -> argparse.ArgumentParser:
     return parser
 
 
+def downlink_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser for a job of one downlink."""
+    parser = job_parser(description)
+    parser.add_argument("--work", type=Path, required=True, help="paths.work")
+    parser.add_argument("--downlink", type=DownlinkId, required=True)
+    return parser
+
+
+def add_decoder(parser: argparse.ArgumentParser) -> None:
+    """Add the options that describe the decoder."""
+    add_program(parser)
+    parser.add_argument("--latc", help="decoder.latc")
+
+
+def add_downlinks(parser: argparse.ArgumentParser) -> None:
+    """Add downlinks as arguments, for a program that else takes all of them."""
+    parser.add_argument(
+        "downlinks", nargs="*", type=downlink, help="230401001 or dl=230401001; none: all of them"
+    )
+
+
 def add_program(parser: argparse.ArgumentParser) -> None:
     """Add the options that describe an external program of the config and where its archive lies."""
     parser.add_argument("--command", help="the command of the config; 'built-in' for the built-in program")

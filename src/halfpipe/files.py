@@ -50,6 +50,13 @@ def fsync_file(path: Path) -> None:
         os.close(handle)
 
 
+def remove_file(path: Path) -> None:
+    """Remove the file `path` if it is there, so that it is not back after a crash of the machine."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+        fsync_directory(path.parent)
+
+
 def remove_tree(path: Path) -> None:
     """Remove the directory `path` with all that is in it, if it is there.
 

@@ -86,13 +86,8 @@ class DownlinkPlan:
         try:
             content = json.loads((self.work / paths.chunk(self.downlink, chunk)).read_bytes())
             return [RunId(run) for run in content["runs"]]
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-        ):  # not decoded yet: the job will say if it is damaged
-            return []
+        except (OSError, ValueError, KeyError, TypeError):
+            return []  # not decoded yet; if it is damaged, the job will say so
 
     @cached_property
     def runs(self) -> tuple[RunId, ...]:
@@ -223,9 +218,8 @@ class Plan:
         times = [0.0]
         for home in self.search:
             for path in _retdefs(home / downlink, downlink).values():
-                with suppress(
-                    OSError
-                ):  # a link that leads nowhere is a failing job, not the end of all others
+                # A link that leads nowhere is a failing job, not the end of all others.
+                with suppress(OSError):
                     times.append(path.stat().st_mtime)
         return max(times)
 

@@ -19,6 +19,7 @@ from halfpipe.files import (
     in_the_way,
     make_directory,
     read_json,
+    remove_file,
     replacing,
     sha256,
     write_json,
@@ -46,10 +47,7 @@ def withdraw(work: Path, downlink: DownlinkId) -> None:
     """
     path = work / paths.receipt(downlink)
     try:
-        path.unlink()
-        fsync_directory(work)
-    except FileNotFoundError:
-        return
+        remove_file(path)
     except OSError as error:
         raise in_the_way(path, error) from error
 
@@ -270,11 +268,15 @@ def _run(manifest: Mapping[str, Any], handoff: HandOff) -> dict[str, Any]:
     }
 
 
+def state_of(run: Mapping[str, Any]) -> str:
+    """Say in one word how a run of a receipt stands."""
+    return "HELD" if run["held"] else ("complete" if run["complete"] else "open")
+
+
 def table(receipt: Mapping[str, Any]) -> str:
     """Return what was delivered of a downlink as a table for people."""
     rows = [("run", "MET run", "kind", "files", "events", "orphans", "withheld", "late", "state")]
     for run in receipt["runs"]:
-        state = "HELD" if run["held"] else ("complete" if run["complete"] else "open")
         rows.append(
             (
                 run["run"],
@@ -282,7 +284,7 @@ def table(receipt: Mapping[str, Any]) -> str:
                 run["kind"],
                 str(len(run["files"])),
                 *(str(run[key]) for key in ("delivered", "orphans", "withheld", "late")),
-                state,
+                state_of(run),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.errors import StageError
-from halfpipe.files import advice, fsync_directory, make_directory
+from halfpipe.files import advice, fsync_directory, make_directory, remove_file
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.journal import EventFile
 
@@ -60,9 +60,7 @@ def release_cleanup(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) ->
     with errors_named(stage):
         for run in runs:
             token = stage / paths.halt_cleanup(downlink, run.l1)
-            with suppress(FileNotFoundError):
-                token.unlink()
-                fsync_directory(token.parent)
+            remove_file(token)
             _remove_if_empty(token.parent)
 
 
@@ -107,10 +105,7 @@ def place(
     home = stage / paths.staged_run(downlink, run.l1)
     with errors_named(stage):
         for name in stale:
-            token = stage / paths.tokens(run.l1) / Path(name).stem
-            with suppress(FileNotFoundError):
-                token.unlink()
-                fsync_directory(token.parent)
+            remove_file(stage / paths.tokens(run.l1) / Path(name).stem)
         fsync_directory(new)
         old = new.with_name(new.name + "-old")
         shutil.rmtree(old, ignore_errors=True)

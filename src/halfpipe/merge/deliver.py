@@ -257,10 +257,15 @@ def _count_late(inside: NDArray[np.void], others: Mapping[DownlinkId, Recorded])
     late = 0
     for record in others.values():
         here = inside[_inside(inside["sequence"], join(record.spans))]
-        was_known = np.zeros(len(here), dtype=bool)
-        for apid, ranges in record.datagrams.items():
-            of_apid = here["apid"] == apid
-            numbers = here["datagram"][of_apid].astype(np.uint64)
-            was_known[of_apid] = _inside(numbers, [Interval(*pair) for pair in ranges])
-        late += int((~was_known).sum())
+        late += int((~listed(here, record.datagrams)).sum())
     return late
+
+
+def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
+    """Tell for each row, of events or of datagrams, whether its datagram is one of `datagrams`."""
+    found = np.zeros(len(rows), dtype=bool)
+    for apid, ranges in datagrams.items():
+        of_apid = rows["apid"] == apid
+        numbers = rows["datagram"][of_apid].astype(np.uint64)
+        found[of_apid] = _inside(numbers, [Interval(*pair) for pair in ranges])
+    return found

@@ -6,7 +6,6 @@ without duplicates; it is large and can be made again from the chunk products.
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.errors import StateError
 from halfpipe.files import (
-    fsync_directory,
     make_directory,
     open_regular,
     read_json,
+    remove_file,
     replacing,
     write_bytes,
     write_json,
@@ -154,9 +153,7 @@ def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> No
     and the datagrams, which make the downlink known, come last.
     """
     make_directory(work, f"{paths.run(run)}/{downlink}")
-    with suppress(FileNotFoundError):
-        (work / paths.events(run, downlink)).unlink()
-        fsync_directory((work / paths.events(run, downlink)).parent)
+    remove_file(work / paths.events(run, downlink))
     write_json(
         work / paths.chunk_list(run, downlink),
         {"chunks": [chunk.as_json() for chunk in index.chunks], "files": list(index.files)},

@@ -22,9 +22,10 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge import index
+from halfpipe.merge.deliver import listed
 from halfpipe.merge.index import PLACED, ChunkProducts
 from halfpipe.merge.journal import Delivery, Journal
-from halfpipe.merge.settle import Interval, KnownDatagrams
+from halfpipe.merge.settle import KnownDatagrams
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +140,10 @@ class KnownRun:
         for dl, delivery in self.deliveries().items():
             if dl == downlink:
                 continue
+            known_then = listed(rows, delivery.datagrams)
             for span in delivery.spans:
                 inside = (rows["evtseq0"] >= span.first) & (rows["evtseq1"] <= span.last)
-                delivered |= inside & _listed(rows, delivery)
+                delivered |= inside & known_then
         return not delivered.all()
 
     def _again(self, downlink: DownlinkId) -> tuple[NDArray[np.void], tuple[str, ...]]:
@@ -171,16 +173,6 @@ class KnownRun:
                 if name in chunk.files:
                     self._directories[key] = self.context.products(downlink, chunk)
         return self._directories[key] / name
-
-
-def _listed(rows: NDArray[np.void], delivery: Delivery) -> NDArray[np.bool_]:
-    listed = np.zeros(len(rows), dtype=bool)
-    for apid, ranges in delivery.datagrams.items():
-        for pair in ranges:
-            span = Interval(*pair)
-            numbers = rows["datagram"]
-            listed |= (rows["apid"] == apid) & (numbers >= span.first) & (numbers <= span.last)
-    return listed
 
 
 @contextmanager

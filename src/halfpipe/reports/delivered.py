@@ -7,6 +7,7 @@ import pandas as pd
 
 from halfpipe import paths
 from halfpipe.files import read_json
+from halfpipe.handoff.receipt import state_of
 from halfpipe.ids import DownlinkId
 
 COLUMNS = ("downlink", "hand-off", "run", "L1 run", "kind", "files", "events", "orphans", "late", "state")
@@ -31,7 +32,6 @@ def table(work: Path, downlinks: Iterable[DownlinkId]) -> pd.DataFrame:
     for downlink in downlinks:
         receipt = read_json(work / paths.receipt(downlink))
         for run in receipt["runs"]:
-            state = "HELD" if run["held"] else ("complete" if run["complete"] else "open")
             rows.append(
                 (
                     receipt["downlink"],
@@ -43,7 +43,7 @@ def table(work: Path, downlinks: Iterable[DownlinkId]) -> pd.DataFrame:
                     run["delivered"],
                     run["orphans"],
                     run["late"],
-                    state,
+                    state_of(run),
                 )
             )
     return pd.DataFrame(rows, columns=pd.Index(COLUMNS))
