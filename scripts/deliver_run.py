@@ -32,6 +32,7 @@ def job(arguments: argparse.Namespace) -> int:
             Policy(**arguments.policy),
             arguments.latc_override,
             moot.moot_of(run, arguments.moot),
+            arguments.threads,
         )
         merged, manifest = deliver_run.deliver_run(what, context)
         write_json(work / paths.index(run, downlink), merged)
@@ -49,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--policy", type=json.loads, required=True, help="limits of merge in the config, as JSON"
     )
+    parser.add_argument("--threads", type=int, default=1, help="event files written at a time")
     parser.add_argument("--latc-override", type=lambda text: int(text, 0), help="merge.latc_override")
     parser.add_argument("--without-context", action="store_true", help="merge.without_context")
     parser.add_argument("--moot", type=Path, help="moot.file")

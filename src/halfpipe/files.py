@@ -97,8 +97,10 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, buffering: int = -1) -> Iterator[IO[bytes]]:
     """Open a file beside `path` for writing; flush it to disk and rename it to `path` on success.
+
+    Without `buffering` (0) write with `write_whole`.
 
     The temporary name is the same at every try (`.name.part`), so a killed job's leftover is written
     over by the next one. Callers hold the lock of what they write.
@@ -111,7 +113,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as out:
+        with part.open("wb", buffering=buffering) as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
@@ -127,6 +129,13 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def write_whole(out: IO[bytes], content: bytes | memoryview) -> None:
+    """Write `content`, a view of single bytes, to a file without a buffer, which may take less at a time."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[out.write(rest) :]
 
 
 def advice(error: OSError) -> str:

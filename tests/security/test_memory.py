@@ -207,7 +207,7 @@ def test_an_array_that_claims_more_than_the_file_has(tmp_path: Path, shape: str)
     chunk = index.ChunkProducts.of({"chunk": CHUNK, "files": files}, RUN)
     index.save(index.build([(chunk, tmp_path / "out")]), tmp_path, RUN, DL)
     path = tmp_path / "runs" / RUN / DL / "events.npy"
-    assert len(index.load_events(tmp_path, RUN, DL)[0]) == 40
+    assert index.load_events(tmp_path, RUN, DL).count == 40
     path.write_bytes(_with_shape(shape)(path.read_bytes()))
     with watched(tmp_path), at_once(), pytest.raises(StateError, match=f"^{path}: .* Remove it"):
         index.load_events(tmp_path, RUN, DL)

@@ -110,10 +110,10 @@ def take(out: Path, work: Path, chunk: ChunkId) -> None:
         index.save(merged, work, run, DL)
         known = {DL: index.load_datagrams(work, run, DL)}
         assert known[DL].lines == merged.datagrams.lines
-        events, names = index.load_events(work, run, DL)
-        assert names == merged.files
-        assert np.array_equal(events, merged.events)
-        decision = decide(DL, known, {DL: events}, {}, Policy(min_epus=1))
+        part = index.load_events(work, run, DL)
+        assert part.files == merged.files
+        assert np.array_equal(part.rows(np.arange(part.count)), merged.events)
+        decision = decide(DL, known, {DL: part.keys(0)}, {}, Policy(min_epus=1))
         assert len(decision.events) + decision.orphans == decision.known
 
 

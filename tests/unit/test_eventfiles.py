@@ -3,9 +3,12 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.formats import idx
 from halfpipe.handoff import eventfiles
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge import index
@@ -20,7 +23,7 @@ CASES = ["complete_multichunk", "dup_same_dl", "equal_sequence", "latc_lpa", "la
 LATC_FROM_END = 16  # LATC_master, LATC_ignore, SBS and LPA_db are the last four words of an LPA record
 
 
-def decided(case: Case, source: Path) -> tuple[Decision, dict[DownlinkId, tuple[str, ...]]]:
+def decided(case: Case, source: Path, home: Path) -> tuple[Decision, dict[DownlinkId, index.EventPart]]:
     """Decide what the only downlink of `case` delivers of its first run, with products from `source`."""
     step = case.steps[0]
     downlink, run = DownlinkId(step.downlink), RunId.from_met(step.runs[0])
@@ -28,47 +31,64 @@ def decided(case: Case, source: Path) -> tuple[Decision, dict[DownlinkId, tuple[
     for path in sorted(source.glob(f"*-{run}-????-?????.*")):
         chunks.setdefault(path.stem[-5:], {})[path.name] = path.stat().st_size
     merged = index.build((ChunkProducts(ChunkId(c), files, True), source) for c, files in chunks.items())
+    index.save(merged, home, run, downlink)
+    part = index.load_events(home, run, downlink)
     policy = Policy(case.max_events, case.chunk_scale, case.chunk_floor, case.min_events, case.min_epus)
-    decision = decide(downlink, {downlink: merged.datagrams}, {downlink: merged.events}, {}, policy)
-    return decision, {downlink: merged.files}
+    decision = decide(downlink, {downlink: merged.datagrams}, {downlink: part.keys(0)}, {}, policy)
+    return decision, {downlink: part}
 
 
-def written(case: Case, home: Path, latc: int | None) -> dict[str, bytes]:
+def records_of(case: Case, source: Path, home: Path) -> tuple[Decision, eventfiles.Records]:
+    decision, parts = decided(case, source, home)
+    return decision, eventfiles.Records(decision, parts, lambda _, name: source / name)
+
+
+def written(case: Case, home: Path, latc: int | None, threads: int = 1) -> dict[str, bytes]:
     source = case.directory / "in" / case.steps[0].downlink
-    decision, names = decided(case, source)
-    records = eventfiles.Records(decision, names, lambda _, name: source / name)
+    decision, records = records_of(case, source, home / "work")
     downlink, run = DownlinkId(case.steps[0].downlink), RunId.from_met(case.steps[0].runs[0])
     moot = Moot(*case.moot[run.met]) if run.met in case.moot else UNSET
     header = eventfiles.Header(downlink, run, moot, latc)
     described = eventfiles.describe(records, decision.files, run)
-    home.mkdir(exist_ok=True)
-    for cut, file in zip(decision.files, described, strict=True):
-        made = eventfiles.write(records, cut, file, header, home)
-        content = (home / file.name).read_bytes()
-        assert (made.size, made.sha256) == (len(content), hashlib.sha256(content).hexdigest())
-        assert (made.name, made.events, made.sequences, made.seconds) == (
-            file.name, file.events, file.sequences, file.seconds,
+    out = home / "out"
+    out.mkdir()
+    made = eventfiles.write_all(records, decision.files, described, header, out, threads)
+    for (file, times), wanted, (begin, end) in zip(made, described, decision.files, strict=True):
+        content = (out / file.name).read_bytes()
+        assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        assert (file.name, file.events, file.sequences, file.seconds) == (
+            wanted.name, wanted.events, wanted.sequences, wanted.seconds,
         )  # fmt: skip
-    return {f"{run.l1}/{path.name}": path.read_bytes() for path in sorted(home.iterdir())}
+        utc = utc_of(source, run, decision.events[begin:end])
+        assert times == eventfiles.Times(utc[0], utc[-1], min(utc), max(utc))
+    return {f"{run.l1}/{path.name}": path.read_bytes() for path in sorted(out.iterdir())}
 
 
-@pytest.mark.parametrize("batch", [1, 2500, eventfiles.BATCH_BYTES])
+def utc_of(source: Path, run: RunId, events: NDArray[np.void]) -> list[float]:
+    """Return the times of `events` as the indexes have them."""
+    found: dict[tuple[int, int], float] = {}
+    for path in sorted(source.glob(f"*-{run}-*.idx")):
+        for event in idx.read_index(path).events:
+            found.setdefault((int(event["sequence"]), int(event["apid"])), float(event["utc"]))
+    return [found[int(event["sequence"]), int(event["apid"])] for event in events]
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (2500, 2), (eventfiles.BATCH_BYTES, 3)])
 @pytest.mark.parametrize("name", CASES)
-def test_golden_bytes_whatever_the_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, batch: int
+def test_golden_bytes_whatever_the_batch_and_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, batch: int, threads: int
 ) -> None:
     monkeypatch.setattr(eventfiles, "BATCH_BYTES", batch)
     case = read_case(GOLDEN / name)
-    assert written(case, tmp_path / "out", case.latc) == case.steps[0].expected.files
+    assert written(case, tmp_path, case.latc, threads) == case.steps[0].expected.files
 
 
-def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(eventfiles, "BATCH_BYTES", 3000)
     case = read_case(GOLDEN / "complete_multichunk")
     source = case.directory / "in" / case.steps[0].downlink
-    decision, names = decided(case, source)
-    records = eventfiles.Records(decision, names, lambda _, name: source / name)
-    sizes = [len(batch) for batch in records.batches(0, len(decision.events), None)]
+    decision, records = records_of(case, source, tmp_path)
+    sizes = [len(batch.content) for batch in records.batches(0, len(decision.events), None)]
     assert len(sizes) > 20
     assert max(sizes) <= 3000
     assert sum(sizes) == int(decision.events["size"].sum())
@@ -79,7 +99,7 @@ def test_an_override_changes_latc_master_of_lpa_records_and_nothing_else(tmp_pat
     plain, over = (written(case, tmp_path / str(latc), latc) for latc in (None, 0x12345678))
     ((name, content),) = plain.items()
     changed = bytearray(content)
-    decision, _ = decided(case, case.directory / "in" / case.steps[0].downlink)
+    decision, _ = decided(case, case.directory / "in" / case.steps[0].downlink, tmp_path)
     end = 176
     for size in decision.events["size"].tolist():
         end += size
@@ -98,40 +118,54 @@ def copied(case: Case, home: Path) -> Path:
 def test_an_evt_that_changed_since_it_was_indexed(tmp_path: Path) -> None:
     case = read_case(GOLDEN / "runid_small")
     source = copied(case, tmp_path / "in")
-    decision, names = decided(case, source)
-    path = source / names[DownlinkId(case.steps[0].downlink)][0]
+    decision, parts = decided(case, source, tmp_path)
+    part = parts[DownlinkId(case.steps[0].downlink)]
+    path = source / part.files[0]
     content = path.read_bytes()
-    first = int(decision.events["offset"][decision.events["file"] == 0].min())
+    first = int(part.rows(np.arange(part.count))["offset"][decision.events["file"] == 0].min())
     spoilt = bytearray(content)
     spoilt[first + 104] ^= 1  # a bit of the sequence
+    records = eventfiles.Records(decision, parts, lambda _, name: source / name)
     for other in (bytes(spoilt), content[:-1], content[: first + 10]):
         path.write_bytes(other)
         with pytest.raises(StateError) as caught:
-            eventfiles.Records(decision, names, lambda _, name: source / name)
+            list(records.batches(0, len(decision.events), None))
         said = str(caught.value)
         assert said.startswith(f"{path} at byte ")
         assert said.endswith("Process the downlink of that chunk again.")
     path.write_bytes(content[:100])
     with pytest.raises(HalfPipeError, match=f"^{path}: 100 bytes"):
-        eventfiles.Records(decision, names, lambda _, name: source / name)
+        eventfiles.Records(decision, parts, lambda _, name: source / name)
+
+
+def test_a_record_that_is_not_whole_any_more_leaves_nothing(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "maxev_small")
+    source = copied(case, tmp_path / "in")
+    decision, records = records_of(case, source, tmp_path)
+    run = RunId.from_met(case.steps[0].runs[0])
+    described = eventfiles.describe(records, decision.files, run)
+    path = max(source.glob("*.evt"))
+    path.write_bytes(path.read_bytes()[:-5])
+    header = eventfiles.Header(DownlinkId(case.steps[0].downlink), run, UNSET, None)
+    (tmp_path / "out").mkdir()
+    for threads in (1, 3):
+        with pytest.raises(StateError, match=f"^{path} at byte "):
+            eventfiles.write_all(records, decision.files, described, header, tmp_path / "out", threads)
+    assert not list((tmp_path / "out").glob(".*")), "no file that is half written"
 
 
 def test_a_file_without_place_is_left_to_the_caller(tmp_path: Path) -> None:
     case = read_case(GOLDEN / "runid_small")
-    source = case.directory / "in" / case.steps[0].downlink
-    decision, names = decided(case, source)
+    downlink = DownlinkId(case.steps[0].downlink)
+    decision, parts = decided(case, case.directory / "in" / downlink, tmp_path)
     asked = []
-    eventfiles.Records(decision, names, lambda dl, name: asked.append((dl, name)))
-    assert asked == [
-        (DownlinkId(case.steps[0].downlink), name) for name in names[DownlinkId(case.steps[0].downlink)]
-    ]
+    eventfiles.Records(decision, parts, lambda dl, name: asked.append((dl, name)))
+    assert asked == [(downlink, name) for name in parts[downlink].files]
 
 
 def test_a_size_that_is_not_what_was_announced(tmp_path: Path) -> None:
     case = read_case(GOLDEN / "runid_small")
-    source = case.directory / "in" / case.steps[0].downlink
-    decision, names = decided(case, source)
-    records = eventfiles.Records(decision, names, lambda _, name: source / name)
+    decision, records = records_of(case, case.directory / "in" / case.steps[0].downlink, tmp_path)
     (file,) = eventfiles.describe(records, decision.files, RunId("0dbba3e9"))
     header = eventfiles.Header(DownlinkId("240601001"), RunId("0dbba3e9"), UNSET, None)
     wrong = type(file)(file.name, file.events, file.sequences, file.seconds, file.size + 1, "")

@@ -77,10 +77,12 @@ def test_no_chunk_gives_an_empty_index() -> None:
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     for number, merged in enumerate((built("multi3"), index.build([]))):
         work = tmp_path / str(number)
-        index.save(merged, work, RUN, DL)
-        events, files = index.load_events(work, RUN, DL)
-        assert events.tobytes() == merged.events.tobytes()
-        assert files == merged.files
+        count = index.save(merged, work, RUN, DL)
+        part = index.load_events(work, RUN, DL)
+        assert part.count == count == len(merged.events)
+        assert part.rows(np.arange(count)).tobytes() == merged.events.tobytes()
+        assert part.files == merged.files
+        assert np.load(part.path).tobytes() == merged.events.tobytes(), "what others read"
         assert index.load_chunks(work, RUN, DL) == merged.chunks
         read = index.load_datagrams(work, RUN, DL)
         assert read.lines == merged.datagrams.lines
@@ -88,6 +90,26 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
         again = {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
         index.save(merged, work, RUN, DL)
         assert again == {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
+
+
+def test_rows_and_keys_are_those_of_the_file_whatever_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = built("complete_multichunk")
+    index.save(merged, tmp_path, RUN, DL)
+    part, events = index.load_events(tmp_path, RUN, DL), merged.events
+    rng = np.random.default_rng(3)
+    for block in (1, 7, 1 << 17):
+        monkeypatch.setattr(index, "_BLOCK", block)
+        keys = part.keys(5)
+        assert keys.dtype == index.KEY
+        assert keys["row"].tolist() == list(range(len(events)))
+        assert set(keys["source"].tolist()) == {5}
+        for name in ("sequence", "apid", "datagram", "size", "file"):
+            assert keys[name].tolist() == events[name].tolist()
+        for size in (0, 1, 5, len(events)):
+            chosen = np.sort(rng.choice(len(events), size, replace=False)).astype(np.uint32)
+            assert part.rows(chosen).tobytes() == events[chosen].tobytes()
 
 
 def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files import open_regular
 
 MARKER = 0xFAF32000
 VERSION = 0x09090909
@@ -290,15 +292,37 @@ def open_evt(path: Path) -> EvtFile:
     try:
         size = path.stat().st_size
         if size < HEADER_SIZE:
-            raise FormatError(
-                f"{path}: {size} bytes, but the header of an event file alone has {HEADER_SIZE}. {REMEDY}."
-            )
+            raise _short(path, size)
         data = np.memmap(path, np.uint8, "r").view(np.ndarray)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such event file. Have it made again.") from error
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
-    header: np.void = np.frombuffer(data[:HEADER_SIZE].tobytes(), HEADER)[0]
+    return EvtFile(path, data, _header(path, data[:HEADER_SIZE].tobytes()))
+
+
+def read_header(path: Path) -> np.void:
+    """Read the header (dtype `HEADER`) of the event file `path`; raises as `open_evt`."""
+    try:
+        with open_regular(path) as file:
+            content = file.read(HEADER_SIZE)
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such event file. Have it made again.") from error
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
+    if len(content) < HEADER_SIZE:
+        raise _short(path, len(content))
+    return _header(path, content)
+
+
+def _short(path: Path, size: int) -> FormatError:
+    return FormatError(
+        f"{path}: {size} bytes, but the header of an event file alone has {HEADER_SIZE}. {REMEDY}."
+    )
+
+
+def _header(path: Path, content: bytes) -> np.void:
+    header: np.void = np.frombuffer(content, HEADER)[0]
     if header["marker"] != MARKER:
         raise FormatError(
             f"{path}: at byte 0 stands 0x{header['marker']:08x}, expected the marker 0x{MARKER:08x} "
@@ -309,7 +333,7 @@ def open_evt(path: Path) -> EvtFile:
             f"{path}: at byte 4 stands version 0x{header['version']:08x}, expected 0x{VERSION:08x}, "
             f"the only one that can be read. Have the file made again by a decoder of that version."
         )
-    return EvtFile(path, data, header)
+    return header
 
 
 def pack_header(
@@ -472,6 +496,7 @@ def _field_at(dtype: np.dtype[np.void], byte: int) -> str:
     return [name for name, at in field_starts(dtype).items() if at <= byte][-1]
 
 
+@cache
 def field_starts(dtype: np.dtype[np.void]) -> dict[str, int]:
     """Return the offset of each field of `dtype`, in order."""
     assert dtype.names is not None

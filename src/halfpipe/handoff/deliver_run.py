@@ -1,7 +1,7 @@
 """One run of one downlink to the stage: merge, decide, test as Level-1 will, record, write, make visible."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from halfpipe.errors import MissingInputError
 from halfpipe.handoff import eventfiles, handoffs, l1, stage
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge import index
-from halfpipe.merge.deliver import Decision, Policy, decide
+from halfpipe.merge.deliver import Decision, Policy, decide, in_sources
+from halfpipe.merge.index import EventPart
 from halfpipe.merge.journal import Delivery, EventFile
 from halfpipe.merge.known import Context, KnownRun, context_scratch
+from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.moot import Moot
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """Which run of which downlink goes to which stage, and how."""
+    """Which run of which downlink goes to which stage, and how: `threads` event files at a time."""
 
     work: Path
     stage: Path
@@ -34,6 +36,7 @@ class Job:
     policy: Policy
     latc: int | None
     moot: Moot
+    threads: int = 1
 
 
 def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -56,8 +59,8 @@ def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, A
         or giving the same command again delivers the same.
     """
     with locks.run_locked(job.work, job.run, log.info), context_scratch(job.work, job.run):
-        merged = _merge(job, context)
-        known = KnownRun.read(job.work, job.run, context)
+        merged, own = _merge(job, context)
+        known = KnownRun.read(job.work, job.run, context, {job.downlink: own})
         before = known.deliveries().get(job.downlink)
         decision, records = _decide(job, known)
         files = eventfiles.describe(records, decision.files, job.run)
@@ -77,29 +80,40 @@ def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, A
     return merged, manifest
 
 
-def _merge(job: Job, context: Context) -> dict[str, Any]:
-    """Make what the downlink brings of the run known to all downlinks."""
+def _merge(job: Job, context: Context) -> tuple[dict[str, Any], KnownDatagrams]:
+    """Make what the downlink brings of the run known to all downlinks; say what that is."""
     products = [index.chunk_products(job.work, job.downlink, job.run, chunk) for chunk in job.chunks]
-    merged = index.build([(chunk, context.products(job.downlink, chunk)) for chunk in products])
-    index.save(merged, job.work, job.run, job.downlink)
-    return merged.as_json() | {"downlink": str(job.downlink), "run": str(job.run)}
+    placed = [(chunk, context.products(job.downlink, chunk)) for chunk in products]
+    merged = index.build(placed, job.threads)
+    events = index.save(merged, job.work, job.run, job.downlink)
+    said = merged.as_json(events) | {"downlink": str(job.downlink), "run": str(job.run)}
+    return said, merged.datagrams
 
 
 def _decide(job: Job, known: KnownRun) -> tuple[Decision, eventfiles.Records]:
     """Decide, and find the records; what cannot be had is left out only if the config allows it."""
-    events = known.events(job.downlink)
+    parts = known.events(job.downlink)
     recorded = {dl: delivery.recorded for dl, delivery in known.deliveries().items()}
+    numbers = {dl: number for number, dl in enumerate(in_sources(job.downlink, parts))}
+    without: set[tuple[DownlinkId, str]] = set()
     while True:
-        names = {dl: files for dl, (_, files) in events.items()}
-        of_downlink = {dl: rows for dl, (rows, _) in events.items()}
-        decision = decide(job.downlink, known.datagrams, of_downlink, recorded, job.policy)
+        keys = {dl: _keys(part, numbers[dl], dl, without) for dl, part in parts.items()}
+        decision = decide(job.downlink, known.datagrams, keys, recorded, job.policy)
+        del keys
         gone: list[tuple[DownlinkId, str]] = []
-        records = eventfiles.Records(decision, names, _locator(known, gone))
+        records = eventfiles.Records(decision, parts, _locator(known, gone))
         if not gone:
             return decision, records
-        for dl, name in gone:
-            rows, files = events[dl]
-            events[dl] = rows[rows["file"] != files.index(name)], files
+        without.update(gone)
+
+
+def _keys(
+    part: EventPart, number: int, downlink: DownlinkId, without: set[tuple[DownlinkId, str]]
+) -> NDArray[np.void]:
+    """Return the keys of the events of a downlink, but for those in evt files that cannot be had."""
+    keys = part.keys(number)
+    gone = [n for n, name in enumerate(part.files) if (downlink, name) in without]
+    return keys[~np.isin(keys["file"], gone)] if gone else keys
 
 
 def _locator(known: KnownRun, gone: list[tuple[DownlinkId, str]]) -> Callable[[DownlinkId, str], Path | None]:
@@ -123,11 +137,9 @@ def _stage(
     with stage.scratch(job.stage, job.downlink, job.run.l1) as scratch:
         home = scratch / "new"
         home.mkdir()
-        written = [
-            eventfiles.write(records, cut, file, header, home)
-            for cut, file in zip(decision.files, files, strict=True)
-        ]
-        delivery = _delivery(job, decision, written)
+        made = eventfiles.write_all(records, decision.files, files, header, home, job.threads)
+        written = [file for file, _ in made]
+        delivery = _delivery(job, decision, written, [times for _, times in made])
         elsewhere = {
             file.name for dl, d in known.deliveries().items() if dl != job.downlink for file in d.files
         }
@@ -137,15 +149,17 @@ def _stage(
     return delivery
 
 
-def _delivery(job: Job, decision: Decision, files: list[EventFile]) -> Delivery:
-    utc: NDArray[np.float64] = decision.events["utc"]
+def _delivery(
+    job: Job, decision: Decision, files: Sequence[EventFile], times: Sequence[eventfiles.Times] = ()
+) -> Delivery:
+    all_times = eventfiles.Times.together(times) if times else None
     return Delivery(
         job.downlink,
         decision.spans if files else (),
         decision.datagrams,
         tuple(files),
-        (float(utc[0]), float(utc[-1])) if files else None,
-        (float(utc.min()), float(utc.max())) if files else None,
+        (all_times.first, all_times.last) if all_times else None,
+        (all_times.earliest, all_times.latest) if all_times else None,
     )
 
 

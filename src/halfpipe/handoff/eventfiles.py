@@ -1,9 +1,9 @@
 """Writing event files: records copied byte for byte from the chunks' evt files, behind a new header."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import StateError
-from halfpipe.files import replacing
+from halfpipe.files import open_regular, replacing, write_whole
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.deliver import Decision
+from halfpipe.merge.index import EventPart
 from halfpipe.merge.journal import EventFile
 from halfpipe.moot import Moot
+from halfpipe.pieces import read_pieces
 
-BATCH_BYTES = 8 << 20
+BATCH_BYTES = 4 << 20  # what is read is hashed and written while it lies in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -31,15 +33,50 @@ class Header:
     latc: int | None
 
 
+@dataclass(frozen=True)
+class Times:
+    """Unix UTC seconds of delivered events: the first and last in order, the earliest and the latest."""
+
+    first: float
+    last: float
+    earliest: float
+    latest: float
+
+    @classmethod
+    def of(cls, utc: NDArray[np.float64]) -> "Times":
+        """Take those of events in their order."""
+        return cls(float(utc[0]), float(utc[-1]), float(utc.min()), float(utc.max()))
+
+    @classmethod
+    def together(cls, parts: Sequence["Times"]) -> "Times":
+        """Join those of series of events that follow each other."""
+        return cls(
+            parts[0].first,
+            parts[-1].last,
+            min(part.earliest for part in parts),
+            max(part.latest for part in parts),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some records that follow each other in an event file: their bytes, and their events' times."""
+
+    content: NDArray[np.uint8]
+    times: Times
+
+
 class Records:
     """The records of delivered events, wherever they lie.
+
+    Nothing is held of them; any number of threads may read at once.
 
     Parameters
     ----------
     decision
-        What is delivered; its events have the fields of `halfpipe.merge.index.PLACED`.
-    names
-        The evt files that the events of each source count into.
+        What is delivered; its events have the fields of `halfpipe.merge.index.KEY`.
+    parts
+        The event part of each source.
     locate
         Returns the path of an evt file of a downlink, or None: then the records are of no use, and the
         caller decides again without that file.
@@ -48,96 +85,135 @@ class Records:
     def __init__(
         self,
         decision: Decision,
-        names: dict[DownlinkId, tuple[str, ...]],
+        parts: Mapping[DownlinkId, EventPart],
         locate: Callable[[DownlinkId, str], Path | None],
     ) -> None:
         self.events = decision.events
-        self._files: list[evt.EvtFile] = []
-        self._paths: list[Path] = []
-        width = int(self.events["file"].max(initial=0)) + 1
-        codes = self.events["source"].astype(np.int64) * width + self.events["file"]
-        numbers = np.full(len(decision.sources) * width, -1, np.int64)
-        for code in np.flatnonzero(np.bincount(codes)).tolist():
-            downlink = decision.sources[code // width]
-            path = locate(downlink, names[downlink][code % width])
-            if path is not None:
-                numbers[code] = len(self._files)
-                self._files.append(evt.open_evt(path))
-                self._paths.append(path)
-        self._file_of: NDArray[np.int64] = numbers[codes]
-        self._check()
+        self._parts = [parts.get(downlink) for downlink in decision.sources]
+        self._paths: dict[tuple[int, int], Path] = {}
+        for source, downlink in enumerate(decision.sources):
+            part = self._parts[source]
+            if part is None:
+                continue
+            for file in _used(self.events, source):
+                path = locate(downlink, part.files[file])
+                if path is not None:
+                    evt.read_header(path)
+                    self._paths[source, file] = path
 
-    def _check(self) -> None:
-        """Check that a record of the right sequence lies where each event is said to lie.
+    def batches(self, begin: int, end: int, latc: int | None) -> Iterator[Batch]:
+        """Yield the records of the events `begin` to `end` (half-open) in order, some megabytes at a time.
+
+        A batch lies in memory that the next one takes over.
 
         Raises
         ------
         StateError
-            If a chunk's evt file is not the one that was indexed.
+            If a chunk's evt file is not the one that was indexed: no record of the right sequence and
+            APID lies where the index says.
         """
-        for number, file in enumerate(self._files):
-            events = self.events[self._file_of == number]
-            ends = events["offset"] + events["size"]
-            good = (events["offset"] >= evt.HEADER_SIZE) & (ends <= len(file.data))
-            if good.all():
-                sequence = evt.context_column(file.data, events["offset"], "scalers_sequence")
-                apid = evt.context_column(file.data, events["offset"], "ccsds_apid")
-                good = (sequence == events["sequence"]) & (apid == events["apid"])
-            if not good.all():
-                at = events[np.flatnonzero(~good)[0]]
-                raise StateError(
-                    f"{self._paths[number]} at byte {at['offset']}: sequence {at['sequence']} of APID {at['apid']} "
-                    "was there when it was indexed and is not any more. Process the downlink of that chunk again."
-                )
-
-    def batches(self, begin: int, end: int, latc: int | None) -> Iterator[bytes | bytearray]:
-        """Yield the records of the events `begin` to `end` (half-open) in order, some megabytes at a time."""
         sizes = self.events["size"][begin:end].astype(np.int64)
         edges = np.concatenate([[0], np.cumsum(sizes)])
+        room = min(int(edges[-1]), max(BATCH_BYTES, int(sizes.max(initial=0))))
+        # The room ahead of them makes the records lie as they do in a file.
+        buffer = np.empty(evt.HEADER_SIZE + room, np.uint8)
         first = 0
         while first < len(sizes):
             last = int(np.searchsorted(edges, edges[first] + BATCH_BYTES, side="right")) - 1
             last = max(last, first + 1)
-            batch = self._gather(begin + first, begin + last)
+            places = evt.HEADER_SIZE + edges[first:last] - edges[first]
+            filled = buffer[: evt.HEADER_SIZE + edges[last] - edges[first]]
+            utc = self._gather(self.events[begin + first : begin + last], sizes[first:last], filled, places)
             if latc is not None:
-                self._override(batch, begin + first, sizes[first:last], latc)
-            yield batch
+                _override(filled, places, latc)
+            yield Batch(filled[evt.HEADER_SIZE :], Times.of(utc))
             first = last
 
-    def _gather(self, begin: int, end: int) -> bytearray:
-        """Copy records into one buffer; records that follow each other in one file are one piece."""
-        events, files = self.events[begin:end], self._file_of[begin:end]
-        starts = events["offset"]
-        ends = starts + events["size"]
-        cut = np.flatnonzero((files[1:] != files[:-1]) | (starts[1:] != ends[:-1])) + 1
-        heads = np.concatenate([[0], cut])
-        tails = np.concatenate([cut, [len(events)]]) - 1
-        views = [file.data.data for file in self._files]
-        pieces = zip(files[heads].tolist(), starts[heads].tolist(), ends[tails].tolist(), strict=True)
-        return bytearray().join(views[file][a:b] for file, a, b in pieces)
-
-    def _override(self, batch: bytearray, begin: int, sizes: NDArray[np.int64], latc: int) -> None:
-        """Write `latc` into LATC_master of the LPA records in `batch`."""
-        data = np.frombuffer(batch, np.uint8)
-        ends = np.cumsum(sizes)
-        masters = ends[self._is_lpa[begin : begin + len(sizes)]] - evt.LATC_FROM_END
-        data[masters[:, None] + np.arange(4)] = np.frombuffer(np.array(latc, "<u4").tobytes(), np.uint8)
-
-    @cached_property
-    def _is_lpa(self) -> NDArray[np.bool_]:
-        """Tell for each event whether its record is an LPA one."""
-        found = np.zeros(len(self.events), dtype=bool)
-        for number, file in enumerate(self._files):
-            here = self._file_of == number
-            layout = evt.record_layout(file.data, self.events["offset"][here], str(self._paths[number]))
-            found[here] = layout.infotypes == evt.InfoType.LPA
-        return found
+    def _gather(
+        self,
+        events: NDArray[np.void],
+        sizes: NDArray[np.int64],
+        buffer: NDArray[np.uint8],
+        places: NDArray[np.int64],
+    ) -> NDArray[np.float64]:
+        """Read the records of `events` to their places in `buffer`; return the events' times."""
+        utc = np.empty(len(events), np.float64)
+        for source in np.unique(events["source"]).tolist():
+            of_source = np.flatnonzero(events["source"] == source)
+            part = self._parts[source]
+            assert part is not None
+            rows = part.rows(events["row"][of_source])
+            utc[of_source] = rows["utc"]
+            for file in np.unique(rows["file"]).tolist():
+                here = rows["file"] == file
+                which = of_source[here]
+                starts = rows["offset"][here]
+                path = self._paths[source, file]
+                wrong = _read(path, starts, sizes[which], buffer, places[which])
+                if wrong is None:
+                    wrong = _first_other(events[which], buffer, places[which])
+                if wrong is not None:
+                    event = events[which[wrong]]
+                    raise StateError(
+                        f"{path} at byte {starts[wrong]}: sequence {event['sequence']} of APID {event['apid']} was "
+                        "there when it was indexed and is not any more. Process the downlink of that chunk again."
+                    )
+        return utc
 
     def seconds(self, event: int) -> int:
         """Return `current.timeSecs` of one event."""
-        file = self._files[self._file_of[event]]
-        offset = self.events["offset"][event : event + 1]
-        return int(evt.contexts(file.data, offset)["current_timeSecs"][0])
+        size = evt.CONTEXT.itemsize
+        buffer = np.zeros(size, np.uint8)
+        key = self.events[event : event + 1].copy()
+        key["size"] = size
+        self._gather(key, np.array([size]), buffer, np.array([0]))
+        return int(buffer.view(evt.CONTEXT)["current_timeSecs"][0])
+
+
+def _used(events: NDArray[np.void], source: int) -> list[int]:
+    """Return the numbers of the evt files in which events of a source lie."""
+    found: NDArray[np.bool_] = np.zeros(np.iinfo(np.uint16).max + 1, dtype=bool)
+    for first in range(0, len(events), 1 << 20):
+        block = events[first : first + (1 << 20)]
+        found[block["file"][block["source"] == source]] = True
+    return np.flatnonzero(found).tolist()
+
+
+def _read(
+    path: Path,
+    starts: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    buffer: NDArray[np.uint8],
+    places: NDArray[np.int64],
+) -> int | None:
+    """Read records; return the first that does not lie in the file as a whole, or cannot be a record."""
+    short = (starts < evt.HEADER_SIZE) | (sizes < evt.CONTEXT.itemsize)
+    if short.any():
+        return int(np.argmax(short))
+    with open_regular(path) as file:
+        try:
+            read_pieces(file.fileno(), starts, sizes, buffer, places)
+        except EOFError as error:
+            return int(np.argmax(starts + sizes > error.args[0]))
+    return None
+
+
+def _first_other(
+    events: NDArray[np.void], buffer: NDArray[np.uint8], places: NDArray[np.int64]
+) -> int | None:
+    """Return the first record whose sequence or APID is not that of its event."""
+    sequence = evt.context_column(buffer, places, "scalers_sequence")
+    apid = evt.context_column(buffer, places, "ccsds_apid")
+    other = (sequence != events["sequence"]) | (apid != events["apid"])
+    return int(np.argmax(other)) if other.any() else None
+
+
+def _override(buffer: NDArray[np.uint8], places: NDArray[np.int64], latc: int) -> None:
+    """Write `latc` into LATC_master of the LPA records at `places`."""
+    layout = evt.record_layout(buffer, places, "records for an event file")
+    ends = (places + layout.sizes)[layout.infotypes == evt.InfoType.LPA]
+    masters = ends - evt.LATC_FROM_END
+    buffer[masters[:, None] + np.arange(4)] = np.frombuffer(np.array(latc, "<u4").tobytes(), np.uint8)
 
 
 def describe(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -> list[EventFile]:
@@ -159,8 +235,10 @@ def describe(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -
     return described
 
 
-def write(records: Records, cut: tuple[int, int], file: EventFile, header: Header, home: Path) -> EventFile:
-    """Write one event file into the directory `home`; return it with its checksum.
+def write(
+    records: Records, cut: tuple[int, int], file: EventFile, header: Header, home: Path
+) -> tuple[EventFile, Times]:
+    """Write one event file into the directory `home`; return it with its checksum, and its events' times.
 
     Parameters
     ----------
@@ -183,12 +261,36 @@ def write(records: Records, cut: tuple[int, int], file: EventFile, header: Heade
     )
     digest = hashlib.sha256(packed)
     size = len(packed)
-    with replacing(home / file.name) as out:
-        out.write(packed)
+    times = []
+    with replacing(home / file.name, buffering=0) as out:
+        write_whole(out, packed)
         for batch in records.batches(*cut, header.latc):
-            out.write(batch)
-            digest.update(batch)
-            size += len(batch)
+            write_whole(out, batch.content.data)
+            digest.update(batch.content.data)
+            size += len(batch.content)
+            times.append(batch.times)
     if size != file.size:
         raise StateError(f"{file.name}: {size} bytes were written, {file.size} expected")
-    return EventFile(file.name, file.events, file.sequences, file.seconds, size, digest.hexdigest())
+    written = EventFile(file.name, file.events, file.sequences, file.seconds, size, digest.hexdigest())
+    return written, Times.together(times)
+
+
+def write_all(
+    records: Records,
+    cuts: Sequence[tuple[int, int]],
+    files: Iterable[EventFile],
+    header: Header,
+    home: Path,
+    threads: int = 1,
+) -> list[tuple[EventFile, Times]]:
+    """Write event files as `write` does, `threads` of them at a time; reading, hashing and writing free Python."""
+    with ThreadPoolExecutor(threads) as pool:
+        jobs = [
+            pool.submit(write, records, cut, file, header, home)
+            for cut, file in zip(cuts, files, strict=True)
+        ]
+        try:
+            return [job.result() for job in jobs]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

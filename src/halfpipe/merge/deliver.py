@@ -1,8 +1,8 @@
 """What a downlink delivers of a run, in which files: the merge rule as a pure function over arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,17 +68,68 @@ def merge_chunks(chunks: Sequence[tuple[str, NDArray[np.void]]]) -> NDArray[np.v
     chunks
         Pairs of the index's file name and its events (`EVENT` or a type with its fields) in line order.
     """
-    ordered = [events for _, events in sorted(chunks, key=lambda pair: pair[0])]
-    return _first_of_equals(np.concatenate(ordered)) if ordered else np.empty(0, EVENT)
+    parts = [in_order(events) for _, events in sorted(chunks, key=lambda pair: pair[0])]
+    return np.concatenate([*merged(parts)]) if any(map(len, parts)) else np.empty(0, EVENT)
+
+
+def in_order(events: NDArray[np.void]) -> NDArray[np.void]:
+    """Return `events` in the order (sequence, APID), of equal ones the first; the same array if it is so."""
+    sequence, apid = events["sequence"], events["apid"]
+    step = np.greater(sequence[1:], sequence[:-1])
+    if step.all():
+        return events
+    equal = sequence[1:] == sequence[:-1]
+    if (step | (equal & (apid[1:] > apid[:-1]))).all():
+        return events
+    return _first_of_equals(events)
 
 
 def _first_of_equals(events: NDArray[np.void]) -> NDArray[np.void]:
-    events = events[np.lexsort((events["apid"], events["sequence"]))]  # stable
-    first = np.ones(len(events), dtype=bool)
-    first[1:] = (events["sequence"][1:] != events["sequence"][:-1]) | (
-        events["apid"][1:] != events["apid"][:-1]
-    )
-    return events[first]
+    order = np.argsort(events["sequence"], kind="stable")
+    sequence, apid = events["sequence"][order], events["apid"][order]
+    equal = sequence[1:] == sequence[:-1]
+    if (equal & (apid[1:] <= apid[:-1])).any():
+        order = np.lexsort((events["apid"], events["sequence"]))  # stable
+        sequence, apid = events["sequence"][order], events["apid"][order]
+        first = np.ones(len(order), dtype=bool)
+        first[1:] = (sequence[1:] != sequence[:-1]) | (apid[1:] != apid[:-1])
+        order = order[first]
+    return events[order]
+
+
+def merged(parts: Sequence[NDArray[np.void]], most: int = 1 << 17) -> Iterator[NDArray[np.void]]:
+    """Merge parts that are each `in_order`; yield the whole window by window, in order.
+
+    Of equal (sequence, APID) the copy of the first part stays.
+
+    Parameters
+    ----------
+    parts
+        All of one type; the events of a run in several chunks, or of several downlinks.
+    most
+        No part brings more events into a window, but for those that share its last sequence.
+    """
+    parts = [part for part in parts if len(part)]
+    if len(parts) == 1:
+        yield parts[0]
+        return
+    at = [0] * len(parts)
+    while True:
+        left = [i for i, part in enumerate(parts) if at[i] < len(part)]
+        if not left:
+            return
+        last = min(parts[i]["sequence"][min(at[i] + most, len(parts[i])) - 1] for i in left)
+        window = []
+        for i in left:
+            # No more than `most` lie before it, and equal ones only behind these.
+            ahead = parts[i]["sequence"][at[i] : at[i] + most + 1]
+            end = at[i] + int(np.searchsorted(ahead, last, side="right"))
+            if end > at[i] + most:
+                end = at[i] + int(np.searchsorted(parts[i]["sequence"][at[i] :], last, side="right"))
+            if end > at[i]:
+                window.append(parts[i][at[i] : end])
+                at[i] = end
+        yield window[0] if len(window) == 1 else _first_of_equals(np.concatenate(window))
 
 
 def decide(
@@ -113,19 +164,21 @@ def decide(
     others = {dl: record for dl, record in recorded.items() if dl != downlink}
     places = settled(segments, policy.min_epus, own, given_up=given_up)
 
-    sources = (downlink, *sorted(dl for dl in events if dl != downlink))
+    sources = in_sources(downlink, events)
     known = _known(sources, events)
-    sequence = known["sequence"]
-    is_settled = _inside(sequence, places)
+    sequence = np.ascontiguousarray(known["sequence"])
+    is_settled = _holding(sequence, places)
     foreign = join(span for record in others.values() for span in record.spans)
-    is_foreign = _inside(sequence, foreign)
+    is_foreign = _holding(sequence, foreign)
 
-    deliverable = known[is_settled & ~is_foreign]
-    orphans = known[~is_settled & ~is_foreign]
-    series = _series(deliverable["sequence"], places, foreign, orphans["sequence"], own)
+    orphans = sequence[~is_settled & ~is_foreign]
+    late = _count_late(known[is_foreign], others)
+    deliverable = _cut_out(known, _runs_of(is_settled & ~is_foreign))
+    series = _series(np.ascontiguousarray(deliverable["sequence"]), places, foreign, orphans, own)
     taken = [(a, b) for a, b in series if b - a >= policy.min_events]
     withheld = len(deliverable) - sum(b - a for a, b in taken)
-    delivered, taken = _compact(deliverable, taken)
+    delivered = _cut_out(deliverable, taken)
+    taken = _closed_up(taken)
 
     return Decision(
         kind=RunKind.of(segments),
@@ -142,34 +195,74 @@ def decide(
         known=len(known),
         orphans=len(orphans) + withheld,
         withheld=withheld,
-        late=_count_late(known[is_foreign], others),
+        late=late,
         datagrams=known_datagrams.ranges(),
     )
 
 
+def in_sources(downlink: DownlinkId, events: Iterable[DownlinkId]) -> tuple[DownlinkId, ...]:
+    """Return the order in which copies of one event count: those of `downlink` itself first."""
+    return (downlink, *sorted(dl for dl in events if dl != downlink))
+
+
 def _known(sources: Sequence[DownlinkId], events: Mapping[DownlinkId, NDArray[np.void]]) -> NDArray[np.void]:
     """Join the events of `sources`; of equal (sequence, APID) the copy of the first source stays."""
-    fields = next((part.dtype for part in events.values()), EVENT)
-    sourced = np.dtype([*((name, fields[name]) for name in fields.names or ()), ("source", np.uint32)])
-    parts = []
-    for number, source in enumerate(sources):
-        own = events.get(source, np.empty(0, fields))
-        part = np.empty(len(own), sourced)
-        for name in fields.names or ():
-            part[name] = own[name]
-        part["source"] = number
-        parts.append(part)
-    return _first_of_equals(np.concatenate(parts))
+    parts = [_sourced(events[source], n) for n, source in enumerate(sources) if source in events]
+    if not any(map(len, parts)):
+        return parts[0] if parts else _sourced(np.empty(0, EVENT), 0)
+    windows = merged(parts)
+    joined = next(windows)
+    if len(joined) == sum(map(len, parts)):
+        return joined
+    known = np.empty(sum(map(len, parts)), joined.dtype)
+    at = 0
+    for window in chain([joined], windows):
+        known[at : at + len(window)] = window
+        at += len(window)
+    return known[:at]
 
 
-def _inside(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
-    """Tell for each sequence whether one of the disjoint, ordered intervals holds it."""
+def _sourced(events: NDArray[np.void], number: int) -> NDArray[np.void]:
+    """Return `events` with the field ``source``; those that have it already were numbered by the caller."""
+    fields = events.dtype
+    if "source" in (fields.names or ()):
+        return events
+    sourced = np.empty(
+        len(events), np.dtype([*((name, fields[name]) for name in fields.names or ()), ("source", np.uint16)])
+    )
+    for name in fields.names or ():
+        sourced[name] = events[name]
+    sourced["source"] = number
+    return sourced
+
+
+def _holding(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
+    """Tell for each of the ordered sequences whether one of the intervals holds it."""
+    held = np.zeros(len(sequence), dtype=bool)
+    if intervals:
+        firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*intervals, strict=True))
+        begins = np.searchsorted(sequence, firsts, side="left")
+        ends = np.searchsorted(sequence, lasts, side="right")
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            held[begin:end] = True
+    return held
+
+
+def _inside(numbers: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
+    """Tell for each number whether one of the disjoint, ordered intervals holds it."""
     if not intervals:
-        return np.zeros(len(sequence), dtype=bool)
+        return np.zeros(len(numbers), dtype=bool)
     firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*intervals, strict=True))
-    place = np.searchsorted(firsts, sequence, side="right")
-    inside: NDArray[np.bool_] = (place > 0) & (sequence <= lasts[np.maximum(place, 1) - 1])
+    place = np.searchsorted(firsts, numbers, side="right")
+    inside: NDArray[np.bool_] = (place > 0) & (numbers <= lasts[np.maximum(place, 1) - 1])
     return inside
+
+
+def _runs_of(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return where `chosen` is true, as half-open slices."""
+    steps = np.flatnonzero(chosen[1:] != chosen[:-1]) + 1
+    edges = [0, *steps.tolist(), len(chosen)]
+    return [(a, b) for a, b in pairwise(edges) if b > a and chosen[a]]
 
 
 def _series(
@@ -182,38 +275,39 @@ def _series(
     """Cut the ordered deliverable sequences into file series, as half-open slices.
 
     A series never crosses a border of a settled interval, a span recorded for another downlink, an
-    orphan, or an edge of a span recorded for the downlink itself. Each of these is something that
-    lies, at the latest, at one event and not before the event ahead of it: counting how many of them
-    lie before each event makes every crossing a step in the count.
+    orphan, or an edge of a span recorded for the downlink itself. Each of these cuts before the first
+    event that does not lie ahead of it, or, where a span of its own ends, before the first that does
+    not lie in it.
     """
     if not len(sequence):
         return []
-    crossed = np.zeros(len(sequence), np.int64)
-    for starts in (
-        np.array([place.first for place in places], np.uint64),
-        np.array([span.first for span in foreign], np.uint64),
-        np.array([span.first for span in own], np.uint64),
-        orphans,
-    ):
-        crossed += np.searchsorted(starts, sequence, side="right")
-    ends = np.array(sorted(span.last for span in own), np.uint64)
-    crossed += np.searchsorted(ends, sequence, side="left")
-    cuts = np.flatnonzero(np.diff(crossed)) + 1
-    edges = [0, *cuts.tolist(), len(sequence)]
-    return list(pairwise(edges))
+    before = np.concatenate(
+        [
+            np.array([place.first for place in places], np.uint64),
+            np.array([span.first for span in foreign], np.uint64),
+            np.array([span.first for span in own], np.uint64),
+            orphans,
+        ]
+    )
+    ends = np.array([span.last for span in own], np.uint64)
+    cuts = np.concatenate(
+        [np.searchsorted(sequence, before, side="left"), np.searchsorted(sequence, ends, side="right")]
+    )
+    edges = np.unique(np.concatenate([cuts, [0, len(sequence)]]))
+    return list(pairwise(edges.tolist()))
 
 
-def _compact(
-    events: NDArray[np.void], slices: Sequence[tuple[int, int]]
-) -> tuple[NDArray[np.void], list[tuple[int, int]]]:
-    """Keep only the events in `slices`; return them and the slices as they lie now."""
-    moved, at = [], 0
-    for a, b in slices:
-        moved.append((at, at + b - a))
-        at += b - a
-    if at == len(events):
-        return events, moved
-    return np.concatenate([events[:0], *(events[a:b] for a, b in slices)]), moved
+def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDArray[np.void]:
+    """Return only the events in `slices`; a single slice is not copied."""
+    if len(slices) == 1:
+        return events[slices[0][0] : slices[0][1]]
+    return np.concatenate([events[:0], *(events[a:b] for a, b in slices)])
+
+
+def _closed_up(slices: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return where `slices` lie after `_cut_out`."""
+    ends = accumulate(b - a for a, b in slices)
+    return list(pairwise([0, *ends]))
 
 
 def split(sequence: NDArray[np.uint64], begin: int, end: int, policy: Policy) -> list[tuple[int, int]]:

@@ -6,9 +6,10 @@ without duplicates; it is large and can be made again from the chunk products.
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as format_
@@ -27,11 +28,25 @@ from halfpipe.files import (
 )
 from halfpipe.formats import evt, idx
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.deliver import merge_chunks
+from halfpipe.merge.deliver import in_order, merged
 from halfpipe.merge.settle import KnownDatagrams
 
 _SHAPE = b"'shape'"
 PLACED = np.dtype([*((name, idx.EVENT[name]) for name in idx.EVENT.names or ()), ("size", np.uint32)])
+
+# What a merge has to hold of every event of a run at once: 26 bytes.
+KEY = np.dtype(
+    [
+        ("sequence", "u8"),
+        ("apid", "u2"),
+        ("datagram", "u4"),
+        ("size", "u4"),  # bytes, of the record
+        ("file", "u2"),  # counts into the names of the evt files of its source
+        ("source", "u2"),  # counts into the downlinks that are merged
+        ("row", "u4"),  # in the event part of its source
+    ]
+)
+_BLOCK = 1 << 17  # rows read at a time
 
 
 @dataclass(frozen=True)
@@ -81,72 +96,149 @@ def chunk_products(work: Path, downlink: DownlinkId, run: RunId, chunk: ChunkId)
 class MergedIndex:
     """What a downlink brings of a run.
 
-    `events` has the fields of `PLACED`; its field ``file`` counts into `files`, the base names of the
-    evt files. `chunks` are the products it was made from.
+    `parts` are its events (dtype `PLACED`), index by index in file-name order, each part in order; their
+    field ``file`` counts into `files`, the base names of the evt files. `chunks` are the products it was
+    made from.
     """
 
     datagrams: KnownDatagrams
-    events: NDArray[np.void]
+    parts: tuple[NDArray[np.void], ...]
     files: tuple[str, ...]
     chunks: tuple[ChunkProducts, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """Say what it holds, as its ``index.json`` does."""
+    @property
+    def events(self) -> NDArray[np.void]:
+        """All events in order, each once (dtype `PLACED`): a copy."""
+        return np.concatenate([np.empty(0, PLACED), *merged(self.parts)])
+
+    def as_json(self, events: int) -> dict[str, Any]:
+        """Say what it holds, as its ``index.json`` does; `events` is what `save` counted."""
         return {
             "chunks": [chunk.as_json() for chunk in self.chunks],
             "datagrams": {
                 str(apid): [list(pair) for pair in pairs] for apid, pairs in self.datagrams.ranges().items()
             },
-            "events": len(self.events),
+            "events": events,
         }
 
 
-def build(chunks: Iterable[tuple[ChunkProducts, Path]]) -> MergedIndex:
+@dataclass(frozen=True)
+class EventPart:
+    """The events of a merged index as they lie in their file, in order, and the evt files they count into.
+
+    Nothing is held of them: `keys` and `rows` read what is asked for.
+    """
+
+    path: Path
+    start: int
+    count: int
+    files: tuple[str, ...]
+
+    def keys(self, source: int) -> NDArray[np.void]:
+        """Return the key of every event (dtype `KEY`); `source` is the number of this part among others."""
+        keys = np.empty(self.count, KEY)
+        keys["source"] = source
+        for first in range(0, self.count, _BLOCK):
+            rows = self._read(first, min(first + _BLOCK, self.count))
+            block = keys[first : first + len(rows)]
+            for name in ("sequence", "apid", "datagram", "size", "file"):
+                block[name] = rows[name]
+            block["row"] = np.arange(first, first + len(rows))
+        return keys
+
+    def rows(self, numbers: NDArray[np.integer[Any]]) -> NDArray[np.void]:
+        """Return the rows of the given numbers (dtype `PLACED`), which ascend; what lies between is read too."""
+        if not len(numbers):
+            return np.empty(0, PLACED)
+        low, high = int(numbers[0]), int(numbers[-1]) + 1
+        if high - low == len(numbers):
+            return self._read(low, high)
+        found = np.empty(len(numbers), PLACED)
+        # Block by block, for rows that lie far apart.
+        edges = np.arange(low, high + _BLOCK, _BLOCK)
+        for first, a, b in zip(
+            edges[:-1].tolist(), *np.searchsorted(numbers, [edges[:-1], edges[1:]]).tolist(), strict=True
+        ):
+            if b > a:
+                found[a:b] = self._read(first, int(numbers[b - 1]) + 1)[
+                    numbers[a:b] - numbers.dtype.type(first)
+                ]
+        return found
+
+    def _read(self, first: int, last: int) -> NDArray[np.void]:
+        rows = np.fromfile(self.path, PLACED, last - first, offset=self.start + first * PLACED.itemsize)
+        if len(rows) != last - first:
+            raise StateError(f"{self.path}: became shorter while it was read. Give the same command again.")
+        return rows
+
+
+def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> MergedIndex:
     """Merge the chunk indexes of one run within one downlink.
 
     Parameters
     ----------
     chunks
         The products of each chunk and the directory where they lie.
+    threads
+        So many indexes are read at a time.
     """
+    listed = list(chunks)
+    names = [
+        (chunk, directory, name)
+        for chunk, directory in listed
+        for name in chunk.files
+        if name.endswith(".idx")
+    ]
     files: dict[str, int] = {}
     parts: list[tuple[str, NDArray[np.void]]] = []
     lines: list[bytes] = []
-    products = []
-    for chunk, directory in chunks:
-        products.append(chunk)
-        for name in chunk.files:
-            if name.endswith(".idx"):
-                index = idx.read_index(directory / name)
-                lines += index.lines
-                parts.append((name, _place(index, chunk, directory, files)))
-    events = merge_chunks(parts) if parts else np.empty(0, PLACED)
-    return MergedIndex(KnownDatagrams.of(lines), events, tuple(files), tuple(products))
+    with ThreadPoolExecutor(threads) as pool:
+        for (_, _, name), part in zip(names, pool.map(lambda at: _read_part(*at), names), strict=True):
+            lines += part.lines
+            codes = np.array([files.setdefault(file, len(files)) for file in part.files], np.uint16)
+            if len(part.events):
+                part.events["file"] = codes[part.events["file"]]
+            parts.append((name, part.events))
+    parts.sort(key=lambda part: part[0])
+    return MergedIndex(
+        KnownDatagrams.of(lines),
+        tuple(part for _, part in parts),
+        tuple(files),
+        tuple(chunk for chunk, _ in listed),
+    )
 
 
-def _place(
-    index: idx.Index, chunk: ChunkProducts, directory: Path, files: dict[str, int]
-) -> NDArray[np.void]:
-    """Add to the events of an index the sizes of their records; `files` counts the evt files."""
+class _Part(NamedTuple):
+    """One chunk index: its datagram lines, and its events in order; ``file`` counts into `files`."""
+
+    lines: tuple[bytes, ...]
+    events: NDArray[np.void]
+    files: tuple[str, ...]
+
+
+def _read_part(chunk: ChunkProducts, directory: Path, name: str) -> _Part:
+    """Read an index, and add to its events the sizes of their records."""
+    index = idx.read_index(directory / name)
     placed = np.empty(len(index.events), PLACED)
-    for name in idx.EVENT.names or ():
-        placed[name] = index.events[name]
-    for number, name in enumerate(index.files):
+    for field in idx.EVENT.names or ():
+        placed[field] = index.events[field]
+    for number, file in enumerate(index.files):
         here = np.flatnonzero(index.events["file"] == number)
         offsets = index.events["offset"][here]
-        order = np.argsort(offsets, kind="stable")
         if chunk.whole:
-            ends = np.append(offsets[order][1:], chunk.files[name])
+            order = np.argsort(offsets, kind="stable")
+            ends = np.append(offsets[order][1:], chunk.files[file])
             placed["size"][here[order]] = ends - offsets[order]
         else:
-            opened = evt.open_evt(directory / name)
-            placed["size"][here] = evt.record_layout(opened.data, offsets, str(directory / name)).sizes
-        placed["file"][here] = files.setdefault(name, len(files))
-    return placed
+            opened = evt.open_evt(directory / file)
+            placed["size"][here] = evt.record_layout(opened.data, offsets, str(directory / file)).sizes
+    return _Part(index.lines, in_order(placed), index.files)
 
 
-def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> None:
+def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> int:
     """Write the parts of a merged index, each whole or not at all; the caller holds the run's lock.
+
+    Returns the number of its events.
 
     In an order in which other downlinks can go on with what a death in between leaves: the events never
     lie beside a list of files that they do not count into (they are made again where they are missing),
@@ -158,11 +250,24 @@ def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> No
         work / paths.chunk_list(run, downlink),
         {"chunks": [chunk.as_json() for chunk in index.chunks], "files": list(index.files)},
     )
-    with replacing(work / paths.events(run, downlink)) as out:
-        np.save(out, index.events, allow_pickle=False)
+    count = write_events(index, work / paths.events(run, downlink))
     write_bytes(
         work / paths.datagrams(run, downlink), b"".join(line + b"\n" for line in index.datagrams.lines)
     )
+    return count
+
+
+def write_events(index: MergedIndex, path: Path) -> int:
+    """Write the events of a merged index to `path`, in order and each once; return their number."""
+    count = 0
+    with replacing(path) as out:
+        out.write(_preamble(0))
+        for window in merged(index.parts):
+            out.write(window.data)
+            count += len(window)
+        out.seek(0)
+        out.write(_preamble(count))
+    return count
 
 
 def load_datagrams(work: Path, run: RunId, downlink: DownlinkId) -> KnownDatagrams:
@@ -177,54 +282,55 @@ def load_chunks(work: Path, run: RunId, downlink: DownlinkId) -> tuple[ChunkProd
     return tuple(ChunkProducts.from_json(entry) for entry in content["chunks"])
 
 
-def load_events(work: Path, run: RunId, downlink: DownlinkId) -> tuple[NDArray[np.void], tuple[str, ...]]:
-    """Read the event part of a merged index and the names of the evt files that it counts into.
+def load_events(work: Path, run: RunId, downlink: DownlinkId) -> EventPart:
+    """Return the event part of a merged index.
 
     Raises
     ------
     StateError
         If the file is damaged.
     """
-    path = work / paths.events(run, downlink)
+    files: Sequence[str] = read_json(work / paths.chunk_list(run, downlink))["files"]
+    return open_events(work / paths.events(run, downlink), tuple(files))
+
+
+def open_events(path: Path, files: tuple[str, ...]) -> EventPart:
+    """Return what `write_events` wrote, and nothing else: no other type, no more items than the file has.
+
+    Raises
+    ------
+    StateError
+        If the file is damaged or was written by another version.
+    """
     try:
-        events = _read_array(path)
+        with open_regular(path) as file:
+            if format_.read_magic(file) != (1, 0):
+                raise ValueError("not of the format that is written here")
+            length = int.from_bytes(file.read(2), "little")
+            header = file.read(length)
+            if len(header) < length:
+                raise ValueError("it is cut inside its header")
+            start = file.tell()
+            count, rest = divmod(path.stat().st_size - start, PLACED.itemsize)
+            if header.partition(_SHAPE)[0] != _header(count).partition(_SHAPE)[0]:
+                raise StateError(f"{path}: made by another version. Remove it: it will be made again.")
+            if rest or header != _header(count):
+                raise ValueError("its size is not what it says")
     except (ValueError, EOFError) as error:
         raise StateError(
             f"{path}: not an event array ({error}). Remove it: it will be made again."
         ) from error
-    files: Sequence[str] = read_json(work / paths.chunk_list(run, downlink))["files"]
-    return events, tuple(files)
+    return EventPart(path, start, count, files)
 
 
-def _read_array(path: Path) -> NDArray[np.void]:
-    """Read what `save` wrote, and nothing else: no other type, no more items than the file has.
-
-    Raises
-    ------
-    ValueError
-        If it is no array.
-    StateError
-        If it is one of something else.
-    """
-    with open_regular(path) as file:
-        if format_.read_magic(file) != (1, 0):
-            raise ValueError("not of the format that is written here")
-        length = int.from_bytes(file.read(2), "little")
-        header = file.read(length)
-        if len(header) < length:
-            raise ValueError("it is cut inside its header")
-        count, rest = divmod(path.stat().st_size - file.tell(), PLACED.itemsize)
-        if header.partition(_SHAPE)[0] != _header(count).partition(_SHAPE)[0]:
-            raise StateError(f"{path}: made by another version. Remove it: it will be made again.")
-        if rest or header != _header(count):
-            raise ValueError("its size is not what it says")
-        events: NDArray[np.void] = np.fromfile(file, PLACED, count)
-    return events
+def _preamble(count: int) -> bytes:
+    """Return what stands before an array of `count` events; of the same length whatever the count."""
+    out = io.BytesIO()
+    described = format_.header_data_from_array_1_0(np.empty(0, PLACED)) | {"shape": (count,)}
+    format_.write_array_header_1_0(out, described)
+    return out.getvalue()
 
 
 def _header(count: int) -> bytes:
     """Return the header of an array of `count` events, which is compared and never interpreted."""
-    out = io.BytesIO()
-    described = format_.header_data_from_array_1_0(np.empty(0, PLACED)) | {"shape": (count,)}
-    format_.write_array_header_1_0(out, described)
-    return out.getvalue()[format_.MAGIC_LEN + 2 :]
+    return _preamble(count)[format_.MAGIC_LEN + 2 :]

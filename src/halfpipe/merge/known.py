@@ -7,14 +7,14 @@ as context, into scratch of the merge; they never come back to where they were.
 import logging
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decoder import Program, decode
@@ -23,11 +23,13 @@ from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge import index
 from halfpipe.merge.deliver import listed
-from halfpipe.merge.index import PLACED, ChunkProducts
+from halfpipe.merge.index import ChunkProducts, EventPart
 from halfpipe.merge.journal import Delivery, Journal
 from halfpipe.merge.settle import KnownDatagrams
 
 log = logging.getLogger(__name__)
+
+EMPTY: Mapping[DownlinkId, KnownDatagrams] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,16 @@ class KnownRun:
     _directories: dict[tuple[DownlinkId, str], Path] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, work: Path, run: RunId, context: Context) -> "KnownRun":
-        """Read the datagram parts and the journal of `run`."""
+    def read(
+        cls, work: Path, run: RunId, context: Context, own: Mapping[DownlinkId, KnownDatagrams] = EMPTY
+    ) -> "KnownRun":
+        """Read the datagram parts and the journal of `run`; those in `own` need not be read again."""
         home = work / paths.run(run)
         downlinks = sorted(
             DownlinkId(entry.name) for entry in home.iterdir() if DownlinkId.matches(entry.name)
         )
         known = {
-            dl: index.load_datagrams(work, run, dl)
+            dl: own[dl] if dl in own else index.load_datagrams(work, run, dl)
             for dl in downlinks
             if (work / paths.datagrams(run, dl)).exists()
         }
@@ -119,8 +123,8 @@ class KnownRun:
         """Return the latest recorded delivery of each downlink."""
         return self.journal.latest()
 
-    def events(self, downlink: DownlinkId) -> dict[DownlinkId, tuple[NDArray[np.void], tuple[str, ...]]]:
-        """Return the events of each downlink that a merge of `downlink` needs, and their evt files.
+    def events(self, downlink: DownlinkId) -> dict[DownlinkId, EventPart]:
+        """Return the events of each downlink that a merge of `downlink` needs.
 
         What is gone and needed is decoded again; what is gone and has gone to Level-1 by other
         downlinks is not needed.
@@ -146,14 +150,16 @@ class KnownRun:
                 delivered |= inside & known_then
         return not delivered.all()
 
-    def _again(self, downlink: DownlinkId) -> tuple[NDArray[np.void], tuple[str, ...]]:
+    def _again(self, downlink: DownlinkId) -> EventPart:
         there = []
         for chunk in index.load_chunks(self.work, self.run, downlink):
             directory = self._directory_or_none(downlink, chunk)
             if directory is not None:
                 there.append((chunk, directory))
         merged = index.build(there)
-        return (merged.events if len(merged.events) else np.empty(0, PLACED)), merged.files
+        path = self.work / paths.context(self.run) / downlink / "events.npy"
+        index.write_events(merged, path)
+        return index.open_events(path, merged.files)
 
     def _directory_or_none(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
         try:
