@@ -9,6 +9,7 @@ and no failure. Flight data need the flight decoder: what this one does not know
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
 from halfpipe.ids import RunId
 
 BATCH = 1 << 21  # bytes of datagrams that are decoded at a time
+TELL_SECONDS = 1.0  # between two lines that say how far it is
 
 
 @dataclass
@@ -92,6 +94,7 @@ class Products:
     chunk: int
     stack: ExitStack
     open: dict[tuple[int, int, int], Product] = field(default_factory=dict)
+    told: float = field(default_factory=time.monotonic)
 
     def of(self, groundid: int, startedat: int, apid: int) -> Product:
         """Return the product of this ground id, run and APID."""
@@ -104,6 +107,17 @@ class Products:
             events.write(bytes(evt.HEADER_SIZE))
             self.open[key] = Product(name, events, index)
         return self.open[key]
+
+    @property
+    def events(self) -> int:
+        """The number of events so far."""
+        return sum(product.count for product in self.open.values())
+
+    def tell(self, part: float) -> None:
+        """Say from time to time that about `part` (0 to 1) of the chunk is done, as `halfpipe.decoder` reads it."""
+        if time.monotonic() - self.told >= TELL_SECONDS:
+            self.told = time.monotonic()
+            print(f"progress: {self.events} events, {100 * part:.1f} %", flush=True)
 
 
 def sound_datagrams(packets: Retrieval, apid: int) -> Iterator[tuple[int, bytes]]:
@@ -153,7 +167,8 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
     """
     with ExitStack() as stack:
         products = Products(out, retdef.chunk.number, stack)
-        for apid in sorted({span.apid for span in retdef.spans}):
+        apids = sorted({span.apid for span in retdef.spans})
+        for turn, apid in enumerate(apids):
             spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
             packets = retrieve(level0, retdef.scid, apid, spans)
             for fault in packets.faults:
@@ -162,13 +177,13 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
             for (groundid, startedat), numbers, datagrams in batches(packets, apid):
                 decoded = simulated.decode(datagrams, stamps[numbers], scid=retdef.scid, latc=latc)
                 products.of(groundid, startedat, apid).add(decoded)
+                products.tell((turn + (numbers[-1] + 1) / len(packets)) / len(apids))
         for product in products.open.values():
             product.finish(downlink)
-        events = sum(product.count for product in products.open.values())
         others = {RunId.from_met(start) for _, start, _ in products.open} - {retdef.run}
     for run in sorted(others):
         print(f"run {run} was found too, the RetDef names {retdef.run} only")
-    return events
+    return products.events
 
 
 def main(argv: Sequence[str] | None = None) -> int:

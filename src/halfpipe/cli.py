@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from halfpipe import usage
 from halfpipe.config import Settings, load
 from halfpipe.decoder import Program
 from halfpipe.errors import HalfPipeError
@@ -46,7 +47,8 @@ def run(
     umask = os.umask(GROUP_MAY_WRITE)
     ended_by = signal.signal(signal.SIGTERM, _end)
     try:
-        return job(arguments)
+        with usage.recorded(getattr(arguments, "log", None)):
+            return job(arguments)
     except HalfPipeError as error:
         log.error("error: %s", error)
         return 1

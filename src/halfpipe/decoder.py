@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from halfpipe import progress
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import fsync_directory, fsync_file, in_the_way, remove_tree, sha256
 from halfpipe.formats import evt, idx
@@ -34,6 +35,7 @@ PRODUCT = re.compile(
 )
 EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
 PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")
+PROGRESS = re.compile(r"progress: ([0-9]{1,15}) events, ([0-9]{1,3}(?:\.[0-9]{1,3})?) %\s*")
 LINE_LIMIT = 1 << 16  # characters; a longer line is heard in pieces
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL of a program
 LINES_KEPT = 50  # of a kind that may come by the thousand; the log has them all
@@ -116,7 +118,8 @@ def decode(
     command += ["-r", str(retdef_file), "-o", str(out)]
     if latc is not None:
         command += ["-k", latc]
-    said = run_program(command, program.root, log, retdef.run)
+    with progress.of(f"decode_chunk {retdef.chunk}") as bar, progress.watching(out, bar):
+        said = run_program(command, program.root, log, retdef.run, bar)
     files = check_products(out, retdef.chunk)
     return {"files": files, "said": said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})}
 
@@ -159,7 +162,9 @@ class _Said:
         }
 
 
-def run_program(command: Sequence[str], root: Path, log: IO[str], run: str = "") -> _Said:
+def run_program(
+    command: Sequence[str], root: Path, log: IO[str], run: str = "", bar: progress.Progress | None = None
+) -> _Said:
     """Run `command` in `root`, copy its output to `log` and keep what the contract defines.
 
     Parameters
@@ -170,6 +175,9 @@ def run_program(command: Sequence[str], root: Path, log: IO[str], run: str = "")
         Takes all output; no more than a piece of a line is ever held.
     run
         The run that exceptions belong to before the program names one.
+    bar
+        Is told how far the program says it is, in lines ``progress: EVENTS events, PERCENT %``, which no
+        decoder needs to print and `log` does not get.
 
     Raises
     ------
@@ -195,6 +203,9 @@ def run_program(command: Sequence[str], root: Path, log: IO[str], run: str = "")
     with process, ended_with_us(process):
         assert process.stdout is not None
         while line := process.stdout.readline(LINE_LIMIT):
+            if bar is not None and (match := PROGRESS.fullmatch(line)):
+                bar.reached(events=int(match[1]), part=float(match[2]) / 100)
+                continue
             log.write(line)
             last.append(line.rstrip()[:500])
             said.hear(line)

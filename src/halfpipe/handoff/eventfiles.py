@@ -19,6 +19,7 @@ from halfpipe.merge.index import EventPart
 from halfpipe.merge.journal import EventFile
 from halfpipe.moot import Moot
 from halfpipe.pieces import read_pieces
+from halfpipe.progress import Progress
 
 BATCH_BYTES = 4 << 20  # what is read is hashed and written while it lies in the processor's cache
 
@@ -236,7 +237,12 @@ def describe(records: Records, files: tuple[tuple[int, int], ...], run: RunId) -
 
 
 def write(
-    records: Records, cut: tuple[int, int], file: EventFile, header: Header, home: Path
+    records: Records,
+    cut: tuple[int, int],
+    file: EventFile,
+    header: Header,
+    home: Path,
+    bar: Progress | None = None,
 ) -> tuple[EventFile, Times]:
     """Write one event file into the directory `home`; return it with its checksum, and its events' times.
 
@@ -250,6 +256,8 @@ def write(
         What its header shares with the run's other files.
     home
         Scratch directory on the stage's file system.
+    bar
+        Is told how far it is.
     """
     packed = evt.pack_header(
         runid=header.downlink.number,
@@ -269,6 +277,10 @@ def write(
             digest.update(batch.content.data)
             size += len(batch.content)
             times.append(batch.times)
+            if bar is not None:
+                bar.add(size=len(batch.content))
+    if bar is not None:
+        bar.add(events=file.events)
     if size != file.size:
         raise StateError(f"{file.name}: {size} bytes were written, {file.size} expected")
     written = EventFile(file.name, file.events, file.sequences, file.seconds, size, digest.hexdigest())
@@ -282,11 +294,12 @@ def write_all(
     header: Header,
     home: Path,
     threads: int = 1,
+    bar: Progress | None = None,
 ) -> list[tuple[EventFile, Times]]:
     """Write event files as `write` does, `threads` of them at a time; reading, hashing and writing free Python."""
     with ThreadPoolExecutor(threads) as pool:
         jobs = [
-            pool.submit(write, records, cut, file, header, home)
+            pool.submit(write, records, cut, file, header, home, bar)
             for cut, file in zip(cuts, files, strict=True)
         ]
         try:

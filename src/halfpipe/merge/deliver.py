@@ -37,9 +37,9 @@ class Decision:
 
     `events` are the delivered events in the order (sequence, APID), `source` of each counts into
     `sources`; `files` are half-open slices of them, `spans` the first and last sequence of each file
-    series. `known` counts events after removal of duplicates, `orphans` includes `withheld`, `late`
-    events lie inside spans recorded for other downlinks and came after these. `datagrams` is all that
-    is known of the run now.
+    series. `known` counts events after removal of duplicates, `announced` those that the known
+    datagrams say they hold, `orphans` includes `withheld`, `late` events lie inside spans recorded for
+    other downlinks and came after these. `datagrams` is all that is known of the run now.
     """
 
     kind: RunKind
@@ -52,6 +52,7 @@ class Decision:
     files: tuple[tuple[int, int], ...]
     spans: tuple[Interval, ...]
     known: int
+    announced: int
     orphans: int
     withheld: int
     late: int
@@ -193,6 +194,7 @@ def decide(
             Interval(int(delivered["sequence"][a]), int(delivered["sequence"][b - 1])) for a, b in taken
         ),
         known=len(known),
+        announced=int(known_datagrams.rows["nevts"].sum()),
         orphans=len(orphans) + withheld,
         withheld=withheld,
         late=late,

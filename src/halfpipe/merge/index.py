@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as format_
 from numpy.typing import NDArray
 
-from halfpipe import paths
+from halfpipe import paths, progress
 from halfpipe.errors import StateError
 from halfpipe.files import (
     make_directory,
@@ -192,13 +192,16 @@ def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> Mer
     files: dict[str, int] = {}
     parts: list[tuple[str, NDArray[np.void]]] = []
     lines: list[bytes] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for (_, _, name), part in zip(names, pool.map(lambda at: _read_part(*at), names), strict=True):
+    total = sum(chunk.files[name] for chunk, _, name in names)
+    with progress.of("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
+        read = pool.map(lambda at: _read_part(*at), names)
+        for (chunk, _, name), part in zip(names, read, strict=True):
             lines += part.lines
             codes = np.array([files.setdefault(file, len(files)) for file in part.files], np.uint16)
             if len(part.events):
                 part.events["file"] = codes[part.events["file"]]
             parts.append((name, part.events))
+            bar.add(events=len(part.events), size=chunk.files[name])
     parts.sort(key=lambda part: part[0])
     return MergedIndex(
         KnownDatagrams.of(lines),

@@ -1,0 +1,104 @@
+"""Runs that are not complete, with what is missing of them: what an operator may have to give up."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from halfpipe import forced, paths
+from halfpipe.files import read_json
+from halfpipe.formats import met
+from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.merge import index
+from halfpipe.merge.settle import KnownDatagrams, Segment, enough_epus, is_complete
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An open run: since when (Unix seconds), the downlinks that brought it, and what is missing, in words."""
+
+    run: RunId
+    kind: RunKind
+    started: float
+    downlinks: tuple[DownlinkId, ...]
+    missing: str
+    given_up: bool
+
+    def line(self, now: float) -> str:
+        """Return the line that shows it to people."""
+        days = (now - self.started) / 86400
+        state = "given up" if self.given_up else "open"
+        last = f"{len(self.downlinks)} downlinks, the last {self.downlinks[-1]}"
+        return f"{self.run}  {self.run.l1}  {self.kind}  {days:7.1f} d  {state:8}  {last}: {self.missing}"
+
+
+def runs(work: Path) -> list[RunId]:
+    """Return all runs of which something is known."""
+    home = work / paths.runs()
+    if not home.is_dir():
+        return []
+    return sorted(RunId(path.name) for path in home.iterdir() if RunId.matches(path.name))
+
+
+def waiting(work: Path, of: Iterable[RunId], min_epus: int, older_than: float) -> list[Waiting]:
+    """Return the runs that are not complete and started before `older_than`.
+
+    Parameters
+    ----------
+    work
+        `paths.work`.
+    of
+        The runs to look at.
+    min_epus
+        `merge.min_epus`.
+    older_than
+        Unix seconds.
+
+    Raises
+    ------
+    FormatError
+        If what is known of a run is damaged.
+    """
+    given_up = forced.read(work).runs
+    found = []
+    for run in of:
+        started = float(met.met_to_unix(run.met))
+        if started >= older_than:
+            continue
+        home = work / paths.run(run)
+        downlinks = sorted(
+            DownlinkId(path.name)
+            for path in home.iterdir()
+            if DownlinkId.matches(path.name) and (work / paths.datagrams(run, path.name)).exists()
+        )
+        # One that was complete once is left out by a look at small files: most runs of a mission are.
+        if not downlinks or any(_was_complete(work / paths.manifest(run, dl)) for dl in downlinks):
+            continue
+        known = KnownDatagrams.together(index.load_datagrams(work, run, dl) for dl in downlinks)
+        segments = known.segments()
+        if not is_complete(segments, min_epus):
+            missing = "; ".join(_missing(segments, min_epus))
+            kind = RunKind.of(segments)
+            found.append(Waiting(run, kind, started, tuple(downlinks), missing, run in given_up))
+    return found
+
+
+def _was_complete(manifest: Path) -> bool:
+    return manifest.exists() and bool(read_json(manifest)["complete"])
+
+
+def _missing(segments: dict[int, tuple[Segment, ...]], min_epus: int) -> list[str]:
+    """Say what keeps a run from being complete."""
+    said = []
+    if not segments:
+        said.append("no datagram is known")
+    elif not enough_epus(segments, min_epus):
+        said.append(f"only {len(segments)} of {min_epus} EPUs seen ({', '.join(map(str, segments))})")
+    for apid, of_apid in segments.items():
+        if not of_apid[0].opens:
+            said.append(f"APID {apid}: its start, before datagram {of_apid[0].datagrams[0]}")
+        for one, other in pairwise(of_apid):
+            said.append(f"APID {apid}: datagrams {one.datagrams[1] + 1} to {other.datagrams[0] - 1}")
+        if not of_apid[-1].closes:
+            said.append(f"APID {apid}: its end, after datagram {of_apid[-1].datagrams[1]}")
+    return said

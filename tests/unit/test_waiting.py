@@ -1,0 +1,70 @@
+"""`waiting`: open runs with what is missing, and those that were given up."""
+
+import pytest
+
+from halfpipe.ids import RunId
+from halfpipe.reports.waiting import runs, waiting
+from tests.golden_cases import GOLDEN, read_case
+from tests.workflow import Site
+
+RUN = RunId("2c2e5787")
+STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap seconds on
+
+
+def on_site(site: Site, name: str, *downlinks: str) -> Site:
+    case = read_case(GOLDEN / name)
+    site.replay(case.directory / "in")
+    site.configure(merge={"min_epus": case.min_epus})
+    site.add_retdefs(case.directory / "in", *case.downlinks)
+    for downlink in downlinks:
+        site.by_hand(downlink)
+    return site
+
+
+def test_nothing_known(site: Site) -> None:
+    assert runs(site.work) == []
+    assert "no run" in site.script("waiting").good().said
+
+
+def test_an_open_run_until_it_is_complete(site: Site) -> None:
+    on_site(site, "split2", "240601001")
+    (found,) = waiting(site.work, runs(site.work), 2, STARTED + 1e6)
+    assert (found.run, found.kind, found.downlinks, found.given_up) == (RUN, "LPA", ("240601001",), False)
+    assert found.started == pytest.approx(STARTED, abs=10)
+    assert all(f"APID {apid}: its end, after datagram " in found.missing for apid in (956, 957))
+    assert "its start" not in found.missing
+    assert waiting(site.work, runs(site.work), 2, STARTED - 10) == [], "too young"
+    ended = site.script("waiting")
+    assert ended.status == 1
+    assert f"{RUN}  r0741234567  LPA" in ended.said
+    assert "open      1 downlinks, the last 240601001: APID 956: its end" in ended.said
+
+    (site.work / "force").mkdir()
+    (site.work / "force" / RUN).touch()
+    ended = site.script("waiting", "r0741234567")
+    assert ended.status == 0
+    assert "given up" in ended.said
+
+    site.by_hand("240601002")
+    assert waiting(site.work, runs(site.work), 2, STARTED + 1e6) == []
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("gap_one", "APID 956: datagrams 3 to 4"),
+        ("one_epu_then_other", "only 1 of 2 EPUs seen (956)"),
+    ],
+)
+def test_what_is_missing(site: Site, case: str, said: str) -> None:
+    on_site(site, case, "240601001")
+    (found,) = waiting(site.work, [RUN], 2, STARTED + 1e6)
+    assert said in found.missing
+
+
+def test_a_name_in_the_list_that_is_no_run_is_shown(site: Site) -> None:
+    (site.work / "force").mkdir(parents=True)
+    (site.work / "force" / "README").touch()
+    ended = site.script("waiting")
+    assert ended.status == 1
+    assert "force/README: gives up no run" in ended.said
