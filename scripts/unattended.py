@@ -4,7 +4,8 @@
 Each downlink is an invocation of Snakemake of its own with a time limit and a log of its own, so that
 one that fails or hangs does not stop the next; those that were tried before come last. On failure a
 summary is printed that fits into a mail: the job, its log and the command that repeats it. Nothing is
-printed if all went well. A downlink that somebody else has in work is left alone.
+printed if all went well. A downlink that somebody else has in work is left alone, and so is one that a halt
+switch holds: logs/unattended/held.log under paths.work has those.
 
 Exit status: 0 all went well or nothing was outstanding, 1 a downlink failed or waits too long for a
 RetDef, 2 the command line or the configuration cannot be used, 3 a downlink ran out of time (others may
@@ -21,16 +22,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
-from halfpipe import cli, locks, paths
+from halfpipe import cli, halts, locks, paths
 from halfpipe.config import Settings
 from halfpipe.errors import ConfigError
+from halfpipe.files import remove_file, write_text
 from halfpipe.ids import DownlinkId
 from halfpipe.plan import Outstanding, Plan
 
@@ -121,9 +123,15 @@ def summary(downlink: DownlinkId, status: int, words: Sequence[str], log: Path, 
     return "\n".join([*lines, f"  to process the downlink again: {again}"])
 
 
-def invocation(downlink: DownlinkId, arguments: argparse.Namespace) -> list[str]:
-    """Return the command that processes `downlink`, to be given in the project's root."""
-    words = [str(Path(sys.executable).with_name("snakemake")), f"dl={downlink}"]
+def target(downlink: DownlinkId, settings: Settings) -> str:
+    """Return how far `downlink` goes: to its receipt, or to its submission."""
+    held = halts.holding(settings.work, halts.Switch.L1, downlink)
+    return paths.submitted(downlink) if settings.submit_automatic and not held else paths.receipt(downlink)
+
+
+def invocation(target: str, arguments: argparse.Namespace) -> list[str]:
+    """Return the command that makes `target`, to be given in the project's root."""
+    words = [str(Path(sys.executable).with_name("snakemake")), target]
     words += ["--profile", arguments.profile] if arguments.profile else ["--cores", str(arguments.cores)]
     if arguments.configfile:
         words += ["--configfile", *(str(path.absolute()) for path in arguments.configfile)]
@@ -215,10 +223,22 @@ def outstanding(settings: Settings, home: Path) -> tuple[list[DownlinkId], Outst
     """
     plan = Plan(settings.work, settings.retdef, settings.ignored)
     found = plan.outstanding(
-        now=time.time(), settle_seconds=settings.settle_seconds, most=settings.outstanding_max
+        now=time.time(),
+        settle_seconds=settings.settle_seconds,
+        most=settings.outstanding_max,
+        submitting=settings.submit_automatic,
     )
     tried = {path.stem.rpartition("-")[2] for path in home.glob("*.log")}
     return sorted(found.ready, key=lambda dl: (dl in tried, dl)), found
+
+
+def list_held(held: Mapping[DownlinkId, Path], path: Path) -> None:
+    """Write down which downlinks are held: no failure, and so no mail, but to be looked up."""
+    if held:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(f"downlink {dl} is held by {file}\n" for dl, file in sorted(held.items())))
+    else:
+        remove_file(path)
 
 
 def job(arguments: argparse.Namespace) -> int:
@@ -255,6 +275,7 @@ def process_all(settings: Settings, arguments: argparse.Namespace) -> int:
     wanted = list(dict.fromkeys(arguments.downlinks))
     if not wanted:
         wanted, found = outstanding(settings, home)
+        list_held(found.held, settings.work / paths.held_list())
         for said, age in found.incomplete.items():
             if age > arguments.late_hours * 3600:
                 print(f"{said}, and has done so for more than {age // 3600:.0f} h")
@@ -262,7 +283,7 @@ def process_all(settings: Settings, arguments: argparse.Namespace) -> int:
     for downlink in wanted:
         if not arguments.downlinks and locks.in_work(settings.work, downlink) is not None:
             continue
-        words = invocation(downlink, arguments)
+        words = invocation(target(downlink, settings), arguments)
         log = home / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{downlink}.log"
         ended.append(process(words, log, arguments.timeout_minutes * 60))
         if ended[-1] != GOOD:

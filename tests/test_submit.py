@@ -1,0 +1,379 @@
+"""Submission and halt switches through the workflow, and death at random moments: once each, none forgotten."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.ids import DownlinkId
+from halfpipe.submission.record import Outcome, Record
+from halfpipe.submission.submit import open_attempts
+from tests.golden_cases import GOLDEN
+from tests.unit.test_submission import VARIABLES, Level1
+from tests.workflow import ROOT, Job, Site
+
+FIRST, SECOND = "240601001", "240601002"
+RUN = "2c2e5787"
+CASE = GOLDEN / "split2"
+SUBMIT, RECEIPT = Job("submit", FIRST), Job("receipt", FIRST)
+PATIENCE = 60  # seconds, on a machine that is busy with other tests
+WARM_UP = 3  # submissions that are timed and not killed
+# What the pipeline takes before and after it creates a stream, seconds: so long that a command which was left
+# behind is not done when the next one asks.
+SLOW = 0.1
+
+# Runs a program again and again, each time in a fork that has everything imported: reads its arguments, says which
+# process it is, then how that ended.
+REPEATER = """
+import json, os, runpy, sys
+import halfpipe.cli, halfpipe.submission.submit
+script = sys.argv[1]
+for line in sys.stdin:
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(write)
+        os.read(read, 1)
+        sys.argv = [script, *json.loads(line)]
+        os.dup2(2, 1)
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            os._exit(end.code or 0)
+        os._exit(99)
+    os.close(read)
+    print(child, flush=True)
+    os.close(write)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Submitter:
+    """Runs scripts/submit.py for one downlink after the other, and kills it."""
+
+    def __init__(self, level1: Level1, *, check: bool) -> None:
+        self.level1 = level1
+        self.said = level1.home / "said.txt"
+        where = ["--work", str(level1.work), "--stage", str(level1.stage)]
+        self.words = [*where, "--command", level1.client("createStream", VARIABLES)]
+        self.words += ["--check", level1.client("streamExists")] if check else []
+        with self.said.open("wb") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", REPEATER, str(ROOT / "scripts" / "submit.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=out,
+                text=True,
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            )
+
+    def submit(self, downlink: str, *, until: Callable[[], object] | None = None) -> int:
+        """Run the program, which is killed when `until` returns; return how it ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps([*self.words, "--downlink", downlink]) + "\n")
+        self.process.stdin.flush()
+        pid = int(self.process.stdout.readline())
+        if until is not None:
+            until()
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return int(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def after(seconds: float) -> Callable[[], object]:
+    """Return what waits for some seconds."""
+    return lambda: time.sleep(seconds)
+
+
+def handed_off(level1: Level1, number: int) -> Iterator[str]:
+    """Yield downlinks that were handed off, one after the other."""
+    for count in range(1, number + 1):
+        downlink = f"2406{count:05d}"
+        level1.hand_off(downlink=downlink)
+        yield downlink
+
+
+def moments(submitter: Submitter, downlinks: Iterator[str]) -> float:
+    """Return how long the program takes if nobody kills it, in seconds: the shortest of some."""
+    taken = []
+    for _ in range(WARM_UP):
+        begin = time.monotonic()
+        assert submitter.submit(next(downlinks)) == 0, submitter.said.read_text()
+        taken.append(time.monotonic() - begin)
+    return min(taken)
+
+
+def kill_with_check(home: Path, number: int, seed: int) -> None:
+    """Kill submissions of `number` downlinks, some twice, and give each command again until it is done."""
+    coin = random.Random(seed)
+    level1 = Level1(home)
+    submitter = Submitter(level1, check=True)
+    downlinks = handed_off(level1, number + WARM_UP)
+    duration = moments(submitter, downlinks)
+    found: dict[str, int] = {"untouched": 0, "intended": 0, "there": 0, "recorded": 0}
+    for downlink in downlinks:
+        level1.go_wrong(seconds=(seconds := coin.choice([0, SLOW])))
+        for _ in range(coin.choice([1, 1, 2])):
+            ended = submitter.submit(downlink, until=after(coin.uniform(0, duration + 2 * seconds)))
+            assert ended in {0, -signal.SIGKILL}, submitter.said.read_text()
+            found[state(level1, downlink)] += 1
+        assert submitter.submit(downlink) == 0, submitter.said.read_text()
+        assert level1.commands(downlink) == ["createStream"], (seed, downlink)
+        assert Record(level1.work, DownlinkId(downlink)).submitted is not None
+        assert (level1.work / paths.submitted(downlink)).exists()
+    submitter.close()
+    assert found["intended"] + found["there"] > number // 10, found
+    assert open_attempts(level1.work) == []
+    print(found)
+
+
+def state(level1: Level1, downlink: str) -> str:
+    """Say how far a submission came that was killed."""
+    record = Record(level1.work, DownlinkId(downlink))
+    if record.submitted is not None:
+        return "recorded"
+    if record.last is None or record.last.outcome is not None:
+        return "untouched"
+    return "there" if level1.commands(downlink) else "intended"
+
+
+def kill_without_check(home: Path, number: int, seed: int) -> None:
+    """Kill submissions that nobody can ask about: what is open is listed, and settled by who looks."""
+    coin = random.Random(seed)
+    level1 = Level1(home)
+    submitter = Submitter(level1, check=False)
+    downlinks = handed_off(level1, number + WARM_UP)
+    duration = moments(submitter, downlinks)
+    open_ = 0
+    for downlink in downlinks:
+        dl = DownlinkId(downlink)
+        level1.go_wrong(seconds=(seconds := coin.choice([0, SLOW])))
+        submitter.submit(downlink, until=after(coin.uniform(0, duration + 2 * seconds)))
+        last = Record(level1.work, dl).last
+        was_open = last is not None and last.outcome is None
+        # This waits for the command that was left behind, so that after it everybody can see.
+        ended = submitter.submit(downlink)
+        assert ended == (1 if was_open else 0), submitter.said.read_text()
+        assert [found for found, _ in open_attempts(level1.work)] == ([dl] if was_open else [])
+        there = level1.commands(downlink)
+        assert there in ([], ["createStream"])
+        if was_open:
+            open_ += 1
+            outcome = "submitted" if there else "not-submitted"
+            submitter.words += ["--settle", outcome]
+            assert submitter.submit(downlink) == 0, submitter.said.read_text()
+            submitter.words = submitter.words[:-2]
+            assert submitter.submit(downlink) == 0, submitter.said.read_text()
+        assert level1.commands(downlink) == ["createStream"], (seed, downlink)
+        assert open_attempts(level1.work) == []
+    submitter.close()
+    assert open_ > number // 10
+    print(open_, "open")
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["check", "no-check"])
+def test_killed_before_its_command_has_done_anything_it_waits_for_that(check: bool, tmp_path: Path) -> None:
+    """A check that is asked too early would say that there is no stream, and so would a person."""
+    level1 = Level1(tmp_path)
+    level1.go_wrong(seconds=SLOW)
+    submitter = Submitter(level1, check=check)
+    (downlink,) = handed_off(level1, 1)
+
+    def begun() -> None:
+        end = time.monotonic() + PATIENCE
+        while "createStream of stream" not in submitter.said.read_text():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    assert submitter.submit(downlink, until=begun) == -signal.SIGKILL
+    assert level1.commands(downlink) == []
+    assert submitter.submit(downlink) == (0 if check else 1)
+    assert level1.commands(downlink) == ["createStream"]
+    submitter.close()
+    said = submitter.said.read_text()
+    assert "waiting for the end of a submission command that a killed process left behind; it keeps " in said
+    assert ("whether hand-off 1 was submitted to Level-1 is not known" in said) is not check
+
+
+def test_killed_at_random_it_is_submitted_once(tmp_path: Path) -> None:
+    kill_with_check(tmp_path, 14, 1)
+
+
+def test_killed_at_random_without_a_check_it_is_submitted_once_or_listed(tmp_path: Path) -> None:
+    kill_without_check(tmp_path, 10, 1)
+
+
+@pytest.mark.long
+def test_killed_at_many_random_moments_it_is_submitted_once(tmp_path: Path) -> None:
+    kill_with_check(tmp_path, 200, 2)
+
+
+@pytest.mark.long
+def test_killed_at_many_random_moments_without_a_check_it_is_submitted_once_or_listed(tmp_path: Path) -> None:
+    kill_without_check(tmp_path, 200, 2)
+
+
+def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
+    """Return a site with downlinks on its search path, that submits to a stand-in."""
+    site, level1 = Site(home), Level1(home)
+    site.replay(CASE / "in")
+    site.configure(
+        merge={"min_events": 1},
+        submit={
+            "command": level1.client("createStream", VARIABLES),
+            "check": level1.client("streamExists"),
+            "rollback": level1.client("rollbackStream"),
+        },
+    )
+    site.add_retdefs(CASE / "in", *downlinks)
+    return site, level1
+
+
+def switch(path: Path) -> Path:
+    """Put a halt switch down."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    site.by_hand(FIRST)
+    target = f"submit={FIRST}"
+    first = site.snakemake(target).good()
+    assert first.jobs == {SUBMIT}
+    assert f"downlink {FIRST}, hand-off 1: submitted to Level-1" in first.said
+    assert (site.work / paths.receipt(FIRST)).exists(), "a submission changes nothing that it vouches for"
+    forced = site.snakemake(target, "-F").good()
+    assert {SUBMIT, RECEIPT} < forced.jobs
+    assert (
+        f"downlink {FIRST}: Level-1 has hand-off 1, now there is 2. It is not submitted by itself"
+        in forced.said
+    )
+    assert level1.commands() == ["createStream"]
+    # Asked for by name, it is a roll-back; then the product does not say so yet.
+    rolled = site.script("submit", "--rollback", "--downlink", f"dl={FIRST}").good()
+    assert rolled.said == (
+        f"pipeline: STAND-IN, rollbackStream of stream {FIRST} of L1Proc\n"
+        f"pipeline: stream {FIRST}, key 1002\ndownlink {FIRST}: rolled back in Level-1\n"
+    )
+    assert site.snakemake("-n", target).good().jobs == {SUBMIT}
+    said = site.script("submit", "--downlink", FIRST).good().said
+    assert said == f"downlink {FIRST}, hand-off 2: submitted to Level-1\n"
+    assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2
+    assert level1.commands() == ["createStream", "rollbackStream"]
+
+
+def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    site.by_hand(FIRST)
+    level1.go_wrong(createStream="refuse")
+    ended = site.snakemake(f"submit={FIRST}", "submit=24060100", "--retries", "2")
+    assert ended.status == 1
+    assert "error: '24060100' is not a downlink id" in ended.said
+    assert f"error: downlink {FIRST}: submit.command ended with exit status 3: " in ended.said
+    assert level1.outcomes() == [Outcome.FAILED]
+
+
+def test_without_a_command_the_line_is_written_down(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    site.configure(submit={"command": None, "check": None})
+    site.by_hand(FIRST)
+    said = site.snakemake(f"submit={FIRST}").good().said
+    line = (site.work / paths.submit_line(FIRST)).read_text()
+    assert line.split()[:5] == ["pipeline", "-m", "PROD", "createStream", "-S"]
+    assert (
+        f"hand-off 1: NOT submitted, the config has no command (submit.command): to give by hand: {line}"
+        in said
+    )
+    listed = site.script("submit", "--open").good().said
+    assert re.fullmatch(
+        rf"downlink {FIRST}, hand-off 1: submit of \S+ is written down for a person\n1 open\n", listed
+    )
+    settled = site.script("submit", "--settle", "submitted", "--downlink", FIRST).good().said
+    assert settled == f"downlink {FIRST}: attempt 1 is settled, submitted\n"
+    site.script("submit", "--downlink", FIRST).good()
+    assert json.loads((site.work / paths.submitted(FIRST)).read_text())["state"] == "submitted"
+    assert level1.commands() == []
+
+
+def test_halt_stage_holds_staging_and_nothing_else(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST, SECOND)
+    site.configure(submit={"automatic": True})
+    site.by_hand(SECOND)
+    file = switch(site.work / "halts" / "haltStage")
+    # A dry run tells, and lists all the same what is outstanding.
+    listed = site.snakemake("-n", f"dl={FIRST}").good()
+    assert f"downlink {FIRST}: staging is held by {file}\n" in listed.said
+    assert RECEIPT in listed.jobs
+    # Named it is refused, before anything is done.
+    before = site.tree()
+    named = site.snakemake(f"dl={FIRST}")
+    assert named.status == 1
+    assert (
+        f"downlink {FIRST}: staging is held by {file}. Nothing was done. Remove the file when it may go on, and "
+        "give the same command again.\n"
+    ) in named.said
+    assert site.tree() == before
+    # The default target leaves it out; what was handed off goes on.
+    left_out = site.snakemake().good()
+    assert left_out.jobs == {Job("submit", SECOND)}
+    assert f"held by {file}: downlink {FIRST}\n" in left_out.said
+    assert level1.commands(SECOND) == ["createStream"]
+
+
+def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST, SECOND)
+    site.by_hand(FIRST)
+    site.by_hand(SECOND)
+    (site.work / paths.receipt(FIRST)).unlink()
+    own = switch(site.work / FIRST / "haltL1")
+    site.configure(submit={"automatic": True})
+    processed = site.snakemake().good()
+    assert processed.jobs == {RECEIPT, Job("submit", SECOND)}
+    assert f"downlink {FIRST}: submission to Level-1 is held by {own}\n" in processed.said
+    assert (level1.commands(FIRST), level1.commands(SECOND)) == ([], ["createStream"])
+    held = site.snakemake("-n").good()
+    assert held.jobs == frozenset()
+    assert f"held by {own}: downlink {FIRST}\n" in held.said
+    assert "nothing is outstanding" not in held.said
+    named = site.snakemake(f"submit={FIRST}")
+    message = f"downlink {FIRST}: submission to Level-1 is held by {own}. Nothing was done. "
+    assert (named.status, message in named.said) == (1, True)
+    # The job itself looks too: the switch may come after the start.
+    by_hand = site.script("submit", "--downlink", FIRST)
+    assert (by_hand.status, by_hand.said.startswith(f"error: {message}")) == (1, True)
+    assert not (site.work / paths.submissions(FIRST)).exists()
+    own.unlink()
+    assert site.snakemake().good().jobs == {SUBMIT}
+    assert level1.commands(FIRST) == ["createStream"]
+
+
+def test_unattended_leaves_held_downlinks_out_and_submits(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST, SECOND)
+    site.configure(submit={"automatic": True})
+    site.by_hand(SECOND)
+    own = switch(site.work / FIRST / "haltStage")
+    held = site.work / "logs" / "unattended" / "held.log"
+    assert site.script("unattended", "--cores", "2").good().said == "", "no mail"
+    assert held.read_text() == f"downlink {FIRST} is held by {own}\n"
+    assert not (site.work / paths.receipt(FIRST)).exists()
+    assert level1.commands(SECOND) == ["createStream"]
+    shutil.rmtree(site.retdefs / FIRST)
+    site.script("unattended", "--cores", "2").good()
+    assert not held.exists()

@@ -1,0 +1,32 @@
+rule submit:
+    """Submit a downlink to Level-1, or write the command line down where the config has no command.
+
+    Promise: the stream of a downlink is created once, whatever dies and whoever asks again; what was done
+    is recorded before and after. What Level-1 needs to be there before stands in `input`. Uses wildcard
+    `dl`.
+    """
+    input:
+        receipt=paths.receipt(),
+    output:
+        paths.submitted(),
+    log:
+        paths.log("submit", paths.DL),
+    # A command that failed is given again by whoever gives this one again, and not by a profile.
+    retries: 0
+    localrule: True
+    conda:
+        "../../envs/halfpipe.yaml"
+    params:
+        script=as_is(script("submit")),
+        where=as_is(WHERE),
+        command=as_is(option("--command", settings.submit_command)),
+        check=as_is(option("--check", settings.submit_check)),
+    shell:
+        "{params.script} {params.where} --downlink {wildcards.dl} {params.command} {params.check} --log {log}"
+
+
+use rule misspelt as misspelt_submission with:
+    output:
+        paths.submitted("{misspelt}"),
+    log:
+        "logs/misspelt-submission-{misspelt}.log",
