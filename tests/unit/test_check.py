@@ -51,7 +51,10 @@ def test_every_missing_file_is_named(delivered: Site, tmp_path: Path) -> None:
         path.rename(aside)
         (finding,) = found(delivered)
         aside.rename(path)
-        assert (finding.what, finding.path, finding.note) == ("missing", path, False)
+        # What a clean-up may remove is no fault where it is missing.
+        large = path.suffix in {".evt", ".idx"} and path.parent.name == "chunks"
+        assert (finding.what, finding.path) == ("missing", path)
+        assert finding.note is (large or path.name == "events.npy")
         assert str(finding).startswith(f"missing: {path}")
     assert found(delivered) == []
 

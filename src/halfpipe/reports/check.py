@@ -66,6 +66,10 @@ def check(work: Path, stage: Path, downlink: DownlinkId, *, checksums: bool = Tr
     return found
 
 
+def _cleaned_up(path: Path) -> Finding:
+    return Finding("missing", path, "cleaned up or lost; it is made again when it is needed", note=True)
+
+
 @dataclass(frozen=True)
 class _Checker:
     work: Path
@@ -94,12 +98,16 @@ class _Checker:
         )
         yield from self._agrees(self.work / paths.chunk(self.downlink, chunk["chunk"]), chunk)
         for file in chunk["files"]:
-            yield from self._file(self.work / paths.chunks(self.downlink) / file["name"], file)
+            path = self.work / paths.chunks(self.downlink) / file["name"]
+            yield from self._file(path, file) if path.exists() else [_cleaned_up(path)]
 
     def run(self, run: Mapping[str, Any]) -> Iterator[Finding]:
         run_id = RunId(run["run"])
-        made = (paths.index, paths.datagrams, paths.events, paths.chunk_list)
+        made = (paths.index, paths.datagrams, paths.chunk_list)
         yield from self._exist(self.work / path(run_id, self.downlink) for path in made)
+        events = self.work / paths.events(run_id, self.downlink)
+        if not events.exists():
+            yield _cleaned_up(events)
         said = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
         yield from self._agrees(self.work / paths.manifest(run_id, self.downlink), said)
         journal = self.work / paths.journal(run_id)

@@ -1,0 +1,180 @@
+"""After a clean-up, at any time and of anything, all that follows comes out as it would have without it."""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from halfpipe.cleanup import below, products
+from halfpipe.ids import RunId
+from tests.golden_cases import GOLDEN, read_case
+from tests.test_golden_workflow import build
+from tests.test_stage_taken import take
+from tests.workflow import Site
+
+FIRST, SECOND = "240601001", "240601002"
+RUN = "2c2e5787"
+SMALL = ("dup_two_previous", "lci_gap_filled", "order_reversed")
+LARGE = ("split2_late_head", "third_epu_late_again", "gap_both_same_filled", "withheld_lone", "split3")
+EVERY_DAY = settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+LONG = settings(EVERY_DAY, max_examples=60, derandomize=False)
+
+
+class Anything(products.Rule):
+    """A clean-up that knows no reason to keep anything: worse than the real one can ever be."""
+
+    def why_kept(self, run: RunId, downlinks: object) -> str:  # noqa: ARG002 - as the real one
+        """Give no reason."""
+        return ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A downlink to be processed, whether Level-1 takes it then, and what is cleaned up afterwards.
+
+    `cleaned` are parts of all removable files, as a clean-up leaves them that was killed; None is all.
+    """
+
+    downlink: str
+    taken: bool
+    cleaned: frozenset[int] | None
+
+
+@st.composite
+def stories(draw: st.DrawFn, cases: Sequence[str]) -> tuple[str, list[Step]]:
+    """Draw a golden case and an order in which its downlinks are processed, some of them twice."""
+    name = draw(st.sampled_from(cases))
+    downlinks = read_case(GOLDEN / name).downlinks
+    order = [*draw(st.permutations(downlinks)), *draw(st.lists(st.sampled_from(downlinks), max_size=2))]
+    some = st.one_of(st.none(), st.none(), st.frozensets(st.integers(0, 12)))
+    return name, [Step(dl, draw(st.booleans()), draw(some)) for dl in order]
+
+
+def removable(site: Site) -> list[tuple[str, int]]:
+    return [file for found in products.found(site.work) for file in found.files.items()]
+
+
+def staged(site: Site) -> dict[str, bytes]:
+    """Return all of the stage, texts and tokens too."""
+    return {name: content for name, content in site.tree().items() if name.startswith("stage/")}
+
+
+def lasting(site: Site, without: Collection[str]) -> dict[str, bytes]:
+    """Return what lies in the stage and in the working directory, but for the files `without` in there."""
+    return {
+        name: content for name, content in site.tree().items() if name.removeprefix("work/") not in without
+    }
+
+
+def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
+    """Process the steps on one site with clean-ups and on one without, and compare after each."""
+    sites = [build(read_case(GOLDEN / name), Site(home / which)) for which in ("cleaned", "kept")]
+    cleaned, kept = sites
+    freed = 0
+    for step in steps:
+        for site in sites:
+            site.by_hand(step.downlink)
+        assert staged(cleaned) == staged(kept)
+        if step.taken:
+            for site in sites:
+                take(site, step.downlink)
+        if step.cleaned is None:
+            rule = Anything(cleaned.work, cleaned.stage, 0, 2, time.time())
+            freed += sum(row.size for row in products.clean(rule, "", remove=True))
+            assert removable(cleaned) == []
+        else:
+            for number, (path, size) in enumerate(removable(cleaned)):
+                if number in step.cleaned:
+                    freed += below.remove_file(cleaned.work, path, size)
+    without = {path for site in sites for path, _ in removable(site)}
+    assert lasting(cleaned, without) == lasting(kept, without)
+    assert (freed > 0) == any(step.cleaned is None or step.cleaned for step in steps)
+
+
+@EVERY_DAY
+@given(stories(SMALL))
+def test_nothing_that_follows_differs(
+    tmp_path_factory: pytest.TempPathFactory, story: tuple[str, list[Step]]
+) -> None:
+    tell(tmp_path_factory.mktemp("story"), *story)
+
+
+@pytest.mark.long
+@LONG
+@given(stories(SMALL + LARGE))
+def test_nothing_that_follows_differs_in_many_stories(
+    tmp_path_factory: pytest.TempPathFactory, story: tuple[str, list[Step]]
+) -> None:
+    home = tmp_path_factory.mktemp("story")
+    tell(home, *story)
+    shutil.rmtree(home)
+
+
+def make_old(site: Site, days: float) -> None:
+    """Make the receipts and hand-offs look `days` old, without making anything outstanding."""
+    when = time.time() - days * products.DAY
+    for path in site.work.rglob("*"):
+        os.utime(path, (when, when), follow_symlinks=False)
+
+
+def test_a_day_of_clean_up(site: Site) -> None:
+    """One run over two downlinks: when the program looks, what it removes, and what follows."""
+    case = read_case(GOLDEN / "split2_late_head")
+    build(case, site)
+    site.configure(cleanup={"retention_days": 2})
+    site.process(FIRST, SECOND)
+    for downlink in (FIRST, SECOND):
+        take(site, downlink)
+    for tokens in site.stage.glob("chunktokens/*"):
+        tokens.rmdir()
+    make_old(site, 3)
+    other = site.clone(site.home.parent / "without")
+    before, goes = site.tree(), dict(removable(site))
+
+    looked = site.script("cleanup").good().said
+    assert site.tree() == before
+    total = sum(goes.values())
+    assert re.search(rf"^{RUN}  r0741234567  {FIRST} +\d +[\d,]+  goes$", looked, re.MULTILINE)
+    assert f"{total:,} bytes would be freed; --remove does it" in looked
+    (site.work / "halts").mkdir()
+    halt = site.work / "halts" / "haltCleanup"
+    halt.touch()
+    assert f"stays: clean-up is held by {halt}" in site.script("cleanup", "--remove").good().said
+    assert site.tree() == before | {"work/halts/haltCleanup": b""}
+    halt.unlink()
+    removed = site.script("cleanup", "--remove").good().said
+    assert removed.count("  removed\n") == 2
+    assert removed.endswith(f"\n{total:,} bytes freed\n")
+    assert site.tree() == {n: c for n, c in before.items() if n.removeprefix("work/") not in goes}
+    assert list((site.work / "locks").iterdir()) == []
+
+    assert site.outstanding(FIRST, SECOND) == frozenset()
+    site.process(FIRST, again=True)
+    other.by_hand(FIRST)
+    assert site.staged(FIRST) == other.staged(FIRST) != {}
+    context = {name for name in goes if SECOND in name}
+    assert len(context) == 5
+    assert lasting(site, ()) == lasting(other, context), "the second one stays cleaned up"
+
+
+def test_how_the_program_ends(site: Site) -> None:
+    site.work.mkdir()
+    assert site.script("cleanup").good().said.endswith("\n0 bytes would be freed; --remove does it\n")
+    assert site.script("cleanup", "--everything").status == 2
+    site.configure(cleanup={"retention_days": -1})
+    ended = site.script("cleanup")
+    assert ended.status == 1
+    assert "cleanup.retention_days" in ended.said

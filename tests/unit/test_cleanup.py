@@ -1,0 +1,518 @@
+"""Clean-up: exactly what may go goes, each reason to stay keeps it, and links lead nowhere."""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.cleanup import below, leftovers, products
+from halfpipe.cleanup.owners import nobody_else
+from halfpipe.errors import HalfPipeError, LockedError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.locks import FileLock
+from halfpipe.submission.record import Action, By, Outcome, Record
+from tests.golden_cases import GOLDEN, read_case
+from tests.workflow import Site
+
+FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
+RUN, OTHER = RunId("2c2e5787"), RunId("2c2e5788")
+NOBODY = 65534  # uid
+DAYS = 30.0
+NOW = time.time()
+OLD = NOW - 31 * products.DAY
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site whose two downlinks make one complete run, handed off long ago and taken by Level-1."""
+    site = Site(tmp_path_factory.mktemp("processed"))
+    case = read_case(GOLDEN / "split2")
+    site.replay(case.directory / "in")
+    site.configure(merge={"max_events": case.max_events})
+    site.add_retdefs(case.directory / "in", FIRST, SECOND)
+    for downlink in (FIRST, SECOND):
+        site.by_hand(downlink)
+        shutil.rmtree(site.stage / downlink)
+    shutil.rmtree(site.stage / "chunktokens")
+    (site.work / "locks").rmdir()
+    for path in site.work.rglob("*"):
+        os.utime(path, (OLD, OLD))
+    return site
+
+
+@pytest.fixture
+def old(processed: Site, tmp_path: Path) -> Site:
+    """A copy of it, of the test's own."""
+    return processed.clone(tmp_path / "site")
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Be a user who may not remove what others own."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that everybody can reach: pytest's own are its user's alone."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def rule(site: Site, days: float = DAYS) -> products.Rule:
+    return products.Rule(site.work, site.stage, days, min_epus=2, now=NOW)
+
+
+def cleaned(
+    site: Site, *, remove: bool = True, halted: str = "", days: float = DAYS
+) -> list[products.Outcome]:
+    return list(products.clean(rule(site, days), halted, remove=remove))
+
+
+def removable(site: Site) -> dict[str, bytes]:
+    return {
+        name: content
+        for name, content in site.tree().items()
+        if name.endswith((".evt", ".idx", "events.npy")) and "datagrams" not in name
+    }
+
+
+def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
+    before, goes = old.tree(), removable(old)
+    assert len(goes) == 2 * (4 + 1)
+    size = {dl: sum(len(content) for name, content in goes.items() if dl in name) for dl in (FIRST, SECOND)}
+    expected = [products.Outcome(RUN, dl, 5, size[dl]) for dl in (FIRST, SECOND)]
+
+    assert cleaned(old, remove=False) == expected
+    assert old.tree() == before, "a look touches nothing"
+    assert not (old.work / "locks").exists(), "nor takes a lock"
+
+    assert cleaned(old) == expected
+    assert old.tree() == {name: content for name, content in before.items() if name not in goes}
+    assert list((old.work / "locks").iterdir()) == []
+    assert cleaned(old) == []
+
+
+def test_how_long_it_is_kept(old: Site) -> None:
+    assert {row.kept for row in cleaned(old, days=31.1)} == {
+        f"downlink {FIRST} was handed off 31.0 days ago, less than 31.1"
+    }
+    os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * products.DAY))
+    assert {row.kept for row in cleaned(old)} == {
+        f"downlink {SECOND} was handed off 3.0 days ago, less than 30"
+    }
+    assert len(removable(old)) == 10
+
+
+def test_a_run_that_was_given_up(old: Site) -> None:
+    (old.work / paths.datagrams(RUN, SECOND)).write_bytes(b"")
+    assert {row.kept for row in cleaned(old)} == {"the run is open: more of it may come"}
+    put(old.work / paths.force() / RUN.l1)
+    manifest = old.work / paths.manifest(RUN, SECOND)
+    content = json.loads(manifest.read_text())
+    for given_up, stays in ((False, 10), (True, 0)):
+        for path in (manifest, old.work / paths.manifest(RUN, FIRST)):
+            path.write_text(json.dumps(content | {"given_up": given_up}))
+        assert {row.kept == "" for row in cleaned(old)} == {given_up}, "only if it was delivered as such"
+        assert len(removable(old)) == stays
+
+
+def damage(path: Path) -> None:
+    path.write_text("{")
+
+
+def hold(path: Path) -> None:
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"held": ["a file holds 1 event"]}))
+
+
+def put(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+TOKENS = f"stage/{paths.tokens(RUN.l1)}"
+KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "a token of Level-1": (f"{TOKENS}/{RUN.l1}-e00000000000000001000", put, "Level-1 is not done with it"),
+    "haltCleanup": (f"{TOKENS}/haltCleanup-{FIRST}", put, "one of 1 tokens"),
+    "not submitted": (f"stage/{SECOND}", Path.mkdir, f"downlink {SECOND} was not submitted"),
+    "no stage": ("stage", shutil.rmtree, "is not there, so nobody knows what Level-1 has taken"),
+    "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
+    "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} holds it"),
+    "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
+    "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
+    "damaged": (f"work/{paths.chunk_list(RUN, SECOND)}", damage, "chunks.json: not JSON"),
+    "open": (f"work/{paths.datagrams(RUN, SECOND)}", lambda path: path.write_bytes(b""), "the run is open"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", KEEPS)
+@pytest.mark.parametrize("remove", [False, True])
+def test_each_reason_keeps_the_run(what: str, remove: bool, old: Site) -> None:
+    path, change, said = KEEPS[what]
+    old.stage.mkdir(exist_ok=True)
+    change(old.home / path)
+    os.utime((old.home / path).parent, (OLD, OLD))
+    for touched in old.work.rglob("*"):
+        os.utime(touched, (OLD, OLD))
+    before = old.tree()
+    rows = cleaned(old, remove=remove)
+    assert [row.downlink for row in rows] == [FIRST, SECOND]
+    assert all(said in row.kept for row in rows), rows
+    assert old.tree() == before
+
+
+def test_a_halt_keeps_everything(old: Site) -> None:
+    before = old.tree()
+    assert [row.kept for row in cleaned(old, halted="held by a file")] == ["held by a file"] * 2
+    part = old.work / FIRST / ".part.part"
+    put(part)
+    os.utime(part, (OLD, OLD))
+    (left,) = leftovers.clean(old.work, old.stage, NOW, "held by a file", remove=True)
+    assert left.kept == "held by a file"
+    part.unlink()
+    assert old.tree() == before
+
+
+@contextmanager
+def held(path: Path) -> Iterator[FileLock]:
+    lock = FileLock(path)
+    assert lock.try_take()
+    try:
+        yield lock
+    finally:
+        lock.give_back()
+
+
+LOCKS = {
+    "downlink": paths.downlink_lock(SECOND),
+    "job": f"{paths.job_locks(SECOND)}/0123456789abcdef",
+    "run": paths.run_lock(RUN),
+}
+
+
+@pytest.mark.parametrize("remove", [False, True])
+@pytest.mark.parametrize("which", LOCKS)
+def test_what_is_in_work_stays_and_nobody_waits(which: str, remove: bool, old: Site) -> None:
+    goes = removable(old)
+    with held(old.work / LOCKS[which]) as lock:
+        began = time.monotonic()
+        rows = cleaned(old, remove=remove)
+        assert time.monotonic() - began < 5
+        assert {row.kept for row in rows} == {f"in work: {lock.holder} holds {lock.path}"}
+        assert not any(row.failed for row in rows)
+    assert removable(old) == goes
+    cleaned(old)
+    assert removable(old) == {}
+
+
+@pytest.mark.parametrize("which", LOCKS)
+def test_a_lock_that_is_taken_between_the_look_and_the_removal(which: str, old: Site) -> None:
+    """The second downlink comes to work after the first was cleaned."""
+    rows = products.clean(rule(old), "", remove=True)
+    assert next(rows).kept == ""
+    with held(old.work / LOCKS[which]) as lock:
+        (second,) = rows
+    assert str(lock.holder) in second.kept
+    assert all(SECOND in name for name in removable(old))
+    assert len(removable(old)) == 5
+
+
+def test_a_downlink_that_is_processed_again_between_the_look_and_the_removal(old: Site) -> None:
+    rows = products.clean(rule(old), "", remove=True)
+    assert next(rows).kept == ""
+    (old.work / paths.receipt(FIRST)).unlink()
+    (second,) = rows
+    assert second.kept == f"downlink {FIRST} has no receipt: it is outstanding"
+    assert len(removable(old)) == 5
+
+
+def test_the_locks_are_held_while_files_go_and_not_between(
+    old: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    remove_file = below.remove_file
+
+    def spied(root: Path, path: str, size: int) -> int:
+        seen.append({lock.name for lock in (old.work / "locks").iterdir() if lock.name[0] != "."})
+        return remove_file(root, path, size)
+
+    monkeypatch.setattr(below, "remove_file", spied)
+    for row in products.clean(rule(old), "", remove=True):
+        assert seen == [{f"downlink-{row.downlink}", f"run-{RUN}"}] * 5
+        assert list((old.work / "locks").iterdir()) == []
+        seen.clear()
+
+
+def test_submitted_is_the_latest_hand_off(old: Site) -> None:
+    (old.stage / FIRST).mkdir()
+    assert not products.is_submitted(old.work, old.stage, FIRST)
+    record = Record(old.work, FIRST)
+    attempt = record.intend(Action.SUBMIT, 1, ["pipeline"])
+    assert not products.is_submitted(old.work, old.stage, FIRST), "nobody knows how it ended"
+    record.conclude(attempt, Outcome.SUBMITTED, By.ANSWER, 0)
+    assert products.is_submitted(old.work, old.stage, FIRST)
+    with (old.work / paths.handoffs(FIRST)).open("a") as file:
+        file.write(json.dumps({"handoff": 2, "named": [], "texts": []}) + "\n")
+    assert not products.is_submitted(old.work, old.stage, FIRST), "Level-1 has the one before"
+
+
+def test_files_of_one_chunk_go_by_run(old: Site) -> None:
+    """A chunk may bring several runs: those of an open one stay, and what nothing vouches for stays."""
+    home = old.work / paths.chunks(FIRST)
+    name = next(path.name for path in home.glob("*-00001.evt"))
+    open_one = home / name.replace(RUN, OTHER)
+    unvouched = home / name.replace("-00001.", "-00009.")
+    other_size = home / next(path.name for path in home.glob("*-00002.idx"))
+    for path in (open_one, unvouched):
+        path.write_bytes(b"1234")
+    with other_size.open("ab") as file:
+        file.write(b"more\n")
+    rows = cleaned(old)
+    assert [(row.run, row.downlink, row.files, bool(row.kept)) for row in rows] == [
+        (RUN, FIRST, 2, True),
+        (RUN, FIRST, 4, False),
+        (RUN, SECOND, 5, False),
+        (OTHER, FIRST, 1, True),
+    ]
+    assert "nothing vouches for" in rows[0].kept
+    assert "manifest.json: no such file" in rows[3].kept
+    assert sorted(home.glob("*-*")) == sorted([open_one, unvouched, other_size])
+
+
+def test_a_file_that_changed_since_it_was_seen_stays_and_the_rest_goes_on(old: Site) -> None:
+    seen = products.clean(rule(old), "", remove=True)
+    assert next(seen).kept == ""
+    events = old.work / paths.events(RUN, SECOND)
+    events.write_bytes(b"more")
+    (second,) = seen
+    assert second.failed
+    assert f"{events}: not the file of " in second.kept
+    assert events.read_bytes() == b"more"
+
+
+@pytest.mark.parametrize(
+    "place", [f"{FIRST}", paths.chunks(FIRST), "runs", paths.run(RUN), f"{paths.run(RUN)}/{FIRST}"]
+)
+def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) -> None:
+    outside = old.home / "outside"
+    (old.work / place).rename(outside)
+    (old.work / place).symlink_to(outside)
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    cleaned(old)
+    list(leftovers.clean(old.work, old.stage, NOW, "", remove=True))
+    leftovers.clean_logs(old.work, 0, NOW, remove=True)
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+
+
+def test_a_product_that_is_a_link_stays(old: Site) -> None:
+    outside = old.home / "outside"
+    outside.mkdir()
+    links = [*(old.work / paths.chunks(FIRST)).glob("*-*"), old.work / paths.events(RUN, FIRST)]
+    for link in links:
+        link.rename(outside / link.name)
+        link.symlink_to(outside / link.name)
+    assert [row.downlink for row in cleaned(old)] == [SECOND]
+    assert all(link.is_symlink() and link.exists() for link in links)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_link_that_is_put_on_the_way_after_the_look(depth: int, tmp_path: Path) -> None:
+    """What a look found as a directory is a link when it is to be removed: it leads nowhere."""
+    inside, outside = tmp_path / "root" / "a" / "b" / "c", tmp_path / "outside"
+    inside.mkdir(parents=True)
+    (inside / "file").write_text("1234")
+    place = [inside.parent.parent, inside.parent, inside][depth - 1]
+    place.rename(outside)
+    place.symlink_to(outside)
+    found = {path for path in outside.rglob("*") if path.is_file()}
+    assert len(found) == 1
+    with pytest.raises(HalfPipeError, match="links are not followed"):
+        below.remove_file(tmp_path / "root", "a/b/c/file", 4)
+    if depth < 3:
+        with pytest.raises(HalfPipeError, match="links are not followed"):
+            below.remove_tree(tmp_path / "root", "a/b/c")
+    else:
+        with pytest.raises(HalfPipeError, match="symbolic link"):
+            below.remove_tree(tmp_path / "root", "a/b/c")
+    assert {path for path in outside.rglob("*") if path.is_file()} == found
+
+
+@pytest.mark.parametrize("path", ["../file", "a/../../file", "/file"])
+def test_nothing_above_the_root(path: str, tmp_path: Path) -> None:
+    (tmp_path / "root" / "a").mkdir(parents=True)
+    (tmp_path / "file").write_text("1234")
+    with pytest.raises(ValueError, match="leads out of"):
+        below.remove_file(tmp_path / "root", path, 4)
+    assert (tmp_path / "file").exists()
+
+
+def test_a_link_in_a_tree_goes_as_a_link(tmp_path: Path) -> None:
+    tree, outside = tmp_path / "root" / "tree", tmp_path / "outside"
+    tree.mkdir(parents=True)
+    outside.mkdir()
+    (outside / "file").write_text("1234")
+    (tree / "directory").symlink_to(outside)
+    (tree / "file").symlink_to(outside / "file")
+    (tree / "own").write_text("12")
+    assert below.remove_tree(tmp_path / "root", "tree") >= 2
+    assert not tree.exists()
+    assert (outside / "file").read_text() == "1234"
+    assert below.remove_tree(tmp_path / "root", "tree") == 0
+    assert below.remove_file(tmp_path / "root", "tree/file", 1) == 0
+
+
+LEFT = {
+    f"work/.{paths.receipt(FIRST)}.part": paths.downlink_lock(FIRST),
+    f"work/{FIRST}/.RetDef-{FIRST}-00001.xml.part": paths.downlink_lock(FIRST),
+    f"work/{paths.chunks(FIRST)}/.00001.json.part": paths.downlink_lock(FIRST),
+    f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt": paths.downlink_lock(FIRST),
+    f"work/.{paths.submitted(FIRST)}.part": paths.downlink_lock(FIRST),
+    f"work/{FIRST}/receipts/.001.json.part": paths.job_locks(FIRST) + "/0123",
+    f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part": paths.downlink_lock(FIRST),
+    f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt": paths.run_lock(RUN),
+    f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt": paths.downlink_lock(FIRST),
+    f"stage/{paths.stage_scratch(FIRST, 'texts')}/half.txt": paths.downlink_lock(FIRST),
+}
+NOT_OURS = (
+    "work/.part",
+    "work/notes.part",
+    "work/.other.part",
+    f"stage/{FIRST}/.x.part",
+    "stage/.halfpipe/mine/x",
+)
+
+
+def leave(site: Site, name: str, when: float) -> Path:
+    path = site.home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"half")
+    for place in (path, *path.parents):
+        if place == site.home:
+            break
+        os.utime(place, (when, when))
+    return path
+
+
+def test_what_killed_jobs_left_goes(old: Site) -> None:
+    before = old.tree()
+    for name in LEFT:
+        leave(old, name, OLD)
+    others = {name: b"half" for name in NOT_OURS if leave(old, name, OLD)}
+    every = old.tree()
+    looked = list(leftovers.clean(old.work, old.stage, NOW, "", remove=False))
+    assert old.tree() == every
+    removed = list(leftovers.clean(old.work, old.stage, NOW, "", remove=True))
+    assert removed == looked
+    assert [(row.kept, row.failed, row.what.size) for row in removed] == [("", False, 4)] * len(LEFT)
+    assert old.tree() == before | others
+    assert not (old.work / paths.context(RUN)).exists()
+    assert not (old.work / paths.chunk_scratch(FIRST, "00001")).exists()
+    assert list((old.work / "locks").iterdir()) == []
+
+
+def test_links_are_no_leftovers(old: Site) -> None:
+    outside = leave(old, "outside/file", OLD)
+    scratch = f"stage/{paths.stage_scratch(FIRST, 'texts')}"
+    for name in (f"work/{FIRST}/.link.part", f"work/{paths.context(RUN)}", scratch):
+        (old.home / name).parent.mkdir(exist_ok=True)
+        (old.home / name).symlink_to(outside.parent)
+        os.utime(old.home / name, (OLD, OLD), follow_symlinks=False)
+    assert list(leftovers.clean(old.work, old.stage, NOW, "", remove=True)) == []
+    assert outside.exists()
+
+
+def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> None:
+    site = Site(open_to_all)
+    path = leave(site, f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt", OLD)
+    other = leave(site, f"stage/{paths.stage_scratch(SECOND, 'texts')}/half.txt", OLD)
+    later = leave(site, f"work/{paths.context(RUN)}/half.evt", OLD)
+    (site.work / "locks").mkdir()
+    for place in (site.work / "locks", later.parent.parent, later.parent, other.parent.parent, other.parent):
+        place.chmod(0o777)
+    for place in (site.work / "locks", *path.parents[:3]):
+        os.utime(place, (OLD, OLD))
+    path.parent.chmod(0o555)
+    with somebody_else():
+        rows = list(leftovers.clean(site.work, site.stage, NOW, "", remove=True))
+    path.parent.chmod(0o755)
+    assert [row.failed for row in rows] == [False, True, False]
+    assert "cannot be written or removed: Permission denied" in rows[1].kept
+    assert path.exists()
+    assert not other.exists()
+    assert not later.exists()
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_a_living_job_may_write_stays(name: str, old: Site) -> None:
+    path = leave(old, name, OLD)
+    with held(old.work / LEFT[name]) as lock:
+        for remove in (False, True):
+            (row,) = leftovers.clean(old.work, old.stage, NOW, "", remove=remove)
+            assert str(lock.holder) in row.kept
+    os.utime(path, (NOW - 3600, NOW - 3600))
+    (row,) = leftovers.clean(old.work, old.stage, NOW, "", remove=True)
+    assert row.kept == "changed 1.0 hours ago, less than 24"
+    assert path.exists()
+    (row,) = leftovers.clean(old.work, old.stage, NOW + products.DAY, "", remove=True)
+    assert row.kept == ""
+    assert not path.exists()
+    assert not (old.stage / ".halfpipe").exists()
+
+
+def test_old_logs_go(old: Site) -> None:
+    shutil.rmtree(old.work / "logs", ignore_errors=True)
+    goes = [leave(old, f"work/logs/{name}", OLD) for name in (f"{FIRST}/receipt.log", "unattended/x.log")]
+    stays = [
+        leave(old, f"work/logs/{name}", NOW) for name in (f"{FIRST}/deliver_run.log", "unattended/y.log")
+    ]
+    stays.append(leave(old, f"work/logs/{FIRST}/receipt{paths.BENCHMARK_SUFFIX}", OLD))
+    outside = leave(old, "outside/file.log", OLD)
+    link = old.work / "logs" / "link.log"
+    link.symlink_to(outside)
+    (old.work / "logs" / "directory").symlink_to(outside.parent)
+    (old.work / "logs" / "empty").mkdir()
+    os.utime(old.work / "logs" / "empty", (OLD, OLD))
+    (old.work / "logs" / "new").mkdir()
+    assert leftovers.clean_logs(old.work, DAYS, NOW, remove=False) == (2, 8)
+    assert all(path.exists() for path in goes)
+    assert leftovers.clean_logs(old.work, DAYS, NOW, remove=True) == (2, 8)
+    assert not any(path.exists() for path in goes)
+    assert not (old.work / "logs" / "empty").exists()
+    assert (old.work / "logs" / "new").exists(), "a job may be about to write there"
+    assert all(path.exists() for path in (*stays, link, outside))
+    assert leftovers.clean_logs(old.work, DAYS, NOW, remove=True) == (0, 0)
+
+
+def test_the_locks_of_a_dead_process_stop_nobody(old: Site) -> None:
+    stale = old.work / paths.downlink_lock(FIRST)
+    with held(stale):
+        content = stale.read_bytes()
+    stale.write_bytes(content.replace(b'"boot": "', b'"boot": "before '))
+    cleaned(old)
+    assert removable(old) == {}
+
+
+def test_an_owner_in_another_process_is_refused(old: Site) -> None:
+    with (
+        held(old.work / paths.run_lock(RUN)),
+        pytest.raises(LockedError, match="in work"),
+        nobody_else(old.work, FIRST, RUN),
+    ):
+        pytest.fail("entered")
+    assert not (old.work / paths.downlink_lock(FIRST)).exists(), "what was taken is given back"
