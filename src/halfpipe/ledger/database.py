@@ -1,0 +1,261 @@
+"""The database of the ledger: connections, transactions one after another, retries, and its version.
+
+A database that is down is tried `len(WAITS) + 1` times and then is an error of ours: nothing waits longer.
+"""
+
+import logging
+import re
+import stat
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from halfpipe.errors import ConfigError, HalfPipeError
+from halfpipe.ledger.tables import LOCK, REVISION, VERSION_TABLE
+
+WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
+CONNECT_SECONDS = 10
+LOCK_SECONDS = 60  # that another writer is waited for, at each try
+SILENCE_SECONDS = 60  # after which a server that says nothing is taken to be gone
+
+# SQLSTATE (classes 08 and 40, and some): the connection, another transaction or an operator was in the way.
+_PASSING = re.compile(r"08...|40...|53...|57P0.|55P03|57014")
+_MADE_BY_ANOTHER = re.compile(r"42P07|42710|23505")  # of two that make the tables at a time, one is told so
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class LedgerError(HalfPipeError):
+    """The ledger cannot be reached, or is not what it should be."""
+
+
+def read_password(path: Path) -> str:
+    """Return the first line of the file `path`, which nobody but its owner may read.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, is empty, or others may read it; never shows what is in it.
+    """
+    try:
+        mode = path.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(
+                f"ledger.password_file {path}: others may read it ({stat.filemode(mode)}): chmod 600 {path}"
+            )
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"ledger.password_file {path}: cannot be read as text") from error
+    if not lines or not lines[0]:
+        raise ConfigError(f"ledger.password_file {path}: its first line is empty, expected the password")
+    return lines[0]
+
+
+class Ledger:
+    """The ledger at a URL.
+
+    Parameters
+    ----------
+    url
+        As SQLAlchemy has it, without a password.
+    password
+        For the database, None if it wants none or knows it by other means.
+    waits
+        Seconds between the tries.
+
+    Raises
+    ------
+    ConfigError
+        If the URL or its driver cannot be used.
+    """
+
+    def __init__(self, url: str, password: str | None = None, waits: Sequence[float] = WAITS) -> None:
+        try:
+            parsed = make_url(url)
+            if password is not None:
+                parsed = parsed.set(password=password)
+            self._engine = _engine(parsed)
+        except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+            raise ConfigError(
+                f"ledger.url: cannot be used ({error}). Expected built-in, or a URL of SQLAlchemy as in "
+                "postgresql+psycopg://user@host/database, with its driver installed."
+            ) from error
+        self.name = parsed.render_as_string(hide_password=True)
+        self._file = Path(parsed.database) if _is_sqlite(parsed) and parsed.database else None
+        self._waits = tuple(waits)
+        self._ready = False
+
+    @classmethod
+    def of(cls, url: str, password_file: Path | None, waits: Sequence[float] = WAITS) -> Self:
+        """Return the ledger at `url`, with the password that `password_file` holds.
+
+        Raises
+        ------
+        ConfigError
+            If the URL, its driver or the file cannot be used.
+        """
+        return cls(url, None if password_file is None else read_password(password_file), waits)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction of its own, while nobody else writes; it may be run several times.
+
+        An empty database gets its tables first.
+
+        Raises
+        ------
+        LedgerError
+            If the database is down for longer than the tries take, refuses, or is of another version.
+            Then nothing was changed.
+        """
+        if not self._ready:
+            self._tried(lambda: self._make_or_compare(upgrade=False), also=_MADE_BY_ANOTHER)
+            self._ready = True
+
+        def once() -> T:
+            with self._engine.begin() as connection:
+                connection.execute(select(LOCK.c.id).with_for_update()).all()
+                return work(connection)
+
+        return self._tried(once)
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work`, which changes nothing, on one state of the database.
+
+        Raises
+        ------
+        LedgerError
+            As `write`, and if there is no ledger yet.
+        """
+        if self._file is not None and not self._file.exists():
+            raise LedgerError(
+                f"there is no ledger {self._file} yet: the first downlink that is loaded makes it"
+            )
+
+        def once() -> T:
+            with self._engine.connect() as connection:
+                options = {} if self._file is not None else {"isolation_level": "REPEATABLE READ"}
+                if self._engine.dialect.name == "oracle":
+                    options = {"isolation_level": "SERIALIZABLE"}
+                connection = connection.execution_options(halfpipe_reads=True, **options)  # noqa: PLW2901
+                with connection.begin():
+                    self._compare(_revision(connection))
+                    return work(connection)
+
+        return self._tried(once)
+
+    def upgrade(self) -> str | None:
+        """Bring the tables to the newest version; return the one that they had, None if there were none."""
+        found = self._tried(lambda: self._make_or_compare(upgrade=True), also=_MADE_BY_ANOTHER)
+        self._ready = True
+        return found
+
+    def _make_or_compare(self, *, upgrade: bool) -> str | None:
+        with self._engine.begin() as connection:
+            found = _revision(connection)
+            if found is None or (upgrade and found != REVISION):
+                _migrate(connection)
+            else:
+                self._compare(found)
+            return found
+
+    def _compare(self, found: str | None) -> None:
+        if found is None:
+            raise LedgerError(f"{self.name}: holds no ledger yet; the first downlink that is loaded makes it")
+        if found != REVISION:
+            raise LedgerError(
+                f"{self.name}: its tables have version {found}, this program wants {REVISION}. Back it up, then: "
+                "python scripts/ledger.py upgrade"
+            )
+
+    def _tried(self, once: Callable[[], T], also: re.Pattern[str] | None = None) -> T:
+        for wait in (*self._waits, None):
+            try:
+                return once()
+            except SQLAlchemyError as error:
+                if wait is None or not _passes(error, also):
+                    raise LedgerError(
+                        f"the ledger {self.name}: {_cause(error)}. Nothing was changed in it. Mend the cause (is "
+                        "the database up, are ledger.url and the password right?), then give the same command again."
+                    ) from error
+                log.warning("the ledger %s: %s; again in %g s", self.name, _cause(error), wait)
+                time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _engine(url: URL) -> Engine:
+    """Make an engine that keeps no connection, so that nothing idles in a database between two loads."""
+    if _is_sqlite(url):
+        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    arguments: dict[str, Any] = {}
+    if url.get_backend_name() == "postgresql":
+        arguments = {
+            "connect_timeout": CONNECT_SECONDS,
+            "tcp_user_timeout": SILENCE_SECONDS * 1000,
+            "options": f"-c lock_timeout={LOCK_SECONDS}s -c timezone=UTC",
+        }
+        arguments = {key: value for key, value in arguments.items() if key not in url.query}
+    return create_engine(url, poolclass=NullPool, connect_args=arguments)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # Python's module would begin transactions by itself, and after the first read only.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that writes only after it has read is refused if another one wrote meanwhile.
+    reads = connection.get_execution_options().get("halfpipe_reads")
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the version of the tables, None if there are none of ours."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    return found
+
+
+def _migrate(connection: Connection) -> None:
+    # Only where there is something to do: they take as long to import as a load.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "halfpipe.ledger:migrations")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _passes(error: SQLAlchemyError, also: re.Pattern[str] | None) -> bool:
+    """Tell whether what is wrong may be right at the next try."""
+    if not isinstance(error, DBAPIError):
+        return False
+    name = getattr(error.orig, "sqlite_errorname", None)
+    if name is not None:
+        return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return bool(_PASSING.fullmatch(state) or (also and also.fullmatch(state)))
+    return error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError")
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    """Return what the database said, in one line; drivers say no passwords."""
+    said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
+    return " ".join(said.split()) or type(error).__name__

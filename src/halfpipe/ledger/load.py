@@ -1,0 +1,213 @@
+"""Enter downlinks into the ledger, take them out, and make it anew, from files alone.
+
+A downlink's rows are replaced, and the rows of its runs computed from all downlinks that the ledger has of
+them, in one transaction; while it lasts nobody else writes. So the order in which downlinks are loaded does
+not matter, nor how often, nor where a loader is killed.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from halfpipe import paths
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger.brought import Brought, Part, Row, Rule, by_table, downlinks, read_brought, sum_up
+from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.mapping import map_moot, read_acquisitions, read_defaults
+from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS
+from halfpipe.moot import Moot
+
+log = logging.getLogger(__name__)
+
+
+def load(ledger: Ledger, work: Path, downlink: DownlinkId, rule: Rule, *, tell_moot: bool = False) -> Brought:
+    """Enter what `downlink` brought, instead of what the ledger had of it.
+
+    Parameters
+    ----------
+    ledger, work
+        The ledger and `paths.work`.
+    downlink
+        A downlink that was handed off; the caller holds its lock.
+    rule
+        What the files do not say.
+    tell_moot
+        Note which runs have changed, for `moot_update.send`; in the same transaction, so none is lost.
+
+    Returns
+    -------
+    Brought
+        What was entered.
+
+    Raises
+    ------
+    MissingInputError, StateError
+        If a file is gone, or holds what cannot be entered.
+    LedgerError
+        If the database is down or refuses. In all cases nothing was changed.
+    """
+    brought = read_brought(work, downlink)
+
+    def enter(connection: Connection) -> None:
+        runs = {*runs_of(connection, [downlink]), *brought.parts}
+        _forget(connection, [downlink])
+        _store(connection, brought)
+        for run in sorted(runs):
+            _sum_up(connection, work, run, rule, brought.parts.get(run), tell_moot=tell_moot)
+
+    ledger.write(enter)
+    return brought
+
+
+def remove(
+    ledger: Ledger, work: Path, gone: Iterable[DownlinkId], rule: Rule, *, tell_moot: bool = False
+) -> list[RunId]:
+    """Take downlinks out of the ledger, all or none; return the runs that they had.
+
+    Raises
+    ------
+    MissingInputError, StateError, LedgerError
+        As `load`.
+    """
+    wanted = list(gone)
+
+    def take_out(connection: Connection) -> list[RunId]:
+        runs = runs_of(connection, wanted)
+        _forget(connection, wanted)
+        connection.execute(delete(DOWNLINKS).where(DOWNLINKS.c.id.in_([dl.number for dl in wanted])))
+        for run in runs:
+            _sum_up(connection, work, run, rule, None, tell_moot=tell_moot)
+        return runs
+
+    return ledger.write(take_out)
+
+
+def refresh(
+    ledger: Ledger, work: Path, runs: Iterable[RunId], rule: Rule, *, tell_moot: bool = False
+) -> None:
+    """Compute the rows of `runs` anew: one was given up, or what MOOT says has changed.
+
+    Raises
+    ------
+    MissingInputError, StateError, LedgerError
+        As `load`.
+    """
+    wanted = sorted(set(runs))
+
+    def compute(connection: Connection) -> None:
+        for run in wanted:
+            _sum_up(connection, work, run, rule, None, tell_moot=tell_moot)
+
+    ledger.write(compute)
+
+
+def rebuild(
+    ledger: Ledger,
+    work: Path,
+    rule: Rule,
+    *,
+    tell_moot: bool = False,
+    told: Callable[[Iterable[DownlinkId]], Iterable[DownlinkId]] = lambda downlinks: downlinks,
+) -> int:
+    """Make the ledger say what the files say; return the number of downlinks.
+
+    One transaction a downlink, so that others can load meanwhile, and a rebuild that is killed has done
+    what it has done. `told` wraps the downlinks, to show progress.
+    """
+    there = downlinks(work)
+    known = ledger.write(loaded)
+    stale = sorted(known - set(there))
+    if stale:
+        log.warning("not handed off, or all files are gone: %s", ", ".join(stale))
+        remove(ledger, work, stale, rule, tell_moot=tell_moot)
+    for downlink in told(there):
+        load(ledger, work, downlink, rule, tell_moot=tell_moot)
+    return len(there)
+
+
+def loaded(connection: Connection) -> set[DownlinkId]:
+    """Return the downlinks that the ledger has."""
+    return {_downlink(number) for number in connection.execute(select(DOWNLINKS.c.id)).scalars()}
+
+
+def loaded_of(connection: Connection, run: RunId) -> dict[DownlinkId, bool]:
+    """Return the downlinks that the ledger has of `run`, and whether it is held in them."""
+    rows = connection.execute(select(LINKS.c.downlink_id, LINKS.c.held).where(LINKS.c.startedat == run.met))
+    return {_downlink(number): bool(held) for number, held in rows}
+
+
+def _downlink(number: int) -> DownlinkId:
+    return DownlinkId(f"{int(number):09d}")
+
+
+def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[RunId]:
+    """Return the runs that the ledger has of `downlinks`."""
+    of_them = LINKS.c.downlink_id.in_([downlink.number for downlink in downlinks])
+    met = connection.execute(select(LINKS.c.startedat).where(of_them).distinct()).scalars()
+    return sorted(RunId.from_met(int(seconds)) for seconds in met)
+
+
+def _forget(connection: Connection, downlinks: Iterable[DownlinkId]) -> None:
+    numbers = [downlink.number for downlink in downlinks]
+    for table in OF_A_DOWNLINK:
+        connection.execute(delete(table).where(table.c.downlink_id.in_(numbers)))
+
+
+def _store(connection: Connection, brought: Brought) -> None:
+    same = DOWNLINKS.c.id == brought.downlink.number
+    if connection.execute(select(DOWNLINKS.c.id).where(same)).first() is None:
+        connection.execute(insert(DOWNLINKS), [brought.row])
+    else:
+        connection.execute(update(DOWNLINKS).where(same).values(brought.row))
+    rows = by_table(brought.parts.values())
+    for table in OF_A_DOWNLINK:
+        if rows[table.name]:
+            connection.execute(insert(table), rows[table.name])
+
+
+def _sum_up(
+    connection: Connection, work: Path, run: RunId, rule: Rule, own: Part | None, *, tell_moot: bool
+) -> None:
+    """Bring the row of `run` up to date; `own` is the part that was just read, which is not read again."""
+    parts = []
+    for downlink, held in sorted(loaded_of(connection, run).items()):
+        same = own is not None and own.downlink == downlink
+        part = own if same else Part.read(work, run, downlink, held=held)
+        if part is not None:
+            parts.append(part)
+    before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
+    after = [run_row(connection, run, parts, rule)] if parts else []
+    if [dict(row) for row in before] == after:
+        return
+    connection.execute(delete(RUNS).where(RUNS.c.startedat == run.met))
+    if after:
+        connection.execute(insert(RUNS), after)
+    if tell_moot or not after:
+        connection.execute(delete(PENDING).where(PENDING.c.startedat == run.met))
+    if tell_moot and after:
+        key = {"scid": after[0]["scid"], "startedat": run.met}
+        connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
+
+
+def run_row(connection: Connection, run: RunId, parts: list[Part], rule: Rule) -> Row:
+    """Return the row that the ledger has to have of `run`, of which `parts` are all that is known."""
+    known = sum_up(run, parts, rule)
+    start = known.row["dgmutc0"]
+    mapped = map_moot(
+        run,
+        known.kind,
+        known.ground_id,
+        start,
+        read_defaults(connection, start),
+        read_acquisitions(connection, known.ground_id),
+    )
+    moot: Moot = rule.override(run) or mapped.moot
+    return known.row | {"type": str(mapped.kind), "moot_key": moot.key, "moot_alias": moot.alias}
+
+
+def marker(work: Path, downlink: DownlinkId) -> Path:
+    """Return the file that says that `downlink` is in the ledger."""
+    return work / paths.loaded(downlink)

@@ -1,0 +1,126 @@
+"""Which MOOT key and alias a run has, from what was planned (ground-chain §10, `map_moot`).
+
+For an LPA run the latest default that was complete before its first datagram; then, for any run, the latest
+acquisition that was requested under its ground id before that. The latter wins, and says of which kind the
+run is. Of equal times the highest key is taken, so that the order of rows does not matter.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from halfpipe.ids import RunId, RunKind
+from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
+from halfpipe.moot import Moot
+
+UNKNOWN = Moot(0xFFFFFFFF, "UNKNOWN")
+
+
+@dataclass(frozen=True)
+class Default:
+    """A row of ``glastops_acqdefaults``: what holds for LPA runs from `completed` on (UTC, no zone)."""
+
+    completed: datetime
+    moot: Moot
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """A row of ``glastops_acquisition``: what was requested under a ground id.
+
+    `run` is the run that the row is known to be of, None if that was not said; `kind` is None if the row
+    does not say it; `moot` is None if the row has no key.
+    """
+
+    ground_id: int
+    requested: datetime
+    run: RunId | None
+    kind: RunKind | None
+    moot: Moot | None
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What the mapping makes of a run."""
+
+    kind: RunKind
+    moot: Moot
+
+
+def map_moot(
+    run: RunId,
+    kind: RunKind,
+    ground_id: int,
+    start: datetime,
+    defaults: Iterable[Default],
+    acquisitions: Iterable[Acquisition],
+) -> Mapped:
+    """Map a run to its MOOT key and alias; `UNKNOWN` if nothing says it.
+
+    Parameters
+    ----------
+    run, kind
+        The run, and its kind by its APIDs.
+    ground_id
+        Of its first datagram.
+    start
+        Time of its first datagram, UTC without a zone.
+    defaults, acquisitions
+        Any rows, in any order. An acquisition that is known to be of another run does not count; the
+        earlier system took rows without a run only, and had no answer once the run was written into one.
+    """
+    moot = UNKNOWN
+    if kind is RunKind.LPA:
+        earlier = [row for row in defaults if row.completed < start]
+        latest = max(earlier, key=lambda row: (row.completed, row.moot.key, row.moot.alias), default=None)
+        moot = latest.moot if latest else UNKNOWN
+    requested = [
+        row
+        for row in acquisitions
+        if row.ground_id == ground_id and row.requested < start and row.run in (None, run)
+    ]
+    found = max(requested, key=_order, default=None)
+    if found is None:
+        return Mapped(kind, moot)
+    return Mapped(found.kind or kind, found.moot or moot)
+
+
+def _order(row: Acquisition) -> tuple[datetime, int, str, str]:
+    key, alias = (row.moot.key, row.moot.alias) if row.moot else (-1, "")
+    return row.requested, key, alias, row.kind or ""
+
+
+def read_defaults(connection: Connection, start: datetime) -> list[Default]:
+    """Read the defaults that may hold at `start` (UTC without a zone): the latest before it."""
+    table = DEFAULTS.c
+    earlier = (table.tcompleted < start) & table.moot_key.is_not(None)
+    times = select(table.tcompleted).where(earlier).order_by(table.tcompleted.desc()).limit(1)
+    latest = connection.execute(times).scalar()
+    rows = connection.execute(
+        select(table.tcompleted, table.moot_key, table.moot_alias).where(earlier, table.tcompleted == latest)
+    )
+    return [Default(time, _moot(key, alias)) for time, key, alias in rows]
+
+
+def read_acquisitions(connection: Connection, ground_id: int) -> list[Acquisition]:
+    """Read what was requested under `ground_id`."""
+    table = ACQUISITIONS.c
+    columns = (table.id, table.trequested, table.startedat, table.type, table.moot_key, table.moot_alias)
+    return [
+        Acquisition(
+            int(ground),
+            requested,
+            None if started is None else RunId.from_met(int(started)),
+            RunKind(kind) if kind in RunKind.__members__ else None,
+            None if key is None else _moot(key, alias),
+        )
+        for ground, requested, started, kind, key, alias in connection.execute(
+            select(*columns).where(table.id == ground_id)
+        )
+    ]
+
+
+def _moot(key: int, alias: str | None) -> Moot:
+    return Moot(int(key), alias or UNKNOWN.alias)

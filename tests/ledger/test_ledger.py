@@ -1,0 +1,306 @@
+"""What the ledger says after downlinks were loaded, loaded again, processed again and taken out."""
+
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Executable, Table, insert, update
+
+from halfpipe import paths
+from halfpipe.errors import MissingInputError, StateError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger.brought import Rule
+from halfpipe.ledger.check import DAMAGED, FILES_BEHIND, LEDGER_BEHIND, check
+from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.load import load, rebuild, refresh, remove
+from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
+from halfpipe.moot import Moot
+from tests.ledger.conftest import Database
+from tests.ledger.files import GROUND_ID, RULE, Datagram, content, process, run_rows, whole
+
+ONE, TWO, THREE = DownlinkId("240601001"), DownlinkId("240601002"), DownlinkId("090101001")
+RUN, OTHER = RunId("2c2e5787"), RunId("0dbb9fe9")
+
+
+def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
+    datagrams = [*whole(956, 3), *whole(957, 2, keys=(2**32 - 1, 5))]
+    process(tmp_path, ONE, {RUN: datagrams}, handoff=2)
+    load(ledger, tmp_path, ONE, RULE)
+    found = content(ledger)
+    assert found[RUNS.name] == [
+        {
+            "scid": 77,
+            "startedat": 741234567,
+            "type": "LPA",
+            "analysis": None,
+            "status": "Complete",
+            "ndgms": 5,
+            "nevts": 50,
+            "dgmutc0": datetime(2024, 6, 28, 2, 29, 27, 750000),
+            "dgmutc1": datetime(2024, 6, 28, 2, 29, 29, 750000),
+            "evtutc0": datetime(2024, 6, 28, 2, 29, 27, 250000),
+            "evtutc1": datetime(2024, 6, 28, 2, 29, 29, 500000),
+            "hwkey": 3348,
+            "swkey": 7656,
+            "moot_key": 0xFFFFFFFF,
+            "moot_alias": "UNKNOWN",
+        }
+    ]
+    assert found[DOWNLINKS.name] == [
+        {
+            "id": 240601001,
+            "l0key": None,
+            "indir": f"{tmp_path}/240601001",
+            "outbase": str(tmp_path),
+            "handoff": 2,
+        }
+    ]
+    of = {"downlink_id": 240601001, "scid": 77, "startedat": 741234567}
+    assert found[SEGMENTS.name] == [
+        of | {"apid": 956, "dgmseq0": 0, "dgmseq1": 2, "nevts": 30},
+        of | {"apid": 957, "dgmseq0": 0, "dgmseq1": 1, "nevts": 20},
+    ]
+    assert [(row["apid"], row["datagrams"]) for row in found[DATAGRAMS.name]] == [
+        (956, 0), (956, 2), (957, 0), (957, 1),
+    ]  # fmt: skip
+    first = found[DATAGRAMS.name][2]
+    assert (first["hwkey"], first["evtseq0"], first["oaction"], first["modename"]) == (
+        2**32 - 1,
+        1007,
+        "start",
+        "normal",
+    )
+
+
+def test_loading_again_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(956, 3), OTHER: whole(965, 4)})
+    load(ledger, tmp_path, ONE, RULE)
+    before = content(ledger)
+    load(ledger, tmp_path, ONE, RULE)
+    assert content(ledger) == before
+    assert [row["type"] for row in before[RUNS.name]] == ["LCI", "LPA"]
+
+
+def test_a_run_becomes_complete_with_what_all_downlinks_brought(ledger: Ledger, tmp_path: Path) -> None:
+    epu0, epu1 = whole(956, 4), whole(957, 4)
+    process(tmp_path, ONE, {RUN: [*epu0[:2], *epu1[:3]]})
+    process(tmp_path, TWO, {RUN: [*epu0[2:], *epu1[2:]]})  # datagram 2 of EPU 1 comes twice
+    load(ledger, tmp_path, ONE, RULE)
+    assert (run_rows(ledger)[RUN]["status"], run_rows(ledger)[RUN]["ndgms"]) == ("InProgress", 5)
+    load(ledger, tmp_path, TWO, RULE)
+    whole_row = run_rows(ledger)[RUN]
+    assert (whole_row["status"], whole_row["ndgms"], whole_row["nevts"]) == ("Complete", 8, 80)
+    remove(ledger, tmp_path, [ONE], RULE)
+    row = run_rows(ledger)[RUN]
+    assert (row["status"], row["ndgms"], row["nevts"]) == ("InProgress", 4, 40)
+    load(ledger, tmp_path, ONE, RULE)
+    assert run_rows(ledger)[RUN] == whole_row
+    remove(ledger, tmp_path, [ONE, TWO], RULE)
+    assert all(rows == [] for rows in content(ledger).values())
+
+
+def test_a_hole_within_one_index_keeps_a_run_from_being_complete(ledger: Ledger, tmp_path: Path) -> None:
+    """The earlier system counted the first and the last number, and saw no hole."""
+    epu0 = whole(956, 4)
+    process(tmp_path, ONE, {RUN: [*epu0[:1], *epu0[2:], *whole(957, 4)]})
+    load(ledger, tmp_path, ONE, RULE)
+    assert (run_rows(ledger)[RUN]["status"], run_rows(ledger)[RUN]["ndgms"]) == ("InProgress", 7)
+
+
+def test_counts_do_not_wrap_at_16_bits(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: [Datagram(965, n) for n in (0, 2**16, 2**16 + 1, 2**32 - 1)]})
+    load(ledger, tmp_path, ONE, RULE)
+    assert run_rows(ledger)[RUN]["ndgms"] == 4
+    assert [(row["dgmseq0"], row["dgmseq1"]) for row in content(ledger)[SEGMENTS.name]] == [
+        (0, 0), (2**32 - 1, 2**32 - 1), (2**16, 2**16 + 1),
+    ]  # fmt: skip
+
+
+def test_a_run_that_moves_to_another_downlink(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)})
+    load(ledger, tmp_path, ONE, RULE)
+    process(tmp_path, ONE, {OTHER: whole(965, 3)}, handoff=2)
+    load(ledger, tmp_path, ONE, RULE)
+    assert {run: row["ndgms"] for run, row in run_rows(ledger).items()} == {OTHER: 3}
+
+
+def test_keys_are_those_of_the_first_datagram_in_time(ledger: Ledger, tmp_path: Path) -> None:
+    late = whole(956, 2, keys=(1, 2), ground_id=1)
+    first = [Datagram(957, 7, utc=late[0].utc or 1e9, keys=(3, 4))]
+    process(tmp_path, ONE, {RUN: late})
+    process(tmp_path, TWO, {RUN: first})
+    load(ledger, tmp_path, ONE, RULE)
+    assert (run_rows(ledger)[RUN]["hwkey"], run_rows(ledger)[RUN]["swkey"]) == (1, 2)
+    load(ledger, tmp_path, TWO, RULE)
+    assert (run_rows(ledger)[RUN]["hwkey"], run_rows(ledger)[RUN]["swkey"]) == (3, 4)
+
+
+def test_a_run_without_events_has_no_event_times(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(965, 2, events=0)})
+    load(ledger, tmp_path, ONE, RULE)
+    row = run_rows(ledger)[RUN]
+    assert (row["nevts"], row["evtutc0"], row["evtutc1"]) == (0, None, None)
+    assert content(ledger)[DATAGRAMS.name][0]["evtseq0"] is None
+
+
+def test_a_run_given_up_is_incomplete_unless_it_is_complete(ledger: Ledger, tmp_path: Path) -> None:
+    given_up = Rule(2, {RUN, OTHER}.__contains__)
+    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)})
+    load(ledger, tmp_path, ONE, given_up)
+    assert {run: row["status"] for run, row in run_rows(ledger).items()} == {
+        RUN: "Incomplete",
+        OTHER: "Complete",
+    }
+    load(ledger, tmp_path, ONE, RULE)
+    assert run_rows(ledger)[RUN]["status"] == "InProgress"
+    refresh(ledger, tmp_path, [RUN], given_up)
+    assert run_rows(ledger)[RUN]["status"] == "Incomplete"
+
+
+def test_a_run_that_is_held_is_not_complete(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(965, 2)}, held=[RUN])
+    for rule in (RULE, Rule(2, {RUN}.__contains__)):
+        load(ledger, tmp_path, ONE, rule)
+        assert run_rows(ledger)[RUN]["status"] == "InProgress"
+    process(tmp_path, ONE, {RUN: whole(965, 2)}, handoff=2)
+    load(ledger, tmp_path, ONE, RULE)
+    assert run_rows(ledger)[RUN]["status"] == "Complete"
+
+
+def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
+    at = datetime(2024, 6, 28, 2, 29, 27)
+    ledger.upgrade()
+    ledger.write(
+        lambda c: c.execute(
+            insert(DEFAULTS),
+            [
+                {"tcompleted": at.replace(hour=hour), "moot_key": key, "moot_alias": alias}
+                for hour, key, alias in ((0, 1, "old"), (1, 2**32 - 2, "nomSciOps"), (3, 3, "tooLate"))
+            ],
+        )
+    )
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    load(ledger, tmp_path, ONE, RULE)
+    row = run_rows(ledger)[RUN]
+    assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LPA", 2**32 - 2, "nomSciOps")
+    request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
+    ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
+    found = check(ledger, tmp_path, RULE)
+    assert [(str(f.where), f.behind) for f in found] == [("run 2c2e5787 (r0741234567)", LEDGER_BEHIND)]
+    refresh(ledger, tmp_path, [RUN], RULE)
+    row = run_rows(ledger)[RUN]
+    assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LCI", 9, "calibOps")
+    refresh(ledger, tmp_path, [RUN], Rule(2, override={RUN: Moot(0, "byHand")}.get))
+    row = run_rows(ledger)[RUN]
+    assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LCI", 0, "byHand")
+
+
+def test_what_cannot_be_entered_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    load(ledger, tmp_path, ONE, RULE)
+    before = content(ledger)
+    process(tmp_path, TWO, {RUN: whole(957, 2, scid=99)})
+    with pytest.raises(StateError, match=r"spacecraft 77 by downlink 240601001, 99 by downlink 240601002"):
+        load(ledger, tmp_path, TWO, RULE)
+    process(tmp_path, TWO, {RUN: [Datagram(957, 0), Datagram(957, 1, scid=99)]})
+    with pytest.raises(StateError, match=r"datagrams\.idx: datagrams of spacecraft 77, 99"):
+        load(ledger, tmp_path, TWO, RULE)
+    process(tmp_path, TWO, {RUN: [Datagram(957, 0, utc=1e15)]})
+    with pytest.raises(
+        StateError, match=r"downlink 240601002.*the time 1000000000000000\.0 cannot be entered"
+    ):
+        load(ledger, tmp_path, TWO, RULE)
+    process(tmp_path, TWO, {RUN: [Datagram(957, 0, events=2**63)]})
+    with pytest.raises(StateError, match=r"9223372036854775808 events cannot be entered"):
+        load(ledger, tmp_path, TWO, RULE)
+    with pytest.raises(MissingInputError, match=r"dl=090101001: no such file.*snakemake dl=090101001"):
+        load(ledger, tmp_path, THREE, RULE)
+    process(tmp_path, TWO, {RUN: whole(957, 2)})
+    (tmp_path / paths.datagrams(RUN, ONE)).unlink()
+    with pytest.raises(MissingInputError, match=r"2c2e5787/240601001/datagrams\.idx: no such file"):
+        load(ledger, tmp_path, TWO, RULE)
+    assert content(ledger) == before
+    remove(ledger, tmp_path, [ONE], RULE)
+    load(ledger, tmp_path, TWO, RULE)
+    assert run_rows(ledger)[RUN]["ndgms"] == 2
+
+
+def test_a_downlink_that_brings_no_datagram(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, THREE, {RUN: []})
+    brought = load(ledger, tmp_path, THREE, RULE)
+    assert brought.as_json() == {"downlink": "090101001", "handoff": 1, "runs": {}}
+    found = content(ledger)
+    assert [row["id"] for row in found[DOWNLINKS.name]] == [90101001], "without the zero, as a number"
+    assert found[RUNS.name] == []
+    assert check(ledger, tmp_path, RULE) == []
+
+
+def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    process(tmp_path, TWO, {RUN: whole(957, 2)})
+    load(ledger, tmp_path, ONE, RULE)
+    assert [str(finding) for finding in check(ledger, tmp_path, RULE)] == [
+        "downlink 240601002: ledger is behind (it was handed off and never loaded)",
+        "run 2c2e5787 (r0741234567): ledger is behind (status InProgress, in the files Complete; ndgms 2, in the "
+        "files 4; nevts 20, in the files 40; dgmutc1 2024-06-28 02:29:28.750000, in the files 2024-06-28 "
+        "02:29:28.875000; evtutc1 2024-06-28 02:29:28.500000, in the files 2024-06-28 02:29:28.625000)",
+    ]
+    load(ledger, tmp_path, TWO, RULE)
+    assert check(ledger, tmp_path, RULE) == check(ledger, tmp_path, RULE, [ONE]) == []
+
+    process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)
+    (downlink, run) = check(ledger, tmp_path, RULE, [ONE])
+    assert (downlink.behind, run.behind) == (LEDGER_BEHIND, LEDGER_BEHIND)
+    assert downlink.detail == "handoff 1, in the files 2; runs differ; segments differ; datagrams differ"
+    load(ledger, tmp_path, ONE, RULE)
+    assert check(ledger, tmp_path, RULE) == []
+
+    process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=1)  # as from a backup
+    assert [f.behind for f in check(ledger, tmp_path, RULE)] == [FILES_BEHIND]
+    (tmp_path / paths.receipt(ONE)).unlink()
+    found = check(ledger, tmp_path, RULE)
+    assert [(f.where[:8], f.behind) for f in found] == [
+        ("downlink", FILES_BEHIND),
+        ("run 2c2e", LEDGER_BEHIND),
+    ]
+    (tmp_path / paths.receipt(TWO)).write_text("{")
+    assert {f.behind for f in check(ledger, tmp_path, RULE, [TWO])} == {DAMAGED}
+
+
+def _execute(statement: Executable, connection: Connection) -> None:
+    connection.execute(statement)
+
+
+def test_check_finds_every_row_that_was_changed(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    load(ledger, tmp_path, ONE, RULE)
+    changes: dict[Table, dict[str, Any]] = {
+        RUNS: {"moot_alias": "other"},
+        SEGMENTS: {"nevts": 1},
+        DATAGRAMS: {"creason": "other"},
+        LINKS: {"held": 1},
+        DOWNLINKS: {"outbase": "/elsewhere"},
+    }
+    for table, change in changes.items():
+        ledger.write(partial(_execute, update(table).values(change)))
+        assert [f.behind for f in check(ledger, tmp_path, RULE)] == [LEDGER_BEHIND], table
+        load(ledger, tmp_path, ONE, RULE)
+        assert check(ledger, tmp_path, RULE) == [], table
+
+
+def test_a_lost_ledger_is_made_again(ledger: Ledger, other_database: Database, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    process(tmp_path, TWO, {RUN: whole(957, 2), OTHER: whole(965, 3)})
+    for downlink in (ONE, TWO):
+        load(ledger, tmp_path, downlink, RULE)
+    again = other_database.ledger()
+    assert rebuild(again, tmp_path, RULE) == 2
+    assert content(again) == content(ledger)
+    # Files that are gone for good are gone from a ledger that is made again.
+    (tmp_path / paths.receipt(TWO)).unlink()
+    (tmp_path / paths.datagrams(RUN, TWO)).unlink()
+    assert rebuild(ledger, tmp_path, RULE) == 1
+    assert check(ledger, tmp_path, RULE) == []
+    assert {run: row["ndgms"] for run, row in run_rows(ledger).items()} == {RUN: 2}

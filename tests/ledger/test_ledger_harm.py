@@ -1,0 +1,281 @@
+"""Loaders that are killed, that run side by side, and databases that are away."""
+
+import os
+import random
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from halfpipe.errors import ConfigError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger import database as database_module
+from halfpipe.ledger.check import check
+from halfpipe.ledger.database import Ledger, LedgerError, read_password
+from halfpipe.ledger.load import load, rebuild
+from halfpipe.ledger.tables import VERSION_TABLE
+from tests.ledger.conftest import Database
+from tests.ledger.files import RULE, Datagram, content, process, whole
+from tests.ledger.private_postgresql import PASSWORD, PrivatePostgresql
+
+KILLS, KILLS_AT_FIRST, LONG_KILLS = 20, 5, 100
+DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))
+RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
+BEFORE = {RUN: whole(956, 40)[:20], OTHER: whole(965, 3)}
+AFTER = {RUN: whole(956, 40)[20:]}
+
+
+def loader(database: Database, work: Path, downlink: DownlinkId) -> Callable[[], object]:
+    """Return what loads a downlink."""
+    return lambda: load(database.ledger(), work, downlink, RULE)
+
+
+def started(work: Callable[[], object]) -> int:
+    """Run `work` in a process of its own, and return that one's number."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: this child needs none
+        child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        work()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def ended(child: int) -> int:
+    """Wait for a process, and return how it ended: its status, or less than 0 for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def duration(work: Callable[[], object]) -> float:
+    """Return how many seconds `work` takes in a process of its own."""
+    begin = time.monotonic()
+    assert ended(started(work)) == 0
+    return time.monotonic() - begin
+
+
+def killed(chance: random.Random, seconds: float, work: Callable[[], object]) -> bool:
+    """Run `work` and kill it after a random part of `seconds`; tell whether it was still running."""
+    child = started(work)
+    time.sleep(chance.uniform(0, seconds))
+    os.kill(child, signal.SIGKILL)
+    return ended(child) == -signal.SIGKILL
+
+
+def kill_many(
+    database: Database, other: Database, work: Path, count: int, empty: Callable[[], Database]
+) -> None:
+    one, two = DOWNLINKS[:2]
+    undisturbed = other.ledger()
+    process(work, one, {RUN: whole(957, 40)})
+    process(work, two, BEFORE)
+    wanted = []
+    for brought in (BEFORE, AFTER):
+        process(work, two, brought)
+        rebuild(undisturbed, work, RULE)
+        wanted.append(content(undisturbed))
+    ledger, chance, hit = database.ledger(), random.Random(1), 0
+    load(ledger, work, one, RULE)
+    process(work, two, BEFORE)
+    seconds = min(duration(loader(database, work, two)) for _ in range(3))
+    for turn in range(count):
+        here, there = wanted if turn % 2 == 0 else wanted[::-1]
+        assert content(ledger) == here
+        process(work, two, AFTER if turn % 2 == 0 else BEFORE)
+        hit += killed(chance, seconds, loader(database, work, two))
+        assert content(ledger) in (here, there), "all of it or nothing"
+        load(ledger, work, two, RULE)
+        assert content(ledger) == there
+    assert hit, "nothing was killed"
+
+    process(work, two, BEFORE)
+    for _ in range(count // 4):
+        fresh = empty()
+        hit += killed(chance, 3 * seconds, loader(fresh, work, one))
+        for downlink in (one, two):
+            load(fresh.ledger(), work, downlink, RULE)
+        assert content(fresh.ledger()) == wanted[0]
+    print(f"{hit} of {count + count // 4} loads were killed")
+
+
+@pytest.fixture
+def empty(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Callable[[], Database]:
+    """Return what gives one empty database after another, of the kind of `database`."""
+    made: list[str] = []
+
+    def make() -> Database:
+        made.append(f"empty_{os.getpid()}_{len(made)}")
+        if database.password_file is None:
+            return Database(f"sqlite:///{tmp_path / made[-1]}", None)
+        server: PrivatePostgresql = request.getfixturevalue("server")
+        url = server.make_database(made[-1])
+        request.addfinalizer(partial(server.drop_database, made[-1]))
+        return Database(url, database.password_file)
+
+    return make
+
+
+def test_loaders_that_are_killed(
+    database: Database, other_database: Database, tmp_path: Path, empty: Callable[[], Database]
+) -> None:
+    kill_many(database, other_database, tmp_path, KILLS, empty)
+
+
+@pytest.mark.long
+def test_many_loaders_that_are_killed(
+    database: Database, other_database: Database, tmp_path: Path, empty: Callable[[], Database]
+) -> None:
+    kill_many(database, other_database, tmp_path, LONG_KILLS, empty)
+
+
+def test_loaders_side_by_side(
+    database: Database, other_database: Database, tmp_path: Path, empty: Callable[[], Database]
+) -> None:
+    """All at once into an empty database, some of them twice; they have a run in common."""
+    for number, downlink in enumerate(DOWNLINKS):
+        parts = [
+            Datagram(apid, n, "start" if n == 0 else "continue", "stop" if n == 11 else "continue")
+            for apid in (956, 957)
+            for n in range(2 * number, 2 * number + 3)  # the last is the next one's first
+            if n < 12
+        ]
+        process(tmp_path, downlink, {RUN: parts})
+    undisturbed = other_database.ledger()
+    rebuild(undisturbed, tmp_path, RULE)
+    wanted = content(undisturbed)
+    for _ in range(2):
+        fresh = empty()
+        children = [started(loader(fresh, tmp_path, downlink)) for downlink in (*DOWNLINKS, *DOWNLINKS[:3])]
+        assert [ended(child) for child in children] == [0] * len(children)
+        assert content(fresh.ledger()) == wanted
+        assert check(fresh.ledger(), tmp_path, RULE) == []
+
+
+def test_a_writer_that_holds_on_is_waited_for_and_then_named(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
+    process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
+    holder, waiting = database.ledger(), database.ledger((0.1,))
+    holder.upgrade()
+
+    def while_held(_: object) -> None:
+        begin = time.monotonic()
+        with pytest.raises(LedgerError, match=r"Nothing was changed in it") as caught:
+            load(waiting, tmp_path, DOWNLINKS[0], RULE)
+        assert 2 <= time.monotonic() - begin < 20, "two tries of a second"
+        assert PASSWORD not in str(caught.value)
+
+    holder.write(while_held)
+    load(waiting, tmp_path, DOWNLINKS[0], RULE)
+
+
+def test_tables_of_another_version(database: Database, tmp_path: Path) -> None:
+    process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
+    ledger = database.ledger()
+    with pytest.raises(LedgerError, match=r"the first downlink that is loaded makes it"):
+        content(ledger)
+    assert ledger.upgrade() is None
+    assert ledger.upgrade() == "0001"
+    ledger.write(lambda c: c.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0000'")))
+    for use in (lambda one: load(one, tmp_path, DOWNLINKS[0], RULE), content):
+        with pytest.raises(
+            LedgerError, match=r"have version 0000, this program wants 0001.*ledger\.py upgrade"
+        ):
+            use(database.ledger())
+
+
+@pytest.mark.postgresql
+def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> None:
+    name = "away"
+    database = Database(server.make_database(name), server.password_file)
+    process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
+    ledger = database.ledger((0.1, 0.1))
+    ledger.upgrade()
+    server.stop()
+    try:
+        with pytest.raises(LedgerError, match=r"connection to server on socket .* failed") as caught:
+            load(ledger, tmp_path, DOWNLINKS[0], RULE)
+        assert PASSWORD not in str(caught.value)
+        child = started(lambda: load(database.ledger((1.0,) * 30), tmp_path, DOWNLINKS[0], RULE))
+    finally:
+        server.start()
+    assert ended(child) == 0, "it waits until the server is there again"
+    assert len(content(ledger)["glastops_acqsummary"]) == 1
+
+    # Cut off in the middle of a transaction: it is begun again.
+    cut = []
+
+    def cut_off(connection: object) -> int:
+        cut.append(connection)
+        if len(cut) == 1:
+            with server.connect() as admin:
+                admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'away'")
+        return len(connection.execute(text("SELECT 1")).all())  # type: ignore[attr-defined]
+
+    assert ledger.write(cut_off) == 1
+    assert len(cut) == 2
+    server.drop_database(name)
+
+
+@pytest.mark.postgresql
+def test_a_wrong_password_is_not_shown(server: PrivatePostgresql, tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match=r"password authentication failed") as caught:
+        Ledger(server.url, "not the password", ()).upgrade()
+    assert "not the password" not in str(caught.value)
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(host=str(server.home / "socket"), user="ledger", dbname="postgres")
+
+
+def test_what_is_no_database(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"no database" * 1000)
+    with pytest.raises(LedgerError, match=r"file is not a database"):
+        Ledger(f"sqlite:///{garbage}").upgrade()
+    with pytest.raises(LedgerError, match=r"unable to open database file"):
+        Ledger(f"sqlite:///{tmp_path}/no/such/place").upgrade()
+    with pytest.raises(LedgerError, match=r"there is no ledger .*nothing yet"):
+        content(Ledger(f"sqlite:///{tmp_path / 'nothing'}"))
+    assert not (tmp_path / "nothing").exists(), "reading makes no file"
+    for url in ("no url", "nosuch://x/y", "sqlite+nosuch:///x"):
+        with pytest.raises(ConfigError, match=r"ledger\.url: cannot be used"):
+            Ledger(url)
+
+
+def test_a_password_file(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("open sesame\n\n")
+    path.chmod(0o640)
+    with pytest.raises(ConfigError, match=r"others may read it \(-rw-r-----\): chmod 600"):
+        read_password(path)
+    path.chmod(0o600)
+    assert read_password(path) == "open sesame"
+    path.write_text("\n")
+    with pytest.raises(ConfigError, match=r"first line is empty"):
+        read_password(path)
+    with pytest.raises(ConfigError, match=r"cannot be read"):
+        read_password(tmp_path / "no such file")
+
+
+def test_identifiers_fit_oracle_and_the_sql_is_generic() -> None:
+    from sqlalchemy.dialects import oracle
+    from sqlalchemy.schema import CreateTable
+
+    from halfpipe.ledger.tables import METADATA
+
+    for table in METADATA.sorted_tables:
+        names = [table.name, *table.columns.keys()]
+        names += [str(index.name) for index in table.indexes]
+        names += [str(constraint.name) for constraint in table.constraints if constraint.name]
+        assert max(map(len, names)) <= 30, names
+        made = str(CreateTable(table).compile(dialect=oracle.dialect()))  # type: ignore[no-untyped-call]
+        assert not any(word in made for word in ("BOOLEAN", "TEXT", "CLOB", " DATE", "IDENTITY")), made
