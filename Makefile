@@ -4,7 +4,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO = demo
 
-.PHONY: demo test golden histories test-faults test-slurm lint format lock clean
+.PHONY: demo test golden histories test-faults test-ledger test-slurm bench bench-growth lint format lock clean
 
 # The environment comes from the lock file alone: exact versions, checked against their hashes.
 $(VENV): requirements.lock pyproject.toml
@@ -31,6 +31,10 @@ histories: $(VENV) # 20,000 random delivery histories
 
 test-faults: $(VENV) # harm to every rule at random moments, and random pairs of invocations side by side
 	$(BIN)/python -m pytest -n 2 -m faults tests/faults
+
+test-ledger: $(VENV) # the ledger on a private PostgreSQL, which root has installed if need be
+	$(BIN)/python -m tests.ledger.private_postgresql --install
+	$(BIN)/python -m pytest -n 2 -m postgresql tests
 
 test-slurm: $(VENV) # on a private Slurm, which root has installed if need be; HALFPIPE_SLURM=site: on the one here
 	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.slurm.private_slurm --install

@@ -26,12 +26,23 @@ wildcard_constraints:
 
 onstart:
     if is_head():
+        refuse_held()
         withdraw_receipts()
+        invocation.begin()
+
+
+onsuccess:
+    say_throughput()
+
+
+onerror:
+    say_throughput()
 
 
 include: "workflow/rules/misspelt.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/handoff.smk"
+include: "workflow/rules/submit.smk"
 
 
 # Here and not in an included file: Snakemake forgets the default target of an include.

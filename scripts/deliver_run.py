@@ -3,24 +3,31 @@
 
 import argparse
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from halfpipe import cli, locks, moot, paths
+from halfpipe import cli, forced, halts, locks, moot, paths
 from halfpipe.files import write_json
 from halfpipe.handoff import deliver_run, receipt, stage
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.merge.deliver import Policy
 from halfpipe.merge.known import Context
 
+log = logging.getLogger("halfpipe")
+
 
 def job(arguments: argparse.Namespace) -> int:
     """Deliver the run, and vouch for its merged index and its staged files."""
     work, downlink, run = arguments.work, arguments.downlink, arguments.run
     with locks.downlink_job(work, downlink), cli.output(arguments.log) as output:
+        halts.refuse(work, halts.Switch.STAGE, downlink)
         # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
         stage.halt_cleanup(arguments.stage, downlink, arguments.runs)
         receipt.withdraw(work, downlink)
+        given_up = forced.read(work)
+        for complaint in given_up.refused:
+            log.warning("%s", complaint)
         program = cli.program(arguments, "simulated_decoder.py")
         context = Context(work, run, program, arguments.latc, output, arguments.without_context)
         what = deliver_run.Job(
@@ -33,6 +40,8 @@ def job(arguments: argparse.Namespace) -> int:
             arguments.latc_override,
             moot.moot_of(run, arguments.moot),
             arguments.threads,
+            run in given_up.runs,
+            arguments.deliver_orphans,
         )
         merged, manifest = deliver_run.deliver_run(what, context)
         write_json(work / paths.index(run, downlink), merged)
@@ -52,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=1, help="event files written at a time")
     parser.add_argument("--latc-override", type=lambda text: int(text, 0), help="merge.latc_override")
+    parser.add_argument(
+        "--deliver-orphans", type=json.loads, default=True, help="retire.deliver_orphans: true or false"
+    )
     parser.add_argument("--without-context", action="store_true", help="merge.without_context")
     parser.add_argument("--moot", type=Path, help="moot.file")
     cli.add_decoder(parser)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from halfpipe import cli, locks
+from halfpipe import cli, halts, locks
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, RunId
 
@@ -25,6 +25,7 @@ def job(arguments: argparse.Namespace) -> int:
         arguments.max_exceptions,
     )
     with locks.downlink_job(what.work, what.downlink), cli.output(arguments.log) as output:
+        halts.refuse(what.work, halts.Switch.STAGE, what.downlink)
         content = receipt.hand_off(what, output)
         receipt.save(what, content)
     print(receipt.table(content))

@@ -332,6 +332,26 @@ def test_a_reissued_retdef_is_reported_and_counts_when_asked_for(done: Site) -> 
     assert done.outstanding(DL) == frozenset()
 
 
+def prune(site: Site) -> None:
+    """Give the command of docs/bookkeeping.md that removes the records nothing depends on."""
+    commands = re.findall(r"^    (grep .*)$", (ROOT / "docs" / "bookkeeping.md").read_text(), re.MULTILINE)
+    (command,) = commands
+    run(["sh", "-c", command], cwd=site.work).good()
+
+
+def test_a_late_retdef_is_noticed_by_the_records_of_runs_and_receipts(products: Path, done: Site) -> None:
+    records = done.work / ".snakemake" / "metadata"
+    assert len(list(records.iterdir())) == 3 + 3 + 2 * 2 + 1
+    prune(done)
+    assert len(list(records.iterdir())) == 2 * 2 + 1
+    assert done.outstanding(DL) == frozenset()
+    done.add_retdefs(products, DL)
+    assert done.outstanding(DL) == jobs_of(["00004"], [LPA])
+    # So they must not be dropped: then nobody would be told.
+    shutil.rmtree(records)
+    assert done.outstanding(DL) == frozenset()
+
+
 def two_downlinks(home: Path) -> Site:
     """Return a site whose search path holds two downlinks of one run."""
     site = Site(home)

@@ -10,12 +10,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from halfpipe import config as configuration, locks, paths
+from halfpipe import config as configuration, halts, locks, paths
 from halfpipe.environment import put_first_on_path
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.plan import Plan
+from halfpipe.reports import throughput
 
 ROOT = Path(workflow.basedir)
 
@@ -28,7 +29,10 @@ except HalfPipeError as error:
     raise WorkflowError(str(error))
 
 plan = Plan(settings.work, settings.retdef, settings.ignored)
-seen = set()
+invocation = throughput.Invocation(settings.work)
+seen = {}
+
+AFTER_RECEIPT = {"submit"}  # rules that change nothing of what a receipt vouches for
 
 
 def is_head():
@@ -44,45 +48,85 @@ def is_head():
 def downlink(wildcards):
     """Return the plan of a downlink. The head takes the downlink's lock before it looks at any file."""
     if wildcards.dl not in seen:
+        when = time.time()
         try:
             if is_head():
                 locks.hold_downlink(settings.work, DownlinkId(wildcards.dl), logger.info)
             if workflow.is_main_process:
-                for line in [*plan.of(wildcards.dl).complaints(), *plan.reissued(wildcards.dl)]:
+                held = halts.notes(settings.work, DownlinkId(wildcards.dl))
+                for line in [*held, *plan.of(wildcards.dl).complaints(), *plan.reissued(wildcards.dl)]:
                     logger.warning(line)
+            if is_head():
+                plan.of(wildcards.dl).known.remember(when)
         except HalfPipeError as error:
             raise WorkflowError(str(error))
-        seen.add(wildcards.dl)
-    return plan.of(wildcards.dl)
+        seen[wildcards.dl] = plan.of(wildcards.dl)
+    return seen[wildcards.dl]
+
+
+def jobs_to_run():
+    """Return the rules and downlinks of the jobs that are to be run, each pair once."""
+    jobs = workflow.dag.needrun_jobs()
+    return sorted({(job.rule.name, job.wildcards.dl) for job in jobs if "dl" in job.wildcards.keys()})
+
+
+def refuse_held():
+    """Refuse jobs that a halt switch holds, all of them at once, before anything is changed."""
+    said = []
+    for name, dl in jobs_to_run():
+        try:
+            if name in halts.HOLDS:
+                halts.refuse(settings.work, halts.HOLDS[name], DownlinkId(dl))
+        except HalfPipeError as error:
+            said.append(str(error))
+    if said:
+        raise WorkflowError("\n".join(dict.fromkeys(said)))
 
 
 def withdraw_receipts():
     """Remove the receipts of downlinks that have jobs to run, before Snakemake removes the first output."""
-    for dl in {job.wildcards.dl for job in workflow.dag.needrun_jobs() if "dl" in job.wildcards.keys()}:
+    for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
         try:
             receipt.withdraw(settings.work, DownlinkId(dl))
         except HalfPipeError as error:
             raise WorkflowError(str(error))
 
 
+def say_throughput():
+    """Say what the invocation has delivered."""
+    if is_head():
+        made = (str(file) for job in workflow.dag.finished_jobs for file in job.output)
+        logger.info(invocation.delivered(made))
+
+
 def requested(wildcards):
-    """Return the receipts of the config's downlinks, or else of all outstanding ones."""
+    """Return the targets of the config's downlinks, or else of all outstanding ones."""
     try:
-        wanted = settings.downlinks or outstanding()
+        return [target(dl) for dl in settings.downlinks or outstanding()]
     except HalfPipeError as error:
         raise WorkflowError(str(error))
-    return [paths.receipt(dl) for dl in wanted]
+
+
+def target(dl):
+    """Return how far a downlink goes that no target names: to its receipt, or to its submission."""
+    if not settings.submit_automatic or halts.holding(settings.work, halts.Switch.L1, dl):
+        return paths.receipt(dl)
+    return paths.submitted(dl)
 
 
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
     found = plan.outstanding(
-        now=time.time(), settle_seconds=settings.settle_seconds, most=settings.outstanding_max
+        now=time.time(),
+        settle_seconds=settings.settle_seconds,
+        most=settings.outstanding_max,
+        submitting=settings.submit_automatic,
     )
     in_work = {dl: who for dl in found.ready if (who := locks.in_work(settings.work, dl))}
-    for line in [*found.waiting, *(f"downlink {dl} is in work: {who}" for dl, who in in_work.items())]:
+    busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
+    for line in [*found.waiting, *halts.summary(found.held), *busy]:
         logger.warning(line)
-    if not found.ready:
+    if not found.ready and not found.held:
         where = (
             ", ".join(map(str, settings.retdef)) or "the RetDef search path, which is empty (paths.retdef)"
         )
@@ -92,14 +136,18 @@ def outstanding():
     return [dl for dl in found.ready if dl not in in_work]
 
 
-def script(name):
-    """Return the command that starts one of the project's programs."""
-    return shlex.join([sys.executable, str(ROOT / "scripts" / f"{name}.py")])
+def script(name, *arguments):
+    """Return the command that starts one of the project's programs, with arguments that all jobs have."""
+    return shlex.join([sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)])
 
 
 def as_is(value):
-    """Return a function that gives `value` whatever the wildcards: braces in a plain one would be some."""
-    return lambda wildcards: value
+    """Return `value` as a parameter that is the same whatever the wildcards.
+
+    Braces in it would be taken for wildcards, so there it is a function that gives it. Elsewhere it is none:
+    Snakemake calls one for every job, and looks its arguments up before each call.
+    """
+    return (lambda wildcards: value) if "{" in value else value
 
 
 def option(name, value):

@@ -10,10 +10,13 @@ from typing import Any
 
 import yaml
 
-from halfpipe.decoder import Program
+from halfpipe import paths
+from halfpipe.decoder import BUILT_IN, Program
 from halfpipe.errors import ConfigError, IdError
-from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.ids import ChunkId, DownlinkId, RunKind
 from halfpipe.merge.deliver import Policy
+from halfpipe.online.command import Template as OnlineTemplate
+from halfpipe.submission.command import Template
 
 DEFAULTS = Path("config/config.yaml")
 
@@ -38,8 +41,22 @@ class Settings:
     policy: Policy
     latc_override: int | None
     without_context: bool
+    deliver_orphans: bool
+    report_days: float
     moot: Path | None
+    moot_update: str | None
+    ledger_url: str | None
+    ledger_password: Path | None
     ignored: tuple[tuple[DownlinkId, ChunkId, str], ...]
+    retention_days: float
+    log_days: float
+    submit_automatic: bool
+    submit_command: str | None
+    submit_check: str | None
+    submit_rollback: str | None
+    online: Path | None
+    online_types: tuple[RunKind, ...]
+    online_command: OnlineTemplate | None
 
     @property
     def decoder(self) -> Program:
@@ -61,6 +78,7 @@ class Settings:
             "magic7": {"command": self.magic7_command},
             "merge": asdict(self.policy)
             | {"latc_override": self.latc_override, "without_context": self.without_context},
+            "retire": {"deliver_orphans": self.deliver_orphans},
             "moot": {"file": self.moot.name if self.moot else None},
         }
 
@@ -141,13 +159,31 @@ def resolve(raw: Mapping[str, Any], root: Path) -> Settings:
         ),
         latc_override=_latc(merge["latc_override"]),
         without_context=merge["without_context"],
+        deliver_orphans=raw["retire"]["deliver_orphans"],
+        report_days=float(raw["retire"]["report_days"]),
         moot=None
         if raw["moot"]["file"] is None
         else _existing(root / raw["moot"]["file"], "moot.file", "file"),
+        moot_update=raw["moot"]["update"],
+        ledger_url=_ledger(raw["ledger"]["url"], root / at["work"]),
+        ledger_password=None
+        if raw["ledger"]["password_file"] is None
+        else _existing(root / raw["ledger"]["password_file"], "ledger.password_file", "file"),
         ignored=tuple(
             (DownlinkId(entry["dl"]), ChunkId(entry["chunk"]), entry["reason"])
             for entry in raw["ignore"]["chunks"]
         ),
+        retention_days=float(raw["cleanup"]["retention_days"]),
+        log_days=float(raw["cleanup"]["log_days"]),
+        submit_automatic=raw["submit"]["automatic"],
+        submit_command=_template(raw, "command"),
+        submit_check=_template(raw, "check"),
+        submit_rollback=_template(raw, "rollback"),
+        online=None if at["online"] is None else root / at["online"],
+        online_types=tuple(RunKind(name) for name in raw["online"]["types"]),
+        online_command=None
+        if raw["online"]["command"] is None
+        else OnlineTemplate(raw["online"]["command"], "online.command"),
     )
 
 
@@ -180,11 +216,37 @@ def _existing(path: Path, key: str, what: str) -> Path:
     return path
 
 
+def _template(raw: Mapping[str, Any], key: str) -> str | None:
+    text: str | None = raw["submit"][key]
+    if text is not None:
+        Template(text, f"submit.{key}")
+    return text
+
+
+def _ledger(url: str | None, work: Path) -> str | None:
+    """Return the URL of the ledger; one with a password, which commands and logs would show, is refused."""
+    if url is None:
+        return None
+    if url == BUILT_IN:
+        return f"sqlite:///{work / paths.ledger()}"
+    # What SQLAlchemy takes for a password, and what drivers take for one among the options.
+    if re.search(r"://[^:/]*:[^@]*@|[?&][a-z]*(password|passwd|pwd)=", url, re.IGNORECASE):
+        raise ConfigError(
+            "ledger.url: holds a password, which would stand in command lines and logs. Put it into a file that "
+            "only its owner may read, and name that in ledger.password_file; change the password."
+        )
+    if "://" not in url:
+        raise ConfigError(
+            "ledger.url: is no URL. Write built-in, null, or as in postgresql+psycopg://user@host/database."
+        )
+    return url
+
+
 def _latc(value: str | int | None) -> int | None:
     if value is None:
         return None
     try:
-        number = value if isinstance(value, int) else int(value, 0)
+        number = int(value, 0) if isinstance(value, str) else int(value)  # 16.0 is an integer to the schema
     except ValueError:
         number = -1
     if not 0 <= number < 2**32 - 1:

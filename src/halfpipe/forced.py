@@ -44,7 +44,8 @@ def read(work: Path) -> Forced:
         return Forced(frozenset(), ())
     except OSError as error:
         raise HalfPipeError(f"{home}: cannot be read: {error.strerror}. {advice(error)}") from error
-    runs, refused = set(), []
+    runs: set[RunId] = set()
+    refused = []
     for name in names:
         found = readings(name)
         known = {run for run in found if (work / paths.run(run)).is_dir()} if len(found) > 1 else found

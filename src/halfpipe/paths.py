@@ -1,10 +1,12 @@
 """Where every file lies, and nothing else knows it.
 
-Each function gives a path relative to `paths.work` (or, where it says so, to `paths.stage`). Called
+Each function gives a path relative to `paths.work` (or, where it says so, to `paths.stage` or
+`paths.online`). Called
 without arguments it returns the pattern with the wildcards open; called with ids, a file.
 """
 
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
+BENCHMARK_SUFFIX = ".jsonl"
 
 
 def retdef(dl: str = DL, chunk: str = CHUNK) -> str:
@@ -27,9 +29,14 @@ def chunk_scratch(dl: str, chunk: str) -> str:
     return f"{chunks(dl)}/.{chunk}.part"
 
 
+def runs() -> str:
+    """Return the directory of what is known of all runs."""
+    return "runs"
+
+
 def run(run: str = RUN) -> str:
     """Return the directory of what is known of a run."""
-    return f"runs/{run}"
+    return f"{runs()}/{run}"
 
 
 def index(run_: str = RUN, dl: str = DL) -> str:
@@ -82,9 +89,89 @@ def handoffs(dl: str) -> str:
     return f"{dl}/handoffs.jsonl"
 
 
+def submitted(dl: str = DL) -> str:
+    """Return what says that a downlink was submitted to Level-1: a target for users, as the receipt is."""
+    return f"submit={dl}"
+
+
+def submissions(dl: str) -> str:
+    """Return the append-only list of what was done to submit the hand-offs of a downlink to Level-1."""
+    return f"{dl}/submissions.jsonl"
+
+
+def submit_line(dl: str) -> str:
+    """Return the command line for a person to give, where the config has no command that submits."""
+    return f"{dl}/submit.txt"
+
+
+def halt(switch: str) -> str:
+    """Return the halt switch for all downlinks."""
+    return f"halts/{switch}"
+
+
+def downlink_halt(switch: str, dl: str) -> str:
+    """Return the halt switch for one downlink."""
+    return f"{dl}/{switch}"
+
+
+def force() -> str:
+    """Return the directory of the operator's list of runs that are given up."""
+    return "force"
+
+
+def held_list() -> str:
+    """Return what unattended processing last found held."""
+    return f"{unattended_logs()}/held.log"
+
+
+def online_file(ground_id: int, run_: str) -> str:
+    """Return the name of the file of a run for Online, relative to `paths.online` (ground-chain §7)."""
+    return f"{ground_id:08x}-{run_}.evt"
+
+
+def online_record(run_: str) -> str:
+    """Return the append-only record of what was done to hand a run to Online."""
+    return f"{run(run_)}/online.jsonl"
+
+
+def online_lock() -> str:
+    """Return the lock of the hand-off to Online: one at a time."""
+    return "locks/online"
+
+
+def logs() -> str:
+    """Return the directory of all logs."""
+    return "logs"
+
+
+def ledger() -> str:
+    """Return the ledger, where it is a file: an SQLite database."""
+    return "ledger.sqlite"
+
+
+def loaded(dl: str = DL) -> str:
+    """Return the file that vouches for a downlink's being in the ledger."""
+    return f"{dl}/ledger.json"
+
+
 def log(rule: str, *ids: str) -> str:
     """Return the log of a job: `ids` are the job's wildcards, the downlink first."""
-    return "/".join(["logs", ids[0], "-".join([rule, *ids[1:]]) + ".log"])
+    return "/".join([logs(), ids[0], "-".join([rule, *ids[1:]]) + ".log"])
+
+
+def benchmark(rule: str, *ids: str) -> str:
+    """Return what a job took of time and memory, a line a try: it lies beside the job's log."""
+    return log(rule, *ids).removesuffix(".log") + BENCHMARK_SUFFIX
+
+
+def benchmarks(dl: str) -> str:
+    """Return the directory of the logs of a downlink's jobs, and of what the jobs took."""
+    return f"{logs()}/{dl}"
+
+
+def known_retdefs(dl: str) -> str:
+    """Return what is known of the RetDefs of a downlink: a cache, by month (``YYMM``)."""
+    return f".cache/retdefs/{dl[:4]}/{dl}"
 
 
 def downlink_lock(dl: str) -> str:
@@ -142,6 +229,11 @@ def halt_cleanup(dl: str, l1_run: str) -> str:
     return f"{tokens(l1_run)}/haltCleanup-{dl}"
 
 
+def stage_scratches() -> str:
+    """Return the directory of all scratch on the stage's file system, outside what Level-1 looks at."""
+    return ".halfpipe"
+
+
 def stage_scratch(dl: str, what: str) -> str:
-    """Return a scratch directory on the stage's file system, outside what Level-1 looks at."""
-    return f".halfpipe/{dl}-{what}"
+    """Return a scratch directory on the stage's file system."""
+    return f"{stage_scratches()}/{dl}-{what}"

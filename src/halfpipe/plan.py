@@ -13,10 +13,11 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from halfpipe import paths
+from halfpipe import halts, paths
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
-from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
+from halfpipe.formats.retdef import parse_retdef, read_content
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.retdefs import RetDefs
 
 MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
 
@@ -54,17 +55,22 @@ class DownlinkPlan:
             f"downlink {self.downlink}: chunk {chunk} has no RetDef on the search path (paths.retdef)"
             for chunk in self.holes
         ]
-        said += [str(found) for found in self._read.values() if isinstance(found, HalfPipeError)]
+        said += [str(found) for found in self._announced.values() if isinstance(found, HalfPipeError)]
         return said
 
     @cached_property
-    def _read(self) -> dict[ChunkId, RetDef | HalfPipeError]:
-        """Each RetDef that counts, or why it cannot be read."""
-        found: dict[ChunkId, RetDef | HalfPipeError] = {}
+    def known(self) -> RetDefs:
+        """What is known of the RetDefs, those that count and those on the search path."""
+        return RetDefs(self.work, self.downlink)
+
+    @cached_property
+    def _announced(self) -> dict[ChunkId, RunId | HalfPipeError]:
+        """The run of each RetDef that counts, or why it cannot be read."""
+        found: dict[ChunkId, RunId | HalfPipeError] = {}
         for chunk in self.chunks:
             if chunk in self.retdefs:
                 try:
-                    found[chunk] = read_retdef(self.retdefs[chunk])
+                    found[chunk] = self.known.run(self.retdefs[chunk])
                 except HalfPipeError as error:
                     found[chunk] = error
         return found
@@ -77,8 +83,8 @@ class DownlinkPlan:
         """
         found = {}
         for chunk in self.chunks:
-            retdef = self._read.get(chunk)
-            announced = {retdef.run} if isinstance(retdef, RetDef) else set()
+            run = self._announced.get(chunk)
+            announced = {run} if isinstance(run, RunId) else set()
             found[chunk] = frozenset(announced | set(self._decoded(chunk)))
         return found
 
@@ -130,37 +136,40 @@ class Plan:
     work: Path
     search: tuple[Path, ...]
     ignored: Iterable[tuple[DownlinkId, ChunkId, str]] = ()
-    _plans: dict[DownlinkId, DownlinkPlan] = field(default_factory=dict, repr=False)
+    _plans: dict[str, DownlinkPlan] = field(default_factory=dict, repr=False)
 
     def of(self, downlink: str) -> DownlinkPlan:
         """Return the plan of one downlink; it is made once."""
-        dl = DownlinkId(downlink)
-        if dl not in self._plans:
-            self._plans[dl] = self._make(dl)
-        return self._plans[dl]
+        plan = self._plans.get(downlink)
+        if plan is None:
+            dl = DownlinkId(downlink)
+            plan = self._plans[dl] = self._make(dl)
+        return plan
 
     def _make(self, dl: DownlinkId) -> DownlinkPlan:
         retdefs: dict[ChunkId, Path] = {}
         for home in (self.work, *self.search):
-            for chunk, path in _retdefs(home / dl, dl).items():
+            for chunk, path in _retdefs(home, dl).items():
                 retdefs.setdefault(chunk, path)
         left_out = {chunk: reason for of, chunk, reason in self.ignored if of == dl}
         return DownlinkPlan(dl, self.work, retdefs, left_out)
 
     def source(self, downlink: DownlinkId, chunk: ChunkId) -> Path | None:
         """Return the first RetDef of a chunk on the search path, None if there is none."""
-        name = Path(paths.retdef(downlink, chunk)).name
-        return next((path for home in self.search if (path := home / downlink / name).is_file()), None)
+        name = paths.retdef(downlink, chunk)
+        return next((path for home in self.search if (path := home / name).is_file()), None)
 
     def reissued(self, downlink: str) -> list[str]:
         """Say which staged RetDefs of `downlink` differ from what the search path holds now."""
-        said = []
+        said, known, staged = [], self.of(downlink).known, f"{self.work / downlink}/"
         for chunk, path in self.of(downlink).retdefs.items():
+            if not str(path).startswith(staged):
+                continue
             source = self.source(DownlinkId(downlink), chunk)
             if source is None or source == path:
                 continue
             with suppress(HalfPipeError):  # a source that cannot be read says nothing
-                if read_content(source) == read_content(path):
+                if known.sha256(source) == known.sha256(path):
                     continue
                 said.append(
                     f"RetDef of chunk {chunk} of downlink {downlink} was issued again: {source} differs from what "
@@ -168,7 +177,9 @@ class Plan:
                 )
         return said
 
-    def outstanding(self, *, now: float, settle_seconds: float, most: int) -> "Outstanding":
+    def outstanding(
+        self, *, now: float, settle_seconds: float, most: int, submitting: bool = False
+    ) -> "Outstanding":
         """Find the outstanding downlinks on the search path.
 
         Parameters
@@ -179,6 +190,8 @@ class Plan:
             A downlink is left alone as long as its youngest RetDef is younger.
         most
             More outstanding downlinks are refused.
+        submitting
+            A downlink that was handed off and not submitted to Level-1 is outstanding too.
 
         Raises
         ------
@@ -191,9 +204,14 @@ class Plan:
                 downlinks.update(
                     DownlinkId(e.name) for e in entries if DownlinkId.matches(e.name) and e.is_dir()
                 )
-        ready, waiting, incomplete = [], [], {}
+        ready, waiting, incomplete, held = [], [], {}, {}
         for dl in sorted(downlinks):
-            if not self._is_outstanding(dl):
+            to_stage = self._is_outstanding(dl)
+            if not to_stage and not (submitting and not (self.work / paths.submitted(dl)).exists()):
+                continue
+            switch = halts.Switch.STAGE if to_stage else halts.Switch.L1
+            if file := halts.holding(self.work, switch, dl):
+                held[dl] = file
                 continue
             plan = self._make(dl)  # not kept: it is made again under the downlink's lock
             if plan.holes:
@@ -211,13 +229,13 @@ class Plan:
                 f"({most}). Name those that you mean, as in: snakemake dl={ready[0]} dl={ready[1]}, "
                 "or raise outstanding.max in the config."
             )
-        return Outstanding(tuple(ready), tuple(waiting), incomplete)
+        return Outstanding(tuple(ready), tuple(waiting), incomplete, held)
 
     def _youngest(self, downlink: DownlinkId) -> float:
         """Return the time of the youngest RetDef on the search path; those that are staged say nothing."""
         times = [0.0]
         for home in self.search:
-            for path in _retdefs(home / downlink, downlink).values():
+            for path in _retdefs(home, downlink).values():
                 # A link that leads nowhere is a failing job, not the end of all others.
                 with suppress(OSError):
                     times.append(path.stat().st_mtime)
@@ -225,33 +243,45 @@ class Plan:
 
     def _is_outstanding(self, downlink: DownlinkId) -> bool:
         if not (self.work / paths.receipt(downlink)).exists():
-            return any(_retdefs(home / downlink, downlink) for home in self.search)
+            return any(_chunks(home, downlink) for home in self.search)
         left_out = {chunk for of, chunk, _ in self.ignored if of == downlink}
-        staged = _retdefs(self.work / downlink, downlink).keys() | left_out
-        return any(_retdefs(home / downlink, downlink).keys() - staged for home in self.search)
+        staged = left_out.union(_chunks(self.work, downlink))
+        return any(not staged.issuperset(_chunks(home, downlink)) for home in self.search)
 
 
 @dataclass(frozen=True)
 class Outstanding:
     """Outstanding downlinks, and in words those that are not ready yet.
 
-    `incomplete` are those of `waiting` that wait for a RetDef, with the age of the youngest in seconds.
+    `incomplete` are those of `waiting` that wait for a RetDef, with the age of the youngest in seconds;
+    `held` are those that a halt switch holds, with its file.
     """
 
     ready: tuple[DownlinkId, ...]
     waiting: tuple[str, ...]
     incomplete: Mapping[str, float]
+    held: Mapping[DownlinkId, Path]
 
 
 def _retdefs(home: Path, downlink: DownlinkId) -> dict[ChunkId, Path]:
-    """Return the RetDefs of `downlink` that lie in the directory `home`."""
-    found = {}
-    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(home) as entries:
-        for entry in entries:
-            match = FILE_NAME.fullmatch(entry.name)
-            if match is not None and match[1] == downlink and int(match[2]) > 0:
-                found[ChunkId(match[2])] = Path(entry.path)
-    return dict(sorted(found.items()))
+    """Return the RetDefs of `downlink` that lie below `home`, a place of the search path, by chunk."""
+    return {ChunkId(chunk): home / paths.retdef(downlink, chunk) for chunk in _chunks(home, downlink)}
+
+
+def _chunks(home: Path, downlink: DownlinkId) -> list[str]:
+    """Return the chunks whose RetDefs lie below `home`, in order.
+
+    Where no downlink is named this is asked of all downlinks of the mission: no object but the names.
+    """
+    before, after = f"RetDef-{downlink}-", ".xml"
+    try:
+        names = os.listdir(f"{home}/{downlink}")  # noqa: PTH208 - a Path for each name takes longer than all else
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    chunks = (
+        name[len(before) : -len(after)] for name in names if name.startswith(before) and name.endswith(after)
+    )
+    return sorted(chunk for chunk in chunks if ChunkId.matches(chunk) and int(chunk) > 0)
 
 
 def retdef_to_stage(work: Path, downlink: DownlinkId, chunk: ChunkId, search: Iterable[Path]) -> bytes:

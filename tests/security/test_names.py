@@ -322,7 +322,7 @@ def test_any_other_alias_stays_a_word(tmp_path: Path, alias: str) -> None:
     found = moot.moot_of(RUN, path)
     assert found == moot.Moot(1, alias)
     manifest = {"l1_run": RUN.l1, "epus": [956], "delivered": 2, "orphans": 0, "kind": "LPA", "gaps": []}
-    manifest |= {"times": [1.0, 2.0], "complete": False, "files": [], "held": []}
+    manifest |= {"times": [1.0, 2.0], "complete": False, "given_up": False, "files": [], "held": []}
     said = texts([manifest | {"moot": {"key": found.key, "alias": found.alias}}])
     assert said["moot_keys"] == f"{RUN.l1} 1 {alias}\n"
     header = evt.pack_header(

@@ -105,8 +105,8 @@ def ignoring(**entry: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"decodr": {}}, "unknown key decodr (known here: decoder, dl, ignore, "),
-        ({"paths": {"wrok": "x"}}, "unknown key paths.wrok (known here: level0, map, retdef, stage, work)"),
+        ({"decodr": {}}, "unknown key decodr (known here: cleanup, decoder, dl, ignore, "),
+        ({"paths": {"wrok": "x"}}, "unknown key paths.wrok (known here: level0, map, online, retdef, stage, work)"),
         ({"merge": {"max_event": 1, "minevents": 1}}, "unknown key merge.max_event, merge.minevents (known here: "),
         ({"merge": {5: 1, "x": 2}}, "unknown key merge.5, merge.x (known here: "),
         ({"merge": {"max_events": "many"}}, "merge.max_events: 'many' is not of type 'integer'"),

@@ -15,6 +15,7 @@ RUN: dict[str, Any] = {
     "kind": "LPA",
     "epus": [956, 957],
     "complete": True,
+    "given_up": False,
     "delivered": 50,
     "orphans": 3,
     "held": [],
@@ -25,7 +26,7 @@ RUN: dict[str, Any] = {
 }
 COLUMNS = {
     "delivered_events": r"r\d{10} \d+ \d+ (LPA|LCI)",
-    "retired_runs": r"r\d{10} COMPLETE",
+    "retired_runs": r"r\d{10} (COMPLETE|INCOMPLETE)",
     "event_gaps": r"r\d{10} \d+ \d+",
     "event_times": r"r\d{10} \d+\.\d{6} \d+\.\d{6}",
     "moot_keys": r"r\d{10} \d+ \S+",
@@ -45,14 +46,21 @@ def test_one_complete_run() -> None:
 @pytest.mark.parametrize(
     ("change", "retired"),
     [
-        ({}, True),
-        ({"complete": False}, False),
-        ({"files": []}, False),  # Level-1 fails on a retired run that brings no files
-        ({"held": ["why"]}, False),
+        ({}, "COMPLETE"),
+        ({"given_up": True}, "COMPLETE"),
+        ({"complete": False}, None),
+        ({"complete": False, "given_up": True}, "INCOMPLETE"),
+        ({"files": []}, None),  # Level-1 fails on a retired run that brings no files
+        ({"files": [], "complete": False, "given_up": True}, None),
+        ({"held": ["why"]}, None),
+        ({"held": ["why"], "complete": False, "given_up": True}, None),
     ],
 )
-def test_a_run_is_retired_only_with_files_in_the_same_hand_off(change: dict[str, Any], retired: bool) -> None:
-    assert bool(texts([RUN | change])["retired_runs"]) == retired
+def test_a_run_is_retired_only_with_files_in_the_same_hand_off(
+    change: dict[str, Any], retired: str | None
+) -> None:
+    line = f"r0741234567 {retired}\n" if retired else ""
+    assert texts([RUN | change])["retired_runs"] == line
 
 
 def test_a_run_without_known_datagrams_has_no_line() -> None:
@@ -73,6 +81,7 @@ runs = st.fixed_dictionaries(
         "kind": st.sampled_from(["LPA", "LCI"]),
         "epus": st.lists(st.integers(955, 958), max_size=2),
         "complete": st.booleans(),
+        "given_up": st.booleans(),
         "delivered": numbers,
         "orphans": numbers,
         "held": st.lists(st.just("why"), max_size=1),

@@ -13,12 +13,9 @@ rule stage_retdef:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("stage_retdef")),
-        work=as_is(settings.work),
-        search=as_is(settings.retdef),
+        script=as_is(script("stage_retdef", "--work", settings.work, "--search", *settings.retdef)),
     shell:
-        "{params.script} --work {params.work:q} --downlink {wildcards.dl} --chunk {wildcards.chunk}"
-        " --search {params.search:q} --log {log}"
+        "{params.script} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"
 
 
 rule decode_chunk:
@@ -39,9 +36,6 @@ rule decode_chunk:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        script=as_is(script("decode_chunk")),
-        work=as_is(settings.work),
-        decoder=as_is(DECODER),
+        script=as_is(f"{script('decode_chunk', '--work', settings.work)} {DECODER}"),
     shell:
-        "{params.script} --work {params.work:q} --downlink {wildcards.dl} --chunk {wildcards.chunk}"
-        " {params.decoder} --log {log}"
+        "{params.script} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"

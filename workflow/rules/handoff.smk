@@ -14,6 +14,7 @@ rule deliver_run:
         paths.log("deliver_run", paths.DL, paths.RUN),
     conda:
         "../../envs/halfpipe.yaml"
+    threads: 2
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
@@ -25,12 +26,13 @@ rule deliver_run:
         policy=json.dumps(asdict(settings.policy)),
         latc_override=option("--latc-override", settings.latc_override),
         without_context="--without-context" if settings.without_context else "",
+        deliver_orphans=option("--deliver-orphans", json.dumps(settings.deliver_orphans)),
         moot=as_is(option("--moot", settings.moot)),
         decoder=as_is(DECODER),
     shell:
         "{params.script} {params.where} --downlink {wildcards.dl} --run {wildcards.run}"
-        " --chunks {params.chunks} --runs {params.runs} --policy {params.policy:q}"
-        " {params.latc_override} {params.without_context} {params.moot} {params.decoder} --log {log}"
+        " --chunks {params.chunks} --runs {params.runs} --policy {params.policy:q} --threads {threads}"
+        " {params.latc_override} {params.without_context} {params.deliver_orphans} {params.moot} {params.decoder} --log {log}"
 
 
 rule receipt:

@@ -1,7 +1,7 @@
 """One run of one downlink to the stage: merge, decide, test as Level-1 will, record, write, make visible."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe import locks
+from halfpipe import locks, progress
 from halfpipe.errors import MissingInputError
 from halfpipe.handoff import eventfiles, handoffs, l1, stage
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -26,7 +26,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """Which run of which downlink goes to which stage, and how: `threads` event files at a time."""
+    """Which run of which downlink goes to which stage, and how.
+
+    `given_up` says that nobody waits for the run any more, `deliver_orphans` whether then all that is
+    known of it is delivered; `threads` event files are written at a time.
+    """
 
     work: Path
     stage: Path
@@ -37,6 +41,8 @@ class Job:
     latc: int | None
     moot: Moot
     threads: int = 1
+    given_up: bool = False
+    deliver_orphans: bool = True
 
 
 def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -98,7 +104,14 @@ def _decide(job: Job, known: KnownRun) -> tuple[Decision, eventfiles.Records]:
     without: set[tuple[DownlinkId, str]] = set()
     while True:
         keys = {dl: _keys(part, numbers[dl], dl, without) for dl, part in parts.items()}
-        decision = decide(job.downlink, known.datagrams, keys, recorded, job.policy)
+        decision = decide(
+            job.downlink,
+            known.datagrams,
+            keys,
+            recorded,
+            job.policy,
+            given_up=job.given_up and job.deliver_orphans,
+        )
         del keys
         gone: list[tuple[DownlinkId, str]] = []
         records = eventfiles.Records(decision, parts, _locator(known, gone))
@@ -131,13 +144,14 @@ def _locator(known: KnownRun, gone: list[tuple[DownlinkId, str]]) -> Callable[[D
 
 
 def _stage(
-    job: Job, known: KnownRun, decision: Decision, records: eventfiles.Records, files: Iterable[EventFile]
+    job: Job, known: KnownRun, decision: Decision, records: eventfiles.Records, files: Sequence[EventFile]
 ) -> Delivery:
     header = eventfiles.Header(job.downlink, job.run, job.moot, job.latc)
     with stage.scratch(job.stage, job.downlink, job.run.l1) as scratch:
         home = scratch / "new"
         home.mkdir()
-        made = eventfiles.write_all(records, decision.files, files, header, home, job.threads)
+        with progress.of(f"deliver_run {job.run}", total_bytes=sum(file.size for file in files)) as bar:
+            made = eventfiles.write_all(records, decision.files, files, header, home, job.threads, bar)
         written = [file for file, _ in made]
         delivery = _delivery(job, decision, written, [times for _, times in made])
         elsewhere = {
@@ -187,7 +201,9 @@ def _manifest(
         "kind": str(decision.kind),
         "epus": list(decision.epus),
         "complete": decision.complete,
-        "known": decision.known,
+        "given_up": job.given_up and not decision.complete,
+        # Of datagrams, which are never cleaned up: events of other downlinks are read only where they are needed.
+        "known": decision.announced,
         "delivered": delivery.events,
         "orphans": decision.orphans,
         "withheld": decision.withheld,
@@ -211,7 +227,11 @@ def _why(manifest: dict[str, Any]) -> list[str]:
             + "; ".join(manifest["held"])
         )
     unsettled = manifest["orphans"] - manifest["withheld"]
-    if unsettled:
+    if manifest["given_up"]:
+        why.append("GIVEN UP by an operator: nobody waits for what is missing of this run")
+    if unsettled and manifest["given_up"]:
+        why.append(f"{unsettled} orphans of it stay undelivered, as retire.deliver_orphans says")
+    elif unsettled:
         why.append(
             f"{unsettled} orphans wait for datagrams that are missing, or for an EPU that was not seen yet "
             f"(seen: {', '.join(map(str, manifest['epus'])) or 'none'})"

@@ -258,7 +258,7 @@ def _receipt(
 def _run(manifest: Mapping[str, Any], handoff: HandOff) -> dict[str, Any]:
     """Return what the receipt says of one run."""
     keys = (
-        "run", "l1_run", "kind", "epus", "complete", "known", "delivered", "orphans", "withheld", "late",
+        "run", "l1_run", "kind", "epus", "complete", "given_up", "known", "delivered", "orphans", "withheld", "late",
         "shrunk", "why", "files", "spans", "gaps", "times", "moot", "missing", "handoff",
     )  # fmt: skip
     return {key: manifest[key] for key in keys} | {
@@ -270,7 +270,9 @@ def _run(manifest: Mapping[str, Any], handoff: HandOff) -> dict[str, Any]:
 
 def state_of(run: Mapping[str, Any]) -> str:
     """Say in one word how a run of a receipt stands."""
-    return "HELD" if run["held"] else ("complete" if run["complete"] else "open")
+    if run["held"]:
+        return "HELD"
+    return "complete" if run["complete"] else ("given up" if run["given_up"] else "open")
 
 
 def table(receipt: Mapping[str, Any]) -> str:

@@ -31,8 +31,8 @@ def texts(manifests: Iterable[Manifest], exceptions: Exceptions | None = None) -
         lines["moot_keys"].append(f"{run} {m['moot']['key']} {m['moot']['alias']}")
         if m["times"]:
             lines["event_times"].append(f"{run} {m['times'][0]:f} {m['times'][1]:f}")
-        if m["complete"] and m["files"] and not m["held"]:
-            lines["retired_runs"].append(f"{run} COMPLETE")
+        if (m["complete"] or m["given_up"]) and m["files"] and not m["held"]:
+            lines["retired_runs"].append(f"{run} {'COMPLETE' if m['complete'] else 'INCOMPLETE'}")
     if exceptions:
         lines["chunk_exceptions"] = [
             f"{RunId(run).l1} {kind} {count}" for (run, kind), count in sorted(exceptions.items())

@@ -1,6 +1,6 @@
 """Runs that are not complete, with what is missing of them: what an operator may have to give up."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -77,7 +77,7 @@ def waiting(work: Path, of: Iterable[RunId], min_epus: int, older_than: float) -
         known = KnownDatagrams.together(index.load_datagrams(work, run, dl) for dl in downlinks)
         segments = known.segments()
         if not is_complete(segments, min_epus):
-            missing = "; ".join(_missing(segments, min_epus))
+            missing = "; ".join(what_is_missing(segments, min_epus))
             kind = RunKind.of(segments)
             found.append(Waiting(run, kind, started, tuple(downlinks), missing, run in given_up))
     return found
@@ -87,8 +87,8 @@ def _was_complete(manifest: Path) -> bool:
     return manifest.exists() and bool(read_json(manifest)["complete"])
 
 
-def _missing(segments: dict[int, tuple[Segment, ...]], min_epus: int) -> list[str]:
-    """Say what keeps a run from being complete."""
+def what_is_missing(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> list[str]:
+    """Say what keeps a run from being complete; nothing if it is."""
     said = []
     if not segments:
         said.append("no datagram is known")

@@ -1,0 +1,59 @@
+"""What each program loads before it does anything: every job pays for it, and on a cluster three times."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.workflow import ROOT
+
+# Tenths of a second each, or more. numpy is not here: Snakemake has it loaded already, and so have most jobs.
+HEAVY = {
+    "alembic", "asyncio", "astropy", "jsonschema", "matplotlib", "pandas", "psycopg", "scipy", "snakemake",
+    "sqlalchemy", "tqdm",
+}  # fmt: skip
+# What an operator asks for may load what it prints with: these are no jobs.
+NEEDED = {
+    "delivered": {"pandas"},
+    "throughput": {"pandas"},
+    "ledger": {"asyncio", "sqlalchemy", "tqdm"},
+}
+SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+
+
+def loaded(tmp_path: Path, *arguments: str) -> set[str]:
+    """Return the modules that a Python of its own has loaded at its end."""
+    # As its last act, and not by another way of starting the program: that would load something itself.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, sys\natexit.register(lambda: print('loaded:', *sys.modules))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "src")])}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split("loaded: ")[1].split())
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_program_loads_nothing_heavy_at_its_start(name: str, tmp_path: Path) -> None:
+    modules = loaded(tmp_path, str(ROOT / "scripts" / f"{name}.py"), "--help")
+    assert "argparse" in modules
+    assert modules & HEAVY <= NEEDED.get(name, set())
+
+
+def test_the_rules_load_nothing_heavy(tmp_path: Path) -> None:
+    text = (ROOT / "workflow" / "common.smk").read_text()
+    imports = re.findall(r"^(?:from|import) (?!snakemake).*$", text, re.MULTILINE)
+    assert "from halfpipe.plan import Plan" in imports
+    modules = loaded(tmp_path, "-c", "\n".join(imports))
+    assert "halfpipe.plan" in modules
+    assert not modules & HEAVY

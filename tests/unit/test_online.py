@@ -1,0 +1,548 @@
+"""The hand-off to Online: which runs are whole, what is in their file, and in which state what is run or said."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halfpipe import paths
+from halfpipe.config import load
+from halfpipe.errors import ConfigError, MissingInputError, StateError
+from halfpipe.files import sha256
+from halfpipe.formats import evt, idx
+from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.merge.journal import EventFile
+from halfpipe.moot import Moot
+from halfpipe.online import hand_off
+from halfpipe.online.command import Template
+from halfpipe.online.hand_off import Job, OnlineError, Result, What
+from halfpipe.online.record import Made, Outcome, Record, State
+from halfpipe.submission.record import By
+from tests.golden_cases import GOLDEN, read_case
+from tests.test_golden_workflow import build
+from tests.workflow import ROOT, Site
+
+FIRST, SECOND = "240601001", "240601002"
+RUN = RunId("2c2e5787")
+GID = "0077014d"
+NAME = f"{GID}-{RUN}.evt"
+RUNID_AT = 8  # bytes into the header, where the run id begins (evt-layout)
+MADE = Made(
+    EventFile(NAME, 2, (1, 2), (3, 4), 500, "ab"),
+    0x77014D,
+    Moot(7, "x"),
+    {965: ((0, 3),)},
+    {FIRST: 9},
+    "",
+    True,
+)
+
+
+@dataclass
+class Online:
+    """A site that hands runs to Online: the job, and what its command was told."""
+
+    site: Site
+
+    @property
+    def home(self) -> Path:
+        """Where the files lie."""
+        return self.site.home / "online"
+
+    @property
+    def told(self) -> list[str]:
+        """The lines that the command wrote."""
+        path = self.site.home / "told.txt"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def command(self, then: str = "") -> Template:
+        """Return a command that writes down what it is given, and does something else after that."""
+        script = f'echo "$@" >> {self.site.home / "told.txt"}; echo heard; {then}'
+        return Template(
+            f"sh -c '{script}' sh {{file}} {{run}} {{l1_run}} {{gid}} {{key}} {{alias}}", "online.command"
+        )
+
+    def job(self, command: Template | None = None, kinds: tuple[RunKind, ...] = (RunKind.LCI,)) -> Job:
+        """Return the job that the site's config describes."""
+        settings = load(ROOT, [self.site.configfile])
+        return Job(
+            self.site.work,
+            self.home,
+            ROOT,
+            kinds,
+            settings.policy.min_epus,
+            settings.latc_override,
+            settings.moot,
+            command,
+            settings.decoder,
+            settings.decoder_latc,
+        )
+
+    def go(self, job: Job | None = None, run: RunId = RUN) -> Result:
+        """Hand one run off."""
+        (result,) = hand_off.hand_off(job or self.job(), [run], StringIO())
+        return result
+
+    def files(self) -> dict[str, bytes]:
+        """Return everything that lies in the directory for Online."""
+        return {path.name: path.read_bytes() for path in self.home.iterdir()} if self.home.is_dir() else {}
+
+    def state(self) -> State:
+        """Return how far the run is."""
+        return Record(self.site.work, RUN).state
+
+
+def force(site: Site, name: str) -> None:
+    """Give a run up."""
+    (site.work / paths.force()).mkdir()
+    (site.work / paths.force() / name).touch()
+
+
+def on_site(
+    site: Site, case: str, *downlinks: str, change: Callable[[Path], None] = lambda _: None
+) -> Online:
+    """Process downlinks of a golden case, whose products `change` may have changed."""
+    home = site.home / "golden" / case
+    shutil.copytree(GOLDEN / case, home)
+    change(home / "in")
+    build(read_case(home), site)
+    for downlink in downlinks:
+        site.by_hand(downlink)
+    return Online(site)
+
+
+def staged(case: str, downlink: str, step: int = 1) -> list[bytes]:
+    """Return the event files that a golden case expects."""
+    home = GOLDEN / case / "expect" / f"{step:02d}-{downlink}" / "stage"
+    return [path.read_bytes() for path in sorted(home.glob("r*/*.evt"))]
+
+
+def without_downlink(content: bytes) -> bytes:
+    """Return an event file with 0 as its header's run id."""
+    return content[:RUNID_AT] + bytes(4) + content[RUNID_AT + 4 :]
+
+
+def rewrite(change: Callable[[str], str]) -> Callable[[Path], None]:
+    """Return what changes the text of all indexes."""
+
+    def everywhere(home: Path) -> None:
+        for path in home.rglob("*.idx"):
+            path.write_text(change(path.read_text()))
+
+    return everywhere
+
+
+def other_epu(home: Path) -> None:
+    """Give another downlink the chunks of the first one, as if its EPU were 966."""
+    (home / SECOND).mkdir()
+    for path in sorted((home / FIRST).iterdir()):
+        name = path.name.replace("-0965-", "-0966-").replace(FIRST, SECOND)
+        if path.suffix == ".evt":
+            index = idx.read_index(path.with_suffix(".idx"))
+            content = bytearray(path.read_bytes())
+            for offset in index.events["offset"].tolist():
+                content[offset + 4 : offset + 8] = (966).to_bytes(4, "little")
+            (home / SECOND / name).write_bytes(content)
+        else:
+            text = path.read_text().replace(" 965 ", " 966 ").replace('"965"', '"966"')
+            (home / SECOND / name).write_text(text.replace("-0965-", "-0966-").replace(FIRST, SECOND))
+    case = home.parent / "case.yaml"
+    case.write_text(case.read_text() + f"  - {{dl: '{SECOND}', runs: [741234567]}}\n")
+
+
+def events_of(content: bytes) -> list[tuple[int, int]]:
+    """Return sequence and APID of each event of a file."""
+    data = np.frombuffer(content, np.uint8)
+    contexts = evt.contexts(data, evt.walk(data, "file"))
+    return list(zip(contexts["scalers_sequence"].tolist(), contexts["ccsds_apid"].tolist(), strict=True))
+
+
+class TestFile:
+    @pytest.mark.parametrize("case", ["lci_acd", "latc_lci"])
+    def test_it_is_the_event_file_but_for_the_run_id_of_its_header(self, case: str, site: Site) -> None:
+        online = on_site(site, case, FIRST)
+        (event_file,) = staged(case, FIRST)
+        assert event_file[RUNID_AT : RUNID_AT + 4] == int(FIRST).to_bytes(4, "little")
+        result = online.go()
+        assert (result.what, online.files()) == (What.MADE, {NAME: without_downlink(event_file)})
+        assert re.search(rf"{NAME} made, \d+ events, {len(event_file):,} bytes$", str(result))
+
+    def test_two_downlinks_and_their_files_become_one(self, site: Site) -> None:
+        """One lacks two datagrams in the middle, which the other brings."""
+        online = on_site(site, "lci_gap_filled", FIRST)
+        assert online.go() == Result(RUN, What.WAITS, "waits: APID 965: datagrams 6 to 7")
+        assert online.files() == {}
+        site.by_hand(SECOND)
+        assert online.go().what is What.MADE
+        one, other = staged("lci_gap_filled", FIRST)
+        (middle,) = staged("lci_gap_filled", SECOND, 2)
+        content = online.files()[NAME]
+        assert content[evt.HEADER_SIZE :] == b"".join(
+            part[evt.HEADER_SIZE :] for part in (one, middle, other)
+        )
+        header = evt.read_header(online.home / NAME)
+        assert (header["runid"], header["evtcnt"]) == (0, len(events_of(content)))
+
+    def test_events_of_two_epus_in_order_each_once(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", change=other_epu)
+        site.by_hand(SECOND)
+        site.by_hand(FIRST)
+        online.go()
+        events = events_of(online.files()[NAME])
+        of_one = [sequence for sequence, _ in events_of(staged("lci_acd", FIRST)[0])]
+        assert events == [(sequence, apid) for sequence in of_one for apid in (965, 966)]
+
+    def test_more_events_than_an_event_file_may_have(self, site: Site) -> None:
+        online = on_site(site, "lci_acd")
+        site.configure(merge={"max_events": 7})
+        site.by_hand(FIRST)
+        assert len(site.staged(FIRST)) > 10
+        online.go()
+        assert online.files() == {NAME: without_downlink(staged("lci_acd", FIRST)[0])}
+
+    def test_the_lowest_ground_id_names_it(self, site: Site) -> None:
+        def in_second(home: Path) -> None:
+            for path in (home / SECOND).glob("*.idx"):
+                path.write_text(path.read_text().replace(" 7799117 ", " 7799000 "))
+
+        online = on_site(site, "lci_gap_filled", FIRST, SECOND, change=in_second)
+        result = online.go()
+        assert list(online.files()) == [f"{7799000:08x}-{RUN}.evt"]
+        assert "its ground id is the lowest of 2" in result.text
+
+    def test_products_that_were_cleaned_up_are_decoded_again(self, site: Site) -> None:
+        online = on_site(site, "lci_gap_filled", FIRST, SECOND)
+        for path in [*site.work.glob("*/chunks/*.evt"), *site.work.glob("runs/*/*/events.npy")]:
+            path.unlink()
+        output = StringIO()
+        (result,) = hand_off.hand_off(online.job(), [RUN], output)
+        assert result.what is What.MADE
+        assert "getLSEChunk: processing" in output.getvalue()
+        assert not (site.work / paths.context(RUN)).exists()
+        whole = online.files()
+        shutil.rmtree(online.home)
+        (site.work / paths.online_record(RUN)).unlink()
+        assert online.go().what is What.MADE
+        assert online.files() == whole
+
+    def test_what_cannot_be_had_is_an_error_or_left_out_and_said(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        gone = f"{GID}-{RUN}-0965-00002.evt"
+        (site.work / paths.chunks(FIRST) / gone).unlink()
+        shutil.rmtree(site.home / "golden")
+        result = online.go()
+        assert result.what is What.FAILED
+        assert "run 2c2e5787 needs chunk 00002 of downlink 240601001" in result.text
+        assert online.files() == {}
+        result = online.go(replace(online.job(), without=True))
+        assert result.what is What.MADE
+        assert "without: run 2c2e5787 needs chunk 00002" in result.text
+        index = idx.read_index(site.work / paths.chunks(FIRST) / f"{GID}-{RUN}-0965-00001.idx")
+        assert [s for s, _ in events_of(online.files()[NAME])] == sorted(index.events["sequence"].tolist())
+
+
+class TestWhole:
+    def test_the_kind_decides(self, site: Site) -> None:
+        online = on_site(site, "complete_basic", FIRST)
+        assert online.go() == Result(RUN, What.OTHER, "LPA: not for Online (online.types)")
+        assert not (site.work / paths.online_record(RUN)).exists()
+        (site.work / paths.manifest(RUN, FIRST)).unlink()
+        assert online.go().what is What.OTHER, "its datagrams tell the same"
+        assert online.go(online.job(kinds=(RunKind.LPA, RunKind.LCI))).what is What.MADE
+
+    def test_a_run_of_another_type_is_not_read(self, site: Site) -> None:
+        online = on_site(site, "complete_basic", FIRST)
+        (site.work / paths.datagrams(RUN, FIRST)).write_text("damaged\n")
+        assert online.go().what is What.OTHER
+        assert online.go(online.job(kinds=(RunKind.LPA,))).what is What.FAILED
+
+    @pytest.mark.parametrize("closing", ["abort", "pause"])
+    def test_only_stop_ends_a_run(self, closing: str, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST, change=rewrite(lambda text: text.replace(" stop", closing)))
+        assert site.receipt(FIRST)["runs"][0]["complete"], "it is for Level-1"
+        said = f"waits: APID 965: its stop, for datagram 14 ends with {closing}"
+        assert online.go() == Result(RUN, What.WAITS, said)
+
+    def test_datagrams_count_from_0(self, site: Site) -> None:
+        def shifted(text: str) -> str:
+            datagram = r"^(DGM: +\S+ +\S+ +77 +965 +)(\d+)"
+            return re.sub(datagram, lambda match: f"{match[1]}{int(match[2]) + 3}", text, flags=re.MULTILINE)
+
+        online = on_site(site, "lci_acd", FIRST, change=rewrite(shifted))
+        said = "waits: APID 965: datagrams 0 to 2, before the one that opens it"
+        assert online.go() == Result(RUN, What.WAITS, said)
+
+    def test_given_up_it_is_made_of_what_is_there(self, site: Site) -> None:
+        online = on_site(site, "lci_gap_filled", FIRST)
+        force(site, f"{GID}-{RUN}")
+        result = online.go()
+        assert result.what is What.MADE
+        assert "given up, though it lacks APID 965: datagrams 6 to 7" in result.text
+        bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]
+        assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
+        made = Record(site.work, RUN).made
+        assert made is not None
+        assert made.missing == "APID 965: datagrams 6 to 7"
+
+    def test_a_run_without_events_has_no_file(self, site: Site) -> None:
+        def without_events(home: Path) -> None:
+            for path in home.rglob("*.idx"):
+                lines = [line for line in path.read_text().splitlines() if line.startswith("DGM")]
+                path.write_text("".join(re.sub(r"\d+( +\d+ +\d+)$", r"0\1", line) + "\n" for line in lines))
+                path.with_suffix(".evt").unlink()
+
+        online = on_site(site, "lci_acd", FIRST, change=without_events)
+        assert online.go() == Result(RUN, What.WAITS, "has no events, so there is no file of it")
+        assert online.files() == {}
+
+    def test_a_run_of_which_nothing_is_known(self, site: Site) -> None:
+        assert Online(site).go().what is What.OTHER
+
+
+class TestOnce:
+    def test_it_is_not_made_twice(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        online.go(online.job(online.command()))
+        before = (site.work / paths.online_record(RUN)).read_bytes()
+        (online.home / NAME).unlink()
+        result = online.go(online.job(online.command()))
+        assert result == Result(RUN, What.BEFORE, f"{NAME} was made before")
+        assert online.files() == {}, "Online took it away"
+        assert (site.work / paths.online_record(RUN)).read_bytes() == before
+        assert len(online.told) == 1
+
+    def test_processing_the_downlink_again_changes_nothing(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        online.go()
+        before = (online.home / NAME).stat()
+        site.by_hand(FIRST)
+        assert online.go().what is What.BEFORE
+        assert (online.home / NAME).stat() == before
+
+    def test_what_comes_later_is_said_and_taken_by_name(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST, change=other_epu)
+        online.go(online.job(online.command()))
+        first = online.files()
+        site.by_hand(SECOND)
+        result = online.go()
+        assert result.what is What.MORE
+        assert f"{NAME} was made before 15 datagrams came (15 of APID 966)" in result.text
+        assert f"scripts/online.py --again {RUN}" in result.text
+        assert online.files() == first
+
+        result = hand_off.again(online.job(online.command()), RUN, StringIO())
+        assert result.what is What.MADE
+        assert len(events_of(online.files()[NAME])) == 2 * len(events_of(first[NAME]))
+        assert len(online.told) == 2
+        assert online.go().what is What.BEFORE
+
+    def test_made_again_under_another_name_the_old_one_goes(self, site: Site) -> None:
+        def in_second(home: Path) -> None:
+            for path in (home / SECOND).glob("*.idx"):
+                path.write_text(path.read_text().replace(" 7799117 ", " 7799000 "))
+
+        online = on_site(site, "lci_gap_filled", FIRST, change=in_second)
+        force(site, RUN)
+        online.go()
+        assert list(online.files()) == [NAME]
+        site.by_hand(SECOND)
+        hand_off.again(online.job(), RUN, StringIO())
+        assert list(online.files()) == [f"{7799000:08x}-{RUN}.evt"]
+
+    def test_a_file_of_somebody_else_is_left_alone(self, site: Site) -> None:
+        """As the legacy left them, whose directory may be taken over."""
+        online = on_site(site, "lci_acd", FIRST)
+        online.home.mkdir()
+        (online.home / f"00000001-{RUN}.evt").write_text("legacy")
+        (online.home / "notes-on-runs.evt").touch()
+        result = online.go(online.job(online.command()))
+        assert result.what is What.BEFORE
+        assert f"00000001-{RUN}.evt was there and was not made by this program" in result.text
+        assert len(online.files()) == 2
+        assert online.told == []
+
+    def test_one_that_fails_does_not_stop_the_next(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        damaged = RunId("00000001")
+        path = site.work / paths.online_record(damaged)
+        path.parent.mkdir()
+        path.write_text("damaged\n")
+        one, other = hand_off.hand_off(online.job(), [damaged, RUN], StringIO())
+        assert (one.what, other.what) == (What.FAILED, What.MADE)
+        assert f"{path}, line 1: damaged" in str(one)
+
+
+class TestCommand:
+    def test_it_is_given_what_it_asks_for(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        output = StringIO()
+        (result,) = hand_off.hand_off(online.job(online.command()), [RUN], output)
+        assert online.told == [f"{online.home / NAME} {RUN} {RUN.l1} {GID} 2959 nomSciOps"]
+        assert output.getvalue() == "heard\n"
+        assert f"; command run for {NAME}" in result.text
+        last = json.loads((site.work / paths.online_record(RUN)).read_text().splitlines()[-1])
+        assert last.items() >= {"outcome": "started", "by": "answer", "status": 0, "said": ["heard"]}.items()
+
+    def test_one_that_fails_is_run_again_and_the_file_stays(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        result = online.go(online.job(online.command("exit 3")))
+        assert result.what is What.FAILED
+        assert "online.command ended with exit status 3" in result.text
+        assert "heard" in result.text
+        before = (online.home / NAME).stat()
+        assert online.go(online.job(online.command())).what is What.TOLD
+        assert (online.home / NAME).stat() == before
+        assert (len(online.told), online.state()) == (2, State.DONE)
+
+    def test_one_that_cannot_be_started(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        result = online.go(online.job(Template("no-such-program {file}", "online.command")))
+        assert "online.command cannot be started: No such file or directory" in result.text
+        assert online.state() is State.UNTOLD
+
+    def test_one_that_was_killed_is_for_a_person(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        job = online.job(online.command("kill -SEGV $$"))
+        result = online.go(job)
+        assert "it was killed by SIGSEGV" in result.text
+        assert f"scripts/online.py --started {RUN} (or --not-started {RUN})" in result.text
+        assert online.go(job).what is What.FAILED
+        with pytest.raises(OnlineError, match="is not known"):
+            hand_off.again(job, RUN, StringIO())
+        assert len(online.told) == 1
+        hand_off.settle(job, RUN, started=True)
+        assert online.go(job).what is What.BEFORE
+        with pytest.raises(OnlineError, match="nothing to settle"):
+            hand_off.settle(job, RUN, started=False)
+
+    def test_settled_as_not_started_it_is_run_again(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        online.go(online.job(online.command("kill -KILL $$")))
+        hand_off.settle(online.job(), RUN, started=False)
+        assert online.go(online.job(online.command())).what is What.TOLD
+        assert len(online.told) == 2
+
+    def test_a_file_that_was_made_without_one_gets_none_later(self, site: Site) -> None:
+        """Else the day it is switched on would be the day of all runs there ever were."""
+        online = on_site(site, "lci_acd", FIRST)
+        online.go()
+        assert online.go(online.job(online.command())).what is What.BEFORE
+        assert online.told == []
+
+    def test_one_that_was_switched_off_waits(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        online.go(online.job(online.command("exit 1")))
+        assert "its command waits: online.command is null" in online.go().text
+
+    def test_no_file_no_command(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        online.go(online.job(online.command("exit 1")))
+        (online.home / NAME).unlink()
+        assert "is gone and its command was not run yet" in online.go(online.job(online.command())).text
+        assert len(online.told) == 1
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("run 'it {file}", "cannot be split into words"),
+            ("run {file} {queue}", "{queue} stands for nothing; what is filled in: {file}, {run}"),
+            ("run {run}", "names no file"),
+        ],
+    )
+    def test_one_that_cannot_be_used(self, text: str, said: str) -> None:
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            Template(text, "online.command")
+
+
+class TestHalts:
+    @pytest.mark.parametrize("place", ["halts/haltOnline", f"{SECOND}/haltOnline"])
+    def test_a_switch_holds_runs(self, place: str, site: Site) -> None:
+        online = on_site(site, "lci_gap_filled", FIRST, SECOND)
+        switch = site.work / place
+        switch.parent.mkdir(exist_ok=True)
+        switch.touch()
+        assert online.go() == Result(RUN, What.HELD, f"held by {switch}")
+        assert hand_off.again(online.job(), RUN, StringIO()).what is What.HELD
+        assert online.files() == {}
+        switch.unlink()
+        assert online.go().what is What.MADE
+
+    def test_it_holds_a_command_too_and_another_downlink_none(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        (site.work / SECOND).mkdir()
+        (site.work / SECOND / "haltOnline").touch()
+        assert online.go(online.job(online.command("exit 1"))).what is What.FAILED
+        (site.work / FIRST / "haltOnline").touch()
+        assert online.go(online.job(online.command())).what is What.HELD
+        assert len(online.told) == 1
+
+
+class TestRecord:
+    def tell(self, work: Path) -> Record:
+        record = Record(work, RUN)
+        record.making(NAME)
+        record.has_made(MADE)
+        record.telling(["a b", "é"])
+        record.told(Outcome.STARTED, By.ANSWER, 0, ("said",))
+        return record
+
+    def test_what_is_recorded_comes_back(self, tmp_path: Path) -> None:
+        record = self.tell(tmp_path)
+        again = Record(tmp_path, RUN)
+        for one in (record, again):
+            assert (one.state, one.made, one.command) == (State.DONE, MADE, ("a b", "é"))
+
+    def test_cut_anywhere_it_is_as_it_was_before_that_line(self, tmp_path: Path) -> None:
+        path = self.tell(tmp_path).path
+        content = path.read_bytes()
+        ends = [number + 1 for number, byte in enumerate(content) if byte == ord("\n")]
+        states = [State.NOTHING, State.MAKING, State.UNTOLD, State.OPEN, State.DONE]
+        for cut in range(len(content) + 1):
+            path.write_bytes(content[:cut])
+            assert Record(tmp_path, RUN).state is states[sum(end <= cut for end in ends)]
+
+    @pytest.mark.parametrize(
+        "line",
+        ["{", "1", "{}", '{"step": "perhaps"}', '{"step": "made"}', '{"step": "told", "outcome": "perhaps"}'],
+    )
+    def test_a_damaged_line_is_named(self, line: str, tmp_path: Path) -> None:
+        path = self.tell(tmp_path).path
+        path.write_text(path.read_text() + line + "\n")
+        with pytest.raises(StateError, match=rf"{path}, line 5: damaged"):
+            Record(tmp_path, RUN)
+
+
+def test_a_downlink_without_a_receipt_has_no_runs_yet(site: Site) -> None:
+    on_site(site, "lci_acd", FIRST)
+    assert hand_off.runs_of(site.work, DownlinkId(FIRST)) == [RUN]
+    (site.work / paths.receipt(FIRST)).unlink()
+    with pytest.raises(MissingInputError, match=f"process it first, snakemake dl={FIRST}"):
+        hand_off.runs_of(site.work, DownlinkId(FIRST))
+
+
+def test_the_record_has_the_files_checksum(site: Site) -> None:
+    online = on_site(site, "lci_acd", FIRST)
+    online.go()
+    made = Record(site.work, RUN).made
+    assert made is not None
+    assert made.file.sha256 == sha256(online.home / NAME)
+    assert made.file.size == (online.home / NAME).stat().st_size
+
+
+def test_the_config(tmp_path: Path) -> None:
+    settings = load(ROOT)
+    assert (settings.online, settings.online_types, settings.online_command) == (None, (RunKind.LCI,), None)
+    path = tmp_path / "config.yaml"
+    path.write_text("paths: {online: evt}\nonline: {types: [LPA], command: 'start {file}'}\n")
+    settings = load(ROOT, [path])
+    assert (settings.online, settings.online_types) == (ROOT / "evt", (RunKind.LPA,))
+    assert settings.online_command == Template("start {file}", "online.command")
+    path.write_text("online: {types: [TKR]}\n")
+    with pytest.raises(ConfigError, match=r"online\.types\.0: 'TKR' is not one of \['LPA', 'LCI'\]"):
+        load(ROOT, [path])
