@@ -40,6 +40,12 @@ test-slurm: $(VENV) # on a private Slurm, which root has installed if need be; H
 	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.slurm.private_slurm --install
 	$(BIN)/python -m pytest -n 2 -m slurm tests/slurm
 
+bench: $(VENV) # what each step costs beside cp; on a machine that does nothing else
+	$(BIN)/python -m benchmarks
+
+bench-growth: $(VENV) # how the time grows, as a picture in docs/
+	$(BIN)/python -m benchmarks.growth
+
 lint: $(VENV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

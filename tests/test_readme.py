@@ -174,6 +174,17 @@ def test_the_table_of_files_has_every_path() -> None:
         paths.run_lock(run_),
         paths.unattended_lock(),
         paths.unattended_logs(),
+        paths.held_list(),
+        paths.submitted(),
+        paths.submissions(dl),
+        paths.submit_line(dl),
+        paths.loaded(),
+        paths.ledger(),
+        f"{paths.force()}/{run_}",
+        paths.halt("{switch}"),
+        paths.downlink_halt("{switch}", dl),
+        paths.benchmark("{rule}-…", dl),
+        paths.known_retdefs(dl).replace(dl, "{month}", 1),
     ]
     every_text = texts([], Counter({("2c2e5787", "PktFile"): 1}))
     lie_in_stage = [
