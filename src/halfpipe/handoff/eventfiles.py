@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,26 +140,30 @@ class Records:
     ) -> NDArray[np.float64]:
         """Read the records of `events` to their places in `buffer`; return the events' times."""
         utc = np.empty(len(events), np.float64)
-        for source in np.unique(events["source"]).tolist():
-            of_source = np.flatnonzero(events["source"] == source)
+        starts = np.empty(len(events), np.int64)
+        sources, files = events["source"], events["file"]
+        wrong: int | None = None
+        for source in _numbers_in(sources):
             part = self._parts[source]
             assert part is not None
+            of_source = np.flatnonzero(sources == source)
             rows = part.rows(events["row"][of_source])
             utc[of_source] = rows["utc"]
-            for file in np.unique(rows["file"]).tolist():
-                here = rows["file"] == file
-                which = of_source[here]
-                starts = rows["offset"][here]
-                path = self._paths[source, file]
-                wrong = _read(path, starts, sizes[which], buffer, places[which])
-                if wrong is None:
-                    wrong = _first_other(events[which], buffer, places[which])
-                if wrong is not None:
-                    event = events[which[wrong]]
-                    raise StateError(
-                        f"{path} at byte {starts[wrong]}: sequence {event['sequence']} of APID {event['apid']} was "
-                        "there when it was indexed and is not any more. Process the downlink of that chunk again."
-                    )
+            starts[of_source] = rows["offset"]
+            for file in _numbers_in(files[of_source]):
+                which = of_source[rows["file"] == file]
+                short = _read(self._paths[source, file], starts[which], sizes[which], buffer, places[which])
+                if short is not None:
+                    wrong = int(which[short])
+        if wrong is None:
+            wrong = _first_other(events, buffer, places)
+        if wrong is not None:
+            event = events[wrong]
+            path = self._paths[int(event["source"]), int(event["file"])]
+            raise StateError(
+                f"{path} at byte {starts[wrong]}: sequence {event['sequence']} of APID {event['apid']} was there "
+                "when it was indexed and is not any more. Process the downlink of that chunk again."
+            )
         return utc
 
     def seconds(self, event: int) -> int:
@@ -169,6 +174,11 @@ class Records:
         key["size"] = size
         self._gather(key, np.array([size]), buffer, np.array([0]))
         return int(buffer.view(evt.CONTEXT)["current_timeSecs"][0])
+
+
+def _numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:
+    """Return the different numbers in a column of small ones."""
+    return np.flatnonzero(np.bincount(column)).tolist()
 
 
 def _used(events: NDArray[np.void], source: int) -> list[int]:

@@ -1,0 +1,34 @@
+"""Building the DAG: a dry run, next to a Snakefile of nothing but the same rules and files."""
+
+from benchmarks.conftest import Race
+from benchmarks.dag import bare_dry_run, dry_run, jobs
+from benchmarks.measure import Figure, Launcher, Usage
+from benchmarks.scenes import Mission
+
+LIMIT = 1.3  # of the time and the memory of the bare Snakefile
+
+
+def bench_dag(race: Race, launcher: Launcher, mission: Mission) -> None:
+    """Race the two dry runs; both must list as many jobs as there are."""
+    expected = mission.downlinks * (2 * mission.CHUNKS + mission.RUNS + 1)
+    bare: list[Usage] = []
+
+    def baseline() -> Usage:
+        bare.append(bare_dry_run(launcher, mission))
+        assert jobs(launcher) == expected
+        return bare[-1]
+
+    race.rounds = min(race.rounds, 3)
+    race.run(
+        f"dry run, {mission.downlinks:,} downlinks with {mission.CHUNKS} chunks and {mission.RUNS} runs each",
+        lambda: dry_run(launcher, mission),
+        {"a bare Snakefile": baseline},
+        ready=lambda: None,
+        limits={"a bare Snakefile": LIMIT},
+    )
+    assert jobs(launcher) == expected
+    pairs = list(zip(race.usages, bare[-race.rounds :], strict=True))
+    peaks = tuple((usage.peak or 0.0) / (other.peak or 1.0) for usage, other in pairs)
+    race.add(Figure("peak memory / a bare Snakefile", peaks, "ratio", LIMIT))
+    seconds = tuple(usage.cpu / other.cpu for usage, other in pairs)
+    race.add(Figure("CPU seconds / a bare Snakefile", seconds, "ratio"))

@@ -1,0 +1,141 @@
+"""What the benchmarks share: sizes, scenes, and the race of a step against its baselines."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import machine
+from benchmarks.measure import COPY, Figure, Launcher, Usage
+from benchmarks.scenes import Mission, Scene, Shape, build, build_mission
+from benchmarks.sizes import Sizes
+
+
+@pytest.fixture(scope="session")
+def sizes() -> Sizes:
+    """How much is measured."""
+    found = Sizes.from_environment()
+    found.home.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+@pytest.fixture(scope="session")
+def launcher(sizes: Sizes) -> Iterator[Launcher]:
+    """Give what runs commands."""
+    started = Launcher(sizes.home)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def scene(sizes: Sizes) -> Scene:
+    """One run of one downlink in 12 chunks of two EPUs."""
+    return build(sizes.home / "scenes", Shape(sizes.events))
+
+
+@pytest.fixture(scope="session")
+def mission(sizes: Sizes) -> Mission:
+    """RetDefs of many downlinks."""
+    return build_mission(sizes.home / "scenes", sizes.downlinks)
+
+
+@pytest.fixture
+def scratch(sizes: Sizes) -> Iterator[Path]:
+    """Give an empty directory on the file system of the scenes."""
+    path = sizes.home / "scratch"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@dataclass
+class Race:
+    """A step and its baselines, run in turn: A B A B.
+
+    After `run` its measurements are figures of the benchmark; `add` adds others.
+    """
+
+    benchmark: Any
+    rounds: int
+    usages: list[Usage] = field(default_factory=list)
+
+    def run(
+        self,
+        what: str,
+        step: Callable[[], Usage],
+        baselines: Mapping[str, Callable[[], Usage]],
+        *,
+        ready: Callable[[], object],
+        limits: Mapping[str, float] | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        """Run everything once to warm up, then measure it `rounds` times.
+
+        Parameters
+        ----------
+        what
+            The benchmark's heading in the table.
+        step, baselines
+            Functions that do the work and return what it cost.
+        ready
+            Called before each of them: removes what the last one made.
+        limits
+            Which multiple of a baseline the step may take.
+        seconds
+            How long it may take.
+        """
+        every: dict[str, list[Usage]] = {name: [] for name in baselines}
+
+        def setup() -> None:
+            for name, baseline in baselines.items():
+                ready()
+                every[name].append(baseline())
+            ready()
+
+        def target() -> None:
+            self.usages.append(step())
+
+        self.benchmark.pedantic(target, setup=setup, rounds=self.rounds, warmup_rounds=1)
+        self.usages = self.usages[-self.rounds :]
+        self.benchmark.extra_info["what"] = what
+        self.add(Figure("time", tuple(usage.wall for usage in self.usages), "s", seconds))
+        for name, measured in every.items():
+            walls = [usage.wall for usage in measured[-self.rounds :]]
+            ratios = tuple(u.wall / wall for u, wall in zip(self.usages, walls, strict=True))
+            self.add(
+                Figure(f"time / {name}", ratios, "ratio", (limits or {}).get(name), against=tuple(walls))
+            )
+        peaks = tuple(usage.peak for usage in self.usages if usage.peak is not None)
+        if peaks:
+            self.add(Figure("peak memory", peaks, "bytes"))
+
+    def add(self, figure: Figure) -> None:
+        """Add a figure to the table."""
+        self.benchmark.extra_info.setdefault("figures", []).append(figure.as_json())
+
+
+@pytest.fixture
+def race(benchmark: Any, sizes: Sizes) -> Race:
+    """Give the race of one benchmark."""
+    return Race(benchmark, sizes.rounds)
+
+
+def copying(launcher: Launcher, files: list[Path], out: Path) -> Callable[[], Usage]:
+    """Return the baseline that copies `files` into the directory `out`."""
+    return lambda: launcher.run([*COPY, *files, out])
+
+
+def copying_flushed(launcher: Launcher, files: list[Path], out: Path) -> Callable[[], Usage]:
+    """Return the baseline that copies `files` into `out` and flushes the copies to disk."""
+    words = " ".join(COPY)
+    return lambda: launcher.run(["sh", "-c", f'{words} "$@" && sync -d "$0"/*', out, *files, out])
+
+
+def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
+    """Describe the machine for the JSON file: what matters for the figures, and no names."""
+    del config
+    return machine.described(Sizes.from_environment().home)
