@@ -12,14 +12,13 @@ from benchmarks.conftest import Race, copying, copying_flushed
 from benchmarks.measure import ROOT, UNFLUSHED, Figure, Launcher, forget, timed
 from benchmarks.scenes import Scene, Shape, build
 from benchmarks.sizes import Sizes
-from benchmarks.steps import job, policy
+from benchmarks.steps import THREADS, job, policy
 from halfpipe import paths
 from halfpipe.handoff.deliver_run import deliver_run
 
 LIMIT = 2.5  # of the time of `cp`
 MEMORY = 600e6  # bytes
 LARGER = 10  # times as many events for the slope of the memory
-THREADS = 2  # as the rule has them
 
 
 @dataclass(frozen=True)

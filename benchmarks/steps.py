@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from halfpipe.merge.known import Context
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.moot import UNSET
 
+THREADS = 2  # as the rule has them
+
 
 def policy(scene: Scene) -> Policy:
     """Return the limits of the config, with as many EPUs as the scene has."""
@@ -40,13 +43,14 @@ def job(scene: Scene, home: Path, downlink: DownlinkId, run: RunId, threads: int
 
 @dataclass
 class Merge:
-    """Reading the indexes of the scene's first run and downlink, ordering them, and deciding: one after the other."""
+    """Reading the indexes of the scene's first run and downlink, ordering them, and deciding."""
 
     scene: Scene
 
-    def parse(self) -> None:
-        """Read the indexes."""
-        self.indexes = [idx.read_index(path) for path in self.scene.products(".idx")]
+    def parse(self, threads: int = THREADS) -> None:
+        """Read the indexes, so many at a time."""
+        with ThreadPoolExecutor(threads) as pool:
+            self.indexes = list(pool.map(idx.read_index, self.scene.products(".idx")))
 
     def order(self) -> None:
         """Put the events in order, each once."""

@@ -39,7 +39,8 @@ PIECES = {
         findRunDirs.py|finders.py|copyM7.py|fakeFT2.py|fastMon.py|findChunks.py|deleteDirs.py|chunkTester.py
         verifyList|chunkList|deliveriesToIgnore|runSubTask|doRun|doLci|doInc|doIncLci|ingestRun|ft2Columns
         ft2Entries|ingestChunks|L1Output/deliveries|throttleLimit|maxCrumbs|crumbSize|crumbMmr
-        merge lock|verify lock|digiGap|maxChunks|roll back findRunDirs|COMPLETE|WAITING|INPROGRESS|INCOMPLETE""",
+        merge lock|verify lock|digiGap|maxChunks|roll back findRunDirs|FastMon|makeM7
+        COMPLETE|WAITING|INPROGRESS|INCOMPLETE""",
     "§6, behaviours and indexes": """
         MergeDatagrams.py|MergeDatagrams.py -f|MERGE_APIDS|AcqSummary.py|r%010d-delivered.txt|r%010d-retired.txt
         %r010d-retired.txt|r%010d-spans.txt|r%010d-evtgaps.txt|acqsummary.ndgms|HALFPIPE_RUNSTART|prolog_script
