@@ -45,6 +45,7 @@ class Settings:
     report_days: float
     moot: Path | None
     moot_update: str | None
+    moot_mapping: bool
     ledger_url: str | None
     ledger_password: Path | None
     ignored: tuple[tuple[DownlinkId, ChunkId, str], ...]
@@ -165,6 +166,7 @@ def resolve(raw: Mapping[str, Any], root: Path) -> Settings:
         if raw["moot"]["file"] is None
         else _existing(root / raw["moot"]["file"], "moot.file", "file"),
         moot_update=raw["moot"]["update"],
+        moot_mapping=_mapping(raw),
         ledger_url=_ledger(raw["ledger"]["url"], root / at["work"]),
         ledger_password=None
         if raw["ledger"]["password_file"] is None
@@ -240,6 +242,16 @@ def _ledger(url: str | None, work: Path) -> str | None:
             "ledger.url: is no URL. Write built-in, null, or as in postgresql+psycopg://user@host/database."
         )
     return url
+
+
+def _mapping(raw: Mapping[str, Any]) -> bool:
+    wanted: bool = raw["moot"]["mapping"]
+    if wanted and raw["ledger"]["url"] is None:
+        raise ConfigError(
+            "moot.mapping: is true, and ledger.url is null: keys and aliases are mapped by tables of the ledger. Set "
+            "ledger.url, or moot.mapping to false."
+        )
+    return wanted
 
 
 def _latc(value: str | int | None) -> int | None:

@@ -35,3 +35,7 @@ class StateError(HalfPipeError):
 
 class StageError(HalfPipeError):
     """The stage cannot be written or does not hold what it should."""
+
+
+class LedgerError(HalfPipeError):
+    """The ledger cannot be reached, or is not what it should be."""

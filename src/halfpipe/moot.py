@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from halfpipe.errors import ConfigError, FormatError
 from halfpipe.files import open_regular
 from halfpipe.formats.evt import MOOT_UNSET_ALIAS, MOOT_UNSET_KEY
@@ -64,6 +67,20 @@ def moot_of(run: RunId, path: Path | None) -> Moot:
         if other == run:
             known[run] = moot
     return known.get(run, UNSET)
+
+
+def first_datagram(rows: NDArray[np.void]) -> np.void:
+    """Return the datagram by which a run is mapped: the first in the order of time, APID and number.
+
+    The earlier system took that of the first segment, which is the first of the lowest APID.
+
+    Parameters
+    ----------
+    rows
+        All that are known of the run, at least one (dtype `halfpipe.formats.idx.DATAGRAM`).
+    """
+    first: np.void = rows[np.lexsort((rows["datagram"], rows["apid"], rows["utc"]))[0]]
+    return first
 
 
 def _moots(path: Path, known: Mapping[RunId, Moot]) -> Iterator[tuple[RunId, Moot]]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.files import open_regular
+from halfpipe.tables import joined
 
 EVENT = np.dtype(
     [
@@ -79,7 +80,7 @@ DATAGRAM = np.dtype(
 EVT_FIELDS = 15
 DGM_FIELDS = range(21, 24)
 LONGEST_NAME = 255  # bytes, as file systems have it
-BLOCK = 1 << 22  # bytes of text parsed at a time: smaller ones cost more calls, larger ones leave the cache
+BLOCK = 1 << 21  # bytes of text parsed at a time: smaller ones cost more calls, larger ones leave the cache
 REMEDY = "Have the chunk decoded again, or the index merged again"
 
 # Where the columns that are read stand in an EVT line, the tag included.
@@ -137,8 +138,9 @@ def read_index(path: Path) -> Index:
     try:
         with open_regular(path) as file:
             block = min(BLOCK, max(1, path.stat().st_size))
-            buffer = bytearray(b" " * _PAD + bytes(3 * block))
+            buffer = bytearray(_PAD + 3 * block)
             room = memoryview(buffer)
+            room[:_PAD] = b" " * _PAD
             while count := file.readinto(room[_PAD + rest : _PAD + rest + block]):
                 end = _PAD + rest + count
                 whole = buffer.rfind(b"\n", _PAD + rest, end) + 1
@@ -365,7 +367,7 @@ class _Reader:
         return Index(
             path=self.path,
             startedat=startedat,
-            events=np.concatenate(self.events) if self.events else np.empty(0, EVENT),
+            events=joined(self.events) if self.events else np.empty(0, EVENT),
             files=tuple(self.files),
             datagrams=datagrams,
             lines=tuple(self.lines),

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from halfpipe import locks, progress
 from halfpipe.errors import MissingInputError
 from halfpipe.handoff import eventfiles, handoffs, l1, stage
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge import index
 from halfpipe.merge.deliver import Decision, Policy, decide, in_sources
 from halfpipe.merge.index import EventPart
 from halfpipe.merge.journal import Delivery, EventFile
 from halfpipe.merge.known import Context, KnownRun, context_scratch
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.moot import Moot
+from halfpipe.moot import UNSET, Moot, first_datagram
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,9 @@ class Job:
     """Which run of which downlink goes to which stage, and how.
 
     `given_up` says that nobody waits for the run any more, `deliver_orphans` whether then all that is
-    known of it is delivered; `threads` event files are written at a time.
+    known of it is delivered; `threads` event files are written at a time. `moot` is what `moot.file` says;
+    if that is `UNSET` and there is `mapped`, this is asked: by the kind of the run, and Unix UTC seconds and
+    ground id of its first datagram; None says that nobody knows.
     """
 
     work: Path
@@ -43,6 +45,7 @@ class Job:
     threads: int = 1
     given_up: bool = False
     deliver_orphans: bool = True
+    mapped: Callable[[RunKind, float, int], Moot | None] | None = None
 
 
 def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -68,6 +71,7 @@ def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, A
         merged, own = _merge(job, context)
         known = KnownRun.read(job.work, job.run, context, {job.downlink: own})
         before = known.deliveries().get(job.downlink)
+        moot = _moot(job, known)
         decision, records = _decide(job, known)
         files = eventfiles.describe(records, decision.files, job.run)
         others = [file for dl, d in known.deliveries().items() if dl != job.downlink for file in d.files]
@@ -75,8 +79,9 @@ def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, A
         if held:
             delivery = before or _delivery(job, decision, [])
         else:
-            delivery = _stage(job, known, decision, records, files)
+            delivery = _stage(job, known, decision, records, files, moot)
     manifest = _manifest(job, decision, delivery, held, _shrunk(before, decision))
+    manifest["moot"] = {"key": moot.key, "alias": moot.alias}
     manifest["missing"] = known.missing
     manifest["why"] = _why(manifest)
     for reason in manifest["why"]:
@@ -94,6 +99,18 @@ def _merge(job: Job, context: Context) -> tuple[dict[str, Any], KnownDatagrams]:
     events = index.save(merged, job.work, job.run, job.downlink)
     said = merged.as_json(events) | {"downlink": str(job.downlink), "run": str(job.run)}
     return said, merged.datagrams
+
+
+def _moot(job: Job, known: KnownRun) -> Moot:
+    """Return the key and alias of the run; its kind and its first datagram are by all that is known of it."""
+    if job.moot != UNSET or job.mapped is None:
+        return job.moot
+    rows = KnownDatagrams.together(known.datagrams.values()).rows
+    if not len(rows):
+        return UNSET
+    first = first_datagram(rows)
+    kind = RunKind.of(np.unique(rows["apid"]).tolist())
+    return job.mapped(kind, float(first["utc"]), int(first["groundid"])) or UNSET
 
 
 def _decide(job: Job, known: KnownRun) -> tuple[Decision, eventfiles.Records]:
@@ -144,9 +161,14 @@ def _locator(known: KnownRun, gone: list[tuple[DownlinkId, str]]) -> Callable[[D
 
 
 def _stage(
-    job: Job, known: KnownRun, decision: Decision, records: eventfiles.Records, files: Sequence[EventFile]
+    job: Job,
+    known: KnownRun,
+    decision: Decision,
+    records: eventfiles.Records,
+    files: Sequence[EventFile],
+    moot: Moot,
 ) -> Delivery:
-    header = eventfiles.Header(job.downlink, job.run, job.moot, job.latc)
+    header = eventfiles.Header(job.downlink, job.run, moot, job.latc)
     with stage.scratch(job.stage, job.downlink, job.run.l1) as scratch:
         home = scratch / "new"
         home.mkdir()
@@ -212,7 +234,6 @@ def _manifest(
         "held": held,
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],
-        "moot": {"key": job.moot.key, "alias": job.moot.alias},
     }
 
 

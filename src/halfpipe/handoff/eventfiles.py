@@ -306,8 +306,12 @@ def write_all(
     threads: int = 1,
     bar: Progress | None = None,
 ) -> list[tuple[EventFile, Times]]:
-    """Write event files as `write` does, `threads` of them at a time; reading, hashing and writing free Python."""
-    with ThreadPoolExecutor(threads) as pool:
+    """Write event files as `write` does, several at a time to keep `threads` cores at work.
+
+    Reading, hashing and writing let other threads of Python go on; while one file is flushed to disk,
+    which is to wait, another is written.
+    """
+    with ThreadPoolExecutor(2 * threads) as pool:
         jobs = [
             pool.submit(write, records, cut, file, header, home, bar)
             for cut, file in zip(cuts, files, strict=True)

@@ -17,7 +17,7 @@ from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.tables import DATAGRAMS, LINKS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams, is_complete
-from halfpipe.moot import UNSET, Moot, moot_of, read_moot
+from halfpipe.moot import UNSET, Moot, first_datagram, moot_of, read_moot
 
 Row = dict[str, Any]
 MOST = 2**63 - 1  # of a column of 64 bits
@@ -29,8 +29,9 @@ IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # gr
 class Rule:
     """What the ledger says of a run beside what was downlinked.
 
-    `min_epus` is `merge.min_epus` of the config; `given_up` tells whether an operator has given a run up;
-    `override` gives the key and alias of a run that are not to be mapped, None if they are.
+    `min_epus` is `merge.min_epus` of the config; `given_up` tells whether an operator has given a run up
+    and nothing of it is left to be delivered; `override` gives the key and alias of a run that are not to be
+    mapped, None if they are.
     """
 
     min_epus: int
@@ -232,9 +233,8 @@ def sum_up(run: RunId, parts: Sequence[Part], rule: Rule) -> Sum:
     """Sum up what is known of `run`.
 
     Several downlinks may have brought one datagram: it counts once, with the line that sorts first. Ground
-    id and keys are those of the first datagram in the order of time, APID and number, over all segments:
-    the earlier system took the first segment's, which is that of the lowest APID. A run of which something
-    is held stays InProgress: with another status Level-1 would retire it before the rest is delivered.
+    id and keys are those of the `first_datagram`. A run of which something is held stays InProgress: with
+    another status Level-1 would retire it before the rest is delivered.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def sum_up(run: RunId, parts: Sequence[Part], rule: Rule) -> Sum:
         )
     known = KnownDatagrams.together(part.datagrams for part in parts)
     rows, segments = known.rows, known.segments()
-    first = rows[np.lexsort((rows["datagram"], rows["apid"], rows["utc"]))[0]]
+    first = first_datagram(rows)
     with_events = rows[rows["nevts"] > 0]
     kind = RunKind.of(segments)
     return Sum(

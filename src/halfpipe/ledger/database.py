@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from halfpipe.errors import ConfigError, HalfPipeError
+from halfpipe.errors import ConfigError, LedgerError
 from halfpipe.ledger.tables import LOCK, REVISION, VERSION_TABLE
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
@@ -30,10 +30,6 @@ _MADE_BY_ANOTHER = re.compile(r"42P07|42710|23505")  # of two that make the tabl
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class LedgerError(HalfPipeError):
-    """The ledger cannot be reached, or is not what it should be."""
 
 
 def read_password(path: Path) -> str:
@@ -135,7 +131,8 @@ class Ledger:
         """
         if self._file is not None and not self._file.exists():
             raise LedgerError(
-                f"there is no ledger {self._file} yet: the first downlink that is loaded makes it"
+                f"there is no ledger {self._file} yet: the first downlink that is loaded makes it, and so does "
+                "python scripts/ledger.py upgrade"
             )
 
         def once() -> T:
@@ -167,7 +164,10 @@ class Ledger:
 
     def _compare(self, found: str | None) -> None:
         if found is None:
-            raise LedgerError(f"{self.name}: holds no ledger yet; the first downlink that is loaded makes it")
+            raise LedgerError(
+                f"{self.name}: holds no ledger yet; the first downlink that is loaded makes it, and so does "
+                "python scripts/ledger.py upgrade"
+            )
         if found != REVISION:
             raise LedgerError(
                 f"{self.name}: its tables have version {found}, this program wants {REVISION}. Back it up, then: "

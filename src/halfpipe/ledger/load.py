@@ -8,6 +8,7 @@ not matter, nor how often, nor where a loader is killed.
 import logging
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -16,7 +17,7 @@ from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.brought import Brought, Part, Row, Rule, by_table, downlinks, read_brought, sum_up
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.mapping import map_moot, read_acquisitions, read_defaults
+from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS
 from halfpipe.moot import Moot
 
@@ -133,10 +134,11 @@ def loaded(connection: Connection) -> set[DownlinkId]:
     return {_downlink(number) for number in connection.execute(select(DOWNLINKS.c.id)).scalars()}
 
 
-def loaded_of(connection: Connection, run: RunId) -> dict[DownlinkId, bool]:
-    """Return the downlinks that the ledger has of `run`, and whether it is held in them."""
-    rows = connection.execute(select(LINKS.c.downlink_id, LINKS.c.held).where(LINKS.c.startedat == run.met))
-    return {_downlink(number): bool(held) for number, held in rows}
+def loaded_of(connection: Connection, run: RunId) -> dict[DownlinkId, tuple[bool, str]]:
+    """Return the downlinks that the ledger has of `run`; whether it was held in each, and the part's digest."""
+    columns = (LINKS.c.downlink_id, LINKS.c.held, LINKS.c.digest)
+    rows = connection.execute(select(*columns).where(LINKS.c.startedat == run.met))
+    return {_downlink(number): (bool(held), digest) for number, held, digest in rows}
 
 
 def _downlink(number: int) -> DownlinkId:
@@ -173,11 +175,12 @@ def _sum_up(
 ) -> None:
     """Bring the row of `run` up to date; `own` is the part that was just read, which is not read again."""
     parts = []
-    for downlink, held in sorted(loaded_of(connection, run).items()):
+    for downlink, (held, digest) in sorted(loaded_of(connection, run).items()):
         same = own is not None and own.downlink == downlink
         part = own if same else Part.read(work, run, downlink, held=held)
         if part is not None:
-            parts.append(part)
+            # It was processed again since, and whether its run is held now is not known before it is loaded.
+            parts.append(part if part.digest == digest else replace(part, held=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
     after = [run_row(connection, run, parts, rule)] if parts else []
     if [dict(row) for row in before] == after:
@@ -195,15 +198,7 @@ def _sum_up(
 def run_row(connection: Connection, run: RunId, parts: list[Part], rule: Rule) -> Row:
     """Return the row that the ledger has to have of `run`, of which `parts` are all that is known."""
     known = sum_up(run, parts, rule)
-    start = known.row["dgmutc0"]
-    mapped = map_moot(
-        run,
-        known.kind,
-        known.ground_id,
-        start,
-        read_defaults(connection, start),
-        read_acquisitions(connection, known.ground_id),
-    )
+    mapped = look_up(connection, run, known.kind, known.ground_id, known.row["dgmutc0"])
     moot: Moot = rule.override(run) or mapped.moot
     return known.row | {"type": str(mapped.kind), "moot_key": moot.key, "moot_alias": moot.alias}
 

@@ -5,13 +5,15 @@ acquisition that was requested under its ground id before that. The latter wins,
 run is. Of equal times the highest key is taken, so that the order of rows does not matter.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
 
+from halfpipe.errors import LedgerError, StateError
 from halfpipe.ids import RunId, RunKind
+from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
 from halfpipe.moot import Moot
 
@@ -90,6 +92,40 @@ def map_moot(
 def _order(row: Acquisition) -> tuple[datetime, int, str, str]:
     key, alias = (row.moot.key, row.moot.alias) if row.moot else (-1, "")
     return row.requested, key, alias, row.kind or ""
+
+
+def mapped_by(ledger: Ledger, run: RunId) -> Callable[[RunKind, float, int], Moot | None]:
+    """Return what maps `run` by its kind, and Unix UTC seconds and ground id of its first datagram.
+
+    It gives None if nothing says it, and raises `LedgerError` if the database is down or has no tables: the key
+    of a run must not depend on that. `StateError` says that the time is none.
+    """
+
+    def mapped(kind: RunKind, seconds: float, ground_id: int) -> Moot | None:
+        try:
+            start = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+        except (OverflowError, ValueError, OSError) as error:
+            raise StateError(
+                f"run {run} ({run.l1}): its first datagram has the time {seconds}, so no MOOT key can be looked up; an "
+                "index line is damaged. Have the chunk decoded again (-F)."
+            ) from error
+        try:
+            found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
+        except LedgerError as error:
+            raise LedgerError(
+                f"run {run} ({run.l1}): its MOOT key cannot be looked up: {error} Nothing of it was delivered, for an "
+                "event file must not have another key for that. Without the database: moot.mapping to false, or a line "
+                "of the run in moot.file."
+            ) from error
+        return None if found.moot == UNKNOWN else found.moot
+
+    return mapped
+
+
+def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, start: datetime) -> Mapped:
+    """Map a run, as `map_moot` does, by the rows that the ledger has."""
+    defaults = read_defaults(connection, start)
+    return map_moot(run, kind, ground_id, start, defaults, read_acquisitions(connection, ground_id))
 
 
 def read_defaults(connection: Connection, start: datetime) -> list[Default]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.settle import Interval, KnownDatagrams, Ranges, is_complete, join, settled
+from halfpipe.tables import joined, put, taken
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def merge_chunks(chunks: Sequence[tuple[str, NDArray[np.void]]]) -> NDArray[np.v
         Pairs of the index's file name and its events (`EVENT` or a type with its fields) in line order.
     """
     parts = [in_order(events) for _, events in sorted(chunks, key=lambda pair: pair[0])]
-    return np.concatenate([*merged(parts)]) if any(map(len, parts)) else np.empty(0, EVENT)
+    return joined([*merged(parts)]) if any(map(len, parts)) else np.empty(0, EVENT)
 
 
 def in_order(events: NDArray[np.void]) -> NDArray[np.void]:
@@ -87,7 +88,7 @@ def in_order(events: NDArray[np.void]) -> NDArray[np.void]:
 
 def _first_of_equals(events: NDArray[np.void]) -> NDArray[np.void]:
     order = np.argsort(events["sequence"], kind="stable")
-    sequence, apid = events["sequence"][order], events["apid"][order]
+    sequence, apid = events["sequence"].take(order), events["apid"].take(order)
     equal = sequence[1:] == sequence[:-1]
     if (equal & (apid[1:] <= apid[:-1])).any():
         order = np.lexsort((events["apid"], events["sequence"]))  # stable
@@ -95,7 +96,7 @@ def _first_of_equals(events: NDArray[np.void]) -> NDArray[np.void]:
         first = np.ones(len(order), dtype=bool)
         first[1:] = (sequence[1:] != sequence[:-1]) | (apid[1:] != apid[:-1])
         order = order[first]
-    return events[order]
+    return taken(events, order)
 
 
 def merged(parts: Sequence[NDArray[np.void]], most: int = 1 << 17) -> Iterator[NDArray[np.void]]:
@@ -130,7 +131,7 @@ def merged(parts: Sequence[NDArray[np.void]], most: int = 1 << 17) -> Iterator[N
             if end > at[i]:
                 window.append(parts[i][at[i] : end])
                 at[i] = end
-        yield window[0] if len(window) == 1 else _first_of_equals(np.concatenate(window))
+        yield window[0] if len(window) == 1 else _first_of_equals(joined(window))
 
 
 def decide(
@@ -213,13 +214,13 @@ def _known(sources: Sequence[DownlinkId], events: Mapping[DownlinkId, NDArray[np
     if not any(map(len, parts)):
         return parts[0] if parts else _sourced(np.empty(0, EVENT), 0)
     windows = merged(parts)
-    joined = next(windows)
-    if len(joined) == sum(map(len, parts)):
-        return joined
-    known = np.empty(sum(map(len, parts)), joined.dtype)
+    first = next(windows)
+    if len(first) == sum(map(len, parts)):
+        return first
+    known = np.empty(sum(map(len, parts)), first.dtype)
     at = 0
-    for window in chain([joined], windows):
-        known[at : at + len(window)] = window
+    for window in chain([first], windows):
+        put(known, at, window)
         at += len(window)
     return known[:at]
 
@@ -303,7 +304,7 @@ def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDA
     """Return only the events in `slices`; a single slice is not copied."""
     if len(slices) == 1:
         return events[slices[0][0] : slices[0][1]]
-    return np.concatenate([events[:0], *(events[a:b] for a, b in slices)])
+    return joined([events[:0], *(events[a:b] for a, b in slices)])
 
 
 def _closed_up(slices: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -30,6 +30,7 @@ from halfpipe.formats import evt, idx
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.deliver import in_order, merged
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.tables import joined, put, taken
 
 _SHAPE = b"'shape'"
 PLACED = np.dtype([*((name, idx.EVENT[name]) for name in idx.EVENT.names or ()), ("size", np.uint32)])
@@ -109,7 +110,7 @@ class MergedIndex:
     @property
     def events(self) -> NDArray[np.void]:
         """All events in order, each once (dtype `PLACED`): a copy."""
-        return np.concatenate([np.empty(0, PLACED), *merged(self.parts)])
+        return joined([np.empty(0, PLACED), *merged(self.parts)])
 
     def as_json(self, events: int) -> dict[str, Any]:
         """Say what it holds, as its ``index.json`` does; `events` is what `save` counted."""
@@ -160,9 +161,8 @@ class EventPart:
             edges[:-1].tolist(), *np.searchsorted(numbers, [edges[:-1], edges[1:]]).tolist(), strict=True
         ):
             if b > a:
-                found[a:b] = self._read(first, int(numbers[b - 1]) + 1)[
-                    numbers[a:b] - numbers.dtype.type(first)
-                ]
+                block = self._read(first, int(numbers[b - 1]) + 1)
+                put(found, a, taken(block, numbers[a:b] - numbers.dtype.type(first)))
         return found
 
     def _read(self, first: int, last: int) -> NDArray[np.void]:
@@ -226,8 +226,8 @@ def _read_part(chunk: ChunkProducts, directory: Path, name: str) -> _Part:
     for field in idx.EVENT.names or ():
         placed[field] = index.events[field]
     for number, file in enumerate(index.files):
-        here = np.flatnonzero(index.events["file"] == number)
-        offsets = index.events["offset"][here]
+        here = np.flatnonzero(placed["file"] == number)
+        offsets = placed["offset"].take(here)
         if chunk.whole:
             order = np.argsort(offsets, kind="stable")
             ends = np.append(offsets[order][1:], chunk.files[file])

@@ -74,6 +74,8 @@ class KnownDatagrams:
         every = [part for part in parts if part.lines]
         if not every:
             return cls.of(())
+        if len(every) == 1:
+            return cls(every[0].lines, every[0].rows)
         lines = [line for part in every for line in part.lines]
         order = sorted(range(len(lines)), key=lines.__getitem__)
         return cls._first_of_each(

@@ -264,13 +264,15 @@ def _make(job: Job, run: RunId, record: Record, given_up: bool, output: IO[str])
     context = Context(job.work, run, job.program, job.decoder_latc, output, job.without)
     with locks.run_locked(job.work, run, log.warning), context_scratch(job.work, run):
         brought = _brought(job.work, run)
-        known = KnownRun.read(job.work, run, context) if brought else None
-        datagrams = KnownDatagrams.together(known.datagrams.values() if known else ())
+        if not brought:
+            return Result(run, What.OTHER, "no downlink has brought anything of it")
+        known = KnownRun.read(job.work, run, context)
+        datagrams = KnownDatagrams.together(known.datagrams.values())
         kind = RunKind.of(datagrams.by_apid())
-        if known is None or kind not in job.kinds:
+        if kind not in job.kinds:
             return _other(run, [kind])
         missing = "; ".join(lacks(datagrams, job.min_epus))
-        if missing and not given_up:
+        if missing and not (given_up and len(datagrams.rows)):
             return Result(run, What.WAITS, f"waits: {missing}")
         decision, records = _all_events(known)
         if not decision.files:
