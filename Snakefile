@@ -45,6 +45,11 @@ include: "workflow/rules/handoff.smk"
 include: "workflow/rules/submit.smk"
 
 
+if settings.ledger_url is not None:
+
+    include: "workflow/rules/ledger.smk"
+
+
 # Here and not in an included file: Snakemake forgets the default target of an include.
 rule outstanding:
     """Process the config's downlinks, or else every outstanding one on the RetDef search path."""

@@ -4,15 +4,16 @@
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from halfpipe import cli, forced, halts, locks, moot, paths
 from halfpipe.files import write_json
 from halfpipe.handoff import deliver_run, receipt, stage
-from halfpipe.ids import ChunkId, RunId
+from halfpipe.ids import ChunkId, RunId, RunKind
 from halfpipe.merge.deliver import Policy
 from halfpipe.merge.known import Context
+from halfpipe.moot import Moot
 
 log = logging.getLogger("halfpipe")
 
@@ -42,11 +43,23 @@ def job(arguments: argparse.Namespace) -> int:
             arguments.threads,
             run in given_up.runs,
             arguments.deliver_orphans,
+            mapped(arguments),
         )
         merged, manifest = deliver_run.deliver_run(what, context)
         write_json(work / paths.index(run, downlink), merged)
         write_json(work / paths.manifest(run, downlink), manifest)
     return 0
+
+
+def mapped(arguments: argparse.Namespace) -> Callable[[RunKind, float, int], Moot | None] | None:
+    """Return what asks the ledger for the run's MOOT key and alias, None if the config wants no mapping."""
+    if arguments.ledger is None:
+        return None
+    # Only here: the database's library takes as long to load as all else that a job does at its start.
+    from halfpipe.ledger.database import Ledger  # noqa: PLC0415
+    from halfpipe.ledger.mapping import mapped_by  # noqa: PLC0415
+
+    return mapped_by(Ledger.of(arguments.ledger, arguments.password_file), arguments.run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--without-context", action="store_true", help="merge.without_context")
     parser.add_argument("--moot", type=Path, help="moot.file")
+    parser.add_argument("--ledger", help="ledger.url, if moot.mapping is true")
+    parser.add_argument("--password-file", type=Path, help="ledger.password_file")
     cli.add_decoder(parser)
     return cli.run(job, parser, argv)
 

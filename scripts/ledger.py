@@ -18,6 +18,7 @@ from halfpipe.ledger import moot_update
 from halfpipe.ledger.brought import Rule, overrides
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.given_up import given_up
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Site:
             Ledger.of(settings.ledger_url, settings.ledger_password),
             Rule(
                 settings.policy.min_epus,
-                set(arguments.given_up).__contains__,
+                given_up(settings.work),
                 overrides(settings.moot, all_runs=True),
             ),
             settings.moot_update,
@@ -54,7 +55,7 @@ class Site:
         return cls(
             arguments.work,
             Ledger.of(arguments.url, arguments.password_file),
-            Rule(arguments.min_epus, set(arguments.given_up).__contains__, overrides(arguments.moot)),
+            Rule(arguments.min_epus, given_up(arguments.work), overrides(arguments.moot)),
             arguments.moot_update,
             arguments.root,
         )
@@ -126,7 +127,7 @@ def refresh(arguments: argparse.Namespace) -> int:
     """Compute the rows of runs anew."""
     site = Site.of(arguments)
     tell = site.moot_update is not None
-    loading.refresh(site.ledger, site.work, [*arguments.runs, *arguments.given_up], site.rule, tell_moot=tell)
+    loading.refresh(site.ledger, site.work, arguments.runs, site.rule, tell_moot=tell)
     return 0
 
 
@@ -156,9 +157,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         assert function.__doc__ is not None
         command = commands.add_parser(name, help=function.__doc__.rstrip("."), description=function.__doc__)
         command.set_defaults(command_function=function)
-        command.add_argument(
-            "--given-up", type=cli.run_id, nargs="+", default=[], help="runs that an operator has given up"
-        )
         return command
 
     of_load = add(load, "load")
@@ -186,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     of_remove.add_argument("downlinks", type=cli.downlink, nargs="+", help="230401001 or dl=230401001")
     of_refresh = add(refresh, "refresh")
     cli.add_configfile(of_refresh)
-    of_refresh.add_argument("runs", type=cli.run_id, nargs="*", help="r0702010205, or its eight hex digits")
+    of_refresh.add_argument("runs", type=cli.run_id, nargs="+", help="r0702010205, or its eight hex digits")
     cli.add_configfile(add(moot, "moot"))
     return cli.run(job, parser, argv)
 

@@ -25,7 +25,7 @@ from tests.workflow import ROOT
 
 README = (ROOT / "README.md").read_text()
 PARTS = ("Makefile", "Snakefile", "pyproject.toml", "requirements.lock")
-DIRECTORIES = ("config", "envs", "profiles", "scripts", "src", "workflow")
+DIRECTORIES = ("config", "envs", "profiles", "scripts", "src", "tests/standin", "workflow")
 EXCLUDED = ["make test"]  # runs this test
 
 

@@ -234,6 +234,7 @@ def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
     site.replay(CASE / "in")
     site.configure(
         merge={"min_events": 1},
+        ledger={"url": None},  # what is loaded before is the story of tests/test_ledger_rule.py
         submit={
             "command": level1.client("createStream", VARIABLES),
             "check": level1.client("streamExists"),

@@ -125,11 +125,11 @@ class Site:
         targets = [f"dl={downlink}" for downlink in downlinks]
         return self.snakemake(*targets, *(["-F"] if again else [])).good()
 
-    def by_hand(self, downlink: str, *, missing: bool = False) -> None:
+    def by_hand(self, downlink: str, *, missing: bool = False, hand_off: bool = True) -> None:
         """Process a downlink without Snakemake: the program of each job in this process, all in one order.
 
         With `missing`, only what is outstanding: what a receipt asks for that is not there, and what follows
-        from it.
+        from it. Without `hand_off`, no receipt is made.
         """
         if missing and (self.work / f"dl={downlink}").exists():
             return
@@ -138,6 +138,7 @@ class Site:
         program = ["--command", settings.decoder_command]
         policy = ["--policy", json.dumps(asdict(settings.policy))]
         moot = ["--moot", str(settings.moot)] if settings.moot else []
+        moot += ["--ledger", str(settings.ledger_url)] if settings.moot_mapping else []
         made = set()
         for chunk in plan.chunks:
             search = ["--search", *map(str, settings.retdef)]
@@ -154,7 +155,8 @@ class Site:
             stage = ["--stage", str(self.stage), "--run", run_id]
             chunks = ["--chunks", *plan.chunks_with(run_id), "--runs", *plan.runs]
             self._job("deliver_run", downlink, *stage, *chunks, *policy, *moot, *program)
-        self.by_hand_receipt(downlink)
+        if hand_off:
+            self.by_hand_receipt(downlink)
 
     def by_hand_receipt(self, downlink: str) -> None:
         """Make the receipt of a downlink without Snakemake."""
@@ -199,12 +201,16 @@ class Site:
         return sorted((self.stage / downlink / f"{name}_{downlink}.txt").read_text().splitlines())
 
     def tree(self) -> dict[str, bytes]:
-        """Return every file that outlives a command, but for logs and what Snakemake keeps for itself."""
+        """Return every file that outlives a command, but for logs and what Snakemake keeps for itself.
+
+        And but for the ledger: which bytes an SQLite file has follows from the order of what was written.
+        """
         kept = {}
         for top in (self.work, self.stage):
             for path in sorted(top.rglob("*")):
                 name = str(path.relative_to(self.home))
-                if path.is_file() and not name.startswith(("work/logs/", "work/.snakemake/")):
+                left_out = ("work/logs/", "work/.snakemake/", "work/ledger.sqlite")
+                if path.is_file() and not name.startswith(left_out):
                     kept[name] = path.read_bytes()
         return kept
 

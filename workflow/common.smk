@@ -32,7 +32,7 @@ plan = Plan(settings.work, settings.retdef, settings.ignored)
 invocation = throughput.Invocation(settings.work)
 seen = {}
 
-AFTER_RECEIPT = {"submit"}  # rules that change nothing of what a receipt vouches for
+AFTER_RECEIPT = {"ledger", "submit"}  # rules that change nothing of what a receipt vouches for
 
 
 def is_head():

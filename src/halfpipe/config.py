@@ -80,7 +80,7 @@ class Settings:
             "merge": asdict(self.policy)
             | {"latc_override": self.latc_override, "without_context": self.without_context},
             "retire": {"deliver_orphans": self.deliver_orphans},
-            "moot": {"file": self.moot.name if self.moot else None},
+            "moot": {"file": self.moot.name if self.moot else None, "mapping": self.moot_mapping},
         }
 
 

@@ -10,18 +10,23 @@ from sqlalchemy import Connection, Executable, Table, insert, update
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError, StateError
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.brought import Rule
 from halfpipe.ledger.check import DAMAGED, FILES_BEHIND, LEDGER_BEHIND, check
 from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.given_up import given_up
 from halfpipe.ledger.load import load, rebuild, refresh, remove
+from halfpipe.ledger.mapping import mapped_by
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.moot import Moot
+from tests.golden_cases import GOLDEN, read_case
 from tests.ledger.conftest import Database
-from tests.ledger.files import GROUND_ID, RULE, Datagram, content, process, run_rows, whole
+from tests.ledger.files import GROUND_ID, RULE, UTC, Datagram, content, process, run_rows, whole
+from tests.workflow import Site
 
 ONE, TWO, THREE = DownlinkId("240601001"), DownlinkId("240601002"), DownlinkId("090101001")
 RUN, OTHER = RunId("2c2e5787"), RunId("0dbb9fe9")
+FIRST = UTC + 0.75  # of the first datagram of APID 956, Unix seconds
 
 
 def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
@@ -169,6 +174,53 @@ def test_a_run_that_is_held_is_not_complete(ledger: Ledger, tmp_path: Path) -> N
     assert run_rows(ledger)[RUN]["status"] == "Complete"
 
 
+def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Ledger, tmp_path: Path) -> None:
+    """Whether the rest of it is held is not known yet."""
+    process(tmp_path, ONE, {RUN: whole(956, 4)[:3]})
+    process(tmp_path, TWO, {RUN: whole(957, 4)})
+    for downlink in (ONE, TWO):
+        load(ledger, tmp_path, downlink, RULE)
+    process(tmp_path, ONE, {RUN: whole(956, 4)}, handoff=2, held=[RUN])
+    load(ledger, tmp_path, TWO, RULE)
+    row = run_rows(ledger)[RUN]
+    assert (row["status"], row["ndgms"]) == ("InProgress", 8)
+    process(tmp_path, ONE, {RUN: whole(956, 4)}, handoff=3)
+    refresh(ledger, tmp_path, [RUN], RULE)
+    assert run_rows(ledger)[RUN]["status"] == "InProgress"
+    load(ledger, tmp_path, ONE, RULE)
+    assert run_rows(ledger)[RUN]["status"] == "Complete"
+
+
+def test_given_up_counts_once_a_delivery_knew_all_that_was_brought(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "split3")
+    site = Site(tmp_path)
+    site.replay(case.directory / "in")
+    site.add_retdefs(case.directory / "in", *case.downlinks)
+    first, second, _ = case.downlinks
+    file = site.work / paths.force() / RUN.l1
+
+    def is_incomplete() -> bool:
+        return given_up(site.work)(RUN)
+
+    site.by_hand(first)
+    file.parent.mkdir()
+    file.touch()
+    assert not is_incomplete(), "nothing was delivered under it yet"
+    site.by_hand(first)
+    assert is_incomplete()
+    file.unlink()
+    assert not is_incomplete()
+    site.by_hand(second)
+    (run,) = site.receipt(second)["runs"]
+    assert run["orphans"] > 0
+    file.touch()
+    assert not is_incomplete(), "the orphans of the second wait for the next delivery"
+    site.by_hand(second)
+    assert is_incomplete()
+    (run,) = site.receipt(second)["runs"]
+    assert run["orphans"] == 0
+
+
 def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
     at = datetime(2024, 6, 28, 2, 29, 27)
     ledger.upgrade()
@@ -185,6 +237,15 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
     load(ledger, tmp_path, ONE, RULE)
     row = run_rows(ledger)[RUN]
     assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LPA", 2**32 - 2, "nomSciOps")
+    # What a merge is told, by the same datagram.
+    mapped = mapped_by(ledger, RUN)
+    assert mapped(RunKind.LPA, FIRST, GROUND_ID) == Moot(2**32 - 2, "nomSciOps")
+    assert mapped(RunKind.LCI, FIRST, GROUND_ID) is None
+    assert mapped(RunKind.LPA, FIRST - 7200, GROUND_ID) == Moot(1, "old")
+    with pytest.raises(
+        StateError, match=r"^run 2c2e5787 .r0741234567.: its first datagram has the time 1000000000000000"
+    ):
+        mapped(RunKind.LPA, 1e15, GROUND_ID)
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
     found = check(ledger, tmp_path, RULE)
@@ -192,6 +253,9 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
     refresh(ledger, tmp_path, [RUN], RULE)
     row = run_rows(ledger)[RUN]
     assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LCI", 9, "calibOps")
+    assert (
+        mapped(RunKind.LPA, FIRST, GROUND_ID) == mapped(RunKind.LCI, FIRST, GROUND_ID) == Moot(9, "calibOps")
+    )
     refresh(ledger, tmp_path, [RUN], Rule(2, override={RUN: Moot(0, "byHand")}.get))
     row = run_rows(ledger)[RUN]
     assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LCI", 0, "byHand")

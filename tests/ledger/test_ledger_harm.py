@@ -13,11 +13,11 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from halfpipe.errors import ConfigError
+from halfpipe.errors import ConfigError, LedgerError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import database as database_module
 from halfpipe.ledger.check import check
-from halfpipe.ledger.database import Ledger, LedgerError, read_password
+from halfpipe.ledger.database import Ledger, read_password
 from halfpipe.ledger.load import load, rebuild
 from halfpipe.ledger.tables import VERSION_TABLE
 from tests.ledger.conftest import Database

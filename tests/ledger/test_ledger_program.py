@@ -97,7 +97,7 @@ def test_a_site_from_receipts_to_ledger(
     assert program.main(["rebuild", *config]) == 0
     assert content(database.ledger()) == before
     assert program.main(["upgrade", *config]) == 0
-    assert program.main(["refresh", RUN.l1, "--given-up", RUN, *config]) == 0
+    assert program.main(["refresh", RUN.l1, *config]) == 0
     assert len(told(tmp_path)) == 2, "loading again is no news"
     assert program.main(["moot", *config]) == 1
     said = capsys.readouterr()

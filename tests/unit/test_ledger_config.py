@@ -55,5 +55,12 @@ def test_what_is_no_url(tmp_path: Path) -> None:
         with_config(tmp_path, ledger={"password_file": "/no/such"})
 
 
+def test_a_mapping_wants_a_ledger(tmp_path: Path) -> None:
+    assert not load(ROOT).moot_mapping
+    assert with_config(tmp_path, moot={"mapping": True}).moot_mapping
+    with pytest.raises(ConfigError, match=r"^moot\.mapping: is true, and ledger\.url is null"):
+        with_config(tmp_path, moot={"mapping": True}, ledger={"url": None})
+
+
 def test_the_receipt_does_not_say_where_the_ledger_is() -> None:
     assert "ledger" not in str(load(ROOT).that_matter)

@@ -301,8 +301,15 @@ class TestWhole:
         assert online.go() == Result(RUN, What.WAITS, "has no events, so there is no file of it")
         assert online.files() == {}
 
+    def test_a_run_without_datagrams_waits_though_given_up(self, site: Site) -> None:
+        online = on_site(site, "complete_basic", FIRST)
+        (site.work / paths.datagrams(RUN, FIRST)).write_bytes(b"")
+        force(site, RUN)
+        job = online.job(kinds=(RunKind.LPA,))
+        assert online.go(job) == Result(RUN, What.WAITS, "waits: no datagram is known")
+
     def test_a_run_of_which_nothing_is_known(self, site: Site) -> None:
-        assert Online(site).go().what is What.OTHER
+        assert Online(site).go() == Result(RUN, What.OTHER, "no downlink has brought anything of it")
 
 
 class TestOnce:

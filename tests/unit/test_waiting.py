@@ -1,8 +1,13 @@
 """`waiting`: open runs with what is missing, and those that were given up."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from halfpipe.ids import RunId
+from halfpipe import paths
+from halfpipe.files import read_json
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.reports.waiting import runs, waiting
 from tests.golden_cases import GOLDEN, read_case
 from tests.workflow import Site
@@ -60,6 +65,31 @@ def test_what_is_missing(site: Site, case: str, said: str) -> None:
     on_site(site, case, "240601001")
     (found,) = waiting(site.work, [RUN], 2, STARTED + 1e6)
     assert said in found.missing
+
+
+def test_a_run_that_was_complete_until_an_epu_turned_up(site: Site, tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "one_epu_then_other")
+    products = tmp_path / "products"
+    shutil.copytree(case.directory / "in", products)
+    path = max((products / "240601002").glob("*-0957-*.idx"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b" stop ", b" none "))
+    assert path.read_bytes() != content
+    site.replay(products)
+    site.configure(merge={"min_epus": 1})
+    site.add_retdefs(case.directory / "in", "240601001", "240601002")
+    site.by_hand("240601001")
+    assert waiting(site.work, [RUN], 1, STARTED + 1e6) == []
+    site.by_hand("240601002")
+    assert read_json(site.work / paths.manifest(RUN, DownlinkId("240601001")))["complete"]
+    (found,) = waiting(site.work, [RUN], 1, STARTED + 1e6)
+    assert found.missing.startswith("APID 957: its end, after datagram ")
+
+
+def test_a_run_of_which_nothing_is_known(site: Site) -> None:
+    ended = site.script("waiting", "r0741234567")
+    assert ended.status == 1
+    assert f"runs/{RUN}: no such directory, so nothing is known of run {RUN} (r0741234567)" in ended.said
 
 
 def test_a_name_in_the_list_that_is_no_run_is_shown(site: Site) -> None:

@@ -28,11 +28,14 @@ rule deliver_run:
         without_context="--without-context" if settings.without_context else "",
         deliver_orphans=option("--deliver-orphans", json.dumps(settings.deliver_orphans)),
         moot=as_is(option("--moot", settings.moot)),
+        ledger=as_is(option("--ledger", settings.ledger_url if settings.moot_mapping else None)),
+        password=as_is(option("--password-file", settings.ledger_password if settings.moot_mapping else None)),
         decoder=as_is(DECODER),
     shell:
         "{params.script} {params.where} --downlink {wildcards.dl} --run {wildcards.run}"
         " --chunks {params.chunks} --runs {params.runs} --policy {params.policy:q} --threads {threads}"
-        " {params.latc_override} {params.without_context} {params.deliver_orphans} {params.moot} {params.decoder} --log {log}"
+        " {params.latc_override} {params.without_context} {params.deliver_orphans} {params.moot}"
+        " {params.ledger} {params.password} {params.decoder} --log {log}"
 
 
 rule receipt:

@@ -7,6 +7,8 @@ rule submit:
     """
     input:
         receipt=paths.receipt(),
+        # Level-1 fails on a run that the ledger does not have.
+        ledger=paths.loaded() if settings.ledger_url is not None else [],
     output:
         paths.submitted(),
     log:

@@ -7,6 +7,7 @@ the lines of a block `_Even`; what is not is read token by token, and that way a
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ REMEDY = "Have the chunk decoded again, or the index merged again"
 # Where the columns that are read stand in an EVT line, the tag included.
 _STARTEDAT, _SEQUENCE, _UTC, _APID, _DATAGRAM, _OFFSET, _FILE = 1, 2, 5, 7, 8, 13, 14
 
+_FIRST = 1 << 12  # bytes of text parsed at a time at least: a small file may grow while it is read
 _PAD = 24  # three groups of eight digits may be read before a token's end, wherever it stands
 _BLANK = 32  # bytes up to here are white where the only ones below it are newlines
 _EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
@@ -137,7 +139,7 @@ def read_index(path: Path) -> Index:
     rest = 0  # bytes of a line whose end has not been read yet
     try:
         with open_regular(path) as file:
-            block = min(BLOCK, max(1, path.stat().st_size))
+            block = min(BLOCK, max(_FIRST, os.fstat(file.fileno()).st_size))
             buffer = bytearray(_PAD + 3 * block)
             room = memoryview(buffer)
             room[:_PAD] = b" " * _PAD

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from halfpipe import forced, paths
+from halfpipe.errors import MissingInputError
 from halfpipe.files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId, RunKind
@@ -56,6 +57,8 @@ def waiting(work: Path, of: Iterable[RunId], min_epus: int, older_than: float) -
 
     Raises
     ------
+    MissingInputError
+        If nothing is known of a run.
     FormatError
         If what is known of a run is damaged.
     """
@@ -66,13 +69,18 @@ def waiting(work: Path, of: Iterable[RunId], min_epus: int, older_than: float) -
         if started >= older_than:
             continue
         home = work / paths.run(run)
+        if not home.is_dir():
+            raise MissingInputError(
+                f"{home}: no such directory, so nothing is known of run {run} ({run.l1}). Give a run of which a "
+                "downlink was processed, or none for all of them."
+            )
         downlinks = sorted(
             DownlinkId(path.name)
             for path in home.iterdir()
             if DownlinkId.matches(path.name) and (work / paths.datagrams(run, path.name)).exists()
         )
-        # One that was complete once is left out by a look at small files: most runs of a mission are.
-        if not downlinks or any(_was_complete(work / paths.manifest(run, dl)) for dl in downlinks):
+        # Most runs of a mission are complete, and small files say so.
+        if not downlinks or _said_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
         known = KnownDatagrams.together(index.load_datagrams(work, run, dl) for dl in downlinks)
         segments = known.segments()
@@ -83,8 +91,28 @@ def waiting(work: Path, of: Iterable[RunId], min_epus: int, older_than: float) -
     return found
 
 
-def _was_complete(manifest: Path) -> bool:
-    return manifest.exists() and bool(read_json(manifest)["complete"])
+def _said_complete(manifests: Sequence[Path]) -> bool:
+    """Tell whether a manifest calls the run complete, and no other one knows of more datagrams than it."""
+    if not all(path.exists() for path in manifests):
+        return False
+    said = [read_json(path) for path in manifests]
+    if any(one["held"] for one in said):
+        return False  # its datagrams are those of what was recorded before
+    return any(
+        one["complete"] and all(_within(other["datagrams"], one["datagrams"]) for other in said)
+        for one in said
+    )
+
+
+def _within(
+    some: Mapping[str, Sequence[Sequence[int]]], every: Mapping[str, Sequence[Sequence[int]]]
+) -> bool:
+    """Tell whether each range of datagram numbers, by APID, lies in one of `every`."""
+    return all(
+        any(first <= a and b <= last for first, last in every.get(apid, ()))
+        for apid, ranges in some.items()
+        for a, b in ranges
+    )
 
 
 def what_is_missing(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> list[str]:

@@ -1,0 +1,142 @@
+"""The ledger through the workflow: loaded before a submission, again after a new hand-off, and asked for MOOT keys."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from halfpipe import paths
+from halfpipe.formats import evt
+from halfpipe.ids import RunId
+from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.tables import DEFAULTS
+from tests.ledger.files import run_rows
+from tests.test_submit import with_level1
+from tests.workflow import Job, Site
+
+FIRST = "240601001"
+RUN = RunId("2c2e5787")
+LEDGER, SUBMIT, RECEIPT = Job("ledger", FIRST), Job("submit", FIRST), Job("receipt", FIRST)
+KEY, ALIAS = 2959, "nomSciOps"
+
+
+def with_tables(url: str) -> Ledger:
+    """Return a ledger in which others have entered what holds for LPA runs."""
+    ledger = Ledger(url, waits=())
+    ledger.upgrade()
+    row = {"tcompleted": datetime(2024, 6, 28), "moot_key": KEY, "moot_alias": ALIAS}
+    ledger.write(lambda connection: connection.execute(insert(DEFAULTS), [row]))
+    return ledger
+
+
+def keys(site: Site) -> set[tuple[int, str]]:
+    """Return the MOOT keys and aliases of all event files in the stage."""
+    headers = [evt.read_header(path) for path in site.stage.glob(f"{FIRST}/*/*.evt")]
+    return {(int(header["moot_key"]), header["moot_alias"].decode()) for header in headers}
+
+
+def loaded(site: Site) -> dict[str, Any]:
+    """Return what says that the downlink is in the ledger."""
+    content: dict[str, Any] = json.loads((site.work / paths.loaded(FIRST)).read_text())
+    return content
+
+
+def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    # Braces and blanks, as the path of a database may have them.
+    (tmp_path / "a {b}").mkdir()
+    url = f"sqlite:///{tmp_path}/a {{b}}/ledger.sqlite"
+    ledger = with_tables(url)
+    site.configure(ledger={"url": url}, moot={"mapping": True}, submit={"automatic": True})
+    processed = site.snakemake().good()
+    assert {RECEIPT, LEDGER, SUBMIT} < processed.jobs
+    assert level1.commands() == ["createStream"]
+    assert (loaded(site)["handoff"], list(loaded(site)["runs"])) == (1, [RUN])
+    row = run_rows(ledger)[RUN]
+    assert (row["status"], row["moot_key"], row["moot_alias"]) == ("InProgress", KEY, ALIAS)
+    # Level-1 finds the same in the files and in the text, and the receipt says it.
+    assert keys(site) == {(KEY, ALIAS)}
+    assert site.text("moot_keys", FIRST) == [f"{RUN.l1} {KEY} {ALIAS}"]
+    assert [run["moot"] for run in site.receipt(FIRST)["runs"]] == [{"key": KEY, "alias": ALIAS}]
+    assert site.script("ledger", "check").good().said.startswith("0 differences ")
+
+    site.by_hand(FIRST)
+    tree = site.tree()
+    again = site.snakemake(f"submit={FIRST}").good()
+    assert again.jobs == {LEDGER, SUBMIT}
+    assert f"downlink {FIRST}: Level-1 has hand-off 1, now there is 2. It is not submitted" in again.said
+    assert level1.commands() == ["createStream"]
+    assert loaded(site)["handoff"] == 2
+    changed = {name for name, content in site.tree().items() if tree.get(name) != content}
+    made = {f"work/{path}" for path in (paths.loaded(FIRST), paths.submitted(FIRST))}
+    assert changed == made, "loading withdraws no receipt"
+
+
+def test_a_ledger_that_is_down_holds_up_the_submission_and_nothing_else(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    good, down = f"sqlite:///{tmp_path}/ledger.sqlite", f"sqlite:///{tmp_path}/no/such/place/ledger.sqlite"
+    site.configure(ledger={"url": down})
+    site.by_hand(FIRST)
+    before = site.tree()
+    # The hand-off alone wants no ledger, and makes none outstanding.
+    assert site.outstanding(FIRST) == frozenset()
+
+    failed = site.snakemake(f"submit={FIRST}")
+    assert failed.status == 1
+    assert (
+        f"error: the ledger {down}: unable to open database file. Nothing was changed in it." in failed.said
+    )
+    assert failed.jobs == {LEDGER}, "what a failed job is needed for does not start"
+    assert level1.commands() == []
+    assert site.tree() == before
+
+    site.configure(ledger={"url": good})
+    mended = site.snakemake(f"submit={FIRST}").good()
+    assert mended.jobs == {LEDGER, SUBMIT}
+    assert level1.commands() == ["createStream"]
+    assert run_rows(Ledger(good))[RUN]["status"] == "InProgress"
+
+
+def test_without_a_ledger_there_is_no_such_rule(tmp_path: Path) -> None:
+    site, _ = with_level1(tmp_path, FIRST)
+    site.configure(ledger={"url": "built-in"})
+    site.by_hand(FIRST)
+    assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {LEDGER, SUBMIT}
+    site.configure(ledger={"url": None})
+    assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {SUBMIT}
+
+
+def test_moot_file_goes_before_the_mapping_and_what_nobody_knows_is_unset(tmp_path: Path) -> None:
+    site, _ = with_level1(tmp_path, FIRST)
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", waits=())
+    ledger.upgrade()
+    (tmp_path / "moot.txt").write_text(f"{RUN.l1} 7 byHand\n")
+    site.configure(ledger={"url": f"sqlite:///{tmp_path}/ledger.sqlite"}, moot={"mapping": True})
+    site.by_hand(FIRST)
+    assert keys(site) == {(evt.MOOT_UNSET_KEY, evt.MOOT_UNSET_ALIAS)}
+    with_tables(f"sqlite:///{tmp_path}/ledger.sqlite")
+    site.by_hand(FIRST)
+    assert keys(site) == {(KEY, ALIAS)}
+    site.configure(moot={"file": str(tmp_path / "moot.txt")})
+    site.by_hand(FIRST)
+    assert keys(site) == {(7, "byHand")}
+
+
+def test_a_run_is_not_delivered_with_a_wrong_key_because_the_database_is_down(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site, _ = with_level1(tmp_path, FIRST)
+    down = f"sqlite:///{tmp_path}/no/such/place/ledger.sqlite"
+    site.configure(ledger={"url": down}, moot={"mapping": True})
+    with pytest.raises(AssertionError):
+        site.by_hand(FIRST)
+    said = capsys.readouterr().err
+    assert f"error: run {RUN} ({RUN.l1}): its MOOT key cannot be looked up: there is no ledger " in said
+    assert "Nothing of it was delivered" in said
+    assert list(site.stage.glob("*/*/*.evt")) == []
+    assert not (site.work / paths.journal(RUN)).exists()
+    assert not (site.work / paths.manifest(RUN, FIRST)).exists()
+    assert [path.name for path in site.stage.glob("chunktokens/*/*")] == [f"haltCleanup-{FIRST}"]
