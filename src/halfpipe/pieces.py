@@ -18,6 +18,7 @@ MOST = 1024  # pieces in one call: IOV_MAX of Linux
 _IOVEC = np.dtype([("base", np.uintp), ("length", np.uintp)])  # struct iovec of <sys/uio.h>
 
 _preadv = ctypes.CDLL(None, use_errno=True).preadv
+# off_t has 64 bits wherever pointers have; os.preadv wants an object for each piece.
 _preadv.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64]
 _preadv.restype = ctypes.c_ssize_t
 

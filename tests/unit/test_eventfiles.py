@@ -1,12 +1,17 @@
 """Event files: golden bytes whatever the batch, the LATC override, and records that are not there any more."""
 
 import hashlib
+import itertools
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from halfpipe import cli
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.formats import idx
 from halfpipe.handoff import eventfiles
@@ -15,6 +20,7 @@ from halfpipe.merge import index
 from halfpipe.merge.deliver import Decision, Policy, decide
 from halfpipe.merge.index import ChunkProducts
 from halfpipe.moot import UNSET, Moot
+from halfpipe.progress import Progress
 from tests.golden_cases import GOLDEN, Case, read_case
 
 # One downlink, processed once: several chunks, equal sequences, LATC, LCI, no handlers, files cut.
@@ -91,6 +97,7 @@ def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     sizes = [len(batch.content) for batch in records.batches(0, len(decision.events), None)]
     assert len(sizes) > 20
     assert max(sizes) <= 3000
+    assert all(one + other > 3000 for one, other in itertools.pairwise(sizes)), "no smaller than need be"
     assert sum(sizes) == int(decision.events["size"].sum())
 
 
@@ -152,6 +159,91 @@ def test_a_record_that_is_not_whole_any_more_leaves_nothing(tmp_path: Path) -> N
         with pytest.raises(StateError, match=f"^{path} at byte "):
             eventfiles.write_all(records, decision.files, described, header, tmp_path / "out", threads)
     assert not list((tmp_path / "out").glob(".*")), "no file that is half written"
+
+
+def test_a_record_that_cannot_be_overridden_is_named(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "latc_lpa")
+    source = copied(case, tmp_path / "in")
+    decision, records = records_of(case, source, tmp_path)
+    path = max(source.glob("*.evt"))
+    spoilt = bytearray(path.read_bytes())
+    spoilt[176 + 296 + 4] ^= 1  # a bit of the marker of the first record's event
+    path.write_bytes(spoilt)
+    list(records.batches(0, len(decision.events), None))
+    with pytest.raises(StateError, match=rf"{path}.*: a record is not what it was .*EBF marker.* again\.$"):
+        list(records.batches(0, len(decision.events), 7))
+
+
+def test_the_end_of_the_program_ends_the_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventfiles, "BATCH_BYTES", 1)
+    case = read_case(GOLDEN / "maxev_small")
+    decision, records = records_of(case, copied(case, tmp_path / "in"), tmp_path)
+    run = RunId.from_met(case.steps[0].runs[0])
+    described = eventfiles.describe(records, decision.files, run)
+    (tmp_path / "out").mkdir()
+    header = eventfiles.Header(DownlinkId(case.steps[0].downlink), run, UNSET, None)
+    seen = []
+
+    class Ending(Progress):
+        def add(self, *, events: int = 0, size: int = 0) -> None:
+            seen.append((events, size))
+            if len(seen) == 5:  # by then all are waited for
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+
+    before = signal.signal(signal.SIGTERM, cli._end)
+    try:
+        with pytest.raises(SystemExit):
+            eventfiles.write_all(
+                records, decision.files, described, header, tmp_path / "out", 1, Ending("", None, print, 1.0)
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(seen) < len(decision.events) // 2
+    assert not list((tmp_path / "out").glob(".*")), "no file that is half written"
+
+
+def test_what_cannot_be_read_is_named_and_not_what_is_written(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "maxev_small")
+    source = copied(case, tmp_path / "in")
+    decision, records = records_of(case, source, tmp_path)
+    run = RunId.from_met(case.steps[0].runs[0])
+    described = eventfiles.describe(records, decision.files, run)
+    header = eventfiles.Header(DownlinkId(case.steps[0].downlink), run, UNSET, None)
+    (tmp_path / "out").mkdir()
+    path = max(source.glob("*.evt"))
+    path.unlink()
+    for cause in ("No such file or directory", "Is a directory"):
+        with pytest.raises(StateError, match=f"^{path}: cannot be read: {cause}"):
+            eventfiles.write_all(records, decision.files, described, header, tmp_path / "out")
+        path.mkdir(exist_ok=True)
+    part = next((tmp_path / "runs").glob("*/*/events.npy"))
+    part.unlink()
+    with pytest.raises(StateError, match=f"^{part}: cannot be read: No such file or directory"):
+        eventfiles.write_all(records, decision.files, described, header, tmp_path / "out")
+
+
+def test_the_first_error_is_told_and_ends_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventfiles, "BATCH_BYTES", 1)  # each record is a batch
+    case = read_case(GOLDEN / "maxev_small")
+    decision, records = records_of(case, copied(case, tmp_path / "in"), tmp_path)
+    run = RunId.from_met(case.steps[0].runs[0])
+    described = eventfiles.describe(records, decision.files, run)
+    out = tmp_path / "out"
+    (out / f".{described[1].name}.part").mkdir(parents=True)
+    seen = []
+
+    class Slow(Progress):
+        def add(self, *, events: int = 0, size: int = 0) -> None:
+            seen.append((events, size))
+            time.sleep(0.02)
+
+    bar = Slow("writing", None, lambda _: None, 1.0)
+    header = eventfiles.Header(DownlinkId(case.steps[0].downlink), run, UNSET, None)
+    with pytest.raises(HalfPipeError, match=f"^{out / described[1].name}: cannot be written: Is a directory"):
+        eventfiles.write_all(records, decision.files, described, header, out, 1, bar)
+    assert len(seen) <= decision.files[0][1] // 2, "the first file was not written to its end"
+    assert [path.name for path in out.iterdir() if path.is_file()] == []
 
 
 def test_a_file_without_place_is_left_to_the_caller(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The merged index of a run within a downlink: built from golden products, written and read again."""
 
+import dataclasses
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +111,35 @@ def test_rows_and_keys_are_those_of_the_file_whatever_the_block(
         for size in (0, 1, 5, len(events)):
             chosen = np.sort(rng.choice(len(events), size, replace=False)).astype(np.uint32)
             assert part.rows(chosen).tobytes() == events[chosen].tobytes()
+
+
+def test_more_than_a_key_has_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.save(built("multi3"), tmp_path, RUN, DL)
+    part = index.load_events(tmp_path, RUN, DL)
+    assert part.keys(65535)["source"].tolist() == [65535] * part.count
+    with pytest.raises(StateError, match=rf"^{part.path}: .* of downlink 65537 of a run, .* 65536 downlinks"):
+        part.keys(65536)
+    with pytest.raises(StateError, match=rf"^{part.path}: 4294967297 events .* 4294967296 events"):
+        dataclasses.replace(part, count=2**32 + 1).keys(0)
+    files = len(part.files)
+    monkeypatch.setattr(index, "_highest", lambda _: files - 2)
+    with pytest.raises(FormatError, match=rf"\.idx: with it a downlink brings {files} event files"):
+        built("multi3")
+
+
+def test_an_event_part_that_became_shorter_is_named(tmp_path: Path) -> None:
+    index.save(built("multi3"), tmp_path, RUN, DL)
+    part = index.load_events(tmp_path, RUN, DL)
+    part.path.write_bytes(part.path.read_bytes()[:-1])
+    last = np.array([part.count - 1])
+    shorter = f"^{part.path}: became shorter while it was read"
+    with pytest.raises(StateError, match=shorter):
+        part.keys(0)
+    with pytest.raises(StateError, match=shorter):
+        part.rows(last)
+    part.path.unlink()
+    with pytest.raises(StateError, match=f"^{part.path}: cannot be read: No such file"):
+        part.rows(last)
 
 
 def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ Each case is also decided by the reference (`Run.process` compares), so that bot
 written here.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfpipe.formats.idx import EVENT
-from halfpipe.merge.deliver import Decision, Policy, merge_chunks, split
-from halfpipe.merge.settle import KnownDatagrams, intersect, join
+from halfpipe.merge import deliver
+from halfpipe.merge.deliver import Decision, Policy, in_order, merge_chunks, merged, split
+from halfpipe.merge.settle import Interval, KnownDatagrams, intersect, join
 from tests import model
 from tests.bridge import HIGHEST, LOWEST, Run, event_array
 from tests.model import Chunk, Datagram, Event, Rules
@@ -597,6 +600,13 @@ class TestLate:
         assert again.late == 0
         assert run.again(SECOND).late == 0
 
+    @pytest.mark.parametrize("block", [1, 2, 3])
+    def test_counted_block_by_block(self, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+        monkeypatch.setattr(deliver, "_BLOCK", block)
+        run = Run(Rules())
+        run.process(FIRST, (epu(956, [3, 5]), epu(957, [4, 9])))
+        assert run.process(SECOND, (epu(958, [1, 4, 7, 8, 12]),)).late == 3
+
     def test_not_late_if_brought_before(self) -> None:
         run = Run(Rules())
         run.process(FIRST, (epu(956, [1, 5]), epu(957, [2, 9])))
@@ -681,3 +691,111 @@ class TestKnownDatagrams:
         two = KnownDatagrams.of([d.line for d in epu(956, [1], [2], [3], closing="abort").datagrams])
         assert KnownDatagrams.together([one, two]).lines == KnownDatagrams.together([two, one]).lines
         assert KnownDatagrams.together([one, two]).ranges() == {956: ((0, 2),)}
+
+
+class TestSlices:
+    """The parts of the merge that move events by slices, each against what is obvious."""
+
+    MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    # At both ends of 64 bits, and where binary64 tells neighbours no longer apart.
+    BASES = st.sampled_from([0, 2**53 - 4, 2**63 - 4, HIGHEST - 9])
+    PLACES = st.integers(0, 9)
+    INTERVALS = st.lists(st.tuples(PLACES, PLACES).map(sorted), max_size=4)
+    EVENTS = st.lists(st.tuples(PLACES, st.sampled_from([955, 956, 957])), max_size=14)
+
+    @staticmethod
+    def intervals(base: int, pairs: list[list[int]]) -> tuple[Interval, ...]:
+        return join((base + first, base + last) for first, last in pairs)
+
+    @staticmethod
+    def part(base: int, number: int, keys: list[tuple[int, int]]) -> list[Event]:
+        return [Event(base + place, apid, 0, 100 * number + n) for n, (place, apid) in enumerate(keys)]
+
+    @given(BASES, EVENTS)
+    @MANY
+    def test_in_order(self, base: int, keys: list[tuple[int, int]]) -> None:
+        events = self.part(base, 0, keys)
+        first: dict[tuple[int, int], Event] = {}
+        for event in events:
+            first.setdefault((event.sequence, event.apid), event)
+        table = event_array(events)
+        ordered = in_order(table)
+        assert ordered.tobytes() == event_array([first[key] for key in sorted(first)]).tobytes()
+        assert in_order(ordered) is ordered, "what is in order is not copied"
+
+    @given(BASES, st.lists(EVENTS, max_size=4), st.integers(1, 4))
+    @MANY
+    def test_merged(self, base: int, lists: list[list[tuple[int, int]]], most: int) -> None:
+        parts = [in_order(event_array(self.part(base, number, keys))) for number, keys in enumerate(lists)]
+        windows = list(merged(parts, most))
+        whole = [row for part in parts for row in part.tolist()]
+        first: dict[tuple[int, int], tuple[object, ...]] = {}
+        for row in whole:
+            first.setdefault((row[0], row[1]), row)
+        assert [row for window in windows for row in window.tolist()] == [first[key] for key in sorted(first)]
+        assert all(map(len, windows))
+        for one, other in pairwise(windows):
+            assert one["sequence"][-1] < other["sequence"][0], "no window ends between equal sequences"
+        if sum(map(bool, lists)) > 1:
+            of_one_sequence = 3  # APIDs
+            assert max(map(len, windows)) <= len(parts) * (most + of_one_sequence - 1)
+
+    @given(BASES, st.lists(PLACES, max_size=12).map(sorted), INTERVALS)
+    @MANY
+    def test_holding(self, base: int, places: list[int], pairs: list[list[int]]) -> None:
+        held = self.intervals(base, pairs)
+        sequence = np.array([base + place for place in places], np.uint64)
+        obvious = [any(first <= base + place <= last for first, last in held) for place in places]
+        assert deliver._holding(sequence, held).tolist() == obvious
+        assert deliver._inside(sequence, held).tolist() == obvious
+
+    @given(st.lists(st.booleans(), max_size=12))
+    @MANY
+    def test_cut_out_and_closed_up(self, chosen: list[bool]) -> None:
+        events = event_array([Event(n, 956, 0, n) for n in range(len(chosen))])
+        slices = deliver._runs_of(np.array(chosen, dtype=bool))
+        assert [n for a, b in slices for n in range(a, b)] == [n for n, true in enumerate(chosen) if true]
+        assert all(b < a for (_, b), (a, _) in pairwise(slices)), "each as long as can be"
+        left = deliver._cut_out(events, slices)
+        assert left.tobytes() == events[np.array(chosen, dtype=bool)].tobytes()
+        for (a, b), (begin, end) in zip(slices, deliver._closed_up(slices), strict=True):
+            assert left[begin:end].tobytes() == events[a:b].tobytes()
+
+    def test_a_small_delivery_does_not_keep_all_events_in_memory(self) -> None:
+        events = event_array([Event(n, 956, 0, n) for n in range(10)])
+        assert np.shares_memory(deliver._cut_out(events, [(2, 8)]), events)
+        assert not np.shares_memory(deliver._cut_out(events, [(2, 6)]), events)
+
+    @given(BASES, st.lists(PLACES, max_size=20).map(sorted), INTERVALS, INTERVALS, INTERVALS)
+    @MANY
+    def test_series(
+        self,
+        base: int,
+        places: list[int],
+        settled: list[list[int]],
+        foreign: list[list[int]],
+        own: list[list[int]],
+    ) -> None:
+        others, mine = self.intervals(base, foreign), self.intervals(base, own)
+        covered = join([*self.intervals(base, settled), *mine])
+        known = [base + place for place in places]
+
+        def number(sequence: int, intervals: tuple[Interval, ...]) -> int | None:
+            return next((n for n, (a, b) in enumerate(intervals) if a <= sequence <= b), None)
+
+        def is_due(sequence: int) -> bool:
+            return number(sequence, covered) is not None and number(sequence, others) is None
+
+        due = [sequence for sequence in known if is_due(sequence)]
+        series = deliver._series(np.array(due, np.uint64), covered, others, mine)
+        assert [n for a, b in series for n in range(a, b)] == list(range(len(due)))
+        joints = {b for _, b in series[:-1]}
+        for n, (one, other) in enumerate(pairwise(due), 1):
+            orphans = [s for s in known if one < s < other and not is_due(s) and number(s, others) is None]
+            crosses = one != other and (
+                number(one, covered) != number(other, covered)
+                or any(one < span.first and span.last < other for span in others)
+                or any(one < span.first <= other or one <= span.last < other for span in mine)
+                or bool(orphans)
+            )
+            assert (n in joints) is crosses, (one, other)

@@ -1,8 +1,9 @@
 """Pieces of a file in their places: against slicing, with reads that come short, and without reaching out."""
 
-import itertools
 import ctypes
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ CONTENT = np.random.default_rng(5).integers(0, 256, 5000, np.uint8)
 
 
 @pytest.fixture(scope="module")
-def handle(tmp_path_factory: pytest.TempPathFactory) -> int:
+def handle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     path: Path = tmp_path_factory.mktemp("pieces") / "content"
     path.write_bytes(CONTENT.tobytes())
-    return os.open(path, os.O_RDONLY)
+    with path.open("rb") as file:
+        yield file.fileno()
 
 
 def read(handle: int, cuts: list[tuple[int, int]], order: list[int]) -> bytes:

@@ -12,7 +12,9 @@ RNG = np.random.default_rng(2)
 
 @pytest.mark.parametrize("kind", [EVENT, PLACED, KEY])
 def test_joined_and_taken(kind: np.dtype[np.void]) -> None:
-    tables = [RNG.integers(0, 256, (n, kind.itemsize), np.uint8).reshape(-1).view(kind) for n in (5, 0, 40, 1)]
+    tables = [
+        RNG.integers(0, 256, (n, kind.itemsize), np.uint8).reshape(-1).view(kind) for n in (5, 0, 40, 1)
+    ]
     every = joined(tables)
     assert every.dtype == kind
     assert every.tobytes() == np.concatenate(tables).tobytes()

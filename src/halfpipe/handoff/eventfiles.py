@@ -1,8 +1,9 @@
 """Writing event files: records copied byte for byte from the chunks' evt files, behind a new header."""
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import StateError
-from halfpipe.files import open_regular, replacing, write_whole
+from halfpipe.errors import FormatError, HalfPipeError, StateError
+from halfpipe.files import advice, open_regular, replacing, write_whole
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.deliver import Decision
@@ -91,14 +92,12 @@ class Records:
         locate: Callable[[DownlinkId, str], Path | None],
     ) -> None:
         self.events = decision.events
-        self._parts = [parts.get(downlink) for downlink in decision.sources]
+        # A downlink that brings nothing of the run is a source all the same, and has no part.
+        self._parts = {n: parts[dl] for n, dl in enumerate(decision.sources) if dl in parts}
         self._paths: dict[tuple[int, int], Path] = {}
-        for source, downlink in enumerate(decision.sources):
-            part = self._parts[source]
-            if part is None:
-                continue
+        for source, part in self._parts.items():
             for file in _used(self.events, source):
-                path = locate(downlink, part.files[file])
+                path = locate(decision.sources[source], part.files[file])
                 if path is not None:
                     evt.read_header(path)
                     self._paths[source, file] = path
@@ -112,24 +111,30 @@ class Records:
         ------
         StateError
             If a chunk's evt file is not the one that was indexed: no record of the right sequence and
-            APID lies where the index says.
+            APID lies where the index says. If it cannot be read.
         """
-        sizes = self.events["size"][begin:end].astype(np.int64)
-        edges = np.concatenate([[0], np.cumsum(sizes)])
-        room = min(int(edges[-1]), max(BATCH_BYTES, int(sizes.max(initial=0))))
+        every = self.events["size"][begin:end]
+        room = min(int(every.sum(dtype=np.int64)), max(BATCH_BYTES, int(every.max(initial=0))))
         # The room ahead of them makes the records lie as they do in a file.
         buffer = np.empty(evt.HEADER_SIZE + room, np.uint8)
-        first = 0
-        while first < len(sizes):
-            last = int(np.searchsorted(edges, edges[first] + BATCH_BYTES, side="right")) - 1
-            last = max(last, first + 1)
-            places = evt.HEADER_SIZE + edges[first:last] - edges[first]
-            filled = buffer[: evt.HEADER_SIZE + edges[last] - edges[first]]
-            utc = self._gather(self.events[begin + first : begin + last], sizes[first:last], filled, places)
+        most = BATCH_BYTES // evt.CONTEXT.itemsize + 1  # a record holds its context at least
+        while begin < end:
+            events = self.events[begin : min(begin + most, end)]
+            edges = np.concatenate([[0], np.cumsum(events["size"], dtype=np.int64)])
+            count = max(1, int(np.searchsorted(edges, BATCH_BYTES, side="right")) - 1)
+            events, places = events[:count], evt.HEADER_SIZE + edges[:count]
+            filled = buffer[: evt.HEADER_SIZE + edges[count]]
+            utc = self._gather(events, np.diff(edges[: count + 1]), filled, places)
             if latc is not None:
-                _override(filled, places, latc)
+                try:
+                    _override(filled, places, latc)
+                except FormatError as error:
+                    raise StateError(
+                        f"{' or '.join(self._files_of(events))}: a record is not what it was when it was indexed "
+                        f"({error}) Process the downlink of that chunk again."
+                    ) from error
             yield Batch(filled[evt.HEADER_SIZE :], Times.of(utc))
-            first = last
+            begin += count
 
     def _gather(
         self,
@@ -145,7 +150,6 @@ class Records:
         wrong: int | None = None
         for source in _numbers_in(sources):
             part = self._parts[source]
-            assert part is not None
             of_source = np.flatnonzero(sources == source)
             rows = part.rows(events["row"][of_source])
             utc[of_source] = rows["utc"]
@@ -165,6 +169,11 @@ class Records:
                 "when it was indexed and is not any more. Process the downlink of that chunk again."
             )
         return utc
+
+    def _files_of(self, events: NDArray[np.void]) -> list[str]:
+        """Return the paths of the evt files in which `events` lie."""
+        numbers = sorted(set(zip(events["source"].tolist(), events["file"].tolist(), strict=True)))
+        return [str(self._paths[number]) for number in numbers]
 
     def seconds(self, event: int) -> int:
         """Return `current.timeSecs` of one event."""
@@ -197,15 +206,18 @@ def _read(
     buffer: NDArray[np.uint8],
     places: NDArray[np.int64],
 ) -> int | None:
-    """Read records; return the first that does not lie in the file as a whole, or cannot be a record."""
+    """Read records; return one that does not lie in the file as a whole or cannot be a record, else None."""
     short = (starts < evt.HEADER_SIZE) | (sizes < evt.CONTEXT.itemsize)
     if short.any():
         return int(np.argmax(short))
-    with open_regular(path) as file:
-        try:
+    try:
+        with open_regular(path) as file:
             read_pieces(file.fileno(), starts, sizes, buffer, places)
-        except EOFError as error:
-            return int(np.argmax(starts + sizes > error.args[0]))
+    except EOFError as error:
+        return int(np.argmax(starts > error.args[0] - sizes))
+    except OSError as error:
+        # Not as it is: it would be told as an error of the file that is being written.
+        raise StateError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
     return None
 
 
@@ -221,7 +233,7 @@ def _first_other(
 
 def _override(buffer: NDArray[np.uint8], places: NDArray[np.int64], latc: int) -> None:
     """Write `latc` into LATC_master of the LPA records at `places`."""
-    layout = evt.record_layout(buffer, places, "records for an event file")
+    layout = evt.record_layout(buffer, places, "as they are laid together")
     ends = (places + layout.sizes)[layout.infotypes == evt.InfoType.LPA]
     masters = ends - evt.LATC_FROM_END
     buffer[masters[:, None] + np.arange(4)] = np.frombuffer(np.array(latc, "<u4").tobytes(), np.uint8)
@@ -253,6 +265,7 @@ def write(
     header: Header,
     home: Path,
     bar: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> tuple[EventFile, Times]:
     """Write one event file into the directory `home`; return it with its checksum, and its events' times.
 
@@ -268,6 +281,15 @@ def write(
         Scratch directory on the stage's file system.
     bar
         Is told how far it is.
+    stop
+        Once it is set, the file is given up.
+
+    Raises
+    ------
+    StateError
+        If a record is not where it was when it was indexed, or cannot be read.
+    HalfPipeError
+        If the file cannot be written, or was given up. Nothing is left of it then.
     """
     packed = evt.pack_header(
         runid=header.downlink.number,
@@ -289,6 +311,8 @@ def write(
             times.append(batch.times)
             if bar is not None:
                 bar.add(size=len(batch.content))
+            if stop is not None and stop.is_set():
+                raise HalfPipeError(f"{file.name}: given up, because the delivery is not made")
     if bar is not None:
         bar.add(events=file.events)
     if size != file.size:
@@ -309,15 +333,24 @@ def write_all(
     """Write event files as `write` does, several at a time to keep `threads` cores at work.
 
     Reading, hashing and writing let other threads of Python go on; while one file is flushed to disk,
-    which is to wait, another is written.
+    which is to wait, another is written. At the first error, or when the program is to end, those in work
+    are given up.
+
+    Raises
+    ------
+    HalfPipeError
+        That of a file that failed before any was given up.
     """
+    stop = threading.Event()
     with ThreadPoolExecutor(2 * threads) as pool:
-        jobs = [
-            pool.submit(write, records, cut, file, header, home, bar)
-            for cut, file in zip(cuts, files, strict=True)
-        ]
         try:
-            return [job.result() for job in jobs]
+            jobs = [
+                pool.submit(write, records, cut, file, header, home, bar, stop)
+                for cut, file in zip(cuts, files, strict=True)
+            ]
+            done, _ = wait(jobs, return_when=FIRST_EXCEPTION)
+            return [job.result() for job in jobs if job in done]  # all of them, or one that raises
         except BaseException:
+            stop.set()
             pool.shutdown(cancel_futures=True)
             raise

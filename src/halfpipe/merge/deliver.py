@@ -1,5 +1,6 @@
 """What a downlink delivers of a run, in which files: the merge rule as a pure function over arrays."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
@@ -11,6 +12,8 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.settle import Interval, KnownDatagrams, Ranges, is_complete, join, settled
 from halfpipe.tables import joined, put, taken
+
+_BLOCK = 1 << 17  # events looked at at a time, where a copy of all would take as much memory again
 
 
 @dataclass(frozen=True)
@@ -109,29 +112,31 @@ def merged(parts: Sequence[NDArray[np.void]], most: int = 1 << 17) -> Iterator[N
     parts
         All of one type; the events of a run in several chunks, or of several downlinks.
     most
-        No part brings more events into a window, but for those that share its last sequence.
+        No part brings more events into a window, at least 1, but for those that share its last sequence.
     """
     parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         yield parts[0]
         return
+    sequences = [part["sequence"] for part in parts]
     at = [0] * len(parts)
-    while True:
-        left = [i for i, part in enumerate(parts) if at[i] < len(part)]
-        if not left:
-            return
-        last = min(parts[i]["sequence"][min(at[i] + most, len(parts[i])) - 1] for i in left)
+    while left := [i for i, part in enumerate(parts) if at[i] < len(part)]:
+        last = min(sequences[i][min(at[i] + most, len(parts[i])) - 1] for i in left)
         window = []
         for i in left:
-            # No more than `most` lie before it, and equal ones only behind these.
-            ahead = parts[i]["sequence"][at[i] : at[i] + most + 1]
-            end = at[i] + int(np.searchsorted(ahead, last, side="right"))
-            if end > at[i] + most:
-                end = at[i] + int(np.searchsorted(parts[i]["sequence"][at[i] :], last, side="right"))
+            end = _behind(sequences[i], last, at[i])
             if end > at[i]:
                 window.append(parts[i][at[i] : end])
                 at[i] = end
         yield window[0] if len(window) == 1 else _first_of_equals(joined(window))
+
+
+def _behind(sequence: NDArray[np.uint64], last: np.uint64, begin: int, end: int | None = None) -> int:
+    """Return where those of the ordered `sequence[begin:end]` end that are at most `last`.
+
+    The sequences of a table do not lie beside each other in memory: numpy's search would copy all of them.
+    """
+    return bisect_right(sequence, last, begin, end)
 
 
 def decide(
@@ -152,7 +157,8 @@ def decide(
     datagrams
         What each downlink makes known of the run, its own included.
     events
-        The events of each downlink, as `merge_chunks` returns them.
+        The events of each downlink, in order and each once; of any type with sequence, APID and datagram.
+        If it has the field ``source``, that counts into `in_sources`.
     recorded
         The latest recorded delivery of each downlink that has one.
     policy
@@ -173,14 +179,17 @@ def decide(
     foreign = join(span for record in others.values() for span in record.spans)
     is_foreign = _holding(sequence, foreign)
 
-    orphans = sequence[~is_settled & ~is_foreign]
-    late = _count_late(known[is_foreign], others)
-    deliverable = _cut_out(known, _runs_of(is_settled & ~is_foreign))
-    series = _series(np.ascontiguousarray(deliverable["sequence"]), places, foreign, orphans, own)
-    taken = [(a, b) for a, b in series if b - a >= policy.min_events]
-    withheld = len(deliverable) - sum(b - a for a, b in taken)
-    delivered = _cut_out(deliverable, taken)
-    taken = _closed_up(taken)
+    chosen = is_settled & ~is_foreign
+    deliverable = sequence[chosen]
+    series = _series(deliverable, places, foreign, own)
+    large = [(a, b) for a, b in series if b - a >= policy.min_events]
+    withheld = len(deliverable) - sum(b - a for a, b in large)
+    if withheld:
+        numbers = np.flatnonzero(chosen)
+        for a, b in series:
+            chosen[numbers[a:b]] = b - a >= policy.min_events
+    delivered = _cut_out(known, _runs_of(chosen))
+    cuts = _closed_up(large)
 
     return Decision(
         kind=RunKind.of(segments),
@@ -190,15 +199,15 @@ def decide(
         gaps=tuple((one.last, other.first) for one, other in pairwise(places)),
         sources=sources,
         events=delivered,
-        files=tuple(cut for a, b in taken for cut in split(delivered["sequence"], a, b, policy)),
+        files=tuple(file for a, b in cuts for file in split(delivered["sequence"], a, b, policy)),
         spans=tuple(
-            Interval(int(delivered["sequence"][a]), int(delivered["sequence"][b - 1])) for a, b in taken
+            Interval(int(delivered["sequence"][a]), int(delivered["sequence"][b - 1])) for a, b in cuts
         ),
         known=len(known),
         announced=int(known_datagrams.rows["nevts"].sum()),
-        orphans=len(orphans) + withheld,
+        orphans=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
         withheld=withheld,
-        late=late,
+        late=_count_late(known, is_foreign, others),
         datagrams=known_datagrams.ranges(),
     )
 
@@ -272,15 +281,14 @@ def _series(
     sequence: NDArray[np.uint64],
     places: Sequence[Interval],
     foreign: Sequence[Interval],
-    orphans: NDArray[np.uint64],
     own: Sequence[Interval],
 ) -> list[tuple[int, int]]:
     """Cut the ordered deliverable sequences into file series, as half-open slices.
 
-    A series never crosses a border of a settled interval, a span recorded for another downlink, an
-    orphan, or an edge of a span recorded for the downlink itself. Each of these cuts before the first
-    event that does not lie ahead of it, or, where a span of its own ends, before the first that does
-    not lie in it.
+    A series never crosses a border of a settled interval, a span recorded for another downlink, or an
+    edge of a span recorded for the downlink itself; nor an orphan, which lies between two settled
+    intervals. Each of these cuts before the first event that does not lie ahead of it, or, where a span
+    of its own ends, before the first that does not lie in it.
     """
     if not len(sequence):
         return []
@@ -289,7 +297,6 @@ def _series(
             np.array([place.first for place in places], np.uint64),
             np.array([span.first for span in foreign], np.uint64),
             np.array([span.first for span in own], np.uint64),
-            orphans,
         ]
     )
     ends = np.array([span.last for span in own], np.uint64)
@@ -301,8 +308,8 @@ def _series(
 
 
 def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDArray[np.void]:
-    """Return only the events in `slices`; a single slice is not copied."""
-    if len(slices) == 1:
+    """Return only the events in `slices`, without a copy if it is one slice of most of them."""
+    if len(slices) == 1 and 2 * (slices[0][1] - slices[0][0]) >= len(events):
         return events[slices[0][0] : slices[0][1]]
     return joined([events[:0], *(events[a:b] for a, b in slices)])
 
@@ -335,7 +342,7 @@ def split(sequence: NDArray[np.uint64], begin: int, end: int, policy: Policy) ->
         stop = start + limit
         if stop < end:
             # Level-1 refuses a run in which two files share a sequence: take the rest of it too.
-            stop = int(np.searchsorted(sequence[:end], sequence[stop - 1], side="right"))
+            stop = _behind(sequence, sequence[stop - 1], stop, end)
         stop = min(stop, end)
         files.append((start, stop))
         start = stop
@@ -349,12 +356,16 @@ def split(sequence: NDArray[np.uint64], begin: int, end: int, policy: Policy) ->
     return files
 
 
-def _count_late(inside: NDArray[np.void], others: Mapping[DownlinkId, Recorded]) -> int:
-    """Count the events `inside` spans of `others` whose datagram was not known when these were recorded."""
+def _count_late(
+    known: NDArray[np.void], is_foreign: NDArray[np.bool_], others: Mapping[DownlinkId, Recorded]
+) -> int:
+    """Count the events inside spans of `others` whose datagram was not known when these were recorded."""
     late = 0
-    for record in others.values():
-        here = inside[_inside(inside["sequence"], join(record.spans))]
-        late += int((~listed(here, record.datagrams)).sum())
+    for first in range(0, len(known), _BLOCK):
+        inside = taken(known[first : first + _BLOCK], np.flatnonzero(is_foreign[first : first + _BLOCK]))
+        for record in others.values():
+            here = inside[_inside(inside["sequence"], join(record.spans))]
+            late += int((~listed(here, record.datagrams)).sum())
     return late
 
 

@@ -5,6 +5,7 @@ without duplicates; it is large and can be made again from the chunk products.
 """
 
 import io
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from numpy.lib import format as format_
 from numpy.typing import NDArray
 
 from halfpipe import paths, progress
-from halfpipe.errors import StateError
+from halfpipe.errors import FormatError, StateError
 from halfpipe.files import (
+    advice,
     make_directory,
     open_regular,
     read_json,
@@ -136,7 +138,18 @@ class EventPart:
     files: tuple[str, ...]
 
     def keys(self, source: int) -> NDArray[np.void]:
-        """Return the key of every event (dtype `KEY`); `source` is the number of this part among others."""
+        """Return the key of every event (dtype `KEY`); `source` is the number of this part among others.
+
+        Raises
+        ------
+        StateError
+            If the file cannot be read, or a key has no room for so large numbers.
+        """
+        if source > _highest("source") or self.count > _highest("row") + 1:
+            raise StateError(
+                f"{self.path}: {self.count} events of downlink {source + 1} of a run, but a merge can tell no more "
+                f"than {_highest('row') + 1} events and {_highest('source') + 1} downlinks apart."
+            )
         keys = np.empty(self.count, KEY)
         keys["source"] = source
         for first in range(0, self.count, _BLOCK):
@@ -166,10 +179,18 @@ class EventPart:
         return found
 
     def _read(self, first: int, last: int) -> NDArray[np.void]:
-        rows = np.fromfile(self.path, PLACED, last - first, offset=self.start + first * PLACED.itemsize)
+        try:
+            rows = np.fromfile(self.path, PLACED, last - first, offset=self.start + first * PLACED.itemsize)
+        except OSError as error:
+            # Not as it is: while an event file is written it would be told as an error of that one.
+            raise StateError(f"{self.path}: cannot be read: {error.strerror}. {advice(error)}") from error
         if len(rows) != last - first:
             raise StateError(f"{self.path}: became shorter while it was read. Give the same command again.")
         return rows
+
+
+def _highest(field: str) -> int:
+    return int(np.iinfo(KEY[field]).max)
 
 
 def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> MergedIndex:
@@ -181,6 +202,11 @@ def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> Mer
         The products of each chunk and the directory where they lie.
     threads
         So many indexes are read at a time.
+
+    Raises
+    ------
+    MissingInputError, FormatError
+        If an index or an evt file is gone or damaged, or there are too many evt files.
     """
     listed = list(chunks)
     names = [
@@ -195,9 +221,14 @@ def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> Mer
     total = sum(chunk.files[name] for chunk, _, name in names)
     with progress.of("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
         read = pool.map(lambda at: _read_part(*at), names)
-        for (chunk, _, name), part in zip(names, read, strict=True):
+        for (chunk, directory, name), part in zip(names, read, strict=True):
             lines += part.lines
-            codes = np.array([files.setdefault(file, len(files)) for file in part.files], np.uint16)
+            codes = np.array([files.setdefault(file, len(files)) for file in part.files], np.int64)
+            if len(files) > _highest("file") + 1:
+                raise FormatError(
+                    f"{directory / name}: with it a downlink brings {len(files)} event files of a run, but a merge "
+                    f"can tell no more than {_highest('file') + 1} apart. Have the chunks decoded to fewer files."
+                )
             if len(part.events):
                 part.events["file"] = codes[part.events["file"]]
             parts.append((name, part.events))
@@ -314,7 +345,7 @@ def open_events(path: Path, files: tuple[str, ...]) -> EventPart:
             if len(header) < length:
                 raise ValueError("it is cut inside its header")
             start = file.tell()
-            count, rest = divmod(path.stat().st_size - start, PLACED.itemsize)
+            count, rest = divmod(os.fstat(file.fileno()).st_size - start, PLACED.itemsize)
             if header.partition(_SHAPE)[0] != _header(count).partition(_SHAPE)[0]:
                 raise StateError(f"{path}: made by another version. Remove it: it will be made again.")
             if rest or header != _header(count):
