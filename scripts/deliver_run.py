@@ -11,6 +11,7 @@ from halfpipe import cli, forced, halts, locks, moot, paths
 from halfpipe.files import write_json
 from halfpipe.handoff import deliver_run, receipt, stage
 from halfpipe.ids import ChunkId, RunId, RunKind
+from halfpipe.memory import keep_together
 from halfpipe.merge.deliver import Policy
 from halfpipe.merge.known import Context
 from halfpipe.moot import Moot
@@ -20,6 +21,7 @@ log = logging.getLogger("halfpipe")
 
 def job(arguments: argparse.Namespace) -> int:
     """Deliver the run, and vouch for its merged index and its staged files."""
+    keep_together()
     work, downlink, run = arguments.work, arguments.downlink, arguments.run
     with locks.downlink_job(work, downlink), cli.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)

@@ -75,6 +75,23 @@ def test_no_chunk_gives_an_empty_index() -> None:
     assert empty.events.dtype == PLACED
 
 
+@pytest.mark.parametrize("held", [0, 50, 120])
+def test_events_put_aside_are_merged_as_those_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    everything = built("complete_multichunk")
+    monkeypatch.setattr(index, "IN_MEMORY", held)
+    merged = index.build(products(GOLDEN / "complete_multichunk" / "in" / DL, RUN), 2, tmp_path / "aside")
+    kinds = [isinstance(part, np.ndarray) for part in merged.parts]
+    assert not all(kinds)
+    assert any(kinds) is (held > 0)
+    assert merged.events.tobytes() == everything.events.tobytes()
+    assert index.save(merged, tmp_path, RUN, DL) == len(everything.events)
+    part = index.load_events(tmp_path, RUN, DL)
+    assert part.rows(np.arange(part.count)).tobytes() == everything.events.tobytes()
+    assert list((tmp_path / "aside").iterdir()) == [], "the file has no name"
+
+
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     for number, merged in enumerate((built("multi3"), index.build([]))):
         work = tmp_path / str(number)

@@ -4,7 +4,9 @@ Each case is also decided by the reference (`Run.process` compares), so that bot
 written here.
 """
 
+import tempfile
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from halfpipe.formats.idx import EVENT
 from halfpipe.merge import deliver
+from halfpipe.merge.aside import Aside, Rows
 from halfpipe.merge.deliver import Decision, Policy, in_order, merge_chunks, merged, split
 from halfpipe.merge.settle import Interval, KnownDatagrams, intersect, join
 from tests import model
@@ -723,11 +726,14 @@ class TestSlices:
         assert ordered.tobytes() == event_array([first[key] for key in sorted(first)]).tobytes()
         assert in_order(ordered) is ordered, "what is in order is not copied"
 
-    @given(BASES, st.lists(EVENTS, max_size=4), st.integers(1, 4))
+    @given(BASES, st.lists(EVENTS, max_size=4), st.integers(1, 4), st.booleans())
     @MANY
-    def test_merged(self, base: int, lists: list[list[tuple[int, int]]], most: int) -> None:
+    def test_merged(self, base: int, lists: list[list[tuple[int, int]]], most: int, stored: bool) -> None:
         parts = [in_order(event_array(self.part(base, number, keys))) for number, keys in enumerate(lists)]
-        windows = list(merged(parts, most))
+        with tempfile.TemporaryDirectory() as home:
+            aside = Aside(Path(home))
+            rows: list[Rows] = [aside.put(part) if stored else part for part in parts]
+            windows = list(merged(rows, most))
         whole = [row for part in parts for row in part.tolist()]
         first: dict[tuple[int, int], tuple[object, ...]] = {}
         for row in whole:

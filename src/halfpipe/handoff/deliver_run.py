@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe import locks, progress
+from halfpipe import locks, paths, progress
 from halfpipe.errors import MissingInputError
 from halfpipe.handoff import eventfiles, handoffs, l1, stage
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
+from halfpipe.memory import give_back
 from halfpipe.merge import index
 from halfpipe.merge.deliver import Decision, Policy, decide, in_sources
 from halfpipe.merge.index import EventPart
@@ -69,6 +70,7 @@ def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, A
     """
     with locks.run_locked(job.work, job.run, log.info), context_scratch(job.work, job.run):
         merged, own = _merge(job, context)
+        give_back()
         known = KnownRun.read(job.work, job.run, context, {job.downlink: own})
         before = known.deliveries().get(job.downlink)
         moot = _moot(job, known)
@@ -95,7 +97,7 @@ def _merge(job: Job, context: Context) -> tuple[dict[str, Any], KnownDatagrams]:
     """Make what the downlink brings of the run known to all downlinks; say what that is."""
     products = [index.chunk_products(job.work, job.downlink, job.run, chunk) for chunk in job.chunks]
     placed = [(chunk, context.products(job.downlink, chunk)) for chunk in products]
-    merged = index.build(placed, job.threads)
+    merged = index.build(placed, job.threads, job.work / paths.context(job.run))
     events = index.save(merged, job.work, job.run, job.downlink)
     said = merged.as_json(events) | {"downlink": str(job.downlink), "run": str(job.run)}
     return said, merged.datagrams

@@ -1,6 +1,6 @@
 """What a downlink delivers of a run, in which files: the merge rule as a pure function over arrays."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunKind
+from halfpipe.merge.aside import Rows
 from halfpipe.merge.settle import Interval, KnownDatagrams, Ranges, is_complete, join, settled
 from halfpipe.tables import joined, put, taken
 
 _BLOCK = 1 << 17  # events looked at at a time, where a copy of all would take as much memory again
+
+
+_FEW = 64  # rows looked at for one more of a sequence: as many EPUs share one at the most
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def _first_of_equals(events: NDArray[np.void]) -> NDArray[np.void]:
     return taken(events, order)
 
 
-def merged(parts: Sequence[NDArray[np.void]], most: int = 1 << 17) -> Iterator[NDArray[np.void]]:
+def merged(parts: Sequence[Rows], most: int | None = None) -> Iterator[NDArray[np.void]]:
     """Merge parts that are each `in_order`; yield the whole window by window, in order.
 
     Of equal (sequence, APID) the copy of the first part stays.
@@ -112,31 +116,69 @@ def merged(parts: Sequence[NDArray[np.void]], most: int = 1 << 17) -> Iterator[N
     parts
         All of one type; the events of a run in several chunks, or of several downlinks.
     most
-        No part brings more events into a window, at least 1, but for those that share its last sequence.
+        So many events of each part are held at a time, at least 1, and those that share the last one's
+        sequence; None: a million in all.
     """
     parts = [part for part in parts if len(part)]
-    if len(parts) == 1:
+    if len(parts) == 1 and isinstance(parts[0], np.ndarray):
         yield parts[0]
         return
-    sequences = [part["sequence"] for part in parts]
-    at = [0] * len(parts)
-    while left := [i for i, part in enumerate(parts) if at[i] < len(part)]:
-        last = min(sequences[i][min(at[i] + most, len(parts[i])) - 1] for i in left)
-        window = []
-        for i in left:
-            end = _behind(sequences[i], last, at[i])
-            if end > at[i]:
-                window.append(parts[i][at[i] : end])
-                at[i] = end
+    cursors = [_Cursor(part, most or max(1 << 12, (1 << 20) // len(parts))) for part in parts]
+    while cursors:
+        # Whatever of a part is not held yet lies behind the last that is.
+        last = min(cursor.last for cursor in cursors)
+        window = [rows for cursor in cursors if len(rows := cursor.take(last))]
+        cursors = [cursor for cursor in cursors if len(cursor.held)]
         yield window[0] if len(window) == 1 else _first_of_equals(joined(window))
 
 
-def _behind(sequence: NDArray[np.uint64], last: np.uint64, begin: int, end: int | None = None) -> int:
-    """Return where those of the ordered `sequence[begin:end]` end that are at most `last`.
+class _Cursor:
+    """Where a merge stands in one part: `held` are the next rows, with all that share the last sequence."""
+
+    def __init__(self, part: Rows, most: int) -> None:
+        self._part, self._most, self._next = part, most, 0
+        self.held: NDArray[np.void] = part[0:0]
+        self._load()
+
+    def _load(self) -> None:
+        begin, end = self._next, min(self._next + self._most, len(self._part))
+        self.held = self._part[begin:end]
+        while end < len(self._part):
+            more = self._part[end : end + _FEW]
+            count = _behind(more["sequence"], self.last)
+            if count:
+                self.held = joined([self.held, more[:count]])
+            end += count
+            if count < len(more):
+                break
+        self._next = end
+
+    @property
+    def last(self) -> np.uint64:
+        """The last sequence that is held."""
+        last: np.uint64 = self.held["sequence"][-1]
+        return last
+
+    def take(self, last: np.uint64) -> NDArray[np.void]:
+        """Return the rows up to sequence `last`, and hold what follows."""
+        end = _behind(self.held["sequence"], last)
+        head, self.held = self.held[:end], self.held[end:]
+        if end and not len(self.held):
+            self._load()
+        return head
+
+
+def _behind(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:
+    """Return how many of the ordered sequences are at most `last`.
 
     The sequences of a table do not lie beside each other in memory: numpy's search would copy all of them.
     """
-    return bisect_right(sequence, last, begin, end)
+    return bisect_right(sequence, last)
+
+
+def _ahead(sequence: NDArray[np.uint64], first: int) -> int:
+    """Return how many of the ordered sequences are less than `first`; without a copy, as `_behind`."""
+    return bisect_left(sequence, first)
 
 
 def decide(
@@ -174,13 +216,14 @@ def decide(
 
     sources = in_sources(downlink, events)
     known = _known(sources, events)
-    sequence = np.ascontiguousarray(known["sequence"])
+    sequence = known["sequence"]
     is_settled = _holding(sequence, places)
     foreign = join(span for record in others.values() for span in record.spans)
     is_foreign = _holding(sequence, foreign)
 
     chosen = is_settled & ~is_foreign
-    deliverable = sequence[chosen]
+    runs = _runs_of(chosen)
+    deliverable = sequence[slice(*runs[0])] if len(runs) == 1 else sequence[chosen]
     series = _series(deliverable, places, foreign, own)
     large = [(a, b) for a, b in series if b - a >= policy.min_events]
     withheld = len(deliverable) - sum(b - a for a, b in large)
@@ -251,12 +294,8 @@ def _sourced(events: NDArray[np.void], number: int) -> NDArray[np.void]:
 def _holding(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
     """Tell for each of the ordered sequences whether one of the intervals holds it."""
     held = np.zeros(len(sequence), dtype=bool)
-    if intervals:
-        firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*intervals, strict=True))
-        begins = np.searchsorted(sequence, firsts, side="left")
-        ends = np.searchsorted(sequence, lasts, side="right")
-        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-            held[begin:end] = True
+    for first, last in intervals:
+        held[_ahead(sequence, first) : _behind(sequence, last)] = True
     return held
 
 
@@ -292,19 +331,9 @@ def _series(
     """
     if not len(sequence):
         return []
-    before = np.concatenate(
-        [
-            np.array([place.first for place in places], np.uint64),
-            np.array([span.first for span in foreign], np.uint64),
-            np.array([span.first for span in own], np.uint64),
-        ]
-    )
-    ends = np.array([span.last for span in own], np.uint64)
-    cuts = np.concatenate(
-        [np.searchsorted(sequence, before, side="left"), np.searchsorted(sequence, ends, side="right")]
-    )
-    edges = np.unique(np.concatenate([cuts, [0, len(sequence)]]))
-    return list(pairwise(edges.tolist()))
+    cuts = {_ahead(sequence, interval.first) for interval in (*places, *foreign, *own)}
+    cuts |= {_behind(sequence, span.last) for span in own}
+    return list(pairwise(sorted({0, *cuts, len(sequence)})))
 
 
 def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDArray[np.void]:
@@ -342,7 +371,7 @@ def split(sequence: NDArray[np.uint64], begin: int, end: int, policy: Policy) ->
         stop = start + limit
         if stop < end:
             # Level-1 refuses a run in which two files share a sequence: take the rest of it too.
-            stop = _behind(sequence, sequence[stop - 1], stop, end)
+            stop = bisect_right(sequence, sequence[stop - 1], stop, end)
         stop = min(stop, end)
         files.append((start, stop))
         start = stop

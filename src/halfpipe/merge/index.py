@@ -30,6 +30,8 @@ from halfpipe.files import (
 )
 from halfpipe.formats import evt, idx
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.memory import give_back
+from halfpipe.merge.aside import IN_MEMORY, Aside, Rows
 from halfpipe.merge.deliver import in_order, merged
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.tables import joined, put, taken
@@ -105,7 +107,7 @@ class MergedIndex:
     """
 
     datagrams: KnownDatagrams
-    parts: tuple[NDArray[np.void], ...]
+    parts: tuple[Rows, ...]
     files: tuple[str, ...]
     chunks: tuple[ChunkProducts, ...]
 
@@ -193,7 +195,9 @@ def _highest(field: str) -> int:
     return int(np.iinfo(KEY[field]).max)
 
 
-def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> MergedIndex:
+def build(
+    chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1, aside: Path | None = None
+) -> MergedIndex:
     """Merge the chunk indexes of one run within one downlink.
 
     Parameters
@@ -202,6 +206,8 @@ def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> Mer
         The products of each chunk and the directory where they lie.
     threads
         So many indexes are read at a time.
+    aside
+        Directory to put events aside that are too many for the memory; None: all are held.
 
     Raises
     ------
@@ -216,7 +222,8 @@ def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> Mer
         if name.endswith(".idx")
     ]
     files: dict[str, int] = {}
-    parts: list[tuple[str, NDArray[np.void]]] = []
+    parts: list[tuple[str, Rows]] = []
+    held, put_aside = 0, None
     lines: list[bytes] = []
     total = sum(chunk.files[name] for chunk, _, name in names)
     with progress.of("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
@@ -231,8 +238,14 @@ def build(chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1) -> Mer
                 )
             if len(part.events):
                 part.events["file"] = codes[part.events["file"]]
-            parts.append((name, part.events))
+            held += len(part.events)
+            if aside is not None and held > IN_MEMORY:
+                put_aside = put_aside or Aside(aside)
+                parts.append((name, put_aside.put(part.events)))
+            else:
+                parts.append((name, part.events))
             bar.add(events=len(part.events), size=chunk.files[name])
+    give_back()
     parts.sort(key=lambda part: part[0])
     return MergedIndex(
         KnownDatagrams.of(lines),

@@ -156,8 +156,9 @@ class KnownRun:
             directory = self._directory_or_none(downlink, chunk)
             if directory is not None:
                 there.append((chunk, directory))
-        merged = index.build(there)
-        path = self.work / paths.context(self.run) / downlink / "events.npy"
+        scratch = self.work / paths.context(self.run)
+        merged = index.build(there, aside=scratch)
+        path = scratch / downlink / "events.npy"
         index.write_events(merged, path)
         return index.open_events(path, merged.files)
 
