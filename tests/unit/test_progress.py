@@ -159,7 +159,6 @@ def test_lines_go_into_the_log_of_the_job(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
-    monkeypatch.setattr(logging.getLogger("halfpipe"), "propagate", True)
     with caplog.at_level(logging.INFO, "halfpipe"), progress.of("decode_chunk 00003") as bar:
         clock.now += 10.0
         bar.add(events=1)
