@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from halfpipe.errors import MissingInputError
 from halfpipe.files import advice, open_regular
 from halfpipe.formats import met
+from halfpipe.tables import joined, taken
 
 HEADER_SIZE = 16
 ROUNDING = 16
@@ -462,10 +463,10 @@ def _clean_runs(data: _Bytes, identity: int, seconds: tuple[int, int]) -> dict[i
     for begin in range(0, total, _WINDOW // ROUNDING):
         rows = np.frombuffer(data, HEADER, min(_WINDOW // ROUNDING, total - begin), ROUNDING * begin)
         which = np.flatnonzero(rows["identity"] == identity)
-        found.append(rows[which])
+        found.append(taken(rows, which))
         places.append(ROUNDING * (begin + which))
         _let_go(data)
-    rows, at = np.concatenate(found), np.concatenate(places)
+    rows, at = joined(found), np.concatenate(places)
     size = rows["length"].astype(np.int64) + LENGTH_OFFSET
     good = (
         (rows["seconds"] >= seconds[0])
@@ -508,12 +509,12 @@ def _rows(data: _Bytes, offsets: NDArray[np.int64]) -> NDArray[np.void]:
     rows = np.zeros(offsets.size, PACKET)
     if not offsets.size:
         return rows
-    everywhere = np.ndarray(len(data) - HEADER_SIZE + 1, HEADER, buffer=data, strides=(1,))
+    everywhere = np.ndarray(len(data) - HEADER_SIZE + 1, f"V{HEADER_SIZE}", buffer=data, strides=(1,))
     parts = []
     for begin in range(0, offsets.size, _PACKETS):
         parts.append(everywhere[offsets[begin : begin + _PACKETS]])
         _let_go(data)
-    headers = np.concatenate(parts)
+    headers = np.concatenate(parts).view(HEADER)
     seconds, microseconds = headers["seconds"].astype(np.int64), headers["microseconds"].astype(np.int64)
     rows["offset"] = offsets
     rows["met"] = seconds * met.MICROSECONDS + microseconds
