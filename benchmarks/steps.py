@@ -89,12 +89,18 @@ class Copy:
         self._records = eventfiles.Records(self.decision, {downlink: part}, lambda _, name: home / name)
 
     def write(self, out: Path) -> None:
-        """Write the files into the directory `out`, without checksums and without flushing them to disk."""
-        for number, (begin, end) in enumerate(self.decision.files):
-            with (out / f"{number}.evt").open("wb", buffering=0) as file:
-                write_whole(file, bytes(evt.HEADER_SIZE))
-                for batch in self._records.batches(begin, end, None):
-                    write_whole(file, batch.content.data)
+        """Write the files into the directory `out`, without checksums and without flushing them to disk.
+
+        As many at a time as the workflow's job writes.
+        """
+        with ThreadPoolExecutor(2 * THREADS) as pool:
+            list(pool.map(lambda number: self._write(out, number), range(len(self.decision.files))))
+
+    def _write(self, out: Path, number: int) -> None:
+        with (out / f"{number}.evt").open("wb", buffering=0) as file:
+            write_whole(file, bytes(evt.HEADER_SIZE))
+            for batch in self._records.batches(*self.decision.files[number], None):
+                write_whole(file, batch.content.data)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

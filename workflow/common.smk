@@ -136,9 +136,9 @@ def outstanding():
     return [dl for dl in found.ready if dl not in in_work]
 
 
-def script(name, *arguments):
-    """Return the command that starts one of the project's programs, with arguments that all jobs have."""
-    return shlex.join([sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)])
+def script(name, *words):
+    """Return the command that starts one of the project's programs, with the words that all jobs have."""
+    return shlex.join([sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, words)])
 
 
 def as_is(value):
@@ -151,20 +151,42 @@ def as_is(value):
 
 
 def option(name, value):
-    """Return an option for a program's command line, or nothing if there is no value."""
-    return "" if value is None else shlex.join([name, str(value)])
+    """Return the words of an option for a program's command line, none if there is no value."""
+    return [] if value is None else [name, value]
 
 
 def program(command):
     """Return the options that describe a program of the config and its archive."""
-    return " ".join(
-        [
-            option("--command", command),
-            option("--level0", settings.level0),
-            option("--map", json.dumps(dict(settings.prefixes)) if settings.prefixes else None),
-        ]
-    ).strip()
+    prefixes = json.dumps(dict(settings.prefixes)) if settings.prefixes else None
+    return [
+        *option("--command", command),
+        *option("--level0", settings.level0),
+        *option("--map", prefixes),
+    ]
 
 
-WHERE = f"{option('--work', settings.work)} {option('--stage', settings.stage)}"
-DECODER = f"{program(settings.decoder_command)} {option('--latc', settings.decoder_latc)}".strip()
+# Words that all jobs of one kind share: one parameter, for Snakemake formats each anew for every job.
+WHERE = ["--work", settings.work, "--stage", settings.stage]
+DECODER = [*program(settings.decoder_command), *option("--latc", settings.decoder_latc)]
+DELIVERY = [
+    *["--policy", json.dumps(asdict(settings.policy))],
+    *["--deliver-orphans", json.dumps(settings.deliver_orphans)],
+    *option("--latc-override", settings.latc_override),
+    *(["--without-context"] if settings.without_context else []),
+    *option("--moot", settings.moot),
+    *option("--ledger", settings.ledger_url if settings.moot_mapping else None),
+    *option("--password-file", settings.ledger_password if settings.moot_mapping else None),
+]
+HANDOFF = [
+    *["--config", json.dumps(settings.that_matter)],
+    *option("--max-exceptions", settings.max_exceptions),
+    *program(settings.magic7_command),
+]
+SUBMISSION = [*option("--command", settings.submit_command), *option("--check", settings.submit_check)]
+LEDGER = [
+    *option("--url", settings.ledger_url),
+    *option("--password-file", settings.ledger_password),
+    *option("--min-epus", settings.policy.min_epus),
+    *option("--moot", settings.moot),
+    *option("--moot-update", settings.moot_update),
+]

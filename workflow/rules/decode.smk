@@ -36,6 +36,6 @@ rule decode_chunk:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        script=as_is(f"{script('decode_chunk', '--work', settings.work)} {DECODER}"),
+        script=as_is(script("decode_chunk", "--work", settings.work, *DECODER)),
     shell:
         "{params.script} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"

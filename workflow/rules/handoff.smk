@@ -19,23 +19,12 @@ rule deliver_run:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        script=as_is(script("deliver_run")),
-        where=as_is(WHERE),
+        script=as_is(script("deliver_run", *WHERE, *DELIVERY, *DECODER)),
         chunks=lambda wildcards: downlink(wildcards).chunks_with(wildcards.run),
         runs=lambda wildcards: downlink(wildcards).runs,
-        policy=json.dumps(asdict(settings.policy)),
-        latc_override=option("--latc-override", settings.latc_override),
-        without_context="--without-context" if settings.without_context else "",
-        deliver_orphans=option("--deliver-orphans", json.dumps(settings.deliver_orphans)),
-        moot=as_is(option("--moot", settings.moot)),
-        ledger=as_is(option("--ledger", settings.ledger_url if settings.moot_mapping else None)),
-        password=as_is(option("--password-file", settings.ledger_password if settings.moot_mapping else None)),
-        decoder=as_is(DECODER),
     shell:
-        "{params.script} {params.where} --downlink {wildcards.dl} --run {wildcards.run}"
-        " --chunks {params.chunks} --runs {params.runs} --policy {params.policy:q} --threads {threads}"
-        " {params.latc_override} {params.without_context} {params.deliver_orphans} {params.moot}"
-        " {params.ledger} {params.password} {params.decoder} --log {log}"
+        "{params.script} --downlink {wildcards.dl} --run {wildcards.run} --chunks {params.chunks}"
+        " --runs {params.runs} --threads {threads} --log {log}"
 
 
 rule receipt:
@@ -54,16 +43,10 @@ rule receipt:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("receipt")),
-        where=as_is(WHERE),
+        script=as_is(script("receipt", *WHERE, *HANDOFF)),
         chunks=lambda wildcards: downlink(wildcards).chunks,
         runs=lambda wildcards: downlink(wildcards).runs,
         ignored=lambda wildcards: json.dumps(downlink(wildcards).ignored),
-        config=as_is(json.dumps(settings.that_matter)),
-        max_exceptions=option("--max-exceptions", settings.max_exceptions),
-        magic7=as_is(program(settings.magic7_command)),
     shell:
-        "{params.script} {params.where} --downlink {wildcards.dl} --chunks {params.chunks}"
-        " --runs {params.runs} --ignored {params.ignored:q} --config {params.config:q}"
-        " {params.max_exceptions} {params.magic7}"
-        " --log {log}"
+        "{params.script} --downlink {wildcards.dl} --chunks {params.chunks} --runs {params.runs}"
+        " --ignored {params.ignored:q} --log {log}"

@@ -14,12 +14,6 @@ rule ledger:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("ledger", "load", "--work", settings.work)),
-        url=as_is(option("--url", settings.ledger_url)),
-        password=as_is(option("--password-file", settings.ledger_password)),
-        min_epus=option("--min-epus", settings.policy.min_epus),
-        moot=as_is(option("--moot", settings.moot)),
-        moot_update=as_is(option("--moot-update", settings.moot_update)),
+        script=as_is(script("ledger", "load", "--work", settings.work, *LEDGER)),
     shell:
-        "{params.script} --downlink {wildcards.dl} {params.url} {params.password} {params.min_epus}"
-        " {params.moot} {params.moot_update} --log {log}"
+        "{params.script} --downlink {wildcards.dl} --log {log}"

@@ -19,12 +19,9 @@ rule submit:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("submit")),
-        where=as_is(WHERE),
-        command=as_is(option("--command", settings.submit_command)),
-        check=as_is(option("--check", settings.submit_check)),
+        script=as_is(script("submit", *WHERE, *SUBMISSION)),
     shell:
-        "{params.script} {params.where} --downlink {wildcards.dl} {params.command} {params.check} --log {log}"
+        "{params.script} --downlink {wildcards.dl} --log {log}"
 
 
 use rule misspelt as misspelt_submission with:
