@@ -132,7 +132,15 @@ def test_rules_put_only_quoted_or_shaped_words_into_a_shell(path: Path) -> None:
     """Each placeholder of a shell command is an id of one shape, quoted by Snakemake, or quoted when it was made."""
     text = path.read_text()
     assert not re.search(r"^\s*(run|script|notebook|wrapper|cwl):", text, re.MULTILINE)
-    shaped = {"wildcards.dl", "wildcards.chunk", "wildcards.run", "params.chunks", "params.runs", "threads", "log"}
+    shaped = {
+        "wildcards.dl",
+        "wildcards.chunk",
+        "wildcards.run",
+        "params.chunks",
+        "params.runs",
+        "threads",
+        "log",
+    }
     made = dict(re.findall(r"^ {8}(\w+)=(.*),$", text, re.MULTILINE))
     for command in re.findall(r"^ {4}shell:\n((?: {8}.*\n?)+)", text, re.MULTILINE):
         for word in re.findall(r"\{([^}]*)\}", command):
