@@ -1,14 +1,12 @@
 """The command of the config that is run for each new file: words with placeholders, without a shell."""
 
-import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from halfpipe.errors import ConfigError
 from halfpipe.ids import RunId
 from halfpipe.moot import Moot
-from halfpipe.submission.command import PLACEHOLDER
+from halfpipe.submission.command import filled_in, placeholders
 
 KNOWN = ("file", "run", "l1_run", "gid", "key", "alias")
 
@@ -31,11 +29,7 @@ class Template:
     key: str
 
     def __post_init__(self) -> None:
-        try:
-            words = shlex.split(self.text)
-        except ValueError as error:
-            raise ConfigError(f"{self.key}: {self.text!r} cannot be split into words: {error}.") from error
-        names = [name for word in words for name in PLACEHOLDER.findall(word)]
+        names = placeholders(self.text, self.key)
         other = [name for name in names if name not in KNOWN]
         if other:
             known = ", ".join(f"{{{name}}}" for name in KNOWN)
@@ -53,5 +47,4 @@ class Template:
             "key": str(moot.key),
             "alias": moot.alias,
         }
-        words = [PLACEHOLDER.sub(lambda match: stands_for[match[1]], word) for word in shlex.split(self.text)]
-        return [sys.executable, *words[1:]] if words[0] == "python" else words
+        return filled_in(self.text, stands_for)

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -19,6 +19,27 @@ CONTRACT = "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D DOWNLIN
 PLACEHOLDER = re.compile(r"\{(\w+)\}")
 KNOWN = ("dl", "rawdir")
 LINES_KEPT, LETTERS_OF_A_LINE = 5, 500
+
+
+def placeholders(text: str, key: str) -> list[str]:
+    """Return the names in braces in a command of the config that stands under `key`.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be split into words.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {text!r} cannot be split into words: {error}.") from error
+    return [name for word in words for name in PLACEHOLDER.findall(word)]
+
+
+def filled_in(text: str, stands_for: Mapping[str, str]) -> list[str]:
+    """Return the words of a command with its names filled in; ``python`` ahead is the one that runs this."""
+    words = [PLACEHOLDER.sub(lambda match: stands_for[match[1]], word) for word in shlex.split(text)]
+    return [sys.executable, *words[1:]] if words[0] == "python" else words
 
 
 @dataclass(frozen=True)
@@ -39,11 +60,7 @@ class Template:
     key: str
 
     def __post_init__(self) -> None:
-        try:
-            words = shlex.split(self.text)
-        except ValueError as error:
-            raise ConfigError(f"{self.key}: {self.text!r} cannot be split into words: {error}.") from error
-        names = [name for word in words for name in PLACEHOLDER.findall(word)]
+        names = placeholders(self.text, self.key)
         other = [name for name in names if name not in KNOWN]
         if other:
             raise ConfigError(
@@ -55,8 +72,7 @@ class Template:
     def words(self, downlink: DownlinkId, rawdir: Path) -> list[str]:
         """Return the command for `downlink`, whose directory in the stage is `rawdir`."""
         stands_for = {"dl": str(downlink), "rawdir": str(rawdir.absolute())}
-        words = [PLACEHOLDER.sub(lambda match: stands_for[match[1]], word) for word in shlex.split(self.text)]
-        return [sys.executable, *words[1:]] if words[0] == "python" else words
+        return filled_in(self.text, stands_for)
 
 
 @dataclass(frozen=True)
