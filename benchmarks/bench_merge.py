@@ -3,13 +3,14 @@
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
 from benchmarks.conftest import Race, copying, copying_flushed
-from benchmarks.measure import ROOT, UNFLUSHED, Figure, Launcher, forget, timed
+from benchmarks.measure import ROOT, UNFLUSHED, Figure, Launcher, Usage, forget, timed, unflushed
 from benchmarks.scenes import Scene, Shape, build
 from benchmarks.sizes import Sizes
 from benchmarks.steps import THREADS, job, policy
@@ -86,8 +87,12 @@ def bench_merge(race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scra
     assert delivered(scene, home) == sizes.events
 
 
-def bench_merge_in_process(race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scratch: Path) -> None:
-    """Race the same function without the program's start."""
+@pytest.mark.parametrize("flushed", [False, True], ids=["unflushed", "flushed"])
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "text"])
+def bench_merge_in_process(
+    race: Race, launcher: Launcher, sizes: Sizes, scene: Scene, scratch: Path, flushed: bool, kept: bool
+) -> None:
+    """Race the same function without the program's start, and once more without what decoding has kept."""
     home, out, files = scratch / "site", scratch / "copied", scene.products(".evt")
 
     def ready() -> None:
@@ -95,15 +100,27 @@ def bench_merge_in_process(race: Race, launcher: Launcher, sizes: Sizes, scene: 
         out.mkdir()
         scene.site(home)
         (home / "stage").mkdir()
+        if not kept:
+            shutil.rmtree(home / "work" / paths.kept_indexes(scene.downlinks[0]))
 
     what = job(scene, home, scene.downlinks[0], scene.runs[0], THREADS)
+
+    def step() -> Usage:
+        with nullcontext() if flushed else unflushed():
+            return timed(lambda: deliver_run(*what))
+
+    baselines = {"cp": copying(launcher, files, out)}
+    if flushed:
+        baselines = {"cp and sync": copying_flushed(launcher, files, out)}
     race.run(
-        f"whole merge, {sizes.events:,} events, as a function; {Way(THREADS, flushed=True)}",
-        lambda: timed(lambda: deliver_run(*what)),
-        {"cp and sync": copying_flushed(launcher, files, out)},
+        f"whole merge, {sizes.events:,} events, as a function; {Way(THREADS, flushed=flushed)}"
+        + ("" if kept else ", the text of the indexes read again"),
+        step,
+        baselines,
         ready=ready,
-        limits={"cp and sync": LIMIT},
+        limits={next(iter(baselines)): LIMIT},
     )
+    assert delivered(scene, home) == sizes.events
 
 
 def bench_memory(race: Race, launcher: Launcher, sizes: Sizes, scratch: Path) -> None:

@@ -28,7 +28,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe_simulator.events import Events, make_events
 from halfpipe_simulator.packets import PACKET_SPACING, packet_count, packets_of
 
-FORM = 1  # counts up when scenes are built in another way: then those of before are built again
+FORM = 2  # counts up when scenes are built in another way: then those of before are built again
 APIDS = (956, 957)
 CELLS = (18, 64)  # of 16 bytes: with two handlers on average a record has 1.13 kB
 RATE = 400.0  # events per second of both EPUs together
@@ -368,7 +368,9 @@ def _write_chunk(
         "chunk": chunk,
         "retdef": sha256(scene.work / paths.retdef(downlink, chunk)),
         "runs": [run],
-        "files": decoder.check_products(scratch, chunk),
+        "files": decoder.check_products(
+            scratch, chunk, lambda name: scene.work / paths.kept_index(downlink, name)
+        ),
         "said": {
             "processing": [f"{GROUND_ID + number:08x}-{run}"],
             "exceptions": {},

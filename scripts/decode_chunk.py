@@ -25,7 +25,15 @@ def job(arguments: argparse.Namespace) -> int:
         program = cli.program(arguments, "simulated_decoder.py")
         make_directory(work, paths.chunks(downlink))
         remove_tree(scratch)
-        made = decoder.decode(program, retdef_file, retdef, out, arguments.latc, output)
+        made = decoder.decode(
+            program,
+            retdef_file,
+            retdef,
+            out,
+            arguments.latc,
+            output,
+            lambda name: work / paths.kept_index(downlink, name),
+        )
         for line in made["said"]["lines"]:
             cli.log.warning("chunk %s: %s", chunk, line)
         runs = sorted({RunId(file["run"]) for file in made["files"]})

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import replacing
+from halfpipe.files import replacing, write_whole
 from halfpipe.formats import evt, idx, simulated
 from halfpipe.formats.level0 import Retrieval, retrieve
 from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
@@ -47,7 +47,7 @@ class Product:
         """Append the records, and the lines of each datagram: its events, then itself."""
         lines = decoded.lines
         lines["offset"] += self.size
-        self.events.write(decoded.records.data)
+        write_whole(self.events, decoded.records.data)
         self.size += decoded.records.size
         if lines.size:
             first = (int(decoded.seconds[0]), int(lines["sequence"][0]))
@@ -56,7 +56,7 @@ class Product:
             self.count += lines.size
         events = _split(idx.evt_lines(lines, f"{self.name}.evt"), decoded.datagrams["nevts"])
         datagrams = _split(idx.dgm_lines(decoded.datagrams), np.ones(decoded.datagrams.size, np.int64))
-        self.index.write(b"".join(chain.from_iterable(zip(events, datagrams, strict=True))))
+        write_whole(self.index, b"".join(chain.from_iterable(zip(events, datagrams, strict=True))))
 
     def finish(self, downlink: int) -> None:
         """Write the header, which says how many events there are."""
@@ -102,8 +102,8 @@ class Products:
         if key not in self.open:
             name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{self.chunk:05d}"
             print(f"getLSEChunk: processing {groundid:08x}-{startedat:08x}-{apid:04d}-{self.chunk:05d}")
-            events = self.stack.enter_context(replacing(self.out / f"{name}.evt"))
-            index = self.stack.enter_context(replacing(self.out / f"{name}.idx"))
+            events = self.stack.enter_context(replacing(self.out / f"{name}.evt", buffering=0))
+            index = self.stack.enter_context(replacing(self.out / f"{name}.idx", buffering=0))
             events.write(bytes(evt.HEADER_SIZE))
             self.open[key] = Product(name, events, index)
         return self.open[key]

@@ -59,6 +59,7 @@ def test_delivered_is_what_was_simulated_but_for_the_orphans(scene: str, site: S
     downlinks = sorted(truth["carried"])
     for downlink in downlinks:
         site.process(downlink)
+    assert not any((site.work / ".cache" / "indexes").iterdir()), "what was read of the indexes was merged"
     receipts = {downlink: site.receipt(downlink) for downlink in downlinks}
     assert len(truth["runs"]) >= 3
     for run_id, expected in truth["runs"].items():

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from halfpipe import config as configuration, halts, locks, paths
-from halfpipe.environment import put_first_on_path
+from halfpipe.environment import put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -22,6 +22,7 @@ ROOT = Path(workflow.basedir)
 
 # The executor starts sbatch by its name, and a profile cannot set a path.
 put_first_on_path(ROOT / "workflow" / "bin")
+without_idle_threads()
 
 try:
     settings = configuration.resolve(config, ROOT)

@@ -13,18 +13,19 @@ import stat
 import subprocess
 import sys
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from halfpipe import progress
 from halfpipe.errors import DecoderError, FormatError
 from halfpipe.files import fsync_directory, fsync_file, in_the_way, remove_tree, sha256
-from halfpipe.formats import evt, idx
+from halfpipe.formats import evt, idx, placed
 from halfpipe.formats.retdef import MAX_TIME, RetDef
 from halfpipe.ids import Apid, ChunkId, RunId
 
@@ -78,7 +79,13 @@ def map_prefix(path: str, prefixes: Sequence[tuple[str, str]]) -> str:
 
 
 def decode(
-    program: Program, retdef_file: Path, retdef: RetDef, out: Path, latc: str | None, log: IO[str]
+    program: Program,
+    retdef_file: Path,
+    retdef: RetDef,
+    out: Path,
+    latc: str | None,
+    log: IO[str],
+    kept: Callable[[str], Path] | None = None,
 ) -> dict[str, Any]:
     """Run the decoder for one chunk and check what it made.
 
@@ -94,6 +101,8 @@ def decode(
         Value for ``-k``, or None.
     log
         Takes everything that the decoder prints.
+    kept
+        Where to keep what is read of the index of this name, for `halfpipe.formats.placed.kept`; None: nowhere.
 
     Returns
     -------
@@ -120,7 +129,7 @@ def decode(
         command += ["-k", latc]
     with progress.of(f"decode_chunk {retdef.chunk}") as bar, progress.watching(out, bar):
         said = run_program(command, program.root, log, retdef.run, bar)
-    files = check_products(out, retdef.chunk)
+    files = check_products(out, retdef.chunk, kept)
     return {"files": files, "said": said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})}
 
 
@@ -241,8 +250,12 @@ def how_it_ended(status: int) -> str:
     return f"ended with exit status {status}"
 
 
-def check_products(out: Path, chunk: ChunkId) -> list[dict[str, Any]]:
+def check_products(
+    out: Path, chunk: ChunkId, kept: Callable[[str], Path] | None = None
+) -> list[dict[str, Any]]:
     """Check the products of one chunk: names, index against evt file, record by record.
+
+    What is read of the indexes is kept at the paths that `kept` gives for their names.
 
     Raises
     ------
@@ -278,6 +291,7 @@ def check_products(out: Path, chunk: ChunkId) -> list[dict[str, Any]]:
         if name.endswith(".evt") and name.replace(".evt", ".idx") not in found:
             raise DecoderError(f"{name}: the decoder wrote no index for it, so its events cannot be placed")
     described = []
+    sizes = {name: (out / name).stat().st_size for name in found}
     for name, match in found.items():
         entry: dict[str, Any] = {
             "name": name,
@@ -285,12 +299,16 @@ def check_products(out: Path, chunk: ChunkId) -> list[dict[str, Any]]:
             "ground": match["ground"],
             "run": match["run"],
             "apid": match["apid"],
-            "size": (out / name).stat().st_size,
+            "size": sizes[name],
+            "sha256": sha256(out / name),
         }
         if match["kind"] == "idx":
-            entry |= _check_index(out / name, RunId(match["run"]), int(match["apid"]), set(found))
+            counts, rows = _check_index(out / name, RunId(match["run"]), int(match["apid"]), set(found))
+            entry |= counts
+            if kept is not None:
+                placed.keep(rows, kept(name), entry["sha256"], sizes)
         fsync_file(out / name)
-        described.append(entry | {"sha256": sha256(out / name)})
+        described.append(entry)
     return described
 
 
@@ -299,8 +317,10 @@ def _shown(name: str) -> str:
     return name if name.isascii() and name.isprintable() else ascii(name)
 
 
-def _check_index(path: Path, run: RunId, apid: int, products: set[str]) -> dict[str, Any]:
-    """Check an index against the evt files that it names; return its counts."""
+def _check_index(
+    path: Path, run: RunId, apid: int, products: set[str]
+) -> tuple[dict[str, Any], placed.Placed]:
+    """Check an index against the evt files that it names; return its counts, and its rows."""
     index = idx.read_index(path)
     if index.startedat not in {None, run.met}:
         raise FormatError(f"{path}: its lines are of run {index.startedat}, its name says {run.met} ({run})")
@@ -316,6 +336,7 @@ def _check_index(path: Path, run: RunId, apid: int, products: set[str]) -> dict[
             f"seconds, expected 0 to {MAX_TIME}. Nothing of this chunk was taken; decode it again."
         )
     whole = True
+    sizes = []
     for number, name in enumerate(index.files):
         if name not in products:
             raise FormatError(
@@ -323,14 +344,21 @@ def _check_index(path: Path, run: RunId, apid: int, products: set[str]) -> dict[
                 "Nothing of this chunk was taken. Mend the decoder, then give the same command again."
             )
         events = index.events[index.events["file"] == number]
-        whole &= _check_records(path, path.with_name(name), events)
-    return {"events": len(index.events), "datagrams": len(index.datagrams), "whole": whole}
+        of_file, without_hole = _check_records(path, path.with_name(name), events)
+        sizes.append(of_file)
+        whole &= without_hole
+    counts = {"events": len(index.events), "datagrams": len(index.datagrams), "whole": whole}
+    return counts, placed.place(index, sizes)
 
 
-def _check_records(index: Path, file: Path, events: Any) -> bool:
-    """Check that every index line points at its record; return whether they fill the file without a hole."""
+def _check_records(index: Path, file: Path, events: Any) -> tuple[NDArray[np.int64], bool]:
+    """Check that every index line points at its record.
+
+    Returns the records' sizes in the order of the lines, and whether they fill the file without a hole.
+    """
     opened = evt.open_evt(file)
-    offsets = np.sort(events["offset"])
+    order = np.argsort(events["offset"], kind="stable")
+    offsets = events["offset"][order]
     sizes = evt.record_layout(opened.data, offsets, str(file)).sizes
     sequence = evt.context_column(opened.data, events["offset"], "scalers_sequence")
     apid = evt.context_column(opened.data, events["offset"], "ccsds_apid")
@@ -343,9 +371,12 @@ def _check_records(index: Path, file: Path, events: Any) -> bool:
             "Nothing of this chunk was taken; decode it again."
         )
     ends = offsets + sizes
-    return bool(
+    without_hole = bool(
         offsets[0] == evt.HEADER_SIZE and (ends[:-1] == offsets[1:]).all() and ends[-1] == len(opened.data)
     )
+    of_lines = np.empty(len(sizes), np.int64)
+    of_lines[order] = sizes
+    return of_lines, without_hole
 
 
 def take_products(out: Path, home: Path, chunk: ChunkId) -> None:

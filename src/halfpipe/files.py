@@ -1,5 +1,6 @@
 """Writing files so that what exists under its final name is whole, and reading them with clear errors."""
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -14,7 +15,15 @@ from typing import IO, Any
 
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, StateError
 
+# Of a larger piece Linux makes pages of 2 MiB in memory, where its file system can. These are rare: on a
+# virtual machine whose host takes back what is free they took ten times as long as all smaller ones.
+MOST_AT_ONCE = 1 << 20  # bytes
 MOST_LINES = 1 << 24  # bytes of a file of `JsonLines`: hundreds of deliveries with a thousand gaps each
+
+
+_fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+if _fallocate is not None:
+    _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
 
 def fsync_directory(path: Path) -> None:
@@ -131,11 +140,32 @@ def replacing(path: Path, buffering: int = -1) -> Iterator[IO[bytes]]:
         raise
 
 
+def reserve(out: IO[bytes], size: int) -> None:
+    """Have the file system set aside `size` bytes for a file that is going to have so many.
+
+    A disk that is too full says so before anything is written, and writing takes a third less time. Where
+    the file system cannot do it nothing happens (`os.posix_fallocate` would write every block then).
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
+    if _fallocate is None or size <= 0:
+        return
+    while _fallocate(out.fileno(), 0, 0, size):
+        number = ctypes.get_errno()
+        if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise OSError(number, os.strerror(number))
+        if number != errno.EINTR:
+            return
+
+
 def write_whole(out: IO[bytes], content: bytes | memoryview) -> None:
     """Write `content`, a view of single bytes, to a file without a buffer, which may take less at a time."""
     rest = memoryview(content)
     while rest:
-        rest = rest[out.write(rest) :]
+        rest = rest[out.write(rest[:MOST_AT_ONCE]) :]
 
 
 def advice(error: OSError) -> str:

@@ -169,6 +169,16 @@ def benchmarks(dl: str) -> str:
     return f"{logs()}/{dl}"
 
 
+def kept_indexes(dl: str) -> str:
+    """Return the directory of what `decode_chunk` has read of a downlink's indexes: a cache for `deliver_run`."""
+    return f".cache/indexes/{dl}"
+
+
+def kept_index(dl: str, name: str) -> str:
+    """Return what was read of the index `name`."""
+    return f"{kept_indexes(dl)}/{name}.rows"
+
+
 def known_retdefs(dl: str) -> str:
     """Return what is known of the RetDefs of a downlink: a cache, by month (``YYMM``)."""
     return f".cache/retdefs/{dl[:4]}/{dl}"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from halfpipe.errors import HalfPipeError
+from halfpipe.formats.placed import PLACED
 from halfpipe.merge.aside import Aside
-from halfpipe.merge.index import PLACED
 
 ROWS = np.random.default_rng(4).integers(0, 256, 30 * PLACED.itemsize, np.uint8).view(PLACED)
 

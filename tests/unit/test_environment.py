@@ -1,11 +1,13 @@
 """What programs started from here find."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from halfpipe.environment import put_first_on_path
+from halfpipe.environment import put_first_on_path, without_idle_threads
 
 
 def test_a_directory_comes_first_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,3 +18,13 @@ def test_a_directory_comes_first_and_once(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("PATH")
     put_first_on_path(Path("/programs"))
     assert os.environ["PATH"] == f"/programs:{os.defpath}"
+
+
+def test_numpy_starts_no_threads_unless_somebody_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    without_idle_threads()
+    count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
+    assert subprocess.run([sys.executable, "-c", count], capture_output=True, check=True).stdout == b"1\n"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    without_idle_threads()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"

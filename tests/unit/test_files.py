@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, StateError
 from halfpipe.files import (
+    MOST_AT_ONCE,
     JsonLines,
     dump_json,
     fsync_directory,
     read_json,
     replacing,
+    reserve,
     sha256,
     write_bytes,
     write_json,
     write_text,
+    write_whole,
 )
 
 JSON = st.recursive(
@@ -111,6 +114,28 @@ def test_a_full_disk_leaves_nothing_and_says_so(tiny: Path) -> None:
     assert str(tiny / "file") in str(raised.value)
     assert listing(tiny) == ["file"]
     assert (tiny / "file").read_bytes() == b"old"
+
+
+def test_room_for_a_file_is_there_or_not_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
+    def reserved(path: Path, size: int) -> None:
+        with replacing(path, buffering=0) as out:
+            reserve(out, size)
+            assert out.tell() == 0
+            write_whole(out, b"x" * min(size, 3))
+
+    with pytest.raises(HalfPipeError, match="The disk is full: free some space"):
+        reserved(tiny / "large", 1 << 40)
+    assert listing(tiny) == []
+    reserved(tmp_path / "fits", 3)
+    reserved(tmp_path / "empty", 0)
+    assert [(tmp_path / name).read_bytes() for name in ("empty", "fits")] == [b"", b"xxx"]
+
+
+def test_large_pieces_are_written_whole(tmp_path: Path) -> None:
+    content = os.urandom(2 * MOST_AT_ONCE + 77)
+    with (tmp_path / "file").open("wb", buffering=0) as out:
+        write_whole(out, content)
+    assert (tmp_path / "file").read_bytes() == content
 
 
 def test_a_full_disk_takes_no_part_of_a_line(tiny: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError, StateError
-from halfpipe.files import write_json
-from halfpipe.formats import evt, idx
+from halfpipe.files import sha256, write_json
+from halfpipe.formats import evt, idx, placed
+from halfpipe.formats.placed import PLACED
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge import index
-from halfpipe.merge.index import PLACED, ChunkProducts, MergedIndex
+from halfpipe.merge.index import ChunkProducts, MergedIndex
 from tests.golden_cases import GOLDEN, case_names, read_case
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
@@ -185,15 +186,46 @@ def test_a_damaged_datagram_part_is_named(tmp_path: Path) -> None:
         index.load_datagrams(tmp_path, RUN, DL)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_kept_of_an_index_is_taken_for_it(whole: bool, tmp_path: Path) -> None:
+    case = "dup_same_dl"
+    source = GOLDEN / case / "in" / DL
+    listed = [
+        (dataclasses.replace(chunk, checksums={name: sha256(source / name) for name in chunk.files}), source)
+        for chunk, _ in products(source, RUN, whole=whole)
+    ]
+    without = index.build(listed)
+
+    def kept(name: str) -> Path:
+        return tmp_path / name
+
+    assert index.build(listed, kept=kept).events.tobytes() == without.events.tobytes(), "nothing is there yet"
+    for chunk, _ in listed:
+        for name in chunk.files:
+            if name.endswith(".idx"):
+                read = idx.read_index(source / name)
+                opened = evt.open_evt(source / name.replace(".idx", ".evt"))
+                sizes = evt.record_layout(opened.data, read.events["offset"], name).sizes
+                placed.keep(placed.place(read, [sizes]), kept(name), chunk.checksums[name], chunk.files)
+    (tmp_path / "no" / "index").mkdir(parents=True)
+    elsewhere = [(chunk, tmp_path / "no" / "index") for chunk, _ in listed]
+    with_it = index.build(elsewhere, kept=kept)
+    assert with_it.events.tobytes() == without.events.tobytes()
+    assert (with_it.files, with_it.datagrams.lines) == (without.files, without.datagrams.lines)
+    with pytest.raises(MissingInputError):
+        index.build(elsewhere)
+
+
 def test_products_of_a_chunk_are_those_of_the_run(tmp_path: Path) -> None:
     files = [
-        {"name": "a.evt", "run": "2c2e5787", "size": 1},
-        {"name": "a.idx", "run": "2c2e5787", "size": 2, "whole": False},
-        {"name": "b.idx", "run": "2c2e5788", "size": 3, "whole": True},
+        {"name": "a.evt", "run": "2c2e5787", "size": 1, "sha256": "aa"},
+        {"name": "a.idx", "run": "2c2e5787", "size": 2, "sha256": "bb", "whole": False},
+        {"name": "b.idx", "run": "2c2e5788", "size": 3, "sha256": "cc", "whole": True},
     ]
     write_json(tmp_path / paths.chunk(DL, "00003"), {"chunk": "00003", "files": files})
     of_run = index.chunk_products(tmp_path, DL, RUN, ChunkId("00003"))
     assert of_run == ChunkProducts(ChunkId("00003"), {"a.evt": 1, "a.idx": 2}, False)
+    assert of_run.checksums == {"a.evt": "aa", "a.idx": "bb"}
     assert ChunkProducts.from_json(of_run.as_json()) == of_run
     other = index.chunk_products(tmp_path, DL, RunId("2c2e5788"), ChunkId("00003"))
     assert (other.files, other.whole) == ({"b.idx": 3}, True)

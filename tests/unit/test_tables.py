@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from halfpipe.formats.idx import EVENT
-from halfpipe.merge.index import KEY, PLACED
+from halfpipe.formats.placed import PLACED
+from halfpipe.merge.index import KEY
 from halfpipe.tables import joined, put, taken
 
 RNG = np.random.default_rng(2)

@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +99,17 @@ def _merge(job: Job, context: Context) -> tuple[dict[str, Any], KnownDatagrams]:
     """Make what the downlink brings of the run known to all downlinks; say what that is."""
     products = [index.chunk_products(job.work, job.downlink, job.run, chunk) for chunk in job.chunks]
     placed = [(chunk, context.products(job.downlink, chunk)) for chunk in products]
-    merged = index.build(placed, job.threads, job.work / paths.context(job.run))
+
+    def kept(name: str) -> Path:
+        return job.work / paths.kept_index(job.downlink, name)
+
+    merged = index.build(placed, job.threads, job.work / paths.context(job.run), kept)
     events = index.save(merged, job.work, job.run, job.downlink)
+    # Of no use any more: from here on the merged index is read.
+    for name in chain.from_iterable(chunk.files for chunk in products):
+        kept(name).unlink(missing_ok=True)
+    with suppress(OSError):
+        (job.work / paths.kept_indexes(job.downlink)).rmdir()  # unless other runs are to come
     said = merged.as_json(events) | {"downlink": str(job.downlink), "run": str(job.run)}
     return said, merged.datagrams
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, HalfPipeError, StateError
-from halfpipe.files import advice, open_regular, replacing, write_whole
+from halfpipe.files import advice, open_regular, replacing, reserve, write_whole
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.deliver import Decision
@@ -303,6 +303,7 @@ def write(
     size = len(packed)
     times = []
     with replacing(home / file.name, buffering=0) as out:
+        reserve(out, file.size)
         write_whole(out, packed)
         for batch in records.batches(*cut, header.latc):
             write_whole(out, batch.content.data)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import advice
+from halfpipe.files import MOST_AT_ONCE, advice
 
 IN_MEMORY = 1 << 21  # rows that are held before others are put aside: 75 MB of events
 
@@ -62,7 +62,7 @@ class Aside:
         rest = rows.view(np.uint8).data
         try:
             while rest:
-                done = os.pwrite(self._file.fileno(), rest, self._size)
+                done = os.pwrite(self._file.fileno(), rest[:MOST_AT_ONCE], self._size)
                 self._size += done
                 rest = rest[done:]
         except OSError as error:

@@ -6,11 +6,11 @@ without duplicates; it is large and can be made again from the chunk products.
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as format_
@@ -27,8 +27,10 @@ from halfpipe.files import (
     replacing,
     write_bytes,
     write_json,
+    write_whole,
 )
-from halfpipe.formats import evt, idx
+from halfpipe.formats import evt, idx, placed
+from halfpipe.formats.placed import PLACED, Placed
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.memory import give_back
 from halfpipe.merge.aside import IN_MEMORY, Aside, Rows
@@ -37,7 +39,6 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.tables import joined, put, taken
 
 _SHAPE = b"'shape'"
-PLACED = np.dtype([*((name, idx.EVENT[name]) for name in idx.EVENT.names or ()), ("size", np.uint32)])
 
 # What a merge has to hold of every event of a run at once: 26 bytes.
 KEY = np.dtype(
@@ -56,11 +57,15 @@ _BLOCK = 1 << 17  # rows read at a time
 
 @dataclass(frozen=True)
 class ChunkProducts:
-    """The files of one run that the decoder made of one chunk, by name and size."""
+    """The files of one run that the decoder made of one chunk, by name and size.
+
+    `checksums` has the SHA-256 of each as well, where that is known.
+    """
 
     chunk: ChunkId
     files: Mapping[str, int]
     whole: bool
+    checksums: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, entry: Mapping[str, Any], run: RunId) -> "ChunkProducts":
@@ -70,6 +75,7 @@ class ChunkProducts:
             ChunkId(entry["chunk"]),
             {file["name"]: file["size"] for file in files},
             all(file.get("whole", True) for file in files),
+            {file["name"]: file["sha256"] for file in files},
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -196,7 +202,10 @@ def _highest(field: str) -> int:
 
 
 def build(
-    chunks: Iterable[tuple[ChunkProducts, Path]], threads: int = 1, aside: Path | None = None
+    chunks: Iterable[tuple[ChunkProducts, Path]],
+    threads: int = 1,
+    aside: Path | None = None,
+    kept: Callable[[str], Path] | None = None,
 ) -> MergedIndex:
     """Merge the chunk indexes of one run within one downlink.
 
@@ -208,6 +217,9 @@ def build(
         So many indexes are read at a time.
     aside
         Directory to put events aside that are too many for the memory; None: all are held.
+    kept
+        Where was kept what `decode_chunk` read of the index of this name; None: nowhere. What is not there
+        is read again.
 
     Raises
     ------
@@ -227,7 +239,7 @@ def build(
     lines: list[bytes] = []
     total = sum(chunk.files[name] for chunk, _, name in names)
     with progress.of("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
-        read = pool.map(lambda at: _read_part(*at), names)
+        read = pool.map(lambda at: _read_part(at[0], at[1], at[2], kept), names)
         for (chunk, directory, name), part in zip(names, read, strict=True):
             lines += part.lines
             codes = np.array([files.setdefault(file, len(files)) for file in part.files], np.int64)
@@ -255,31 +267,31 @@ def build(
     )
 
 
-class _Part(NamedTuple):
-    """One chunk index: its datagram lines, and its events in order; ``file`` counts into `files`."""
+def _read_part(
+    chunk: ChunkProducts, directory: Path, name: str, kept: Callable[[str], Path] | None
+) -> Placed:
+    """Return what was kept of an index or read it, its events in order."""
+    known = None
+    if kept is not None and name in chunk.checksums:
+        known = placed.kept(kept(name), chunk.checksums[name], chunk.files)
+    if known is None:
+        index = idx.read_index(directory / name)
+        known = placed.place(index, [*_sizes(chunk, directory, index)])
+    return Placed(known.lines, in_order(known.events), known.files)
 
-    lines: tuple[bytes, ...]
-    events: NDArray[np.void]
-    files: tuple[str, ...]
 
-
-def _read_part(chunk: ChunkProducts, directory: Path, name: str) -> _Part:
-    """Read an index, and add to its events the sizes of their records."""
-    index = idx.read_index(directory / name)
-    placed = np.empty(len(index.events), PLACED)
-    for field in idx.EVENT.names or ():
-        placed[field] = index.events[field]
+def _sizes(chunk: ChunkProducts, directory: Path, index: idx.Index) -> Iterator[NDArray[np.int64]]:
+    """Yield the sizes of the records in each event file of an index, in the order of their lines."""
     for number, file in enumerate(index.files):
-        here = np.flatnonzero(placed["file"] == number)
-        offsets = placed["offset"].take(here)
+        offsets = index.events["offset"][index.events["file"] == number]
         if chunk.whole:
             order = np.argsort(offsets, kind="stable")
-            ends = np.append(offsets[order][1:], chunk.files[file])
-            placed["size"][here[order]] = ends - offsets[order]
+            sizes = np.empty(len(offsets), np.int64)
+            sizes[order] = np.diff(offsets[order], append=chunk.files[file])
+            yield sizes
         else:
             opened = evt.open_evt(directory / file)
-            placed["size"][here] = evt.record_layout(opened.data, offsets, str(directory / file)).sizes
-    return _Part(index.lines, in_order(placed), index.files)
+            yield evt.record_layout(opened.data, offsets, str(directory / file)).sizes
 
 
 def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> int:
@@ -307,13 +319,13 @@ def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> in
 def write_events(index: MergedIndex, path: Path) -> int:
     """Write the events of a merged index to `path`, in order and each once; return their number."""
     count = 0
-    with replacing(path) as out:
-        out.write(_preamble(0))
+    with replacing(path, buffering=0) as out:
+        write_whole(out, _preamble(0))
         for window in merged(index.parts):
-            out.write(window.data)
+            write_whole(out, window.view(np.uint8).data)
             count += len(window)
         out.seek(0)
-        out.write(_preamble(count))
+        write_whole(out, _preamble(count))
     return count
 
 
