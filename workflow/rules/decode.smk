@@ -32,9 +32,6 @@ rule decode_chunk:
         paths.log("decode_chunk", paths.DL, paths.CHUNK),
     conda:
         "../../envs/halfpipe.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=as_is(script("decode_chunk", "--work", settings.work, *DECODER)),
     shell:

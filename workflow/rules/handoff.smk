@@ -15,9 +15,6 @@ rule deliver_run:
     conda:
         "../../envs/halfpipe.yaml"
     threads: 2
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         script=as_is(script("deliver_run", *WHERE, *DELIVERY, *DECODER)),
         chunks=lambda wildcards: downlink(wildcards).chunks_with(wildcards.run),
