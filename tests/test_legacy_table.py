@@ -1,26 +1,33 @@
 """docs/legacy.md keeps its word: every piece of the earlier system has one row, and what a row names exists."""
 
-import importlib.util
+import ast
+import importlib
 import inspect
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from halfpipe import paths
+from halfpipe.halts import Switch
+from halfpipe.handoff.texts import texts
+from halfpipe.ledger import tables
+from halfpipe.submission.command import CONTRACT
 from tests.workflow import ROOT
 
 TEXT = (ROOT / "docs" / "legacy.md").read_text()
 HEADER = "| legacy | what it was | here |"
 CODE = re.compile(r"`([^`]+)`")
-REFERENCE = re.compile(r"\b(rule|script|key|path|doc|module|setting|file) `([^`]+)`")
-LIKE_REFERENCES = ("scripts/", "docs/", "workflow/", "config/", "profiles/", "paths.", "halfpipe.")
+REFERENCE = re.compile(r"\b(rule|script|key|path|doc|module|setting|file) `([^`]+)`(?: \(`([^`]+)`\))?")
 REASON = re.compile(r"none\b[^:]*:(?: \S+){3,}")  # why nothing does the work now, in more than a word or two
+TEXTS = {*texts([], Counter({("2c2e5787", "PktFile"): 1})), "magic7"}  # of a hand-off
 
 # The pieces that the public record names, by its paragraph (ground-chain §3 to §10, the questions of the migration,
 # and the programs as they are published).
@@ -30,14 +37,15 @@ PIECES = {
         getLSEChunk.exe|RetDef-<dl>-<chunk>.xml|<gnd>-<run>-<apid>-<chunk>.evt|<gnd>-<run>-<apid>-<chunk>.idx
         processsci.py|RePipe.py|createStream.py|logChunkExceptions.py|DiagRet.py|grep -E|fmxRoot|FMX_C_FDB
         downlinkID|numChunks|outputBase|level1Name|startL1|maxEvents|fosFlavor|pipelineFlavor|startOnline
-        onlineName|taskBase""",
+        onlineName|taskBase|pM7Parser.py""",
     "§6, hand-off": """
         launchL1.sh|L1Proc|createStream -S|DOWNLINK_ID|DOWNLINK_RAWDIR|<stage>/<dl>/|<stage>/<dl>/r%010d/
         r%010d-e%020d.evt|retired_runs_<dl>.txt|delivered_events_<dl>.txt|magic7_<dl>.txt|event_gaps_<dl>.txt
         event_times_<dl>.txt|moot_keys_<dl>.txt|<dl>/*.txt|GLASTOPS_ACQSUMMARY|/@isocflight|acqQuery.py|chunktokens
         chunktokens/<run>/<run>-<chunk>|haltCleanup-<dl>|r0%d|mergeIndices.sh|dontCleanUp|checkChunk|checkRun
         findRunDirs.py|finders.py|copyM7.py|fakeFT2.py|fastMon.py|findChunks.py|deleteDirs.py|chunkTester.py
-        verifyList|chunkList|deliveriesToIgnore|runSubTask|doRun|doLci|doInc|doIncLci|ingestRun|ft2Columns
+        verifyList|chunkList|deliveriesToIgnore|MC|fileNames.chunkToken|Running|Failed|latConfig|noms
+        runSubTask|doRun|doLci|doInc|doIncLci|ingestRun|ft2Columns
         ft2Entries|ingestChunks|L1Output/deliveries|throttleLimit|maxCrumbs|crumbSize|crumbMmr
         merge lock|verify lock|digiGap|maxChunks|roll back findRunDirs|FastMon|makeM7
         COMPLETE|WAITING|INPROGRESS|INCOMPLETE""",
@@ -51,28 +59,33 @@ PIECES = {
         launchOnline.sh|outputBase/stage|outputBase/evt|DeliverEvents.sh|AcqToAlgAndQueue.py|intOnlineAnalysis
         EVENT_FILE|ANALYSIS_QUEUE|ANALYSIS_ALGORITHM|RUN_ID|FLAVOR|FARM_ROOT|cleanup.sh|stage/.decode|yes|no
         N minutes|<gid>-<runstart>.evt|config/stagedir|u28/stage|PipelineStaging|force/|KeyToAlgAndQueue
-        LICOS_Scripts""",
+        LICOS_Scripts|dirname(outputBase)/Online""",
     "§8": """
         FASTCopy|roll back makeEvt|roll back mergeEvt|roll back launchOnline|roll back launchL1|INGEST-FAILED|lock/
         lock/cleanup|lock/launchOnline|autoRetryMaxAttempts|RePipe|setL1Status|sort -u|AcqSummary.py --load
         lock/halfpipe-<dl>|u42|FswDumps|u42/ISOC-flight/Online|u42/ISOC-flight/Downlinks
-        u23/ISOC-flight/Archive/fcopy|rm lock|Pipeline-II web interface|magic7 of a neighbour|gap finder""",
+        u23/ISOC-flight/Archive/fcopy|rm lock|Pipeline-II web interface|magic7 of a neighbour|gap finder
+        roll back minimum delivery""",
     "§9": """
-        milano|fermi:L1|LSCRATCH|/lscratch|TMPDIR|singularity exec|fermi-rhel6.sif|/nfs/farm/g/glast
-        /afs/slac/g/glast|/afs/slac.stanford.edu/g/glast|TWWfsw|usr/local|jdk|PipelineOutput|ISOC/flight/Downlinks
-        ISOC/test/Downlinks|PipelineConfig/halfPipe/v7r0p0|fmx|pipeline|L1Output|FASTCopyOutdir|stagedir.SDF|v7r0p0_devel""",
+        milano|torino|roma|fermi:L1|fermi:users|preemptable|/sdf|/sdf/group/fermi/n|/sdf/group/fermi/a
+        LSCRATCH|/lscratch|TMPDIR|singularity exec|fermi-rhel6.sif|/nfs/farm/g/glast
+        /afs/slac/g/glast|/afs/slac.stanford.edu/g/glast|sw/package|TWWfsw|usr/local|jdk|PipelineOutput
+        ISOC/flight/Downlinks|ISOC/test/Downlinks|PipelineConfig/halfPipe/v7r0p0|fmx|pipeline|L1Output|FASTCopyOutdir|stagedir.SDF
+        v7r0p0_devel""",
     "§10": """
         glastops_downlink|glastops_acqsummary|glastops_downlink_seg|glastops_downlink_dgm
         glastops_downlink_acqsummary|glastops_acqdefaults|glastops_acquisition|map_moot|acquisition.type
-        acqsummary.type|acqsummary.analysis|InProgress|Complete|Incomplete|0xFFFFFFFF|UNKNOWN|updateAcqSummary
+        downlink.id|downlink.l0key|downlink.indir|downlink.outbase|acqsummary.scid|acqsummary.startedat
+        acqsummary.status|createAcq_summary.sql|config_fk|STARTED|acqsummary.type
+        acqsummary.analysis|InProgress|Complete|Incomplete|0xFFFFFFFF|UNKNOWN|updateAcqSummary
         markAcqComplete|Acq_summary|MOOT_ARCHIVE|nomSciOps|calibOps|conSciOps_noCal|acqsummary.hwkey
         acqsummary.swkey|acqsummary.nevts|acqsummary.dgmutc0|acqsummary.dgmutc1|acqsummary.evtutc0
         acqsummary.evtutc1|acqsummary.moot_key|acqsummary.moot_alias|MootUpdate|archive-mood_test""",
     "questions of the migration, defects": """
         launchChunks|doChunk.makeEvt|mergeIndices|launchMerge|doMerge.mergeEvt|launchL1|launchOnline|/scratch
-        7234|9503|LSEReader|LSEWriter|u23/ISOC-flight/Archive/level0|ISOC-devel|ISOC-nightly|ISOC-test""",
+        7234|9503|LSEReader|LSEWriter|u23/ISOC-flight/Archive/level0|u42/ISOC|ISOC-devel|ISOC-nightly|ISOC-test""",
     "as published": """
-        HalfPipe|HalfPipe-s3df|doChunk|doMerge|submitL1|cleanup|pipelineCreateStream|makeEvt.sh|mergeEvt.sh
+        HalfPipe|HalfPipe-s3df|config/README|doChunk|doMerge|submitL1|cleanup|pipelineCreateStream|makeEvt.sh|mergeEvt.sh
         mergeidx.py|acqSummary.sh|AcqSummary.py --delete|AcqSummary.py --rebuilddb|AcqSummary.py --report
         prolog.sh|isocenv_wrapper.sh|isocenv_wrap|isoc_env|isoc-platform|run_rhel6.sh|start_rhel6.sh|uploadXML.sh
         l0key.xsl|l0arch.xsl|test_AcqSummary.sh|test_sbatch.sh|GPLtools|cmt/requirements|ChangeLog
@@ -93,6 +106,9 @@ PIECES = {
 
 
 QUESTIONS = tuple(f"Q{number}" for number in range(1, 11))  # of the migration
+
+# What may stand in the last column besides references and commands: each is explained by its row.
+PLAIN = {"-F", "-m", "dl=<dl>", "<dl>/", "r%010d", "{dl}", "{rawdir}", "chunk", "run", "evt", "force"}
 
 
 @dataclass(frozen=True)
@@ -150,52 +166,134 @@ def is_document(target: str) -> bool:
 
 
 def is_rule(target: str) -> bool:
-    files = sorted((ROOT / "workflow" / "rules").glob("*.smk"))
+    included = re.findall(r'include: "(workflow/rules/\w+\.smk)"', (ROOT / "Snakefile").read_text())
     return target in chain.from_iterable(
-        re.findall(r"^rule (\w+):", f.read_text(), re.MULTILINE) for f in files
+        re.findall(r"^rule (\w+):", (ROOT / file).read_text(), re.MULTILINE) for file in included
     )
 
 
-def is_key(file: str, target: str) -> bool:
+@cache
+def sources() -> dict[str, str]:
+    """Return the text of what is started, the programs and the rules, and of the package, by path."""
+    files = chain(
+        (ROOT / "scripts").glob("*.py"),
+        (ROOT / "workflow").rglob("*.smk"),
+        (ROOT / "src" / "halfpipe").rglob("*.py"),
+    )
+    return {str(file.relative_to(ROOT)): file.read_text() for file in files}
+
+
+def is_started(script: str) -> bool:
+    """Tell whether a rule starts `script`, the config of the site does, or a document tells people to."""
+    if not script.startswith("scripts/") or script not in sources():
+        return False
+    rules = "".join(text for path, text in sources().items() if path.endswith(".smk"))
+    if f'script("{Path(script).stem}"' in rules:
+        return True
+    tell = [ROOT / "README.md", ROOT / "config" / "s3df.yaml", *(ROOT / "docs").glob("*.md")]
+    return any(script in file.read_text() for file in tell if file.name != "legacy.md")
+
+
+def is_path(target: str) -> bool:
+    """Tell whether `target` is a function of `halfpipe.paths` that something asks."""
+    name = target.removeprefix("paths.")
+    asked = re.compile(rf"\bpaths\.{name}\b")
+    return (
+        target.startswith("paths.")
+        and inspect.isfunction(getattr(paths, name, None))
+        and any(asked.search(text) for text in sources().values())
+    )
+
+
+@cache
+def loaded() -> frozenset[str]:
+    """Return the modules of the package that programs and rules import, those that they import included."""
+    found, rest = set[str](), [path for path in sources() if not path.startswith("src/")]
+    while rest:
+        path = rest.pop()
+        if path.startswith("workflow/rules/"):
+            continue  # rules are no Python, and import nothing
+        for node in ast.walk(ast.parse(sources()[path])):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("halfpipe"):
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                file = f"src/{name.replace('.', '/')}.py"
+                if file in sources() and name not in found:
+                    found.add(name)
+                    rest.append(file)
+    return frozenset(found)
+
+
+def value_of(file: str, target: str) -> Any:
+    """Return what `file` has under the key `target`, whose parts are separated by dots."""
     found: Any = yaml.safe_load((ROOT / file).read_text())
     for part in target.split("."):
-        if not isinstance(found, dict) or part not in found:
-            return False
+        if not isinstance(found, dict):
+            raise KeyError(target)
         found = found[part]
-    return True
+    return found
 
 
-def is_module(target: str) -> bool:
-    if not target.startswith("halfpipe."):
-        return False
+def is_key(file: str, target: str) -> bool:
     try:
-        return importlib.util.find_spec(target) is not None
-    except ModuleNotFoundError:
+        value_of(file, target)
+    except KeyError:
         return False
+    return True
 
 
 CHECKS: dict[str, Callable[[str], bool]] = {
     "rule": is_rule,
-    "script": lambda target: target.startswith("scripts/") and (ROOT / target).is_file(),
+    "script": is_started,
     "key": lambda target: is_key("config/config.yaml", target),
-    "path": lambda target: (
-        target.startswith("paths.")
-        and inspect.isfunction(getattr(paths, target.removeprefix("paths."), None))
-    ),
+    "path": is_path,
     "doc": is_document,
-    "module": is_module,
+    "module": lambda target: target in loaded(),
     "setting": lambda target: is_key("config/flight.yaml", target),
     "file": lambda target: (ROOT / target).is_file(),
 }
 
 
+def has(kind: str, target: str, word: str) -> bool:
+    """Tell whether a reference has what stands in brackets behind it."""
+    if kind == "script":
+        text = (ROOT / target).read_text()
+        return f'"{word}"' in text and (word.startswith("--") or f"def {word}(" in text)
+    if kind == "module":
+        return hasattr(importlib.import_module(target), word)
+    if kind == "setting":
+        return word in repr(value_of("config/flight.yaml", target))
+    return (kind, target) == ("path", "paths.text") and word in TEXTS
+
+
+def is_command(text: str) -> bool:
+    """Tell whether `text` is a command of Snakemake, by its targets and rules."""
+    words = text.split()
+    if words.pop(0) != "snakemake":
+        return False
+    while words:
+        word = words.pop(0)
+        if word == "-R":
+            if not words or not is_rule(words.pop(0)):
+                return False
+        elif word not in ("-n", "dl=<dl>"):
+            return False
+    return True
+
+
 def problems(here: str) -> list[str]:
     """Return what is wrong with the last cell of a row."""
-    found = [
-        f"there is no {kind} {target}" for kind, target in REFERENCE.findall(here) if not CHECKS[kind](target)
-    ]
+    found = []
+    for kind, target, word in REFERENCE.findall(here):
+        if not CHECKS[kind](target):
+            found.append(f"there is no {kind} {target}, or nothing uses it")
+        elif word and not has(kind, target, word):
+            found.append(f"{kind} {target} has no {word}")
     for name in CODE.findall(REFERENCE.sub("", here)):
-        if name.startswith(LIKE_REFERENCES):
+        if name not in PLAIN and not is_command(name):
             found.append(f"{name} does not say what it is")
     if here.startswith("none"):
         if not REASON.match(here):
@@ -206,6 +304,16 @@ def problems(here: str) -> list[str]:
 
 
 ROWS = rows()
+
+
+def named(pattern: str) -> set[str]:
+    """Return what `pattern` finds as a group in the names of the first column that it fits as a whole."""
+    found = (re.fullmatch(pattern, name) for row in ROWS for name in row.names)
+    return {match[1] for match in found if match}
+
+
+def row_of(name: str) -> Row:
+    return next(row for row in ROWS if name in row.names)
 
 
 @pytest.mark.parametrize("heading", dict.fromkeys(row.heading for row in ROWS))
@@ -232,22 +340,104 @@ def test_every_piece_has_a_row(paragraph: str) -> None:
     assert [name for name in wanted if name not in known] == []
 
 
-def test_every_question_of_the_migration_has_one_row() -> None:
+def test_every_row_is_about_a_piece_that_a_paragraph_names() -> None:
+    wanted = set(chain.from_iterable(re.split(r"[|\n]\s*", names) for names in PIECES.values()))
+    assert [name for row in ROWS for name in row.names if name not in wanted] == []
+
+
+@pytest.mark.parametrize("heading", ["Processes", "Programs"])
+def test_what_did_something_is_followed_by_what_does_something(heading: str) -> None:
+    does = {"rule", "script", "module", "key", "setting", "file"}
+    idle = [
+        row.legacy
+        for row in ROWS
+        if row.heading == heading
+        and not row.here.startswith("none")
+        and not does.intersection(kind for kind, *_ in REFERENCE.findall(row.here))
+        and "docs/operations.md" not in row.here
+        and "CONTRIBUTING.md" not in row.here
+    ]
+    assert idle == []
+
+
+def test_each_switch_has_its_row() -> None:
+    assert named(r"(halt[A-Z][a-zA-Z0-9]*)") == {switch.value for switch in Switch}
+    for switch in Switch:
+        places = {
+            target for kind, target, _ in REFERENCE.findall(row_of(switch.value).here) if kind == "path"
+        }
+        of_downlink = set() if switch is Switch.CLEANUP else {"paths.downlink_halt"}
+        assert places == {"paths.halt"} | of_downlink
+
+
+def test_the_tables_and_columns_that_level_1_reads_are_those_of_the_ledger() -> None:
+    of_legacy = {name for name in tables.METADATA.tables if name.startswith("glastops_")}
+    assert named(r"(glastops_\w+)") == of_legacy
+    assert named(r"acqsummary\.(\w+)") == set(tables.RUNS.columns.keys())
+    assert named(r"downlink\.(\w+)") == {*tables.DOWNLINKS.columns.keys()} - {"handoff"}  # that is new
+
+
+def test_the_texts_of_the_hand_off_have_their_rows() -> None:
+    assert named(r"(\w+)_<dl>\.txt") == TEXTS - {"chunk_exceptions"}  # that is new
+
+
+def test_level_1_is_given_what_its_row_says() -> None:
+    assert row_of("DOWNLINK_ID") is row_of("DOWNLINK_RAWDIR")
+    words = CONTRACT.split()
+    assert {"createStream", "-S", "DOWNLINK_ID={dl}", "DOWNLINK_RAWDIR={rawdir}", "L1Proc"} <= {*words}
+    assert "key `submit.command`" in row_of("DOWNLINK_ID").here
+
+
+def test_what_is_bound_into_the_container_is_what_the_rows_say() -> None:
+    binds = value_of("config/flight.yaml", "binds")
+    rows_of_binds = [row for row in ROWS if row.heading == "Site" and "setting `binds`" in row.here]
+    names = [name for row in rows_of_binds for name in row.names]
+    assert len(names) > 8
+    places = {place for bind in binds for place in bind.split(":")}
+    assert [n for n in names if n.startswith("/") and n not in places] == []
+    assert [n for n in names if not any(f"/{n.lstrip('/')}" in place for place in places)] == []
+
+
+def test_every_question_of_the_migration_has_one_row_that_leads_to_its_answer() -> None:
     counted = Counter(chain.from_iterable(re.findall(r"\*(Q\d+)\*", row.here) for row in ROWS))
     assert counted == dict.fromkeys(QUESTIONS, 1)
+    lost = []
+    for row in ROWS:
+        for document, question in re.findall(r"doc `([^`#]+)#[^`]+` \(\*(Q\d+)\*\)", row.here):
+            counted[question] -= 1
+            text = (ROOT / document).read_text()
+            if not re.search(rf"^(?:\*\*|## ){question}[:.]? ", text, re.MULTILINE):
+                lost.append((row.legacy, document, question))
+    assert lost == []
+    assert counted == dict.fromkeys(QUESTIONS, 0)  # each stands behind its document
+
+
+def test_every_question_of_the_migration_is_answered_once() -> None:
+    answers = re.compile(r"^\*\*(Q\d+): .*?\*\*(.*?)(?=^\*\*Q|^#|\Z)", re.MULTILINE | re.DOTALL)
+    found = {
+        document: answers.findall((ROOT / "docs" / document).read_text())
+        for document in ("operations.md", "online.md")
+    }
+    every = [answer for of_document in found.values() for answer in of_document]
+    assert Counter(question for question, _ in every) == dict.fromkeys(QUESTIONS, 1)
+    assert [question for question, text in every if len(text.split()) < 10] == []
+    assert "](docs/operations.md#questions-of-the-migration)" in (ROOT / "README.md").read_text()
+    section = (ROOT / "docs" / "operations.md").read_text().split("## Questions of the migration")[1]
+    assert "](online.md#the-questions-of-the-migration)" in section
+    assert "the-questions-of-the-migration" in slugs("docs/online.md")
 
 
 def test_the_paragraphs_point_at_tables() -> None:
     lines = [line for line in sections()["Which paragraph is where"] if line.startswith("| ")][1:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    sources = " ".join(source for source, _, _ in cells)
-    assert [n for n in range(6, 11) if f"§{n}" not in sources] == []
+    paragraphs = " ".join(source for source, _, _ in cells)
+    assert [n for n in range(6, 11) if f"§{n}" not in paragraphs] == []
     headings = {row.heading for row in ROWS}
-    for _, paragraph, tables in cells:
-        plain = re.split(r"[;:]", REFERENCE.sub("", tables))[0]
-        named = [name.strip() for name in plain.split(",")]
-        assert named == ["none of the pieces"] or set(named) <= headings, paragraph
-        assert all(CHECKS[kind](target) for kind, target in REFERENCE.findall(tables)), paragraph
+    for _, paragraph, where in cells:
+        plain = re.split(r"[;:]", REFERENCE.sub("", where))[0]
+        there = [name.strip() for name in plain.split(",")]
+        assert there == ["none of the pieces"] or set(there) <= headings, paragraph
+        assert all(CHECKS[kind](target) for kind, target, _ in REFERENCE.findall(where)), paragraph
     assert headings <= {name.strip() for *_, tables in cells for name in re.split(r"[,;:]", tables)}
 
 
@@ -275,6 +465,16 @@ def test_the_paragraphs_point_at_tables() -> None:
         "setting `decoder.launch`",
         "file `docs`",
         "rule `receipt`, and `scripts/receipt.py`",
+        "rule `receipt`, and `receipt.py`",
+        "script `scripts/ledger.py` (`lead`)",
+        "script `scripts/submit.py` (`--roll`)",
+        "path `paths.text` (`delivered`)",
+        "module `halfpipe.ids` (`RunKinds`)",
+        "setting `decoder.program` (`bash`)",
+        "key `merge.max_events` (`125000`)",
+        "module `halfpipe.merge`",
+        "rule `receipt`: `snakemake -R launch dl=<dl>`",
+        "rule `receipt`: `snakemake --launch`",
     ],
 )
 def test_the_check_finds(here: str) -> None:
@@ -288,6 +488,9 @@ def test_the_check_finds(here: str) -> None:
         "doc `docs/architecture.md#the-task-in-one-page`, module `halfpipe.plan`, setting `decoder.program`",
         "file `Snakefile`",
         "none: there is nothing like it",
+        "script `scripts/ledger.py` (`load`), script `scripts/submit.py` (`--rollback`)",
+        "path `paths.text` (`chunk_exceptions`), module `halfpipe.ids` (`RunKind`)",
+        "rule `receipt`: `snakemake dl=<dl> -R receipt`",
     ],
 )
 def test_the_check_passes(here: str) -> None:
