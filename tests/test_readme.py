@@ -173,6 +173,8 @@ def test_the_table_of_files_has_every_path() -> None:
         paths.job_locks(dl),
         paths.run_lock(run_),
         paths.unattended_lock(),
+        paths.online_lock(),
+        paths.online_record(run_),
         paths.unattended_logs(),
         paths.held_list(),
         paths.submitted(),
@@ -185,6 +187,7 @@ def test_the_table_of_files_has_every_path() -> None:
         paths.downlink_halt("{switch}", dl),
         paths.benchmark("{rule}-…", dl),
         paths.known_retdefs(dl).replace(dl, "{month}", 1),
+        paths.kept_index(dl, "*"),
     ]
     every_text = texts([], Counter({("2c2e5787", "PktFile"): 1}))
     lie_in_stage = [
