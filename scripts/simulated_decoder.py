@@ -61,7 +61,8 @@ class Product:
     def finish(self, downlink: int) -> None:
         """Write the header, which says how many events there are."""
         self.events.seek(0)
-        self.events.write(
+        write_whole(
+            self.events,
             evt.pack_header(
                 runid=downlink,
                 seconds=self.seconds,
@@ -69,7 +70,7 @@ class Product:
                 events=self.count,
                 moot_key=evt.MOOT_UNSET_KEY,
                 moot_alias=evt.MOOT_UNSET_ALIAS,
-            )
+            ),
         )
 
 
@@ -104,7 +105,7 @@ class Products:
             print(f"getLSEChunk: processing {groundid:08x}-{startedat:08x}-{apid:04d}-{self.chunk:05d}")
             events = self.stack.enter_context(replacing(self.out / f"{name}.evt", buffering=0))
             index = self.stack.enter_context(replacing(self.out / f"{name}.idx", buffering=0))
-            events.write(bytes(evt.HEADER_SIZE))
+            write_whole(events, bytes(evt.HEADER_SIZE))
             self.open[key] = Product(name, events, index)
         return self.open[key]
 
