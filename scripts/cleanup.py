@@ -30,7 +30,8 @@ def job(arguments: argparse.Namespace) -> int:
     goes = "removed" if remove else "goes"
     size, failed = 0, False
 
-    rule = products.Rule(work, stage, settings.retention_days, settings.policy.min_epus, now)
+    days, min_epus, kinds = settings.retention_days, settings.policy.min_epus, settings.online_types
+    rule = products.Rule(work, stage, days, min_epus, now, settings.online, kinds)
     print(ROW.format("run", "MET run", "downlink", "files", "bytes", "what becomes of it"))
     for row in products.clean(rule, halted, remove=remove):
         failed |= row.failed

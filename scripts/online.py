@@ -11,11 +11,14 @@ known, or a downlink that was named is held; 2 the command line cannot be used.
 import argparse
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from halfpipe import cli, forced, halts, locks, paths
 from halfpipe.config import Settings
 from halfpipe.errors import ConfigError
+from halfpipe.ids import RunId, RunKind
+from halfpipe.moot import Moot
 from halfpipe.online import hand_off
 from halfpipe.online.hand_off import What
 from halfpipe.reports import waiting
@@ -43,7 +46,19 @@ def described(settings: Settings) -> hand_off.Job:
         settings.decoder,
         settings.decoder_latc,
         settings.without_context,
+        mapped(settings),
     )
+
+
+def mapped(settings: Settings) -> Callable[[RunId], Callable[[RunKind, float, int], Moot | None]] | None:
+    """Return what asks the ledger for a run's MOOT key and alias, None if the config wants no mapping."""
+    if not settings.moot_mapping or settings.ledger_url is None:
+        return None
+    # Only here: the database's library takes as long to load as all else.
+    from halfpipe.ledger.database import Ledger  # noqa: PLC0415
+    from halfpipe.ledger.mapping import mapped_by  # noqa: PLC0415
+
+    return partial(mapped_by, Ledger.of(settings.ledger_url, settings.ledger_password))
 
 
 def job(arguments: argparse.Namespace) -> int:

@@ -14,12 +14,14 @@ from halfpipe.errors import ConfigError
 from halfpipe.ids import DownlinkId
 from halfpipe.submission import submit
 from halfpipe.submission.command import Template
+from halfpipe.submission.record import Outcome
 
 SAID = {
     "submitted": "submitted to Level-1",
     "written": "NOT submitted, the config has no command (submit.command): to give by hand",
     "nothing to submit": "not submitted, it has no event files",
 }
+HOW = {None: "was cut off", Outcome.WRITTEN: "is written down for a person", Outcome.FAILED: "failed"}
 
 
 def job(arguments: argparse.Namespace) -> int:
@@ -68,7 +70,7 @@ def list_open(work: Path) -> None:
     """Print the attempts of which nobody knows whether they reached Level-1."""
     found = submit.open_attempts(work)
     for downlink, attempt in found:
-        how = "is written down for a person" if attempt.outcome else "was cut off"
+        how = HOW[attempt.outcome]
         print(f"downlink {downlink}, hand-off {attempt.handoff}: {attempt.action} of {attempt.when} {how}")
     print(f"{len(found)} open")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfpipe.cleanup import below, products
+from halfpipe.cleanup import below, leftovers, products
 from halfpipe.ids import RunId
 from tests.golden_cases import GOLDEN, read_case
 from tests.test_golden_workflow import build
@@ -22,7 +22,14 @@ from tests.workflow import Site
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 SMALL = ("dup_two_previous", "lci_gap_filled", "order_reversed")
-LARGE = ("split2_late_head", "third_epu_late_again", "gap_both_same_filled", "withheld_lone", "split3")
+LARGE = (
+    "split2_late_head",
+    "third_epu_late_again",
+    "gap_both_same_filled",
+    "withheld_lone",
+    "split3",
+    "multi3",
+)
 EVERY_DAY = settings(
     max_examples=3,
     deadline=None,
@@ -83,7 +90,6 @@ def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
     """Process the steps on one site with clean-ups and on one without, and compare after each."""
     sites = [build(read_case(GOLDEN / name), Site(home / which)) for which in ("cleaned", "kept")]
     cleaned, kept = sites
-    freed = 0
     for step in steps:
         for site in sites:
             site.by_hand(step.downlink)
@@ -91,17 +97,21 @@ def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
         if step.taken:
             for site in sites:
                 take(site, step.downlink)
+        later = time.time() + 2 * leftovers.LEAST_AGE
+        assert not any(
+            row.kept for row in leftovers.clean(cleaned.work, cleaned.stage, later, "", remove=True)
+        )
+        before = removable(cleaned)
+        goes = [f for number, f in enumerate(before) if step.cleaned is None or number in step.cleaned]
         if step.cleaned is None:
             rule = Anything(cleaned.work, cleaned.stage, 0, 2, time.time())
-            freed += sum(row.size for row in products.clean(rule, "", remove=True))
-            assert removable(cleaned) == []
+            freed = sum(row.size for row in products.clean(rule, "", remove=True))
         else:
-            for number, (path, size) in enumerate(removable(cleaned)):
-                if number in step.cleaned:
-                    freed += below.remove_file(cleaned.work, path, size)
+            freed = sum(below.remove_file(cleaned.work, path, size) for path, size in goes)
+        assert freed == sum(size for _, size in goes)
+        assert removable(cleaned) == [file for file in before if file not in goes]
     without = {path for site in sites for path, _ in removable(site)}
     assert lasting(cleaned, without) == lasting(kept, without)
-    assert (freed > 0) == any(step.cleaned is None or step.cleaned for step in steps)
 
 
 @EVERY_DAY
@@ -155,6 +165,12 @@ def test_a_day_of_clean_up(site: Site) -> None:
     assert f"stays: clean-up is held by {halt}" in site.script("cleanup", "--remove").good().said
     assert site.tree() == before | {"work/halts/haltCleanup": b""}
     halt.unlink()
+    site.configure(paths={"online": str(site.home / "online")}, online={"types": ["LPA"]})
+    assert (
+        site.script("cleanup", "--remove").good().said.count("  stays: Online has no file of it yet in ") == 2
+    )
+    assert site.tree() == before
+    site.configure(paths={"online": None})
     removed = site.script("cleanup", "--remove").good().said
     assert removed.count("  removed\n") == 2
     assert removed.endswith(f"\n{total:,} bytes freed\n")

@@ -8,16 +8,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 
 from halfpipe import paths
+from halfpipe.formats import evt
 from halfpipe.ids import RunId
+from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.tables import ACQUISITIONS
 from halfpipe.online.record import Record, State
 from tests.golden_cases import GOLDEN, read_case
 from tests.test_golden_workflow import build
-from tests.unit.test_online import FIRST, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
+from tests.unit.test_online import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
 from tests.workflow import ROOT, Ended, Site, run
 
 EVERY = 3  # moments: at three that follow each other the command may have run and nobody saw its end
@@ -138,6 +143,7 @@ def sweep(killed: Killed, every: int) -> None:
     assert killed.hand_off(-1) == 0
     assert len(online.told) == 1
     assert open_ > 0
+    print(len(moments) // every, "kills,", open_, "open")
 
 
 def test_killed_at_some_moments_there_is_one_whole_file_and_one_command(killed: Killed) -> None:
@@ -204,6 +210,36 @@ def test_switches_and_the_operators_list(site: Site) -> None:
     said = at_online(online).good().said
     assert "force/README: gives up no run" in said
     assert "1 made\n" in said
+
+
+def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
+    """By the ledger's tables where the config says so; the operators' own file goes before."""
+    url = f"sqlite:///{site.home}/keys.sqlite"
+    planned = {"id": int(GID, 16), "trequested": datetime(2024, 6, 1), "type": "LCI"}
+    planned |= {"moot_key": 9, "moot_alias": "calibOps"}
+    online = on_site(site, "lci_acd")
+    online = with_online(online, online.command().text)
+    by_hand = site.config["moot"]["file"]
+    site.configure(ledger={"url": url}, moot={"file": None, "mapping": True})
+    ledger = Ledger(url, waits=())
+    ledger.upgrade()
+    ledger.write(lambda connection: connection.execute(insert(ACQUISITIONS), [planned]))
+    site.by_hand(FIRST)
+    at_online(online, FIRST).good()
+    (event_file,) = site.staged(FIRST).values()
+    assert online.files() == {NAME: without_downlink(event_file)}
+    header = evt.read_header(online.home / NAME)
+    assert (header["moot_key"], header["moot_alias"]) == (9, b"calibOps")
+    assert online.told[0].endswith(" 9 calibOps")
+
+    (site.home / "keys.sqlite").unlink()
+    before = online.files()
+    ended = at_online(online, "--again", RUN)
+    assert (ended.status, "its MOOT key cannot be looked up" in ended.said) == (1, True)
+    assert (online.files(), len(online.told)) == (before, 1)
+    site.configure(moot={"file": by_hand})
+    at_online(online, "--again", RUN).good()
+    assert online.files() == {NAME: without_downlink(staged("lci_acd", FIRST)[0])}
 
 
 def test_two_at_once_make_one_file_and_run_one_command(site: Site) -> None:

@@ -1,5 +1,6 @@
 """Submission and halt switches through the workflow, and death at random moments: once each, none forgotten."""
 
+import itertools
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +55,7 @@ for line in sys.stdin:
             os._exit(end.code or 0)
         os._exit(99)
     os.close(read)
+    os.setpgid(child, child)  # so that its command can be killed with it
     print(child, flush=True)
     os.close(write)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
@@ -78,8 +81,21 @@ class Submitter:
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             )
 
-    def submit(self, downlink: str, *, until: Callable[[], object] | None = None) -> int:
-        """Run the program, which is killed when `until` returns; return how it ended."""
+    def submit(
+        self,
+        downlink: str,
+        *,
+        until: Callable[[], object] | None = None,
+        by: signal.Signals = signal.SIGKILL,
+        with_command: bool = False,
+    ) -> int:
+        """Run the program, which is ended `by` a signal when `until` returns, `with_command` or alone.
+
+        Returns
+        -------
+        int
+            How it ended.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([*self.words, "--downlink", downlink]) + "\n")
@@ -88,7 +104,7 @@ class Submitter:
         if until is not None:
             until()
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                (os.killpg if with_command else os.kill)(pid, by)
         return int(self.process.stdout.readline())
 
     def close(self) -> None:
@@ -100,9 +116,21 @@ def after(seconds: float) -> Callable[[], object]:
     return lambda: time.sleep(seconds)
 
 
-def handed_off(level1: Level1, number: int) -> Iterator[str]:
+def at_random(submitter: Submitter, downlink: str, coin: random.Random, longest: float) -> int:
+    """Run the program, killed or told to end, alone or with its command, within the `longest` that it takes."""
+    moment = after(coin.uniform(0, longest))
+    by = coin.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+    ended = submitter.submit(downlink, until=moment, by=by, with_command=coin.random() < 0.3)
+    told = {-signal.SIGTERM, 128 + signal.SIGTERM}  # before it hears of signals, and when it does
+    assert ended == 0 or ended in ({-signal.SIGKILL} if by is signal.SIGKILL else told), (
+        submitter.said.read_text()
+    )
+    return ended
+
+
+def handed_off(level1: Level1) -> Iterator[str]:
     """Yield downlinks that were handed off, one after the other."""
-    for count in range(1, number + 1):
+    for count in itertools.count(1):
         downlink = f"2406{count:05d}"
         level1.hand_off(downlink=downlink)
         yield downlink
@@ -119,19 +147,21 @@ def moments(submitter: Submitter, downlinks: Iterator[str]) -> float:
 
 
 def kill_with_check(home: Path, number: int, seed: int) -> None:
-    """Kill submissions of `number` downlinks, some twice, and give each command again until it is done."""
+    """Kill submissions `number` times, some twice, and give each command again until it is done."""
     coin = random.Random(seed)
     level1 = Level1(home)
     submitter = Submitter(level1, check=True)
-    downlinks = handed_off(level1, number + WARM_UP)
+    downlinks = handed_off(level1)
     duration = moments(submitter, downlinks)
-    found: dict[str, int] = {"untouched": 0, "intended": 0, "there": 0, "recorded": 0}
-    for downlink in downlinks:
+    found: Counter[str] = Counter()
+    kills = 0
+    while kills < number:
+        downlink = next(downlinks)
         level1.go_wrong(seconds=(seconds := coin.choice([0, SLOW])))
         for _ in range(coin.choice([1, 1, 2])):
-            ended = submitter.submit(downlink, until=after(coin.uniform(0, duration + 2 * seconds)))
-            assert ended in {0, -signal.SIGKILL}, submitter.said.read_text()
-            found[state(level1, downlink)] += 1
+            ended = at_random(submitter, downlink, coin, duration + 2 * seconds)
+            kills += ended == -signal.SIGKILL
+            found[state(level1, downlink) if ended else "not killed"] += 1
         assert submitter.submit(downlink) == 0, submitter.said.read_text()
         assert level1.commands(downlink) == ["createStream"], (seed, downlink)
         assert Record(level1.work, DownlinkId(downlink)).submitted is not None
@@ -139,7 +169,7 @@ def kill_with_check(home: Path, number: int, seed: int) -> None:
     submitter.close()
     assert found["intended"] + found["there"] > number // 10, found
     assert open_attempts(level1.work) == []
-    print(found)
+    print(kills, "kills", dict(found))
 
 
 def state(level1: Level1, downlink: str) -> str:
@@ -153,17 +183,19 @@ def state(level1: Level1, downlink: str) -> str:
 
 
 def kill_without_check(home: Path, number: int, seed: int) -> None:
-    """Kill submissions that nobody can ask about: what is open is listed, and settled by who looks."""
+    """Kill `number` submissions that nobody can ask about: what is open is listed, and settled by who looks."""
     coin = random.Random(seed)
     level1 = Level1(home)
     submitter = Submitter(level1, check=False)
-    downlinks = handed_off(level1, number + WARM_UP)
+    downlinks = handed_off(level1)
     duration = moments(submitter, downlinks)
-    open_ = 0
-    for downlink in downlinks:
+    kills = open_ = 0
+    while kills < number:
+        downlink = next(downlinks)
         dl = DownlinkId(downlink)
         level1.go_wrong(seconds=(seconds := coin.choice([0, SLOW])))
-        submitter.submit(downlink, until=after(coin.uniform(0, duration + 2 * seconds)))
+        ended = at_random(submitter, downlink, coin, duration + 2 * seconds)
+        kills += ended == -signal.SIGKILL
         last = Record(level1.work, dl).last
         was_open = last is not None and last.outcome is None
         # This waits for the command that was left behind, so that after it everybody can see.
@@ -183,7 +215,7 @@ def kill_without_check(home: Path, number: int, seed: int) -> None:
         assert open_attempts(level1.work) == []
     submitter.close()
     assert open_ > number // 10
-    print(open_, "open")
+    print(kills, "kills,", open_, "open")
 
 
 @pytest.mark.parametrize("check", [True, False], ids=["check", "no-check"])
@@ -192,7 +224,7 @@ def test_killed_before_its_command_has_done_anything_it_waits_for_that(check: bo
     level1 = Level1(tmp_path)
     level1.go_wrong(seconds=SLOW)
     submitter = Submitter(level1, check=check)
-    (downlink,) = handed_off(level1, 1)
+    downlink = next(handed_off(level1))
 
     def begun() -> None:
         end = time.monotonic() + PATIENCE
@@ -280,6 +312,24 @@ def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> N
     assert level1.commands() == ["createStream", "rollbackStream"]
 
 
+def test_a_hand_off_that_got_files_later_is_not_forgotten(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    site.configure(submit={"automatic": True}, merge={"min_epus": 3})
+    assert (
+        f"downlink {FIRST}, hand-off 1: not submitted, it has no event files" in site.snakemake().good().said
+    )
+    site.configure(merge={"min_epus": 2})
+    site.process(FIRST, again=True)
+    assert level1.commands() == []
+    assert site.snakemake().good().jobs == {SUBMIT}
+    assert level1.commands() == ["createStream"]
+    # Once it was submitted, what is handed off of it later is only said.
+    site.process(FIRST, again=True)
+    assert "Level-1 has hand-off 2, now there is 3" in site.snakemake().good().said
+    assert level1.commands() == ["createStream"]
+    assert site.snakemake("-n").good().jobs == frozenset()
+
+
 def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
@@ -313,11 +363,28 @@ def test_without_a_command_the_line_is_written_down(tmp_path: Path) -> None:
     assert level1.commands() == []
 
 
-def test_halt_stage_holds_staging_and_nothing_else(tmp_path: Path) -> None:
+def test_two_at_once_submit_once(tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    site.by_hand(FIRST)
+    level1.go_wrong(seconds=5 * SLOW)
+    words = [sys.executable, str(ROOT / "scripts" / "submit.py"), "--downlink", FIRST]
+    words += ["--configfile", str(site.configfile)]
+    both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "ab"]
+    said = sorted(process.communicate()[0].decode() for process in both)
+    assert sorted(process.returncode for process in both) == [0, 1], said
+    assert sum(f"error: downlink {FIRST} is in work: " in text for text in said) == 1
+    assert level1.commands() == ["createStream"]
+
+
+PLACES = pytest.mark.parametrize("place", ["halts", FIRST], ids=["global", "downlink"])
+
+
+@PLACES
+def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST, SECOND)
     site.configure(submit={"automatic": True})
     site.by_hand(SECOND)
-    file = switch(site.work / "halts" / "haltStage")
+    file = switch(site.work / place / "haltStage")
     # A dry run tells, and lists all the same what is outstanding.
     listed = site.snakemake("-n", f"dl={FIRST}").good()
     assert f"downlink {FIRST}: staging is held by {file}\n" in listed.said
@@ -332,37 +399,48 @@ def test_halt_stage_holds_staging_and_nothing_else(tmp_path: Path) -> None:
     ) in named.said
     assert site.tree() == before
     # The default target leaves it out; what was handed off goes on.
-    left_out = site.snakemake().good()
-    assert left_out.jobs == {Job("submit", SECOND)}
-    assert f"held by {file}: downlink {FIRST}\n" in left_out.said
+    for words in (["-n"], []):
+        left_out = site.snakemake(*words).good()
+        assert left_out.jobs == {Job("submit", SECOND)}
+        assert f"held by {file}: downlink {FIRST}\n" in left_out.said
     assert level1.commands(SECOND) == ["createStream"]
+    file.unlink()
+    assert SUBMIT in site.snakemake("-n").good().jobs
 
 
-def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(tmp_path: Path) -> None:
+@PLACES
+def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(
+    place: str, tmp_path: Path
+) -> None:
     site, level1 = with_level1(tmp_path, FIRST, SECOND)
     site.by_hand(FIRST)
     site.by_hand(SECOND)
     (site.work / paths.receipt(FIRST)).unlink()
-    own = switch(site.work / FIRST / "haltL1")
+    file = switch(site.work / place / "haltL1")
     site.configure(submit={"automatic": True})
     processed = site.snakemake().good()
-    assert processed.jobs == {RECEIPT, Job("submit", SECOND)}
-    assert f"downlink {FIRST}: submission to Level-1 is held by {own}\n" in processed.said
-    assert (level1.commands(FIRST), level1.commands(SECOND)) == ([], ["createStream"])
+    # What is in `halts` holds the second one too.
+    other, both = {Job("submit", SECOND)}, f"2 downlinks, {FIRST} to {SECOND}"
+    assert processed.jobs == ({RECEIPT} | other if place == FIRST else {RECEIPT})
+    assert f"downlink {FIRST}: submission to Level-1 is held by {file}\n" in processed.said
+    assert (level1.commands(FIRST), level1.commands(SECOND)) == ([], ["createStream"] * (place == FIRST))
     held = site.snakemake("-n").good()
     assert held.jobs == frozenset()
-    assert f"held by {own}: downlink {FIRST}\n" in held.said
+    assert f"held by {file}: {f'downlink {FIRST}' if place == FIRST else both}\n" in held.said
     assert "nothing is outstanding" not in held.said
+    listed = site.snakemake("-n", f"submit={FIRST}").good()
+    assert listed.jobs == {SUBMIT}
+    assert f"downlink {FIRST}: submission to Level-1 is held by {file}\n" in listed.said
     named = site.snakemake(f"submit={FIRST}")
-    message = f"downlink {FIRST}: submission to Level-1 is held by {own}. Nothing was done. "
+    message = f"downlink {FIRST}: submission to Level-1 is held by {file}. Nothing was done. "
     assert (named.status, message in named.said) == (1, True)
     # The job itself looks too: the switch may come after the start.
     by_hand = site.script("submit", "--downlink", FIRST)
     assert (by_hand.status, by_hand.said.startswith(f"error: {message}")) == (1, True)
     assert not (site.work / paths.submissions(FIRST)).exists()
-    own.unlink()
-    assert site.snakemake().good().jobs == {SUBMIT}
-    assert level1.commands(FIRST) == ["createStream"]
+    file.unlink()
+    assert site.snakemake().good().jobs == ({SUBMIT} if place == FIRST else {SUBMIT} | other)
+    assert level1.commands(FIRST) == level1.commands(SECOND) == ["createStream"]
 
 
 def test_unattended_leaves_held_downlinks_out_and_submits(tmp_path: Path) -> None:

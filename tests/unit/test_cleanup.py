@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from halfpipe import paths
 from halfpipe.cleanup import below, leftovers, products
 from halfpipe.cleanup.owners import nobody_else
 from halfpipe.errors import HalfPipeError, LockedError
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.locks import FileLock
 from halfpipe.submission.record import Action, By, Outcome, Record
 from tests.golden_cases import GOLDEN, read_case
@@ -259,6 +260,24 @@ def test_the_locks_are_held_while_files_go_and_not_between(
         seen.clear()
 
 
+def test_online_gets_its_file_first(old: Site) -> None:
+    home = old.home / "online"
+    lpa, lci = (replace(rule(old), online=home, online_kinds=(kind,)) for kind in RunKind)
+    said = f"Online has no file of it yet in {home}, which scripts/online.py makes of this"
+    before = old.tree()
+    for off in (replace(lpa, online=None), lci):
+        assert {row.kept for row in products.clean(off, "", remove=False)} == {""}
+    assert {row.kept for row in products.clean(lpa, "", remove=True)} == {said}
+    assert old.tree() == before, "nor is a directory made for Online"
+    force = old.work / paths.force() / RUN
+    put(force)
+    assert {row.kept for row in products.clean(lpa, "", remove=False)} == {""}, "nobody waits for it"
+    force.unlink()
+    put(home / f"0077014d-{RUN}.evt")
+    assert [row.kept for row in products.clean(lpa, "", remove=True)] == ["", ""]
+    assert removable(old) == {}
+
+
 def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     (old.stage / FIRST).mkdir()
     assert not products.is_submitted(old.work, old.stage, FIRST)
@@ -386,6 +405,7 @@ LEFT = {
     f"work/{FIRST}/receipts/.001.json.part": paths.job_locks(FIRST) + "/0123",
     f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part": paths.downlink_lock(FIRST),
     f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt": paths.run_lock(RUN),
+    f"work/{paths.kept_index(FIRST, 'x.idx')}": paths.job_locks(FIRST) + "/0123",
     f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt": paths.downlink_lock(FIRST),
     f"stage/{paths.stage_scratch(FIRST, 'texts')}/half.txt": paths.downlink_lock(FIRST),
 }
@@ -393,6 +413,8 @@ NOT_OURS = (
     "work/.part",
     "work/notes.part",
     "work/.other.part",
+    "work/.cache/indexes/notes/x",
+    f"work/{paths.known_retdefs(FIRST)}",
     f"stage/{FIRST}/.x.part",
     "stage/.halfpipe/mine/x",
 )
@@ -423,6 +445,7 @@ def test_what_killed_jobs_left_goes(old: Site) -> None:
     assert old.tree() == before | others
     assert not (old.work / paths.context(RUN)).exists()
     assert not (old.work / paths.chunk_scratch(FIRST, "00001")).exists()
+    assert not (old.work / paths.kept_indexes(FIRST)).exists()
     assert list((old.work / "locks").iterdir()) == []
 
 

@@ -17,12 +17,13 @@ from halfpipe.errors import ConfigError, MissingInputError, StateError
 from halfpipe.files import sha256
 from halfpipe.formats import evt, idx
 from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.merge import index
 from halfpipe.merge.journal import EventFile
 from halfpipe.moot import Moot
 from halfpipe.online import hand_off
 from halfpipe.online.command import Template
 from halfpipe.online.hand_off import Job, OnlineError, Result, What
-from halfpipe.online.record import Made, Outcome, Record, State
+from halfpipe.online.record import Made, Outcome, Record, State, is_handed_off
 from halfpipe.submission.record import By
 from tests.golden_cases import GOLDEN, read_case
 from tests.test_golden_workflow import build
@@ -231,6 +232,28 @@ class TestFile:
         assert online.go().what is What.MADE
         assert online.files() == whole
 
+    @pytest.mark.parametrize("gone", [False, True])
+    def test_each_downlink_is_read_once(
+        self, gone: bool, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run may have hundreds of them."""
+        online = on_site(site, "lci_gap_filled", FIRST, SECOND)
+        read: list[str] = []
+
+        def spied(original: Callable[..., object]) -> Callable[..., object]:
+            def called(*arguments: object) -> object:
+                read.append(original.__name__)
+                return original(*arguments)
+
+            return called
+
+        for of_them in (index.load_events, index.write_events):
+            monkeypatch.setattr(index, of_them.__name__, spied(of_them))
+        for path in site.work.glob("runs/*/*/events.npy") if gone else []:
+            path.unlink()
+        assert online.go().what is What.MADE
+        assert read == ["write_events" if gone else "load_events"] * 2
+
     def test_what_cannot_be_had_is_an_error_or_left_out_and_said(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
         gone = f"{GID}-{RUN}-0965-00002.evt"
@@ -362,6 +385,17 @@ class TestOnce:
         hand_off.again(online.job(), RUN, StringIO())
         assert list(online.files()) == [f"{7799000:08x}-{RUN}.evt"]
 
+    def test_killed_before_it_was_recorded_under_another_name_the_old_one_goes(self, site: Site) -> None:
+        online = on_site(site, "lci_gap_filled", FIRST, SECOND)
+        record = Record(site.work, RUN)
+        online.home.mkdir()
+        names = [f"{ground_id}-{RUN}.evt" for ground_id in ("00770999", "00770888")]
+        for name in names:
+            record.making(name)
+            (online.home / name).write_text("whole")
+        assert online.go().what is What.MADE
+        assert list(online.files()) == [NAME]
+
     def test_a_file_of_somebody_else_is_left_alone(self, site: Site) -> None:
         """As the legacy left them, whose directory may be taken over."""
         online = on_site(site, "lci_acd", FIRST)
@@ -488,6 +522,26 @@ class TestHalts:
         (site.work / FIRST / "haltOnline").touch()
         assert online.go(online.job(online.command())).what is What.HELD
         assert len(online.told) == 1
+
+
+class TestHandedOff:
+    """What clean-up asks."""
+
+    def test_it_is_from_the_file_on(self, tmp_path: Path) -> None:
+        home, record = tmp_path / "online", Record(tmp_path, RUN)
+        assert not is_handed_off(tmp_path, home, RUN)
+        record.making(NAME)
+        home.mkdir()
+        (home / NAME).touch()
+        assert not is_handed_off(tmp_path, home, RUN), "it may be made again"
+        record.has_made(MADE)
+        (home / NAME).unlink()
+        assert is_handed_off(tmp_path, home, RUN), "Online took it away"
+
+    def test_what_somebody_else_left_counts(self, tmp_path: Path) -> None:
+        (tmp_path / f"00000001-{RUN}.evt").touch()
+        assert is_handed_off(tmp_path, tmp_path, RUN)
+        assert not is_handed_off(tmp_path, tmp_path, RunId("2c2e5788"))
 
 
 class TestRecord:

@@ -1,6 +1,8 @@
 """Submission: what is run and what is not in every state of the record, and in which words it is refused."""
 
+import errno
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -223,8 +225,49 @@ def test_a_failed_command_is_recorded_and_given_again(level1: Level1) -> None:
     )
     assert level1.outcomes() == [Outcome.FAILED]
     level1.go_wrong()
-    assert submitted(replace(level1.job, check=None))["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.FAILED, Outcome.SUBMITTED]
+    assert submitted(level1.job)["state"] == "submitted"
+    assert level1.outcomes() == [Outcome.NOT_SUBMITTED, Outcome.SUBMITTED]
+    assert level1.commands() == ["createStream"]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_without_a_check_a_failed_command_waits_for_a_person(level1: Level1, heard: bool) -> None:
+    """It may have been heard all the same: given again by itself, there would be two streams."""
+    job = replace(level1.job, check=None)
+    level1.go_wrong(createStream="fail" if heard else "refuse")
+    said = refused(lambda: submitted(job))
+    assert said.endswith(
+        "Mend the cause, then look whether Level-1 has the stream all the same, say so with scripts/submit.py --settle "
+        f"submitted --downlink {DL} (or not-submitted), and give the same command again."
+    )
+    level1.go_wrong()
+    for blind in (job, replace(job, command=None)):
+        again = refused(lambda blind=blind: submitted(blind))  # type: ignore[misc]
+        assert (
+            "is not known: its command failed, and may have been heard all the same, attempt 1 in " in again
+        )
+    assert level1.commands() == ["createStream"] * heard
+    assert [downlink for downlink, _ in submit.open_attempts(level1.work)] == [DL]
+    submit.settle(job, heard)
+    assert submit.open_attempts(level1.work) == []
+    assert submitted(job)["state"] == "submitted"
+    assert level1.commands() == ["createStream"]
+
+
+class Full(StringIO):
+    """A log on a disk that is full."""
+
+    def write(self, _: str) -> int:
+        """Write nothing."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_log_that_cannot_be_written_costs_a_command_that_runs_nothing(level1: Level1) -> None:
+    """Else it would be taken for one that could not be started, and be given again."""
+    assert submit.submit(replace(level1.job, check=None), Full())["state"] == "submitted"
+    assert level1.outcomes() == [Outcome.SUBMITTED]
+    last = (level1.work / paths.submissions(DL)).read_text().splitlines()[-1]
+    assert json.loads(last)["said"][-1] == "pipeline: stream 240601001, key 1001"
     assert level1.commands() == ["createStream"]
 
 
@@ -236,14 +279,17 @@ def test_a_command_that_fails_after_it_was_heard_is_found_out(level1: Level1) ->
     assert level1.commands() == ["createStream"]
 
 
-def test_a_command_that_cannot_be_started_has_failed(level1: Level1) -> None:
+def test_a_command_that_cannot_be_started_was_not_heard(level1: Level1) -> None:
     job = replace(level1.job, command=Template("/no/such/client {dl}", "submit.command"))
     said = refused(lambda: submitted(job))
     assert said.startswith(
         f"downlink {DL}: submit.command cannot be started: No such file or directory: /no/such/client {DL}\n"
-        "Its last lines were:\n(none)\nRecorded as failed in "
+        "Its last lines were:\n(none)\nRecorded as not-submitted in "
     )
-    assert submitted(level1.job)["state"] == "submitted"
+    assert said.endswith("Mend the cause, then give the same command again.")
+    assert level1.outcomes() == [Outcome.NOT_SUBMITTED]
+    assert submitted(replace(level1.job, check=None))["state"] == "submitted"
+    assert level1.commands() == ["createStream"]
 
 
 def test_a_command_that_is_killed_leaves_it_open(level1: Level1) -> None:
@@ -339,6 +385,13 @@ def test_what_was_submitted_otherwise_can_be_said(level1: Level1) -> None:
         "command": None,
     }
     assert level1.commands() == []
+
+
+def test_nothing_is_recorded_of_a_downlink_that_was_never_handed_off(level1: Level1) -> None:
+    misspelt = replace(level1.job, downlink=DownlinkId("240601011"))
+    assert "no such file" in refused(lambda: submit.settle(misspelt, True), MissingInputError)
+    assert "no such file" in refused(lambda: submit.settle(misspelt, False), MissingInputError)
+    assert not (level1.work / misspelt.downlink).exists()
 
 
 def test_a_stream_that_nobody_recorded_is_not_ours_to_count(level1: Level1) -> None:

@@ -23,6 +23,7 @@ LOG = ".log"  # what jobs took of time and memory lies beside their logs, and st
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `files.replacing`, `paths.chunk_scratch`
 TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
 CONTEXT = re.compile(re.escape(PurePath(paths.context("")).name))
+KEPT_INDEXES = re.compile(rf"(?P<dl>{DownlinkId.PATTERN})")  # of chunks that no `deliver_run` came to
 SCRATCH = re.compile(PurePath(paths.stage_scratch(rf"(?P<dl>{DownlinkId.PATTERN})", r"\w+")).name)
 LEAST_AGE = DAY  # longer than any job runs
 
@@ -61,6 +62,7 @@ class Outcome:
 def found(work: Path, stage: Path) -> list[Leftover]:
     """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
     left = [*_left(work, ".", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
+    left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
     for name, _ in below.listed(work, ".", DOWNLINK):
         history = str(PurePath(paths.receipt_history(name, 0)).parent)
         for home in (name, paths.chunks(name), history):

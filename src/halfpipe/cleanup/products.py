@@ -8,7 +8,7 @@ as long as its level-0 is in the archive.
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from halfpipe.decoder import PRODUCT
 from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files import read_json
 from halfpipe.handoff import handoffs
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge import index
 from halfpipe.merge.settle import KnownDatagrams, is_complete
+from halfpipe.online.record import is_handed_off
 from halfpipe.submission.record import Record
 
 DAY = 86400.0
@@ -57,7 +58,8 @@ class Outcome:
 class Rule:
     """When products go: `retention_days` after the hand-off, as things stand at `now` (Unix seconds).
 
-    `min_epus` is ``merge.min_epus`` of the config.
+    `min_epus` is ``merge.min_epus`` of the config, `online` is `paths.online`, and `online_kinds` are the
+    types of runs of which Online gets a file.
     """
 
     work: Path
@@ -65,6 +67,8 @@ class Rule:
     retention_days: float
     min_epus: int
     now: float
+    online: Path | None = None
+    online_kinds: Collection[RunKind] = ()
 
     def why_kept(self, run: RunId, downlinks: Iterable[DownlinkId]) -> str:
         """Say why the products of `run`, which `downlinks` brought, have to stay; empty if they may go."""
@@ -83,6 +87,8 @@ class Rule:
             yield f"Level-1 is not done with it, or a downlink not handed off: {left[0]}, one of {len(left)} tokens"
         if not self._is_retired(run, downlinks):
             yield "the run is open: more of it may come"
+        if self.online is not None and self._waits_for_online(self.online, run, downlinks):
+            yield f"Online has no file of it yet in {self.online}, which scripts/online.py makes of this"
 
     def _reasons_of(self, run: RunId, downlink: DownlinkId) -> Iterator[str]:
         handed_off = self.work / paths.receipt(downlink)
@@ -110,8 +116,16 @@ class Rule:
             return True
         if not any(_manifest(self.work, run, downlink)["complete"] for downlink in downlinks):
             return False
-        known = KnownDatagrams.together(index.load_datagrams(self.work, run, dl) for dl in downlinks)
-        return is_complete(known.segments(), self.min_epus)
+        return is_complete(self._known(run, downlinks).segments(), self.min_epus)
+
+    def _waits_for_online(self, home: Path, run: RunId, downlinks: Sequence[DownlinkId]) -> bool:
+        """Tell whether Online is still to get the run; one that was given up may go, whatever it lacks."""
+        if run in forced.read(self.work).runs or is_handed_off(self.work, home, run):
+            return False
+        return RunKind.of(self._known(run, downlinks).by_apid()) in self.online_kinds
+
+    def _known(self, run: RunId, downlinks: Iterable[DownlinkId]) -> KnownDatagrams:
+        return KnownDatagrams.together(index.load_datagrams(self.work, run, dl) for dl in downlinks)
 
 
 def _manifest(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:

@@ -38,18 +38,19 @@ log = logging.getLogger(__name__)
 def withdraw(work: Path, downlink: DownlinkId) -> None:
     """Remove the receipt of `downlink` before anything that it vouches for changes; its copy stays.
 
-    Flushed, for after a crash of the machine it must not be back over products that are gone.
+    Flushed, for after a crash of the machine it must not be back over products that are gone. What says how it
+    was submitted goes with it: of a hand-off without files that is that nothing was, and the next may have some.
 
     Raises
     ------
     HalfPipeError
         If it cannot be removed; says whose it is.
     """
-    path = work / paths.receipt(downlink)
-    try:
-        remove_file(path)
-    except OSError as error:
-        raise in_the_way(path, error) from error
+    for path in (work / paths.submitted(downlink), work / paths.receipt(downlink)):
+        try:
+            remove_file(path)
+        except OSError as error:
+            raise in_the_way(path, error) from error
 
 
 @dataclass(frozen=True)

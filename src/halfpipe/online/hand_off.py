@@ -6,9 +6,8 @@ Online may have read.
 """
 
 import logging
-import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -27,9 +26,9 @@ from halfpipe.merge.deliver import Decision, Policy, decide, listed
 from halfpipe.merge.index import EventPart
 from halfpipe.merge.known import Context, KnownRun, context_scratch
 from halfpipe.merge.settle import OPENS, KnownDatagrams
-from halfpipe.moot import moot_of
+from halfpipe.moot import UNSET, Moot, first_datagram, moot_of
 from halfpipe.online.command import Template
-from halfpipe.online.record import Made, Outcome, Record, State
+from halfpipe.online.record import Made, Outcome, Record, State, files_there
 from halfpipe.reports.waiting import what_is_missing
 from halfpipe.submission import command
 from halfpipe.submission.record import By
@@ -37,7 +36,6 @@ from halfpipe.submission.record import By
 log = logging.getLogger(__name__)
 
 NO_DOWNLINK = DownlinkId("000000000")  # the run id of the header is 0: the file is of no one downlink
-FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # as `paths.online_file` names them
 WHOLE = Policy(max_events=0, min_events=1, min_epus=1)  # one file, however many events it has
 
 
@@ -50,6 +48,8 @@ class Job:
     """Where everything lies, and how files are made.
 
     `home` is `paths.online`, `kinds` are the types of runs that Online gets, `root` is where programs start.
+    `moot` is `moot.file`; where that says nothing of a run and there is `mapped`, this gives for the run what is
+    asked by its kind, and Unix UTC seconds and ground id of its first datagram, as for its event files.
     """
 
     work: Path
@@ -63,6 +63,7 @@ class Job:
     program: Program
     decoder_latc: str | None
     without: bool = False
+    mapped: Callable[[RunId], Callable[[RunKind, float, int], Moot | None]] | None = None
 
 
 class What(StrEnum):
@@ -119,7 +120,7 @@ def hand_off(job: Job, of: Iterable[RunId], output: IO[str]) -> Iterator[Result]
     output
         Takes what other programs print.
     """
-    there = _there(job.home)
+    there = files_there(job.home)
     given_up = forced.read(job.work).runs
     for run in of:
         try:
@@ -173,15 +174,6 @@ def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
         if closed in {b"abort", b"pause"}:
             said.append(f"APID {apid}: its stop, for datagram {last} ends with {closed.decode()}")
     return said
-
-
-def _there(home: Path) -> dict[RunId, str]:
-    """Return the files of runs in the directory for Online, whoever made them."""
-    if not home.is_dir():
-        return {}
-    names = sorted(path.name for path in home.iterdir())
-    matches = [FILE.fullmatch(name) for name in names]
-    return {RunId(match[1]): match[0] for match in matches if match}
 
 
 def _one(job: Job, run: RunId, there: dict[RunId, str], given_up: bool, output: IO[str]) -> Result:
@@ -278,16 +270,16 @@ def _make(job: Job, run: RunId, record: Record, given_up: bool, output: IO[str])
         if not decision.files:
             return Result(run, What.WAITS, "has no events, so there is no file of it")
 
-        moot, ground_id = moot_of(run, job.moot), int(datagrams.rows["groundid"].min())
+        moot, ground_id = _moot(job, run, kind, datagrams), int(datagrams.rows["groundid"].min())
         (described,) = eventfiles.describe(records, decision.files, run)
         described = replace(described, name=paths.online_file(ground_id, run))
-        before = record.made
         record.making(described.name)
         make_directory(job.home.parent, job.home.name)
         header = eventfiles.Header(NO_DOWNLINK, run, moot, job.latc)
         file, _ = eventfiles.write(records, decision.files[0], described, header, job.home)
-        if before is not None and before.file.name != file.name:
-            remove_file(job.home / before.file.name)
+        # Of a hand-off that was made before, or was cut off, while the lowest ground id was another.
+        for name in record.names - {file.name}:
+            remove_file(job.home / name)
         tell, ranges = job.command is not None, decision.datagrams
         record.has_made(Made(file, ground_id, moot, ranges, brought, missing, tell))
 
@@ -298,6 +290,15 @@ def _make(job: Job, run: RunId, record: Record, given_up: bool, output: IO[str])
     if job.command is not None:
         said.append(_tell(job, run, record, output).text)
     return Result(run, What.MADE, "; ".join(said))
+
+
+def _moot(job: Job, run: RunId, kind: RunKind, datagrams: KnownDatagrams) -> Moot:
+    """Return the key and alias that an event file of the run would have."""
+    moot = moot_of(run, job.moot)
+    if moot != UNSET or job.mapped is None:
+        return moot
+    first = first_datagram(datagrams.rows)
+    return job.mapped(run)(kind, float(first["utc"]), int(first["groundid"])) or UNSET
 
 
 def _ground_ids(datagrams: KnownDatagrams) -> int:
@@ -314,8 +315,9 @@ def _all_events(known: KnownRun) -> tuple[Decision, eventfiles.Records]:
     keys = {}
     found: dict[tuple[DownlinkId, str], Path] = {}
     for number, downlink in enumerate(sorted(known.datagrams)):
-        # Asked for the downlink itself: of the others what has gone to Level-1 is left out.
-        part = known.events(downlink)[downlink]
+        # Asked for the downlink alone: of others what has gone to Level-1 is left out, or is read once more.
+        alone = replace(known, datagrams={downlink: known.datagrams[downlink]})
+        part = alone.events(downlink)[downlink]
         here = []
         for name in part.files:
             try:

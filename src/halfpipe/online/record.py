@@ -6,6 +6,7 @@ never started. As in the record of submissions the lines hold time and person, f
 the world.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ from halfpipe.merge.journal import EventFile
 from halfpipe.merge.settle import Ranges
 from halfpipe.moot import Moot
 from halfpipe.submission.record import By
+
+FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # as `paths.online_file` names them
 
 
 class Step(StrEnum):
@@ -110,6 +113,7 @@ class Record:
         self.path = work / paths.online_record(run)
         self._lines = JsonLines(self.path)
         self.state = State.NOTHING
+        self.names: set[str] = set()  # of all files that were begun
         self.made: Made | None = None  # the latest
         self.command: tuple[str, ...] = ()  # the latest that was to be run
         for number, value in enumerate(self._lines.values, 1):
@@ -121,6 +125,7 @@ class Record:
     def _take(self, value: Mapping[str, Any]) -> None:
         step = Step(value["step"])
         if step is Step.MAKING:
+            self.names.add(str(value["name"]))
             self.state = State.MAKING
         elif step is Step.MADE:
             self.made = Made.of(value)
@@ -156,3 +161,24 @@ class Record:
         line = {"step": str(step), "when": now, "who": who} | value
         self._lines.append(line)
         self._take(line)
+
+
+def files_there(home: Path) -> dict[RunId, str]:
+    """Return the files of runs in the directory for Online, whoever made them."""
+    if not home.is_dir():
+        return {}
+    names = sorted(path.name for path in home.iterdir())
+    matches = [FILE.fullmatch(name) for name in names]
+    return {RunId(match[1]): match[0] for match in matches if match}
+
+
+def is_handed_off(work: Path, home: Path, run: RunId) -> bool:
+    """Tell whether Online has got its file of a run: from us, or before us from somebody else.
+
+    Raises
+    ------
+    StateError
+        If the record is damaged.
+    """
+    record = Record(work, run)
+    return run in files_there(home) if record.state is State.NOTHING else record.made is not None

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -91,7 +92,7 @@ def run(words: Sequence[str], root: Path, output: IO[str], hand_down: Sequence[i
     words, root
         What is started and where.
     output
-        Takes all that it prints.
+        Takes all that it prints; what cannot be written there, as on a full disk, is lost.
     hand_down
         Open files that it and its children keep open as long as they live.
 
@@ -114,7 +115,10 @@ def run(words: Sequence[str], root: Path, output: IO[str], hand_down: Sequence[i
     with process, ended_with_us(process):
         assert process.stdout is not None
         while line := process.stdout.readline(LINE_LIMIT):
-            output.write(line)
+            # It has begun: an error now would be taken for one that could not be started, and is run again.
+            with suppress(OSError):
+                output.write(line)
             last.append(line.rstrip()[:LETTERS_OF_A_LINE])
-    output.flush()
+    with suppress(OSError):
+        output.flush()
     return Answer(process.returncode, tuple(last))

@@ -134,6 +134,8 @@ def settle(job: Job, submitted: bool) -> Attempt:
     SubmissionError
         If there is nothing to settle.
     """
+    if not (job.work / paths.submissions(job.downlink)).exists():
+        _receipt(job)  # a misspelt downlink gets no record
     with opened(job.work, job.downlink, log.warning) as record:
         last = record.last
         if last is None and submitted:
@@ -150,13 +152,17 @@ def settle(job: Job, submitted: bool) -> Attempt:
 
 
 def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
-    """Return the attempts of which nobody knows whether they reached Level-1, those written down included."""
+    """Return the attempts of which nobody knows whether they reached Level-1.
+
+    Those that were written down for a person and those that failed are among them: a command may fail
+    after it was heard.
+    """
     found = []
     for path in sorted(work.glob(paths.submissions("*"))):
         if DownlinkId.matches(path.parent.name):
             downlink = DownlinkId(path.parent.name)
             last = Record(work, downlink).last
-            if last is not None and last.outcome in {None, Outcome.WRITTEN}:
+            if last is not None and last.outcome in {None, Outcome.WRITTEN, Outcome.FAILED}:
                 found.append((downlink, last))
     return found
 
@@ -187,7 +193,8 @@ def _settle_with_check(job: Job, record: Record, output: IO[str]) -> None:
     """Find out whether Level-1 has the stream, where an earlier attempt or a person may have created it."""
     last = record.last
     open_ = last is not None and (
-        last.outcome is None or (last.outcome is Outcome.WRITTEN and job.command is not None)
+        last.outcome in {None, Outcome.FAILED}
+        or (last.outcome is Outcome.WRITTEN and job.command is not None)
     )
     if job.check is None:
         if last is not None and open_:
@@ -276,19 +283,32 @@ def _run(
         how = f"cannot be started: {error.strerror}"
     if status is not None and status < 0:
         raise _unknown(job, record, attempt, how)
-    outcome = Outcome.SUBMITTED if status == 0 else Outcome.FAILED
+    failed = Outcome.NOT_SUBMITTED if status is None else Outcome.FAILED
+    outcome = Outcome.SUBMITTED if status == 0 else failed
     try:
         record.conclude(attempt, outcome, By.ANSWER, status, said)
     except HalfPipeError as error:
         raise SubmissionError(
             f"{_unknown(job, record, attempt, how)}\nThe answer was lost: {error}"
         ) from error
-    if outcome is Outcome.FAILED:
+    if outcome is not Outcome.SUBMITTED:
         raise SubmissionError(
             f"downlink {job.downlink}: {template.key} {how}: {shlex.join(words)}\n{_lines(said)}"
-            f"Recorded as failed in {record.path}. Mend the cause, then give the same command again; if Level-1 has "
-            f"the stream all the same, say so first: {_settle_line(job, 'submitted')}"
+            f"Recorded as {outcome} in {record.path}. Mend the cause, then {_how_to_go_on(job, action, outcome)}"
         )
+
+
+def _how_to_go_on(job: Job, action: Action, outcome: Outcome) -> str:
+    """Say what follows on a command that did not end well: it may have been heard all the same."""
+    settle_line = _settle_line(job, "submitted")
+    if outcome is Outcome.NOT_SUBMITTED:
+        return "give the same command again."
+    if job.check is None and action is Action.SUBMIT:
+        return (
+            f"look whether Level-1 has the stream all the same, say so with {settle_line} (or not-submitted), and "
+            "give the same command again."
+        )
+    return f"give the same command again; if Level-1 has the stream all the same, say so first: {settle_line}"
 
 
 def _lines(said: tuple[str, ...]) -> str:
@@ -303,6 +323,8 @@ def _unknown(job: Job, record: Record, attempt: Attempt, how: str = "") -> Submi
     """Return the error that asks a person to find out whether an attempt reached Level-1."""
     if attempt.outcome is Outcome.WRITTEN:
         why = f"the command line was written down at {attempt.when} for a person to give"
+    elif attempt.outcome is Outcome.FAILED:
+        why = "its command failed, and may have been heard all the same"
     else:
         why = (
             f"its command {how}"
