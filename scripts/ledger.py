@@ -70,7 +70,7 @@ def load(arguments: argparse.Namespace) -> int:
         tell = site.moot_update is not None
         brought = loading.load(site.ledger, site.work, downlink, site.rule, tell_moot=tell)
         if site.moot_update is not None:
-            moot_update.send(site.ledger, site.moot_update, site.root, output, set(brought.parts))
+            moot_update.send(site.ledger, site.moot_update, site.root, output, sorted(brought.parts))
         write_json(marker, brought.as_json())
     return 0
 
@@ -90,7 +90,15 @@ def rebuild(arguments: argparse.Namespace) -> int:
     tell = site.moot_update is not None and not arguments.no_moot
     count = loading.rebuild(site.ledger, site.work, site.rule, tell_moot=tell, told=_shown)
     print(f"{count} downlinks in {site.ledger.name}")
+    _say_pending(site)
     return 0
+
+
+def _say_pending(site: Site) -> None:
+    """Say how many runs the MOOT database has not heard of: nobody tells it but a load, and the command `moot`."""
+    pending = moot_update.pending(site.ledger)
+    if pending:
+        print(f"the MOOT database has not heard of {len(pending)} runs (scripts/ledger.py moot)")
 
 
 def _shown(downlinks: Iterable[DownlinkId]) -> Iterable[DownlinkId]:
@@ -104,9 +112,7 @@ def compare(arguments: argparse.Namespace) -> int:
     found = check(site.ledger, site.work, site.rule, arguments.downlinks)
     for finding in found:
         print(finding)
-    pending = moot_update.pending(site.ledger)
-    if pending:
-        print(f"the MOOT database has not heard of {len(pending)} runs (scripts/ledger.py moot)")
+    _say_pending(site)
     print(f"{len(found)} differences between {site.ledger.name} and {site.work}")
     return 1 if found else 0
 
@@ -120,14 +126,18 @@ def remove(arguments: argparse.Namespace) -> int:
             tell = site.moot_update is not None
             runs = loading.remove(site.ledger, site.work, [downlink], site.rule, tell_moot=tell)
             print(f"downlink {downlink}: taken out of the ledger, with {len(runs)} runs")
+    _say_pending(site)
     return 0
 
 
 def refresh(arguments: argparse.Namespace) -> int:
-    """Compute the rows of runs anew."""
+    """Compute the rows of runs anew, and say how they stand now."""
     site = Site.of(arguments)
     tell = site.moot_update is not None
-    loading.refresh(site.ledger, site.work, arguments.runs, site.rule, tell_moot=tell)
+    found = loading.refresh(site.ledger, site.work, arguments.runs, site.rule, tell_moot=tell)
+    for run, status in found.items():
+        print(f"run {run} ({run.l1}): {status or 'not in the ledger, for no downlink with it is loaded'}")
+    _say_pending(site)
     return 0
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe.ids import RunId
+from halfpipe.ledger.database import Ledger
 from tests.golden_cases import GOLDEN, read_case
+from tests.ledger.files import run_rows
 from tests.test_golden_workflow import build
 from tests.workflow import Site
 
@@ -58,8 +61,12 @@ def test_what_comes_after_it_is_late_inside_and_delivered_outside(open_run: Site
     spans = sequences(open_run, FIRST, SECOND)
     assert all(one[1] < other[0] for one, other in itertools.pairwise(spans)), "nothing twice"
     assert first["delivered"] + second["delivered"] + second["late"] + second["orphans"] == second["known"]
+    assert min(second["late"], second["delivered"]) > 0
     assert second["complete"]
     assert open_run.text("retired_runs", SECOND) == [f"{L1} COMPLETE"], "it is whole after all"
+    open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
+    again = open_run.receipt(FIRST)["runs"][0]
+    assert (again["delivered"], again["late"]) == (first["delivered"] + second["late"], 0)
 
 
 def test_taken_back_the_rule_holds_again_and_the_spans_stay(open_run: Site) -> None:
@@ -71,6 +78,34 @@ def test_taken_back_the_rule_holds_again_and_the_spans_stay(open_run: Site) -> N
     (run,) = open_run.receipt(FIRST)["runs"]
     assert (run["given_up"], sequences(open_run, FIRST)) == (False, given)
     assert open_run.text("retired_runs", FIRST) == []
+
+
+def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
+    """What Level-1 asks before it retires a run, from given up to late data that make it whole."""
+    url = f"sqlite:///{open_run.work}/ledger.sqlite"
+    open_run.configure(ledger={"url": url})
+
+    def status() -> str:
+        return str(run_rows(Ledger(url))[RunId(RUN)]["status"])
+
+    def refreshed() -> str:
+        said = open_run.script("ledger", "refresh", L1).good().said
+        assert f"run {RUN} ({L1}): {status()}" in said
+        return status()
+
+    open_run.snakemake(f"{FIRST}/ledger.json").good()
+    assert status() == "InProgress"
+    path = give_up(open_run, L1)
+    assert refreshed() == "InProgress", "its orphans wait for the next delivery"
+    open_run.snakemake(f"{FIRST}/ledger.json", "-R", "deliver_run").good()
+    assert status() == "Incomplete"
+    path.unlink()
+    assert refreshed() == "InProgress"
+    path.touch()
+    assert refreshed() == "Incomplete"
+    open_run.snakemake(f"{SECOND}/ledger.json").good()
+    assert status() == "Complete"
+    assert open_run.script("ledger", "check").good().said.startswith("0 differences ")
 
 
 def test_orphans_stay_where_the_config_forbids_them(open_run: Site) -> None:

@@ -33,6 +33,11 @@ class Moot:
 UNSET = Moot(MOOT_UNSET_KEY, MOOT_UNSET_ALIAS)
 
 
+def is_good(moot: Moot) -> bool:
+    """Tell whether an event file and a line of words can hold it."""
+    return 0 <= moot.key < 2**32 and re.fullmatch(r"[!-~]+", moot.alias) is not None
+
+
 def read_moot(path: Path) -> Mapping[RunId, Moot]:
     """Read lines ``r%010d key alias``.
 
@@ -90,14 +95,13 @@ def _moots(path: Path, known: Mapping[RunId, Moot]) -> Iterator[tuple[RunId, Moo
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = LINE.fullmatch(line.strip())
-        good = match is not None and len(match[2]) <= 20 and match[3].isascii() and match[3].isprintable()
-        key = int(match[2], 0 if match[2][:2].lower() == "0x" else 10) if match and good else 2**32
-        if match is None or max(key, int(match[1][1:])) >= 2**32:
+        moot = _moot(match[2], match[3]) if match else None
+        if match is None or moot is None or int(match[1][1:]) >= 2**32:
             passed_over += 1
             if passed_over <= MOST_TOLD:
                 log.warning("%s, line %d: passed over, not 'r%%010d key alias': %.80r", path, number, line)
             continue
-        run, moot = RunId.from_l1(match[1]), Moot(key, match[3])
+        run = RunId.from_l1(match[1])
         if known.get(run, moot) != moot:
             raise FormatError(
                 f"{path}, line {number}: run {match[1]} ({run}) has key {moot.key} {moot.alias} here and "
@@ -106,6 +110,13 @@ def _moots(path: Path, known: Mapping[RunId, Moot]) -> Iterator[tuple[RunId, Moo
         yield run, moot
     if passed_over > MOST_TOLD:
         log.warning("%s: %d more lines were passed over", path, passed_over - MOST_TOLD)
+
+
+def _moot(key: str, alias: str) -> Moot | None:
+    if len(key) > 20:
+        return None
+    moot = Moot(int(key, 0 if key[:2].lower() == "0x" else 10), alias)
+    return moot if is_good(moot) else None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -77,6 +77,7 @@ def process(
     *,
     handoff: int = 1,
     held: Iterable[RunId] = (),
+    staged: Iterable[RunId] = (),
 ) -> None:
     """Leave the files that a downlink which was handed off leaves, as far as the ledger reads them."""
     for run, datagrams in brought.items():
@@ -84,7 +85,11 @@ def process(
         path = work / paths.datagrams(run, downlink)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"".join(line + b"\n" for line in known.lines))
-    runs = [{"run": run, "held": run in set(held)} for run in sorted(brought)]
+    held, staged = set(held), set(staged)
+    runs = [
+        {"run": run, "held": run in held, "files": ["some"] if run in staged else []}
+        for run in sorted(brought)
+    ]
     receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs}
     (work / downlink).mkdir(parents=True, exist_ok=True)
     (work / paths.receipt(downlink)).write_text(json.dumps(receipt))

@@ -1,5 +1,7 @@
 """What the ledger says after downlinks were loaded, loaded again, processed again and taken out."""
 
+import shutil
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -9,9 +11,11 @@ import pytest
 from sqlalchemy import Connection, Executable, Table, insert, update
 
 from halfpipe import paths
-from halfpipe.errors import MissingInputError, StateError
+from halfpipe.errors import LedgerError, MissingInputError, StateError
 from halfpipe.ids import DownlinkId, RunId, RunKind
-from halfpipe.ledger.brought import Rule
+from halfpipe.ledger import check as check_module
+from halfpipe.ledger import database as database_module
+from halfpipe.ledger.brought import Part, Rule, parts_of
 from halfpipe.ledger.check import DAMAGED, FILES_BEHIND, LEDGER_BEHIND, check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.given_up import given_up
@@ -208,8 +212,10 @@ def test_given_up_counts_once_a_delivery_knew_all_that_was_brought(tmp_path: Pat
     assert not is_incomplete(), "nothing was delivered under it yet"
     site.by_hand(first)
     assert is_incomplete()
+    during_a_rebuild = given_up(site.work)
     file.unlink()
     assert not is_incomplete()
+    assert not during_a_rebuild(RUN), "taken back, it counts at once"
     site.by_hand(second)
     (run,) = site.receipt(second)["runs"]
     assert run["orphans"] > 0
@@ -252,13 +258,51 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
     assert [(str(f.where), f.behind) for f in found] == [("run 2c2e5787 (r0741234567)", LEDGER_BEHIND)]
     refresh(ledger, tmp_path, [RUN], RULE)
     row = run_rows(ledger)[RUN]
-    assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LCI", 9, "calibOps")
+    # The type that was asked for is not what was sent: that goes by APIDs, as for Level-1.
+    assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LPA", 9, "calibOps")
     assert (
         mapped(RunKind.LPA, FIRST, GROUND_ID) == mapped(RunKind.LCI, FIRST, GROUND_ID) == Moot(9, "calibOps")
     )
     refresh(ledger, tmp_path, [RUN], Rule(2, override={RUN: Moot(0, "byHand")}.get))
     row = run_rows(ledger)[RUN]
-    assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LCI", 0, "byHand")
+    assert (row["moot_key"], row["moot_alias"]) == (0, "byHand")
+
+
+@pytest.mark.parametrize(
+    ("key", "alias"), [(2**32, "nomSciOps"), (-1, "nomSciOps"), (9, "nom Sci"), (9, "nöm")]
+)
+def test_a_row_of_others_that_no_event_file_can_hold_is_named(
+    ledger: Ledger, tmp_path: Path, key: int, alias: str
+) -> None:
+    ledger.upgrade()
+    at = datetime(2024, 6, 28)
+    request = {"id": GROUND_ID, "trequested": at, "type": "LPA", "moot_key": key, "moot_alias": alias}
+    ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    said = rf"^glastops_acquisition has key {key} and alias '{alias}', expected a number of 32 bits"
+    with pytest.raises(StateError, match=said):
+        load(ledger, tmp_path, ONE, RULE)
+    with pytest.raises(LedgerError, match=r"its MOOT key cannot be looked up: glastops_acquisition has key"):
+        mapped_by(ledger, RUN)(RunKind.LPA, FIRST, GROUND_ID)
+    found = check(ledger, tmp_path, RULE)
+    assert [(f.where[:8], f.behind) for f in found] == [("downlink", LEDGER_BEHIND), ("run 2c2e", DAMAGED)]
+    by_hand = Rule(2, override={RUN: Moot(7, "byHand")}.get)
+    load(ledger, tmp_path, ONE, by_hand)
+    assert run_rows(ledger)[RUN]["moot_key"] == 7
+
+
+def test_a_row_of_others_without_key_or_alias(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.upgrade()
+    at = datetime(2024, 6, 28)
+    default = {"tcompleted": at, "moot_key": 5, "moot_alias": "nomSciOps  "}  # of a column of a fixed width
+    request = {"id": GROUND_ID, "trequested": at, "type": "LPA", "moot_key": 0, "moot_alias": "none"}
+    ledger.write(
+        lambda c: (c.execute(insert(DEFAULTS), [default]), c.execute(insert(ACQUISITIONS), [request]))
+    )
+    mapped = mapped_by(ledger, RUN)
+    assert mapped(RunKind.LPA, FIRST, GROUND_ID) == Moot(5, "nomSciOps")
+    ledger.write(lambda c: c.execute(update(ACQUISITIONS).values(moot_key=9, moot_alias=None)))
+    assert mapped(RunKind.LPA, FIRST, GROUND_ID) == Moot(9, "UNKNOWN")
 
 
 def test_what_cannot_be_entered_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
@@ -301,6 +345,19 @@ def test_a_downlink_that_brings_no_datagram(ledger: Ledger, tmp_path: Path) -> N
     assert check(ledger, tmp_path, RULE) == []
 
 
+def test_a_run_with_event_files_and_no_datagram_cannot_be_submitted(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: [], OTHER: whole(965, 2)}, staged=[RUN, OTHER])
+    with pytest.raises(
+        StateError, match=r"^run 2c2e5787 .r0741234567.: downlink 240601001 has event files of it"
+    ):
+        load(ledger, tmp_path, ONE, RULE)
+    assert all(rows == [] for rows in content(ledger).values())
+    process(tmp_path, TWO, {RUN: whole(956, 2)})
+    load(ledger, tmp_path, TWO, RULE)
+    load(ledger, tmp_path, ONE, RULE)
+    assert set(run_rows(ledger)) == {RUN, OTHER}
+
+
 def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     process(tmp_path, TWO, {RUN: whole(957, 2)})
@@ -331,6 +388,50 @@ def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
     ]
     (tmp_path / paths.receipt(TWO)).write_text("{")
     assert {f.behind for f in check(ledger, tmp_path, RULE, [TWO])} == {DAMAGED}
+    shutil.rmtree(tmp_path / paths.run(RUN))
+    (run,) = check(ledger, tmp_path, RULE, [ONE])[1:]
+    assert (run.behind, run.detail) == (FILES_BEHIND, "no downlink that was handed off has datagrams of it")
+
+
+def test_a_rebuild_enters_no_older_files_than_a_load_beside_it(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has to wait for the database, and meanwhile the downlink is processed again and loaded."""
+    ledger, beside = database.ledger(), database.ledger()
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    load(ledger, tmp_path, ONE, RULE)
+    write, calls = ledger.write, []
+
+    def waits(work: Callable[[Connection], Any]) -> Any:
+        calls.append(work)
+        if len(calls) == 2:  # the first asks which downlinks there are
+            process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)
+            load(beside, tmp_path, ONE, RULE)
+        return write(work)
+
+    monkeypatch.setattr(ledger, "write", waits)
+    assert rebuild(ledger, tmp_path, RULE) == 1
+    assert len(calls) == 2
+    assert run_rows(ledger)[RUN]["ndgms"] == 3
+    assert check(ledger, tmp_path, RULE) == []
+
+
+def test_check_keeps_no_writer_waiting(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
+    ledger, beside, read = database.ledger(), database.ledger(()), parts_of
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    load(ledger, tmp_path, ONE, RULE)
+
+    def meanwhile(work: Path, run: RunId) -> dict[DownlinkId, Part]:
+        process(tmp_path, TWO, {RUN: whole(957, 2)})
+        load(beside, tmp_path, TWO, RULE)
+        return read(work, run)
+
+    monkeypatch.setattr(check_module, "parts_of", meanwhile)
+    assert check(ledger, tmp_path, RULE) == []
+    assert run_rows(ledger)[RUN]["status"] == "Complete"
 
 
 def _execute(statement: Executable, connection: Connection) -> None:
@@ -352,6 +453,24 @@ def test_check_finds_every_row_that_was_changed(ledger: Ledger, tmp_path: Path) 
         assert [f.behind for f in check(ledger, tmp_path, RULE)] == [LEDGER_BEHIND], table
         load(ledger, tmp_path, ONE, RULE)
         assert check(ledger, tmp_path, RULE) == [], table
+
+
+def test_a_damaged_downlink_keeps_no_other_from_a_rebuild_or_a_check(ledger: Ledger, tmp_path: Path) -> None:
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    process(tmp_path, TWO, {OTHER: whole(965, 2)})
+    (tmp_path / paths.receipt(ONE)).write_text("{")
+    ledger.upgrade()
+    assert [(f.where, f.behind) for f in check(ledger, tmp_path, RULE)] == [
+        (f"downlink {ONE}", DAMAGED),
+        (f"downlink {TWO}", LEDGER_BEHIND),
+        (f"run {OTHER} ({OTHER.l1})", LEDGER_BEHIND),
+    ]
+    with pytest.raises(StateError, match=r"^1 of 2 downlinks could not be entered.*: 240601001\. Mend"):
+        rebuild(ledger, tmp_path, RULE)
+    assert set(run_rows(ledger)) == {OTHER}
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
+    assert rebuild(ledger, tmp_path, RULE) == 2
+    assert check(ledger, tmp_path, RULE) == []
 
 
 def test_a_lost_ledger_is_made_again(ledger: Ledger, other_database: Database, tmp_path: Path) -> None:

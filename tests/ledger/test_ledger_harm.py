@@ -1,30 +1,52 @@
 """Loaders that are killed, that run side by side, and databases that are away."""
 
+import itertools
 import os
 import random
 import signal
 import time
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import (
+    ClauseElement,
+    Connection,
+    Engine,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.dialects import oracle
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateTable
+from sqlalchemy.sql.elements import TextClause
 
 from halfpipe.errors import ConfigError, LedgerError
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import database as database_module
+from halfpipe.ledger import moot_update
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger, read_password
-from halfpipe.ledger.load import load, rebuild
-from halfpipe.ledger.tables import VERSION_TABLE
+from halfpipe.ledger.load import load, loaded, rebuild, refresh, remove
+from halfpipe.ledger.mapping import mapped_by
+from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION_TABLE
 from tests.ledger.conftest import Database
-from tests.ledger.files import RULE, Datagram, content, process, whole
+from tests.ledger.files import GROUND_ID, RULE, Datagram, content, process, run_rows, whole
 from tests.ledger.private_postgresql import PASSWORD, PrivatePostgresql
 
-KILLS, KILLS_AT_FIRST, LONG_KILLS = 20, 5, 100
+KILLS, LONG_KILLS = 20, 100
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 BEFORE = {RUN: whole(956, 40)[:20], OTHER: whole(965, 3)}
@@ -83,11 +105,12 @@ def kill_many(
         process(work, two, brought)
         rebuild(undisturbed, work, RULE)
         wanted.append(content(undisturbed))
-    ledger, chance, hit = database.ledger(), random.Random(1), 0
+    ledger, chance, hit, turn = database.ledger(), random.Random(1), 0, 0
     load(ledger, work, one, RULE)
     process(work, two, BEFORE)
     seconds = min(duration(loader(database, work, two)) for _ in range(3))
-    for turn in range(count):
+    while hit < count:
+        assert turn < 4 * count, f"only {hit} of {turn} loads were still running when they were to be killed"
         here, there = wanted if turn % 2 == 0 else wanted[::-1]
         assert content(ledger) == here
         process(work, two, AFTER if turn % 2 == 0 else BEFORE)
@@ -95,16 +118,18 @@ def kill_many(
         assert content(ledger) in (here, there), "all of it or nothing"
         load(ledger, work, two, RULE)
         assert content(ledger) == there
-    assert hit, "nothing was killed"
+        turn += 1
 
     process(work, two, BEFORE)
+    first = 0
     for _ in range(count // 4):
         fresh = empty()
-        hit += killed(chance, 3 * seconds, loader(fresh, work, one))
+        first += killed(chance, 3 * seconds, loader(fresh, work, one))
         for downlink in (one, two):
             load(fresh.ledger(), work, downlink, RULE)
         assert content(fresh.ledger()) == wanted[0]
-    print(f"{hit} of {count + count // 4} loads were killed")
+    assert first, "no load into an empty database was killed"
+    print(f"{hit} of {turn} loads were killed, and {first} of {count // 4} into an empty database")
 
 
 @pytest.fixture
@@ -128,6 +153,46 @@ def test_loaders_that_are_killed(
     database: Database, other_database: Database, tmp_path: Path, empty: Callable[[], Database]
 ) -> None:
     kill_many(database, other_database, tmp_path, KILLS, empty)
+
+
+def killed_at(moment: int, work: Callable[[], object]) -> bool:
+    """Run `work` and kill it right before the statement or commit with the number `moment`; tell whether it came."""
+
+    def dies() -> None:
+        passed = itertools.count(1)
+
+        def passes(*_: object) -> None:
+            if next(passed) == moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        event.listen(Engine, "before_cursor_execute", passes)
+        event.listen(Engine, "commit", passes)
+        work()
+
+    return ended(started(dies)) == -signal.SIGKILL
+
+
+def test_a_loader_that_is_killed_at_each_statement(
+    database: Database, other_database: Database, tmp_path: Path
+) -> None:
+    one, two = DOWNLINKS[:2]
+    process(tmp_path, one, {RUN: whole(957, 40)})
+    ledger, wanted = database.ledger(), []
+    for brought in (BEFORE, AFTER):
+        process(tmp_path, two, brought)
+        rebuild(other_database.ledger(), tmp_path, RULE)
+        wanted.append(content(other_database.ledger()))
+    for downlink in (one, two):
+        process(tmp_path, two, BEFORE)
+        load(ledger, tmp_path, downlink, RULE)
+    process(tmp_path, two, AFTER)
+    for moment in itertools.count(1):
+        if not killed_at(moment, loader(database, tmp_path, two)):
+            break
+        assert content(ledger) == wanted[0], moment
+    assert content(ledger) == wanted[1]
+    assert moment > 15, "it passes the reads, the rows of a downlink and of two runs, and the commit"
+    print(f"killed at {moment - 1} moments")
 
 
 @pytest.mark.long
@@ -177,6 +242,107 @@ def test_a_writer_that_holds_on_is_waited_for_and_then_named(
 
     holder.write(while_held)
     load(waiting, tmp_path, DOWNLINKS[0], RULE)
+
+
+def test_who_has_waited_sees_what_was_written_meanwhile(database: Database) -> None:
+    """Whatever isolation a server has as its default."""
+    database.ledger().upgrade()
+    if database.password_file is not None:
+        name = make_url(database.url).database
+        say = f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'"
+        database.ledger().write(lambda c: c.execute(text(say)))
+
+    def last(connection: Connection) -> int | None:
+        found: int | None = connection.execute(select(func.max(DEFAULTS.c.moot_key))).scalar()
+        return found
+
+    def add(connection: Connection) -> None:
+        key = (last(connection) or 0) + 1
+        time.sleep(0.3)  # the others wait meanwhile
+        row = {"tcompleted": datetime(2024, 1, 1), "moot_key": key, "moot_alias": "a"}
+        connection.execute(insert(DEFAULTS), [row])
+
+    children = [started(lambda: database.ledger().write(add)) for _ in range(4)]
+    assert [ended(child) for child in children] == [0] * 4
+    assert database.ledger().read(last) == 4
+
+
+@pytest.mark.postgresql
+def test_a_read_sees_one_state(tmp_path: Path, server: PrivatePostgresql) -> None:
+    """Of SQLite it is known: nobody can write while somebody reads."""
+    database = Database(server.make_database("one_state"), server.password_file)
+    ledger, beside = database.ledger(), database.ledger()
+    for downlink in DOWNLINKS[:2]:
+        process(tmp_path, downlink, {RUN: whole(965, 2)})
+    load(ledger, tmp_path, DOWNLINKS[0], RULE)
+
+    def twice(connection: Connection) -> tuple[set[DownlinkId], set[DownlinkId]]:
+        before = loaded(connection)
+        load(beside, tmp_path, DOWNLINKS[1], RULE)
+        return before, loaded(connection)
+
+    assert ledger.read(twice) == ({DOWNLINKS[0]}, {DOWNLINKS[0]})
+    assert ledger.read(loaded) == set(DOWNLINKS[:2])
+    server.drop_database("one_state")
+
+
+def test_a_ledger_without_its_lock_is_not_written(database: Database, tmp_path: Path) -> None:
+    process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
+    ledger = database.ledger()
+    ledger.upgrade()
+    ledger.write(lambda c: c.execute(delete(LOCK)))
+    with pytest.raises(LedgerError, match=r"halfpipe_lock has no row.*insert a row with id 1"):
+        load(ledger, tmp_path, DOWNLINKS[0], RULE)
+
+
+def test_the_migrations_make_the_tables_that_are_used(database: Database) -> None:
+    def differences(connection: Connection) -> list[object]:
+        options = {"compare_type": True, "version_table": VERSION_TABLE}
+        found: list[object] = compare_metadata(MigrationContext.configure(connection, opts=options), METADATA)
+        return found
+
+    ledger = database.ledger()
+    ledger.upgrade()
+    assert ledger.read(differences) == []
+
+
+def by_others(database: Database, *statements: str) -> None:
+    """Do something in a database that is not the ledger's yet."""
+    password = None if database.password_file is None else read_password(database.password_file)
+    engine = create_engine(make_url(database.url).set(password=password), poolclass=NullPool)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def test_tables_of_acquisitions_that_others_have_made_stay(database: Database, tmp_path: Path) -> None:
+    by_others(
+        database,
+        "CREATE TABLE glastops_acquisition (who VARCHAR(9), id NUMERIC(12), trequested TIMESTAMP, startedat "
+        "NUMERIC(12), type CHAR(16), moot_key NUMERIC(12), moot_alias CHAR(64))",
+        f"INSERT INTO glastops_acquisition VALUES ('me', {GROUND_ID}, '2024-06-28 00:00:00.000000', NULL, "
+        "'LPA', 9, 'x')",
+    )
+    process(tmp_path, DOWNLINKS[0], {RUN: whole(956, 2)})
+    load(database.ledger(), tmp_path, DOWNLINKS[0], RULE)
+    row = run_rows(database.ledger())[RUN]
+    assert (row["moot_key"], row["moot_alias"]) == (9, "x")
+    assert check(database.ledger(), tmp_path, RULE) == []
+
+
+def test_tables_of_the_earlier_system_are_named_and_stay(database: Database, tmp_path: Path) -> None:
+    by_others(
+        database, "CREATE TABLE glastops_downlink (id INTEGER)", "INSERT INTO glastops_downlink VALUES (7)"
+    )
+    process(tmp_path, DOWNLINKS[0], {RUN: whole(956, 2)})
+    begin = time.monotonic()
+    for use in (lambda one: load(one, tmp_path, DOWNLINKS[0], RULE), Ledger.upgrade):
+        with pytest.raises(
+            LedgerError, match=r"has glastops_downlink and no halfpipe_ledger_version: tables of the"
+        ):
+            use(database.ledger((5.0,)))
+    assert time.monotonic() - begin < 5, "at once"
+    by_others(database, "UPDATE glastops_downlink SET id = 8")
 
 
 def test_tables_of_another_version(database: Database, tmp_path: Path) -> None:
@@ -267,11 +433,6 @@ def test_a_password_file(tmp_path: Path) -> None:
 
 
 def test_identifiers_fit_oracle_and_the_sql_is_generic() -> None:
-    from sqlalchemy.dialects import oracle
-    from sqlalchemy.schema import CreateTable
-
-    from halfpipe.ledger.tables import METADATA
-
     for table in METADATA.sorted_tables:
         names = [table.name, *table.columns.keys()]
         names += [str(index.name) for index in table.indexes]
@@ -279,3 +440,35 @@ def test_identifiers_fit_oracle_and_the_sql_is_generic() -> None:
         assert max(map(len, names)) <= 30, names
         made = str(CreateTable(table).compile(dialect=oracle.dialect()))  # type: ignore[no-untyped-call]
         assert not any(word in made for word in ("BOOLEAN", "TEXT", "CLOB", " DATE", "IDENTITY")), made
+
+
+def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
+    """None can be run on one here; that they compile, and hold no list that grows, is what can be seen."""
+    seen: set[str] = set()
+
+    def note(_: Connection, statement: ClauseElement, *_more: object) -> None:
+        if not isinstance(statement, TextClause):
+            seen.add(str(statement.compile(dialect=oracle.dialect())))  # type: ignore[no-untyped-call]
+
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", waits=())
+    ledger.upgrade()
+    event.listen(Engine, "before_execute", note)
+    try:
+        process(tmp_path, DOWNLINKS[0], BEFORE)
+        process(tmp_path, DOWNLINKS[1], AFTER)
+        rebuild(ledger, tmp_path, RULE, tell_moot=True)
+        load(ledger, tmp_path, DOWNLINKS[0], RULE, tell_moot=True)
+        refresh(ledger, tmp_path, [RUN], RULE)
+        assert check(ledger, tmp_path, RULE) == []
+        with (tmp_path / "output").open("w") as output:
+            assert moot_update.send(ledger, "true", tmp_path, output) == []
+        assert mapped_by(ledger, RUN)(RunKind.LPA, 1e9, 1) is None
+        remove(ledger, tmp_path, DOWNLINKS[:2], RULE)
+    finally:
+        event.remove(Engine, "before_execute", note)
+    assert len(seen) > 20
+    assert any(statement.endswith("FOR UPDATE") for statement in seen)
+    for statement in seen:
+        assert not any(word in statement for word in (" IN (", "LIMIT", "RETURNING", "ON CONFLICT")), (
+            statement
+        )

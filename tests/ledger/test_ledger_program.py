@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -97,7 +99,7 @@ def test_a_site_from_receipts_to_ledger(
     assert program.main(["rebuild", *config]) == 0
     assert content(database.ledger()) == before
     assert program.main(["upgrade", *config]) == 0
-    assert program.main(["refresh", RUN.l1, *config]) == 0
+    assert program.main(["refresh", RUN.l1, OTHER, *config]) == 0
     assert len(told(tmp_path)) == 2, "loading again is no news"
     assert program.main(["moot", *config]) == 1
     said = capsys.readouterr()
@@ -106,6 +108,7 @@ def test_a_site_from_receipts_to_ledger(
     assert (
         "run 2c2e5787 (r0741234567): ledger is behind (status InProgress, in the files Complete" in said.out
     )
+    assert f"run {RUN} ({RUN.l1}): Complete\nrun {OTHER} ({OTHER.l1}): not in the ledger" in said.out
     assert f"2 downlinks in {database.ledger().name}" in said.out
     assert "moot.update is null" in said.err
     assert PASSWORD not in said.out + said.err
@@ -150,9 +153,8 @@ def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted, tm
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2, events=0)})
     mooted.load(ONE)
     assert moot_update.pending(mooted.ledger) == [RUN, OTHER]
-    assert mooted.send([RUN]) == []
-    assert moot_update.pending(mooted.ledger) == [OTHER]
     assert mooted.send() == []
+    assert moot_update.pending(mooted.ledger) == []
     assert told(tmp_path) == [
         {
             "--run": "r0741234567", "--scid": "77", "--startedat": "741234567", "--type": "LPA",
@@ -179,16 +181,18 @@ def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted, tm
 
 
 def test_news_is_delayed_by_a_failure_and_not_lost(mooted: Mooted, tmp_path: Path) -> None:
-    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)})
+    process(tmp_path, ONE, {RUN: whole(956, 2)})
     mooted.load(ONE)
     (tmp_path / "down").write_text("2")
-    assert mooted.send([RUN]) == [], "the third try goes well"
+    assert mooted.send() == [], "the third try goes well"
+    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)}, handoff=2)
+    mooted.load(ONE)
     (tmp_path / "down").write_text("99")
     assert mooted.send() == [OTHER]
     assert (tmp_path / "down").read_text() == "96"
     assert "the MOOT database is down (simulated)" in (tmp_path / "output").read_text()
     # What changes while MOOT is down is told once, as it is then; also if it changes without a note.
-    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 3)}, handoff=2)
+    process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 3)}, handoff=3)
     load(mooted.ledger, tmp_path, ONE, RULE, tell_moot=False)
     assert moot_update.pending(mooted.ledger) == [OTHER]
     (tmp_path / "down").unlink()
@@ -197,6 +201,83 @@ def test_news_is_delayed_by_a_failure_and_not_lost(mooted: Mooted, tmp_path: Pat
     mooted.command = "/no/such/program"
     rebuild(mooted.ledger, tmp_path, Rule(2, {RUN}.__contains__), tell_moot=True)
     assert mooted.send() == [RUN]
+
+
+def runs_of(count: int) -> list[RunId]:
+    return [RunId.from_met(RUN.met + number) for number in range(count)]
+
+
+def test_what_earlier_loads_had_to_leave_is_told_by_later_ones(
+    mooted: Mooted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moot_update, "CATCH_UP", 2)
+    first, second, third, own = runs_of(4)
+    process(tmp_path, ONE, {run: whole(965, 2) for run in (first, second, third, own)})
+    mooted.load(ONE)
+    assert mooted.send([own]) == [third]
+    assert [options["--run"] for options in told(tmp_path)] == [own.l1, first.l1, second.l1]
+    assert mooted.send([own]) == []
+
+
+def test_a_run_that_moot_refuses_keeps_no_other_from_being_told(mooted: Mooted, tmp_path: Path) -> None:
+    runs = runs_of(6)
+    process(tmp_path, ONE, {run: whole(965, 2) for run in runs})
+    mooted.load(ONE)
+    (tmp_path / "refused").write_text(f"{runs[0].l1} {runs[1].l1} {runs[3].l1}")
+    assert mooted.send() == [runs[0], runs[1], runs[3]]
+    assert [options["--run"] for options in told(tmp_path)] == [runs[2].l1, runs[4].l1, runs[5].l1]
+    tries = [runs[0].l1] * 3 + [runs[1].l1] + [runs[3].l1] * 3
+    assert (tmp_path / "refusals").read_text().split() == tries
+
+
+def test_three_refusals_in_a_row_end_it_and_so_does_a_command_that_hangs(
+    mooted: Mooted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = runs_of(4)
+    process(tmp_path, ONE, {run: whole(965, 2) for run in runs})
+    mooted.load(ONE)
+    (tmp_path / "refused").write_text(" ".join(run.l1 for run in runs[:3]))
+    assert mooted.send() == runs
+    assert told(tmp_path) == []
+    (tmp_path / "hangs.py").write_text(
+        f"import time; open({str(tmp_path / 'calls')!r}, 'a').write('x'); time.sleep(60)"
+    )
+    mooted.command = f"python {tmp_path / 'hangs.py'}"
+    monkeypatch.setattr(moot_update, "LONGEST", 1.5)
+    assert mooted.send() == runs
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_older_news_that_comes_last_is_told_over(mooted: Mooted, tmp_path: Path) -> None:
+    """While one load tells of a run, another one loads it and tells of it sooner."""
+    process(tmp_path, ONE, {RUN: whole(965, 2)})
+    mooted.load(ONE)
+    process(tmp_path, ONE, {RUN: whole(965, 3)}, handoff=2)
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        "import os, subprocess, sys, time; from pathlib import Path\n"
+        f"home = Path({str(tmp_path)!r})\n"
+        "if not (home / 'begun').exists():\n"
+        "    (home / 'begun').touch()\n"
+        "    while not (home / 'overtaken').exists(): time.sleep(0.05)\n"
+        f"os.execv(sys.executable, [sys.executable, {str(STAND_IN)!r}, str(home), *sys.argv[1:]])\n"
+    )
+    quick = Mooted(mooted.database, tmp_path)
+
+    def overtake() -> None:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        quick.load(ONE)
+        assert quick.send() == []
+        (tmp_path / "overtaken").touch()
+
+    mooted.command = f"python {slow}"
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(overtake)
+        assert mooted.send() == []
+        other.result()
+    assert [options["--nevts"] for options in told(tmp_path)] == ["30", "20", "30"]
+    assert moot_update.pending(mooted.ledger) == []
 
 
 def test_a_run_that_changes_while_moot_is_told_stays_noted(mooted: Mooted, tmp_path: Path) -> None:

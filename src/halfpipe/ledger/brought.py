@@ -133,11 +133,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Brought:
-    """What one downlink brought; `row` is the ledger's row of the downlink itself."""
+    """What one downlink brought; `row` is the ledger's row of the downlink itself, `staged` has event files."""
 
     downlink: DownlinkId
     row: Row
     parts: Mapping[RunId, Part]
+    staged: tuple[RunId, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Say what the ledger has of it: the same whenever it is loaded, whatever other downlinks there are."""
@@ -150,14 +151,18 @@ class Brought:
 
 def read_receipt(work: Path, downlink: DownlinkId) -> dict[str, Any] | None:
     """Return the receipt of `downlink`; while it is in work its last one, None if it was never handed off."""
-    path = work / paths.receipt(downlink)
-    if not path.is_file():
-        history = sorted((work / paths.receipt_history(downlink, 0)).parent.glob("*.json"))
-        if not history:
-            return None
-        path = history[-1]
+    path = _receipt(work, downlink)
+    if path is None:
+        return None
     receipt: dict[str, Any] = read_json(path)
     return receipt
+
+
+def _receipt(work: Path, downlink: DownlinkId) -> Path | None:
+    path = work / paths.receipt(downlink)
+    if path.is_file():
+        return path
+    return max((work / paths.receipt_history(downlink, 0)).parent.glob("*.json"), default=None)
 
 
 def read_brought(work: Path, downlink: DownlinkId) -> Brought:
@@ -182,7 +187,8 @@ def read_brought(work: Path, downlink: DownlinkId) -> Brought:
         part = Part.read(work, run, downlink, held=entry["held"])
         if part is not None:
             parts[run] = part
-    return Brought(downlink, _downlink(work, downlink, receipt), parts)
+    staged = tuple(RunId(entry["run"]) for entry in receipt["runs"] if entry["files"])
+    return Brought(downlink, _downlink(work, downlink, receipt), parts, staged)
 
 
 def _downlink(work: Path, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Row:
@@ -203,13 +209,13 @@ def downlinks(work: Path) -> list[DownlinkId]:
     prefix = paths.receipt("")
     names = {path.name.removeprefix(prefix) for path in work.glob("*")}
     found = sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
-    return [downlink for downlink in found if read_receipt(work, downlink) is not None]
+    return [downlink for downlink in found if _receipt(work, downlink) is not None]
 
 
 def parts_of(work: Path, run: RunId) -> dict[DownlinkId, Part]:
     """Return what each downlink that was ever handed off brought of `run`."""
     found = {}
-    for place in sorted((work / paths.run(run)).iterdir()):
+    for place in sorted((work / paths.run(run)).glob("*")):
         if DownlinkId.matches(place.name):
             downlink = DownlinkId(place.name)
             receipt = read_receipt(work, downlink)

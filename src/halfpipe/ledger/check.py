@@ -1,16 +1,18 @@
 """Compare the ledger with the files, and say which of the two is behind."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, LedgerError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.brought import (
     Brought,
+    Part,
     Row,
     Rule,
     by_table,
@@ -58,73 +60,67 @@ def check(
     LedgerError
         If the database cannot be read. What is wrong with files is a finding.
     """
+    chosen = sorted(set(wanted) or ledger.read(loaded) | set(downlinks(work)))
+    found: list[Finding] = []
+    of_them = {*runs, *ledger.read(lambda connection: runs_of(connection, chosen))}
+    # A transaction for each: while one reads, nobody can write into SQLite, and a mission takes hours.
+    for downlink in chosen:
+        try:
+            brought = read_brought(work, downlink) if read_receipt(work, downlink) is not None else None
+        except (HalfPipeError, OSError) as error:
+            found.append(Finding(f"downlink {downlink}", DAMAGED, str(error)))
+            continue
+        found += ledger.read(partial(_downlink, downlink=downlink, brought=brought))
+        of_them.update(brought.parts if brought else ())
+    for run in sorted(of_them):
+        try:
+            parts = list(parts_of(work, run).values())
+            found += ledger.read(partial(_run, run=run, parts=parts, rule=rule))
+        except LedgerError:
+            raise
+        except (HalfPipeError, OSError) as error:
+            found.append(Finding(_name(run), DAMAGED, str(error)))
+    return found
 
-    def compare(connection: Connection) -> list[Finding]:
-        known = loaded(connection)
-        chosen = sorted(set(wanted) or known | set(downlinks(work)))
-        found: list[Finding] = []
-        of_them = {*runs, *runs_of(connection, chosen)}
-        for downlink in chosen:
-            try:
-                brought = read_brought(work, downlink) if read_receipt(work, downlink) is not None else None
-            except (HalfPipeError, OSError) as error:
-                found.append(Finding(f"downlink {downlink}", DAMAGED, str(error)))
-                continue
-            found += _downlink(connection, downlink, brought, known)
-            of_them.update(brought.parts if brought else ())
-        for run in sorted(of_them):
-            found += _run(connection, work, run, rule)
-        return found
 
-    return ledger.read(compare)
-
-
-def _downlink(
-    connection: Connection, downlink: DownlinkId, brought: Brought | None, known: set[DownlinkId]
-) -> Iterator[Finding]:
+def _downlink(connection: Connection, downlink: DownlinkId, brought: Brought | None) -> list[Finding]:
     where = f"downlink {downlink}"
+    known = _rows(connection, DOWNLINKS, DOWNLINKS.c.id == downlink.number)
     if brought is None:
-        if downlink in known:
+        detail = "it was never handed off, and the ledger has nothing of it"
+        if known:
             detail = f"it has no receipt: process it, or scripts/ledger.py remove {downlink}"
-            yield Finding(where, FILES_BEHIND, detail)
-        else:
-            yield Finding(where, FILES_BEHIND, "it was never handed off, and the ledger has nothing of it")
-        return
-    if downlink not in known:
-        yield Finding(where, LEDGER_BEHIND, "it was handed off and never loaded")
-        return
-    (row,) = _rows(connection, DOWNLINKS, DOWNLINKS.c.id == downlink.number)
+        return [Finding(where, FILES_BEHIND, detail)]
+    if not known:
+        return [Finding(where, LEDGER_BEHIND, "it was handed off and never loaded")]
+    (row,) = known
     if row["handoff"] > brought.row["handoff"]:
         detail = f"the ledger has hand-off {row['handoff']}, the receipt is of {brought.row['handoff']}"
-        yield Finding(where, FILES_BEHIND, detail)
-        return
+        return [Finding(where, FILES_BEHIND, detail)]
     differences = _differences(brought.row, row)
     files = by_table(brought.parts.values())
     for table in OF_A_DOWNLINK:
         rows = _rows(connection, table, table.c.downlink_id == downlink.number)
         if _sorted(rows) != _sorted(files[table.name]):
             differences.append(f"{ENTRY[table.name]} differ")
-    if differences:
-        yield Finding(where, LEDGER_BEHIND, "; ".join(differences))
+    return [Finding(where, LEDGER_BEHIND, "; ".join(differences))] if differences else []
 
 
-def _run(connection: Connection, work: Path, run: RunId, rule: Rule) -> Iterator[Finding]:
-    where = f"run {run} ({run.l1})"
+def _run(connection: Connection, run: RunId, parts: list[Part], rule: Rule) -> list[Finding]:
     rows = _rows(connection, RUNS, RUNS.c.startedat == run.met)
-    try:
-        parts = list(parts_of(work, run).values())
-        expected = [run_row(connection, run, parts, rule)] if parts else []
-    except (HalfPipeError, OSError) as error:
-        yield Finding(where, DAMAGED, str(error))
-        return
+    expected = [run_row(connection, run, parts, rule)] if parts else []
     if rows == expected:
-        return
+        return []
     if not expected:
-        yield Finding(where, FILES_BEHIND, "no downlink that was handed off has datagrams of it")
-    elif len(rows) != 1:
-        yield Finding(where, LEDGER_BEHIND, f"{len(rows)} rows of it, expected one")
-    else:
-        yield Finding(where, LEDGER_BEHIND, "; ".join(_differences(expected[0], rows[0])))
+        detail = "no downlink that was handed off has datagrams of it"
+        return [Finding(_name(run), FILES_BEHIND, detail)]
+    if len(rows) != 1:
+        return [Finding(_name(run), LEDGER_BEHIND, f"{len(rows)} rows of it, expected one")]
+    return [Finding(_name(run), LEDGER_BEHIND, "; ".join(_differences(expected[0], rows[0])))]
+
+
+def _name(run: RunId) -> str:
+    return f"run {run} ({run.l1})"
 
 
 def _differences(files: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]:

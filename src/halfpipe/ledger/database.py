@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import NullPool
 
 from halfpipe.errors import ConfigError, LedgerError
-from halfpipe.ledger.tables import LOCK, REVISION, VERSION_TABLE
+from halfpipe.ledger.tables import LOCK, OURS, REVISION, VERSION_TABLE
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 CONNECT_SECONDS = 10
@@ -116,7 +116,11 @@ class Ledger:
 
         def once() -> T:
             with self._engine.begin() as connection:
-                connection.execute(select(LOCK.c.id).with_for_update()).all()
+                if not connection.execute(select(LOCK.c.id).with_for_update()).all():
+                    raise LedgerError(
+                        f"{self.name}: {LOCK.name} has no row, so writers cannot follow one another. Stop those that "
+                        "run, insert a row with id 1 into it, then: python scripts/ledger.py check"
+                    )
                 return work(connection)
 
         return self._tried(once)
@@ -156,11 +160,23 @@ class Ledger:
     def _make_or_compare(self, *, upgrade: bool) -> str | None:
         with self._engine.begin() as connection:
             found = _revision(connection)
+            if found is None:
+                self._refuse_strangers(connection)
             if found is None or (upgrade and found != REVISION):
                 _migrate(connection)
             else:
                 self._compare(found)
             return found
+
+    def _refuse_strangers(self, connection: Connection) -> None:
+        strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
+        # Asked again: another loader may have made them all since.
+        if strangers and _revision(connection) is None:
+            raise LedgerError(
+                f"{self.name}: has {', '.join(strangers)} and no {VERSION_TABLE}: tables of the earlier system, or, on "
+                "Oracle, the rest of an upgrade that was killed. Move them away (docs/ledger.md), then: "
+                "python scripts/ledger.py upgrade"
+            )
 
     def _compare(self, found: str | None) -> None:
         if found is None:
@@ -208,7 +224,8 @@ def _engine(url: URL) -> Engine:
             "options": f"-c lock_timeout={LOCK_SECONDS}s -c timezone=UTC",
         }
         arguments = {key: value for key, value in arguments.items() if key not in url.query}
-    return create_engine(url, poolclass=NullPool, connect_args=arguments)
+    # Whatever a server has as its default: who has waited for the lock must see what was written meanwhile.
+    return create_engine(url, poolclass=NullPool, connect_args=arguments, isolation_level="READ COMMITTED")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

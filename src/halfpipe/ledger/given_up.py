@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def given_up(work: Path) -> Callable[[RunId], bool]:
-    """Read the operator's list, and return what tells whether the ledger may call a run Incomplete.
+    """Return what tells whether the ledger may call a run Incomplete, by the operator's list as it is then.
 
     Level-1 retires a run that is. So a delivery must have been made under the file in the list, and it must
     have known every datagram that any downlink has brought by now: where the file was removed, a downlink
@@ -25,13 +25,14 @@ def given_up(work: Path) -> Callable[[RunId], bool]:
     Raises
     ------
     HalfPipeError
-        If the list cannot be read; what is returned, if a manifest or a datagram part cannot be.
+        If the list cannot be read; what is returned, if that, a manifest or a datagram part cannot be.
     """
-    list_ = forced.read(work)
-    for complaint in list_.refused:
+    for complaint in forced.read(work).refused:
         log.warning("%s", complaint)
 
     def tell(run: RunId) -> bool:
+        # Read each time: a file that is removed during a rebuild, or while the database is down, counts.
+        list_ = forced.read(work)
         if run not in list_.runs:
             return False
         downlinks = [

@@ -14,12 +14,12 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, insert, select, update
 
 from halfpipe import paths
+from halfpipe.errors import HalfPipeError, LedgerError, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.brought import Brought, Part, Row, Rule, by_table, downlinks, read_brought, sum_up
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS
-from halfpipe.moot import Moot
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def load(ledger: Ledger, work: Path, downlink: DownlinkId, rule: Rule, *, tell_m
     ledger, work
         The ledger and `paths.work`.
     downlink
-        A downlink that was handed off; the caller holds its lock.
+        A downlink that was handed off.
     rule
         What the files do not say.
     tell_moot
@@ -50,17 +50,20 @@ def load(ledger: Ledger, work: Path, downlink: DownlinkId, rule: Rule, *, tell_m
     LedgerError
         If the database is down or refuses. In all cases nothing was changed.
     """
-    brought = read_brought(work, downlink)
 
-    def enter(connection: Connection) -> None:
+    def enter(connection: Connection) -> Brought:
+        # Read while nobody else writes: `rebuild` must not put older files in the place of newer ones.
+        brought = read_brought(work, downlink)
         runs = {*runs_of(connection, [downlink]), *brought.parts}
-        _forget(connection, [downlink])
+        _forget(connection, downlink)
         _store(connection, brought)
         for run in sorted(runs):
             _sum_up(connection, work, run, rule, brought.parts.get(run), tell_moot=tell_moot)
+        for run in brought.staged:
+            _want_row(connection, run, downlink)
+        return brought
 
-    ledger.write(enter)
-    return brought
+    return ledger.write(enter)
 
 
 def remove(
@@ -77,8 +80,9 @@ def remove(
 
     def take_out(connection: Connection) -> list[RunId]:
         runs = runs_of(connection, wanted)
-        _forget(connection, wanted)
-        connection.execute(delete(DOWNLINKS).where(DOWNLINKS.c.id.in_([dl.number for dl in wanted])))
+        for downlink in wanted:
+            _forget(connection, downlink)
+            connection.execute(delete(DOWNLINKS).where(DOWNLINKS.c.id == downlink.number))
         for run in runs:
             _sum_up(connection, work, run, rule, None, tell_moot=tell_moot)
         return runs
@@ -88,8 +92,13 @@ def remove(
 
 def refresh(
     ledger: Ledger, work: Path, runs: Iterable[RunId], rule: Rule, *, tell_moot: bool = False
-) -> None:
+) -> dict[RunId, str | None]:
     """Compute the rows of `runs` anew: one was given up, or what MOOT says has changed.
+
+    Returns
+    -------
+    dict
+        The status of each; None where the ledger has nothing of the run.
 
     Raises
     ------
@@ -98,11 +107,13 @@ def refresh(
     """
     wanted = sorted(set(runs))
 
-    def compute(connection: Connection) -> None:
+    def compute(connection: Connection) -> dict[RunId, str | None]:
         for run in wanted:
             _sum_up(connection, work, run, rule, None, tell_moot=tell_moot)
+        of = select(RUNS.c.status)
+        return {run: connection.execute(of.where(RUNS.c.startedat == run.met)).scalar() for run in wanted}
 
-    ledger.write(compute)
+    return ledger.write(compute)
 
 
 def rebuild(
@@ -117,6 +128,13 @@ def rebuild(
 
     One transaction a downlink, so that others can load meanwhile, and a rebuild that is killed has done
     what it has done. `told` wraps the downlinks, to show progress.
+
+    Raises
+    ------
+    StateError
+        If downlinks could not be entered, which keeps no other from it; each is logged.
+    LedgerError
+        As `load`; it ends it.
     """
     there = downlinks(work)
     known = ledger.write(loaded)
@@ -124,8 +142,20 @@ def rebuild(
     if stale:
         log.warning("not handed off, or all files are gone: %s", ", ".join(stale))
         remove(ledger, work, stale, rule, tell_moot=tell_moot)
+    failed: list[DownlinkId] = []
     for downlink in told(there):
-        load(ledger, work, downlink, rule, tell_moot=tell_moot)
+        try:
+            load(ledger, work, downlink, rule, tell_moot=tell_moot)
+        except LedgerError:
+            raise
+        except (HalfPipeError, OSError) as error:
+            log.error("downlink %s cannot be entered: %s", downlink, error)
+            failed.append(downlink)
+    if failed:
+        raise StateError(
+            f"{len(failed)} of {len(there)} downlinks could not be entered, and all others were: {', '.join(failed)}. "
+            "Mend what is said of each above, then give the same command again."
+        )
     return len(there)
 
 
@@ -147,15 +177,17 @@ def _downlink(number: int) -> DownlinkId:
 
 def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[RunId]:
     """Return the runs that the ledger has of `downlinks`."""
-    of_them = LINKS.c.downlink_id.in_([downlink.number for downlink in downlinks])
-    met = connection.execute(select(LINKS.c.startedat).where(of_them).distinct()).scalars()
-    return sorted(RunId.from_met(int(seconds)) for seconds in met)
+    found: set[int] = set()
+    # One by one: the values that a statement may hold are limited, in Oracle to a thousand.
+    for downlink in downlinks:
+        of_it = LINKS.c.downlink_id == downlink.number
+        found.update(map(int, connection.execute(select(LINKS.c.startedat).where(of_it)).scalars()))
+    return sorted(map(RunId.from_met, found))
 
 
-def _forget(connection: Connection, downlinks: Iterable[DownlinkId]) -> None:
-    numbers = [downlink.number for downlink in downlinks]
+def _forget(connection: Connection, downlink: DownlinkId) -> None:
     for table in OF_A_DOWNLINK:
-        connection.execute(delete(table).where(table.c.downlink_id.in_(numbers)))
+        connection.execute(delete(table).where(table.c.downlink_id == downlink.number))
 
 
 def _store(connection: Connection, brought: Brought) -> None:
@@ -195,12 +227,22 @@ def _sum_up(
         connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
 
 
+def _want_row(connection: Connection, run: RunId, downlink: DownlinkId) -> None:
+    """See that there is a row of a run with event files: Level-1 would fail on the whole downlink."""
+    if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
+        raise StateError(
+            f"run {run} ({run.l1}): downlink {downlink} has event files of it, and no datagram of it is known, so it "
+            "cannot have a row, without which Level-1 fails. Was it given up (force/)? Take that back, and have its "
+            "chunks decoded again (-F)."
+        )
+
+
 def run_row(connection: Connection, run: RunId, parts: list[Part], rule: Rule) -> Row:
     """Return the row that the ledger has to have of `run`, of which `parts` are all that is known."""
     known = sum_up(run, parts, rule)
-    mapped = look_up(connection, run, known.kind, known.ground_id, known.row["dgmutc0"])
-    moot: Moot = rule.override(run) or mapped.moot
-    return known.row | {"type": str(mapped.kind), "moot_key": moot.key, "moot_alias": moot.alias}
+    start = known.row["dgmutc0"]
+    moot = rule.override(run) or look_up(connection, run, known.kind, known.ground_id, start)
+    return known.row | {"moot_key": moot.key, "moot_alias": moot.alias}
 
 
 def marker(work: Path, downlink: DownlinkId) -> Path:

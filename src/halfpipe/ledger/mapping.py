@@ -1,21 +1,21 @@
 """Which MOOT key and alias a run has, from what was planned (ground-chain §10, `map_moot`).
 
 For an LPA run the latest default that was complete before its first datagram; then, for any run, the latest
-acquisition that was requested under its ground id before that. The latter wins, and says of which kind the
-run is. Of equal times the highest key is taken, so that the order of rows does not matter.
+acquisition of type LPA or LCI that was requested under its ground id before that. The latter wins, if it has a
+key. Of equal times the highest key is taken, so that the order of rows does not matter.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Table, select
 
 from halfpipe.errors import LedgerError, StateError
 from halfpipe.ids import RunId, RunKind
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.moot import Moot
+from halfpipe.moot import Moot, is_good
 
 UNKNOWN = Moot(0xFFFFFFFF, "UNKNOWN")
 
@@ -32,23 +32,15 @@ class Default:
 class Acquisition:
     """A row of ``glastops_acquisition``: what was requested under a ground id.
 
-    `run` is the run that the row is known to be of, None if that was not said; `kind` is None if the row
-    does not say it; `moot` is None if the row has no key.
+    `startedat` is the start of the run that the row is known to be of, None if that was not said; `type` is
+    of that or of something else; `moot` is None if the row has no key.
     """
 
     ground_id: int
     requested: datetime
-    run: RunId | None
-    kind: RunKind | None
+    startedat: int | None
+    type: str | None
     moot: Moot | None
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """What the mapping makes of a run."""
-
-    kind: RunKind
-    moot: Moot
 
 
 def map_moot(
@@ -58,7 +50,7 @@ def map_moot(
     start: datetime,
     defaults: Iterable[Default],
     acquisitions: Iterable[Acquisition],
-) -> Mapped:
+) -> Moot:
     """Map a run to its MOOT key and alias; `UNKNOWN` if nothing says it.
 
     Parameters
@@ -70,8 +62,9 @@ def map_moot(
     start
         Time of its first datagram, UTC without a zone.
     defaults, acquisitions
-        Any rows, in any order. An acquisition that is known to be of another run does not count; the
-        earlier system took rows without a run only, and had no answer once the run was written into one.
+        Any rows, in any order. An acquisition that is known to be of another run does not count, nor one
+        whose type is neither LPA nor LCI; which of the two does not matter. The earlier system took rows
+        without a run only, and had no answer once the run was written into one.
     """
     moot = UNKNOWN
     if kind is RunKind.LPA:
@@ -81,24 +74,25 @@ def map_moot(
     requested = [
         row
         for row in acquisitions
-        if row.ground_id == ground_id and row.requested < start and row.run in (None, run)
+        if row.ground_id == ground_id
+        and row.requested < start
+        and row.startedat in (None, run.met)
+        and row.type in RunKind.__members__
     ]
     found = max(requested, key=_order, default=None)
-    if found is None:
-        return Mapped(kind, moot)
-    return Mapped(found.kind or kind, found.moot or moot)
+    return found.moot if found and found.moot else moot
 
 
-def _order(row: Acquisition) -> tuple[datetime, int, str, str]:
+def _order(row: Acquisition) -> tuple[datetime, int, str]:
     key, alias = (row.moot.key, row.moot.alias) if row.moot else (-1, "")
-    return row.requested, key, alias, row.kind or ""
+    return row.requested, key, alias
 
 
 def mapped_by(ledger: Ledger, run: RunId) -> Callable[[RunKind, float, int], Moot | None]:
     """Return what maps `run` by its kind, and Unix UTC seconds and ground id of its first datagram.
 
-    It gives None if nothing says it, and raises `LedgerError` if the database is down or has no tables: the key
-    of a run must not depend on that. `StateError` says that the time is none.
+    It gives None if nothing says it, and raises `LedgerError` if the database is down, has no tables or a key
+    that is none: the key of a run must not depend on that. `StateError` says that the time is none.
     """
 
     def mapped(kind: RunKind, seconds: float, ground_id: int) -> Moot | None:
@@ -111,19 +105,25 @@ def mapped_by(ledger: Ledger, run: RunId) -> Callable[[RunKind, float, int], Moo
             ) from error
         try:
             found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
-        except LedgerError as error:
+        except (LedgerError, StateError) as error:
             raise LedgerError(
                 f"run {run} ({run.l1}): its MOOT key cannot be looked up: {error} Nothing of it was delivered, for an "
                 "event file must not have another key for that. Without the database: moot.mapping to false, or a line "
                 "of the run in moot.file."
             ) from error
-        return None if found.moot == UNKNOWN else found.moot
+        return None if found == UNKNOWN else found
 
     return mapped
 
 
-def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, start: datetime) -> Mapped:
-    """Map a run, as `map_moot` does, by the rows that the ledger has."""
+def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, start: datetime) -> Moot:
+    """Map a run, as `map_moot` does, by the rows that the ledger has.
+
+    Raises
+    ------
+    StateError
+        If a row that may count has a key or an alias that an event file cannot hold.
+    """
     defaults = read_defaults(connection, start)
     return map_moot(run, kind, ground_id, start, defaults, read_acquisitions(connection, ground_id))
 
@@ -137,7 +137,7 @@ def read_defaults(connection: Connection, start: datetime) -> list[Default]:
     rows = connection.execute(
         select(table.tcompleted, table.moot_key, table.moot_alias).where(earlier, table.tcompleted == latest)
     )
-    return [Default(time, _moot(key, alias)) for time, key, alias in rows]
+    return [Default(time, _moot(key, alias, DEFAULTS)) for time, key, alias in rows]
 
 
 def read_acquisitions(connection: Connection, ground_id: int) -> list[Acquisition]:
@@ -148,15 +148,22 @@ def read_acquisitions(connection: Connection, ground_id: int) -> list[Acquisitio
         Acquisition(
             int(ground),
             requested,
-            None if started is None else RunId.from_met(int(started)),
-            RunKind(kind) if kind in RunKind.__members__ else None,
-            None if key is None else _moot(key, alias),
+            None if started is None else int(started),
+            type_ and type_.strip(),
+            _moot(key, alias, ACQUISITIONS) if key else None,  # 0 is no key, as in the earlier system
         )
-        for ground, requested, started, kind, key, alias in connection.execute(
+        for ground, requested, started, type_, key, alias in connection.execute(
             select(*columns).where(table.id == ground_id)
         )
     ]
 
 
-def _moot(key: int, alias: str | None) -> Moot:
-    return Moot(int(key), alias or UNKNOWN.alias)
+def _moot(key: int, alias: str | None, table: Table) -> Moot:
+    """Make it of what others have entered; a fixed-width column fills up with blanks."""
+    found = Moot(int(key), (alias or "").strip() or UNKNOWN.alias)
+    if not is_good(found):
+        raise StateError(
+            f"{table.name} has key {found.key} and alias {found.alias!r}, expected a number of 32 bits and a word of "
+            "ASCII. Have the row corrected, or name the run in moot.file."
+        )
+    return found

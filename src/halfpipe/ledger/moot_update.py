@@ -7,27 +7,31 @@ Contract: ``<moot.update> --run r0741234567 --scid N --startedat MET --type LPA|
 It is called for every change of a run's row, and may be called again with the same; status 0 means done.
 
 Which runs are to be told is noted in the transaction that changes them, and struck off only when the command
-has ended well: a failure delays the news and never loses it, whoever is killed when.
+has ended well: a failure delays the news and never loses it, whoever is killed when. Who finds then that the
+row is another one, and that somebody else has told of that meanwhile, tells it once more: the older news may
+have come last. Each load tells some of what earlier ones had to leave.
 """
 
 import logging
+import secrets
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, insert, select
 
-from halfpipe.errors import HalfPipeError
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import PENDING, RUNS
 
 WAITS = (1.0, 5.0)  # seconds between the tries
 LONGEST = 120.0  # seconds that the command may take
+REFUSALS = 3  # runs in a row that cannot be told: then it is MOOT and not the runs
+CATCH_UP = 20  # runs of earlier loads that a load tells at most, for a submission waits for it
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ def options(row: Mapping[str, Any]) -> list[str]:
 
 def pending(ledger: Ledger) -> list[RunId]:
     """Return the runs of which the MOOT database has not heard yet."""
-    return [RunId.from_met(int(row["startedat"])) for row, _ in ledger.read(_pending)]
+    return ledger.read(_pending)
 
 
 def send(
@@ -70,7 +74,7 @@ def send(
     command: str,
     root: Path,
     output: IO[str],
-    runs: Collection[RunId] | None = None,
+    runs: Sequence[RunId] | None = None,
     waits: Sequence[float] = WAITS,
 ) -> list[RunId]:
     """Tell the MOOT database of the runs that are pending; return those that are pending still.
@@ -84,46 +88,96 @@ def send(
     output
         Takes what the command prints; a file.
     runs
-        Only these; None, all. The first that cannot be told ends it: MOOT is down, and all others would
-        be tried in vain.
+        These first, and of the others `CATCH_UP` at most; None, all.
     waits
-        Seconds between the tries.
+        Seconds between the tries of a run. One that cannot be told costs the next ones their second try, and
+        `REFUSALS` in a row, or a command that hangs or is not there, end it.
     """
-    todo = [
-        (row, token)
-        for row, token in ledger.read(_pending)
-        if runs is None or RunId.from_met(int(row["startedat"])) in runs
-    ]
-    for done, (row, token) in enumerate(todo):
+    noted = pending(ledger)
+    todo = noted
+    if runs is not None:
+        first = set(runs)
+        others = [run for run in noted if run not in first]
+        todo = [run for run in noted if run in first] + others[:CATCH_UP]
+    told: set[RunId] = set()
+    refused = 0
+    for run in todo:
+        try:
+            cause = _tell_of(run, ledger, command, root, output, () if refused else waits)
+        except _IsDownError as error:
+            log.warning("run %s (%s): %s", run, run.l1, error)
+            break
+        if not cause:
+            told.add(run)
+            refused = 0
+            continue
+        log.warning("run %s (%s): %s", run, run.l1, cause)
+        refused += 1
+        if refused == REFUSALS:
+            break
+    left = [run for run in noted if run not in told]
+    if left:
+        log.warning(
+            "the MOOT database was not told of %d runs (%s). They stay noted, and each load tries some of them; "
+            "once the cause is mended: python scripts/ledger.py moot",
+            len(left),
+            ", ".join(run.l1 for run in left[:CATCH_UP]) + (", ..." if len(left) > CATCH_UP else ""),
+        )
+    return left
+
+
+def _pending(connection: Connection) -> list[RunId]:
+    same = (RUNS.c.scid == PENDING.c.scid) & (RUNS.c.startedat == PENDING.c.startedat)
+    met = connection.execute(select(PENDING.c.startedat).join(RUNS, same).order_by(PENDING.c.startedat))
+    return [RunId.from_met(int(seconds)) for seconds in met.scalars()]
+
+
+def _tell_of(
+    run: RunId, ledger: Ledger, command: str, root: Path, output: IO[str], waits: Sequence[float]
+) -> str:
+    """Tell of one run what its row says now; return what was wrong, nothing if it went well."""
+
+    def noted(connection: Connection) -> tuple[Mapping[str, Any], str] | None:
+        token = connection.execute(select(PENDING.c.token).where(PENDING.c.startedat == run.met)).scalar()
+        row = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().first()
+        return None if token is None or row is None else (dict(row), token)
+
+    while found := ledger.read(noted):
+        row, token = found
         cause = _tell([*words(command), *options(row)], root, output, waits)
         if cause:
-            left = [RunId.from_met(int(row["startedat"])) for row, _ in todo[done:]]
-            log.warning(
-                "the MOOT database was not told of %s: %s. They stay noted; once the cause is mended: "
-                "python scripts/ledger.py moot",
-                ", ".join(f"run {run} ({run.l1})" for run in left),
-                cause,
-            )
-            return left
-        _strike_off(ledger, row, token)
+            return cause
         log.info("the MOOT database was told: %s", shlex.join(options(row)))
-    return []
+        if _strike_off(ledger, run, row, token):
+            break
+    return ""
 
 
-def _pending(connection: Connection) -> list[tuple[Mapping[str, Any], str]]:
-    same = (RUNS.c.scid == PENDING.c.scid) & (RUNS.c.startedat == PENDING.c.startedat)
-    found = select(RUNS, PENDING.c.token).join(PENDING, same).order_by(RUNS.c.startedat)
-    return [(dict(row), row["token"]) for row in connection.execute(found).mappings()]
+def _strike_off(ledger: Ledger, run: RunId, row: Mapping[str, Any], token: str) -> bool:
+    """Strike a run off; return False if that of which MOOT was told last may not be its row, and it is noted anew.
+
+    Where the row has changed since it was read there is a note with another token, or there was one, and
+    somebody has told of the change already: perhaps before what was told here.
+    """
+
+    def strike(connection: Connection) -> bool:
+        of_it = PENDING.c.startedat == run.met
+        tokens = connection.execute(select(PENDING.c.token).where(of_it)).scalars().all()
+        if tokens:
+            connection.execute(delete(PENDING).where(of_it & (PENDING.c.token == token)))
+            return True
+        now = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().first()
+        if now is None or dict(now) == row:
+            return True
+        key = {"scid": now["scid"], "startedat": run.met}
+        connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
+        return False
+
+    return ledger.write(strike)
 
 
-def _strike_off(ledger: Ledger, row: Mapping[str, Any], token: str) -> None:
-    """Strike a run off; not if its row has changed since it was read, for then the note has another token."""
-
-    def strike(connection: Connection) -> None:
-        of_it = (PENDING.c.startedat == row["startedat"]) & (PENDING.c.token == token)
-        connection.execute(delete(PENDING).where(of_it))
-
-    ledger.write(strike)
+class _IsDownError(Exception):
+    """The command cannot be started, or hangs: there is no sense in telling it of other runs."""
 
 
 def _tell(command: Sequence[str], root: Path, output: IO[str], waits: Sequence[float]) -> str:
@@ -131,10 +185,7 @@ def _tell(command: Sequence[str], root: Path, output: IO[str], waits: Sequence[f
     cause = ""
     for wait in (0.0, *waits):
         time.sleep(wait)
-        try:
-            cause = _once(command, root, output)
-        except HalfPipeError as error:
-            return str(error)
+        cause = _once(command, root, output)
         if not cause:
             return ""
         log.info("%s: %s", shlex.join(command), cause)
@@ -152,10 +203,10 @@ def _once(command: Sequence[str], root: Path, output: IO[str]) -> str:
             timeout=LONGEST,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return f"moot.update took longer than {LONGEST:g} s"
+    except subprocess.TimeoutExpired as error:
+        raise _IsDownError(f"moot.update took longer than {LONGEST:g} s") from error
     except OSError as error:
-        raise HalfPipeError(
+        raise _IsDownError(
             f"moot.update {command[0]}: cannot be started: {error.strerror}. Correct it in the config"
         ) from error
     return f"moot.update ended with status {done.returncode}" if done.returncode else ""

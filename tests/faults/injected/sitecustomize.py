@@ -7,6 +7,7 @@ would have it that keeps nothing else.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import resource
@@ -32,7 +33,12 @@ class Shadow:
         os.makedirs(f"{home}/alive", exist_ok=True)  # noqa: PTH103 - pathlib is what is watched
 
     def flush(self, handle: int) -> None:
-        """Take over what an open file or directory holds now."""
+        """Take over what an open file or directory holds now; one flush at a time, or an older one could count."""
+        with open(f"{self.home}/lock", "w") as lock:  # noqa: PTH123 - as above
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._flush(handle)
+
+    def _flush(self, handle: int) -> None:
         info = os.fstat(handle)
         mine = f"{self.home}/{info.st_ino}"
         path = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - as above
@@ -40,7 +46,10 @@ class Shadow:
         if stat.S_ISDIR(info.st_mode):
             names = {}
             for name in os.listdir(handle):
-                of = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                try:
+                    of = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                except FileNotFoundError:  # another job has renamed it since
+                    continue
                 self._keep(f"{path}/{name}", of)
                 names[name] = [of.st_ino, stat.S_ISDIR(of.st_mode)]
             content = json.dumps(names).encode()

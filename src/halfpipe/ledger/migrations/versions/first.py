@@ -110,23 +110,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("downlink_id", "scid", "startedat", name="glastops_downlink_acq_pk"),
     )
     op.create_index("glastops_downlink_acq_run", "glastops_downlink_acqsummary", ["startedat"])
-    op.create_table(
-        "glastops_acqdefaults",
-        _time("tcompleted"),
-        _number("moot_key", null=True),
-        _text("moot_alias", 64, null=True),
-    )
-    op.create_index("glastops_acqdefaults_time", "glastops_acqdefaults", ["tcompleted"])
-    op.create_table(
-        "glastops_acquisition",
-        _number("id"),
-        _time("trequested"),
-        _number("startedat", null=True),
-        _text("type", 16, null=True),
-        _number("moot_key", null=True),
-        _text("moot_alias", 64, null=True),
-    )
-    op.create_index("glastops_acquisition_id", "glastops_acquisition", ["id"])
+    # Others fill these two, and may have made them.
+    there = sa.inspect(op.get_bind())
+    if not there.has_table("glastops_acqdefaults"):
+        op.create_table(
+            "glastops_acqdefaults",
+            _time("tcompleted"),
+            _number("moot_key", null=True),
+            _text("moot_alias", 64, null=True),
+        )
+        op.create_index("glastops_acqdefaults_time", "glastops_acqdefaults", ["tcompleted"])
+    if not there.has_table("glastops_acquisition"):
+        op.create_table(
+            "glastops_acquisition",
+            _number("id"),
+            _time("trequested"),
+            _number("startedat", null=True),
+            _text("type", 16, null=True),
+            _number("moot_key", null=True),
+            _text("moot_alias", 64, null=True),
+        )
+        op.create_index("glastops_acquisition_id", "glastops_acquisition", ["id"])
     lock = op.create_table(
         "halfpipe_lock", _short("id"), sa.PrimaryKeyConstraint("id", name="halfpipe_lock_pk")
     )
