@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from halfpipe import config as configuration, halts, locks, paths
-from halfpipe.environment import put_first_on_path, without_idle_threads
+from halfpipe.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -23,6 +23,7 @@ ROOT = Path(workflow.basedir)
 # The executor starts sbatch by its name, and a profile cannot set a path.
 put_first_on_path(ROOT / "workflow" / "bin")
 without_idle_threads()
+look_for_garbage_seldom()
 
 try:
     settings = configuration.resolve(config, ROOT)

@@ -1,5 +1,6 @@
 """What programs started from here find."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.environment import put_first_on_path, without_idle_threads
+from halfpipe.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 
 
 def test_a_directory_comes_first_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +29,14 @@ def test_numpy_starts_no_threads_unless_somebody_wants_them(monkeypatch: pytest.
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
     without_idle_threads()
     assert os.environ["OPENBLAS_NUM_THREADS"] == "3"
+
+
+def test_garbage_is_still_looked_for() -> None:
+    before = gc.get_threshold()
+    try:
+        look_for_garbage_seldom()
+        now = gc.get_threshold()
+    finally:
+        gc.set_threshold(*before)
+    assert gc.isenabled()
+    assert before[0] < now[0] <= 1_000_000
