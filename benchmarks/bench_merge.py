@@ -105,9 +105,13 @@ def bench_merge_in_process(
 
     what = job(scene, home, scene.downlinks[0], scene.runs[0], THREADS)
 
+    def merge() -> None:
+        _, manifest = deliver_run(*what)
+        assert manifest["delivered"] == sizes.events
+
     def step() -> Usage:
         with nullcontext() if flushed else unflushed():
-            return timed(lambda: deliver_run(*what))
+            return timed(merge)
 
     baselines = {"cp": copying(launcher, files, out)}
     if flushed:
@@ -120,7 +124,6 @@ def bench_merge_in_process(
         ready=ready,
         limits={next(iter(baselines)): LIMIT},
     )
-    assert delivered(scene, home) == sizes.events
 
 
 def bench_memory(race: Race, launcher: Launcher, sizes: Sizes, scratch: Path) -> None:
