@@ -135,6 +135,7 @@ class Records:
                     ) from error
             yield Batch(filled[evt.HEADER_SIZE :], Times.of(utc))
             begin += count
+            most = 2 * count + 1  # the next ones are about as large
 
     def _gather(
         self,

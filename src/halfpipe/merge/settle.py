@@ -102,8 +102,10 @@ class KnownDatagrams:
         }
 
     def by_apid(self) -> dict[int, NDArray[np.void]]:
-        """Return the rows of each EPU in the order of their numbers."""
-        return {int(apid): self.rows[self.rows["apid"] == apid] for apid in np.unique(self.rows["apid"])}
+        """Return the rows of each EPU in the order of their numbers, as views."""
+        apids = self.rows["apid"]
+        edges = np.flatnonzero(apids[1:] != apids[:-1]) + 1
+        return {int(of_apid["apid"][0]): of_apid for of_apid in np.split(self.rows, edges) if len(of_apid)}
 
     def segments(self) -> dict[int, tuple[Segment, ...]]:
         """Return the segments of each EPU in order."""
