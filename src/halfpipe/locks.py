@@ -186,13 +186,15 @@ class FileLock:
     def _make_mine(self) -> int:
         """Write the lock file beside its place, flocked, and return its handle."""
         try:
-            for _ in range(ATTEMPTS):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                with suppress(FileNotFoundError):  # the last one out removed the directory
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
                     handle = os.open(self._mine, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o664)
                     break
-            else:
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+                except (FileNotFoundError, FileExistsError):
+                    # The last one out removed the directory, after it was made here or while it was looked at.
+                    if attempt == ATTEMPTS:
+                        raise
             self._write_mine(handle)
         except OSError as error:
             raise HalfPipeError(f"{self.path}: cannot be made: {error.strerror}. {advice(error)}") from error

@@ -167,6 +167,27 @@ def test_a_file_that_was_removed_meanwhile_is_no_lock(tmp_path: Path) -> None:
     assert not second.path.exists()
 
 
+def test_a_directory_that_goes_while_it_is_looked_at_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileLock(tmp_path / "locks" / "a")
+    is_dir = Path.is_dir
+    gone: list[Path] = []
+
+    def removed_by_the_last_one_out(path: Path, **options: bool) -> bool:
+        if path == lock.path.parent and not gone:
+            gone.append(path)
+            path.rmdir()
+        return is_dir(path, **options)
+
+    lock.path.parent.mkdir()
+    # `Path.mkdir` asks this when the directory was there already.
+    monkeypatch.setattr(Path, "is_dir", removed_by_the_last_one_out)
+    assert lock.try_take()
+    assert gone, "it went while it was looked at"
+    lock.give_back()
+
+
 def test_where_no_lock_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "locks").write_bytes(b"")
     with pytest.raises(HalfPipeError, match=r"locks/a: cannot be made.*A file is where a directory"):
