@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from halfpipe.errors import ConfigError, FormatError
 from halfpipe.files import open_regular
 from halfpipe.formats.evt import MOOT_UNSET_ALIAS, MOOT_UNSET_KEY
-from halfpipe.ids import RunId
+from halfpipe.ids import RunId, RunKind
 
 LINE = re.compile(r"(r[0-9]{10})\s+(0[xX][0-9a-fA-F]+|[0-9]+)\s+(\S+)", re.ASCII)
 MAX_SIZE = 1 << 26  # bytes: ten times what the whole mission has
@@ -86,6 +86,23 @@ def first_datagram(rows: NDArray[np.void]) -> np.void:
     """
     first: np.void = rows[np.lexsort((rows["datagram"], rows["apid"], rows["utc"]))[0]]
     return first
+
+
+def mapped_moot(mapped: Callable[[RunKind, float, int], Moot | None], rows: NDArray[np.void]) -> Moot:
+    """Return what `mapped` gives for a run, `UNSET` if nobody knows.
+
+    Parameters
+    ----------
+    mapped
+        Is asked by the kind of the run, and Unix UTC seconds and ground id of its first datagram.
+    rows
+        All datagrams that are known of the run (dtype `halfpipe.formats.idx.DATAGRAM`).
+    """
+    if not len(rows):
+        return UNSET
+    first = first_datagram(rows)
+    kind = RunKind.of(np.unique(rows["apid"]).tolist())
+    return mapped(kind, float(first["utc"]), int(first["groundid"])) or UNSET
 
 
 def _moots(path: Path, known: Mapping[RunId, Moot]) -> Iterator[tuple[RunId, Moot]]:

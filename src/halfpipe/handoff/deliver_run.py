@@ -22,7 +22,7 @@ from halfpipe.merge.index import EventPart
 from halfpipe.merge.journal import Delivery, EventFile
 from halfpipe.merge.known import Context, KnownRun, context_scratch
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.moot import UNSET, Moot, first_datagram
+from halfpipe.moot import UNSET, Moot, mapped_moot
 
 log = logging.getLogger(__name__)
 
@@ -118,12 +118,7 @@ def _moot(job: Job, known: KnownRun) -> Moot:
     """Return the key and alias of the run; its kind and its first datagram are by all that is known of it."""
     if job.moot != UNSET or job.mapped is None:
         return job.moot
-    rows = KnownDatagrams.together(known.datagrams.values()).rows
-    if not len(rows):
-        return UNSET
-    first = first_datagram(rows)
-    kind = RunKind.of(np.unique(rows["apid"]).tolist())
-    return job.mapped(kind, float(first["utc"]), int(first["groundid"])) or UNSET
+    return mapped_moot(job.mapped, KnownDatagrams.together(known.datagrams.values()).rows)
 
 
 def _decide(job: Job, known: KnownRun) -> tuple[Decision, eventfiles.Records]:

@@ -26,7 +26,7 @@ from halfpipe.merge.deliver import Decision, Policy, decide, listed
 from halfpipe.merge.index import EventPart
 from halfpipe.merge.known import Context, KnownRun, context_scratch
 from halfpipe.merge.settle import OPENS, KnownDatagrams
-from halfpipe.moot import UNSET, Moot, first_datagram, moot_of
+from halfpipe.moot import UNSET, Moot, mapped_moot, moot_of
 from halfpipe.online.command import Template
 from halfpipe.online.record import Made, Outcome, Record, State, files_there
 from halfpipe.reports.waiting import what_is_missing
@@ -270,7 +270,7 @@ def _make(job: Job, run: RunId, record: Record, given_up: bool, output: IO[str])
         if not decision.files:
             return Result(run, What.WAITS, "has no events, so there is no file of it")
 
-        moot, ground_id = _moot(job, run, kind, datagrams), int(datagrams.rows["groundid"].min())
+        moot, ground_id = _moot(job, run, datagrams), int(datagrams.rows["groundid"].min())
         (described,) = eventfiles.describe(records, decision.files, run)
         described = replace(described, name=paths.online_file(ground_id, run))
         record.making(described.name)
@@ -292,13 +292,12 @@ def _make(job: Job, run: RunId, record: Record, given_up: bool, output: IO[str])
     return Result(run, What.MADE, "; ".join(said))
 
 
-def _moot(job: Job, run: RunId, kind: RunKind, datagrams: KnownDatagrams) -> Moot:
+def _moot(job: Job, run: RunId, datagrams: KnownDatagrams) -> Moot:
     """Return the key and alias that an event file of the run would have."""
     moot = moot_of(run, job.moot)
     if moot != UNSET or job.mapped is None:
         return moot
-    first = first_datagram(datagrams.rows)
-    return job.mapped(run)(kind, float(first["utc"]), int(first["groundid"])) or UNSET
+    return mapped_moot(job.mapped(run), datagrams.rows)
 
 
 def _ground_ids(datagrams: KnownDatagrams) -> int:
