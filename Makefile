@@ -1,66 +1,109 @@
-# Everything here runs from a clone on a machine that has python3, python3-venv, make and git.
+# Everything here runs from a clone on a machine that has python3, python3-venv, bash, make and git.
+SHELL = bash
+.SHELLFLAGS = -o pipefail -c
 PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 DEMO = demo
+PIP = $(BIN)/python -m pip install --disable-pip-version-check
+PYTEST = $(BIN)/python -m pytest
 
-.PHONY: demo test golden histories test-faults test-ledger test-slurm bench bench-growth lint format lock clean
+# Of what Snakemake says, a line a finished job and what the jobs say; of what pip says, how far it is.
+A_LINE_A_JOB = sed -u -n -e '/^Finished jobid/{s/.*Rule: \(.*\))/\1/;h;d}' \
+  -e '/^[0-9]* of [0-9]* steps/{s/ steps.*//;G;s/\n/: /;p;d}' \
+  -e '/^\(Using\|Creating\|Config file\|Assuming\|Building\|Provided\|Rules claiming\|Conda env\)/d' \
+  -e '/^\(Select\|Execute [0-9]\|Complete log\|Elapsed\|\[.*\]$$\|$$\)/d' -e p
+HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are here"} \
+  /^Installing/ {print "  unpacking them"} {fflush()}'
+
+.PHONY: help demo what-demo-does test test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
+.PHONY: test-board pictures bench bench-growth docs lint format lock sbom clean
+
+help: ## list what there is to make; a bare `make` does it too
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # The environment comes from the lock file alone: exact versions, checked against their hashes.
 $(VENV): requirements.lock pyproject.toml
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo "installing what requirements.lock names into $(VENV): some 100 packages, a minute or two"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) --progress-bar off --require-hashes -r requirements.lock | $(HOW_FAR)
+	@$(PIP) --quiet --no-deps --no-build-isolation -e .
 	@touch $(VENV)
 
-$(DEMO)/config.yaml: | $(VENV)
-	$(BIN)/python scripts/simulate.py --out $(DEMO) --seed 1 --downlinks 230401001
+what-demo-does:
+	@echo "SIMULATED: a downlink is made in $(DEMO), decoded, merged, and handed off to a stage there"
 
-demo: $(VENV) $(DEMO)/config.yaml # simulate a downlink and process it to its receipt
-	$(BIN)/snakemake -c2 dl=230401001 --configfile $(DEMO)/config.yaml
-	@$(BIN)/python scripts/delivered.py --configfile $(DEMO)/config.yaml
+$(DEMO)/profile.v9+.yaml: | what-demo-does $(VENV)
+	@$(BIN)/python scripts/simulate.py --out $(DEMO) --seed 1 --downlinks 230401001
 
-test: $(VENV) # what every change must pass; some minutes
-	$(BIN)/python -m pytest -n auto
+demo: what-demo-does $(VENV) $(DEMO)/profile.v9+.yaml ## simulate a downlink and process it to its receipt
+	@$(BIN)/snakemake dl=230401001 --profile $(DEMO) --quiet rules host reason 2>&1 | $(A_LINE_A_JOB)
 
-golden: $(VENV) # all golden cases through the whole workflow
-	$(BIN)/python -m pytest -n auto -m "golden or not golden" tests/test_golden_workflow.py
+test: $(VENV) ## what every change must pass; three minutes
+	$(PYTEST) -n auto
 
-histories: $(VENV) # 20,000 random delivery histories
-	$(BIN)/python -m pytest -m long tests/test_histories.py
+test-workflow: $(VENV) ## commands as they are typed, killed, side by side, on bad input
+	$(PYTEST) -n auto -m workflow
 
-test-faults: $(VENV) # harm to every rule at random moments, and random pairs of invocations side by side
-	$(BIN)/python -m pytest -n 2 -m faults tests/faults
+golden: $(VENV) ## all golden cases, and each with the commands as they are typed
+	$(PYTEST) -n auto -m "workflow or not workflow" tests/test_golden.py
 
-test-ledger: $(VENV) # the ledger on a private PostgreSQL, which root has installed if need be
-	$(BIN)/python -m tests.ledger.private_postgresql --install
-	$(BIN)/python -m pytest -n 2 -m postgresql tests
+histories: $(VENV) ## 20,000 random delivery histories against the slow model
+	$(PYTEST) -m long tests/test_histories.py
 
-test-slurm: $(VENV) # on a private Slurm, which root has installed if need be; HALFPIPE_SLURM=site: on the one here
-	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.slurm.private_slurm --install
-	$(BIN)/python -m pytest -n 2 -m slurm tests/slurm
+test-faults: $(VENV) ## harm to every rule at random moments, and random pairs of invocations side by side
+	$(PYTEST) -n 2 -m faults tests/faults
 
-bench: $(VENV) # what each step costs beside cp; on a machine that does nothing else
+test-stories: $(VENV) ## 300 random stories through the whole workflow, each with books of its own; half an hour
+	$(PYTEST) -n 2 -m "stories or not stories" tests/stories
+
+test-ledger: $(VENV) ## the ledger on a private PostgreSQL, which root has installed if need be
+	$(BIN)/python -m tests.support.private_postgresql --install
+	$(PYTEST) -n 2 -m postgresql tests
+
+test-xrootd: $(VENV) ## level-0 from a private XRootD server, which root has installed if need be
+	$(BIN)/python -m tests.support.private_xrootd --install
+	$(PYTEST) -n 2 -m xrootd tests/xrootd
+
+test-slurm: $(VENV) ## on a private Slurm, which root has installed if need be; HALFPIPE_SLURM=site: the one here
+	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.support.private_slurm --install
+	$(PYTEST) -n 2 -m slurm tests/slurm
+
+pictures: $(VENV) ## the pictures of docs/pictures.md
+	$(BIN)/python -m tests.support.gallery docs/pictures svg
+
+test-board: $(VENV) ## the board in a real browser, which root has installed if need be
+	$(BIN)/python -m tests.support.browser --install
+	$(PYTEST) -m browser tests/board
+
+bench: $(VENV) ## what each step costs beside cp; on a machine that does nothing else
 	$(BIN)/python -m benchmarks
 
-bench-growth: $(VENV) # how the time grows, as a picture in docs/
+bench-growth: $(VENV) ## how the time grows, as a picture in docs/
 	$(BIN)/python -m benchmarks.growth
 
-lint: $(VENV)
+docs: $(VENV) ## pages of all documents in build/docs, offline; a warning or a link that leads nowhere is an error
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/docs
+	@! grep -rlE '<(script|img|link|iframe)[^>]*(src|href)="(https?:)?//' build/docs --include='*.html'
+
+lint: $(VENV) ## ruff, snakefmt, snakemake --lint and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 
-format: $(VENV)
+format: $(VENV) ## put the layout right where lint complains of it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-lock: # renew requirements.lock after a change of dependencies; needs uv
+lock: ## renew requirements.lock after a change of dependencies; needs uv
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 	  --group dev -o requirements.lock pyproject.toml
 
-clean: # all that is made here, but for the environment
-	rm -rf $(DEMO) work stage .snakemake .hypothesis .mypy_cache .ruff_cache
+sbom: $(VENV) ## what a release is made of: requirements.lock as CycloneDX, in build/sbom.json
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m tests.support.sbom build/sbom.json
+
+clean: ## all that is made here, but for the environment
+	rm -rf $(DEMO) build work stage .snakemake .hypothesis .mypy_cache .ruff_cache

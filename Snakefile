@@ -1,6 +1,7 @@
 """HalfPipe: from a downlink of the Fermi Large Area Telescope to per-run event files for Level-1.
 
 snakemake --profile s3df dl=230401001       process a downlink
+snakemake --profile s3df dl=2023-04-01      process those of a day
 snakemake -n dl=230401001                   show what is outstanding
 """
 
@@ -9,13 +10,13 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: f"{workflow.basedir}/config/config.yaml"
-
-
 include: "workflow/common.smk"
 
 
-workdir: settings.work
+workdir: plan.work
+
+
+report: "workflow/report/workflow.rst"
 
 
 wildcard_constraints:
@@ -27,25 +28,28 @@ wildcard_constraints:
 onstart:
     if is_head():
         refuse_held()
+        configuration.write_down(settings)
         withdraw_receipts()
         invocation.begin()
 
 
 onsuccess:
-    say_throughput()
+    say_end()
 
 
 onerror:
-    say_throughput()
+    say_failure(log)
 
 
 include: "workflow/rules/misspelt.smk"
+include: "workflow/rules/ranges.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/handoff.smk"
 include: "workflow/rules/submit.smk"
+include: "workflow/rules/pictures.smk"
 
 
-if settings.ledger_url is not None:
+if settings.ledger.url is not None:
 
     include: "workflow/rules/ledger.smk"
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,9 @@ from benchmarks.conftest import Race, copying, copying_flushed
 from benchmarks.measure import ROOT, UNFLUSHED, Figure, Launcher, Usage, forget, timed, unflushed
 from benchmarks.scenes import Scene, Shape, build
 from benchmarks.sizes import Sizes
-from benchmarks.steps import THREADS, job, policy
-from halfpipe import paths
-from halfpipe.handoff.deliver_run import deliver_run
+from benchmarks.steps import THREADS, delivering, settings
+from halfpipe.storage import paths
+from halfpipe.storage.durable import write_text
 
 LIMIT = 2.5  # of the time of `cp`
 MEMORY = 600e6  # bytes
@@ -50,10 +50,10 @@ def command(scene: Scene, home: Path, threads: int) -> list[object]:
     """Return what the workflow's job runs, for the scene's first run in the site at `home`."""
     run, downlink = scene.runs[0], scene.downlinks[0]
     program = [sys.executable, ROOT / "scripts" / "deliver_run.py"]
-    where = ["--work", home / "work", "--stage", home / "stage", "--downlink", downlink]
-    what = ["--run", run, "--chunks", *scene.chunks(run), "--runs", *scene.runs]
-    how = ["--policy", json.dumps(asdict(policy(scene))), "--threads", str(threads), "--command", "built-in"]
-    return [*program, *where, *what, *how, "--log", home / "deliver_run.log"]
+    write_text(home / "settings.json", settings(scene, home).as_json())
+    what = ["--settings", home / "settings.json", "--downlink", downlink, "--run", run]
+    which = ["--chunks", *scene.chunks(run), "--runs", *scene.runs]
+    return [*program, *what, *which, "--threads", str(threads), "--log", home / "deliver_run.log"]
 
 
 def delivered(scene: Scene, home: Path) -> int:
@@ -103,10 +103,10 @@ def bench_merge_in_process(
         if not kept:
             shutil.rmtree(home / "work" / paths.kept_indexes(scene.downlinks[0]))
 
-    what = job(scene, home, scene.downlinks[0], scene.runs[0], THREADS)
+    deliver = delivering(scene, home, scene.downlinks[0], scene.runs[0], THREADS)
 
     def merge() -> None:
-        _, manifest = deliver_run(*what)
+        _, manifest = deliver()
         assert manifest["delivered"] == sizes.events
 
     def step() -> Usage:

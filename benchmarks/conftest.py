@@ -12,7 +12,7 @@ from benchmarks import machine
 from benchmarks.measure import COPY, Figure, Launcher, Usage
 from benchmarks.scenes import Mission, Scene, Shape, build, build_mission
 from benchmarks.sizes import Sizes
-from halfpipe.environment import without_idle_threads
+from halfpipe.process.environment import without_idle_threads
 
 without_idle_threads()  # as the workflow has it: for numpy that is imported later, and programs started from here
 

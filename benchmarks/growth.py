@@ -21,9 +21,8 @@ from benchmarks import dag, machine, report
 from benchmarks.measure import ROOT, Launcher, Usage, timed, unflushed
 from benchmarks.scenes import Scene, Shape, build, build_mission
 from benchmarks.sizes import Sizes
-from benchmarks.steps import Merge, job
-from halfpipe.files import write_json
-from halfpipe.handoff.deliver_run import deliver_run
+from benchmarks.steps import Merge, delivering
+from halfpipe.storage.json_files import write_json
 
 RESULTS = report.RESULTS.with_name("growth.json")
 PICTURE = ROOT / "docs" / "growth.png"
@@ -60,13 +59,11 @@ def merge_curves(home: Path, shapes: Mapping[int, Shape]) -> dict[str, Curve]:
     site = home / "scratch"
     for size, shape in shapes.items():
         scene = build(home / "scenes", shape)
-        what = job(scene, site, scene.downlinks[0], scene.runs[0], 1)
+        deliver = delivering(scene, site, scene.downlinks[0], scene.runs[0], 1)
         merge = Merge(scene)
         rounds = ROUNDS if shape.events <= MOST_EVENTS else 1
         with unflushed():
-            whole[size] = median(
-                rounds, partial(timed, partial(deliver_run, *what)), partial(site_of, scene, site)
-            )
+            whole[size] = median(rounds, partial(timed, deliver), partial(site_of, scene, site))
         index[size] = median(rounds, partial(timed, merge.all))
         told(f"{size} events or chunks: {whole[size]:.3g} s, index {index[size]:.3g} s")
     shutil.rmtree(site, ignore_errors=True)
@@ -87,8 +84,7 @@ def earlier_curve(home: Path) -> dict[str, Curve]:
     curve = Curve()
     with unflushed():
         for earlier, downlink in enumerate(scene.downlinks):
-            what = job(scene, site, downlink, scene.runs[0], 1)
-            curve[earlier] = timed(partial(deliver_run, *what)).wall
+            curve[earlier] = timed(delivering(scene, site, downlink, scene.runs[0], 1)).wall
     del curve[0]
     told(f"1 and {EARLIER} earlier downlinks: {curve[1]:.3g} s, {curve[EARLIER]:.3g} s")
     shutil.rmtree(site, ignore_errors=True)

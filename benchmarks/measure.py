@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,14 +83,19 @@ class Launcher:
         )
 
     def run(
-        self, command: Iterable[object], *, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+        self,
+        command: Iterable[object],
+        *,
+        cwd: Path = ROOT,
+        env: Mapping[str, str] | None = None,
+        statuses: Sequence[int] = (0,),
     ) -> Usage:
         """Run a command, of words and paths, and return what it cost.
 
         Raises
         ------
         RuntimeError
-            If it does not end with 0; says what it printed last.
+            If it does not end with one of `statuses`; says what it printed last.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -104,7 +109,7 @@ class Launcher:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
-        if answer["status"]:
+        if answer["status"] not in statuses:
             last = "".join(self._said.read_text(errors="replace").splitlines(keepends=True)[-20:])
             raise RuntimeError(f"{' '.join(words)[:500]}\nended with {answer['status']}:\n{last}")
         return Usage(answer["wall"], answer["cpu"], answer["peak"])

@@ -20,7 +20,7 @@ def shown(value: float, unit: str) -> str:
     forms = {
         "s": lambda: f"{value:.3g} s",
         "ratio": lambda: f"{value:.2f}",
-        "bytes": lambda: f"{value / 1e6:,.0f} MB",
+        "bytes": lambda: f"{value / 1e6:,.0f} MB" if value >= 1e6 else f"{value / 1e3:,.0f} kB",
         "per second": lambda: f"{value:,.0f} /s",
         "share": lambda: f"{100 * value:.0f} %",
         "bytes per event": lambda: f"{value:.0f} B/event",

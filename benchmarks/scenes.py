@@ -21,10 +21,22 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from halfpipe import decoder, paths
-from halfpipe.files import sha256, write_bytes, write_json, write_text
-from halfpipe.formats import evt, idx, level0, met, simulated
+from halfpipe.decoding.products import check_products
+from halfpipe.formats import evt, idx, level0, met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.storage import paths
+from halfpipe.storage.durable import write_bytes, write_text
+from halfpipe.storage.json_files import write_json
+from halfpipe.storage.reading import sha256
+from halfpipe_simulator.datagrams import (
+    CHECKSUM_SIZE,
+    DATAGRAM_HEADER,
+    EVENT_ROW,
+    MAX_SIZE,
+    About,
+    decode,
+    encode,
+)
 from halfpipe_simulator.events import Events, make_events
 from halfpipe_simulator.packets import PACKET_SPACING, packet_count, packets_of
 
@@ -38,8 +50,8 @@ GROUND_ID = 0x770100
 FIRST_L0KEY = 1081721
 CLOSE_DELAY = 50_000  # microseconds from the last event of a datagram to its first packet
 BATCH = 500  # datagrams made at a time
-PER_DATAGRAM = (simulated.MAX_SIZE - simulated.DATAGRAM_HEADER.itemsize - simulated.CHECKSUM_SIZE) // (
-    simulated.EVENT_ROW.itemsize
+PER_DATAGRAM = (MAX_SIZE - DATAGRAM_HEADER.itemsize - CHECKSUM_SIZE) // (
+    EVENT_ROW.itemsize
     + 16 * CELLS[1]
     + evt.LPA_INFO.itemsize
     + 4 * evt.LPA_HANDLER.itemsize
@@ -285,9 +297,9 @@ def _datagrams(
         yield batch
 
 
-def _about(run: RunId, number: int, apid: int, datagram: int, last: bool) -> simulated.About:
+def _about(run: RunId, number: int, apid: int, datagram: int, last: bool) -> About:
     """Say what stands in a datagram's header: the first starts the run, the last stops it."""
-    return simulated.About(
+    return About(
         startedat=run.met,
         groundid=GROUND_ID + number,
         apid=apid,
@@ -302,9 +314,9 @@ def _about(run: RunId, number: int, apid: int, datagram: int, last: bool) -> sim
     )
 
 
-def _encode(about: simulated.About, events: Events, begin: int, end: int) -> bytes:
+def _encode(about: About, events: Events, begin: int, end: int) -> bytes:
     payload = events.payload[events.edges[begin] : events.edges[end]].tobytes()
-    return simulated.encode(about, events.rows[begin:end], payload)
+    return encode(about, events.rows[begin:end], payload)
 
 
 class _Archive:
@@ -368,9 +380,7 @@ def _write_chunk(
         "chunk": chunk,
         "retdef": sha256(scene.work / paths.retdef(downlink, chunk)),
         "runs": [run],
-        "files": decoder.check_products(
-            scratch, chunk, lambda name: scene.work / paths.kept_index(downlink, name)
-        ),
+        "files": check_products(scratch, chunk, lambda name: scene.work / paths.kept_index(downlink, name)),
         "said": {
             "processing": [f"{GROUND_ID + number:08x}-{run}"],
             "exceptions": {},
@@ -397,7 +407,7 @@ class _Growing:
         """Append the records, and the lines of each datagram: its events, then itself."""
         stamps = np.array([datagram.stamp for datagram in batch])
         unix = met.unix_microseconds(*np.divmod(stamps, met.MICROSECONDS))
-        decoded = simulated.decode([datagram.content for datagram in batch], unix, scid=SCID)
+        decoded = decode([datagram.content for datagram in batch], unix, scid=SCID)
         self._events.write(decoded.records.data)
         decoded.lines["offset"] += self._size
         self._size += decoded.records.size

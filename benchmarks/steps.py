@@ -5,40 +5,51 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import ROOT
 from benchmarks.scenes import Scene, Shape
-from halfpipe import paths
-from halfpipe.decoder import BUILT_IN, Program
-from halfpipe.files import write_whole
 from halfpipe.formats import evt, idx
-from halfpipe.handoff import eventfiles
-from halfpipe.handoff.deliver_run import Job
+from halfpipe.handoff.deliver_run import deliver_run
+from halfpipe.handoff.records import Records, evt_files_of
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge import index
-from halfpipe.merge.deliver import Decision, Policy, decide, merge_chunks
-from halfpipe.merge.known import Context
+from halfpipe.merge.decision import Decision, decide
+from halfpipe.merge.ordering import merge_chunks, merged
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.moot import UNSET
+from halfpipe.runs import merged_index
+from halfpipe.runs.chunk_products import ChunkProducts
+from halfpipe.runs.event_table import open_events, write_events
+from halfpipe.settings import Merge as Limits
+from halfpipe.settings import Paths, Settings
+from halfpipe.storage import paths
+from halfpipe.storage.durable import write_whole
+from halfpipe.storage.json_files import read_json
 
 THREADS = 2  # as the rule has them
 
 
-def policy(scene: Scene) -> Policy:
+def limits(scene: Scene) -> Limits:
     """Return the limits of the config, with as many EPUs as the scene has."""
-    return Policy(min_epus=len(scene.shape.apids))
+    return Limits(min_epus=len(scene.shape.apids))
 
 
-def job(scene: Scene, home: Path, downlink: DownlinkId, run: RunId, threads: int) -> tuple[Job, Context]:
-    """Return what `deliver_run` is called with for the site at `home`; no chunk needs to be decoded again."""
-    work, chunks = home / "work", scene.chunks(run)
-    what = Job(work, home / "stage", downlink, run, chunks, policy(scene), None, UNSET, threads)
-    built_in = Program(BUILT_IN, "simulated_decoder.py", ROOT, None, ())
-    return what, Context(work, run, built_in, None, sys.stderr)
+def settings(scene: Scene, home: Path) -> Settings:
+    """Return the settings of the site at `home`."""
+    return Settings(Paths(work=home / "work", stage=home / "stage"), merge=limits(scene))
+
+
+def delivering(
+    scene: Scene, home: Path, downlink: DownlinkId, run: RunId, threads: int
+) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
+    """Return `deliver_run` with what it is called with for the site at `home`; no chunk is decoded again."""
+    chunks = scene.chunks(run)
+    return partial(
+        deliver_run, settings(scene, home), downlink, run, chunks, threads=threads, output=sys.stderr
+    )
 
 
 @dataclass
@@ -60,9 +71,7 @@ class Merge:
         """Find out what is settled, and decide what is delivered in which files."""
         downlink = self.scene.downlinks[0]
         known = KnownDatagrams.of([line for read in self.indexes for line in read.lines])
-        self.decision: Decision = decide(
-            downlink, {downlink: known}, {downlink: self.events}, {}, policy(self.scene)
-        )
+        self.decision: Decision = decide(downlink, known, {downlink: self.events}, {}, limits(self.scene))
 
     def all(self) -> None:
         """Do all three."""
@@ -80,13 +89,14 @@ class Copy:
     def __init__(self, scene: Scene, scratch: Path) -> None:
         downlink, run = scene.downlinks[0], scene.runs[0]
         home = scene.work / paths.chunks(downlink)
-        products = [index.chunk_products(scene.work, downlink, run, chunk) for chunk in scene.chunks(run)]
-        merged = index.build([(chunk, home) for chunk in products])
-        index.write_events(merged, scratch / "events.npy")
-        part = index.open_events(scratch / "events.npy", merged.files)
-        known = {downlink: merged.datagrams}
-        self.decision = decide(downlink, known, {downlink: part.keys(0)}, {}, policy(scene))
-        self._records = eventfiles.Records(self.decision, {downlink: part}, lambda _, name: home / name)
+        vouchers = [scene.work / paths.chunk(downlink, chunk) for chunk in scene.chunks(run)]
+        products = [ChunkProducts.of(read_json(path), run) for path in vouchers]
+        index = merged_index.build([(chunk, home) for chunk in products])
+        write_events(scratch / "events.npy", merged(index.parts))
+        table = open_events(scratch / "events.npy", index.files)
+        self.decision = decide(downlink, index.datagrams, {downlink: table.keys(0)}, {}, limits(scene))
+        places = {(dl, file): home / table.files[file] for dl, file in evt_files_of(self.decision)}
+        self._records = Records(self.decision, {downlink: table}, places)
 
     def write(self, out: Path) -> None:
         """Write the files into the directory `out`, without checksums and without flushing them to disk.

@@ -6,55 +6,58 @@ import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from halfpipe import cli, decoder, locks, paths
-from halfpipe.files import make_directory, remove_tree, sha256, write_json
+from halfpipe import jobs
+from halfpipe.decoding.decode import decode
+from halfpipe.decoding.products import take_products
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.handoff import receipt
+from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId, RunId
+from halfpipe.runs.replaced import keep_replaced
+from halfpipe.settings import Settings
+from halfpipe.storage import locks, paths, times
+from halfpipe.storage.durable import make_directory, remove_tree
+from halfpipe.storage.json_files import write_json
+from halfpipe.storage.reading import sha256
+from halfpipe.storage.times import Step
 
 
-def job(arguments: argparse.Namespace) -> int:
+def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Decode the chunk and vouch for its products."""
-    work, downlink, chunk = arguments.work, arguments.downlink, arguments.chunk
+    work, downlink, chunk = settings.paths.work, arguments.downlink, arguments.chunk
     retdef_file = work / paths.retdef(downlink, chunk)
     scratch = work / paths.chunk_scratch(downlink, chunk)
     # A decoder that outlived its killed job must not write among our products: each has a name of its own.
     out = scratch / secrets.token_hex(8)
-    with locks.downlink_job(work, downlink), cli.output(arguments.log) as output:
+    with locks.downlink_job(work, downlink), jobs.output(arguments.log) as output:
         retdef = read_retdef(retdef_file)
-        program = cli.program(arguments, "simulated_decoder.py")
         make_directory(work, paths.chunks(downlink))
+        times.note(work, downlink, Step.START, chunk=chunk)
         remove_tree(scratch)
-        made = decoder.decode(
-            program,
-            retdef_file,
-            retdef,
-            out,
-            arguments.latc,
-            output,
-            lambda name: work / paths.kept_index(downlink, name),
+        made = decode(
+            settings, retdef_file, retdef, out, output, lambda name: work / paths.kept_index(downlink, name)
         )
         for line in made["said"]["lines"]:
-            cli.log.warning("chunk %s: %s", chunk, line)
+            jobs.log.warning("chunk %s: %s", chunk, line)
         runs = sorted({RunId(file["run"]) for file in made["files"]})
-        receipt.withdraw(work, downlink)
+        withdraw(work, downlink)
         with ExitStack() as held:
             # In one order everywhere, so that two of these never wait for each other.
             for run in runs:
-                held.enter_context(locks.run_locked(work, run, cli.log.info))
-            decoder.take_products(out, work / paths.chunks(downlink), chunk)
+                held.enter_context(locks.run_locked(work, run, jobs.log.info))
+            keep_replaced(work, downlink, chunk)
+            take_products(out, work / paths.chunks(downlink), chunk)
         remove_tree(scratch)
-        content = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs} | made
+        content = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs}
+        content |= made
         write_json(work / paths.chunk(downlink, chunk), content)
-    return 0
+        times.note(work, downlink, Step.DECODED, chunk=chunk)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = cli.downlink_parser(__doc__)
+    parser = jobs.parser(__doc__)
     parser.add_argument("--chunk", type=ChunkId, required=True)
-    cli.add_decoder(parser)
-    return cli.run(job, parser, argv)
+    return jobs.run(job, parser, argv)
 
 
 if __name__ == "__main__":

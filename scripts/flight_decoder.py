@@ -14,7 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from halfpipe import flight
+from halfpipe.decoding.said import Said
+from halfpipe.flight.call import call, tell, wrapped
+from halfpipe.flight.products import check_output_directory, check_products, take
+from halfpipe.flight.settings import load
+from halfpipe.flight.working_copy import working_copy
 from halfpipe.formats.retdef import ids_of, read_retdef
 
 NAME = "flight_decoder"
@@ -22,31 +26,24 @@ NAME = "flight_decoder"
 
 def decode(arguments: argparse.Namespace) -> int:
     """Decode the chunk; return the exit status."""
-    settings = flight.load(arguments.settings)
-    os.umask(settings.umask)
+    flight = load(arguments.settings)
+    os.umask(int(flight.umask, 8))
     retdef = read_retdef(arguments.retdef)
-    flight.check_output_directory(arguments.out)
-    settings.check()
-    settings.check_archive(retdef.arch)
-    with flight.working_copy(settings, "-".join(ids_of(arguments.retdef))) as work:
-        shutil.copyfile(arguments.retdef, work.path / arguments.retdef.name)
-        options = ["-r", str(work.seen / arguments.retdef.name), "-o", str(work.seen / "out")]
+    check_output_directory(arguments.out)
+    flight.check(retdef.arch, arguments.settings)
+    with working_copy(flight, "-".join(ids_of(arguments.retdef))) as work:
+        shutil.copyfile(arguments.retdef, work.source / arguments.retdef.name)
+        options = ["-r", str(work.target / arguments.retdef.name), "-o", str(work.target / "out")]
         if arguments.latc is not None:
             options += ["-k", arguments.latc]
-        watch = flight.Watch()
-        ended = flight.run(
-            settings.command(settings.decoder, options, work),
-            work,
-            settings.process_environment(work),
-            settings.decoder,
-            out=sys.stdout.buffer,
-            errors=None,
-            watch=watch,
+        said = Said()
+        ended = call(
+            flight, flight.decoder, options, work, out=sys.stdout.buffer, errors=None, hear=said.hear
         )
         if ended.why is not None:
-            flight.tell(f"{NAME}: {ended.why}")
+            tell(f"{NAME}: {ended.why}")
             return ended.status
-        flight.take(flight.check_products(work, watch), arguments.out)
+        take(check_products(work, said), arguments.out)
     return 0
 
 
@@ -58,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="directory of the products")
     parser.add_argument("-k", "--latc", help="LATC master key, for the program's -k")
     arguments = parser.parse_args(argv)
-    return flight.wrapped(lambda: decode(arguments), NAME)
+    return wrapped(lambda: decode(arguments), NAME)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,21 @@ exception, whose text it prints last: that is no good end here.
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from halfpipe import flight
 from halfpipe.errors import ConfigError
+from halfpipe.flight.call import call, tell, wrapped
+from halfpipe.flight.settings import load
+from halfpipe.flight.working_copy import working_copy
 
 NAME = "flight_magic7"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DATA = re.compile(r"\S+ \S+ (ATT|ORB|ANC|TT) ")
 
 
 def date_time(seconds: float) -> str:
@@ -34,31 +39,65 @@ def seconds(text: str) -> float:
     return value
 
 
+@dataclass
+class Printed:
+    """What DiagRet printed: attitude lines, and the last line, which is its fault if it is no data.
+
+    `harmless` are beginnings of lines that may end its output and mean no fault.
+    """
+
+    harmless: tuple[str, ...]
+    attitudes: int = 0
+    last: str = ""
+
+    def hear(self, line: str) -> None:
+        """Take a line."""
+        match = DATA.match(line)
+        if match:
+            self.attitudes += match[1] == "ATT"
+        if line.strip() and not line.startswith(self.harmless):
+            self.last = "" if match else line.strip()[:500]
+
+    def fault(self) -> str | None:
+        """Say what is wrong with an output whose program ended with 0, if anything is.
+
+        DiagRet catches any exception of the retrieval, prints its text and ends with 0; data that were
+        printed before look like all there is.
+        """
+        if self.last:
+            return (
+                f"the program ended with 0, but the last that it printed is no data: {self.last!r}. So it does after "
+                "an exception. If the line means nothing, put its beginning under magic7.harmless in the settings."
+            )
+        if not self.attitudes:
+            return "the program ended with 0 and printed no attitude at all, and Level-1 needs some"
+        return None
+
+
 def retrieve(arguments: argparse.Namespace) -> int:
     """Print the lines of the window; return the exit status."""
-    settings = flight.load(arguments.settings)
-    call = settings.magic7
-    if call is None:
+    flight = load(arguments.settings)
+    program = flight.magic7
+    if program is None:
         raise ConfigError(f"{arguments.settings}: magic7 is missing. config/flight.yaml is an example.")
-    os.umask(settings.umask)
-    settings.check()
-    settings.check_archive(arguments.arch)
+    os.umask(int(flight.umask, 8))
+    flight.check(arguments.arch, arguments.settings)
     options = ["--arch", arguments.arch, "--scid", str(arguments.scid)]
     options += ["-b", date_time(arguments.begin), "-e", date_time(arguments.end), "--lsm"]
-    with flight.working_copy(settings, "magic7") as work:
-        watch = flight.MagicWatch(call.harmless)
-        ended = flight.run(
-            settings.command(call, options, work),
+    printed = Printed(program.harmless)
+    with working_copy(flight, "magic7") as work:
+        ended = call(
+            flight,
+            program,
+            options,
             work,
-            settings.process_environment(work),
-            call,
             out=sys.stdout.buffer,
             errors=sys.stderr.buffer,
-            watch=watch,
+            hear=printed.hear,
         )
-    fault = ended.why or watch.fault()
+    fault = ended.why or printed.fault()
     if fault is not None:
-        flight.tell(f"{NAME}: {fault}")
+        tell(f"{NAME}: {fault}")
         return ended.status or 1
     return 0
 
@@ -73,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-e", "--end", type=seconds, required=True, help="Unix UTC seconds")
     parser.add_argument("--lsm", action="store_true", help="magic-7, which is all that is asked for here")
     arguments = parser.parse_args(argv)
-    return flight.wrapped(lambda: retrieve(arguments), NAME)
+    return wrapped(lambda: retrieve(arguments), NAME)
 
 
 if __name__ == "__main__":

@@ -4,22 +4,23 @@
 import argparse
 from collections.abc import Sequence
 
-from halfpipe import cli
+from halfpipe import jobs
 from halfpipe.errors import IdError
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import Downlinks
+from halfpipe.settings import Settings
 
 
-def job(arguments: argparse.Namespace) -> int:
+def job(_settings: Settings, arguments: argparse.Namespace) -> None:
     """Fail with the mistake."""
-    DownlinkId(arguments.misspelt)
+    Downlinks(arguments.misspelt)
     raise IdError(f"{arguments.misspelt} is a good downlink id and no misspelt one")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = cli.job_parser(__doc__)
+    parser = jobs.parser(__doc__, downlink=False)
     parser.add_argument("misspelt")
-    return cli.run(job, parser, argv)
+    return jobs.run(job, parser, argv)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write SIMULATED downlinks: a level-0 archive, RetDefs, a MOOT file, a config, and what must come of it.
+"""Write SIMULATED downlinks: a level-0 archive, RetDefs, a MOOT file, config and profile, and what must come of it.
 
 By default three runs: two LPA runs, of which the second has a gap and is cut at its end, and one LCI run.
 With several downlinks the first run is spread over all of them.
@@ -22,6 +22,11 @@ EARLY_MISSION = datetime(2008, 9, 1, 2, 50, tzinfo=UTC)  # run ids below 0x10000
 BIG_SEQUENCE = (1 << 32) - 2000
 LCI_KINDS = {"acd": InfoType.LCI_ACD, "cal": InfoType.LCI_CAL, "tkr": InfoType.LCI_TKR}
 
+OF_FIRST_RUN = (
+    "close", "late_epu", "eventless_epu", "lost_packets", "repeated_packets", "lost_datagrams",
+    "repeated_datagrams", "equal_sequences", "equal_in_one", "orphaned_head", "orphaned_tail", "no_start", "no_stop",
+)  # fmt: skip
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
@@ -37,7 +42,11 @@ def parser() -> argparse.ArgumentParser:
     scene = made.add_argument_group("scene")
     scene.add_argument("--epus", nargs="+", type=int, default=[956, 957], metavar="APID", help="of LPA runs")
     scene.add_argument(
-        "--lci", nargs="*", choices=sorted(LCI_KINDS), default=["cal"], help="one LCI run each"
+        "--lci",
+        nargs="*",
+        choices=sorted(LCI_KINDS),
+        default=["cal"],
+        help="one LCI run each (default cal); none named: no LCI run",
     )
     scene.add_argument("--lci-epus", nargs="+", type=int, default=[965, 966], metavar="APID")
     scene.add_argument("--parts", type=int, help="downlinks that the first run is spread over (default all)")
@@ -96,19 +105,7 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
         events=2 * share,
         epus=tuple(args.epus),
         parts=args.parts or max(1, len(args.downlinks) - waiting),
-        close=args.close,
-        late_epu=args.late_epu,
-        eventless_epu=args.eventless_epu,
-        lost_packets=args.lost_packets,
-        repeated_packets=args.repeated_packets,
-        lost_datagrams=args.lost_datagrams,
-        repeated_datagrams=args.repeated_datagrams,
-        equal_sequences=args.equal_sequences,
-        equal_in_one=args.equal_in_one,
-        orphaned_head=args.orphaned_head,
-        orphaned_tail=args.orphaned_tail,
-        no_start=args.no_start,
-        no_stop=args.no_stop,
+        **{name: getattr(args, name) for name in OF_FIRST_RUN},
         **common,
     )
     last = len(scenario.downlinks) - 1

@@ -3,31 +3,31 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from halfpipe import cli, locks, paths, plan
-from halfpipe.files import make_directory, write_bytes
-from halfpipe.handoff import receipt
+from halfpipe import jobs
+from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId
+from halfpipe.planning import plan
+from halfpipe.settings import Settings
+from halfpipe.storage import locks, paths
+from halfpipe.storage.durable import make_directory, write_bytes
 
 
-def job(arguments: argparse.Namespace) -> int:
+def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Stage the RetDef."""
-    work, downlink, chunk = arguments.work, arguments.downlink, arguments.chunk
+    work, downlink, chunk = settings.paths.work, arguments.downlink, arguments.chunk
     with locks.downlink_job(work, downlink):
-        content = plan.retdef_to_stage(work, downlink, chunk, arguments.search)
-        receipt.withdraw(work, downlink)
+        content = plan.retdef_to_stage(settings, downlink, chunk)
+        withdraw(work, downlink)
         make_directory(work, downlink)
         write_bytes(work / paths.retdef(downlink, chunk), content)
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = cli.downlink_parser(__doc__)
+    parser = jobs.parser(__doc__)
     parser.add_argument("--chunk", type=ChunkId, required=True)
-    parser.add_argument("--search", type=Path, nargs="*", default=[], help="paths.retdef")
-    return cli.run(job, parser, argv)
+    return jobs.run(job, parser, argv)
 
 
 if __name__ == "__main__":

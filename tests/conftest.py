@@ -1,13 +1,69 @@
-"""Fixtures that several test modules share."""
+"""Fixtures that several test modules share, and what holds for all tests."""
 
+import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
-from tests.workflow import Site
+from halfpipe.words import count
+from tests.support.workflow import Site
+
+# A shell that starts tests in the background has them ignore these, and what they start inherits that.
+for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+# No test depends on time: how fast a machine is says nothing of the code.
+hypothesis.settings.register_profile(
+    "timeless", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("timeless")
+
+TYPED = ("workflow", "faults", "slurm")  # marks of tests whose commands are typed
+
+
+@pytest.fixture(autouse=True)
+def how() -> None:
+    """Tell by its parameter how the commands of a test are given; `pytest_runtest_setup` sees to it."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Have what is marked `either` run with its commands in this process, and once more with them typed."""
+    if metafunc.definition.get_closest_marker("either"):
+        typed = pytest.param("typed", marks=pytest.mark.workflow)
+        metafunc.parametrize("how", ["in process", typed], indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Choose before any fixture is made how a site gives its commands."""
+    Site.typing = any(item.get_closest_marker(mark) for mark in TYPED)
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A directory that everybody can reach: pytest's own are its user's alone."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A site of the test's own."""
     return Site(tmp_path)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say last, so that it is seen, what could not be tried."""
+    yield
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
+    without = [reason.removeprefix("Skipped: ") for reason in reasons if "bubblewrap" in reason]
+    if without:
+        what = f"{count(len(without), 'test')} of the flight programs {'was' if len(without) == 1 else 'were'} not run"
+        terminalreporter.write_line(f"{what}: {without[0]}", yellow=True)

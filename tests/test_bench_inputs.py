@@ -17,13 +17,14 @@ from benchmarks.bench_workflow import Note, useful
 from benchmarks.dag import bare_dry_run, jobs
 from benchmarks.measure import ROOT, UNFLUSHED, Figure, Launcher, Usage
 from benchmarks.scenes import Scene, Shape, build, build_mission, is_whole
-from benchmarks.steps import Copy, job
-from halfpipe import decoder, paths
+from benchmarks.steps import Copy, delivering
+from halfpipe.decoding.products import check_products
 from halfpipe.formats import evt, idx
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.handoff.deliver_run import deliver_run
 from halfpipe.ids import ChunkId
-from halfpipe.plan import Plan
+from halfpipe.planning.plan import Plan
+from halfpipe.settings import Paths, Settings
+from halfpipe.storage import paths
 
 SHAPE = Shape(3000, chunks=4, downlinks=2, runs=2, level0=True)
 
@@ -73,7 +74,7 @@ def test_the_decoder_makes_the_same_products_of_the_level0(
         for name in names:
             assert (made / name).read_bytes() == (home / name).read_bytes()
         vouched = json.loads((scene.work / paths.chunk(downlink, chunk)).read_bytes())
-        assert vouched["files"] == decoder.check_products(made, chunk)
+        assert vouched["files"] == check_products(made, chunk)
         assert vouched["runs"] == [read_retdef(scene.retdef(chunk, downlink)).run]
 
 
@@ -81,7 +82,7 @@ def test_all_events_are_delivered_once_every_downlink_is_there(scene: Scene, tmp
     scene.site(tmp_path / "site")
     (tmp_path / "site" / "stage").mkdir()
     run = scene.runs[0]
-    manifests = [deliver_run(*job(scene, tmp_path / "site", dl, run, 1))[1] for dl in scene.downlinks]
+    manifests = [delivering(scene, tmp_path / "site", dl, run, 1)()[1] for dl in scene.downlinks]
     assert [manifest["complete"] for manifest in manifests] == [False, True]
     assert sum(manifest["delivered"] for manifest in manifests) == SHAPE.events
     assert is_whole(scene)  # nothing of it was changed by way of the links
@@ -116,7 +117,7 @@ def test_a_scene_is_built_once_and_again_only_if_it_is_not_whole(tmp_path: Path)
 
 def test_the_bare_snakefile_has_the_jobs_and_files_of_the_plan(tmp_path: Path, launcher: Launcher) -> None:
     mission = build_mission(tmp_path, 2)
-    plan = Plan(tmp_path, (mission.home / "retdefs",))
+    plan = Plan(Settings(Paths(tmp_path, tmp_path, retdef=(mission.home / "retdefs",))))
     bare: dict[str, Any] = json.loads((mission.bare / "downlinks.json").read_bytes())
     assert len(bare) == 2
     for downlink, files in bare.items():

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfpipe.cleanup import below, leftovers, products
-from halfpipe.ids import RunId
-from tests.golden_cases import GOLDEN, read_case
-from tests.test_golden_workflow import build
-from tests.test_stage_taken import take
-from tests.workflow import Site
+from halfpipe.cleanup import leftovers, products
+from halfpipe.ids import DownlinkId
+from halfpipe.settings import Paths, Settings
+from halfpipe.submission import submit
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.workflow import Site
+
+pytestmark = pytest.mark.either
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
@@ -38,14 +40,6 @@ EVERY_DAY = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 LONG = settings(EVERY_DAY, max_examples=60, derandomize=False)
-
-
-class Anything(products.Rule):
-    """A clean-up that knows no reason to keep anything: worse than the real one can ever be."""
-
-    def why_kept(self, run: RunId, downlinks: object) -> str:  # noqa: ARG002 - as the real one
-        """Give no reason."""
-        return ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ def stories(draw: st.DrawFn, cases: Sequence[str]) -> tuple[str, list[Step]]:
 
 
 def removable(site: Site) -> list[tuple[str, int]]:
-    return [file for found in products.found(site.work) for file in found.files.items()]
+    return [file for found in products.found(site.work) for file in found.sizes.items()]
 
 
 def staged(site: Site) -> dict[str, bytes]:
@@ -96,18 +90,19 @@ def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
         assert staged(cleaned) == staged(kept)
         if step.taken:
             for site in sites:
-                take(site, step.downlink)
+                site.take(step.downlink)
         later = time.time() + 2 * leftovers.LEAST_AGE
-        assert not any(
-            row.kept for row in leftovers.clean(cleaned.work, cleaned.stage, later, "", remove=True)
-        )
+        where = Settings(Paths(cleaned.work, cleaned.stage))
+        assert not any(left.kept for left in leftovers.clean(where, later, "", remove=True))
         before = removable(cleaned)
         goes = [f for number, f in enumerate(before) if step.cleaned is None or number in step.cleaned]
         if step.cleaned is None:
-            rule = Anything(cleaned.work, cleaned.stage, 0, 2, time.time())
-            freed = sum(row.size for row in products.clean(rule, "", remove=True))
+            # A clean-up that knows no reason to keep anything: worse than the real one can ever be.
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(products, "why_kept", lambda *_: "")
+                freed = sum(row.size for row in products.clean(where, time.time(), "", remove=True))
         else:
-            freed = sum(below.remove_file(cleaned.work, path, size) for path, size in goes)
+            freed = sum(size for path, size in goes if products.remove_unchanged(cleaned.work / path, size))
         assert freed == sum(size for _, size in goes)
         assert removable(cleaned) == [file for file in before if file not in goes]
     without = {path for site in sites for path, _ in removable(site)}
@@ -147,14 +142,15 @@ def test_a_day_of_clean_up(site: Site) -> None:
     site.configure(cleanup={"retention_days": 2})
     site.process(FIRST, SECOND)
     for downlink in (FIRST, SECOND):
-        take(site, downlink)
+        submit.settle(site.settings, DownlinkId(downlink), submitted=True)
+        site.take(downlink)
     for tokens in site.stage.glob("chunktokens/*"):
         tokens.rmdir()
     make_old(site, 3)
     other = site.clone(site.home.parent / "without")
     before, goes = site.tree(), dict(removable(site))
 
-    looked = site.script("cleanup").good().said
+    looked = site.halfpipe("cleanup").good().said
     assert site.tree() == before
     total = sum(goes.values())
     assert re.search(rf"^{RUN}  r0741234567  {FIRST} +\d +[\d,]+  goes$", looked, re.MULTILINE)
@@ -162,16 +158,17 @@ def test_a_day_of_clean_up(site: Site) -> None:
     (site.work / "halts").mkdir()
     halt = site.work / "halts" / "haltCleanup"
     halt.touch()
-    assert f"stays: clean-up is held by {halt}" in site.script("cleanup", "--remove").good().said
+    assert f"stays: clean-up is held by {halt}" in site.halfpipe("cleanup", "--remove").good().said
     assert site.tree() == before | {"work/halts/haltCleanup": b""}
     halt.unlink()
     site.configure(paths={"online": str(site.home / "online")}, online={"types": ["LPA"]})
     assert (
-        site.script("cleanup", "--remove").good().said.count("  stays: Online has no file of it yet in ") == 2
+        site.halfpipe("cleanup", "--remove").good().said.count("  stays: Online has no file of it yet in ")
+        == 2
     )
     assert site.tree() == before
     site.configure(paths={"online": None})
-    removed = site.script("cleanup", "--remove").good().said
+    removed = site.halfpipe("cleanup", "--remove").good().said
     assert removed.count("  removed\n") == 2
     assert removed.endswith(f"\n{total:,} bytes freed\n")
     assert site.tree() == {n: c for n, c in before.items() if n.removeprefix("work/") not in goes}
@@ -188,9 +185,9 @@ def test_a_day_of_clean_up(site: Site) -> None:
 
 def test_how_the_program_ends(site: Site) -> None:
     site.work.mkdir()
-    assert site.script("cleanup").good().said.endswith("\n0 bytes would be freed; --remove does it\n")
-    assert site.script("cleanup", "--everything").status == 2
+    assert site.halfpipe("cleanup").good().said.endswith("\n0 bytes would be freed; --remove does it\n")
+    assert site.halfpipe("cleanup", "--everything").status == 2
     site.configure(cleanup={"retention_days": -1})
-    ended = site.script("cleanup")
-    assert ended.status == 1
+    ended = site.halfpipe("cleanup")
+    assert ended.status == 2
     assert "cleanup.retention_days" in ended.said

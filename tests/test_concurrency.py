@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from halfpipe.formats import evt
-from tests.golden_cases import GOLDEN
-from tests.workflow import REPLAY, ROOT, Ended, Site, run
+from halfpipe.storage import paths
+from tests.support.golden_cases import GOLDEN
+from tests.support.harness import event_records
+from tests.support.in_process import ROOT
+from tests.support.workflow import REPLAY, Ended, Site, run
+
+pytestmark = pytest.mark.workflow
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
@@ -80,7 +83,7 @@ if script and sys.orig_argv[1:] and sys.orig_argv[1].endswith("/scripts/" + scri
 REPEATER = (
     WATCH
     + """
-import halfpipe.handoff.deliver_run, halfpipe.handoff.receipt, halfpipe.moot, halfpipe.plan
+import halfpipe.handoff.deliver_run, halfpipe.handoff.receipt, halfpipe.runs.moot, halfpipe.planning.plan
 below, moments, script, *words = sys.argv[1:]
 for line in sys.stdin:
     child = os.fork()
@@ -184,23 +187,12 @@ def build(home: Path, gate: Gate) -> Site:
     return site
 
 
-def records(files: dict[Path, bytes]) -> list[bytes]:
-    """Return the event records of event files, sorted."""
-    found = []
-    for path, content in files.items():
-        data = np.frombuffer(content, np.uint8)
-        offsets = evt.walk(data, str(path))
-        ends = [*offsets[1:].tolist(), len(content)]
-        found += [content[a:b] for a, b in zip(offsets.tolist(), ends, strict=True)]
-    return sorted(found)
-
-
 def assert_delivered_once(site: Site) -> None:
     """Assert that the two downlinks together have delivered every event of the case exactly once."""
     staged = {path: path.read_bytes() for path in site.stage.glob("*/r*/*.evt")}
     golden = {path: path.read_bytes() for path in CASE.glob("expect/*/stage/r*/*.evt")}
-    assert records(staged) == records(golden)
-    assert len(records(golden)) == 130
+    assert event_records(staged) == event_records(golden)
+    assert len(event_records(golden)) == 130
     lines = (site.work / "runs" / RUN / "journal.jsonl").read_text().splitlines()
     spans = sorted(span for line in lines for span in json.loads(line)["spans"])
     assert all(before[1] < after[0] for before, after in pairwise(spans))
@@ -415,13 +407,18 @@ def test_a_job_killed_at_any_moment_and_repeated_leaves_the_same_tree(
     history.restore(before)
     repeater = Repeater(history.commands[job], site.home, tmp_path / "moments")
     changes = repeater.changes()
+    # What a chunk's products replace is kept aside until the hand-off, and so are those of a try that was killed.
+    aside = f"work/{paths.replaced(SECOND)}/"
     expected = site.tree()
     assert len(changes) >= 3
     for at, change in enumerate(changes, 1):
         history.restore(before)
         assert repeater.run(at) == -signal.SIGKILL, change
         assert repeater.run() == 0, change
-        assert site.tree() == expected, change
+        left = {
+            name: data for name, data in site.tree().items() if name in expected or not name.startswith(aside)
+        }
+        assert left == expected, change
     repeater.finish()
 
 

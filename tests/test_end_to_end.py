@@ -5,6 +5,7 @@ the merge that is tested here.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 
 from halfpipe.formats import evt
-from tests.workflow import ROOT, Site, run
+from tests.support.in_process import ROOT
+from tests.support.workflow import Site, run
+
+pytestmark = pytest.mark.either
 
 SCENES = {
     "one downlink": "230401001",
@@ -35,7 +39,7 @@ def simulate(site: Site, words: list[str]) -> dict[str, Any]:
     downlinks = [word for word in words if word.isdigit() and len(word) == 9]
     options = [word for word in words if word not in downlinks]
     out = site.home / "simulated"
-    program = [str(site.python), str(ROOT / "scripts" / "simulate.py"), "--out", str(out), "--seed", "7"]
+    program = [sys.executable, str(ROOT / "scripts" / "simulate.py"), "--out", str(out), "--seed", "7"]
     run([*program, "--events", "4000", *options, "--downlinks", *downlinks]).good()
     site.configure(
         paths={"retdef": [str(out / "downlinks")], "level0": str(out / "level0")},

@@ -1,4 +1,4 @@
-"""Every golden case through the library alone: decided step by step, files put together record by record."""
+"""Every golden case decided by the library alone, step by step; tests/test_golden.py compares the bytes of files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,81 +8,38 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from halfpipe.formats import evt, idx
+from halfpipe.formats import idx
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.deliver import Decision, Policy, Recorded, decide, merge_chunks
+from halfpipe.merge.decision import Decision, decide
+from halfpipe.merge.ordering import merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
-from tests.golden_cases import GOLDEN, Case, Step, case_names, read_case
+from halfpipe.settings import Merge
+from halfpipe.storage import paths
+from tests.support.golden_cases import GOLDEN, Case, Step, case_names, read_case
 
 CASES = 48
 
 
 @dataclass
 class Run:
-    """What is known of a run: `files` of each downlink are those that `file` of its events counts into."""
+    """What is known of a run."""
 
     datagrams: dict[DownlinkId, KnownDatagrams] = field(default_factory=dict)
     events: dict[DownlinkId, NDArray[np.void]] = field(default_factory=dict)
-    files: dict[DownlinkId, list[Path]] = field(default_factory=dict)
-    recorded: dict[DownlinkId, Recorded] = field(default_factory=dict)
+    recorded: dict[DownlinkId, Decision] = field(default_factory=dict)
 
     def read(self, downlink: DownlinkId, products: Sequence[Path]) -> None:
         """Take in the index files `products` of `downlink`."""
-        lines: list[bytes] = []
-        files: list[Path] = []
-        chunks = []
-        for path in products:
-            index = idx.read_index(path)
-            events = index.events.copy()
-            events["file"] += len(files)
-            files += [path.parent / name for name in index.files]
-            lines += index.lines
-            chunks.append((path.name, events))
-        self.datagrams[downlink] = KnownDatagrams.of(lines)
-        self.events[downlink] = merge_chunks(chunks)
-        self.files[downlink] = files
-
-
-def assemble(
-    decision: Decision, run: Run, begin: int, end: int, header: tuple[int, int, str], latc: int | None
-) -> bytes:
-    """Return the bytes of one event file: the events `begin` to `end` of a decision.
-
-    `header` is the downlink's number, MOOT key and alias; `latc` overrides LATC_master of LPA records.
-    """
-    records = []
-    seconds = []
-    events = decision.events[begin:end]
-    for event in events:
-        path = run.files[decision.sources[event["source"]]][event["file"]]
-        file = evt.open_evt(path)
-        offset = np.array([event["offset"]], dtype=np.int64)
-        layout = evt.record_layout(file.data, offset, path.name)
-        record = bytearray(file.data[event["offset"] : event["offset"] + layout.sizes[0]].tobytes())
-        if latc is not None and layout.infotypes[0] == evt.InfoType.LPA:
-            at = len(record) - evt.LATC_FROM_END
-            record[at : at + 4] = latc.to_bytes(4, "little")
-        records.append(bytes(record))
-        context = evt.contexts(file.data, offset)[0]
-        assert context["scalers_sequence"] == event["sequence"]
-        seconds.append(int(context["current_timeSecs"]))
-    runid, key, alias = header
-    head = evt.pack_header(
-        runid=runid,
-        seconds=(seconds[0], seconds[-1]),
-        sequences=(int(events["sequence"][0]), int(events["sequence"][-1])),
-        events=len(events),
-        moot_key=key,
-        moot_alias=alias,
-    )
-    return head + b"".join(records)
+        indexes = [(path.name, idx.read_index(path)) for path in products]
+        self.datagrams[downlink] = KnownDatagrams.of([line for _, index in indexes for line in index.lines])
+        self.events[downlink] = merge_chunks([(name, index.events) for name, index in indexes])
 
 
 @dataclass
 class Outcome:
     """What one step gives, in the form of the expected files."""
 
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
     spans: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     texts: dict[str, list[str]] = field(
         default_factory=lambda: {"delivered_events": [], "retired_runs": [], "event_gaps": []}
@@ -103,20 +60,18 @@ class Outcome:
 def perform(case: Case, step: Step, runs: dict[int, Run]) -> Outcome:
     """Process one step of a case."""
     downlink = DownlinkId(step.downlink)
-    policy = Policy(case.max_events, case.chunk_scale, case.chunk_floor, case.min_events, case.min_epus)
+    limits = Merge(case.max_events, case.chunk_scale, case.chunk_floor, case.min_events, case.min_epus)
     outcome = Outcome()
     for met in step.runs:
         name = RunId.from_met(met).l1
         run = runs.setdefault(met, Run())
         run.read(downlink, case.products(downlink, met))
-        decision = decide(downlink, run.datagrams, run.events, run.recorded, policy)
-        run.recorded[downlink] = Recorded(decision.spans, decision.datagrams)
+        known = KnownDatagrams.together(run.datagrams.values())
+        decision = decide(downlink, known, run.events, run.recorded, limits)
+        run.recorded[downlink] = decision
         outcome.add(name, decision)
-        header = (downlink.number, *case.moot.get(met, (evt.MOOT_UNSET_KEY, evt.MOOT_UNSET_ALIAS)))
-        for begin, end in decision.files:
-            first = int(decision.events["sequence"][begin])
-            content = assemble(decision, run, begin, end, header, case.latc)
-            outcome.files[f"{name}/{name}-e{first:020d}.evt"] = content
+        firsts = [int(decision.events["sequence"][begin]) for begin, _ in decision.files]
+        outcome.files += [f"{name}/{paths.event_file(name, first)}" for first in firsts]
     return outcome
 
 
@@ -135,5 +90,3 @@ def test_case(name: str) -> None:
         for text, lines in outcome.texts.items():
             assert sorted(lines) == step.expected.lines(text), where
         assert sorted(outcome.files) == sorted(step.expected.files), where
-        for path, content in outcome.files.items():
-            assert content == step.expected.files[path], f"{where}, {path}"

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from halfpipe.merge.deliver import Decision
-from tests import model
-from tests.bridge import Run
-from tests.model import Chunk, Datagram, Event, Rules
+from halfpipe.compare.reasons import UNEXPLAINED
+from halfpipe.merge.decision import Decision
+from tests.support import explained, model
+from tests.support.bridge import RefusedError, Run
+from tests.support.legacy_beside import Beside
+from tests.support.model import Chunk, Datagram, Event, Rules
 
 EXAMPLES = 200
 LONG_EXAMPLES = 20_000
@@ -202,14 +204,18 @@ class Ledger:
         self.run = Run(history.rules)
         self.latest: dict[str, Decision] = {}
         self.times: dict[str, int] = {}
+        self.own: Sequence[
+            Sequence[int]
+        ] = ()  # spans that the downlink of the last step had recorded before it
 
-    def step(self, downlink: str) -> Decision:
+    def step(self, downlink: str, *, accept: bool = True) -> Decision:
         """Process `downlink`; the library must agree with the reference."""
         contents = self.history.contents[downlink]
         time = min(self.times.get(downlink, 0), len(contents) - 1)
         note(f"{downlink}, time {time}")
-        decision = self.run.process(downlink, contents[time])
+        decision = self.run.process(downlink, contents[time], accept=accept)
         self.times[downlink] = time + 1
+        self.own = self.latest[downlink].spans if downlink in self.latest else ()
         self.latest[downlink] = decision
         return decision
 
@@ -236,15 +242,20 @@ class Ledger:
             assert all(any(a <= s <= b for a, b in decision.spans) for s, _ in keys(decision))
 
     def check_files(self, decision: Decision) -> None:
-        """Files are large enough, follow one another, and none ends between equal sequences."""
+        """Files are large enough, follow one another, and none ends between equal sequences.
+
+        What lies in the downlink's own spans was delivered once and is again, if only two events are left of it.
+        """
         sequences = [sequence for sequence, _ in keys(decision)]
         assert keys(decision) == sorted(keys(decision))
         assert [begin for begin, _ in decision.files] == [0, *(end for _, end in decision.files)][
             : len(decision.files)
         ]
         assert sum(end - begin for begin, end in decision.files) == len(sequences)
+        min_events = self.history.rules.min_events
         for begin, end in decision.files:
-            assert end - begin >= max(1, self.history.rules.min_events)
+            again = any(a <= sequences[begin] and sequences[end - 1] <= b for a, b in self.own)
+            assert end - begin >= max(1, min(2, min_events) if again else min_events)
             assert end == len(sequences) or sequences[end - 1] < sequences[end]
             assert any(a <= sequences[begin] and sequences[end - 1] <= b for a, b in decision.spans)
 
@@ -282,6 +293,7 @@ def live(history: History) -> Ledger:
         decision = ledger.step(downlink)
         ledger.check(decision)
         ledger.check_nothing_left(decision)
+        explained.check(ledger.run)
         if before is not None:
             ledger.check_same_again(before, decision)
     return ledger
@@ -292,6 +304,50 @@ def live_oddly(history: History) -> None:
     ledger = Ledger(history)
     for downlink in history.steps:
         ledger.check(ledger.step(downlink))
+        explained.check(ledger.run, odd=True)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What holds at one step: `min_events`, whether a loss is accepted, and who is released before it."""
+
+    min_events: int
+    accept: bool
+    release: str | None
+
+
+def live_with_policies(history: History, policies: Sequence[Policy]) -> None:
+    """Process a history while people change their minds: what Level-1 may have is never given to it twice.
+
+    Level-1 may have every event that any delivery held, but for what a release says that it has not.
+    """
+    ledger = Ledger(history)
+    level1: dict[str, list[set[Key]]] = {}
+    for downlink, policy in zip(history.steps, policies, strict=True):
+        if policy.release in level1:
+            ledger.run.release(policy.release)
+            level1[policy.release] = level1[policy.release][-1:]
+        ledger.run.rules = replace(history.rules, min_events=policy.min_events)
+        before, state = ledger.latest.get(downlink), (dict(ledger.run.brought), list(ledger.run.lines))
+        try:
+            decision = ledger.step(downlink, accept=policy.accept)
+        except RefusedError:
+            assert (ledger.run.brought, ledger.run.lines) == state, "nothing is changed"
+            assert before is not None
+            continue
+        ledger.check_once()
+        ledger.check_spans()
+        level1.setdefault(downlink, []).append(set(keys(decision)))
+        for other, deliveries in level1.items():
+            taken = set().union(*deliveries) if other != downlink else set()
+            assert taken.isdisjoint(keys(decision)), f"twice: {downlink} and {other}"
+        if before is not None and not policy.accept:
+            gone = [key for key in keys(before) if key not in set(keys(decision))]
+            alone = {first for first, last in before.spans if first == last}
+            assert (
+                all(sequence in alone for sequence, _ in gone)
+                or ledger.run.brought[downlink] != state[0][downlink]
+            )
 
 
 def live_in_two_orders(history: History, other: Sequence[str]) -> None:
@@ -302,11 +358,36 @@ def live_in_two_orders(history: History, other: Sequence[str]) -> None:
     assert all(decision.late == 0 for decision in [*one.latest.values(), *two.latest.values()])
 
 
+def live_beside_the_legacy(history: History) -> None:
+    """Process a history, and let the legacy do so: whatever only one of the two delivers has a known reason."""
+    ledger, beside = Ledger(history), Beside()
+    for downlink in history.steps:
+        decision = ledger.step(downlink)
+        for where, sequence, reason in beside.step(downlink, ledger.run.brought, decision):
+            assert reason != UNEXPLAINED, f"{downlink}: {sequence}, only {where}"
+    assert beside.would_be_told
+
+
 @st.composite
 def two_orders(draw: st.DrawFn) -> tuple[History, tuple[str, ...]]:
     """Draw a history of two EPUs that withholds nothing, and another order of its downlinks."""
     history = draw(histories(apids=(956, 957), min_events=(0, 1), min_epus=(2,)))
     return history, tuple(draw(st.permutations(sorted(history.contents))))
+
+
+@st.composite
+def histories_with_policies(draw: st.DrawFn) -> tuple[History, tuple[Policy, ...]]:
+    """Draw a history that contradicts itself, and what people decide at each of its steps."""
+    history = draw(histories(odd=True))
+    downlinks = [None, None, None, *sorted(history.contents)]
+    policies = st.builds(
+        Policy,
+        st.sampled_from([history.rules.min_events, history.rules.min_events, 1, 2, 3, 4]),
+        st.booleans(),
+        st.sampled_from(downlinks),
+    )
+    steps = len(history.steps)
+    return history, tuple(draw(st.lists(policies, min_size=steps, max_size=steps)))
 
 
 @EVERY_DAY
@@ -319,6 +400,18 @@ def test_history(history: History) -> None:
 @given(histories(odd=True))
 def test_odd_history(history: History) -> None:
     live_oddly(history)
+
+
+@EVERY_DAY
+@given(histories())
+def test_the_legacy_is_explained(history: History) -> None:
+    live_beside_the_legacy(history)
+
+
+@EVERY_DAY
+@given(histories_with_policies())
+def test_nothing_is_forgotten(pair: tuple[History, tuple[Policy, ...]]) -> None:
+    live_with_policies(*pair)
 
 
 @EVERY_DAY
@@ -339,6 +432,20 @@ def test_many_histories(history: History) -> None:
 @given(histories(odd=True))
 def test_many_odd_histories(history: History) -> None:
     live_oddly(history)
+
+
+@pytest.mark.long
+@LONG
+@given(histories())
+def test_the_legacy_is_explained_in_many(history: History) -> None:
+    live_beside_the_legacy(history)
+
+
+@pytest.mark.long
+@LONG
+@given(histories_with_policies())
+def test_nothing_is_forgotten_in_many(pair: tuple[History, tuple[Policy, ...]]) -> None:
+    live_with_policies(*pair)
 
 
 @pytest.mark.long

@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import delete, insert
 
-from halfpipe import paths
+from halfpipe.causes import Verdict
 from halfpipe.formats import evt
-from halfpipe.ids import RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.tables import DEFAULTS
-from tests.ledger.files import run_rows
-from tests.test_submit import with_level1
-from tests.workflow import Job, Site
+from halfpipe.ledger.lacks import site_troubles
+from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS, RUNS
+from halfpipe.storage import paths
+from halfpipe.submission.troubles import troubles
+from tests.support.ledger_files import run_rows
+from tests.support.level1 import with_level1
+from tests.support.workflow import Job, Site
+
+pytestmark = pytest.mark.either
 
 FIRST = "240601001"
 RUN = RunId("2c2e5787")
@@ -61,7 +66,7 @@ def test_a_submission_loads_first_and_again_after_a_new_hand_off(tmp_path: Path)
     assert keys(site) == {(KEY, ALIAS)}
     assert site.text("moot_keys", FIRST) == [f"{RUN.l1} {KEY} {ALIAS}"]
     assert [run["moot"] for run in site.receipt(FIRST)["runs"]] == [{"key": KEY, "alias": ALIAS}]
-    assert site.script("ledger", "check").good().said.startswith("0 differences ")
+    assert site.halfpipe("ledger", "check").good().said.startswith("0 differences ")
 
     site.by_hand(FIRST)
     tree = site.tree()
@@ -98,6 +103,43 @@ def test_a_ledger_that_is_down_holds_up_the_submission_and_nothing_else(tmp_path
     assert mended.jobs == {LEDGER, SUBMIT}
     assert level1.commands() == ["createStream"]
     assert run_rows(Ledger(good))[RUN]["status"] == "InProgress"
+
+
+@pytest.mark.parametrize("lost", ["file", "rows", "run"])
+def test_what_the_ledger_has_lost_stops_the_submission(lost: str, tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    file = tmp_path / "ledger.sqlite"
+    site.configure(ledger={"url": f"sqlite:///{file}"})
+    site.by_hand(FIRST)
+    site.snakemake(paths.loaded(FIRST)).good()
+    said = f"the ledger sqlite:///{file} lacks "
+    if lost == "file":
+        file.unlink()
+        said = f"there is no ledger sqlite:///{file}"
+    elif lost == "rows":
+        Ledger(f"sqlite:///{file}").write(lambda connection: connection.execute(delete(DOWNLINKS)))
+        said += "the downlink"
+    else:
+        Ledger(f"sqlite:///{file}").write(lambda connection: connection.execute(delete(RUNS)))
+        said += f"run {RUN} ({RUN.l1})"
+    ended = site.snakemake(f"submit={FIRST}").bad(
+        f"error: downlink {FIRST}: {said}, and Level-1 would fail. Nothing was submitted. To enter it: "
+        f"halfpipe ledger load {FIRST} (if it lost more: halfpipe ledger rebuild); then give the same command again."
+    )
+    assert ended.jobs == {SUBMIT}
+    assert level1.commands() == []
+    (cause,) = [
+        each
+        for each in troubles(site.settings, DownlinkId(FIRST), site.receipt(FIRST))
+        if each.code == "ledger-lacks"
+    ]
+    assert (cause.verdict, cause.do) == (Verdict.PERSON, f"halfpipe ledger load {FIRST}")
+    of_the_site = [each.code for each in site_troubles(site.settings, [DownlinkId(FIRST)])]
+    assert of_the_site == ([] if lost == "run" else ["ledger-lacks"])
+    site.halfpipe("ledger", "load", FIRST).good()
+    assert list(site_troubles(site.settings, [DownlinkId(FIRST)])) == []
+    site.snakemake(f"submit={FIRST}").good()
+    assert level1.commands() == ["createStream"]
 
 
 def test_without_a_ledger_there_is_no_such_rule(tmp_path: Path) -> None:

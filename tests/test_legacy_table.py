@@ -15,97 +15,23 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe import paths
-from halfpipe.halts import Switch
+from halfpipe.commands.main import command as halfpipe
+from halfpipe.config import known_keys
 from halfpipe.handoff.texts import texts
 from halfpipe.ledger import tables
-from halfpipe.submission.command import CONTRACT
-from tests.workflow import ROOT
+from halfpipe.planning.halts import Switch
+from halfpipe.settings import SUBMIT_CONTRACT
+from halfpipe.storage import paths
+from tests.support import verbs
+from tests.support.documents import slugs
+from tests.support.in_process import ROOT
 
 TEXT = (ROOT / "docs" / "legacy.md").read_text()
 HEADER = "| legacy | what it was | here |"
 CODE = re.compile(r"`([^`]+)`")
-REFERENCE = re.compile(r"\b(rule|script|key|path|doc|module|setting|file) `([^`]+)`(?: \(`([^`]+)`\))?")
+REFERENCE = re.compile(r"\b(rule|script|verb|key|path|doc|module|setting|file) `([^`]+)`(?: \(`([^`]+)`\))?")
 REASON = re.compile(r"none\b[^:]*:(?: \S+){3,}")  # why nothing does the work now, in more than a word or two
 TEXTS = {*texts([], Counter({("2c2e5787", "PktFile"): 1})), "magic7"}  # of a hand-off
-
-# The pieces that the public record names, by its paragraph (ground-chain §3 to §10, the questions of the migration,
-# and the programs as they are published).
-PIECES = {
-    "§3.4, §4, §5": """
-        writeMerge.exe|LSEWRITER_MOOTKEY|LSEWRITER_MOOTALIAS|WRITEMERGE_CHUNKSCALE|WRITEMERGE_CHUNKFLOOR
-        getLSEChunk.exe|RetDef-<dl>-<chunk>.xml|<gnd>-<run>-<apid>-<chunk>.evt|<gnd>-<run>-<apid>-<chunk>.idx
-        processsci.py|RePipe.py|createStream.py|logChunkExceptions.py|DiagRet.py|grep -E|fmxRoot|FMX_C_FDB
-        downlinkID|numChunks|outputBase|level1Name|startL1|maxEvents|fosFlavor|pipelineFlavor|startOnline
-        onlineName|taskBase|pM7Parser.py""",
-    "§6, hand-off": """
-        launchL1.sh|L1Proc|createStream -S|DOWNLINK_ID|DOWNLINK_RAWDIR|<stage>/<dl>/|<stage>/<dl>/r%010d/
-        r%010d-e%020d.evt|retired_runs_<dl>.txt|delivered_events_<dl>.txt|magic7_<dl>.txt|event_gaps_<dl>.txt
-        event_times_<dl>.txt|moot_keys_<dl>.txt|<dl>/*.txt|GLASTOPS_ACQSUMMARY|/@isocflight|acqQuery.py|chunktokens
-        chunktokens/<run>/<run>-<chunk>|haltCleanup-<dl>|r0%d|mergeIndices.sh|dontCleanUp|checkChunk|checkRun
-        findRunDirs.py|finders.py|copyM7.py|fakeFT2.py|fastMon.py|findChunks.py|deleteDirs.py|chunkTester.py
-        verifyList|chunkList|deliveriesToIgnore|MC|fileNames.chunkToken|Running|Failed|latConfig|noms
-        runSubTask|doRun|doLci|doInc|doIncLci|ingestRun|ft2Columns
-        ft2Entries|ingestChunks|L1Output/deliveries|throttleLimit|maxCrumbs|crumbSize|crumbMmr
-        merge lock|verify lock|digiGap|maxChunks|roll back findRunDirs|FastMon|makeM7
-        COMPLETE|WAITING|INPROGRESS|INCOMPLETE""",
-    "§6, behaviours and indexes": """
-        MergeDatagrams.py|MergeDatagrams.py -f|MERGE_APIDS|AcqSummary.py|r%010d-delivered.txt|r%010d-retired.txt
-        %r010d-retired.txt|r%010d-spans.txt|r%010d-evtgaps.txt|acqsummary.ndgms|HALFPIPE_RUNSTART|prolog_script
-        lockFile.sh|lock/<stream id>|PIPELINE_STREAM|RunCleanup.py|lock/<hex run>|checkNFS.sh|strace
-        r0<MET>_doMerge.txt|<dl>/<decimal MET>/|haltStage|haltL1|haltOnline|haltCleanup|config/|TEST|EVT:|DGM:
-        r%010d-e%020d.idx|HalfPipe-1.68.xml|HalfPipe-test.xml""",
-    "§7": """
-        launchOnline.sh|outputBase/stage|outputBase/evt|DeliverEvents.sh|AcqToAlgAndQueue.py|intOnlineAnalysis
-        EVENT_FILE|ANALYSIS_QUEUE|ANALYSIS_ALGORITHM|RUN_ID|FLAVOR|FARM_ROOT|cleanup.sh|stage/.decode|yes|no
-        N minutes|<gid>-<runstart>.evt|config/stagedir|u28/stage|PipelineStaging|force/|KeyToAlgAndQueue
-        LICOS_Scripts|dirname(outputBase)/Online""",
-    "§8": """
-        FASTCopy|roll back makeEvt|roll back mergeEvt|roll back launchOnline|roll back launchL1|INGEST-FAILED|lock/
-        lock/cleanup|lock/launchOnline|autoRetryMaxAttempts|RePipe|setL1Status|sort -u|AcqSummary.py --load
-        lock/halfpipe-<dl>|u42|FswDumps|u42/ISOC-flight/Online|u42/ISOC-flight/Downlinks
-        u23/ISOC-flight/Archive/fcopy|rm lock|Pipeline-II web interface|magic7 of a neighbour|gap finder
-        roll back minimum delivery""",
-    "§9": """
-        milano|torino|roma|fermi:L1|fermi:users|preemptable|/sdf|/sdf/group/fermi/n|/sdf/group/fermi/a
-        LSCRATCH|/lscratch|TMPDIR|singularity exec|fermi-rhel6.sif|/nfs/farm/g/glast
-        /afs/slac/g/glast|/afs/slac.stanford.edu/g/glast|sw/package|TWWfsw|usr/local|jdk|PipelineOutput
-        ISOC/flight/Downlinks|ISOC/test/Downlinks|PipelineConfig/halfPipe/v7r0p0|fmx|pipeline|L1Output|FASTCopyOutdir|stagedir.SDF
-        v7r0p0_devel""",
-    "§10": """
-        glastops_downlink|glastops_acqsummary|glastops_downlink_seg|glastops_downlink_dgm
-        glastops_downlink_acqsummary|glastops_acqdefaults|glastops_acquisition|map_moot|acquisition.type
-        downlink.id|downlink.l0key|downlink.indir|downlink.outbase|acqsummary.scid|acqsummary.startedat
-        acqsummary.status|createAcq_summary.sql|config_fk|STARTED|acqsummary.type
-        acqsummary.analysis|InProgress|Complete|Incomplete|0xFFFFFFFF|UNKNOWN|updateAcqSummary
-        markAcqComplete|Acq_summary|MOOT_ARCHIVE|nomSciOps|calibOps|conSciOps_noCal|acqsummary.hwkey
-        acqsummary.swkey|acqsummary.nevts|acqsummary.dgmutc0|acqsummary.dgmutc1|acqsummary.evtutc0
-        acqsummary.evtutc1|acqsummary.moot_key|acqsummary.moot_alias|MootUpdate|archive-mood_test""",
-    "questions of the migration, defects": """
-        launchChunks|doChunk.makeEvt|mergeIndices|launchMerge|doMerge.mergeEvt|launchL1|launchOnline|/scratch
-        7234|9503|LSEReader|LSEWriter|u23/ISOC-flight/Archive/level0|u42/ISOC|ISOC-devel|ISOC-nightly|ISOC-test""",
-    "as published": """
-        HalfPipe|HalfPipe-s3df|config/README|doChunk|doMerge|submitL1|cleanup|pipelineCreateStream|makeEvt.sh|mergeEvt.sh
-        mergeidx.py|acqSummary.sh|AcqSummary.py --delete|AcqSummary.py --rebuilddb|AcqSummary.py --report
-        prolog.sh|isocenv_wrapper.sh|isocenv_wrap|isoc_env|isoc-platform|run_rhel6.sh|start_rhel6.sh|uploadXML.sh
-        l0key.xsl|l0arch.xsl|test_AcqSummary.sh|test_sbatch.sh|GPLtools|cmt/requirements|ChangeLog
-        halfPipe.chunkException|halfPipe.mergeEvt.orphans|Level0Xrootd|level0-xrootd.sh|L0Archiver.py
-        HALFPIPE_OUTPUTBASE|HALFPIPE_DOWNLINKID|HALFPIPE_NUMCHUNKS|HALFPIPE_CHUNKID
-        HALFPIPE_L1TASK|HALFPIPE_STARTL1|HALFPIPE_MAXEVENTS|HALFPIPE_FOSFLAVOR|HALFPIPE_FMXROOT
-        HALFPIPE_PLFLAVOR|HALFPIPE_STARTONLINE|HALFPIPE_ONLINETASK|HALFPIPE_RUNSTART_DEX|HALFPIPE_MERGEIDX
-        preExec|HP_OUTPUTDIR|HP_RETDEFCHUNKFILE|HP_EVTCHUNKFILE|HP_IDXCHUNKFILE|HP_ORPHANFILE|orphan-events.idx
-        LD_LIBRARY_PATH|MOOT_XML|ISOC_SITEDEP|logRoot|JOBSITE|WALL_TIME|MAX_CPU|GPL_BATCHRESOURCES
-        GPL_BATCHACCOUNT|GPL_BATCHOPTIONS|GPL_XTRABATCHRESOURCES|GPL_XTRABATCHOPTIONS|container_image
-        container_volumes|container_env|container_wrap|<dl>/|dgm-<run>.idx|evt-<run>.idx|dgm-previous-<run>.tmp
-        dgm-current-<run>.tmp|evt-previous-<run>.tmp|evt-current-<run>.tmp|createStream_<task>.sh|$LSCRATCH/$$
-        evt0.txt|evt1.txt|launch.txt|aq_<run>.txt|halted|configDispatch|config/flavor|flavor_prod|flavor_test
-        flavor_devel|flavor_nightly_prod|flavor_nightly_devel|config/maxEvents|config/ChunkScaling|config/LPAtype
-        config/LCItype|overrideLATCdecode.sh|overrideLATCmerge.sh|config/sitedep.ini|stagedir.AFS
-        stagedir.AFS.6|stagedir.NFS|stagedir.NFS.28|stagedir.NFS.52""",
-}
-
-
-QUESTIONS = tuple(f"Q{number}" for number in range(1, 11))  # of the migration
 
 # What may stand in the last column besides references and commands: each is explained by its row.
 PLAIN = {"-F", "-m", "dl=<dl>", "<dl>/", "r%010d", "{dl}", "{rawdir}", "chunk", "run", "evt", "force"}
@@ -152,17 +78,11 @@ def rows() -> list[Row]:
     return found
 
 
-def slugs(document: str) -> set[str]:
-    """Return what links into a document may point at: its headings as they stand in addresses."""
-    headings = re.findall(r"^#+ (.*)$", (ROOT / document).read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
-
-
 def is_document(target: str) -> bool:
     document, _, section = target.partition("#")
     if not (document.startswith("docs/") or document in ("README.md", "CONTRIBUTING.md")):
         return False
-    return (ROOT / document).is_file() and (not section or section in slugs(document))
+    return (ROOT / document).is_file() and (not section or section in slugs(ROOT / document))
 
 
 def is_rule(target: str) -> bool:
@@ -188,14 +108,14 @@ def is_started(script: str) -> bool:
     if not script.startswith("scripts/") or script not in sources():
         return False
     rules = "".join(text for path, text in sources().items() if path.endswith(".smk"))
-    if f'script("{Path(script).stem}"' in rules:
+    if f'program("{Path(script).stem}"' in rules:
         return True
     tell = [ROOT / "README.md", ROOT / "config" / "s3df.yaml", *(ROOT / "docs").glob("*.md")]
     return any(script in file.read_text() for file in tell if file.name != "legacy.md")
 
 
 def is_path(target: str) -> bool:
-    """Tell whether `target` is a function of `halfpipe.paths` that something asks."""
+    """Tell whether `target` is a function of `halfpipe.storage.paths` that something asks."""
     name = target.removeprefix("paths.")
     asked = re.compile(rf"\bpaths\.{name}\b")
     return (
@@ -237,22 +157,29 @@ def value_of(file: str, target: str) -> Any:
     return found
 
 
-def is_key(file: str, target: str) -> bool:
+def is_setting(target: str) -> bool:
     try:
-        value_of(file, target)
+        value_of("config/flight.yaml", target)
     except KeyError:
         return False
     return True
 
 
+def is_key(target: str) -> bool:
+    """Tell whether `target` is a key of the configuration."""
+    *section, name = target.split(".")
+    return name in known_keys(section)
+
+
 CHECKS: dict[str, Callable[[str], bool]] = {
     "rule": is_rule,
     "script": is_started,
-    "key": lambda target: is_key("config/config.yaml", target),
+    "verb": lambda target: verbs.find(halfpipe, *target.split()) is not None,
+    "key": is_key,
     "path": is_path,
     "doc": is_document,
     "module": lambda target: target in loaded(),
-    "setting": lambda target: is_key("config/flight.yaml", target),
+    "setting": is_setting,
     "file": lambda target: (ROOT / target).is_file(),
 }
 
@@ -261,7 +188,10 @@ def has(kind: str, target: str, word: str) -> bool:
     """Tell whether a reference has what stands in brackets behind it."""
     if kind == "script":
         text = (ROOT / target).read_text()
-        return f'"{word}"' in text and (word.startswith("--") or f"def {word}(" in text)
+        return word.startswith("--") and f'"{word}"' in text
+    if kind == "verb":
+        verb = verbs.find(halfpipe, *target.split())
+        return verb is not None and any(word in param.opts for param in verb.params)
     if kind == "module":
         return hasattr(importlib.import_module(target), word)
     if kind == "setting":
@@ -332,22 +262,9 @@ def test_no_piece_has_two_rows() -> None:
     assert [name for name, times in counted.items() if times > 1] == []
 
 
-@pytest.mark.parametrize("paragraph", PIECES)
-def test_every_piece_has_a_row(paragraph: str) -> None:
-    wanted = [name.strip() for name in re.split(r"[|\n]", PIECES[paragraph]) if name.strip()]
-    assert len(wanted) > 10
-    known = {name for row in ROWS for name in row.names}
-    assert [name for name in wanted if name not in known] == []
-
-
-def test_every_row_is_about_a_piece_that_a_paragraph_names() -> None:
-    wanted = set(chain.from_iterable(re.split(r"[|\n]\s*", names) for names in PIECES.values()))
-    assert [name for row in ROWS for name in row.names if name not in wanted] == []
-
-
 @pytest.mark.parametrize("heading", ["Processes", "Programs"])
 def test_what_did_something_is_followed_by_what_does_something(heading: str) -> None:
-    does = {"rule", "script", "module", "key", "setting", "file"}
+    does = {"rule", "script", "verb", "module", "key", "setting", "file"}
     idle = [
         row.legacy
         for row in ROWS
@@ -383,7 +300,7 @@ def test_the_texts_of_the_hand_off_have_their_rows() -> None:
 
 def test_level_1_is_given_what_its_row_says() -> None:
     assert row_of("DOWNLINK_ID") is row_of("DOWNLINK_RAWDIR")
-    words = CONTRACT.split()
+    words = SUBMIT_CONTRACT.split()
     assert {"createStream", "-S", "DOWNLINK_ID={dl}", "DOWNLINK_RAWDIR={rawdir}", "L1Proc"} <= {*words}
     assert "key `submit.command`" in row_of("DOWNLINK_ID").here
 
@@ -398,33 +315,38 @@ def test_what_is_bound_into_the_container_is_what_the_rows_say() -> None:
     assert [n for n in names if not any(f"/{n.lstrip('/')}" in place for place in places)] == []
 
 
+def answers() -> list[tuple[str, str]]:
+    """Return the questions of the migration with their answers."""
+    answer = re.compile(r"^\*\*(Q\d+): .*?\*\*(.*?)(?=^\*\*Q|^#|\Z)", re.MULTILINE | re.DOTALL)
+    documents = ("operations.md", "online.md")
+    return [
+        found for document in documents for found in answer.findall((ROOT / "docs" / document).read_text())
+    ]
+
+
 def test_every_question_of_the_migration_has_one_row_that_leads_to_its_answer() -> None:
-    counted = Counter(chain.from_iterable(re.findall(r"\*(Q\d+)\*", row.here) for row in ROWS))
-    assert counted == dict.fromkeys(QUESTIONS, 1)
-    lost = []
-    for row in ROWS:
-        for document, question in re.findall(r"doc `([^`#]+)#[^`]+` \(\*(Q\d+)\*\)", row.here):
-            counted[question] -= 1
-            text = (ROOT / document).read_text()
-            if not re.search(rf"^(?:\*\*|## ){question}[:.]? ", text, re.MULTILINE):
-                lost.append((row.legacy, document, question))
+    led_to = [
+        (row.legacy, document, question)
+        for row in ROWS
+        for document, question in re.findall(r"doc `([^`#]+)#[^`]+` \(\*(Q\d+)\*\)", row.here)
+    ]
+    assert sorted(question for *_, question in led_to) == sorted(question for question, _ in answers())
+    assert sum(len(re.findall(r"\*Q\d+\*", row.here)) for row in ROWS) == len(led_to)
+    lost = [
+        (legacy, document, question)
+        for legacy, document, question in led_to
+        if not re.search(rf"^(?:\*\*|## ){question}[:.]? ", (ROOT / document).read_text(), re.MULTILINE)
+    ]
     assert lost == []
-    assert counted == dict.fromkeys(QUESTIONS, 0)  # each stands behind its document
 
 
 def test_every_question_of_the_migration_is_answered_once() -> None:
-    answers = re.compile(r"^\*\*(Q\d+): .*?\*\*(.*?)(?=^\*\*Q|^#|\Z)", re.MULTILINE | re.DOTALL)
-    found = {
-        document: answers.findall((ROOT / "docs" / document).read_text())
-        for document in ("operations.md", "online.md")
-    }
-    every = [answer for of_document in found.values() for answer in of_document]
-    assert Counter(question for question, _ in every) == dict.fromkeys(QUESTIONS, 1)
-    assert [question for question, text in every if len(text.split()) < 10] == []
-    assert "](docs/operations.md#questions-of-the-migration)" in (ROOT / "README.md").read_text()
+    numbers = sorted(int(question[1:]) for question, _ in answers())
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [question for question, text in answers() if len(text.split()) < 10] == []
     section = (ROOT / "docs" / "operations.md").read_text().split("## Questions of the migration")[1]
     assert "](online.md#the-questions-of-the-migration)" in section
-    assert "the-questions-of-the-migration" in slugs("docs/online.md")
+    assert "the-questions-of-the-migration" in slugs(ROOT / "docs" / "online.md")
 
 
 def test_the_paragraphs_point_at_tables() -> None:
@@ -466,8 +388,11 @@ def test_the_paragraphs_point_at_tables() -> None:
         "file `docs`",
         "rule `receipt`, and `scripts/receipt.py`",
         "rule `receipt`, and `receipt.py`",
-        "script `scripts/ledger.py` (`lead`)",
-        "script `scripts/submit.py` (`--roll`)",
+        "script `scripts/ledger.py` (`load`)",
+        "script `scripts/submit.py` (`--rollback`)",
+        "verb `launch`",
+        "verb `ledger launch`",
+        "verb `submit` (`--roll`)",
         "path `paths.text` (`delivered`)",
         "module `halfpipe.ids` (`RunKinds`)",
         "setting `decoder.program` (`bash`)",
@@ -485,10 +410,10 @@ def test_the_check_finds(here: str) -> None:
     "here",
     [
         "rule `receipt`, script `scripts/receipt.py`, key `merge.max_events`, path `paths.receipt`",
-        "doc `docs/architecture.md#the-task-in-one-page`, module `halfpipe.plan`, setting `decoder.program`",
+        "doc `docs/architecture.md#the-task`, module `halfpipe.planning.plan`, setting `decoder.program`",
         "file `Snakefile`",
         "none: there is nothing like it",
-        "script `scripts/ledger.py` (`load`), script `scripts/submit.py` (`--rollback`)",
+        "verb `ledger load`, verb `submit` (`--rollback`)",
         "path `paths.text` (`chunk_exceptions`), module `halfpipe.ids` (`RunKind`)",
         "rule `receipt`: `snakemake dl=<dl> -R receipt`",
     ],

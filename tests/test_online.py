@@ -1,4 +1,4 @@
-"""scripts/online.py as an operator runs it, and death at every moment: one file, one command, never half-written."""
+"""`halfpipe online` as an operator runs it, and death at every moment: one file, one command, never half-written."""
 
 import json
 import os
@@ -14,37 +14,37 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
-from halfpipe import paths
 from halfpipe.formats import evt
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
 from halfpipe.online.record import Record, State
-from tests.golden_cases import GOLDEN, read_case
-from tests.test_golden_workflow import build
-from tests.unit.test_online import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
-from tests.workflow import ROOT, Ended, Site, run
+from halfpipe.storage import paths
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.in_process import ROOT
+from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
+from tests.support.workflow import Ended, Site, run
 
+COMMAND = [sys.executable, "-m", "halfpipe", "online"]
 EVERY = 3  # moments: at three that follow each other the command may have run and nobody saw its end
 
-# Runs scripts/online.py again and again, each time in a fork that has everything imported, killed at a moment:
+# Runs `halfpipe online` again and again, each time in a fork that has everything imported, killed at a moment:
 # reads lines of JSON with `at` (0 lists all moments into `once`, below 0 it is not killed), `once`, `home`,
 # `arguments`; says how it ended.
 REPEATER = """
 import json, os, runpy, sys
-import halfpipe.cli, halfpipe.online.hand_off
-from tests.faults.injected.sitecustomize import Fault, harm
-script = sys.argv[1]
+import halfpipe.online.hand_off
+from tests.support.injected.sitecustomize import Fault, harm
 for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
     if child == 0:
         os.dup2(2, 1)
-        sys.argv = [script, *order["arguments"]]
+        sys.argv = ["halfpipe", *order["arguments"]]
         do = harm("job" if order["at"] else "list", order["once"], order["home"])
         Fault(order["home"], order["at"], do).install()
         try:
-            runpy.run_path(script, run_name="__main__")
+            runpy.run_module("halfpipe", run_name="__main__", alter_sys=True)
         except SystemExit as end:
             os._exit(end.code or 0)
         os._exit(99)
@@ -54,7 +54,7 @@ for line in sys.stdin:
 
 def at_online(online: Online, *arguments: str) -> Ended:
     """Give the operator's command."""
-    return online.site.script("online", *arguments)
+    return online.site.halfpipe("online", *arguments)
 
 
 def with_online(online: Online, command: str | None = None) -> Online:
@@ -74,7 +74,7 @@ class Killed:
         self.said = self.online.site.home / "said.txt"
         with self.said.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", REPEATER, str(ROOT / "scripts" / "online.py")],
+                [sys.executable, "-c", REPEATER],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -89,7 +89,7 @@ class Killed:
         assert self.process.stdout is not None
         self.once.unlink(missing_ok=True)
         site = self.online.site
-        words = [*arguments, "--configfile", str(site.configfile)]
+        words = ["online", *arguments, "--configfile", str(site.configfile)]
         order = {"at": at, "once": str(self.once), "home": str(site.home), "arguments": words}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
@@ -114,7 +114,7 @@ class Killed:
 def killed(site: Site) -> Iterator[Killed]:
     """A run that is ready, with a command."""
     online = on_site(site, "lci_acd", FIRST)
-    made = Killed(with_online(online, online.command().text))
+    made = Killed(with_online(online, online.command()))
     yield made
     made.process.communicate()
 
@@ -157,9 +157,13 @@ def test_killed_at_any_moment_there_is_one_whole_file_and_one_command(killed: Ki
 
 def test_a_full_disk_leaves_nothing_and_the_same_command_goes_on(site: Site) -> None:
     online = with_online(on_site(site, "lci_acd", FIRST))
-    injected = {"PYTHONPATH": str(ROOT / "tests" / "faults" / "injected"), "FAULT_SCRIPT": "online"}
+    injected = {"PYTHONPATH": str(ROOT / "tests" / "support" / "injected"), "FAULT_SCRIPT": "online"}
     fault = {"FAULT_KIND": "short", "FAULT_AT": "1", "FAULT_SIZE": "50000", "FAULT_BELOW": str(site.home)}
-    words = [sys.executable, str(ROOT / "scripts" / "online.py"), "--configfile", str(site.configfile)]
+    # What is harmed is known by the name of its program.
+    program = site.home / "scripts" / "online.py"
+    program.parent.mkdir()
+    program.write_text("import runpy; runpy.run_module('halfpipe', run_name='__main__', alter_sys=True)\n")
+    words = [sys.executable, str(program), "online", "--configfile", str(site.configfile)]
     ended = run(words, {**injected, **fault, "FAULT_ONCE": str(site.home / "once")})
     assert ended.status == 1
     assert f"{online.home / NAME}: cannot be written: File too large" in ended.said
@@ -167,36 +171,39 @@ def test_a_full_disk_leaves_nothing_and_the_same_command_goes_on(site: Site) -> 
     assert "1 made" in at_online(online).good().said
 
 
+@pytest.mark.either
 def test_the_story_of_a_site(site: Site) -> None:
     online = on_site(site, "lci_gap_filled")
+    site.work.mkdir()
     assert "switched off" in at_online(online).good().said
     ended = at_online(online, "--again", RUN)
-    assert (ended.status, "paths.online is null" in ended.said) == (1, True)
+    assert (ended.status, "paths.online is null" in ended.said) == (2, True)
 
     with_online(online)
-    assert at_online(online).good().said == "no run is known\n"
+    assert at_online(online).good().said.endswith("no run is known\n")
     ended = at_online(online, FIRST)
     assert (ended.status, f"process it first, snakemake dl={FIRST}" in ended.said) == (1, True)
     site.by_hand(FIRST)
     waits = f"{RUN}  {RUN.l1}  waits: APID 965: datagrams 6 to 7\n1 waits\n"
-    assert at_online(online).good().said == waits
-    assert at_online(online, f"dl={FIRST}").good().said == waits
+    assert at_online(online).good().said.endswith(waits)
+    assert at_online(online, f"dl={FIRST}").good().said.endswith(waits)
     ended = at_online(online, "--again", RUN)
-    assert (ended.status, ended.said) == (1, waits), "whoever names a run wants it now"
+    assert (ended.status, ended.said.endswith(waits)) == (1, True), "whoever names a run wants it now"
 
     site.by_hand(SECOND)
     assert f"{NAME} made, " in at_online(online, SECOND).good().said
-    assert at_online(online).good().said == "1 before\n"
+    assert at_online(online).good().said.endswith("1 before\n")
     assert f"{RUN}  {RUN.l1}  {NAME} was made before\n" in at_online(online, FIRST).good().said
     assert f"{NAME} made, " in at_online(online, "--again", RUN.l1).good().said
 
 
+@pytest.mark.either
 def test_switches_and_the_operators_list(site: Site) -> None:
     online = with_online(on_site(site, "lci_acd", FIRST))
     switch = site.work / "halts" / "haltOnline"
     switch.parent.mkdir()
     switch.touch()
-    assert at_online(online).good().said == f"the hand-off to Online is held by {switch}\n"
+    assert at_online(online).good().said.endswith(f"the hand-off to Online is held by {switch}\n")
     ended = at_online(online, FIRST)
     assert ended.status == 1
     assert f"downlink {FIRST}: the hand-off to Online is held by {switch}. Nothing was done." in ended.said
@@ -212,13 +219,14 @@ def test_switches_and_the_operators_list(site: Site) -> None:
     assert "1 made\n" in said
 
 
+@pytest.mark.either
 def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
     """By the ledger's tables where the config says so; the operators' own file goes before."""
     url = f"sqlite:///{site.home}/keys.sqlite"
     planned = {"id": int(GID, 16), "trequested": datetime(2024, 6, 1), "type": "LCI"}
     planned |= {"moot_key": 9, "moot_alias": "calibOps"}
     online = on_site(site, "lci_acd")
-    online = with_online(online, online.command().text)
+    online = with_online(online, online.command())
     by_hand = site.config["moot"]["file"]
     site.configure(ledger={"url": url}, moot={"file": None, "mapping": True})
     ledger = Ledger(url, waits=())
@@ -244,8 +252,8 @@ def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
 
 def test_two_at_once_make_one_file_and_run_one_command(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
-    with_online(online, online.command("sleep 0.5").text)
-    words = [sys.executable, str(ROOT / "scripts" / "online.py"), "--configfile", str(site.configfile)]
+    with_online(online, online.command("sleep 0.5"))
+    words = [*COMMAND, "--configfile", str(site.configfile)]
     both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "ab"]
     said = sorted(process.communicate()[0].decode() for process in both)
     assert [process.returncode for process in both] == [0, 0], said

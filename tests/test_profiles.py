@@ -1,18 +1,18 @@
 """The profiles and the site's example config, without a Slurm."""
 
-import json
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft202012Validator
 
-from halfpipe.config import DEFAULTS, schema
-from tests.golden_cases import GOLDEN, read_case
-from tests.test_golden_workflow import build
-from tests.workflow import ROOT, SNAKEMAKE, Site, run
+from halfpipe.config import load
+from halfpipe.errors import ConfigError
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.in_process import ROOT
+from tests.support.workflow import SNAKEMAKE, Site, run
 
 PROFILES = ROOT / "profiles"
 SUBMITTED = {"decode_chunk", "deliver_run"}
@@ -35,12 +35,11 @@ def resources_of(said: str) -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["s3df", "local"])
-def test_default_profile_takes_nothing_from_a_site_profile(name: str) -> None:
+def test_default_profile_takes_nothing_from_a_site_profile() -> None:
     # profiles/default wins over --profile, key by key.
-    assert not profile("default").keys() & profile(name).keys()
-    assert (ROOT / name).resolve() == PROFILES / name
-    assert not (ROOT / name).readlink().is_absolute()
+    assert not profile("default").keys() & profile("s3df").keys()
+    assert (ROOT / "s3df").resolve() == PROFILES / "s3df"
+    assert not (ROOT / "s3df").readlink().is_absolute()
 
 
 def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
@@ -79,31 +78,21 @@ def test_only_the_profile_retries_and_more_is_asked_each_time() -> None:
     assert s3df["slurm-status-attempts"] / s3df["max-status-checks-per-second"] >= 3600
 
 
-def test_local_profile_processes_a_downlink(site: Site) -> None:
-    build(CASE, site)
-    configfile = os.path.relpath(site.configfile, ROOT)
-    run([str(SNAKEMAKE), "--profile", "local", f"dl={DL}", "--configfile", configfile]).good()
-    assert site.staged(DL) == CASE.steps[0].expected.files
-
-
-def merged(over: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with the keys of `over` over it, section by section."""
-    out = dict(base)
-    for key, value in over.items():
-        out[key] = {**base[key], **value} if isinstance(value, dict) else value
-    return out
-
-
-def test_config_of_s3df_fits_the_schema() -> None:
-    over = yaml.safe_load((ROOT / "config" / "s3df.yaml").read_text())
-    config = merged(over, yaml.safe_load((ROOT / DEFAULTS).read_text()))
-    validator = Draft202012Validator(schema("config"))
-    assert list(validator.iter_errors(config)) == []
-    assert list(validator.iter_errors(json.loads(json.dumps(config).replace('"retdef"', '"retdefs"', 1))))
-    for section in ("decoder", "magic7"):
-        _, script, *_, settings = config[section]["command"].split()
+def test_config_of_s3df_can_be_used(tmp_path: Path) -> None:
+    path = (PROFILES / "s3df" / profile("s3df")["configfile"]).resolve()
+    assert path == ROOT / "config" / "s3df.yaml"
+    content = yaml.safe_load(path.read_text())
+    with pytest.raises(
+        ConfigError, match=re.escape(f"paths.retdef: {content['paths']['retdef'][0]} is no directory")
+    ):
+        load([path])  # this is not s3df
+    settings = load([path], {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}})
+    assert settings.paths.work == Path(content["paths"]["work"])
+    for command in (settings.decoder.command, settings.magic7.command):
+        assert command is not None
+        _, script, *_, flight = command.split()
         assert (ROOT / script).is_file()
-        assert (ROOT / settings).is_file()
+        assert (ROOT / flight).is_file()
     binds = yaml.safe_load((ROOT / "config" / "flight.yaml").read_text())["binds"]
-    for inside, outside in config["paths"]["map"].items():
+    for inside, outside in settings.paths.map.items():
         assert f"{outside}:{inside}" in binds

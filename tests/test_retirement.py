@@ -7,10 +7,11 @@ import pytest
 
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
-from tests.golden_cases import GOLDEN, read_case
-from tests.ledger.files import run_rows
-from tests.test_golden_workflow import build
-from tests.workflow import Site
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.ledger_files import run_rows
+from tests.support.workflow import Site
+
+pytestmark = pytest.mark.either
 
 FIRST, SECOND = "240601001", "240601002"
 RUN, L1 = "2c2e5787", "r0741234567"
@@ -49,7 +50,7 @@ def test_given_up_it_delivers_all_and_is_retired_incomplete(open_run: Site) -> N
     assert open_run.text("retired_runs", FIRST) == [f"{L1} INCOMPLETE"]
     assert "GIVEN UP by an operator" in "\n".join(run["why"])
     assert open_run.receipt(FIRST)["handoff"] == 2
-    shown = open_run.script("delivered", FIRST).good().said
+    shown = open_run.halfpipe("delivered", FIRST).good().said
     assert "given up" in shown
 
 
@@ -89,7 +90,7 @@ def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
         return str(run_rows(Ledger(url))[RunId(RUN)]["status"])
 
     def refreshed() -> str:
-        said = open_run.script("ledger", "refresh", L1).good().said
+        said = open_run.halfpipe("ledger", "refresh", L1).good().said
         assert f"run {RUN} ({L1}): {status()}" in said
         return status()
 
@@ -105,7 +106,7 @@ def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
     assert refreshed() == "Incomplete"
     open_run.snakemake(f"{SECOND}/ledger.json").good()
     assert status() == "Complete"
-    assert open_run.script("ledger", "check").good().said.startswith("0 differences ")
+    assert open_run.halfpipe("ledger", "check").good().said.startswith("0 differences ")
 
 
 def test_orphans_stay_where_the_config_forbids_them(open_run: Site) -> None:

@@ -7,27 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden_cases import GOLDEN, TEXTS, Case, Step, read_case
-from tests.test_golden_workflow import build
-from tests.workflow import Job, Site
+from halfpipe.storage import paths
+from tests.support.golden_cases import GOLDEN, TEXTS, Case, Step, build, read_case
+from tests.support.workflow import Job, Site
+
+pytestmark = pytest.mark.either
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
-
-
-def take(site: Site, downlink: str) -> dict[str, bytes]:
-    """Take a hand-off as Level-1 does: the event files are moved out, then the directory goes."""
-    taken = site.staged(downlink)
-    level1 = site.home / "level1" / downlink
-    for name in taken:
-        (level1 / name).parent.mkdir(parents=True, exist_ok=True)
-        (site.stage / downlink / name).rename(level1 / name)
-    shutil.rmtree(site.stage / downlink)
-    # Level-1 deletes the token of a file when it is done with it.
-    for token in site.stage.glob("chunktokens/*/*"):
-        if not token.name.startswith("haltCleanup"):
-            token.unlink()
-    return taken
 
 
 def expect(site: Site, step: Step) -> None:
@@ -73,10 +60,11 @@ def test_each_hand_off_is_taken_before_the_next_downlink(name: str, site: Site) 
             assert site.outstanding(step.downlink) == frozenset()
         site.process(step.downlink, again=again)
         expect(site, step)
-        taken[step.downlink] = take(site, step.downlink)
+        taken[step.downlink] = site.take(step.downlink)
         assert not (site.stage / step.downlink).exists()
         gone += clean_up(site, step.downlink) if name == "split3" else []
-    assert not [path for path in site.stage.rglob("*") if path.is_file()]
+    left = [path for path in site.stage.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in left} == {Path(paths.stage_marks()).name}
     assert site.outstanding(*case.downlinks) == frozenset()
     assert site.process(*case.downlinks).jobs == frozenset()
     assert gone == [] if name != "split3" else len(gone) == 2 * 11 + 3
@@ -88,7 +76,7 @@ def test_only_asking_for_it_makes_the_files_anew(site: Site) -> None:
     build(case, site)
     site.process(FIRST)
     site.process(SECOND)
-    files = {downlink: take(site, downlink) for downlink in (FIRST, SECOND)}
+    files = {downlink: site.take(downlink) for downlink in (FIRST, SECOND)}
     assert all(files.values())
     journal = site.work / "runs" / RUN / "journal.jsonl"
     lines = journal.read_text().splitlines()
@@ -103,20 +91,21 @@ def test_only_asking_for_it_makes_the_files_anew(site: Site) -> None:
     first, second, third = (json.loads(line) for line in journal.read_text().splitlines())
     assert [json.loads(line) for line in lines] == [first, second]
     assert third.pop("datagrams") != first.pop("datagrams")
+    assert (first.pop("handoff"), third.pop("handoff")) == (1, 2)
     assert third == first
     tokens = {path.name for path in site.stage.glob("chunktokens/*/*")}
     assert tokens == {Path(name).stem for name in files[FIRST]}
 
 
-def test_a_stage_taken_before_the_hand_off_is_shouted_about(site: Site) -> None:
+def test_a_stage_taken_before_the_hand_off_refuses_it(site: Site) -> None:
     build(read_case(GOLDEN / "split2"), site)
     site.snakemake(f"dl={FIRST}", "--until", "deliver_run").good()
     shutil.rmtree(site.stage / FIRST)
-    ended = site.process(FIRST)
-    assert ended.jobs == {Job("receipt", FIRST)}
+    ended = site.snakemake(f"dl={FIRST}")
+    assert ended.status != 0
     assert "files are gone from the stage before they were handed off" in ended.said
     assert f"snakemake dl={FIRST} -R deliver_run" in ended.said
-    assert site.text("delivered_events", FIRST) == []
+    assert not (site.work / f"dl={FIRST}").exists()
     mended = site.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     assert mended.jobs == {Job("deliver_run", FIRST, RUN), Job("receipt", FIRST)}
     step = read_case(GOLDEN / "split2").steps[0]
@@ -131,7 +120,7 @@ def prepare(site: Site) -> tuple[Case, Path, list[Path]]:
     shutil.copytree(case.directory / "in", products)
     site.replay(products)
     site.process(FIRST)
-    take(site, FIRST)
+    site.take(FIRST)
     return case, products / FIRST, clean_up(site, FIRST)
 
 

@@ -17,17 +17,20 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe import paths
+from halfpipe.causes import Verdict
+from halfpipe.config import load
 from halfpipe.ids import DownlinkId
-from halfpipe.submission.record import Outcome, Record
-from halfpipe.submission.submit import open_attempts
-from tests.golden_cases import GOLDEN
-from tests.unit.test_submission import VARIABLES, Level1
-from tests.workflow import ROOT, Job, Site
+from halfpipe.programs.told_once import Outcome
+from halfpipe.storage import paths
+from halfpipe.submission.record import Record
+from halfpipe.submission.submit import open_attempts, settle
+from halfpipe.submission.troubles import troubles, warnings_before
+from tests.support.in_process import ROOT
+from tests.support.level1 import Level1, with_level1
+from tests.support.workflow import Job
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
-CASE = GOLDEN / "split2"
 SUBMIT, RECEIPT = Job("submit", FIRST), Job("receipt", FIRST)
 PATIENCE = 60  # seconds, on a machine that is busy with other tests
 WARM_UP = 3  # submissions that are timed and not killed
@@ -39,7 +42,7 @@ SLOW = 0.1
 # process it is, then how that ended.
 REPEATER = """
 import json, os, runpy, sys
-import halfpipe.cli, halfpipe.submission.submit
+import halfpipe.jobs, halfpipe.submission.submit
 script = sys.argv[1]
 for line in sys.stdin:
     read, write = os.pipe()
@@ -68,9 +71,9 @@ class Submitter:
     def __init__(self, level1: Level1, *, check: bool) -> None:
         self.level1 = level1
         self.said = level1.home / "said.txt"
-        where = ["--work", str(level1.work), "--stage", str(level1.stage)]
-        self.words = [*where, "--command", level1.client("createStream", VARIABLES)]
-        self.words += ["--check", level1.client("streamExists")] if check else []
+        self.settings = level1.settings() if check else level1.settings(check=None)
+        self.file = level1.home / "settings.json"
+        self.file.write_text(self.settings.as_json())
         with self.said.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", REPEATER, str(ROOT / "scripts" / "submit.py")],
@@ -98,7 +101,7 @@ class Submitter:
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps([*self.words, "--downlink", downlink]) + "\n")
+        self.process.stdin.write(json.dumps(["--settings", str(self.file), "--downlink", downlink]) + "\n")
         self.process.stdin.flush()
         pid = int(self.process.stdout.readline())
         if until is not None:
@@ -164,7 +167,7 @@ def kill_with_check(home: Path, number: int, seed: int) -> None:
             found[state(level1, downlink) if ended else "not killed"] += 1
         assert submitter.submit(downlink) == 0, submitter.said.read_text()
         assert level1.commands(downlink) == ["createStream"], (seed, downlink)
-        assert Record(level1.work, DownlinkId(downlink)).submitted is not None
+        assert Record(level1.work, downlink).told is not None
         assert (level1.work / paths.submitted(downlink)).exists()
     submitter.close()
     assert found["intended"] + found["there"] > number // 10, found
@@ -174,10 +177,10 @@ def kill_with_check(home: Path, number: int, seed: int) -> None:
 
 def state(level1: Level1, downlink: str) -> str:
     """Say how far a submission came that was killed."""
-    record = Record(level1.work, DownlinkId(downlink))
-    if record.submitted is not None:
+    record = Record(level1.work, downlink)
+    if record.told is not None:
         return "recorded"
-    if record.last is None or record.last.outcome is not None:
+    if not record.is_open:
         return "untouched"
     return "there" if level1.commands(downlink) else "intended"
 
@@ -196,8 +199,7 @@ def kill_without_check(home: Path, number: int, seed: int) -> None:
         level1.go_wrong(seconds=(seconds := coin.choice([0, SLOW])))
         ended = at_random(submitter, downlink, coin, duration + 2 * seconds)
         kills += ended == -signal.SIGKILL
-        last = Record(level1.work, dl).last
-        was_open = last is not None and last.outcome is None
+        was_open = Record(level1.work, dl).is_open
         # This waits for the command that was left behind, so that after it everybody can see.
         ended = submitter.submit(downlink)
         assert ended == (1 if was_open else 0), submitter.said.read_text()
@@ -206,10 +208,7 @@ def kill_without_check(home: Path, number: int, seed: int) -> None:
         assert there in ([], ["createStream"])
         if was_open:
             open_ += 1
-            outcome = "submitted" if there else "not-submitted"
-            submitter.words += ["--settle", outcome]
-            assert submitter.submit(downlink) == 0, submitter.said.read_text()
-            submitter.words = submitter.words[:-2]
+            settle(submitter.settings, dl, bool(there))
             assert submitter.submit(downlink) == 0, submitter.said.read_text()
         assert level1.commands(downlink) == ["createStream"], (seed, downlink)
         assert open_attempts(level1.work) == []
@@ -242,10 +241,12 @@ def test_killed_before_its_command_has_done_anything_it_waits_for_that(check: bo
     assert ("whether hand-off 1 was submitted to Level-1 is not known" in said) is not check
 
 
+@pytest.mark.workflow
 def test_killed_at_random_it_is_submitted_once(tmp_path: Path) -> None:
     kill_with_check(tmp_path, 14, 1)
 
 
+@pytest.mark.workflow
 def test_killed_at_random_without_a_check_it_is_submitted_once_or_listed(tmp_path: Path) -> None:
     kill_without_check(tmp_path, 10, 1)
 
@@ -260,23 +261,6 @@ def test_killed_at_many_random_moments_without_a_check_it_is_submitted_once_or_l
     kill_without_check(tmp_path, 200, 2)
 
 
-def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
-    """Return a site with downlinks on its search path, that submits to a stand-in."""
-    site, level1 = Site(home), Level1(home)
-    site.replay(CASE / "in")
-    site.configure(
-        merge={"min_events": 1},
-        ledger={"url": None},  # what is loaded before is the story of tests/test_ledger_rule.py
-        submit={
-            "command": level1.client("createStream", VARIABLES),
-            "check": level1.client("streamExists"),
-            "rollback": level1.client("rollbackStream"),
-        },
-    )
-    site.add_retdefs(CASE / "in", *downlinks)
-    return site, level1
-
-
 def switch(path: Path) -> Path:
     """Put a halt switch down."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,6 +268,7 @@ def switch(path: Path) -> Path:
     return path
 
 
+@pytest.mark.either
 def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
@@ -300,18 +285,19 @@ def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> N
     )
     assert level1.commands() == ["createStream"]
     # Asked for by name, it is a roll-back; then the product does not say so yet.
-    rolled = site.script("submit", "--rollback", "--downlink", f"dl={FIRST}").good()
-    assert rolled.said == (
+    rolled = site.halfpipe("submit", f"dl={FIRST}", "--rollback").good()
+    assert rolled.said.endswith(
         f"pipeline: STAND-IN, rollbackStream of stream {FIRST} of L1Proc\n"
         f"pipeline: stream {FIRST}, key 1002\ndownlink {FIRST}: rolled back in Level-1\n"
     )
     assert site.snakemake("-n", target).good().jobs == {SUBMIT}
-    said = site.script("submit", "--downlink", FIRST).good().said
+    said = site.halfpipe("submit", FIRST).good().said
     assert said == f"downlink {FIRST}, hand-off 2: submitted to Level-1\n"
     assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2
     assert level1.commands() == ["createStream", "rollbackStream"]
 
 
+@pytest.mark.either
 def test_a_hand_off_that_got_files_later_is_not_forgotten(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.configure(submit={"automatic": True}, merge={"min_epus": 3})
@@ -330,6 +316,44 @@ def test_a_hand_off_that_got_files_later_is_not_forgotten(tmp_path: Path) -> Non
     assert site.snakemake("-n").good().jobs == frozenset()
 
 
+@pytest.mark.either
+@pytest.mark.parametrize("by_hand", [False, True], ids=["command", "by-hand"])
+def test_what_comes_late_after_a_submission_wants_a_roll_back(by_hand: bool, tmp_path: Path) -> None:
+    site, level1 = with_level1(tmp_path, FIRST)
+    submit = {"automatic": True} | ({"rollback": None} if by_hand else {})
+    site.configure(submit=submit, merge={"min_epus": 1})
+    late = max((site.retdefs / FIRST).iterdir())
+    late.rename(tmp_path / late.name)
+    site.snakemake().good()
+    assert level1.commands() == ["createStream"]
+    (tmp_path / late.name).rename(late)
+    how = f"halfpipe submit {FIRST} --rollback"
+    if by_hand:
+        how = f"roll stream {FIRST} back in the pipeline by hand, then: halfpipe submit {FIRST} --rolled-back"
+    downlink = DownlinkId(FIRST)
+    (before,) = warnings_before(site.settings, downlink)
+    assert before.startswith(f"downlink {FIRST}: Level-1 has hand-off 1 of it (submitted 20")
+    assert before.endswith(f" gets there only by a roll-back: {how}")
+    said = site.snakemake().good().said
+    assert (
+        f"downlink {FIRST}: this is hand-off 2, and Level-1 has hand-off 1. To have it take this one: {how}\n"
+        in said
+    )
+    assert f"downlink {FIRST}, hand-off 1: submitted to Level-1, and hand-off 2 is NOT\n" in said
+    assert level1.commands() == ["createStream"]
+    (cause,) = troubles(site.settings, downlink, site.receipt(FIRST))
+    assert (cause.code, cause.verdict, cause.do) == ("handoff-not-submitted", Verdict.PERSON, how)
+    assert cause.since == pytest.approx(time.time(), abs=PATIENCE)
+    ended = site.halfpipe("submit", FIRST, "--rolled-back" if by_hand else "--rollback").good()
+    if by_hand:
+        assert ended.said == f"downlink {FIRST}: recorded, Level-1 has hand-off 2 by a roll-back\n"
+    assert list(troubles(site.settings, downlink, site.receipt(FIRST))) == []
+    site.snakemake().good()
+    assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2
+    assert level1.commands() == ["createStream", "rollbackStream"][: 1 if by_hand else 2]
+
+
+@pytest.mark.either
 def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
@@ -341,6 +365,7 @@ def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:
     assert level1.outcomes() == [Outcome.FAILED]
 
 
+@pytest.mark.either
 def test_without_a_command_the_line_is_written_down(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.configure(submit={"command": None, "check": None})
@@ -352,13 +377,15 @@ def test_without_a_command_the_line_is_written_down(tmp_path: Path) -> None:
         f"hand-off 1: NOT submitted, the config has no command (submit.command): to give by hand: {line}"
         in said
     )
-    listed = site.script("submit", "--open").good().said
-    assert re.fullmatch(
-        rf"downlink {FIRST}, hand-off 1: submit of \S+ is written down for a person\n1 open\n", listed
+    listed = site.halfpipe("submit", "--open").good().said
+    assert re.search(
+        rf"^downlink {FIRST}, hand-off 1: submit of \S+ is written down for a person\n1 open\n$",
+        listed,
+        re.MULTILINE,
     )
-    settled = site.script("submit", "--settle", "submitted", "--downlink", FIRST).good().said
-    assert settled == f"downlink {FIRST}: attempt 1 is settled, submitted\n"
-    site.script("submit", "--downlink", FIRST).good()
+    settled = site.halfpipe("submit", FIRST, "--settle", "submitted").good().said
+    assert settled.endswith(f"downlink {FIRST}: attempt 1 is settled, submitted\n")
+    site.halfpipe("submit", FIRST).good()
     assert json.loads((site.work / paths.submitted(FIRST)).read_text())["state"] == "submitted"
     assert level1.commands() == []
 
@@ -367,8 +394,16 @@ def test_two_at_once_submit_once(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
     level1.go_wrong(seconds=5 * SLOW)
-    words = [sys.executable, str(ROOT / "scripts" / "submit.py"), "--downlink", FIRST]
-    words += ["--configfile", str(site.configfile)]
+    file = tmp_path / "settings.json"
+    file.write_text(load([site.configfile]).as_json())
+    words = [
+        sys.executable,
+        str(ROOT / "scripts" / "submit.py"),
+        "--downlink",
+        FIRST,
+        "--settings",
+        str(file),
+    ]
     both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "ab"]
     said = sorted(process.communicate()[0].decode() for process in both)
     assert sorted(process.returncode for process in both) == [0, 1], said
@@ -379,6 +414,7 @@ def test_two_at_once_submit_once(tmp_path: Path) -> None:
 PLACES = pytest.mark.parametrize("place", ["halts", FIRST], ids=["global", "downlink"])
 
 
+@pytest.mark.either
 @PLACES
 def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST, SECOND)
@@ -394,8 +430,8 @@ def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -
     named = site.snakemake(f"dl={FIRST}")
     assert named.status == 1
     assert (
-        f"downlink {FIRST}: staging is held by {file}. Nothing was done. Remove the file when it may go on, and "
-        "give the same command again.\n"
+        f"downlink {FIRST}: staging is held by {file}. Nothing was done. To let it go on: "
+        f"halfpipe resume stage{f' {FIRST}' if place == FIRST else ''}; then give the same command again.\n"
     ) in named.said
     assert site.tree() == before
     # The default target leaves it out; what was handed off goes on.
@@ -408,6 +444,7 @@ def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -
     assert SUBMIT in site.snakemake("-n").good().jobs
 
 
+@pytest.mark.either
 @PLACES
 def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(
     place: str, tmp_path: Path
@@ -435,8 +472,8 @@ def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(
     message = f"downlink {FIRST}: submission to Level-1 is held by {file}. Nothing was done. "
     assert (named.status, message in named.said) == (1, True)
     # The job itself looks too: the switch may come after the start.
-    by_hand = site.script("submit", "--downlink", FIRST)
-    assert (by_hand.status, by_hand.said.startswith(f"error: {message}")) == (1, True)
+    by_hand = site.halfpipe("submit", FIRST)
+    assert (by_hand.status, f"error: {message}" in by_hand.said) == (1, True)
     assert not (site.work / paths.submissions(FIRST)).exists()
     file.unlink()
     assert site.snakemake().good().jobs == ({SUBMIT} if place == FIRST else {SUBMIT} | other)
@@ -449,10 +486,10 @@ def test_unattended_leaves_held_downlinks_out_and_submits(tmp_path: Path) -> Non
     site.by_hand(SECOND)
     own = switch(site.work / FIRST / "haltStage")
     held = site.work / "logs" / "unattended" / "held.log"
-    assert site.script("unattended", "--cores", "2").good().said == "", "no mail"
+    assert site.halfpipe("unattended", "--cores", "2").good().said == "", "no mail"
     assert held.read_text() == f"downlink {FIRST} is held by {own}\n"
     assert not (site.work / paths.receipt(FIRST)).exists()
     assert level1.commands(SECOND) == ["createStream"]
     shutil.rmtree(site.retdefs / FIRST)
-    site.script("unattended", "--cores", "2").good()
+    site.halfpipe("unattended", "--cores", "2").good()
     assert not held.exists()

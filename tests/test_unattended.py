@@ -1,6 +1,6 @@
 """Unattended processing: what fails or hangs costs its own downlink only, and the summary is of use."""
 
-import importlib.util
+import contextlib
 import json
 import os
 import re
@@ -10,18 +10,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from tests.golden_cases import GOLDEN
-from tests.workflow import REPLAY, ROOT, Site, run
+from halfpipe.commands.unattended import command as verb
+from halfpipe.commands.verbs import Site as SiteOfVerb
+from halfpipe.config import load
+from halfpipe.ids import DownlinkId
+from halfpipe.operations import invocations
+from halfpipe.operations import unattended as program
+from halfpipe.planning.plan import Plan
+from halfpipe.reports import recap
+from halfpipe.storage import locks
+from tests.support.golden_cases import GOLDEN
+from tests.support.in_process import ROOT
+from tests.support.verbs import COMMAND
+from tests.support.workflow import REPLAY, Site, run
 
 FIRST, SECOND, THIRD = "240601001", "240601002", "240601003"
 CASE = GOLDEN / "split2"
 PATIENCE = 60  # seconds, on a machine that is busy with other tests
-PROGRAM = ROOT / "scripts" / "unattended.py"
 
 # A decoder that fails or hangs for the downlinks whose names lie beside it. It hangs with a child that is in
 # no process group of anybody's and deaf to SIGTERM.
@@ -43,6 +53,7 @@ os.execv(sys.executable, [sys.executable, REPLAY, "--source", SOURCE, *sys.argv[
 @pytest.fixture
 def outstanding(site: Site) -> Site:
     """A site with two outstanding downlinks."""
+    site.work.mkdir()
     program = site.home / "decoder.py"
     program.write_text(DECODER.replace("REPLAY", repr(str(REPLAY))).replace("SOURCE", repr(str(CASE / "in"))))
     # As in the config of s3df, where cron knows no program of that name.
@@ -53,13 +64,19 @@ def outstanding(site: Site) -> Site:
 
 def command(site: Site, *arguments: str) -> list[str]:
     """Return the command as cron has it; the config file is named relative to where it is given."""
-    return [sys.executable, str(PROGRAM), "--cores", "2", *arguments, "--configfile", site.configfile.name]
+    return [*COMMAND, "unattended", "--cores", "2", *arguments, "--configfile", site.configfile.name]
 
 
 def unattended(site: Site, *arguments: str) -> tuple[int, str]:
-    """Run it as cron does, with nothing much on the path; return its exit status and what it printed."""
+    """Run it as cron does, with nothing much on the path; return its exit status and what it printed.
+
+    If it printed anything, it said first where it looked.
+    """
+    site.work.mkdir(exist_ok=True)
     ended = run(command(site, *arguments), {"PATH": "/usr/bin:/bin"}, cwd=site.home)
-    return ended.status, ended.said
+    head = f"HalfPipe at {site.work} ({site.configfile.name})\n"
+    assert not ended.said or ended.said.startswith((head, "error: ")), ended.said
+    return ended.status, ended.said.removeprefix(head)
 
 
 def wait_for(what: Callable[[], bool]) -> None:
@@ -92,17 +109,26 @@ def left(site: Site) -> list[str]:
 
 
 def logs(site: Site) -> list[Path]:
-    return sorted(site.work.glob("logs/unattended/*"))
+    return sorted(site.work.glob("logs/unattended/*.log"))
 
 
-def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("unattended", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+def test_a_turn_writes_the_board_or_tells_once_that_it_cannot(site: Site) -> None:
+    board, metrics = site.home / "board", site.home / "halfpipe.prom"
+    site.configure(board={"dir": str(board)}, metrics={"file": str(metrics)})
+    assert unattended(site) == (0, "")
+    page = (board / "index.html").read_text()
+    assert "Nothing wants a person" in page
+    assert "last turn <time" in page, "this turn is on it"
+    assert "halfpipe_last_turn_status 0\n" in metrics.read_text()
+    (site.home / "file").touch()
+    site.configure(board={"dir": str(site.home / "file" / "board")})
+    status, said = unattended(site)
+    assert status == 0, "nothing is wrong with any downlink"
+    assert "the board or the metrics could not be written" in said
+    assert unattended(site) == (0, ""), "it was told"
+    site.configure(board={"dir": str(board)})
+    assert "over" in unattended(site)[1]
+    assert left(site) == []
 
 
 def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> None:
@@ -119,7 +145,11 @@ def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> N
     site.configure(outstanding={"max": 1})
     status, said = unattended(site)
     assert status == 2
-    assert said.startswith(f"2 downlinks are outstanding, {FIRST} to {SECOND}: more than outstanding.max")
+    assert (
+        f"nothing was done: 2 downlinks are outstanding, {FIRST} to {SECOND}: more than outstanding.max"
+        in said
+    )
+    assert unattended(site) == (2, ""), "it was told"
     site.configure(outstanding={"maximum": 1})
     status, said = unattended(site)
     assert status == 2
@@ -132,13 +162,18 @@ def test_a_downlink_that_waits_for_a_retdef_is_told_when_it_has_waited_long(site
     site.add_retdefs(CASE / "in", FIRST)
     (site.retdefs / FIRST / f"RetDef-{FIRST}-00001.xml").unlink()
     (left_over,) = (site.retdefs / FIRST).iterdir()
-    for hours, status in ((24.1, 1), (23.9, 0)):
+    for hours, status, told in ((23.9, 0, ""), (24.1, 1, "downlink"), (24.2, 1, ""), (23.9, 0, "over")):
         os.utime(left_over, (then := time.time() - hours * 3600, then))
-        said = f"downlink {FIRST} waits for the RetDef of chunk 00001, and has done so for more than 24 h\n"
-        assert unattended(site) == (status, said if status else "")
+        found, said = unattended(site)
+        assert found == status
+        assert bool(told) == bool(said)
+        assert told in said
+        if told == "downlink":
+            assert f"downlink {FIRST} waits for the RetDef of chunk 00001, and has done so" in said
     assert logs(site) == []
 
 
+@pytest.mark.workflow
 def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     site = outstanding
     (site.home / f"fails-{FIRST}").touch()
@@ -151,9 +186,13 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     assert len(said) < 10_000
     assert f"downlink {FIRST} failed; all that was printed: {logs(site)[0]}\n" in said
     for chunk in ("00001", "00002"):
-        assert f"  job decode_chunk of {FIRST}/chunks/{chunk}.json\n" in said
+        assert (
+            f"  job decode_chunk of {FIRST}/chunks/{chunk}.json: the decoder ended with exit status 1, saying: "
+            "decoder: cannot go on ?[31m\n"
+        ) in said
         assert f"    log: {site.work}/logs/{FIRST}/decode_chunk-{chunk}.log\n" in said
     assert said.count(f"error: the decoder ended with exit status 1: {sys.executable} {site.home}/") == 2
+    assert unattended(site) == (1, ""), "it was told"
     assert "| decoder: cannot go on ?[31m\n" in said, "nothing that a terminal obeys"
 
     # What it says repeats the job does so, with the same end as long as nothing is mended.
@@ -168,14 +207,19 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     run(["sh", "-c", again]).good()
     vouched = site.work / FIRST / "chunks" / "00001.json"
     assert json.loads(vouched.read_text())["chunk"] == "00001"
-    found = re.search(r"^  to process the downlink again: (.*)$", said, re.MULTILINE)
+    found = re.search(r"^ *to process the downlink again: (.*)$", said, re.MULTILINE)
     assert found is not None
     run(["sh", "-c", found[1]]).good()
     assert site.receipt(FIRST)["downlink"] == FIRST
+    status, said = unattended(site)
+    assert (status, said.splitlines()[0]) == (0, f"HalfPipe: downlink {FIRST}: over")
     assert unattended(site) == (0, "")
+    last = json.loads((site.work / "logs" / "unattended" / "last.json").read_text())
+    assert (last["status"], last["downlinks"]) == (0, {})
     assert left(site) == []
 
 
+@pytest.mark.workflow
 def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
     site = outstanding
     (site.home / f"hangs-{FIRST}").touch()
@@ -183,7 +227,9 @@ def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
     assert status == 3
     assert f"downlink {FIRST} ran out of time and was ended; all that was printed: {logs(site)[0]}\n" in said
     for chunk in ("00001", "00002"):
-        assert f"  job decode_chunk of {FIRST}/chunks/{chunk}.json\n" in said
+        assert (
+            f"  job decode_chunk of {FIRST}/chunks/{chunk}.json: the job was ended at the time limit" in said
+        ) or f"  job decode_chunk of {FIRST}/chunks/{chunk}.json: the job was told to end" in said
     assert f"to process the downlink again: cd {shlex.quote(str(ROOT))} && " in said
     assert "ended after 12 s, the time limit" in logs(site)[0].read_text()
     assert len(hanging(site)) == 4
@@ -191,6 +237,7 @@ def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
     assert left(site) == []
 
 
+@pytest.mark.workflow
 def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstanding: Site) -> None:
     site = outstanding
     (site.home / f"hangs-{FIRST}").touch()
@@ -207,7 +254,11 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     lock.write_text(json.dumps(json.loads(mine) | {"host": "elsewhere"}))
     status, said = unattended(site, "--quiet")
     assert status == 4
-    assert "if that process is dead: scripts/unlock.py unattended" in said, "only a person can know"
+    assert "make sure that it is dead, then: halfpipe unlock unattended" in said, "only a person can know"
+    assert unattended(site, "--quiet") == (4, ""), "it was told"
+    os.utime(lock, (then := time.time() - 3700, then))
+    status, said = unattended(site, "--quiet")
+    assert (status, "site (unattended-lock), changed" in said) == (4, True), "an hour later"
     lock.write_text(mine)
     assert len(logs(site)) == 1
 
@@ -218,6 +269,7 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     assert not (site.work / f"dl={SECOND}").exists()
 
 
+@pytest.mark.workflow
 def test_what_is_in_a_persons_hands_or_still_arriving_is_left_alone(outstanding: Site) -> None:
     site = outstanding
     (site.home / f"hangs-{FIRST}").touch()
@@ -226,8 +278,9 @@ def test_what_is_in_a_persons_hands_or_still_arriving_is_left_alone(outstanding:
     for path in (CASE / "in" / FIRST).glob("RetDef-*"):
         (source / path.name.replace(FIRST, THIRD)).write_text(path.read_text().replace(FIRST, THIRD))
     site.add_retdefs(site.home / "source", THIRD)
+    (site.retdefs / THIRD / f"RetDef-{THIRD}-00001.xml").unlink()
     for path in (site.retdefs / THIRD).iterdir():
-        path.touch()
+        path.touch()  # one that has been missing for a day wants a person
     with (site.home / "said.txt").open("w") as out:
         person = subprocess.Popen(site.command(f"dl={FIRST}"), cwd=ROOT, stdout=out, stderr=out)
     try:
@@ -243,15 +296,85 @@ def test_what_is_in_a_persons_hands_or_still_arriving_is_left_alone(outstanding:
         person.wait(PATIENCE)
 
 
-def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:
-    from halfpipe.config import load
+@pytest.mark.workflow
+def test_a_pipe_that_closes_stops_no_turn(outstanding: Site) -> None:
+    site = outstanding
+    (site.home / f"fails-{FIRST}").touch()
+    read, write = os.pipe()
+    os.close(read)
+    turn = subprocess.run(
+        command(site),
+        cwd=site.home,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(write)
+    assert (turn.returncode, turn.stderr) == (1, "")
+    assert site.receipt(SECOND)["downlink"] == SECOND
+    said = (site.work / "logs" / "unattended" / "said.txt").read_text()
+    assert "(could not be printed: Broken pipe)" in said
+    status, said = unattended(site)
+    assert (status, f"downlink {FIRST}\n" in said) == (1, True), "nobody has heard it, so it is told again"
 
-    program, settings = module(), load(ROOT, [outstanding.configfile])
+
+@pytest.mark.workflow
+def test_a_command_that_leaves_a_child_with_its_output_and_prints_much_costs_a_grace(
+    outstanding: Site,
+) -> None:
+    site = outstanding
+    program = site.home / "decoder.py"
+    program.write_text(
+        "import subprocess, sys\n"
+        "subprocess.Popen(['sleep', '300'])\n"
+        "line = b'x' * 1023 + b'\\n'\n"
+        "for _ in range(300): sys.stdout.buffer.write(line * 1024)\n"
+        "sys.stdout.flush()\n" + program.read_text()
+    )
+    begun = time.monotonic()
+    try:
+        assert unattended(site, FIRST) == (0, "")
+        assert time.monotonic() - begun < PATIENCE
+        assert site.receipt(FIRST)["downlink"] == FIRST
+        for log in (site.work / "logs" / FIRST).glob("decode_chunk-*.log"):
+            text = log.read_text()
+            assert len(text) < 40 << 20
+            assert "bytes that the program printed are left out here" in text
+            assert "holds its output open" in text
+    finally:
+        for place in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                here = (place / "cwd").resolve()
+                if (place / "cmdline").read_bytes() == b"sleep\x00300\x00" and here == ROOT:
+                    os.kill(int(place.name), signal.SIGKILL)
+
+
+@pytest.mark.workflow
+def test_a_downlink_held_for_long_by_another_host_is_told_with_the_command(outstanding: Site) -> None:
+    site = outstanding
+    lock = site.work / "locks" / f"downlink-{FIRST}"
+    lock.parent.mkdir()
+    lock.write_text(json.dumps(asdict(replace(locks.Holder.myself(), host="elsewhere"))))
+    assert unattended(site) == (0, ""), "it may live"
+    os.utime(lock, (then := time.time() - 3700, then))
+    status, said = unattended(site)
+    assert status == 1
+    assert f"if that process is dead: halfpipe unlock downlink-{FIRST}" in said
+    assert unattended(site) == (1, "")
+    lock.unlink()
+    status, said = unattended(site)
+    assert (status, f"downlink {FIRST}: over" in said) == (0, True)
+
+
+def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:
+    plan = Plan(load([outstanding.configfile]))
     home = outstanding.home / "logs"
     home.mkdir()
-    assert program.outstanding(settings, home)[0] == [FIRST, SECOND]
+    assert program.outstanding(plan, home)[0] == [FIRST, SECOND]
     (home / f"20240601T000000Z-{FIRST}.log").touch()
-    assert program.outstanding(settings, home)[0] == [SECOND, FIRST]
+    assert program.outstanding(plan, home)[0] == [SECOND, FIRST]
 
 
 BEGUN = """\
@@ -281,7 +404,6 @@ FINISHED = "Finished jobid: {n} (Rule: decode_chunk)\n"
 
 
 def test_the_summary_has_each_job_that_failed_in_the_end_or_did_not_end_once(tmp_path: Path) -> None:
-    program = module()
     begun = tmp_path / "logs/1/decode_chunk-00003.log"
     begun.parent.mkdir(parents=True)
     begun.write_text("2024-06-01 00:00:00,000 INFO    python decode_chunk.py --chunk 00003\nmore\n")
@@ -289,7 +411,7 @@ def test_the_summary_has_each_job_that_failed_in_the_end_or_did_not_end_once(tmp
     said = first.replace("{n}", "1") + first.replace("{n}", "2")
     said += (BEGUN + FINISHED).replace("{n}", "2") + BEGUN.replace("{n}", "3") + BEGUN.replace("{n}", "4")
     said += FAILED.replace("{n}", "5").split("    external")[0]
-    found = program.unfinished_jobs(said.splitlines(keepends=True), tmp_path)
+    found = recap.unfinished_jobs(said.splitlines(keepends=True), tmp_path)
     assert [job.output for job in found] == [f"1/chunks/0000{n}.json" for n in (1, 3, 4, 5)]
     assert [job.command for job in found] == [
         "the command --log logs/1/decode_chunk-00001.log",
@@ -304,37 +426,35 @@ def test_the_summary_has_each_job_that_failed_in_the_end_or_did_not_end_once(tmp
 
 
 def test_the_summary_fits_into_a_mail(tmp_path: Path) -> None:
-    program = module()
     log = tmp_path / "said.log"
     every = (FAILED.replace("0000{n}", f"{n:05d}").replace("{n}", str(n)) for n in range(1, 21))
     log.write_text("".join(every) + "x" * 3_000_000)
-    told = program.summary(FIRST, program.FAILED, ["snakemake"], log, tmp_path)
+    told = program.summary(DownlinkId(FIRST), invocations.FAILED, ["snakemake"], log, tmp_path)
     assert told.count("  job decode_chunk of ") == 5
     assert "  and 15 more jobs\n" in told
     assert len(told) < 5_000
     log.write_text("x" * 3_000_000)
-    assert len(program.summary(FIRST, program.FAILED, ["snakemake"], log, tmp_path)) < 1_000
+    assert len(program.summary(DownlinkId(FIRST), invocations.FAILED, ["snakemake"], log, tmp_path)) < 1_000
 
 
 def test_the_units_and_the_cron_line_give_what_the_program_takes() -> None:
-    program = module()
     unit = (ROOT / "profiles" / "s3df" / "halfpipe.service").read_text()
     timer = (ROOT / "profiles" / "s3df" / "halfpipe.timer").read_text()
     page = (ROOT / "docs" / "operations.md").read_text()
     setting = dict(re.findall(r"^(\w+)=(.*)$", unit, re.MULTILINE))
     (cron,) = re.findall(r"^    \S+ \* \* \* \* (cd .*)$", page, re.MULTILINE)
     where = setting["WorkingDirectory"]
-    assert cron.startswith(f"cd {where} && umask 0002 && .venv/bin/python scripts/unattended.py ")
-    assert setting["ExecStart"].startswith(f"{where}/.venv/bin/python scripts/unattended.py ")
+    assert cron.startswith(f"cd {where} && umask 0002 && .venv/bin/halfpipe unattended ")
+    assert setting["ExecStart"].startswith(f"{where}/.venv/bin/halfpipe unattended ")
     for line in (cron, setting["ExecStart"]):
-        words = shlex.split(line.partition("scripts/unattended.py")[2])
-        given = program.parser().parse_args(words)
-        assert (ROOT / given.profile / "profile.v9+.yaml").is_file()
-        assert all((ROOT / path).is_file() for path in given.configfile)
-        assert given.downlinks == []
+        words = shlex.split(line.partition("halfpipe unattended")[2])
+        given = verb.make_context("unattended", words).find_object(SiteOfVerb)
+        assert given is not None
+        assert (ROOT / str(given.profile_name) / "profile.v9+.yaml").is_file()
+        assert given.given_configfiles == (), "the profile names it"
     assert "%" not in cron, "cron takes it for a new line"
     assert setting["SuccessExitStatus"].split() == [str(program.RUNNING), "143"]
-    assert float(setting["TimeoutStopSec"]) > 2 * program.GRACE_SECONDS
+    assert float(setting["TimeoutStopSec"]) > 2 * invocations.GRACE_SECONDS
     assert "OnUnitInactiveSec=" in timer
     for status in range(5):
         assert f"\n| {status} | " in page

@@ -1,40 +1,64 @@
 """What the rules share: settings, the plan of the downlinks asked for, and the locks on them."""
 
-import json
+import os
 import shlex
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
 
-from halfpipe import config as configuration, halts, locks, paths
-from halfpipe.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
+from halfpipe import config as configuration
+from halfpipe.planning import halts
+from halfpipe.storage import locks, paths
+from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
-from halfpipe.handoff import receipt
-from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.plan import Plan
-from halfpipe.reports import throughput
+from halfpipe.handoff.withdrawal import withdraw
+from halfpipe.jobs import GROUP_MAY_WRITE
+from halfpipe.planning.mounts import refuse_unmounted
+from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
+from halfpipe.planning.plan import Plan, no_retdefs, refuse_closed
+from halfpipe.planning.ranges import expand
+from halfpipe.reports import recap, throughput
+from halfpipe.settings import Settings
+from halfpipe.submission.troubles import warnings_before
 
 ROOT = Path(workflow.basedir)
 
+os.umask(GROUP_MAY_WRITE)  # as its jobs have it: others of the group process downlinks here too
 # The executor starts sbatch by its name, and a profile cannot set a path.
 put_first_on_path(ROOT / "workflow" / "bin")
 without_idle_threads()
 look_for_garbage_seldom()
 
+# What snakemake --lint looks at are rules, whatever the site.
+LINTED = {"paths": {"work": "build/lint", "stage": "build/lint/stage"}}
+SETTINGS = "HALFPIPE_SETTINGS"  # where a job in Slurm, which reads the workflow anew, finds those of its head
+
 try:
-    settings = configuration.resolve(config, ROOT)
+    if SETTINGS in os.environ and not workflow.is_main_process:
+        settings = Settings.read(Path(os.environ[SETTINGS]))
+    else:
+        given = workflow.config_settings
+        forgotten = not given.configfiles and not given.config
+        values = LINTED if forgotten and "--lint" in sys.argv else given.config
+        settings = configuration.load(given.configfiles, values)
+        if values is not LINTED:
+            refuse_unmounted(settings)
+        refuse_closed(settings.paths.work)
 except HalfPipeError as error:
     raise WorkflowError(str(error))
 
-plan = Plan(settings.work, settings.retdef, settings.ignored)
-invocation = throughput.Invocation(settings.work)
+settings_file = configuration.written_at(settings)
+os.environ[SETTINGS] = str(settings_file)
+plan = Plan(settings)
+invocation = throughput.Invocation(plan.work)
 seen = {}
+hopeless = []  # targets of a dry run of which nothing can be made, in words
 
-AFTER_RECEIPT = {"ledger", "submit"}  # rules that change nothing of what a receipt vouches for
+AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing of what a receipt vouches for
 
 
 def is_head():
@@ -47,17 +71,70 @@ def is_head():
     )
 
 
+def is_dry_run():
+    """Tell whether this process lists jobs, to say what a real run would do."""
+    return workflow.is_main_process and workflow.executor_plugin is not None and workflow.dryrun
+
+
+def telling(log_provenance_info):
+    """Return what Snakemake says last in a dry run, with the end that the real run would have: it ends well itself."""
+
+    def log_and_tell():
+        log_provenance_info()
+        if hopeless:
+            raise WorkflowError("\n".join(dict.fromkeys(hopeless)))
+
+    return log_and_tell
+
+
+def deleting(delete_output):
+    """Return `delete_output` of Snakemake's workflow without what would remove receipts and vouchers."""
+
+    def delete_temporary(only_temp=False, dryrun=False):
+        if not only_temp:
+            raise WorkflowError(
+                "--delete-all-output would remove receipts, and what vouches for chunks and runs, and leave what was "
+                "delivered without either. Nothing was removed. To free space: halfpipe cleanup --remove. To "
+                "process a downlink again: snakemake -F dl=230401001"
+            )
+        return delete_output(only_temp=only_temp, dryrun=dryrun)
+
+    return delete_temporary
+
+
+workflow.log_provenance_info = telling(workflow.log_provenance_info)
+workflow.delete_output = deleting(workflow.delete_output)
+
+
+def is_misspelt(wildcards):
+    """Return no input for what is no downlink; a dry run tells the mistake, as its job would."""
+    if is_dry_run():
+        try:
+            Downlinks(wildcards.misspelt)
+        except HalfPipeError as error:
+            hopeless.append(str(error))
+    return []
+
+
 def downlink(wildcards):
     """Return the plan of a downlink. The head takes the downlink's lock before it looks at any file."""
     if wildcards.dl not in seen:
         when = time.time()
         try:
             if is_head():
-                locks.hold_downlink(settings.work, DownlinkId(wildcards.dl), logger.info)
+                locks.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
             if workflow.is_main_process:
-                held = halts.notes(settings.work, DownlinkId(wildcards.dl))
-                for line in [*held, *plan.of(wildcards.dl).complaints(), *plan.reissued(wildcards.dl)]:
+                of = plan.of(wildcards.dl)
+                of.refuse_closed()
+                held = halts.notes(plan.work, of.downlink)
+                again = warnings_before(settings, of.downlink)
+                for line in [*held, *of.complaints(), *of.news(), *plan.reissued(of.downlink), *again]:
                     logger.warning(line)
+                if is_dry_run() and not of.retdefs:
+                    hopeless.append(no_retdefs(of.downlink, plan.search))
+                if of.new:
+                    # Snakemake's own records would say so too, but they do not outlive every crash.
+                    workflow.dag.forcefiles.add(paths.receipt(of.downlink))
             if is_head():
                 plan.of(wildcards.dl).known.remember(when)
         except HalfPipeError as error:
@@ -78,7 +155,7 @@ def refuse_held():
     for name, dl in jobs_to_run():
         try:
             if name in halts.HOLDS:
-                halts.refuse(settings.work, halts.HOLDS[name], DownlinkId(dl))
+                halts.refuse(plan.work, halts.HOLDS[name], DownlinkId(dl))
         except HalfPipeError as error:
             said.append(str(error))
     if said:
@@ -89,106 +166,102 @@ def withdraw_receipts():
     """Remove the receipts of downlinks that have jobs to run, before Snakemake removes the first output."""
     for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
         try:
-            receipt.withdraw(settings.work, DownlinkId(dl))
+            withdraw(plan.work, DownlinkId(dl))
         except HalfPipeError as error:
             raise WorkflowError(str(error))
 
 
-def say_throughput():
-    """Say what the invocation has delivered."""
+def say_end():
+    """Say what the invocation has delivered, and what its downlinks have now."""
     if is_head():
-        made = (str(file) for job in workflow.dag.finished_jobs for file in job.output)
+        made = [str(file) for job in workflow.dag.finished_jobs for file in job.output]
         logger.info(invocation.delivered(made))
+        of_dag = {DownlinkId(job.wildcards.dl) for job in workflow.dag.jobs if "dl" in job.wildcards.keys()}
+        logger.info("\n".join(recap.standing(settings, of_dag)))
+
+
+def say_failure(logs):
+    """Say the same, and after all that Snakemake still says, what failed and what to do; `logs` are its own."""
+    if not is_head():
+        return
+    say_end()
+    jobs = {job.logs: job for job in recap.unfinished_jobs(recap.lines_of(logs), plan.work)}
+    for job in {*workflow.scheduler.failed, *workflow.scheduler.running}:
+        at = tuple(plan.work / str(log) for log in job.log)
+        jobs.setdefault(at, recap.Unfinished(job.rule.name, ", ".join(job.output), at, job.shellcmd or ""))
+    left, of = set(), {}
+    for job in workflow.dag.needrun_jobs(exclude_finished=False):
+        if "dl" in job.wildcards.keys():
+            dl = DownlinkId(job.wildcards.dl)
+            of[dl] = of.get(dl, 0) + 1
+            left |= set() if workflow.dag.finished(job) else {dl}
+    again = shlex.join(["snakemake", *sys.argv[1:]])
+    ended = recap.interruption(recap.lines_of(logs))
+    text = recap.recap(list(jobs.values()), {dl: of[dl] for dl in left}, again, plan.work, ended)
+    recap.say_at_the_end(text, logs)
 
 
 def requested(wildcards):
     """Return the targets of the config's downlinks, or else of all outstanding ones."""
     try:
-        return [target(dl) for dl in settings.downlinks or outstanding()]
+        return [plan.target(dl) for dl in expand(settings, settings.dl) or outstanding()]
     except HalfPipeError as error:
         raise WorkflowError(str(error))
 
 
-def target(dl):
-    """Return how far a downlink goes that no target names: to its receipt, or to its submission."""
-    if not settings.submit_automatic or halts.holding(settings.work, halts.Switch.L1, dl):
-        return paths.receipt(dl)
-    return paths.submitted(dl)
+def ranges_asked():
+    """Return the words of the command line that may be targets for several downlinks, as dl=2023-04-01.
+
+    Which of them are Snakemake does not know yet; a rule that nobody asks for costs nothing.
+    """
+    return sorted({word for word in sys.argv[1:] if is_range(word)})
+
+
+def is_range(target):
+    """Tell whether a word stands for several downlinks; a target that only looks like that is misspelt."""
+    kind, _, several = target.partition("=")
+    try:
+        return kind in {"dl", "submit"} and not DownlinkId.matches(several) and bool(Downlinks(several))
+    except HalfPipeError:
+        return False
+
+
+def targets_of(target):
+    """Return the function that gives the targets for which a range stands."""
+    kind, _, several = target.partition("=")
+
+    def targets(wildcards):
+        try:
+            return [f"{kind}={dl}" for dl in expand(settings, [several])]
+        except HalfPipeError as error:
+            raise WorkflowError(str(error))
+
+    return targets
 
 
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
-    found = plan.outstanding(
-        now=time.time(),
-        settle_seconds=settings.settle_seconds,
-        most=settings.outstanding_max,
-        submitting=settings.submit_automatic,
-    )
-    in_work = {dl: who for dl in found.ready if (who := locks.in_work(settings.work, dl))}
+    found = plan.outstanding(time.time())
+    in_work = {dl: who for dl in found.ready if (who := locks.in_work(plan.work, dl))}
     busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
-    for line in [*found.waiting, *halts.summary(found.held), *busy]:
+    for line in [*found.told, *found.waiting, *halts.summary(found.held), *busy]:
         logger.warning(line)
     if not found.ready and not found.held:
-        where = (
-            ", ".join(map(str, settings.retdef)) or "the RetDef search path, which is empty (paths.retdef)"
-        )
+        where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"
         logger.warning(
             f"nothing is outstanding on {where}; to process a downlink, name it: snakemake dl=230401001"
         )
     return [dl for dl in found.ready if dl not in in_work]
 
 
-def script(name, *words):
-    """Return the command that starts one of the project's programs, with the words that all jobs have."""
-    return shlex.join([sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, words)])
+def program(name):
+    """Return the command that starts the program of a rule with the settings, as a parameter.
 
-
-def as_is(value):
-    """Return `value` as a parameter that is the same whatever the wildcards.
-
-    Braces in it would be taken for wildcards, so there it is a function that gives it. Elsewhere it is none:
+    In an environment that Snakemake deploys, with the environment's own Python, which has not got our package.
+    Braces in a path would be taken for wildcards, so there it is a function that gives it. Elsewhere it is none:
     Snakemake calls one for every job, and looks its arguments up before each call.
     """
-    return (lambda wildcards: value) if "{" in value else value
-
-
-def option(name, value):
-    """Return the words of an option for a program's command line, none if there is no value."""
-    return [] if value is None else [name, value]
-
-
-def program(command):
-    """Return the options that describe a program of the config and its archive."""
-    prefixes = json.dumps(dict(settings.prefixes)) if settings.prefixes else None
-    return [
-        *option("--command", command),
-        *option("--level0", settings.level0),
-        *option("--map", prefixes),
-    ]
-
-
-# Words that all jobs of one kind share: one parameter, for Snakemake formats each anew for every job.
-WHERE = ["--work", settings.work, "--stage", settings.stage]
-DECODER = [*program(settings.decoder_command), *option("--latc", settings.decoder_latc)]
-DELIVERY = [
-    *["--policy", json.dumps(asdict(settings.policy))],
-    *["--deliver-orphans", json.dumps(settings.deliver_orphans)],
-    *option("--latc-override", settings.latc_override),
-    *(["--without-context"] if settings.without_context else []),
-    *option("--moot", settings.moot),
-    *option("--ledger", settings.ledger_url if settings.moot_mapping else None),
-    *option("--password-file", settings.ledger_password if settings.moot_mapping else None),
-]
-HANDOFF = [
-    *["--config", json.dumps(settings.that_matter)],
-    *option("--max-exceptions", settings.max_exceptions),
-    *program(settings.magic7_command),
-]
-SUBMISSION = [*option("--command", settings.submit_command), *option("--check", settings.submit_check)]
-LEDGER = [
-    *option("--url", settings.ledger_url),
-    *option("--password-file", settings.ledger_password),
-    *option("--min-epus", settings.policy.min_epus),
-    *option("--moot", settings.moot),
-    *option("--moot-update", settings.moot_update),
-]
+    deployed = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+    python = ["env", f"PYTHONPATH={ROOT / 'src'}", "python"] if deployed else [sys.executable]
+    command = shlex.join([*python, str(ROOT / "scripts" / f"{name}.py"), "--settings", str(settings_file)])
+    return (lambda wildcards: command) if "{" in command else command

@@ -1,309 +1,219 @@
-"""The configuration: read, held against its schema, and turned into typed settings."""
+"""The configuration: found, read, held against the model of `halfpipe.settings`, and written down for jobs."""
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from halfpipe import paths
-from halfpipe.decoder import BUILT_IN, Program
-from halfpipe.errors import ConfigError, IdError
-from halfpipe.ids import ChunkId, DownlinkId, RunKind
-from halfpipe.merge.deliver import Policy
-from halfpipe.online.command import Template as OnlineTemplate
-from halfpipe.submission.command import Template
+from halfpipe.errors import ConfigError
+from halfpipe.settings import ROOT, Settings, absolute
+from halfpipe.storage import paths
+from halfpipe.storage.durable import write_text
 
-DEFAULTS = Path("config/config.yaml")
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
-
-@dataclass(frozen=True)
-class Settings:
-    """The configuration with all paths absolute."""
-
-    root: Path
-    downlinks: tuple[DownlinkId, ...]
-    work: Path
-    stage: Path
-    retdef: tuple[Path, ...]
-    level0: Path | None
-    prefixes: tuple[tuple[str, str], ...]
-    decoder_command: str
-    decoder_latc: str | None
-    max_exceptions: int | None
-    settle_seconds: float
-    outstanding_max: int
-    magic7_command: str | None
-    policy: Policy
-    latc_override: int | None
-    without_context: bool
-    deliver_orphans: bool
-    report_days: float
-    moot: Path | None
-    moot_update: str | None
-    moot_mapping: bool
-    ledger_url: str | None
-    ledger_password: Path | None
-    ignored: tuple[tuple[DownlinkId, ChunkId, str], ...]
-    retention_days: float
-    log_days: float
-    submit_automatic: bool
-    submit_command: str | None
-    submit_check: str | None
-    submit_rollback: str | None
-    online: Path | None
-    online_types: tuple[RunKind, ...]
-    online_command: OnlineTemplate | None
-
-    @property
-    def decoder(self) -> Program:
-        """The decoder."""
-        return Program(self.decoder_command, "simulated_decoder.py", self.root, self.level0, self.prefixes)
-
-    @property
-    def magic7(self) -> Program | None:
-        """The magic-7 program, None if there is none."""
-        if self.magic7_command is None:
-            return None
-        return Program(self.magic7_command, "simulated_magic7.py", self.root, self.level0, self.prefixes)
-
-    @property
-    def that_matter(self) -> dict[str, Any]:
-        """What of the configuration shaped the products: it stands in the receipt."""
-        return {
-            "decoder": {"command": self.decoder_command, "latc": self.decoder_latc},
-            "magic7": {"command": self.magic7_command},
-            "merge": asdict(self.policy)
-            | {"latc_override": self.latc_override, "without_context": self.without_context},
-            "retire": {"deliver_orphans": self.deliver_orphans},
-            "moot": {"file": self.moot.name if self.moot else None, "mapping": self.moot_mapping},
-        }
+T = TypeVar("T")
+REMEDY = (
+    "Name the site's profile: snakemake --profile s3df ..., halfpipe --profile s3df ..., or once for the shell "
+    "export SNAKEMAKE_PROFILE=s3df. Or name its config: --configfile FILE. config/README.md has every key."
+)
+EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "keys with values",
+    "dataclass_type": "keys with values",
+    "missing": "a value, and there is none",
+    "string_too_short": "at least {min_length} letters",
+    "too_short": "at least {min_length}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "enum": "{expected}",
+}
+COMMAND_LINE = "--config"
 
 
-@cache
-def schema(name: str) -> dict[str, Any]:
-    """Return one of the project's schemas: ``config`` or ``receipt``."""
-    text = (resources.files("halfpipe") / "schemas" / f"{name}.schema.yaml").read_text()
-    content: dict[str, Any] = yaml.safe_load(text)
-    return content
+def load(
+    configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None, root: Path = ROOT
+) -> Settings:
+    """Read config files, one over the other key by key, then `overrides` over them.
 
-
-def load(root: Path, configfiles: Iterable[Path] = ()) -> Settings:
-    """Read the defaults of the project at `root`, then `configfiles` over them, key by key.
+    Parameters
+    ----------
+    configfiles
+        YAML files; each holds what differs from the files before and from the defaults.
+    overrides
+        What ``--config`` says on the command line.
+    root
+        Where relative paths start.
 
     Raises
     ------
     ConfigError
-        If a file cannot be read or what they say together cannot be used.
+        If nothing was given, a file cannot be read, or what they say together cannot be used. All that is
+        wrong is told at once, each with its file, key, value and what was expected.
     """
     raw: dict[str, Any] = {}
-    for path in (root / DEFAULTS, *configfiles):
-        try:
-            content = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-        if not isinstance(content or {}, Mapping):
-            raise ConfigError(f"{path}: holds no keys with values, as in config/config.yaml")
-        _update(raw, content or {})
-    return resolve(raw, root)
+    said_by: dict[tuple[str, ...], str] = {}
+    for path in configfiles:
+        _update(raw, _content(path), str(path), said_by)
+    _update(raw, overrides or {}, COMMAND_LINE, said_by)
+    if "paths" not in raw:
+        which = f"no paths in {', '.join(map(str, configfiles))}" if configfiles else "no config was given"
+        raise ConfigError(f"{which}, so there is no working directory to look at. {REMEDY}")
+    checked = _checked(Settings, raw, said_by, "config/README.md has every key with its default.")
+    settings: Settings = absolute(checked, root)
+    _check_places(settings)
+    return settings
 
 
-def _update(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+def load_other(kind: type[T], path: Path, remedy: str) -> T:
+    """Read a file of other settings, held against the dataclass `kind`; `remedy` ends messages.
+
+    Raises
+    ------
+    ConfigError
+        As `load`.
+    """
+    raw: dict[str, Any] = {}
+    said_by: dict[tuple[str, ...], str] = {(): str(path)}
+    _update(raw, _content(path), str(path), said_by)
+    found: T = _checked(kind, raw, said_by, remedy)
+    return found
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content or {}, Mapping):
+        raise ConfigError(f"{path}: holds no keys with values, as in config/s3df.yaml")
+    return content or {}
+
+
+def _update(
+    base: dict[str, Any],
+    over: Mapping[str, Any],
+    source: str,
+    said_by: dict[tuple[str, ...], str],
+    place: tuple[str, ...] = (),
+) -> None:
+    """Lay `over` over `base`, and note for each value which file says it."""
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
-            _update(base[key], value)
+        here = (*place, str(key))
+        said_by[here] = source
+        if isinstance(value, Mapping):
+            if not isinstance(base.get(key), dict):
+                base[key] = {}
+            _update(base[key], value, source, said_by, here)
         else:
             base[key] = value
 
 
-def resolve(raw: Mapping[str, Any], root: Path) -> Settings:
-    """Hold a complete configuration against the schema and return it as settings.
+@cache
+def model(kind: Any = Settings) -> "TypeAdapter[Any]":
+    """Return the model that checks settings and describes their keys."""
+    from pydantic import TypeAdapter  # noqa: PLC0415
 
-    Parameters
-    ----------
-    raw
-        Defaults and what was set over them.
-    root
-        The project's root, where relative paths start.
-
-    Raises
-    ------
-    ConfigError
-        If a key is unknown, a value has the wrong type or a path does not exist; names the key.
-    """
-    _validate(raw)
-    at, merge = raw["paths"], raw["merge"]
-    return Settings(
-        root=root,
-        downlinks=downlinks(raw["dl"]),
-        work=root / at["work"],
-        stage=root / at["stage"],
-        retdef=tuple(_existing(root / path, "paths.retdef", "directory") for path in at["retdef"]),
-        level0=None if at["level0"] is None else _existing(root / at["level0"], "paths.level0", "directory"),
-        prefixes=tuple(sorted(at["map"].items())),
-        decoder_command=raw["decoder"]["command"],
-        decoder_latc=None if raw["decoder"]["latc"] is None else str(raw["decoder"]["latc"]),
-        max_exceptions=raw["decoder"]["max_exceptions"],
-        settle_seconds=float(raw["retdef"]["settle_seconds"]),
-        outstanding_max=raw["outstanding"]["max"],
-        magic7_command=raw["magic7"]["command"],
-        policy=Policy(
-            merge["max_events"],
-            merge["chunk_scale"],
-            merge["chunk_floor"],
-            merge["min_events"],
-            merge["min_epus"],
-        ),
-        latc_override=_latc(merge["latc_override"]),
-        without_context=merge["without_context"],
-        deliver_orphans=raw["retire"]["deliver_orphans"],
-        report_days=float(raw["retire"]["report_days"]),
-        moot=None
-        if raw["moot"]["file"] is None
-        else _existing(root / raw["moot"]["file"], "moot.file", "file"),
-        moot_update=raw["moot"]["update"],
-        moot_mapping=_mapping(raw),
-        ledger_url=_ledger(raw["ledger"]["url"], root / at["work"]),
-        ledger_password=None
-        if raw["ledger"]["password_file"] is None
-        else _existing(root / raw["ledger"]["password_file"], "ledger.password_file", "file"),
-        ignored=tuple(
-            (DownlinkId(entry["dl"]), ChunkId(entry["chunk"]), entry["reason"])
-            for entry in raw["ignore"]["chunks"]
-        ),
-        retention_days=float(raw["cleanup"]["retention_days"]),
-        log_days=float(raw["cleanup"]["log_days"]),
-        submit_automatic=raw["submit"]["automatic"],
-        submit_command=_template(raw, "command"),
-        submit_check=_template(raw, "check"),
-        submit_rollback=_template(raw, "rollback"),
-        online=None if at["online"] is None else root / at["online"],
-        online_types=tuple(RunKind(name) for name in raw["online"]["types"]),
-        online_command=None
-        if raw["online"]["command"] is None
-        else OnlineTemplate(raw["online"]["command"], "online.command"),
-    )
+    return TypeAdapter(kind)
 
 
-def _validate(raw: Mapping[str, Any]) -> None:
-    from jsonschema import Draft202012Validator  # noqa: PLC0415 - 0.2 s that jobs need not pay
+def _checked(kind: Any, raw: Mapping[str, Any], said_by: Mapping[tuple[str, ...], str], remedy: str) -> Any:
+    from pydantic import ValidationError  # noqa: PLC0415 - 0.1 s that only the head and people pay
 
-    errors = sorted(Draft202012Validator(schema("config")).iter_errors(raw), key=lambda e: list(e.path))
-    if errors:
-        said = "; ".join(_said(error) for error in errors)
+    try:
+        return model(kind).validate_json(json.dumps(raw, default=str), strict=True)
+    except ValidationError as error:
+        said = "; ".join(dict.fromkeys(_said(one, said_by, kind) for one in error.errors()))
+        raise ConfigError(f"the configuration cannot be used: {said}. {remedy}") from error
+
+
+def _said(error: Any, said_by: Mapping[tuple[str, ...], str], kind: Any) -> str:
+    """Say in words what is wrong with one key."""
+    place = tuple(str(each) for each in error["loc"] if each != "[key]")
+    where = next((said_by[place[:n]] for n in range(len(place), -1, -1) if place[:n] in said_by), "")
+    key = ".".join(place)
+    head = f"{where}: {key}" if where else key
+    if error["type"] == "unexpected_keyword_argument":
+        known = known_keys(place[:-1], kind)
+        near = difflib.get_close_matches(place[-1], known, 1)
+        meant = f"did you mean {'.'.join([*place[:-1], near[0]])}? " if near else ""
+        return f"{where}: unknown key {key} ({meant}known here: {', '.join(sorted(known))})"
+    value = "" if error["type"] == "missing" else f"{error['input']!r}: "
+    if error["type"] == "value_error":
+        return f"{head}: {error['ctx']['error']}"
+    expected = EXPECTED.get(error["type"])
+    if expected is None:
+        return f"{head}: {value}{error['msg']}"
+    return f"{head}: {value}expected {expected.format(**error.get('ctx', {}))}"
+
+
+def known_keys(section: Sequence[str], kind: Any = Settings) -> list[str]:
+    """Return the keys of a section of the configuration, none if there is no such section."""
+    schema = model(kind).json_schema()
+    part = schema
+    for name in section:
+        part = part.get("items", part) if name.isdecimal() else part.get("properties", {}).get(name, {})
+        if "$ref" in part.get("items", {}):
+            part = {"items": schema["$defs"][part["items"]["$ref"].rpartition("/")[2]]}
+        if "$ref" in part:
+            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+    return list(part.get("properties", {}))
+
+
+def _check_places(settings: Settings) -> None:
+    """Refuse what should be there and is not, and keys that contradict."""
+    at = settings.paths
+    wanted = [(path, "paths.retdef", True) for path in at.retdef]
+    wanted += [(at.level0, "paths.level0", True)] if at.level0 else []
+    wanted += [(settings.moot.file, "moot.file", False)] if settings.moot.file else []
+    password = settings.ledger.password_file
+    wanted += [(password, "ledger.password_file", False)] if password else []
+    for path, key, directory in wanted:
+        try:
+            there = path.is_dir() if directory else path.is_file()
+        except OSError:
+            there = (
+                key == "paths.retdef"
+            )  # a place that cannot be looked at stops nobody: the plan tells of it
+        if not there:
+            what = "directory" if directory else "file"
+            raise ConfigError(
+                f"{key}: {path} is no {what}. Correct the path in the config, or have it mounted."
+            )
+    if settings.level0.fetch is not None and settings.level0.cache is None:
         raise ConfigError(
-            f"the configuration cannot be used: {said}. config/config.yaml has every key with its default."
+            "level0.fetch: it needs a cache. Name a directory that all nodes see in level0.cache."
         )
-
-
-def _said(error: Any) -> str:
-    place = ".".join(str(part) for part in error.absolute_path)
-    if error.validator == "additionalProperties":
-        known = ", ".join(sorted(error.schema.get("properties", {})))
-        unknown = ", ".join(
-            ".".join(filter(None, [place, str(key)]))
-            for key in sorted(set(error.instance) - set(error.schema.get("properties", {})), key=str)
-        )
-        return f"unknown key {unknown} (known here: {known})"
-    return f"{place or 'the whole'}: {error.message}"
-
-
-def _existing(path: Path, key: str, what: str) -> Path:
-    if not (path.is_dir() if what == "directory" else path.is_file()):
-        raise ConfigError(f"{key}: {path} is no {what}. Correct the path in the config, or have it mounted.")
-    return path
-
-
-def _template(raw: Mapping[str, Any], key: str) -> str | None:
-    text: str | None = raw["submit"][key]
-    if text is not None:
-        Template(text, f"submit.{key}")
-    return text
-
-
-def _ledger(url: str | None, work: Path) -> str | None:
-    """Return the URL of the ledger; one with a password, which commands and logs would show, is refused."""
-    if url is None:
-        return None
-    if url == BUILT_IN:
-        return f"sqlite:///{work / paths.ledger()}"
-    # What SQLAlchemy takes for a password, and what drivers take for one among the options.
-    if re.search(r"://[^:/]*:[^@]*@|[?&][a-z]*(password|passwd|pwd)=", url, re.IGNORECASE):
-        raise ConfigError(
-            "ledger.url: holds a password, which would stand in command lines and logs. Put it into a file that "
-            "only its owner may read, and name that in ledger.password_file; change the password."
-        )
-    if "://" not in url:
-        raise ConfigError(
-            "ledger.url: is no URL. Write built-in, null, or as in postgresql+psycopg://user@host/database."
-        )
-    return url
-
-
-def _mapping(raw: Mapping[str, Any]) -> bool:
-    wanted: bool = raw["moot"]["mapping"]
-    if wanted and raw["ledger"]["url"] is None:
+    if settings.moot.mapping and settings.ledger.url is None:
         raise ConfigError(
             "moot.mapping: is true, and ledger.url is null: keys and aliases are mapped by tables of the ledger. Set "
             "ledger.url, or moot.mapping to false."
         )
-    return wanted
 
 
-def _latc(value: str | int | None) -> int | None:
-    if value is None:
-        return None
-    try:
-        number = int(value, 0) if isinstance(value, str) else int(value)  # 16.0 is an integer to the schema
-    except ValueError:
-        number = -1
-    if not 0 <= number < 2**32 - 1:
-        raise ConfigError(
-            f"merge.latc_override: {value!r} is no LATC key of 32 bits. (0xFFFFFFFF, the legacy's way to say "
-            "that there is none, is null here.)"
-        )
-    return number
+def written_at(settings: Settings) -> Path:
+    """Return where settings lie for jobs: their name is that of their content."""
+    name = hashlib.sha256(settings.as_json().encode()).hexdigest()[:16]
+    return settings.paths.work / paths.settings(name)
 
 
-def downlinks(value: Any) -> tuple[DownlinkId, ...]:
-    """Return the downlinks that ``dl`` of a config names: a list, or text; each once, in order.
-
-    Raises
-    ------
-    ConfigError
-        If one is not a downlink's id. A number that lost its leading zero is refused with the right
-        spelling and never mended silently: YAML and ``--config`` lose it in different ways.
-    """
-    if value is None:
-        return ()
-    items: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
-    found: list[DownlinkId] = []
-    for item in items:
-        words = re.split(r"[,\s]+", item.strip()) if isinstance(item, str) else [item]
-        found += [_downlink(word) for word in words if word != ""]
-    return tuple(dict.fromkeys(found))
-
-
-def _downlink(item: Any) -> DownlinkId:
-    text = str(item)
-    if not isinstance(item, bool) and DownlinkId.matches(text):
-        return DownlinkId(text)
-    advice = ""
-    if isinstance(item, int) and 0 <= item < 10**8 and not isinstance(item, bool):
-        spellings = [f'"{item:09d}"']
-        if re.fullmatch(r"[0-7]{8}", f"{item:o}"):
-            spellings.insert(0, f'"0{item:o}"')
-        advice = (
-            f". A leading zero was lost because it was written as a number: write {' or '.join(spellings)}, in "
-            f"quotes, in a config file, or name it as a target: dl={spellings[0].strip(chr(34))}"
-        )
-    elif isinstance(item, float):
-        advice = ". It was read as a number with a fraction: write it as text, in quotes"
-    try:
-        return DownlinkId(text)
-    except IdError as error:
-        raise ConfigError(f"dl: {error}{advice}.") from error
+def write_down(settings: Settings) -> Path:
+    """Write the settings to the file that jobs are given, whole and flushed."""
+    path, text = written_at(settings), settings.as_json()
+    if path.is_file() and path.read_text() == text:
+        os.utime(path)  # as young as the youngest log that names it
+    else:
+        write_text(path, text, locked=False)  # by another invocation at the same moment, too
+    return path

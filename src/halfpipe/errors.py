@@ -9,7 +9,7 @@ class IdError(HalfPipeError, ValueError):
     """An identifier of the wrong shape."""
 
 
-class ConfigError(HalfPipeError):
+class ConfigError(HalfPipeError, ValueError):
     """A configuration that cannot be used."""
 
 

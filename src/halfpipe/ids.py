@@ -6,8 +6,9 @@ refuses any other text. Numbers are derived from the text, never the other way r
 
 import re
 from collections.abc import Iterable
+from datetime import date
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from halfpipe.errors import IdError
 
@@ -20,21 +21,35 @@ class _Id(str):
 
     PATTERN: ClassVar[str]
     WHAT: ClassVar[str]
+    _shape: ClassVar[re.Pattern[str]]  # asked of all downlinks of the mission
     __slots__ = ()
 
+    def __init_subclass__(cls) -> None:
+        cls._shape = re.compile(cls.PATTERN, re.ASCII)
+
     def __new__(cls, text: str) -> Self:
-        if re.fullmatch(cls.PATTERN, text, re.ASCII) is None:
+        if cls._shape.fullmatch(text) is None:
             raise IdError(f"{text!r} is not {cls.WHAT}")
         return super().__new__(cls, text)
 
     @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> Any:
+        """Return how a value of a config is checked: as text of this shape."""
+        from pydantic_core import core_schema  # noqa: PLC0415 - jobs do without it
+
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema(strict=True))
+
+    @classmethod
     def matches(cls, text: str) -> bool:
         """Tell whether `text` has the shape of this identifier."""
-        return re.fullmatch(cls.PATTERN, text, re.ASCII) is not None
+        return cls._shape.fullmatch(text) is not None
 
 
 class DownlinkId(_Id):
-    """One downlink, ``YYMMDDnnn`` (ground-chain §4): nine digits, the leading zero included."""
+    """One downlink, ``YYMMDDnnn`` (ground-chain §4): nine digits, the leading zero included.
+
+    The telescope was launched in 2008, so YY from 08 to 99 are the years 2008 to 2099.
+    """
 
     PATTERN = r"[0-9]{9}"
     WHAT = "a downlink id: nine digits, YYMMDDnnn with its leading zero, as in 230401001"
@@ -44,6 +59,55 @@ class DownlinkId(_Id):
     def number(self) -> int:
         """The id as the evt header holds it (evt-layout, `LSEHeader.m_runid`)."""
         return int(self)
+
+
+class Downlinks(_Id):
+    """The downlinks from one to another, whichever of them there are; a single one stands for itself.
+
+    ``230401001..230401018``, or all of a month or of a day of UTC: ``2023-04``, ``2023-04-01``. The ends of a range
+    may be months and days too.
+
+    Raises
+    ------
+    IdError
+        If the text has another shape, names a day that is none, or a range ends before it begins.
+    """
+
+    _END = r"(?:[0-9]{9}|[0-9]{4}-[0-9]{2}(?:-[0-9]{2})?)"
+    PATTERN = rf"{_END}(?:\.\.{_END})?"
+    WHAT = f"{DownlinkId.WHAT}, or several: 230401001..230401018, 2023-04, 2023-04-01"
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Refuse days that are none, and ranges that end before they begin."""
+        found = super().__new__(cls, text)
+        if found.first > found.last:
+            raise IdError(f"{text!r} ends before it begins: write the earlier downlink first")
+        return found
+
+    @property
+    def first(self) -> DownlinkId:
+        """The first downlink that it may stand for."""
+        return _end(self.partition("..")[0], "0")
+
+    @property
+    def last(self) -> DownlinkId:
+        """The last downlink that it may stand for."""
+        return _end(self.rpartition("..")[2], "9")
+
+
+def _end(text: str, digit: str) -> DownlinkId:
+    """Return a downlink, or the first or last of a month or a day: what is left open is filled with `digit`."""
+    if "-" not in text:
+        return DownlinkId(text)
+    year, month, *day = map(int, text.split("-"))
+    try:
+        date(year, month, *(day or [1]))
+    except ValueError as error:
+        raise IdError(f"{text!r}: {error}") from error
+    if not 2008 <= year <= 2099:
+        raise IdError(f"{text!r}: downlinks are named by two digits of the year, 08 to 99 for 2008 to 2099")
+    return DownlinkId(text[2:].replace("-", "").ljust(9, digit))
 
 
 class ChunkId(_Id):

@@ -1,4 +1,4 @@
-"""Simulated events: rows and payloads as `halfpipe.formats.simulated` wants them.
+"""Simulated events: rows and payloads as `halfpipe_simulator.datagrams` wants them.
 
 The numbers are plausible in size and consistent with each other; they are no physics.
 """
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats import evt, met, simulated
+from halfpipe.formats import evt, met
+from halfpipe_simulator.datagrams import EVENT_ROW, payload_sizes
 
 TICKS = 20  # GEM clock, per microsecond (nominal 20 MHz)
 CLOCK = 1 << 25  # the GEM clock's counter wraps here
@@ -72,7 +73,7 @@ def make_events(
     """
     count = times.size
     lpa = kind == evt.InfoType.LPA
-    rows = np.zeros(count, simulated.EVENT_ROW)
+    rows = np.zeros(count, EVENT_ROW)
     rows["seconds"], rows["microseconds"] = np.divmod(times, met.MICROSECONDS)
     rows["ebf_size"] = CELL * rng.integers(cells[0], cells[1] + 1, count)
     rows["infotype"] = kind
@@ -90,7 +91,7 @@ def make_events(
     rows["scalers_prescaled"] = sequences * np.uint64(3)
     rows["scalers_discarded"] = sequences // np.uint64(17)
     rows["scalers_deadzone"] = sequences // np.uint64(5)
-    edges = np.concatenate(([0], np.cumsum(simulated.payload_sizes(rows))))
+    edges = np.concatenate(([0], np.cumsum(payload_sizes(rows))))
     return Events(rows, _payload(rng, kind, rows, edges, hwkey, swkey), edges)
 
 

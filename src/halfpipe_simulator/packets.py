@@ -1,10 +1,14 @@
 """Simulated CCSDS packets: the inverse of what `halfpipe.formats.level0` reads (ground-chain §1)."""
 
+import struct
+
 from halfpipe.errors import FormatError
 from halfpipe.formats.level0 import COUNTER, HEADER_SIZE, IDENTITY, LENGTH_OFFSET, ROUNDING, Flags
 
 PACKET_SIZE = 4096  # bytes of a full packet; the flight value is not public, this is of its order
 PACKET_SPACING = 20  # microseconds between the packets of one datagram
+
+_HEADER = struct.Struct(">HHHIIH")
 
 
 def make_packet(
@@ -47,18 +51,9 @@ def make_packet(
     ):
         if not 0 <= value < limit:
             raise FormatError(f"simulated packet: {name} {value} is out of range, expected 0 to {limit - 1}")
-    return b"".join(
-        (
-            (IDENTITY | apid).to_bytes(2, "big"),
-            (flags << 14 | seq).to_bytes(2, "big"),
-            (size - LENGTH_OFFSET).to_bytes(2, "big"),
-            seconds.to_bytes(4, "big"),
-            microseconds.to_bytes(4, "big"),
-            pad.to_bytes(2, "big"),
-            body,
-            bytes(pad),
-        )
-    )
+    sequence = flags << 14 | seq
+    header = _HEADER.pack(IDENTITY | apid, sequence, size - LENGTH_OFFSET, seconds, microseconds, pad)
+    return header + body + bytes(pad)
 
 
 def packet_count(size: int, packet_size: int = PACKET_SIZE) -> int:
@@ -84,12 +79,7 @@ def packets_of(
     count = packet_count(len(datagram), packet_size)
     packets = []
     for number in range(count):
-        if count == 1:
-            flags = Flags.ALONE
-        elif number == 0:
-            flags = Flags.FIRST
-        else:
-            flags = Flags.LAST if number == count - 1 else Flags.MIDDLE
+        first, last = Flags.FIRST * (number == 0), Flags.LAST * (number == count - 1)
         seconds, microseconds = divmod(met + number * PACKET_SPACING, 1_000_000)
         packets.append(
             make_packet(
@@ -98,7 +88,7 @@ def packets_of(
                 body=datagram[number * room : (number + 1) * room],
                 seconds=seconds,
                 microseconds=microseconds,
-                flags=flags,
+                flags=Flags(first | last),
             )
         )
     return packets

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import (
+from tests.support.crashes import sweep
+from tests.support.golden_cases import GOLDEN
+from tests.support.harness import (
     SCRIPTS,
     Crash,
     Fault,
@@ -17,11 +19,9 @@ from tests.faults.harness import (
     half_written,
     invoke,
     locks,
+    small_disk,
 )
-from tests.golden_cases import GOLDEN
-from tests.test_bad_input import small_disk
-from tests.test_faults_short import sweep
-from tests.workflow import Site
+from tests.support.workflow import Site
 
 pytestmark = pytest.mark.faults
 

@@ -20,11 +20,13 @@ from typing import Any
 
 import pytest
 
+from halfpipe.config import load
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.reports.check import check
 from halfpipe_simulator.scenario import Scenario
-from tests.faults.harness import PATIENCE, half_written, locks
-from tests.workflow import REPLAY, ROOT, Ended, Site
+from tests.support.harness import PATIENCE, half_written, locks
+from tests.support.in_process import ROOT
+from tests.support.workflow import REPLAY, Ended, Site
 
 pytestmark = pytest.mark.faults
 
@@ -288,7 +290,7 @@ def test_a_pair_gives_what_some_order_gives(
             break
     assert not left, f"no order gives what came out for {left}\n{said}"
     for downlink in sorted(done):
-        findings = check(site.work, site.stage, DownlinkId(downlink))
+        findings = check(load([site.configfile]), DownlinkId(downlink))
         assert [str(found) for found in findings if not found.note] == [], said
 
 

@@ -2,36 +2,15 @@
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from halfpipe.ledger.database import Ledger
-from tests.ledger.private_postgresql import PrivatePostgresql, private_postgresql
+from tests.support.ledger_database import Database
+from tests.support.private_postgresql import PrivatePostgresql, private_postgresql
 
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgresql)
-
-
-@dataclass(frozen=True)
-class Database:
-    """An empty database: what a program needs to reach it."""
-
-    url: str
-    password_file: Path | None
-
-    def ledger(self, waits: tuple[float, ...] = (0.1, 0.2, 0.4)) -> Ledger:
-        """Return a ledger in it; a test does not wait as long as a night does."""
-        return Ledger.of(self.url, self.password_file, waits)
-
-    def options(self) -> list[str]:
-        """Return the options of a job."""
-        password = [] if self.password_file is None else ["--password-file", str(self.password_file)]
-        return ["--url", self.url, *password]
-
-    def configuration(self) -> dict[str, str | None]:
-        """Return the section ``ledger`` of a config."""
-        return {"url": self.url, "password_file": str(self.password_file) if self.password_file else None}
 
 
 @pytest.fixture(scope="session")

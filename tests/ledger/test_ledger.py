@@ -10,23 +10,34 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Executable, Table, insert, update
 
-from halfpipe import paths
 from halfpipe.errors import LedgerError, MissingInputError, StateError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import check as check_module
 from halfpipe.ledger import database as database_module
-from halfpipe.ledger.brought import Part, Rule, parts_of
 from halfpipe.ledger.check import DAMAGED, FILES_BEHIND, LEDGER_BEHIND, check
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.given_up import given_up
+from halfpipe.ledger.given_up import is_given_up
 from halfpipe.ledger.load import load, rebuild, refresh, remove
 from halfpipe.ledger.mapping import mapped_by
+from halfpipe.ledger.rows import Part, Standing, parts_of
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
-from halfpipe.moot import Moot
-from tests.golden_cases import GOLDEN, read_case
-from tests.ledger.conftest import Database
-from tests.ledger.files import GROUND_ID, RULE, UTC, Datagram, content, process, run_rows, whole
-from tests.workflow import Site
+from halfpipe.runs.moot import Moot
+from halfpipe.storage import paths
+from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.ledger_database import Database
+from tests.support.ledger_files import (
+    GROUND_ID,
+    UTC,
+    Datagram,
+    content,
+    give_up,
+    process,
+    put_on_list,
+    run_rows,
+    settings_of,
+    whole,
+)
+from tests.support.workflow import Site
 
 ONE, TWO, THREE = DownlinkId("240601001"), DownlinkId("240601002"), DownlinkId("090101001")
 RUN, OTHER = RunId("2c2e5787"), RunId("0dbb9fe9")
@@ -36,7 +47,7 @@ FIRST = UTC + 0.75  # of the first datagram of APID 956, Unix seconds
 def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
     datagrams = [*whole(956, 3), *whole(957, 2, keys=(2**32 - 1, 5))]
     process(tmp_path, ONE, {RUN: datagrams}, handoff=2)
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     found = content(ledger)
     assert found[RUNS.name] == [
         {
@@ -85,9 +96,9 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_loading_again_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 3), OTHER: whole(965, 4)})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     before = content(ledger)
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert content(ledger) == before
     assert [row["type"] for row in before[RUNS.name]] == ["LCI", "LPA"]
 
@@ -96,17 +107,17 @@ def test_a_run_becomes_complete_with_what_all_downlinks_brought(ledger: Ledger, 
     epu0, epu1 = whole(956, 4), whole(957, 4)
     process(tmp_path, ONE, {RUN: [*epu0[:2], *epu1[:3]]})
     process(tmp_path, TWO, {RUN: [*epu0[2:], *epu1[2:]]})  # datagram 2 of EPU 1 comes twice
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert (run_rows(ledger)[RUN]["status"], run_rows(ledger)[RUN]["ndgms"]) == ("InProgress", 5)
-    load(ledger, tmp_path, TWO, RULE)
+    load(ledger, settings_of(tmp_path), TWO)
     whole_row = run_rows(ledger)[RUN]
     assert (whole_row["status"], whole_row["ndgms"], whole_row["nevts"]) == ("Complete", 8, 80)
-    remove(ledger, tmp_path, [ONE], RULE)
+    remove(ledger, settings_of(tmp_path), [ONE])
     row = run_rows(ledger)[RUN]
     assert (row["status"], row["ndgms"], row["nevts"]) == ("InProgress", 4, 40)
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert run_rows(ledger)[RUN] == whole_row
-    remove(ledger, tmp_path, [ONE, TWO], RULE)
+    remove(ledger, settings_of(tmp_path), [ONE, TWO])
     assert all(rows == [] for rows in content(ledger).values())
 
 
@@ -114,13 +125,13 @@ def test_a_hole_within_one_index_keeps_a_run_from_being_complete(ledger: Ledger,
     """The earlier system counted the first and the last number, and saw no hole."""
     epu0 = whole(956, 4)
     process(tmp_path, ONE, {RUN: [*epu0[:1], *epu0[2:], *whole(957, 4)]})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert (run_rows(ledger)[RUN]["status"], run_rows(ledger)[RUN]["ndgms"]) == ("InProgress", 7)
 
 
 def test_counts_do_not_wrap_at_16_bits(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: [Datagram(965, n) for n in (0, 2**16, 2**16 + 1, 2**32 - 1)]})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert run_rows(ledger)[RUN]["ndgms"] == 4
     assert [(row["dgmseq0"], row["dgmseq1"]) for row in content(ledger)[SEGMENTS.name]] == [
         (0, 0), (2**32 - 1, 2**32 - 1), (2**16, 2**16 + 1),
@@ -129,9 +140,9 @@ def test_counts_do_not_wrap_at_16_bits(ledger: Ledger, tmp_path: Path) -> None:
 
 def test_a_run_that_moves_to_another_downlink(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     process(tmp_path, ONE, {OTHER: whole(965, 3)}, handoff=2)
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert {run: row["ndgms"] for run, row in run_rows(ledger).items()} == {OTHER: 3}
 
 
@@ -140,41 +151,47 @@ def test_keys_are_those_of_the_first_datagram_in_time(ledger: Ledger, tmp_path: 
     first = [Datagram(957, 7, utc=late[0].utc or 1e9, keys=(3, 4))]
     process(tmp_path, ONE, {RUN: late})
     process(tmp_path, TWO, {RUN: first})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert (run_rows(ledger)[RUN]["hwkey"], run_rows(ledger)[RUN]["swkey"]) == (1, 2)
-    load(ledger, tmp_path, TWO, RULE)
+    load(ledger, settings_of(tmp_path), TWO)
     assert (run_rows(ledger)[RUN]["hwkey"], run_rows(ledger)[RUN]["swkey"]) == (3, 4)
 
 
 def test_a_run_without_events_has_no_event_times(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(965, 2, events=0)})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     row = run_rows(ledger)[RUN]
     assert (row["nevts"], row["evtutc0"], row["evtutc1"]) == (0, None, None)
     assert content(ledger)[DATAGRAMS.name][0]["evtseq0"] is None
 
 
 def test_a_run_given_up_is_incomplete_unless_it_is_complete(ledger: Ledger, tmp_path: Path) -> None:
-    given_up = Rule(2, {RUN, OTHER}.__contains__)
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 2)})
-    load(ledger, tmp_path, ONE, given_up)
+    for run in (RUN, OTHER):
+        give_up(tmp_path, run, ONE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert {run: row["status"] for run, row in run_rows(ledger).items()} == {
         RUN: "Incomplete",
         OTHER: "Complete",
     }
-    load(ledger, tmp_path, ONE, RULE)
+    put_on_list(tmp_path, RUN).unlink()
+    load(ledger, settings_of(tmp_path), ONE)
     assert run_rows(ledger)[RUN]["status"] == "InProgress"
-    refresh(ledger, tmp_path, [RUN], given_up)
+    put_on_list(tmp_path, RUN)
+    refresh(ledger, settings_of(tmp_path), [RUN])
     assert run_rows(ledger)[RUN]["status"] == "Incomplete"
 
 
 def test_a_run_that_is_held_is_not_complete(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(965, 2)}, held=[RUN])
-    for rule in (RULE, Rule(2, {RUN}.__contains__)):
-        load(ledger, tmp_path, ONE, rule)
-        assert run_rows(ledger)[RUN]["status"] == "InProgress"
+    load(ledger, settings_of(tmp_path), ONE)
+    assert run_rows(ledger)[RUN]["status"] == "InProgress"
+    give_up(tmp_path, RUN, ONE)
+    load(ledger, settings_of(tmp_path), ONE)
+    assert run_rows(ledger)[RUN]["status"] == "InProgress"
+    put_on_list(tmp_path, RUN).unlink()
     process(tmp_path, ONE, {RUN: whole(965, 2)}, handoff=2)
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert run_rows(ledger)[RUN]["status"] == "Complete"
 
 
@@ -183,15 +200,15 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Le
     process(tmp_path, ONE, {RUN: whole(956, 4)[:3]})
     process(tmp_path, TWO, {RUN: whole(957, 4)})
     for downlink in (ONE, TWO):
-        load(ledger, tmp_path, downlink, RULE)
+        load(ledger, settings_of(tmp_path), downlink)
     process(tmp_path, ONE, {RUN: whole(956, 4)}, handoff=2, held=[RUN])
-    load(ledger, tmp_path, TWO, RULE)
+    load(ledger, settings_of(tmp_path), TWO)
     row = run_rows(ledger)[RUN]
     assert (row["status"], row["ndgms"]) == ("InProgress", 8)
     process(tmp_path, ONE, {RUN: whole(956, 4)}, handoff=3)
-    refresh(ledger, tmp_path, [RUN], RULE)
+    refresh(ledger, settings_of(tmp_path), [RUN])
     assert run_rows(ledger)[RUN]["status"] == "InProgress"
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     assert run_rows(ledger)[RUN]["status"] == "Complete"
 
 
@@ -201,21 +218,19 @@ def test_given_up_counts_once_a_delivery_knew_all_that_was_brought(tmp_path: Pat
     site.replay(case.directory / "in")
     site.add_retdefs(case.directory / "in", *case.downlinks)
     first, second, _ = case.downlinks
-    file = site.work / paths.force() / RUN.l1
 
     def is_incomplete() -> bool:
-        return given_up(site.work)(RUN)
+        return is_given_up(site.work, RUN)
 
     site.by_hand(first)
-    file.parent.mkdir()
-    file.touch()
+    file = put_on_list(site.work, RUN)
     assert not is_incomplete(), "nothing was delivered under it yet"
     site.by_hand(first)
     assert is_incomplete()
-    during_a_rebuild = given_up(site.work)
+    during_a_rebuild = Standing(settings_of(site.work))
     file.unlink()
     assert not is_incomplete()
-    assert not during_a_rebuild(RUN), "taken back, it counts at once"
+    assert not during_a_rebuild.is_given_up(RUN), "taken back, it counts at once"
     site.by_hand(second)
     (run,) = site.receipt(second)["runs"]
     assert run["orphans"] > 0
@@ -240,7 +255,7 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
         )
     )
     process(tmp_path, ONE, {RUN: whole(956, 2)})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     row = run_rows(ledger)[RUN]
     assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LPA", 2**32 - 2, "nomSciOps")
     # What a merge is told, by the same datagram.
@@ -254,16 +269,18 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
         mapped(RunKind.LPA, 1e15, GROUND_ID)
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
-    found = check(ledger, tmp_path, RULE)
+    found = check(ledger, settings_of(tmp_path))
     assert [(str(f.where), f.behind) for f in found] == [("run 2c2e5787 (r0741234567)", LEDGER_BEHIND)]
-    refresh(ledger, tmp_path, [RUN], RULE)
+    refresh(ledger, settings_of(tmp_path), [RUN])
     row = run_rows(ledger)[RUN]
     # The type that was asked for is not what was sent: that goes by APIDs, as for Level-1.
     assert (row["type"], row["moot_key"], row["moot_alias"]) == ("LPA", 9, "calibOps")
     assert (
         mapped(RunKind.LPA, FIRST, GROUND_ID) == mapped(RunKind.LCI, FIRST, GROUND_ID) == Moot(9, "calibOps")
     )
-    refresh(ledger, tmp_path, [RUN], Rule(2, override={RUN: Moot(0, "byHand")}.get))
+    by_hand = tmp_path / "moot.txt"
+    by_hand.write_text(f"{RUN.l1} 0 byHand\n{RUN.l1[:-1]}8 8 ofAnother\n")
+    refresh(ledger, settings_of(tmp_path, moot_file=by_hand), [RUN])
     row = run_rows(ledger)[RUN]
     assert (row["moot_key"], row["moot_alias"]) == (0, "byHand")
 
@@ -281,13 +298,14 @@ def test_a_row_of_others_that_no_event_file_can_hold_is_named(
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     said = rf"^glastops_acquisition has key {key} and alias '{alias}', expected a number of 32 bits"
     with pytest.raises(StateError, match=said):
-        load(ledger, tmp_path, ONE, RULE)
+        load(ledger, settings_of(tmp_path), ONE)
     with pytest.raises(LedgerError, match=r"its MOOT key cannot be looked up: glastops_acquisition has key"):
         mapped_by(ledger, RUN)(RunKind.LPA, FIRST, GROUND_ID)
-    found = check(ledger, tmp_path, RULE)
+    found = check(ledger, settings_of(tmp_path))
     assert [(f.where[:8], f.behind) for f in found] == [("downlink", LEDGER_BEHIND), ("run 2c2e", DAMAGED)]
-    by_hand = Rule(2, override={RUN: Moot(7, "byHand")}.get)
-    load(ledger, tmp_path, ONE, by_hand)
+    by_hand = tmp_path / "moot.txt"
+    by_hand.write_text(f"{RUN.l1} 7 byHand\n")
+    load(ledger, settings_of(tmp_path, moot_file=by_hand), ONE)
     assert run_rows(ledger)[RUN]["moot_key"] == 7
 
 
@@ -307,42 +325,42 @@ def test_a_row_of_others_without_key_or_alias(ledger: Ledger, tmp_path: Path) ->
 
 def test_what_cannot_be_entered_changes_nothing(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     before = content(ledger)
     process(tmp_path, TWO, {RUN: whole(957, 2, scid=99)})
     with pytest.raises(StateError, match=r"spacecraft 77 by downlink 240601001, 99 by downlink 240601002"):
-        load(ledger, tmp_path, TWO, RULE)
+        load(ledger, settings_of(tmp_path), TWO)
     process(tmp_path, TWO, {RUN: [Datagram(957, 0), Datagram(957, 1, scid=99)]})
     with pytest.raises(StateError, match=r"datagrams\.idx: datagrams of spacecraft 77, 99"):
-        load(ledger, tmp_path, TWO, RULE)
+        load(ledger, settings_of(tmp_path), TWO)
     process(tmp_path, TWO, {RUN: [Datagram(957, 0, utc=1e15)]})
     with pytest.raises(
         StateError, match=r"downlink 240601002.*the time 1000000000000000\.0 cannot be entered"
     ):
-        load(ledger, tmp_path, TWO, RULE)
+        load(ledger, settings_of(tmp_path), TWO)
     process(tmp_path, TWO, {RUN: [Datagram(957, 0, events=2**63)]})
     with pytest.raises(StateError, match=r"9223372036854775808 events cannot be entered"):
-        load(ledger, tmp_path, TWO, RULE)
+        load(ledger, settings_of(tmp_path), TWO)
     with pytest.raises(MissingInputError, match=r"dl=090101001: no such file.*snakemake dl=090101001"):
-        load(ledger, tmp_path, THREE, RULE)
+        load(ledger, settings_of(tmp_path), THREE)
     process(tmp_path, TWO, {RUN: whole(957, 2)})
     (tmp_path / paths.datagrams(RUN, ONE)).unlink()
     with pytest.raises(MissingInputError, match=r"2c2e5787/240601001/datagrams\.idx: no such file"):
-        load(ledger, tmp_path, TWO, RULE)
+        load(ledger, settings_of(tmp_path), TWO)
     assert content(ledger) == before
-    remove(ledger, tmp_path, [ONE], RULE)
-    load(ledger, tmp_path, TWO, RULE)
+    remove(ledger, settings_of(tmp_path), [ONE])
+    load(ledger, settings_of(tmp_path), TWO)
     assert run_rows(ledger)[RUN]["ndgms"] == 2
 
 
 def test_a_downlink_that_brings_no_datagram(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, THREE, {RUN: []})
-    brought = load(ledger, tmp_path, THREE, RULE)
+    brought = load(ledger, settings_of(tmp_path), THREE)
     assert brought.as_json() == {"downlink": "090101001", "handoff": 1, "runs": {}}
     found = content(ledger)
     assert [row["id"] for row in found[DOWNLINKS.name]] == [90101001], "without the zero, as a number"
     assert found[RUNS.name] == []
-    assert check(ledger, tmp_path, RULE) == []
+    assert check(ledger, settings_of(tmp_path)) == []
 
 
 def test_a_run_with_event_files_and_no_datagram_cannot_be_submitted(ledger: Ledger, tmp_path: Path) -> None:
@@ -350,46 +368,46 @@ def test_a_run_with_event_files_and_no_datagram_cannot_be_submitted(ledger: Ledg
     with pytest.raises(
         StateError, match=r"^run 2c2e5787 .r0741234567.: downlink 240601001 has event files of it"
     ):
-        load(ledger, tmp_path, ONE, RULE)
+        load(ledger, settings_of(tmp_path), ONE)
     assert all(rows == [] for rows in content(ledger).values())
     process(tmp_path, TWO, {RUN: whole(956, 2)})
-    load(ledger, tmp_path, TWO, RULE)
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), TWO)
+    load(ledger, settings_of(tmp_path), ONE)
     assert set(run_rows(ledger)) == {RUN, OTHER}
 
 
 def test_check_says_which_is_behind(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     process(tmp_path, TWO, {RUN: whole(957, 2)})
-    load(ledger, tmp_path, ONE, RULE)
-    assert [str(finding) for finding in check(ledger, tmp_path, RULE)] == [
+    load(ledger, settings_of(tmp_path), ONE)
+    assert [str(finding) for finding in check(ledger, settings_of(tmp_path))] == [
         "downlink 240601002: ledger is behind (it was handed off and never loaded)",
         "run 2c2e5787 (r0741234567): ledger is behind (status InProgress, in the files Complete; ndgms 2, in the "
         "files 4; nevts 20, in the files 40; dgmutc1 2024-06-28 02:29:28.750000, in the files 2024-06-28 "
         "02:29:28.875000; evtutc1 2024-06-28 02:29:28.500000, in the files 2024-06-28 02:29:28.625000)",
     ]
-    load(ledger, tmp_path, TWO, RULE)
-    assert check(ledger, tmp_path, RULE) == check(ledger, tmp_path, RULE, [ONE]) == []
+    load(ledger, settings_of(tmp_path), TWO)
+    assert check(ledger, settings_of(tmp_path)) == check(ledger, settings_of(tmp_path), [ONE]) == []
 
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)
-    (downlink, run) = check(ledger, tmp_path, RULE, [ONE])
+    (downlink, run) = check(ledger, settings_of(tmp_path), [ONE])
     assert (downlink.behind, run.behind) == (LEDGER_BEHIND, LEDGER_BEHIND)
     assert downlink.detail == "handoff 1, in the files 2; runs differ; segments differ; datagrams differ"
-    load(ledger, tmp_path, ONE, RULE)
-    assert check(ledger, tmp_path, RULE) == []
+    load(ledger, settings_of(tmp_path), ONE)
+    assert check(ledger, settings_of(tmp_path)) == []
 
     process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=1)  # as from a backup
-    assert [f.behind for f in check(ledger, tmp_path, RULE)] == [FILES_BEHIND]
+    assert [f.behind for f in check(ledger, settings_of(tmp_path))] == [FILES_BEHIND]
     (tmp_path / paths.receipt(ONE)).unlink()
-    found = check(ledger, tmp_path, RULE)
+    found = check(ledger, settings_of(tmp_path))
     assert [(f.where[:8], f.behind) for f in found] == [
         ("downlink", FILES_BEHIND),
         ("run 2c2e", LEDGER_BEHIND),
     ]
     (tmp_path / paths.receipt(TWO)).write_text("{")
-    assert {f.behind for f in check(ledger, tmp_path, RULE, [TWO])} == {DAMAGED}
+    assert {f.behind for f in check(ledger, settings_of(tmp_path), [TWO])} == {DAMAGED}
     shutil.rmtree(tmp_path / paths.run(RUN))
-    (run,) = check(ledger, tmp_path, RULE, [ONE])[1:]
+    (run,) = check(ledger, settings_of(tmp_path), [ONE])[1:]
     assert (run.behind, run.detail) == (FILES_BEHIND, "no downlink that was handed off has datagrams of it")
 
 
@@ -399,21 +417,21 @@ def test_a_rebuild_enters_no_older_files_than_a_load_beside_it(
     """It has to wait for the database, and meanwhile the downlink is processed again and loaded."""
     ledger, beside = database.ledger(), database.ledger()
     process(tmp_path, ONE, {RUN: whole(956, 2)})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     write, calls = ledger.write, []
 
     def waits(work: Callable[[Connection], Any]) -> Any:
         calls.append(work)
         if len(calls) == 2:  # the first asks which downlinks there are
             process(tmp_path, ONE, {RUN: whole(956, 3)}, handoff=2)
-            load(beside, tmp_path, ONE, RULE)
+            load(beside, settings_of(tmp_path), ONE)
         return write(work)
 
     monkeypatch.setattr(ledger, "write", waits)
-    assert rebuild(ledger, tmp_path, RULE) == 1
+    assert rebuild(ledger, settings_of(tmp_path)) == 1
     assert len(calls) == 2
     assert run_rows(ledger)[RUN]["ndgms"] == 3
-    assert check(ledger, tmp_path, RULE) == []
+    assert check(ledger, settings_of(tmp_path)) == []
 
 
 def test_check_keeps_no_writer_waiting(
@@ -422,15 +440,15 @@ def test_check_keeps_no_writer_waiting(
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
     ledger, beside, read = database.ledger(), database.ledger(()), parts_of
     process(tmp_path, ONE, {RUN: whole(956, 2)})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
 
     def meanwhile(work: Path, run: RunId) -> dict[DownlinkId, Part]:
         process(tmp_path, TWO, {RUN: whole(957, 2)})
-        load(beside, tmp_path, TWO, RULE)
+        load(beside, settings_of(tmp_path), TWO)
         return read(work, run)
 
     monkeypatch.setattr(check_module, "parts_of", meanwhile)
-    assert check(ledger, tmp_path, RULE) == []
+    assert check(ledger, settings_of(tmp_path)) == []
     assert run_rows(ledger)[RUN]["status"] == "Complete"
 
 
@@ -440,7 +458,7 @@ def _execute(statement: Executable, connection: Connection) -> None:
 
 def test_check_finds_every_row_that_was_changed(ledger: Ledger, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)})
-    load(ledger, tmp_path, ONE, RULE)
+    load(ledger, settings_of(tmp_path), ONE)
     changes: dict[Table, dict[str, Any]] = {
         RUNS: {"moot_alias": "other"},
         SEGMENTS: {"nevts": 1},
@@ -450,9 +468,9 @@ def test_check_finds_every_row_that_was_changed(ledger: Ledger, tmp_path: Path) 
     }
     for table, change in changes.items():
         ledger.write(partial(_execute, update(table).values(change)))
-        assert [f.behind for f in check(ledger, tmp_path, RULE)] == [LEDGER_BEHIND], table
-        load(ledger, tmp_path, ONE, RULE)
-        assert check(ledger, tmp_path, RULE) == [], table
+        assert [f.behind for f in check(ledger, settings_of(tmp_path))] == [LEDGER_BEHIND], table
+        load(ledger, settings_of(tmp_path), ONE)
+        assert check(ledger, settings_of(tmp_path)) == [], table
 
 
 def test_a_damaged_downlink_keeps_no_other_from_a_rebuild_or_a_check(ledger: Ledger, tmp_path: Path) -> None:
@@ -460,30 +478,30 @@ def test_a_damaged_downlink_keeps_no_other_from_a_rebuild_or_a_check(ledger: Led
     process(tmp_path, TWO, {OTHER: whole(965, 2)})
     (tmp_path / paths.receipt(ONE)).write_text("{")
     ledger.upgrade()
-    assert [(f.where, f.behind) for f in check(ledger, tmp_path, RULE)] == [
+    assert [(f.where, f.behind) for f in check(ledger, settings_of(tmp_path))] == [
         (f"downlink {ONE}", DAMAGED),
         (f"downlink {TWO}", LEDGER_BEHIND),
         (f"run {OTHER} ({OTHER.l1})", LEDGER_BEHIND),
     ]
     with pytest.raises(StateError, match=r"^1 of 2 downlinks could not be entered.*: 240601001\. Mend"):
-        rebuild(ledger, tmp_path, RULE)
+        rebuild(ledger, settings_of(tmp_path))
     assert set(run_rows(ledger)) == {OTHER}
     process(tmp_path, ONE, {RUN: whole(956, 2)})
-    assert rebuild(ledger, tmp_path, RULE) == 2
-    assert check(ledger, tmp_path, RULE) == []
+    assert rebuild(ledger, settings_of(tmp_path)) == 2
+    assert check(ledger, settings_of(tmp_path)) == []
 
 
 def test_a_lost_ledger_is_made_again(ledger: Ledger, other_database: Database, tmp_path: Path) -> None:
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     process(tmp_path, TWO, {RUN: whole(957, 2), OTHER: whole(965, 3)})
     for downlink in (ONE, TWO):
-        load(ledger, tmp_path, downlink, RULE)
+        load(ledger, settings_of(tmp_path), downlink)
     again = other_database.ledger()
-    assert rebuild(again, tmp_path, RULE) == 2
+    assert rebuild(again, settings_of(tmp_path)) == 2
     assert content(again) == content(ledger)
     # Files that are gone for good are gone from a ledger that is made again.
     (tmp_path / paths.receipt(TWO)).unlink()
     (tmp_path / paths.datagrams(RUN, TWO)).unlink()
-    assert rebuild(ledger, tmp_path, RULE) == 1
-    assert check(ledger, tmp_path, RULE) == []
+    assert rebuild(ledger, settings_of(tmp_path)) == 1
+    assert check(ledger, settings_of(tmp_path)) == []
     assert {run: row["ndgms"] for run, row in run_rows(ledger).items()} == {RUN: 2}

@@ -42,9 +42,9 @@ from halfpipe.ledger.database import Ledger, read_password
 from halfpipe.ledger.load import load, loaded, rebuild, refresh, remove
 from halfpipe.ledger.mapping import mapped_by
 from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION_TABLE
-from tests.ledger.conftest import Database
-from tests.ledger.files import GROUND_ID, RULE, Datagram, content, process, run_rows, whole
-from tests.ledger.private_postgresql import PASSWORD, PrivatePostgresql
+from tests.support.ledger_database import Database
+from tests.support.ledger_files import GROUND_ID, Datagram, content, process, run_rows, settings_of, whole
+from tests.support.private_postgresql import PASSWORD, PrivatePostgresql
 
 KILLS, LONG_KILLS = 20, 100
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))
@@ -55,7 +55,7 @@ AFTER = {RUN: whole(956, 40)[20:]}
 
 def loader(database: Database, work: Path, downlink: DownlinkId) -> Callable[[], object]:
     """Return what loads a downlink."""
-    return lambda: load(database.ledger(), work, downlink, RULE)
+    return lambda: load(database.ledger(), settings_of(work), downlink)
 
 
 def started(work: Callable[[], object]) -> int:
@@ -103,10 +103,10 @@ def kill_many(
     wanted = []
     for brought in (BEFORE, AFTER):
         process(work, two, brought)
-        rebuild(undisturbed, work, RULE)
+        rebuild(undisturbed, settings_of(work))
         wanted.append(content(undisturbed))
     ledger, chance, hit, turn = database.ledger(), random.Random(1), 0, 0
-    load(ledger, work, one, RULE)
+    load(ledger, settings_of(work), one)
     process(work, two, BEFORE)
     seconds = min(duration(loader(database, work, two)) for _ in range(3))
     while hit < count:
@@ -116,7 +116,7 @@ def kill_many(
         process(work, two, AFTER if turn % 2 == 0 else BEFORE)
         hit += killed(chance, seconds, loader(database, work, two))
         assert content(ledger) in (here, there), "all of it or nothing"
-        load(ledger, work, two, RULE)
+        load(ledger, settings_of(work), two)
         assert content(ledger) == there
         turn += 1
 
@@ -126,7 +126,7 @@ def kill_many(
         fresh = empty()
         first += killed(chance, 3 * seconds, loader(fresh, work, one))
         for downlink in (one, two):
-            load(fresh.ledger(), work, downlink, RULE)
+            load(fresh.ledger(), settings_of(work), downlink)
         assert content(fresh.ledger()) == wanted[0]
     assert first, "no load into an empty database was killed"
     print(f"{hit} of {turn} loads were killed, and {first} of {count // 4} into an empty database")
@@ -180,11 +180,11 @@ def test_a_loader_that_is_killed_at_each_statement(
     ledger, wanted = database.ledger(), []
     for brought in (BEFORE, AFTER):
         process(tmp_path, two, brought)
-        rebuild(other_database.ledger(), tmp_path, RULE)
+        rebuild(other_database.ledger(), settings_of(tmp_path))
         wanted.append(content(other_database.ledger()))
     for downlink in (one, two):
         process(tmp_path, two, BEFORE)
-        load(ledger, tmp_path, downlink, RULE)
+        load(ledger, settings_of(tmp_path), downlink)
     process(tmp_path, two, AFTER)
     for moment in itertools.count(1):
         if not killed_at(moment, loader(database, tmp_path, two)):
@@ -215,14 +215,14 @@ def test_loaders_side_by_side(
         ]
         process(tmp_path, downlink, {RUN: parts})
     undisturbed = other_database.ledger()
-    rebuild(undisturbed, tmp_path, RULE)
+    rebuild(undisturbed, settings_of(tmp_path))
     wanted = content(undisturbed)
     for _ in range(2):
         fresh = empty()
         children = [started(loader(fresh, tmp_path, downlink)) for downlink in (*DOWNLINKS, *DOWNLINKS[:3])]
         assert [ended(child) for child in children] == [0] * len(children)
         assert content(fresh.ledger()) == wanted
-        assert check(fresh.ledger(), tmp_path, RULE) == []
+        assert check(fresh.ledger(), settings_of(tmp_path)) == []
 
 
 def test_a_writer_that_holds_on_is_waited_for_and_then_named(
@@ -236,12 +236,12 @@ def test_a_writer_that_holds_on_is_waited_for_and_then_named(
     def while_held(_: object) -> None:
         begin = time.monotonic()
         with pytest.raises(LedgerError, match=r"Nothing was changed in it") as caught:
-            load(waiting, tmp_path, DOWNLINKS[0], RULE)
+            load(waiting, settings_of(tmp_path), DOWNLINKS[0])
         assert 2 <= time.monotonic() - begin < 20, "two tries of a second"
         assert PASSWORD not in str(caught.value)
 
     holder.write(while_held)
-    load(waiting, tmp_path, DOWNLINKS[0], RULE)
+    load(waiting, settings_of(tmp_path), DOWNLINKS[0])
 
 
 def test_who_has_waited_sees_what_was_written_meanwhile(database: Database) -> None:
@@ -274,11 +274,11 @@ def test_a_read_sees_one_state(tmp_path: Path, server: PrivatePostgresql) -> Non
     ledger, beside = database.ledger(), database.ledger()
     for downlink in DOWNLINKS[:2]:
         process(tmp_path, downlink, {RUN: whole(965, 2)})
-    load(ledger, tmp_path, DOWNLINKS[0], RULE)
+    load(ledger, settings_of(tmp_path), DOWNLINKS[0])
 
     def twice(connection: Connection) -> tuple[set[DownlinkId], set[DownlinkId]]:
         before = loaded(connection)
-        load(beside, tmp_path, DOWNLINKS[1], RULE)
+        load(beside, settings_of(tmp_path), DOWNLINKS[1])
         return before, loaded(connection)
 
     assert ledger.read(twice) == ({DOWNLINKS[0]}, {DOWNLINKS[0]})
@@ -292,7 +292,7 @@ def test_a_ledger_without_its_lock_is_not_written(database: Database, tmp_path: 
     ledger.upgrade()
     ledger.write(lambda c: c.execute(delete(LOCK)))
     with pytest.raises(LedgerError, match=r"halfpipe_lock has no row.*insert a row with id 1"):
-        load(ledger, tmp_path, DOWNLINKS[0], RULE)
+        load(ledger, settings_of(tmp_path), DOWNLINKS[0])
 
 
 def test_the_migrations_make_the_tables_that_are_used(database: Database) -> None:
@@ -324,10 +324,10 @@ def test_tables_of_acquisitions_that_others_have_made_stay(database: Database, t
         "'LPA', 9, 'x')",
     )
     process(tmp_path, DOWNLINKS[0], {RUN: whole(956, 2)})
-    load(database.ledger(), tmp_path, DOWNLINKS[0], RULE)
+    load(database.ledger(), settings_of(tmp_path), DOWNLINKS[0])
     row = run_rows(database.ledger())[RUN]
     assert (row["moot_key"], row["moot_alias"]) == (9, "x")
-    assert check(database.ledger(), tmp_path, RULE) == []
+    assert check(database.ledger(), settings_of(tmp_path)) == []
 
 
 def test_tables_of_the_earlier_system_are_named_and_stay(database: Database, tmp_path: Path) -> None:
@@ -336,7 +336,7 @@ def test_tables_of_the_earlier_system_are_named_and_stay(database: Database, tmp
     )
     process(tmp_path, DOWNLINKS[0], {RUN: whole(956, 2)})
     begin = time.monotonic()
-    for use in (lambda one: load(one, tmp_path, DOWNLINKS[0], RULE), Ledger.upgrade):
+    for use in (lambda one: load(one, settings_of(tmp_path), DOWNLINKS[0]), Ledger.upgrade):
         with pytest.raises(
             LedgerError, match=r"has glastops_downlink and no halfpipe_ledger_version: tables of the"
         ):
@@ -353,9 +353,9 @@ def test_tables_of_another_version(database: Database, tmp_path: Path) -> None:
     assert ledger.upgrade() is None
     assert ledger.upgrade() == "0001"
     ledger.write(lambda c: c.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0000'")))
-    for use in (lambda one: load(one, tmp_path, DOWNLINKS[0], RULE), content):
+    for use in (lambda one: load(one, settings_of(tmp_path), DOWNLINKS[0]), content):
         with pytest.raises(
-            LedgerError, match=r"have version 0000, this program wants 0001.*ledger\.py upgrade"
+            LedgerError, match=r"have version 0000, this program wants 0001.*halfpipe ledger upgrade"
         ):
             use(database.ledger())
 
@@ -370,9 +370,9 @@ def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> Non
     server.stop()
     try:
         with pytest.raises(LedgerError, match=r"connection to server on socket .* failed") as caught:
-            load(ledger, tmp_path, DOWNLINKS[0], RULE)
+            load(ledger, settings_of(tmp_path), DOWNLINKS[0])
         assert PASSWORD not in str(caught.value)
-        child = started(lambda: load(database.ledger((1.0,) * 30), tmp_path, DOWNLINKS[0], RULE))
+        child = started(lambda: load(database.ledger((1.0,) * 30), settings_of(tmp_path), DOWNLINKS[0]))
     finally:
         server.start()
     assert ended(child) == 0, "it waits until the server is there again"
@@ -456,14 +456,14 @@ def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
     try:
         process(tmp_path, DOWNLINKS[0], BEFORE)
         process(tmp_path, DOWNLINKS[1], AFTER)
-        rebuild(ledger, tmp_path, RULE, tell_moot=True)
-        load(ledger, tmp_path, DOWNLINKS[0], RULE, tell_moot=True)
-        refresh(ledger, tmp_path, [RUN], RULE)
-        assert check(ledger, tmp_path, RULE) == []
+        rebuild(ledger, settings_of(tmp_path, "true"))
+        load(ledger, settings_of(tmp_path, "true"), DOWNLINKS[0])
+        refresh(ledger, settings_of(tmp_path), [RUN])
+        assert check(ledger, settings_of(tmp_path)) == []
         with (tmp_path / "output").open("w") as output:
-            assert moot_update.send(ledger, "true", tmp_path, output) == []
+            assert moot_update.send(ledger, "true", output) == []
         assert mapped_by(ledger, RUN)(RunKind.LPA, 1e9, 1) is None
-        remove(ledger, tmp_path, DOWNLINKS[:2], RULE)
+        remove(ledger, settings_of(tmp_path), DOWNLINKS[:2])
     finally:
         event.remove(Engine, "before_execute", note)
     assert len(seen) > 20

@@ -10,14 +10,13 @@ import pytest
 from sqlalchemy import delete, insert
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.brought import Rule
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, refresh, remove
 from halfpipe.ledger.tables import DEFAULTS
-from tests.ledger.conftest import Database
-from tests.ledger.files import UTC as START
-from tests.ledger.files import Datagram, content, process, run_rows
+from tests.support.ledger_database import Database
+from tests.support.ledger_files import UTC as START
+from tests.support.ledger_files import Datagram, content, give_up, process, run_rows, settings_of
 
 HISTORIES, LONG_HISTORIES = 40, 300
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 4))
@@ -73,7 +72,6 @@ def go_through(seed: int, ledger: Ledger, again: Ledger, work: Path) -> None:
     """Go through one history with `ledger`, and make `again` from what is there at its end."""
     chance = random.Random(seed)
     given_up = set(chance.sample(sorted(RUNS), 1))
-    rule = Rule(2, given_up.__contains__)
     start = datetime.fromtimestamp(START, UTC).replace(tzinfo=None)
     defaults = [
         {
@@ -85,7 +83,7 @@ def go_through(seed: int, ledger: Ledger, again: Ledger, work: Path) -> None:
     ]
     for one in (ledger, again):
         one.write(lambda c: (c.execute(delete(DEFAULTS)), c.execute(insert(DEFAULTS), defaults)))
-    rebuild(ledger, work, rule)  # what an earlier history left in it goes
+    rebuild(ledger, settings_of(work))  # what an earlier history left in it goes
     now: dict[DownlinkId, Known] = {}
     held: dict[DownlinkId, set[RunId]] = {}
     handoffs: dict[DownlinkId, int] = {}
@@ -101,21 +99,23 @@ def go_through(seed: int, ledger: Ledger, again: Ledger, work: Path) -> None:
             handoffs[downlink] = handoffs.get(downlink, 0) + 1
             held[downlink] = {run for run in now[downlink] if chance.random() < 0.05}
             process(work, downlink, now[downlink], handoff=handoffs[downlink], held=held[downlink])
+            for run in given_up & now[downlink].keys():
+                give_up(work, run, downlink)
             stale.add(downlink)
         elif what == "load":
-            load(ledger, work, downlink, rule)
+            load(ledger, settings_of(work), downlink)
             stale.discard(downlink)
         elif what == "remove":
-            remove(ledger, work, [downlink], rule)
+            remove(ledger, settings_of(work), [downlink])
             stale.add(downlink)
         else:
-            refresh(ledger, work, RUNS, rule)
+            refresh(ledger, settings_of(work), RUNS)
     for downlink in chance.sample(sorted(stale), len(stale)):
-        load(ledger, work, downlink, rule)
+        load(ledger, settings_of(work), downlink)
 
-    rebuild(again, work, rule)
+    rebuild(again, settings_of(work))
     assert content(ledger) == content(again), seed
-    assert check(ledger, work, rule) == [], seed
+    assert check(ledger, settings_of(work)) == [], seed
     rows = {run: (row["status"], row["ndgms"], row["nevts"]) for run, row in run_rows(ledger).items()}
     parts = {run: {dl: known[run] for dl, known in now.items() if known.get(run)} for run in RUNS}
     wanted = {run: expected(run, of_run.values(), given_up) for run, of_run in parts.items() if of_run}

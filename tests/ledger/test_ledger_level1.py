@@ -15,21 +15,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfpipe import paths
-from halfpipe.files import read_json
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.brought import COMPLETE, INCOMPLETE, Rule
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.given_up import given_up
 from halfpipe.ledger.load import load, refresh
-from halfpipe.merge import index
-from halfpipe.merge.deliver import listed
-from halfpipe.merge.journal import Journal
-from halfpipe.merge.settle import KnownDatagrams, settled
-from tests.golden_cases import GOLDEN, read_case
-from tests.ledger.files import run_rows
-from tests.workflow import Site
+from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
+from halfpipe.merge.decision import listed
+from halfpipe.merge.settle import settled
+from halfpipe.runs.datagrams import known_datagrams
+from halfpipe.runs.journal import Journal
+from halfpipe.storage import paths
+from halfpipe.storage.json_files import read_json
+from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.ledger_files import run_rows, settings_of
+from tests.support.workflow import Site
 
 CASES = (
     "multi3",
@@ -112,9 +111,6 @@ class History:
         home = self.site.work / "runs"
         return sorted(RunId(path.name) for path in home.iterdir()) if home.is_dir() else []
 
-    def rule(self) -> Rule:
-        return Rule(MIN_EPUS, given_up(self.site.work))
-
     def step(self) -> None:
         """Do one thing."""
         things: list[Callable[[], None]] = [
@@ -162,12 +158,12 @@ class History:
             self._load(self.chance.choice(self.handed_off()))
 
     def _load(self, downlink: str) -> None:
-        brought = load(self.ledger, self.site.work, DownlinkId(downlink), self.rule())
-        self.known_when_told.update({run: set(self.known(run)) for run in brought.parts})
+        entry = load(self.ledger, settings_of(self.site.work), DownlinkId(downlink))
+        self.known_when_told.update({run: set(self.known(run)) for run in entry.parts})
 
     def refresh(self) -> None:
         for run in run_rows(self.ledger):
-            refresh(self.ledger, self.site.work, [run], self.rule())
+            refresh(self.ledger, settings_of(self.site.work), [run])
             self.known_when_told[run] = set(self.known(run))
 
     def take(self) -> None:
@@ -210,11 +206,7 @@ class History:
             if not self.level1.may_retire(run, row["status"]):
                 continue
             self.may_retire[row["status"]] += 1
-            parts = sorted(self.site.work.glob(paths.datagrams(run, "*")))
-            datagrams = KnownDatagrams.together(
-                index.load_datagrams(self.site.work, run, DownlinkId(path.parent.name)) for path in parts
-            )
-            places = settled(datagrams.segments(), MIN_EPUS)
+            places = settled(known_datagrams(self.site.work, run).segments(), MIN_EPUS)
             known = self.known(run)
             wanted = {e for e in known if any(first <= e[0] <= last for first, last in places)}
             if row["status"] == INCOMPLETE:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,19 +11,25 @@ from types import ModuleType
 
 import pytest
 
-from halfpipe import paths
+from halfpipe.errors import LockedError
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
-from halfpipe.ledger.brought import Rule
-from halfpipe.ledger.load import load, rebuild, remove
-from tests.golden_cases import GOLDEN, read_case
-from tests.ledger.conftest import Database
-from tests.ledger.files import RULE, content, process, run_rows, whole
-from tests.ledger.private_postgresql import PASSWORD
-from tests.workflow import ROOT, Site
+from halfpipe.ledger.check import check
+from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.load import load, rebuild, refresh, remove
+from halfpipe.ledger.operations import remove_downlink
+from halfpipe.settings import Settings
+from halfpipe.storage import paths
+from halfpipe.storage.locks import FileLock
+from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.in_process import ROOT
+from tests.support.ledger_database import Database
+from tests.support.ledger_files import content, give_up, process, run_rows, settings_of, whole
+from tests.support.private_postgresql import PASSWORD
+from tests.support.workflow import Site
 
-STAND_IN = ROOT / "tests" / "ledger" / "moot_stand_in.py"
+STAND_IN = ROOT / "tests" / "support" / "moot_stand_in.py"
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 ONE, TWO = DownlinkId("240601001"), DownlinkId("240601002")
 
@@ -45,6 +52,16 @@ def told(home: Path) -> list[dict[str, str]]:
     return [dict(zip(words[::2], words[1::2], strict=True)) for words in lines]
 
 
+def load_one(program: ModuleType, settings: Settings, downlink: str, home: Path) -> int:
+    """Run the job of the rule; return its exit status."""
+    file = home / "settings.json"
+    file.write_text(settings.as_json())
+    log = settings.paths.work / paths.log("ledger", downlink)
+    ended: int = program.main(["--settings", str(file), "--downlink", downlink, "--log", str(log)])
+    assert PASSWORD not in log.read_text()
+    return ended
+
+
 def test_a_site_from_receipts_to_ledger(
     program: ModuleType, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,69 +69,69 @@ def test_a_site_from_receipts_to_ledger(
     site = Site(tmp_path)
     site.replay(case.directory / "in")
     site.add_retdefs(case.directory / "in", *case.downlinks)
-    site.configure(ledger=database.configuration())
-    config = ["--configfile", str(site.configfile)]
+    settings = database.of(settings_of(site.work, f"python {STAND_IN} {tmp_path}"))
+    ledger = database.ledger()
 
-    def load_one(downlink: str) -> int:
-        log = site.work / "logs" / downlink / "ledger.log"
-        where = ["--work", str(site.work), "--downlink", downlink, "--min-epus", "2", "--log", str(log)]
-        moot = ["--moot-update", f"python {STAND_IN} {tmp_path}"]
-        ended: int = program.main(["load", *where, *database.options(), *moot])
-        assert PASSWORD not in log.read_text()
-        return ended
-
-    first, second = case.downlinks
-    assert load_one(first) == 1
+    first, second = map(DownlinkId, case.downlinks)
+    assert load_one(program, settings, first, tmp_path) == 1
     assert f"dl={first}: no such file" in capsys.readouterr().err
     assert not (site.work / paths.loaded(first)).exists()
 
     states = []
     for downlink in (first, second):
         site.by_hand(downlink)
-        assert load_one(downlink) == 0
+        assert load_one(program, settings, downlink, tmp_path) == 0
         marker = json.loads((site.work / paths.loaded(downlink)).read_text())
         assert (marker["downlink"], marker["handoff"], list(marker["runs"])) == (downlink, 1, [RUN])
         (run,) = site.receipt(downlink)["runs"]
-        row = run_rows(database.ledger())[RUN]
+        row = run_rows(ledger)[RUN]
         states.append((row["status"], row["type"]))
         assert states[-1] == ("Complete" if run["complete"] else "InProgress", run["kind"])
     assert states == [("InProgress", "LPA"), ("Complete", "LPA")]
-    keys = {f"{row['id']:09d}": row["l0key"] for row in content(database.ledger())["glastops_downlink"]}
+    keys = {f"{row['id']:09d}": row["l0key"] for row in content(ledger)["glastops_downlink"]}
     assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in case.downlinks}
     assert [(options["--run"], options["--status"]) for options in told(tmp_path)] == [
         (RUN.l1, "InProgress"),
         (RUN.l1, "Complete"),
     ]
-    before = content(database.ledger())
+    before = content(ledger)
     bytes_before = (site.work / paths.loaded(first)).read_bytes()
-    assert load_one(first) == 0
-    assert content(database.ledger()) == before
+    assert load_one(program, settings, first, tmp_path) == 0
+    assert content(ledger) == before
     assert (site.work / paths.loaded(first)).read_bytes() == bytes_before
-
-    capsys.readouterr()
-    assert program.main(["check", *config]) == 0
-    assert program.main(["remove", first, *config]) == 0
-    assert not (site.work / paths.loaded(first)).exists()
-    assert program.main(["check", second, *config]) == 1
-    assert program.main(["rebuild", *config]) == 0
-    assert content(database.ledger()) == before
-    assert program.main(["upgrade", *config]) == 0
-    assert program.main(["refresh", RUN.l1, OTHER, *config]) == 0
-    assert len(told(tmp_path)) == 2, "loading again is no news"
-    assert program.main(["moot", *config]) == 1
     said = capsys.readouterr()
-    assert "0 differences between " in said.out
-    assert f"downlink {first}: taken out of the ledger, with 1 runs" in said.out
-    assert (
-        "run 2c2e5787 (r0741234567): ledger is behind (status InProgress, in the files Complete" in said.out
-    )
-    assert f"run {RUN} ({RUN.l1}): Complete\nrun {OTHER} ({OTHER.l1}): not in the ledger" in said.out
-    assert f"2 downlinks in {database.ledger().name}" in said.out
-    assert "moot.update is null" in said.err
     assert PASSWORD not in said.out + said.err
-    site.configure(ledger={"url": None, "password_file": None})
-    assert program.main(["check", *config]) == 1
-    assert "ledger.url is null" in capsys.readouterr().err
+
+    assert check(ledger, settings) == []
+    assert remove_downlink(ledger, settings, first) == [RUN]
+    assert not (site.work / paths.loaded(first)).exists()
+    behind = [str(finding) for finding in check(ledger, settings, [second])]
+    assert [line.partition("; ")[0] for line in behind] == [
+        f"run {RUN} ({RUN.l1}): ledger is behind (status InProgress, in the files Complete"
+    ]
+    assert rebuild(ledger, settings, tell_moot=False) == 2
+    assert content(ledger) == before
+    assert refresh(ledger, settings, [RUN, OTHER]) == {RUN: "Complete", OTHER: None}
+    assert moot_update.pending(ledger) == [RUN], "of what went with the first, and its coming back is no news"
+    assert len(told(tmp_path)) == 2, "loading again is no news"
+
+
+def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
+    program: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process(tmp_path, ONE, {RUN: whole(965, 2)})
+    assert load_one(program, settings_of(tmp_path), ONE, tmp_path) == 0
+    lock = FileLock(tmp_path / paths.downlink_lock(ONE))
+    assert lock.try_take()
+    try:
+        assert load_one(program, settings_of(tmp_path), ONE, tmp_path) == 1
+        assert f"downlink {ONE}" in capsys.readouterr().err
+        with pytest.raises(LockedError):
+            remove_downlink(Ledger.of(settings_of(tmp_path)), settings_of(tmp_path), ONE)
+    finally:
+        lock.give_back()
+    assert (tmp_path / paths.loaded(ONE)).exists()
+    assert set(run_rows(Ledger.of(settings_of(tmp_path)))) == {RUN}
 
 
 def test_no_ledger_can_be_reached(
@@ -123,8 +140,7 @@ def test_no_ledger_can_be_reached(
     process(tmp_path, ONE, {RUN: whole(965, 2)})
     url = f"sqlite:///{tmp_path}/no/such/directory/ledger.sqlite"
     (tmp_path / paths.loaded(ONE)).write_text("of an earlier hand-off")
-    where = ["--work", str(tmp_path), "--downlink", ONE, "--min-epus", "2", "--url", url]
-    assert program.main(["load", *where]) == 1
+    assert load_one(program, Database(url, None).of(settings_of(tmp_path)), ONE, tmp_path) == 1
     assert "unable to open database file. Nothing was changed in it." in capsys.readouterr().err
     assert not (tmp_path / paths.loaded(ONE)).exists()
 
@@ -137,11 +153,11 @@ class Mooted:
         self.command = f"python {STAND_IN} {home}"
 
     def load(self, downlink: DownlinkId) -> None:
-        load(self.ledger, self.home, downlink, RULE, tell_moot=True)
+        load(self.ledger, settings_of(self.home, self.command), downlink)
 
     def send(self, runs: Sequence[RunId] | None = None) -> list[RunId]:
         with (self.home / "output").open("a") as output:
-            return moot_update.send(self.ledger, self.command, ROOT, output, runs, (0.0, 0.0))
+            return moot_update.send(self.ledger, self.command, output, runs, (0.0, 0.0))
 
 
 @pytest.fixture
@@ -174,9 +190,9 @@ def test_moot_is_told_of_what_has_changed_and_of_nothing_else(mooted: Mooted, tm
     mooted.load(TWO)
     assert mooted.send() == []
     assert [options["--status"] for options in told(tmp_path)] == ["InProgress", "Complete", "Complete"]
-    remove(mooted.ledger, tmp_path, [TWO], RULE, tell_moot=True)
+    remove(mooted.ledger, settings_of(tmp_path, "true"), [TWO])
     assert moot_update.pending(mooted.ledger) == [RUN]
-    remove(mooted.ledger, tmp_path, [ONE], RULE, tell_moot=True)
+    remove(mooted.ledger, settings_of(tmp_path, "true"), [ONE])
     assert moot_update.pending(mooted.ledger) == [], "there is nothing to tell of it any more"
 
 
@@ -193,13 +209,14 @@ def test_news_is_delayed_by_a_failure_and_not_lost(mooted: Mooted, tmp_path: Pat
     assert "the MOOT database is down (simulated)" in (tmp_path / "output").read_text()
     # What changes while MOOT is down is told once, as it is then; also if it changes without a note.
     process(tmp_path, ONE, {RUN: whole(956, 2), OTHER: whole(965, 3)}, handoff=3)
-    load(mooted.ledger, tmp_path, ONE, RULE, tell_moot=False)
+    load(mooted.ledger, settings_of(tmp_path), ONE)
     assert moot_update.pending(mooted.ledger) == [OTHER]
     (tmp_path / "down").unlink()
     assert mooted.send() == []
     assert [(o["--run"], o["--nevts"]) for o in told(tmp_path)] == [(RUN.l1, "20"), (OTHER.l1, "30")]
     mooted.command = "/no/such/program"
-    rebuild(mooted.ledger, tmp_path, Rule(2, {RUN}.__contains__), tell_moot=True)
+    give_up(tmp_path, RUN, ONE)
+    rebuild(mooted.ledger, settings_of(tmp_path, mooted.command))
     assert mooted.send() == [RUN]
 
 
@@ -230,15 +247,17 @@ def test_a_run_that_moot_refuses_keeps_no_other_from_being_told(mooted: Mooted, 
     assert (tmp_path / "refusals").read_text().split() == tries
 
 
-def test_three_refusals_in_a_row_end_it_and_so_does_a_command_that_hangs(
-    mooted: Mooted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_three_refusals_in_a_row_end_it_and_so_does_a_command_that_hangs_or_is_not_there(
+    mooted: Mooted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("halfpipe"), "propagate", True)  # a program may have run before
     runs = runs_of(4)
     process(tmp_path, ONE, {run: whole(965, 2) for run in runs})
     mooted.load(ONE)
     (tmp_path / "refused").write_text(" ".join(run.l1 for run in runs[:3]))
     assert mooted.send() == runs
     assert told(tmp_path) == []
+    assert f"run {runs[2]} ({runs[2].l1}): moot.update ended with exit status 4" in caplog.messages
     (tmp_path / "hangs.py").write_text(
         f"import time; open({str(tmp_path / 'calls')!r}, 'a').write('x'); time.sleep(60)"
     )
@@ -246,6 +265,13 @@ def test_three_refusals_in_a_row_end_it_and_so_does_a_command_that_hangs(
     monkeypatch.setattr(moot_update, "LONGEST", 1.5)
     assert mooted.send() == runs
     assert (tmp_path / "calls").read_text() == "x"
+    run = f"run {runs[0]} ({runs[0].l1}): moot.update"
+    assert f"{run} was still running after 1.5 s and was ended" in caplog.messages
+    mooted.command = "/no/such/program"
+    assert mooted.send() == runs
+    cause = "/no/such/program: cannot be started: No such file or directory. Correct it in the config"
+    assert f"{run} {cause}" in caplog.messages
+    assert caplog.messages[-1].endswith("once the cause is mended: halfpipe ledger moot")
 
 
 def test_older_news_that_comes_last_is_told_over(mooted: Mooted, tmp_path: Path) -> None:
@@ -288,12 +314,13 @@ def test_a_run_that_changes_while_moot_is_told_stays_noted(mooted: Mooted, tmp_p
     loads_again.write_text(
         "import sys; from pathlib import Path; sys.path.insert(0, '.')\n"
         "from halfpipe.ids import DownlinkId; from halfpipe.ledger.database import Ledger\n"
-        "from halfpipe.ledger.load import load; from tests.ledger.files import RULE\n"
-        f"password = {str(mooted.database.password_file or '')!r}\n"
-        "ledger = Ledger.of(sys.argv[1], Path(password) if password else None)\n"
-        f"load(ledger, Path({str(tmp_path)!r}), DownlinkId({str(ONE)!r}), RULE, tell_moot=True)\n"
+        "from halfpipe.ledger.load import load; from halfpipe.settings import Settings\n"
+        "settings = Settings.read(Path(sys.argv[1]))\n"
+        f"load(Ledger.of(settings), settings, DownlinkId({str(ONE)!r}))\n"
     )
-    command, mooted.command = mooted.command, f"python {loads_again} {mooted.database.url}"
+    settings = mooted.database.of(settings_of(tmp_path, mooted.command))
+    (tmp_path / "settings.json").write_text(settings.as_json())
+    command, mooted.command = mooted.command, f"python {loads_again} {tmp_path / 'settings.json'}"
     assert mooted.send() == []
     assert moot_update.pending(mooted.ledger) == [RUN]
     mooted.command = command

@@ -14,18 +14,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfpipe import decoder, moot
+from halfpipe.decoding.products import check_products
+from halfpipe.decoding.said import Said
 from halfpipe.errors import FormatError, StateError
-from halfpipe.files import JsonLines, read_json
-from halfpipe.formats import evt, idx, level0, met, simulated
+from halfpipe.formats import evt, idx, level0, met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge import index
-from halfpipe.merge.journal import Journal
-from halfpipe.plan import Plan
+from halfpipe.programs.run import Log, run
+from halfpipe.runs import merged_index, moot
+from halfpipe.runs.chunk_products import ChunkProducts
+from halfpipe.runs.event_table import load_events
+from halfpipe.runs.journal import Journal
+from halfpipe.storage.json_files import read_json
+from halfpipe.storage.json_lines import JsonLines
+from halfpipe_simulator import datagrams
 from halfpipe_simulator.packets import make_packet
-from tests.golden_cases import GOLDEN
-from tests.security.watch import LIMIT, at_once, peak, watched
+from tests.support.golden_cases import GOLDEN
+from tests.support.settings import plan_of
+from tests.support.watch import LIMIT, at_once, peak, watched
+
+pytestmark = pytest.mark.workflow
 
 DL, CHUNK, RUN = DownlinkId("240601001"), ChunkId("00003"), RunId("2c2e6cc0")
 SOURCE = GOLDEN / "multi3" / "in" / DL
@@ -70,7 +78,7 @@ def test_lengths_that_claim_gigabytes(tmp_path: Path, case: str, at: str, claim:
     (out / source.name).write_bytes(content)
     shutil.copy(source.with_suffix(".idx"), out)
     with watched(tmp_path), at_once(), pytest.raises(FormatError, match=source.stem):
-        decoder.check_products(out, ChunkId(source.stem[-5:]))
+        check_products(out, ChunkId(source.stem[-5:]))
 
 
 def test_a_record_of_four_gigabytes_that_is_there_is_refused(tmp_path: Path) -> None:
@@ -118,7 +126,7 @@ def test_a_retdef_of_100_megabytes(tmp_path: Path, content: bytes) -> None:
         with pytest.raises(FormatError, match=rf"^{path}: ") as caught:
             read_retdef(path)
         assert len(str(caught.value)) < 1000
-        (said,) = Plan(tmp_path / "work", (tmp_path / "retdefs",)).of(DL).complaints()
+        (said,) = plan_of(tmp_path / "work", tmp_path / "retdefs").of(DL).complaints()
     assert said == str(caught.value)
 
 
@@ -203,14 +211,14 @@ def _with_shape(shape: str) -> Callable[[bytes], bytes]:
     "shape", ["(10000000000000,)", "(-1,)", "(2**60,)", "(40, 1)", "()", "(True,)", "(" * 100]
 )
 def test_an_array_that_claims_more_than_the_file_has(tmp_path: Path, shape: str) -> None:
-    files = decoder.check_products(_products(tmp_path), CHUNK)
-    chunk = index.ChunkProducts.of({"chunk": CHUNK, "files": files}, RUN)
-    index.save(index.build([(chunk, tmp_path / "out")]), tmp_path, RUN, DL)
+    files = check_products(_products(tmp_path), CHUNK)
+    chunk = ChunkProducts.of({"chunk": CHUNK, "files": files}, RUN)
+    merged_index.save(merged_index.build([(chunk, tmp_path / "out")]), tmp_path, RUN, DL)
     path = tmp_path / "runs" / RUN / DL / "events.npy"
-    assert index.load_events(tmp_path, RUN, DL).count == 40
+    assert len(load_events(tmp_path, RUN, DL).files) == 1
     path.write_bytes(_with_shape(shape)(path.read_bytes()))
     with watched(tmp_path), at_once(), pytest.raises(StateError, match=f"^{path}: .* Remove it"):
-        index.load_events(tmp_path, RUN, DL)
+        load_events(tmp_path, RUN, DL)
 
 
 def _products(tmp_path: Path) -> Path:
@@ -268,12 +276,12 @@ def test_a_datagram_that_does_not_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("events", [*CLAIMS, 1_000_000])
 def test_a_datagram_that_claims_many_events(events: int) -> None:
-    about = simulated.About(startedat=1, groundid=2, apid=956, datagram=3)
-    rows = np.zeros(0, simulated.EVENT_ROW)
-    datagram = bytearray(simulated.encode(about, rows, b""))
+    about = datagrams.About(startedat=1, groundid=2, apid=956, datagram=3)
+    rows = np.zeros(0, datagrams.EVENT_ROW)
+    datagram = bytearray(datagrams.encode(about, rows, b""))
     struct.pack_into("<I", datagram, 24, events)
     body = bytes(datagram[:-4])
-    said = simulated.complaint_of(body + zlib.crc32(body).to_bytes(4, "little"), 956)
+    said = datagrams.complaint_of(body + zlib.crc32(body).to_bytes(4, "little"), 956)
     assert said == f"{events} events do not fit into {len(datagram)} bytes"
 
 
@@ -284,6 +292,7 @@ def test_output_without_an_end_of_line(tmp_path: Path) -> None:
 
     command = [sys.executable, "-c", "import sys\nfor _ in range(1000): sys.stdout.write('x' * 100_000)"]
     before = peak()
-    said = decoder.run_program(command, tmp_path, Nowhere())
+    said = Said()
+    assert run(command, tmp_path, Log(Nowhere(), said.hear)).well
     assert said.summary({})["lines"] == []
     assert peak() - before < 50 << 20

@@ -3,34 +3,37 @@
 Every file is damaged with a seed of its own, its number, so that one that fails can be made again.
 """
 
-import importlib.util
 import random
 import shutil
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-from halfpipe import decoder
+from halfpipe.decoding.products import check_products
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats import evt, evt_view, idx, level0, simulated
+from halfpipe.formats import evt, evt_view, idx, level0
 from halfpipe.formats.retdef import parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge import index
-from halfpipe.merge.deliver import Policy, decide
-from halfpipe.plan import Plan
+from halfpipe.merge.decision import decide
+from halfpipe.programs import commands
+from halfpipe.runs import merged_index
+from halfpipe.runs.chunk_products import ChunkProducts
+from halfpipe.runs.datagrams import load_datagrams
+from halfpipe.runs.event_table import load_events
+from halfpipe.settings import Decoder, Merge, Paths, Settings
+from halfpipe_simulator.datagrams import CHECKSUM_SIZE, DATAGRAM_HEADER
+from halfpipe_simulator.decoder import decode_chunk
 from halfpipe_simulator.packets import packets_of
 from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
-from tests.golden_cases import GOLDEN
-from tests.security.mutate import ANY, OF_TEXT, mutated
-from tests.security.watch import watched
-from tests.workflow import ROOT
+from tests.support.golden_cases import GOLDEN
+from tests.support.mutate import ANY, OF_TEXT, mutated
+from tests.support.settings import plan_of
+from tests.support.watch import watched
 
 EVERY_DAY, MANY = 200, 10_000
 DL, CHUNK = DownlinkId("240601001"), ChunkId("00003")
@@ -45,19 +48,6 @@ count = pytest.mark.parametrize(
         pytest.param(range(EVERY_DAY, MANY), id=f"{MANY}", marks=pytest.mark.long),
     ],
 )
-
-
-def _script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_mutated", ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-DECODER = _script("simulated_decoder")
 
 
 def outcome(seed: int, what: Callable[[], object], *names: str) -> str:
@@ -103,17 +93,17 @@ def lengths_in(content: bytes) -> list[int]:
 
 def take(out: Path, work: Path, chunk: ChunkId) -> None:
     """Do with the decoder's products in `out` what the workflow does up to the decision."""
-    files = decoder.check_products(out, chunk)
+    files = check_products(out, chunk)
     for run in sorted({RunId(file["run"]) for file in files}):
         entry = {"chunk": chunk, "files": files}
-        merged = index.build([(index.ChunkProducts.of(entry, run), out)])
-        index.save(merged, work, run, DL)
-        known = {DL: index.load_datagrams(work, run, DL)}
-        assert known[DL].lines == merged.datagrams.lines
-        part = index.load_events(work, run, DL)
+        merged = merged_index.build([(ChunkProducts.of(entry, run), out)])
+        merged_index.save(merged, work, run, DL)
+        known = load_datagrams(work, run, DL)
+        assert known.lines == merged.datagrams.lines
+        part = load_events(work, run, DL)
         assert part.files == merged.files
         assert np.array_equal(part.rows(np.arange(part.count)), merged.events)
-        decision = decide(DL, known, {DL: part.keys(0)}, {}, Policy(min_epus=1))
+        decision = decide(DL, known, {DL: part.keys(0)}, {}, Merge(min_epus=1))
         assert len(decision.events) + decision.orphans == decision.known
 
 
@@ -172,13 +162,15 @@ def test_retdefs(tmp_path: Path, numbers: range) -> None:
     home = tmp_path / "retdefs" / DL
     home.mkdir(parents=True)
     path = home / f"RetDef-{DL}-00001.xml"
-    program = decoder.Program("x {level0}", "", tmp_path, None, (("/nfs", str(archive)),))
+    at = Paths(work=tmp_path, stage=tmp_path, map={"/nfs": str(archive)})
+    settings = Settings(at, decoder=Decoder("x {level0}"))
     outcomes: Counter[str] = Counter()
 
     def use(content: bytes) -> None:
         retdef = parse_retdef(content, path)
-        assert program.arguments(retdef.arch) == ["x", program.archive(retdef.arch)]
-        assert program.archive(retdef.arch).startswith("/")
+        root = commands.archive(settings, retdef.arch)
+        assert commands.decoder(settings, commands.archive(settings, retdef.arch)) == ["x", root]
+        assert root.startswith("/")
         spans = [(span.begin, span.end) for span in retdef.spans]
         _, faults = level0.archive_files(archive, retdef.scid, retdef.spans[0].apid, spans)
         assert len(faults) < 1000
@@ -189,7 +181,7 @@ def test_retdefs(tmp_path: Path, numbers: range) -> None:
             content = mutated(rng, rng.choice(contents), OF_TEXT)
             outcomes[outcome(seed, partial(use, content), str(path), str(archive))] += 1
             path.write_bytes(content)
-            plan = Plan(tmp_path / "work", (tmp_path / "retdefs",)).of(DL)
+            plan = plan_of(tmp_path / "work", tmp_path / "retdefs").of(DL)
             assert plan.chunks == ("00001",), seed
             assert len(plan.complaints()) + len(plan.runs) == 1, seed
             assert all(str(path) in line for line in plan.complaints()), seed
@@ -217,11 +209,11 @@ def datagrams_of(simulation: Simulation, chunk: Chunk) -> list[tuple[int, int, b
 
 def resealed(content: bytes) -> bytes:
     """Return a damaged datagram with the size and the checksum that it should have."""
-    body = bytearray(content[: -simulated.CHECKSUM_SIZE])
-    size = simulated.DATAGRAM_HEADER.fields["size"][1]  # type: ignore[index]
-    if len(body) >= simulated.DATAGRAM_HEADER.itemsize:
+    body = bytearray(content[:-CHECKSUM_SIZE])
+    size = DATAGRAM_HEADER.fields["size"][1]  # type: ignore[index]
+    if len(body) >= DATAGRAM_HEADER.itemsize:
         body[size : size + 4] = len(content).to_bytes(4, "little")
-    return bytes(body) + zlib.crc32(body).to_bytes(simulated.CHECKSUM_SIZE, "little")
+    return bytes(body) + zlib.crc32(body).to_bytes(CHECKSUM_SIZE, "little")
 
 
 def _damaged_archive(
@@ -255,7 +247,7 @@ def test_level0_files(
     outcomes: Counter[str] = Counter()
 
     def decode() -> None:
-        DECODER.decode_chunk(retdef, chunk.downlink.number, tmp_path / "level0", out, None)
+        decode_chunk(retdef, chunk.downlink.number, tmp_path / "level0", out, None)
         take(out, work, chunk.number)  # whatever is decoded keeps the contract
 
     with watched(tmp_path):

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfpipe import decoder, paths
+from halfpipe.decoding.products import check_products
 from halfpipe.errors import StateError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge import index
-from tests.golden_cases import GOLDEN
-from tests.workflow import ROOT
+from halfpipe.runs import merged_index
+from halfpipe.runs.chunk_products import ChunkProducts, load_chunks
+from halfpipe.runs.event_table import load_events
+from halfpipe.storage import paths
+from tests.support.golden_cases import GOLDEN
+from tests.support.in_process import ROOT
 
 PROGRAMS = sorted(
     path
@@ -42,6 +45,9 @@ BAD_CALLS = {
     "pandas.read_pickle", "pd.read_pickle", "np.fromregex", "tempfile.mktemp", "pandas.eval", "pd.eval",
     "importlib.import_module", "runpy.run_path", "runpy.run_module",
 }  # fmt: skip
+ALLOWED = {
+    ROOT / "src" / "halfpipe" / "commands" / "main.py": "calls importlib.import_module"
+}  # of a fixed list
 BAD_PARSERS = re.compile(r"(xml\.(sax|dom|etree)|lxml)(\.|$)")
 
 
@@ -97,7 +103,8 @@ def complaints(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_programs_make_no_code_of_data(path: Path) -> None:
-    assert list(complaints(path.read_text())) == []
+    found = [said.partition(": ")[2] for said in complaints(path.read_text())]
+    assert found == ([ALLOWED[path]] if path in ALLOWED else [])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +130,7 @@ def test_the_scan_sees(source: str) -> None:
 
 def test_all_programs_are_scanned() -> None:
     names = {path.name for path in PROGRAMS}
-    assert {"decoder.py", "decode_chunk.py", "simulated_decoder.py", "retdef.py", "flight.py"} <= names
+    assert {"decode.py", "decode_chunk.py", "simulated_decoder.py", "retdef.py", "run.py"} <= names
     assert len(PROGRAMS) > 40
 
 
@@ -170,24 +177,24 @@ def test_an_event_part_with_pickled_objects_is_refused(tmp_path: Path) -> None:
     out.mkdir()
     for path in home.glob(f"*-{run}-*-{chunk}.*"):
         (out / path.name).write_bytes(path.read_bytes())
-    entry = {"chunk": chunk, "files": decoder.check_products(out, chunk)}
-    index.save(index.build([(index.ChunkProducts.of(entry, run), out)]), tmp_path, run, downlink)
+    entry = {"chunk": chunk, "files": check_products(out, chunk)}
+    merged_index.save(merged_index.build([(ChunkProducts.of(entry, run), out)]), tmp_path, run, downlink)
     path, mark = tmp_path / paths.events(run, downlink), tmp_path / "evil"
     objects = np.array([Evil(mark)], object)
 
     with path.open("wb") as file:
         np.save(file, objects, allow_pickle=True)
     with pytest.raises(StateError, match=f"^{path}: made by another version"):
-        index.load_events(tmp_path, run, downlink)
+        load_events(tmp_path, run, downlink)
     with path.open("wb") as file:
         np.savez(file, objects=objects)
     with pytest.raises(StateError, match=f"^{path}: not an event array"):
-        index.load_events(tmp_path, run, downlink)
+        load_events(tmp_path, run, downlink)
     path.write_bytes(pickle.dumps(Evil(mark)))
     with pytest.raises(StateError, match=f"^{path}: not an event array"):
-        index.load_events(tmp_path, run, downlink)
+        load_events(tmp_path, run, downlink)
     assert not mark.exists()
-    assert index.load_chunks(tmp_path, run, downlink)[0].chunk == chunk
+    assert load_chunks(tmp_path, run, downlink)[0].chunk == chunk
     pickle.loads(path.read_bytes())
     assert mark.exists(), "the pickle was a good one"
 

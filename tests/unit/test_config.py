@@ -1,8 +1,13 @@
 """The configuration: defaults, what is refused and in which words, and how paths and ids are read."""
 
 import copy
+import json
+import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,56 +15,52 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
-from halfpipe.config import DEFAULTS, Settings, downlinks, load, resolve, schema
+from halfpipe import config
+from halfpipe.config import load
 from halfpipe.errors import ConfigError
-from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.merge.deliver import Policy
+from halfpipe.ids import ChunkId, Downlinks, RunKind
+from halfpipe.settings import ROOT, Merge, Paths, Settings, downlinks
 
-ROOT = Path(__file__).parents[2]
-RAW: dict[str, Any] = yaml.safe_load((ROOT / DEFAULTS).read_text())
+SITE: dict[str, Any] = {"paths": {"work": "work", "stage": "stage"}}
 
 
 def with_config(tmp_path: Path, **sections: Any) -> Settings:
     """Return the settings that a ``--configfile`` with `sections` gives."""
-    path = tmp_path / "config.yaml"
+    site, path = tmp_path / "site.yaml", tmp_path / "config.yaml"
+    site.write_text(yaml.safe_dump(SITE))
     path.write_text(yaml.safe_dump(sections))
-    return load(ROOT, [path])
+    return load([site, path])
 
 
-def test_defaults_are_those_of_the_design() -> None:
-    settings = load(ROOT)
-    assert settings.work == ROOT / "work"
-    assert settings.stage == ROOT / "stage"
-    assert (settings.retdef, settings.level0, settings.prefixes, settings.downlinks) == ((), None, (), ())
-    assert (settings.decoder_command, settings.decoder_latc, settings.magic7_command) == (
-        "built-in",
+def test_defaults_are_those_of_the_design(tmp_path: Path) -> None:
+    settings = with_config(tmp_path)
+    assert settings == Settings(Paths(ROOT / "work", ROOT / "stage"))
+    assert (settings.paths.retdef, settings.paths.level0, settings.paths.map, settings.dl) == (
+        (),
         None,
-        "built-in",
-    )
-    assert (settings.settle_seconds, settings.outstanding_max) == (60.0, 100)
-    assert settings.policy == Policy(125000, 0.9, 0.5, 2, 2)
-    assert (settings.latc_override, settings.without_context, settings.moot, settings.ignored) == (
-        None,
-        False,
-        None,
+        {},
         (),
     )
+    assert (settings.decoder.command, settings.decoder.latc, settings.magic7.command) == (
+        "built-in",
+        None,
+        "built-in",
+    )
+    assert (settings.retdef.settle_seconds, settings.outstanding.max) == (60.0, 100)
+    assert settings.merge == Merge(125000, 0.9, 0.5, 2, 2, None, False)
+    assert (settings.moot.file, settings.ignore.chunks) == (None, ())
 
 
-def test_the_schema_explains_every_key_and_refuses_others() -> None:
-    Draft202012Validator.check_schema(schema("config"))
-
-    def compare(part: dict[str, Any], defaults: Any, place: str) -> None:
-        assert part["additionalProperties"] is False, place
-        assert part["properties"].keys() == defaults.keys(), place
-        for key, value in part["properties"].items():
-            assert value["description"].rstrip().endswith("."), f"{place}.{key}"
-            if "properties" in value:
-                compare(value, defaults[key], f"{place}.{key}")
-
-    compare(schema("config"), RAW, "")
+@pytest.mark.parametrize("files", [0, 1])
+def test_a_forgotten_config_is_an_error_with_its_remedy(tmp_path: Path, files: int) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("merge: {min_epus: 1}\n")
+    with pytest.raises(ConfigError, match="no working directory to look at") as raised:
+        load([path] * files)
+    assert "export SNAKEMAKE_PROFILE=s3df" in str(raised.value)
+    assert ("no config was given" in str(raised.value)) == (not files)
+    assert (str(path) in str(raised.value)) == bool(files)
 
 
 def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
@@ -76,12 +77,12 @@ def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
         merge={"min_events": 1, "latc_override": "0x10"},
         ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
     )  # fmt: skip
-    assert settings.downlinks == ("240601001", "240601002")
-    assert (settings.work, settings.stage) == (Path("/elsewhere/work"), ROOT / "up/stage")
-    assert settings.policy == Policy(125000, 0.9, 0.5, 1, 2)
-    assert settings.latc_override == 16
-    assert settings.ignored == ((DownlinkId("240601001"), ChunkId("00003"), "lost on board"),)
-    assert settings.decoder.archive("/nfs/level0") == "/sdf/level0"
+    assert settings.dl == ("240601001", "240601002")
+    assert (settings.paths.work, settings.paths.stage) == (Path("/elsewhere/work"), ROOT / "up/stage")
+    assert settings.merge == Merge(125000, 0.9, 0.5, 1, 2, 16)
+    assert settings.ignored("240601001") == {ChunkId("00003"): "lost on board"}
+    assert settings.ignored("240601002") == {}
+    assert settings.paths.map == {"/nfs": "/sdf"}
     assert settings.that_matter["merge"] == {
         "max_events": 125000, "chunk_scale": 0.9, "chunk_floor": 0.5, "min_events": 1, "min_epus": 2,
         "latc_override": 16, "without_context": False,
@@ -90,11 +91,12 @@ def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
 
 def test_later_files_win(tmp_path: Path) -> None:
     one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
-    one.write_text("merge: {max_events: 5, min_epus: 1}\n")
+    one.write_text("paths: {work: w, stage: s}\nmerge: {max_events: 5, min_epus: 1}\n")
     other.write_text("merge: {max_events: 6}\n")
     empty = tmp_path / "empty.yaml"
     empty.write_text("# nothing\n")
-    assert load(ROOT, [one, other, empty]).policy == Policy(6, 0.9, 0.5, 2, 1)
+    assert load([one, other, empty]).merge == Merge(6, 0.9, 0.5, 2, 1)
+    assert load([one, other], {"merge": {"max_events": 7}}).merge.max_events == 7
 
 
 def ignoring(**entry: Any) -> dict[str, Any]:
@@ -105,28 +107,38 @@ def ignoring(**entry: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"decodr": {}}, "unknown key decodr (known here: cleanup, decoder, dl, ignore, "),
-        ({"paths": {"wrok": "x"}}, "unknown key paths.wrok (known here: level0, map, online, retdef, stage, work)"),
-        ({"merge": {"max_event": 1, "minevents": 1}}, "unknown key merge.max_event, merge.minevents (known here: "),
-        ({"merge": {5: 1, "x": 2}}, "unknown key merge.5, merge.x (known here: "),
-        ({"merge": {"max_events": "many"}}, "merge.max_events: 'many' is not of type 'integer'"),
-        ({"merge": {"max_events": True}}, "merge.max_events: True is not of type 'integer'"),
-        ({"merge": {"min_events": 0}}, "merge.min_events: 0 is less than the minimum of 1"),
-        ({"merge": {"chunk_scale": 0}}, "merge.chunk_scale: 0 is less than or equal to the minimum of 0"),
-        ({"merge": {"min_epus": 5}}, "merge.min_epus: 5 is greater than the maximum of 4"),
+        ({"decodr": {}}, "config.yaml: unknown key decodr (did you mean decoder? known here: alarm, board, cleanup, "),
+        ({"paths": {"wrok": "x"}}, "unknown key paths.wrok (did you mean paths.work? known here: level0, map, "),
+        ({"merge": {"max_event": 1}}, "unknown key merge.max_event (did you mean merge.max_events? known here: "),
+        ({"merge": {5: 1}}, "unknown key merge.5 (known here: "),
+        ({"merge": {"max_events": "many"}}, "config.yaml: merge.max_events: 'many': expected a whole number"),
+        ({"merge": {"max_events": True}}, "merge.max_events: True: expected a whole number"),
+        ({"merge": {"min_events": 0}}, "merge.min_events: 0: expected at least 1"),
+        ({"merge": {"chunk_scale": 0}}, "merge.chunk_scale: 0: expected more than 0"),
+        ({"merge": {"min_epus": 5}}, "merge.min_epus: 5: expected at most 4"),
         ({"merge": {"latc_override": "ten"}}, "merge.latc_override: 'ten' is no LATC key of 32 bits"),
         ({"merge": {"latc_override": -1}}, "merge.latc_override: -1 is no LATC key"),
         ({"merge": {"latc_override": "0xFFFFFFFF"}}, "the legacy's way to say that there is none, is null here"),
-        ({"merge": None}, "merge: None is not of type 'object'"),
-        ({"paths": {"retdef": "somewhere"}}, "paths.retdef: 'somewhere' is not of type 'array'"),
-        ({"paths": {"work": ""}}, "paths.work: '' "),
-        ({"decoder": {"command": None}}, "decoder.command: None is not of type 'string'"),
-        ({"retdef": {"settle_seconds": -1}}, "retdef.settle_seconds: -1 is less than the minimum of 0"),
-        ({"outstanding": {"max": 0}}, "outstanding.max: 0 is less than the minimum of 1"),
-        (ignoring(dl="240601001", chunk="00001"), "ignore.chunks.0: 'reason' is a required property"),
-        (ignoring(dl=240601001, chunk="00001", reason="gone"), "ignore.chunks.0.dl: 240601001 is not of type 'string'"),
-        (ignoring(dl="240601001", chunk="1", reason="gone"), "ignore.chunks.0.chunk: '1' does not match"),
-        ({"dl": True}, "dl: True is not valid"),
+        ({"merge": {"without_context": "yes"}}, "merge.without_context: 'yes': expected true or false"),
+        ({"merge": None}, "merge: None: expected keys with values"),
+        ({"paths": {"retdef": "somewhere"}}, "paths.retdef: 'somewhere': expected a list"),
+        ({"paths": {"work": ""}}, "paths.work: None: expected text"),
+        ({"paths": {"work": "/data/{wildcards.dl}"}}, "paths.work: '/data/{wildcards.dl}': Snakemake takes"),
+        ({"paths": {"map": {"/a": 5}}}, "paths.map./a: 5: expected text"),
+        ({"decoder": {"command": None}}, "decoder.command: None: expected text"),
+        ({"decoder": {"command": "decode 'x"}}, "cannot be split into words: No closing quotation"),
+        ({"submit": {"command": "pipeline {downlink}"}}, "submit.command: {downlink} stands for nothing; what is"),
+        ({"submit": {"check": "pipeline"}}, "submit.check: 'pipeline' does not use {dl}: write it where it belongs"),
+        ({"retdef": {"settle_seconds": -1}}, "retdef.settle_seconds: -1: expected at least 0"),
+        ({"outstanding": {"max": 0}}, "outstanding.max: 0: expected at least 1"),
+        ({"online": {"types": ["LCI", "X"]}}, "online.types.1: 'X': expected 'LPA' or 'LCI'"),
+        ({"ledger": {"url": "postgresql"}}, "ledger.url: is no URL. Write built-in, null, or as in postgresql+psycopg://"),
+        ({"ledger": {"url": "x://me:secret@host/db"}}, "ledger.url: holds a password, which would stand in files and"),
+        (ignoring(dl="240601001", chunk="00001"), "ignore.chunks.0.reason: expected a value, and there is none"),
+        (ignoring(dl=240601001, chunk="00001", reason="gone"), "ignore.chunks.0.dl: 240601001: expected text"),
+        (ignoring(dl="240601001", chunk="1", reason="gone"), "ignore.chunks.0.chunk: '1' is not a chunk id: five"),
+        (ignoring(dl="240601001", chunk="00001", reasn="x"), "(did you mean ignore.chunks.0.reason? known here: chunk"),
+        ({"dl": True}, "dl: 'True' is not a downlink id"),
         ({"paths": {"retdef": ["/no/such/place"]}}, "paths.retdef: /no/such/place is no directory. Correct the path"),
         ({"paths": {"retdef": ["README.md"]}}, f"paths.retdef: {ROOT}/README.md is no directory"),
         ({"paths": {"level0": "/no/such/place"}}, "paths.level0: /no/such/place is no directory"),
@@ -145,7 +157,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     said = str(caught.value)
     assert said.startswith("the configuration cannot be used: ")
     assert all(word in said for word in ("merge.max_events", "merge.min_epus", "unknown key dc"))
-    assert said.endswith("config/config.yaml has every key with its default.")
+    assert said.endswith("config/README.md has every key with its default.")
 
 
 @pytest.mark.parametrize("content", [b"merge: {", b"\t- x: [", b"a: \xff\n", b"- a\n- b\n", b"just words\n"])
@@ -153,18 +165,18 @@ def test_files_that_are_no_config(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=f"^{path}: "):
-        load(ROOT, [path])
+        load([path])
     with pytest.raises(ConfigError, match=f"^{tmp_path}/nowhere: cannot be read as YAML: .*No such file"):
-        load(ROOT, [tmp_path / "nowhere"])
+        load([tmp_path / "nowhere"])
 
 
-def test_a_program_says_so_without_a_traceback(tmp_path: Path) -> None:
+def test_a_command_says_so_without_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("stage: here\n")
-    command = [sys.executable, str(ROOT / "scripts" / "check.py"), "--configfile", str(path)]
+    path.write_text(yaml.safe_dump(SITE | {"stage": "here"}))
+    command = [str(Path(sys.executable).with_name("halfpipe")), "check", "--configfile", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: the configuration cannot be used: unknown key stage")
+    assert done.returncode == 2
+    assert f"the configuration cannot be used: {path}: unknown key stage (known here: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -179,6 +191,7 @@ def test_a_program_says_so_without_a_traceback(tmp_path: Path) -> None:
         (" 240601001, 090601001\n240601002 ", ("240601001", "090601001", "240601002")),
         (["240601002", "240601001", "240601002"], ("240601002", "240601001")),
         (["240601002 240601001", 240601003], ("240601002", "240601001", "240601003")),
+        ("2024-06,240601001..240601009", ("2024-06", "240601001..240601009")),
     ],
 )
 def test_downlinks(value: object, found: tuple[str, ...]) -> None:
@@ -201,18 +214,24 @@ def test_a_lost_zero_is_refused_with_the_right_spelling(value: int, right: list[
     assert all(spelling in said for spelling in right), said
 
 
+def test_a_day_is_a_date_to_yaml_and_a_range_here(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("dl: [2024-06-01, 240601001..240601009, 2024-06]\n")
+    assert load([path], SITE).dl == ("2024-06-01", "240601001..240601009", "2024-06")
+
+
 def test_yaml_loses_a_zero_and_the_config_says_so(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("dl: [077000123]\n")
     with pytest.raises(ConfigError, match='write "077000123" or "016515155", in quotes'):
-        load(ROOT, [path])
+        load([path], SITE)
 
 
 @pytest.mark.parametrize(
     "value", ["24060100", "2406010010", "24060100a", 2.4e8, True, "dl=240601001", -5, {"a": 1}]
 )
 def test_downlinks_that_are_none(value: object) -> None:
-    with pytest.raises(ConfigError, match=r"dl: .* is not a downlink id: nine digits"):
+    with pytest.raises(ConfigError, match="is not a downlink id: nine digits"):
         downlinks(value)
 
 
@@ -220,16 +239,101 @@ anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
-KEYS = [(section, key) for section, keys in RAW.items() if isinstance(keys, dict) for key in keys]
+KEYS = [
+    (section.name, key.name)
+    for section in fields(Settings)
+    if is_dataclass(section.default)
+    for key in fields(section.default)
+] + [("paths", key.name) for key in fields(Paths)]
 
 
 @given(anything, st.sampled_from(KEYS))
 def test_no_value_does_more_than_be_refused(value: Any, place: tuple[str, str]) -> None:
-    raw = copy.deepcopy(RAW)
-    raw[place[0]][place[1]] = value
+    raw = copy.deepcopy(SITE)
+    raw.setdefault(place[0], {})[place[1]] = value
     said = place[0]
     try:
-        resolve(raw, ROOT)
+        load((), raw)
     except ConfigError as error:
         said = str(error)
     assert place[0] in said
+
+
+def test_what_jobs_read_is_what_was_checked(tmp_path: Path) -> None:
+    settings = with_config(
+        tmp_path,
+        dl=["240601001"],
+        paths={
+            "work": str(tmp_path / "work"),
+            "map": {"/nfs": "/sdf"},
+            "online": "online",
+            "retdef": [str(tmp_path)],
+        },
+        merge={"latc_override": "0x10", "chunk_scale": 1},
+        online={"types": ["LPA", "LCI"], "command": "tell {file}"},
+        decoder={"latc": 17, "max_exceptions": 3},
+        ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
+    )
+    path = config.write_down(settings)
+    assert path == config.written_at(settings)
+    assert path.parent.parent == tmp_path / "work"
+    read = Settings.read(path)
+    assert read == settings
+    assert [type(each) for each in read.online.types] == [RunKind, RunKind]
+    assert type(read.ignore.chunks[0].chunk) is ChunkId
+    assert type(read.dl[0]) is Downlinks
+    # The same settings are the same file, whose time says when they were last used.
+    os.utime(path, (0, 0))
+    assert config.write_down(settings) == path
+    assert path.stat().st_mtime > 0
+    assert config.written_at(replace(settings, dl=())) != path
+
+
+def test_many_invocations_write_their_settings_at_the_same_moment(tmp_path: Path) -> None:
+    settings = with_config(tmp_path, paths={"work": str(tmp_path / "work")})
+    for _ in range(20):
+        shutil.rmtree(tmp_path / "work", ignore_errors=True)
+        with ThreadPoolExecutor(8) as pool:
+            written = list(pool.map(lambda _: config.write_down(settings), range(8)))
+        assert all(Settings.read(path) == settings for path in written)
+        assert [path.name for path in written[0].parent.iterdir()] == [written[0].name]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"paths": {}}', '{"paths": {"work": "w", "stage": "s"}}']
+)
+def test_settings_that_jobs_cannot_read(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(content)
+    with pytest.raises(
+        ConfigError, match=r"these settings cannot be read .* Give the snakemake command again"
+    ):
+        Settings.read(path)
+    with pytest.raises(ConfigError, match="No such file"):
+        Settings.read(tmp_path / "nowhere.json")
+
+
+def test_settings_of_a_version_with_other_keys_are_refused(tmp_path: Path) -> None:
+    path = config.write_down(with_config(tmp_path, paths={"work": str(tmp_path)}))
+    content = json.loads(path.read_text())
+    for changed in (content | {"new": 1}, {key: value for key, value in content.items() if key != "merge"}):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(ConfigError, match=r"'new'|'merge'"):
+            Settings.read(path)
+
+
+def test_every_key_is_described_and_has_a_default() -> None:
+    for section in fields(Settings):
+        if section.name not in {"paths", "dl", "reason"}:
+            assert is_dataclass(section.default)
+            for key in fields(section.default):
+                assert key.default is not MISSING or key.default_factory is not MISSING, (
+                    section.name,
+                    key.name,
+                )
+    schema = config.model().json_schema()
+    for name, part in {"Settings": schema, **schema["$defs"]}.items():
+        if part.get("type") == "object":
+            assert part["additionalProperties"] is False, name
+            for key, value in part["properties"].items():
+                assert value.get("description", "").endswith("."), f"{name}.{key}"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import evt, evt_view
-from tests.original_events import LPA_FILE, LPA_RECORD, RECORDS, TKR_RECORD
+from tests.support.original_events import LPA_FILE, LPA_RECORD, RECORDS, TKR_RECORD
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(case.parent.name for case in GOLDEN.glob("*/case.yaml"))

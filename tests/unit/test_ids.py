@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.errors import HalfPipeError, IdError
-from halfpipe.ids import Apid, ChunkId, DownlinkId, RunId, RunKind
+from halfpipe.ids import Apid, ChunkId, DownlinkId, Downlinks, RunId, RunKind
 
 CLASSES = [Apid, ChunkId, DownlinkId, RunId]
 
@@ -23,6 +23,42 @@ def test_a_leading_zero_belongs_to_a_downlink() -> None:
     assert DownlinkId("077000123").number == 77000123
     with pytest.raises(IdError, match="'77000123' is not a downlink id: nine digits"):
         DownlinkId("77000123")
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("077000123", "077000123", "077000123"),
+        ("230401001..230401018", "230401001", "230401018"),
+        ("230401001..230401001", "230401001", "230401001"),
+        ("2023-04", "230400000", "230499999"),
+        ("2024-02-29", "240229000", "240229999"),
+        ("2008-01..2099-12-31", "080100000", "991231999"),
+    ],
+)
+def test_downlinks_from_one_to_another(text: str, first: str, last: str) -> None:
+    several = Downlinks(text)
+    assert (several, several.first, several.last) == (text, first, last)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("24060100", "is not a downlink id: nine digits, .* or several: "),
+        ("2023-4", "is not a downlink id"),
+        ("2023", "is not a downlink id"),
+        ("230401001...230401002", "is not a downlink id"),
+        ("..230401002", "is not a downlink id"),
+        ("2023-13", "month must be in 1..12"),
+        ("2023-02-29", "day is out of range"),
+        ("2007-12", "08 to 99 for 2008 to 2099"),
+        ("2100-01", "08 to 99 for 2008 to 2099"),
+        ("230401002..230401001", "ends before it begins"),
+    ],
+)
+def test_ranges_that_are_none(text: str, why: str) -> None:
+    with pytest.raises(IdError, match=why):
+        Downlinks(text)
 
 
 @given(st.integers(0, 99999))

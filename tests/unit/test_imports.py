@@ -1,5 +1,6 @@
 """What each program loads before it does anything: every job pays for it, and on a cluster three times."""
 
+import ast
 import os
 import re
 import subprocess
@@ -8,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow import ROOT
+from tests.support.in_process import ROOT
 
 # Tenths of a second each, or more. numpy is not here: Snakemake has it loaded already, and so have most jobs.
 HEAVY = {
+    "pydantic",
+    "click",
+    "rich",
     "alembic", "asyncio", "astropy", "jsonschema", "matplotlib", "pandas", "psycopg", "scipy", "snakemake",
     "sqlalchemy", "tqdm",
 }  # fmt: skip
-# What an operator asks for may load what it prints with: these are no jobs.
-NEEDED = {
-    "delivered": {"pandas"},
-    "throughput": {"pandas"},
-    "ledger": {"asyncio", "sqlalchemy", "tqdm"},
-}
+NEEDED = {"ledger": {"asyncio", "sqlalchemy"}}
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
 
 
@@ -53,7 +52,26 @@ def test_a_program_loads_nothing_heavy_at_its_start(name: str, tmp_path: Path) -
 def test_the_rules_load_nothing_heavy(tmp_path: Path) -> None:
     text = (ROOT / "workflow" / "common.smk").read_text()
     imports = re.findall(r"^(?:from|import) (?!snakemake).*$", text, re.MULTILINE)
-    assert "from halfpipe.plan import Plan" in imports
+    assert "from halfpipe.planning.plan import Plan, no_retdefs, refuse_closed" in imports
     modules = loaded(tmp_path, "-c", "\n".join(imports))
-    assert "halfpipe.plan" in modules
+    assert "halfpipe.planning.plan" in modules
     assert not modules & HEAVY
+
+
+def imported(path: Path) -> set[str]:
+    """Return the packages that a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_what_processes_downlinks_does_not_know_the_simulator() -> None:
+    package = list((ROOT / "src" / "halfpipe").rglob("*.py"))
+    assert len(package) > 40
+    assert [path for path in package if "halfpipe_simulator" in imported(path)] == []
+    programs = {name for name in SCRIPTS if "halfpipe_simulator" in imported(ROOT / "scripts" / f"{name}.py")}
+    assert programs == {"simulate", "simulated_decoder", "simulated_magic7", "simulated_runs"}

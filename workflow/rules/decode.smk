@@ -13,9 +13,9 @@ rule stage_retdef:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("stage_retdef", "--work", settings.work, "--search", *settings.retdef)),
+        program=program("stage_retdef"),
     shell:
-        "{params.script} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"
+        "{params.program} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"
 
 
 rule decode_chunk:
@@ -30,9 +30,11 @@ rule decode_chunk:
         paths.chunk(),
     log:
         paths.log("decode_chunk", paths.DL, paths.CHUNK),
+    # What is further goes first: of many downlinks those that were begun are handed off, and not all at the end.
+    priority: 1
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("decode_chunk", "--work", settings.work, *DECODER)),
+        program=program("decode_chunk"),
     shell:
-        "{params.script} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"
+        "{params.program} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"

@@ -12,15 +12,16 @@ rule deliver_run:
         manifest=paths.manifest(),
     log:
         paths.log("deliver_run", paths.DL, paths.RUN),
+    priority: 2
     conda:
         "../../envs/halfpipe.yaml"
     threads: 2
     params:
-        script=as_is(script("deliver_run", *WHERE, *DELIVERY, *DECODER)),
+        program=program("deliver_run"),
         chunks=lambda wildcards: downlink(wildcards).chunks_with(wildcards.run),
         runs=lambda wildcards: downlink(wildcards).runs,
     shell:
-        "{params.script} --downlink {wildcards.dl} --run {wildcards.run} --chunks {params.chunks}"
+        "{params.program} --downlink {wildcards.dl} --run {wildcards.run} --chunks {params.chunks}"
         " --runs {params.runs} --threads {threads} --log {log}"
 
 
@@ -36,14 +37,14 @@ rule receipt:
         paths.receipt(),
     log:
         paths.log("receipt", paths.DL),
+    priority: 3
     localrule: True
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("receipt", *WHERE, *HANDOFF)),
+        program=program("receipt"),
         chunks=lambda wildcards: downlink(wildcards).chunks,
         runs=lambda wildcards: downlink(wildcards).runs,
-        ignored=lambda wildcards: json.dumps(downlink(wildcards).ignored),
     shell:
-        "{params.script} --downlink {wildcards.dl} --chunks {params.chunks} --runs {params.runs}"
-        " --ignored {params.ignored:q} --log {log}"
+        "{params.program} --downlink {wildcards.dl} --chunks {params.chunks} --runs {params.runs}"
+        " --log {log}"

@@ -14,6 +14,6 @@ rule ledger:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("ledger", "load", "--work", settings.work, *LEDGER)),
+        program=program("ledger"),
     shell:
-        "{params.script} --downlink {wildcards.dl} --log {log}"
+        "{params.program} --downlink {wildcards.dl} --log {log}"

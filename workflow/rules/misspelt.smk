@@ -3,6 +3,8 @@ rule misspelt:
 
     A failing job, so that good targets beside it go on. Uses wildcard `misspelt`.
     """
+    input:
+        is_misspelt,
     output:
         "dl={misspelt}",
     log:
@@ -13,6 +15,6 @@ rule misspelt:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("misspelt")),
+        program=program("misspelt"),
     shell:
-        "{params.script} --log {log:q} -- {wildcards.misspelt:q}"
+        "{params.program} --log {log:q} -- {wildcards.misspelt:q}"

@@ -8,7 +8,7 @@ rule submit:
     input:
         receipt=paths.receipt(),
         # Level-1 fails on a run that the ledger does not have.
-        ledger=paths.loaded() if settings.ledger_url is not None else [],
+        ledger=paths.loaded() if settings.ledger.url is not None else [],
     output:
         paths.submitted(),
     log:
@@ -19,9 +19,9 @@ rule submit:
     conda:
         "../../envs/halfpipe.yaml"
     params:
-        script=as_is(script("submit", *WHERE, *SUBMISSION)),
+        program=program("submit"),
     shell:
-        "{params.script} --downlink {wildcards.dl} --log {log}"
+        "{params.program} --downlink {wildcards.dl} --log {log}"
 
 
 use rule misspelt as misspelt_submission with:

@@ -1,6 +1,6 @@
 """Event files for the eye: every field of a record by name, and whether a file is sound as a whole.
 
-For `scripts/show_evt.py` and `scripts/check_evt.py`; the format itself is in `halfpipe.formats.evt`.
+For `halfpipe evt`; the format itself is in `halfpipe.formats.evt`.
 """
 
 import re

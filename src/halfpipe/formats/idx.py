@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.files import open_regular
-from halfpipe.tables import joined
+from halfpipe.formats.row_copies import joined
+from halfpipe.storage.reading import open_regular
 
 EVENT = np.dtype(
     [
@@ -600,6 +600,8 @@ def parse_datagrams(lines: Sequence[bytes], source: str) -> NDArray[np.void]:
 
 
 def _datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> NDArray[np.void]:
+    if not lines:
+        return np.zeros(0, DATAGRAM)
     even = _even_datagrams(lines)
     rows = [] if even is not None else _datagram_fields(lines, source, numbers)
     datagrams = np.zeros(len(lines), DATAGRAM)

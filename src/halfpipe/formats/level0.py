@@ -8,11 +8,10 @@ reported as a `Fault`, never raised.
 """
 
 import mmap
-import re
 import struct
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import chain, combinations, islice
@@ -22,15 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import MissingInputError
-from halfpipe.files import advice, open_regular
-from halfpipe.formats import met
-from halfpipe.tables import joined, taken
+from halfpipe.formats import archive_hours, met
+from halfpipe.formats.row_copies import joined, taken
+from halfpipe.storage.advice import advice
+from halfpipe.storage.reading import open_regular
 
 HEADER_SIZE = 16
 ROUNDING = 16
 COUNTER = 1 << 14  # sequence counts wrap here
 IDENTITY = 0x0800  # version 0, telemetry, secondary header present; the APID is in the low 11 bits
 APID_MASK = 0x07FF
+JUMP = "counter "  # so begins the reason of a fault where counters jump
+ALL_TIMES = ((0.0, 2.0**33),)  # a span, Unix UTC seconds
 LENGTH_OFFSET = 7  # bytes of the whole packet minus its length field
 
 _FIELDS = struct.Struct(">HHHIIH")
@@ -186,9 +188,19 @@ def file_name(scid: int, apid: int, start: int, l0key: int) -> str:
     return f"s{scid:04d}a{apid:04d}t{start:010d}.{l0key:010d}"
 
 
+def source_path(root: Path, scid: int) -> Path:
+    """Return the directory of the archive `root` for a spacecraft."""
+    return root / f"src{scid:04d}"
+
+
 def hour_path(root: Path, scid: int, unix: float) -> Path:
     """Return the directory of the archive `root` for the UTC hour that holds `unix`."""
-    return root / f"src{scid:04d}" / met.hour_directory(unix)
+    return source_path(root, scid) / met.hour_directory(unix)
+
+
+def hours_inside(spans: Iterable[tuple[float, float]]) -> set[int]:
+    """Return the hours, counted from the Unix epoch, that hold a part of `spans` (begin and end, Unix UTC seconds)."""
+    return {hour for begin, end in spans for hour in range(int(begin // met.HOUR), int(end // met.HOUR) + 1)}
 
 
 def archive_files(
@@ -220,28 +232,21 @@ def archive_files(
         raise MissingInputError(
             f"{root}: the root of the level-0 archive is no directory. Mount it or mend paths.level0."
         )
-    source = root / f"src{scid:04d}"
+    source = source_path(root, scid)
     if not source.is_dir():
         raise MissingInputError(
             f"{source}: no such directory, so {root} is no level-0 archive of spacecraft {scid}. "
             f"Mount it or mend paths.level0."
         )
-    inside: set[int] = set()
-    around: set[int] = set()
-    for begin, end in spans:
-        first, last = int(begin // met.HOUR), int(end // met.HOUR)
-        inside.update(range(first, last + 1))
-        around.update(range(first - 1, last + 2))
-    pattern = re.compile(rf"s{scid:04d}a{apid:04d}t[0-9]{{10}}\.[0-9]{{10}}", re.ASCII)
+    inside = hours_inside(spans)
+    around = {near for hour in inside for near in (hour - 1, hour, hour + 1)}
     files: list[tuple[int, Path]] = []
     faults: list[Fault] = []
     for hour in sorted(around):
         start = hour * met.HOUR
         directory = hour_path(root, scid, start)
         try:
-            names = sorted(path for path in directory.iterdir() if pattern.fullmatch(path.name))
-        except FileNotFoundError:
-            names = []
+            names = archive_hours.files(directory, scid, apid)
         except OSError as error:
             raise MissingInputError(
                 f"{directory}: cannot be read: {error.strerror}. {advice(error)}"
@@ -268,6 +273,30 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
         If the archive or a file in it cannot be read.
     """
     found, faults = archive_files(root, scid, apid, spans)
+    return read_files(found, apid, spans, faults)
+
+
+def read_files(
+    found: Sequence[tuple[int, Path]],
+    apid: int,
+    spans: Sequence[tuple[float, float]] = ALL_TIMES,
+    known: Sequence[Fault] = (),
+) -> Retrieval:
+    """Read the packets of `apid` from `spans` in these files, as `retrieve` does.
+
+    Parameters
+    ----------
+    found
+        Files, each with the Unix UTC second at which its hour starts.
+    known
+        What is known to be wrong already.
+
+    Raises
+    ------
+    MissingInputError
+        If a file cannot be read.
+    """
+    faults = list(known)
     files = tuple(path for _, path in found)
     maps = _Maps(files)
     edges = _microseconds(spans)
@@ -603,9 +632,9 @@ def _datagrams(
 
     jump = np.r_[False, (step != 1) & (np.diff(span) == 0)]
     faults = [
-        (int(at), f"counter {count[at]} follows {count[at - 1]}: {step[at - 1] - 1} packets are missing")
+        (int(at), f"{JUMP}{count[at]} follows {count[at - 1]}: {step[at - 1] - 1} packets are missing")
         if step[at - 1]
-        else (int(at), f"counter {count[at]} twice, at different times")
+        else (int(at), f"{JUMP}{count[at]} twice, at different times")
         for at in np.flatnonzero(jump)
     ]
     after_jump = np.r_[jump, True]

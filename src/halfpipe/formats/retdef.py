@@ -4,6 +4,7 @@ RetDefs come from outside and are not trusted: the parser refuses entities and e
 and nothing above `MAX_SIZE` is read.
 """
 
+import html
 import math
 import os
 import re
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.files import open_regular
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
+from halfpipe.storage.advice import cannot_be_read
+from halfpipe.storage.reading import open_regular
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -29,7 +31,23 @@ MAX_COMPLAINT = 500  # characters that are said about one file
 FILE_NAME = re.compile(rf"RetDef-({DownlinkId.PATTERN})-({ChunkId.PATTERN})\.xml")
 DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?", re.ASCII)
 APIDS_OF_KIND = {"LSEP": LPA_APIDS, "LSEC": LCI_APIDS}
+OURS = "halfpipe"  # who made it, where we did
 REMEDY = "Have it made and copied again, then give the same command again"
+
+# One declaration a line, as real RetDefs have them.
+DTD = """<?xml version="1.0" encoding="US-ASCII" ?>
+<!DOCTYPE retdef [
+<!ELEMENT retdef (arch, run, spans)>
+<!ATTLIST retdef type (LSEP|LSEC) #REQUIRED{}>
+<!ELEMENT arch (#PCDATA)>
+<!ATTLIST arch scid CDATA #REQUIRED>
+<!ELEMENT run (#PCDATA)>
+<!ATTLIST run runid CDATA #REQUIRED l0key CDATA #REQUIRED chunkid CDATA #REQUIRED gndid CDATA #REQUIRED start CDATA #REQUIRED>
+<!ELEMENT spans (span+)>
+<!ELEMENT span (#PCDATA)>
+<!ATTLIST span apid CDATA #REQUIRED tbeg CDATA #REQUIRED tend CDATA #REQUIRED>
+]>
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,8 @@ class RetDef:
     """The contents of one RetDef file.
 
     `arch` is the archive's root as the maker of the file saw it; `l0key` and `gndid` may be -1
-    (unknown), so names of chunk products are not predicted from `gndid`.
+    (unknown), so names of chunk products are not predicted from `gndid`. `maker` is `OURS` in those that were made
+    here, and empty in the site's.
     """
 
     kind: str
@@ -57,6 +76,7 @@ class RetDef:
     chunk: ChunkId
     gndid: int
     spans: tuple[Span, ...]
+    maker: str = ""
 
 
 def ids_of(path: Path) -> tuple[DownlinkId, ChunkId]:
@@ -86,6 +106,34 @@ def read_retdef(path: Path) -> RetDef:
     return parse_retdef(read_content(path), path)
 
 
+def made_here(path: Path) -> bool:
+    """Tell whether the file `path` is a good RetDef that was made here, and not the site's."""
+    try:
+        return read_retdef(path).maker == OURS
+    except HalfPipeError:
+        return False
+
+
+def content_of(retdef: RetDef) -> bytes:
+    """Return the content of a RetDef's file (ground-chain §4: the DTD inside, US-ASCII, times in Unix seconds)."""
+    declared, maker = "", ""
+    if retdef.maker:
+        declared, maker = " maker CDATA #IMPLIED", f' maker="{html.escape(retdef.maker)}"'
+    spans = "".join(
+        f'    <span apid="{span.apid}" tbeg="{span.begin:.6f}" tend="{span.end:.6f}"/>\n'
+        for span in retdef.spans
+    )
+    met = retdef.run.met
+    text = (
+        DTD.format(declared) + f'<retdef type="{retdef.kind}"{maker}>\n'
+        f'  <arch scid="{retdef.scid}">{html.escape(retdef.arch, quote=False)}</arch>\n'
+        f'  <run runid="{met}" l0key="{retdef.l0key}" chunkid="{retdef.chunk.number}" '
+        f'gndid="{retdef.gndid}" start="{met}"/>\n'
+        f"  <spans>\n{spans}  </spans>\n</retdef>\n"
+    )
+    return text.encode("ascii", "xmlcharrefreplace")
+
+
 def read_content(path: Path) -> bytes:
     """Return the bytes of the file `path`, of one that is too large no more than shows it.
 
@@ -102,6 +150,8 @@ def read_content(path: Path) -> bytes:
             return file.read(min(os.fstat(file.fileno()).st_size, MAX_SIZE) + 1)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such RetDef. {REMEDY}.") from error
+    except PermissionError as error:
+        raise FormatError(f"{cannot_be_read(path, error)}, then give the same command again.") from error
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
 
@@ -146,7 +196,7 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
         raise FormatError(f"the root element is <{root.tag}>, expected <retdef>")
     kind = _attribute(root, "type")
     if kind not in APIDS_OF_KIND:
-        raise FormatError(f"type {kind!r} of <retdef> is neither LSEP (LPA) nor LSEC (LCI)")
+        raise FormatError(f"type {kind!r} of <retdef> is not LSEP (LPA) or LSEC (LCI)")
     arch, run, spans = (_only(root, tag) for tag in ("arch", "run", "spans"))
     archive = (arch.text or "").strip()
     if not archive.startswith("/") or not archive.isprintable():
@@ -171,6 +221,7 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
         chunk=ChunkId.of(chunk),
         gndid=_integer(run, "gndid", lowest=-1, highest=2**32 - 1),
         spans=every,
+        maker=(root.get("maker") or "").strip(),
     )
 
 
@@ -236,3 +287,18 @@ def _time(element: "Element", name: str) -> float:
             f"{name}={text!r} of <{element.tag}> is no time: expected Unix seconds or YYYY-MM-DD HH:MM:SS"
         )
     return value
+
+
+def with_archive(content: bytes, archive: Path) -> bytes:
+    """Return the content of a RetDef with another root of the level-0 archive in it, and nothing else changed.
+
+    Raises
+    ------
+    FormatError
+        If it does not hold one archive, in letters of one byte.
+    """
+    text = html.escape(str(archive), quote=False).encode("ascii", "xmlcharrefreplace")
+    made, number = re.subn(rb"(<arch\b[^>]*>)[^<]*(?=</arch>)", lambda match: match[1] + text, content)
+    if number != 1:
+        raise FormatError(f"a RetDef with {number} archives, expected one")
+    return made

@@ -1,63 +1,64 @@
 """One run of one downlink to the stage: merge, decide, test as Level-1 will, record, write, make visible."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from halfpipe import locks, paths, progress
-from halfpipe.errors import MissingInputError
 from halfpipe.handoff import eventfiles, handoffs, l1, stage
-from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
-from halfpipe.memory import give_back
-from halfpipe.merge import index
-from halfpipe.merge.deliver import Decision, Policy, decide, in_sources
-from halfpipe.merge.index import EventPart
-from halfpipe.merge.journal import Delivery, EventFile
-from halfpipe.merge.known import Context, KnownRun, context_scratch
-from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.moot import UNSET, Moot, mapped_moot
+from halfpipe.handoff.records import Records, Times, decided
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ledger import moot_key
+from halfpipe.merge.decision import Decision
+from halfpipe.process import progress
+from halfpipe.process.memory import give_back
+from halfpipe.runs import force_list, merged_index, shrinking, vouchers
+from halfpipe.runs.acceptance import ShrunkError, accepted
+from halfpipe.runs.chunk_products import ChunkProducts
+from halfpipe.runs.journal import Delivery, EventFile
+from halfpipe.runs.merged_index import MergedIndex
+from halfpipe.runs.moot import Moot
+from halfpipe.runs.run_state import Brought, Context, KnownRun, context_scratch
+from halfpipe.runs.shrinking import Loss
+from halfpipe.settings import Settings
+from halfpipe.storage import locks, paths
+from halfpipe.storage.durable import remove_file
+from halfpipe.storage.json_files import read_json, write_json
+from halfpipe.words import count
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Job:
-    """Which run of which downlink goes to which stage, and how.
-
-    `given_up` says that nobody waits for the run any more, `deliver_orphans` whether then all that is
-    known of it is delivered; `threads` event files are written at a time. `moot` is what `moot.file` says;
-    if that is `UNSET` and there is `mapped`, this is asked: by the kind of the run, and Unix UTC seconds and
-    ground id of its first datagram; None says that nobody knows.
-    """
-
-    work: Path
-    stage: Path
-    downlink: DownlinkId
-    run: RunId
-    chunks: tuple[ChunkId, ...]
-    policy: Policy
-    latc: int | None
-    moot: Moot
-    threads: int = 1
-    given_up: bool = False
-    deliver_orphans: bool = True
-    mapped: Callable[[RunKind, float, int], Moot | None] | None = None
-
-
-def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Merge the chunk indexes of `job.run`, and deliver what `job.downlink` has to deliver of it now.
+def deliver_run(
+    settings: Settings,
+    downlink: DownlinkId,
+    run: RunId,
+    chunks: Sequence[ChunkId],
+    *,
+    threads: int,
+    output: IO[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Merge the chunk indexes of `run`, and deliver what `downlink` has to deliver of it now.
 
     Both happen under one lock of the run: a downlink whose index were known before it delivers would
     have its events delivered by others, in an order that no sequence of downlinks gives. The spans are
     recorded in the run's journal before the first file becomes visible. A run that Level-1 would
-    refuse is held: nothing of it is recorded or staged.
+    refuse is held: nothing of it is recorded or staged. One that would shrink is refused, unless the config
+    accepts it: what the downlink brought before stays known, too.
+
+    Parameters
+    ----------
+    settings, downlink, run
+        The settings, and which run of which downlink.
+    chunks
+        Those of the downlink that bring something of the run.
+    threads
+        So many indexes are read, and event files written, at a time.
+    output
+        Takes what the decoder prints where a chunk is decoded again.
 
     Returns
     -------
@@ -66,179 +67,211 @@ def deliver_run(job: Job, context: Context) -> tuple[dict[str, Any], dict[str, A
 
     Raises
     ------
+    ShrunkError
+        If fewer events would be delivered than Level-1 may have; then nothing was changed.
+    StateError
+        If the journal lacks what a manifest or receipt vouches for; then nothing was changed.
     HalfPipeError
         If something that is needed is gone, damaged, or cannot be written; then nothing was delivered,
         or giving the same command again delivers the same.
     """
-    with locks.run_locked(job.work, job.run, log.info), context_scratch(job.work, job.run):
-        merged, own = _merge(job, context)
+    work = settings.paths.work
+    with locks.run_locked(work, run, log.info), context_scratch(work, run):
+        context = Context(settings, run, output)
+        index, brought = _merge(context, downlink, chunks, threads)
         give_back()
-        known = KnownRun.read(job.work, job.run, context, {job.downlink: own})
-        before = known.deliveries().get(job.downlink)
-        moot = _moot(job, known)
-        decision, records = _decide(job, known)
-        files = eventfiles.describe(records, decision.files, job.run)
-        others = [file for dl, d in known.deliveries().items() if dl != job.downlink for file in d.files]
-        held = l1.refusals([*others, *files]) if files else []
-        if held:
-            delivery = before or _delivery(job, decision, [])
-        else:
-            delivery = _stage(job, known, decision, records, files, moot)
-    manifest = _manifest(job, decision, delivery, held, _shrunk(before, decision))
-    manifest["moot"] = {"key": moot.key, "alias": moot.alias}
-    manifest["missing"] = known.missing
-    manifest["why"] = _why(manifest)
-    for reason in manifest["why"]:
-        log.log(
-            logging.WARNING if held or manifest["shrunk"] else logging.INFO, "run %s: %s", job.run, reason
-        )
-    return merged, manifest
-
-
-def _merge(job: Job, context: Context) -> tuple[dict[str, Any], KnownDatagrams]:
-    """Make what the downlink brings of the run known to all downlinks; say what that is."""
-    products = [index.chunk_products(job.work, job.downlink, job.run, chunk) for chunk in job.chunks]
-    placed = [(chunk, context.products(job.downlink, chunk)) for chunk in products]
-
-    def kept(name: str) -> Path:
-        return job.work / paths.kept_index(job.downlink, name)
-
-    merged = index.build(placed, job.threads, job.work / paths.context(job.run), kept)
-    events = index.save(merged, job.work, job.run, job.downlink)
-    # Of no use any more: from here on the merged index is read.
-    for name in chain.from_iterable(chunk.files for chunk in products):
-        kept(name).unlink(missing_ok=True)
-    with suppress(OSError):
-        (job.work / paths.kept_indexes(job.downlink)).rmdir()  # unless other runs are to come
-    said = merged.as_json(events) | {"downlink": str(job.downlink), "run": str(job.run)}
-    return said, merged.datagrams
-
-
-def _moot(job: Job, known: KnownRun) -> Moot:
-    """Return the key and alias of the run; its kind and its first datagram are by all that is known of it."""
-    if job.moot != UNSET or job.mapped is None:
-        return job.moot
-    return mapped_moot(job.mapped, KnownDatagrams.together(known.datagrams.values()).rows)
-
-
-def _decide(job: Job, known: KnownRun) -> tuple[Decision, eventfiles.Records]:
-    """Decide, and find the records; what cannot be had is left out only if the config allows it."""
-    parts = known.events(job.downlink)
-    recorded = {dl: delivery.recorded for dl, delivery in known.deliveries().items()}
-    numbers = {dl: number for number, dl in enumerate(in_sources(job.downlink, parts))}
-    without: set[tuple[DownlinkId, str]] = set()
-    while True:
-        keys = {dl: _keys(part, numbers[dl], dl, without) for dl, part in parts.items()}
-        decision = decide(
-            job.downlink,
-            known.datagrams,
-            keys,
+        known = KnownRun.read(context, brought)
+        vouchers.check(work, run, known.journal)
+        moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
+        recorded = known.deliveries()
+        forced = force_list.read(work)
+        for complaint in forced.refused:
+            log.warning("%s", complaint)
+        given_up = run in forced.runs
+        decision, records = decided(
+            known,
+            downlink,
+            known.event_tables(downlink),
             recorded,
-            job.policy,
-            given_up=job.given_up and job.deliver_orphans,
+            settings.merge,
+            earlier=known.earlier(),
+            given_up=given_up and settings.retire.deliver_orphans,
         )
-        del keys
-        gone: list[tuple[DownlinkId, str]] = []
-        records = eventfiles.Records(decision, parts, _locator(known, gone))
-        if not gone:
-            return decision, records
-        without.update(gone)
-
-
-def _keys(
-    part: EventPart, number: int, downlink: DownlinkId, without: set[tuple[DownlinkId, str]]
-) -> NDArray[np.void]:
-    """Return the keys of the events of a downlink, but for those in evt files that cannot be had."""
-    keys = part.keys(number)
-    gone = [n for n, name in enumerate(part.files) if (downlink, name) in without]
-    return keys[~np.isin(keys["file"], gone)] if gone else keys
-
-
-def _locator(known: KnownRun, gone: list[tuple[DownlinkId, str]]) -> Callable[[DownlinkId, str], Path | None]:
-    def locate(downlink: DownlinkId, name: str) -> Path | None:
-        try:
-            return known.evt_file(downlink, name)
-        except MissingInputError as error:
-            if not known.context.without:
-                raise
-            known.missing.append(str(error))
-            gone.append((downlink, name))
-            return None
-
-    return locate
-
-
-def _stage(
-    job: Job,
-    known: KnownRun,
-    decision: Decision,
-    records: eventfiles.Records,
-    files: Sequence[EventFile],
-    moot: Moot,
-) -> Delivery:
-    header = eventfiles.Header(job.downlink, job.run, moot, job.latc)
-    with stage.scratch(job.stage, job.downlink, job.run.l1) as scratch:
-        home = scratch / "new"
-        home.mkdir()
-        with progress.of(f"deliver_run {job.run}", total_bytes=sum(file.size for file in files)) as bar:
-            made = eventfiles.write_all(records, decision.files, files, header, home, job.threads, bar)
-        written = [file for file, _ in made]
-        delivery = _delivery(job, decision, written, [times for _, times in made])
-        elsewhere = {
-            file.name for dl, d in known.deliveries().items() if dl != job.downlink for file in d.files
-        }
-        stale = known.journal.names(job.downlink) - {file.name for file in written} - elsewhere
-        known.journal.record(delivery)
-        stage.place(job.stage, home, job.downlink, job.run, written, stale)
-    return delivery
-
-
-def _delivery(
-    job: Job, decision: Decision, files: Sequence[EventFile], times: Sequence[eventfiles.Times] = ()
-) -> Delivery:
-    all_times = eventfiles.Times.together(times) if times else None
-    return Delivery(
-        job.downlink,
-        decision.spans if files else (),
-        decision.datagrams,
-        tuple(files),
-        (all_times.first, all_times.last) if all_times else None,
-        (all_times.earliest, all_times.latest) if all_times else None,
-    )
-
-
-def _shrunk(before: Delivery | None, decision: Decision) -> int:
-    """Count the events that were delivered before and are not there any more."""
-    if before is None:
-        return 0
-    sequence = np.ascontiguousarray(decision.events["sequence"])  # else each search copies it
-    firsts, lasts = (np.array([span[edge] for span in before.spans], np.uint64) for edge in (0, 1))
-    inside = np.searchsorted(sequence, lasts, side="right") - np.searchsorted(sequence, firsts, side="left")
-    return max(0, before.events - int(inside.sum()))
-
-
-def _manifest(
-    job: Job, decision: Decision, delivery: Delivery, held: list[str], shrunk: int
-) -> dict[str, Any]:
-    return delivery.as_json() | {
-        "run": str(job.run),
-        "l1_run": job.run.l1,
-        "handoff": handoffs.next_number(job.work, job.downlink),
+        before = recorded.pop(downlink, None)
+        loss = _refuse_to_shrink(known, brought, before, decision)
+        files = eventfiles.describe(records, decision.files, run)
+        others = [file for delivery in recorded.values() for file in delivery.files]
+        held = [*_unnamed(decision, run), *l1.refusals([*others, *files])] if files else []
+        merged = _make_known(context, brought, index)
+        number = handoffs.begin(work, run, downlink, known.journal)
+        if held:
+            delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
+        else:
+            stale = known.journal.names(downlink) - {file.name for file in (*files, *others)}
+            reason = accepted(settings, downlink, run) if loss else None
+            if before and sum(file.events for file in files) <= before.events:
+                reason = reason or before.accepted
+            delivery = _stage(known, downlink, decision, records, files, moot, stale, threads, number, reason)
+        closed = known.journal.closed(downlink)
+    held_events = max(0, len(decision.events) - delivery.events) if held else 0
+    elsewhere = sum(other.events for other in recorded.values())
+    manifest = delivery.as_json() | {
+        "run": str(run),
+        "l1_run": run.l1,
+        "handoff": number,
         "kind": str(decision.kind),
         "epus": list(decision.epus),
         "complete": decision.complete,
-        "given_up": job.given_up and not decision.complete,
-        # Of datagrams, which are never cleaned up: events of other downlinks are read only where they are needed.
-        "known": decision.announced,
+        "given_up": given_up and not decision.complete,
+        # Of others what they recorded: their events are read only where they are needed, and may be cleaned up.
+        "known": delivery.events + decision.orphans + decision.late + held_events + elsewhere,
         "delivered": delivery.events,
         "orphans": decision.orphans,
         "withheld": decision.withheld,
         "late": decision.late,
-        "shrunk": shrunk,
+        "held_events": held_events,
+        "elsewhere": elsewhere,
+        "shrunk": loss.events if loss else 0,
+        "accepted": delivery.accepted,
+        "closed": [list(span) for span in closed],
         "held": held,
         "gaps": [list(gap) for gap in decision.gaps],
         "settled": [list(place) for place in decision.settled],
+        "moot": {"key": moot.key, "alias": moot.alias},
+        "missing": known.missing,
     }
+    manifest["why"] = [*_why(manifest), *_unjudged(before)]
+    for reason in manifest["why"]:
+        log.log(logging.WARNING if held or manifest["shrunk"] else logging.INFO, "run %s: %s", run, reason)
+    return merged, manifest
+
+
+def _merge(
+    context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int
+) -> tuple[MergedIndex, Brought]:
+    """Merge what the downlink brings of the run; nobody else sees it yet, and its events lie on disk alone."""
+    work, run = context.work, context.run
+    products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
+    index = merged_index.build(
+        [(chunk, context.products(downlink, chunk)) for chunk in products],
+        threads,
+        work / paths.context(run),
+        lambda name: work / paths.kept_index(downlink, name),
+    )
+    apart = merged_index.written_apart(index, work, run, downlink)
+    return replace(index, parts=()), Brought(downlink, index.datagrams, apart, index.chunks)
+
+
+def _make_known(context: Context, brought: Brought, index: MergedIndex) -> dict[str, Any]:
+    """Make what the downlink brings of the run known to all downlinks; say what that is."""
+    work, run, downlink = context.work, context.run, brought.downlink
+    events = merged_index.save(index, work, run, downlink, brought.events)
+    # Of no use any more: from here on the merged index is read.
+    for chunk in brought.chunks:
+        for name in chunk.files:
+            (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)
+    with suppress(OSError):
+        (work / paths.kept_indexes(downlink)).rmdir()  # unless other runs are to come
+    return index.as_json(events) | {"downlink": str(downlink), "run": str(run)}
+
+
+def _refuse_to_shrink(
+    known: KnownRun, brought: Brought, before: Delivery | None, decision: Decision
+) -> Loss | None:
+    """Return what is lost of the delivery `before`, None without any; refuse it if nobody accepts it.
+
+    The refusal is kept for whoever asks how the downlink stands: its receipt is gone by now.
+    """
+    run, settings, downlink = known.context.run, known.context.settings, brought.downlink
+    refused = settings.paths.work / paths.refused(run, downlink)
+    # In one piece, else each search copies it.
+    files = (
+        {} if before is None else shrinking.lost(before, np.ascontiguousarray(decision.events["sequence"]))
+    )
+    if before is None or not files:
+        remove_file(refused)
+        return None
+    chunks = shrinking.chunks_that_lost(
+        settings.paths.work, run, downlink, files, brought.events, brought.chunks
+    )
+    loss = Loss(files, chunks)
+    if accepted(settings, downlink, run) is None:
+        said = shrinking.refusal(run, downlink, before, loss, known.missing)
+        write_json(refused, loss.as_json() | {"text": said})
+        raise ShrunkError(said)
+    remove_file(refused)
+    return loss
+
+
+def _unnamed(decision: Decision, run: RunId) -> list[str]:
+    """Return why the texts cannot name a run that has files: Level-1 fails on it."""
+    if decision.epus:
+        return []
+    return [
+        f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
+    ]
+
+
+def _stage(
+    known: KnownRun,
+    downlink: DownlinkId,
+    decision: Decision,
+    records: Records,
+    files: Sequence[EventFile],
+    moot: Moot,
+    stale: Iterable[str],
+    threads: int,
+    number: int,
+    reason: str | None,
+) -> Delivery:
+    """Write the event files, record the delivery, and make them visible instead of those that are `stale`."""
+    run, settings = known.context.run, known.context.settings
+    header = eventfiles.Header(downlink, moot, settings.merge.latc_override)
+    with stage.scratch(settings.paths.stage, downlink, run.l1) as scratch:
+        home = scratch / "new"
+        home.mkdir()
+        with progress.of(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
+            made = eventfiles.write_all(records, decision.files, files, header, home, threads, bar)
+        delivery = _delivery(downlink, decision, made, number, reason)
+        known.journal.record(delivery)
+        stage.place(settings.paths.stage, home, downlink, run, delivery.files, stale)
+    return delivery
+
+
+def _delivery(
+    downlink: DownlinkId,
+    decision: Decision,
+    made: Sequence[tuple[EventFile, Times]],
+    number: int,
+    reason: str | None,
+) -> Delivery:
+    if not made:
+        return Delivery(downlink, (), decision.datagrams, (), None, None, number, reason)
+    times = Times.together([of_file for _, of_file in made])
+    return Delivery(
+        downlink,
+        decision.spans,
+        decision.datagrams,
+        tuple(file for file, _ in made),
+        (times.first, times.last),
+        (times.earliest, times.latest),
+        number,
+        reason,
+    )
+
+
+def _unjudged(before: Delivery | None) -> list[str]:
+    """Say of what the legacy delivered that nobody can tell whether it is delivered again."""
+    gone = [
+        span.sequences for span in (before.legacy if before and before.legacy else ()) if span.events is None
+    ]
+    if not gone:
+        return []
+    spans = ", ".join(f"{first} to {last}" for first, last in gone)
+    return [
+        f"the legacy delivered sequences {spans}, and its merged indexes of them are gone: whether fewer events are "
+        "delivered now cannot be judged"
+    ]
 
 
 def _why(manifest: dict[str, Any]) -> list[str]:
@@ -247,10 +280,16 @@ def _why(manifest: dict[str, Any]) -> list[str]:
     if not manifest["epus"]:
         why.append("no datagram of this run is known from any downlink, so nothing is settled")
     if manifest["held"]:
+        what = "nothing new of it" if manifest["files"] else "nothing of it"
         why.append(
-            "HELD, nothing of it was staged or recorded, because Level-1 would refuse the whole run: "
+            f"HELD, {what} was staged or recorded, because Level-1 would refuse the whole run: "
             + "; ".join(manifest["held"])
         )
+        if manifest["files"]:
+            why.append(
+                f"{count(len(manifest['files']), 'file')} with {manifest['delivered']} events that an earlier "
+                "hand-off delivered stand as they are"
+            )
     unsettled = manifest["orphans"] - manifest["withheld"]
     if manifest["given_up"]:
         why.append("GIVEN UP by an operator: nobody waits for what is missing of this run")
@@ -258,8 +297,8 @@ def _why(manifest: dict[str, Any]) -> list[str]:
         why.append(f"{unsettled} orphans of it stay undelivered, as retire.deliver_orphans says")
     elif unsettled:
         why.append(
-            f"{unsettled} orphans wait for datagrams that are missing, or for an EPU that was not seen yet "
-            f"(seen: {', '.join(map(str, manifest['epus'])) or 'none'})"
+            f"{unsettled} orphans wait for datagrams that are missing, for an EPU to go on, or for one that was not "
+            f"seen yet (seen: {', '.join(map(str, manifest['epus'])) or 'none'})"
         )
     if manifest["withheld"]:
         why.append(
@@ -273,7 +312,15 @@ def _why(manifest: dict[str, Any]) -> list[str]:
         )
     if manifest["shrunk"]:
         why.append(
-            f"SHRUNK: {manifest['shrunk']} events that this downlink had delivered are not in its input any more"
+            f"SHRUNK: {manifest['shrunk']} events that this downlink had delivered are not delivered again, as was "
+            f"accepted: {manifest['accepted']}"
+        )
+    if manifest["closed"]:
+        spans = ", ".join(f"{first} to {last}" for first, last in manifest["closed"])
+        why.append(
+            f"sequences {spans}, which this downlink had delivered, stay closed to other downlinks, because Level-1 "
+            f"may have them; once it is rolled back: halfpipe release {manifest['run']} {manifest['downlink']} "
+            '--reason "..."'
         )
     why += [f"merged without: {missing}" for missing in manifest["missing"]]
     return why

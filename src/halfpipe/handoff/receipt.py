@@ -5,81 +5,47 @@ Making it hands the downlink off: the texts are put into the stage, and Level-1 
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import halfpipe
-from halfpipe import paths
-from halfpipe.decoder import Program
-from halfpipe.errors import DecoderError, StateError
-from halfpipe.files import (
-    fsync_directory,
-    in_the_way,
-    make_directory,
-    read_json,
-    remove_file,
-    replacing,
-    sha256,
-    write_json,
-    write_text,
-)
+from halfpipe.decoding import shortfall
+from halfpipe.errors import DecoderError, StageError, StateError
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.handoff import handoffs, magic7, stage
+from halfpipe.handoff import dropped, handoffs, line, magic7, stage
 from halfpipe.handoff.handoffs import HandOff
-from halfpipe.handoff.texts import Exceptions, texts
+from halfpipe.handoff.receipt_form import Chunk, FromManifest, Receipt, Run, Text
+from halfpipe.handoff.texts import Exceptions, Manifest, texts
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.journal import EventFile
+from halfpipe.planning import mounts
+from halfpipe.runs.journal import EventFile
+from halfpipe.runs.receipt_file import sealed
+from halfpipe.settings import Settings
+from halfpipe.storage import paths, times
+from halfpipe.storage.durable import make_directory, remove_tree, replacing, write_text
+from halfpipe.storage.json_files import read_json
+from halfpipe.storage.reading import sha256
+from halfpipe.storage.times import Step
 
 log = logging.getLogger(__name__)
 
 
-def withdraw(work: Path, downlink: DownlinkId) -> None:
-    """Remove the receipt of `downlink` before anything that it vouches for changes; its copy stays.
-
-    Flushed, for after a crash of the machine it must not be back over products that are gone. What says how it
-    was submitted goes with it: of a hand-off without files that is that nothing was, and the next may have some.
-
-    Raises
-    ------
-    HalfPipeError
-        If it cannot be removed; says whose it is.
-    """
-    for path in (work / paths.submitted(downlink), work / paths.receipt(downlink)):
-        try:
-            remove_file(path)
-        except OSError as error:
-            raise in_the_way(path, error) from error
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a receipt is made of.
-
-    `magic7` is None where the config wants no magic-7; `ignored` are chunks left out with a reason;
-    `config` is the part of the configuration that shaped the products; more than `max_exceptions` that
-    decoders met are too many to hand off.
-    """
-
-    work: Path
-    stage: Path
-    downlink: DownlinkId
-    chunks: tuple[ChunkId, ...]
-    runs: tuple[RunId, ...]
-    magic7: Program | None
-    ignored: tuple[tuple[ChunkId, str], ...]
-    config: Mapping[str, Any]
-    max_exceptions: int | None = None
-
-
-def hand_off(job: Job, output: IO[str]) -> dict[str, Any]:
+def hand_off(
+    settings: Settings,
+    downlink: DownlinkId,
+    chunks: Sequence[ChunkId],
+    runs: Collection[RunId],
+    output: IO[str],
+) -> Receipt:
     """Put the texts into the stage, let Level-1 retire runs again, and return the receipt.
 
     Parameters
     ----------
-    job
-        The downlink and its products.
+    settings, downlink
+        The settings and the downlink.
+    chunks, runs
+        All that it has, but for chunks that are ignored.
     output
         Takes what the magic-7 command says.
 
@@ -89,42 +55,106 @@ def hand_off(job: Job, output: IO[str]) -> dict[str, Any]:
         If a decoder brought a run that no RetDef announced, the magic-7 command failed or the stage
         cannot be written. Then there is no hand-off, and Level-1 goes on keeping its runs.
     """
-    chunks = [read_json(job.work / paths.chunk(job.downlink, chunk)) for chunk in job.chunks]
-    _check_announced(job, chunks)
-    exceptions = _exceptions(chunks)
-    _check_exceptions(job, exceptions)
-    manifests = [read_json(job.work / paths.manifest(run, job.downlink)) for run in sorted(job.runs)]
+    work, place = settings.paths.work, settings.paths.stage
+    decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
+    _check_announced(downlink, decoded, runs)
+    exceptions = _exceptions(decoded)
+    _check_exceptions(settings, downlink, exceptions)
+    dropped.settle(settings, downlink, runs)
+    manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
-    earlier = handoffs.read(job.work, job.downlink)
+    earlier = handoffs.read(work, downlink)
     known = next((handoff for handoff in reversed(earlier) if handoff.number >= number), None)
-    ended = known is not None and handoffs.has_ended(job.work, job.downlink, known.number)
-    named = [] if ended else [m for m in manifests if _is_whole(job, m, number)]
-    runs = tuple(RunId(m["run"]) for m in named)
+    ended = known is not None and handoffs.has_ended(work, downlink, known.number)
+    whole = [] if ended else [m for m in manifests if _is_whole(place, downlink, m)]
+    named = tuple(RunId(m["run"]) for m in whole)
+
+    def put(manifests: Sequence[Manifest]) -> tuple[Text, ...]:
+        return _put(settings, downlink, chunks, manifests, exceptions, output)
+
     # Where less lies in the stage than was recorded, Level-1 has begun to take it.
-    if known is None or (not ended and set(runs) >= set(known.named)):
-        handoff = HandOff(number, runs, tuple(_put(job, named, exceptions, output)))
+    if known is None or (not ended and set(named) >= set(known.named)):
+        if known is None:
+            now = [m for m in manifests if m["handoff"] == number and not m["held"]]
+            _refuse_gone(place, downlink, [m for m in now if m not in whole])
+        handoff = HandOff(number, named, put(whole))
         if handoff != known:
-            handoffs.record(job.work, job.downlink, handoff)
+            handoffs.record(work, downlink, handoff)
     else:
         handoff = known
-        _put_again(job, [m for m in manifests if m["run"] in known.named], exceptions, known, output)
-    stage.release_cleanup(job.stage, job.downlink, job.runs)
-    return _receipt(job, chunks, manifests, handoff)
+        if not (place / paths.staged(downlink)).is_dir():
+            log.info("Level-1 has taken hand-off %d: the stage stays as it is", known.number)
+        elif _there(place, downlink, known) != known.texts:
+            again = put([m for m in manifests if m["run"] in known.named])
+            if again != known.texts:
+                log.warning("the texts of hand-off %d were made again and differ from before", known.number)
+    stage.let_retire(place, downlink, runs)
+    content: Receipt = {
+        "downlink": str(downlink),
+        "handoff": handoff.number,
+        "software": {"halfpipe": halfpipe.__version__},
+        "config": settings.that_matter,
+        "chunks": [
+            cast(Chunk, {key: chunk[key] for key in Chunk.__annotations__ if key in chunk})
+            for chunk in decoded
+        ],
+        "ignored": [
+            {"chunk": str(chunk), "reason": reason} for chunk, reason in settings.ignored(downlink).items()
+        ],
+        "runs": [of_run(manifest, handoff) for manifest in manifests],
+        "texts": list(handoff.texts),
+    }
+    if reason := _reason(settings, downlink, handoff.number):
+        content["reason"] = reason
+    return content
 
 
-def save(job: Job, content: Mapping[str, Any]) -> None:
-    """Write the receipt, and its copy that stays as history."""
-    copy = Path(paths.receipt_history(job.downlink, content["handoff"]))
-    write_json(make_directory(job.work, str(copy.parent)) / copy.name, content)
-    write_json(job.work / paths.receipt(job.downlink), content)
+def _reason(settings: Settings, downlink: DownlinkId, number: int) -> str | None:
+    """Return why a hand-off is made: a receipt that is made again says what it said first."""
+    copy = settings.paths.work / paths.receipt_history(downlink, number)
+    said: str | None = read_json(copy).get("reason") if copy.exists() else settings.reason
+    return said
 
 
-def _check_announced(job: Job, chunks: Iterable[Mapping[str, Any]]) -> None:
+def save(settings: Settings, downlink: DownlinkId, content: Receipt) -> None:
+    """Write the receipt with its checksum, and its copy that stays as history."""
+    with stage.errors_named(settings.paths.stage):
+        mounts.mark(settings)
+    work, copy = settings.paths.work, Path(paths.receipt_history(downlink, content["handoff"]))
+    written = sealed(content)
+    line.write(settings, content)
+    write_text(make_directory(work, str(copy.parent)) / copy.name, written)
+    handoffs.end(work, downlink)  # before the receipt: with that nothing is to be done any more
+    write_text(work / paths.receipt(downlink), written)
+    remove_tree(work / paths.replaced(downlink))
+    _note_times(settings, downlink, content)
+
+
+def _note_times(settings: Settings, downlink: DownlinkId, content: Receipt) -> None:
+    """Write down when the downlink was handed off, and what the hand-off waited for."""
+    last = [run["times"][1] for run in content["runs"] if run["times"] is not None]
+    came = []
+    for chunk in content["chunks"]:
+        retdef = paths.retdef(downlink, chunk["chunk"])
+        source = next((home / retdef for home in settings.paths.retdef if (home / retdef).exists()), None)
+        if source is not None:
+            status = source.stat()
+            came.append(max(status.st_mtime, status.st_ctime))  # a copy may keep the time of what it is of
+    known = ((Step.LAST_EVENT, last), (Step.RETDEF, came))
+    for step, when in known:
+        if when:
+            times.note(settings.paths.work, downlink, step, max(when), handoff=content["handoff"])
+    times.note(settings.paths.work, downlink, Step.HANDED_OFF, handoff=content["handoff"])
+
+
+def _check_announced(
+    downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]], runs: Collection[RunId]
+) -> None:
     for chunk in chunks:
         for run in chunk["runs"]:
-            if run not in job.runs:
+            if run not in runs:
                 raise StateError(
-                    f"chunk {chunk['chunk']} of downlink {job.downlink} brought run {run} ({RunId(run).l1}), which no "
+                    f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({RunId(run).l1}), which no "
                     "RetDef of the downlink announces. Nothing is lost: give the same command again, and the run "
                     "is included."
                 )
@@ -140,133 +170,87 @@ def _exceptions(chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
     return found
 
 
-def _check_exceptions(job: Job, exceptions: Exceptions) -> None:
-    total = exceptions.total()
-    if job.max_exceptions is not None and total > job.max_exceptions:
+def _check_exceptions(settings: Settings, downlink: DownlinkId, exceptions: Exceptions) -> None:
+    total, most = exceptions.total(), settings.decoder.max_exceptions
+    if most is not None and total > most:
         said = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(exceptions.items()))
         raise DecoderError(
-            f"the decoders of downlink {job.downlink} met {total} exceptions, more than decoder.max_exceptions "
-            f"({job.max_exceptions}): {said}. The lines stand in the logs of decode_chunk. Mend the cause and "
-            f"process the downlink again (-F), or raise the limit; then give the same command again."
+            f"the decoders of downlink {downlink} met {total} exceptions, more than decoder.max_exceptions "
+            f"({most}): {said}. The lines stand in the logs of decode_chunk. Mend the cause and process the "
+            "downlink again (-F), or raise the limit; then give the same command again."
         )
 
 
-def _is_whole(job: Job, manifest: Mapping[str, Any], number: int) -> bool:
+def _is_whole(place: Path, downlink: DownlinkId, manifest: Manifest) -> bool:
     """Tell whether the run's files all lie in the stage: Level-1 may have taken an earlier hand-off."""
     files = [EventFile.of(entry) for entry in manifest["files"]]
-    whole = stage.is_whole(job.stage, job.downlink, RunId(manifest["run"]), files)
-    if not whole and manifest["handoff"] == number and not manifest["held"]:
-        log.warning(
-            "run %s of downlink %s: files are gone from the stage before they were handed off. To stage them "
-            "again: snakemake dl=%s -R deliver_run",
-            manifest["run"],
-            job.downlink,
-            job.downlink,
-        )
-    return whole
+    return stage.is_whole(place, downlink, RunId(manifest["run"]), files)
+
+
+def _refuse_gone(place: Path, downlink: DownlinkId, gone: Sequence[Manifest]) -> None:
+    """Refuse a hand-off of runs whose files nobody can have taken, for nobody was told of them."""
+    if not gone:
+        return
+    runs = ", ".join(manifest["run"] for manifest in gone)
+    raise StageError(
+        f"files are gone from the stage before they were handed off: run {runs} of downlink {downlink}, in "
+        f"{place / paths.staged(downlink)}. Nothing was handed off. See that the stage is mounted, and who clears it. "
+        f"To stage them again: snakemake dl={downlink} -R deliver_run"
+    )
 
 
 def _put(
-    job: Job, named: Sequence[Mapping[str, Any]], exceptions: Exceptions, output: IO[str]
-) -> list[dict[str, Any]]:
+    settings: Settings,
+    downlink: DownlinkId,
+    chunks: Sequence[ChunkId],
+    named: Sequence[Manifest],
+    exceptions: Exceptions,
+    output: IO[str],
+) -> tuple[Text, ...]:
     """Write all texts that name the runs `named`, put them into the stage, and describe them."""
-    described: list[dict[str, Any]] = []
-
-    def write(home: Path) -> list[str]:
+    with stage.scratch(settings.paths.stage, downlink, "texts") as home:
         for name, content in texts(named, exceptions).items():
-            write_text(home / paths.text(name, job.downlink), content)
-        _write_magic7(job, named, home, output)
-        names = sorted(path.name for path in home.iterdir())
-        described.extend(_describe(home / name) for name in names)
-        return names
-
-    with stage.scratch(job.stage, job.downlink, "texts") as scratch:
-        stage.put_texts(job.stage, scratch, job.downlink, write)
-        _remove_other_texts(job, [text["name"] for text in described])
+            write_text(home / paths.text(name, downlink), content)
+        windows = [m["window"] for m in named if m["window"]]
+        if settings.magic7.command is not None and windows:
+            window = min(first for first, _ in windows), max(last for _, last in windows)
+            retdef = read_retdef(settings.paths.work / paths.retdef(downlink, chunks[0]))
+            with replacing(home / paths.text("magic7", downlink)) as out:
+                lines = magic7.write(magic7.command(settings, retdef, window), out, output)
+            if not lines:
+                log.warning(
+                    "downlink %s: the magic-7 command gave no ATT or ORB line, and Level-1 needs some",
+                    downlink,
+                )
+        described = tuple(_describe(path) for path in sorted(home.iterdir()))
+        stage.put_texts(settings.paths.stage, home, downlink)
     return described
 
 
-def _put_again(
-    job: Job,
-    named: Sequence[Mapping[str, Any]],
-    exceptions: Exceptions,
-    known: HandOff,
-    output: IO[str],
-) -> None:
-    """See that the texts of a hand-off that was made before are still there.
-
-    Where Level-1 has taken the whole hand-off already, nothing is put into the stage again.
-    """
-    home = job.stage / paths.staged(job.downlink)
-    if not home.is_dir():
-        log.info("Level-1 has taken hand-off %d: the stage stays as it is", known.number)
-        return
-    there = [_describe(path) for text in known.texts if (path := home / text["name"]).is_file()]
-    if there != list(known.texts):
-        again = _put(job, named, exceptions, output)
-        if again != list(known.texts):
-            log.warning("the texts of hand-off %d were made again and differ from before", known.number)
+def _there(place: Path, downlink: DownlinkId, handoff: HandOff) -> tuple[Text, ...]:
+    """Describe the texts of a hand-off as they lie in the stage now."""
+    home = place / paths.staged(downlink)
+    return tuple(_describe(path) for text in handoff.texts if (path := home / text["name"]).is_file())
 
 
-def _write_magic7(job: Job, named: Sequence[Mapping[str, Any]], home: Path, output: IO[str]) -> None:
-    windows = [m["window"] for m in named if m["window"]]
-    if job.magic7 is None or not windows:
-        return
-    window = min(w[0] for w in windows), max(w[1] for w in windows)
-    retdef = read_retdef(job.work / paths.retdef(job.downlink, job.chunks[0]))
-    words = magic7.command(job.magic7, retdef, window)
-    with replacing(home / paths.text("magic7", job.downlink)) as out:
-        lines = magic7.write(words, job.magic7.root, out, output)
-    if not lines:
-        log.warning(
-            "downlink %s: the magic-7 command gave no ATT or ORB line, and Level-1 needs some", job.downlink
-        )
-
-
-def _remove_other_texts(job: Job, names: Sequence[str]) -> None:
-    """Remove texts of an earlier hand-off that this one does not make."""
-    with stage.errors_named(job.stage):
-        home = job.stage / paths.staged(job.downlink)
-        other = [path for path in home.glob(paths.text("*", job.downlink)) if path.name not in names]
-        for path in other:
-            path.unlink()
-        if other:
-            fsync_directory(home)
-
-
-def _describe(path: Path) -> dict[str, Any]:
+def _describe(path: Path) -> Text:
     return {"name": path.name, "size": path.stat().st_size, "sha256": sha256(path)}
 
 
-def _receipt(
-    job: Job, chunks: Sequence[Mapping[str, Any]], manifests: Sequence[Mapping[str, Any]], handoff: HandOff
-) -> dict[str, Any]:
-    runs = [_run(manifest, handoff) for manifest in manifests]
-    return {
-        "downlink": str(job.downlink),
-        "handoff": handoff.number,
-        "software": {"halfpipe": halfpipe.__version__},
-        "config": dict(job.config),
-        "chunks": [
-            {key: chunk[key] for key in ("chunk", "retdef", "files", "runs", "said")} for chunk in chunks
-        ],
-        "ignored": [{"chunk": str(chunk), "reason": reason} for chunk, reason in job.ignored],
-        "runs": runs,
-        "texts": list(handoff.texts),
-    }
-
-
-def _run(manifest: Mapping[str, Any], handoff: HandOff) -> dict[str, Any]:
+def of_run(manifest: Manifest, handoff: HandOff) -> Run:
     """Return what the receipt says of one run."""
-    keys = (
-        "run", "l1_run", "kind", "epus", "complete", "given_up", "known", "delivered", "orphans", "withheld", "late",
-        "shrunk", "why", "files", "spans", "gaps", "times", "moot", "missing", "handoff",
-    )  # fmt: skip
-    return {key: manifest[key] for key in keys} | {
+    # Of the version before, which has no word for these: what is known and nothing else is was delivered elsewhere.
+    others = manifest["known"] - sum(manifest[key] for key in ("delivered", "orphans", "late"))
+    silent = {"held_events": 0, "elsewhere": max(0, others), "accepted": None, "closed": []}
+    of_manifest = silent | dict(manifest)
+    said = {key: of_manifest[key] for key in FromManifest.__annotations__}
+    said |= {
         "held": bool(manifest["held"]),
         "l1": {"accepts": not manifest["held"], "why": manifest["held"]},
         "named": manifest["run"] in handoff.named,
     }
+    said |= {key: manifest[key] for key in ("taken_over", "legacy") if key in manifest}
+    return cast(Run, said)
 
 
 def state_of(run: Mapping[str, Any]) -> str:
@@ -278,7 +262,9 @@ def state_of(run: Mapping[str, Any]) -> str:
 
 def table(receipt: Mapping[str, Any]) -> str:
     """Return what was delivered of a downlink as a table for people."""
-    rows = [("run", "MET run", "kind", "files", "events", "orphans", "withheld", "late", "state")]
+    # What is known of the run, then its parts.
+    counts = ("known", "delivered", "orphans", "late", "held_events", "elsewhere")
+    rows = [("run", "L1 run", "kind", "files", *(key.removesuffix("_events") for key in counts), "state")]
     for run in receipt["runs"]:
         rows.append(
             (
@@ -286,11 +272,16 @@ def table(receipt: Mapping[str, Any]) -> str:
                 run["l1_run"],
                 run["kind"],
                 str(len(run["files"])),
-                *(str(run[key]) for key in ("delivered", "orphans", "withheld", "late")),
+                *(str(run[key]) for key in counts),
                 state_of(run),
             )
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     head = f"downlink {receipt['downlink']}, hand-off {receipt['handoff']}"
-    return "\n".join([head, *(line.rstrip() for line in lines)])
+    short = [
+        f"MISSING: {sentence}"
+        for chunk in receipt.get("chunks", ())
+        for sentence in shortfall.sentences(chunk)
+    ]
+    return "\n".join([head, *(line.rstrip() for line in lines), *short])

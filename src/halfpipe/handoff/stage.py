@@ -5,15 +5,16 @@ there: files are written in scratch beside it and renamed.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from halfpipe import paths
 from halfpipe.errors import StageError
-from halfpipe.files import advice, fsync_directory, make_directory, remove_file
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.journal import EventFile
+from halfpipe.runs.journal import EventFile
+from halfpipe.storage import paths
+from halfpipe.storage.advice import advice
+from halfpipe.storage.durable import fsync_directory, make_directory, remove_file
 
 
 @contextmanager
@@ -43,8 +44,8 @@ def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
             path.parent.rmdir()
 
 
-def halt_cleanup(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Keep Level-1 from retiring `runs` while `downlink` may still add files to them.
+def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
+    """Keep Level-1 from retiring `runs` while `downlink` may still add files to them, by tokens for it.
 
     Raises
     ------
@@ -55,8 +56,8 @@ def halt_cleanup(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> No
         _touch(stage, paths.halt_cleanup(downlink, run.l1))
 
 
-def release_cleanup(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Take back what `halt_cleanup` did, after everything is staged."""
+def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
+    """Take back what `keep_from_retiring` did, after everything is staged."""
     with errors_named(stage):
         for run in runs:
             token = stage / paths.halt_cleanup(downlink, run.l1)
@@ -132,12 +133,15 @@ def is_whole(stage: Path, downlink: DownlinkId, run: RunId, files: Iterable[Even
     return True
 
 
-def put_texts(stage: Path, scratch_: Path, downlink: DownlinkId, write: Callable[[Path], list[str]]) -> None:
-    """Write texts into scratch with `write`, which returns their names, and rename them into the stage."""
+def put_texts(stage: Path, new: Path, downlink: DownlinkId) -> None:
+    """Make the texts in the scratch directory `new` visible; those of an earlier hand-off besides them go."""
     home = stage / paths.staged(downlink)
     with errors_named(stage):
-        names = write(scratch_)
         make_directory(stage, paths.staged(downlink))
+        names = sorted(path.name for path in new.iterdir())
         for name in names:
-            (scratch_ / name).rename(home / name)
+            (new / name).rename(home / name)
+        for path in home.glob(paths.text("*", downlink)):
+            if path.name not in names:
+                path.unlink()
         fsync_directory(home)

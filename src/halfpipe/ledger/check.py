@@ -3,27 +3,27 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
 from halfpipe.errors import HalfPipeError, LedgerError
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.brought import (
-    Brought,
-    Part,
-    Row,
-    Rule,
-    by_table,
-    downlinks,
-    parts_of,
-    read_brought,
-    read_receipt,
-)
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import loaded, run_row, runs_of
+from halfpipe.ledger.rows import (
+    Entry,
+    Part,
+    Row,
+    Standing,
+    by_table,
+    handed_off,
+    last_receipt,
+    parts_of,
+    read_entry,
+)
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, RUNS, SEGMENTS
+from halfpipe.settings import Settings
 
 LEDGER_BEHIND, FILES_BEHIND, DAMAGED = "ledger is behind", "files are behind", "files cannot be compared"
 ENTRY = {LINKS.name: "runs", SEGMENTS.name: "segments", DATAGRAMS.name: "datagrams"}
@@ -42,13 +42,13 @@ class Finding:
 
 
 def check(
-    ledger: Ledger, work: Path, rule: Rule, wanted: Iterable[DownlinkId] = (), runs: Iterable[RunId] = ()
+    ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = (), runs: Iterable[RunId] = ()
 ) -> list[Finding]:
     """Compare rows of downlinks and of their runs with what the files say; an empty list if they agree.
 
     Parameters
     ----------
-    ledger, work, rule
+    ledger, settings
         As for `load`.
     wanted
         Downlinks; none, every one that the files or the ledger have.
@@ -59,23 +59,26 @@ def check(
     ------
     LedgerError
         If the database cannot be read. What is wrong with files is a finding.
+    HalfPipeError
+        As `Standing`.
     """
-    chosen = sorted(set(wanted) or ledger.read(loaded) | set(downlinks(work)))
+    work, standing = settings.paths.work, Standing(settings, all_runs=True)
+    chosen = sorted(set(wanted) or ledger.read(loaded) | set(handed_off(work)))
     found: list[Finding] = []
     of_them = {*runs, *ledger.read(lambda connection: runs_of(connection, chosen))}
     # A transaction for each: while one reads, nobody can write into SQLite, and a mission takes hours.
     for downlink in chosen:
         try:
-            brought = read_brought(work, downlink) if read_receipt(work, downlink) is not None else None
+            entry = read_entry(work, downlink) if last_receipt(work, downlink) is not None else None
         except (HalfPipeError, OSError) as error:
             found.append(Finding(f"downlink {downlink}", DAMAGED, str(error)))
             continue
-        found += ledger.read(partial(_downlink, downlink=downlink, brought=brought))
-        of_them.update(brought.parts if brought else ())
+        found += ledger.read(partial(_downlink, downlink=downlink, entry=entry))
+        of_them.update(entry.parts if entry else ())
     for run in sorted(of_them):
         try:
             parts = list(parts_of(work, run).values())
-            found += ledger.read(partial(_run, run=run, parts=parts, rule=rule))
+            found += ledger.read(partial(_run, run=run, parts=parts, standing=standing))
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
@@ -83,22 +86,22 @@ def check(
     return found
 
 
-def _downlink(connection: Connection, downlink: DownlinkId, brought: Brought | None) -> list[Finding]:
+def _downlink(connection: Connection, downlink: DownlinkId, entry: Entry | None) -> list[Finding]:
     where = f"downlink {downlink}"
     known = _rows(connection, DOWNLINKS, DOWNLINKS.c.id == downlink.number)
-    if brought is None:
+    if entry is None:
         detail = "it was never handed off, and the ledger has nothing of it"
         if known:
-            detail = f"it has no receipt: process it, or scripts/ledger.py remove {downlink}"
+            detail = f"it has no receipt: process it, or halfpipe ledger remove {downlink}"
         return [Finding(where, FILES_BEHIND, detail)]
     if not known:
         return [Finding(where, LEDGER_BEHIND, "it was handed off and never loaded")]
     (row,) = known
-    if row["handoff"] > brought.row["handoff"]:
-        detail = f"the ledger has hand-off {row['handoff']}, the receipt is of {brought.row['handoff']}"
+    if row["handoff"] > entry.row["handoff"]:
+        detail = f"the ledger has hand-off {row['handoff']}, the receipt is of {entry.row['handoff']}"
         return [Finding(where, FILES_BEHIND, detail)]
-    differences = _differences(brought.row, row)
-    files = by_table(brought.parts.values())
+    differences = _differences(entry.row, row)
+    files = by_table(entry.parts.values())
     for table in OF_A_DOWNLINK:
         rows = _rows(connection, table, table.c.downlink_id == downlink.number)
         if _sorted(rows) != _sorted(files[table.name]):
@@ -106,9 +109,9 @@ def _downlink(connection: Connection, downlink: DownlinkId, brought: Brought | N
     return [Finding(where, LEDGER_BEHIND, "; ".join(differences))] if differences else []
 
 
-def _run(connection: Connection, run: RunId, parts: list[Part], rule: Rule) -> list[Finding]:
+def _run(connection: Connection, run: RunId, parts: list[Part], standing: Standing) -> list[Finding]:
     rows = _rows(connection, RUNS, RUNS.c.startedat == run.met)
-    expected = [run_row(connection, run, parts, rule)] if parts else []
+    expected = [run_row(connection, run, parts, standing)] if parts else []
     if rows == expected:
         return []
     if not expected:

@@ -18,6 +18,8 @@ from sqlalchemy.pool import NullPool
 
 from halfpipe.errors import ConfigError, LedgerError
 from halfpipe.ledger.tables import LOCK, OURS, REVISION, VERSION_TABLE
+from halfpipe.settings import BUILT_IN, Settings
+from halfpipe.storage import paths
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 CONNECT_SECONDS = 10
@@ -30,6 +32,10 @@ _MADE_BY_ANOTHER = re.compile(r"42P07|42710|23505")  # of two that make the tabl
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+class NoLedgerError(LedgerError):
+    """There is no ledger yet, or no more."""
 
 
 def read_password(path: Path) -> str:
@@ -89,14 +95,19 @@ class Ledger:
         self._ready = False
 
     @classmethod
-    def of(cls, url: str, password_file: Path | None, waits: Sequence[float] = WAITS) -> Self:
-        """Return the ledger at `url`, with the password that `password_file` holds.
+    def of(cls, settings: Settings, waits: Sequence[float] = WAITS) -> Self:
+        """Return the ledger of the settings.
 
         Raises
         ------
         ConfigError
-            If the URL, its driver or the file cannot be used.
+            If there is none, or its URL, its driver or the file with the password cannot be used.
         """
+        url, password_file = settings.ledger.url, settings.ledger.password_file
+        if url is None:
+            raise ConfigError("ledger.url is null: there is no ledger. Set it in the config.")
+        if url == BUILT_IN:
+            url = f"sqlite:///{settings.paths.work / paths.ledger()}"
         return cls(url, None if password_file is None else read_password(password_file), waits)
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -119,7 +130,7 @@ class Ledger:
                 if not connection.execute(select(LOCK.c.id).with_for_update()).all():
                     raise LedgerError(
                         f"{self.name}: {LOCK.name} has no row, so writers cannot follow one another. Stop those that "
-                        "run, insert a row with id 1 into it, then: python scripts/ledger.py check"
+                        "run, insert a row with id 1 into it, then: halfpipe ledger check"
                     )
                 return work(connection)
 
@@ -134,9 +145,9 @@ class Ledger:
             As `write`, and if there is no ledger yet.
         """
         if self._file is not None and not self._file.exists():
-            raise LedgerError(
+            raise NoLedgerError(
                 f"there is no ledger {self._file} yet: the first downlink that is loaded makes it, and so does "
-                "python scripts/ledger.py upgrade"
+                "halfpipe ledger upgrade"
             )
 
         def once() -> T:
@@ -175,19 +186,19 @@ class Ledger:
             raise LedgerError(
                 f"{self.name}: has {', '.join(strangers)} and no {VERSION_TABLE}: tables of the earlier system, or, on "
                 "Oracle, the rest of an upgrade that was killed. Move them away (docs/ledger.md), then: "
-                "python scripts/ledger.py upgrade"
+                "halfpipe ledger upgrade"
             )
 
     def _compare(self, found: str | None) -> None:
         if found is None:
-            raise LedgerError(
+            raise NoLedgerError(
                 f"{self.name}: holds no ledger yet; the first downlink that is loaded makes it, and so does "
-                "python scripts/ledger.py upgrade"
+                "halfpipe ledger upgrade"
             )
         if found != REVISION:
             raise LedgerError(
                 f"{self.name}: its tables have version {found}, this program wants {REVISION}. Back it up, then: "
-                "python scripts/ledger.py upgrade"
+                "halfpipe ledger upgrade"
             )
 
     def _tried(self, once: Callable[[], T], also: re.Pattern[str] | None = None) -> T:

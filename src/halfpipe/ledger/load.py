@@ -7,92 +7,92 @@ not matter, nor how often, nor where a loader is killed.
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from halfpipe import paths
 from halfpipe.errors import HalfPipeError, LedgerError, StateError
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.brought import Brought, Part, Row, Rule, by_table, downlinks, read_brought, sum_up
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.mapping import look_up
+from halfpipe.ledger.rows import Entry, Part, Row, Standing, by_table, handed_off, read_entry, sum_up
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS
+from halfpipe.runs.moot import UNSET
+from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-def load(ledger: Ledger, work: Path, downlink: DownlinkId, rule: Rule, *, tell_moot: bool = False) -> Brought:
+def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
     """Enter what `downlink` brought, instead of what the ledger had of it.
+
+    With `moot.update`, which runs have changed is noted for `moot_update.send` in the same transaction, so
+    none is lost.
 
     Parameters
     ----------
-    ledger, work
-        The ledger and `paths.work`.
+    ledger, settings
+        The ledger and the settings.
     downlink
         A downlink that was handed off.
-    rule
-        What the files do not say.
-    tell_moot
-        Note which runs have changed, for `moot_update.send`; in the same transaction, so none is lost.
 
     Returns
     -------
-    Brought
+    Entry
         What was entered.
 
     Raises
     ------
-    MissingInputError, StateError
-        If a file is gone, or holds what cannot be entered.
+    ConfigError, MissingInputError, StateError
+        If a file is gone, cannot be read, or holds what cannot be entered.
     LedgerError
         If the database is down or refuses. In all cases nothing was changed.
     """
+    return _load(ledger, Standing(settings), downlink)
 
-    def enter(connection: Connection) -> Brought:
+
+def _load(ledger: Ledger, standing: Standing, downlink: DownlinkId) -> Entry:
+    def enter(connection: Connection) -> Entry:
         # Read while nobody else writes: `rebuild` must not put older files in the place of newer ones.
-        brought = read_brought(work, downlink)
-        runs = {*runs_of(connection, [downlink]), *brought.parts}
+        entry = read_entry(standing.work, downlink)
+        runs = {*runs_of(connection, [downlink]), *entry.parts}
         _forget(connection, downlink)
-        _store(connection, brought)
+        _store(connection, entry)
         for run in sorted(runs):
-            _sum_up(connection, work, run, rule, brought.parts.get(run), tell_moot=tell_moot)
-        for run in brought.staged:
+            _sum_up(connection, run, standing, entry.parts.get(run))
+        for run in entry.staged:
             _want_row(connection, run, downlink)
-        return brought
+        return entry
 
     return ledger.write(enter)
 
 
-def remove(
-    ledger: Ledger, work: Path, gone: Iterable[DownlinkId], rule: Rule, *, tell_moot: bool = False
-) -> list[RunId]:
+def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> list[RunId]:
     """Take downlinks out of the ledger, all or none; return the runs that they had.
 
     Raises
     ------
-    MissingInputError, StateError, LedgerError
+    ConfigError, MissingInputError, StateError, LedgerError
         As `load`.
     """
-    wanted = list(gone)
+    return _remove(ledger, Standing(settings), gone)
 
+
+def _remove(ledger: Ledger, standing: Standing, gone: Collection[DownlinkId]) -> list[RunId]:
     def take_out(connection: Connection) -> list[RunId]:
-        runs = runs_of(connection, wanted)
-        for downlink in wanted:
+        runs = runs_of(connection, gone)
+        for downlink in gone:
             _forget(connection, downlink)
             connection.execute(delete(DOWNLINKS).where(DOWNLINKS.c.id == downlink.number))
         for run in runs:
-            _sum_up(connection, work, run, rule, None, tell_moot=tell_moot)
+            _sum_up(connection, run, standing)
         return runs
 
     return ledger.write(take_out)
 
 
-def refresh(
-    ledger: Ledger, work: Path, runs: Iterable[RunId], rule: Rule, *, tell_moot: bool = False
-) -> dict[RunId, str | None]:
+def refresh(ledger: Ledger, settings: Settings, runs: Iterable[RunId]) -> dict[RunId, str | None]:
     """Compute the rows of `runs` anew: one was given up, or what MOOT says has changed.
 
     Returns
@@ -102,14 +102,14 @@ def refresh(
 
     Raises
     ------
-    MissingInputError, StateError, LedgerError
+    ConfigError, MissingInputError, StateError, LedgerError
         As `load`.
     """
-    wanted = sorted(set(runs))
+    standing, wanted = Standing(settings), sorted(set(runs))
 
     def compute(connection: Connection) -> dict[RunId, str | None]:
         for run in wanted:
-            _sum_up(connection, work, run, rule, None, tell_moot=tell_moot)
+            _sum_up(connection, run, standing)
         of = select(RUNS.c.status)
         return {run: connection.execute(of.where(RUNS.c.startedat == run.met)).scalar() for run in wanted}
 
@@ -118,34 +118,44 @@ def refresh(
 
 def rebuild(
     ledger: Ledger,
-    work: Path,
-    rule: Rule,
+    settings: Settings,
     *,
-    tell_moot: bool = False,
-    told: Callable[[Iterable[DownlinkId]], Iterable[DownlinkId]] = lambda downlinks: downlinks,
+    tell_moot: bool = True,
+    shown: Callable[[Collection[DownlinkId]], Iterable[DownlinkId]] = iter,
 ) -> int:
     """Make the ledger say what the files say; return the number of downlinks.
 
     One transaction a downlink, so that others can load meanwhile, and a rebuild that is killed has done
-    what it has done. `told` wraps the downlinks, to show progress.
+    what it has done.
+
+    Parameters
+    ----------
+    ledger, settings
+        As for `load`.
+    tell_moot
+        False: the MOOT database knows all of it already.
+    shown
+        Wraps the downlinks, to show progress.
 
     Raises
     ------
     StateError
         If downlinks could not be entered, which keeps no other from it; each is logged.
-    LedgerError
+    ConfigError, LedgerError
         As `load`; it ends it.
     """
-    there = downlinks(work)
-    known = ledger.write(loaded)
-    stale = sorted(known - set(there))
+    if not tell_moot:
+        settings = replace(settings, moot=replace(settings.moot, update=None))
+    standing = Standing(settings, all_runs=True)
+    there = handed_off(standing.work)
+    stale = sorted(ledger.write(loaded) - set(there))
     if stale:
         log.warning("not handed off, or all files are gone: %s", ", ".join(stale))
-        remove(ledger, work, stale, rule, tell_moot=tell_moot)
+        _remove(ledger, standing, stale)
     failed: list[DownlinkId] = []
-    for downlink in told(there):
+    for downlink in shown(there):
         try:
-            load(ledger, work, downlink, rule, tell_moot=tell_moot)
+            _load(ledger, standing, downlink)
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
@@ -190,39 +200,37 @@ def _forget(connection: Connection, downlink: DownlinkId) -> None:
         connection.execute(delete(table).where(table.c.downlink_id == downlink.number))
 
 
-def _store(connection: Connection, brought: Brought) -> None:
-    same = DOWNLINKS.c.id == brought.downlink.number
+def _store(connection: Connection, entry: Entry) -> None:
+    same = DOWNLINKS.c.id == entry.downlink.number
     if connection.execute(select(DOWNLINKS.c.id).where(same)).first() is None:
-        connection.execute(insert(DOWNLINKS), [brought.row])
+        connection.execute(insert(DOWNLINKS), [entry.row])
     else:
-        connection.execute(update(DOWNLINKS).where(same).values(brought.row))
-    rows = by_table(brought.parts.values())
+        connection.execute(update(DOWNLINKS).where(same).values(entry.row))
+    rows = by_table(entry.parts.values())
     for table in OF_A_DOWNLINK:
         if rows[table.name]:
             connection.execute(insert(table), rows[table.name])
 
 
-def _sum_up(
-    connection: Connection, work: Path, run: RunId, rule: Rule, own: Part | None, *, tell_moot: bool
-) -> None:
+def _sum_up(connection: Connection, run: RunId, standing: Standing, own: Part | None = None) -> None:
     """Bring the row of `run` up to date; `own` is the part that was just read, which is not read again."""
     parts = []
     for downlink, (held, digest) in sorted(loaded_of(connection, run).items()):
         same = own is not None and own.downlink == downlink
-        part = own if same else Part.read(work, run, downlink, held=held)
+        part = own if same else Part.read(standing.work, run, downlink, held=held)
         if part is not None:
             # It was processed again since, and whether its run is held now is not known before it is loaded.
             parts.append(part if part.digest == digest else replace(part, held=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
-    after = [run_row(connection, run, parts, rule)] if parts else []
+    after = [run_row(connection, run, parts, standing)] if parts else []
     if [dict(row) for row in before] == after:
         return
     connection.execute(delete(RUNS).where(RUNS.c.startedat == run.met))
     if after:
         connection.execute(insert(RUNS), after)
-    if tell_moot or not after:
+    if standing.tells_moot or not after:
         connection.execute(delete(PENDING).where(PENDING.c.startedat == run.met))
-    if tell_moot and after:
+    if standing.tells_moot and after:
         key = {"scid": after[0]["scid"], "startedat": run.met}
         connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
 
@@ -237,14 +245,10 @@ def _want_row(connection: Connection, run: RunId, downlink: DownlinkId) -> None:
         )
 
 
-def run_row(connection: Connection, run: RunId, parts: list[Part], rule: Rule) -> Row:
+def run_row(connection: Connection, run: RunId, parts: list[Part], standing: Standing) -> Row:
     """Return the row that the ledger has to have of `run`, of which `parts` are all that is known."""
-    known = sum_up(run, parts, rule)
-    start = known.row["dgmutc0"]
-    moot = rule.override(run) or look_up(connection, run, known.kind, known.ground_id, start)
+    known = sum_up(run, parts, standing)
+    moot = standing.key(run)
+    if moot == UNSET:
+        moot = look_up(connection, run, known.kind, known.ground_id, known.row["dgmutc0"])
     return known.row | {"moot_key": moot.key, "moot_alias": moot.alias}
-
-
-def marker(work: Path, downlink: DownlinkId) -> Path:
-    """Return the file that says that `downlink` is in the ledger."""
-    return work / paths.loaded(downlink)

@@ -15,7 +15,7 @@ from halfpipe.errors import LedgerError, StateError
 from halfpipe.ids import RunId, RunKind
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.moot import Moot, is_good
+from halfpipe.runs.moot import Moot, is_good
 
 UNKNOWN = Moot(0xFFFFFFFF, "UNKNOWN")
 
@@ -107,9 +107,9 @@ def mapped_by(ledger: Ledger, run: RunId) -> Callable[[RunKind, float, int], Moo
             found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
         except (LedgerError, StateError) as error:
             raise LedgerError(
-                f"run {run} ({run.l1}): its MOOT key cannot be looked up: {error} Nothing of it was delivered, for an "
-                "event file must not have another key for that. Without the database: moot.mapping to false, or a line "
-                "of the run in moot.file."
+                f"run {run} ({run.l1}): its MOOT key cannot be looked up: {error} Nothing of it was delivered, so "
+                "that no event file gets another key. To go on without the database, set moot.mapping to false, or put "
+                "a line of the run into moot.file."
             ) from error
         return None if found == UNKNOWN else found
 

@@ -15,11 +15,8 @@ have come last. Each load tells some of what earlier ones had to leave.
 import logging
 import secrets
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import Connection, delete, insert, select
@@ -27,6 +24,10 @@ from sqlalchemy import Connection, delete, insert, select
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import PENDING, RUNS
+from halfpipe.programs.commands import filled_in
+from halfpipe.programs.run import Log
+from halfpipe.programs.run import run as run_program
+from halfpipe.settings import ROOT
 
 WAITS = (1.0, 5.0)  # seconds between the tries
 LONGEST = 120.0  # seconds that the command may take
@@ -34,12 +35,6 @@ REFUSALS = 3  # runs in a row that cannot be told: then it is MOOT and not the r
 CATCH_UP = 20  # runs of earlier loads that a load tells at most, for a submission waits for it
 
 log = logging.getLogger(__name__)
-
-
-def words(command: str) -> list[str]:
-    """Return a command of the config as words; ``python`` as the first is the one that runs this."""
-    found = shlex.split(command)
-    return [sys.executable, *found[1:]] if found[:1] == ["python"] else found
 
 
 def options(row: Mapping[str, Any]) -> list[str]:
@@ -72,7 +67,6 @@ def pending(ledger: Ledger) -> list[RunId]:
 def send(
     ledger: Ledger,
     command: str,
-    root: Path,
     output: IO[str],
     runs: Sequence[RunId] | None = None,
     waits: Sequence[float] = WAITS,
@@ -83,10 +77,10 @@ def send(
     ----------
     ledger
         The ledger.
-    command, root
-        `moot.update` of the config, and where it is started.
+    command
+        `moot.update` of the config.
     output
-        Takes what the command prints; a file.
+        Takes what the command prints.
     runs
         These first, and of the others `CATCH_UP` at most; None, all.
     waits
@@ -103,7 +97,7 @@ def send(
     refused = 0
     for run in todo:
         try:
-            cause = _tell_of(run, ledger, command, root, output, () if refused else waits)
+            cause = _tell_of(run, ledger, command, output, () if refused else waits)
         except _IsDownError as error:
             log.warning("run %s (%s): %s", run, run.l1, error)
             break
@@ -119,7 +113,7 @@ def send(
     if left:
         log.warning(
             "the MOOT database was not told of %d runs (%s). They stay noted, and each load tries some of them; "
-            "once the cause is mended: python scripts/ledger.py moot",
+            "once the cause is mended: halfpipe ledger moot",
             len(left),
             ", ".join(run.l1 for run in left[:CATCH_UP]) + (", ..." if len(left) > CATCH_UP else ""),
         )
@@ -132,9 +126,7 @@ def _pending(connection: Connection) -> list[RunId]:
     return [RunId.from_met(int(seconds)) for seconds in met.scalars()]
 
 
-def _tell_of(
-    run: RunId, ledger: Ledger, command: str, root: Path, output: IO[str], waits: Sequence[float]
-) -> str:
+def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str], waits: Sequence[float]) -> str:
     """Tell of one run what its row says now; return what was wrong, nothing if it went well."""
 
     def noted(connection: Connection) -> tuple[Mapping[str, Any], str] | None:
@@ -144,7 +136,7 @@ def _tell_of(
 
     while found := ledger.read(noted):
         row, token = found
-        cause = _tell([*words(command), *options(row)], root, output, waits)
+        cause = _tell([*filled_in(command, {}), *options(row)], output, waits)
         if cause:
             return cause
         log.info("the MOOT database was told: %s", shlex.join(options(row)))
@@ -180,33 +172,22 @@ class _IsDownError(Exception):
     """The command cannot be started, or hangs: there is no sense in telling it of other runs."""
 
 
-def _tell(command: Sequence[str], root: Path, output: IO[str], waits: Sequence[float]) -> str:
+def _tell(command: Sequence[str], output: IO[str], waits: Sequence[float]) -> str:
     """Run the command, several times if need be; return what was wrong at the last, nothing if it went well."""
     cause = ""
     for wait in (0.0, *waits):
         time.sleep(wait)
-        cause = _once(command, root, output)
+        cause = _once(command, output)
         if not cause:
             return ""
         log.info("%s: %s", shlex.join(command), cause)
     return cause
 
 
-def _once(command: Sequence[str], root: Path, output: IO[str]) -> str:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=root,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            timeout=LONGEST,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise _IsDownError(f"moot.update took longer than {LONGEST:g} s") from error
-    except OSError as error:
-        raise _IsDownError(
-            f"moot.update {command[0]}: cannot be started: {error.strerror}. Correct it in the config"
-        ) from error
-    return f"moot.update ended with status {done.returncode}" if done.returncode else ""
+def _once(command: Sequence[str], output: IO[str]) -> str:
+    ending = run_program(command, ROOT, Log(output), seconds=LONGEST)
+    if ending.status is None:
+        raise _IsDownError(f"moot.update {command[0]}: {ending.how}. Correct it in the config")
+    if ending.late:
+        raise _IsDownError(f"moot.update {ending.how}")
+    return "" if ending.well else f"moot.update {ending.how}"

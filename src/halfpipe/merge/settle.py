@@ -1,35 +1,18 @@
-"""Where a run is settled: no event processing unit (EPU) can still bring an event at that place.
-
-Sequences are GEM event sequences, unsigned and of 64 bits. Intervals hold both their ends. Minus and
-plus infinity are the lowest and the highest sequence there is.
-"""
+"""Where a run is settled: no event processing unit (EPU) can still bring an event at that place."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats.idx import parse_datagrams
 from halfpipe.ids import RunKind
+from halfpipe.merge.intervals import EVERYTHING, HIGHEST, LOWEST, Interval, Ranges, intersect, join
 
-LOWEST = 0
-HIGHEST = 2**64 - 1
 OPENS = b"start"
 CLOSES = (b"stop", b"abort", b"pause")
-
-Ranges = dict[int, tuple[tuple[int, int], ...]]
-
-
-class Interval(NamedTuple):
-    """Sequences from `first` to `last`, both included."""
-
-    first: int
-    last: int
-
-
-EVERYTHING = Interval(LOWEST, HIGHEST)
 
 
 @dataclass(frozen=True)
@@ -103,9 +86,11 @@ class KnownDatagrams:
 
     def by_apid(self) -> dict[int, NDArray[np.void]]:
         """Return the rows of each EPU in the order of their numbers, as views."""
+        if not self.lines:
+            return {}
         apids = self.rows["apid"]
         edges = np.flatnonzero(apids[1:] != apids[:-1]) + 1
-        return {int(of_apid["apid"][0]): of_apid for of_apid in np.split(self.rows, edges) if len(of_apid)}
+        return {int(of_apid["apid"][0]): of_apid for of_apid in np.split(self.rows, edges)}
 
     def segments(self) -> dict[int, tuple[Segment, ...]]:
         """Return the segments of each EPU in order."""
@@ -133,32 +118,6 @@ def _segment(rows: NDArray[np.void]) -> Segment:
     else:
         covers = EVERYTHING if opens and closes else None
     return Segment((int(rows[0]["datagram"]), int(rows[-1]["datagram"])), opens, closes, covers)
-
-
-def join(intervals: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
-    """Join intervals that share a sequence; two that only touch (…1049 and 1050…) stay two."""
-    joined: list[Interval] = []
-    for first, last in sorted(intervals):
-        if joined and first <= joined[-1].last:
-            joined[-1] = Interval(joined[-1].first, max(joined[-1].last, last))
-        else:
-            joined.append(Interval(first, last))
-    return tuple(joined)
-
-
-def intersect(one: Sequence[Interval], other: Sequence[Interval]) -> tuple[Interval, ...]:
-    """Return what two series of disjoint, ordered intervals have in common, in order."""
-    common: list[Interval] = []
-    i = j = 0
-    while i < len(one) and j < len(other):
-        first, last = max(one[i].first, other[j].first), min(one[i].last, other[j].last)
-        if first <= last:
-            common.append(Interval(first, last))
-        if one[i].last < other[j].last:
-            i += 1
-        else:
-            j += 1
-    return tuple(common)
 
 
 def enough_epus(apids: Iterable[int], min_epus: int) -> bool:

@@ -7,7 +7,8 @@ Online may have read.
 
 import logging
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -15,55 +16,36 @@ from typing import IO
 
 import numpy as np
 
-from halfpipe import forced, halts, locks, paths
-from halfpipe.decoder import Program, how_it_ended
-from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import make_directory, read_json, remove_file
+from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
 from halfpipe.handoff import eventfiles
+from halfpipe.handoff.records import Records, decided
 from halfpipe.ids import DownlinkId, RunId, RunKind
-from halfpipe.merge import index
-from halfpipe.merge.deliver import Decision, Policy, decide, listed
-from halfpipe.merge.index import EventPart
-from halfpipe.merge.known import Context, KnownRun, context_scratch
+from halfpipe.ledger import moot_key
+from halfpipe.merge.decision import Decision, listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
-from halfpipe.moot import UNSET, Moot, mapped_moot, moot_of
-from halfpipe.online.command import Template
-from halfpipe.online.record import Made, Outcome, Record, State, files_there
+from halfpipe.online.record import Made, Record, State, files_there
+from halfpipe.planning import halts
+from halfpipe.programs.commands import filled_in
+from halfpipe.programs.told_once import By, OpenError
 from halfpipe.reports.waiting import what_is_missing
-from halfpipe.submission import command
-from halfpipe.submission.record import By
+from halfpipe.runs import force_list
+from halfpipe.runs.datagrams import known_datagrams
+from halfpipe.runs.downlinks import known_downlinks
+from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.runs.run_state import Context, KnownRun, context_scratch
+from halfpipe.settings import Merge, Settings
+from halfpipe.storage import locks, paths
+from halfpipe.storage.durable import make_directory, remove_file
+from halfpipe.storage.json_files import read_json
 
 log = logging.getLogger(__name__)
 
 NO_DOWNLINK = DownlinkId("000000000")  # the run id of the header is 0: the file is of no one downlink
-WHOLE = Policy(max_events=0, min_events=1, min_epus=1)  # one file, however many events it has
+WHOLE = Merge(max_events=0, min_events=1, min_epus=1)  # one file, however many events it has
 
 
 class OnlineError(HalfPipeError):
     """A hand-off to Online that failed, or of which nobody knows whether it came about."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """Where everything lies, and how files are made.
-
-    `home` is `paths.online`, `kinds` are the types of runs that Online gets, `root` is where programs start.
-    `moot` is `moot.file`; where that says nothing of a run and there is `mapped`, this gives for the run what is
-    asked by its kind, and Unix UTC seconds and ground id of its first datagram, as for its event files.
-    """
-
-    work: Path
-    home: Path
-    root: Path
-    kinds: Collection[RunKind]
-    min_epus: int
-    latc: int | None
-    moot: Path | None
-    command: Template | None
-    program: Program
-    decoder_latc: str | None
-    without: bool = False
-    mapped: Callable[[RunId], Callable[[RunKind, float, int], Moot | None]] | None = None
 
 
 class What(StrEnum):
@@ -91,45 +73,65 @@ class Result:
         return f"{self.run}  {self.run.l1}  {self.text}"
 
 
-def runs_of(work: Path, downlink: DownlinkId) -> list[RunId]:
-    """Return the runs of a downlink that was handed off.
+@contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Hand off alone: wait until nobody else does, and say for whom. All below is done under this lock."""
+    lock = locks.FileLock(work / paths.online_lock())
+    lock.take("another hand-off to Online", log.warning)
+    try:
+        yield
+    finally:
+        lock.give_back()
+
+
+def runs_of(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[RunId]:
+    """Return the runs of downlinks that were handed off, which a person names.
 
     Raises
     ------
+    HeldError
+        If a switch holds the hand-off to Online of one.
     MissingInputError
-        If it has no receipt.
+        If one has no receipt.
     """
-    path = work / paths.receipt(downlink)
-    if not path.exists():
-        raise MissingInputError(
-            f"{path}: no such file. Runs go to Online after the hand-off of their downlink: process it first, "
-            f"snakemake dl={downlink}"
-        )
-    return [RunId(run["run"]) for run in read_json(path)["runs"]]
+    runs: set[RunId] = set()
+    for downlink in downlinks:
+        halts.refuse(settings.paths.work, halts.Switch.ONLINE, downlink)
+        try:
+            receipt = read_receipt(settings.paths.work, downlink)
+        except MissingInputError as error:
+            raise MissingInputError(
+                f"{error}. Runs go to Online after the hand-off of their downlink: process it first, "
+                f"snakemake dl={downlink}"
+            ) from error
+        runs.update(RunId(run["run"]) for run in receipt["runs"])
+    return sorted(runs)
 
 
-def hand_off(job: Job, of: Iterable[RunId], output: IO[str]) -> Iterator[Result]:
+def hand_off(settings: Settings, runs: Iterable[RunId], output: IO[str]) -> Iterator[Result]:
     """Hand the runs off that are ready; one that fails does not stop the next.
 
     Parameters
     ----------
-    job
-        Where and how.
-    of
+    settings
+        The settings; `paths.online` must be set.
+    runs
         The runs to look at. One that was handed off, or is of another type, costs a look at small files.
     output
         Takes what other programs print.
     """
-    there = files_there(job.home)
-    given_up = forced.read(job.work).runs
-    for run in of:
+    there = files_there(_home(settings))
+    given_up = force_list.read(settings.paths.work)
+    for complaint in given_up.refused:
+        log.warning("%s", complaint)
+    for run in runs:
         try:
-            yield _one(job, run, there, run in given_up, output)
+            yield _one(settings, run, there, run in given_up.runs, output)
         except (HalfPipeError, OSError) as error:
             yield Result(run, What.FAILED, f"error: {error}")
 
 
-def again(job: Job, run: RunId, output: IO[str]) -> Result:
+def again(settings: Settings, run: RunId, output: IO[str]) -> Result:
     """Make the file of a run anew of all that is known now, and run the command for it.
 
     Raises
@@ -137,15 +139,15 @@ def again(job: Job, run: RunId, output: IO[str]) -> Result:
     OnlineError
         If nobody knows whether an earlier command has started something.
     """
-    record = Record(job.work, run)
+    record = Record(settings.paths.work, run)
     if record.state is State.OPEN:
-        raise _unknown(run, record)
-    if switch := _held_by(job, run):
+        raise _cut_off(settings.paths.work, run)
+    if switch := _held_by(settings.paths.work, run):
         return _held(run, switch)
-    return _make(job, run, record, run in forced.read(job.work).runs, output)
+    return _make(settings, run, record, run in force_list.read(settings.paths.work).runs, output)
 
 
-def settle(job: Job, run: RunId, *, started: bool) -> None:
+def settle(settings: Settings, run: RunId, *, started: bool) -> None:
     """Record what a person has found out: whether the command of a run has started what it should.
 
     Raises
@@ -153,10 +155,19 @@ def settle(job: Job, run: RunId, *, started: bool) -> None:
     OnlineError
         If there is nothing to settle.
     """
-    record = Record(job.work, run)
+    record = Record(settings.paths.work, run)
     if record.state not in {State.OPEN, State.UNTOLD}:
         raise OnlineError(f"run {run}: there is nothing to settle, no command is open ({record.path}).")
-    record.told(Outcome.STARTED if started else Outcome.NOT_STARTED, By.PERSON)
+    with Record.opened(settings.paths.work, run, log.warning) as record:
+        record.settle(started, By.PERSON)
+
+
+def _home(settings: Settings) -> Path:
+    if settings.paths.online is None:
+        raise ConfigError(
+            "paths.online is null: the hand-off to Online is switched off. Set it in the config."
+        )
+    return settings.paths.online
 
 
 def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
@@ -176,49 +187,43 @@ def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
     return said
 
 
-def _one(job: Job, run: RunId, there: dict[RunId, str], given_up: bool, output: IO[str]) -> Result:
-    record = Record(job.work, run)
+def _one(
+    settings: Settings, run: RunId, there: Mapping[RunId, str], given_up: bool, output: IO[str]
+) -> Result:
+    work = settings.paths.work
+    record = Record(work, run)
     if record.state is State.NOTHING:
         if run in there:
             said = f"{there[run]} was there and was not made by this program: it is left as it is"
             return Result(run, What.BEFORE, said)
-        kinds = _kinds(job.work, run)
-        if kinds and kinds.isdisjoint(job.kinds):
+        kinds = _kinds(work, run)
+        if kinds and kinds.isdisjoint(settings.online.types):
             return _other(run, kinds)
     if record.state is State.DONE:
-        return _compare(job, run, record)
+        return _compare(work, run, record)
     if record.state is State.OPEN:
-        raise _unknown(run, record)
-    if switch := _held_by(job, run):
+        raise _cut_off(work, run)
+    if switch := _held_by(work, run):
         return _held(run, switch)
     if record.state is State.UNTOLD:
-        return _tell(job, run, record, output)
-    return _make(job, run, record, given_up, output)
-
-
-def _downlinks(work: Path, run: RunId) -> list[DownlinkId]:
-    """Return the downlinks that have brought something of a run."""
-    home = work / paths.run(run)
-    if not home.is_dir():
-        return []
-    names = sorted(path.name for path in home.iterdir() if DownlinkId.matches(path.name))
-    return [DownlinkId(name) for name in names if (work / paths.datagrams(run, name)).exists()]
+        return _tell(settings, run, output)
+    return _make(settings, run, record, given_up, output)
 
 
 def _kinds(work: Path, run: RunId) -> set[str]:
     """Return what the manifests of a run call its type: a cheap look at most runs of a mission."""
-    manifests = (work / paths.manifest(run, downlink) for downlink in _downlinks(work, run))
+    manifests = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
     return {str(read_json(path)["kind"]) for path in manifests if path.exists()}
 
 
 def _brought(work: Path, run: RunId) -> dict[str, int]:
-    return {str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in _downlinks(work, run)}
+    return {str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in known_downlinks(work, run)}
 
 
-def _held_by(job: Job, run: RunId) -> Path | None:
+def _held_by(work: Path, run: RunId) -> Path | None:
     """Return the switch that holds a run: the global one, or that of a downlink which brings it."""
-    for downlink in [None, *_downlinks(job.work, run)]:
-        if switch := halts.holding(job.work, halts.Switch.ONLINE, downlink):
+    for downlink in [None, *known_downlinks(work, run)]:
+        if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
             return switch
     return None
 
@@ -231,13 +236,12 @@ def _other(run: RunId, kinds: Iterable[str]) -> Result:
     return Result(run, What.OTHER, f"{', '.join(sorted(kinds))}: not for Online (online.types)")
 
 
-def _compare(job: Job, run: RunId, record: Record) -> Result:
+def _compare(work: Path, run: RunId, record: Record) -> Result:
     """Say whether more is known of a run than when its file was made."""
     made = record.made
     assert made is not None
-    if _brought(job.work, run) != made.brought:
-        parts = (index.load_datagrams(job.work, run, dl) for dl in _downlinks(job.work, run))
-        known = KnownDatagrams.together(parts)
+    if _brought(work, run) != made.brought:
+        known = known_datagrams(work, run)
         new = known.rows[~listed(known.rows, made.datagrams)]
         if len(new):
             apids, counts = np.unique(new["apid"], return_counts=True)
@@ -246,96 +250,68 @@ def _compare(job: Job, run: RunId, record: Record) -> Result:
                 run,
                 What.MORE,
                 f"{made.file.name} was made before {len(new)} datagrams came ({each}) and stays as it is; to make "
-                f"it anew: scripts/online.py --again {run}",
+                f"it anew: halfpipe online --again {run}",
             )
     return Result(run, What.BEFORE, f"{made.file.name} was made before")
 
 
-def _make(job: Job, run: RunId, record: Record, given_up: bool, output: IO[str]) -> Result:
+def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output: IO[str]) -> Result:
     """Make the file of a run if it is whole or given up, and go on to its command."""
-    context = Context(job.work, run, job.program, job.decoder_latc, output, job.without)
-    with locks.run_locked(job.work, run, log.warning), context_scratch(job.work, run):
-        brought = _brought(job.work, run)
+    work, home = settings.paths.work, _home(settings)
+    with locks.run_locked(work, run, log.warning), context_scratch(work, run):
+        brought = _brought(work, run)
         if not brought:
             return Result(run, What.OTHER, "no downlink has brought anything of it")
-        known = KnownRun.read(job.work, run, context)
-        datagrams = KnownDatagrams.together(known.datagrams.values())
+        known = KnownRun.read(Context(settings, run, output))
+        datagrams = known.all_datagrams
         kind = RunKind.of(datagrams.by_apid())
-        if kind not in job.kinds:
+        if kind not in settings.online.types:
             return _other(run, [kind])
-        missing = "; ".join(lacks(datagrams, job.min_epus))
+        missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
         if missing and not (given_up and len(datagrams.rows)):
             return Result(run, What.WAITS, f"waits: {missing}")
         decision, records = _all_events(known)
         if not decision.files:
             return Result(run, What.WAITS, "has no events, so there is no file of it")
 
-        moot, ground_id = _moot(job, run, datagrams), int(datagrams.rows["groundid"].min())
+        moot = moot_key.of_run(settings, run, datagrams.rows)
+        ground_id = int(datagrams.rows["groundid"].min())
         (described,) = eventfiles.describe(records, decision.files, run)
         described = replace(described, name=paths.online_file(ground_id, run))
         record.making(described.name)
-        make_directory(job.home.parent, job.home.name)
-        header = eventfiles.Header(NO_DOWNLINK, run, moot, job.latc)
-        file, _ = eventfiles.write(records, decision.files[0], described, header, job.home)
+        make_directory(home.parent, home.name)
+        header = eventfiles.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
+        file, _ = eventfiles.write(records, decision.files[0], described, header, home)
         # Of a hand-off that was made before, or was cut off, while the lowest ground id was another.
         for name in record.names - {file.name}:
-            remove_file(job.home / name)
-        tell, ranges = job.command is not None, decision.datagrams
+            remove_file(home / name)
+        tell, ranges = settings.online.command is not None, decision.datagrams
         record.has_made(Made(file, ground_id, moot, ranges, brought, missing, tell))
 
     said = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
     said += [f"given up, though it lacks {missing}"] if missing else []
     said += [f"its ground id is the lowest of {n}" for n in [_ground_ids(datagrams)] if n > 1]
     said += [f"without: {gone}" for gone in known.missing]
-    if job.command is not None:
-        said.append(_tell(job, run, record, output).text)
+    if tell:
+        said.append(_tell(settings, run, output).text)
     return Result(run, What.MADE, "; ".join(said))
-
-
-def _moot(job: Job, run: RunId, datagrams: KnownDatagrams) -> Moot:
-    """Return the key and alias that an event file of the run would have."""
-    moot = moot_of(run, job.moot)
-    if moot != UNSET or job.mapped is None:
-        return moot
-    return mapped_moot(job.mapped(run), datagrams.rows)
 
 
 def _ground_ids(datagrams: KnownDatagrams) -> int:
     return len(np.unique(datagrams.rows["groundid"]))
 
 
-def _all_events(known: KnownRun) -> tuple[Decision, eventfiles.Records]:
+def _all_events(known: KnownRun) -> tuple[Decision, Records]:
     """Decide for one file of all events that all downlinks brought, in order, each once; find the records.
 
     It is the merge rule with nothing recorded and nobody to wait for; of copies that of the lowest downlink
     counts.
     """
-    parts: dict[DownlinkId, EventPart] = {}
-    keys = {}
-    found: dict[tuple[DownlinkId, str], Path] = {}
-    for number, downlink in enumerate(sorted(known.datagrams)):
-        # Asked for the downlink alone: of others what has gone to Level-1 is left out, or is read once more.
-        alone = replace(known, datagrams={downlink: known.datagrams[downlink]})
-        part = alone.events(downlink)[downlink]
-        here = []
-        for name in part.files:
-            try:
-                found[downlink, name] = known.evt_file(downlink, name)
-                here.append(True)
-            except MissingInputError as error:
-                if not known.context.without:
-                    raise
-                known.missing.append(str(error))
-                here.append(False)
-        rows = part.keys(number)
-        parts[downlink] = part
-        keys[downlink] = rows if all(here) else rows[np.array(here)[rows["file"]]]
-    lowest = min(parts)
-    decision = decide(lowest, known.datagrams, keys, {}, WHOLE, given_up=True)
-    return decision, eventfiles.Records(decision, parts, lambda downlink, name: found[downlink, name])
+    tables = {downlink: known.event_table(downlink) for downlink in sorted(known.datagrams)}
+    return decided(known, min(tables), tables, {}, WHOLE, given_up=True)
 
 
-def _tell(job: Job, run: RunId, record: Record, output: IO[str]) -> Result:
+def _tell(settings: Settings, run: RunId, output: IO[str]) -> Result:
     """Run the command for a file between its intent and its answer in the record.
 
     Raises
@@ -343,45 +319,50 @@ def _tell(job: Job, run: RunId, record: Record, output: IO[str]) -> Result:
     OnlineError
         If it failed, or nobody knows.
     """
-    made = record.made
-    assert made is not None
-    file = job.home / made.file.name
-    if job.command is None:
-        return Result(run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
-    if not file.exists():
+    with Record.opened(settings.paths.work, run, log.warning) as record:
+        made, command = record.made, settings.online.command
+        assert made is not None
+        file = _home(settings) / made.file.name
+        if command is None:
+            return Result(run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
+        if not file.exists():
+            raise OnlineError(
+                f"run {run}: {file} is gone and its command was not run yet. Make it anew: halfpipe online --again "
+                f"{run}; or if Online has it, say so: halfpipe online --started {run}"
+            )
+        stands_for = {
+            "file": str(file),
+            "run": run,
+            "l1_run": run.l1,
+            "gid": f"{made.ground_id:08x}",
+            "key": str(made.moot.key),
+            "alias": made.moot.alias,
+        }
+        try:
+            answer = record.tell(filled_in(command, stands_for), output)
+        except OpenError as error:
+            raise OnlineError(f"{_unknown(record, str(error))}{error.lost}") from error
+    if answer.status != 0:
         raise OnlineError(
-            f"run {run}: {file} is gone and its command was not run yet. Make it anew: scripts/online.py --again "
-            f"{run}; or if Online has it, say so: scripts/online.py --started {run}"
-        )
-    words = job.command.words(file, run, made.ground_id, made.moot)
-    record.telling(words)
-    status: int | None = None
-    said: tuple[str, ...] = ()
-    try:
-        answer = command.run(words, job.root, output)
-        status, said = answer.status, answer.said
-        how = how_it_ended(status)
-    except OSError as error:
-        how = f"cannot be started: {error.strerror}"
-    if status is not None and status < 0:
-        raise _unknown(run, record, how)
-    record.told(Outcome.STARTED if status == 0 else Outcome.FAILED, By.ANSWER, status, said)
-    if status != 0:
-        last = "\n".join(said or ("(none)",))
-        raise OnlineError(
-            f"run {run}: {file} is made, but {job.command.key} {how}: {shlex.join(words)}\nIts last lines were:\n"
-            f"{last}\nMend the cause and give the same command again, then it is run again; if it has done its work "
-            f"all the same, say so first: scripts/online.py --started {run}"
+            f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Mend the cause and give the "
+            "same command again, then it is run again; if it has done its work all the same, say so first: halfpipe "
+            f"online --started {run}"
         )
     return Result(run, What.TOLD, f"command run for {file.name}")
 
 
-def _unknown(run: RunId, record: Record, how: str = "") -> OnlineError:
+def _cut_off(work: Path, run: RunId) -> OnlineError:
+    """Return the error that asks a person, once a command that was left behind has ended: then they can see."""
+    with Record.opened(work, run, log.warning) as record:
+        return _unknown(record)
+
+
+def _unknown(record: Record, how: str = "") -> OnlineError:
     """Return the error that asks a person to find out whether a command has done its work."""
+    run, command = record.id, record.attempts[-1].command
     why = f"it {how}" if how else "a process ended between the command and the record of its answer"
     return OnlineError(
         f"run {run}: whether its command has done its work is not known: {why} ({record.path}): "
-        f"{shlex.join(record.command)}\nIt is not run again. See that it does not run any more and whether Online has "
-        f"the file, then say so: scripts/online.py --started {run} (or --not-started {run}), and give the same "
-        "command again."
+        f"{shlex.join(command)}\nIt is not run again. See whether Online has the file, then say so: halfpipe online "
+        f"--started {run} (or --not-started {run}), and give the same command again."
     )

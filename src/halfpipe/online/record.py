@@ -2,26 +2,22 @@
 
 The intent stands before the file and before the command, what came of it after. So a process that died
 can be told from a file that somebody else put there, and a command whose end nobody saw from one that was
-never started. As in the record of submissions the lines hold time and person, for they say what was done in
-the world.
+never started.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from halfpipe import paths
-from halfpipe.files import JsonLines
 from halfpipe.ids import RunId
-from halfpipe.locks import Holder
-from halfpipe.merge.journal import EventFile
-from halfpipe.merge.settle import Ranges
-from halfpipe.moot import Moot
-from halfpipe.submission.record import By
+from halfpipe.merge.intervals import Ranges
+from halfpipe.programs import told_once
+from halfpipe.runs.journal import EventFile
+from halfpipe.runs.moot import Moot
+from halfpipe.storage import paths
 
 FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # as `paths.online_file` names them
 
@@ -33,14 +29,6 @@ class Step(StrEnum):
     MADE = "made"
     TELLING = "telling"
     TOLD = "told"
-
-
-class Outcome(StrEnum):
-    """How a command turned out."""
-
-    STARTED = "started"
-    NOT_STARTED = "not-started"
-    FAILED = "failed"
 
 
 class State(StrEnum):
@@ -95,72 +83,57 @@ class Made:
         }
 
 
-class Record:
-    """What was done for one run; callers hold the lock of the hand-off.
+class Record(told_once.Record[told_once.Attempt]):
+    """What was done for one run: `names` of all files that were begun, `made`, the latest one.
 
-    Parameters
-    ----------
-    work, run
-        `paths.work` and the run; the file need not exist.
-
-    Raises
-    ------
-    StateError
-        If a line but the last, which may be torn, is damaged.
+    Attempts are those to run the command for that file. Callers hold the lock of the hand-off.
     """
 
-    def __init__(self, work: Path, run: RunId) -> None:
-        self.path = work / paths.online_record(run)
-        self._lines = JsonLines(self.path)
-        self.state = State.NOTHING
-        self.names: set[str] = set()  # of all files that were begun
-        self.made: Made | None = None  # the latest
-        self.command: tuple[str, ...] = ()  # the latest that was to be run
-        for number, value in enumerate(self._lines.values, 1):
-            try:
-                self._take(value)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._lines.damaged(number, repr(error)) from error
+    COMMAND = "an Online command"
+    HEARD = "started"
+    place = staticmethod(paths.online_record)
+    names: frozenset[str] = frozenset()
+    made: Made | None = None
+    _is_making = False
+
+    @property
+    def state(self) -> State:
+        """How far the hand-off is."""
+        if self._is_making or self.made is None:
+            return State.MAKING if self._is_making else State.NOTHING
+        if not self.made.tell or self.told:
+            return State.DONE
+        return State.OPEN if self.is_open else State.UNTOLD
+
+    def attempt(self, value: Mapping[str, Any]) -> told_once.Attempt:
+        """Return the attempt that a line of an intent is of."""
+        command = tuple(map(str, value["command"]))
+        return told_once.Attempt(number=len(self.attempts) + 1, command=command, when=value["when"])
 
     def _take(self, value: Mapping[str, Any]) -> None:
         step = Step(value["step"])
         if step is Step.MAKING:
-            self.names.add(str(value["name"]))
-            self.state = State.MAKING
+            self.names |= {str(value["name"])}
+            self._is_making = True
         elif step is Step.MADE:
-            self.made = Made.of(value)
-            self.state = State.UNTOLD if self.made.tell else State.DONE
-        elif step is Step.TELLING:
-            self.command = tuple(map(str, value["command"]))
-            self.state = State.OPEN
+            self.made, self._is_making = Made.of(value), False
+            self.attempts = []
         else:
-            started = Outcome(value["outcome"]) is Outcome.STARTED
-            self.state = State.DONE if started else State.UNTOLD
+            if step is Step.TOLD and not self.attempts:  # a person has given the command
+                self.attempts.append(self.attempt({"command": (), **value}))
+            super()._take(value)
+
+    def append(self, value: dict[str, Any]) -> None:
+        """Record and flush a line, with the step that it is of."""
+        super().append({"step": Step.TOLD if "outcome" in value else Step.TELLING} | value)
 
     def making(self, name: str) -> None:
         """Record that the file `name` is about to be written."""
-        self._append(Step.MAKING, {"name": name})
+        self.append({"step": Step.MAKING, "name": name})
 
     def has_made(self, made: Made) -> None:
         """Record that a file is in its place."""
-        self._append(Step.MADE, made.as_json())
-
-    def telling(self, command: Sequence[str]) -> None:
-        """Record that a command is about to be run."""
-        self._append(Step.TELLING, {"command": list(command)})
-
-    def told(self, outcome: Outcome, by: By, status: int | None = None, said: Sequence[str] = ()) -> None:
-        """Record how the command turned out, by its own answer or as a person says."""
-        answer = {"status": status, "said": list(said)} if by is By.ANSWER else {}
-        self._append(Step.TOLD, {"outcome": str(outcome), "by": str(by)} | answer)
-
-    def _append(self, step: Step, value: dict[str, Any]) -> None:
-        me = Holder.myself()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        who = f"{me.user}, process {me.pid} on {me.host}"
-        line = {"step": str(step), "when": now, "who": who} | value
-        self._lines.append(line)
-        self._take(line)
+        self.append({"step": Step.MADE} | made.as_json())
 
 
 def files_there(home: Path) -> dict[RunId, str]:

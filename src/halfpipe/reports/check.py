@@ -1,62 +1,110 @@
-"""Compare receipts, manifests and files: what should be there and is not, or is something else."""
+"""Compare receipts, manifests and files: what should be there and is not, or is something else.
+
+It comes on top of the account, which says how a downlink stands: `examine` gives the causes of both.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halfpipe import paths
+from halfpipe.account.account import WORST_FIRST, Site, account
+from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import dump_json, read_json, sha256
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.journal import EventFile, Journal
+from halfpipe.runs.journal import EventFile, Journal
+from halfpipe.runs.receipt_file import DAMAGED, EDITED, ReceiptError, read_receipt
+from halfpipe.settings import Settings
+from halfpipe.storage import paths
+from halfpipe.storage.json_files import dump_json, read_json
+from halfpipe.storage.reading import sha256
+from halfpipe.submission.record import Record
+from halfpipe.submission.stage_state import is_submitted, names_files
 
+CODES = {
+    "missing": "file-missing",
+    "differs": "file-differs",
+    "damaged": "file-damaged",
+    "left behind": "token-left",
+    "not in the stage": "file-taken",
+}
+# Of these the account says more.
+OF_ACCOUNT = {DAMAGED, EDITED, "journal-damaged", "journal-lacks", "stage-gone", "stage-partly-gone"}
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
+NEW = {"held_events", "elsewhere", "accepted", "closed"}  # what a manifest of the version before does not say
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about one file; a `note` is worth knowing and no fault."""
+    """Something about one file, and what to `do`; a `note` is worth knowing and no fault.
+
+    `code` is that of its cause; without one it follows from `what`.
+    """
 
     what: str
     path: Path
     detail: str = ""
     note: bool = False
+    do: str = ""
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.path}" + (f" ({self.detail})" if self.detail else "")
 
+    @property
+    def cause(self) -> Cause:
+        """The cause that it is for the downlink."""
+        verdict = Verdict.TOLD if self.note else Verdict.PERSON
+        return Cause(self.code or CODES[self.what], verdict, str(self), self.do)
 
-def downlinks(work: Path) -> list[DownlinkId]:
-    """Return all downlinks that have a receipt, or something that a receipt would vouch for."""
-    prefix = paths.receipt("")
-    names = {path.name.removeprefix(prefix) for path in work.glob("*")}
-    return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
+
+def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> list[Cause]:
+    """Return the causes of a downlink's account, then what its files give besides, the worst first."""
+    causes = list(account(site, downlink).causes)
+    told = {cause.code for cause in causes}
+    files = [finding.cause for finding in check(site.settings, downlink, checksums=checksums)]
+    causes += [cause for cause in files if cause.code not in told & OF_ACCOUNT]
+    return sorted(causes, key=lambda cause: WORST_FIRST.index(cause.verdict))
 
 
-def check(work: Path, stage: Path, downlink: DownlinkId, *, checksums: bool = True) -> list[Finding]:
+def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -> list[Finding]:
     """Compare everything that the receipt of `downlink` vouches for with the files.
 
-    Parameters
-    ----------
-    work, stage
-        `paths.work` and `paths.stage`.
-    downlink
-        The downlink.
-    checksums
-        Read the files and compare checksums, not only sizes.
+    With `checksums` the files are read and their checksums compared, not only their sizes.
     """
+    work = settings.paths.work
     path = work / paths.receipt(downlink)
     history = sorted((work / paths.receipt_history(downlink, 0)).parent.glob("*.json"))
-    found = [] if path.exists() else [Finding("missing", path, "the downlink is outstanding")]
+    found = (
+        []
+        if path.exists()
+        else [
+            Finding(
+                "missing",
+                path,
+                "the downlink is outstanding",
+                do=f"snakemake dl={downlink}",
+                code="receipt-missing",
+            )
+        ]
+    )
     if found and not history:
         return found
     path = history[-1] if found else path
     try:
-        receipt = read_json(path)
-    except HalfPipeError as error:
-        return [*found, Finding("damaged", path, str(error))]
-    checker = _Checker(work, stage, downlink, checksums)
+        receipt = read_receipt(work, downlink, path)
+    except ReceiptError as error:
+        return [
+            *found,
+            Finding(
+                "damaged" if error.code == DAMAGED else "edited",
+                path,
+                error.what,
+                do=error.do,
+                code=error.code,
+            ),
+        ]
+    checker = _Checker(work, settings.paths.stage, downlink, checksums)
     found += checker.receipt(receipt)
     for chunk in receipt["chunks"]:
         found += checker.chunk(chunk)
@@ -77,12 +125,16 @@ class _Checker:
     downlink: DownlinkId
     checksums: bool
 
+    def again(self, what: str) -> str:
+        """Return the command that makes a product, or what a rule makes, again."""
+        return f"snakemake dl={self.downlink} -R {what}"
+
     def receipt(self, receipt: Mapping[str, Any]) -> Iterator[Finding]:
         copy = self.work / paths.receipt_history(self.downlink, receipt["handoff"])
         if not copy.exists():
-            yield Finding("missing", copy, "the receipt's copy; make the receipt again to have it")
+            yield Finding("missing", copy, "the receipt's copy", do=self.again("receipt"))
         elif copy.read_bytes() != dump_json(receipt).encode():
-            yield Finding("differs", copy, "from the receipt")
+            yield Finding("differs", copy, "from the receipt", do=self.again("receipt"))
         for number in range(1, receipt["handoff"]):
             earlier = self.work / paths.receipt_history(self.downlink, number)
             if not earlier.exists():
@@ -90,43 +142,65 @@ class _Checker:
                 yield Finding(
                     "missing", earlier, f"the receipt of hand-off {number}, which is history", note=True
                 )
-        yield from self._exist([self.work / paths.handoffs(self.downlink)])
+        yield from self._exist(
+            [self.work / paths.handoffs(self.downlink)], f"halfpipe repair {self.downlink} --do"
+        )
 
     def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Finding]:
-        yield from self._file(
-            self.work / paths.retdef(self.downlink, chunk["chunk"]), {"sha256": chunk["retdef"]}
+        if chunk["files"] == [] and (self.work / paths.taken_over(self.downlink)).exists():
+            return  # its products were gone when the downlink was taken over
+        retdef, vouches = (
+            paths.retdef(self.downlink, chunk["chunk"]),
+            paths.chunk(self.downlink, chunk["chunk"]),
         )
-        yield from self._agrees(self.work / paths.chunk(self.downlink, chunk["chunk"]), chunk)
+        yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, self.again(retdef))
+        yield from self._agrees(self.work / vouches, chunk, self.again(vouches))
+        sums = self.work / paths.chunks(self.downlink) / paths.block_checksums(chunk["chunk"])
+        if any("announced" in file for file in chunk["files"]) and not sums.exists():
+            yield Finding(
+                "missing",
+                sums,
+                "records are copied without being compared",
+                note=True,
+                do=self.again(vouches),
+            )
         for file in chunk["files"]:
             path = self.work / paths.chunks(self.downlink) / file["name"]
-            yield from self._file(path, file) if path.exists() else [_cleaned_up(path)]
+            yield from self._file(path, file, self.again(vouches)) if path.exists() else [_cleaned_up(path)]
 
     def run(self, run: Mapping[str, Any]) -> Iterator[Finding]:
+        if run.get("taken_over", "whole") != "whole":
+            return
         run_id = RunId(run["run"])
         made = (paths.index, paths.datagrams, paths.chunk_list)
-        yield from self._exist(self.work / path(run_id, self.downlink) for path in made)
+        manifest = paths.manifest(run_id, self.downlink)
+        deliver, repair = self.again(manifest), f"halfpipe repair {run_id}"
+        yield from self._exist((self.work / path(run_id, self.downlink) for path in made), deliver)
         events = self.work / paths.events(run_id, self.downlink)
         if not events.exists():
             yield _cleaned_up(events)
         said = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
-        yield from self._agrees(self.work / paths.manifest(run_id, self.downlink), said)
+        yield from self._agrees(self.work / manifest, said, deliver)
         journal = self.work / paths.journal(run_id)
         files = [EventFile.of(entry) for entry in run["files"]]
         if not files:
             return
         if not journal.exists():
-            yield Finding("missing", journal, "it is rebuilt from the manifests when the run is merged next")
+            yield Finding(
+                "missing", journal, "what was delivered of the run", do=repair, code="journal-lacks"
+            )
             return
         try:
             recorded = Journal(journal).latest().get(self.downlink)
         except HalfPipeError as error:
-            yield Finding("damaged", journal, str(error))
+            yield Finding("damaged", journal, str(error), do=repair, code="journal-damaged")
             return
         if recorded is None or list(recorded.files) != files:
             yield Finding(
                 "differs",
                 journal,
                 f"what it records of downlink {self.downlink} is not what the receipt says",
+                do=repair,
             )
 
     def staged(self, receipt: Mapping[str, Any]) -> Iterator[Finding]:
@@ -134,41 +208,60 @@ class _Checker:
         for run in receipt["runs"]:
             halt = self.stage / paths.halt_cleanup(self.downlink, run["l1_run"])
             if halt.exists():
-                yield Finding("left behind", halt, "Level-1 cannot retire the run; make the receipt again")
+                yield Finding("left behind", halt, "Level-1 cannot retire the run", do=self.again("receipt"))
+        record = Record(self.work, self.downlink)
+        submitted = is_submitted(receipt, record)
         if not home.is_dir():
-            yield Finding("not in the stage", home, "Level-1 has taken the hand-off", note=True)
+            if submitted or not names_files(receipt):
+                yield Finding("not in the stage", home, "Level-1 has taken the hand-off", note=True)
+            else:
+                yield Finding(
+                    "not in the stage",
+                    home,
+                    f"and hand-off {receipt['handoff']} was never submitted",
+                    do=self.again("deliver_run"),
+                    code="stage-gone",
+                )
             return
         for run in receipt["runs"]:
             if run["named"]:
                 for file in run["files"]:
-                    yield from self._file(
-                        self.stage / paths.staged_run(self.downlink, run["l1_run"]) / file["name"], file
-                    )
+                    path = self.stage / paths.staged_run(self.downlink, run["l1_run"]) / file["name"]
+                    if submitted and not path.exists():
+                        yield Finding("not in the stage", path, "Level-1 is taking the hand-off", note=True)
+                    else:
+                        manifest = paths.manifest(run["run"], self.downlink)
+                        yield from self._file(path, file, self.again(manifest), "stage-partly-gone")
         for text in receipt["texts"]:
-            yield from self._file(home / text["name"], text)
+            yield from self._file(home / text["name"], text, self.again("receipt"))
 
-    def _exist(self, wanted: Iterable[Path]) -> Iterator[Finding]:
+    def _exist(self, wanted: Iterable[Path], do: str) -> Iterator[Finding]:
         for path in wanted:
             if not path.exists():
-                yield Finding("missing", path)
+                yield Finding("missing", path, do=do)
 
-    def _agrees(self, path: Path, said: Mapping[str, Any]) -> Iterator[Finding]:
+    def _agrees(self, path: Path, said: Mapping[str, Any], do: str) -> Iterator[Finding]:
         if not path.exists():
-            yield Finding("missing", path)
+            yield Finding("missing", path, do=do)
             return
         try:
             content = read_json(path)
-            other = [key for key, value in said.items() if content[key] != value]
+            other = [
+                key
+                for key, value in said.items()
+                if (key in content or key not in NEW) and content[key] != value
+            ]
         except (HalfPipeError, KeyError, TypeError) as error:
-            yield Finding("damaged", path, str(error))
+            yield Finding("damaged", path, str(error), do=do)
             return
         if other:
-            yield Finding("differs", path, f"from what the receipt says: {', '.join(other)}")
+            yield Finding("differs", path, f"from what the receipt says: {', '.join(other)}", do=do)
 
-    def _file(self, path: Path, said: Mapping[str, Any]) -> Iterator[Finding]:
+    def _file(self, path: Path, said: Mapping[str, Any], do: str, missing: str = "") -> Iterator[Finding]:
+        """Compare a file; `missing` is the code if it is not there."""
         if not path.exists():
-            yield Finding("missing", path)
+            yield Finding("missing", path, do=do, code=missing)
         elif "size" in said and path.stat().st_size != said["size"]:
-            yield Finding("differs", path, f"{path.stat().st_size} bytes, {said['size']} expected")
+            yield Finding("differs", path, f"{path.stat().st_size} bytes, {said['size']} expected", do=do)
         elif self.checksums and sha256(path) != said["sha256"]:
-            yield Finding("differs", path, "its checksum is another one")
+            yield Finding("differs", path, "its checksum is another one", do=do)

@@ -1,18 +1,72 @@
-"""Everything that was delivered of a run: when, by which downlink, and what is still waiting."""
+"""Everything that is known of a run, or of a downlink: what was delivered, when, and what is still waiting."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from halfpipe import paths
+from halfpipe.account.account import Account, Site, account
 from halfpipe.errors import MissingInputError
-from halfpipe.files import read_json
+from halfpipe.formats import met
+from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.journal import Delivery, Journal
+from halfpipe.reports.delivered import Delivered, delivered
+from halfpipe.runs import repipes
+from halfpipe.runs.journal import Delivery, EventFile, Journal
+from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.settings import Settings
+from halfpipe.storage import paths
+from halfpipe.storage.json_files import read_json
+from halfpipe.submission.record import Record
 
 
-def show(work: Path, run: RunId) -> str:
-    """Return what is known of `run`, as text for people.
+@dataclass(frozen=True)
+class Part:
+    """What one downlink delivered of a run.
+
+    Attributes
+    ----------
+    downlink, handoff
+        The downlink, and the number of the hand-off; None if there is no manifest that says it.
+    handed_off
+        When, which is the time of the receipt's file, for products hold no clock; None if it was not.
+    files, times
+        The event files, and the times of the first and the last event; None without one.
+    state
+        How the run stood then: "complete" or "open", None without a manifest.
+    why
+        Why what was not delivered was not.
+    """
+
+    downlink: DownlinkId
+    handoff: int | None
+    handed_off: datetime | None
+    files: tuple[EventFile, ...]
+    times: tuple[datetime, datetime] | None
+    state: str | None
+    why: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its start (UTC and MET), its parts by downlink, and how many events `deliveries` downlinks delivered.
+
+    `repipes` are the made-up downlinks that processed it once more (`halfpipe.runs.repipes`); they do not count.
+    """
+
+    run: RunId
+    l1_run: str
+    started: datetime
+    met: int
+    parts: tuple[Part, ...]
+    events: int
+    deliveries: int
+    repipes: tuple[Mapping[str, Any], ...] = ()
+
+
+def show(work: Path, run: RunId) -> Run:
+    """Return what is known of `run`.
 
     Raises
     ------
@@ -26,41 +80,84 @@ def show(work: Path, run: RunId) -> str:
         DownlinkId(path.parent.name): read_json(path) for path in sorted(home.glob("*/manifest.json"))
     }
     latest = Journal(work / paths.journal(run)).latest()
-    lines = [f"run {run}, {run.l1}, started at MET {run.met}"]
-    for downlink in sorted(set(manifests) | set(latest)):
-        lines += _downlink(work, downlink, manifests.get(downlink), latest.get(downlink))
-    delivered = sum(delivery.events for delivery in latest.values())
-    lines.append(f"in all {delivered} events delivered by {len(latest)} downlinks")
-    return "\n".join(lines)
+    parts = tuple(
+        _part(work, downlink, manifests.get(downlink), latest.get(downlink))
+        for downlink in sorted(set(manifests) | set(latest))
+    )
+    started = met.utc(met.met_to_unix(run.met))
+    events = sum(each.events for each in latest.values())
+    return Run(run, run.l1, started, run.met, parts, events, len(latest), repipes.done(work, run))
 
 
-def _downlink(
-    work: Path, downlink: DownlinkId, manifest: dict[str, Any] | None, delivery: Delivery | None
-) -> list[str]:
-    lines = [f"downlink {downlink}{_when(work, downlink, manifest)}"]
-    if delivery is not None:
-        for file in delivery.files:
-            lines.append(
-                f"  {file.name}  {file.events} events  sequences {file.sequences[0]} to {file.sequences[1]}"
-                f"  seconds {file.seconds[0]} to {file.seconds[1]}  sha256 {file.sha256[:16]}"
-            )
-        if delivery.times:
-            first, last = (datetime.fromtimestamp(t, UTC).isoformat(" ", "seconds") for t in delivery.times)
-            lines.append(f"  events from {first} to {last}")
-    else:
-        lines.append("  nothing delivered")
+def _part(
+    work: Path, downlink: DownlinkId, manifest: Mapping[str, Any] | None, delivery: Delivery | None
+) -> Part:
+    handed_off = None
     if manifest is not None:
-        lines.append(f"  {'complete' if manifest['complete'] else 'open'} when it was delivered")
-        lines += [f"  {reason}" for reason in manifest["why"]]
-    return lines
+        path = work / paths.receipt_history(downlink, manifest["handoff"])
+        handed_off = _written(path)
+    return Part(
+        downlink,
+        manifest["handoff"] if manifest else None,
+        handed_off,
+        delivery.files if delivery else (),
+        (met.utc(delivery.times[0]), met.utc(delivery.times[1])) if delivery and delivery.times else None,
+        ("complete" if manifest["complete"] else "open") if manifest else None,
+        tuple(manifest["why"]) if manifest else (),
+    )
 
 
-def _when(work: Path, downlink: DownlinkId, manifest: dict[str, Any] | None) -> str:
-    """Say in which hand-off and when; the time is that of the receipt's file, for products hold no clock."""
-    if manifest is None:
-        return ", not handed off (no manifest)"
-    path = work / paths.receipt_history(downlink, manifest["handoff"])
-    if not path.exists():
-        return ", not handed off yet"
-    when = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(" ", "seconds")
-    return f", hand-off {manifest['handoff']}, {when}"
+def _written(path: Path) -> datetime | None:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One attempt to give Level-1 a hand-off, in the words of its record; `outcome` is empty if nobody knows it."""
+
+    action: str
+    handoff: int
+    when: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Downlink:
+    """A downlink: how it stands, what its receipt says of its runs, and why what was not delivered was not.
+
+    `handoffs` are its hand-offs with the times of their receipts, None of one that has none.
+    """
+
+    account: Account
+    runs: tuple[Delivered, ...]
+    why: Mapping[str, Sequence[str]]
+    handoffs: Mapping[int, datetime | None]
+    submissions: tuple[Submission, ...]
+
+
+def show_downlink(settings: Settings, downlink: DownlinkId) -> Downlink:
+    """Return what is known of `downlink`.
+
+    Raises
+    ------
+    MissingInputError
+        If nothing is known of it.
+    """
+    work = settings.paths.work
+    found = account(Site(settings), downlink)
+    if not found.chunks[1] and not (work / downlink).is_dir():
+        where = ", ".join(str(home / downlink) for home in (work, *settings.paths.retdef))
+        raise MissingInputError(f"nothing is known of downlink {downlink}: there is no {where}")
+    receipt = work / paths.receipt(downlink)
+    record = Record(work, downlink)
+    numbers = sorted({handoff.number for handoff in handoffs.read(work, downlink)})
+    return Downlink(
+        found,
+        tuple(delivered(work, [downlink]) if receipt.exists() else ()),
+        {run["run"]: run["why"] for run in read_receipt(work, downlink)["runs"]} if receipt.exists() else {},
+        {number: _written(work / paths.receipt_history(downlink, number)) for number in numbers},
+        tuple(
+            Submission(each.action, each.handoff, each.when, record.word(each.outcome))
+            for each in record.attempts
+        ),
+    )

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe import paths
 from halfpipe.errors import MissingInputError, StateError
 from halfpipe.formats import idx
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge import index
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.runs.datagrams import load_datagrams
+from halfpipe.runs.event_table import load_events
+from halfpipe.storage import paths
 
 BLOCK = 1 << 16  # events written at a time
 UNKNOWN = b"unknown"  # for the actions of a datagram that has no line
@@ -50,8 +51,8 @@ def text(work: Path, run: RunId, downlink: DownlinkId) -> Iterator[bytes]:
             f"again, process the downlink again: snakemake -F dl={downlink}"
         )
     state = file.stat()
-    datagrams = index.load_datagrams(work, run, downlink)
-    events = index.load_events(work, run, downlink)
+    datagrams = load_datagrams(work, run, downlink)
+    events = load_events(work, run, downlink)
     yield b"".join(line + b"\n" for line in datagrams.lines)
     for first in range(0, events.count, BLOCK):
         rows = events.rows(np.arange(first, min(first + BLOCK, events.count)))

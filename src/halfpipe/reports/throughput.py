@@ -1,18 +1,19 @@
 """How fast the jobs were: what each rule took over many downlinks, and what an invocation delivered."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
-from halfpipe import paths
 from halfpipe.errors import HalfPipeError
-from halfpipe.files import read_json
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.usage import Usage, latest
+from halfpipe.process.usage import Usage, latest
+from halfpipe.storage import paths
+from halfpipe.storage.json_files import read_json
+from halfpipe.words import count
 
 RULES = ("stage_retdef", "decode_chunk", "deliver_run", "receipt", "submit")  # in the order of the data
 
@@ -67,6 +68,14 @@ def rates(jobs: Iterable[Job]) -> list[Rate]:
         by_rule.setdefault(job.rule, []).append(job)
     order = [*RULES, *sorted(set(by_rule) - set(RULES))]
     return [_rate(rule, by_rule[rule]) for rule in order if rule in by_rule]
+
+
+def rates_by_day(jobs: Iterable[Job]) -> dict[str, list[Rate]]:
+    """Return the rate of each rule by the day on which its jobs began (UTC, as ``2026-11-26``), in order."""
+    days: dict[str, list[Job]] = {}
+    for job in jobs:
+        days.setdefault(job.usage.begun[:10], []).append(job)
+    return {day: rates(days[day]) for day in sorted(days)}
 
 
 def _rate(rule: str, jobs: list[Job]) -> Rate:
@@ -146,7 +155,7 @@ class Invocation:
         self._begun = time.monotonic()
 
     def delivered(self, outputs: Iterable[str]) -> str:
-        """Say in one line what was delivered.
+        """Say in one line what was handed off, how fast runs were merged, and what was merged and not handed off.
 
         Parameters
         ----------
@@ -154,20 +163,48 @@ class Invocation:
             The outputs of all jobs that ended well, relative to `paths.work`. Manifests and receipts
             count; of those that are gone or damaged nothing is said.
         """
-        receipts = runs = events = size = 0
+        seconds = max(time.monotonic() - self._begun, 1e-3)
+        downlinks, handed, merged = 0, dict[str, _Made](), dict[str, _Made]()
         for name in outputs:
             path = self._work / name
-            if name.startswith(paths.receipt("")):
-                receipts += 1
-            elif path.name == Path(paths.manifest()).name:
-                with suppress(Exception):  # whatever is wrong with one, it must not fail what has ended well
-                    files = _delivered(read_json(path))
-                    size += sum(file["size"] for file in files)
-                    events += sum(file["events"] for file in files)
-                    runs += 1
-        seconds = time.monotonic() - self._begun
-        return (
-            f"{receipts} downlinks handed off, {runs} runs with {events:,} events in {size / 1e6:,.0f} MB "
-            f"delivered in {seconds:,.0f} s: {events / max(seconds, 1e-3):,.0f} events/s, "
-            f"{size / 1e6 / max(seconds, 1e-3):,.1f} MB/s"
-        )
+            with suppress(Exception):  # whatever is wrong with one, it must not fail what has ended well
+                if name.startswith(paths.receipt("")):
+                    downlinks += 1
+                    dl = name.removeprefix(paths.receipt(""))
+                    for run in read_json(path)["runs"]:
+                        handed[paths.manifest(run["run"], dl)] = _Made.of(run)
+                elif path.name == Path(paths.manifest()).name:
+                    merged[name] = _Made.of(read_json(path))
+        if not downlinks and not merged:
+            return f"nothing was handed off or merged in {seconds:,.0f} s"
+        here, done = _Made.sum(merged.values()), _Made.sum(handed.values())
+        said = f"{count(downlinks, 'downlink')} handed off, {done} delivered in {seconds:,.0f} s"
+        if earlier := [made for name, made in handed.items() if name not in merged]:
+            said += f", of these {_Made.sum(earlier)} merged before"
+        said += f": {here.events / seconds:,.0f} events/s, {here.size / 1e6 / seconds:,.1f} MB/s"
+        if wait := [made for name, made in merged.items() if name not in handed]:
+            said += f"; {_Made.sum(wait)} merged and not handed off yet"
+        return said
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What was staged of some runs; of a run that is held, nothing was."""
+
+    runs: int
+    events: int
+    size: int
+
+    @classmethod
+    def of(cls, run: dict[str, Any]) -> Self:
+        """Read it from what a manifest or a receipt says of a run."""
+        files = _delivered(run)
+        return cls(1, sum(file["events"] for file in files), sum(file["size"] for file in files))
+
+    @classmethod
+    def sum(cls, several: Collection[Self]) -> Self:
+        """Return the sum."""
+        return cls(*(sum(getattr(made, one.name) for made in several) for one in fields(cls)))
+
+    def __str__(self) -> str:
+        return f"{count(self.runs, 'run')} with {count(self.events, 'event')} in {self.size / 1e6:,.0f} MB"

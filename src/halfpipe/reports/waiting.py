@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from halfpipe import forced, paths
 from halfpipe.errors import MissingInputError
-from halfpipe.files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId, RunKind
-from halfpipe.merge import index
-from halfpipe.merge.settle import KnownDatagrams, Segment, enough_epus, is_complete
+from halfpipe.merge.settle import Segment, enough_epus, is_complete
+from halfpipe.runs import force_list
+from halfpipe.runs.datagrams import known_datagrams
+from halfpipe.runs.downlinks import known_downlinks
+from halfpipe.settings import Settings
+from halfpipe.storage import paths
+from halfpipe.storage.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -25,35 +28,9 @@ class Waiting:
     missing: str
     given_up: bool
 
-    def line(self, now: float) -> str:
-        """Return the line that shows it to people."""
-        days = (now - self.started) / 86400
-        state = "given up" if self.given_up else "open"
-        last = f"{len(self.downlinks)} downlinks, the last {self.downlinks[-1]}"
-        return f"{self.run}  {self.run.l1}  {self.kind}  {days:7.1f} d  {state:8}  {last}: {self.missing}"
 
-
-def runs(work: Path) -> list[RunId]:
-    """Return all runs of which something is known."""
-    home = work / paths.runs()
-    if not home.is_dir():
-        return []
-    return sorted(RunId(path.name) for path in home.iterdir() if RunId.matches(path.name))
-
-
-def waiting(work: Path, of: Iterable[RunId], min_epus: int, older_than: float) -> list[Waiting]:
-    """Return the runs that are not complete and started before `older_than`.
-
-    Parameters
-    ----------
-    work
-        `paths.work`.
-    of
-        The runs to look at.
-    min_epus
-        `merge.min_epus`.
-    older_than
-        Unix seconds.
+def waiting(settings: Settings, of: Iterable[RunId], older_than: float) -> list[Waiting]:
+    """Return the runs among `of` that are not complete and started before `older_than`, Unix seconds.
 
     Raises
     ------
@@ -62,7 +39,8 @@ def waiting(work: Path, of: Iterable[RunId], min_epus: int, older_than: float) -
     FormatError
         If what is known of a run is damaged.
     """
-    given_up = forced.read(work).runs
+    work, min_epus = settings.paths.work, settings.merge.min_epus
+    given_up = force_list.read(work).runs
     found = []
     for run in of:
         started = float(met.met_to_unix(run.met))
@@ -74,16 +52,11 @@ def waiting(work: Path, of: Iterable[RunId], min_epus: int, older_than: float) -
                 f"{home}: no such directory, so nothing is known of run {run} ({run.l1}). Give a run of which a "
                 "downlink was processed, or none for all of them."
             )
-        downlinks = sorted(
-            DownlinkId(path.name)
-            for path in home.iterdir()
-            if DownlinkId.matches(path.name) and (work / paths.datagrams(run, path.name)).exists()
-        )
+        downlinks = known_downlinks(work, run)
         # Most runs of a mission are complete, and small files say so.
         if not downlinks or _said_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
-        known = KnownDatagrams.together(index.load_datagrams(work, run, dl) for dl in downlinks)
-        segments = known.segments()
+        segments = known_datagrams(work, run).segments()
         if not is_complete(segments, min_epus):
             missing = "; ".join(what_is_missing(segments, min_epus))
             kind = RunKind.of(segments)
@@ -126,7 +99,10 @@ def what_is_missing(segments: Mapping[int, Sequence[Segment]], min_epus: int) ->
         if not of_apid[0].opens:
             said.append(f"APID {apid}: its start, before datagram {of_apid[0].datagrams[0]}")
         for one, other in pairwise(of_apid):
-            said.append(f"APID {apid}: datagrams {one.datagrams[1] + 1} to {other.datagrams[0] - 1}")
+            first, last = one.datagrams[1] + 1, other.datagrams[0] - 1
+            said.append(
+                f"APID {apid}: " + (f"datagrams {first} to {last}" if first < last else f"datagram {first}")
+            )
         if not of_apid[-1].closes:
             said.append(f"APID {apid}: its end, after datagram {of_apid[-1].datagrams[1]}")
     return said

@@ -1,26 +1,41 @@
 """Submission of a downlink to Level-1: its stream is created once, and only ever rolled back after that.
 
 Stream numbers are unique within Level-1's task (ground-chain §6): a second hand-off of a downlink is a
-roll-back of its stream, which a person asks for by name, and never a second stream.
+roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lock
+of the downlink.
 """
 
 import logging
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from halfpipe import halts, paths
-from halfpipe.decoder import how_it_ended
-from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError
-from halfpipe.files import read_json, remove_file, write_json, write_text
+from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
 from halfpipe.handoff import stage
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.journal import EventFile
-from halfpipe.submission import command
-from halfpipe.submission.command import CONTRACT, Template
-from halfpipe.submission.record import Action, Attempt, By, Outcome, Record, opened
+from halfpipe.planning import halts
+from halfpipe.programs.commands import filled_in
+from halfpipe.programs.told_once import By, OpenError, Outcome, ask
+from halfpipe.runs.journal import EventFile
+from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.settings import SUBMIT_CONTRACT, Settings
+from halfpipe.storage import paths
+from halfpipe.storage.durable import remove_file, write_text
+from halfpipe.storage.json_files import write_json
+from halfpipe.submission.record import Action, Attempt, Record
+from halfpipe.submission.stage_state import names_files
+
+SAID = {
+    "submitted": "submitted to Level-1",
+    "written": "NOT submitted, the config has no command (submit.command): to give by hand",
+    "nothing to submit": "not submitted, it has no event files",
+}
+OPEN = {None: "was cut off", Outcome.WRITTEN: "is written down for a person", Outcome.FAILED: "failed"}
+# Seconds between the questions whether there is a stream, after a command that said so: a pipeline may take a while.
+ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 log = logging.getLogger(__name__)
 
@@ -29,25 +44,7 @@ class SubmissionError(HalfPipeError):
     """A submission that failed, or of which nobody knows whether it reached Level-1."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A downlink and the commands of the config, each None if there is none; `root` is where they start."""
-
-    work: Path
-    stage: Path
-    root: Path
-    downlink: DownlinkId
-    command: Template | None
-    check: Template | None = None
-    rollback: Template | None = None
-
-    @property
-    def rawdir(self) -> Path:
-        """What Level-1 is told to take."""
-        return self.stage / paths.staged(self.downlink)
-
-
-def submit(job: Job, output: IO[str]) -> dict[str, Any]:
+def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[str, Any]:
     """Submit the downlink's hand-off to Level-1, unless it has one of the downlink already.
 
     Returns
@@ -66,26 +63,35 @@ def submit(job: Job, output: IO[str]) -> dict[str, Any]:
     StageError
         If the stage does not hold what the receipt says.
     """
-    halts.refuse(job.work, halts.Switch.L1, job.downlink)
-    receipt = _receipt(job)
-    with opened(job.work, job.downlink, log.warning) as record:
-        if record.submitted is None:
-            _settle_with_check(job, record, output)
-        if record.submitted is None and _names_files(receipt):
-            if job.command is None:
-                _write_down(job, record, receipt["handoff"])
+    work = settings.paths.work
+    halts.refuse(work, halts.Switch.L1, downlink)
+    receipt = _receipt(work, downlink)
+    with Record.opened(work, downlink, log.warning) as record:
+        if record.told is None:
+            _settle_with_check(settings, record, output)
+        if record.told is None and names_files(receipt):
+            if settings.submit.command is None:
+                _write_down(settings, record, receipt["handoff"])
             else:
-                _run(job, record, Action.SUBMIT, job.command, receipt, output)
-        _warn(record, receipt)
+                _run(settings, record, Action.SUBMIT, receipt, output)
+        _warn(settings, record, receipt)
         return _product(record, receipt)
 
 
-def save(job: Job, content: Mapping[str, Any]) -> None:
+def what_came_of_it(content: Mapping[str, Any]) -> str:
+    """Say in a line what `submit` has done."""
+    line = f": {content['command']}" if content["state"] == "written" else ""
+    number = content["submitted"] or content["handoff"]
+    late = "" if number == content["handoff"] else f", and hand-off {content['handoff']} is NOT"
+    return f"downlink {content['downlink']}, hand-off {number}: {SAID[content['state']]}{late}{line}"
+
+
+def save(settings: Settings, downlink: DownlinkId, content: Mapping[str, Any]) -> None:
     """Write the product."""
-    write_json(job.work / paths.submitted(job.downlink), content)
+    write_json(settings.paths.work / paths.submitted(downlink), content)
 
 
-def roll_back(job: Job, output: IO[str]) -> None:
+def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
     """Have Level-1 take the present hand-off in place of the one that it has: a roll-back of its stream.
 
     Raises
@@ -100,26 +106,55 @@ def roll_back(job: Job, output: IO[str]) -> None:
         If the stage does not hold what the receipt says: Level-1 moves files away, and takes them from
         there again (ground-chain §6).
     """
-    if job.rollback is None:
+    work = settings.paths.work
+    if settings.submit.rollback is None:
         raise ConfigError(
             "submit.rollback: there is no command for a roll-back in the config. Set it, or roll stream "
-            f"{job.downlink} back in the pipeline by hand."
+            f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --rolled-back"
         )
-    halts.refuse(job.work, halts.Switch.L1, job.downlink)
-    receipt = _receipt(job)
-    with opened(job.work, job.downlink, log.warning) as record:
-        if record.submitted is None:
-            raise SubmissionError(
-                f"downlink {job.downlink}: no hand-off was submitted ({record.path}), so there is no stream to roll "
-                f"back. To submit it: snakemake submit={job.downlink}"
-            )
-        if record.last is not None and record.last.outcome is None:
-            raise _unknown(job, record, record.last)
-        _run(job, record, Action.ROLLBACK, job.rollback, receipt, output)
-        _withdraw(job)
+    halts.refuse(work, halts.Switch.L1, downlink)
+    receipt = _receipt(work, downlink)
+    with Record.opened(work, downlink, log.warning) as record:
+        _want_stream(settings, record)
+        _run(settings, record, Action.ROLLBACK, receipt, output)
+        _withdraw(work, downlink)
 
 
-def settle(job: Job, submitted: bool) -> Attempt:
+def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
+    """Record that a person has rolled the stream back in the pipeline, for the present hand-off.
+
+    Returns
+    -------
+    Attempt
+        What was recorded.
+
+    Raises
+    ------
+    SubmissionError
+        If Level-1 has no hand-off of the downlink, or an attempt is open.
+    """
+    work = settings.paths.work
+    receipt = _receipt(work, downlink)
+    with Record.opened(work, downlink, log.warning) as record:
+        _want_stream(settings, record)
+        attempt = record.intend((), action=Action.ROLLBACK, handoff=receipt["handoff"])
+        record.settle(True, By.PERSON)
+        _withdraw(work, downlink)
+        return attempt
+
+
+def _want_stream(settings: Settings, record: Record) -> None:
+    """See that there is a stream to roll back, and nothing to be settled before."""
+    if record.told is None:
+        raise SubmissionError(
+            f"downlink {record.id}: no hand-off was submitted ({record.path}), so there is no stream to roll "
+            f"back. To submit it: snakemake submit={record.id}"
+        )
+    if record.is_open:
+        raise _unknown(settings, record)
+
+
+def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt:
     """Record what a person has found out: whether the latest attempt reached Level-1.
 
     Where nothing was attempted, a person may have submitted the downlink otherwise, and can say so.
@@ -134,20 +169,23 @@ def settle(job: Job, submitted: bool) -> Attempt:
     SubmissionError
         If there is nothing to settle.
     """
-    if not (job.work / paths.submissions(job.downlink)).exists():
-        _receipt(job)  # a misspelt downlink gets no record
-    with opened(job.work, job.downlink, log.warning) as record:
+    work = settings.paths.work
+    if not (work / paths.submissions(downlink)).exists():
+        _receipt(work, downlink)  # a misspelt downlink gets no record
+    with Record.opened(work, downlink, log.warning) as record:
         last = record.last
         if last is None and submitted:
-            last = record.intend(Action.SUBMIT, _receipt(job)["handoff"], ())
-        if last is None or last.outcome in {Outcome.SUBMITTED, Outcome.NOT_SUBMITTED}:
-            how = "nothing was attempted" if last is None else f"the last attempt is known: {last.outcome}"
-            raise SubmissionError(
-                f"downlink {job.downlink}: there is nothing to settle, {how} ({record.path}). "
-                "scripts/submit.py --open lists what is open."
+            last = record.intend((), action=Action.SUBMIT, handoff=_receipt(work, downlink)["handoff"])
+        if last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
+            how = (
+                f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
             )
-        record.conclude(last, Outcome.SUBMITTED if submitted else Outcome.NOT_SUBMITTED, By.PERSON)
-        _withdraw(job)
+            raise SubmissionError(
+                f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
+                "halfpipe submit --open lists what is open."
+            )
+        record.settle(submitted, By.PERSON)
+        _withdraw(work, downlink)
         return last
 
 
@@ -162,203 +200,224 @@ def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
         if DownlinkId.matches(path.parent.name):
             downlink = DownlinkId(path.parent.name)
             last = Record(work, downlink).last
-            if last is not None and last.outcome in {None, Outcome.WRITTEN, Outcome.FAILED}:
+            if last is not None and last.outcome in OPEN:
                 found.append((downlink, last))
     return found
 
 
-def _receipt(job: Job) -> dict[str, Any]:
-    path = job.work / paths.receipt(job.downlink)
+def what_is_open(downlink: DownlinkId, attempt: Attempt) -> str:
+    """Say in a line why nobody knows of an attempt."""
+    how = "ended well, and submit.check finds no stream" if is_doubted(attempt) else OPEN[attempt.outcome]
+    return f"downlink {downlink}, hand-off {attempt.handoff}: {attempt.action} of {attempt.when} {how}"
+
+
+def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     try:
-        content: dict[str, Any] = read_json(path)
+        return read_receipt(work, downlink)
     except MissingInputError as error:
         raise MissingInputError(
-            f"{path}: no such file. Only what was handed off can be submitted: process the downlink first, "
-            f"snakemake dl={job.downlink}"
+            f"{error}. Only what was handed off can be submitted: process the downlink first, "
+            f"snakemake dl={downlink}"
         ) from error
-    return content
 
 
-def _names_files(receipt: Mapping[str, Any]) -> bool:
-    """Tell whether there is anything to take: without event files there is no magic-7, and Level-1 fails."""
-    return any(run["named"] and run["files"] for run in receipt["runs"])
-
-
-def _withdraw(job: Job) -> None:
+def _withdraw(work: Path, downlink: DownlinkId) -> None:
     """Remove the product, which does not say any more what is recorded; asked for again, it is made anew."""
-    remove_file(job.work / paths.submitted(job.downlink))
+    remove_file(work / paths.submitted(downlink))
 
 
-def _settle_with_check(job: Job, record: Record, output: IO[str]) -> None:
+def _words(settings: Settings, command: str, downlink: str) -> list[str]:
+    # Without a slash at its end, which Level-1 could not take (ground-chain §6).
+    rawdir = settings.paths.stage / paths.staged(downlink)
+    return filled_in(command, {"dl": downlink, "rawdir": str(rawdir)})
+
+
+def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> None:
     """Find out whether Level-1 has the stream, where an earlier attempt or a person may have created it."""
-    last = record.last
+    last, downlink = record.last, record.id
     open_ = last is not None and (
         last.outcome in {None, Outcome.FAILED}
-        or (last.outcome is Outcome.WRITTEN and job.command is not None)
+        or (last.outcome is Outcome.WRITTEN and settings.submit.command is not None)
     )
-    if job.check is None:
-        if last is not None and open_:
-            raise _unknown(job, record, last)
+    if settings.submit.check is None:
+        if open_:
+            raise _unknown(settings, record)
         return
-    exists = _exists(job, job.check, output)
+    exists = _exists(_words(settings, settings.submit.check, downlink), downlink, output)
+    if is_doubted(last) and not exists:
+        # Its command said that all is well: given again, there might be two streams.
+        raise _unknown(settings, record)
     if last is None:
         if exists:
             raise SubmissionError(
-                f"downlink {job.downlink}: Level-1 has stream {job.downlink} (submit.check says so), though no "
-                f"submission is recorded in {record.path}. Nothing was submitted. If it was created by hand for the "
-                f"hand-off of now, say so: {_settle_line(job, 'submitted')}; if for an earlier one, roll it back "
-                f"after that: scripts/submit.py --rollback --downlink {job.downlink}"
+                f"downlink {downlink}: Level-1 has stream {downlink} (submit.check says so), though no submission is "
+                f"recorded in {record.path}. Nothing was submitted. If it was created by hand for the hand-off of "
+                f"now, say so: halfpipe submit {downlink} --settle submitted; if for an earlier one, roll it back "
+                f"after that: halfpipe submit {downlink} --rollback"
             )
-    elif exists:
-        record.conclude(last, Outcome.SUBMITTED, By.CHECK)
-        log.info("Level-1 has the stream of attempt %d: it is not submitted again", last.number)
-    elif open_:
-        record.conclude(last, Outcome.NOT_SUBMITTED, By.CHECK)
+    elif exists or open_:
+        record.settle(exists, By.CHECK)
+        if exists:
+            log.info("Level-1 has the stream of attempt %d: it is not submitted again", last.number)
 
 
-def _exists(job: Job, check: Template, output: IO[str]) -> bool:
-    words = check.words(job.downlink, job.rawdir)
-    said: tuple[str, ...] = ()
-    try:
-        answer = command.run(words, job.root, output)
-        how, said = how_it_ended(answer.status), answer.said
-    except OSError as error:
-        how = f"cannot be started: {error.strerror}"
-    else:
-        if answer.status in {0, 1}:
-            return answer.status == 0
+def is_doubted(attempt: Attempt | None) -> bool:
+    """Tell whether a command ended well, and its stream was not found."""
+    return attempt is not None and attempt.outcome is Outcome.FAILED and attempt.by is By.CHECK
+
+
+def _exists(words: Sequence[str], downlink: str, output: IO[str]) -> bool:
+    answer = ask(words, output)
+    if answer.status in {0, 1}:
+        return answer.status == 0
     raise SubmissionError(
-        f"downlink {job.downlink}: submit.check {how}, where 0 means that Level-1 has the stream and 1 that it has "
-        f"not: {shlex.join(words)}\n{_lines(said)}Nothing was submitted. Mend the cause, then give the same command "
-        "again."
+        f"downlink {downlink}: submit.check {answer.how}, where 0 means that Level-1 has the stream and 1 that it has "
+        f"not: {answer.shown}Nothing was submitted. Mend the cause, then give the same command again."
     )
 
 
-def _write_down(job: Job, record: Record, handoff: int) -> None:
+def _doubts(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[str]:
+    """Ask for a while for the stream that a command says it has created; return what was said if there is none."""
+    assert settings.submit.check is not None
+    words = _words(settings, settings.submit.check, downlink)
+    for wait in ASKED_AGAIN:
+        time.sleep(wait)
+        answer = ask(words, output)
+        if answer.status == 0:
+            return []
+    return [f"submit.check {answer.how}: {shlex.join(words)}", *answer.said]
+
+
+def _check_ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> None:
+    """See that the ledger has the rows that Level-1 will look for: without them it fails."""
+    if settings.ledger.url is None:
+        return
+    # Only now: the library of the database takes longer to load than all else here.
+    from halfpipe.ledger.lacks import lacks  # noqa: PLC0415
+
+    if missing := lacks(settings, downlink, receipt):
+        raise LedgerError(
+            f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted. To enter it: "
+            f"halfpipe ledger load {downlink} (if it lost more: halfpipe ledger rebuild); then give the same command "
+            "again."
+        )
+
+
+def _write_down(settings: Settings, record: Record, handoff: int) -> None:
     """Write the command line for a person to give, and record that it was written."""
-    words = Template(CONTRACT, "submit.command").words(job.downlink, job.rawdir)
-    last = record.last
-    write_text(job.work / paths.submit_line(job.downlink), shlex.join(words) + "\n")
+    words, last = _words(settings, SUBMIT_CONTRACT, record.id), record.last
+    write_text(settings.paths.work / paths.submit_line(record.id), shlex.join(words) + "\n")
     if (
         last is None
         or last.outcome is not Outcome.WRITTEN
         or (last.handoff, last.command) != (handoff, tuple(words))
     ):
-        record.conclude(record.intend(Action.SUBMIT, handoff, words), Outcome.WRITTEN, By.ANSWER)
+        record.intend(words, action=Action.SUBMIT, handoff=handoff)
+        record.conclude(Outcome.WRITTEN, By.ANSWER)
 
 
-def _check_stage(job: Job, receipt: Mapping[str, Any]) -> None:
+def _check_stage(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> None:
     """See that Level-1 will find what the receipt says: without it the whole delivery fails there."""
     for run in receipt["runs"]:
         files = [EventFile.of(entry) for entry in run["files"]]
-        if run["named"] and not stage.is_whole(job.stage, job.downlink, RunId(run["run"]), files):
+        if run["named"] and not stage.is_whole(settings.paths.stage, downlink, RunId(run["run"]), files):
             raise StageError(
-                f"{job.stage / paths.staged_run(job.downlink, run['l1_run'])}: files of hand-off "
+                f"{settings.paths.stage / paths.staged_run(downlink, run['l1_run'])}: files of hand-off "
                 f"{receipt['handoff']} are gone, and Level-1 would fail. Nothing was submitted. To stage them again: "
-                f"snakemake dl={job.downlink} -R deliver_run"
+                f"snakemake dl={downlink} -R deliver_run"
             )
 
 
 def _run(
-    job: Job,
-    record: Record,
-    action: Action,
-    template: Template,
-    receipt: Mapping[str, Any],
-    output: IO[str],
+    settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any], output: IO[str]
 ) -> None:
     """Run a command between its intent and its answer in the record."""
-    _check_stage(job, receipt)
-    words = template.words(job.downlink, job.rawdir)
+    downlink = DownlinkId(record.id)
+    _check_stage(settings, downlink, receipt)
+    _check_ledger(settings, downlink, receipt)
+    key = "command" if action is Action.SUBMIT else "rollback"
+    words = _words(settings, getattr(settings.submit, key), downlink)
     # Else a person might give it besides.
-    remove_file(job.work / paths.submit_line(job.downlink))
-    attempt = record.intend(action, receipt["handoff"], words)
-    status: int | None = None
-    said: tuple[str, ...] = ()
+    remove_file(settings.paths.work / paths.submit_line(downlink))
+    doubted = None
+    if action is Action.SUBMIT and settings.submit.check is not None:
+        doubted = partial(_doubts, settings, downlink, output)
     try:
-        answer = command.run(words, job.root, output, () if record.handle is None else (record.handle,))
-        status, said = answer.status, answer.said
-        how = how_it_ended(status)
-    except OSError as error:
-        how = f"cannot be started: {error.strerror}"
-    if status is not None and status < 0:
-        raise _unknown(job, record, attempt, how)
-    failed = Outcome.NOT_SUBMITTED if status is None else Outcome.FAILED
-    outcome = Outcome.SUBMITTED if status == 0 else failed
-    try:
-        record.conclude(attempt, outcome, By.ANSWER, status, said)
-    except HalfPipeError as error:
+        answer = record.tell(words, output, doubted, action=action, handoff=receipt["handoff"])
+    except OpenError as error:
+        raise SubmissionError(f"{_unknown(settings, record, str(error))}{error.lost}") from error
+    if is_doubted(record.last):
+        raise _unknown(settings, record)
+    if answer.status != 0:
+        last = record.attempts[-1]
         raise SubmissionError(
-            f"{_unknown(job, record, attempt, how)}\nThe answer was lost: {error}"
-        ) from error
-    if outcome is not Outcome.SUBMITTED:
-        raise SubmissionError(
-            f"downlink {job.downlink}: {template.key} {how}: {shlex.join(words)}\n{_lines(said)}"
-            f"Recorded as {outcome} in {record.path}. Mend the cause, then {_how_to_go_on(job, action, outcome)}"
+            f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
+            f"{record.path}. Mend the cause, then {_how_to_go_on(settings, last, downlink)}"
         )
 
 
-def _how_to_go_on(job: Job, action: Action, outcome: Outcome) -> str:
+def _how_to_go_on(settings: Settings, attempt: Attempt, downlink: str) -> str:
     """Say what follows on a command that did not end well: it may have been heard all the same."""
-    settle_line = _settle_line(job, "submitted")
-    if outcome is Outcome.NOT_SUBMITTED:
+    if attempt.outcome is Outcome.NOT_TOLD:
         return "give the same command again."
-    if job.check is None and action is Action.SUBMIT:
+    say_so = f"halfpipe submit {downlink} --settle submitted"
+    if settings.submit.check is None and attempt.action is Action.SUBMIT:
         return (
-            f"look whether Level-1 has the stream all the same, say so with {settle_line} (or not-submitted), and "
-            "give the same command again."
+            f"look whether Level-1 has the stream all the same, say so with {say_so} (or not-submitted), and give the "
+            "same command again."
         )
-    return f"give the same command again; if Level-1 has the stream all the same, say so first: {settle_line}"
+    return f"give the same command again; if Level-1 has the stream all the same, say so first: {say_so}"
 
 
-def _lines(said: tuple[str, ...]) -> str:
-    return "Its last lines were:\n" + "\n".join(said or ("(none)",)) + "\n"
-
-
-def _settle_line(job: Job, outcome: str) -> str:
-    return f"scripts/submit.py --settle {outcome} --downlink {job.downlink}"
-
-
-def _unknown(job: Job, record: Record, attempt: Attempt, how: str = "") -> SubmissionError:
-    """Return the error that asks a person to find out whether an attempt reached Level-1."""
-    if attempt.outcome is Outcome.WRITTEN:
-        why = f"the command line was written down at {attempt.when} for a person to give"
-    elif attempt.outcome is Outcome.FAILED:
-        why = "its command failed, and may have been heard all the same"
-    else:
-        why = (
-            f"its command {how}"
-            if how
-            else "a process ended between its command and the record of its answer"
-        )
+def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
+    """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
+    attempt, downlink = record.attempts[-1], record.id
+    why = {
+        None: f"its command {how}"
+        if how
+        else "a process ended between its command and the record of its answer",
+        Outcome.WRITTEN: f"the command line was written down at {attempt.when} for a person to give",
+        Outcome.FAILED: "its command ended well, and submit.check finds no stream"
+        if is_doubted(attempt)
+        else "its command failed, and may have been heard all the same",
+    }[attempt.outcome]
     what = "submitted to" if attempt.action is Action.SUBMIT else "rolled back in"
     asked = ""
-    if how and job.check is not None and attempt.action is Action.SUBMIT:
+    if how and settings.submit.check is not None and attempt.action is Action.SUBMIT:
         asked = " Given the same command again, submit.check is asked; without waiting for that:"
     return SubmissionError(
-        f"downlink {job.downlink}: whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}, "
-        f"attempt {attempt.number} in {record.path}: {shlex.join(attempt.command)}\n"
-        f"Nothing more was done.{asked} Look whether Level-1 has it, say so with "
-        f"{_settle_line(job, 'submitted')} (or not-submitted), and give the same command again."
+        f"downlink {downlink}: whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}, attempt "
+        f"{attempt.number} in {record.path}: {shlex.join(attempt.command)}\n"
+        f"Nothing more was done.{asked} Look whether Level-1 has it, say so with halfpipe submit {downlink} --settle "
+        "submitted (or not-submitted), and give the same command again."
     )
 
 
-def _warn(record: Record, receipt: Mapping[str, Any]) -> None:
+def how_to_roll_back(settings: Settings, downlink: str) -> str:
+    """Say how a later hand-off gets to Level-1: by the config's command, or by hand."""
+    if settings.submit.rollback is not None:
+        return f"halfpipe submit {downlink} --rollback"
+    return (
+        f"roll stream {downlink} back in the pipeline by hand, then: halfpipe submit {downlink} --rolled-back"
+    )
+
+
+def _warn(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> None:
     """Say what a person may want to do that is never done by itself."""
-    known, last, downlink = record.submitted, record.last, record.downlink
+    known, last, downlink = record.told, record.last, record.id
     if known is not None and known.handoff < receipt["handoff"]:
         log.warning(
-            "downlink %s: Level-1 has hand-off %d, now there is %d. It is not submitted by itself, for it is a "
-            "roll-back of the same stream; to ask for that: scripts/submit.py --rollback --downlink %s",
+            "downlink %s: Level-1 has hand-off %d, now there is %d. It is not submitted by itself: it needs a "
+            "roll-back of the same stream. To ask for that: %s",
             downlink,
             known.handoff,
             receipt["handoff"],
-            downlink,
+            how_to_roll_back(settings, downlink),
         )
-    if known is not None and last is not None and last.outcome is None:
+    if known is not None and last is not None and record.is_open:
         log.warning(
             "downlink %s: whether hand-off %d was rolled back in Level-1 is not known, attempt %d in %s; "
-            "settle it: scripts/submit.py --settle submitted (or not-submitted) --downlink %s",
+            "settle it: halfpipe submit %s --settle submitted (or not-submitted)",
             downlink,
             last.handoff,
             last.number,
@@ -368,12 +427,11 @@ def _warn(record: Record, receipt: Mapping[str, Any]) -> None:
 
 
 def _product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    known = record.submitted or (record.last if _names_files(receipt) else None)
-    state = "nothing to submit" if known is None else str(known.outcome)
+    known = record.told or (record.last if names_files(receipt) else None)
     return {
-        "downlink": str(record.downlink),
+        "downlink": record.id,
         "handoff": receipt["handoff"],
-        "state": state,
-        "submitted": record.submitted.handoff if record.submitted else None,
+        "state": record.word(known.outcome) if known else "nothing to submit",
+        "submitted": record.told.handoff if record.told else None,
         "command": shlex.join(known.command) if known and known.command else None,
     }

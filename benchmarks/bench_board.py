@@ -1,0 +1,67 @@
+"""The board of SIMULATED downlinks of which one in twenty has trouble: time, memory, and the size of the page."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.conftest import Race
+from benchmarks.history import CUT, History, build
+from benchmarks.measure import Figure, Launcher
+from benchmarks.sizes import Sizes
+from halfpipe.storage import paths
+
+DOWNLINKS = 2000
+ONE_IN = 20  # has trouble
+WANT_A_PERSON = 10  # of those; of the others is told that they are not handed off yet
+SECONDS, PAGE = 10.0, 300_000  # what the board may take, and bytes of its page without pictures
+ROW = re.compile(r"<tbody>\n(.*?)</tbody>", re.DOTALL)
+PROGRAM = Path(sys.executable).with_name("halfpipe")
+
+
+@pytest.fixture(scope="session")
+def history(sizes: Sizes) -> History:
+    """Downlinks of which one in twenty has trouble, the ten oldest of these such that a person must act."""
+    history = build(sizes.home / "board", DOWNLINKS)
+    marked = history.home / "troubled"
+    if not marked.exists():
+        receipts = sorted((history.home / "work").glob(paths.receipt("*")))[ONE_IN - 1 :: ONE_IN]
+        for number, receipt in enumerate(receipts):
+            if number < WANT_A_PERSON:
+                content = receipt.read_bytes()
+                receipt.write_bytes(content[:-CUT])
+            else:
+                receipt.unlink()
+        marked.touch()
+    return history
+
+
+def bench_board(race: Race, launcher: Launcher, history: History, scratch: Path) -> None:
+    """Make the pages of all downlinks for the first time; those that want a person stand first."""
+    out = scratch / "board"
+
+    def ready() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(history.home / "work" / ".cache", ignore_errors=True)
+
+    race.rounds = min(race.rounds, 3)
+    race.run(
+        f"halfpipe board, {DOWNLINKS:,} downlinks, 5 % with trouble, for the first time",
+        lambda: launcher.run(
+            [PROGRAM, "board", "-o", out, "--days", "10000", "--profile", history.home], statuses=(1,)
+        ),
+        {},
+        ready=ready,
+        seconds=SECONDS,
+    )
+    race.add(Figure("CPU seconds", tuple(usage.cpu for usage in race.usages), "s"))
+    page = (out / paths.board()).read_text()
+    assert "<img" not in page
+    found = ROW.search(page)
+    assert found is not None
+    verdicts = re.findall(r"^<tr(?: class=(\w))?>", found[1], re.MULTILINE)
+    assert [verdicts.count(each) for each in ("p", "t", "")] == [10, 90, 1900]
+    assert verdicts[:WANT_A_PERSON] == ["p"] * WANT_A_PERSON
+    race.add(Figure("the page without pictures", (len(page.encode()),), "bytes", PAGE))

@@ -1,0 +1,228 @@
+"""`halfpipe status` over a whole mission of SIMULATED downlinks: processed, submitted, taken by Level-1.
+
+`python -m benchmarks.history` makes their working directory and measures: from cold, when neither the kernel nor
+HalfPipe knows anything of it, then again, then the last week. Three downlinks that share a run are simulated and
+processed; all others are copies of these with ids, times and checksums of their own.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from benchmarks.measure import ROOT, SNAKEMAKE, Launcher, Usage
+from benchmarks.sizes import Sizes
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.planning.retdefs import YOUNG_SECONDS
+from halfpipe.planning.troubles import STAGED_AFTER_SECONDS
+from halfpipe.storage.json_files import write_json
+
+DOWNLINKS = 60_000  # about what the mission has
+TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))
+APART = 400  # seconds from the runs of a group of three to those of the next
+GROUPS_A_DAY = 3
+DAY = timedelta(days=1)
+PARTS = 64  # in which it is written, for two processes
+CLEANED_UP = {".evt", ".idx", ".npy"}
+NOT_COPIED = {".cache", ".snakemake", "locks", "logs", "settings"}
+CUT = 100  # bytes off the end of a damaged receipt
+CHECKSUM = b'{\n "checksum": "'
+DROP = Path("/proc/sys/vm/drop_caches")
+
+
+@dataclass(frozen=True)
+class History:
+    """A site below `home` with so many downlinks, of which one in `one_in` has a damaged receipt (0: none has)."""
+
+    home: Path
+    downlinks: int
+    one_in: int = 0
+
+    @property
+    def groups(self) -> int:
+        """How many times the three are there."""
+        return -(-self.downlinks // len(TEMPLATE))
+
+    def replacements(self, group: int) -> dict[bytes, bytes]:
+        """Return what stands in a group for ids of the template, of the same length."""
+        day, part = divmod(self.groups - 1 - group, GROUPS_A_DAY)
+        date = f"{datetime.now(UTC) - day * DAY:%y%m%d}"
+        first = (GROUPS_A_DAY - 1 - part) * len(TEMPLATE) + 1
+        return {dl.encode(): f"{date}{first + n:03}".encode() for n, dl in enumerate(TEMPLATE)}
+
+    def place(self, group: int, number: int) -> int:
+        """Return how many downlinks there are up to one of a group, itself included; below 1 it is not part of it."""
+        return self.downlinks - (self.groups - group) * len(TEMPLATE) + number + 1
+
+    def is_damaged(self, group: int, number: int) -> bool:
+        """Tell whether the receipt of a downlink of a group is damaged."""
+        return self.one_in > 0 and self.place(group, number) % self.one_in == 0
+
+    def when(self, group: int) -> float:
+        """Return when a group was processed, Unix seconds."""
+        return (datetime.now(UTC) - (self.groups - 1 - group) * DAY / GROUPS_A_DAY).timestamp()
+
+
+def build(root: Path, downlinks: int, one_in: int = 0) -> History:
+    """Return a history below `root`; it is written unless it is there."""
+    history = History(root / f"history-{downlinks}-{one_in}", downlinks, one_in)
+    if not (history.home / "scene.json").exists():
+        shutil.rmtree(history.home, ignore_errors=True)
+        _write(history, _template(root / "history-template"))
+        write_json(history.home / "scene.json", {"downlinks": downlinks, "one_in": one_in})
+    return history
+
+
+def _template(home: Path) -> Path:
+    """Simulate three downlinks, process and submit them, and take them as Level-1 does."""
+    if (home / "whole").exists():
+        return home
+    shutil.rmtree(home, ignore_errors=True)
+    simulate = [
+        sys.executable,
+        str(ROOT / "scripts" / "simulate.py"),
+        "--out",
+        str(home),
+        "--downlinks",
+        *TEMPLATE,
+    ]
+    subprocess.run([*simulate, "--events", "900", "--whole"], check=True, cwd=ROOT)
+    with (home / "config.yaml").open("a") as config:
+        config.write('submit:\n  command: "true {dl}"\nledger:\n  url: null\n')
+    for target in ("dl", "submit"):
+        wanted = [f"{target}={downlink}" for downlink in TEMPLATE]
+        subprocess.run([SNAKEMAKE, *wanted, "--profile", home, "--quiet"], check=True, cwd=ROOT)
+    for downlink in TEMPLATE:
+        shutil.rmtree(home / "stage" / downlink)
+    (home / "whole").touch()
+    return home
+
+
+def _write(history: History, template: Path) -> None:
+    """Write a history: RetDefs first, as they come before what is made of them."""
+    history.home.mkdir(parents=True)
+    for name in ("stage", "level0"):
+        (history.home / name).mkdir()
+    for path in (template / name for name in ("config.yaml", "profile.v9+.yaml", "moot.txt")):
+        (history.home / path.name).write_text(path.read_text().replace(str(template), str(history.home)))
+    work = [path for path in sorted((template / "work").iterdir()) if path.name not in NOT_COPIED]
+    with ProcessPoolExecutor(2) as pool:
+        for below in ([template / "downlinks"], work):
+            files = _files(template, below)
+            parts = [range(first, history.groups, PARTS) for first in range(PARTS)]
+            list(pool.map(_write_groups, [history] * PARTS, parts, [files] * PARTS))
+
+
+def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
+    """Return what is copied, by its name in the template."""
+    found = [path for home in below for path in (home.rglob("*") if home.is_dir() else [home])]
+    return {
+        str(path.relative_to(template)): path.read_bytes()
+        for path in sorted(found)
+        if path.is_file() and path.suffix not in CLEANED_UP
+    }
+
+
+def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, bytes]) -> None:
+    """Write copies of `files` for some groups."""
+    runs = sorted({RunId(name.split("/")[2]) for name in files if name.startswith("work/runs/")})
+    for group in groups:
+        ids = history.replacements(group)
+        for run in runs:
+            other = RunId.from_met(run.met + group * APART)
+            ids |= {run.encode(): other.encode(), str(run.met).encode(): str(other.met).encode()}
+        retdefs = {
+            content: _replaced(content, ids) for name, content in files.items() if name.endswith(".xml")
+        }
+        ids |= {_sum(before): _sum(after) for before, after in retdefs.items()}
+        when, places = history.when(group), set[Path]()
+        for name, content in files.items():
+            of = next((n for n, downlink in enumerate(TEMPLATE) if downlink in name), None)
+            if of is not None and history.place(group, of) < 1:
+                continue
+            path, new = history.home / _replaced(name.encode(), ids).decode(), _replaced(content, ids)
+            if new.startswith(CHECKSUM):
+                rest = new[len(CHECKSUM) + 64 + 3 :]
+                new = CHECKSUM + _sum(b"{\n" + rest) + b'",\n' + rest
+            if path.name.startswith("dl=") and of is not None and history.is_damaged(group, of):
+                new = new[:-CUT]
+            if path.parent not in places:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                places.add(path.parent)
+            path.write_bytes(new)
+            staged = path.suffix == ".xml" and "work" in path.parts
+            at = time.time() + STAGED_AFTER_SECONDS if staged else when
+            os.utime(path, (at, at))
+        for place in {place for path in places for place in (path, path.parent)}:
+            if place.parent.name in {"downlinks", "runs"}:
+                os.utime(place, (when, when))
+
+
+def _replaced(content: bytes, ids: Mapping[bytes, bytes]) -> bytes:
+    for before, after in ids.items():
+        content = content.replace(before, after)
+    return content
+
+
+def _sum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
+
+
+def told(line: str) -> None:
+    """Say what was measured."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make a history and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--downlinks", type=int, default=DOWNLINKS)
+    parser.add_argument("--one-in", type=int, default=0, metavar="N", help="one receipt in N is damaged")
+    parser.add_argument("--no-wait", action="store_true", help="do not wait until no file is young")
+    arguments = parser.parse_args(argv)
+    home = Sizes.from_environment().home
+    home.mkdir(parents=True, exist_ok=True)
+    history = build(home, arguments.downlinks, arguments.one_in)
+    written = (history.home / "scene.json").stat().st_mtime
+    # What is young is read each time, so nothing would be seen of what is remembered.
+    while not arguments.no_wait and time.time() < written + YOUNG_SECONDS:
+        time.sleep(1)
+    launcher = Launcher(home)
+    program = Path(sys.executable).with_name("halfpipe")
+    status = [program, "status", "--profile", history.home]
+
+    def say(what: str, used: Usage) -> None:
+        peak = (used.peak or 0) / 1e6
+        last = next((line for line in launcher.said.splitlines() if "downlinks want" in line), "")
+        told(f"{what:20} {used.wall:6.1f} s, {used.cpu:5.1f} s of CPU, {peak:4.0f} MB  {last}")
+
+    told(f"SIMULATED: {arguments.downlinks:,} downlinks in {history.home}")
+    try:
+        shutil.rmtree(history.home / "work" / ".cache", ignore_errors=True)
+        subprocess.run(["sync"], check=True)
+        cold = "cold"
+        try:
+            DROP.write_text("3\n")
+        except OSError:
+            cold = "cold, kernel's warm"
+        say(cold, launcher.run([*status, "--all"], statuses=(0, 1)))
+        for what, more in {"again": ["--all"], "a week": [], "as JSON": ["--all", "--json"]}.items():
+            say(what, launcher.run([*status, *more], statuses=(0, 1)))
+        shutil.rmtree(history.home / "work" / ".cache")
+        say("without the index", launcher.run([*status, "--all"], statuses=(0, 1)))
+    finally:
+        launcher.close()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,107 @@
+"""What it costs to take a mission over from the legacy: `python -m benchmarks.takeover`.
+
+Makes a SIMULATED tree of the legacy's with its 60,000 downlinks, all but the last of them long cleaned up, and measures
+`halfpipe takeover` on it: a look, the takeover itself, and a later turn that finds nothing new.
+"""
+
+import argparse
+import datetime
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.measure import Launcher, Usage
+from benchmarks.sizes import Sizes
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.storage import paths
+
+LAUNCH = datetime.date(2008, 6, 11)
+A_DAY = 10  # downlinks
+CHUNKS = 10
+FIRST_RUN, RUN_SECONDS = 235_224_000, 5_700  # MET
+RUNS_SHARED = 2  # runs of a downlink, of which it has the last with the next
+RETDEF = b"""<?xml version="1.0" encoding="US-ASCII" standalone="no"?>
+<!-- SIMULATED -->
+<retdef type="LSEP"><arch scid="77">/level0</arch><run runid="%d" start="%d"/></retdef>
+"""
+
+
+def downlinks(number: int) -> Iterator[DownlinkId]:
+    """Yield the ids of the first downlinks of the mission."""
+    for n in range(number):
+        day = LAUNCH + datetime.timedelta(days=n // A_DAY)
+        yield DownlinkId(f"{day:%y%m%d}{n % A_DAY + 1:03d}")
+
+
+def build(home: Path, number: int) -> Path:
+    """Make the tree, unless it is there."""
+    root = home / f"legacy-{number}"
+    done = home / f"legacy-{number}.done"
+    if not done.exists():
+        for n, downlink in enumerate(downlinks(number)):
+            _downlink(root, downlink, [RunId.from_met(FIRST_RUN + (n + m) * RUN_SECONDS) for m in (0, 1)])
+        done.touch()
+    return root
+
+
+def _downlink(root: Path, downlink: DownlinkId, runs: Sequence[RunId]) -> None:
+    """Write what the legacy leaves of a downlink when its runs are cleaned up."""
+    home = root / downlink
+    home.mkdir(parents=True)
+    for number in range(1, CHUNKS + 1):
+        start = runs[number % len(runs)].met
+        (root / paths.retdef(downlink, ChunkId.of(number))).write_bytes(RETDEF % (start, start))
+    told = dict.fromkeys(("delivered_events", "retired_runs", "event_gaps", "moot_keys"), "")
+    for place, run in enumerate(runs):
+        (home / f"r0{run.met}_doMerge.txt").write_text(f"HALFPIPE_RUNSTART_DEX={run.met}\n")
+        of_run = home / str(run.met)
+        of_run.mkdir()
+        # The first part of a run comes last in its first downlink, the rest first in the next.
+        first, last = ((500_001, 1_000_000), (1, 500_000))[place]
+        (of_run / f"{run.l1}-spans.txt").write_text(f"(lp1\n(L{first}L\nL{last}L\ntp2\na.")
+        delivered = f"{run.l1} 500000 0 LPA\n"
+        (of_run / f"{run.l1}-delivered.txt").write_text(delivered)
+        told["delivered_events"] += delivered
+        told["moot_keys"] += f"{run.l1} 2959 nomSciOps\n"
+        if place == 0:
+            (of_run / f"{run.l1}-retired.txt").write_text(f"{run.l1} COMPLETE\n")
+            told["retired_runs"] += f"{run.l1} COMPLETE\n"
+    for name, content in told.items():
+        (home / paths.text(name, downlink)).write_text(content)
+
+
+def measure(home: Path, number: int) -> dict[str, Usage]:
+    """Take the tree over, and return what each step cost."""
+    root, site = build(home, number), home / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    for place in (site / "work", site / "stage"):
+        place.mkdir(parents=True)
+    config = site / "config.yaml"
+    config.write_text(f"paths: {{work: {site}/work, stage: {site}/stage, retdef: [{root}]}}\n")
+    command = [sys.executable, "-m", "halfpipe", "takeover", str(root), "--configfile", str(config)]
+    launcher = Launcher(home)
+    steps = {"a look": [], "the takeover": ["--do"], "a later turn": ["--do"]}
+    try:
+        return {name: launcher.run([*command, *words]) for name, words in steps.items()}
+    finally:
+        launcher.close()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, and print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--downlinks", type=int, default=60_000)
+    number = parser.parse_args(argv).downlinks
+    home = Sizes.from_environment().home / "takeover"
+    home.mkdir(parents=True, exist_ok=True)
+    for name, usage in measure(home, number).items():
+        peak = (usage.peak or 0) / 1e6
+        sys.stdout.write(
+            f"{name:14} {number:,} downlinks: {usage.wall:7.1f} s, {usage.cpu:7.1f} s of CPU, {peak:.0f} MB\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""How `make docs` makes pages of the documents, which are read in the repository as they are.
+
+The source is the project's root, so that all documents and the files that they lead to are inside.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+import halfpipe
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from docs import flowchart
+
+project = "HalfPipe"
+author = "the HalfPipe developers"
+version = release = halfpipe.__version__
+
+extensions = ["myst_parser", "sphinx_click"]
+root_doc = "docs/index"
+include_patterns = ["*.md", "docs/*.md", "config/*.md"]
+exclude_patterns = [".*", "build", "demo", "work", "stage", "src", "tests"]
+myst_heading_anchors = 4
+myst_fence_as_directive = ["mermaid"]
+html_theme = "furo"
+html_title = f"HalfPipe {version}"
+html_show_sphinx = html_show_copyright = smartquotes = False
+html_copy_source = False
+html_theme_options = {"light_css_variables": {"font-stack": "system-ui, sans-serif"}}
+
+
+def examples(_app: Sphinx, ctx: object, lines: list[str]) -> None:
+    """Add to a verb its examples and what its exit statuses mean, as its own help has them."""
+    verb = getattr(ctx, "command", None)
+    for line, said in getattr(verb, "examples", ()):
+        lines += ["", f"``{line}``", f"    {said}"]
+    statuses = getattr(verb, "statuses", {})
+    if statuses:
+        lines += [
+            "",
+            "Exit status: " + "; ".join(f"``{number}`` {said}" for number, said in statuses.items()),
+        ]
+
+
+def code(_app: Sphinx, _ctx: object, lines: list[str]) -> None:
+    """Show as code what the text of a verb has between backticks, as a terminal would have it."""
+    lines[:] = [re.sub(r"(?<!`)`([^`]+)`(?!`)", r"``\1``", line) for line in lines]
+
+
+class Mermaid(SphinxDirective):
+    """A drawing in Mermaid: as SVG inside the page, for to draw it in the browser takes a script."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Draw it."""
+        self.env.note_dependency(flowchart.__file__)
+        try:
+            return [nodes.raw("", flowchart.html("\n".join(self.content)), format="html")]
+        except ValueError as error:
+            raise self.error(str(error)) from error
+
+
+def setup(app: Sphinx) -> None:
+    """Add what these pages need."""
+    app.add_directive("mermaid", Mermaid)
+    app.connect("sphinx-click-process-description", code)
+    app.connect("sphinx-click-process-epilog", examples)

@@ -1,0 +1,282 @@
+"""How a downlink stands: the only source of what status, check, the end of a command, mails and pages tell.
+
+It only reads. *Good* is a claim: each cause is a way in which it would be wrong. What is not known, as of downlinks
+that an earlier version has processed, is no cause.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from halfpipe.account.failures import failures
+from halfpipe.causes import Cause, Verdict
+from halfpipe.decoding.shortfall import troubles as fell_short
+from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.handoff.contradictions import lost_downlinks
+from halfpipe.handoff.contradictions import troubles as contradictions
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.planning.plan import Lying, Plan
+from halfpipe.planning.troubles import troubles as planned
+from halfpipe.runs.journal import Journal
+from halfpipe.runs.receipt_file import ReceiptError, read_receipt
+from halfpipe.settings import Settings
+from halfpipe.storage import locks, paths
+from halfpipe.storage.advice import advice
+from halfpipe.storage.reading import modified
+from halfpipe.submission.record import Attempt, Record
+from halfpipe.submission.stage_state import StageState, is_submitted, stage_state
+from halfpipe.submission.troubles import troubles as at_level1
+from halfpipe.words import count
+
+JOURNALS = 64  # that are kept
+WORST_FIRST = (Verdict.PERSON, Verdict.TOLD)
+
+
+@dataclass(frozen=True)
+class Account:
+    """How one downlink stands.
+
+    Attributes
+    ----------
+    downlink, state
+        The downlink and, in a few words, how far it is.
+    causes
+        Why it is not simply good, the worst first.
+    chunks
+        How many are decoded, and how many there should be.
+    runs, events, orphans
+        What its receipt says; 0 without one.
+    handoff, submitted
+        Numbers of the latest hand-off and of that which Level-1 has; None without one.
+    handed_off
+        When its receipt was written, Unix seconds; None without one.
+    """
+
+    downlink: DownlinkId
+    state: str
+    causes: tuple[Cause, ...] = ()
+    chunks: tuple[int, int] = (0, 0)
+    runs: int = 0
+    events: int = 0
+    orphans: int = 0
+    handoff: int | None = None
+    submitted: int | None = None
+    handed_off: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of its causes."""
+        return self.causes[0].verdict if self.causes else Verdict.GOOD
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            "dl": str(self.downlink),
+            "state": self.state,
+            "verdict": str(self.verdict),
+            "handoff": self.handoff,
+            "submitted": self.submitted,
+            "events": self.events,
+            "orphans": self.orphans,
+            "causes": [cause.as_json() for cause in self.causes],
+        }
+
+
+@dataclass
+class Site:
+    """What is looked at once for all downlinks of a working directory, at `now` (Unix seconds)."""
+
+    settings: Settings
+    now: float = field(default_factory=time.time)
+    since: float = 0.0  # runs that nothing was brought of since then are not searched for lost downlinks
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan, however many downlinks are outstanding."""
+        return Plan(self.settings)
+
+    @cached_property
+    def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
+        """Downlinks that runs know and that have no receipt any more, with these runs."""
+        return lost_downlinks(self.settings.paths.work, self.since)
+
+    @cached_property
+    def journal(self) -> Callable[[Path], Journal]:
+        """Reads the journal of a run once: its downlinks follow each other."""
+        return lru_cache(maxsize=JOURNALS)(Journal)
+
+    @cached_property
+    def locked(self) -> frozenset[str]:
+        """The names of all locks."""
+        with suppress(OSError):
+            return frozenset(os.listdir(f"{self.settings.paths.work}/locks"))  # noqa: PTH208
+        return frozenset()
+
+
+@dataclass
+class Downlink:
+    """One downlink while its account is drawn up: what is read of it is read once."""
+
+    site: Site
+    id: DownlinkId
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self.site.settings
+
+    @property
+    def work(self) -> Path:
+        """`paths.work`."""
+        return self.settings.paths.work
+
+    @cached_property
+    def lying(self) -> Lying:
+        """What lies of it in its directory and on the search path."""
+        return self.site.plan.lying(self.id)
+
+    @cached_property
+    def receipt(self) -> Mapping[str, Any] | ReceiptError | None:
+        """Its receipt, or why it cannot be believed; None if there is none."""
+        try:
+            return read_receipt(self.work, self.id)
+        except ReceiptError as error:
+            return error
+        except MissingInputError:
+            return None
+
+    @cached_property
+    def receipt_time(self) -> float | None:
+        """When its receipt was written, Unix seconds."""
+        return modified(f"{self.work}/{paths.receipt(self.id)}")
+
+    @cached_property
+    def record(self) -> Record | None:
+        """What was attempted to submit it; None if nothing was, or the record is damaged."""
+        if Path(paths.submissions(self.id)).name not in self.lying.names:
+            return None
+        try:
+            return Record(self.work, self.id)
+        except HalfPipeError:
+            return None
+
+    @property
+    def told(self) -> Attempt | None:
+        """The attempt by which Level-1 has a hand-off of it."""
+        return self.record.told if self.record else None
+
+    @cached_property
+    def in_work(self) -> str | None:
+        """Who is at work on it."""
+        if Path(paths.downlink_lock(self.id)).name not in self.site.locked:
+            return None
+        return locks.in_work(self.work, self.id)
+
+
+def account(site: Site, downlink: DownlinkId) -> Account:
+    """Draw up the account of one downlink."""
+    return account_of(Downlink(site, downlink))
+
+
+def account_of(of: Downlink) -> Account:
+    """Draw up an account; what was read for it stays with the downlink."""
+    site, downlink = of.site, of.id
+    receipt = of.receipt if isinstance(of.receipt, Mapping) else None
+    causes = sorted(_causes(of, receipt), key=lambda cause: WORST_FIRST.index(cause.verdict))
+    runs = receipt["runs"] if receipt else []
+    expected = site.plan.expected(downlink, of.lying)
+    decoded = expected if receipt else _decoded(of)
+    return Account(
+        downlink,
+        _state(of, receipt, causes),
+        tuple(causes),
+        (min(decoded, expected), expected),
+        len(runs),
+        sum(run["delivered"] for run in runs),
+        sum(run["orphans"] for run in runs),
+        receipt["handoff"] if receipt else None,
+        of.told.handoff if of.told else None,
+        of.receipt_time if receipt else None,
+    )
+
+
+def _decoded(of: Downlink) -> int:
+    """Count the chunks that are decoded of a downlink without a receipt."""
+    return sum((of.work / name).exists() for name in of.site.plan.of(of.id).chunk_files)
+
+
+def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cause]) -> str:
+    """Say in a few words how far a downlink is."""
+    if of.in_work:
+        return "in work"
+    if receipt is None:
+        codes = {cause.code: cause for cause in reversed(causes)}
+        if "failed" in codes:
+            return f"failed at {codes['failed'].text.partition(':')[0].partition(',')[0]}"
+        if "switch-holds" in codes:
+            return "held"
+        if "head-died" in codes:
+            return "cut off"
+        if codes.keys() & {"waits-retdef", "settling"}:
+            return "waiting for RetDefs"
+        return "outstanding" if of.site.plan.of(of.id).retdefs else "nothing is there to process"
+    if receipt.get("taken_over"):
+        return "taken over"
+    record = of.record
+    if record is not None and is_submitted(receipt, record):
+        taken = stage_state(of.settings, of.id, receipt, record) is StageState.TAKEN
+        return "taken by Level-1" if taken else f"submitted {receipt['handoff']}"
+    return f"handed off {receipt['handoff']}"
+
+
+def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
+    """Yield all that keeps a downlink from being good."""
+    try:
+        made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
+        found = list(planned(of.site.plan, of.id, of.site.now, of.lying, made_of))
+    except OSError as error:
+        yield Cause("unreadable", Verdict.PERSON, f"{error.filename}: {error.strerror}. {advice(error)}")
+        return
+    yield from found
+    # A process of another host that has given no sign of life for an hour is not at work: what it left is looked at.
+    left = any(cause.code == "lock-of-dead-host" and cause.verdict is Verdict.PERSON for cause in found)
+    in_work = bool(of.in_work) and not left
+    if receipt is None and not in_work:
+        failed = list(failures(of.settings, of.id))
+        yield from failed
+        if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
+            yield Cause("outstanding", Verdict.TOLD, "it is not handed off yet", f"snakemake dl={of.id}")
+    if receipt is not None:
+        yield from _delivered(of, receipt)
+        if not receipt.get("taken_over"):
+            yield from fell_short(of.settings, of.id, receipt["chunks"])
+    if not in_work:
+        yield from contradictions(of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.journal)
+    yield from at_level1(of.settings, of.id, of.receipt, of.record, in_work)
+
+
+def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield what a receipt itself says of its runs and texts."""
+    attitude = paths.text("magic7", of.id)
+    if any(text["name"] == attitude and not text["size"] for text in receipt["texts"]):
+        late = of.record is not None and is_submitted(receipt, of.record)
+        text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
+        do = f"see that magic7.command gives ATT and ORB lines, then: snakemake dl={of.id} -R deliver_run"
+        yield Cause("no-attitude", Verdict.TOLD if late else Verdict.PERSON, text, do, of.receipt_time)
+    for run in receipt["runs"]:
+        again = f"snakemake dl={of.id} -R {paths.manifest(run['run'], of.id)}"
+        if run["missing"]:
+            text = f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks"
+            do = f"bring back their level-0 files, then: {again}"
+            yield Cause("merged-without", Verdict.PERSON, text, do, of.receipt_time)
+        if run.get("taken_over") == "nothing":
+            text = f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered"
+            yield Cause("taken-over", Verdict.TOLD, text, f"halfpipe show {run['run']}", of.receipt_time)
+        if run["late"]:
+            text = f"{count(run['late'], 'late event')} of run {run['run']} inside what other downlinks have delivered"
+            yield Cause("late-events", Verdict.TOLD, text, f"halfpipe show {run['run']}", of.receipt_time)

@@ -1,0 +1,152 @@
+"""What is amiss with no one downlink: the timer is dead, its lock is in the way, or no RetDef comes any more."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
+from halfpipe.ids import DownlinkId
+from halfpipe.planning.plan import past_times
+from halfpipe.runs import force_list
+from halfpipe.settings import Settings
+from halfpipe.storage import locks, paths
+from halfpipe.words import utc
+
+SIGN_SECONDS = 60.0  # a turn touches its lock so often
+QUIET_SECONDS = 300.0  # after so long without it something may be wrong with a turn
+PATIENCE_SECONDS = 3600.0  # and after so long somebody must act
+LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
+
+
+def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
+    """Yield what is amiss with the site at `now`, Unix seconds."""
+    held = list(lock_troubles(settings.paths.work, now))
+    yield from held
+    if not held:
+        yield from _timer(settings.paths.work, now)
+    yield from silence(settings, now)
+    yield from _not_given_up(settings.paths.work)
+
+
+def _not_given_up(work: Path) -> Iterator[Cause]:
+    """Yield the names in `force/` that give up no run."""
+    try:
+        refused = force_list.read(work).refused
+    except HalfPipeError as error:
+        refused = (str(error),)
+    for complaint in refused:
+        yield Cause("force-refused", Verdict.PERSON, complaint, "halfpipe force")
+
+
+def lock_troubles(work: Path, now: float, quiet: float = QUIET_SECONDS) -> Iterator[Cause]:
+    """Yield that the lock of unattended processing is held by a process that gives no sign of life.
+
+    Parameters
+    ----------
+    work
+        `paths.work`.
+    now
+        Unix time, seconds.
+    quiet
+        For how long it must have given none.
+    """
+    path = work / paths.unattended_lock()
+    try:
+        since = path.stat().st_mtime
+    except OSError:
+        return
+    holder = locks.Holder.written_in(path)
+    if now - since < quiet or locks.is_dead(path, holder):
+        return
+    here = holder is not None and holder.host == socket.gethostname()
+    if here and now - since < PATIENCE_SECONDS:
+        return
+    do = f"make sure that it is dead, then: halfpipe unlock {path.name}"
+    if here and holder is not None:
+        do = f"see what it waits for (its logs are in {work / paths.unattended_logs()}), or end it: kill {holder.pid}"
+    yield Cause(
+        "unattended-lock",
+        Verdict.PERSON if now - since >= PATIENCE_SECONDS else Verdict.TOLD,
+        f"no turn can begin: {path} is held by {holder or 'a process that does not say who it is'}, and has shown no "
+        f"sign of life since {utc(since)}",
+        do,
+        since,
+    )
+
+
+def last_turn(work: Path) -> dict[str, Any] | None:
+    """Return what is recorded of the last turn of unattended processing; None if there was none.
+
+    Its keys: `begun` and `ended`, Unix seconds; `status`, how it ended; `downlinks`, how each invocation ended, by
+    downlink; `host` and `user`.
+    """
+    with suppress(OSError, ValueError, RecursionError):
+        value = json.loads((work / paths.last_turn()).read_bytes())
+        if isinstance(value, dict) and isinstance(value.get("ended"), int | float):
+            return value
+    return None
+
+
+def _timer(work: Path, now: float) -> Iterator[Cause]:
+    """Yield that no turn has ended for long; a site that has had none has no timer."""
+    last, lock = last_turn(work), work / paths.unattended_lock()
+    if last is None or now - last["ended"] < PATIENCE_SECONDS:
+        return
+    if lock.exists() and not locks.is_dead(lock, locks.Holder.written_in(lock)):
+        return  # it is at work
+    yield Cause(
+        "timer-dead",
+        Verdict.PERSON,
+        f"the last turn of unattended processing ended at {utc(last['ended'])}"
+        f"{' on ' + str(last['host']) if 'host' in last else ''}, and none has begun since",
+        "see why: systemctl status halfpipe.timer halfpipe.service (or cron's mail); by hand: halfpipe unattended",
+        last["ended"],
+    )
+
+
+def silence(settings: Settings, now: float) -> Iterator[Cause]:
+    """Yield that no new RetDef has come for `alarm.silence_hours`."""
+    hours = settings.alarm.silence_hours
+    if hours is None:
+        return
+    latest = youngest_retdef(settings.paths.retdef, now)
+    if latest is not None and now - latest[0] >= hours * 3600:
+        when, path = latest
+        yield Cause(
+            "silence",
+            Verdict.PERSON,
+            f"no new RetDef has come since {utc(when)} ({path}): alarm.silence_hours is {hours:g}",
+            "ask whether downlinks come, and see that RetDefs are copied: "
+            + ", ".join(map(str, settings.paths.retdef)),
+            when,
+        )
+
+
+def youngest_retdef(search: Iterable[Path], now: float) -> tuple[float, Path] | None:
+    """Return the RetDef that came last among those of the latest downlinks, and when; None if there is none.
+
+    A copy may have an old time of modification and a clock may be wrong, so the later of modification and change
+    counts, and a time that is to come does not.
+    """
+    found: list[tuple[float, Path]] = []
+    for home in search:
+        with suppress(OSError):
+            names = sorted((n for n in os.listdir(home) if DownlinkId.matches(n)), reverse=True)  # noqa: PTH208
+            for name in names[:LATEST]:
+                with suppress(OSError), os.scandir(home / name) as entries:
+                    for entry in entries:
+                        if entry.name.startswith("RetDef-") and entry.name.endswith(".xml"):
+                            found += [(when, Path(entry.path)) for when in past_times(entry.stat(), now)]
+    return max(found, default=None)
+
+
+def give_sign(lock: Path) -> None:
+    """Show that the holder of a lock lives."""
+    with suppress(OSError):
+        os.utime(lock, (time.time(), time.time()))

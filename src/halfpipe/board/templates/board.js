@@ -1,0 +1,112 @@
+"use strict";
+// Sorting, finding, copying and ages. Without this script the page has all that it says.
+const MINUTE = 60000, STALE = 60 * MINUTE;
+
+// A cell as what it is sorted by: a number where it is one, else text; what is empty comes last.
+function key(row, column) {
+  const text = row.cells[column].textContent.trim();
+  const number = Number(text.replaceAll(",", "").split("/")[0]);
+  return text === "" ? null : Number.isNaN(number) ? text : number;
+}
+
+function compare(one, other, down) {
+  if (one === null || other === null) return (one === null) - (other === null);
+  const order = typeof one === "number" && typeof other === "number" ? one - other : String(one) < String(other) ? -1 : 1;
+  return one === other ? 0 : down ? -order : order;
+}
+
+function board(table) {
+  const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
+  const find = document.getElementById("find"), which = document.getElementById("which");
+  const order = document.getElementById("order"), counted = document.getElementById("count");
+  const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+
+  function sort(column, down) {
+    heads.forEach((head) => head.removeAttribute("aria-sort"));
+    let sorted = rows;
+    if (column !== null) {
+      const keys = new Map(rows.map((row) => [row, key(row, column)]));
+      sorted = rows.toSorted((one, other) => compare(keys.get(one), keys.get(other), down));
+      heads[column].setAttribute("aria-sort", down ? "descending" : "ascending");
+    }
+    body.append(...sorted);
+    order.value = column === null ? "" : column;
+  }
+
+  function filter() {
+    const words = find.value.toLowerCase().split(/\s+/);
+    let left = 0;
+    for (const row of rows) {
+      const kind = row.className || "g";
+      row.hidden = !((!which.value || which.value === kind) && words.every((word) => texts.get(row).includes(word)));
+      left += !row.hidden;
+    }
+    counted.textContent = left === rows.length ? `${left} downlinks` : `${left} of ${rows.length} downlinks`;
+  }
+
+  order.add(new Option("by urgency", ""));
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    order.add(new Option(button.textContent, column));
+    // Once, the other way round, and as it was.
+    button.addEventListener("click", () => {
+      const now = head.getAttribute("aria-sort"), first = column ? "descending" : "ascending";
+      if (!now) sort(column, first === "descending");
+      else if (now === first) sort(column, first !== "descending");
+      else sort(null);
+    });
+  });
+  order.addEventListener("change", () => (order.value === "" ? sort(null) : sort(Number(order.value), order.value !== "0")));
+  find.addEventListener("input", filter);
+  which.addEventListener("change", filter);
+  document.getElementById("tools").addEventListener("submit", (event) => event.preventDefault());
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !/INPUT|SELECT/.test(document.activeElement.tagName)) {
+      event.preventDefault();
+      find.focus();
+    }
+  });
+  document.getElementById("tools").hidden = false;
+  filter();
+}
+
+function copyable(code) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "copy";
+  button.setAttribute("aria-label", `copy: ${code.textContent}`);
+  button.addEventListener("click", async () => {
+    getSelection().selectAllChildren(code);
+    // Pages that come without TLS have no clipboard of their own.
+    if (navigator.clipboard) await navigator.clipboard.writeText(code.textContent).catch(() => document.execCommand("copy"));
+    else document.execCommand("copy");
+    button.textContent = "copied";
+    setTimeout(() => (button.textContent = "copy"), 2000);
+  });
+  code.classList.add("with");
+  code.after(button);
+}
+
+function age(milliseconds) {
+  const minutes = Math.max(0, Math.round(milliseconds / MINUTE));
+  return minutes < 120 ? `${minutes} min` : minutes < 2880 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} d`;
+}
+
+function ages() {
+  for (const time of document.querySelectorAll("time")) {
+    time.dataset.said ??= time.textContent;
+    time.textContent = `${time.dataset.said}, ${age(Date.now() - Date.parse(time.dateTime))} ago`;
+  }
+  const stale = document.getElementById("stale");
+  if (stale) stale.hidden = Date.now() - Date.parse(document.getElementById("made").dateTime) < STALE;
+}
+
+const table = document.getElementById("board");
+if (table) board(table);
+document.querySelectorAll("td code, .causes code").forEach(copyable);
+ages();
+setInterval(ages, MINUTE / 2);

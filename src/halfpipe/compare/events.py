@@ -1,0 +1,186 @@
+"""Delivered events as arrays, and how two sets of them differ: pure functions, but for the sums of records."""
+
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats import evt
+from halfpipe.formats.row_copies import taken
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.ordering import in_order
+
+# What is held of each delivered event of one run: 34 bytes.
+ROW = np.dtype(
+    [
+        ("sequence", "u8"),
+        ("apid", "u2"),
+        ("place", "u4"),  # counts into the files that hold the records
+        ("offset", "i8"),  # bytes, of the record in that file
+        ("size", "u4"),  # bytes, of the record
+        ("digest", "u8"),  # of the record's bytes; 0 if nobody asked
+    ]
+)
+
+
+class Where(StrEnum):
+    """Where an event is: here only, there only, or on both sides with other bytes."""
+
+    HERE = "here"
+    THERE = "there"
+    BOTH = "both"
+
+
+@dataclass(frozen=True)
+class File:
+    """An event file as it was delivered; without a `header` (dtype `evt.HEADER`) where the file itself is gone.
+
+    `fault` says why nothing of it could be read.
+    """
+
+    name: str
+    events: int
+    sequences: Interval
+    header: np.void | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What a downlink delivered of a run.
+
+    `rows` (dtype `ROW`) are in order, each event once, their ``place`` counts into `places`, where the records lie.
+    `twice` counts events that were delivered more than once. `gone` says why the records cannot be had.
+    """
+
+    rows: NDArray[np.void] = field(default_factory=lambda: np.empty(0, ROW))
+    places: tuple[Path, ...] = ()
+    files: tuple[File, ...] = ()
+    twice: int = 0
+    gone: str = ""
+    opened: dict[int, evt.EvtFile] = field(default_factory=dict, compare=False)
+
+    def record(self, row: int) -> bytes:
+        """Return the bytes of a record."""
+        one = self.rows[row]
+        place, begin = int(one["place"]), int(one["offset"])
+        if place not in self.opened:
+            self.opened[place] = evt.open_evt(self.places[place])
+        return self.opened[place].data[begin : begin + int(one["size"])].tobytes()
+
+
+def in_delivery(
+    rows: NDArray[np.void], places: tuple[Path, ...], files: tuple[File, ...], gone: str = ""
+) -> Delivered:
+    """Put the rows of a delivery in order, and count what is there twice."""
+    ordered = in_order(rows)
+    return Delivered(ordered, places, files, len(rows) - len(ordered), gone)
+
+
+def rows_of(
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], sizes: NDArray[np.int64], place: int, *, summed: bool
+) -> NDArray[np.void]:
+    """Return the rows of the records at `offsets` of an event file, with the sums of their bytes if `summed`."""
+    rows = np.zeros(len(offsets), ROW)
+    rows["sequence"] = evt.context_column(data, offsets, "scalers_sequence")
+    rows["apid"] = evt.context_column(data, offsets, "ccsds_apid")
+    rows["place"], rows["offset"], rows["size"] = place, offsets, sizes
+    if summed:
+        view = data.data
+        digests = [
+            hashlib.blake2b(view[begin : begin + size], digest_size=8).digest()
+            for begin, size in zip(offsets.tolist(), sizes.tolist(), strict=True)
+        ]
+        rows["digest"] = np.frombuffer(b"".join(digests), "<u8")
+    return rows
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How two deliveries differ: numbers of rows, ascending.
+
+    `here` and `there` are on one side only; `ours` and `theirs` are pairs, the same event with other bytes. `same`
+    events are on both sides, byte for byte.
+    """
+
+    here: NDArray[np.intp]
+    there: NDArray[np.intp]
+    ours: NDArray[np.intp]
+    theirs: NDArray[np.intp]
+    same: int
+
+
+def difference(ours: NDArray[np.void], theirs: NDArray[np.void]) -> Difference:
+    """Compare two tables of dtype `ROW`, each in order and with each event once."""
+    sequence = np.concatenate([ours["sequence"], theirs["sequence"]])
+    apid = np.concatenate([ours["apid"], theirs["apid"]])
+    order = np.lexsort((apid, sequence))  # stable: of a pair ours comes first
+    sequence, apid = sequence[order], apid[order]
+    paired = np.flatnonzero((sequence[1:] == sequence[:-1]) & (apid[1:] == apid[:-1]))
+    alone = np.ones(len(order), dtype=bool)
+    alone[paired] = alone[paired + 1] = False
+    left, right = order[paired], order[paired + 1] - len(ours)
+    other = ours["digest"][left] != theirs["digest"][right]
+    single = order[alone]
+    return Difference(
+        single[single < len(ours)],
+        single[single >= len(ours)] - len(ours),
+        left[other],
+        right[other],
+        int(len(paired) - other.sum()),
+    )
+
+
+def inside(sequences: NDArray[np.uint64], spans: tuple[Interval, ...]) -> NDArray[np.bool_]:
+    """Tell for each sequence whether one of the spans holds it."""
+    found = np.zeros(len(sequences), dtype=bool)
+    for first, last in spans:
+        found |= (sequences >= np.uint64(first)) & (sequences <= np.uint64(last))
+    return found
+
+
+def present(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell for each event of `rows` whether it is one of `among`; both in order, by sequence and APID."""
+    found = np.zeros(len(rows), dtype=bool)
+    sequences = np.ascontiguousarray(among["sequence"])
+    at = np.searchsorted(sequences, rows["sequence"])
+    # As many EPUs share a sequence at the most.
+    for step in range(4):
+        where = at + step
+        valid = where < len(among)
+        place = np.where(valid, where, 0)
+        if len(among):
+            found |= valid & (sequences[place] == rows["sequence"]) & (among["apid"][place] == rows["apid"])
+    return found
+
+
+def series(delivered: NDArray[np.uint64], skipped: NDArray[np.uint64]) -> tuple[Interval, ...]:
+    """Return the spans that a system records which ends a span only where it skips an event.
+
+    Both are sequences in any order. It is how the legacy's spans come about (its defect 4): where there is nothing
+    to skip, a span bridges whatever may still come.
+    """
+    if not len(delivered):
+        return ()
+    delivered = np.sort(delivered)
+    before = np.searchsorted(np.sort(skipped), delivered)
+    edges = np.flatnonzero(np.diff(before)) + 1
+    return tuple(Interval(int(part[0]), int(part[-1])) for part in np.split(delivered, edges))
+
+
+def neighbours(rows: NDArray[np.intp], codes: NDArray[np.intp], apart: NDArray[np.bool_]) -> list[slice]:
+    """Return where rows with the same code follow each other; those `apart` only if no other row lies between."""
+    if not len(rows):
+        return []
+    cut = (codes[1:] != codes[:-1]) | (apart[1:] & (np.diff(rows) != 1))
+    edges = [0, *(np.flatnonzero(cut) + 1).tolist(), len(rows)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def subset(rows: NDArray[np.void], which: NDArray[np.bool_]) -> NDArray[np.void]:
+    """Return the rows of a mask."""
+    return taken(rows, np.flatnonzero(which))

@@ -1,0 +1,47 @@
+"""The files of one hour in the level-0 archive, by its layout alone (ground-chain §2); nothing of packets."""
+
+import re
+from pathlib import Path
+
+NAME = re.compile(r"s([0-9]{4})a([0-9]{4})t[0-9]{10}\.([0-9]{10})", re.ASCII)
+
+
+def l0key(path: Path) -> int:
+    """Return the key of the delivery that a file of the archive came with, which ends its name."""
+    return int(path.suffix[1:])
+
+
+def every(directory: Path, scid: int) -> list[tuple[int, Path]]:
+    """Return all files of a spacecraft in the directory of an hour, in order, each with its APID; none without one.
+
+    Raises
+    ------
+    OSError
+        If it cannot be listed.
+    """
+    try:
+        found = [(NAME.fullmatch(path.name), path) for path in sorted(directory.iterdir())]
+    except FileNotFoundError:
+        return []
+    return [(int(match[2]), path) for match, path in found if match and int(match[1]) == scid]
+
+
+def names(scid: int, apid: int | None = None) -> re.Pattern[str]:
+    """Return what matches the names of the archive's files of an APID, or all, whatever delivery they came with."""
+    of = "[0-9]{4}" if apid is None else f"{apid:04d}"
+    return re.compile(rf"s{scid:04d}a{of}t[0-9]{{10}}\.[0-9]{{10}}", re.ASCII)
+
+
+def files(directory: Path, scid: int, apid: int) -> list[Path]:
+    """Return the files of one APID in the directory of an hour, in order; none if there is no such directory.
+
+    Raises
+    ------
+    OSError
+        If it cannot be listed.
+    """
+    pattern = names(scid, apid)
+    try:
+        return sorted(path for path in directory.iterdir() if pattern.fullmatch(path.name))
+    except FileNotFoundError:
+        return []

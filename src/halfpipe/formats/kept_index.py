@@ -1,0 +1,131 @@
+"""The events of a chunk's index with the sizes of their records, as they are kept from decoding to merging.
+
+An index is text, and taking it apart is a quarter of what merging a run costs. When a chunk is decoded its
+index is read to check it, so the rows are kept for the merge that follows. It is a cache of ours, not a
+product: it may be removed, torn or damaged at any time, and then the index is read.
+
+A file is one line of JSON, the datagram lines of the index, and the rows, of which the line has a checksum.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats.idx import EVENT, Index
+from halfpipe.storage.durable import write_whole
+from halfpipe.storage.reading import open_regular
+
+SIZED = np.dtype([*((name, EVENT[name]) for name in EVENT.names or ()), ("size", np.uint32)])
+MOST_HEADER = 1 << 16  # bytes; an index names one event file, seldom two
+
+
+@dataclass(frozen=True)
+class SizedIndex:
+    """One chunk index.
+
+    Attributes
+    ----------
+    lines
+        Its datagram lines, without their newlines.
+    events
+        dtype `SIZED`, in the order of their lines; ``file`` counts into `files`.
+    files
+        Base names of the event files.
+    """
+
+    lines: tuple[bytes, ...]
+    events: NDArray[np.void]
+    files: tuple[str, ...]
+
+
+def with_sizes(index: Index, sizes: Sequence[NDArray[np.integer[Any]]]) -> SizedIndex:
+    """Add the sizes of the records to the events of an index.
+
+    Parameters
+    ----------
+    index
+        The index.
+    sizes
+        For each of its event files the sizes of the records, bytes, in the order of their lines.
+    """
+    events = np.empty(len(index.events), SIZED)
+    for field in EVENT.names or ():
+        events[field] = index.events[field]
+    for number, of_file in enumerate(sizes):
+        events["size"][index.events["file"] == number] = of_file
+    return SizedIndex(index.lines, events, index.files)
+
+
+def keep(index: SizedIndex, path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> None:
+    """Keep what was read of an index at `path`, if that can be written; nothing depends on it.
+
+    Parameters
+    ----------
+    index
+        What was read.
+    path
+        Where; its directory is made.
+    idx_sha256
+        SHA-256 of the index.
+    evt_sizes
+        Size of each of its event files, bytes.
+    """
+    lines = b"".join(line + b"\n" for line in index.lines)
+    header = {
+        "idx": idx_sha256,
+        "evt": [[name, evt_sizes[name]] for name in index.files],
+        "fields": SIZED.descr,
+        "lines": len(lines),
+        "events": len(index.events),
+        "crc32": zlib.crc32(index.events.view(np.uint8).data, zlib.crc32(lines)),
+    }
+    part = path.with_name(f".{path.name}.part")
+    # A full disk is for others to tell; and a machine that dies leaves what the checksum finds.
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb", buffering=0) as out:
+                write_whole(out, json.dumps(header).encode() + b"\n" + lines)
+                write_whole(out, index.events.view(np.uint8).data)
+            part.rename(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+
+
+def kept(path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> SizedIndex | None:
+    """Return what was kept at `path`; None if it is not there, not whole, or of other files.
+
+    Parameters
+    ----------
+    path
+        Where it was kept.
+    idx_sha256, evt_sizes
+        As for `keep`: what the files are now; of `evt_sizes` more files may be there.
+    """
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError), open_regular(path) as file:
+        header = json.loads(file.readline(MOST_HEADER))
+        files = [(str(name), int(size)) for name, size in header["evt"]]
+        known = header["idx"] == idx_sha256 and all(evt_sizes.get(name) == size for name, size in files)
+        if not known or header["fields"] != [list(field) for field in SIZED.descr]:
+            return None
+        length, count = int(header["lines"]), int(header["events"])
+        start = file.tell()
+        if (
+            min(length, count) < 0
+            or os.fstat(file.fileno()).st_size != start + length + count * SIZED.itemsize
+        ):
+            return None
+        lines = file.read(length)
+        events = np.empty(count, SIZED)
+        whole = file.readinto(events.view(np.uint8).data) == events.nbytes
+        if whole and zlib.crc32(events.view(np.uint8).data, zlib.crc32(lines)) == header["crc32"]:
+            return SizedIndex(tuple(lines.split(b"\n")[:-1]), events, tuple(name for name, _ in files))
+    return None

@@ -1,0 +1,359 @@
+"""Rows as the files say them: of a downlink and what it brought, and of a run from all that brought it."""
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.errors import HalfPipeError, MissingInputError, StateError
+from halfpipe.formats.retdef import read_retdef
+from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.ledger.given_up import is_given_up
+from halfpipe.ledger.tables import DATAGRAMS, LINKS, SEGMENTS
+from halfpipe.merge.settle import KnownDatagrams, is_complete
+from halfpipe.runs import force_list
+from halfpipe.runs.moot import UNSET, Moot, first_datagram, moot_of, read_moot
+from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.settings import Settings
+from halfpipe.storage import paths
+
+Row = dict[str, Any]
+MOST = 2**63 - 1  # of a column of 64 bits
+
+IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # ground-chain §10
+
+log = logging.getLogger(__name__)
+
+
+class Standing:
+    """How runs stand beside what was downlinked of them: given up by an operator, or with a key by hand.
+
+    `tells_moot`: the MOOT database is to be told of runs that change.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    all_runs
+        `moot.file` is read once and not for each run; then all of it must be good.
+
+    Raises
+    ------
+    HalfPipeError
+        If the list of runs given up, or with `all_runs` the MOOT file, cannot be read.
+    """
+
+    def __init__(self, settings: Settings, *, all_runs: bool = False) -> None:
+        self.work, self.min_epus = settings.paths.work, settings.merge.min_epus
+        self.tells_moot = settings.moot.update is not None
+        self._file = settings.moot.file
+        self._keys = read_moot(self._file) if all_runs and self._file is not None else None
+        for complaint in force_list.read(self.work).refused:
+            log.warning("%s", complaint)
+
+    def is_given_up(self, run: RunId) -> bool:
+        """Tell whether an operator has given a run up, and nothing of it is left to be delivered."""
+        return is_given_up(self.work, run)
+
+    def key(self, run: RunId) -> Moot:
+        """Return the key and alias that `moot.file` has for a run, `UNSET` if it has none."""
+        return moot_of(run, self._file) if self._keys is None else self._keys.get(run, UNSET)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one downlink brought of one run; `held` says that Level-1 would refuse what is delivered of it."""
+
+    downlink: DownlinkId
+    run: RunId
+    scid: int
+    digest: str
+    held: bool
+    datagrams: KnownDatagrams
+
+    @classmethod
+    def read(cls, work: Path, run: RunId, downlink: DownlinkId, *, held: bool) -> Self | None:
+        """Read it; None if no datagram is known from this downlink.
+
+        Raises
+        ------
+        MissingInputError
+            If the datagram part of the merged index is gone.
+        StateError
+            If it cannot be entered.
+        """
+        path = work / paths.datagrams(run, downlink)
+        try:
+            # Read once: what is entered and its checksum must be of the same bytes.
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise MissingInputError(
+                f"{path}: no such file, though it is never deleted. Run {run} cannot be summed up without it: "
+                f"restore it from a backup, or process downlink {downlink} again (-F); or have the ledger "
+                f"forget the downlink (halfpipe ledger remove {downlink}). Then give the same command again."
+            ) from error
+        datagrams = KnownDatagrams.of(content.split(b"\n")[:-1], str(path))
+        if not len(datagrams.rows):
+            return None
+        scids = np.unique(datagrams.rows["scid"])
+        other = np.unique(datagrams.rows["startedat"][datagrams.rows["startedat"] != run.met])
+        if len(scids) > 1 or len(other):
+            raise StateError(
+                f"{path}: datagrams of spacecraft {', '.join(map(str, scids))} and of runs that started at "
+                f"{', '.join(map(str, [run.met, *other]))}, expected one of each. Have the downlink's chunks of "
+                "the run decoded again (-F)."
+            )
+        return cls(downlink, run, int(scids[0]), hashlib.sha256(content).hexdigest(), held, datagrams)
+
+    @property
+    def _of(self) -> Row:
+        return {"downlink_id": self.downlink.number, "scid": self.scid, "startedat": self.run.met}
+
+    def rows(self) -> dict[str, list[Row]]:
+        """Return the rows that the ledger has of it, by table; each by the order of its key."""
+        segments, datagrams = [], []
+        ranges = self.datagrams.ranges()
+        for apid, of_apid in self.datagrams.by_apid().items():
+            for first, last in ranges[apid]:
+                begin, end = np.searchsorted(of_apid["datagram"], [first, last + 1])
+                inside = of_apid[begin:end]
+                segments.append(
+                    {
+                        **self._of,
+                        "apid": apid,
+                        "dgmseq0": first,
+                        "dgmseq1": last,
+                        "nevts": _events(inside, self),
+                    }
+                )
+                ends = inside[[0, -1]] if first != last else inside
+                datagrams += [{**self._of, **_datagram(row, self)} for row in ends]
+        link = {**self._of, "digest": self.digest, "held": int(self.held)}
+        return {LINKS.name: [link], SEGMENTS.name: segments, DATAGRAMS.name: datagrams}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger has to have of one downlink; `row` is that of the downlink itself, `staged` has event files."""
+
+    downlink: DownlinkId
+    row: Row
+    parts: Mapping[RunId, Part]
+    staged: tuple[RunId, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Say what the ledger has of it: the same whenever it is loaded, whatever other downlinks there are."""
+        return {
+            "downlink": str(self.downlink),
+            "handoff": self.row["handoff"],
+            "runs": {str(run): part.digest for run, part in sorted(self.parts.items())},
+        }
+
+
+def last_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any] | None:
+    """Return the receipt of `downlink`; while it is in work its last one, None if it was never handed off."""
+    path = _receipt(work, downlink)
+    if path is None:
+        return None
+    return read_receipt(work, downlink, path)
+
+
+def _receipt(work: Path, downlink: DownlinkId) -> Path | None:
+    path = work / paths.receipt(downlink)
+    if path.is_file():
+        return path
+    return max((work / paths.receipt_history(downlink, 0)).parent.glob("*.json"), default=None)
+
+
+def read_entry(work: Path, downlink: DownlinkId) -> Entry:
+    """Read from receipt, RetDef and merged indexes what `downlink` brought.
+
+    Raises
+    ------
+    MissingInputError
+        If the downlink has no receipt, or what its receipt vouches for is gone.
+    StateError
+        If something of it cannot be entered.
+    """
+    receipt = last_receipt(work, downlink)
+    if receipt is None:
+        raise MissingInputError(
+            f"{work / paths.receipt(downlink)}: no such file. The ledger has what was handed off only: process "
+            f"the downlink first (snakemake dl={downlink})."
+        )
+    parts = {}
+    for entry in receipt["runs"]:
+        run = RunId(entry["run"])
+        part = Part.read(work, run, downlink, held=entry["held"])
+        if part is not None:
+            parts[run] = part
+    staged = tuple(RunId(entry["run"]) for entry in receipt["runs"] if entry["files"])
+    return Entry(downlink, _downlink(work, downlink, receipt), parts, staged)
+
+
+def _downlink(work: Path, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Row:
+    # Of a downlink that was taken over only RetDefs of what is known are there.
+    known = [entry for entry in receipt["chunks"] if entry["files"] or not receipt.get("taken_over")]
+    chunks = [entry["chunk"] for entry in known]
+    # RetDefs that do not know the key say -1 (ground-chain §4).
+    keys = [read_retdef(work / paths.retdef(downlink, chunk)).l0key for chunk in sorted(chunks)[:1]]
+    return {
+        "id": downlink.number,
+        "l0key": next((key for key in keys if 0 <= key <= MOST), None),
+        "indir": str((work / paths.retdef(downlink, "00001")).parent),
+        "outbase": str(work),
+        "handoff": receipt["handoff"],
+    }
+
+
+def handed_off(work: Path) -> list[DownlinkId]:
+    """Return every downlink that was ever handed off; of the legacy's those of which more is known than spans."""
+    prefix = paths.receipt("")
+    names = {path.name.removeprefix(prefix) for path in work.glob("*")}
+    found = sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
+    return [dl for dl in found if (path := _receipt(work, dl)) is not None and _is_known(work, dl, path)]
+
+
+def _is_known(work: Path, downlink: DownlinkId, receipt: Path) -> bool:
+    """Tell whether what a downlink brought is known, and not only what the legacy delivered of it."""
+    if not (work / paths.taken_over(downlink)).exists():
+        return True
+    try:
+        content = read_receipt(work, downlink, receipt)
+    except HalfPipeError:
+        return True  # whoever reads it says what is wrong
+    return any(run.get("taken_over", "whole") == "whole" for run in content["runs"])
+
+
+def parts_of(work: Path, run: RunId) -> dict[DownlinkId, Part]:
+    """Return what each downlink that was ever handed off brought of `run`."""
+    found = {}
+    for place in sorted((work / paths.run(run)).glob("*")):
+        if DownlinkId.matches(place.name):
+            downlink = DownlinkId(place.name)
+            receipt = last_receipt(work, downlink)
+            entries = [entry for entry in receipt["runs"] if entry["run"] == run] if receipt else []
+            part = Part.read(work, run, downlink, held=entries[0]["held"]) if entries else None
+            if part is not None:
+                found[downlink] = part
+    return found
+
+
+@dataclass(frozen=True)
+class Sum:
+    """What all that was downlinked of a run says of it; the row lacks what MOOT says."""
+
+    kind: RunKind
+    ground_id: int
+    row: Row
+
+
+def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> Sum:
+    """Sum up what is known of `run`.
+
+    Several downlinks may have brought one datagram: it counts once, with the line that sorts first. Ground
+    id and keys are those of the `first_datagram`. A run of which something is held stays InProgress: with
+    another status Level-1 would retire it before the rest is delivered.
+
+    Raises
+    ------
+    StateError
+        If the downlinks disagree on the spacecraft, or a number or a time does not fit.
+    """
+    scids = {part.scid for part in parts}
+    if len(scids) > 1:
+        said = ", ".join(f"{part.scid} by downlink {part.downlink}" for part in parts)
+        raise StateError(
+            f"run {run} ({run.l1}) is of spacecraft {said}: expected one. Process the wrong downlink again (-F), "
+            "or have the ledger forget it (halfpipe ledger remove)."
+        )
+    known = KnownDatagrams.together(part.datagrams for part in parts)
+    rows, segments = known.rows, known.segments()
+    first = first_datagram(rows)
+    with_events = rows[rows["nevts"] > 0]
+    kind = RunKind.of(segments)
+    return Sum(
+        kind,
+        int(first["groundid"]),
+        {
+            "scid": parts[0].scid,
+            "startedat": run.met,
+            "type": str(kind),
+            "analysis": None,
+            "status": _status(run, parts, is_complete(segments, standing.min_epus), standing),
+            "ndgms": len(rows),
+            "nevts": _events(rows, parts[0]),
+            "dgmutc0": _time(rows["utc"].min(), parts[0]),
+            "dgmutc1": _time(rows["utc"].max(), parts[0]),
+            "evtutc0": _time(with_events["evtutc0"].min(), parts[0]) if len(with_events) else None,
+            "evtutc1": _time(with_events["evtutc1"].max(), parts[0]) if len(with_events) else None,
+            "hwkey": int(first["hwkey"]),
+            "swkey": int(first["swkey"]),
+        },
+    )
+
+
+def _status(run: RunId, parts: Iterable[Part], complete: bool, standing: Standing) -> str:
+    if any(part.held for part in parts):
+        return IN_PROGRESS
+    if complete:
+        return COMPLETE
+    return INCOMPLETE if standing.is_given_up(run) else IN_PROGRESS
+
+
+def _datagram(row: np.void, part: Part) -> Row:
+    words = ("modename", "oaction", "oreason", "caction", "creason", "platform", "origin")
+    events = _events(row.reshape(1), part)
+    return {
+        "apid": int(row["apid"]),
+        "datagrams": int(row["datagram"]),
+        "utc": _time(row["utc"], part),
+        "groundid": int(row["groundid"]),
+        "modechanges": int(row["modechanges"]),
+        **{name: row[name].decode("ascii", "replace") for name in words},
+        # Without events a datagram's line has something here that means nothing.
+        "evtutc0": _time(row["evtutc0"], part) if events else None,
+        "evtseq0": int(row["evtseq0"]) if events else None,
+        "evtutc1": _time(row["evtutc1"], part) if events else None,
+        "evtseq1": int(row["evtseq1"]) if events else None,
+        "nevts": events,
+        "hwkey": int(row["hwkey"]),
+        "swkey": int(row["swkey"]),
+    }
+
+
+def _events(rows: NDArray[np.void], part: Part) -> int:
+    total: int = sum(rows["nevts"].tolist())
+    if total > MOST:
+        raise _does_not_fit(part, f"{total} events")
+    return total
+
+
+def _time(unix: float, part: Part) -> datetime:
+    """Return Unix UTC seconds as a time without a zone, to the microsecond."""
+    try:
+        return datetime.fromtimestamp(float(unix), UTC).replace(tzinfo=None)
+    except (OverflowError, ValueError, OSError) as error:
+        raise _does_not_fit(part, f"the time {unix}") from error
+
+
+def _does_not_fit(part: Part, what: str) -> StateError:
+    return StateError(
+        f"run {part.run} ({part.run.l1}), downlink {part.downlink} or another of the run: {what} cannot be "
+        "entered into the ledger, an index line is damaged. Have the chunk decoded again (-F)."
+    )
+
+
+def by_table(parts: Iterable[Part]) -> dict[str, list[Row]]:
+    """Return the rows of all `parts`, by table."""
+    tables: dict[str, list[Row]] = {LINKS.name: [], SEGMENTS.name: [], DATAGRAMS.name: []}
+    for part in parts:
+        for name, rows in part.rows().items():
+            tables[name] += rows
+    return tables

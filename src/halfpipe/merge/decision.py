@@ -1,0 +1,307 @@
+"""What a downlink delivers of a run, in which files: the merge rule as a pure function over arrays."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats.idx import EVENT
+from halfpipe.formats.row_copies import joined, taken
+from halfpipe.ids import DownlinkId, RunKind
+from halfpipe.merge.intervals import Interval, Ranges, join, subtract
+from halfpipe.merge.ordering import ahead, behind, in_one
+from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
+from halfpipe.settings import Merge
+
+LEAST_IN_A_FILE = 2  # events: Level-1 refuses a whole run for a file with fewer
+_BLOCK = 1 << 17  # events looked at at a time, where a copy of all would take as much memory again
+
+
+class Recorded(Protocol):
+    """A delivery of a downlink as it was recorded."""
+
+    @property
+    def spans(self) -> tuple[Interval, ...]:
+        """What was delivered."""
+
+    @property
+    def datagrams(self) -> Ranges:
+        """What was known then."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one downlink delivers of one run.
+
+    `events` are the delivered events in the order (sequence, APID), `source` of each counts into
+    `sources`; `files` are half-open slices of them, `spans` the first and last sequence of each file
+    series. `known` counts events after removal of duplicates, `orphans` includes `withheld`, `late` events lie
+    inside spans recorded for other downlinks and came after these. `datagrams` is all that is known of the run now.
+    """
+
+    kind: RunKind
+    epus: tuple[int, ...]
+    complete: bool
+    settled: tuple[Interval, ...]
+    gaps: tuple[tuple[int, int], ...]
+    sources: tuple[DownlinkId, ...]
+    events: NDArray[np.void]
+    files: tuple[tuple[int, int], ...]
+    spans: tuple[Interval, ...]
+    known: int
+    orphans: int
+    withheld: int
+    late: int
+    datagrams: Ranges
+
+
+def decide(
+    downlink: DownlinkId,
+    datagrams: KnownDatagrams,
+    events: Mapping[DownlinkId, NDArray[np.void]],
+    recorded: Mapping[DownlinkId, Recorded],
+    limits: Merge,
+    *,
+    earlier: Mapping[DownlinkId, Sequence[Recorded]] = MappingProxyType({}),
+    given_up: bool = False,
+) -> Decision:
+    """Decide what `downlink` delivers of a run.
+
+    Parameters
+    ----------
+    downlink
+        The downlink that is processed.
+    datagrams
+        What all downlinks make known of the run.
+    events
+        The events of each downlink, in order and each once; of any type with sequence, APID and datagram.
+        If it has the field ``source``, that counts into `in_sources`.
+    recorded
+        The latest recorded delivery of each downlink that has one.
+    limits
+        Of files, and the number of EPUs.
+    earlier
+        Deliveries of each downlink before its latest, the oldest first, that covered more than the later ones:
+        Level-1 may have that too, so it counts as recorded.
+    given_up
+        An operator has given the run up: all that is known and not yet delivered goes out.
+    """
+    segments = datagrams.segments()
+    others = {dl: (*earlier.get(dl, ()), record) for dl, record in recorded.items()}
+    own = [span for record in others.pop(downlink, ()) for span in record.spans]
+    places = settled(segments, limits.min_epus, own, given_up=given_up)
+
+    sources = in_sources(downlink, events)
+    known = all_known(sources, events)
+    sequence = known["sequence"]
+    is_settled = holding(sequence, places)
+    foreign = join(span for records in others.values() for record in records for span in record.spans)
+    is_foreign = holding(sequence, foreign)
+
+    chosen = is_settled & ~is_foreign
+    runs = _runs_of(chosen)
+    deliverable = sequence[slice(*runs[0])] if len(runs) == 1 else sequence[chosen]
+    series = series_of(deliverable, places, foreign, own)
+    least = _least(deliverable, series, own, limits)
+    large = [(a, b) for (a, b), enough in zip(series, least, strict=True) if b - a >= enough]
+    withheld = len(deliverable) - sum(b - a for a, b in large)
+    if withheld:
+        numbers = np.flatnonzero(chosen)
+        for (a, b), enough in zip(series, least, strict=True):
+            chosen[numbers[a:b]] = b - a >= enough
+    delivered = _cut_out(known, _runs_of(chosen))
+    cuts = _closed_up(large)
+
+    return Decision(
+        kind=RunKind.of(segments),
+        epus=tuple(sorted(segments)),
+        complete=is_complete(segments, limits.min_epus),
+        settled=places,
+        gaps=tuple((one.last, other.first) for one, other in pairwise(places)),
+        sources=sources,
+        events=delivered,
+        files=tuple(file for a, b in cuts for file in split(delivered["sequence"], a, b, limits)),
+        spans=tuple(
+            Interval(int(delivered["sequence"][a]), int(delivered["sequence"][b - 1])) for a, b in cuts
+        ),
+        known=len(known),
+        orphans=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
+        withheld=withheld,
+        late=sum(len(rows) for _, rows in late_rows(known, is_foreign, others)),
+        datagrams=datagrams.ranges(),
+    )
+
+
+def in_sources(downlink: DownlinkId, events: Iterable[DownlinkId]) -> tuple[DownlinkId, ...]:
+    """Return the order in which copies of one event count: those of `downlink` itself first."""
+    return (downlink, *sorted(dl for dl in events if dl != downlink))
+
+
+def all_known(
+    sources: Sequence[DownlinkId], events: Mapping[DownlinkId, NDArray[np.void]]
+) -> NDArray[np.void]:
+    """Join the events of `sources`; of equal (sequence, APID) the copy of the first source stays."""
+    parts = [_sourced(events[source], n) for n, source in enumerate(sources) if source in events]
+    return in_one(parts) if parts else _sourced(np.empty(0, EVENT), 0)
+
+
+def _sourced(events: NDArray[np.void], number: int) -> NDArray[np.void]:
+    """Return `events` with the field ``source``; those that have it already were numbered by the caller."""
+    fields = events.dtype
+    if "source" in (fields.names or ()):
+        return events
+    sourced = np.empty(
+        len(events), np.dtype([*((name, fields[name]) for name in fields.names or ()), ("source", np.uint16)])
+    )
+    for name in fields.names or ():
+        sourced[name] = events[name]
+    sourced["source"] = number
+    return sourced
+
+
+def holding(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
+    """Tell for each of the ordered sequences whether one of the intervals holds it."""
+    held = np.zeros(len(sequence), dtype=bool)
+    for first, last in intervals:
+        held[ahead(sequence, first) : behind(sequence, last)] = True
+    return held
+
+
+def _inside(numbers: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
+    """Tell for each number whether one of the disjoint, ordered intervals holds it."""
+    if not intervals:
+        return np.zeros(len(numbers), dtype=bool)
+    firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*intervals, strict=True))
+    place = np.searchsorted(firsts, numbers, side="right")
+    inside: NDArray[np.bool_] = (place > 0) & (numbers <= lasts[np.maximum(place, 1) - 1])
+    return inside
+
+
+def _runs_of(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return where `chosen` is true, as half-open slices."""
+    steps = np.flatnonzero(chosen[1:] != chosen[:-1]) + 1
+    edges = [0, *steps.tolist(), len(chosen)]
+    return [(a, b) for a, b in pairwise(edges) if b > a and chosen[a]]
+
+
+def series_of(
+    sequence: NDArray[np.uint64],
+    places: Sequence[Interval],
+    foreign: Sequence[Interval],
+    own: Sequence[Interval],
+) -> list[tuple[int, int]]:
+    """Cut the ordered deliverable sequences into file series, as half-open slices.
+
+    A series never crosses a border of a settled interval, a span recorded for another downlink, or an
+    edge of a span recorded for the downlink itself; nor an orphan, which lies between two settled
+    intervals. Each of these cuts before the first event that does not lie ahead of it, or, where a span
+    of its own ends, before the first that does not lie in it.
+    """
+    if not len(sequence):
+        return []
+    cuts = {ahead(sequence, interval.first) for interval in (*places, *foreign, *own)}
+    cuts |= {behind(sequence, span.last) for span in own}
+    return list(pairwise(sorted({0, *cuts, len(sequence)})))
+
+
+def _least(
+    sequence: NDArray[np.uint64], series: Sequence[tuple[int, int]], own: Sequence[Interval], limits: Merge
+) -> list[int]:
+    """Return how many events each series needs to be delivered.
+
+    What the downlink delivered once it delivers again, even if `min_events` was raised since; but for a lone
+    event, for which Level-1 refuses the run.
+    """
+    if limits.min_events <= LEAST_IN_A_FILE or not own:
+        return [limits.min_events] * len(series)
+    # A series lies in a span of its own as a whole or not at all.
+    again = _inside(sequence[[a for a, _ in series]], join(own)) if series else ()
+    return [LEAST_IN_A_FILE if delivered else limits.min_events for delivered in again]
+
+
+def _cut_out(events: NDArray[np.void], slices: Sequence[tuple[int, int]]) -> NDArray[np.void]:
+    """Return only the events in `slices`, without a copy if it is one slice of most of them."""
+    if len(slices) == 1 and 2 * (slices[0][1] - slices[0][0]) >= len(events):
+        return events[slices[0][0] : slices[0][1]]
+    return joined([events[:0], *(events[a:b] for a, b in slices)])
+
+
+def _closed_up(slices: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return where `slices` lie after `_cut_out`."""
+    ends = accumulate(b - a for a, b in slices)
+    return list(pairwise([0, *ends]))
+
+
+def split(sequence: NDArray[np.uint64], begin: int, end: int, limits: Merge) -> list[tuple[int, int]]:
+    """Split the series `sequence[begin:end]` into files, as half-open slices.
+
+    Parameters
+    ----------
+    sequence
+        Ordered sequences of delivered events, shape (n,).
+    begin, end
+        The series within them.
+    limits
+        `max_events` of 0 or less: no limit.
+    """
+    if limits.max_events <= 0:
+        return [(begin, end)]
+    least = max(1, limits.min_events)
+    limit = max(limits.max_events, least)
+    files: list[tuple[int, int]] = []
+    start = begin
+    while start < end:
+        stop = start + limit
+        if stop < end:
+            # Level-1 refuses a run in which two files share a sequence: take the rest of it too.
+            stop = bisect_right(sequence, sequence[stop - 1], stop, end)
+        stop = min(stop, end)
+        files.append((start, stop))
+        start = stop
+        if limit <= limits.chunk_floor * limits.max_events:
+            limit = limits.max_events
+        else:
+            limit = int(limits.chunk_scale * limit)
+        limit = max(limit, least)
+    if len(files) > 1 and files[-1][1] - files[-1][0] < limits.min_events:
+        files[-2:] = [(files[-2][0], files[-1][1])]
+    return files
+
+
+def late_rows(
+    known: NDArray[np.void], is_foreign: NDArray[np.bool_], others: Mapping[DownlinkId, Sequence[Recorded]]
+) -> Iterator[tuple[DownlinkId, NDArray[np.void]]]:
+    """Yield the events inside spans of `others` whose datagram was not known when these were recorded.
+
+    Of several deliveries of a downlink, oldest first, the last that covers a place counts there. They come block by
+    block, with the downlink of the span.
+    """
+    last_said = [
+        (
+            downlink,
+            subtract(join(record.spans), (span for later in records[n + 1 :] for span in later.spans)),
+            record.datagrams,
+        )
+        for downlink, records in others.items()
+        for n, record in enumerate(records)
+    ]
+    for first in range(0, len(known), _BLOCK):
+        inside = taken(known[first : first + _BLOCK], np.flatnonzero(is_foreign[first : first + _BLOCK]))
+        for downlink, spans, datagrams in last_said:
+            here = inside[_inside(inside["sequence"], spans)]
+            yield downlink, here[~listed(here, datagrams)]
+
+
+def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
+    """Tell for each row, of events or of datagrams, whether its datagram is one of `datagrams`."""
+    found = np.zeros(len(rows), dtype=bool)
+    for apid, ranges in datagrams.items():
+        of_apid = rows["apid"] == apid
+        numbers = rows["datagram"][of_apid].astype(np.uint64)
+        found[of_apid] = _inside(numbers, [Interval(*pair) for pair in ranges])
+    return found

@@ -1,0 +1,66 @@
+"""Intervals of sequences, and the ranges of datagram numbers that are known of each EPU.
+
+Sequences are GEM event sequences, unsigned and of 64 bits. Intervals hold both their ends. Minus and plus
+infinity are the lowest and the highest sequence there is.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+LOWEST = 0
+HIGHEST = 2**64 - 1
+
+Ranges = dict[int, tuple[tuple[int, int], ...]]  # inclusive, by APID
+
+
+class Interval(NamedTuple):
+    """Sequences from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+
+EVERYTHING = Interval(LOWEST, HIGHEST)
+
+
+def join(intervals: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
+    """Join intervals that share a sequence; two that only touch (…1049 and 1050…) stay two."""
+    joined: list[Interval] = []
+    for first, last in sorted(intervals):
+        if joined and first <= joined[-1].last:
+            joined[-1] = Interval(joined[-1].first, max(joined[-1].last, last))
+        else:
+            joined.append(Interval(first, last))
+    return tuple(joined)
+
+
+def intersect(one: Sequence[Interval], other: Sequence[Interval]) -> tuple[Interval, ...]:
+    """Return what two series of disjoint, ordered intervals have in common, in order."""
+    common: list[Interval] = []
+    i = j = 0
+    while i < len(one) and j < len(other):
+        first, last = max(one[i].first, other[j].first), min(one[i].last, other[j].last)
+        if first <= last:
+            common.append(Interval(first, last))
+        if one[i].last < other[j].last:
+            i += 1
+        else:
+            j += 1
+    return tuple(common)
+
+
+def subtract(one: Iterable[Interval], other: Iterable[tuple[int, int]]) -> tuple[Interval, ...]:
+    """Return what the intervals `one` hold beyond `other`, in order; neither need be disjoint."""
+    left = list(join(one))
+    for first, last in join(other):
+        kept = []
+        for interval in left:
+            if interval.last < first or last < interval.first:
+                kept.append(interval)
+                continue
+            if interval.first < first:
+                kept.append(Interval(interval.first, first - 1))
+            if last < interval.last:
+                kept.append(Interval(last + 1, interval.last))
+        left = kept
+    return tuple(left)

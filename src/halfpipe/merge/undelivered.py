@@ -1,0 +1,198 @@
+"""Why events that are known of a run are not delivered: the merge rule read backwards, over arrays.
+
+It is asked of the run as it stands, and of no downlink: what a downlink of the run that comes now and brings nothing
+would leave behind, or take.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats.row_copies import joined
+from halfpipe.ids import DownlinkId
+from halfpipe.merge.decision import Recorded, holding, late_rows, series_of
+from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
+from halfpipe.merge.ordering import ahead, behind
+from halfpipe.merge.settle import Segment, enough_epus, settled
+from halfpipe.settings import Merge
+
+
+class Kind(StrEnum):
+    """Why events are not delivered.
+
+    `ORPHAN`: an EPU may still bring an event at their place. `WITHHELD`: settled, and too few beside each other to
+    make a file. `LATE`: they came after their place had been delivered. `DUE`: nothing keeps them any more, the next
+    delivery of the run takes them.
+    """
+
+    ORPHAN = "orphan"
+    WITHHELD = "withheld"
+    LATE = "late"
+    DUE = "due"
+
+
+class What(StrEnum):
+    """What is missing of a run."""
+
+    DATAGRAMS = "datagrams"
+    START = "start"
+    END = "end"
+    EPU = "epu"
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What has to come of one EPU before a place is settled.
+
+    Attributes
+    ----------
+    what
+        Datagrams between others, the start of its stream, the end of it, or an EPU of which nothing was seen.
+    apid
+        The EPU; None if nobody knows which.
+    first, last
+        Datagram numbers. At an end there is no `last`. Both None: of an EPU that was not seen, and where the first
+        datagram that there can be is known and does not open the run, so that nothing can come before it.
+    """
+
+    what: What
+    apid: int | None = None
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Events of one EPU that are not delivered for one and the same reason.
+
+    `first` and `last` are sequences. `lacks` are what orphans wait for; `inside` is the downlink within whose
+    deliveries late events lie.
+    """
+
+    kind: Kind
+    apid: int
+    first: int
+    last: int
+    events: int
+    lacks: tuple[Lack, ...] = ()
+    inside: DownlinkId | None = None
+
+
+def undelivered(
+    segments: Mapping[int, Sequence[Segment]],
+    known: NDArray[np.void],
+    recorded: Mapping[DownlinkId, Sequence[Recorded]],
+    limits: Merge,
+    *,
+    given_up: bool = False,
+) -> list[Group]:
+    """Return the known events of a run that no downlink has delivered, by reason, in the order of sequences.
+
+    Parameters
+    ----------
+    segments
+        The segments of each EPU that was seen.
+    known
+        All events that are known, in order and each once, as `halfpipe.merge.decision.all_known` gives them.
+    recorded
+        The deliveries of each downlink that Level-1 may have, the oldest first.
+    limits
+        As for `halfpipe.merge.decision.decide`.
+    given_up
+        The run is given up, and the config lets its orphans go out.
+    """
+    places = settled(segments, limits.min_epus, given_up=given_up)
+    taken = join(span for records in recorded.values() for record in records for span in record.spans)
+    is_settled, is_taken = holding(known["sequence"], places), holding(known["sequence"], taken)
+    found = list(_late(known, is_taken, recorded))
+
+    ready = known[is_settled & ~is_taken]
+    for a, b in series_of(ready["sequence"], places, taken, ()):
+        found += _by_epu(Kind.DUE if b - a >= limits.min_events else Kind.WITHHELD, ready[a:b])
+
+    waiting = known[~(is_settled | is_taken)]
+    if len(waiting):
+        for hole in subtract([EVERYTHING], [*places, *taken]):
+            inside = _within(waiting, hole)
+            for place, lacks in _stretches(segments, hole, limits.min_epus) if len(inside) else ():
+                found += _by_epu(Kind.ORPHAN, _within(inside, place), lacks)
+    return sorted(found, key=lambda group: (group.first, group.last, group.apid))
+
+
+def _by_epu(
+    kind: Kind, rows: NDArray[np.void], lacks: tuple[Lack, ...] = (), inside: DownlinkId | None = None
+) -> Iterator[Group]:
+    for apid in np.unique(rows["apid"]).tolist():
+        sequence = rows["sequence"][rows["apid"] == apid]
+        yield Group(kind, apid, int(sequence[0]), int(sequence[-1]), len(sequence), lacks, inside)
+
+
+def _late(
+    known: NDArray[np.void], is_taken: NDArray[np.bool_], recorded: Mapping[DownlinkId, Sequence[Recorded]]
+) -> Iterator[Group]:
+    by_downlink: dict[DownlinkId, list[NDArray[np.void]]] = {}
+    for downlink, rows in late_rows(known, is_taken, recorded):
+        if len(rows):
+            by_downlink.setdefault(downlink, []).append(rows)
+    for downlink, parts in by_downlink.items():
+        rows = joined(parts)
+        yield from _by_epu(Kind.LATE, rows[np.argsort(rows["sequence"], kind="stable")], inside=downlink)
+
+
+def _within(rows: NDArray[np.void], place: Interval) -> NDArray[np.void]:
+    return rows[ahead(rows["sequence"], place.first) : behind(rows["sequence"], place.last)]
+
+
+def _stretches(
+    segments: Mapping[int, Sequence[Segment]], hole: Interval, min_epus: int
+) -> Iterator[tuple[Interval, tuple[Lack, ...]]]:
+    """Cut what is not settled into stretches, each with what it lacks: one thing at all of its places."""
+    covered = [one.covers for of_apid in segments.values() for one in of_apid if one.covers]
+    edges = {edge for one in covered for edge in (one.first, one.last + 1) if hole.first < edge <= hole.last}
+    firsts = [hole.first, *sorted(edges)]
+    begin, before = hole.first, lacking(segments, min_epus, hole.first)
+    for first in firsts[1:]:
+        lacks = lacking(segments, min_epus, first)
+        if lacks != before:
+            yield Interval(begin, first - 1), before
+            begin, before = first, lacks
+    yield Interval(begin, hole.last), before
+
+
+def lacking(segments: Mapping[int, Sequence[Segment]], min_epus: int, sequence: int) -> tuple[Lack, ...]:
+    """Return what has to come before `sequence` is settled; nothing if it is."""
+    unseen = () if enough_epus(segments, min_epus) else (Lack(What.EPU),)
+    of_seen = (lack for apid, of_apid in segments.items() for lack in _of_one(apid, of_apid, sequence))
+    return (*unseen, *of_seen)
+
+
+def _of_one(apid: int, segments: Sequence[Segment], sequence: int) -> Iterator[Lack]:
+    """Yield what of one EPU has to come until it covers `sequence`; nothing if it does.
+
+    It covers what lies between two segments once these are one. What comes for that may end, or begin, beyond the
+    sequence: then a part of it is enough.
+    """
+    sides = [_side(one.covers, sequence) for one in segments]
+    if 0 in sides:
+        return
+    below = max((n for n, side in enumerate(sides) if side == -1), default=None)
+    begin = below or 0
+    above = next((n for n in range(begin, len(sides)) if sides[n] == 1), None)
+    end = len(segments) - 1 if above is None else above
+    if below is None and not segments[0].opens:
+        last = segments[0].datagrams[0] - 1
+        yield Lack(What.START, apid, 0, last) if last >= 0 else Lack(What.START, apid)
+    for one, other in zip(segments[begin:end], segments[begin + 1 : end + 1], strict=True):
+        yield Lack(What.DATAGRAMS, apid, one.datagrams[1] + 1, other.datagrams[0] - 1)
+    if above is None and not segments[-1].closes:
+        yield Lack(What.END, apid, segments[-1].datagrams[1] + 1)
+
+
+def _side(covers: Interval | None, sequence: int) -> int | None:
+    """Tell whether a stretch lies below `sequence` (-1), holds it (0), or lies above it (1); None if there is none."""
+    if covers is None:
+        return None
+    return (covers.first > sequence) - (covers.last < sequence)

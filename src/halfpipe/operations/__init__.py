@@ -1,0 +1,1 @@
+"""What operators do beside the jobs: switches, and the unattended turn."""

@@ -1,0 +1,33 @@
+"""What a turn of unattended processing makes for those who look: the board, and numbers for Prometheus."""
+
+import time
+from collections.abc import Iterator
+
+from halfpipe.account.account import Site
+from halfpipe.account.overview import DAY, overview, recent
+from halfpipe.causes import Cause, Verdict
+from halfpipe.reports.metrics import text
+from halfpipe.settings import Settings
+from halfpipe.storage.durable import write_bytes
+
+CODE = "board-failed"
+
+
+def publish(settings: Settings) -> Iterator[Cause]:
+    """Write what the config asks for, and yield why it could not be: nothing here stops a turn."""
+    board, metrics = settings.board.dir, settings.metrics.file
+    if board is None and metrics is None:
+        return
+    now = time.time()
+    site = Site(settings, now, now - settings.board.days * DAY)
+    try:
+        found = overview(site, recent(site, settings.board.days))
+        if board is not None:
+            from halfpipe.board import pages  # noqa: PLC0415 - the library of templates
+
+            pages.make(site, found, board, settings.board.pictures)
+        if metrics is not None:
+            write_bytes(metrics, text(site, found).encode(), lasting=False)
+    except Exception as error:  # whatever is wrong with pages, downlinks are processed
+        what = f"the board or the metrics could not be written: {error or type(error).__name__}"
+        yield Cause(CODE, Verdict.PERSON, what, "halfpipe board", now)

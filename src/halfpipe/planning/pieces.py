@@ -1,0 +1,222 @@
+"""Packets of level-0 divided into chunks: by run and APID, where they are contiguous (ground-chain §4).
+
+Pure functions on the packets of one APID, in order and each once, as `halfpipe.formats.level0` gives them.
+"""
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats.archive_hours import l0key
+from halfpipe.formats.level0 import COUNTER, Flags, Retrieval
+from halfpipe.formats.met import HOUR, MICROSECONDS
+from halfpipe.ids import RunId
+
+MOST_CHUNKS = 20  # of a downlink, as the maker of the site's RetDefs has it (ground-chain §4)
+LARGE = 128 << 20  # bytes; a mean chunk has 105 to 135 MB (ground-chain, Scale)
+# A datagram that says nothing is of the run beside it if that is as near as this. They come every second.
+REACH = 60 * MICROSECONDS
+
+
+@dataclass(frozen=True, order=True)
+class Stretch:
+    """All datagrams of an APID from `begin` to `end` (Unix UTC microseconds) are of one run.
+
+    A ground id of -1: it is not known.
+    """
+
+    begin: int
+    end: int
+    run: RunId
+    gndid: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Contiguous packets of one APID and run: ``rows[first:last + 1]`` of those of the APID.
+
+    Times of the first and the last packet in Unix UTC microseconds; `size` in bytes.
+    """
+
+    run: RunId
+    apid: int
+    gndid: int
+    first: int
+    last: int
+    begin: int
+    end: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Where counters of an APID jump in one hour: `hour` is its begin, Unix UTC seconds.
+
+    Of `missing` packets `elsewhere` have come with other deliveries. A counter has 14 bits: of a gap of more than
+    16,383 packets only the rest is seen.
+    """
+
+    apid: int
+    hour: int
+    gaps: int
+    missing: int
+    elsewhere: int
+
+
+def delivered(packets: Retrieval, keys: frozenset[int] | None) -> NDArray[np.bool_]:
+    """Tell of each packet whether one of the deliveries `keys` brought a copy of it; None: of all."""
+    if keys is None:
+        return np.ones(packets.packets.size, bool)
+    of_file = np.array([l0key(path) in keys for path in packets.files] or [False])
+    mine: NDArray[np.bool_] = of_file[packets.packets["file"]]
+    mine[packets.copy_of[of_file[packets.copies["file"]]]] = True
+    return mine
+
+
+def stretches(found: Iterable[Stretch]) -> tuple[Stretch, ...]:
+    """Return stretches in order, those that follow on each other and are of one run made one."""
+    joined: list[Stretch] = []
+    for each in sorted(found):
+        if joined and joined[-1].run == each.run:
+            joined[-1] = replace(joined[-1], end=max(joined[-1].end, each.end))
+        else:
+            joined.append(each)
+    return tuple(joined)
+
+
+def stretch_of(unix: NDArray[np.int64], known: Sequence[Stretch]) -> NDArray[np.int64]:
+    """Return which stretch each time lies in, or is as near to as `REACH`; -1 for none."""
+    if not known:
+        return np.full(unix.shape, -1, np.int64)
+    begins, ends = (np.array([getattr(each, edge) for each in known], np.int64) for edge in ("begin", "end"))
+    before = np.clip(np.searchsorted(begins, unix, side="right") - 1, 0, None)
+    after = np.clip(before + 1, None, len(known) - 1)
+    away = [np.maximum(0, np.maximum(begins[at] - unix, unix - ends[at])) for at in (before, after)]
+    nearest = np.where(away[0] <= away[1], before, after)
+    return np.where(np.minimum(*away) <= REACH, nearest, -1)
+
+
+def pieces(
+    rows: NDArray[np.void], mine: NDArray[np.bool_], apid: int, known: Sequence[Stretch]
+) -> tuple[list[Piece], NDArray[np.int64]]:
+    """Divide packets of one APID into contiguous pieces.
+
+    A piece ends where the run does, and where whole datagrams are missing. Where packets of a datagram are missing
+    it goes on: the decoder has to see both sides to say what is not there.
+
+    Parameters
+    ----------
+    rows, mine
+        The packets (dtype `halfpipe.formats.level0.PACKET`), and which of them count.
+    known
+        The stretches of the APID, in order.
+
+    Returns
+    -------
+    list of Piece, NDArray of int64
+        The pieces, and the numbers of the packets that count and are of no known run.
+    """
+    at = np.flatnonzero(mine)
+    of = stretch_of(rows["unix"][at], known)
+    nobody = at[of < 0]
+    at, of = at[of >= 0], of[of >= 0]
+    if not at.size:
+        return [], nobody
+    flags, count = rows["flags"][at], rows["count"][at].astype(np.int64)
+    closed = np.isin(flags[:-1], (Flags.LAST, Flags.ALONE)) & np.isin(flags[1:], (Flags.FIRST, Flags.ALONE))
+    breaks = (np.diff(of) != 0) | ((np.diff(count) % COUNTER != 1) & closed)
+    sizes = np.concatenate([[0], np.cumsum(rows["size"], dtype=np.int64)])
+    found = []
+    for part in np.split(np.arange(at.size), np.flatnonzero(breaks) + 1):
+        stretch = known[of[part[0]]]
+        first, last = int(at[part[0]]), int(at[part[-1]])
+        found.append(_piece(rows, sizes, stretch.run, apid, stretch.gndid, first, last))
+    return found, nobody
+
+
+def _piece(
+    rows: NDArray[np.void], sizes: NDArray[np.int64], run: RunId, apid: int, gndid: int, first: int, last: int
+) -> Piece:
+    begin, end = (int(rows["unix"][at]) for at in (first, last))
+    return Piece(run, apid, gndid, first, last, begin, end, int(sizes[last + 1] - sizes[first]))
+
+
+def chunks(every: Iterable[Piece], rows: dict[int, NDArray[np.void]]) -> list[tuple[Piece, ...]]:
+    """Return the pieces as chunks, at most `MOST_CHUNKS` if that is possible, in the order of run, APID and time.
+
+    Where there are more, pieces of one run and APID come into one chunk, those that have least time between them
+    first; where there are fewer, a piece that is `LARGE` is divided between two datagrams.
+    """
+    found: list[tuple[Piece, ...]] = [
+        (piece,) for piece in sorted(every, key=lambda each: (each.run, each.apid, each.begin))
+    ]
+    while len(found) > MOST_CHUNKS:
+        near = [
+            (after[0].begin - before[-1].end, at)
+            for at, (before, after) in enumerate(pairwise(found))
+            if (before[0].run, before[0].apid) == (after[0].run, after[0].apid)
+        ]
+        if not near:
+            break
+        at = min(near)[1]
+        found[at : at + 2] = [found[at] + found[at + 1]]
+    return found if len(found) >= MOST_CHUNKS else _divided(found, rows)
+
+
+def _divided(found: list[tuple[Piece, ...]], rows: dict[int, NDArray[np.void]]) -> list[tuple[Piece, ...]]:
+    heap = [(-sum(piece.size for piece in chunk), n) for n, chunk in enumerate(found)]
+    every = dict(enumerate(found))
+    heapq.heapify(heap)
+    while heap and len(every) < MOST_CHUNKS and -heap[0][0] > LARGE:
+        _, number = heapq.heappop(heap)
+        (piece,) = every[number]
+        halves = _halves(piece, rows[piece.apid])
+        if halves is None:
+            continue
+        every[number], every[max(every) + 1] = (halves[0],), (halves[1],)
+        for at in (number, max(every)):
+            heapq.heappush(heap, (-every[at][0].size, at))
+    return sorted(every.values(), key=lambda chunk: (chunk[0].run, chunk[0].apid, chunk[0].begin))
+
+
+def _halves(piece: Piece, rows: NDArray[np.void]) -> tuple[Piece, Piece] | None:
+    """Divide a piece before the datagram that begins nearest to its middle; None if there is none."""
+    part = rows[piece.first : piece.last + 1]
+    flags = part["flags"]
+    starts = 1 + np.flatnonzero(
+        np.isin(flags[1:], (Flags.FIRST, Flags.ALONE)) & np.isin(flags[:-1], (Flags.LAST, Flags.ALONE))
+        & (part["unix"][1:] > part["unix"][:-1])
+    )  # fmt: skip
+    if not starts.size:
+        return None
+    size = np.cumsum(part["size"], dtype=np.int64)
+    at = int(starts[np.argmin(np.abs(size[starts - 1] - piece.size // 2))])
+    first = replace(piece, last=piece.first + at - 1, end=int(part["unix"][at - 1]), size=int(size[at - 1]))
+    return first, replace(
+        piece, first=piece.first + at, begin=int(part["unix"][at]), size=piece.size - first.size
+    )
+
+
+def gaps(rows: NDArray[np.void], mine: NDArray[np.bool_], apid: int) -> list[Gap]:
+    """Return where the counters of the packets that count jump, by the hour of the packet after a gap."""
+    at = np.flatnonzero(mine)
+    count: NDArray[np.int64] = rows["count"][at].astype(np.int64)
+    step = np.diff(count) % COUNTER
+    jumps = np.flatnonzero(step > 1)
+    missing = step[jumps] - 1
+    elsewhere = np.minimum(missing, np.diff(at)[jumps] - 1)
+    hours = rows["unix"][at[jumps + 1]] // (HOUR * MICROSECONDS)
+    return [
+        Gap(
+            apid,
+            int(hour) * HOUR,
+            int((hours == hour).sum()),
+            int(missing[hours == hour].sum()),
+            int(elsewhere[hours == hour].sum()),
+        )
+        for hour in np.unique(hours)
+    ]

@@ -1,0 +1,185 @@
+"""How far a job is: a bar for a person at a terminal, plain lines in a log.
+
+A job that a person started at a terminal draws a bar. All others, those that Snakemake starts among them,
+write a line from time to time, and none if they are done before the first is due. Nothing of this is ever
+part of a product.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from halfpipe.storage.locks import TOKEN_VARIABLE
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+EVERY_SECONDS = 10.0  # between two lines in a log
+LOOK_SECONDS = 1.0  # between two looks at what a decoder has written, and before a bar shows
+
+_log = logging.getLogger(__name__)
+
+
+class Progress:
+    """How far one job is; made by `of`, whose parameters it has. Its methods may be called by several threads."""
+
+    def __init__(
+        self,
+        what: str,
+        total_bytes: int | None = None,
+        directory: Path | None = None,
+        say: Callable[[str], None] = _log.info,
+        every: float = EVERY_SECONDS,
+        bar: "tqdm[NoReturn] | None" = None,
+    ) -> None:
+        self.what, self.events, self.size = what, 0, 0
+        self._total, self._directory, self._say, self._every, self._bar = (
+            total_bytes,
+            directory,
+            say,
+            every,
+            bar,
+        )
+        self._begun = time.monotonic()
+        self._due = self._begun + every
+        self._lock = threading.Lock()
+
+    def add(self, *, events: int = 0, size: int = 0) -> None:
+        """Count `events` and `size` bytes that were done since the last call."""
+        with self._lock:
+            self.events += events
+            self.size += size
+            self._show()
+
+    def reached(self, *, events: int | None = None, part: float | None = None) -> None:
+        """Say how far it is in all: events, and the part of the whole (0 to 1); None: as before.
+
+        From a part and the bytes that there are by then follows how many there will be.
+        """
+        with self._lock:
+            if self._directory is not None:
+                self.size = size_of(self._directory)
+            if events is not None:
+                self.events = events
+            if part:
+                self._total = round(self.size / part)
+            self._show()
+
+    def line(self) -> str:
+        """Return how far it is as a line for people; MB are 10^6 bytes."""
+        seconds = max(time.monotonic() - self._begun, 1e-9)
+        words = [f"{self.events:,} events"] if self.events else []
+        words += [f"{self.size / 1e6:,.0f} MB", f"{self.size / 1e6 / seconds:,.1f} MB/s"]
+        if self._total and 0 < self.size <= self._total:
+            words.append(f"{seconds * (self._total / self.size - 1):,.0f} s left")
+        return f"{self.what}: {', '.join(words)}"
+
+    def finish(self) -> None:
+        """Say that it is done, if anything was said before."""
+        seconds = time.monotonic() - self._begun
+        if self._bar is None and seconds >= self._every:
+            events = f"{self.events:,} events, " if self.events else ""
+            self._say(f"{self.what}: done, {events}{self.size / 1e6:,.0f} MB in {seconds:,.0f} s")
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.total = self._total
+            self._bar.set_postfix_str(f"{self.events:,} events" if self.events else "", refresh=False)
+            self._bar.update(self.size - self._bar.n)
+        elif (now := time.monotonic()) >= self._due:
+            self._due = now + self._every
+            self._say(self.line())
+
+
+@contextmanager
+def of(
+    what: str,
+    *,
+    total_bytes: int | None = None,
+    directory: Path | None = None,
+    say: Callable[[str], None] = _log.info,
+    every: float = EVERY_SECONDS,
+) -> Iterator[Progress]:
+    """Show how far the work inside the ``with`` is.
+
+    Parameters
+    ----------
+    what
+        The job for people, as in ``deliver_run 14b2a3c4``.
+    total_bytes
+        Bytes that will be added in all, if that is known: then the time left is shown.
+    directory
+        Where another program writes: the bytes that are done are those of its files.
+    say
+        Takes lines, without their ends, where no bar is drawn; by default the job's log.
+    every
+        Seconds between two lines.
+
+    Examples
+    --------
+    >>> with progress.of("deliver_run 14b2a3c4", total_bytes=5_000_000) as bar:
+    ...     bar.add(events=1000, size=5_000_000)
+    """
+    with _bar(what, total_bytes) if watched_by_a_person() else nullcontext() as bar:
+        progress = Progress(what, total_bytes, directory, say, every, bar)
+        with nullcontext() if directory is None else _looked_after(progress):
+            yield progress
+        progress.finish()
+
+
+def watched_by_a_person() -> bool:
+    """Tell whether a person started this job at a terminal: Snakemake's jobs share theirs with others."""
+    return sys.stderr.isatty() and not os.environ.get(TOKEN_VARIABLE)
+
+
+def _bar(what: str, total_bytes: int | None) -> "tqdm[NoReturn]":
+    """Return a bar, which leaves the line to messages that are printed on the terminal meanwhile."""
+    from tqdm import tqdm  # noqa: PLC0415 - takes time to import, and most jobs have no use for it
+
+    bar: tqdm[NoReturn] = tqdm(
+        total=total_bytes, desc=what, unit="B", unit_scale=True, leave=False, delay=LOOK_SECONDS
+    )
+
+    def clear(_: logging.LogRecord) -> bool:
+        bar.clear()  # nothing, once it is closed
+        return True
+
+    for handler in logging.getLogger("halfpipe").handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(clear)
+    return bar
+
+
+@contextmanager
+def _looked_after(progress: Progress) -> Iterator[None]:
+    """Let `progress` look at what another program has written, from time to time and at the end."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(LOOK_SECONDS):
+            progress.reached()
+
+    thread = threading.Thread(target=look, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    progress.reached()
+
+
+def size_of(directory: Path) -> int:
+    """Return the bytes of all files in `directory`, 0 if it is not there; files may come and go meanwhile."""
+    size = 0
+    with suppress(OSError):
+        for path in directory.iterdir():
+            with suppress(OSError):
+                size += path.lstat().st_size
+    return size

@@ -1,0 +1,315 @@
+"""Programs of others, run to their end: what they print is handed on, and how they end is put into words.
+
+All are started here: decoder, magic-7, the commands that talk to Level-1, to Online and to MOOT, and the flight
+programs behind the decoder's contract.
+"""
+
+import logging
+import os
+import selectors
+import shlex
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
+HELD_SECONDS = 5.0  # how long something that outlives a program may hold its output open
+LOOK_SECONDS = 0.1  # between two looks whether a program lives that prints nothing
+AT_A_TIME = 1 << 16  # bytes that are read at once
+LINE_LIMIT = 1 << 16  # bytes; a line that is longer is heard in pieces
+LOG_HEAD, LOG_TAIL = (
+    32 << 20,
+    1 << 20,
+)  # bytes of a program's output that its log takes; the last ones are held
+LINES_SAID, LETTERS_SAID = 5, 500  # of the last that a program printed, for a message
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a program ended.
+
+    Parameters
+    ----------
+    how
+        In words, to follow its name: ``ended with exit status 3``, ``cannot be started: No such file``.
+    status
+        Its exit status, below 0 the signal that killed it, None if it could not be started.
+    late
+        Whether it was ended because its time was up.
+    """
+
+    how: str
+    status: int | None
+    late: bool = False
+
+    @property
+    def well(self) -> bool:
+        """Whether it did what it was asked for."""
+        return self.status == 0 and not self.late
+
+
+def run(
+    words: Sequence[str],
+    root: Path,
+    out: Callable[[bytes], None],
+    errors: Callable[[bytes], None] | None = None,
+    *,
+    seconds: float | None = None,
+    grace: float = GRACE_SECONDS,
+    environment: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    whole_group: bool = False,
+    stdin: IO[bytes] | None = None,
+) -> Ending:
+    """Run a program to its end, and hand on what it prints as it comes.
+
+    It is ended if we are told to end meanwhile. Something that it started and that outlives it with its output
+    open is waited for `HELD_SECONDS`, and left alone with a warning.
+
+    Parameters
+    ----------
+    words, root
+        What is started, without a shell, and where.
+    out, errors
+        Take pieces of its standard output and error, at the end an empty one, such as `Log` and `Lines`; without
+        `errors`, `out` takes both. What they raise ends the program.
+    seconds
+        How long it may take; None, as long as it wants.
+    grace
+        Seconds between SIGTERM and SIGKILL, where it has to be ended.
+    environment
+        Its environment; None, ours.
+    pass_fds
+        Open files that it and its children keep open as long as they live.
+    whole_group
+        Whether all that it started is ended with it, at a good end too.
+    stdin
+        The file that is its standard input; None, it has none.
+
+    Returns
+    -------
+    Ending
+        Its end. It is never an error here.
+    """
+    sinks = (out,) if errors is None else (out, errors)
+    try:
+        process = subprocess.Popen(
+            words,
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if errors is None else subprocess.PIPE,
+            bufsize=0,
+            pass_fds=pass_fds,
+            start_new_session=whole_group,
+        )
+    except OSError as error:
+        return Ending(f"cannot be started: {error.strerror}", None)
+    with process, selectors.DefaultSelector() as streams:
+        for stream, sink in zip((process.stdout, process.stderr), sinks, strict=False):
+            assert stream is not None
+            streams.register(stream, selectors.EVENT_READ, sink)
+        try:
+            late = not _pumped_until_it_ended(process, streams, seconds)
+            if late:
+                _send(process, signal.SIGTERM, whole_group)
+                _pumped_until_it_ended(process, streams, grace)
+            _send(process, signal.SIGKILL, whole_group)
+            process.wait()
+            if not _pumped_until_closed(streams):
+                _log.warning(
+                    "%s has ended, but something that it started holds its output open. HalfPipe does not wait "
+                    "for it, and what it prints from now on is lost.",
+                    shlex.join(words),
+                )
+        except BaseException:
+            _end(process, grace, whole_group)
+            raise
+        finally:
+            for sink in sinks:
+                sink(b"")
+    if late:
+        return Ending(f"was still running after {seconds:g} s and was ended", process.returncode, late=True)
+    return Ending(_how_it_ended(process.returncode), process.returncode)
+
+
+def _pumped_until_it_ended(
+    process: subprocess.Popen[bytes], streams: selectors.BaseSelector, seconds: float | None
+) -> bool:
+    """Hand on what a program prints until it has ended; return False if it takes longer than `seconds`."""
+    until = None if seconds is None else time.monotonic() + seconds
+    while not _has_ended(process):
+        left = LOOK_SECONDS if until is None else min(until - time.monotonic(), LOOK_SECONDS)
+        if left <= 0:
+            return False
+        if streams.get_map():
+            _hand_on(streams, left)
+        elif until is None:
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            time.sleep(min(left, 0.005))
+    return True
+
+
+def _pumped_until_closed(streams: selectors.BaseSelector) -> bool:
+    """Hand on what is left in the streams of a program that has ended; return False if one is held open."""
+    until = time.monotonic() + HELD_SECONDS
+    while streams.get_map():
+        left = until - time.monotonic()
+        if left <= 0:
+            return False
+        _hand_on(streams, left)
+    return True
+
+
+def _hand_on(streams: selectors.BaseSelector, seconds: float) -> None:
+    """Hand on a piece of each stream that has one within `seconds`."""
+    for key, _ in streams.select(seconds):
+        data = os.read(key.fd, AT_A_TIME)
+        if data:
+            key.data(data)
+        else:
+            streams.unregister(key.fileobj)
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Tell whether a program has ended, and leave it unreaped: nobody else gets the number of its group."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _send(process: subprocess.Popen[bytes], number: signal.Signals, whole_group: bool) -> None:
+    """Send a signal to a program that is not reaped yet, or to its group; nothing if nothing of it lives."""
+    send = os.killpg if whole_group else os.kill  # Popen's own way would reap it
+    with suppress(ProcessLookupError):
+        send(process.pid, number)
+
+
+def _end(process: subprocess.Popen[bytes], grace: float, whole_group: bool) -> None:
+    """End a program whose output nobody takes any more, and do not wait for it for ever."""
+    if process.returncode is not None:
+        return
+    try:
+        _send(process, signal.SIGTERM, whole_group)
+        with selectors.DefaultSelector() as none:
+            _pumped_until_it_ended(process, none, grace)
+    finally:
+        _send(process, signal.SIGKILL, whole_group)
+
+
+def _how_it_ended(status: int) -> str:
+    """Say in words how a process ended that returned `status`."""
+    if status < 0:
+        names = {known.value: known.name for known in signal.Signals}  # a real-time signal may have none
+        return f"was killed by {names.get(-status, f'signal {-status}')}"
+    return f"ended with exit status {status}"
+
+
+class Lines:
+    """Cuts what a program prints into lines, each with its end, and lets `hear` have them.
+
+    Lines end as Python's universal newlines do; one longer than `LINE_LIMIT` comes in pieces.
+    """
+
+    def __init__(self, hear: Callable[[bytes], object]) -> None:
+        self._hear = hear
+        self._rest = b""
+
+    def __call__(self, data: bytes) -> None:
+        """Take the next piece; an empty one is the end."""
+        lines = (self._rest + data).splitlines(keepends=True)
+        self._rest = b""
+        # A carriage return at the end may be the first half of a line's end.
+        if data and not lines[-1].endswith(b"\n") and len(lines[-1]) < LINE_LIMIT:
+            self._rest = lines.pop()
+        for line in lines:
+            self._hear(line)
+
+
+class Log:
+    """Takes what a program prints into a log: the first `LOG_HEAD` bytes, and at its end the last `LOG_TAIL`.
+
+    A log that cannot be written is no failure of the program: what it prints is lost then, with a warning.
+
+    Parameters
+    ----------
+    file
+        The log.
+    hear
+        Is told each line, as text that ends as lines of text do, and says whether the log takes it; None, it
+        takes all.
+    """
+
+    def __init__(self, file: IO[str], hear: Callable[[str], bool] | None = None) -> None:
+        self._file, self._hear = file, hear
+        self._lines = Lines(self._take)
+        self._lost = False
+        self._head = 0  # bytes written so far
+        self._tail: deque[tuple[str, int]] = deque()
+        self._held, self._left_out = 0, 0  # bytes
+        self._said: deque[str] = deque(maxlen=LINES_SAID)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """The last lines that the log was given, without their ends."""
+        return tuple(self._said)
+
+    def __call__(self, data: bytes) -> None:
+        """Take the next piece; an empty one is the end."""
+        self._lines(data)
+        if not data:
+            self._finish()
+        if not self._lost:
+            self._try(self._file.flush)
+
+    def _take(self, line: bytes) -> None:
+        text = line.decode(errors="replace")
+        if line.endswith((b"\r", b"\r\n")):
+            text = text.rstrip("\r\n") + "\n"
+        if self._hear is not None and not self._hear(text):
+            return
+        self._said.append(text.rstrip()[:LETTERS_SAID])
+        if self._head + len(line) <= LOG_HEAD and not self._tail:
+            self._head += len(line)
+            self._write(text)
+            return
+        self._tail.append((text, len(line)))
+        self._held += len(line)
+        while self._held > LOG_TAIL:
+            if not self._left_out:
+                self._write(
+                    f"halfpipe: the program has printed {LOG_HEAD >> 20} MiB. Of what follows, the last "
+                    f"{LOG_TAIL >> 20} MiB come here when it has ended.\n"
+                )
+            _, size = self._tail.popleft()
+            self._held -= size
+            self._left_out += size
+
+    def _finish(self) -> None:
+        if self._left_out:
+            self._write(
+                f"halfpipe: {self._left_out:,} bytes that the program printed are left out here, because a log "
+                f"takes the first {LOG_HEAD >> 20} MiB and the last {LOG_TAIL >> 20} MiB of a program.\n"
+            )
+        for text, _ in self._tail:
+            self._write(text)
+        self._tail.clear()
+
+    def _write(self, text: str) -> None:
+        if not self._lost:
+            self._try(lambda: self._file.write(text))
+
+    def _try(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as error:
+            self._lost = True
+            _log.warning("the log takes no more: %s. What the program prints is lost.", error.strerror)

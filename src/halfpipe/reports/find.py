@@ -1,0 +1,100 @@
+"""Which downlink has this time, or this run: from receipts, and from the RetDefs of what is outstanding."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from halfpipe.errors import HalfPipeError
+from halfpipe.formats import met as met_of
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.planning.announced import Announced, outstanding_chunks
+from halfpipe.planning.plan import Plan
+from halfpipe.reports import listing
+from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.settings import Settings
+from halfpipe.storage import paths
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of a downlink, or a chunk that is outstanding, that has what was asked for.
+
+    Attributes
+    ----------
+    downlink, run
+        The downlink and the run.
+    outstanding
+        Whether it is announced and not processed yet: then `what` names its chunk.
+    what
+        The event file, or ``chunk 00003``; of a run that the downlink delivers nothing of, empty.
+    events
+        In the file; None if nobody knows yet.
+    begin, end
+        The times that it has, MET seconds; None without one.
+    """
+
+    downlink: DownlinkId
+    run: RunId
+    outstanding: bool
+    what: str
+    events: int | None
+    begin: float | None
+    end: float | None
+
+
+def find(
+    settings: Settings,
+    when: float | None,
+    runs: Collection[RunId],
+    failed: Callable[[HalfPipeError], object],
+) -> list[Found]:
+    """Return what has a time, a run, or both, in the order of time.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    when
+        MET seconds; None: any time.
+    runs
+        Any of these; none: any run.
+    failed
+        Takes the error of a receipt that cannot be believed; the others go on.
+    """
+    found: list[Found] = []
+    for downlink in listing.downlinks(settings.paths.work):
+        if not (settings.paths.work / paths.receipt(downlink)).exists():
+            continue
+        try:
+            found += _delivered(downlink, read_receipt(settings.paths.work, downlink), when, runs)
+        except HalfPipeError as error:
+            failed(error)
+    for each in outstanding_chunks(Plan(settings)):
+        found += _announced(each, when, runs)
+    return sorted(found, key=lambda one: (one.begin or 0, one.downlink, one.what))
+
+
+def _delivered(
+    downlink: DownlinkId, receipt: Mapping[str, Any], when: float | None, runs: Collection[RunId]
+) -> Iterator[Found]:
+    for run in receipt["runs"]:
+        if runs and run["run"] not in runs:
+            continue
+        for file in run["files"]:
+            begin, end = file["seconds"]
+            # The seconds of an event are whole: it is at any time until the next.
+            if when is None or begin <= when < end + 1:
+                yield Found(downlink, RunId(run["run"]), False, file["name"], file["events"], begin, end)
+        if not run["files"] and when is None:
+            yield Found(downlink, RunId(run["run"]), False, "", 0, None, None)
+
+
+def _announced(each: Announced, when: float | None, runs: Collection[RunId]) -> Iterator[Found]:
+    run = each.retdef.run
+    if runs and run not in runs:
+        return
+    spans = [(met_of.unix_to_met(one.begin), met_of.unix_to_met(one.end)) for one in each.retdef.spans]
+    having = [(begin, end) for begin, end in spans if when is None or begin <= when <= end]
+    if having:
+        begin, end = min(having)[0], max(end for _, end in having)
+        yield Found(each.downlink, run, True, f"chunk {each.chunk}", None, begin, end)

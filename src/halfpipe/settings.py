@@ -1,0 +1,617 @@
+"""The settings: every key of the configuration, with its type, its default and what it means.
+
+Everything else of the package may import this; it imports ids and errors only. `halfpipe.config` reads the files,
+checks them once in the process that a person has started, and writes the result down; jobs read that file here,
+without the libraries that check. The docstring below a key is its text in config/README.md and in the schema.
+"""
+
+import json
+import re
+import shlex
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+
+from halfpipe.errors import ConfigError, IdError
+from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
+
+ROOT = Path(__file__).resolve().parents[2]  # of the checkout: commands start here, and so do relative paths
+BUILT_IN = "built-in"
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# What Level-1 is started with (ground-chain §6): the stream has the number of the downlink.
+SUBMIT_CONTRACT = (
+    "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir} L1Proc"
+)
+
+
+class Bound:
+    """The bounds of a value, by the names that the library which checks has for them: ge, gt, le, min_length.
+
+    Not `annotated_types`, which is a tenth of the time that a job takes to start.
+    """
+
+    def __init__(self, **bounds: float) -> None:
+        self._bounds = bounds
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Return how the value is checked: with its bounds."""
+        return handler(source) | self._bounds
+
+
+@dataclass(frozen=True, eq=False)
+class ReadBy:
+    """How a value of a key is read before its type is checked, and what it may be in a file (JSON schema).
+
+    The library that checks asks for this by the names of the two methods.
+    """
+
+    read: Callable[[Any], Any]
+    written: Mapping[str, Any] | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Return how the value is checked: read first."""
+        from pydantic_core import core_schema  # noqa: PLC0415 - jobs do without it
+
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
+        """Return what an editor is told."""
+        return dict(self.written) if self.written is not None else handler(schema)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A key that holds a command: the names in braces that are filled in, and the one that must be there.
+
+    Without one that must be there other names in braces are the command's own business.
+    """
+
+    names: tuple[str, ...] = ()
+    needed: str | None = None
+
+    def check(self, text: str) -> str:
+        """Return the command.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be split into words, has another name in braces, or lacks the one that is needed.
+        """
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise ConfigError(f"{text!r} cannot be split into words: {error}") from error
+        if self.needed is None:
+            return text
+        found = [name for word in words for name in PLACEHOLDER.findall(word)]
+        other = [name for name in found if name not in self.names]
+        if other:
+            known = ", ".join(f"{{{name}}}" for name in self.names)
+            raise ConfigError(f"{{{other[0]}}} stands for nothing; what is filled in: {known}")
+        if self.needed not in found:
+            raise ConfigError(f"{text!r} does not use {{{self.needed}}}: write it where it belongs")
+        return text
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Return how the value is checked: as text first."""
+        from pydantic_core import core_schema  # noqa: PLC0415 - jobs do without it
+
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+
+def downlinks(value: Any) -> tuple[Downlinks, ...]:
+    """Return the downlinks and ranges that ``dl`` of a config names: a list, or text; each once, in order.
+
+    Raises
+    ------
+    ConfigError
+        If one is neither. A number that lost its leading zero is refused with the right
+        spelling and never mended silently: YAML and ``--config`` lose it in different ways.
+    """
+    if value is None:
+        return ()
+    items: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
+    found: list[Downlinks] = []
+    for item in items:
+        words = re.split(r"[,\s]+", item.strip()) if isinstance(item, str) else [item]
+        found += [_downlink(word) for word in words if word != ""]
+    return tuple(dict.fromkeys(found))
+
+
+def _downlink(item: Any) -> Downlinks:
+    text = str(item)
+    advice = ""
+    if isinstance(item, int) and 0 <= item < 10**8 and not isinstance(item, bool):
+        spellings = [f'"{item:09d}"']
+        if re.fullmatch(r"[0-7]{8}", f"{item:o}"):
+            spellings.insert(0, f'"0{item:o}"')
+        advice = (
+            f". A leading zero was lost because it was written as a number: write {' or '.join(spellings)}, in "
+            f"quotes, in a config file, or name it as a target: dl={spellings[0].strip(chr(34))}"
+        )
+    elif isinstance(item, float):
+        advice = ". It was read as a number with a fraction: write it as text, in quotes"
+    try:
+        return Downlinks(text)
+    except IdError as error:
+        raise ConfigError(f"{error}{advice}") from error
+
+
+def _without_wildcards(value: Any) -> Any:
+    if isinstance(value, str) and re.search(r"\{[^{}]*[^\w{}][^{}]*\}", value):
+        raise ConfigError(
+            f"{value!r}: Snakemake takes what is in braces for a wildcard; use a path without braces"
+        )
+    return value
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _latc(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    try:
+        number = int(value, 0) if isinstance(value, str) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = -1
+    if not 0 <= number < 2**32 - 1:
+        raise ConfigError(
+            f"{value!r} is no LATC key of 32 bits. (0xFFFFFFFF, the legacy's way to say that there is none, is "
+            "null here.)"
+        )
+    return number
+
+
+def _url(value: Any) -> Any:
+    """Refuse a URL that holds a password, which logs and files would show, and text that is no URL."""
+    if not isinstance(value, str) or value == BUILT_IN:
+        return value
+    # What SQLAlchemy takes for a password, and what drivers take for one among the options.
+    if re.search(r"://[^:/]*:[^@]*@|[?&][a-z]*(password|passwd|pwd)=", value, re.IGNORECASE):
+        raise ConfigError(
+            "holds a password, which would stand in files and logs. Put it into a file that only its owner may "
+            "read, and name that in ledger.password_file; change the password."
+        )
+    if "://" not in value:
+        raise ConfigError(
+            "is no URL. Write built-in, null, or as in postgresql+psycopg://user@host/database."
+        )
+    return value
+
+
+Text = Annotated[str, Bound(min_length=1)]
+Place = Annotated[Path, ReadBy(lambda value: value or None, {"type": "string", "minLength": 1})]
+Days = Annotated[float, Bound(ge=0)]
+
+
+class _Section:
+    """What all sections share: an unknown key is refused, and a key's docstring describes it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+
+@dataclass(frozen=True)
+class Paths(_Section):
+    """Where things lie. Relative paths start at the project's root."""
+
+    work: Annotated[Place, ReadBy(_without_wildcards)]
+    """Snakemake's working directory: receipts, chunk products and what is known of runs."""
+    stage: Place
+    """Where Level-1 takes its event files from; on a file system of its own if need be."""
+    online: Place | None = None
+    """Where `halfpipe online` puts whole runs for Online, <ground id>-<run>.evt; null: Online is switched off."""
+    retdef: tuple[Place, ...] = ()
+    """Search path of RetDefs, <dir>/<dl>/RetDef-<dl>-<chunk>.xml: the first hit counts. Each must exist."""
+    level0: Place | None = None
+    """Root of the level-0 archive; null: what the RetDef says in <arch>, through paths.map."""
+    map: Mapping[str, Text] = field(default_factory=dict)
+    """Prefixes of the archive path inside RetDefs and what they are here; the longest that fits counts."""
+
+
+@dataclass(frozen=True)
+class Level0(_Section):
+    """Level-0 hours that have left the archive and are fetched from a copy; docs/level0.md."""
+
+    fetch: Annotated[Text, Command(("hour", "out"), "hour")] | None = None
+    """Fetches an hour that a chunk needs and the archive lacks, before the decoder starts; in the project's root,
+    without a shell. "{hour}" is its directory below the archive's root, src0077/2012/11/307.11.02.Fri/utc13, and must
+    be there; "{out}" is an empty directory: the hour's files lie in it or below afterwards, none if the copy has none.
+    It fails if it cannot say so, or if a checksum is wrong. If the first word is "python", the project's Python runs.
+    null: what is missing stays missing."""
+    cache: Place | None = None
+    """Where fetched hours lie for all jobs, in the archive's layout; every node sees it. Needed with fetch."""
+    cache_gb: Annotated[float, Bound(gt=0)] = 500.0
+    """If the cache has more GB (10^9 bytes), hours that nobody reads are removed, the longest unused first; what is
+    being fetched comes on top. An hour has some 3 GB."""
+    seconds: Annotated[float, Bound(gt=0)] = 1200.0
+    """After this time the command is ended, and the job that needs the hour fails."""
+
+
+@dataclass(frozen=True)
+class Decoder(_Section):
+    """The program that turns level-0 packets of one chunk into an evt file and its index."""
+
+    command: Annotated[Text, Command(("level0",))] = BUILT_IN
+    """Called as <command> -r RETDEF -o OUTDIR [-k LATC], in the project's root, without a shell. If the first word is
+    "python", the project's Python runs. "{level0}" is the root of the level-0 archive. "built-in":
+    for simulated level-0 only."""
+    latc: Annotated[str | None, ReadBy(_as_text, {"type": ["string", "integer", "null"]})] = None
+    """LATC master key for the decoder's -k; null: no -k."""
+    max_exceptions: Annotated[int, Bound(ge=0)] | None = None
+    """If the decoders of a downlink met more exceptions in all, it is not handed off; null: no limit."""
+    max_missing_events: Annotated[float, Bound(ge=0, le=1)] | None = None
+    """A chunk fails if a larger share of the events that its datagrams announce is missing; null: it never fails for
+    that, and HalfPipe reports it to a person."""
+
+
+@dataclass(frozen=True)
+class RetDefs(_Section):
+    """When RetDefs are taken to be all there, and how they are made here."""
+
+    settle_seconds: Annotated[float, Bound(ge=0)] = 60.0
+    """A downlink with a younger RetDef is not outstanding yet; if you name it, it is processed. RetDefs of one
+    downlink arrive within some dozens of seconds."""
+    command: Annotated[Text, Command(("level0",))] | None = BUILT_IN
+    """Says which runs level-0 packets belong to, for `halfpipe retdefs`; docs/howto.md has what it prints. Called as
+    <command> --arch A --scid S --apid P -b T0 -e T1 (Unix UTC seconds), in the project's root, without a shell.
+    "built-in": for simulated level-0 only; null: none, and RetDefs cannot be made here."""
+
+
+@dataclass(frozen=True)
+class Outstanding(_Section):
+    """Limits of a command that names no downlink."""
+
+    max: Annotated[int, Bound(ge=1)] = 100
+    """More outstanding downlinks are refused, because nobody meant the whole mission; 100 are about a week."""
+
+
+@dataclass(frozen=True)
+class Magic7(_Section):
+    """The program that gives attitude and orbit around a delivery."""
+
+    command: Annotated[Text, Command(("level0",))] | None = BUILT_IN
+    """Called as <command> --arch A --scid S -b T0 -e T1 --lsm (Unix UTC seconds), in the project's root, without a
+    shell; ATT and ORB lines are kept. "built-in": for simulated level-0 only; null: none."""
+
+
+@dataclass(frozen=True)
+class Merge(_Section):
+    """Which events go to Level-1 and in which files: by default 125000, 112500, ... 59786, 125000, as the legacy."""
+
+    max_events: int = 125000
+    """Events in the first file of a series; 0 or less: no limit."""
+    chunk_scale: Annotated[float, Bound(gt=0, le=1)] = 0.9
+    """Each full file's limit is this times that of the file before."""
+    chunk_floor: Annotated[float, Bound(ge=0, le=1)] = 0.5
+    """When the limit has fallen to this times max_events or less, it starts at max_events again."""
+    min_events: Annotated[int, Bound(ge=1)] = 2
+    """Level-1 refuses a whole run for one file with fewer events than 2."""
+    min_epus: Annotated[int, Bound(ge=1, le=4)] = 2
+    """An LPA run needs this many event processing units before anything of it is settled; two are active in
+    flight."""
+    latc_override: Annotated[int | None, ReadBy(_latc, {"type": ["integer", "string", "null"]})] = None
+    """Replaces LATC_master of all LPA events, a number of 32 bits (0x... as text); null: none."""
+    without_context: bool = False
+    """Merge a run without chunks of earlier downlinks that were cleaned up and whose level-0 is gone, instead of
+    failing; the receipt says what is missing."""
+
+
+@dataclass(frozen=True)
+class Retire(_Section):
+    """Runs that will never be complete, which an operator gives up; docs/retirement.md."""
+
+    deliver_orphans: bool = True
+    """Whether the next downlink of a run that was given up delivers all that is known of it; if false, what is not
+    settled stays undelivered."""
+    report_days: Days = 7.0
+    """Open runs that started longer ago are reported; giving one up stays a person's act."""
+
+
+@dataclass(frozen=True)
+class Ledger(_Section):
+    """The database from which Level-1 reads how a run stands; docs/ledger.md."""
+
+    url: Annotated[Text | None, ReadBy(_url, {"type": ["string", "null"], "minLength": 1})] = BUILT_IN
+    """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database. "built-in": an SQLite file
+    in paths.work; null: no ledger."""
+    password_file: Place | None = None
+    """File with the database's password in its first line; only its owner may read it. null: no password is needed,
+    or the database's own means are used."""
+
+
+@dataclass(frozen=True)
+class Moot(_Section):
+    """MOOT key and alias of runs."""
+
+    file: Place | None = None
+    """Lines "r%010d key alias"; a run that is not in it gets 0xFFFFFFF0 and LSEWRITER_UNSET. null: no file. In the
+    ledger it comes before the mapping."""
+    update: Annotated[Text, Command()] | None = None
+    """Called for each run whose row in the ledger has changed, in the project's root, without a shell;
+    docs/ledger.md has the arguments. If the first word is "python", the project's Python runs. null: no MOOT
+    database is told."""
+    mapping: bool = False
+    """Whether the event files and texts of a run that is not in moot.file have the key and alias that the ledger's
+    tables of acquisitions give, as the ledger itself has in any case. Each merge asks the database then, and fails
+    if it is down."""
+
+
+@dataclass(frozen=True)
+class Submit(_Section):
+    """How a hand-off is submitted to Level-1; docs/submission.md.
+
+    In the commands "{dl}" is the downlink and must be there, "{rawdir}" its directory in the stage; they start in
+    the project's root, without a shell. If the first word is "python", the project's Python runs.
+    """
+
+    automatic: bool = False
+    """Whether a command that names no target goes on to the submission, or stops at the receipt."""
+    command: Annotated[Text, Command(("dl", "rawdir"), "dl")] | None = None
+    """Creates the stream of Level-1, "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl}
+    -D DOWNLINK_RAWDIR={rawdir} L1Proc", once for each downlink. null: that line is only written down, for a
+    person."""
+    check: Annotated[Text, Command(("dl", "rawdir"), "dl")] | None = None
+    """Says whether Level-1 has the stream of a downlink, by its exit status: 0 yes, 1 no, anything else it cannot
+    say. Asked before each submission. null: a submission that was cut off needs a person."""
+    rollback: Annotated[Text, Command(("dl", "rawdir"), "dl")] | None = None
+    """Rolls the stream of a downlink back, for a later hand-off; run by `halfpipe submit --rollback` only. null:
+    none."""
+
+
+@dataclass(frozen=True)
+class Online(_Section):
+    """Which runs Online gets, and the command that tells it; docs/online.md."""
+
+    types: tuple[RunKind, ...] = (RunKind.LCI,)
+    """Types of the runs that Online gets; the legacy kept calibration runs (LCI) only."""
+    command: Annotated[Text, Command(("file", "run", "l1_run", "gid", "key", "alias"), "file")] | None = None
+    """Run for each new file, in the project's root, without a shell; docs/online.md has an example. "{file}" is the
+    file and must be there; "{run}" and "{gid}" are run and ground id as in its name, "{l1_run}" is the run as
+    Level-1 names it, "{key}" and "{alias}" are those of MOOT. If the first word is "python", the project's Python
+    runs. null: none."""
+
+
+@dataclass(frozen=True)
+class CleanUp(_Section):
+    """What `halfpipe cleanup` removes, and when."""
+
+    retention_days: Days = 30.0
+    """Days after the last hand-off of a retired run that Level-1 has taken, before clean-up removes what is large and
+    can be made again: the event records and indexes of its chunks. 30 days are about 2 TB at 70 GB a day."""
+    log_days: Days = 90.0
+    """Older logs are removed, and so are settings that no remaining log names."""
+
+
+@dataclass(frozen=True)
+class IgnoredChunk(_Section):
+    """A chunk that is left out, so that its downlink can be handed off without it."""
+
+    dl: DownlinkId
+    """The downlink, nine digits in quotes."""
+    chunk: ChunkId
+    """The chunk, five digits in quotes."""
+    reason: Annotated[str, Bound(min_length=3)]
+    """Why, and who says so; it stands in the receipt."""
+
+
+@dataclass(frozen=True)
+class AcceptedLoss(_Section):
+    """A run of a downlink that may be delivered with fewer events than before."""
+
+    dl: DownlinkId
+    """The downlink, nine digits in quotes."""
+    run: RunId
+    """The run, eight hex digits in quotes."""
+    reason: Annotated[str, Bound(min_length=3)]
+    """Why, and who says so; it stands in the receipt."""
+
+
+@dataclass(frozen=True)
+class Shrink(_Section):
+    """What may be delivered again with fewer events than Level-1 may have."""
+
+    accept: tuple[AcceptedLoss, ...] = ()
+    """Runs of downlinks for which that is accepted, as in {dl: "230401001", run: "29d7d35d", reason: "lost"}. What
+    the earlier spans covered beyond the new ones stays closed to other downlinks until `halfpipe release`."""
+
+
+@dataclass(frozen=True)
+class Repipe(_Section):
+    """How a run is processed once more on its own: `halfpipe repipe`."""
+
+    ids: tuple[DownlinkId, DownlinkId] = (DownlinkId("990000001"), DownlinkId("990009999"))
+    """First and last of the ids that made-up downlinks get, which no real one may have: each is used once, the lowest
+    first. Month 00 of 2099 is no date."""
+
+
+@dataclass(frozen=True)
+class Alarm(_Section):
+    """What unattended processing raises an alarm about, and how often."""
+
+    silence_hours: Annotated[float, Bound(gt=0)] | None = 6.0
+    """A person hears of it if no new RetDef has come for this time; null: never."""
+    late_hours: Annotated[float, Bound(gt=0)] = 24.0
+    """A person hears of a downlink that has waited for a RetDef for longer."""
+    remind_hours: Annotated[float, Bound(gt=0)] = 24.0
+    """While a trouble lasts, a person hears of it again after this time."""
+    command: Annotated[Text, Command(("subject",))] | None = None
+    """Given the message on its standard input, in the project's root, without a shell; "{subject}" is its first line.
+    null: the message is printed, for cron or systemd to mail."""
+
+
+@dataclass(frozen=True)
+class Board(_Section):
+    """The board: pages that say how the site and each downlink stand."""
+
+    dir: Place | None = None
+    """Where each turn of unattended processing writes them, a directory of their own; null: it writes none."""
+    days: Days = 28.0
+    """How far the board looks back; what is not done or wants a person is on it however old it is."""
+    pictures: Annotated[int, Bound(ge=0)] = 3
+    """How many downlinks that have no picture are drawn each time, in the order of the board; one takes a second."""
+
+
+@dataclass(frozen=True)
+class Metrics(_Section):
+    """Numbers for others: for Prometheus, and for whoever indexes logs."""
+
+    file: Place | None = None
+    """Where each turn of unattended processing writes them, for the node exporter's text file collector: a name that
+    ends in .prom in its directory; null: it writes none. docs/operations.md has the numbers."""
+    handoffs: Place | None = None
+    """Where a line of JSON is appended for each hand-off; every node sees it; null: none is. docs/operations.md says
+    what stands in it."""
+
+
+@dataclass(frozen=True)
+class GoneEvents(_Section):
+    """Events of a chunk that are gone for good, so that nobody need look for them."""
+
+    dl: DownlinkId
+    """The downlink, nine digits in quotes."""
+    chunk: ChunkId
+    """The chunk, five digits in quotes."""
+    events: Annotated[int, Bound(ge=0)]
+    """How many are gone, as `halfpipe status` says. If more are missing, a person is wanted again."""
+    reason: Annotated[str, Bound(min_length=3)]
+    """Why, who says so and since when; `halfpipe status` keeps showing it."""
+
+
+@dataclass(frozen=True)
+class Ignore(_Section):
+    """What a person has decided to do without."""
+
+    chunks: tuple[IgnoredChunk, ...] = ()
+    """Chunks that are left out, with the reason, as in {dl: "230401001", chunk: "00003", reason: "lost"}."""
+    events: tuple[GoneEvents, ...] = ()
+    """Chunks of which events are gone for good, as in {dl: "230401001", chunk: "00003", events: 12, reason: "lost in
+    the decoder, says N. N., 2026-11-26"}."""
+
+
+@dataclass(frozen=True)
+class Settings(_Section):
+    """The whole configuration, with all paths absolute.
+
+    A config file holds only what differs from the defaults.
+    """
+
+    paths: Paths
+    """Where things lie."""
+    dl: Annotated[
+        tuple[Downlinks, ...], ReadBy(downlinks, {"type": ["array", "string", "number", "null"]})
+    ] = ()
+    """Downlinks to process when no target is named: a list, or text with ids separated by commas or spaces. Write
+    ids as text, in quotes, nine digits each. 230401001..230401018, 2023-04 and 2023-04-01 stand for the downlinks of
+    these that there are. Empty: every outstanding downlink on the RetDef search path."""
+    level0: Level0 = Level0()
+    """Level-0."""
+    reason: Annotated[str, Bound(min_length=3)] | None = None
+    """Why downlinks are processed again: for the command line, as --config reason="chunk 9 came late". It stands in the
+    receipts of the hand-offs that are made then, and `halfpipe diff` shows it."""
+    decoder: Decoder = Decoder()
+    """The decoder."""
+    retdef: RetDefs = RetDefs()
+    """RetDefs."""
+    outstanding: Outstanding = Outstanding()
+    """What is outstanding."""
+    magic7: Magic7 = Magic7()
+    """Magic-7."""
+    merge: Merge = Merge()
+    """The merge."""
+    retire: Retire = Retire()
+    """Retirement."""
+    ledger: Ledger = Ledger()
+    """The ledger."""
+    moot: Moot = Moot()
+    """MOOT."""
+    submit: Submit = Submit()
+    """Submission."""
+    online: Online = Online()
+    """Online."""
+    cleanup: CleanUp = CleanUp()
+    """Clean-up."""
+    ignore: Ignore = Ignore()
+    """What is left out."""
+    shrink: Shrink = Shrink()
+    """What may shrink."""
+    repipe: Repipe = Repipe()
+    """Re-piping."""
+    alarm: Alarm = Alarm()
+    """Alarms."""
+    board: Board = Board()
+    """The board."""
+    metrics: Metrics = Metrics()
+    """Metrics."""
+
+    @property
+    def that_matter(self) -> dict[str, Any]:
+        """What of the configuration shaped the products: it stands in the receipt."""
+        return {
+            "decoder": {"command": self.decoder.command, "latc": self.decoder.latc},
+            "magic7": {"command": self.magic7.command},
+            "merge": asdict(self.merge),
+            "retire": {"deliver_orphans": self.retire.deliver_orphans},
+            "moot": {"file": self.moot.file.name if self.moot.file else None, "mapping": self.moot.mapping},
+        }
+
+    def ignored(self, downlink: str) -> dict[ChunkId, str]:
+        """Return the chunks of a downlink that are left out on purpose, and why."""
+        return {entry.chunk: entry.reason for entry in self.ignore.chunks if entry.dl == downlink}
+
+    def gone_events(self, downlink: DownlinkId, chunk: str) -> GoneEvents | None:
+        """Return what a person has said of events of a chunk that are gone for good."""
+        return next((e for e in self.ignore.events if e.dl == downlink and e.chunk == chunk), None)
+
+    def as_json(self) -> str:
+        """Return the settings as the text of the file that jobs are given: the same settings, the same text."""
+        return json.dumps(asdict(self), default=str, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a file that holds what `as_json` gives.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot be read, or this version has other keys.
+        """
+        try:
+            found: Self = _built(cls, json.loads(path.read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                f"{path}: these settings cannot be read ({error!r}). Give the snakemake command again: it writes "
+                "them anew."
+            ) from error
+        return found
+
+
+def _built(kind: Any, value: Any) -> Any:
+    """Return what JSON holds as the type `kind`: it was checked before it was written."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _built(inner[0], value)
+    if origin in {Union, types.UnionType}:
+        return None if value is None else _built(next(one for one in inner if one is not type(None)), value)
+    if origin is tuple:
+        return tuple(_built(inner[0], each) for each in value)
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        if odd := dict(value).keys() ^ hints.keys() - {"__pydantic_config__"}:
+            raise KeyError(*sorted(odd))
+        return kind(**{name: _built(hints[name], each) for name, each in value.items()})
+    return value if origin is not None or value is None else kind(value)
+
+
+def absolute(value: Any, root: Path = ROOT) -> Any:
+    """Return settings, or a part of them, with all paths absolute: relative ones start at `root`."""
+    if isinstance(value, Path):
+        return root / value
+    if isinstance(value, tuple):
+        return tuple(absolute(each, root) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return type(value)(**{each.name: absolute(getattr(value, each.name), root) for each in fields(value)})
+    return value

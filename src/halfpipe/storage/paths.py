@@ -1,0 +1,414 @@
+"""Where every file lies, and nothing else knows it.
+
+Each function gives a path relative to `paths.work` (or, where it says so, to `paths.stage`, `paths.online` or
+`board.dir`). Called
+without arguments it returns the pattern with the wildcards open; called with ids, a file.
+"""
+
+DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
+BENCHMARK_SUFFIX = ".jsonl"
+
+
+def retdef(dl: str = DL, chunk: str = CHUNK) -> str:
+    """Return the staged RetDef of a chunk."""
+    return f"{dl}/RetDef-{dl}-{chunk}.xml"
+
+
+def chunks(dl: str = DL) -> str:
+    """Return the directory of the chunk products of a downlink."""
+    return f"{dl}/chunks"
+
+
+def chunk(dl: str = DL, chunk: str = CHUNK) -> str:
+    """Return the file that vouches for what the decoder made of a chunk."""
+    return f"{chunks(dl)}/{chunk}.json"
+
+
+def block_checksums(chunk: str) -> str:
+    """Return the name of what has the checksums of a chunk's evt files, block by block: it lies beside them."""
+    return f"{chunk}.crc32"
+
+
+def chunk_scratch(dl: str, chunk: str) -> str:
+    """Return the directory that the decoder of a chunk writes into."""
+    return f"{chunks(dl)}/.{chunk}.part"
+
+
+def replaced(dl: str) -> str:
+    """Return where the products of chunks are kept that were decoded anew, until the downlink is handed off."""
+    return f"{chunks(dl)}/.replaced"
+
+
+def runs() -> str:
+    """Return the directory of what is known of all runs."""
+    return "runs"
+
+
+def run(run: str = RUN) -> str:
+    """Return the directory of what is known of a run."""
+    return f"{runs()}/{run}"
+
+
+def index(run_: str = RUN, dl: str = DL) -> str:
+    """Return the file that vouches for the merged index of a run within a downlink."""
+    return f"{run(run_)}/{dl}/index.json"
+
+
+def datagrams(run_: str, dl: str) -> str:
+    """Return the DGM part of a merged index: small, never deleted."""
+    return f"{run(run_)}/{dl}/datagrams.idx"
+
+
+def events(run_: str, dl: str) -> str:
+    """Return the EVT part of a merged index: large, can be made again."""
+    return f"{run(run_)}/{dl}/events.npy"
+
+
+def chunk_list(run_: str, dl: str) -> str:
+    """Return the list of the chunk products that a merged index was made from: never deleted."""
+    return f"{run(run_)}/{dl}/chunks.json"
+
+
+def manifest(run_: str = RUN, dl: str = DL) -> str:
+    """Return the file that vouches for the staged event files of a run within a downlink."""
+    return f"{run(run_)}/{dl}/manifest.json"
+
+
+def last_handoff(run_: str, dl: str) -> str:
+    """Return the number of the hand-off that a run was delivered for last, should the downlink's own list be lost."""
+    return f"{run(run_)}/{dl}/handoff.json"
+
+
+def refused(run_: str, dl: str) -> str:
+    """Return what says that a downlink would have shrunk a run, and was refused; gone when it is delivered."""
+    return f"{run(run_)}/{dl}/refused.json"
+
+
+def unread(run_: str, dl: str) -> str:
+    """Return what says that the legacy's record of a run within a downlink cannot be read; gone when it was."""
+    return f"{run(run_)}/{dl}/unread.json"
+
+
+def journal(run_: str) -> str:
+    """Return the append-only record of the deliveries of a run."""
+    return f"{run(run_)}/journal.jsonl"
+
+
+def context(run_: str) -> str:
+    """Return the scratch directory for chunks that are decoded again as context of a merge."""
+    return f"{run(run_)}/.context"
+
+
+def receipt(dl: str = DL) -> str:
+    """Return the receipt of a downlink: what a user names as the target."""
+    return f"dl={dl}"
+
+
+def receipt_history(dl: str, handoff: int) -> str:
+    """Return the copy of the receipt of one hand-off, kept as history."""
+    return f"{dl}/receipts/{handoff:03d}.json"
+
+
+def handoffs(dl: str) -> str:
+    """Return the append-only list of the hand-offs of a downlink."""
+    return f"{dl}/handoffs.jsonl"
+
+
+def times(dl: str) -> str:
+    """Return the append-only list of when each step of a downlink was done; nothing depends on it."""
+    return f"{dl}/times.jsonl"
+
+
+def begun_handoff(dl: str, handoff: int) -> str:
+    """Return what tells a hand-off that was cut off from one that ended and is lost: there while it is in work."""
+    return f"{dl}/receipts/{handoff:03d}.begun"
+
+
+def taken_over(dl: str) -> str:
+    """Return what says from where a downlink was taken over, and which files of the legacy were read."""
+    return f"{dl}/taken-over.json"
+
+
+def takeover_lock() -> str:
+    """Return the lock of the takeover: one at a time."""
+    return "locks/takeover"
+
+
+def submitted(dl: str = DL) -> str:
+    """Return what says that a downlink was submitted to Level-1: a target for users, as the receipt is."""
+    return f"submit={dl}"
+
+
+def drawn(dl: str = DL) -> str:
+    """Return the file that vouches for the pictures of a downlink: what a person asks for."""
+    return f"pictures={dl}"
+
+
+def pictures(dl: str = DL) -> str:
+    """Return the directory of the pictures of a downlink and its runs."""
+    return f"{dl}/pictures"
+
+
+def submissions(dl: str) -> str:
+    """Return the append-only list of what was done to submit the hand-offs of a downlink to Level-1."""
+    return f"{dl}/submissions.jsonl"
+
+
+def submit_line(dl: str) -> str:
+    """Return the command line for a person to give, where the config has no command that submits."""
+    return f"{dl}/submit.txt"
+
+
+def halt(switch: str) -> str:
+    """Return the halt switch for all downlinks."""
+    return f"halts/{switch}"
+
+
+def downlink_halt(switch: str, dl: str) -> str:
+    """Return the halt switch for one downlink."""
+    return f"{dl}/{switch}"
+
+
+def force() -> str:
+    """Return the directory of the operator's list of runs that are given up."""
+    return "force"
+
+
+def held_list() -> str:
+    """Return what unattended processing last found held."""
+    return f"{unattended_logs()}/held.log"
+
+
+def online_file(ground_id: int, run_: str) -> str:
+    """Return the name of the file of a run for Online, relative to `paths.online` (ground-chain §7)."""
+    return f"{ground_id:08x}-{run_}.evt"
+
+
+def online_record(run_: str) -> str:
+    """Return the append-only record of what was done to hand a run to Online."""
+    return f"{run(run_)}/online.jsonl"
+
+
+def repipes() -> str:
+    """Return the directory of the made-up downlinks by which runs are processed once more."""
+    return "repipe"
+
+
+def repipe(dl: str = DL) -> str:
+    """Return the directory of one of them; what lies in it makes its id used, so it stays."""
+    return f"{repipes()}/{dl}"
+
+
+def repipe_config(dl: str = DL) -> str:
+    """Return its config, which is written when all else is there."""
+    return f"{repipe(dl)}/config.yaml"
+
+
+def repipe_retdefs(dl: str = DL) -> str:
+    """Return the place on its own search path that has its RetDefs."""
+    return f"{repipe(dl)}/retdefs"
+
+
+def repipe_moot(dl: str = DL) -> str:
+    """Return the MOOT key and alias of its run, where the ledger maps them."""
+    return f"{repipe(dl)}/moot.txt"
+
+
+def repipe_log(dl: str = DL) -> str:
+    """Return the log of the last command that processed it."""
+    return f"{repipe(dl)}/snakemake.log"
+
+
+def repipe_work(dl: str = DL) -> str:
+    """Return its own working directory."""
+    return f"{repipe(dl)}/work"
+
+
+def repipe_stage(dl: str = DL) -> str:
+    """Return its own stage."""
+    return f"{repipe(dl)}/stage"
+
+
+def repipe_record(run_: str = RUN) -> str:
+    """Return the append-only list of the made-up downlinks by which a run was processed once more."""
+    return f"{run(run_)}/repipes.jsonl"
+
+
+def online_lock() -> str:
+    """Return the lock of the hand-off to Online: one at a time."""
+    return "locks/online"
+
+
+def logs() -> str:
+    """Return the directory of all logs."""
+    return "logs"
+
+
+def all_settings() -> str:
+    """Return the directory of the settings that jobs were given."""
+    return "settings"
+
+
+def settings(name: str) -> str:
+    """Return the settings that a command has resolved for its jobs, named by their content."""
+    return f"{all_settings()}/{name}.json"
+
+
+def ledger() -> str:
+    """Return the ledger, where it is a file: an SQLite database."""
+    return "ledger.sqlite"
+
+
+def loaded(dl: str = DL) -> str:
+    """Return the file that vouches for a downlink's being in the ledger."""
+    return f"{dl}/ledger.json"
+
+
+def log(rule: str, *ids: str) -> str:
+    """Return the log of a job: `ids` are the job's wildcards, the downlink first."""
+    return "/".join([logs(), ids[0], "-".join([rule, *ids[1:]]) + ".log"])
+
+
+def benchmark(rule: str, *ids: str) -> str:
+    """Return what a job took of time and memory, a line a try: it lies beside the job's log."""
+    return log(rule, *ids).removesuffix(".log") + BENCHMARK_SUFFIX
+
+
+def benchmarks(dl: str) -> str:
+    """Return the directory of the logs of a downlink's jobs, and of what the jobs took."""
+    return f"{logs()}/{dl}"
+
+
+def kept_indexes(dl: str) -> str:
+    """Return the directory of what `decode_chunk` has read of a downlink's indexes: a cache for `deliver_run`."""
+    return f".cache/indexes/{dl}"
+
+
+def kept_index(dl: str, name: str) -> str:
+    """Return what was read of the index `name`."""
+    return f"{kept_indexes(dl)}/{name}.rows"
+
+
+def known_retdefs(dl: str) -> str:
+    """Return what is known of the RetDefs of a downlink: a cache, by month (``YYMM``)."""
+    return f".cache/retdefs/{dl[:4]}/{dl}"
+
+
+def wanting() -> str:
+    """Return the list of the downlinks that wanted a person when they were last looked at: a cache."""
+    return ".cache/wanting"
+
+
+def index_of_downlinks() -> str:
+    """Return what is known of all downlinks, to tell faster how they stand: a cache, a database of SQLite."""
+    return ".cache/index.sqlite"
+
+
+def downlink_lock(dl: str) -> str:
+    """Return the lock that the process at work on a downlink holds."""
+    return f"locks/downlink-{dl}"
+
+
+def job_locks(dl: str) -> str:
+    """Return the directory where the running jobs of a downlink are registered, a lock each."""
+    return f"locks/jobs-{dl}"
+
+
+def unattended_lock() -> str:
+    """Return the lock of the unattended invocation: one at a time."""
+    return "locks/unattended"
+
+
+def unattended_logs() -> str:
+    """Return the directory of the logs of unattended invocations."""
+    return "logs/unattended"
+
+
+def batch_logs() -> str:
+    """Return the directory of the logs of the invocations of `halfpipe process`."""
+    return "logs/process"
+
+
+def reprocessing(name: str) -> str:
+    """Return what remembers the hand-offs that a reprocessing began with, until all are made anew."""
+    return f"{batch_logs()}/again-{name}.json"
+
+
+def told() -> str:
+    """Return what unattended processing has told people, so that it does not repeat itself."""
+    return f"{unattended_logs()}/told.json"
+
+
+def last_turn() -> str:
+    """Return when the last turn of unattended processing ended, and how."""
+    return f"{unattended_logs()}/last.json"
+
+
+def said() -> str:
+    """Return all that unattended processing has told people."""
+    return f"{unattended_logs()}/said.txt"
+
+
+def run_lock(run_: str) -> str:
+    """Return the lock under which the state of a run is read and changed."""
+    return f"locks/run-{run_}"
+
+
+def staged(dl: str) -> str:
+    """Return what Level-1 gets of a downlink, relative to `paths.stage`."""
+    return dl
+
+
+def staged_run(dl: str, l1_run: str) -> str:
+    """Return the directory of the event files of a run, relative to `paths.stage`."""
+    return f"{staged(dl)}/{l1_run}"
+
+
+def event_file(l1_run: str, sequence: int) -> str:
+    """Return the name of an event file: the run and the sequence of its first event (ground-chain §6)."""
+    return f"{l1_run}-e{sequence:020d}.evt"
+
+
+def text(name: str, dl: str) -> str:
+    """Return the name of a text for Level-1, as in ``delivered_events_230401001.txt``."""
+    return f"{name}_{dl}.txt"
+
+
+def tokens(l1_run: str) -> str:
+    """Return the directory of the chunk tokens of a run, relative to `paths.stage`."""
+    return f"chunktokens/{l1_run}"
+
+
+def halt_cleanup(dl: str, l1_run: str) -> str:
+    """Return the token that keeps Level-1 from retiring a run while a downlink is in work."""
+    return f"{tokens(l1_run)}/haltCleanup-{dl}"
+
+
+def stage_scratches() -> str:
+    """Return the directory of all scratch on the stage's file system, outside what Level-1 looks at."""
+    return ".halfpipe"
+
+
+def stage_scratch(dl: str, what: str) -> str:
+    """Return a scratch directory on the stage's file system."""
+    return f"{stage_scratches()}/{dl}-{what}"
+
+
+def board() -> str:
+    """Return the board's page of the site, relative to `board.dir`."""
+    return "index.html"
+
+
+def board_page(dl: str) -> str:
+    """Return the board's page of a downlink, relative to `board.dir`."""
+    return f"{dl}.html"
+
+
+def board_picture(dl: str) -> str:
+    """Return the picture of a downlink that its page shows if it is there, relative to `board.dir`."""
+    return f"pictures/{dl}.svg"
+
+
+def stage_marks() -> str:
+    """Return the directory of the marks of working directories that have handed off to this stage."""
+    return ".halfpipe-work"

@@ -1,0 +1,1 @@
+"""What the legacy has delivered becomes known here, so that what it began can be finished."""

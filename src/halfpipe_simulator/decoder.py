@@ -1,0 +1,207 @@
+"""Decode one chunk of SIMULATED level-0: what is behind `scripts/simulated_decoder.py`.
+
+A fault of the data is one line `PktRetriever exception ...` (packets) or `DFI exception ...` (datagrams)
+and no failure. Flight data need the flight decoder: what this one does not know it reports.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.errors import HalfPipeError
+from halfpipe.formats import evt, idx
+from halfpipe.formats.level0 import Retrieval, retrieve
+from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
+from halfpipe.ids import RunId
+from halfpipe.storage.durable import replacing, write_whole
+from halfpipe_simulator.datagrams import Decoded, complaint_of, decode, run_of
+
+BATCH = 1 << 21  # bytes of datagrams that are decoded at a time
+TELL_SECONDS = 1.0  # between two lines that say how far it is
+
+
+@dataclass
+class Product:
+    """Event file and index of one ground id, run and APID while they grow."""
+
+    name: str
+    events: IO[bytes]
+    index: IO[bytes]
+    size: int = evt.HEADER_SIZE
+    count: int = 0
+    seconds: tuple[int, int] = (0, 0)
+    sequences: tuple[int, int] = (0, 0)
+
+    def add(self, decoded: Decoded) -> None:
+        """Append the records, and the lines of each datagram: its events, then itself."""
+        lines = decoded.lines
+        lines["offset"] += self.size
+        write_whole(self.events, decoded.records.data)
+        self.size += decoded.records.size
+        if lines.size:
+            first = (int(decoded.seconds[0]), int(lines["sequence"][0]))
+            self.seconds = (self.seconds[0] if self.count else first[0], int(decoded.seconds[-1]))
+            self.sequences = (self.sequences[0] if self.count else first[1], int(lines["sequence"][-1]))
+            self.count += lines.size
+        events = _split(idx.evt_lines(lines, f"{self.name}.evt"), decoded.datagrams["nevts"])
+        datagrams = _split(idx.dgm_lines(decoded.datagrams), np.ones(decoded.datagrams.size, np.int64))
+        write_whole(self.index, b"".join(chain.from_iterable(zip(events, datagrams, strict=True))))
+
+    def finish(self, downlink: int) -> None:
+        """Write the header, which says how many events there are."""
+        self.events.seek(0)
+        write_whole(
+            self.events,
+            evt.pack_header(
+                runid=downlink,
+                seconds=self.seconds,
+                sequences=self.sequences,
+                events=self.count,
+                moot_key=evt.MOOT_UNSET_KEY,
+                moot_alias=evt.MOOT_UNSET_ALIAS,
+            ),
+        )
+
+
+def _split(text: bytes, lines: NDArray[np.integer]) -> Iterator[memoryview]:
+    """Yield the next `lines[i]` lines of `text` for each i."""
+    total = int(lines.sum())
+    length = text.find(b"\n") + 1
+    if total and len(text) == total * length and not text[length - 1 :: length].strip(b"\n"):
+        stops = np.arange(1, total + 1) * length  # lines of one length, as they nearly always are
+    else:
+        stops = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
+    edges = np.concatenate(([0], stops))[np.concatenate(([0], np.cumsum(lines, dtype=np.int64)))].tolist()
+    for begin, end in pairwise(edges):
+        yield memoryview(text)[begin:end]
+
+
+@dataclass
+class Products:
+    """All products of a chunk: they get their names when the whole chunk is decoded."""
+
+    out: Path
+    chunk: int
+    stack: ExitStack
+    open: dict[tuple[int, int, int], Product] = field(default_factory=dict)
+    told: float = field(default_factory=time.monotonic)
+
+    def of(self, groundid: int, startedat: int, apid: int) -> Product:
+        """Return the product of this ground id, run and APID."""
+        key = (groundid, startedat, apid)
+        if key not in self.open:
+            name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{self.chunk:05d}"
+            print(f"getLSEChunk: processing {name}")
+            events = self.stack.enter_context(replacing(self.out / f"{name}.evt", buffering=0))
+            index = self.stack.enter_context(replacing(self.out / f"{name}.idx", buffering=0))
+            write_whole(events, bytes(evt.HEADER_SIZE))
+            self.open[key] = Product(name, events, index)
+        return self.open[key]
+
+    @property
+    def events(self) -> int:
+        """The number of events so far."""
+        return sum(product.count for product in self.open.values())
+
+    def tell(self, part: float) -> None:
+        """Say from time to time that about `part` (0 to 1) of the chunk is done, as `halfpipe.decoder` reads it."""
+        if time.monotonic() - self.told >= TELL_SECONDS:
+            self.told = time.monotonic()
+            print(f"progress: {self.events} events, {100 * part:.1f} %", flush=True)
+
+
+def sound_datagrams(packets: Retrieval, apid: int) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each datagram that can be decoded; print what is wrong with the others."""
+    for number in range(len(packets)):
+        datagram = packets.payload(number)
+        complaint = complaint_of(datagram, apid)
+        if complaint is not None:
+            mended = (other for other in packets.mended(number) if not complaint_of(other, apid))
+            found = next(mended, None)
+            if found is None:
+                file, offset = packets.place(number)
+                print(f"DFI exception: {file} at byte {offset}: {complaint}")
+                continue
+            datagram = found
+        yield number, datagram
+
+
+def batches(packets: Retrieval, apid: int) -> Iterator[tuple[tuple[int, int], list[int], list[bytes]]]:
+    """Yield datagrams of one run in batches: (ground id, run start), their numbers, their bytes."""
+    run: tuple[int, int] | None = None
+    numbers: list[int] = []
+    datagrams: list[bytes] = []
+    size = 0
+    for number, datagram in sound_datagrams(packets, apid):
+        own = run_of(datagram)
+        if run is not None and (own != run or size > BATCH):
+            yield run, numbers, datagrams
+            numbers, datagrams, size = [], [], 0
+        run = own
+        numbers.append(number)
+        datagrams.append(datagram)
+        size += len(datagram)
+    if run is not None:
+        yield run, numbers, datagrams
+
+
+def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: int | None) -> int:
+    """Decode all that lies in the spans of `retdef`; return the number of events.
+
+    Raises
+    ------
+    MissingInputError
+        If the archive is not there.
+    HalfPipeError
+        If the products cannot be written.
+    """
+    with ExitStack() as stack:
+        products = Products(out, retdef.chunk.number, stack)
+        apids = sorted({span.apid for span in retdef.spans})
+        for turn, apid in enumerate(apids):
+            spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
+            packets = retrieve(level0, retdef.scid, apid, spans)
+            for fault in packets.faults:
+                print(fault)
+            stamps: NDArray[np.int64] = packets.packets["unix"][packets.begins]
+            for (groundid, startedat), numbers, datagrams in batches(packets, apid):
+                decoded = decode(datagrams, stamps[numbers], scid=retdef.scid, latc=latc)
+                products.of(groundid, startedat, apid).add(decoded)
+                products.tell((turn + (numbers[-1] + 1) / len(packets)) / len(apids))
+        for product in products.open.values():
+            product.finish(downlink)
+        others = {RunId.from_met(start) for _, start, _ in products.open} - {retdef.run}
+    for run in sorted(others):
+        print(f"run {run} was found too, the RetDef names {retdef.run} only")
+    return products.events
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Decode the chunk that the arguments name; return the exit status."""
+    parser = argparse.ArgumentParser(description="Decode one chunk of SIMULATED level-0.")
+    parser.add_argument("-r", "--retdef", type=Path, required=True, help="what to retrieve: a RetDef file")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="directory of the products")
+    parser.add_argument("-k", "--latc", type=lambda text: int(text, 0), help="LATC_master of LPA records")
+    parser.add_argument("--level0", type=Path, required=True, help="root of the simulated level-0 archive")
+    args = parser.parse_args(argv)
+    if args.latc is not None and not 0 <= args.latc < 2**32:
+        parser.error(f"-k {args.latc} is no number of 32 bits")
+    print("simulated_decoder: the built-in decoder, for SIMULATED level-0 only")
+    try:
+        retdef = read_retdef(args.retdef)
+        downlink, _ = ids_of(args.retdef)
+        events = decode_chunk(retdef, downlink.number, args.level0, args.out, args.latc)
+    except HalfPipeError as error:
+        print(f"simulated_decoder: {error}", file=sys.stderr)
+        return 1
+    print(f"simulated_decoder: {events} simulated events")
+    return 0

@@ -1,0 +1,54 @@
+"""Which runs SIMULATED level-0 packets belong to: what is behind `scripts/simulated_runs.py`.
+
+Only the datagrams themselves say it. One that is damaged says nothing here: the decoder reports it.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain, groupby
+from pathlib import Path
+
+from halfpipe.errors import HalfPipeError
+from halfpipe.formats import met
+from halfpipe.formats.level0 import Retrieval, retrieve
+from halfpipe_simulator.datagrams import complaint_of, run_of
+
+
+def runs(packets: Retrieval, apid: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield number, and ground id and run start (MET seconds), of each datagram that is sound."""
+    for number in range(len(packets)):
+        copies = chain([packets.payload(number)], packets.mended(number))
+        sound = next((copy for copy in copies if not complaint_of(copy, apid)), None)
+        if sound is not None:
+            yield number, run_of(sound)
+
+
+def series(packets: Retrieval, apid: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield each series of datagrams of one run: its start, ground id, first and last time (Unix UTC microseconds)."""
+    unix = packets.packets["unix"]
+    for (ground_id, start), group in groupby(runs(packets, apid), lambda found: found[1]):
+        numbers = [number for number, _ in group]
+        first, last = packets.begins[numbers[0]], packets.ends[numbers[-1]] - 1
+        yield start, ground_id, int(unix[first]), int(unix[last])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the series of the APID that the arguments name; return the exit status."""
+    parser = argparse.ArgumentParser(description="Tell the runs of SIMULATED level-0 packets.")
+    parser.add_argument("--arch", type=Path, required=True, help="root of the simulated level-0 archive")
+    parser.add_argument("--scid", type=int, required=True, help="spacecraft id: 77 is flight")
+    parser.add_argument("--apid", type=int, required=True, help="of event data, such as 956")
+    parser.add_argument("-b", "--begin", type=float, required=True, help="Unix UTC seconds")
+    parser.add_argument("-e", "--end", type=float, required=True, help="Unix UTC seconds")
+    args = parser.parse_args(argv)
+    if not args.begin <= args.end:
+        parser.error(f"-b {args.begin} is after -e {args.end}")
+    try:
+        packets = retrieve(args.arch, args.scid, args.apid, [(args.begin, args.end)])
+        for start, ground_id, first, last in series(packets, args.apid):
+            print(start, ground_id, f"{first / met.MICROSECONDS:.6f}", f"{last / met.MICROSECONDS:.6f}")
+    except HalfPipeError as error:
+        print(f"simulated_runs: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,265 @@
+"""Runs of a scenario: their datagrams, which of them arrive when, and what is damaged on the way."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats import evt, met
+from halfpipe.ids import RunId
+from halfpipe_simulator.datagrams import (
+    CHECKSUM_SIZE,
+    CLOSE_ACTIONS,
+    DATAGRAM_HEADER,
+    EVENT_ROW,
+    MAX_SIZE,
+    OPEN_ACTIONS,
+    About,
+    encode,
+)
+from halfpipe_simulator.events import Events, make_events
+from halfpipe_simulator.packets import PACKET_SPACING, packet_count
+from halfpipe_simulator.truth import Carried
+
+GROUND_ID = 0x770100
+
+_CRATE = {0: 3, 1: 0, 2: 1, 3: 2}  # by the APID's place among the four of its kind (ground-chain §1)
+_CLOSE = {"stop": 0, "abort": 1, "pause": 2}
+_OPERATOR, _FULL = 0, 4
+_START, _CONTINUE_OPEN, _CONTINUE_CLOSE = 0, 2, 3
+_CLOSE_DELAY = 50_000  # microseconds from the last event of a datagram to its packets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a scenario; `Scenario.lpa_run` and `Scenario.lci_run` make it.
+
+    Attributes
+    ----------
+    kind
+        LPA or one of the three LCI kinds.
+    events
+        How many, over all EPUs.
+    epus
+        The APIDs.
+    first
+        Index of the downlink in which the run begins.
+    parts
+        Over how many downlinks it is spread, from `first` on.
+    rate
+        Events per second.
+    first_sequence
+        GEM sequence of the first event; 64 bits.
+    per_datagram
+        Most events of a datagram.
+    cells
+        Fewest and most 16-byte cells of an event's EBF.
+    close
+        How the run ends: stop, abort or pause.
+    late_epu
+        This EPU's datagrams arrive one downlink later than the others'.
+    eventless_epu
+        This EPU has datagrams but no events.
+    lost_packets
+        So many datagrams lose one packet.
+    repeated_packets
+        So many packets stand in the archive twice.
+    lost_datagrams
+        So many datagrams inside the first EPU's series arrive never.
+    repeated_datagrams
+        So many datagrams at the end of each EPU's first part come with the next downlink again.
+    equal_sequences
+        So many pairs of events in two EPUs share a sequence.
+    equal_in_one
+        So many pairs of events of one EPU share a sequence.
+    orphaned_head, orphaned_tail
+        The last EPU's first (last) datagrams never arrive, so what the others have there is orphaned.
+    no_start, no_stop
+        Every EPU's first (last) datagram never arrives.
+    """
+
+    kind: evt.InfoType
+    events: int
+    epus: tuple[int, ...]
+    first: int = 0
+    parts: int = 1
+    rate: float = 10.0
+    first_sequence: int = 1000
+    per_datagram: int = 60
+    cells: tuple[int, int] = (4, 24)
+    close: str = "stop"
+    late_epu: int | None = None
+    eventless_epu: int | None = None
+    lost_packets: int = 0
+    repeated_packets: int = 0
+    lost_datagrams: int = 0
+    repeated_datagrams: int = 0
+    equal_sequences: int = 0
+    equal_in_one: int = 0
+    orphaned_head: bool = False
+    orphaned_tail: bool = False
+    no_start: bool = False
+    no_stop: bool = False
+
+    @property
+    def is_lpa(self) -> bool:
+        """Whether it is an LPA run."""
+        return self.kind == evt.InfoType.LPA
+
+
+@dataclass(eq=False)
+class Datagram:
+    """One datagram of one EPU and what becomes of it."""
+
+    run: RunId
+    apid: int
+    number: int
+    about: About
+    met: int  # microseconds, of its first packet
+    part: int
+    sequences: tuple[int, ...]
+    utcs: tuple[float, ...]
+    content: bytes
+    packets: int
+    downlinks: list[int] = field(default_factory=list)
+    lost_packet: int | None = None
+    repeated: list[int] = field(default_factory=list)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Unix UTC microseconds of the first and the last packet."""
+        last = self.met + (self.packets - 1) * PACKET_SPACING
+        times = np.array([self.met, last])
+        begin, end = met.unix_microseconds(times // met.MICROSECONDS, times % met.MICROSECONDS).tolist()
+        return begin, end
+
+    def carried(self) -> Carried:
+        """Return it as truth sees it."""
+        opens, closes = OPEN_ACTIONS[self.about.open_action], CLOSE_ACTIONS[self.about.close_action]
+        return Carried(self.apid, self.number, opens, closes, self.sequences, self.utcs)
+
+
+def run_datagrams(
+    rng: np.random.Generator, spec: Run, run: RunId, number: int, packet_size: int
+) -> Iterator[Datagram]:
+    """Make the datagrams of one run, EPU by EPU; whether and when they arrive is said by `deliver`."""
+    times, sequences, epu = _event_times(rng, spec, run)
+    cuts = [int(times[len(times) * part // spec.parts]) for part in range(1, spec.parts)]
+    hwkey, swkey = 0x1C00 + number, 0x2200 + number
+    for place, apid in enumerate(spec.epus):
+        own = epu == place
+        events = make_events(
+            rng,
+            kind=spec.kind,
+            times=times[own],
+            sequences=sequences[own],
+            startedat=run.met,
+            hwkey=hwkey,
+            swkey=swkey,
+            cells=spec.cells,
+        )
+        if spec.eventless_epu == apid:
+            ranges = [(0, 0)] * spec.parts
+            stamps = [cut - _CLOSE_DELAY for cut in cuts] + [int(times[-1]) + _CLOSE_DELAY]
+        else:
+            ranges = list(_cut(events, spec.per_datagram))
+            stamps = [int(events.met[end - 1]) + _CLOSE_DELAY for _, end in ranges]
+        free = 0
+        for count, ((begin, end), wanted) in enumerate(zip(ranges, stamps, strict=True)):
+            stamp = max(wanted, free)
+            last = count == len(ranges) - 1
+            about = About(
+                startedat=run.met,
+                groundid=GROUND_ID + number,
+                apid=apid,
+                datagram=count,
+                open_action=_CONTINUE_OPEN if count else _START,
+                open_reason=_FULL if count else _OPERATOR,
+                close_action=_CLOSE[spec.close] if last else _CONTINUE_CLOSE,
+                close_reason=_OPERATOR if last else _FULL,
+                crate=_CRATE[(apid - 955) % 10],
+                mode=0 if spec.is_lpa else 6,
+                hwkey=hwkey,
+                swkey=swkey,
+            )
+            rows = events.rows[begin:end]
+            payload = events.payload[events.edges[begin] : events.edges[end]]
+            content = encode(about, rows, payload.tobytes())
+            unix = met.unix_microseconds(rows["seconds"], rows["microseconds"]) / met.MICROSECONDS
+            packets = packet_count(len(content), packet_size)
+            free = stamp + packets * PACKET_SPACING
+            yield Datagram(
+                run=run,
+                apid=apid,
+                number=count,
+                about=about,
+                met=stamp,
+                part=sum(stamp >= cut for cut in cuts),
+                sequences=tuple(rows["scalers_sequence"].tolist()),
+                utcs=tuple(round(value, 6) for value in unix.tolist()),
+                content=content,
+                packets=packets,
+            )
+
+
+def _event_times(
+    rng: np.random.Generator, spec: Run, run: RunId
+) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
+    """Return MET microseconds, sequence and place of the EPU of each event of a run, in order."""
+    steps = rng.exponential(met.MICROSECONDS / spec.rate, spec.events)
+    times = run.met * met.MICROSECONDS + 100_000 + np.cumsum(np.maximum(steps, 1)).astype(np.int64)
+    # Sequences have holes: the trigger system counts what the filters then reject, too.
+    increments = rng.integers(1, 6, spec.events).astype(np.uint64)
+    increments[0] = 0
+    sequences = np.uint64(spec.first_sequence) + np.cumsum(increments, dtype=np.uint64)
+    busy = [place for place, apid in enumerate(spec.epus) if apid != spec.eventless_epu]
+    epu = rng.choice(np.array(busy, np.int64), spec.events)
+    pairs = rng.permutation(np.arange(10, spec.events - 10, 4))
+    pairs = pairs[: spec.equal_sequences + spec.equal_in_one]
+    for rank, first in enumerate(pairs.tolist()):
+        sequences[first + 1] = sequences[first]
+        other = busy[(busy.index(int(epu[first])) + 1) % len(busy)]
+        epu[first + 1] = other if rank < spec.equal_sequences else epu[first]
+    return times, sequences, epu
+
+
+def _cut(events: Events, limit: int) -> Iterator[tuple[int, int]]:
+    """Divide events into datagrams of at most `limit` events and 64 KiB: first event, one past the last."""
+    room = MAX_SIZE - DATAGRAM_HEADER.itemsize - CHECKSUM_SIZE
+    need = events.edges + np.arange(events.edges.size) * EVENT_ROW.itemsize
+    begin = 0
+    while begin < events.rows.size:
+        fits = int(np.searchsorted(need, need[begin] + room, side="right")) - 1
+        end = min(begin + limit, fits, events.rows.size)
+        yield begin, end
+        begin = end
+
+
+def deliver(rng: np.random.Generator, spec: Run, datagrams: list[Datagram]) -> None:
+    """Decide which datagrams of a run arrive when, and which are damaged."""
+    by_epu = [[d for d in datagrams if d.apid == apid] for apid in spec.epus]
+    lost: set[Datagram] = set()
+    for own in by_epu:
+        lost.update(own[: int(spec.no_start)])
+        lost.update(own[len(own) - int(spec.no_stop) :])
+    last_epu = by_epu[-1]
+    share = max(1, len(last_epu) // 5)
+    lost.update(last_epu[: share * spec.orphaned_head])
+    lost.update(last_epu[len(last_epu) - share * spec.orphaned_tail :])
+    inner = [d for d in by_epu[0][1:-1] if d not in lost]
+    lost.update(inner[i] for i in rng.permutation(len(inner))[: spec.lost_datagrams])
+    arrived = [d for d in datagrams if d not in lost]
+    for datagram in arrived:
+        datagram.downlinks.append(spec.first + datagram.part + (datagram.apid == spec.late_epu))
+    again = spec.first + 1
+    for own in by_epu:
+        first_part = [d for d in own if d.part == 0 and d not in lost]
+        for datagram in first_part[len(first_part) - spec.repeated_datagrams :]:
+            if again not in datagram.downlinks:
+                datagram.downlinks.append(again)
+    order = [arrived[i] for i in rng.permutation(len(arrived))]
+    for datagram in [d for d in order if d.packets > 1][: spec.lost_packets]:
+        datagram.lost_packet = int(rng.integers(datagram.packets))
+    for datagram in order[len(order) - min(len(order), spec.repeated_packets) :]:
+        datagram.repeated.append(int(rng.integers(datagram.packets)))

@@ -1,0 +1,196 @@
+"""The board in a real browser, opened from its files: sorted, searched, read by axe-core, and nobody is asked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
+from selenium.webdriver.support.wait import WebDriverWait
+
+from halfpipe.account.account import Account
+from halfpipe.account.account import Site as Looked
+from halfpipe.account.overview import Overview, overview, recent
+from halfpipe.board import pages
+from halfpipe.causes import Cause, Verdict
+from halfpipe.ids import DownlinkId
+from halfpipe.storage import paths
+from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
+from tests.support.browser import DESK, TELEPHONE, Browser, browser
+from tests.support.workflow import Site
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A board, with a picture of each downlink that was handed off."""
+    root = tmp_path_factory.mktemp("board")
+    looked = Looked(lay_out(root / "site").settings)
+    pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board", 2)
+    return root / "board"
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[Browser]:
+    """One browser for all."""
+    with browser() as one:
+        yield one
+
+
+@pytest.fixture
+def board(opened: Browser, home: Path) -> Iterator[Browser]:
+    """The page of the site; at the end nothing was complained of, and nothing but files was asked for."""
+    opened.look(DESK)
+    opened.driver.get((home / paths.board()).as_uri())
+    yield opened
+    assert opened.complaints() == []
+    asked = opened.asked()
+    assert asked
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+
+
+def shown(board: Browser) -> list[str]:
+    rows = board.driver.find_elements(By.CSS_SELECTOR, "#board tbody tr")
+    return [row.find_element(By.TAG_NAME, "a").text for row in rows if row.is_displayed()]
+
+
+def column(board: Browser, number: int) -> list[str]:
+    cells = board.driver.find_elements(By.CSS_SELECTOR, f"#board tbody tr > :nth-child({number})")
+    return [cell.text for cell in cells]
+
+
+def test_it_is_sorted_by_a_heading_and_back_with_the_keyboard(board: Browser) -> None:
+    urgent = [FAILED, SECOND, FIRST]
+    assert shown(board) == urgent
+    heading = board.driver.find_elements(By.CSS_SELECTOR, "#board thead button")[4]
+    assert heading.text.startswith("events")
+    heading.send_keys(Keys.ENTER)
+    events = [int(text.replace(",", "")) for text in column(board, 5) if text]
+    assert events == sorted(events, reverse=True)
+    assert len(set(events)) == 2, "else the order says nothing"
+    assert column(board, 5)[-1] == "", "what has none comes last"
+    heading.send_keys(Keys.ENTER)
+    assert [int(text.replace(",", "")) for text in column(board, 5) if text] == sorted(events)
+    assert board.driver.find_elements(By.CSS_SELECTOR, "#board th[aria-sort=ascending]")
+    heading.send_keys(Keys.ENTER)
+    assert shown(board) == urgent
+
+
+def test_it_is_searched_and_filtered(board: Browser) -> None:
+    board.driver.find_element(By.TAG_NAME, "body").send_keys("/")
+    find = board.driver.switch_to.active_element
+    assert find.get_attribute("id") == "find"
+    find.send_keys("Decoder failed")
+    assert shown(board) == [FAILED]
+    assert board.driver.find_element(By.ID, "count").text == "1 of 3 downlinks"
+    find.clear()
+    find.send_keys(Keys.SPACE, Keys.BACKSPACE)
+    which = Select(board.driver.find_element(By.ID, "which"))
+    which.select_by_value("t")
+    assert shown(board) == [SECOND, FIRST]
+    which.select_by_value("g")
+    assert shown(board) == []
+    which.select_by_value("")
+    assert len(shown(board)) == 3
+
+
+def test_a_downlink_opens_with_its_picture_and_leads_back(board: Browser) -> None:
+    board.driver.find_element(By.LINK_TEXT, FIRST).click()
+    assert board.driver.find_element(By.TAG_NAME, "h1").text.startswith(f"Downlink {FIRST}")
+    wide = "return document.querySelector('img.large').naturalWidth"
+    assert board.driver.execute_script(wide) > 600, "the picture is there"
+    board.driver.find_element(By.LINK_TEXT, "All downlinks").click()
+    assert len(shown(board)) == 3
+
+
+def test_what_a_log_says_is_text(board: Browser) -> None:
+    board.driver.find_element(By.LINK_TEXT, FAILED).click()
+    assert HOSTILE in board.driver.find_element(By.TAG_NAME, "pre").text
+    assert board.driver.title.startswith(FAILED)
+
+
+def test_a_command_is_copied(board: Browser) -> None:
+    row = board.driver.find_element(By.CSS_SELECTOR, "#board tr.p")
+    button = row.find_element(By.CSS_SELECTOR, "button.copy")
+    button.click()
+    assert board.driver.execute_script("return getSelection().toString()") == f"snakemake dl={FAILED}"
+    WebDriverWait(board.driver, 5).until(lambda _: button.text == "copied")
+
+
+def test_an_old_page_says_so(board: Browser, home: Path) -> None:
+    assert not board.driver.find_element(By.ID, "stale").is_displayed()
+    old = home / "old.html"
+    old.write_text(
+        (home / paths.board()).read_text().replace('id="made" datetime="20', 'id="made" datetime="19')
+    )
+    board.driver.get(old.as_uri())
+    assert board.driver.find_element(By.ID, "stale").is_displayed()
+
+
+@pytest.mark.parametrize("size", [DESK, TELEPHONE], ids=["desk", "telephone"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("page", [paths.board(), paths.board_page(FIRST), paths.board_page(FAILED)])
+def test_everybody_can_read_it(
+    board: Browser, home: Path, page: str, size: tuple[int, int], dark: bool
+) -> None:
+    board.look(size, dark=dark)
+    board.driver.get((home / page).as_uri())
+    assert board.faults() == []
+    wide = board.driver.execute_script("return document.documentElement.scrollWidth")
+    assert wide <= size[0], "nothing is cut off, and nobody scrolls sideways"
+
+
+def test_without_its_script_it_can_be_read(board: Browser) -> None:
+    board.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        board.driver.refresh()
+        assert shown(board) == [FAILED, SECOND, FIRST]
+        assert not board.driver.find_element(By.ID, "find").is_displayed(), "what does nothing is not there"
+        assert f"snakemake dl={FAILED}" in board.driver.find_element(By.CSS_SELECTOR, "#board tr.p").text
+    finally:
+        board.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_what_keeps_people_out_would_be_found(board: Browser) -> None:
+    board.driver.execute_script("document.querySelector('main').append(document.createElement('img'))")
+    assert [fault.partition(":")[0] for fault in board.faults()] == ["image-alt"]
+
+
+def test_ten_of_two_thousand_that_want_a_person_are_seen_at_once(
+    opened: Browser, site: Site, tmp_path: Path
+) -> None:
+    accounts = [
+        Account(
+            DownlinkId(f"23{number:07}"),
+            "handed off 1",
+            (_cause(number),) if number % 20 == 0 else (),
+            (9, 9),
+            3,
+            2_412_077,
+            314,
+            1,
+            1,
+        )
+        for number in range(2000)
+    ]
+    worst_first = sorted(accounts, key=lambda one: one.verdict is Verdict.PERSON, reverse=True)
+    assert sum(one.verdict is Verdict.PERSON for one in accounts) == 10
+    page = tmp_path / "board" / paths.board()
+    pages.make(Looked(site.settings), Overview(tuple(worst_first), ()), page.parent)
+    assert page.stat().st_size < 300_000
+    opened.look(DESK)
+    opened.driver.get(page.as_uri())
+    rows = opened.driver.find_elements(By.CSS_SELECTOR, "#board tr.p")
+    assert len(rows) == 10
+    assert max(row.rect["y"] + row.rect["height"] for row in rows) <= DESK[1]
+
+
+def _cause(number: int) -> Cause:
+    """Return the cause of one in twenty: of one in two hundred it wants a person."""
+    if number % 200 == 0:
+        text = "run 29d7d35d is held, 1,204 events of it not staged, because Level-1 would refuse it: two files overlap"
+        return Cause("run-held", Verdict.PERSON, text, "halfpipe show 29d7d35d")
+    text = "12 late events of run 29d7d35d inside what other downlinks have delivered"
+    return Cause("late-events", Verdict.TOLD, text, "halfpipe show 29d7d35d")

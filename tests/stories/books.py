@@ -1,0 +1,394 @@
+"""The books of a story: what it harmed and mended, what must be known and delivered, and what is amiss.
+
+Plain Python over what is outside HalfPipe: the simulated datagrams, the archive as the story left it, the bytes in
+the stage. Of HalfPipe's files only names and times count (which job has ended), and what is to be checked.
+"""
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any
+
+from halfpipe.ids import RunId
+from halfpipe.storage import paths
+from tests.stories.world import Brought, Hour, Key, StagedFile, World, hours_of
+from tests.support import model
+from tests.support.level1_accepts import level_1_takes
+from tests.support.model import Delivery, Outcome, Rules
+
+NOTHING = Delivery()
+
+
+class WrongError(Exception):
+    """What must not be: `kind` is the same for the same defect."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+
+
+class Amiss(IntEnum):
+    """How much something is amiss; `MAYBE` may be told, and need not."""
+
+    MAYBE = 0
+    TOLD = 1
+    PERSON = 2
+
+
+Stamps = dict[str, int]
+
+
+@dataclass
+class Downlink:
+    """What the story knows of one downlink."""
+
+    begun: bool = False
+    handoff: int = 0
+    submitted: int = 0
+    open: bool = False
+    asked: int = 0
+    wiped: bool = False
+    gone: set[str] = field(default_factory=set)  # runs that left the stage though nobody was told of them
+    taken: bool = False
+    receipt_edited: bool = False
+    list_gone: bool = False
+    dead_lock: bool = False
+    accepted: set[str] = field(default_factory=set)
+    seen: set[tuple[str, Key]] = field(default_factory=set)
+    latest: dict[str, list[StagedFile]] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+    late: dict[str, int] = field(default_factory=dict)
+
+
+class Books:
+    """What a story knows."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.of = {dl: Downlink() for dl in world.downlinks}
+        self.rules = Rules(max_events=world.shape.max_events)
+        self.content: dict[
+            str, frozenset[Key]
+        ] = {}  # by chunk and downlink: datagrams that it brought when decoded
+        self.without: dict[str, frozenset[Hour]] = {}  # hours that were missing then
+        self.brought: defaultdict[str, dict[str, frozenset[Key]]] = defaultdict(dict)
+        self.recorded: defaultdict[str, dict[str, list[Delivery]]] = defaultdict(dict)
+        self.given_up: set[str] = set()
+        self.harmed: dict[str, set[str]] = {}  # runs with harmed journals: downlinks whose lines are gone
+        self.sequences = {
+            (str(d.run), d.apid, d.number): d
+            for chunks in world.chunks.values()
+            for c in chunks
+            for d in c.datagrams
+        }
+        self.runs = sorted({run for run, _, _ in self.sequences})
+
+    # What is on disk, as far as the books look.
+
+    def stamps(self, dl: str) -> Stamps:
+        """Return when each product of a downlink was made."""
+        work = self.world.site.work
+        names = [self.voucher(chunk) for chunk in self.world.chunks[dl]]
+        for run in self.runs:
+            names += [paths.index(RunId(run), dl), paths.manifest(RunId(run), dl)]
+        names.append(paths.receipt(dl))
+        return {name: (work / name).stat().st_mtime_ns for name in names if (work / name).exists()}
+
+    @staticmethod
+    def voucher(chunk: Brought) -> str:
+        """Return the path of what vouches for a decoded chunk."""
+        return paths.chunk(chunk.chunk.downlink, chunk.chunk.number)
+
+    def name(self, chunk: Brought) -> str:
+        """Return a name of a chunk of its own."""
+        return f"{chunk.chunk.downlink} {chunk.chunk.number}"
+
+    def manifest(self, run: str, dl: str) -> dict[str, Any] | None:
+        """Read a manifest."""
+        path = self.world.site.work / paths.manifest(RunId(run), dl)
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def has_receipt(self, dl: str) -> bool:
+        """Tell whether a downlink is handed off."""
+        return self.world.site.has_receipt(dl)
+
+    # What must be.
+
+    def would_bring(self, chunk: Brought) -> tuple[frozenset[Key], frozenset[Hour]]:
+        """Return what decoding a chunk brings now, and which hours are missing."""
+        version = self.world.staged_version(chunk) or "plain"
+        missing = frozenset(hour for hour in chunk.hours_of(version) if not self.world.present(hour))
+        whole = [d for d in chunk.datagrams_of(version) if missing.isdisjoint(hours_of(d))]
+        return frozenset((d.apid, d.number) for d in whole), missing
+
+    def chunk_of(self, run: str, dl: str, keys: Iterable[Key]) -> model.Chunk:
+        """Return datagrams of a run as the model has them."""
+        datagrams, events = [], []
+        for apid, number in sorted(keys):
+            d = self.sequences[run, apid, number]
+            about = d.carried()
+            first, last = (d.sequences[0], d.sequences[-1]) if d.sequences else (0, 0)
+            datagrams.append(
+                model.Datagram(
+                    apid, number, about.open_action, about.close_action, len(d.sequences), first, last
+                )
+            )
+            events += [model.Event(sequence, apid, number, 0) for sequence in d.sequences]
+        return model.Chunk(dl, tuple(events), tuple(datagrams))
+
+    def decide(self, run: str, dl: str) -> Outcome:
+        """Return what the rule says of a downlink that is processed now."""
+        brought = {other: (self.chunk_of(run, other, keys),) for other, keys in self.brought[run].items()}
+        return model.decide(dl, brought, self.recorded[run], self.rules, run in self.given_up)
+
+    def last(self, run: str, dl: str) -> Delivery:
+        """Return the latest delivery on record."""
+        return self.recorded[run].get(dl, [NOTHING])[-1]
+
+    def record(self, run: str, dl: str, delivery: Delivery) -> None:
+        """Put a delivery on record."""
+        before = self.recorded[run].get(dl, [])
+        if delivery != self.last(run, dl) and (before or delivery.spans):
+            self.recorded[run][dl] = [*before, delivery]
+
+    # After an invocation.
+
+    def processed(self, dls: Sequence[str], before: dict[str, Stamps]) -> None:
+        """Take in what an invocation of downlinks did, and check it against the rule."""
+        after = {dl: self.stamps(dl) for dl in dls}
+        fresh = {dl: {n for n, at in after[dl].items() if before[dl].get(n) != at} for dl in dls}
+        for dl in dls:
+            self.of[dl].begun = True
+            self._decoded(dl, fresh[dl], after[dl])
+        for run in self.runs:
+            made = [dl for dl in dls if paths.manifest(RunId(run), dl) in fresh[dl]]
+            others = [dl for dl in dls if dl not in made]
+            self._delivered(run, made)
+            for dl in others:
+                self._perhaps_delivered(run, dl)
+        for dl in dls:
+            if paths.receipt(dl) in fresh[dl]:
+                self._handed_off(dl)
+        self.look_at_stage()
+
+    def _decoded(self, dl: str, fresh: set[str], there: Stamps) -> None:
+        for chunk in self.world.chunks[dl]:
+            if self.voucher(chunk) in fresh:
+                self.content[self.name(chunk)], self.without[self.name(chunk)] = self.would_bring(chunk)
+            elif self.voucher(chunk) not in there:
+                self.without.pop(self.name(chunk), None)
+
+    def bring(self, run: str, dl: str) -> frozenset[Key]:
+        """Return what the decoded chunks of a downlink bring of a run."""
+        chunks = [c for c in self.world.chunks[dl] if c.chunk.run == run]
+        return frozenset().union(*(self.content.get(self.name(c), frozenset()) for c in chunks))
+
+    def _delivered(self, run: str, dls: Sequence[str]) -> None:
+        """Check the deliveries of a run by downlinks, in some order."""
+        if not dls:
+            return
+        was = dict(self.brought[run]), dict(self.recorded[run])  # lists of deliveries are never changed
+        complaints: list[str] = []
+        for order in itertools.permutations(dls):
+            self.brought[run], self.recorded[run] = dict(was[0]), dict(was[1])
+            complaints = [text for dl in order for text in self._one_delivery(run, dl)]
+            if not complaints:
+                return
+        raise WrongError("rule", f"run {run}: {'; '.join(complaints)}")
+
+    def _one_delivery(self, run: str, dl: str) -> Iterable[str]:
+        manifest = self.manifest(run, dl)
+        assert manifest is not None
+        self.brought[run][dl] = self.bring(run, dl)
+        known = self.known_on_disk(run, dl)
+        if known != self.brought[run][dl]:
+            yield f"{dl} knows datagrams {sorted(known)}, expected {sorted(self.brought[run][dl])}"
+        outcome = self.decide(run, dl)
+        shrinks = model.shrinks(outcome, self.recorded[run].get(dl, []))
+        files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
+        if manifest["held"]:
+            self.of[dl].held.add(run)
+            if self._l1_would_take(run, dl, outcome):
+                yield f"{dl} is held, and Level-1 would take it: {manifest['held']}"
+            return
+        self.of[dl].held.discard(run)
+        found = [[f["events"], *f["sequences"]] for f in manifest["files"]]
+        if found != files:
+            yield f"{dl} delivered {found}, expected {files}"
+        said = {key: manifest[key] for key in ("orphans", "withheld", "complete")}
+        wanted = {"orphans": outcome.orphans, "withheld": outcome.withheld, "complete": outcome.complete}
+        if said != wanted:
+            yield f"{dl} says {said}, expected {wanted}"
+        if shrinks and run not in self.of[dl].accepted:
+            raise WrongError("shrunk", f"{dl} delivered less of run {run} than before")
+        self.of[dl].late[run] = outcome.late
+        self.record(run, dl, outcome.delivery)
+        if not files:
+            self.of[dl].latest.pop(RunId(run).l1, None)
+
+    def _l1_would_take(self, run: str, dl: str, outcome: Outcome) -> bool:
+        files = [
+            StagedFile(
+                f"{RunId(run).l1}-e{keys[0][0]:020d}.evt",
+                tuple(keys),
+                (keys[0][0], keys[-1][0]),
+                (self.second(run, file[0][1]), self.second(run, file[-1][1])),
+            )
+            for file in outcome.files
+            for keys in [[(e.sequence, e.apid) for _, e in file]]
+        ]
+        others = [f for d in self.of if d != dl for f in self.of[d].latest.get(RunId(run).l1, [])]
+        return not files or level_1_takes([*others, *files])
+
+    def second(self, run: str, event: model.Event) -> int:
+        """Return the MET second of an event."""
+        datagram = self.sequences[run, event.apid, event.datagram]
+        place = datagram.sequences.index(event.sequence)
+        return int(datagram.utcs[place])
+
+    def _perhaps_delivered(self, run: str, dl: str) -> None:
+        """Take in what a job did that did not end well, or was not run: all or nothing."""
+        known = self.known_on_disk(run, dl)
+        old = self.brought[run].get(dl, frozenset())
+        if known not in {old, self.bring(run, dl)} and known:
+            raise WrongError(
+                "index", f"{dl} knows {sorted(known)} of run {run}, expected {sorted(old)} or more"
+            )
+        if not known and not old:
+            return
+        self.brought[run][dl] = known
+        if run in self.harmed:
+            return
+        before, outcome = self.last(run, dl), self.decide(run, dl)
+        spans = self.spans_on_disk(run, dl)
+        if spans == outcome.delivery.spans != before.spans:
+            self.record(run, dl, outcome.delivery)
+        elif spans != before.spans:
+            raise WrongError(
+                "journal", f"{dl} recorded {spans} of run {run}, expected {before.spans} or the rule's"
+            )
+
+    def known_on_disk(self, run: str, dl: str) -> frozenset[Key]:
+        """Return which datagrams a downlink has made known of a run."""
+        path = self.world.site.work / paths.datagrams(RunId(run), dl)
+        lines = path.read_text().splitlines() if path.exists() else []
+        return frozenset(
+            (int(line.split()[4]), int(line.split()[5])) for line in lines if line.startswith("DGM")
+        )
+
+    def spans_on_disk(self, run: str, dl: str) -> tuple[tuple[int, int], ...]:
+        """Return the spans that the journal has last of a downlink."""
+        path = self.world.site.work / paths.journal(RunId(run))
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        values = [json.loads(line) for line in lines if line.endswith("\n")]
+        spans = [value["spans"] for value in values if value.get("downlink") == dl]
+        return tuple((first, last) for first, last in spans[-1]) if spans else ()
+
+    def _handed_off(self, dl: str) -> None:
+        of, receipt = self.of[dl], self.world.site.receipt(dl)
+        if receipt["handoff"] < of.handoff:
+            raise WrongError("number", f"{dl} has hand-off {receipt['handoff']} after {of.handoff}")
+        if receipt["handoff"] != of.handoff:
+            of.taken = of.wiped = False
+        of.handoff, of.receipt_edited = receipt["handoff"], False
+
+    def look_at_stage(self) -> None:
+        """Take in what lies in the stage, which Level-1 may take from now on."""
+        for dl, of in self.of.items():
+            for run, files in self.world.staged(dl).items():
+                of.gone.discard(run)
+                of.latest[run] = files
+                of.seen |= {(run, key) for file in files for key in file.keys}
+
+    # What must hold after every step.
+
+    def check(self) -> None:
+        """Check what was delivered by all hand-offs."""
+        for (one, of), (other, there) in itertools.combinations(self.of.items(), 2):
+            if twice := of.seen & there.seen:
+                run, key = min(twice)
+                raise WrongError("twice", f"{len(twice)} events by {one} and {other}, as {key} of run {run}")
+        for dl, of in self.of.items():
+            for run, files in of.latest.items():
+                keys = [key for file in files for key in file.keys]
+                if len(keys) != len(set(keys)):
+                    raise WrongError("twice", f"{len(keys) - len(set(keys))} events by {dl} of run {run}")
+        for run in map(RunId, self.runs):
+            files = [file for of in self.of.values() for file in of.latest.get(run.l1, [])]
+            if files and not level_1_takes(files):
+                raise WrongError(
+                    "level-1", f"run {run} is refused: {[(f.name, f.sequences, f.seconds) for f in files]}"
+                )
+
+    def amiss(self, dl: str) -> dict[str, Amiss]:
+        """Return what is amiss with a downlink."""
+        of, found = self.of[dl], {}
+        if of.dead_lock:
+            found["lock of a dead host"] = Amiss.TOLD
+        if not of.begun:
+            return {"not processed": Amiss.TOLD, **found}
+        for chunk in self.world.chunks[dl]:
+            source = self.world.version(chunk, self.world.source(chunk))
+            staged = self.world.staged_version(chunk)
+            if source is not None and staged is None:
+                found["a RetDef is not processed"] = Amiss.TOLD
+            elif source is not None and source != staged:
+                found["a RetDef was issued again"] = Amiss.TOLD
+            if self.without.get(self.name(chunk)):
+                found["decoded without an hour"] = Amiss.PERSON
+        if not self.has_receipt(dl):
+            found["no receipt"] = Amiss.TOLD
+        if of.submitted and of.submitted < of.handoff:
+            found["a hand-off after the submission"] = Amiss.PERSON
+        if not of.submitted:
+            found["not submitted"] = Amiss.MAYBE
+        if of.open:
+            found["a submission is open"] = Amiss.PERSON
+        if of.wiped and not of.submitted:
+            found["the stage was wiped"] = Amiss.PERSON
+        if of.gone:
+            found["a run left the stage"] = Amiss.PERSON if self.has_receipt(dl) else Amiss.MAYBE
+        if of.receipt_edited and self.has_receipt(dl):
+            found["the receipt was edited"] = Amiss.PERSON
+        if of.list_gone:
+            found["the list of hand-offs is gone"] = Amiss.TOLD
+        if of.held:
+            found["a run is held"] = Amiss.PERSON
+        for run in self.runs:
+            if run in self.harmed and (dl in self.recorded[run] or dl in self.brought[run]):
+                lost = dl in self.harmed[run] and self.last(run, dl).spans
+                found["a journal is harmed"] = Amiss.PERSON if lost else Amiss.MAYBE
+        if any(of.late.values()):
+            found["late events"] = Amiss.TOLD
+        if of.accepted:
+            found["a loss is accepted"] = Amiss.MAYBE
+        if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
+            found["a run is given up"] = Amiss.MAYBE
+        locks = self.world.site.work / "locks"
+        if locks.is_dir() and any(locks.iterdir()):
+            found["a lock is left"] = Amiss.MAYBE
+        if of.dead_lock:  # it may be in work, and then some things look amiss for a while
+            found = {name: min(how, Amiss.TOLD) for name, how in found.items()}
+        return found
+
+    def check_verdict(self, dl: str, row: dict[str, Any]) -> None:
+        """Hold a verdict against the books."""
+        amiss = self.amiss(dl)
+        worst = max(amiss.values(), default=None)
+        codes = [cause["code"] for cause in row["causes"]]
+        said = (
+            f"{dl} is {row['verdict']} ({row['state']}, {codes}), the books say: {', '.join(amiss) or 'good'}"
+        )
+        if worst is None and row["verdict"] != "good":
+            raise WrongError(f"verdict {row['verdict']} {codes}", said)
+        if worst is not None and worst > Amiss.MAYBE and row["verdict"] == "good":
+            raise WrongError(f"verdict good, {max(amiss, key=lambda name: amiss[name])}", said)
+        if worst is Amiss.PERSON and row["verdict"] != "person":
+            raise WrongError(f"verdict {row['verdict']}, {max(amiss, key=lambda name: amiss[name])}", said)
+
+    def with_rules(self, **changed: int) -> None:
+        """Change the policy."""
+        self.rules = replace(self.rules, **changed)

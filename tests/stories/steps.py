@@ -1,0 +1,543 @@
+"""The steps of stories: what people, machines and bad luck do."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from unittest.mock import patch
+
+from halfpipe.ids import RunId
+from halfpipe.storage import paths
+from halfpipe.submission import submit as submission
+from tests.stories.books import Books, WrongError
+from tests.stories.world import Brought, World, job_that_dies
+from tests.support import in_process, model, verbs
+from tests.support.workflow import Ended
+
+Do = Callable[["Story", "Arguments"], bool]
+"""Takes a step; False: it made no sense, and nothing was done."""
+
+STEPS: dict[str, Do] = {}
+WEIGHTS: dict[str, int] = {}
+ARGUMENTS: dict[str, tuple[Sequence[str], ...]] = {}
+DL = ("0", "1", "2")
+PLACE = ("0", "1", "2", "3")
+MOMENT = tuple(map(str, range(1, 350)))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step with its words."""
+
+    name: str
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join((self.name, *self.words))
+
+    @classmethod
+    def of(cls, text: str) -> "Step":
+        """Read one."""
+        name, *words = text.split()
+        return cls(name, tuple(words))
+
+    @classmethod
+    def drawn(cls, rng: random.Random) -> "Step":
+        """Draw one."""
+        (name,) = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        return cls(name, tuple(rng.choice(choices) for choices in ARGUMENTS[name]))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The words of a step."""
+
+    world: World
+    words: tuple[str, ...]
+
+    def dl(self, place: int = 0) -> str:
+        """Return the downlink that a word means."""
+        return self.world.downlinks[int(self.words[place]) % len(self.world.downlinks)]
+
+    def chunk(self, place: int = 1) -> Brought:
+        """Return the chunk that a word means, of the downlink of the first word."""
+        chunks = self.world.chunks[self.dl()]
+        return chunks[int(self.words[place]) % len(chunks)]
+
+
+def step(weight: int, *arguments: Sequence[str]) -> Callable[[Do], Do]:
+    """Make a function a step."""
+
+    def take(do: Do) -> Do:
+        name = do.__name__.replace("_", "-")
+        STEPS[name], WEIGHTS[name], ARGUMENTS[name] = do, weight, arguments
+        return do
+
+    return take
+
+
+@dataclass
+class Story:
+    """A world, its books, and what was said by the last command."""
+
+    world: World
+    books: Books
+    verdicts_count: bool = True
+    said: str = ""
+
+    def heard(self, ended: Ended) -> Ended:
+        """Keep what a command said; none may end as a program that is not finished."""
+        self.said = ended.said
+        for word in ("Traceback (most recent call last)", "defect of the program"):
+            if word in ended.said:
+                raise WrongError(word, ended.said[-2000:])
+        return ended
+
+    def invoke(self, dl: str, *words: str) -> None:
+        """Process a downlink, and check what that did."""
+        before = {dl: self.books.stamps(dl)}
+        obstacles = self.obstacles(dl)
+        ended = self.heard(self.world.site.snakemake(*words))
+        self.books.processed([dl], before)
+        if ended.status and not obstacles:
+            raise WrongError("failed", f"{' '.join(words)}: {ended.said[-3000:]}")
+        if not ended.status and len(words) > 1:
+            self.books.of[dl].gone.clear()  # all its runs were delivered again
+        for chunk in self.world.chunks[dl]:
+            if (
+                not ended.status
+                and self.world.source(chunk).exists()
+                and not self.world.staged_version(chunk)
+            ):
+                raise WrongError("ignored", f"a RetDef that came late: {self.world.source(chunk)}")
+
+    def obstacles(self, dl: str) -> list[str]:
+        """Return why processing a downlink may fail."""
+        books, found = self.books, []
+        if books.of[dl].dead_lock:
+            found.append("a lock")
+        if books.harmed or books.of[dl].list_gone:
+            found.append("a journal or list")
+        if books.of[dl].gone:
+            found.append("files that left the stage before their hand-off")
+        # What is processed again may bring less; what is gone may not be made again.
+        if any(
+            books.would_bring(c)[1] or self.world.version(c, self.world.source(c)) == "less"
+            for c in self.chunks()
+        ):
+            found.append("less")
+        if any(books.without.values()):
+            found.append("decoded without an hour")
+        return found
+
+    def chunks(self) -> list[Brought]:
+        """Return all chunks."""
+        return [chunk for chunks in self.world.chunks.values() for chunk in chunks]
+
+    def take_step(self, step: Step) -> bool:
+        """Take a step, and check everything after it; return False if it made no sense, and nothing was done."""
+        if not STEPS[step.name](self, Arguments(self.world, step.words)):
+            return False
+        self.books.look_at_stage()
+        self.books.check()
+        if self.verdicts_count:
+            self.verdicts()
+        return True
+
+    def verdicts(self) -> None:
+        """Hold the verdicts of all downlinks against the books."""
+        with in_process.as_in_a_process(in_process.ROOT):
+            ended = verbs.halfpipe(
+                "status", *self.world.downlinks, "--json", configfile=self.world.site.configfile
+            )
+        self.heard(Ended(ended.exit_code, ended.output))
+        try:
+            rows = {row["dl"]: row for row in json.loads(ended.stdout)["downlinks"]}
+        except (ValueError, KeyError) as error:
+            raise WrongError("status", ended.output) from error
+        if rows.keys() != set(self.world.downlinks):
+            raise WrongError("status", f"it tells of {sorted(rows)} only")
+        wants = any(row["verdict"] == "person" for row in rows.values())
+        if wants and ended.exit_code != 1:
+            raise WrongError("status", f"it ends with {ended.exit_code}, and a person is wanted")
+        for dl, row in rows.items():
+            self.books.check_verdict(dl, row)
+
+
+@step(14, DL, ("plain", "plain", "plain", "-F", "-R"))
+def process(story: Story, given: Arguments) -> bool:
+    """Process a downlink, or process it again."""
+    dl = given.dl()
+    story.invoke(dl, f"dl={dl}", *{"plain": [], "-F": ["-F"], "-R": ["-R", "deliver_run"]}[given.words[1]])
+    return True
+
+
+@step(4, DL, DL)
+def together(story: Story, given: Arguments) -> bool:
+    """Process two downlinks at once, in two invocations."""
+    dls = sorted({given.dl(0), given.dl(1)})
+    if len(dls) == 1:
+        return False
+    before = {dl: story.books.stamps(dl) for dl in dls}
+    obstacles = [why for dl in dls for why in story.obstacles(dl)]
+    children = [story.world.in_a_child(f"dl={dl}") for dl in dls]
+    ended = [story.world.wait(child) for child in children]
+    for each in ended:
+        story.heard(each)
+    story.books.processed(dls, before)
+    if any(each.status for each in ended) and not obstacles:
+        raise WrongError("failed", "\n".join(each.said[-2000:] for each in ended))
+    return True
+
+
+@step(4, DL, ("plain", "-F"), MOMENT)
+def killed(story: Story, given: Arguments) -> bool:
+    """Process a downlink, and kill head and jobs at some moment."""
+    dl = given.dl()
+    before = {dl: story.books.stamps(dl)}
+    words = ["-F"] if given.words[1] == "-F" else []
+    ended = story.world.wait(story.world.in_a_child(f"dl={dl}", *words, at=int(given.words[2])))
+    story.heard(ended)
+    story.books.processed([dl], before)
+    return True
+
+
+@step(3, DL, ("plain", "-F"), tuple("123456789"), tuple(map(str, range(1, 60))))
+def job_killed(story: Story, given: Arguments) -> bool:
+    """Process a downlink, and kill one job at some moment."""
+    dl = given.dl()
+    before = {dl: story.books.stamps(dl)}
+    words = ["-F"] if given.words[1] == "-F" else []
+    with job_that_dies(story.world.home, int(given.words[2]), int(given.words[3])):
+        story.heard(story.world.site.snakemake(f"dl={dl}", *words))
+    story.books.processed([dl], before)
+    return True
+
+
+@step(5, DL)
+def late(story: Story, given: Arguments) -> bool:
+    """Let the RetDef arrive that was held back."""
+    chunk = story.world.chunks[given.dl()][-1]
+    if story.world.source(chunk).exists():
+        return False
+    story.world.issue(chunk, "plain")
+    return True
+
+
+@step(4, DL, PLACE, ("plain", "comment", "less", "less"))
+def reissue(story: Story, given: Arguments) -> bool:
+    """Issue a RetDef again."""
+    chunk, version = given.chunk(), given.words[2]
+    if version not in chunk.retdefs or story.world.version(chunk, story.world.source(chunk)) in {
+        None,
+        version,
+    }:
+        return False
+    story.world.issue(chunk, version)
+    return True
+
+
+@step(4, DL, PLACE, ("first", "last"))
+def hour_away(story: Story, given: Arguments) -> bool:
+    """Take an hour of level-0 out of the archive."""
+    hours = sorted(given.chunk().hours_of("plain"))
+    return story.world.move(
+        hours[0 if given.words[2] == "first" else -1], story.world.archive, story.world.away
+    )
+
+
+@step(4)
+def hours_back(story: Story, given: Arguments) -> bool:
+    """Let all hours arrive."""
+    hours = {hour for chunk in story.chunks() for hour in chunk.hours_of("plain")}
+    moved = [story.world.move(hour, story.world.away, story.world.archive) for hour in hours]
+    return any(moved)
+
+
+@step(3, DL, ("events", "chunks", "both"))
+def products_gone(story: Story, given: Arguments) -> bool:
+    """Delete products that can be made again."""
+    work, dl = story.world.site.work, given.dl()
+    events = [work / paths.events(RunId(run), dl) for run in story.books.runs]
+    chunks = [*(work / paths.chunks(dl)).glob("*.evt"), *(work / paths.chunks(dl)).glob("*.idx")]
+    going = {"events": events, "chunks": chunks, "both": [*events, *chunks]}[given.words[1]]
+    going = [path for path in going if path.exists()]
+    for path in going:
+        path.unlink()
+    return bool(going)
+
+
+@step(2)
+def cleanup(story: Story, given: Arguments) -> bool:
+    """Clean up."""
+    if not story.world.site.work.is_dir():
+        return False
+    story.heard(story.world.site.halfpipe("cleanup", "--remove"))
+    return True
+
+
+@step(6, DL, ("well", "well", "well", "refuse", "fail", "forget"))
+def submit(story: Story, given: Arguments) -> bool:
+    """Submit a downlink; Level-1 may answer wrongly."""
+    dl, mode = given.dl(), given.words[1]
+    of = story.books.of[dl]
+    if not story.books.has_receipt(dl) or story.books.amiss(dl).keys() & {
+        "a RetDef is not processed",
+        "the stage was wiped",
+    }:
+        return False
+    if not any(run["named"] and run["files"] for run in story.world.site.receipt(dl)["runs"]):
+        return False
+    story.world.site.work.joinpath(paths.submitted(dl)).unlink(missing_ok=True)
+    wrong = story.world.home / "mode"
+    if mode != "well":
+        wrong.write_text(mode)
+    with patch.object(submission, "ASKED_AGAIN", (0.0,), create=True):
+        ended = story.heard(story.world.site.snakemake(f"submit={dl}"))
+    asked = not wrong.exists() if mode != "well" else True
+    wrong.unlink(missing_ok=True)
+    has = story.world.has_stream(dl)
+    if ended.status == 0 and mode == "well" and not has and not of.submitted:
+        raise WrongError(
+            "submit", f"{dl} counts as submitted, and Level-1 has no stream: {ended.said[-2000:]}"
+        )
+    if story.world.streams.exists() and story.world.streams.read_text().count(f'["create", "{dl}"]') > 1:
+        raise WrongError("submit", f"{dl} was submitted twice")
+    if of.submitted or not asked:
+        return True
+    if has and ended.status == 0:
+        of.submitted, of.open = of.handoff, False
+    elif mode != "well":
+        of.open, of.asked = True, of.handoff
+    return True
+
+
+@step(3, DL)
+def settle(story: Story, given: Arguments) -> bool:
+    """Somebody looks whether Level-1 has the stream, and says so."""
+    dl = given.dl()
+    of = story.books.of[dl]
+    if not of.open:
+        return False
+    has = story.world.has_stream(dl)
+    story.heard(
+        story.world.site.halfpipe("submit", dl, "--settle", "submitted" if has else "not-submitted").good()
+    )
+    of.open = False
+    of.submitted = of.asked if has else 0
+    return True
+
+
+@step(3, DL)
+def roll_back(story: Story, given: Arguments) -> bool:
+    """Roll Level-1 back to the present hand-off."""
+    dl = given.dl()
+    of = story.books.of[dl]
+    if not (of.submitted and of.submitted < of.handoff and story.books.has_receipt(dl)):
+        return False
+    ended = story.heard(story.world.site.halfpipe("submit", dl, "--rollback"))
+    if ended.status == 0:
+        of.submitted, of.taken = of.handoff, False
+    return True
+
+
+@step(4, DL)
+def taken(story: Story, given: Arguments) -> bool:
+    """Level-1 takes what was submitted."""
+    of = story.books.of[given.dl()]
+    if of.taken or not of.submitted or of.submitted < of.handoff or not story.books.has_receipt(given.dl()):
+        return False
+    of.taken = True
+    _empty(story, given.dl())
+    return True
+
+
+@step(2, DL)
+def wiped(story: Story, given: Arguments) -> bool:
+    """Somebody wipes a directory of the stage."""
+    of = story.books.of[given.dl()]
+    if not (story.world.site.stage / given.dl()).is_dir():
+        return False
+    staged = story.world.staged(given.dl())
+    of.wiped = bool(staged)
+    if not of.submitted or of.submitted < of.handoff or not story.books.has_receipt(given.dl()):
+        of.gone |= staged.keys()
+    _empty(story, given.dl())
+    return True
+
+
+def _empty(story: Story, dl: str) -> None:
+    stage = story.world.site.stage
+    for run, files in story.world.staged(dl).items():
+        for file in files:
+            (stage / "chunktokens" / run / file.name.removesuffix(".evt")).unlink(missing_ok=True)
+    shutil.rmtree(stage / dl, ignore_errors=True)
+
+
+@step(2, ("max_events", "min_events"), ("2", "3", "5", "125000"))
+def policy(story: Story, given: Arguments) -> bool:
+    """Change the policy."""
+    key, value = given.words[0], int(given.words[1])
+    if (key == "min_events" and value > 3) or getattr(story.books.rules, key) == value:
+        return False
+    story.world.site.configure(merge={key: value})
+    story.books.with_rules(**{key: value})
+    return True
+
+
+@step(2, ("0", "1"))
+def give_up(story: Story, given: Arguments) -> bool:
+    """Give a run up."""
+    run = story.books.runs[int(given.words[0]) % len(story.books.runs)]
+    if run in story.books.given_up or not story.books.brought[run]:
+        return False
+    story.heard(story.world.site.halfpipe("force", run, "--reason", "a story").good())
+    story.books.given_up.add(run)
+    return True
+
+
+@step(1, ("0", "1"))
+def take_back(story: Story, given: Arguments) -> bool:
+    """Take that back."""
+    run = story.books.runs[int(given.words[0]) % len(story.books.runs)]
+    if run not in story.books.given_up:
+        return False
+    story.heard(story.world.site.halfpipe("force", run, "--take-back").good())
+    story.books.given_up.discard(run)
+    return True
+
+
+@step(3, ("gone", "empty"))
+def metadata(story: Story, given: Arguments) -> bool:
+    """Lose Snakemake's metadata."""
+    home = story.world.site.work / ".snakemake"
+    if not home.is_dir():
+        return False
+    if given.words[0] == "gone":
+        shutil.rmtree(home)
+    for path in home.glob("metadata/*"):
+        path.write_bytes(b"")
+    return True
+
+
+@step(2, DL)
+def dead_lock(story: Story, given: Arguments) -> bool:
+    """A head has died on another host, and left its lock."""
+    path = story.world.site.work / paths.downlink_lock(given.dl())
+    if path.exists() or not story.world.site.work.is_dir():
+        return False
+    path.parent.mkdir(exist_ok=True)
+    holder = {
+        "user": "somebody",
+        "host": "gone-for-ever",
+        "boot": "0",
+        "pid": 1,
+        "slurm_job": "",
+        "token": "0",
+    }
+    path.write_text(json.dumps(holder | {"since": "2026-01-01T00:00:00+00:00"}))
+    story.books.of[given.dl()].dead_lock = True
+    return True
+
+
+@step(2)
+def unlock(story: Story, given: Arguments) -> bool:
+    """Remove what that left."""
+    locked = [dl for dl, of in story.books.of.items() if of.dead_lock]
+    for dl in locked:
+        story.heard(story.world.site.halfpipe("unlock", f"downlink-{dl}").good())
+        story.books.of[dl].dead_lock = False
+    return bool(locked)
+
+
+@step(3, ("0", "1"), ("empty", "cut"))
+def journal(story: Story, given: Arguments) -> bool:
+    """Harm the journal of a run."""
+    run = story.books.runs[int(given.words[0]) % len(story.books.runs)]
+    path = story.world.site.work / paths.journal(RunId(run))
+    if not path.exists() or path.stat().st_size <= 30:
+        return False
+    content = path.read_bytes()
+    path.write_bytes(b"" if given.words[1] == "empty" else content[:-30])
+    lines = [json.loads(line) for line in content.splitlines() if line.endswith(b"}")]
+    lines = [line for line in lines if "downlink" in line]
+    left = [] if given.words[1] == "empty" else [(line["downlink"], line["spans"]) for line in lines[:-1]]
+    gone = {line["downlink"] for line in lines if (line["downlink"], line["spans"]) not in left}
+    story.books.harmed.setdefault(run, set()).update(gone)
+    return True
+
+
+@step(3, DL)
+def accept(story: Story, given: Arguments) -> bool:
+    """Accept that a downlink delivers less than before, and process it again."""
+    dl = given.dl()
+    less = [
+        chunk
+        for chunk in story.world.chunks[dl]
+        if story.books.would_bring(chunk)[1]
+        or story.world.version(chunk, story.world.source(chunk)) == "less"
+    ]
+    if not less or story.books.of[dl].accepted or not story.books.of[dl].begun:
+        return False
+    story.books.of[dl].accepted |= {str(c.chunk.run) for c in less}
+    runs = [
+        {"dl": d, "run": run, "reason": "a story"} for d, of in story.books.of.items() for run in of.accepted
+    ]
+    story.world.site.configure(shrink={"accept": runs})
+    story.invoke(dl, f"dl={dl}", "-F")
+    return True
+
+
+@step(2, DL)
+def release(story: Story, given: Arguments) -> bool:
+    """Level-1 was rolled back, so what an accepted loss left out is open to others."""
+    dl, books = given.dl(), story.books
+    of = books.of[dl]
+    closed = [run for run in of.accepted if len(books.recorded[run].get(dl, [])) > 1]
+    if not closed or not books.has_receipt(dl) or of.submitted not in {0, of.handoff} or books.harmed:
+        return False
+    for run in closed:
+        if story.heard(story.world.site.halfpipe("release", run, dl, "--reason", "a story")).status == 0:
+            books.recorded[run][dl] = model.release(books.recorded[run][dl])
+            l1 = RunId(run).l1
+            latest = {(l1, key) for file in of.latest.get(l1, []) for key in file.keys}
+            of.seen = {(name, key) for name, key in of.seen if name != l1} | latest
+    return True
+
+
+@step(2)
+def repair(story: Story, given: Arguments) -> bool:
+    """Repair what is harmed."""
+    lists = [dl for dl, of in story.books.of.items() if of.list_gone]
+    for what in [*story.books.harmed, *lists]:
+        story.heard(story.world.site.halfpipe("repair", what, "--do").good())
+    for dl in lists:
+        story.books.of[dl].list_gone = False
+    done = bool(lists or story.books.harmed)
+    story.books.harmed.clear()
+    return done
+
+
+@step(2, DL)
+def receipt_edited(story: Story, given: Arguments) -> bool:
+    """Edit a receipt by hand."""
+    path = story.world.site.work / paths.receipt(given.dl())
+    if not path.exists():
+        return False
+    content = json.loads(path.read_bytes())
+    content["runs"][0]["orphans"] += 1
+    path.write_text(json.dumps(content, indent=1))
+    story.books.of[given.dl()].receipt_edited = True
+    return True
+
+
+@step(1, DL)
+def list_of_handoffs_gone(story: Story, given: Arguments) -> bool:
+    """Lose the list of hand-offs of a downlink."""
+    path, of = story.world.site.work / paths.handoffs(given.dl()), story.books.of[given.dl()]
+    if not path.exists() or not of.handoff:
+        return False
+    path.unlink()
+    of.list_gone = True
+    return True

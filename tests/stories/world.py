@@ -1,0 +1,296 @@
+"""The world of a story: simulated downlinks that share runs, the archive, Level-1, and the site that processes them."""
+
+import os
+import random
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+from halfpipe.formats import evt, level0
+from halfpipe.storage import paths
+from halfpipe_simulator.runs import Datagram
+from halfpipe_simulator.scenario import SCID, Chunk, Scenario
+from tests.support import in_process
+from tests.support.injected.sitecustomize import Fault
+from tests.support.workflow import LONG_AGO, Ended, Site
+
+HERE = Path(__file__).parent
+HOUR = 3_600_000_000  # microseconds
+DOWNLINKS = ("230401001", "230401002", "230401003")
+Key = tuple[int, int]
+"""Sequence and APID of an event; or APID and number of a datagram."""
+Hour = tuple[int, int]
+"""Hours since 1970, and an APID."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is simulated; `late`: downlinks whose last RetDef is held back at first."""
+
+    seed: int
+    downlinks: int
+    epus: tuple[int, ...]
+    second_run: bool
+    options: Mapping[str, object]
+    late: frozenset[int]
+    max_events: int
+
+    @classmethod
+    def drawn(cls, rng: random.Random) -> "Shape":
+        """Draw one."""
+        downlinks = rng.choice([2, 2, 3])
+        epus = rng.choice([(956, 957)] * 4 + [(955, 956, 957)])
+        options: dict[str, object] = {"parts": downlinks}
+        odd = rng.choice(["", "", "", "late", "repeated", "lost", "orphans"])
+        if odd == "late":
+            options |= {"parts": downlinks - 1, "late_epu": 957}
+        elif odd == "repeated":
+            options |= {"repeated_datagrams": 1}
+        elif odd == "lost":
+            options |= {"lost_datagrams": 1}
+        elif odd == "orphans":
+            options |= {"orphaned_tail": True}
+        late = frozenset(number for number in range(downlinks) if rng.random() < 0.4)
+        return cls(
+            rng.randrange(20),
+            downlinks,
+            epus,
+            rng.random() < 0.5,
+            options,
+            late,
+            rng.choice([125000, 125000, 9]),
+        )
+
+    def scenario(self) -> Scenario:
+        """Return what the simulator makes of it."""
+        scenario = Scenario(seed=self.seed, downlinks=DOWNLINKS[: self.downlinks], magic7=False)
+        scenario.lpa_run(events=90, rate=0.1, per_datagram=8, epus=self.epus, **self.options)
+        if self.second_run:
+            scenario.lpa_run(events=30, rate=0.1, per_datagram=8, first=self.downlinks - 1)
+        return scenario
+
+
+@dataclass(frozen=True)
+class Brought:
+    """One chunk: its RetDef's versions, and what it brings."""
+
+    chunk: Chunk
+    name: str
+    datagrams: tuple[Datagram, ...]
+    retdefs: Mapping[str, bytes]
+    """The RetDef as it was first (`plain`), with a remark (`comment`), and with the last datagram left out (`less`)."""
+
+    def datagrams_of(self, version: str) -> tuple[Datagram, ...]:
+        """Return what a version asks for."""
+        return self.datagrams[:-1] if version == "less" else self.datagrams
+
+    def hours_of(self, version: str) -> frozenset[Hour]:
+        """Return the hours that a version needs."""
+        spans = [datagram.span for datagram in self.datagrams_of(version)]
+        first, last = spans[0][0] // HOUR, spans[-1][1] // HOUR
+        return frozenset((hour, self.chunk.apid) for hour in range(first, last + 1))
+
+
+def hours_of(datagram: Datagram) -> set[Hour]:
+    """Return the hours in which packets of a datagram lie."""
+    begin, end = datagram.span
+    return {(hour, datagram.apid) for hour in range(begin // HOUR, end // HOUR + 1)}
+
+
+def decimal(microseconds: int) -> str:
+    """Write a time as RetDefs do."""
+    return f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06d}"
+
+
+@dataclass
+class World:
+    """A site below `home`, and what is outside it. It only acts, and reads; what is right is the books' business."""
+
+    home: Path
+    shape: Shape
+
+    def __post_init__(self) -> None:
+        scenario = self.shape.scenario()
+        self.simulation = scenario.write(self.home / "simulated")
+        datagrams, _ = scenario._datagrams()
+        self.downlinks = [str(downlink) for downlink in scenario.downlinks]
+        self.chunks: dict[str, list[Brought]] = {dl: [] for dl in self.downlinks}
+        for chunk in self.simulation.chunks:
+            self.chunks[chunk.downlink].append(self._brought(chunk, datagrams))
+        self.archive, self.away = self.simulation.level0, self.home / "away"
+        self.streams = self.home / "streams.jsonl"
+        self.site = Site(self.home)
+        client = shlex.join([sys.executable, "-S", "-E", str(HERE / "level1.py"), str(self.streams)])
+        self.site.configure(
+            paths={"level0": str(self.archive)},
+            magic7={"command": None},
+            ledger={"url": None},
+            merge={"max_events": self.shape.max_events},
+            retire={"report_days": 1e6},
+            alarm={"silence_hours": None, "late_hours": 1e6},
+            cleanup={"retention_days": 0},
+            submit={
+                "command": f"{client} create {{dl}}",
+                "check": f"{client} exists {{dl}}",
+                "rollback": f"{client} rollback {{dl}}",
+            },
+        )
+        for number, dl in enumerate(self.downlinks):
+            for brought in self.chunks[dl][: -1 if self.comes_late(number) else None]:
+                self.issue(brought, "plain")
+
+    def comes_late(self, number: int) -> bool:
+        """Tell whether the last RetDef of a downlink is held back at first."""
+        return number in self.shape.late and len(self.chunks[self.downlinks[number]]) > 1
+
+    def _brought(self, chunk: Chunk, datagrams: list[Datagram]) -> Brought:
+        number = self.downlinks.index(chunk.downlink)
+        own = [
+            d
+            for d in datagrams
+            if number in d.downlinks
+            and (d.run, d.apid) == (chunk.run, chunk.apid)
+            and chunk.begin <= d.span[0]
+            and d.span[1] <= chunk.end
+        ]
+        plain = self.simulation.retdef(chunk).read_bytes()
+        retdefs = {"plain": plain, "comment": plain + b"<!-- issued again -->\n"}
+        if len(own) > 1:
+            begin, end = decimal(chunk.end).encode(), decimal(own[-2].span[1]).encode()
+            assert plain.count(begin) == 1
+            retdefs["less"] = plain.replace(begin, end)
+        name = f"{chunk.run}-{chunk.apid:04d}-{chunk.number}"
+        return Brought(chunk, name, tuple(own), retdefs)
+
+    def issue(self, chunk: Brought, version: str) -> None:
+        """Put a RetDef on the search path, old enough to be complete."""
+        path = self.source(chunk)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(chunk.retdefs[version])
+        os.utime(path, (LONG_AGO, LONG_AGO))
+
+    def source(self, chunk: Brought) -> Path:
+        """Return where its RetDef lies on the search path."""
+        return self.site.retdefs / paths.retdef(chunk.chunk.downlink, chunk.chunk.number)
+
+    def version(self, chunk: Brought, path: Path) -> str | None:
+        """Return which version of its RetDef lies at `path`."""
+        if not path.exists():
+            return None
+        content = path.read_bytes()
+        return next(name for name, known in chunk.retdefs.items() if known == content)
+
+    def staged_version(self, chunk: Brought) -> str | None:
+        """Return which version of its RetDef is staged."""
+        return self.version(chunk, self.site.work / paths.retdef(chunk.chunk.downlink, chunk.chunk.number))
+
+    def files_of(self, hour: Hour, root: Path) -> list[Path]:
+        """Return the files of an hour of an APID below `root`."""
+        directory = level0.hour_path(root, SCID, hour[0] * 3600)
+        return sorted(directory.glob(f"s{SCID:04d}a{hour[1]:04d}t*"))
+
+    def move(self, hour: Hour, source: Path, to: Path) -> bool:
+        """Move the files of an hour, if there are some."""
+        files = self.files_of(hour, source)
+        for path in files:
+            there = to / path.relative_to(source)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(there)
+        return bool(files)
+
+    def present(self, hour: Hour) -> bool:
+        """Tell whether an hour is in the archive."""
+        return bool(self.files_of(hour, self.archive))
+
+    def staged(self, downlink: str) -> dict[str, list["StagedFile"]]:
+        """Return the staged files by run, as Level-1 names it."""
+        found: dict[str, list[StagedFile]] = {}
+        for path in sorted((self.site.stage / downlink).glob("r*/*.evt")):
+            found.setdefault(path.parent.name, []).append(StagedFile.read(path))
+        return found
+
+    def has_stream(self, downlink: str) -> bool:
+        """Tell whether Level-1 has a stream of a downlink."""
+        return self.streams.exists() and f'["create", "{downlink}"]' in self.streams.read_text()
+
+    def in_a_child(self, *words: str, at: int = -1) -> int:
+        """Start Snakemake in a fork, which dies at moment number `at`; return its process id."""
+        child = os.fork()
+        if child:
+            return child
+        try:
+            os.setpgid(0, 0)
+            dying(str(self.home), at)
+            ended = self.site.snakemake(*words)
+            (self.home / f"said-{os.getpid()}").write_text(ended.said)
+            os._exit(ended.status)
+        finally:
+            os._exit(99)
+
+    def wait(self, child: int) -> Ended:
+        """Wait for a fork, and end what it left."""
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        said = self.home / f"said-{child}"
+        return Ended(status, said.read_text() if said.exists() else "")
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """An event file as its records say it is."""
+
+    name: str
+    keys: tuple[Key, ...]
+    sequences: tuple[int, int]
+    seconds: tuple[int, int]
+
+    @property
+    def events(self) -> int:
+        """How many it holds."""
+        return len(self.keys)
+
+    @classmethod
+    def read(cls, path: Path) -> "StagedFile":
+        """Read one."""
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+        offsets = evt.walk(data, str(path))
+        names = ("scalers_sequence", "ccsds_apid", "current_timeSecs")
+        sequences, apids, seconds = (evt.context_column(data, offsets, name).tolist() for name in names)
+        keys = tuple(zip(sequences, apids, strict=True))
+        return cls(path.name, keys, (sequences[0], sequences[-1]), (seconds[0], seconds[-1]))
+
+
+def dying(home: str, at: int) -> None:
+    """Have this process die at moment number `at`."""
+
+    def die(_: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Fault(home, at, die).install()
+
+
+@contextmanager
+def job_that_dies(home: Path, job: int, at: int) -> Iterator[None]:
+    """Have the job number `job` die at its moment number `at`; the head lives."""
+    run, count = in_process.program, iter(range(1, 1000))
+
+    def program(command: str) -> int:
+        if next(count) != job:
+            return run(command)
+        child = os.fork()
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        try:
+            dying(str(home), at)
+            os._exit(run(command))
+        finally:
+            os._exit(99)
+
+    with patch.object(in_process, "program", program):
+        yield

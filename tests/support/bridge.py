@@ -1,0 +1,186 @@
+"""One run, decided by the library and by the reference side by side."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats.idx import EVENT
+from halfpipe.ids import DownlinkId
+from halfpipe.merge.decision import Decision, decide
+from halfpipe.merge.ordering import merge_chunks
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.runs.journal import Delivery, EventFile, Journal, Release
+from halfpipe.runs.shrinking import lost
+from halfpipe.settings import Merge
+from tests.support import model
+from tests.support.model import Chunk, Event
+
+LOWEST, HIGHEST = 0, 2**64 - 1
+
+
+def event_array(events: Sequence[Event]) -> NDArray[np.void]:
+    """Return `events` as the library reads them from an index; the copy's number is the offset."""
+    rows = [(e.sequence, e.apid, e.datagram, 0.0, e.copy, 0) for e in events]
+    return np.array(rows, dtype=EVENT)
+
+
+def library_datagrams(chunks: Sequence[Chunk]) -> KnownDatagrams:
+    """Return what `chunks` make known."""
+    return KnownDatagrams.of([datagram.line for chunk in chunks for datagram in chunk.datagrams])
+
+
+def library_events(chunks: Sequence[Chunk]) -> NDArray[np.void]:
+    """Return the merged events of `chunks`."""
+    return merge_chunks([(chunk.name, event_array(chunk.events)) for chunk in chunks])
+
+
+def library_view(decision: Decision) -> dict[str, object]:
+    """Return everything that a decision says as plain values."""
+    sources = decision.sources
+    entries = [
+        (int(e["sequence"]), int(e["apid"]), int(e["datagram"]), str(sources[e["source"]]), int(e["offset"]))
+        for e in decision.events
+    ]
+    return {
+        "kind": str(decision.kind),
+        "epus": list(decision.epus),
+        "complete": decision.complete,
+        "settled": [tuple(interval) for interval in decision.settled],
+        "gaps": [tuple(gap) for gap in decision.gaps],
+        "events": entries,
+        "files": [entries[begin:end] for begin, end in decision.files],
+        "spans": [tuple(span) for span in decision.spans],
+        "known": decision.known,
+        "orphans": decision.orphans,
+        "withheld": decision.withheld,
+        "late": decision.late,
+        "datagrams": {apid: tuple(map(tuple, ranges)) for apid, ranges in decision.datagrams.items()},
+    }
+
+
+def model_view(outcome: model.Outcome) -> dict[str, object]:
+    """Return everything that an outcome of the reference says in the same form."""
+
+    def plain(entry: tuple[str, Event]) -> tuple[int, int, int, str, int]:
+        downlink, event = entry
+        return event.sequence, event.apid, event.datagram, downlink, event.copy
+
+    return {
+        "kind": outcome.kind,
+        "epus": outcome.epus,
+        "complete": outcome.complete,
+        "settled": [
+            (LOWEST if first == -inf else first, HIGHEST if last == inf else last)
+            for first, last in outcome.settled
+        ],
+        "gaps": outcome.gaps,
+        "events": [plain(entry) for entry in outcome.delivered],
+        "files": [[plain(entry) for entry in file] for file in outcome.files],
+        "spans": outcome.spans,
+        "known": outcome.known,
+        "orphans": outcome.orphans,
+        "withheld": outcome.withheld,
+        "late": outcome.late,
+        "datagrams": ranges(outcome.listed),
+    }
+
+
+def ranges(listed: Iterable[tuple[int, int]]) -> dict[int, tuple[tuple[int, int], ...]]:
+    """Return (APID, number) pairs as inclusive ranges of numbers by APID."""
+    by_apid: dict[int, list[tuple[int, int]]] = {}
+    for apid, number in sorted(listed):
+        found = by_apid.setdefault(apid, [])
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return {apid: tuple(found) for apid, found in by_apid.items()}
+
+
+class RefusedError(Exception):
+    """A downlink would deliver less than it had delivered."""
+
+
+@dataclass
+class Run:
+    """A run whose downlinks are processed one after the other; each step is decided twice and compared."""
+
+    rules: model.Rules = field(default_factory=model.Rules)
+    brought: dict[str, Sequence[Chunk]] = field(default_factory=dict)
+    deliveries: dict[str, list[model.Delivery]] = field(default_factory=dict)
+    lines: list[Delivery | Release] = field(default_factory=list)
+    given_up: bool = False
+
+    def process(self, downlink: str, chunks: Sequence[Chunk], *, accept: bool = True) -> Decision:
+        """Process `downlink`, which brings `chunks`, record what it delivers, return the library's word.
+
+        Raises
+        ------
+        RefusedError
+            If it shrinks and nobody accepts that: then nothing is changed.
+        """
+        before = self.brought.get(downlink)
+        self.brought[downlink] = chunks
+        outcome = model.decide(downlink, self.brought, self.deliveries, self.rules, self.given_up)
+        decision = self._decide(DownlinkId(downlink))
+        assert library_view(decision) == model_view(outcome)
+        latest = self.journal.latest().get(DownlinkId(downlink))
+        loss = lost(latest, decision.events["sequence"]) if latest else {}
+        assert bool(loss) == model.shrinks(outcome, self.deliveries.get(downlink, []))
+        if loss and not accept:
+            assert before is not None
+            self.brought[downlink] = before
+            raise RefusedError
+        self.deliveries.setdefault(downlink, []).append(outcome.delivery)
+        self.lines.append(_line(DownlinkId(downlink), decision))
+        return decision
+
+    def release(self, downlink: str) -> None:
+        """Open what `downlink` delivered before and does not any more."""
+        self.deliveries[downlink] = model.release(self.deliveries[downlink])
+        self.lines.append(Release(DownlinkId(downlink), "rolled back", "", ""))
+
+    @property
+    def journal(self) -> Journal:
+        """The journal that holds what was recorded."""
+        return Journal(Path("journal"), self.lines)
+
+    def again(self, downlink: str) -> Decision:
+        """Process `downlink` once more with what it brought before."""
+        return self.process(downlink, self.brought[downlink])
+
+    def _decide(self, downlink: DownlinkId) -> Decision:
+        return decide(
+            downlink,
+            KnownDatagrams.together(library_datagrams(chunks) for chunks in self.brought.values()),
+            {DownlinkId(dl): library_events(chunks) for dl, chunks in self.brought.items()},
+            self.journal.latest(),
+            limits(self.rules),
+            earlier=self.journal.earlier(),
+            given_up=self.given_up,
+        )
+
+
+def _line(downlink: DownlinkId, decision: Decision) -> Delivery:
+    """Return what the library records of a decision, as far as it counts here."""
+    sequences = decision.events["sequence"]
+    edges = [(int(sequences[a]), int(sequences[b - 1]), b - a) for a, b in decision.files]
+    files = tuple(
+        EventFile(str(first), events, (first, last), (0, 0), 0, "") for first, last, events in edges
+    )
+    return Delivery(downlink, decision.spans, decision.datagrams, files, None, None)
+
+
+def limits(rules: model.Rules) -> Merge:
+    """Return the library's form of `rules`."""
+    return Merge(
+        max_events=rules.max_events,
+        chunk_scale=rules.chunk_scale,
+        chunk_floor=rules.chunk_floor,
+        min_events=rules.min_events,
+        min_epus=rules.min_epus,
+    )

@@ -1,0 +1,156 @@
+"""A real browser for tests: Debian's chromium without a window, and axe-core, which finds what keeps people out.
+
+``python -m tests.support.browser --install`` installs both where they are missing;
+``python -m tests.support.browser PAGE DIR`` takes pictures of a page: telephone and desk, light and dark.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from tests.support import debian
+
+PACKAGES = ("chromium", "chromium-driver", "fonts-dejavu-core")
+NEEDED = ("chromium", "chromedriver")
+AXE = "4.14.1"
+AXE_SHA256 = "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745"  # of the package
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",  # root has none
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
+DESK, TELEPHONE = (1600, 1000), (390, 844)
+
+
+def axe_file() -> Path:
+    """Return where axe-core lies: it is not part of the project, and taken once for all checkouts."""
+    return user_cache_path("halfpipe") / f"axe-core-{AXE}.min.js"
+
+
+def missing() -> list[str]:
+    """Return what is not here."""
+    return [name for name in NEEDED if shutil.which(name) is None] + (
+        [] if axe_file().exists() else ["axe-core"]
+    )
+
+
+def install() -> None:
+    """Install what is missing: Debian's packages, if this is root, and axe-core by npm, if its checksum is right."""
+    packages = [] if all(map(shutil.which, NEEDED)) else list(PACKAGES)
+    if not axe_file().exists() and shutil.which("npm") is None:
+        packages.append("npm")
+    if packages:
+        debian.install(
+            packages, f"not here: {', '.join(missing())}. Have Debian's {', '.join(packages)} installed"
+        )
+    if not axe_file().exists():
+        _take_axe()
+
+
+def _take_axe() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        subprocess.run(["npm", "pack", "--silent", f"axe-core@{AXE}"], cwd=name, check=True)
+        (package,) = Path(name).glob("*.tgz")
+        content = package.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != AXE_SHA256:
+        raise SystemExit(f"axe-core {AXE}: the SHA-256 is {found}, and should be {AXE_SHA256}")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        script = archive.extractfile("package/axe.min.js")
+        assert script is not None
+        axe_file().parent.mkdir(parents=True, exist_ok=True)
+        axe_file().write_bytes(script.read())
+
+
+@dataclass
+class Browser:
+    """A browser that is open, with what it has complained of and asked for."""
+
+    driver: webdriver.Chrome
+
+    def complaints(self) -> list[str]:
+        """Return what was written to the console since the last call."""
+        return [entry["message"] for entry in self._log("browser")]
+
+    def asked(self) -> list[str]:
+        """Return all that was asked for since the last call."""
+        events = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
+        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.driver.get_log(kind)  # type: ignore[no-untyped-call]
+        return found
+
+    def look(self, size: tuple[int, int], *, dark: bool = False) -> None:
+        """Be so many pixels wide and high, light or dark."""
+        width, height = size
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def faults(self) -> list[str]:
+        """Return the serious faults that axe-core finds on the page: rule, and the first place."""
+        self.driver.execute_script(axe_file().read_text())
+        found: dict[str, Any] = self.driver.execute_async_script(
+            "axe.run({resultTypes: ['violations']}).then(arguments[arguments.length - 1])"
+        )
+        return [
+            f"{each['id']}: {each['nodes'][0]['html']}"
+            for each in found["violations"]
+            if each["impact"] in {"serious", "critical"}
+        ]
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Open a browser of its own, and close it."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(shutil.which("chromium"))
+    for option in OPTIONS:
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Install what is missing, or take pictures of a page."""
+    if list(argv) == ["--install"]:
+        install()
+        return 0
+    page, home = map(Path, argv)
+    home.mkdir(parents=True, exist_ok=True)
+    with browser() as opened:
+        for size in (DESK, TELEPHONE):
+            for dark in (False, True):
+                opened.look(size, dark=dark)
+                opened.driver.get(page.resolve().as_uri())
+                picture = home / f"{page.stem}-{size[0]}-{'dark' if dark else 'light'}.png"
+                opened.driver.save_screenshot(str(picture))
+                print(picture)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,38 @@
+"""A golden case processed here and by the model of the legacy, for `halfpipe compare`."""
+
+from pathlib import Path
+
+from halfpipe.compare.compare import Compared, compare
+from halfpipe.ids import DownlinkId
+from tests.support.golden_cases import Case, build
+from tests.support.legacy_merge import Legacy
+from tests.support.workflow import Site
+
+
+class BothSides:
+    """A site and a stage of the legacy beside it, below `home`."""
+
+    def __init__(self, case: Case, home: Path, site: Site) -> None:
+        self.case, self.site = case, build(case, site)
+        self.legacy = Legacy(case, home / "legacy")
+
+    def process(self, steps: int | None = None) -> list[Compared]:
+        """Process the steps of the case on both sides; return what is found of each right after it."""
+        found = []
+        for step in self.case.steps[:steps]:
+            self.site.by_hand(step.downlink)
+            self.legacy.process(step)
+            found.append(self.compared(step.downlink))
+        return found
+
+    def compared(self, downlink: str, other: Path | None = None) -> Compared:
+        """Compare a downlink with the legacy's stage, or another side."""
+        return compare(self.site.settings, DownlinkId(downlink), other or self.legacy.stage)
+
+
+def defects(found: Compared) -> set[int]:
+    """Return the numbers of all defects that events, cuts and texts are explained by, but for those of headers."""
+    named = [group.defect for group in found.groups]
+    named += [cut.defect for run in found.runs for cut in run.cuts]
+    named += [text.reason.defect for text in found.texts]
+    return {number for number in named if number is not None}

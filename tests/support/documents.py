@@ -1,0 +1,151 @@
+"""The documents of the project: their sections and tables, the commands that they show, and how these are run."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.in_process import ROOT
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")])
+FILES = ("Makefile", "Snakefile", "pyproject.toml", "requirements.lock")
+DIRECTORIES = ("config", "envs", "profiles", "scripts", "src", "tests/support/standin", "workflow")
+STATUS = re.compile(r"  # exit status (\d+)\b")
+OURS = (
+    "MAKE",
+    "MFLAGS",
+    "PYTEST",
+    "HALFPIPE",
+    "SNAKEMAKE",
+)  # variables that whoever runs the tests may have set
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of a console block, and the lines that are shown below it."""
+
+    text: str
+    shown: tuple[str, ...]
+
+    @property
+    def status(self) -> int:
+        """The exit status that the document says it has: 0, or what a comment at its end says."""
+        said = STATUS.search(self.text)
+        return int(said[1]) if said else 0
+
+
+def sections(document: str) -> dict[str, str]:
+    """Return the sections of a document, a path from the project's root, by their headings."""
+    text = (ROOT / document).read_text()
+    return dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
+
+
+def slugs(document: Path) -> set[str]:
+    """Return what links into a document may point at: its headings as they stand in addresses."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def rows(section: str) -> list[list[str]]:
+    """Return the rows of the tables of a section as their cells, without heads."""
+    found, before = list[list[str]](), ""
+    for line in section.splitlines():
+        if line.startswith("| ") and before.startswith("|"):
+            found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))])
+        before = line
+    return found
+
+
+def code(text: str) -> Iterator[str]:
+    """Yield what a document shows as code: each piece between backticks, each line of a block."""
+    blocks = re.compile(r"^```\w*\n(.*?)^```$|^((?: {4}.*\n)+)", re.MULTILINE | re.DOTALL)
+    for block in blocks.finditer(text):
+        yield from (block[1] or block[2]).splitlines()
+    yield from re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", blocks.sub("", text))
+
+
+def commands(section: str) -> list[Command]:
+    """Return the commands of all console blocks in `section`.
+
+    A command starts with ``$``, its further lines with ``>``; lines below it are what it prints.
+    """
+    found: list[Command] = []
+    for block in re.findall(r"^```console\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+        assert block.startswith("$ ")
+        for piece in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            head, *lines = piece.splitlines()
+            while lines and lines[0].startswith("> "):
+                head += "\n" + lines.pop(0)[2:]
+            found.append(Command(head, tuple(lines)))
+    return found
+
+
+def words_of(command: str, line: str) -> list[str] | None:
+    """Return the words of a line of code that gives `command`, after its name; None for anything else."""
+    given = re.match(rf"\s*(?:\$ |ExecStart=)?(?:.*&& )?(?:\S*bin/)?{command}( .*|$)", line, re.DOTALL)
+    if given is None:
+        return None
+    text = re.split(r" #|[|;&>]", given[1])[0]
+    return [word for word in shlex.split(text, posix=False) if word not in {"…", "..."}]
+
+
+def pattern(line: str) -> re.Pattern[str]:
+    """Return what fits a shown line: any amount of space is as good as another, and … stands for anything."""
+    return re.compile(".*".join(re.escape(part) for part in " ".join(line.split()).split("…")))
+
+
+def missed(command: Command, said: str) -> str | None:
+    """Return the first shown line that was not printed where it should have been; … stands for any lines."""
+    printed = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
+    at, anywhere = 0, False
+    for line in command.shown:
+        if line.strip() == "…":
+            anywhere = True
+        elif line.strip():
+            places = range(at, len(printed) if anywhere else min(at + 1, len(printed)))
+            place = next((n for n in places if pattern(line).fullmatch(printed[n])), None)
+            if place is None:
+                return line
+            at, anywhere = place + 1, False
+    return None if anywhere or at == len(printed) else f"(nothing; there was {printed[at]!r})"
+
+
+def project(home: Path) -> Path:
+    """Copy what a clone has to `home`, and give it this environment."""
+    for name in FILES:
+        shutil.copy2(ROOT / name, home / name)
+    for name in DIRECTORIES:
+        shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__", ".snakemake"))
+    # A directory of its own with links in it: if `make` should want to make it anew, no more than links go.
+    (home / ".venv").mkdir()
+    for name in ("bin", "lib"):
+        (home / ".venv" / name).symlink_to(Path(sys.prefix) / name)
+    shutil.copy2(Path(sys.prefix) / "pyvenv.cfg", home / ".venv" / "pyvenv.cfg")
+    return home
+
+
+def run(home: Path, wanted: Sequence[Command]) -> list[tuple[int, str]]:
+    """Run commands one after the other in one shell; return their exit statuses and what they said."""
+    mark = "@@ end of a command:"
+    script = "exec 2>&1\n" + "".join(
+        f"{command.text}\nstatus=$?; echo; echo '{mark}' $status\n" for command in wanted
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=home,
+        env={**environment, "PYTHONPATH": str(home / "src")},  # before the package that is installed
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    *pieces, rest = re.split(rf"^{mark} (\d+)\n", done.stdout, flags=re.MULTILINE)
+    assert rest == ""
+    return [(int(status), said) for said, status in zip(pieces[::2], pieces[1::2], strict=True)]

@@ -1,0 +1,137 @@
+"""What is said of events that are not delivered, held against the reference: what it says when that is brought."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from halfpipe.ids import DownlinkId
+from halfpipe.merge.decision import all_known
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.merge.undelivered import Group, Kind, Lack, What, undelivered
+from tests.support import model
+from tests.support.bridge import Run, library_datagrams, library_events, limits
+from tests.support.model import Chunk, Datagram
+
+NEXT = "999999999"  # a downlink that has not come yet
+LPA, LCI = range(955, 959), range(965, 969)
+
+
+def said_of(run: Run) -> list[Group]:
+    """Return what the library says of a run as it stands."""
+    events = {DownlinkId(dl): library_events(chunks) for dl, chunks in run.brought.items()}
+    latest, earlier = run.journal.latest(), run.journal.earlier()
+    return undelivered(
+        KnownDatagrams.together(library_datagrams(chunks) for chunks in run.brought.values()).segments(),
+        all_known(sorted(events), events),
+        {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()},
+        limits(run.rules),
+        given_up=run.given_up,
+    )
+
+
+def check(run: Run, *, odd: bool = False) -> list[Group]:
+    """Check by the reference that each undelivered event has one reason, and the right one; return the groups.
+
+    In an `odd` history, which contradicts itself, events of an EPU need not be in order: what else could settle a
+    place is not looked at.
+    """
+    groups = said_of(run)
+    outcome = model.decide(NEXT, run.brought, run.deliveries, run.rules, run.given_up)
+    of = {kind: [group for group in groups if group.kind is kind] for kind in Kind}
+    counted = {kind: sum(group.events for group in of[kind]) for kind in Kind}
+    assert counted == {
+        Kind.ORPHAN: outcome.orphans - outcome.withheld,
+        Kind.WITHHELD: outcome.withheld,
+        Kind.LATE: outcome.late,
+        Kind.DUE: len(outcome.delivered),
+    }
+    for kind, keys in waiting_keys(run, outcome).items():
+        for sequence, apid in keys:
+            holding = [g for g in of[kind] if g.apid == apid and g.first <= sequence <= g.last]
+            assert len(holding) == 1 if kind is Kind.ORPHAN else holding, (kind, sequence, apid)
+    for group in of[Kind.ORPHAN]:
+        check_orphans(run, group, odd=odd)
+    for group in of[Kind.WITHHELD]:
+        assert keys_of(run, group) <= delivered(run, replace(run.rules, min_events=1))
+    for group in of[Kind.LATE]:
+        assert group.inside is not None
+        again = model.decide(group.inside, run.brought, run.deliveries, replace(run.rules, min_events=1))
+        gone = {(event.sequence, event.apid) for _, event in again.delivered}
+        late = [key for key in keys_of(run, group) if key in gone]
+        assert len(late) >= group.events
+    return groups
+
+
+def waiting_keys(run: Run, outcome: model.Outcome) -> dict[Kind, set[tuple[int, int]]]:
+    """Return (sequence, APID) of the orphans and of the events that are due, as the reference has them."""
+    taken = [span for ds in run.deliveries.values() for d in ds for span in d.spans]
+    orphans = {
+        (event.sequence, event.apid)
+        for _, event in model.known_events(NEXT, run.brought)
+        if not model.inside(event.sequence, [*taken, *outcome.settled])
+    }
+    return {Kind.ORPHAN: orphans, Kind.DUE: {(e.sequence, e.apid) for _, e in outcome.delivered}}
+
+
+def keys_of(run: Run, group: Group) -> set[tuple[int, int]]:
+    """Return (sequence, APID) of all known events between the ends of a group, of its EPU."""
+    events = (event for _, event in model.known_events(NEXT, run.brought))
+    return {
+        (e.sequence, e.apid)
+        for e in events
+        if e.apid == group.apid and group.first <= e.sequence <= group.last
+    }
+
+
+def delivered(run: Run, rules: model.Rules, new: Sequence[Chunk] = ()) -> set[tuple[int, int]]:
+    """Return (sequence, APID) of what a downlink that brings `new` would deliver, by the reference."""
+    outcome = model.decide(NEXT, {**run.brought, NEXT: new}, run.deliveries, rules, run.given_up)
+    return {(event.sequence, event.apid) for _, event in outcome.delivered}
+
+
+def check_orphans(run: Run, group: Group, *, odd: bool) -> None:
+    """Check that orphans are delivered once all that they lack has come, and not while a part of it has not."""
+    rules = replace(run.rules, min_events=1)
+    wanted = keys_of(run, group)
+    assert group.lacks
+    assert wanted
+    # What is between the events of a group has been delivered; there is none of it, for a group is one stretch.
+    if not odd and all(map(can_come, group.lacks)):
+        assert wanted <= delivered(run, rules, bringing(run, group.lacks))
+    for lack in group.lacks:
+        rest = [other for other in group.lacks if other != lack and can_come(other)]
+        if not odd:
+            assert not wanted & delivered(run, rules, bringing(run, rest)), lack
+
+
+def can_come(lack: Lack) -> bool:
+    """Tell whether there is something that can come: before datagram 0 there is none."""
+    return lack.what is not What.START or lack.last is not None
+
+
+def bringing(run: Run, lacks: Iterable[Lack]) -> list[Chunk]:
+    """Return what brings `lacks`, in datagrams without events."""
+    seen = set(model.known_datagrams(run.brought.values()))
+    chunks = []
+    for number, lack in enumerate(lacks, start=1):
+        if lack.what is What.EPU:
+            family = LPA if model.is_lpa(seen) else LCI
+            new = [apid for apid in family if apid not in seen][: run.rules.min_epus - len(seen)]
+            lines = [Datagram(apid, 0, "start", "stop", 0, 0, 0) for apid in new]
+        else:
+            assert lack.apid is not None
+            assert lack.first is not None
+            last = lack.first if lack.last is None else lack.last
+            lines = [
+                Datagram(
+                    lack.apid,
+                    n,
+                    "start" if lack.what is What.START and n == 0 else "continue",
+                    "stop" if lack.what is What.END else "continue",
+                    0,
+                    0,
+                    0,
+                )
+                for n in range(lack.first, last + 1)
+            ]
+        chunks.append(Chunk(f"0077014d-2c2e5787-0000-{number:05d}.idx", (), tuple(lines)))
+    return chunks

@@ -1,0 +1,174 @@
+"""What a test of the flight programs needs: stand-ins in a stand-in container, and an archive of simulated products."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.in_process import ROOT
+
+STANDIN = ROOT / "tests" / "support" / "standin"
+IMAGE = "halfpipe stand-in image: SIMULATED, no flight software inside\n/usr\n/bin\n/lib\n/lib64\n"
+ARCH = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"  # as the golden RetDefs name it
+SOFTWARE = "/afs/slac/g/glast/isoc"
+TABLES = "/sdf/group/fermi/ground/fmx"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a wrapper ended; `peak` is the largest resident size of it and its children, MiB."""
+
+    status: int
+    out: bytes
+    errors: str
+    peak: int = 0
+
+
+@dataclass
+class FlightSite:
+    """Settings of the flight programs and all that they name, in a directory of a test's own."""
+
+    home: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.arch, self.tables, self.scratch, self.out = (
+            self.home / name for name in ("level0", "fmx", "scratch", "out")
+        )
+        for path in (self.arch / "standin", self.tables, self.scratch, self.out):
+            path.mkdir(parents=True, exist_ok=True)
+        self.image = self.home / "image"
+        self.image.write_text("".join(f"{line}\n" for line in IMAGE.splitlines() if _there(line)))
+        self.misbehave()
+        self.configure(
+            runtime=str(STANDIN / "apptainer"),
+            image=str(self.image),
+            binds=[f"{STANDIN}:{SOFTWARE}", f"{self.arch}:{ARCH}", f"{self.tables}:{TABLES}"],
+            environment={"FMX_C_FDB": TABLES, "fmxRoot": TABLES, "LD_LIBRARY_PATH": f"{SOFTWARE}/lib"},
+            scratch=["STANDIN_SCRATCH", str(self.scratch)],
+            decoder={"program": [f"{SOFTWARE}/getLSEChunk.exe"], "seconds": 60, "memory_mib": None},
+            magic7={"program": ["python3", f"{SOFTWARE}/DiagRet.py"], "seconds": 60, "memory_mib": None},
+        )
+
+    @property
+    def marker(self) -> str:
+        """A word in the command line of every process that a stand-in of this site leaves behind."""
+        return f"left-by-{self.home}"
+
+    @property
+    def file(self) -> Path:
+        """The settings file."""
+        return self.home / "flight.yaml"
+
+    def configure(self, **sections: Any) -> None:
+        """Set keys of the settings over those that are set already."""
+        for name, value in sections.items():
+            if isinstance(value, dict) and isinstance(self.settings.get(name), dict):
+                self.settings[name] |= value
+            else:
+                self.settings[name] = value
+        self.file.write_text(yaml.safe_dump(self.settings))
+
+    def without_container(self) -> None:
+        """Use no container: the stand-ins are started where they lie."""
+        self.configure(
+            runtime="none",
+            environment={"FMX_C_FDB": str(self.tables)},
+            decoder={"program": [str(STANDIN / "getLSEChunk.exe")]},
+            magic7={"program": [str(STANDIN / "DiagRet.py")]},
+        )
+
+    def misbehave(self, **modes: str) -> None:
+        """Let chunks (``c240601001_00001``) and ``magic7`` go wrong as named, and nothing else."""
+        named = {name.removeprefix("c").replace("_", "-"): mode for name, mode in modes.items()}
+        (self.arch / "standin" / "modes.json").write_text(json.dumps(named | {"marker": self.marker}))
+
+    def add(self, source: Path) -> None:
+        """Add the simulated products in `source`/<downlink> to the archive."""
+        shutil.copytree(source, self.arch / "standin", dirs_exist_ok=True)
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        """Return the command line of a wrapper."""
+        return [
+            sys.executable,
+            str(ROOT / "scripts" / f"{name}.py"),
+            "--settings",
+            str(self.file),
+            *arguments,
+        ]
+
+    def decode(self, retdef: Path, *arguments: str, env: dict[str, str] | None = None) -> Done:
+        """Run the decoder's wrapper."""
+        return self.run("flight_decoder", "-r", str(retdef), "-o", str(self.out), *arguments, env=env)
+
+    def run(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> Done:
+        """Run a wrapper to its end, its output in files so that nothing is held here."""
+        with (self.home / "stdout").open("w+b") as out, (self.home / "stderr").open("w+b") as errors:
+            process = subprocess.Popen(
+                self.command(name, *arguments), stdout=out, stderr=errors, env={**os.environ, **(env or {})}
+            )
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, _peak(process.pid))
+                time.sleep(0.01)
+        return Done(
+            process.returncode,
+            (self.home / "stdout").read_bytes(),
+            (self.home / "stderr").read_text(),
+            peak >> 10,
+        )
+
+    def products(self) -> dict[str, bytes]:
+        """What lies in OUTDIR."""
+        return {path.name: path.read_bytes() for path in sorted(self.out.iterdir())}
+
+    def hanging(self) -> list[int]:
+        """Return the processes that a stand-in started and that live still."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if self.marker.encode() in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return found
+
+    def left(self) -> list[str]:
+        """What is left on the scratch disk."""
+        return sorted(path.name for path in self.scratch.iterdir())
+
+
+def _there(line: str) -> bool:
+    return not line.startswith("/") or Path(line).exists()
+
+
+def needs_container() -> None:
+    """Skip where bubblewrap is missing or may not make a container."""
+    program = shutil.which("bwrap")
+    if program is None:
+        pytest.skip("bubblewrap is not installed (Debian: apt-get install bubblewrap)")
+    tried = subprocess.run([program, "--ro-bind", "/", "/", "true"], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"bubblewrap may not make a container here: {tried.stderr.decode().strip()}")
+
+
+def _peak(pid: int) -> int:
+    """Return the largest resident size so far of a process or one below it, KiB.
+
+    What a process's resource usage tells begins with the size of the one that forked it, here pytest's.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s*([0-9]+) kB$", status, re.MULTILINE)
+    return max([int(found[1]) if found else 0, *(_peak(int(child)) for child in children)])

@@ -1,0 +1,183 @@
+"""The pictures of docs/pictures: what can happen to a run and a downlink, SIMULATED, each on a site of its own.
+
+``python -m tests.support.gallery DIRECTORY svg|png [NAME...]`` draws them.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.pictures import downlink as of_downlink
+from halfpipe.pictures import run as of_run
+from halfpipe.reports.explain import Site as Looked
+from halfpipe.reports.explain import explain
+from halfpipe.storage import paths, times
+from halfpipe_simulator.scenario import Scenario
+from tests.support.in_process import ROOT, as_in_a_process, module
+from tests.support.workflow import Site
+
+FIRST, SECOND, THIRD = (DownlinkId(f"23040100{n}") for n in (1, 2, 3))
+NOW = 1680480000.0  # Unix seconds, 2023-04-03: pictures of one input are the same on any day
+NOTE = "SIMULATED: none of these events was recorded by the Large Area Telescope."
+
+
+def site_of(home: Path, told: Scenario) -> Site:
+    """Return a site with the RetDefs and the level-0 of a scenario."""
+    made = told.write(home / "sim")
+    site = Site(home)
+    site.add_retdefs(made.path / "downlinks", *made.downlinks)
+    site.configure(
+        paths={"level0": str(made.level0)},
+        magic7={"command": None},
+        moot={"file": str(made.path / "moot.txt")},
+    )
+    return site
+
+
+def scenario(*downlinks: str) -> Scenario:
+    """Return a scenario without runs yet."""
+    return Scenario(seed=3, downlinks=downlinks or (FIRST,), magic7=False)
+
+
+def clean_run(home: Path) -> Site:
+    """A run that came whole."""
+    site = site_of(home, scenario().lpa_run(events=4000))
+    site.by_hand(FIRST)
+    return site
+
+
+def demo(home: Path) -> Site:
+    """The downlink of `make demo`; one of its runs is open."""
+    simulate = module(str(ROOT / "scripts" / "simulate.py"))
+    asked = ["--out", str(home), "--seed", "1", "--downlinks", FIRST]
+    told: Scenario = simulate.scenario_of(simulate.parser().parse_args(asked))
+    told.magic7 = False
+    site = site_of(home, told)
+    site.by_hand(FIRST)
+    return site
+
+
+def gap(home: Path) -> Site:
+    """Datagrams of one EPU that never came."""
+    site = site_of(home, scenario().lpa_run(events=4000, lost_datagrams=2))
+    site.by_hand(FIRST)
+    return site
+
+
+def orphaned_tail(home: Path) -> Site:
+    """A run whose rest comes with the next downlink, which is not processed yet."""
+    site = site_of(home, scenario(FIRST, SECOND).lpa_run(events=4000, parts=2))
+    site.by_hand(FIRST)
+    return site
+
+
+def late_epu(home: Path) -> Site:
+    """An EPU that turned up when the others had been delivered."""
+    site = site_of(home, scenario(FIRST, SECOND).lpa_run(events=4000, epus=(955, 956, 957), late_epu=957))
+    site.by_hand(FIRST)
+    site.by_hand(SECOND)
+    return site
+
+
+def duplicate_chunk(home: Path) -> Site:
+    """Datagrams that came with two downlinks."""
+    made = scenario(FIRST, SECOND).lpa_run(events=4000, parts=2, repeated_datagrams=12)
+    site = site_of(home, made)
+    site.by_hand(FIRST)
+    site.by_hand(SECOND)
+    return site
+
+
+def lci_run(home: Path) -> Site:
+    """A calibration run of one EPU."""
+    site = site_of(home, scenario().lci_run(events=2000))
+    site.by_hand(FIRST)
+    return site
+
+
+def held_run(home: Path) -> Site:
+    """A run that Level-1 would refuse: its last file would have a single event."""
+    site = site_of(home, scenario().lpa_run(events=2001))
+    site.configure(merge={"min_events": 1, "max_events": 1000, "chunk_scale": 1.0})
+    site.by_hand(FIRST)
+    return site
+
+
+def missing_hour(home: Path) -> Site:
+    """An hour that the archive did not have of one EPU."""
+    site = site_of(home, scenario().lpa_run(events=9000))
+    hours = sorted((home / "sim" / "level0").glob("src0077/*/*/*/utc*"))
+    for file in hours[-1].iterdir():
+        if "0957" in file.name:
+            file.unlink()
+    site.by_hand(FIRST)
+    return site
+
+
+CASES: Sequence[Callable[[Path], Site]] = (
+    demo,
+    clean_run,
+    gap,
+    orphaned_tail,
+    late_epu,
+    duplicate_chunk,
+    lci_run,
+    held_run,
+    missing_hour,
+)
+OF_DOWNLINKS: dict[Callable[[Path], Site], DownlinkId] = {
+    clean_run: FIRST,
+    missing_hour: FIRST,
+    orphaned_tail: SECOND,
+}
+AFTER = {
+    "last_event": 0,
+    "retdef": 5760,
+    "start": 5835,
+    "decoded": 6030,
+    "handed_off": 6042,
+}
+
+
+def picture(site: Site, downlink: DownlinkId | None, kind: str) -> bytes:
+    """Return the picture of a downlink of a site, or of its first run that lacks something, else of its first."""
+    looked = Looked(site.settings, NOW)
+    if downlink is None:
+        runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
+        run = next((run for run in runs if explain(looked, run).groups), runs[0])
+        return of_run.picture(looked, run, kind, NOTE)
+    if site.has_receipt(downlink):
+        # What the steps took here says nothing of what they take.
+        path = site.work / paths.times(downlink)
+        noted = [json.loads(line) for line in path.read_text().splitlines()]
+        begin = next(one["at"] for one in noted if one["step"] == times.Step.LAST_EVENT)
+        path.unlink(missing_ok=True)
+        for step, after in AFTER.items():
+            times.note(site.work, downlink, times.Step(step), begin + after, handoff=1)
+        for name in (paths.receipt(downlink), paths.receipt_history(downlink, 1)):
+            os.utime(site.work / name, (NOW, NOW))
+    return of_downlink.picture(looked, downlink, kind, NOTE)
+
+
+def main(out: Path, kind: str, names: Sequence[str]) -> None:
+    """Draw all cases, or those of some names."""
+    out.mkdir(exist_ok=True)
+    for case in CASES:
+        if names and case.__name__ not in names:
+            continue
+        with tempfile.TemporaryDirectory() as home, as_in_a_process(Path(home)):
+            site = case(Path(home))
+            wanted = {"run": None} | ({"downlink": OF_DOWNLINKS[case]} if case in OF_DOWNLINKS else {})
+            for what, downlink in wanted.items():
+                name = f"{what}-{case.__name__}.{kind}".replace("_", "-")
+                content = picture(site, downlink, kind)
+                (out / name).write_bytes(content)
+                print(f"{name}: {len(content)} bytes")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).absolute(), sys.argv[2], sys.argv[3:])

@@ -1,0 +1,159 @@
+"""The golden cases: chunk products made with a fixed seed, and what must come out of them byte for byte."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from halfpipe.formats import idx
+from tests.support.model import Chunk, Datagram, Event, Rules
+from tests.support.workflow import Site
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+TEXTS = ("delivered_events", "retired_runs", "event_gaps")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must be there after one step: `files` by path below the downlink's stage directory."""
+
+    directory: Path
+    downlink: str
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """The staged event files by name below the stage of the downlink (``r…/r…-e….evt``)."""
+        stage = self.directory / "stage"
+        return {str(path.relative_to(stage)): path.read_bytes() for path in sorted(stage.glob("r*/*.evt"))}
+
+    @cached_property
+    def spans(self) -> dict[str, list[tuple[int, int]]]:
+        """The spans that this step delivers, by Level-1's name of the run."""
+        content = json.loads((self.directory / "spans.json").read_text())
+        return {run: [(first, last) for first, last in spans] for run, spans in content.items()}
+
+    def lines(self, text: str) -> list[str]:
+        """Return the lines of a text (one of `TEXTS`), sorted, for their order is free."""
+        return sorted((self.directory / f"{text}_{self.downlink}.txt").read_text().splitlines())
+
+
+@dataclass(frozen=True)
+class Step:
+    """A downlink that is processed, the runs it brings (MET seconds of their start)."""
+
+    downlink: str
+    runs: tuple[int, ...]
+    expected: Expected
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden case with its knobs; `moot` gives key and alias by run."""
+
+    name: str
+    directory: Path
+    description: str
+    max_events: int
+    chunk_scale: float
+    chunk_floor: float
+    min_events: int
+    min_epus: int
+    latc: int | None
+    moot: dict[int, tuple[int, str]]
+    steps: tuple[Step, ...]
+
+    def products(self, downlink: str, run: int) -> list[Path]:
+        """Return the index files of `run` that the chunks of `downlink` bring, in file-name order."""
+        return sorted((self.directory / "in" / downlink).glob(f"*-{run:08x}-????-?????.idx"))
+
+    @property
+    def rules(self) -> Rules:
+        """The knobs as the reference has them."""
+        return Rules(self.max_events, self.chunk_scale, self.chunk_floor, self.min_events, self.min_epus)
+
+    def chunks(self, downlink: str, run: int) -> tuple[Chunk, ...]:
+        """Return what the chunks of `downlink` bring of `run` as the reference has it."""
+        return tuple(_chunk(path) for path in self.products(downlink, run))
+
+    @property
+    def downlinks(self) -> list[str]:
+        """The downlinks of the case, in id order."""
+        return sorted({step.downlink for step in self.steps})
+
+
+def _chunk(path: Path) -> Chunk:
+    index = idx.read_index(path)
+    rows = index.events[["sequence", "apid", "datagram"]].tolist()
+    events = tuple(Event(a, b, c, copy) for copy, (a, b, c) in enumerate(rows))
+    names = ("apid", "datagram", "oaction", "caction", "nevts", "evtseq0", "evtseq1", "evtutc0")
+    lines = index.datagrams[list(names)].tolist()
+    return Chunk(
+        path.name,
+        events,
+        tuple(Datagram(a, n, o.decode(), c.decode(), *rest) for a, n, o, c, *rest in lines),
+    )
+
+
+def read_case(directory: Path) -> Case:
+    """Read the case in `directory`."""
+    content = yaml.safe_load((directory / "case.yaml").read_text())
+    steps = tuple(
+        Step(
+            step["dl"],
+            tuple(step["runs"]),
+            Expected(directory / "expect" / f"{number:02d}-{step['dl']}", step["dl"]),
+        )
+        for number, step in enumerate(content["steps"], start=1)
+    )
+    return Case(
+        name=directory.name,
+        directory=directory,
+        description=content["description"],
+        max_events=content["max_events"],
+        chunk_scale=content["chunk_scale"],
+        chunk_floor=content["chunk_floor"],
+        min_events=content["min_events"],
+        min_epus=content.get("min_epus", 2),
+        latc=content["latc"],
+        moot={run: (key, alias) for run, (key, alias) in (content["moot"] or {}).items()},
+        steps=steps,
+    )
+
+
+def case_names() -> list[str]:
+    """Return the names of all golden cases."""
+    return sorted(path.parent.name for path in GOLDEN.glob("*/case.yaml"))
+
+
+def cases() -> Iterator[Case]:
+    """Read all golden cases."""
+    return (read_case(GOLDEN / name) for name in case_names())
+
+
+def build(case: Case, site: Site) -> Site:
+    """Set `site` up with the knobs and the RetDefs of `case`."""
+    moot = site.home / "moot.txt"
+    moot.write_text("".join(f"r{run:010d} {key} {alias}\n" for run, (key, alias) in case.moot.items()))
+    knobs = ("max_events", "chunk_scale", "chunk_floor", "min_events", "min_epus")
+    site.replay(case.directory / "in")
+    site.configure(
+        merge={knob: getattr(case, knob) for knob in knobs} | {"latc_override": case.latc},
+        moot={"file": str(moot)},
+    )
+    site.add_retdefs(case.directory / "in", *case.downlinks)
+    return site
+
+
+def take_chunk(case: str, downlink: str, number: int, home: Path, taken_as: str, chunk: int) -> None:
+    """Copy what a golden case has of one chunk of a downlink to `home`, as that of another."""
+    home.mkdir(parents=True, exist_ok=True)
+    old, new = f"{number:05d}", f"{chunk:05d}"
+    for path in sorted((GOLDEN / case / "in" / downlink).glob(f"*-{old}.*")):
+        content = path.read_bytes()
+        content = content.replace(f"-{old}.evt".encode(), f"-{new}.evt".encode())
+        content = content.replace(f'chunkid="{number}"'.encode(), f'chunkid="{chunk}"'.encode())
+        name = path.name.replace(f"-{old}.", f"-{new}.").replace(f"RetDef-{downlink}", f"RetDef-{taken_as}")
+        (home / name).write_bytes(content)

@@ -1,0 +1,118 @@
+"""Commands in this process: `snakemake` as it is typed, its jobs, and the programs of the rules.
+
+What a command and its jobs do is what they do in processes of their own, but for what the end of a process does:
+that is made up for here. A test of who is killed, of two at once, or of what is printed where starts real ones.
+"""
+
+import gc
+import importlib.util
+import io
+import os
+import shlex
+import signal
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import patch
+
+from snakemake import cli
+from snakemake.exceptions import SpawnedJobError
+from snakemake.executors import local
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+
+from halfpipe.reports import recap
+from halfpipe.storage import locks
+
+ROOT = Path(__file__).resolve().parents[2]
+EXECUTOR = "in-process"  # what Snakemake calls an executor of its plugins
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+common_settings = local.common_settings
+
+
+class Executor(local.Executor):  # type: ignore[misc]
+    """Runs a job by the `main` of its program, one after the other."""
+
+    def run_single_job(self, job: Any) -> "Future[None]":
+        """Run a job to its end."""
+        self.job_args_and_prepare(job)
+        done: Future[None] = Future()
+        if job.shellcmd and program(job.shellcmd):
+            done.set_exception(SpawnedJobError())  # the program has said itself what was wrong
+        else:
+            done.set_result(None)
+        return done
+
+
+ExecutorPluginRegistry().register_plugin(EXECUTOR, sys.modules[__name__])
+
+
+def program(command: str) -> int:
+    """Run one of the project's programs, as ``python PATH WORDS``; return its exit status."""
+    _, path, *words = shlex.split(command)
+    with patch.object(sys, "argv", [path, *words]), warnings.catch_warnings():
+        warnings.simplefilter("error")  # what Snakemake is forgiven is not forgiven here
+        # But for what an earlier command of it left, if that is collected just now.
+        warnings.filterwarnings("ignore", "Implicitly cleaning up .*snakemake-runtime-cache", ResourceWarning)
+        return ended(module(path).main)
+
+
+@cache
+def module(path: str) -> ModuleType:
+    """Load a program."""
+    name = f"scripts.{Path(path).stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def snakemake(words: Sequence[str]) -> tuple[int, str]:
+    """Give a command of Snakemake in the project's root; return its exit status and what it and its jobs said."""
+    executor = [] if "-n" in words else ["--executor", EXECUTOR, "--scheduler", "greedy"]
+    said = io.StringIO()
+    with as_in_a_process(ROOT), redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # files that it leaves to be closed by its end
+        with patch.object(recap, "atexit") as end:
+            with patch.object(sys, "argv", ["snakemake", *words]):
+                status = ended(lambda: cli.main([*words, *executor]))
+            for registered in end.register.call_args_list:
+                registered.args[0]()
+    return status, said.getvalue()
+
+
+def ended(main: Any) -> int:
+    """Run a program's `main`; return its exit status."""
+    try:
+        return int(main() or 0)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+@contextmanager
+def as_in_a_process(directory: Path) -> Iterator[None]:
+    """Begin in `directory`; give back what the end of a process gives back."""
+    here, environment, thresholds = Path.cwd(), dict(os.environ), gc.get_threshold()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        locks.give_back_downlinks()
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(environment)
+        gc.set_threshold(*thresholds)
+        os.umask(mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

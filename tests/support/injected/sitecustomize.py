@@ -1,0 +1,201 @@
+"""Read by Python at its start, in tests only: harms one program at a chosen moment.
+
+A moment is a change that the program is about to make to files, or to flush. The environment says which
+program (`FAULT_SCRIPT`), which moment (`FAULT_AT`, from 1; 0 lists all into `FAULT_ONCE`) and what
+happens then (`FAULT_KIND`). `FAULT_SHADOW` is a directory that takes what is flushed to disk, as a disk
+would have it that keeps nothing else.
+"""
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link"}
+MS_RDONLY, MS_REMOUNT = 1, 32
+
+
+class Shadow:
+    """What a disk holds that keeps only what was flushed: by inode, a file's bytes or a directory's names."""
+
+    def __init__(self, home: str) -> None:
+        self.home = home
+        self.kept: set[int] = set()
+        self.handles: list[int] = []
+        os.makedirs(f"{home}/alive", exist_ok=True)  # noqa: PTH103 - pathlib is what is watched
+
+    def flush(self, handle: int) -> None:
+        """Take over what an open file or directory holds now; one flush at a time, or an older one could count."""
+        with open(f"{self.home}/lock", "w") as lock:  # noqa: PTH123 - as above
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._flush(handle)
+
+    def _flush(self, handle: int) -> None:
+        info = os.fstat(handle)
+        mine = f"{self.home}/{info.st_ino}"
+        path = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - as above
+        self._keep(path, info)
+        if stat.S_ISDIR(info.st_mode):
+            names = {}
+            for name in os.listdir(handle):
+                try:
+                    of = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                except FileNotFoundError:  # another job has renamed it since
+                    continue
+                self._keep(f"{path}/{name}", of)
+                names[name] = [of.st_ino, stat.S_ISDIR(of.st_mode)]
+            content = json.dumps(names).encode()
+        else:
+            content = Path(f"/proc/self/fd/{handle}").read_bytes()
+        Path(f"{mine}.part").write_bytes(content)
+        os.utime(f"{mine}.part", ns=(info.st_mtime_ns, info.st_mtime_ns))
+        Path(f"{mine}.part").rename(mine)
+
+    def _keep(self, path: str, info: os.stat_result) -> None:
+        """See to it that an inode's number is not used again, by a handle or by a second name."""
+        if info.st_ino in self.kept:
+            return
+        self.kept.add(info.st_ino)
+        with suppress(FileExistsError, FileNotFoundError):
+            if stat.S_ISDIR(info.st_mode):
+                self.handles.append(os.open(path, os.O_RDONLY))
+            else:
+                os.link(path, f"{self.home}/alive/{info.st_ino}")
+
+    def close(self) -> None:
+        """Let the inodes go."""
+        for handle in self.handles:
+            os.close(handle)
+        self.handles.clear()
+
+
+class Fault:
+    """One fault: counts the moments of this process and does harm at one of them."""
+
+    def __init__(self, below: str, at: int, do: Callable[[str], None]) -> None:
+        self.below, self.at, self.do = below, at, do
+        self.count = 0
+        self.busy = False
+
+    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Hear of what Python is about to do."""
+        changes = event in CHANGES
+        if event == "open" and isinstance(arguments[2], int):
+            changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if changes and isinstance(arguments[0], (str, os.PathLike)):
+            self.moment(event, os.path.abspath(arguments[0]))  # noqa: PTH100 - as above
+
+    def moment(self, event: str, path: str) -> None:
+        """Count a moment."""
+        if self.busy or not path.startswith(self.below) or "/logs/" in path or "/.snakemake/log/" in path:
+            return
+        self.count += 1
+        if self.count == self.at or self.at == 0:
+            self.busy = True
+            self.do(f"{event} {path}")
+            self.busy = False
+
+    def install(self, shadow: Shadow | None = None) -> None:
+        """Begin to listen."""
+        flush = os.fsync
+
+        def fsync(handle: int) -> None:
+            self.moment("fsync", os.readlink(f"/proc/self/fd/{handle}"))  # noqa: PTH115 - as above
+            flush(handle)
+            if shadow is not None:
+                self.busy = True
+                shadow.flush(handle)
+                self.busy = False
+
+        os.fsync = fsync  # type: ignore[assignment]
+        sys.addaudithook(self.hook)
+
+
+def head() -> int:
+    """Return the process id of the Snakemake that started this job."""
+    pid = os.getpid()
+    while pid > 1:
+        if b"/bin/snakemake" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    raise ProcessLookupError("no Snakemake above this process")
+
+
+def fill(disk: str, filler: str) -> None:
+    """Fill a small disk to the last byte."""
+    handle = os.open(f"{disk}/{filler}", os.O_WRONLY | os.O_CREAT, 0o600)
+    size = 1 << 16
+    while size:
+        try:
+            os.write(handle, bytes(size))
+        except OSError:
+            size //= 2
+    os.close(handle)
+
+
+def read_only(disk: str) -> None:
+    """Remount a disk read-only."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"halfpipe-test", disk.encode(), None, MS_REMOUNT | MS_RDONLY, None):
+        raise OSError(ctypes.get_errno(), "cannot be remounted", disk)
+
+
+def short(size: int) -> None:
+    """Let this process write no more than `size` bytes into a file."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def harm(kind: str, once: str, home: str) -> Callable[[str], None]:
+    """Return what happens at the moment."""
+    what: dict[str, Callable[[], None]] = {
+        "job": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
+        "head": lambda: os.kill(head(), signal.SIGKILL),
+        "term-head": lambda: os.kill(head(), signal.SIGTERM),
+        "all": lambda: os.killpg(0, signal.SIGKILL),
+        "full-work": lambda: fill(f"{home}/work", ".snakemake/filler"),
+        "full-stage": lambda: fill(f"{home}/stage", "filler"),
+        "read-only-stage": lambda: read_only(f"{home}/stage"),
+        "short": lambda: short(int(os.environ["FAULT_SIZE"])),
+        "list": lambda: None,
+    }
+
+    def do(moment: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if kind == "list" else os.O_EXCL)
+        try:
+            handle = os.open(once, flags)
+        except FileExistsError:  # another job of the rule has met it
+            return
+        os.write(handle, f"{moment}\n".encode())
+        os.close(handle)
+        what[kind]()
+
+    return do
+
+
+def main() -> None:
+    """Do what the environment says."""
+    if boot := os.environ.get("FAULT_BOOT"):
+        from halfpipe.storage import locks
+
+        locks.BOOT_ID = Path(boot)
+    script = os.environ.get("FAULT_SCRIPT", "")
+    shadow = Shadow(os.environ["FAULT_SHADOW"]) if os.environ.get("FAULT_SHADOW") else None
+    program = sys.orig_argv[1] if len(sys.orig_argv) > 1 else ""
+    mine = bool(script) and program.endswith((f"/scripts/{script}.py", f"/bin/{script}"))
+    if not mine and shadow is None:
+        return
+    home = os.environ["FAULT_BELOW"]
+    do = harm(os.environ["FAULT_KIND"], os.environ["FAULT_ONCE"], home)
+    Fault(home, int(os.environ["FAULT_AT"]) if mine else -1, do).install(shadow)
+
+
+main()

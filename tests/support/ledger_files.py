@@ -1,0 +1,134 @@
+"""What a ledger is loaded from, SIMULATED: receipts and datagram parts of downlinks, without events."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, select
+
+from halfpipe.formats import idx
+from halfpipe.ids import LCI_APIDS, LPA_APIDS, DownlinkId, RunId
+from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.settings import Moot, Paths, Settings
+from halfpipe.storage import paths
+
+UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27
+SCID, GROUND_ID = 77, 7799117
+WORDS = {
+    "modename": "normal", "oreason": "unknown", "creason": "full", "platform": "lat", "origin": "orbit",
+    "crate": "epu0",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Datagram:
+    """One datagram; it has ten events in each of which its number and APID can be found again."""
+
+    apid: int
+    number: int
+    opens: str = "continue"
+    closes: str = "continue"
+    events: int = 10
+    utc: float | None = None
+    keys: tuple[int, int] = (3348, 7656)
+    scid: int = SCID
+    ground_id: int = GROUND_ID
+
+    def line(self, run: RunId) -> bytes:
+        """Return its line in an index."""
+        row = np.zeros(1, idx.DATAGRAM)
+        utc = UTC + self.number + (self.apid % 10) / 8 if self.utc is None else self.utc
+        values: dict[str, Any] = {
+            "startedat": run.met, "utc": utc, "scid": self.scid, "apid": self.apid, "datagram": self.number,
+            "groundid": self.ground_id, "modechanges": 1, **WORDS, "oaction": self.opens, "caction": self.closes,
+            "evtutc0": utc - 0.5 if self.events else 0.0, "evtseq0": 1000 + 100 * self.number + self.apid % 10,
+            "evtutc1": utc - 0.25 if self.events else 0.0, "evtseq1": 1090 + 100 * self.number + self.apid % 10,
+            "nevts": self.events, "hwkey": self.keys[0], "swkey": self.keys[1],
+        }  # fmt: skip
+        for name, value in values.items():
+            row[name] = value
+        return idx.dgm_lines(row).rstrip(b"\n")
+
+
+def whole(apid: int, count: int, **other: Any) -> list[Datagram]:
+    """Return the datagrams of an EPU from start to stop."""
+    return [
+        Datagram(
+            apid,
+            number,
+            "start" if number == 0 else "continue",
+            "stop" if number == count - 1 else "continue",
+            **other,
+        )
+        for number in range(count)
+    ]
+
+
+def process(
+    work: Path,
+    downlink: DownlinkId,
+    brought: Mapping[RunId, Iterable[Datagram]],
+    *,
+    handoff: int = 1,
+    held: Iterable[RunId] = (),
+    staged: Iterable[RunId] = (),
+) -> None:
+    """Leave the files that a downlink which was handed off leaves, as far as the ledger reads them."""
+    for run, datagrams in brought.items():
+        known = KnownDatagrams.of([datagram.line(run) for datagram in datagrams])
+        path = work / paths.datagrams(run, downlink)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(line + b"\n" for line in known.lines))
+    held, staged = set(held), set(staged)
+    runs = [
+        {"run": run, "held": run in held, "files": ["some"] if run in staged else []}
+        for run in sorted(brought)
+    ]
+    receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs}
+    (work / downlink).mkdir(parents=True, exist_ok=True)
+    (work / paths.receipt(downlink)).write_text(json.dumps(receipt))
+
+
+def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = None) -> Settings:
+    """Return the settings of a site; `tells` is the command that tells the MOOT database."""
+    return Settings(Paths(work, work / "stage"), moot=Moot(file=moot_file, update=tells))
+
+
+def give_up(work: Path, run: RunId, *downlinks: DownlinkId) -> None:
+    """Have an operator give a run up, and downlinks deliver it as such, when they knew every datagram."""
+    every = {str(apid): [[0, 2**32 - 1]] for apid in (*LPA_APIDS, *LCI_APIDS)}
+    nothing: dict[str, Any] = {"spans": [], "files": [], "times": None, "window": None}
+    for downlink in downlinks:
+        manifest = {"downlink": downlink, "datagrams": every, "given_up": True, **nothing}
+        (work / paths.manifest(run, downlink)).write_text(json.dumps(manifest))
+    put_on_list(work, run)
+
+
+def put_on_list(work: Path, run: RunId) -> Path:
+    """Put a run on the operator's list of those that are given up; return the file, which takes it back."""
+    path = work / paths.force() / run.l1
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    return path
+
+
+def content(ledger: Ledger) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows that follow from files, in an order of their own."""
+
+    def read(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+        return {
+            table.name: sorted((dict(row) for row in connection.execute(select(table)).mappings()), key=str)
+            for table in (DOWNLINKS, RUNS, SEGMENTS, DATAGRAMS, LINKS)
+        }
+
+    return ledger.read(read)
+
+
+def run_rows(ledger: Ledger) -> dict[RunId, dict[str, Any]]:
+    """Return the rows of the runs."""
+    return {RunId.from_met(row["startedat"]): row for row in content(ledger)[RUNS.name]}

@@ -1,0 +1,105 @@
+"""A downlink that was handed off, and a stand-in for the pipeline that it is submitted to."""
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.programs.told_once import By, Outcome
+from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
+from halfpipe.storage import paths
+from halfpipe.storage.json_files import write_json
+from halfpipe.submission.record import Action, Record
+from tests.support.golden_cases import GOLDEN
+from tests.support.workflow import Site
+
+DL = DownlinkId("240601001")
+RUN = RunId("2c2e5787")
+CLIENT = f"python {ROOT / 'tests' / 'support' / 'standin' / 'pipeline'}"
+VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
+
+
+@dataclass
+class Level1:
+    """A handed-off downlink in a working directory and a stage, and a stand-in for the pipeline."""
+
+    home: Path
+
+    def __post_init__(self) -> None:
+        self.work, self.stage, self.file = (
+            self.home / "work",
+            self.home / "stage",
+            self.home / "streams.jsonl",
+        )
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def client(self, command: str, options: str = "") -> str:
+        """Return a command line of the stand-in, with placeholders."""
+        return f"{CLIENT} --streams {self.file} -m TEST {command} -S {{dl}} {options} L1Proc"
+
+    def settings(self, **submit: str | None) -> Settings:
+        """Return a config with all commands but for those that are given otherwise."""
+        commands: dict[str, Any] = {
+            "command": self.client("createStream", VARIABLES),
+            "check": self.client("streamExists"),
+            "rollback": self.client("rollbackStream"),
+        }
+        # What is loaded before is the story of tests/test_ledger_rule.py.
+        return Settings(
+            Paths(self.work, self.stage), ledger=Ledger(url=None), submit=Submit(**commands | submit)
+        )
+
+    def words(self, command: str) -> str:
+        """Return a line of the stand-in as it is given for the downlink."""
+        filled_in = command.replace("{dl}", DL).replace("{rawdir}", str(self.stage / DL))
+        return shlex.join([sys.executable, *shlex.split(filled_in)[1:]])
+
+    def hand_off(self, number: int = 1, *, files: bool = True, downlink: str = DL) -> None:
+        """Write a receipt with one run, as far as submission reads it, and stage the run's file."""
+        name = paths.event_file(RUN.l1, 1)
+        entry = {"name": name, "events": 2, "sequences": [1, 2], "seconds": [1, 2], "size": 4, "sha256": ""}
+        run = {"run": RUN, "l1_run": RUN.l1, "named": True, "files": [entry] if files else []}
+        write_json(self.work / paths.receipt(downlink), {"handoff": number, "runs": [run]})
+        home = self.stage / paths.staged_run(downlink, RUN.l1)
+        home.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(b"evts")
+
+    def go_wrong(self, **modes: Any) -> None:
+        """Set what goes wrong in the stand-in."""
+        (self.home / "modes.json").write_text(json.dumps(modes))
+
+    def commands(self, downlink: str = DL) -> list[str]:
+        """Return what the stand-in did for a downlink."""
+        lines = map(json.loads, self.file.read_text().splitlines() if self.file.exists() else [])
+        return [line["command"] for line in lines if line["stream"] == int(downlink)]
+
+    def leave_open(self, action: Action = Action.SUBMIT, outcome: Outcome | None = None) -> None:
+        """Record an attempt, as one that died leaves it, or with an outcome."""
+        with Record.opened(self.work, DL, print) as record:
+            record.intend(("a", "command line"), action=action, handoff=1)
+            if outcome is not None:
+                record.conclude(outcome, By.PERSON)
+
+    def outcomes(self) -> list[Outcome | None]:
+        """Return how the attempts turned out."""
+        return [attempt.outcome for attempt in Record(self.work, DL).attempts]
+
+
+def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
+    """Return a site with downlinks on its search path, that submits to a stand-in."""
+    site, level1 = Site(home), Level1(home)
+    site.replay(GOLDEN / "split2" / "in")
+    site.configure(
+        merge={"min_events": 1},
+        ledger={"url": None},  # what is loaded before is the story of tests/test_ledger_rule.py
+        submit={
+            "command": level1.client("createStream", VARIABLES),
+            "check": level1.client("streamExists"),
+            "rollback": level1.client("rollbackStream"),
+        },
+    )
+    site.add_retdefs(GOLDEN / "split2" / "in", *downlinks)
+    return site, level1

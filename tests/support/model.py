@@ -1,0 +1,359 @@
+"""The rule of the merge, spelt out: the slow reference that the library is held against.
+
+Plain Python over lists and sets, to be read beside the written rule and to share nothing with the
+library. Sequences are integers, plus and minus infinity are the floats of that name; an interval is a pair
+(first, last), both ends inside. A downlink is named by its id as text, an EPU by its APID.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+Interval = tuple[float, float]
+
+OPENING = "start"
+CLOSING = ("stop", "abort", "pause")
+
+
+@dataclass(frozen=True)
+class Datagram:
+    """One line that makes a datagram known; `first` and `last` count only if `events` is not 0."""
+
+    apid: int
+    number: int
+    opening: str
+    closing: str
+    events: int
+    first: int
+    last: int
+    utc: float = 1719541767.0
+
+    @property
+    def line(self) -> bytes:
+        """The line of the index that says so (simulated)."""
+        return (
+            f"DGM:  741234567 {self.utc:19.6f}  77  {self.apid} {self.number:7d}  7799117   1"
+            f"           NORMAL {self.opening:>16}        requested {self.closing:>16}             full"
+            f"              LAT            ORBIT             EPU0 {self.utc:19.6f} {self.first:20d}"
+            f" {self.utc:19.6f} {self.last:20d} {self.events:10d}       3348       7656"
+        ).encode()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event line; `copy` tells apart copies of one event and lines of one chunk."""
+
+    sequence: int
+    apid: int
+    datagram: int
+    copy: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one chunk brought, lines in file order."""
+
+    name: str
+    events: tuple[Event, ...] = ()
+    datagrams: tuple[Datagram, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The knobs."""
+
+    max_events: int = 125000
+    chunk_scale: float = 0.9
+    chunk_floor: float = 0.5
+    min_events: int = 2
+    min_epus: int = 2
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is recorded of one delivery of a downlink; of a file its first and last sequence and its events."""
+
+    spans: tuple[tuple[int, int], ...] = ()
+    listed: frozenset[tuple[int, int]] = frozenset()  # (apid, number) of the datagrams known then
+    files: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass
+class Outcome:
+    """What the rule says about one downlink of one run."""
+
+    kind: str
+    epus: list[int]
+    complete: bool
+    settled: list[Interval]
+    gaps: list[Interval]
+    files: list[list[tuple[str, Event]]] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    known: int = 0
+    orphans: int = 0
+    withheld: int = 0
+    late: int = 0
+    listed: frozenset[tuple[int, int]] = frozenset()
+
+    @property
+    def delivered(self) -> list[tuple[str, Event]]:
+        """The events of all files in order, each with the downlink that its copy is taken from."""
+        return [entry for file in self.files for entry in file]
+
+    @property
+    def delivery(self) -> Delivery:
+        """What goes on record."""
+        files = tuple((file[0][1].sequence, file[-1][1].sequence, len(file)) for file in self.files)
+        return Delivery(tuple(self.spans), self.listed, files)
+
+
+def inside(sequence: float, intervals: Iterable[Interval]) -> bool:
+    """Tell whether one of `intervals` holds `sequence`."""
+    return any(first <= sequence <= last for first, last in intervals)
+
+
+def join(intervals: Iterable[Interval]) -> list[Interval]:
+    """Make one of those that share a sequence; two that only touch stay two."""
+    joined: list[Interval] = []
+    for first, last in sorted(intervals):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def known_datagrams(brought: Iterable[Sequence[Chunk]]) -> dict[int, dict[int, Datagram]]:
+    """By EPU and number: of several lines the one that sorts first."""
+    known: dict[int, dict[int, Datagram]] = {}
+    lines = [line for chunks in brought for chunk in chunks for line in chunk.datagrams]
+    for datagram in sorted(lines, key=lambda line: line.line):
+        known.setdefault(datagram.apid, {}).setdefault(datagram.number, datagram)
+    return known
+
+
+def segments(datagrams: Mapping[int, Datagram]) -> list[list[Datagram]]:
+    """Cut the datagrams of one EPU into maximal series of consecutive numbers."""
+    series: list[list[Datagram]] = []
+    for number in sorted(datagrams):
+        if number - 1 not in datagrams:
+            series.append([])
+        series[-1].append(datagrams[number])
+    return series
+
+
+def opens(segment: Sequence[Datagram]) -> bool:
+    """Tell whether the segment's first datagram opens the run."""
+    return segment[0].opening == OPENING
+
+
+def closes(segment: Sequence[Datagram]) -> bool:
+    """Tell whether the segment's last datagram closes the run."""
+    return segment[-1].closing in CLOSING
+
+
+def covered(segment: Sequence[Datagram]) -> list[Interval]:
+    """Return what a segment covers: one interval, or none."""
+    edges = [(d.first, d.last) for d in segment if d.events]
+    if not edges:
+        return [(-inf, inf)] if opens(segment) and closes(segment) else []
+    return [
+        (
+            -inf if opens(segment) else min(first for first, _ in edges),
+            inf if closes(segment) else max(last for _, last in edges),
+        )
+    ]
+
+
+def is_lpa(epus: Iterable[int]) -> bool:
+    """Tell whether a run that these APIDs belong to is an LPA run."""
+    return all(955 <= apid <= 958 for apid in epus)
+
+
+def enough(epus: Sequence[int], rules: Rules) -> bool:
+    """Tell whether enough EPUs have been seen."""
+    return len(epus) >= (rules.min_epus if is_lpa(epus) else 1)
+
+
+def settled(known: Mapping[int, Mapping[int, Datagram]], rules: Rules, given_up: bool) -> list[Interval]:
+    """Return the intervals at which no EPU can still bring an event."""
+    if given_up:
+        return [(-inf, inf)]
+    if not known or not enough(list(known), rules):
+        return []
+    choices = [[i for s in segments(datagrams) for i in covered(s)] for datagrams in known.values()]
+    common = [
+        (max(first for first, _ in choice), min(last for _, last in choice))
+        for choice in itertools.product(*choices)
+    ]
+    return join((first, last) for first, last in common if first <= last)
+
+
+def complete(known: Mapping[int, Mapping[int, Datagram]], rules: Rules) -> bool:
+    """Tell whether enough EPUs are seen and each is one segment from start to close."""
+    if not known or not enough(list(known), rules):
+        return False
+    for datagrams in known.values():
+        pieces = segments(datagrams)
+        if len(pieces) != 1 or not opens(pieces[0]) or not closes(pieces[0]):
+            return False
+    return True
+
+
+def known_events(current: str, brought: Mapping[str, Sequence[Chunk]]) -> list[tuple[str, Event]]:
+    """Every event once, in order: the current downlink's copy, else the lowest id's, chunk's, line's."""
+    copies: dict[tuple[int, int], tuple[str, Event]] = {}
+    for downlink in [current, *sorted(set(brought) - {current})]:
+        for chunk in sorted(brought.get(downlink, ()), key=lambda chunk: chunk.name):
+            for event in chunk.events:
+                copies.setdefault((event.sequence, event.apid), (downlink, event))
+    return [copies[place] for place in sorted(copies)]
+
+
+def split(series: Sequence[int], rules: Rules) -> list[int]:
+    """Return the numbers of events of the files that the `series` of sequences is split into."""
+    lowest = max(1, rules.min_events)
+    limit = max(rules.max_events, lowest)
+    sizes: list[int] = []
+    begin = 0
+    while begin < len(series):
+        end = len(series)
+        if rules.max_events > 0:
+            end = min(begin + limit, end)
+            while end < len(series) and series[end] == series[end - 1]:
+                end += 1
+        sizes.append(end - begin)
+        begin = end
+        small = limit <= rules.chunk_floor * rules.max_events
+        limit = max(rules.max_events if small else int(rules.chunk_scale * limit), lowest)
+    if len(sizes) > 1 and sizes[-1] < rules.min_events:
+        sizes[-2:] = [sizes[-2] + sizes[-1]]
+    return sizes
+
+
+def release(deliveries: Sequence[Delivery]) -> list[Delivery]:
+    """Return what stays on record of a downlink when it is released: its latest delivery."""
+    return list(deliveries[-1:])
+
+
+def shrinks(outcome: Outcome, deliveries: Sequence[Delivery]) -> bool:
+    """Tell whether less is delivered than the latest delivery on record says, in one of its files.
+
+    A lone event, which makes a span of its own, is not missed: Level-1 refuses it.
+    """
+    if not deliveries:
+        return False
+    now = [event.sequence for _, event in outcome.delivered]
+    for begin, end in deliveries[-1].spans:
+        inside_span = [file for file in deliveries[-1].files if begin <= file[0] and file[1] <= end]
+        if sum(events for _, _, events in inside_span) == 1:
+            continue
+        for first, last, events in inside_span:
+            if len([sequence for sequence in now if first <= sequence <= last]) < events:
+                return True
+    return False
+
+
+def decide(
+    current: str,
+    brought: Mapping[str, Sequence[Chunk]],
+    recorded: Mapping[str, Sequence[Delivery]],
+    rules: Rules,
+    given_up: bool = False,
+) -> Outcome:
+    """Apply the rule to `current`, given what all downlinks processed so far and it have brought.
+
+    Parameters
+    ----------
+    current : str
+        The downlink in work.
+    brought : mapping of str to chunks
+        Chunks of the run by downlink, `current` included.
+    recorded : mapping of str to Delivery
+        All deliveries of each downlink that has been processed, the oldest first: Level-1 may have what any of
+        them covered. But for those before the latest one that the downlink had when it was released.
+    rules : Rules
+        The knobs.
+    given_up : bool
+        An operator gave the run up.
+
+    Returns
+    -------
+    Outcome
+    """
+    known = known_datagrams(brought.values())
+    own = [span for delivery in recorded.get(current, ()) for span in delivery.spans]
+    foreign = {downlink: deliveries for downlink, deliveries in recorded.items() if downlink != current}
+    taken = [span for deliveries in foreign.values() for delivery in deliveries for span in delivery.spans]
+    places = join([*settled(known, rules, given_up), *own])
+
+    outcome = Outcome(
+        kind="LPA" if is_lpa(known) else "LCI",
+        epus=sorted(known),
+        complete=complete(known, rules),
+        settled=places,
+        gaps=[(before[1], after[0]) for before, after in itertools.pairwise(places)],
+        listed=frozenset((apid, number) for apid, numbers in known.items() for number in numbers),
+    )
+    events = known_events(current, brought)
+    outcome.known = len(events)
+
+    due: list[tuple[str, Event]] = []
+    orphans: list[int] = []
+    for downlink, event in events:
+        if inside(event.sequence, taken):
+            for deliveries in foreign.values():
+                covering = [delivery for delivery in deliveries if inside(event.sequence, delivery.spans)]
+                # The newest of them: what it knew it delivered.
+                outcome.late += bool(covering) and (event.apid, event.datagram) not in covering[-1].listed
+        elif inside(event.sequence, places):
+            due.append((downlink, event))
+        else:
+            orphans.append(event.sequence)
+    outcome.orphans = len(orphans)
+
+    for series in _series(due, _breaks(places, taken, orphans, own)):
+        again = inside(series[0][1].sequence, own) and len(series) >= 2
+        if len(series) < rules.min_events and not again:
+            outcome.withheld += len(series)
+            outcome.orphans += len(series)
+            continue
+        outcome.spans.append((series[0][1].sequence, series[-1][1].sequence))
+        remaining = iter(series)
+        for size in split([event.sequence for _, event in series], rules):
+            outcome.files.append(list(itertools.islice(remaining, size)))
+    return outcome
+
+
+def _breaks(
+    places: Sequence[Interval],
+    taken: Sequence[tuple[int, int]],
+    orphans: Sequence[int],
+    own: Sequence[tuple[int, int]],
+) -> Callable[[int, int], bool]:
+    """Return the test whether a series ends between two delivered events that follow one another."""
+
+    def place(sequence: int) -> int:
+        return next(n for n, (first, last) in enumerate(places) if first <= sequence <= last)
+
+    def ends(before: int, after: int) -> bool:
+        return (
+            place(before) != place(after)
+            or any(before < first and last < after for first, last in taken)
+            or any(before < orphan < after for orphan in orphans)
+            or any(before < first <= after or before <= last < after for first, last in own)
+        )
+
+    return ends
+
+
+def _series(
+    due: Sequence[tuple[str, Event]], ends: Callable[[int, int], bool]
+) -> list[list[tuple[str, Event]]]:
+    series: list[list[tuple[str, Event]]] = []
+    for entry in due:
+        if not series or ends(series[-1][-1][1].sequence, entry[1].sequence):
+            series.append([])
+        series[-1].append(entry)
+    return series

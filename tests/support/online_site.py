@@ -1,0 +1,141 @@
+"""A site that hands runs of golden cases to Online."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halfpipe.config import load
+from halfpipe.formats import evt, idx
+from halfpipe.ids import RunId, RunKind
+from halfpipe.online import hand_off
+from halfpipe.online.hand_off import Result
+from halfpipe.online.record import Record, State
+from halfpipe.settings import Online as OnlineSettings
+from halfpipe.settings import Settings
+from halfpipe.storage import paths
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.workflow import Site
+
+FIRST, SECOND = "240601001", "240601002"
+RUN = RunId("2c2e5787")
+GID = "0077014d"
+NAME = f"{GID}-{RUN}.evt"
+RUNID_AT = 8  # bytes into the header, where the run id begins (evt-layout)
+
+
+@dataclass
+class Online:
+    """A site that hands runs to Online, and what its command was told."""
+
+    site: Site
+
+    @property
+    def home(self) -> Path:
+        """Where the files lie."""
+        return self.site.home / "online"
+
+    @property
+    def told(self) -> list[str]:
+        """The lines that the command wrote."""
+        path = self.site.home / "told.txt"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def command(self, then: str = "") -> str:
+        """Return a command that writes down what it is given, and does something else after that."""
+        script = f'echo "$@" >> {self.site.home / "told.txt"}; echo heard; {then}'
+        return f"sh -c '{script}' sh {{file}} {{run}} {{l1_run}} {{gid}} {{key}} {{alias}}"
+
+    def settings(
+        self, command: str | None = None, types: Sequence[RunKind] = (RunKind.LCI,), **merge: Any
+    ) -> Settings:
+        """Return the site's config, which switches the hand-off on."""
+        settings = load([self.site.configfile])
+        return replace(
+            settings,
+            paths=replace(settings.paths, online=self.home),
+            online=OnlineSettings(tuple(types), command),
+            merge=replace(settings.merge, **merge),
+        )
+
+    def go(self, settings: Settings | None = None, run: RunId = RUN) -> Result:
+        """Hand one run off."""
+        (result,) = hand_off.hand_off(settings or self.settings(), [run], StringIO())
+        return result
+
+    def files(self) -> dict[str, bytes]:
+        """Return everything that lies in the directory for Online."""
+        return {path.name: path.read_bytes() for path in self.home.iterdir()} if self.home.is_dir() else {}
+
+    def state(self) -> State:
+        """Return how far the run is."""
+        return Record(self.site.work, RUN).state
+
+
+def force(site: Site, name: str) -> None:
+    """Give a run up."""
+    (site.work / paths.force()).mkdir()
+    (site.work / paths.force() / name).touch()
+
+
+def on_site(
+    site: Site, case: str, *downlinks: str, change: Callable[[Path], None] = lambda _: None
+) -> Online:
+    """Process downlinks of a golden case, whose products `change` may have changed."""
+    home = site.home / "golden" / case
+    shutil.copytree(GOLDEN / case, home)
+    change(home / "in")
+    build(read_case(home), site)
+    for downlink in downlinks:
+        site.by_hand(downlink)
+    return Online(site)
+
+
+def staged(case: str, downlink: str, step: int = 1) -> list[bytes]:
+    """Return the event files that a golden case expects."""
+    home = GOLDEN / case / "expect" / f"{step:02d}-{downlink}" / "stage"
+    return [path.read_bytes() for path in sorted(home.glob("r*/*.evt"))]
+
+
+def without_downlink(content: bytes) -> bytes:
+    """Return an event file with 0 as its header's run id."""
+    return content[:RUNID_AT] + bytes(4) + content[RUNID_AT + 4 :]
+
+
+def rewrite(change: Callable[[str], str]) -> Callable[[Path], None]:
+    """Return what changes the text of all indexes."""
+
+    def everywhere(home: Path) -> None:
+        for path in home.rglob("*.idx"):
+            path.write_text(change(path.read_text()))
+
+    return everywhere
+
+
+def other_epu(home: Path) -> None:
+    """Give another downlink the chunks of the first one, as if its EPU were 966."""
+    (home / SECOND).mkdir()
+    for path in sorted((home / FIRST).iterdir()):
+        name = path.name.replace("-0965-", "-0966-").replace(FIRST, SECOND)
+        if path.suffix == ".evt":
+            index = idx.read_index(path.with_suffix(".idx"))
+            content = bytearray(path.read_bytes())
+            for offset in index.events["offset"].tolist():
+                content[offset + 4 : offset + 8] = (966).to_bytes(4, "little")
+            (home / SECOND / name).write_bytes(content)
+        else:
+            text = path.read_text().replace(" 965 ", " 966 ").replace('"965"', '"966"')
+            (home / SECOND / name).write_text(text.replace("-0965-", "-0966-").replace(FIRST, SECOND))
+    case = home.parent / "case.yaml"
+    case.write_text(case.read_text() + f"  - {{dl: '{SECOND}', runs: [741234567]}}\n")
+
+
+def events_of(content: bytes) -> list[tuple[int, int]]:
+    """Return sequence and APID of each event of a file."""
+    data = np.frombuffer(content, np.uint8)
+    contexts = evt.contexts(data, evt.walk(data, "file"))
+    return list(zip(contexts["scalers_sequence"].tolist(), contexts["ccsds_apid"].tolist(), strict=True))

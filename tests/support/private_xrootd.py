@@ -1,0 +1,109 @@
+"""A private XRootD server on the loopback, for tests: it serves a directory, read-only, on a port of its own.
+
+XRootD refuses to run as root; there it runs as the user ``xrootd`` that Debian's package makes.
+
+``python -m tests.support.private_xrootd --install`` installs it.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.support import debian
+
+PACKAGES = ("xrootd-server", "xrootd-client")
+PROGRAMS = ("xrootd", "xrdcp", "xrdfs")
+ACCOUNT = "xrootd"
+START_SECONDS = 30
+
+
+class PrivateXrootd:
+    """The server: `home` is a directory that everybody can reach, and `home`/data/level0 what it serves."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._server: subprocess.Popen[bytes] | None = None
+        (home / "admin").mkdir()
+        (home / "data" / "level0").mkdir(parents=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+
+    @property
+    def url(self) -> str:
+        """The root of the archive that it serves."""
+        return f"root://127.0.0.1:{self.port}//level0"
+
+    def start(self, checksum: str = "") -> None:
+        """Start it, and wait until it answers; `checksum` is a program that gives checksums in place of its own."""
+        config = self.home / "xrootd.cfg"
+        config.write_text(
+            f"all.export /level0 r/o\noss.localroot {self.home}/data\nall.adminpath {self.home}/admin\n"
+            f"all.pidpath {self.home}/admin\nxrd.port {self.port}\nxrd.network nodnr\n"
+            f"xrootd.chksum max 2 adler32 {checksum}\n"
+        )
+        account = ACCOUNT if os.geteuid() == 0 else None
+        if account:
+            shutil.chown(self.home / "admin", account, account)
+        with (self.home / "server.log").open("ab") as out:
+            self._server = subprocess.Popen(
+                ["xrootd", "-c", str(config)],
+                cwd=self.home / "admin",
+                stdout=out,
+                stderr=out,
+                user=account,
+                group=account,
+                extra_groups=[] if account else None,
+            )
+        end = time.monotonic() + START_SECONDS
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            running = self._server.poll() is None and time.monotonic() < end
+            assert running, (self.home / "server.log").read_text()
+            time.sleep(0.05)
+
+    def pause(self) -> None:
+        """Have it answer nothing any more; connections are taken by the kernel."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGSTOP)
+
+    def stop(self) -> None:
+        """Stop it."""
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait(START_SECONDS)
+            self._server = None
+
+
+@contextmanager
+def private_xrootd(home: Path) -> Iterator[PrivateXrootd]:
+    """Give a private server, which is not started yet; it is stopped at the end."""
+    assert not missing(), f"no XRootD here: python -m {__spec__.name} --install"
+    server = PrivateXrootd(home)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def missing() -> list[str]:
+    """Return the programs that are not here."""
+    return [name for name in PROGRAMS if shutil.which(name) is None]
+
+
+def install() -> None:
+    """Install Debian's packages, where they are missing and this is root."""
+    if missing():
+        debian.install(PACKAGES, f"no XRootD here: have Debian's {' and '.join(PACKAGES)} installed")
+
+
+if __name__ == "__main__":
+    raise SystemExit(debian.only_installs(sys.argv[1:], install, __doc__))

@@ -1,0 +1,43 @@
+"""Settings with what a test wants and the defaults, and RetDefs for their search path."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from halfpipe.ids import ChunkId, DownlinkId
+from halfpipe.planning.plan import Plan
+from halfpipe.settings import Ignore, IgnoredChunk, Outstanding, Paths, RetDefs, Settings, Submit
+
+RUN_A = "2c2e5787"
+
+
+def searching(
+    work: Path,
+    *search: Path,
+    ignored: Iterable[tuple[DownlinkId, ChunkId, str]] = (),
+    settle: float = 60,
+    most: int = 100,
+    submitting: bool = False,
+) -> Settings:
+    """Return the settings of a site that looks for RetDefs in `search`."""
+    return Settings(
+        Paths(work, work / "stage", retdef=search),
+        retdef=RetDefs(settle),
+        outstanding=Outstanding(most),
+        submit=Submit(submitting),
+        ignore=Ignore(tuple(IgnoredChunk(*entry) for entry in ignored)),
+    )
+
+
+def plan_of(work: Path, *search: Path, ignored: Iterable[tuple[DownlinkId, ChunkId, str]] = ()) -> Plan:
+    """Return the plan for a search path."""
+    return Plan(searching(work, *search, ignored=ignored))
+
+
+def content(chunk: int, run: str = RUN_A) -> str:
+    """Return the text of a RetDef of one APID."""
+    met = int(run, 16)
+    return (
+        f'<retdef type="LSEP"><arch scid="77">/archive</arch>'
+        f'<run runid="{met}" l0key="-1" chunkid="{chunk}" gndid="-1" start="{met}"/>'
+        f'<spans><span apid="956" tbeg="1719541771.5" tend="1719541787.0"/></spans></retdef>\n'
+    )

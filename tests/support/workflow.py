@@ -1,0 +1,303 @@
+"""A site made for one test, and the workflow on it: as an operator types it, or in this process."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import yaml
+
+from halfpipe import config
+from halfpipe.settings import Settings
+from halfpipe.storage import paths
+from tests.support import in_process, verbs
+from tests.support.in_process import ROOT
+
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+REPLAY = ROOT / "tests" / "support" / "replay_decoder.py"
+MARKS = f"stage/{paths.stage_marks()}/"
+LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
+
+
+class Job(NamedTuple):
+    """One job as Snakemake tells it: its rule and its wildcards."""
+
+    rule: str
+    dl: str = ""
+    run: str = ""
+    chunk: str = ""
+    misspelt: str = ""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A job as a dry run lists it, with its files, relative to the working directory, and its command."""
+
+    job: Job
+    inputs: frozenset[str]
+    outputs: frozenset[str]
+    command: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended and what it said."""
+
+    status: int
+    said: str
+
+    @property
+    def jobs(self) -> frozenset[Job]:
+        """The jobs that were listed or started, but for the default target's own."""
+        return frozenset(listed.job for listed in self.listed)
+
+    @property
+    def listed(self) -> list[Listed]:
+        """The jobs with their files and, where they are printed, their commands."""
+        return [listed for listed in _listed(self.said) if listed.job.rule != "outstanding"]
+
+    def good(self) -> "Ended":
+        """Return this if the command ended well, and fail with what it said if not."""
+        assert self.status == 0, self.said
+        return self
+
+    def bad(self, *messages: str) -> "Ended":
+        """Return this if the command failed and said all `messages`, and none that is for programmers."""
+        assert self.status != 0, self.said
+        missing = [message for message in messages if message not in self.said]
+        assert not missing, f"{missing}\nnot said in\n{self.said}"
+        assert "Traceback" not in self.said, self.said
+        assert "defect of the program" not in self.said, self.said
+        return self
+
+
+def _listed(said: str) -> Iterable[Listed]:
+    blocks = r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)(?:Shell command: (.*)$)?"
+    for rule, block, command in re.findall(blocks, said, re.MULTILINE):
+        has = dict(re.findall(r"^ {4}(\w+): (.*)$", block, re.MULTILINE))
+        inputs, outputs, wildcards = (
+            has[name].split(", ") if name in has else [] for name in ("input", "output", "wildcards")
+        )
+        job = Job(rule, **dict(pair.split("=", 1) for pair in wildcards))
+        yield Listed(job, frozenset(inputs), frozenset(name.split(" (")[0] for name in outputs), command)
+
+
+def in_order(listed: Iterable[Listed]) -> list[Listed]:
+    """Return jobs in an order in which they can run, the same each time."""
+    rest, order = sorted(listed, key=lambda each: sorted(each.outputs)), []
+    while rest:
+        to_make = frozenset().union(*(each.outputs for each in rest))
+        order.append(next(each for each in rest if to_make.isdisjoint(each.inputs)))
+        rest.remove(order[-1])
+    return order
+
+
+def to_do(order: Sequence[Listed], work: Path) -> list[Listed]:
+    """Return the jobs that are outstanding: what is asked for and not there, and what follows from it."""
+    doing: set[Job] = set()
+    before = None
+    while before != doing:
+        before = doing.copy()
+        wanted = {name for each in order for name in each.inputs if each.job in doing}
+        asked = {name for each in order for name in each.inputs}
+        made = {name for each in order for name in each.outputs if each.job in doing}
+        for each in order:
+            missing = any(not (work / name).exists() for name in each.outputs)
+            if not made.isdisjoint(each.inputs) or (
+                missing and (asked.isdisjoint(each.outputs) or not wanted.isdisjoint(each.outputs))
+            ):
+                doing.add(each.job)
+    return [each for each in order if each.job in doing]
+
+
+@dataclass
+class Site:
+    """A working directory, a stage, RetDefs and a config in a directory of a test's own."""
+
+    home: Path
+    config: dict[str, Any] = field(default_factory=dict)
+    typing: ClassVar[bool] = False
+    """Whether commands are typed, each in a process of its own: tests/conftest.py says for which tests."""
+
+    def __post_init__(self) -> None:
+        self.work, self.stage, self.retdefs = (self.home / name for name in ("work", "stage", "retdefs"))
+        self.retdefs.mkdir(parents=True, exist_ok=True)
+        self.configure(
+            paths={"work": str(self.work), "stage": str(self.stage), "retdef": [str(self.retdefs)]}
+        )
+        # A test does not wait for its RetDefs to be left alone for a minute, and nobody can make them look older.
+        self.configure(retdef={"settle_seconds": 0, **self.config.get("retdef", {})})
+
+    def clone(self, home: Path) -> "Site":
+        """Copy everything, times included, to `home`; what the config says of the old home it says of the new."""
+        shutil.copytree(self.home, home, dirs_exist_ok=True)
+        config = yaml.safe_load(yaml.safe_dump(self.config).replace(str(self.home), str(home)))
+        return Site(home, config)
+
+    @property
+    def configfile(self) -> Path:
+        """The file that is given as ``--configfile``."""
+        return self.home / "config.yaml"
+
+    def configure(self, **sections: Any) -> None:
+        """Set keys of config sections, over those that are set already."""
+        for name, section in sections.items():
+            if isinstance(section, Mapping):
+                self.config.setdefault(name, {}).update(section)
+            else:
+                self.config[name] = section
+        self.configfile.write_text(yaml.safe_dump(self.config))
+
+    def replay(self, source: Path) -> None:
+        """Use the products below `source`/<downlink> instead of a decoder's, and no magic-7."""
+        command = f"{sys.executable} {REPLAY} --source {source}"
+        self.configure(decoder={"command": command}, magic7={"command": None})
+
+    def add_retdefs(self, source: Path, *downlinks: str) -> None:
+        """Copy RetDefs from `source`/<downlink> to the search path, with old times."""
+        for downlink in downlinks:
+            (self.retdefs / downlink).mkdir(exist_ok=True)
+            for path in source.glob(f"{downlink}/RetDef-*.xml"):
+                copied = shutil.copy(path, self.retdefs / downlink / path.name)
+                os.utime(copied, (LONG_AGO, LONG_AGO))
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command that an operator types."""
+        return [str(SNAKEMAKE), "-c2", *arguments, "--configfile", str(self.configfile)]
+
+    def typed(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Run Snakemake as an operator types it: in processes of its own, in the project's root."""
+        return run(self.command(*arguments), env)
+
+    def snakemake(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ended:
+        """Run Snakemake with the words that an operator types: in this process, jobs included, or as typed."""
+        if Site.typing or env:
+            return self.typed(*arguments, env=env)
+        return Ended(*in_process.snakemake(self.command(*arguments)[1:]))
+
+    def process(self, *downlinks: str, again: bool = False) -> Ended:
+        """Process downlinks, which must end well."""
+        targets = [f"dl={downlink}" for downlink in downlinks]
+        return self.snakemake(*targets, *(["-F"] if again else [])).good()
+
+    def listed(self, *targets: str) -> list[Listed]:
+        """Return all jobs of targets, whether they are outstanding or not, in order, and write their settings."""
+        config.write_down(self.settings)
+        words = self.command(*targets, "-n", "-F", "--printshellcmds")[1:]
+        return in_order(Ended(*in_process.snakemake(words)).good().listed)
+
+    def by_hand(
+        self,
+        downlink: str,
+        *,
+        missing: bool = False,
+        hand_off: bool = True,
+        jobs: Sequence[Listed] | None = None,
+    ) -> None:
+        """Process a downlink without Snakemake: the command of each job, in this process, all in one order.
+
+        With `missing`, only what is outstanding. Without `hand_off`, no receipt is made. `jobs`: what
+        `listed` gave.
+        """
+        jobs = self.listed(f"dl={downlink}") if jobs is None else jobs
+        with in_process.as_in_a_process(self.work):
+            for each in to_do(jobs, self.work) if missing else jobs:
+                if hand_off or each.job.rule != "receipt":
+                    assert in_process.program(each.command) == 0, each.command
+
+    def by_hand_receipt(self, downlink: str) -> None:
+        """Make the receipt of a downlink without Snakemake."""
+        jobs = [each for each in self.listed(f"dl={downlink}") if each.job.rule == "receipt"]
+        self.by_hand(downlink, jobs=jobs)
+
+    def outstanding(self, *downlinks: str) -> frozenset[Job]:
+        """Return the jobs that a dry run lists."""
+        return self.snakemake("-n", *(f"dl={downlink}" for downlink in downlinks)).good().jobs
+
+    def halfpipe(self, *words: str) -> Ended:
+        """Give a verb of `halfpipe` with the site's config, in this process or as typed; without where it looked."""
+        head = f"HalfPipe at {self.work} ({self.configfile})\n"
+        if Site.typing or words[0] == "unattended":
+            ended = run([*verbs.COMMAND, *words, "--configfile", str(self.configfile)])
+            return Ended(ended.status, ended.said.removeprefix(head))
+        with in_process.as_in_a_process(ROOT):
+            result = verbs.halfpipe(*words, configfile=self.configfile)
+        return Ended(result.exit_code, result.output.removeprefix(head))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that follow from the config."""
+        return config.load([self.configfile])
+
+    def has_receipt(self, downlink: str) -> bool:
+        """Tell whether a downlink is handed off."""
+        return (self.work / paths.receipt(downlink)).exists()
+
+    def receipt(self, downlink: str) -> dict[str, Any]:
+        """Read a receipt."""
+        content: dict[str, Any] = json.loads((self.work / paths.receipt(downlink)).read_text())
+        return content
+
+    def staged(self, downlink: str) -> dict[str, bytes]:
+        """Return the staged event files of a downlink by their path below its stage directory."""
+        home = self.stage / downlink
+        return {str(path.relative_to(home)): path.read_bytes() for path in sorted(home.glob("*/*"))}
+
+    def text(self, name: str, downlink: str) -> list[str]:
+        """Return the lines of a text of a downlink, sorted."""
+        return sorted((self.stage / downlink / f"{name}_{downlink}.txt").read_text().splitlines())
+
+    def halted(self) -> list[str]:
+        """Return the tokens that keep Level-1 from retiring runs."""
+        home = self.stage / "chunktokens"
+        return sorted(str(path.relative_to(home)) for path in home.glob("*/haltCleanup-*"))
+
+    def take(self, downlink: str) -> dict[str, bytes]:
+        """Take a hand-off as Level-1 does: the event files are moved out, then the directory goes."""
+        taken = self.staged(downlink)
+        level1 = self.home / "level1" / downlink
+        for name in taken:
+            (level1 / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.stage / downlink / name).rename(level1 / name)
+        shutil.rmtree(self.stage / downlink)
+        # Level-1 deletes the token of a file when it is done with it.
+        for token in self.stage.glob("chunktokens/*/*"):
+            if not token.name.startswith("haltCleanup"):
+                token.unlink()
+        return taken
+
+    def tree(self) -> dict[str, bytes]:
+        """Return every file that outlives a command, but for logs, times, settings and what Snakemake keeps for itself.
+
+        And but for the ledger: which bytes an SQLite file has follows from the order of what was written; and for marks
+        in the stage, which are named by where a site lies.
+        """
+        kept = {}
+        for top in (self.work, self.stage):
+            for path in sorted(top.rglob("*")):
+                name = str(path.relative_to(self.home))
+                left_out = ("work/logs/", "work/settings/", "work/.snakemake/", "work/ledger.sqlite", MARKS)
+                if path.is_file() and not name.startswith(left_out) and path.name != "times.jsonl":
+                    kept[name] = path.read_bytes()
+        return kept
+
+
+def run(command: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ended:
+    """Run a command in the project's root, or elsewhere; its two outputs come together."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout)

@@ -1,0 +1,250 @@
+"""What a chunk should have against what it has, through the real jobs: level-0 hours, events, damage, times."""
+
+import json
+import re
+import shutil
+import sys
+import time
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from halfpipe.account.account import Site as Looked
+from halfpipe.account.account import account
+from halfpipe.causes import Cause, Verdict
+from halfpipe.decoding import shortfall
+from halfpipe.handoff import receipt
+from halfpipe.ids import DownlinkId
+from halfpipe.storage import paths, times
+from halfpipe.storage.locks import Holder
+from halfpipe_simulator.scenario import Scenario
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.in_process import ROOT
+from tests.support.workflow import Site
+
+DL = DownlinkId("230401001")
+GOLDEN_DL = DownlinkId("240601001")
+
+
+def simulated(site: Site, home: Path) -> Path:
+    """Give the site a simulated downlink of two archive hours, and the built-in decoder; return its level-0."""
+    made = Scenario(seed=7, downlinks=(DL,), magic7=False).lpa_run(events=450, rate=0.4).write(home)
+    site.add_retdefs(made.path / "downlinks", DL)
+    site.configure(paths={"level0": str(made.path / "level0")}, magic7={"command": None})
+    return made.path / "level0"
+
+
+def troubles(site: Site, downlink: DownlinkId) -> list[Cause]:
+    return list(shortfall.troubles(site.settings, downlink, site.receipt(downlink)["chunks"]))
+
+
+def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: Site, tmp_path: Path) -> None:
+    level0 = simulated(site, tmp_path / "sim")
+    _, second = sorted(level0.glob("src0077/*/*/*/utc*"))
+    away = second.rename(tmp_path / second.name)
+    said = site.process(DL).said
+    entry = site.receipt(DL)["chunks"][0]["level0"]
+    hour = str(second.relative_to(level0))
+    assert entry == {"needed": 2, "missing": [{"hour": hour, "apid": 956}]}
+    chunk = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
+    assert chunk["level0"] == entry
+    assert hour in receipt.table(site.receipt(DL))
+    assert f"has no packets of APID 956 for {hour}" in said, "the terminal warns"
+    found = troubles(site, DL)
+    assert {cause.code for cause in found} == {"level0-missing"}
+    assert {cause.verdict for cause in found} == {Verdict.PERSON}
+    assert all(hour in cause.text for cause in found)
+    assert all(f"snakemake dl={DL} -R decode_chunk" in cause.do for cause in found)
+
+    away.rename(second)
+    assert {cause.code for cause in troubles(site, DL)} == {"level0-arrived"}
+    assert shortfall.arrived_since(site.settings, DL, chunk) == [{"hour": hour, "apid": 956}]
+    site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
+    assert troubles(site, DL) == []
+    assert "MISSING" not in receipt.table(site.receipt(DL))
+    assert site.receipt(DL)["runs"][0]["delivered"] == 450
+
+
+def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
+    build(read_case(GOLDEN / "complete_basic"), site)
+    site.process(GOLDEN_DL)
+    assert {chunk["level0"]["missing"] for chunk in site.receipt(GOLDEN_DL)["chunks"]} == {None}
+    assert troubles(site, GOLDEN_DL) == []
+
+
+def test_a_receipt_of_an_earlier_version_knows_nothing_of_it(site: Site) -> None:
+    build(read_case(GOLDEN / "complete_basic"), site)
+    site.process(GOLDEN_DL)
+    whole = site.receipt(GOLDEN_DL)
+    for path in (site.work / paths.chunks(GOLDEN_DL)).glob("*.json"):
+        content = json.loads(path.read_text())
+        content.pop("level0", None)
+        for file in content.get("files", []):
+            for key in ("announced", "missing_events", "unannounced_events", "uncovered_bytes"):
+                file.pop(key, None)
+        path.write_text(json.dumps(content))
+    site.by_hand_receipt(GOLDEN_DL)
+    again = site.receipt(GOLDEN_DL)
+    assert "level0" not in again["chunks"][0]
+    assert again["runs"] == whole["runs"]
+    assert troubles(site, GOLDEN_DL) == []
+
+
+def spoilt(site: Site, fault: str) -> None:
+    """Have the decoder spoil the first chunk of a golden case."""
+    build(read_case(GOLDEN / "complete_basic"), site)
+    decoder = ROOT / "tests" / "support" / "bad_decoder.py"
+    source = GOLDEN / "complete_basic" / "in"
+    command = f"{sys.executable} {decoder} --source {source} --fault {GOLDEN_DL}-00001={fault}"
+    site.configure(decoder={"command": command})
+
+
+@pytest.mark.parametrize(("fault", "missing"), [("empty-index", None), ("line-less", 1), ("no-lines", None)])
+def test_events_that_are_announced_and_not_there_are_told(
+    site: Site, fault: str, missing: int | None
+) -> None:
+    spoilt(site, fault)
+    site.process(GOLDEN_DL)
+    (index,) = [file for file in site.receipt(GOLDEN_DL)["chunks"][0]["files"] if file["kind"] == "idx"]
+    assert index["missing_events"] == (index["announced"] if missing is None else missing) > 0
+    assert "that its datagrams announce or its event file holds" in receipt.table(site.receipt(GOLDEN_DL))
+    (cause,) = troubles(site, GOLDEN_DL)
+    assert (cause.code, cause.verdict) == ("events-missing", Verdict.PERSON)
+    assert f"of {index['announced']} that" in cause.text
+    assert "chunk 00001" in cause.text
+    site.configure(decoder={"max_missing_events": 0})
+    site.snakemake(f"dl={GOLDEN_DL}", "-F").bad(
+        "more than decoder.max_missing_events (0) allows", "Nothing of this chunk was taken"
+    )
+
+
+def test_an_end_that_is_announced_too_late_is_refused(site: Site) -> None:
+    """Else its EPU covers what it has not brought yet, and later events are late."""
+    spoilt(site, "ends-later")
+    site.snakemake(f"dl={GOLDEN_DL}").bad("is said to hold", "Mend the decoder")
+    assert not site.has_receipt(GOLDEN_DL)
+    assert site.staged(GOLDEN_DL) == {}
+
+
+def flip(site: Site, downlink: str) -> list[Path]:
+    """Flip 40 bytes of the EBF of the last record of each evt file of a downlink, which nothing else looks at."""
+    files = sorted((site.work / paths.chunks(downlink)).glob("*.evt"))
+    for path in files:
+        index = path.with_suffix(".idx").read_text().splitlines()
+        last = max(int(line.split()[13]) for line in index if line.startswith("EVT:"))
+        content = bytearray(path.read_bytes())
+        for at in range(last + 312, last + 352):
+            content[at] ^= 0xFF
+        path.write_bytes(content)
+    return files
+
+
+def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -> None:
+    case = read_case(GOLDEN / "split2")
+    build(case, site)
+    first, second = case.downlinks
+    site.process(first)
+    flipped = flip(site, first)
+    ended = site.snakemake(f"dl={second}")
+    ended.bad(
+        "damaged since chunk 0000", "bytes at byte 0 has another checksum", "give the same command again"
+    )
+    assert not site.has_receipt(second)
+    assert site.staged(second) == {}
+    command = next(line for line in ended.said.splitlines() if "mv " in line)
+    _, old, new, *_ = command[command.index("mv ") :].replace(";", "").split()
+    assert Path(old) in flipped
+    Path(old).rename(new)
+    site.process(second)
+    assert site.staged(second) == case.steps[1].expected.files
+
+
+def test_what_an_earlier_version_decoded_is_copied_without_a_look(site: Site) -> None:
+    case = read_case(GOLDEN / "split2")
+    build(case, site)
+    first, second = case.downlinks
+    site.process(first)
+    for path in (site.work / paths.chunks(first)).glob("*.crc32"):
+        path.unlink()
+    flip(site, first)
+    site.process(second)
+    assert site.staged(second).keys() == case.steps[1].expected.files.keys()
+    assert site.staged(second) != case.steps[1].expected.files
+
+
+def test_times_of_every_step(site: Site) -> None:
+    case = read_case(GOLDEN / "complete_basic")
+    build(case, site)
+    site.configure(submit={"command": "true {dl} {rawdir}"})
+    begun = time.time()
+    site.process(GOLDEN_DL)
+    site.snakemake(f"submit={GOLDEN_DL}").good()
+    found = times.latency(site.work, GOLDEN_DL)
+    assert found is not None
+    assert found.handoff == 1
+    assert found.last_event == pytest.approx(
+        max(run["times"][1] for run in site.receipt(GOLDEN_DL)["runs"]), abs=1e-3
+    )
+    retdefs = list((site.retdefs / GOLDEN_DL).iterdir())
+    assert found.retdef == pytest.approx(max(path.stat().st_ctime for path in retdefs), abs=1e-3)
+    steps = (found.retdef, begun, found.start, found.decoded, found.handed_off, found.submitted, time.time())
+    known = [each for each in steps if each is not None]
+    assert known == sorted(known)
+    assert len(known) == len(steps)
+    before = (site.work / paths.times(GOLDEN_DL)).read_bytes()
+    assert site.outstanding(GOLDEN_DL) == frozenset()
+    (site.work / paths.times(GOLDEN_DL)).unlink()
+    assert site.outstanding(GOLDEN_DL) == frozenset(), "nobody asks for it"
+    assert before.count(b"handed_off") == 1
+
+
+def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_are(site: Site) -> None:
+    chunk = {
+        "chunk": "00003",
+        "files": [
+            {"run": "29d7d35d", "apid": "0956", "missing_events": 12, "announced": 60, "uncovered_bytes": 0}
+        ],
+    }
+
+    def found() -> Cause:
+        (cause,) = shortfall.troubles(site.settings, DL, [chunk])
+        return cause
+
+    first = found()
+    assert first.verdict is Verdict.PERSON
+    wanted = re.search(r"in the config: (ignore: .*)$", first.do)
+    assert wanted is not None
+    key = yaml.safe_load(wanted[1])["ignore"]["events"]
+    assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]
+    key[0]["reason"] = "lost in the decoder, says N. N., 2026-11-26"
+    site.configure(ignore={"events": key})
+    assert found() == Cause(
+        "events-missing",
+        Verdict.TOLD,
+        f"{first.text}; gone for good: lost in the decoder, says N. N., 2026-11-26",
+    )
+    chunk["files"][0]["missing_events"] = 13  # type: ignore[index]
+    assert found().verdict is Verdict.PERSON
+    chunk["chunk"] = "00004"
+    assert found().verdict is Verdict.PERSON
+
+
+def test_a_lock_of_a_dead_host_hides_nothing(site: Site) -> None:
+    build(read_case(GOLDEN / "complete_basic"), site)
+    site.process(GOLDEN_DL)
+    shutil.rmtree(site.stage / GOLDEN_DL)
+    lock = site.work / paths.downlink_lock(GOLDEN_DL)
+    lock.parent.mkdir(exist_ok=True)
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    lock.write_text(
+        json.dumps(asdict(replace(Holder.myself(), host="elsewhere", boot="another", since=since)))
+    )
+
+    def codes(after: float) -> set[str]:
+        return {cause.code for cause in account(Looked(site.settings, time.time() + after), GOLDEN_DL).causes}
+
+    assert codes(60) == {"lock-of-dead-host"}, "it may be at work, and then its files come and go"
+    assert codes(3700) >= {"lock-of-dead-host", "stage-gone"}

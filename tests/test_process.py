@@ -1,0 +1,190 @@
+"""`halfpipe process`: many downlinks, ended at any time and gone on with; one that fails stops no other one."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfpipe.storage import paths
+from halfpipe.storage.locks import Holder
+from halfpipe_simulator.scenario import Scenario
+from tests.support import harness
+from tests.support.golden_cases import GOLDEN
+from tests.support.verbs import COMMAND
+from tests.support.workflow import Ended, Site, run
+
+pytestmark = pytest.mark.workflow
+
+MONTH = [f"2304{day:02d}{number:03d}" for day in (1, 2) for number in (1, 2)]
+PATIENCE = 120  # seconds, on a machine that is busy with other tests
+FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
+
+
+@pytest.fixture(scope="module")
+def month(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site with two runs of two downlinks each: never changed, only copied."""
+    home = tmp_path_factory.mktemp("month")
+    scenario = Scenario(seed=3, downlinks=MONTH, magic7=False)
+    for first in range(0, len(MONTH), 2):
+        scenario.lci_run(events=40, parts=2, first=first, per_datagram=5)
+    out = scenario.write(home / "simulated").path
+    site = Site(home)
+    site.configure(
+        paths={"level0": str(out / "level0")},
+        magic7={"command": None},
+        # It must not be heard of: nothing is submitted by what processes many.
+        submit={"automatic": True, "command": f"touch {home}/submitted-{{dl}}"},
+    )
+    site.add_retdefs(out / "downlinks", *MONTH)
+    site.work.mkdir()
+    return site
+
+
+def process(site: Site, *words: str) -> Ended:
+    """Give the command and return its end, without where it looked."""
+    return site.halfpipe("process", *words, "--cores", "2")
+
+
+def killed(site: Site, how: int, *words: str) -> str:
+    """Give the command, end it as soon as a downlink more is handed off, and return what it said."""
+    before = receipts(site)
+    command = [*COMMAND, "process", *words, "--cores", "2", "--configfile", str(site.configfile)]
+    with (site.home / "said.txt").open("w") as out:
+        running = subprocess.Popen(command, stdout=out, stderr=out)
+        end = time.monotonic() + PATIENCE
+        while receipts(site) in (before, {}) and running.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        running.send_signal(how)
+        assert running.wait(PATIENCE) == 128 + how, (site.home / "said.txt").read_text()
+    assert harness.locks(site) == []
+    for place in Path("/proc").glob("[0-9]*"):
+        if int(place.name) != os.getpid() and (place / "cmdline").exists():
+            assert str(site.home).encode() not in (place / "cmdline").read_bytes()
+    return (site.home / "said.txt").read_text()
+
+
+def receipts(site: Site) -> dict[str, int]:
+    return {path.name: path.stat().st_ino for path in site.work.glob("dl=*")}
+
+
+def handed_off(site: Site) -> dict[str, Any]:
+    """Return the stage, and all receipts but for the numbers of their hand-offs and the checksums that follow."""
+    found: dict[str, Any] = {
+        name: content for name, content in site.tree().items() if name.startswith("stage/")
+    }
+    for name in receipts(site):
+        found[name] = re.sub(r'"(checksum|handoff)": .*', "", (site.work / name).read_text())
+    return found
+
+
+def test_it_goes_on_wherever_it_was_ended_and_made_anew_it_is_the_same(month: Site, tmp_path: Path) -> None:
+    straight, site = month.clone(tmp_path / "straight"), month.clone(tmp_path / "killed")
+    # One after the other, so that those of a run deliver in the same order each time.
+    ended = process(straight, "2023-04", "--batch", "1").good()
+    assert "4 of 4 downlinks outstanding, in 4 batches\n" in ended.said
+    assert "\n4 of 4 handed off, " in ended.said
+    for how in (signal.SIGTERM, signal.SIGINT):
+        said = killed(site, how, "2023-04", "--batch", "1")
+        assert re.search(r"^ended: [1-3] of [2-4] handed off", said, re.MULTILINE), said
+        same = f"halfpipe process 2023-04 --batch 1 --cores 2 --configfile {site.configfile}"
+        assert f"to go on: {same}\n" in said
+    process(site, "230401001..230402002", "--batch", "1").good()
+    nothing = process(site, "2023-04").good()
+    assert nothing.said == "0 of 4 downlinks outstanding\n0 of 0 handed off, 0 an hour\n"
+    assert handed_off(site) == handed_off(straight)
+    assert harness.half_written(site) == []
+
+    products = sorted(path for dl in MONTH for path in (site.work / paths.chunks(dl)).glob("0*"))
+    assert len(products) > 12
+    for path in products[::2]:
+        path.unlink()
+    killed(site, signal.SIGHUP, "2023-04", "--again", "--batch", "1")
+    rest = sum(not site.has_receipt(dl) or site.receipt(dl)["handoff"] == 1 for dl in MONTH)
+    (record,) = (site.work / paths.batch_logs()).glob("again-230401001-230402002-*.json")
+    ended = process(site, "2023-04", "--again").good()
+    assert f"{rest} of 4 downlinks to be made anew, in 1 batch\n" in ended.said
+    assert f"to begin with all of them, first: rm {record}\n" in ended.said
+    assert f"{rest} of {rest} downlinks: the same events in the same files, byte for byte" in ended.said
+    process(straight, "2023-04", "--again").good()
+    assert handed_off(site) == handed_off(straight)
+    assert [site.receipt(dl)["handoff"] for dl in MONTH] == [2] * 4
+    assert not record.exists()
+    assert list(site.home.glob("submitted-*")) == []
+
+
+@pytest.fixture
+def three(site: Site) -> Site:
+    """A site with three outstanding downlinks of one run."""
+    site.replay(GOLDEN / "split3" / "in")
+    site.add_retdefs(GOLDEN / "split3" / "in", FIRST, SECOND, THIRD)
+    site.work.mkdir()
+    return site
+
+
+def test_one_that_fails_or_is_held_stops_no_other_one(three: Site) -> None:
+    good = three.retdefs / SECOND / f"RetDef-{SECOND}-00001.xml"
+    text = good.read_text()
+    good.write_text("no RetDef")
+    three.halfpipe("halt", "stage", THIRD, "--reason", "says N. N.").good()
+    ended = process(three, "2024-06", "--batch", "2")
+    assert ended.status == 1
+    assert three.has_receipt(FIRST)
+    assert not three.has_receipt(SECOND)
+    assert (
+        f"{SECOND}: failed at stage_retdef 00001" in ended.said
+        or f"{SECOND}: stage_retdef 00001: " in ended.said
+    )
+    assert f"→ snakemake dl={SECOND}\n" in ended.said
+    assert f"{THIRD}: left alone: it is held by {three.work}/{THIRD}/haltStage\n" in ended.said
+    assert "\n1 of 3 handed off, " in ended.said
+    good.write_text(text)
+    three.halfpipe("resume", "stage", THIRD).good()
+    process(three, "2024-06").good()
+    assert all(three.has_receipt(dl) for dl in (FIRST, SECOND, THIRD))
+
+
+def test_what_is_in_work_elsewhere_or_keeps_all_from_beginning_is_found(three: Site) -> None:
+    (three.work / paths.receipt(SECOND)).mkdir()
+    process(three, "2024-06")
+    assert three.has_receipt(FIRST)
+    assert three.has_receipt(THIRD)
+    lock = three.work / paths.downlink_lock(FIRST)
+    lock.write_text(json.dumps(asdict(replace(Holder.myself(), host="elsewhere"))))
+    ended = process(three, FIRST, THIRD, "--again")
+    assert f"{FIRST}: left alone: it is in work by " in ended.said
+    assert [three.receipt(dl)["handoff"] for dl in (FIRST, THIRD)] == [1, 2]
+    lock.unlink()
+    assert "1 of 2 downlinks to be made anew" in process(three, FIRST, THIRD, "--again").good().said
+
+
+def test_what_has_changed_is_told(three: Site) -> None:
+    process(three, "2024-06", "--batch", "1")
+    three.configure(merge={"max_events": 20})
+    ended = process(three, "2024-06", "--again", "--batch", "1")
+    assert re.search(
+        rf"^{FIRST}  run 2c2e5787: \d+ files? new, 1 file with other bytes\n", ended.said, re.MULTILINE
+    )
+
+
+def test_a_snakemake_that_cannot_begin_is_told_soon(three: Site) -> None:
+    (three.home / "profile.v9+.yaml").write_text("configfile: config.yaml\nexecutor: no-such-executor\n")
+    ended = process(three, "2024-06", "--profile", str(three.home))
+    assert ended.status == 1
+    assert "error: snakemake fails before any job: " in ended.said
+    assert "to go on: halfpipe process 2024-06" in ended.said
+    assert len(list(three.work.glob("logs/process/*.log"))) == 5
+
+
+def test_a_single_value_cannot_be_handed_on(three: Site) -> None:
+    ended = three.halfpipe("process", FIRST, "--config", "merge.min_epus=1")
+    assert ended.status == 2
+    assert "Put them into a --configfile" in ended.said
+    assert not list(three.work.iterdir())
+    assert run([*COMMAND, "process", "--configfile", str(three.configfile)]).status == 2

@@ -1,0 +1,322 @@
+"""RetDefs made here deliver what the simulator's do, and a run that is re-piped is what was delivered of it."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import insert
+
+from halfpipe.config import load
+from halfpipe.errors import ConfigError, MissingInputError
+from halfpipe.formats import evt
+from halfpipe.formats.retdef import OURS
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.tables import DEFAULTS
+from halfpipe.operations import repipe
+from halfpipe.runs.journal import Journal
+from halfpipe.runs.repipes import done
+from halfpipe.settings import ROOT
+from halfpipe.storage import paths
+from halfpipe_simulator.scenario import FIRST_L0KEY, L0KEYS_PER_DOWNLINK, Scenario, Simulation
+from tests.support import in_process
+from tests.support.level1_accepts import level_1_takes
+from tests.support.workflow import Site
+
+DOWNLINKS = ("230401001", "230401002", "230401003")
+L0KEYS = 2
+FIRST, LAST = "990000001", "990009999"
+
+
+@pytest.fixture(scope="module")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
+    """A run over two downlinks with an EPU that comes late, losses and repeats, a cut one, and a calibration run."""
+    scenario = Scenario(seed=7, downlinks=DOWNLINKS, l0keys=L0KEYS)
+    scenario.lpa_run(
+        events=1200,
+        parts=2,
+        late_epu=957,
+        lost_packets=2,
+        repeated_packets=10,
+        lost_datagrams=1,
+        repeated_datagrams=3,
+    )
+    scenario.lpa_run(events=600, first=2, no_stop=True)
+    scenario.lci_run(events=300, first=2)
+    return scenario.write(tmp_path_factory.mktemp("simulated"))
+
+
+def site_of(home: Path, simulation: Simulation) -> Site:
+    site = Site(home)
+    site.configure(
+        paths={"retdef": [str(site.retdefs)], "level0": str(simulation.level0)},
+        moot={"file": str(simulation.path / "moot.txt")},
+    )
+    return site
+
+
+@pytest.fixture(scope="module")
+def delivered(simulation: Simulation, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site that has processed all downlinks by the simulator's RetDefs: never changed, only copied."""
+    site = site_of(tmp_path_factory.mktemp("delivered"), simulation)
+    site.add_retdefs(simulation.path / "downlinks", *DOWNLINKS)
+    for downlink in DOWNLINKS:
+        site.process(downlink)
+    return site
+
+
+@pytest.fixture
+def theirs(delivered: Site, tmp_path: Path) -> Site:
+    return delivered.clone(tmp_path / "theirs")
+
+
+def stage(site: Site) -> dict[str, bytes]:
+    return {name: content for name, content in site.tree().items() if name.startswith("stage/")}
+
+
+def made_here(site: Site, downlinks: Sequence[str], l0keys: int) -> None:
+    """Make the RetDefs of downlinks by the keys that the simulator gives them."""
+    for number, downlink in enumerate(downlinks):
+        key = FIRST_L0KEY + L0KEYS_PER_DOWNLINK * number
+        keys = [word for more in range(l0keys) for word in ("--l0key", str(key + more))]
+        made = site.halfpipe("retdefs", downlink, *keys, "-o", str(site.retdefs), "--json").good()
+        assert {chunk["maker"] for chunk in json.loads(made.said)["chunks"]} == {OURS}
+
+
+def test_retdefs_made_here_deliver_what_the_simulators_do(
+    delivered: Site, simulation: Simulation, tmp_path: Path
+) -> None:
+    site = site_of(tmp_path, simulation)
+    made_here(site, DOWNLINKS, L0KEYS)
+    for downlink in DOWNLINKS:
+        site.process(downlink)
+    assert stage(site) == stage(delivered)
+
+
+def test_and_over_a_leap_second_with_orphaned_ends_and_all_kinds_of_runs(tmp_path: Path) -> None:
+    downlinks = ("161231001", "161231002")
+    scenario = Scenario(seed=8, downlinks=downlinks, start=datetime(2016, 12, 31, 23, 59, 30, tzinfo=UTC))
+    scenario.lpa_run(
+        events=900,
+        parts=2,
+        epus=(955, 958),
+        orphaned_head=True,
+        orphaned_tail=True,
+        first_sequence=(1 << 32) - 200,
+    )
+    for kind in (evt.InfoType.LCI_ACD, evt.InfoType.LCI_CAL, evt.InfoType.LCI_TKR):
+        scenario.lci_run(kind, events=200, first=1)
+    simulation = scenario.write(tmp_path / "simulated")
+    theirs, ours = site_of(tmp_path / "theirs", simulation), site_of(tmp_path / "ours", simulation)
+    theirs.add_retdefs(simulation.path / "downlinks", *downlinks)
+    made_here(ours, downlinks, 1)
+    for downlink in downlinks:
+        theirs.process(downlink)
+        ours.process(downlink)
+    assert len(stage(theirs)) > 15
+    assert stage(ours) == stage(theirs)
+
+
+def records(files: Sequence[Path]) -> dict[tuple[int, int], bytes]:
+    """Return the records of all events in event files by sequence and APID, each of which must be there once."""
+    found: dict[tuple[int, int], bytes] = {}
+    for path in files:
+        opened = evt.open_evt(path)
+        offsets = evt.walk(opened.data, str(path))
+        sequences, apids = (
+            np.asarray(evt.context_column(opened.data, offsets, field)).tolist()
+            for field in ("scalers_sequence", "ccsds_apid")
+        )
+        edges = [*offsets.tolist(), opened.data.size]
+        for at, key in enumerate(zip(sequences, apids, strict=True)):
+            assert key not in found
+            found[key] = bytes(opened.data[edges[at] : edges[at + 1]])
+    return found
+
+
+def all_of(site: Site, run: RunId) -> dict[tuple[int, int], bytes]:
+    """Return what all downlinks delivered of a run."""
+    return records(sorted(site.stage.glob(f"23*/{run.l1}/*.evt")))
+
+
+def repiped(site: Site, run: RunId, *, orphans: bool = False) -> tuple[repipe.Repiped, Site]:
+    """Re-pipe a run in this process; return what came of it, and the site that it made."""
+    prepared = repipe.prepare(site.settings, run, orphans=orphans)
+    words = [paths.receipt(prepared.downlink), "-c2", "--configfile", str(prepared.configfile)]
+    status, said = in_process.snakemake(words)
+    assert status == 0, said
+    return repipe.finish(site.settings, run, prepared), made_by(site, prepared.downlink)
+
+
+def made_by(site: Site, downlink: str) -> Site:
+    """Return the site of a re-pipe to look at: its config stays what it is."""
+    own = object.__new__(Site)
+    own.home = site.work / paths.repipe(downlink)
+    own.work, own.stage = own.home / "work", own.home / "stage"
+    return own
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
+    theirs: Site, simulation: Simulation, number: int
+) -> None:
+    run = simulation.runs[number]
+    before = theirs.tree()
+    found, own = repiped(theirs, run)
+    assert found.downlink == FIRST
+    events = records(sorted(own.stage.glob(f"{FIRST}/{run.l1}/*.evt")))
+    assert len(events) == found.events > 100
+    assert events == all_of(theirs, run)
+    assert found.complaints == ()
+    # Level-1 takes it, and nothing but this run is there.
+    latest = Journal(own.work / paths.journal(run)).latest()[DownlinkId(FIRST)]
+    assert level_1_takes(latest.files)
+    assert [path.name for path in (own.stage / FIRST).iterdir() if path.is_dir()] == [run.l1]
+    texts = {path.name for path in (own.stage / FIRST).glob("*.txt")}
+    wanted = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys", "magic7")
+    assert {paths.text(name, FIRST) for name in wanted} <= texts
+    assert own.text("moot_keys", FIRST) == [line for dl in DOWNLINKS[-1:] for line in keys_of(theirs, run)]
+    # Nothing of the site has changed but for what is remembered of it.
+    after = {name: content for name, content in theirs.tree().items() if "/repipe/" not in name}
+    new = f"work/{paths.repipe_record(run)}"
+    assert after.pop(new)
+    assert after == before
+    assert theirs.outstanding(*DOWNLINKS) == frozenset()
+    said = theirs.halfpipe("show", run).good().said
+    assert f"re-piped as downlink {FIRST}" in said
+    assert f"in all {len(events):,} events delivered by" in said
+
+
+def keys_of(site: Site, run: RunId) -> list[str]:
+    lines = {
+        line for path in site.stage.glob("23*/moot_keys_*.txt") for line in path.read_text().splitlines()
+    }
+    return sorted(line for line in lines if line.startswith(run.l1))
+
+
+def test_orphans_go_out_when_they_are_asked_for(theirs: Site, simulation: Simulation) -> None:
+    run = simulation.runs[1]
+    settled = all_of(theirs, run)
+    kept_back = theirs.receipt(DOWNLINKS[-1])["runs"]
+    orphans = next(entry["orphans"] for entry in kept_back if entry["run"] == run)
+    assert orphans > 0
+    found, own = repiped(theirs, run, orphans=True)
+    events = records(sorted(own.stage.glob(f"{FIRST}/{run.l1}/*.evt")))
+    assert settled.items() < events.items()
+    assert (found.events, found.orphans) == (len(settled) + orphans, 0)
+    assert theirs.receipt(DOWNLINKS[-1])["runs"] == kept_back
+    assert not (theirs.work / paths.force()).exists()
+
+
+def retdefs(site: Site, downlink: str) -> list[bytes]:
+    home = site.work / paths.repipe_retdefs(downlink) / downlink
+    return [path.read_bytes() for path in sorted(home.iterdir())]
+
+
+def test_without_a_command_the_known_datagrams_say_which_packets_are_of_the_run(
+    theirs: Site, simulation: Simulation
+) -> None:
+    run = simulation.runs[1]
+    by_command = [each.spans for each in repipe.retdefs_of(theirs.settings, run)]
+    theirs.configure(retdef={"command": None})
+    assert [each.spans for each in repipe.retdefs_of(theirs.settings, run)] == by_command
+
+
+def test_the_ledger_alone_says_which_packets_are_of_the_run(
+    theirs: Site, simulation: Simulation, tmp_path: Path
+) -> None:
+    run = simulation.runs[0]
+    by_command = [each.spans for each in repipe.retdefs_of(theirs.settings, run)]
+    theirs.halfpipe("ledger", "rebuild").good()
+    site = site_of(tmp_path / "other", simulation)
+    site.work.mkdir()
+    site.configure(retdef={"command": None}, ledger={"url": f"sqlite:///{theirs.work / paths.ledger()}"})
+    assert [each.spans for each in repipe.retdefs_of(site.settings, run)] == by_command
+    site.configure(ledger={"url": None})
+    with pytest.raises(ConfigError, match=r"retdef\.command is null"):
+        repipe.retdefs_of(site.settings, run)
+
+
+def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, simulation: Simulation) -> None:
+    theirs.halfpipe("ledger", "rebuild").good()
+    row = {"tcompleted": datetime(2023, 1, 1), "moot_key": 77, "moot_alias": "nomSciOps"}
+    Ledger.of(theirs.settings).write(lambda connection: connection.execute(insert(DEFAULTS).values(row)))
+    theirs.configure(moot={"file": None, "mapping": True})
+    run = simulation.runs[0]
+    prepared = repipe.prepare(theirs.settings, run, orphans=False)
+    own = load([prepared.configfile])
+    assert own.moot.file == theirs.work / paths.repipe_moot(prepared.downlink)
+    assert own.moot.file.read_text() == f"{run.l1} 77 nomSciOps\n"
+    assert (own.moot.mapping, own.ledger.url) == (False, None)
+
+
+def test_a_run_that_nobody_knows_is_found_in_level_0(
+    simulation: Simulation, delivered: Site, tmp_path: Path
+) -> None:
+    site = site_of(tmp_path, simulation)
+    site.work.mkdir()
+    run = simulation.runs[2]
+    found, own = repiped(site, run)
+    assert records(sorted(own.stage.glob(f"{FIRST}/{run.l1}/*.evt"))) == all_of(delivered, run)
+    assert [value["downlink"] for value in done(site.work, run)] == [found.downlink]
+    with pytest.raises(MissingInputError, match="no packets of run 29d7d35c"):
+        repipe.prepare(site.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)
+    assert "no run" in site.halfpipe("waiting", "--days", "0").said
+
+
+def test_an_id_is_used_once_and_what_was_cut_off_goes_on(theirs: Site, simulation: Simulation) -> None:
+    run, other = simulation.runs[:2]
+    first = repipe.prepare(theirs.settings, run, orphans=False)
+    assert (first.downlink, first.new) == (FIRST, True)
+    again = repipe.prepare(theirs.settings, run, orphans=False)
+    assert (again.downlink, again.new) == (FIRST, False)
+    assert repipe.prepare(theirs.settings, run, orphans=True).downlink == "990000002"
+    shutil.rmtree(
+        theirs.work / paths.repipe("990000002")
+    )  # only the highest that is there is known to be used
+    theirs.configure(repipe={"ids": [FIRST, FIRST]})
+    with pytest.raises(ConfigError, match="all ids up to 990000001 are used"):
+        repipe.prepare(theirs.settings, other, orphans=False)
+    theirs.configure(repipe={"ids": ["230401003", "230401004"]})  # a real downlink has the first
+    assert repipe.prepare(theirs.settings, other, orphans=False).downlink == "230401004"
+
+
+def test_attitude_that_ends_before_the_events_is_told(
+    theirs: Site, simulation: Simulation, tmp_path: Path
+) -> None:
+    run = simulation.runs[0]
+    last = Journal(theirs.work / paths.journal(run)).latest()[DownlinkId(DOWNLINKS[1])].window
+    assert last is not None
+    program = tmp_path / "short.py"
+    program.write_text(
+        "import subprocess, sys\n"
+        "words = sys.argv[1:]\n"
+        f"words[words.index('-e') + 1] = '{last[1] - 5:.6f}'\n"
+        f"program = {str(ROOT / 'scripts' / 'simulated_magic7.py')!r}\n"
+        "sys.exit(subprocess.run([sys.executable, program, *words]).returncode)\n"
+    )
+    theirs.configure(magic7={"command": f"python {program}"})
+    found, _ = repiped(theirs, run)
+    (said,) = found.complaints
+    assert "attitude and orbit reach from" in said
+
+
+@pytest.mark.workflow
+def test_the_verb(theirs: Site, simulation: Simulation) -> None:
+    run = simulation.runs[0]
+    said = theirs.halfpipe("repipe", run.l1, "--cores", "2").good().said
+    count = len(all_of(theirs, run))
+    assert said.startswith(f"run {run} is processed as downlink {FIRST}; ")
+    assert f"\nrun {run} ({run.l1}) as downlink {FIRST}: {count:,} events in " in said
+    theirs.configure(magic7={"command": "python no-such-program"})
+    theirs.halfpipe("repipe", run, "--cores", "2").bad(
+        f"was not delivered by downlink 990000002; all that was printed: {theirs.work / paths.repipe_log('990000002')}"
+    )
+    # The same command goes on with it, by the config as it is then.
+    theirs.configure(magic7={"command": None})
+    said = theirs.halfpipe("repipe", run, "--cores", "2").good().said
+    assert said.startswith(f"run {run} goes on as downlink 990000002; ")

@@ -1,0 +1,444 @@
+"""Runs that the legacy began, taken over and finished through the whole workflow."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from halfpipe.storage import paths
+from halfpipe.takeover.takeover import takeover
+from tests.support.documents import sections
+from tests.support.golden_cases import TEXTS, build, read_case
+from tests.support.legacy_model import deliver
+from tests.support.verbs import COMMAND
+from tests.support.workflow import Ended, Site
+
+CASES = Path(__file__).resolve().parent / "takeover"
+NAMES = sorted(path.parent.name for path in CASES.glob("*/case.yaml"))
+TYPED = {"split3_after1", "reprocessed_here"}
+
+
+def taken_over(name: str) -> int:
+    """Return how many steps of a case were the legacy's."""
+    number: int = yaml.safe_load((CASES / name / "case.yaml").read_text())["taken_over"]
+    return number
+
+
+def finish(name: str, site: Site, command: Callable[..., Ended]) -> None:
+    """Take the legacy's part of a case over, process the rest, and compare everything that comes out."""
+    case = read_case(CASES / name)
+    build(case, site)
+    site.work.mkdir()
+    legacy, rest = case.steps[: taken_over(name)], case.steps[taken_over(name) :]
+    site.halfpipe("takeover", str(CASES / name / "legacy"), "--do").good()
+    assert command("-n", *(f"dl={step.downlink}" for step in legacy)).good().jobs == frozenset()
+    assert not site.stage.exists()
+    before = site.tree()
+    site.halfpipe("takeover", str(CASES / name / "legacy"), "--do").good()
+    assert site.tree() == before
+    done = {step.downlink for step in legacy}
+    for step in rest:
+        command(f"dl={step.downlink}", *(["-F"] if step.downlink in done else [])).good()
+        done.add(step.downlink)
+        assert site.staged(step.downlink) == step.expected.files
+        for text in TEXTS:
+            assert site.text(text, step.downlink) == step.expected.lines(text)
+        spans = {run["l1_run"]: run["spans"] for run in site.receipt(step.downlink)["runs"] if run["spans"]}
+        assert spans == {
+            run: [list(span) for span in found] for run, found in step.expected.spans.items() if found
+        }
+    assert command("-n", *(f"dl={downlink}" for downlink in case.downlinks)).good().jobs == frozenset()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_of_the_legacy_are_finished_here(name: str, site: Site) -> None:
+    finish(name, site, site.snakemake)
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("name", sorted(TYPED))
+def test_runs_of_the_legacy_are_finished_as_typed(name: str, site: Site) -> None:
+    finish(name, site, site.typed)
+
+
+FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
+RUN = "2c2e5787"
+MET = "741234567"
+# What changes a file or a directory, as the interpreter calls it in its audit.
+CHANGES = {
+    "open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "shutil.rmtree"
+}  # fmt: skip
+
+
+def tree_of(home: Path) -> dict[str, tuple[bytes, int]]:
+    """Return every file of a legacy's tree with its content and time."""
+    return {
+        str(path.relative_to(home)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(home.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def legacy(site: Site) -> Callable[[str], Path]:
+    """Give what sets a site up for a case, and copies the legacy's tree of it."""
+
+    def make(name: str) -> Path:
+        build(read_case(CASES / name), site)
+        site.work.mkdir(exist_ok=True)
+        home = site.home / "legacy"
+        shutil.copytree(CASES / name / "legacy", home, dirs_exist_ok=True)
+        return home
+
+    return make
+
+
+def take(site: Site, home: Path) -> dict[str, Any]:
+    """Take a tree over, and return the report."""
+    ended = site.halfpipe("takeover", str(home), "--do", "--json")
+    report: dict[str, Any] = json.loads(ended.said)
+    assert ended.status == bool(report["refused"])
+    return report
+
+
+def test_a_look_writes_nothing_and_says_what_would_be(site: Site, legacy: Callable[[str], Path]) -> None:
+    home = legacy("split3_after2")
+    (home / FIRST / "plots").mkdir()
+    (home / "240601001.rerun").mkdir()
+    before = tree_of(home)
+    ended = site.halfpipe("takeover", str(home)).good()
+    assert "2 downlinks would be taken over, 0 had been before" in ended.said
+    assert "1 run whole" in ended.said
+    assert "2 names that belong to no downlink, left alone: 240601001.rerun, 240601001/plots" in ended.said
+    assert f"to do it: halfpipe takeover {home} --do" in ended.said
+    assert list(site.work.iterdir()) == []
+    assert take(site, home)["taken"] == 2
+    assert tree_of(home) == before
+
+
+def test_a_tree_in_which_we_write_is_refused(site: Site, legacy: Callable[[str], Path]) -> None:
+    home = legacy("split2")
+    for place in (site.work, site.home):
+        site.halfpipe("takeover", str(place), "--do").bad("and never where the legacy's tree is")
+    site.halfpipe("takeover", str(home / "not there")).bad("No such file or directory")
+    site.configure(paths={"stage": str(home / "new")})
+    site.halfpipe("takeover", str(home), "--do").bad(f"HalfPipe writes in {home / 'new'}")
+    assert list(site.work.iterdir()) == []
+
+
+def test_a_run_that_was_finished_is_in_the_ledger_and_its_clean_up_leaves_the_tree(
+    site: Site, legacy: Callable[[str], Path]
+) -> None:
+    home = legacy("split2")
+    site.configure(submit={"command": "true {dl} {rawdir}"}, cleanup={"retention_days": 0})
+    before = tree_of(home)
+    take(site, home)
+    site.snakemake(f"submit={SECOND}").good()
+    site.halfpipe("ledger", "check").good()
+    site.take(SECOND)
+    links = sorted((site.work / FIRST / "chunks").glob("*.evt"))
+    assert [link.is_symlink() for link in links] == [True, True]
+    said = site.halfpipe("cleanup", "--remove").good().said
+    assert f"{FIRST}      1 " in said, "what is linked is no room of ours"
+    assert not (site.work / "runs" / RUN / FIRST / "events.npy").exists()
+    assert tree_of(home) == before
+
+
+def test_what_was_taken_over_is_done_with(site: Site, legacy: Callable[[str], Path]) -> None:
+    home = legacy("split3_cleaned")
+    site.configure(submit={"command": "false {dl} {rawdir}", "automatic": True})
+    report = take(site, home)
+    assert report["runs"]["spans"] == [RUN]
+    assert {job.dl for job in site.snakemake("-n").good().jobs} == {THIRD}
+    said = site.halfpipe("status", "--json", FIRST, SECOND)
+    causes = {each["dl"]: each for each in json.loads(said.said)["downlinks"]}
+    assert {each["verdict"] for each in causes.values()} == {"good"}
+    assert {each["state"] for each in causes.values()} == {"taken over"}
+    site.halfpipe("check", FIRST, SECOND).good()
+    for words in (["show", FIRST], ["show", RUN], ["delivered", FIRST], ["waiting"], ["cleanup"]):
+        site.halfpipe(*words).good()
+    receipt = site.receipt(SECOND)
+    assert receipt["runs"][0]["legacy"] == [[1073, 1145, None]]
+    assert receipt["runs"][0]["delivered"] == 35
+    again = site.snakemake(f"dl={FIRST}", "-F").good()
+    assert "cannot be judged" in site.receipt(FIRST)["runs"][0]["why"][-1]
+    assert "gets there only by a roll-back" in again.said
+    assert site.staged(FIRST).keys() != set()
+    assert site.receipt(FIRST)["handoff"] == 2
+    assert take(site, home)["unchanged"] == 2
+
+
+def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site, legacy: Callable[[str], Path]) -> None:
+    home = legacy("reprocessed_here")
+    source = Path(shutil.copytree(CASES / "reprocessed_here" / "in", site.home / "less"))
+    site.replay(source)
+    take(site, home)
+    index = next((source / FIRST).glob("*-0957-*.idx"))
+    lines = index.read_text().splitlines(keepends=True)
+    index.write_text("".join([lines[0], *lines[2:]]))
+    before = (site.work / "runs" / RUN / "journal.jsonl").read_bytes()
+    ended = site.snakemake(f"dl={FIRST}", "-F")
+    ended.bad("SHRINKS: 1 of 33 events that Level-1 may have")
+    assert (site.work / "runs" / RUN / "journal.jsonl").read_bytes() == before
+
+
+def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site, legacy: Callable[[str], Path]) -> None:
+    home = legacy("split3_after1")
+    spans = home / FIRST / MET / f"r0{MET}-spans.txt"
+    good = spans.read_bytes()
+    spans.write_bytes(b"cos\nsystem\n(S'touch evil'\ntR.")
+    report = take(site, home)
+    assert "operation GLOBAL" in report["refused"][FIRST][0]
+    assert report["runs"]["refused"] == [RUN]
+    ended = site.snakemake(f"dl={SECOND}")
+    ended.bad(
+        f"what the legacy delivered of run {RUN} in downlink {FIRST} cannot be read",
+        "restore it from a backup",
+    )
+    assert site.staged(SECOND) == {}
+    said = json.loads(site.halfpipe("status", "--json", FIRST).said)["downlinks"][0]
+    assert [cause["code"] for cause in said["causes"]] == ["takeover-refused"]
+    spans.write_bytes(good)
+    assert take(site, home)["refused"] == {}
+    site.snakemake(f"dl={SECOND}").good()
+    assert site.staged(SECOND) == read_case(CASES / "split3_after1").steps[1].expected.files
+
+
+def test_a_chunk_that_is_damaged_costs_no_other(site: Site, legacy: Callable[[str], Path]) -> None:
+    home = legacy("split3_after2")
+    (home / FIRST / "0077014d-2c2e5787-0957-00004.evt").write_bytes(b"torn")
+    report = take(site, home)
+    assert report["refused"].keys() == {FIRST}
+    assert report["refused"][FIRST][0].startswith("chunk 00004: ")
+    assert str(home / FIRST) in report["refused"][FIRST][0]
+    assert report["runs"]["whole"] == [RUN]
+    assert {chunk["chunk"] for chunk in site.receipt(FIRST)["chunks"] if chunk["files"]} == {
+        "00001",
+        "00002",
+        "00003",
+    }
+    assert site.outstanding(FIRST) == frozenset()
+
+
+def test_later_turns_take_what_has_come_since(site: Site, legacy: Callable[[str], Path]) -> None:
+    home = legacy("split3_after1")
+    (home / FIRST / "haltOnline").write_text("by hand\n")
+    (home / "force").mkdir()
+    (home / "force" / "0077014d-2c2e5788").touch()
+    assert take(site, home)["given_up"] == ["2c2e5788"]
+    assert (site.work / FIRST / "haltOnline").read_text() == "by hand\n"
+    assert "2c2e5788" in site.halfpipe("force").good().said
+    # The legacy cleans up, is at work on the next downlink, and hands it off.
+    for path in home.glob(f"{FIRST}/*.??[tx]"):
+        if path.suffix in {".evt", ".idx"}:
+            path.unlink()
+    shutil.copytree(CASES / "split3_after2" / "legacy" / SECOND, home / SECOND)
+    text = home / SECOND / f"delivered_events_{SECOND}.txt"
+    kept = text.read_text()
+    text.unlink()
+    report = take(site, home)
+    assert report["left"] == {"the legacy has begun it and not handed it off": [SECOND]}
+    assert (report["taken"], report["unchanged"], report["given_up"]) == (0, 1, [])
+    text.write_text(kept)
+    (home / "lock").mkdir()
+    lock = home / "lock" / f"halfpipe-{SECOND}"
+    lock.touch()
+    os.utime(lock, (2**31, 2**31))
+    assert take(site, home)["left"] == {"the legacy is at work on it": [SECOND]}
+    os.utime(lock, (1, 1))
+    report = take(site, home)
+    assert (report["taken"], report["unchanged"], report["left"]) == (1, 1, {})
+    site.snakemake(f"dl={THIRD}").good()
+    assert site.staged(THIRD) == read_case(CASES / "split3_after2").steps[2].expected.files
+    # What the legacy does after that of what was processed here is not taken.
+    site.snakemake(f"dl={SECOND}", "-F").good()
+    text = home / SECOND / MET / f"r0{MET}-spans.txt"
+    text.write_bytes(b"(lp1\n.")
+    assert take(site, home)["left"] == {"it was processed here": [SECOND]}
+
+
+@pytest.mark.workflow
+def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(
+    site: Site, legacy: Callable[[str], Path]
+) -> None:
+    home = legacy("split3_after2")
+    shutil.copytree(CASES / "one_epu" / "legacy" / FIRST, home / "240531001")
+    for path in sorted((home / "240531001").iterdir()):
+        path.rename(path.with_name(path.name.replace(FIRST, "240531001")))
+    settings = site.settings
+
+    def taken(die_at: int) -> tuple[int, dict[str, bytes]]:
+        shutil.rmtree(site.work, ignore_errors=True)
+        site.work.mkdir()
+        moments = killed_at(die_at, site.work, lambda: takeover(settings, home, do=True))
+        report = takeover(settings, home, do=True)
+        assert report.refused == {}
+        return moments, site.tree()
+
+    moments, expected = taken(0)
+    assert moments > 100
+    for number in range(1, moments, max(1, moments // 50)):
+        assert taken(number)[1] == expected, f"killed at moment {number} of {moments}"
+
+
+@pytest.mark.workflow
+def test_a_watch_takes_what_comes_survives_its_death_and_ends_when_told(
+    site: Site, legacy: Callable[[str], Path]
+) -> None:
+    home = legacy("split3_after1")
+    shutil.rmtree(home / FIRST)
+    command = [*COMMAND, "takeover", str(home), "--do", "--watch", "1", "--configfile", str(site.configfile)]
+    said = site.home / "said.txt"
+
+    def watch(*before: str) -> subprocess.Popen[bytes]:
+        with said.open("wb") as out:
+            return subprocess.Popen([*before, *command], stdout=out, stderr=out)
+
+    def appears(*words: str) -> None:
+        until(lambda: all(word in said.read_text() for word in words), f"{words} in {said}")
+
+    def hand_over(downlink: str) -> None:
+        source = CASES / "split3_after2" / "legacy" / downlink
+        shutil.copytree(source, home / ".coming").rename(home / downlink)
+
+    first = watch()
+    try:
+        until((site.work / "locks").exists, "its first turn")
+        hand_over(FIRST)
+        appears("1 downlink taken over, 0 had been before")
+    finally:
+        first.kill()
+    assert first.wait(timeout=60) == -signal.SIGKILL
+    hand_over(SECOND)
+    before = tree_of(home)
+    # A shell that starts it in the background has it begin with SIGINT ignored.
+    for number, words in (
+        (signal.SIGTERM, []),
+        (signal.SIGINT, ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]),
+    ):
+        running = watch(*words)
+        try:
+            if number is signal.SIGTERM:
+                appears("1 downlink taken over, 1 had been before")
+            else:
+                lock = site.work / paths.takeover_lock()
+                until(lock.exists, f"{lock}")
+            running.send_signal(number)
+            assert running.wait(timeout=60) == 128 + number
+        finally:
+            running.kill()
+        assert list((site.work / "locks").iterdir()) == []
+        assert list(site.work.rglob(".*.part")) == []
+    assert tree_of(home) == before
+    assert take(site, home)["unchanged"] == 2
+    site.snakemake(f"dl={THIRD}").good()
+    assert site.staged(THIRD) == read_case(CASES / "split3_after2").steps[2].expected.files
+
+
+def until(happens: Callable[[], bool], what: str) -> None:
+    """Wait for something, not for ever."""
+    end = time.monotonic() + 120
+    while not happens():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+@pytest.mark.workflow
+def test_the_document_leads_from_shadow_to_switch_and_back(site: Site) -> None:
+    case = read_case(CASES / "split3_after2")
+    build(case, site)
+    written, home = case.directory / "legacy", site.home / "legacy"
+    text = sections("docs/switch-over.md")["From shadow to switch, and back"]
+    _, shadow, switch, back = re.split(r"^\*\*", text, flags=re.MULTILINE)
+
+    def at(part: str) -> Site:
+        """Return a site with empty directories of its own, which looks for RetDefs where the first does."""
+        other = Site(site.home / part, deepcopy(site.config))
+        other.configure(paths={"retdef": [str(site.retdefs)]}, submit={"command": None})
+        other.work.mkdir()
+        return other
+
+    def give(at_site: Site, line: str) -> Ended:
+        program, *words = shlex.split(line.replace("OUTPUTBASE", str(home)))
+        return at_site.halfpipe(*words) if program == "halfpipe" else at_site.snakemake(*words)
+
+    shutil.copytree(written / FIRST, home / FIRST)
+    here = at("shadow")
+    look, do, process, compare = shown(shadow)
+    assert "1 downlink would be taken over" in give(here, look).good().said
+    assert "1 downlink taken over" in give(here, do).good().said
+    shutil.copytree(written / SECOND, home / SECOND)
+    give(here, process).good()
+    assert give(here, compare).status in {0, 1}
+
+    production = at("production")
+    watch, once_more, status, waiting, outstanding, process = shown(switch)
+    assert watch.startswith(once_more)
+    assert "2 downlinks taken over" in give(production, once_more).good().said
+    assert give(production, status).good().said.count("taken_over") == 2
+    assert RUN in give(production, waiting).said
+    assert {job.dl for job in give(production, outstanding).good().jobs} == {THIRD}
+    give(production, process).good()
+    assert production.staged(THIRD) == case.steps[2].expected.files
+
+    hold, delivered = shown(back)
+    give(production, hold).good()
+    assert THIRD in give(production, delivered).good().said
+    deliver(home, case.directory / "in", THIRD)
+    assert (
+        "it was processed here: 240602001" in production.halfpipe("takeover", str(home), "--do").good().said
+    )
+    again = at("again")
+    assert "3 downlinks taken over" in give(again, once_more).good().said
+    assert give(again, outstanding).good().jobs == frozenset()
+
+
+def shown(part: str) -> list[str]:
+    """Return the commands in the blocks of a part of the document."""
+    return re.findall(r"^ {4}(\S.*)$", part, re.MULTILINE)
+
+
+def killed_at(number: int, work: Path, act: Callable[[], object]) -> int:
+    """Do something in another process, which is killed when it changes files in `work` for this time; 0: never.
+
+    Returns how often it changed some.
+    """
+    said, says = os.pipe()
+    child = os.fork()
+    if not child:
+        seen = 0
+
+        def hook(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal seen
+            reads = event == "open" and not (
+                isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+            )
+            if reads or event not in CHANGES or not str(arguments[0]).startswith(str(work)):
+                return
+            seen += 1
+            if seen == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        try:
+            act()
+            os.write(says, str(seen).encode())
+        finally:
+            os._exit(0)
+    os.close(says)
+    with os.fdopen(said) as answer:
+        moments = answer.read()
+    os.waitpid(child, 0)
+    return int(moments or number)

@@ -1,0 +1,153 @@
+"""A dead timer, its lock in the way, silence; and the week's summary."""
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from halfpipe.account.site_troubles import lock_troubles, site_troubles, youngest_retdef
+from halfpipe.causes import Verdict
+from halfpipe.ids import DownlinkId
+from halfpipe.operations import weekly
+from halfpipe.runs.receipt_file import sealed
+from halfpipe.settings import Alarm, Paths, Settings
+from halfpipe.storage import locks, paths
+from halfpipe.storage.times import Step, note
+
+NOW = 1_800_000_000.0  # Unix seconds, and later than now: what is made by this test is older
+HOUR = 3600.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    for name in ("work", "retdefs"):
+        (tmp_path / name).mkdir()
+    return Settings(Paths(tmp_path / "work", tmp_path / "stage", retdef=(tmp_path / "retdefs",)))
+
+
+def codes(settings: Settings, now: float = NOW) -> dict[str, Verdict]:
+    return {cause.code: cause.verdict for cause in site_troubles(settings, now)}
+
+
+def held_by(settings: Settings, at: float, host: str = "") -> Path:
+    path = settings.paths.work / paths.unattended_lock()
+    path.parent.mkdir(exist_ok=True)
+    me = locks.Holder.myself()
+    path.write_text(json.dumps(asdict(replace(me, host=host or me.host))))
+    os.utime(path, (at, at))
+    return path
+
+
+def test_nothing_is_amiss_where_nothing_ever_was(settings: Settings) -> None:
+    assert codes(settings) == {}
+
+
+def test_a_name_that_gives_up_no_run_wants_a_person(settings: Settings) -> None:
+    force = settings.paths.work / paths.force()
+    force.mkdir()
+    (force / "2c2e5787").touch()
+    assert codes(settings) == {}
+    (force / "foo").touch()
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.verdict, cause.do) == ("force-refused", Verdict.PERSON, "halfpipe force")
+    assert cause.text.startswith(f"{force / 'foo'}: gives up no run: ")
+
+
+def test_a_lock_of_another_host_is_told_at_once_and_wants_a_person_after_an_hour(settings: Settings) -> None:
+    path = held_by(settings, NOW - 60, host="elsewhere")
+    (cause,) = lock_troubles(settings.paths.work, NOW, quiet=0.0)
+    assert cause.verdict is Verdict.TOLD
+    assert cause.do == "make sure that it is dead, then: halfpipe unlock unattended"
+    assert "on elsewhere" in cause.text
+    assert codes(settings) == {}, "it shows that it lives"
+    for seconds, verdict in ((301, Verdict.TOLD), (3599, Verdict.TOLD), (3601, Verdict.PERSON)):
+        os.utime(path, (NOW - seconds, NOW - seconds))
+        assert codes(settings) == {"unattended-lock": verdict}
+
+
+def test_a_lock_of_this_host_whose_holder_is_dead_is_in_nobodys_way(settings: Settings) -> None:
+    held_by(settings, NOW - 2 * HOUR)
+    assert codes(settings) == {}, "nobody has it flocked: the next turn takes it over"
+
+
+def test_a_turn_of_this_host_that_hangs_wants_a_person(settings: Settings) -> None:
+    lock = locks.FileLock(settings.paths.work / paths.unattended_lock())
+    assert lock.try_take()
+    os.utime(lock.path, (NOW - 2 * HOUR, NOW - 2 * HOUR))
+    held = list(site_troubles(settings, NOW))
+    lock.give_back()
+    assert [cause.code for cause in held] == ["unattended-lock"]
+    assert f"kill {os.getpid()}" in held[0].do
+
+
+def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Settings) -> None:
+    path = settings.paths.work / paths.last_turn()
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"ended": NOW - 3601, "status": 0, "host": "here"}))
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.PERSON, NOW - 3601)
+    assert codes(settings, NOW - 10) == {}
+    lock = locks.FileLock(settings.paths.work / paths.unattended_lock())
+    assert lock.try_take()
+    os.utime(lock.path, (NOW - 60, NOW - 60))
+    assert codes(settings) == {}, "a turn runs"
+    lock.give_back()
+    for damage in ("", "[]", "{}", '{"ended": "x"}'):
+        path.write_text(damage)
+        assert codes(settings) == {}
+
+
+def test_silence_is_the_time_since_a_retdef_came(settings: Settings) -> None:
+    home = settings.paths.retdef[0] / "230401001"
+    home.mkdir()
+    path = home / "RetDef-230401001-00001.xml"
+    path.touch()
+    came = path.stat().st_ctime
+    os.utime(path, (1e9, 1e9))  # as a copy that keeps the time
+    assert codes(settings, came + 5.9 * HOUR) == {}
+    assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.PERSON}
+    os.utime(path, (came + 1e8, came + 1e8))  # a time that is to come
+    assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.PERSON}
+    (home / "RetDef-230401001-00001.xml.part").touch()
+    found = youngest_retdef(settings.paths.retdef, came + HOUR)
+    assert found is not None
+    assert found[1] == path
+    assert codes(replace(settings, alarm=Alarm(silence_hours=None)), came + 99 * HOUR) == {}
+    assert codes(replace(settings, alarm=Alarm(silence_hours=1.0)), came + 1.1 * HOUR) == {
+        "silence": Verdict.PERSON
+    }
+
+
+def test_the_week(settings: Settings) -> None:
+    work = settings.paths.work
+    for number, minutes in enumerate([10, 20, 30, 300], 1):
+        dl = f"23040100{number}"
+        receipt = work / paths.receipt(dl)
+        receipt.write_text(sealed({"handoff": 2, "runs": [{"delivered": 1000}, {"delivered": 1}]}))
+        os.utime(receipt, (NOW - HOUR, NOW - HOUR))
+        (work / dl).mkdir()
+        for handoff, event, end in ((1, 1000.0, 1000.0 + 60 * minutes), (2, 5000.0, 1e9)):
+            note(work, DownlinkId(dl), Step.LAST_EVENT, event, handoff=handoff)
+            note(work, DownlinkId(dl), Step.HANDED_OFF, end, handoff=handoff)
+        with (work / paths.times(dl)).open("a") as file:
+            file.write("torn")
+    (work / "dl=230401009").write_text("damaged")
+    edited = sealed({"handoff": 1, "runs": [{"delivered": 1}]}).replace('"delivered": 1', '"delivered": 7')
+    (work / "dl=230401007").write_text(edited)
+    for name in ("dl=230401009", "dl=230401007"):
+        os.utime(work / name, (NOW - HOUR, NOW - HOUR))
+    (work / "dl=230401008").write_text('{"handoff": 1, "runs": []}')
+    os.utime(work / "dl=230401008", (NOW - 8 * 24 * HOUR, NOW - 8 * 24 * HOUR))
+    found = list(weekly.handed_off(work, NOW - weekly.WEEK, NOW))
+    said = weekly.text(found, [(NOW - HOUR, ["failed"]), (NOW - 9e5, ["silence"])], 0, NOW)
+    assert said == (
+        "HalfPipe: the week from 2027-01-08 to 2027-01-15\n\n"
+        "4 downlinks handed off, 4,004 events\n"
+        "from the last event to the hand-off: median 25 min, 95 % within 300 min (4 downlinks)\n"
+        "a person was wanted 1 time: failed 1\n"
+        "nothing is amiss now"
+    )
+    assert "not over: halfpipe status" in weekly.text([], [], 2, NOW)
+    assert weekly.iso_week(NOW) == "2027-W02"

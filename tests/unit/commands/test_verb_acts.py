@@ -1,0 +1,147 @@
+"""`halfpipe submit`, `online`, `cleanup` and `delivered`: their command lines, and what they print for programs."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from halfpipe.runs.receipt_file import sealed
+from tests.support.earlier import FIRST, HALF_WAY, LCI, SECOND, SPREAD
+from tests.support.verbs import halfpipe
+
+
+def seal_broken(content: str) -> str:
+    """Return a receipt with a checksum, of which somebody has changed a number since."""
+    return sealed(json.loads(content)).replace('"delivered": ', '"delivered": 1', 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["submit"], "Give a downlink"),
+        (["submit", FIRST, "--open"], "Give a downlink"),
+        (["submit", "--open", "--rollback"], "Give a downlink"),
+        (["submit", "--rollback"], "Give a downlink"),
+        (["submit", FIRST, "--rollback", "--settle", "submitted"], "Give a downlink"),
+        (["submit", FIRST, "--rollback", "--rolled-back"], "Give a downlink"),
+        (["submit", "--rolled-back"], "Give a downlink"),
+        (["submit", FIRST, "--settle", "perhaps"], "'perhaps' is not one of"),
+        (["submit", FIRST, "--json"], "--json goes with --open"),
+        (["halt", "stage", "--reason", "x", "--json"], "--json goes with the list"),
+        (["force", SPREAD, "--reason", "x", "--json"], "--json goes with the list"),
+        (["online", FIRST, "--again", LCI], "one of them"),
+        (["online", "--started", LCI, "--not-started", LCI], "one of them"),
+        (["cleanup", "--everything"], "No such option"),
+    ],
+)
+def test_a_command_line_that_cannot_be_used_does_nothing(shared: Path, words: list[str], said: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")}
+    ended = halfpipe(*words, configfile=shared)
+    assert ended.exit_code == 2
+    assert said in ended.stderr
+    assert {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")} == before
+
+
+def test_what_is_open(configfile: Path) -> None:
+    assert halfpipe("submit", "--open", configfile=configfile).stdout == "0 open\n"
+    fails = ("--config", "submit.command='sh -c \"exit 3 # {dl}\"'")
+    ended = halfpipe("submit", SECOND, *fails, configfile=configfile)
+    assert ended.exit_code == 1
+    assert "error: downlink " in ended.stderr
+    one, last = halfpipe("submit", "--open", configfile=configfile).stdout.splitlines()
+    assert one.startswith(f"downlink {SECOND}, hand-off 1: submit of ")
+    assert last == "1 open"
+    (found,) = json.loads(halfpipe("submit", "--open", "--json", configfile=configfile).stdout)["open"]
+    assert (found["downlink"], found["handoff"], found["outcome"]) == (SECOND, 1, "failed")
+    said = halfpipe("submit", f"dl={SECOND}", "--settle", "not-submitted", configfile=configfile).stdout
+    assert said == f"downlink {SECOND}: attempt 1 is settled, not-submitted\n"
+    assert halfpipe("submit", SECOND, configfile=configfile).stdout == (
+        f"downlink {SECOND}, hand-off 1: submitted to Level-1\n"
+    )
+
+
+def test_online_for_programs(shared: Path) -> None:
+    found = json.loads(halfpipe("online", "--json", configfile=shared).stdout)["runs"]
+    assert {one["run"]: one["what"] for one in found}[LCI] == "before"
+
+
+def test_cleanup_for_programs(shared: Path) -> None:
+    found = json.loads(halfpipe("cleanup", "--json", configfile=shared).stdout)
+    assert (found["removed"], found["held_by"], found["size"]) == (False, None, 0)
+    one = next(one for one in found["products"] if (one["run"], one["downlink"]) == (SPREAD, FIRST))
+    assert "less than 30" in one["kept"]
+    (left,) = found["left_half_made"]
+    assert left["path"].startswith(str(shared.parent / "work" / ".cache"))
+
+
+def test_cleanup_lines_have_plain_numbers_in_a_pipe(shared: Path) -> None:
+    head, row, *_ = halfpipe("cleanup", configfile=shared).stdout.splitlines()
+    assert head.split()[:5] == ["run", "L1_run", "downlink", "files", "bytes"]
+    assert row.split()[4].isdigit()
+
+
+def test_delivered_as_a_table_of_values(shared: Path) -> None:
+    rows = list(csv.DictReader(halfpipe("delivered", "--csv", configfile=shared).stdout.splitlines()))
+    found = json.loads(halfpipe("delivered", "--json", configfile=shared).stdout)["delivered"]
+    assert rows == [{key: str(value) for key, value in one.items()} for one in found]
+    assert [(row["downlink"], row["run"], row["state"]) for row in rows] == [
+        (FIRST, SPREAD, "open"), (FIRST, LCI, "complete"), (SECOND, SPREAD, "open")
+    ]  # fmt: skip
+    *_, last = halfpipe("delivered", FIRST, configfile=shared).stdout.splitlines()
+    assert last == "1 downlink, 2 runs, 72 events delivered"
+    ended = halfpipe("delivered", "240602001", FIRST, configfile=shared)
+    assert ended.exit_code == 1
+    assert "dl=240602001: no such file" in ended.stderr
+    assert ended.stdout.endswith("1 downlink, 2 runs, 72 events delivered\n")
+
+
+@pytest.mark.parametrize("change", [lambda content: content[:100], lambda _: "{}", seal_broken])
+def test_one_receipt_that_cannot_be_believed_does_not_stop_the_others(
+    change: Callable[[str], str], configfile: Path
+) -> None:
+    receipt = configfile.parent / "work" / f"dl={FIRST}"
+    receipt.write_text(change(receipt.read_text()))
+    ended = halfpipe("delivered", configfile=configfile)
+    assert ended.exit_code == 1
+    assert ended.stdout.endswith("1 downlink, 1 run, 35 events delivered\n")
+    assert f"error: {receipt}: " in ended.stderr
+    assert ended.stderr.endswith(f". To have it written anew: snakemake dl={FIRST} -R receipt\n")
+    content = json.loads(halfpipe("delivered", "--json", configfile=configfile).stdout)
+    assert [one["downlink"] for one in content["delivered"]] == [SECOND]
+    assert len(content["failed"]) == 1
+    every = json.loads(halfpipe("status", "--json", configfile=configfile).stdout)["downlinks"]
+    assert [one["dl"] for one in every if one["verdict"] == "person"] == [FIRST]
+
+
+def test_verbs_take_ranges_where_they_take_downlinks(configfile: Path) -> None:
+    def of(*words: str) -> list[str]:
+        shown = json.loads(halfpipe(*words, "--json", configfile=configfile).stdout)
+        return [one["dl"] for one in shown["downlinks"]]
+
+    assert of("status", "2024-06-01") == [SECOND, FIRST]
+    assert of("status", "dl=2024-06") == [HALF_WAY, SECOND, FIRST]
+    assert of("status", f"{SECOND}..2024-06-02", SECOND) == [HALF_WAY, SECOND]
+    shown = json.loads(halfpipe("show", "2024-06-01", LCI, "--json", configfile=configfile).stdout)["shown"]
+    assert len(shown) == 3
+    halted = halfpipe("halt", "stage", "2024-06-01", "--reason", "says N. N.", configfile=configfile)
+    assert halted.exit_code == 0
+    work = configfile.parent / "work"
+    assert [dl for dl in (FIRST, SECOND, HALF_WAY) if (work / dl / "haltStage").exists()] == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status", "2024-07"], "2024-07: there is no downlink from 240700000 to 240799999; looked in"),
+        (["status", "2024-13"], "month must be in 1..12"),
+        (["show", "240601002..240601001"], "ends before it begins"),
+        (["index", LCI, "2024-06"], "name a single downlink here"),
+        (["repair", "2024-06"], "name a single downlink here"),
+    ],
+)
+def test_ranges_that_cannot_be_used(shared: Path, words: list[str], said: str) -> None:
+    ended = halfpipe(*words, configfile=shared)
+    assert ended.exit_code == 2
+    assert said in ended.stderr.replace("\n", " ")

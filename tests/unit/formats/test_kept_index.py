@@ -1,0 +1,116 @@
+"""What is kept of a chunk's index between decoding and merging: the same rows, or nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from halfpipe.formats import evt, idx, kept_index
+from halfpipe.formats.kept_index import SIZED, SizedIndex
+from tests.support.golden_cases import GOLDEN
+
+HOME = GOLDEN / "complete_multichunk" / "in" / "240601001"
+SHA = "ab" * 32
+
+
+def rows(count: int, files: tuple[str, ...] = ("a.evt",)) -> SizedIndex:
+    rng = np.random.default_rng(count)
+    events = rng.integers(0, 256, count * SIZED.itemsize, np.uint8).view(SIZED)
+    events["file"] = 0
+    return SizedIndex((b"DGM: one", b"DGM: two")[: count % 3], events, files if count else ())
+
+
+def same(one: SizedIndex, other: SizedIndex | None) -> bool:
+    return other is not None and (
+        (one.lines, one.files, one.events.dtype, one.events.tobytes())
+        == (other.lines, other.files, other.events.dtype, other.events.tobytes())
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1000])
+def test_what_was_kept_comes_back(count: int, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "directory" / "x.rows"
+    kept_index.keep(rows(count), path, SHA, {"a.evt": 5, "b.evt": 6})
+    assert same(rows(count), kept_index.kept(path, SHA, {"a.evt": 5, "b.evt": 7}))
+    assert [found.name for found in path.parent.iterdir()] == ["x.rows"]
+
+
+def test_of_other_files_there_is_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.rows"
+    assert kept_index.kept(path, SHA, {"a.evt": 5}) is None
+    kept_index.keep(rows(4), path, SHA, {"a.evt": 5})
+    assert kept_index.kept(path, SHA[::-1], {"a.evt": 5}) is None
+    assert kept_index.kept(path, SHA, {"a.evt": 4}) is None
+    assert kept_index.kept(path, SHA, {"b.evt": 5}) is None
+    assert kept_index.kept(tmp_path, SHA, {"a.evt": 5}) is None, "a directory"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(data=st.data())
+def test_what_is_damaged_is_the_same_or_nothing(data: st.DataObject, tmp_path: Path) -> None:
+    path, kept = tmp_path / "x.rows", rows(5)
+    kept_index.keep(kept, path, SHA, {"a.evt": 5})
+    content = bytearray(path.read_bytes())
+    match data.draw(st.sampled_from(["cut", "longer", "changed", "other"])):
+        case "cut":
+            del content[data.draw(st.integers(0, len(content) - 1)) :]
+        case "longer":
+            content += data.draw(st.binary(min_size=1, max_size=2 * SIZED.itemsize))
+        case "changed":
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+        case "other":
+            content = bytearray(data.draw(st.binary(max_size=300)))
+    path.write_bytes(content)
+    found = kept_index.kept(path, SHA, {"a.evt": 5})
+    assert found is None or same(kept, found)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]",
+        b"{}",
+        b"null",
+        b'{"idx": "%s", "evt": 3}' % SHA.encode(),
+        b"[" * 60000,
+        b" " * (kept_index.MOST_HEADER + 1),
+        b'{"idx": "%s", "evt": [], "fields": [], "lines": 0, "events": 1e300}' % SHA.encode(),
+    ],
+)
+def test_another_header_is_nothing(header: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.rows"
+    path.write_bytes(header + b"\n")
+    assert kept_index.kept(path, SHA, {}) is None
+
+
+def test_sizes_that_are_not_there_take_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.rows"
+    kept_index.keep(rows(3), path, SHA, {"a.evt": 5})
+    for claimed in (b"-3", b"300000000000"):
+        path.write_bytes(path.read_bytes().replace(b'"events": 3', b'"events": ' + claimed))
+        assert kept_index.kept(path, SHA, {"a.evt": 5}) is None
+        kept_index.keep(rows(3), path, SHA, {"a.evt": 5})
+
+
+def test_where_nothing_can_be_kept_nothing_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    kept_index.keep(rows(3), tmp_path / "file" / "x.rows", SHA, {"a.evt": 5})
+    (tmp_path / "x.rows").mkdir()
+    kept_index.keep(rows(3), tmp_path / "x.rows", SHA, {"a.evt": 5})
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "x.rows"], "no half of it either"
+
+
+def test_rows_of_an_index_have_the_sizes_of_their_records() -> None:
+    found = sorted(HOME.glob("*.idx"))
+    assert len(found) > 1
+    for path in found:
+        index = idx.read_index(path)
+        opened = evt.open_evt(path.with_suffix(".evt"))
+        sizes = evt.record_layout(opened.data, index.events["offset"], path.name).sizes
+        made = kept_index.with_sizes(index, [sizes])
+        assert (made.lines, made.files) == (index.lines, index.files)
+        assert made.events["size"].tolist() == sizes.tolist()
+        for name in idx.EVENT.names or ():
+            assert (made.events[name] == index.events[name]).all()

@@ -1,0 +1,281 @@
+"""RetDefs: what is read of good ones, and that each way to spoil one is named."""
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.formats.retdef import (
+    MAX_SIZE,
+    OURS,
+    RetDef,
+    Span,
+    content_of,
+    ids_of,
+    made_here,
+    parse_retdef,
+    read_retdef,
+)
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.planning.plan import retdef_to_stage
+from tests.support.golden_cases import GOLDEN
+from tests.support.settings import plan_of, searching
+
+NAME = Path("/retdefs/240601001/RetDef-240601001-00001.xml")
+REMEDY = "Have it made and copied again, then give the same command again."
+BODY = """<retdef type="LSEP">
+  <arch scid="77">/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0</arch>
+  <run runid="741234567" l0key="1081721" chunkid="1" gndid="7799117" start="741234567"/>
+  <spans>
+    <span apid="956" tbeg="1719541772.408994" tend="1719541813.552478"/>
+  </spans>
+</retdef>
+"""
+GOOD = RetDef(
+    "LSEP",
+    "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0",
+    77,
+    RunId("2c2e5787"),
+    1081721,
+    ChunkId("00001"),
+    7799117,
+    (Span(956, 1719541772.408994, 1719541813.552478),),
+)
+
+
+def parse(text: str | bytes) -> RetDef:
+    return parse_retdef(text if isinstance(text, bytes) else text.encode(), NAME)
+
+
+def complaint(content: str | bytes) -> str:
+    """Return what is wrong with a RetDef, without its name and the remedy."""
+    with pytest.raises(FormatError) as caught:
+        parse(content)
+    said = str(caught.value)
+    assert said.startswith(f"{NAME}: ")
+    assert said.endswith(f". {REMEDY}")
+    return said.removeprefix(f"{NAME}: ").removesuffix(f". {REMEDY}")
+
+
+def test_a_good_one() -> None:
+    assert parse(BODY) == GOOD
+
+
+@pytest.mark.parametrize("maker", ["", OURS])
+@pytest.mark.parametrize("arch", ["/archive", "/a&b/<c>", "/\N{GREEK SMALL LETTER ALPHA}"])
+def test_what_is_written_is_read(maker: str, arch: str) -> None:
+    two = (*GOOD.spans, Span(957, 1719541772.0, 1719541772.000001))
+    retdef = replace(GOOD, maker=maker, arch=arch, spans=two)
+    content = content_of(retdef)
+    assert content.isascii()
+    assert parse(content) == retdef
+    assert (b"maker" in content) == bool(maker)
+
+
+def test_who_made_it_stands_in_it(tmp_path: Path) -> None:
+    path = tmp_path / NAME.name
+    for content, ours in (
+        (content_of(replace(GOOD, maker=OURS)), True),
+        (BODY.encode(), False),
+        (b"", False),
+    ):
+        path.write_bytes(content)
+        assert made_here(path) is ours
+    assert not made_here(tmp_path / "none")
+
+
+def test_golden_ones_have_a_dtd() -> None:
+    paths = sorted(GOLDEN.glob("*/in/*/RetDef-*.xml"))
+    assert len(paths) > 150
+    for path in paths:
+        retdef = read_retdef(path)
+        assert retdef.chunk == path.stem[-5:]
+        assert list(
+            path.parent.glob(f"{retdef.gndid:08x}-{retdef.run}-{retdef.spans[0].apid:04d}-{retdef.chunk}.evt")
+        )
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("1719541772", 1719541772.0),
+        ("1719541772.", 1719541772.0),
+        ("1719541772.408994", 1719541772.408994),
+        ("2024-06-28 02:29:32", 1719541772.0),
+        ("2024-06-28 02:29:32.408994", 1719541772.408994),
+        ("2024-06-28 02:29:32.4", 1719541772.4),
+    ],
+)
+def test_both_spellings_of_time(written: str, seconds: float) -> None:
+    assert parse(BODY.replace("1719541772.408994", written)).spans[0].begin == pytest.approx(
+        seconds, abs=1e-6
+    )
+
+
+@given(st.datetimes(datetime(2001, 1, 1), datetime(2100, 1, 1)))
+def test_a_date_is_utc(time: datetime) -> None:
+    text = BODY.replace("1719541772.408994", str(time)).replace("1719541813.552478", str(time))
+    assert parse(text).spans[0].begin == pytest.approx(time.replace(tzinfo=UTC).timestamp(), abs=1e-6)
+
+
+def test_several_spans_unknown_keys_and_lci() -> None:
+    text = BODY.replace("LSEP", "LSEC").replace('"956"', '"965"').replace('l0key="1081721"', 'l0key="-1"')
+    more = '<span apid="968" tbeg="5" tend="5"/></spans>'
+    retdef = parse(text.replace("</spans>", more).replace('gndid="7799117"', 'gndid="-1"'))
+    assert (retdef.kind, retdef.l0key, retdef.gndid) == ("LSEC", -1, -1)
+    assert retdef.spans[1] == Span(968, 5.0, 5.0)
+
+
+BAD = [
+    ("", "the file is empty"),
+    (" \n", "the file is empty"),
+    (BODY[:-30], "not XML, or cut short: "),
+    ("getLSEChunk\n", "not XML, or cut short: syntax error"),
+    (b"\x00\x01\x02", "not XML, or cut short: "),
+    ('<?xml version="1.0" encoding="no-such"?>' + BODY, "not XML"),
+    (BODY + "<!-- " + "x" * MAX_SIZE + " -->", "more than 1048576 bytes, a RetDef has some hundred"),
+    (BODY.replace("retdef", "redtef"), "the root element is <redtef>, expected <retdef>"),
+    (BODY.replace("LSEP", "LSEX"), "type 'LSEX' of <retdef> is not LSEP (LPA) or LSEC (LCI)"),
+    (BODY.replace(' type="LSEP"', ""), "<retdef> has no attribute type"),
+    (BODY.replace('<arch scid="77">/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0</arch>', ""), "there is no <arch>"),
+    (BODY.replace("/nfs/farm", "nfs/farm"), "<arch> holds 'nfs/farm"),
+    (BODY.replace('scid="77"', 'scid="10000"'), "scid=10000 of <arch> is out of range, expected 0 to 9999"),
+    (BODY.replace('scid="77"', 'scid="seven"'), "scid='seven' of <arch> is not a whole number"),
+    (BODY.replace('scid="77"', 'scid="٧٧"'), "scid='٧٧' of <arch> is not a whole number"),
+    (BODY.replace('chunkid="1"', 'chunkid="2"'), "chunkid is 2, but the name says chunk 1"),
+    (BODY.replace('chunkid="1"', 'chunkid="0"'), "chunkid=0 of <run> is out of range, expected 1 to 99999"),
+    (BODY.replace(' chunkid="1"', ""), "<run> has no attribute chunkid"),
+    (BODY.replace('runid="741234567"', 'runid="741234568"'), "runid 741234568 and start 741234567 of <run> differ"),
+    (BODY.replace("741234567", "4294967296"), "start=4294967296 of <run> is out of range, expected 0 to 4294967295"),
+    (BODY.replace("741234567", "2c2e5787"), "start='2c2e5787' of <run> is not a whole number"),
+    (BODY.replace('l0key="1081721"', 'l0key="-2"'), "l0key=-2 of <run> is out of range, expected -1 or more"),
+    (BODY.replace('gndid="7799117"', 'gndid="-2"'), "gndid=-2 of <run> is out of range, expected -1 to 4294967295"),
+    (BODY.replace('gndid="7799117"', f'gndid="{"9" * 30}"'), "is not a whole number"),
+    (
+        BODY.replace("<spans>", '<run runid="1" start="1" l0key="1" chunkid="1" gndid="1"/><spans>'),
+        "there are 2 <run>, expected one: their spans cannot be told apart",
+    ),
+    (BODY.replace("<spans>", "<spans/><spans>"), "there are 2 <spans>, expected one"),
+    (BODY.replace("<span apid", "<spam apid"), "<spans> holds no <span>"),
+    (BODY.replace('apid="956"', 'apid="965"'), "apid 965 of <span> is no APID of LSEP: 955 to 958"),
+    (BODY.replace('apid="956"', 'apid="1020"'), "apid 1020 of <span> is no APID of LSEP: 955 to 958"),
+    (BODY.replace("1719541772.408994", "1819541772.4"), "<span> of APID 956 ends (tend) before it begins (tbeg)"),
+    (BODY.replace("1719541772.408994", "yesterday"), "tbeg='yesterday' of <span> is no time: expected Unix seconds or"),
+    (BODY.replace("1719541772.408994", "nan"), "tbeg='nan' of <span> is no time"),
+    (BODY.replace("1719541772.408994", "1e9"), "tbeg='1e9' of <span> is no time"),
+    (BODY.replace("1719541772.408994", "2024-13-28 02:29:32"), "is no time"),
+    (BODY.replace("1719541772.408994", "2024-06-28T02:29:32Z"), "is no time"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "why"), BAD, ids=range(len(BAD)))
+def test_what_is_no_retdef(content: str | bytes, why: str) -> None:
+    assert why in complaint(content)
+
+
+def bomb(levels: int) -> str:
+    lines = ['<!ENTITY l0 "lol">']
+    lines += [f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, levels)]
+    return f"<!DOCTYPE retdef [{''.join(lines)}]>" + BODY.replace("/nfs", f"/&l{levels - 1};")
+
+
+def test_entities_are_refused_before_they_grow() -> None:
+    begun = time.monotonic()
+    refused = "declares an entity or an external reference, which is refused: "
+    assert complaint(bomb(10)).startswith(refused)  # ten billion bytes, if it were expanded
+    for entity in (
+        'x "lol"',
+        '% x "lol"',
+        'x SYSTEM "file:///etc/passwd"',
+        'x PUBLIC "a" "http://localhost/"',
+    ):
+        assert complaint(f"<!DOCTYPE retdef [<!ENTITY {entity}>]>{BODY}").startswith(refused)
+    outside = '<!DOCTYPE retdef SYSTEM "http://localhost/retdef.dtd">'
+    assert parse(outside + BODY) == GOOD, "a DTD elsewhere is not asked for"
+    assert time.monotonic() - begun < 5
+
+
+def test_a_file_of_any_size_costs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "240601001" / NAME.name
+    path.parent.mkdir()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a hole: no disk
+    for read in (
+        lambda: read_retdef(path),
+        lambda: retdef_to_stage(
+            searching(tmp_path / "work", tmp_path), DownlinkId("240601001"), ChunkId("00001")
+        ),
+    ):
+        with pytest.raises(FormatError, match=r"RetDef-240601001-00001\.xml: .*1048576 bytes"):
+            read()
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / NAME.name
+    with pytest.raises(MissingInputError, match=rf"^{path}: no such RetDef\. {REMEDY}$"):
+        read_retdef(path)
+    path.mkdir()
+    with pytest.raises(FormatError, match=rf"^{path}: cannot be read: Is a directory\. {REMEDY}$"):
+        read_retdef(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["RetDef-24060100-00001.xml", "RetDef-240601001-1.xml", "RetDef-240601001-00001.xml.bak", "x"]
+)
+def test_names_that_are_none(name: str) -> None:
+    with pytest.raises(FormatError, match=r"the name is not RetDef-<downlink>-<chunk>\.xml"):
+        ids_of(Path(name))
+
+
+def test_a_name_tells_downlink_and_chunk() -> None:
+    assert ids_of(NAME) == (DownlinkId("240601001"), ChunkId("00001"))
+
+
+@given(st.binary(max_size=200))
+@example(b"\xff\xfe<\x00")
+@example(b"<retdef type='LSEP'/>")
+def test_no_bytes_do_more_than_be_refused(content: bytes) -> None:
+    complaint(content)
+
+
+@given(st.integers(0, len(BODY) - 1), st.integers(0, 255))
+def test_one_wrong_byte_is_refused_or_read(at: int, byte: int) -> None:
+    content = bytearray(BODY.encode())
+    content[at] = byte
+    said = f"{NAME}: "
+    try:
+        assert parse(bytes(content)).chunk.number == 1
+    except FormatError as error:
+        said = str(error)
+    assert said.startswith(f"{NAME}: ")
+
+
+def test_a_retdef_that_is_staged_stays_when_its_source_is_gone(tmp_path: Path) -> None:
+    dl, chunk = DownlinkId("240601001"), ChunkId("00001")
+    staged, source = tmp_path / "work" / dl / NAME.name, tmp_path / "u42" / dl / NAME.name
+    staged.parent.mkdir(parents=True)
+    staged.write_text(BODY)
+    assert retdef_to_stage(searching(tmp_path / "work", tmp_path / "u42"), dl, chunk) == BODY.encode()
+    source.parent.mkdir(parents=True)
+    source.write_text(BODY.replace('l0key="1081721"', 'l0key="5"'))
+    assert retdef_to_stage(searching(tmp_path / "work", tmp_path / "u42"), dl, chunk) == source.read_bytes()
+    (said,) = plan_of(tmp_path / "work", tmp_path / "u42").reissued(dl)
+    assert f"RetDef of chunk 00001 of downlink {dl} was issued again: {source} differs" in said
+    source.write_text("")
+    with pytest.raises(FormatError, match=f"^{source}: the file is empty"):
+        retdef_to_stage(searching(tmp_path / "work", tmp_path / "u42"), dl, chunk)
+
+
+def test_no_retdef_at_all_names_the_search_path(tmp_path: Path) -> None:
+    dl = DownlinkId("240601001")
+    with pytest.raises(
+        MissingInputError, match=f"has no RetDefs; looked in {tmp_path}/a/{dl}, {tmp_path}/b/{dl}. Check"
+    ):
+        retdef_to_stage(searching(tmp_path / "work", tmp_path / "a", tmp_path / "b"), dl, ChunkId("00001"))
+    with pytest.raises(MissingInputError, match=r"an empty search path \(paths\.retdef\)"):
+        retdef_to_stage(searching(tmp_path / "work"), dl, ChunkId("00001"))

@@ -1,0 +1,77 @@
+"""The ledger in the config: where it is, and that no password stands in a URL."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from halfpipe.config import load
+from halfpipe.errors import ConfigError
+from halfpipe.ledger.database import Ledger
+from halfpipe.settings import Settings
+
+
+def with_config(tmp_path: Path, **sections: Any) -> Settings:
+    path = tmp_path / "config.yaml"
+    places = {"work": str(tmp_path / "work"), "stage": str(tmp_path / "stage")}
+    path.write_text(yaml.safe_dump({"paths": places, **sections}))
+    return load([path])
+
+
+def test_where_the_ledger_is(tmp_path: Path) -> None:
+    built_in = f"sqlite:///{tmp_path}/work/ledger.sqlite"
+    assert Ledger.of(with_config(tmp_path)).name == built_in
+    assert Ledger.of(with_config(tmp_path, ledger={"url": "built-in"})).name == built_in
+    for url in ("postgresql+psycopg://ledger@db.example/fermi?sslmode=require", "sqlite:////data/a {b}/x"):
+        assert Ledger.of(with_config(tmp_path, ledger={"url": url})).name == url
+    with pytest.raises(ConfigError, match=r"^ledger\.url is null: there is no ledger\. Set it in the config"):
+        Ledger.of(with_config(tmp_path, ledger={"url": None}))
+
+
+def test_the_password_comes_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("sesame\n")
+    url = "postgresql+psycopg://ledger@db.example/fermi"
+    settings = with_config(tmp_path, ledger={"url": url, "password_file": str(file)})
+    with pytest.raises(ConfigError, match=rf"^ledger\.password_file {file}: others may read it"):
+        Ledger.of(settings)
+    file.chmod(0o600)
+    assert Ledger.of(settings).name == "postgresql+psycopg://ledger:***@db.example/fermi"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://ledger:sesame@host/db",
+        "postgresql://ledger:ses/ame?x#y@host/db",
+        "postgresql://host/db?user=ledger&password=sesame",
+        "postgresql://host/db?sslpassword=sesame",
+        "oracle+oracledb://ledger:sesame@isocflight",
+        "postgresql://:sesame@/db",
+    ],
+)
+def test_a_password_in_the_url_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"config\.yaml: ledger\.url: holds a password.* ledger\.password_file"
+    ) as caught:
+        with_config(tmp_path, ledger={"url": url})
+    assert "ses" not in str(caught.value)
+
+
+def test_what_is_no_url(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml: ledger\.url: is no URL"):
+        with_config(tmp_path, ledger={"url": "ledger.sqlite"})
+    with pytest.raises(ConfigError, match=r"^ledger\.password_file: /no/such is no file"):
+        with_config(tmp_path, ledger={"password_file": "/no/such"})
+
+
+def test_a_mapping_wants_a_ledger(tmp_path: Path) -> None:
+    assert not with_config(tmp_path).moot.mapping
+    assert with_config(tmp_path, moot={"mapping": True}).moot.mapping
+    with pytest.raises(ConfigError, match=r"^moot\.mapping: is true, and ledger\.url is null"):
+        with_config(tmp_path, moot={"mapping": True}, ledger={"url": None})
+
+
+def test_the_receipt_does_not_say_where_the_ledger_is(tmp_path: Path) -> None:
+    assert "ledger" not in str(with_config(tmp_path).that_matter)

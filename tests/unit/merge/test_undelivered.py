@@ -1,0 +1,79 @@
+"""Why events are not delivered: figures that can be checked by eye, and every golden case against the reference."""
+
+import pytest
+
+from halfpipe.ids import DownlinkId
+from halfpipe.merge.undelivered import Group, Kind, Lack, What
+from tests.support import explained
+from tests.support.bridge import Run
+from tests.support.golden_cases import GOLDEN, case_names, read_case
+from tests.support.model import Chunk, Datagram, Event, Rules
+
+
+def after(name: str, steps: int | None = None) -> list[list[Group]]:
+    """Return what is said of the run of a golden case after each step, held against the reference."""
+    case = read_case(GOLDEN / name)
+    runs: dict[int, Run] = {}
+    said = []
+    for step in case.steps[:steps]:
+        for met in step.runs:
+            run = runs.setdefault(met, Run(case.rules))
+            run.process(step.downlink, case.chunks(step.downlink, met))
+            said.append(explained.check(run))
+    return said
+
+
+@pytest.mark.parametrize("name", case_names())
+def test_golden_case(name: str) -> None:
+    after(name)
+
+
+def test_golden_cases_have_every_reason() -> None:
+    groups = [group for name in case_names() for groups in after(name) for group in groups]
+    assert {group.kind for group in groups} == {Kind.ORPHAN, Kind.WITHHELD, Kind.LATE}
+    assert {lack.what for group in groups for lack in group.lacks} == set(What)
+
+
+def test_what_orphans_wait_for() -> None:
+    gap = Lack(What.DATAGRAMS, 956, 3, 4)
+    assert after("gap_one") == [[Group(Kind.ORPHAN, 957, 1093, 1163, 21, (gap,))]]
+    end = Lack(What.END, 957, 3)
+    assert after("split2")[0] == [Group(Kind.ORPHAN, 956, 1112, 1140, 9, (end,))]
+    start = Lack(What.START, 957, 0, 3)
+    assert after("split2_late_head")[0] == [Group(Kind.ORPHAN, 956, 1130, 1149, 8, (start,))]
+    assert after("one_epu_then_other")[0] == [Group(Kind.ORPHAN, 956, 1000, 1251, 68, (Lack(What.EPU),))]
+
+
+def test_what_was_delivered_lies_in_no_stretch_of_orphans() -> None:
+    def chunk(apid: int, datagrams: dict[int, tuple[int, ...]], closing: int | None = None) -> Chunk:
+        lines = tuple(
+            Datagram(apid, n, "continue", "stop" if n == closing else "continue", len(of), of[0], of[-1])
+            for n, of in datagrams.items()
+        )
+        events = tuple(Event(one, apid, n, one) for n, of in datagrams.items() for one in of)
+        return Chunk(f"0077014d-2c2e5787-0{apid}-{len(events):05}.idx", events, lines)
+
+    run = Run(Rules(min_events=1, min_epus=1))
+    run.process("240601001", (chunk(957, {4: (15, 16)}),))
+    later = chunk(957, {3: (13, 14), 4: (15, 16), 5: (17, 20)}, 5)
+    run.process("240601002", (chunk(956, {4: (18, 19)}, 4), later))
+    start = (Lack(What.START, 956, 0, 3),)
+    assert explained.check(run) == [
+        Group(Kind.ORPHAN, 957, 13, 14, 2, start),
+        Group(Kind.ORPHAN, 957, 17, 17, 1, start),
+    ]
+
+
+def test_what_came_too_late_and_what_is_too_little() -> None:
+    assert after("third_epu_late_again")[1] == [
+        Group(Kind.LATE, 958, 1006, 1123, 18, inside=DownlinkId("240601001"))
+    ]
+    assert after("withheld_lone")[1] == [Group(Kind.WITHHELD, 956, 1106, 1106, 1)]
+
+
+def test_nothing_keeps_a_run_that_was_given_up() -> None:
+    case = read_case(GOLDEN / "gap_one")
+    run = Run(case.rules)
+    run.process("240601001", case.chunks("240601001", case.steps[0].runs[0]))
+    run.given_up = True
+    assert explained.check(run) == [Group(Kind.DUE, 957, 1093, 1163, 21)]

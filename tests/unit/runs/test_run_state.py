@@ -1,0 +1,219 @@
+"""What is known of a run: context decoded again where chunks were cleaned up, and only where it is needed."""
+
+import io
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfpipe.config import load
+from halfpipe.errors import FormatError, MissingInputError, StateError
+from halfpipe.handoff import deliver_run
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.runs.acceptance import ShrunkError
+from halfpipe.runs.chunk_products import load_chunks
+from halfpipe.runs.repair import repair
+from halfpipe.runs.run_state import Context, KnownRun, context_scratch
+from halfpipe.settings import AcceptedLoss, Settings, Shrink
+from tests.support.golden_cases import GOLDEN, Case, read_case
+from tests.support.workflow import REPLAY, Site
+
+FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
+RUN = RunId("2c2e5787")
+DEAD = "/bin/false"
+
+
+def on_site(home: Path, name: str) -> tuple[Site, Case]:
+    case = read_case(GOLDEN / name)
+    site = Site(home)
+    site.replay(case.directory / "in")
+    (home / "moot.txt").write_text("".join(f"r{r:010d} {k} {a}\n" for r, (k, a) in case.moot.items()))
+    knobs = ("max_events", "chunk_scale", "chunk_floor", "min_events", "min_epus")
+    site.configure(merge={knob: getattr(case, knob) for knob in knobs}, moot={"file": str(home / "moot.txt")})
+    site.add_retdefs(case.directory / "in", *case.downlinks)
+    return site, case
+
+
+def clean_up(site: Site, downlink: str, *, events: bool) -> None:
+    """Remove what may be removed of a downlink: chunk products, and the event part of its index."""
+    for path in (site.work / downlink / "chunks").glob("*-*"):
+        path.unlink()
+    if events:
+        (site.work / "runs" / RUN / downlink / "events.npy").unlink()
+
+
+def settings(site: Site, command: str, *, without: bool = False, accept: str = "") -> Settings:
+    """Return the settings of a site with another decoder."""
+    found = load([site.configfile])
+    return replace(
+        found,
+        decoder=replace(found.decoder, command=command),
+        merge=replace(found.merge, without_context=without),
+        shrink=Shrink((AcceptedLoss(SECOND, RUN, accept),) if accept else ()),
+    )
+
+
+def context(site: Site, command: str) -> Context:
+    return Context(settings(site, command), RUN, io.StringIO())
+
+
+def deliver(
+    site: Site, downlink: DownlinkId, command: str, *, without: bool = False, accept: str = ""
+) -> dict[str, Any]:
+    chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
+    found = settings(site, command, without=without, accept=accept)
+    return deliver_run.deliver_run(found, downlink, RUN, chunks, threads=1, output=io.StringIO())[1]
+
+
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize("name", ["split2", "rerun_first"])
+def test_cleaned_up_chunks_are_decoded_again_as_context(tmp_path: Path, name: str, events: bool) -> None:
+    site, case = on_site(tmp_path, name)
+    site.by_hand(FIRST)
+    clean_up(site, FIRST, events=events)
+    site.by_hand(SECOND)
+    assert site.staged(SECOND) == case.steps[1].expected.files
+    assert list((site.work / FIRST / "chunks").glob("*-*")) == [], "they do not come back"
+    assert not (site.work / "runs" / RUN / ".context").exists()
+    if len(case.steps) == 3:
+        clean_up(site, SECOND, events=events)
+        site.by_hand(FIRST)
+        assert site.staged(FIRST) == case.steps[2].expected.files
+
+
+def test_what_has_gone_to_level_1_is_not_needed(tmp_path: Path) -> None:
+    site, case = on_site(tmp_path, "lci_gap_filled")
+    site.by_hand(FIRST)
+    clean_up(site, FIRST, events=True)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / SECOND).symlink_to(case.directory / "in" / SECOND)  # the first is nowhere any more
+    site.replay(source)
+    site.by_hand(SECOND)
+    assert site.staged(SECOND) == case.steps[1].expected.files
+
+
+def test_context_that_cannot_be_had_is_named_or_done_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    site.by_hand(SECOND)
+    clean_up(site, FIRST, events=True)
+    before = site.tree()
+    with pytest.raises(MissingInputError) as caught:
+        deliver(site, SECOND, DEAD)
+    said = str(caught.value)
+    assert said.startswith(
+        "run 2c2e5787 needs chunk 00001 of downlink 240601001, whose products are gone, and it cannot"
+    )
+    assert "the decoder ended with exit status 1" in said
+    assert "Bring back the level-0 files of APID 956 from 2024-06-28T02:29:" in said
+    assert "or set merge.without_context in the config to merge without it." in said
+    assert site.tree() == before, "nothing was changed"
+
+    # The 9 orphans of the first downlink are not to be had, and Level-1 may have them: refused, loudly.
+    with pytest.raises(ShrunkError) as refused:
+        deliver(site, SECOND, DEAD, without=True)
+    said = str(refused.value)
+    assert said.startswith(
+        f"run {RUN} (r0741234567) of downlink {SECOND} SHRINKS: 9 of 79 events that Level-1 may have"
+    )
+    assert "no chunk of the downlink itself lost them; merged without: run 2c2e5787 needs chunk 00001" in said
+    manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
+    assert len(manifest["missing"]) == 2, "both chunks of the first downlink"
+    assert [f"merged without: {missing}" for missing in manifest["missing"]] == [
+        why for why in manifest["why"] if why.startswith("merged without")
+    ]
+    assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
+    assert any(why.startswith("SHRUNK: 9 events") for why in manifest["why"])
+    assert manifest["accepted"] == "the archive burned"
+
+
+def test_only_the_files_are_gone(tmp_path: Path) -> None:
+    """The index is still there, but not the records that it points to."""
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    site.by_hand(SECOND)
+    clean_up(site, FIRST, events=False)
+    with pytest.raises(MissingInputError, match=r"needs chunk 0000[12] of downlink 240601001"):
+        deliver(site, SECOND, DEAD)
+    with pytest.raises(ShrunkError, match="9 of 79 events"):
+        deliver(site, SECOND, DEAD, without=True)
+    manifest = deliver(site, SECOND, DEAD, without=True, accept="gone")
+    assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
+    assert len(manifest["missing"]) == len(set(manifest["missing"])) > 0
+
+
+def test_a_chunk_that_nothing_vouches_for(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    (site.work / FIRST / "chunks" / "00001.json").unlink()
+    with pytest.raises(MissingInputError, match=r"chunks/00001\.json: no such file"):
+        deliver(site, FIRST, DEAD)
+
+
+def test_an_evt_file_without_a_header_is_named(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    known = KnownRun.read(context(site, DEAD))
+    name = known.event_table(FIRST).files[0]
+    path = site.work / FIRST / "chunks" / name
+    assert known.evt_file(FIRST, name) == path
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(FormatError, match=f"^{path}: "):
+        known.evt_file(FIRST, name)
+
+
+def test_a_decoder_that_makes_something_else_now(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    clean_up(site, FIRST, events=True)
+    (chunk, _) = load_chunks(site.work, RUN, FIRST)
+    assert chunk.chunk == "00001"
+    other = context(site, f"{sys.executable} {REPLAY} --source {GOLDEN / 'gap_one' / 'in'}")
+    with context_scratch(site.work, RUN), pytest.raises(MissingInputError) as caught:
+        other.products(FIRST, chunk)
+    assert "the decoder makes something else of it now than it did before" in str(caught.value)
+    same = context(site, f"{sys.executable} {REPLAY} --source {GOLDEN / 'split2' / 'in'}")
+    with context_scratch(site.work, RUN):
+        where = same.products(FIRST, chunk)
+        assert where.parent == site.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
+        assert chunk.lie_in(where)
+        assert same.products(FIRST, chunk) == where, "it is not decoded twice"
+    assert not where.exists()
+
+
+def test_products_that_are_there_are_taken_where_they_lie(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    for chunk in load_chunks(site.work, RUN, FIRST):
+        assert context(site, DEAD).products(FIRST, chunk) == site.work / FIRST / "chunks"
+
+
+def test_a_lost_journal_is_not_taken_for_the_first_day(tmp_path: Path) -> None:
+    site, case = on_site(tmp_path, "rerun_first")
+    site.by_hand(FIRST)
+    journal = site.work / "runs" / RUN / "journal.jsonl"
+    before = journal.read_bytes()
+    journal.unlink()
+    jobs = [each for each in site.listed(f"dl={SECOND}") if each.job.rule in {"stage_retdef", "decode_chunk"}]
+    site.by_hand(SECOND, jobs=jobs)
+    with pytest.raises(StateError, match="is gone, and with it deliveries"):
+        deliver(site, SECOND, DEAD)
+    assert not journal.exists()
+    repair(site.work, RUN, do=True)
+    assert journal.read_bytes() == before
+    site.by_hand(SECOND)
+    assert site.staged(SECOND) == case.steps[1].expected.files
+    assert len(journal.read_text().splitlines()) == 2
+
+
+def test_a_downlink_whose_index_is_not_there_yet_is_not_known(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    (site.work / "runs" / RUN / SECOND).mkdir()
+    (site.work / "runs" / RUN / "not-a-downlink").mkdir()
+    assert list(KnownRun.read(context(site, DEAD)).datagrams) == [FIRST]

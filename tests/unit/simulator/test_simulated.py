@@ -1,0 +1,239 @@
+"""The simulated datagram format: what is decoded is compared with records put together field by field."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halfpipe.errors import FormatError
+from halfpipe.formats import evt, met
+from halfpipe.formats.evt import InfoType
+from halfpipe_simulator import datagrams, magic7
+from halfpipe_simulator.events import Events, make_events
+
+RUN = 741234567
+ABOUT = datagrams.About(
+    startedat=RUN,
+    groundid=0x77014D,
+    apid=957,
+    datagram=12,
+    open_action=0,
+    open_reason=0,
+    close_action=1,
+    close_reason=5,
+    crate=1,
+    mode=7,
+    modechanges=3,
+    hwkey=2468,
+    swkey=1357,
+)
+TEXTS = {
+    "run": (b"host", b"montecarlo"),
+    "open": (b"start", b"operator", b"epu1", b"diagnostic"),
+    "close": (b"abort", b"unknown"),
+}
+
+
+def some_events(kind: InfoType, count: int = 5, seed: int = 1) -> Events:
+    times = RUN * 10**6 + 833785 + 7 * 10**5 * np.arange(count)
+    return make_events(
+        np.random.default_rng(seed),
+        kind=kind,
+        times=times,
+        sequences=np.uint64(2**33 + 5) + np.arange(count, dtype=np.uint64) * np.uint64(3),
+        startedat=RUN,
+        hwkey=2468,
+        swkey=1357,
+    )
+
+
+def encoded(events: Events, about: datagrams.About = ABOUT) -> bytes:
+    return datagrams.encode(about, events.rows, events.payload.tobytes())
+
+
+def expected_record(events: Events, number: int, latc: int | None = None) -> bytes:
+    """Put one record together as evt-layout has it, byte by byte."""
+    row = events.rows[number]
+    payload = events.payload[events.edges[number] : events.edges[number + 1]].tobytes()
+    ebf, rest = payload[: row["ebf_size"]], payload[row["ebf_size"] :]
+    utc = float(met.unix_microseconds(int(row["seconds"]), int(row["microseconds"]))) / 1e6
+
+    def text(value: bytes) -> bytes:
+        return value.ljust(16, b"\0")
+
+    record = struct.pack("<iid", 77, 957, utc) + row.tobytes()[16:120]
+    record += struct.pack("<iiII", 2, 1, 0x77014D, RUN) + b"".join(map(text, TEXTS["run"]))
+    record += struct.pack("<IIiiii", 3, 12, 0, 0, 1, 7) + b"".join(map(text, TEXTS["open"]))
+    record += struct.pack("<ii", 1, 5) + b"".join(map(text, TEXTS["close"]))
+    assert len(record) == 296
+    record += struct.pack("<III", len(ebf) + 8, 0x104F0010, len(ebf) + 8) + ebf
+    record += struct.pack("<i", row["infotype"])
+    if row["infotype"] == 0:
+        keys = rest[-16:] if latc is None else struct.pack("<I", latc) + rest[-12:]
+        record += rest[:32] + struct.pack("<I", row["handlers"]) + rest[32:-16] + struct.pack("<i", 0) + keys
+    else:
+        record += struct.pack("<I", len(rest) - 12) + rest[:-12] + struct.pack("<i", 1) + rest[-12:]
+    return bytes(record)
+
+
+@pytest.mark.parametrize("kind", list(InfoType))
+@pytest.mark.parametrize("latc", [None, 0xDEADBEEF])
+def test_records_are_as_the_layout_says(kind: InfoType, latc: int | None) -> None:
+    events = some_events(kind)
+    decoded = datagrams.decode([encoded(events)], np.array([1_700_000_000_123456]), scid=77, latc=latc)
+    override = latc if kind == InfoType.LPA else None
+    expected = [expected_record(events, number, override) for number in range(5)]
+    assert decoded.records.tobytes() == b"".join(expected)
+    assert decoded.sizes.tolist() == [len(record) for record in expected]
+
+
+def test_sizes_are_those_of_evt_layout() -> None:
+    for kind, fixed in (
+        (InfoType.LPA, 360 + 8),
+        (InfoType.LCI_ACD, 388 + 8),
+        (InfoType.LCI_CAL, 404 + 8),
+        (InfoType.LCI_TKR, 384 + 8),
+    ):
+        events = some_events(kind)
+        sizes = datagrams.decode([encoded(events)], np.array([0]), scid=77).sizes
+        expected = fixed + events.rows["ebf_size"].astype(int) + 52 * events.rows["handlers"].astype(int)
+        assert sizes.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("kind", list(InfoType))
+def test_records_walk_as_an_event_file(kind: InfoType) -> None:
+    events = some_events(kind, count=40)
+    decoded = datagrams.decode([encoded(events)] * 3, np.zeros(3, np.int64), scid=77)
+    data = np.concatenate([np.zeros(evt.HEADER_SIZE, np.uint8), decoded.records])
+    offsets = evt.walk(data, "here")
+    assert (offsets - evt.HEADER_SIZE).tolist() == decoded.lines["offset"].tolist()
+    assert evt.contexts(data, offsets)["scalers_sequence"].tolist() == events.sequences.tolist() * 3
+
+
+def test_rows_of_the_index() -> None:
+    events = some_events(InfoType.LPA)
+    empty = datagrams.encode(ABOUT, events.rows[:0], b"")
+    stamps = np.array([1_700_000_000_123456, 1_700_000_009_000001])
+    decoded = datagrams.decode([encoded(events), empty], stamps, scid=77)
+    lines, (first, second) = decoded.lines, decoded.datagrams
+    assert lines["sequence"].tolist() == [2**33 + 5 + 3 * n for n in range(5)]
+    assert lines["dgmevt"].tolist() == [0, 1, 2, 3, 4]
+    assert lines["elapsed"].tolist() == [20 * (833785 + 700000 * n) for n in range(5)]
+    assert set(lines["oaction"]) == {b"start"}
+    assert set(lines["caction"]) == {b"abort"}
+    assert set(lines["dgmutc"]) == {1_700_000_000.123456}
+    assert lines["utc"][0] == 1719541762.833785
+    assert (first["evtseq0"], first["evtseq1"], first["nevts"]) == (2**33 + 5, 2**33 + 17, 5)
+    assert (first["evtutc0"], first["evtutc1"]) == (lines["utc"][0], lines["utc"][-1])
+    assert (second["evtseq0"], second["evtutc1"], second["nevts"]) == (0, 0, 0)
+    for row in decoded.datagrams:
+        assert (row["startedat"], row["groundid"], row["datagram"]) == (RUN, 0x77014D, 12)
+        assert (row["modechanges"], row["hwkey"], row["swkey"]) == (3, 2468, 1357)
+        assert (row["platform"], row["origin"]) == TEXTS["run"]
+        assert (row["oaction"], row["oreason"], row["crate"], row["modename"]) == TEXTS["open"]
+        assert (row["caction"], row["creason"]) == TEXTS["close"]
+    assert second["utc"] == 1_700_000_009.000001
+
+
+def test_no_datagram_and_no_event_at_all() -> None:
+    nothing = datagrams.decode([], np.zeros(0, np.int64), scid=77)
+    assert nothing.records.size == nothing.lines.size == nothing.datagrams.size == 0
+    empty = datagrams.encode(ABOUT, some_events(InfoType.LPA, 1).rows[:0], b"")
+    assert datagrams.complaint_of(empty, 957) is None
+    assert datagrams.decode([empty], np.array([0]), scid=77).datagrams.size == 1
+
+
+def test_a_mixed_batch_is_that_of_its_parts() -> None:
+    parts = [encoded(some_events(kind, count=4, seed=kind)) for kind in InfoType]
+    whole = datagrams.decode(parts, np.arange(4), scid=77)
+    single = [datagrams.decode([part], np.array([n]), scid=77) for n, part in enumerate(parts)]
+    assert whole.records.tobytes() == b"".join(one.records.tobytes() for one in single)
+    assert whole.datagrams.tobytes() == b"".join(one.datagrams.tobytes() for one in single)
+
+
+def test_it_says_simulated_in_its_first_bytes() -> None:
+    assert encoded(some_events(InfoType.LPA)).startswith(b"SIMULATED")
+    assert magic7.encode(np.zeros(1, magic7.ATTITUDE), np.zeros(1, magic7.ANCILLARY)).startswith(b"SIMULATED")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_damaged_byte_is_noticed(data: st.DataObject) -> None:
+    content = bytearray(encoded(some_events(InfoType.LPA)))
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    assert datagrams.complaint_of(bytes(content), 957)
+
+
+@given(st.integers(0, 2000))
+def test_a_cut_datagram_is_noticed(size: int) -> None:
+    content = encoded(some_events(InfoType.LPA))
+    assert datagrams.complaint_of(content[: min(size, len(content) - 1)], 957)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("version", 2, "not a simulated datagram of version 1"),
+        ("apid", 956, "a datagram of APID 956 in packets of APID 957"),
+        ("events", 10**6, "do not fit"),
+        ("events", 4, "payload bytes"),
+        ("size", 1, "but the datagram says 1"),
+    ],
+)
+def test_a_header_that_cannot_be_is_told(field: str, value: int, complaint: str) -> None:
+    content = bytearray(encoded(some_events(InfoType.LPA)))
+    np.frombuffer(content, datagrams.DATAGRAM_HEADER, 1)[field] = value
+    content[-4:] = zlib.crc32(content[:-4]).to_bytes(4, "little")
+    assert complaint in str(datagrams.complaint_of(bytes(content), 957))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("infotype", 4), ("infotype", 1), ("ebf_size", 3), ("ebf_size", 1 << 31)]
+)
+def test_an_event_that_cannot_be_is_told(field: str, value: int) -> None:
+    events = some_events(InfoType.LPA)
+    content = bytearray(encoded(events))
+    row = np.frombuffer(content, datagrams.EVENT_ROW, 5, datagrams.DATAGRAM_HEADER.itemsize)
+    row["handlers"] = 1
+    row[field][2] = value
+    content[-4:] = zlib.crc32(content[:-4]).to_bytes(4, "little")
+    assert datagrams.complaint_of(bytes(content), 957)
+
+
+def test_what_does_not_fit_is_not_encoded() -> None:
+    events = some_events(InfoType.LPA, count=200)
+    with pytest.raises(FormatError, match="at most 65536"):
+        encoded(events)
+    with pytest.raises(FormatError, match="payload bytes"):
+        datagrams.encode(ABOUT, events.rows[:3], b"")
+    wrong = events.rows[:1].copy()
+    wrong["infotype"] = 9
+    with pytest.raises(FormatError, match="unknown info type"):
+        datagrams.encode(ABOUT, wrong, b"")
+
+
+def test_unknown_code_is_shown_as_its_number() -> None:
+    about = datagrams.About(startedat=RUN, groundid=1, apid=957, datagram=0, crate=42)
+    content = encoded(some_events(InfoType.LPA), about)
+    assert datagrams.decode([content], np.array([0]), scid=77).datagrams["crate"][0] == b"42"
+
+
+def test_magic7_there_and_back() -> None:
+    attitudes = np.zeros(50, magic7.ATTITUDE)
+    attitudes["quaternion"] = np.random.default_rng(1).random((50, 4))
+    ancillaries = np.zeros(10, magic7.ANCILLARY)
+    ancillaries["seconds"] = np.arange(10)
+    assert (magic7.ATTITUDE.itemsize, magic7.ANCILLARY.itemsize) == (56, 36)
+    content = magic7.encode(attitudes, ancillaries)
+    found = magic7.decode(content)
+    assert (found[0] == attitudes).all()
+    assert (found[1] == ancillaries).all()
+    for at in range(0, len(content), 97):
+        damaged = bytearray(content)
+        damaged[at] ^= 1
+        with pytest.raises(FormatError, match="simulated magic-7"):
+            magic7.decode(bytes(damaged))

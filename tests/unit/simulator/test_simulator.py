@@ -1,0 +1,477 @@
+"""The simulator: reproducible, honest about being simulated, and every option does what it says."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from snakemake.cli import get_argument_parser
+from space_packet_parser.generators.ccsds import ccsds_generator
+
+from halfpipe.errors import ConfigError
+from halfpipe.formats import idx, met
+from halfpipe.formats.evt import InfoType
+from halfpipe.formats.level0 import Retrieval, retrieve
+from halfpipe.formats.retdef import read_retdef
+from halfpipe_simulator.datagrams import CRATES, DATAGRAM_HEADER, EVENT_ROW
+from halfpipe_simulator.scenario import Scenario, Simulation
+from halfpipe_simulator.truth import Carried, RunHistory
+
+ROOT = Path(__file__).parents[3]
+GOLDEN = ROOT / "tests" / "golden"
+ONE = ("230401001",)
+TWO = ("230401001", "230401002")
+THREE = ("230401001", "230401002", "230401003")
+
+
+def scenario(downlinks: tuple[str, ...] = ONE, **options: Any) -> Scenario:
+    return Scenario(seed=5, downlinks=downlinks, magic7=False, **options)
+
+
+def packets(simulation: Simulation, apid: int) -> Retrieval:
+    """Return all that the archive holds of an APID."""
+    chunks = [chunk for chunk in simulation.chunks if chunk.apid == apid]
+    span = (min(chunk.begin for chunk in chunks) / 1e6, max(chunk.end for chunk in chunks) / 1e6)
+    return retrieve(simulation.level0, 77, apid, [span])
+
+
+def headers(simulation: Simulation, apid: int) -> list[np.void]:
+    found = packets(simulation, apid)
+    return [np.frombuffer(found.payload(number), DATAGRAM_HEADER, 1)[0] for number in range(len(found))]
+
+
+def the_run(simulation: Simulation) -> dict[str, Any]:
+    runs: dict[str, Any] = simulation.truth["runs"]  # type: ignore[assignment]
+    assert len(runs) == 1
+    return dict(next(iter(runs.values())))
+
+
+def carried(simulation: Simulation, downlink: int) -> list[list[Any]]:
+    """Return the events [sequence, apid, datagram, utc] that a downlink brings of the only run."""
+    of_downlink: Any = simulation.truth["carried"]
+    return list(of_downlink[simulation.downlinks[downlink]].get(simulation.runs[0], []))
+
+
+def chunks(simulation: Simulation, downlink: int = 0) -> list[tuple[int, list[int]]]:
+    """Return APID and datagrams of each chunk of a downlink."""
+    described: Any = simulation.truth["chunks"]
+    return [(c["apid"], c["datagrams"]) for c in described if c["downlink"] == simulation.downlinks[downlink]]
+
+
+def digest(directory: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.rglob("*")
+        if path.is_file() and path.name != "config.yaml"
+    }
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    def write(name: str, seed: int) -> dict[str, str]:
+        made = Scenario(seed=seed, downlinks=TWO, l0keys=2)
+        made.lpa_run(events=300, parts=2, lost_packets=1, repeated_packets=3, equal_sequences=2)
+        made.lci_run(events=100)
+        return digest(made.write(tmp_path / name).path)
+
+    assert write("a", 1) == write("b", 1)
+    assert write("a", 2) != write("b", 1)  # written over, too
+    assert write("a", 1) == write("b", 1)
+
+
+def test_everything_says_simulated(tmp_path: Path) -> None:
+    simulation = Scenario(seed=5).lpa_run(events=100).write(tmp_path / "out")
+    assert "simulated" in (simulation.path / "SIMULATED.txt").read_text()
+    assert "SIMULATED" in json.loads((simulation.path / "truth.json").read_text())["note"]
+    assert "SIMULATED" in (simulation.path / "config.yaml").read_text()
+    assert "simulated" in (simulation.path / "moot.txt").read_text()
+    for path in simulation.level0.rglob("s0077*"):
+        assert b"SIMULATED" in path.read_bytes()[:64]
+
+
+def test_an_independent_parser_reads_the_archive(tmp_path: Path) -> None:
+    simulation = Scenario(seed=5, l0keys=2).lpa_run(events=2000).write(tmp_path / "out")
+    files = sorted(simulation.level0.rglob("s0077a*"))
+    assert len(files) > 6
+    counts = defaultdict(list)
+    for path in files:
+        apid = int(path.name[6:10])
+        for packet in ccsds_generator(path.read_bytes()):
+            assert (packet.version_number, packet.type, packet.secondary_header_flag) == (0, 0, 1)
+            assert packet.apid == apid
+            assert len(packet) == packet.data_length + 7
+            counts[apid].append(packet.sequence_count)
+    assert {956, 957, 1020} == set(counts)
+    for apid in (956, 957):
+        found = packets(simulation, apid)
+        assert sorted(counts[apid]) == sorted(found.packets["count"].tolist())
+        assert found.packets["count"].min() < 1000 < found.packets["count"].max()  # it wraps
+        assert found.faults == ()
+
+
+def test_retdefs_are_such_as_the_workflow_reads(tmp_path: Path) -> None:
+    simulation = scenario(TWO).lpa_run(events=300, parts=2).write(tmp_path / "out")
+    assert [chunk.number for chunk in simulation.chunks] == ["00001", "00002"] * 2
+    for chunk in simulation.chunks:
+        retdef = read_retdef(simulation.retdef(chunk))
+        (span,) = retdef.spans
+        assert (retdef.kind, retdef.scid, retdef.run, retdef.chunk) == ("LSEP", 77, chunk.run, chunk.number)
+        assert (span.apid, round(span.begin * 1e6), round(span.end * 1e6)) == (
+            chunk.apid,
+            chunk.begin,
+            chunk.end,
+        )
+        assert retdef.arch == "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
+
+
+def test_config_and_moot(tmp_path: Path) -> None:
+    simulation = scenario().lpa_run(events=100).write(tmp_path / "place" / "out", config_root=tmp_path)
+    config = yaml.safe_load((simulation.path / "config.yaml").read_text())
+    assert config == {
+        "paths": {
+            "work": "place/out/work",
+            "stage": "place/out/stage",
+            "retdef": ["place/out/downlinks"],
+            "level0": "place/out/level0",
+        },
+        "moot": {"file": "place/out/moot.txt"},
+    }
+    (line,) = (simulation.path / "moot.txt").read_text().splitlines()
+    assert line.split()[0] == simulation.runs[0].l1
+    assert len(line.split()) == 3
+    absolute = yaml.safe_load(
+        (scenario().lpa_run(events=100).write(tmp_path / "b").path / "config.yaml").read_text()
+    )
+    assert absolute["paths"]["level0"] == str(tmp_path / "b" / "level0")
+
+
+def test_the_profile_names_the_config_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snakemake takes it, not config.yaml, and finds the config from wherever it is started."""
+    place = tmp_path / "demo site" / "a week"
+    scenario().lpa_run(events=100).write(place)
+    monkeypatch.chdir(tmp_path)
+    for profile, home in ((str(place), place), ("demo site/a week/", Path("demo site/a week"))):
+        arguments = get_argument_parser(profiles=[profile]).parse_args(["dl=230401001"])
+        assert (arguments.targets, arguments.cores) == (["dl=230401001"], 2)
+        assert arguments.configfile == [home / "config.yaml"]
+
+
+def test_a_directory_of_others_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    with pytest.raises(ConfigError, match="not made by the simulator"):
+        scenario().lpa_run(events=100).write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+# One option after the other.
+
+
+def test_plain_lpa_run_is_delivered_whole(tmp_path: Path) -> None:
+    simulation = scenario().lpa_run(events=500).write(tmp_path / "out")
+    run = the_run(simulation)
+    assert (len(run["delivered"]), run["orphans"], run["late"], run["complete"]) == (500, [], [], True)
+    assert {apid for _, apid in run["delivered"]} == {956, 957}
+    assert headers(simulation, 956)[0]["open_action"] == 0
+    assert headers(simulation, 956)[-1]["close_action"] == 0
+
+
+def test_other_epus(tmp_path: Path) -> None:
+    simulation = scenario().lpa_run(events=200, epus=(955, 958)).write(tmp_path / "out")
+    assert {apid for _, apid in the_run(simulation)["delivered"]} == {955, 958}
+    assert [CRATES[int(headers(simulation, apid)[0]["crate"])] for apid in (955, 958)] == [
+        "siu0",
+        "epu2",
+    ]
+
+
+@pytest.mark.parametrize("kind", [InfoType.LCI_ACD, InfoType.LCI_CAL, InfoType.LCI_TKR])
+def test_lci_kinds(tmp_path: Path, kind: InfoType) -> None:
+    simulation = scenario().lci_run(kind, events=200).write(tmp_path / "out")
+    run = the_run(simulation)
+    assert (run["kind"], len(run["delivered"]), run["complete"]) == ("LCI", 200, True)
+    found = packets(simulation, 965)
+    content = found.payload(0)
+    row = np.frombuffer(content, EVENT_ROW, 1, DATAGRAM_HEADER.itemsize)
+    assert row["infotype"][0] == kind
+    assert read_retdef(simulation.retdef(simulation.chunks[0])).kind == "LSEC"
+
+
+def test_run_over_three_downlinks(tmp_path: Path) -> None:
+    simulation = scenario(THREE).lpa_run(events=900, parts=3).write(tmp_path / "out")
+    run = the_run(simulation)
+    assert (len(run["delivered"]), run["complete"]) == (900, True)
+    assert all(len(run["delivered_by"][downlink]) > 200 for downlink in THREE)
+    assert sum(len(carried(simulation, n)) for n in range(3)) == 900
+
+
+def test_late_epu(tmp_path: Path) -> None:
+    simulation = scenario(TWO).lpa_run(events=300, late_epu=957).write(tmp_path / "out")
+    assert {event[1] for event in carried(simulation, 0)} == {956}
+    assert {event[1] for event in carried(simulation, 1)} == {957}
+    run = the_run(simulation)
+    assert run["delivered_by"][TWO[0]] == []
+    assert len(run["delivered_by"][TWO[1]]) == 300
+
+
+def test_late_third_epu(tmp_path: Path) -> None:
+    made = scenario(TWO).lpa_run(events=300, epus=(956, 957, 958), late_epu=958)
+    run = the_run(made.write(tmp_path / "out"))
+    assert {apid for _, apid in run["delivered_by"][TWO[0]]} == {956, 957}
+    assert {apid for _, apid in run["late"]} == {958}
+    edges = [event[0] for event in run["delivered_by"][TWO[0]]]
+    # What the third EPU has before and after the others' events is delivered, it is outside the span.
+    assert all(event[0] < min(edges) or event[0] > max(edges) for event in run["delivered_by"][TWO[1]])
+
+
+def test_epu_without_events(tmp_path: Path) -> None:
+    simulation = scenario(TWO).lpa_run(events=300, parts=2, eventless_epu=957).write(tmp_path / "out")
+    assert [int(header["events"]) for header in headers(simulation, 957)] == [0, 0]
+    assert {apid for _, apid in the_run(simulation)["delivered"]} == {956}
+    assert the_run(simulation)["complete"]
+
+
+def test_lost_packets(tmp_path: Path) -> None:
+    whole = scenario().lpa_run(events=600).write(tmp_path / "whole")
+    simulation = scenario().lpa_run(events=600, lost_packets=3).write(tmp_path / "out")
+    missing = Counter(
+        {
+            apid: len(packets(whole, apid).packets) - len(packets(simulation, apid).packets)
+            for apid in (956, 957)
+        }
+    )
+    assert sum(missing.values()) == 3
+    lost = {(event[1], event[2]) for event in carried(whole, 0)} - {
+        (event[1], event[2]) for event in carried(simulation, 0)
+    }
+    assert len(lost) == 3
+    assert not the_run(simulation)["complete"]
+
+
+def test_repeated_packets(tmp_path: Path) -> None:
+    simulation = scenario(l0keys=3).lpa_run(events=600, repeated_packets=5).write(tmp_path / "out")
+    assert sum(len(packets(simulation, apid).copies) for apid in (956, 957)) == 5
+    assert len(carried(simulation, 0)) == 600
+
+
+def test_lost_datagrams_divide_the_chunks(tmp_path: Path) -> None:
+    simulation = scenario().lpa_run(events=900, lost_datagrams=1).write(tmp_path / "out")
+    assert [apid for apid, _ in chunks(simulation)] == [956, 956, 957]
+    (_, before), (_, after), _ = chunks(simulation)
+    assert after[0] == before[-1] + 2
+    run = the_run(simulation)
+    assert len(run["delivered"]) < len(carried(simulation, 0))
+    assert len(run["orphans"]) == len(carried(simulation, 0)) - len(run["delivered"])
+
+
+def test_repeated_datagrams(tmp_path: Path) -> None:
+    simulation = scenario(TWO).lpa_run(events=900, parts=2, repeated_datagrams=2).write(tmp_path / "out")
+    first, second = (dict(chunks(simulation, number)) for number in (0, 1))
+    for apid in (956, 957):
+        assert len(set(first[apid]) & set(second[apid])) == 2
+    run = the_run(simulation)
+    assert len(run["delivered"]) == 900
+    assert run["complete"]
+
+
+def test_equal_sequences_in_two_epus(tmp_path: Path) -> None:
+    run = the_run(scenario().lpa_run(events=300, equal_sequences=4).write(tmp_path / "out"))
+    often = Counter(sequence for sequence, _ in run["delivered"])
+    assert len(run["delivered"]) == 300
+    assert sorted(often.values())[-5:] == [1, 2, 2, 2, 2]
+
+
+def test_equal_sequences_in_one_epu(tmp_path: Path) -> None:
+    simulation = scenario().lpa_run(events=300, equal_in_one=4).write(tmp_path / "out")
+    assert len(carried(simulation, 0)) == 300
+    assert len(the_run(simulation)["delivered"]) == 296
+
+
+@pytest.mark.parametrize("option", ["orphaned_head", "orphaned_tail"])
+def test_orphans(tmp_path: Path, option: str) -> None:
+    options: dict[str, Any] = {option: True}
+    run = the_run(scenario().lpa_run(events=900, **options).write(tmp_path / "out"))
+    orphans, delivered = run["orphans"], run["delivered"]
+    assert len(orphans) > 10
+    assert {apid for _, apid in orphans} == {956}
+    if option == "orphaned_head":
+        assert max(orphans) < min(delivered)
+    else:
+        assert min(orphans) > max(delivered)
+
+
+@pytest.mark.parametrize("option", ["no_start", "no_stop"])
+def test_run_without_start_or_stop(tmp_path: Path, option: str) -> None:
+    options: dict[str, Any] = {option: True}
+    simulation = scenario().lpa_run(events=900, **options).write(tmp_path / "out")
+    run = the_run(simulation)
+    assert not run["complete"]
+    assert run["delivered"]
+    found = headers(simulation, 957)
+    assert all(header["open_action"] != 0 for header in found) == (option == "no_start")
+    assert all(header["close_action"] == 3 for header in found) == (option == "no_stop")
+
+
+@pytest.mark.parametrize(("close", "code"), [("stop", 0), ("abort", 1), ("pause", 2)])
+def test_every_way_to_close(tmp_path: Path, close: str, code: int) -> None:
+    simulation = scenario().lpa_run(events=200, close=close).write(tmp_path / "out")
+    assert headers(simulation, 956)[-1]["close_action"] == code
+    assert the_run(simulation)["complete"]
+
+
+def test_several_files_an_hour(tmp_path: Path) -> None:
+    simulation = scenario(l0keys=3).lpa_run(events=600).write(tmp_path / "out")
+    hours = Counter((path.parent, path.name[:10]) for path in simulation.level0.rglob("s0077*"))
+    assert set(hours.values()) == {3}
+
+
+def test_sequences_above_32_bits(tmp_path: Path) -> None:
+    run = the_run(scenario().lpa_run(events=300, first_sequence=2**32 - 100).write(tmp_path / "out"))
+    sequences = [sequence for sequence, _ in run["delivered"]]
+    assert min(sequences) == 2**32 - 100
+    assert max(sequences) > 2**32
+
+
+def test_run_ids_of_the_first_year(tmp_path: Path) -> None:
+    simulation = scenario(("080901001",), start=datetime(2008, 9, 1, 3, tzinfo=UTC))
+    written = simulation.lpa_run(events=100).write(tmp_path / "out")
+    assert written.runs[0].startswith("0e")
+    assert (written.path / "downlinks" / "080901001").is_dir()
+
+
+@pytest.mark.parametrize(("year", "leap"), [(2016, 1), (2021, 0)])
+def test_last_minute_of_a_year(tmp_path: Path, year: int, leap: int) -> None:
+    made = scenario(start=datetime(year, 12, 31, 23, 59, 30, tzinfo=UTC)).lpa_run(events=600)
+    simulation = made.write(tmp_path / "out")
+    events = carried(simulation, 0)
+    assert len(events) == 600
+    times = sorted(event[3] for event in events)
+    midnight = datetime(year + 1, 1, 1, tzinfo=UTC).timestamp()
+    assert times[0] < midnight < times[-1]
+    # About 60 seconds of MET; one of them has no name in Unix time if a leap second is among them.
+    assert simulation.runs[0].met == met.unix_to_met(midnight - 30)
+    assert met.unix_to_met(times[-1]) - met.unix_to_met(times[0]) == pytest.approx(
+        times[-1] - times[0] + leap, abs=1e-3
+    )
+    assert {path.parts[-5] for path in simulation.level0.rglob("s0077*")} == {str(year), str(year + 1)}
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"late_epu": 957}, "needs 2 downlinks"),
+        ({"parts": 2}, "needs 2 downlinks"),
+        ({"repeated_datagrams": 1}, "needs 2 downlinks"),
+        ({"late_epu": 958}, "not among"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        scenario().lpa_run(events=100, **options)
+
+
+# The truth's own rule, on the golden cases.
+
+
+def golden_steps() -> list[Any]:
+    return [pytest.param(case, id=case.name) for case in sorted(GOLDEN.iterdir()) if case.is_dir()]
+
+
+def of_index(path: Path) -> list[Carried]:
+    """Return the datagrams of a chunk's index."""
+    index = idx.read_index(path)
+    found = []
+    for datagram in index.datagrams:
+        own = index.events[index.events["datagram"] == datagram["datagram"]]
+        found.append(
+            Carried(
+                int(datagram["apid"]),
+                int(datagram["datagram"]),
+                datagram["oaction"].decode(),
+                datagram["caction"].decode(),
+                tuple(own["sequence"].tolist()),
+                tuple(own["utc"].tolist()),
+            )
+        )
+    return found
+
+
+@pytest.mark.parametrize("case", golden_steps())
+def test_truth_of_golden_cases(case: Path) -> None:
+    """Spans and counts, up to where a downlink is processed again: the truth knows none of that."""
+    settings = yaml.safe_load((case / "case.yaml").read_text())
+    histories: dict[int, RunHistory] = {}
+    done: set[str] = set()
+    for number, step in enumerate(settings["steps"], 1):
+        downlink = str(step["dl"])
+        if downlink in done:
+            break
+        done.add(downlink)
+        expected = case / "expect" / f"{number:02d}-{downlink}"
+        spans = json.loads((expected / "spans.json").read_text())
+        counts = {
+            line.split()[0]: [int(n) for n in line.split()[1:3]]
+            for line in (expected / f"delivered_events_{downlink}.txt").read_text().splitlines()
+        }
+        for run in step["runs"]:
+            history = histories.setdefault(
+                run, RunHistory(settings.get("min_epus", 2), settings["min_events"])
+            )
+            before = len(history.spans)
+            files = sorted((case / "in" / downlink).glob(f"*-{run:08x}-*.idx"))
+            history.take(downlink, [datagram for path in files for datagram in of_index(path)])
+            name = f"r{run:010d}"
+            assert [[s.first, s.last] for s in history.spans[before:]] == spans.get(name, [])
+            assert [len(history.delivered[downlink]), len(history.orphans)] == counts.get(name, [0, 0])
+
+
+# The program.
+
+
+def simulate(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(ROOT / "scripts" / "simulate.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_program_by_default(tmp_path: Path) -> None:
+    done = simulate("--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("SIMULATED")
+    truth = json.loads((tmp_path / "out" / "truth.json").read_text())
+    assert [run["kind"] for run in truth["runs"].values()] == ["LPA", "LPA", "LCI"]
+    assert [run["complete"] for run in truth["runs"].values()] == [True, False, True]
+    assert 6 <= len(truth["chunks"]) <= 8
+    assert 19_000 < sum(chunk["events"] for chunk in truth["chunks"]) <= 20_000
+
+
+def test_program_with_every_flag(tmp_path: Path) -> None:
+    done = simulate(
+        *("--out", tmp_path / "out", "--seed", 3, "--downlinks", *THREE, "--events", 3000),
+        *("--epus", 955, 958, "--lci", "acd", "cal", "tkr", "--lci-epus", 965, "--parts", 2),
+        *("--close", "abort", "--l0keys", 2, "--rate", 20, "--big-sequences", "--leap-second-day"),
+        *("--late-epu", 958, "--lost-packets", 1, "--repeated-packets", 2, "--lost-datagrams", 1),
+        *("--repeated-datagrams", 1, "--equal-sequences", 2, "--equal-in-one", 2, "--orphaned-head"),
+        *("--orphaned-tail", "--no-start", "--no-stop", "--config-root", tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    truth = json.loads((tmp_path / "out" / "truth.json").read_text())
+    assert [run["kind"] for run in truth["runs"].values()] == ["LPA", "LPA", "LCI", "LCI", "LCI"]
+    assert sorted(truth["carried"]) == list(THREE)
+    flags = ("--year-change", "--small-run-ids", "--eventless-epu", "956", "--whole")
+    assert simulate("--out", tmp_path / "b", "--events", 600, flags[0], *flags[2:]).returncode == 0
+    assert simulate("--out", tmp_path / "b", "--events", 600, flags[1]).returncode == 0
+
+
+def test_program_refuses_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    done = simulate("--out", tmp_path)
+    assert done.returncode == 1
+    assert "not made by the simulator" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert simulate("--out", tmp_path / "x", "--downlinks", "23040100").returncode == 1
+    assert simulate("--out", tmp_path / "x", "--late-epu", "957").returncode == 1

@@ -1,0 +1,300 @@
+"""Whole files: a writer that fails, a disk that is full, and lists whose last line was torn."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, StateError
+from halfpipe.storage.durable import (
+    MOST_AT_ONCE,
+    fsync_directory,
+    replacing,
+    write_bytes,
+    write_text,
+    write_whole,
+)
+from halfpipe.storage.json_files import dump_json, read_json, write_json
+from halfpipe.storage.json_lines import JsonLines, append_once
+from halfpipe.storage.reading import sha256
+from halfpipe.storage.reserved import reserve
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def listing(home: Path) -> list[str]:
+    return sorted(path.name for path in home.iterdir())
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file"
+    write_bytes(path, b"old")
+    with replacing(path) as out:
+        out.write(b"new ")
+        out.flush()
+        assert path.read_bytes() == b"old"
+        out.write(b"content")
+    assert path.read_bytes() == b"new content"
+    assert listing(path.parent) == ["file"]
+
+
+def test_two_writers_without_a_lock_both_end_well(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with replacing(path, locked=False) as one:
+        one.write(b"the same")
+        with replacing(path, locked=False) as other:
+            other.write(b"the same")
+        assert path.read_bytes() == b"the same"
+    assert path.read_bytes() == b"the same"
+    assert listing(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, StateError])
+def test_a_writer_that_fails_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def fail() -> None:
+        with replacing(path) as out:
+            out.write(b"half")
+            out.flush()
+            raise error("on purpose")
+
+    with pytest.raises(error, match="on purpose"):
+        fail()
+    assert listing(tmp_path) == []
+    write_bytes(path, b"old")
+    with pytest.raises(error, match="on purpose"):
+        fail()
+    assert listing(tmp_path) == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".file.part").write_bytes(b"a longer leftover of a killed job")
+    write_text(tmp_path / "file", "whole")
+    assert listing(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "advice"), [("file", "A file is where a directory"), ("dir", "A directory is where a file")]
+)
+def test_what_is_in_the_way_is_named(obstacle: str, advice: str, tmp_path: Path) -> None:
+    if obstacle == "file":
+        (tmp_path / "a").write_bytes(b"")
+        path = tmp_path / "a" / "b"
+    else:
+        path = tmp_path / "a"
+        path.mkdir()
+    with pytest.raises(HalfPipeError, match=advice) as raised:
+        write_bytes(path, b"content")
+    assert str(path) in str(raised.value)
+    assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB; skipped where it may not be mounted."""
+    home = tmp_path / "tiny"
+    home.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "halfpipe-test", str(home)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"there is no mount: {error}")
+    if done.returncode:
+        pytest.skip(f"mounting is refused: {done.stderr.strip()}")
+    yield home
+    subprocess.run(["umount", str(home)], check=True)
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(tiny: Path) -> None:
+    write_bytes(tiny / "file", b"old")
+    with pytest.raises(HalfPipeError, match="The disk is full: free some space") as raised:
+        write_bytes(tiny / "file", bytes(1 << 20))
+    assert str(tiny / "file") in str(raised.value)
+    assert listing(tiny) == ["file"]
+    assert (tiny / "file").read_bytes() == b"old"
+
+
+def test_room_for_a_file_is_there_or_not_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
+    def reserved(path: Path, size: int) -> None:
+        with replacing(path, buffering=0) as out:
+            reserve(out, size)
+            assert out.tell() == 0
+            write_whole(out, b"x" * min(size, 3))
+
+    with pytest.raises(HalfPipeError, match="The disk is full: free some space"):
+        reserved(tiny / "large", 1 << 40)
+    assert listing(tiny) == []
+    reserved(tmp_path / "fits", 3)
+    reserved(tmp_path / "empty", 0)
+    assert [(tmp_path / name).read_bytes() for name in ("empty", "fits")] == [b"", b"xxx"]
+
+
+def test_large_pieces_are_written_whole(tmp_path: Path) -> None:
+    content = os.urandom(2 * MOST_AT_ONCE + 77)
+    with (tmp_path / "file").open("wb", buffering=0) as out:
+        write_whole(out, content)
+    assert (tmp_path / "file").read_bytes() == content
+
+
+def test_a_full_disk_takes_no_part_of_a_line(tiny: Path) -> None:
+    lines = JsonLines(tiny / "list.jsonl")
+    lines.append({"number": 1})
+    (tiny / "ballast").write_bytes(bytes(50 << 10))
+    before = (tiny / "list.jsonl").read_bytes()
+    with pytest.raises(HalfPipeError, match=r"list\.jsonl: cannot be written.*nothing was recorded.*full"):
+        lines.append({"number": 2, "much": "x" * (60 << 10)})
+    assert (tiny / "list.jsonl").read_bytes() == before
+    (tiny / "ballast").unlink()
+    lines.append({"number": 3})
+    assert JsonLines(tiny / "list.jsonl").values == [{"number": 1}, {"number": 3}]
+
+
+@given(JSON)
+def test_the_same_value_gives_the_same_bytes(value: object) -> None:
+    assert json.loads(dump_json(value)) == value
+    assert dump_json(json.loads(dump_json(value))) == dump_json(value)
+    assert dump_json(value).endswith("\n")
+
+
+def test_the_order_of_keys_does_not_matter(tmp_path: Path) -> None:
+    write_json(tmp_path / "one", {"b": 1, "a": [1, 2]})
+    write_json(tmp_path / "two", {"a": [1, 2], "b": 1})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert read_json(tmp_path / "one") == {"a": [1, 2], "b": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1} x', b"\xff\xfe"])
+def test_what_is_not_json_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=rf"{path}: not JSON"):
+        read_json(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=str(tmp_path / "file.json")):
+        read_json(tmp_path / "file.json")
+
+
+def test_a_checksum_and_a_flush(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    fsync_directory(tmp_path)
+    with pytest.raises(NotADirectoryError):
+        fsync_directory(tmp_path / "file")
+
+
+LINES = st.lists(st.dictionaries(st.text(max_size=5), st.integers()), max_size=5)
+
+
+@given(st.data())
+def test_a_torn_last_line_does_not_count_and_goes(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "list.jsonl"
+    values = data.draw(LINES)
+    JsonLines(path).append(*values)
+    content = path.read_bytes()
+    cut = data.draw(st.integers(0, len(content)))
+    path.write_bytes(content[:cut])
+    whole = content[:cut].count(b"\n")
+    lines = JsonLines(path)
+    assert lines.values == values[:whole]
+    assert lines.torn == (cut > 0 and content[cut - 1 : cut] != b"\n")
+    assert path.read_bytes() == content[:cut]  # reading changes nothing
+    lines.append({"new": 1})
+    assert not lines.torn
+    assert JsonLines(path).values == [*values[:whole], {"new": 1}]
+    assert path.read_bytes() == b"".join(
+        json.dumps(value, sort_keys=True).encode() + b"\n" for value in [*values[:whole], {"new": 1}]
+    )
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"\x00\x00\x00", b"not json"])
+def test_another_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')
+    with pytest.raises(StateError, match=rf"{path}, line 2: damaged .*restore the file from a backup"):
+        JsonLines(path)
+
+
+def test_its_owner_says_what_is_at_stake(tmp_path: Path) -> None:
+    path = tmp_path / "list.jsonl"
+    lines = JsonLines(path, "Who was paid must be known", "nobody was paid")
+    assert str(lines.damaged(3, "why")) == (
+        f"{path}, line 3: damaged (why). Who was paid must be known: restore the file from a backup, then give the "
+        "same command again."
+    )
+    path.mkdir()
+    with pytest.raises(
+        HalfPipeError, match=rf"^{path}: cannot be written: Is a directory, so nobody was paid\. "
+    ):
+        lines.append({"to": "me"})
+
+
+def test_a_list_that_nobody_has_written_is_empty(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "list.jsonl")
+    assert lines.values == []
+    assert not lines.torn
+    assert not (tmp_path / "list.jsonl").exists()
+
+
+def test_no_permission_is_an_error(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o555)
+    with pytest.raises(HalfPipeError, match="No permission"):
+        write_bytes(tmp_path / "file", b"")
+
+
+def test_a_line_is_appended_once(tmp_path: Path) -> None:
+    path = tmp_path / "there" / "lines.jsonl"
+    for value in ({"n": 1}, {"n": 1}, {"n": 2}, {"n": 2}, {"n": 1}):
+        append_once(path, {"id": "a", "at": len(str(value)), **value}, but_for="at")
+    append_once(path, {"id": "b", "at": 5, "n": 1}, but_for="at")
+    append_once(path, {"id": "b", "at": 6, "n": 1}, but_for="at")
+    assert [(each["id"], each["n"]) for each in JsonLines(path).values] == [
+        ("a", 1),
+        ("a", 2),
+        ("a", 1),  # the latest counts, and it was another
+        ("b", 1),
+    ]
+
+
+def test_a_line_that_was_torn_is_appended_again(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b'{"id": "a", "n"')
+    append_once(path, {"id": "a", "n": 1}, but_for="at")
+    assert path.read_bytes() == b'{"id": "a", "n"\n{"id": "a", "n": 1}\n'
+
+
+def test_many_processes_append_to_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "lines.jsonl"
+    program = (
+        "import sys; from pathlib import Path; from halfpipe.storage.json_lines import append_once\n"
+        "for n in range(50):\n"
+        "    append_once(Path(sys.argv[1]), {'id': f'{n}', 'n': 'x' * 9000}, but_for='at')"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, path]) for _ in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    assert sorted(int(each["id"]) for each in JsonLines(path).values) == list(range(50))
+
+
+def test_a_full_disk_that_takes_no_line_says_so(tiny: Path) -> None:
+    path = tiny / "lines.jsonl"
+    with pytest.raises(OSError, match="No space left"):
+        append_once(path, {"id": "a", "n": "x" * 10**6}, but_for="at")
+    append_once(path, {"id": "a", "n": 1}, but_for="at")
+    assert path.read_bytes() == b'{"id": "a", "n": 1}\n'

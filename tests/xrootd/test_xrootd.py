@@ -1,0 +1,135 @@
+"""Level-0 from a real XRootD server: up, down, slow, with a wrong checksum, and more than the cache takes."""
+
+import io
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from halfpipe.decoding import fetched, hours
+from halfpipe.errors import HalfPipeError
+from halfpipe.formats.retdef import RetDef, read_retdef
+from halfpipe.settings import Level0, Paths, Settings
+from halfpipe.storage.reading import sha256
+from halfpipe_simulator.scenario import Scenario
+from tests.support.private_xrootd import PrivateXrootd, private_xrootd
+from tests.support.workflow import Site
+
+pytestmark = pytest.mark.xrootd
+
+DL = "230401001"
+
+
+@pytest.fixture
+def server(open_to_all: Path) -> Iterator[PrivateXrootd]:
+    """A server that is not started yet, with a simulated archive."""
+    with private_xrootd(open_to_all) as made:
+        simulation = Scenario(seed=4, magic7=False).lpa_run(events=800, rate=1.0).write(open_to_all / "sim")
+        shutil.copytree(simulation.level0, open_to_all / "data" / "level0", dirs_exist_ok=True)
+        yield made
+
+
+@pytest.fixture
+def retdef(server: PrivateXrootd) -> RetDef:
+    return read_retdef(server.home / "sim" / "downlinks" / DL / f"RetDef-{DL}-00001.xml")
+
+
+def settings(server: PrivateXrootd, cache_gb: float = 1.0, seconds: float = 60.0) -> Settings:
+    command = f"python scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"
+    home = server.home
+    return Settings(
+        Paths(home / "work", home / "stage", level0=home / "archive"),
+        level0=Level0(command, home / "cache", cache_gb, seconds),
+    )
+
+
+def fetch(server: PrivateXrootd, retdef: RetDef, **keys: float) -> str:
+    """Have all hours fetched; return what the command printed."""
+    said = io.StringIO()
+    with fetched.archive(settings(server, **keys), retdef, said) as (root, found):
+        assert root == server.home / "cache"
+        assert found["missing"] == []
+    return said.getvalue()
+
+
+def content(root: Path) -> dict[str, str]:
+    return {str(path.relative_to(root)): sha256(path) for path in root.glob("src*/**/s0077a*")}
+
+
+def test_up(server: PrivateXrootd, retdef: RetDef) -> None:
+    server.start()
+    fetch(server, retdef)
+    assert content(server.home / "cache") == content(server.home / "data" / "level0") != {}
+
+
+def test_down_is_told_soon_and_afterwards_it_goes_on(server: PrivateXrootd, retdef: RetDef) -> None:
+    begun = time.monotonic()
+    with pytest.raises(HalfPipeError, match=r"(?s)cannot be fetched: .*exit status 1.*Connection error"):
+        fetch(server, retdef)
+    assert time.monotonic() - begun < 30
+    assert content(server.home / "cache") == {}
+    server.start()
+    fetch(server, retdef)
+
+
+def test_one_that_answers_no_more_is_given_up(server: PrivateXrootd, retdef: RetDef) -> None:
+    server.start()
+    server.pause()
+    begun = time.monotonic()
+    with pytest.raises(HalfPipeError, match="was still running after 5 s and was ended"):
+        fetch(server, retdef, seconds=5.0)
+    assert time.monotonic() - begun < 30
+    assert content(server.home / "cache") == {}
+
+
+def test_a_wrong_checksum_is_no_file(server: PrivateXrootd, retdef: RetDef) -> None:
+    wrong = server.home / "checksum"
+    wrong.write_text("#!/bin/sh\necho 00000001\n")
+    wrong.chmod(0o755)
+    server.start(str(wrong))
+    with pytest.raises(HalfPipeError, match=r"(?s)cannot be fetched: .*CheckSum error"):
+        fetch(server, retdef)
+    assert content(server.home / "cache") == {}
+
+
+def test_what_it_has_not_is_no_failure(server: PrivateXrootd, retdef: RetDef) -> None:
+    server.start()
+    first, *_ = hours.directories(retdef)
+    shutil.rmtree(server.home / "data" / "level0" / first)
+    with fetched.archive(settings(server), retdef, io.StringIO()) as (root, found):
+        assert root == server.home / "cache"
+        assert [each["hour"] for each in found["missing"]] == [first]
+
+
+def test_a_full_cache_fails_the_job_and_loses_nothing(server: PrivateXrootd, retdef: RetDef) -> None:
+    server.start()
+    with fetched.archive(settings(server), retdef, io.StringIO()):
+        before = content(server.home / "cache")
+        with pytest.raises(HalfPipeError, match="cache of level-0 is full"):
+            fetched.make_room(server.home / "cache", 1.0)
+        assert content(server.home / "cache") == before
+
+
+def test_through_the_whole_workflow(server: PrivateXrootd, tmp_path: Path) -> None:
+    server.start()
+    receipts = []
+    for name in ("archive", "server"):
+        site = Site(tmp_path / name)
+        site.add_retdefs(server.home / "sim" / "downlinks", DL)
+        level0 = tmp_path / f"level0 of {name}"
+        level0.mkdir()
+        if name == "archive":
+            shutil.copytree(server.home / "data" / "level0", level0, dirs_exist_ok=True)
+        command = f"{sys.executable} scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"
+        site.configure(
+            paths={"level0": str(level0)},
+            magic7={"command": None},
+            level0={"fetch": command, "cache": str(tmp_path / "cache")},
+        )
+        site.process(DL)
+        receipts.append(site.receipt(DL))
+        assert (tmp_path / "cache").exists() == (name == "server")
+    assert receipts[0] == receipts[1]
