@@ -28,6 +28,9 @@ OF_A_MOMENT = (
 )  # who and when stands in these
 OF_ACCOUNTS = ("announced", "missing_events", "unannounced_events", "uncovered_bytes")
 SINCE_THEN = NEW | {*OF_ACCOUNTS, "level0", "known"}
+# What manifests said in other words before.
+SAID = "for datagrams that are missing, or for an EPU that was not seen yet"
+SAYS = "for datagrams that are missing, for an EPU to go on, or for one that was not seen yet"
 
 pytestmark = pytest.mark.either
 
@@ -67,6 +70,8 @@ def said_by_both(found: dict[str, bytes]) -> dict[str, Any]:
     def common(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: common(each) for key, each in value.items() if key not in SINCE_THEN}
+        if isinstance(value, str):
+            return value.replace(SAID, SAYS)
         return [common(each) for each in value] if isinstance(value, list) else value
 
     said: dict[str, Any] = {
