@@ -169,7 +169,7 @@ def test_the_tables_of_files_have_every_path() -> None:
         *(places[n] for n in in_stage),
     }
     of_online = {places.pop("online_file")}
-    of_board = {places.pop(name) for name in ("board", "board_page", "board_picture")}
+    of_board = {places.pop(name) for name in ("board", "board_page", "board_picture", "board_compared")}
     of_chunk = f"{places['chunks']}/{places.pop('block_checksums')}"
     places.pop("text")
     of_work = {place for name, place in places.items() if name not in in_stage} | {of_chunk}

@@ -14,6 +14,8 @@ from halfpipe.account.account import Site as Looked
 from halfpipe.account.overview import Overview, overview, recent
 from halfpipe.board import pages
 from halfpipe.causes import Cause, Verdict
+from halfpipe.compare.compare import compare
+from halfpipe.compare.page import write_page
 from halfpipe.ids import DownlinkId
 from halfpipe.storage import paths
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
@@ -25,9 +27,12 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A board, with a picture of each downlink that was handed off."""
+    """A board, with a picture of each downlink that was handed off, and a comparison."""
     root = tmp_path_factory.mktemp("board")
-    looked = Looked(lay_out(root / "site").settings)
+    settings = lay_out(root / "site").settings
+    looked, stage = Looked(settings), settings.paths.stage
+    found = [compare(settings, downlink, stage) for downlink in (FIRST, SECOND)]
+    write_page(settings, found, [f"downlink {FAILED}: {HOSTILE}"], stage, root / "board")
     pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board", 2)
     return root / "board"
 
@@ -105,6 +110,14 @@ def test_a_downlink_opens_with_its_picture_and_leads_back(board: Browser) -> Non
     assert len(shown(board)) == 3
 
 
+def test_a_comparison_opens_and_leads_back(board: Browser) -> None:
+    board.driver.find_element(By.PARTIAL_LINK_TEXT, "compared").click()
+    assert board.driver.find_element(By.TAG_NAME, "h1").text == "1 of 3 downlinks with something unexplained"
+    assert HOSTILE in board.driver.find_element(By.CLASS_NAME, "causes").text
+    board.driver.find_element(By.LINK_TEXT, "All downlinks").click()
+    assert shown(board) == [FAILED, SECOND, FIRST]
+
+
 def test_what_a_log_says_is_text(board: Browser) -> None:
     board.driver.find_element(By.LINK_TEXT, FAILED).click()
     assert HOSTILE in board.driver.find_element(By.TAG_NAME, "pre").text
@@ -131,7 +144,9 @@ def test_an_old_page_says_so(board: Browser, home: Path) -> None:
 
 @pytest.mark.parametrize("size", [DESK, TELEPHONE], ids=["desk", "telephone"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("page", [paths.board(), paths.board_page(FIRST), paths.board_page(FAILED)])
+@pytest.mark.parametrize(
+    "page", [paths.board(), paths.board_page(FIRST), paths.board_page(FAILED), paths.board_compared()]
+)
 def test_everybody_can_read_it(
     board: Browser, home: Path, page: str, size: tuple[int, int], dark: bool
 ) -> None:

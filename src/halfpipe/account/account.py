@@ -34,6 +34,7 @@ from halfpipe.submission.troubles import troubles as at_level1
 from halfpipe.words import count
 
 JOURNALS = 64  # that are kept
+NOT_KNOWN = "not known"  # the state of a downlink whose files stop its account
 WORST_FIRST = (Verdict.PERSON, Verdict.TOLD)
 
 
@@ -184,7 +185,17 @@ def account(site: Site, downlink: DownlinkId) -> Account:
 
 
 def account_of(of: Downlink) -> Account:
-    """Draw up an account; what was read for it stays with the downlink."""
+    """Draw up an account; what was read for it stays with the downlink. What stops it is its cause."""
+    try:
+        return _account(of)
+    except OSError as error:
+        cause = Cause("unreadable", Verdict.PERSON, f"{error.filename}: {error.strerror}. {advice(error)}")
+    except HalfPipeError as error:
+        cause = Cause("no-account", Verdict.PERSON, str(error), f"halfpipe show {of.id}")
+    return Account(of.id, NOT_KNOWN, (cause,))
+
+
+def _account(of: Downlink) -> Account:
     site, downlink = of.site, of.id
     receipt = of.receipt if isinstance(of.receipt, Mapping) else None
     causes = sorted(_causes(of, receipt), key=lambda cause: WORST_FIRST.index(cause.verdict))
@@ -236,12 +247,8 @@ def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cau
 
 def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
     """Yield all that keeps a downlink from being good."""
-    try:
-        made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
-        found = list(planned(of.site.plan, of.id, of.site.now, of.lying, made_of))
-    except OSError as error:
-        yield Cause("unreadable", Verdict.PERSON, f"{error.filename}: {error.strerror}. {advice(error)}")
-        return
+    made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
+    found = list(planned(of.site.plan, of.id, of.site.now, of.lying, made_of))
     yield from found
     # A process of another host that has given no sign of life for an hour is not at work: what it left is looked at.
     left = any(cause.code == "lock-of-dead-host" and cause.verdict is Verdict.PERSON for cause in found)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import halfpipe
-from halfpipe.account.account import Account, Downlink, Site, account_of
+from halfpipe.account.account import NOT_KNOWN, Account, Downlink, Site, account_of
 from halfpipe.causes import Cause, Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.planning.retdefs import YOUNG_SECONDS
@@ -107,6 +107,8 @@ class Index:
             return row.account, None
         of = Downlink(self._site, downlink)
         found = account_of(of)
+        if found.state == NOT_KNOWN:
+            return found, None
         new = _row(of, found)
         if self._may_count(of, found):
             new = new._replace(proof=self._proof(new, old=True))

@@ -14,6 +14,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.planning.plan import past_times
 from halfpipe.runs import force_list
+from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import locks, paths
 from halfpipe.words import utc
@@ -32,6 +33,31 @@ def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
         yield from _timer(settings.paths.work, now)
     yield from silence(settings, now)
     yield from _not_given_up(settings.paths.work)
+    yield from _empty_stage(settings)
+
+
+def _empty_stage(settings: Settings) -> Iterator[Cause]:
+    """Yield that there is nothing on the stage, not even the mark that the first hand-off leaves there."""
+    work, stage = settings.paths.work, settings.paths.stage
+    with suppress(OSError):
+        if any(stage.iterdir()):
+            return
+    latest = sorted(work.glob(paths.receipt("*")), reverse=True)[:LATEST]
+    if any(_handed_off(work, path.name.removeprefix(paths.receipt(""))) for path in latest):
+        yield Cause(
+            "stage-empty",
+            Verdict.PERSON,
+            f"the stage {stage} is empty though downlinks were handed off to it; even the mark is gone that a hand-off "
+            "leaves there. So it is not mounted, or somebody emptied it",
+            f"see that its file system is mounted: ls -la {stage}",
+        )
+
+
+def _handed_off(work: Path, name: str) -> bool:
+    """Tell whether a downlink was handed off by this working directory, as far as its receipt can be read."""
+    with suppress(HalfPipeError, ValueError):
+        return not read_receipt(work, DownlinkId(name)).get("taken_over")
+    return False
 
 
 def _not_given_up(work: Path) -> Iterator[Cause]:

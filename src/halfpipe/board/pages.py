@@ -107,16 +107,16 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
     recent = [one for one in every.values() if one.handed_off >= now - USUAL_DAYS * DAY]
     medians = usual([one.figures for one in recent])
     rows = [_row(account, every.get(account.downlink), medians) for account in found.accounts]
-    pages, week = _Templates(settings.paths.work, now), list[Hour]()
+    pages, week = Templates(settings.paths.work, now), list[Hour]()
     written = 0
     for row in rows:
         receipt = _receipt(settings, row.account.downlink)
         if (row.account.handed_off or 0.0) >= now - LEVEL0_DAYS * DAY:
             week += hours(settings.paths.work, row.account.downlink, receipt.get("chunks", ()))
-        page = pages.downlink(_downlink(settings, row, receipt, medians, home))
+        page = pages.page("downlink.html", _downlink(settings, row, receipt, medians, home))
         written += _replace(home / paths.board_page(row.account.downlink), page)
     _remove_others(home, {paths.board_page(row.account.downlink) for row in rows})
-    _replace(home / paths.board(), pages.site(_site(site, found, rows, recent, medians, week, home)))
+    _replace(home / paths.board(), pages.page("board.html", _site(site, found, rows, recent, medians, week, home)))
     return written + 1
 
 
@@ -185,6 +185,7 @@ def _site(
         "waiting": drawings.waiting(days),
         "level0": drawings.level0(week),
         "missing": sum(each.found is False for each in week),
+        "compared_page": paths.board_compared() if (home / paths.board_compared()).exists() else None,
         "usual": [(measure, medians.get(name)) for name, measure in MEASURES.items()],
         "compared": len(recent),
         "strays": [row for row in rows if row.odd],
@@ -295,7 +296,7 @@ def _remove_others(home: Path, pages: set[str]) -> None:
             remove_file(path)
 
 
-class _Templates:
+class Templates:
     """The templates of the package, with what they share: words for times, and which script and style are allowed."""
 
     def __init__(self, work: Path, now: float) -> None:
@@ -327,13 +328,9 @@ class _Templates:
             "measured": shown,
         }
 
-    def site(self, values: Mapping[str, Any]) -> bytes:
-        """Return the page of the site."""
-        return self._environment.get_template("board.html").render(values).encode()
-
-    def downlink(self, values: Mapping[str, Any]) -> bytes:
-        """Return the page of a downlink."""
-        return self._environment.get_template("downlink.html").render(values).encode()
+    def page(self, template: str, values: Mapping[str, Any]) -> bytes:
+        """Return a page by the name of its template."""
+        return self._environment.get_template(template).render(values).encode()
 
 
 def _policy(source: Mapping[str, str]) -> str:

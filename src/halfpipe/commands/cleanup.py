@@ -59,7 +59,7 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
         what = f"stays: {one.kept}" if one.kept else goes
         say(f"left half-made: {one.path}, {count(one.size, 'byte')}, {what}")
     logs, of_logs = (0, 0) if halted else leftovers.clean_logs(settings, now, remove=remove)
-    if not halted:
+    if logs:
         days = f"{settings.cleanup.log_days:g}"
         say(f"{count(logs, 'log')} older than {days} days, {count(of_logs, 'byte')}, {goes}")
     every: list[products.Products | leftovers.Leftover] = [*rows, *left]

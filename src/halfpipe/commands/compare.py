@@ -11,6 +11,7 @@ from halfpipe.commands.printed import Column, Marked
 from halfpipe.commands.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.ids import DownlinkId
+from halfpipe.words import count
 
 if TYPE_CHECKING:
     from halfpipe.compare.compare import Compared
@@ -25,7 +26,6 @@ COLUMNS = [
     Column("unexplained", number=True),
     Column("verdict"),
 ]
-VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "something unexplained"}
 MOST = 30  # groups shown of a downlink
 GROUPS = [
     Column("run"),
@@ -45,7 +45,8 @@ GROUPS = [
     examples=[
         ("halfpipe compare 230401001 --with /legacy/stage", "with a stage of the legacy"),
         ("halfpipe compare 230401001 --with /legacy/Downlinks", "with what the legacy remembers of it"),
-        ("halfpipe compare 230401001 230401002 --with DIR", "a table of several"),
+        ("halfpipe compare 2023-04 --with DIR", "a table of a month"),
+        ("halfpipe compare 2023-04 --with DIR -o /tmp/board", "and as a page of the board there"),
     ],
     statuses={
         0: "the same events, byte for byte; files may be cut otherwise",
@@ -63,8 +64,17 @@ GROUPS = [
     metavar="DIR",
     help="A stage, an archive of deliveries, the legacy's tree of downlinks, or another working directory.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write what was found as a page, too: beside the pages of a board if DIR has one.",
+)
 @as_json
-def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json: bool) -> int:
+def command(
+    site: Site, downlinks: tuple[DownlinkId, ...], other: Path, output: Path | None, as_json: bool
+) -> int:
     """Compare what was delivered with what another system delivered, event by event and text by text.
 
     "here" is the stage, or what the working directory has where Level-1 took it; "there" is DIR. Each group of events
@@ -100,6 +110,11 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
             printed.table(COLUMNS, [_row(one) for one in found])
     for said in failed:
         click.echo(f"error: {said}", err=True)
+    if output is not None:
+        from halfpipe.compare.page import write_page  # noqa: PLC0415 - the library of templates
+
+        page = write_page(site.settings, found, failed, other, output)
+        click.echo(f"{page}: {count(len(found), 'downlink')}", err=as_json)
     if missing:
         return 2
     return 3 if failed else max((one.status for one in found), default=0)
@@ -115,23 +130,15 @@ def _json_of(one: "Compared") -> dict[str, object]:
 
 
 def _row(one: "Compared") -> list[printed.Cell]:
-    runs = one.runs
-    here, there, same = (sum(getattr(run, name) for run in runs) for name in ("here", "there", "same"))
-    explained = sum(group.kind != "unexplained" for group in one.groups)
-    verdict = _verdict(one)
-    shown = Marked(verdict) if one.unexplained else verdict
-    return [one.downlink, len(runs), here, there, same, explained, one.unexplained, shown]
-
-
-def _verdict(one: "Compared") -> str:
-    gone = any(group.kind == "gone" for group in one.groups)
-    return "not all can be compared" if gone and not one.unexplained else VERDICTS[one.status]
+    events = (one.total(name) for name in ("here", "there", "same"))
+    shown = Marked(one.verdict) if one.unexplained else one.verdict
+    return [one.downlink, len(one.runs), *events, one.explained, one.unexplained, shown]
 
 
 def _tell(one: "Compared") -> None:
     """Print what was found of a downlink: the verdict, then each thing that differs."""
-    row = _row(one)
-    click.echo(f"downlink {one.downlink}: {_verdict(one)} ({row[2]} here, {row[3]} there, {row[4]} the same)")
+    here, there, same = (one.total(name) for name in ("here", "there", "same"))
+    click.echo(f"downlink {one.downlink}: {one.verdict} ({here} here, {there} there, {same} the same)")
     printed.table(
         GROUPS,
         [

@@ -119,6 +119,8 @@ def _print_downlink(shown: Downlink) -> None:
         if cause.do:
             click.echo(f"    → {cause.do}")
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
+    for line in shown.running:
+        click.echo(f"  {line}")
     printed.table(OF_RECEIPT, [row_of_receipt(run) for run in shown.runs])
     for run, reasons in shown.why.items():
         for reason in reasons:

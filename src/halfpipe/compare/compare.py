@@ -40,6 +40,11 @@ from halfpipe.storage import paths
 
 WRAPPED = 2**31  # the first sequence that the legacy could not write into a name
 SAME, OTHER, UNLIKE = 0, 1, 3
+VERDICTS = {
+    SAME: "the same events",
+    OTHER: "other events, all explained",
+    UNLIKE: "something unexplained",
+}
 HEADER_OF_MOOT = ("moot_key", "moot_alias")
 DOWNLINK_FIELD = "runid"
 SHOWN = 80  # characters of a field's value
@@ -124,6 +129,21 @@ class Compared:
         if self.unexplained:
             return UNLIKE
         return OTHER if self.groups else SAME
+
+    @property
+    def explained(self) -> int:
+        """How many groups of events differ for a known reason."""
+        return sum(group.kind != UNEXPLAINED.kind for group in self.groups)
+
+    @property
+    def verdict(self) -> str:
+        """Say in words how it ended."""
+        gone = any(group.kind == "gone" for group in self.groups)
+        return "not all can be compared" if gone and not self.unexplained else VERDICTS[self.status]
+
+    def total(self, name: str) -> int:
+        """Return how many events of all runs are ``here``, ``there``, or the ``same`` on both sides."""
+        return sum(getattr(run, name) for run in self.runs)
 
 
 def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:

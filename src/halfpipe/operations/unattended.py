@@ -358,13 +358,7 @@ def _with_accounts(
     every = sorted({*named} if named else {*recent(site, DAYS), *told, *(DownlinkId(dl) for dl, _ in causes)})
     unknown = set[str]()
     for downlink in every:
-        try:
-            found = account(site, downlink)
-        except HalfPipeError as error:
-            causes.append(
-                (downlink, Cause("no-account", Verdict.PERSON, str(error), f"halfpipe status {downlink}"))
-            )
-            continue
+        found = account(site, downlink)
         if found.state.startswith("in work"):
             unknown.add(downlink)
         codes = {cause.code for cause in found.causes}

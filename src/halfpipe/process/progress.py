@@ -7,6 +7,7 @@ part of a product.
 
 import logging
 import os
+import re
 import sys
 import threading
 import time
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 EVERY_SECONDS = 10.0  # between two lines in a log
 LOOK_SECONDS = 1.0  # between two looks at what a decoder has written, and before a bar shows
+STALE_SECONDS = 3 * EVERY_SECONDS  # a job that has said nothing for so long is not told of
+TAIL_BYTES = 1000  # of a log, which its last line of progress lies in
+LINE = re.compile(r" INFO +(\S[^\n]*: (?:done, )?(?:[0-9,]+ events, )?[0-9,]+ MB[, ][^\n]+)\n")  # as it stands in a log
 
 _log = logging.getLogger(__name__)
 
@@ -173,6 +177,21 @@ def _looked_after(progress: Progress) -> Iterator[None]:
         ended.set()
         thread.join()
     progress.reached()
+
+
+def told_by(log: Path, now: float) -> str | None:
+    """Return how far a job is, as its log said last; None if it said nothing, has ended, or says nothing any more.
+
+    A job writes its first such line after ten seconds, and one more when it is done.
+    """
+    with suppress(OSError):
+        if now - log.stat().st_mtime < STALE_SECONDS:
+            with log.open("rb") as file:
+                file.seek(-min(TAIL_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+                found = LINE.findall(file.read().decode(errors="replace"))
+            if found and ": done, " not in found[-1]:
+                return str(found[-1])
+    return None
 
 
 def size_of(directory: Path) -> int:

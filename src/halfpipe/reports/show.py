@@ -1,5 +1,6 @@
 """Everything that is known of a run, or of a downlink: what was delivered, when, and what is still waiting."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from halfpipe.errors import MissingInputError
 from halfpipe.formats import met
 from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process import progress
 from halfpipe.reports.delivered import Delivered, delivered
 from halfpipe.runs import repipes
 from halfpipe.runs.journal import Delivery, EventFile, Journal
@@ -125,7 +127,8 @@ class Submission:
 class Downlink:
     """A downlink: how it stands, what its receipt says of its runs, and why what was not delivered was not.
 
-    `handoffs` are its hand-offs with the times of their receipts, None of one that has none.
+    `handoffs` are its hand-offs with the times of their receipts, None of one that has none; `running` is how far
+    each job is that has run for ten seconds.
     """
 
     account: Account
@@ -133,6 +136,7 @@ class Downlink:
     why: Mapping[str, Sequence[str]]
     handoffs: Mapping[int, datetime | None]
     submissions: tuple[Submission, ...]
+    running: tuple[str, ...] = ()
 
 
 def show_downlink(settings: Settings, downlink: DownlinkId) -> Downlink:
@@ -160,4 +164,9 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> Downlink:
             Submission(each.action, each.handoff, each.when, record.word(each.outcome))
             for each in record.attempts
         ),
+        tuple(said for log in _logs(work, downlink) if (said := progress.told_by(log, time.time()))),
     )
+
+
+def _logs(work: Path, downlink: DownlinkId) -> Sequence[Path]:
+    return sorted((work / paths.logs() / downlink).glob("*.log"))

@@ -55,6 +55,19 @@ def test_a_name_that_gives_up_no_run_wants_a_person(settings: Settings) -> None:
     assert cause.text.startswith(f"{force / 'foo'}: gives up no run: ")
 
 
+def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Settings) -> None:
+    stage, receipt = settings.paths.stage, settings.paths.work / paths.receipt("240601001")
+    receipt.write_text(sealed({"handoff": 1, "runs": [], "taken_over": "whole"}))
+    assert codes(settings) == {}, "the legacy had another stage"
+    receipt.write_text(sealed({"handoff": 1, "runs": []}))
+    assert codes(settings) == {"stage-empty": Verdict.PERSON}, "it is not there"
+    stage.mkdir()
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.do) == ("stage-empty", f"see that its file system is mounted: ls -la {stage}")
+    (stage / paths.stage_marks()).mkdir()
+    assert codes(settings) == {}, "Level-1 has taken all, and left the mark"
+
+
 def test_a_lock_of_another_host_is_told_at_once_and_wants_a_person_after_an_hour(settings: Settings) -> None:
     path = held_by(settings, NOW - 60, host="elsewhere")
     (cause,) = lock_troubles(settings.paths.work, NOW, quiet=0.0)

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
+from halfpipe.account.account import Site as Looked
+from halfpipe.account.overview import overview
+from halfpipe.board import pages
 from halfpipe.compare.sides import side_of
 from halfpipe.errors import FormatError
 from halfpipe.formats import evt
@@ -350,3 +353,23 @@ def test_the_verb(sides: BothSides) -> None:
     (group,) = one["runs"][0]["groups"]
     assert group.keys() >= {"run", "first", "last", "events", "kind", "defect"}
     assert (one["status"], group["events"], group["kind"]) == (3, 1, "unexplained")
+
+
+def test_what_was_found_as_a_page_of_the_board(sides: BothSides, tmp_path: Path) -> None:
+    cut_out(only_file(sides.legacy.stage, FIRST), 11)
+    board = tmp_path / "board"
+    words = ("compare", FIRST, SECOND, "--with", str(sides.legacy.stage), "-o", str(board))
+    ended = halfpipe(*words, configfile=sides.site.configfile)
+    page = board / paths.board_compared()
+    assert f"{page}: 1 downlink\n" in ended.output
+    said = page.read_text()
+    assert "<h1>2 of 2 downlinks with something unexplained</h1>" in said
+    assert f"downlink {SECOND} has no receipt" in said
+    assert f"<th>{FIRST}<td>1<td>130<td>129<td>129<td><td><b>1</b><td>something unexplained" in said
+    assert "<td>unexplained<td><td>no known reason" in said
+    assert "href" not in said.partition("<main")[2], "a page that is not there is not pointed to"
+    looked = Looked(sides.site.settings)
+    pages.make(looked, overview(looked, [DownlinkId(FIRST)]), board)
+    assert f'href="{paths.board_compared()}"' in (board / paths.board()).read_text()
+    halfpipe(*words, configfile=sides.site.configfile)
+    assert f"<a href={paths.board_page(FIRST)}>" in page.read_text()
