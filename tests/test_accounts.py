@@ -232,6 +232,23 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
     assert found().verdict is Verdict.PERSON
 
 
+@pytest.mark.parametrize("harm", ["gone", "cut"])
+def test_a_text_that_is_not_whole_in_the_stage_is_told_and_not_submitted(site: Site, harm: str) -> None:
+    build(read_case(GOLDEN / "complete_basic"), site)
+    site.configure(submit={"command": "true {dl}"}, magic7={"command": None})
+    site.process(GOLDEN_DL)
+    text = site.stage / paths.staged(GOLDEN_DL) / paths.text("delivered_events", GOLDEN_DL)
+    whole = text.read_bytes()
+    text.unlink() if harm == "gone" else text.write_bytes(whole[:-2])
+    gone = next(c for c in account(Looked(site.settings), GOLDEN_DL).causes if c.code == "stage-partly-gone")
+    assert (gone.verdict, gone.do) == (Verdict.PERSON, f"snakemake dl={GOLDEN_DL} -R deliver_run")
+    assert f"{text}: this file of hand-off 1 is gone" in site.snakemake(f"submit={GOLDEN_DL}").bad().said
+    site.snakemake(*gone.do.split()[1:]).good()
+    assert text.read_bytes() == whole
+    site.snakemake(f"submit={GOLDEN_DL}").good()
+    assert account(Looked(site.settings), GOLDEN_DL).state == "submitted 2"
+
+
 def test_a_lock_of_a_dead_host_hides_nothing(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
     site.process(GOLDEN_DL)

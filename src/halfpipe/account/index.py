@@ -98,7 +98,9 @@ class Index:
 
     def look(self) -> None:
         """Look at what is the same for all downlinks, before processes are forked."""
-        _ = self._key, self._site.plan.closed, self._site.lost, self._site.locked
+        _ = self._key, self._site.plan.closed, self._site.locked
+        with suppress(OSError):
+            _ = self._site.lost
 
     def account(self, downlink: DownlinkId) -> tuple[Account, Row | None]:
         """Return the account of a downlink, as it stands here if that counts, else fresh; then its row, if new."""

@@ -104,7 +104,8 @@ def known(site: Site) -> list[DownlinkId]:
     """Return all downlinks of which there is anything: RetDefs, a directory, or a receipt; in order."""
     names: set[str] = set()
     prefix = paths.receipt("")
-    names.update(site.lost)
+    with suppress(OSError):
+        names.update(site.lost)
     for home in (site.settings.paths.work, *site.settings.paths.retdef):
         with suppress(OSError):
             names.update(name.removeprefix(prefix) for name in os.listdir(home))  # noqa: PTH208

@@ -116,7 +116,9 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
         page = pages.page("downlink.html", _downlink(settings, row, receipt, medians, home))
         written += _replace(home / paths.board_page(row.account.downlink), page)
     _remove_others(home, {paths.board_page(row.account.downlink) for row in rows})
-    _replace(home / paths.board(), pages.page("board.html", _site(site, found, rows, recent, medians, week, home)))
+    _replace(
+        home / paths.board(), pages.page("board.html", _site(site, found, rows, recent, medians, week, home))
+    )
     return written + 1
 
 

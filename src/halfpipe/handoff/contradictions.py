@@ -61,7 +61,13 @@ def troubles(
 def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunId]]:
     """Return downlinks that runs know and that have no receipt, and no copy of one: with those runs.
 
-    Runs that no downlink has brought anything of after `since`, Unix seconds, are passed over.
+    Runs that no downlink has brought anything of after `since`, Unix seconds, are passed over, and so are those whose
+    directory cannot be read: the accounts of their downlinks tell it.
+
+    Raises
+    ------
+    OSError
+        If the directory of all runs cannot be read.
     """
     found: dict[DownlinkId, list[RunId]] = {}
     there: dict[str, bool] = {}
@@ -71,17 +77,23 @@ def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunI
         there = {name.removeprefix(prefix): True for name in names if name.startswith(prefix)}
     try:
         with os.scandir(work / paths.runs()) as entries:
-            names = sorted(entry.name for entry in entries if entry.stat().st_mtime >= since)
+            names = sorted(entry.name for entry in entries if RunId.matches(entry.name))
     except FileNotFoundError:
         names = []
-    for name in names:
-        if RunId.matches(name):
-            for dl in begun_downlinks(work, RunId(name)):
-                if dl not in there:
-                    there[dl] = not _is_gone(work, dl)
-                if not there[dl]:
-                    found.setdefault(dl, []).append(RunId(name))
+    for run in map(RunId, names):
+        for dl in _brought_since(work, run, since):
+            if dl not in there:
+                there[dl] = not _is_gone(work, dl)
+            if not there[dl]:
+                found.setdefault(dl, []).append(run)
     return found
+
+
+def _brought_since(work: Path, run: RunId, since: float) -> list[DownlinkId]:
+    with suppress(OSError):
+        if os.stat(f"{work}/{paths.run(run)}").st_mtime >= since:  # noqa: PTH116 - asked of all runs
+            return begun_downlinks(work, run)
+    return []
 
 
 def _has_receipt(work: Path, downlink: DownlinkId) -> bool:

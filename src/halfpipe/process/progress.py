@@ -25,7 +25,9 @@ EVERY_SECONDS = 10.0  # between two lines in a log
 LOOK_SECONDS = 1.0  # between two looks at what a decoder has written, and before a bar shows
 STALE_SECONDS = 3 * EVERY_SECONDS  # a job that has said nothing for so long is not told of
 TAIL_BYTES = 1000  # of a log, which its last line of progress lies in
-LINE = re.compile(r" INFO +(\S[^\n]*: (?:done, )?(?:[0-9,]+ events, )?[0-9,]+ MB[, ][^\n]+)\n")  # as it stands in a log
+LINE = re.compile(
+    r" INFO +(\S[^\n]*: (?:done, )?(?:[0-9,]+ events, )?[0-9,]+ MB[, ][^\n]+)\n"
+)  # as it stands in a log
 
 _log = logging.getLogger(__name__)
 

@@ -5,16 +5,14 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from halfpipe.handoff import stage
-from halfpipe.ids import DownlinkId, RunId
-from halfpipe.runs.journal import EventFile
+from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.submission.record import Record
 
 
 class StageState(StrEnum):
-    """What of a hand-off's event files lies in the stage.
+    """What of a hand-off's event files and texts lies in the stage.
 
     `WHOLE`: all of them, or it has none. `PARTLY`: some are gone; after a submission Level-1 is taking them. `TAKEN`:
     the downlink's directory is gone, and the hand-off was submitted. `GONE`: it is gone, and nobody was to take it.
@@ -48,9 +46,24 @@ def stage_state(
         return StageState.WHOLE
     if not os.path.isdir(f"{settings.paths.stage}/{paths.staged(downlink)}"):  # noqa: PTH112 - asked of all downlinks
         return StageState.TAKEN if is_submitted(receipt, record) else StageState.GONE
-    whole = all(
-        stage.is_whole(settings.paths.stage, downlink, RunId(run["run"]), map(EventFile.of, run["files"]))
-        for run in receipt["runs"]
-        if run["named"]
-    )
-    return StageState.WHOLE if whole else StageState.PARTLY
+    return StageState.WHOLE if first_gone(settings, downlink, receipt) is None else StageState.PARTLY
+
+
+def first_gone(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> str | None:
+    """Return the first of a hand-off's event files and texts that does not lie in the stage with its size."""
+    homes = [
+        (paths.staged_run(downlink, run["l1_run"]), run["files"]) for run in receipt["runs"] if run["named"]
+    ]
+    for home, files in [*homes, (paths.staged(downlink), receipt.get("texts", ()))]:
+        for file in files:
+            path = f"{settings.paths.stage}/{home}/{file['name']}"
+            if _size(path) != file["size"]:
+                return path
+    return None
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 - asked of all downlinks
+    except OSError:
+        return None

@@ -14,19 +14,17 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
-from halfpipe.handoff import stage
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.planning import halts
 from halfpipe.programs.commands import filled_in
 from halfpipe.programs.told_once import By, OpenError, Outcome, ask
-from halfpipe.runs.journal import EventFile
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_text
 from halfpipe.storage.json_files import write_json
 from halfpipe.submission.record import Action, Attempt, Record
-from halfpipe.submission.stage_state import names_files
+from halfpipe.submission.stage_state import first_gone, names_files
 
 SAID = {
     "submitted": "submitted to Level-1",
@@ -318,14 +316,12 @@ def _write_down(settings: Settings, record: Record, handoff: int) -> None:
 
 def _check_stage(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> None:
     """See that Level-1 will find what the receipt says: without it the whole delivery fails there."""
-    for run in receipt["runs"]:
-        files = [EventFile.of(entry) for entry in run["files"]]
-        if run["named"] and not stage.is_whole(settings.paths.stage, downlink, RunId(run["run"]), files):
-            raise StageError(
-                f"{settings.paths.stage / paths.staged_run(downlink, run['l1_run'])}: files of hand-off "
-                f"{receipt['handoff']} are gone, and Level-1 would fail. Nothing was submitted. To stage them again: "
-                f"snakemake dl={downlink} -R deliver_run"
-            )
+    gone = first_gone(settings, downlink, receipt)
+    if gone is not None:
+        raise StageError(
+            f"{gone}: this file of hand-off {receipt['handoff']} is gone, or not of its size, and Level-1 would fail. "
+            f"Nothing was submitted. To stage it again: snakemake dl={downlink} -R deliver_run"
+        )
 
 
 def _run(

@@ -373,10 +373,11 @@ def test_a_written_line_that_a_person_gave_is_found_by_the_check(level1: Level1)
 
 
 def test_what_is_gone_from_the_stage_is_not_submitted(level1: Level1) -> None:
-    (level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)).unlink()
+    gone = level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
+    gone.unlink()
     assert refused(lambda: submitted(level1.settings()), StageError) == (
-        f"{level1.stage / paths.staged_run(DL, RUN.l1)}: files of hand-off 1 are gone, and Level-1 would fail. "
-        f"Nothing was submitted. To stage them again: snakemake dl={DL} -R deliver_run"
+        f"{gone}: this file of hand-off 1 is gone, or not of its size, and Level-1 would fail. Nothing was submitted. "
+        f"To stage it again: snakemake dl={DL} -R deliver_run"
     )
     assert level1.outcomes() == []
 
