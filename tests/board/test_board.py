@@ -31,9 +31,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(root / "site").settings
     looked, stage = Looked(settings), settings.paths.stage
+    pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board", 2)
     found = [compare(settings, downlink, stage) for downlink in (FIRST, SECOND)]
     write_page(settings, found, [f"downlink {FAILED}: {HOSTILE}"], stage, root / "board")
-    pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board", 2)
+    pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
     return root / "board"
 
 
