@@ -280,10 +280,19 @@ def _of_lci(apids: Iterable[int]) -> Reason:
 
 
 def _outside_one(sequences: NDArray[np.uint64], apids: Mapping[int, NDArray[np.void]]) -> NDArray[np.bool_]:
-    """Tell which sequences lie outside the pieces of one of the APIDs, as the legacy sees them."""
+    """Tell which sequences lie outside the pieces of one of the APIDs, as the legacy sees them.
+
+    It goes through events and pieces side by side, on to the next piece behind the end of one. So what lies in a piece
+    that seems to begin at 0, before the end of the piece before it, is outside too.
+    """
     outside = np.zeros(len(sequences), dtype=bool)
     for rows in apids.values():
-        outside |= ~inside(sequences, tuple(Interval(piece.first, piece.last) for piece in pieces(rows)))
+        found = pieces(rows)
+        first, last = (
+            np.array([getattr(piece, end) for piece in found], np.uint64) for end in ("first", "last")
+        )
+        at = np.searchsorted(np.maximum.accumulate(last), sequences).clip(max=len(found) - 1)
+        outside |= (sequences < first[at]) | (sequences > last[at])
     return outside
 
 

@@ -138,6 +138,14 @@ UNKNOWN = UNEXPLAINED[:2]
         ),
         (
             {
+                "datagrams": datagrams(
+                    (965, 0, 3, 3, b"start", GO), (965, 2, 0, 13, GO, STOP), (967, 0, 0, 13, b"start", STOP)
+                )
+            },
+            [("defect", 7), UNKNOWN],
+        ),
+        (
+            {
                 "bridged": (Interval(1, 3),),
                 "datagrams": datagrams((957, 0, 5, 9, b"start", STOP), (965, 0, 2, 12, b"start", STOP)),
             },
