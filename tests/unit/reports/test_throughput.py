@@ -20,7 +20,7 @@ from tests.support.workflow import Site
 
 CASE = read_case(GOLDEN / "split2")
 RUN = "2c2e5787"
-MOST_OF_A_MONTH = 70_000  # bytes of an SVG
+MOST_OF_A_MONTH = 50_000  # bytes of an SVG
 ONE, OTHER = (DownlinkId(downlink) for downlink in CASE.downlinks)
 
 
