@@ -26,7 +26,9 @@ LINES = {  # colour, marker and stroke of each rule: it is told apart without co
 }
 OTHER = (GREY, "P", "-")
 MAKE_EVENTS = ("decode_chunk", "deliver_run")
-MOST_MARKED = 14  # days above which points and whiskers would run into each other, and an SVG grow beyond 50 kB
+MOST_MARKED = (
+    14  # days above which points and whiskers would run into each other, and an SVG grow beyond 50 kB
+)
 MOST_LABELS = 7
 ASIDE = 0.14  # days
 

@@ -10,9 +10,15 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning.announced import Announced, outstanding_chunks
 from halfpipe.planning.plan import Plan
 from halfpipe.reports import listing
+from halfpipe.runs.downlinks import begun_downlinks
+from halfpipe.runs.journal import Journal
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
+
+LONGEST = 7 * 86400  # seconds that a run may last
+TAKEN_OVER = "taken over: times and files are not known here"
+EARLIER = 3600  # seconds that an event may have before the start of its run
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,9 @@ class Found:
     outstanding
         Whether it is announced and not processed yet: then `what` names its chunk.
     what
-        The event file, or ``chunk 00003``; of a run that the downlink delivers nothing of, empty.
+        The event file, or ``chunk 00003``; of a run that the downlink delivers nothing of, empty; of one that was
+        taken over by its spans only, that its times are not known. Such a run is found by a time if no other run began
+        between its start and that.
     events
         In the file; None if nobody knows yet.
     begin, end
@@ -60,13 +68,31 @@ def find(
         Any of these; none: any run.
     failed
         Takes the error of a receipt that cannot be believed; the others go on.
+
+    Notes
+    -----
+    Only the receipts of downlinks that brought something of these runs are read; for a time, of runs that began in
+    the week before it: a run of the LAT lasts an orbit or a few.
     """
     found: list[Found] = []
-    for downlink in listing.downlinks(settings.paths.work):
-        if not (settings.paths.work / paths.receipt(downlink)).exists():
+    work = settings.paths.work
+    among, last = runs, None
+    if when is not None:
+        every = listing.runs(work)
+        last = max((run for run in every if run.met <= when), default=None)
+        among = runs or [run for run in every if -EARLIER <= when - run.met <= LONGEST]
+    candidates = set[DownlinkId]()
+    for run in among:
+        candidates.update(begun_downlinks(work, run))
+        try:
+            candidates.update(Journal(work / paths.journal(run)).latest())
+        except HalfPipeError as error:
+            failed(error)
+    for downlink in sorted(candidates):
+        if not (work / paths.receipt(downlink)).exists():
             continue
         try:
-            found += _delivered(downlink, read_receipt(settings.paths.work, downlink), when, runs)
+            found += _delivered(downlink, read_receipt(work, downlink), when, runs, last)
         except HalfPipeError as error:
             failed(error)
     for each in outstanding_chunks(Plan(settings)):
@@ -75,8 +101,13 @@ def find(
 
 
 def _delivered(
-    downlink: DownlinkId, receipt: Mapping[str, Any], when: float | None, runs: Collection[RunId]
+    downlink: DownlinkId,
+    receipt: Mapping[str, Any],
+    when: float | None,
+    runs: Collection[RunId],
+    last: RunId | None,
 ) -> Iterator[Found]:
+    """Yield what a receipt names; of a run that was taken over by its spans the times are not known."""
     for run in receipt["runs"]:
         if runs and run["run"] not in runs:
             continue
@@ -85,8 +116,10 @@ def _delivered(
             # The seconds of an event are whole: it is at any time until the next.
             if when is None or begin <= when < end + 1:
                 yield Found(downlink, RunId(run["run"]), False, file["name"], file["events"], begin, end)
-        if not run["files"] and when is None:
-            yield Found(downlink, RunId(run["run"]), False, "", 0, None, None)
+        taken_over = bool(receipt.get("taken_over"))
+        if not run["files"] and (when is None or (taken_over and run["run"] == last)):
+            what, events = (TAKEN_OVER, None) if taken_over else ("", 0)
+            yield Found(downlink, RunId(run["run"]), False, what, events, None, None)
 
 
 def _announced(each: Announced, when: float | None, runs: Collection[RunId]) -> Iterator[Found]:

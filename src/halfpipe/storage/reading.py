@@ -38,6 +38,18 @@ def modified(path: str) -> float | None:
         return None
 
 
+def changed(path: str) -> float | None:
+    """Return when `path` was written or changed last, Unix seconds; None if there is nothing to look at.
+
+    A copy may bring the time of the last write with it, but not that of the last change.
+    """
+    try:
+        found = os.stat(path)  # noqa: PTH116 - asked of the whole mission
+    except OSError:
+        return None
+    return max(found.st_mtime, found.st_ctime)
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of the file `path` as lower-case hex."""
     import hashlib  # noqa: PLC0415 - its library takes as long to load as all else here
