@@ -170,7 +170,9 @@ def test_what_was_taken_over_is_done_with(site: Site, legacy: Callable[[str], Pa
     for words in (["show", FIRST], ["show", RUN], ["delivered", FIRST], ["waiting"], ["cleanup"]):
         site.halfpipe(*words).good()
     for words in (["--met", str(int(MET) + 5)], ["--run", RUN]):
-        assert site.halfpipe("find", *words).good().said.count("times and files are not known here") == 2, words
+        assert site.halfpipe("find", *words).good().said.count("times and files are not known here") == 2, (
+            words
+        )
     receipt = site.receipt(SECOND)
     assert receipt["runs"][0]["legacy"] == [[1073, 1145, None]]
     assert receipt["runs"][0]["delivered"] == 35

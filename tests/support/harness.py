@@ -178,7 +178,7 @@ class Crash:
 
     def _directory(self, inode: int, places: Mapping[int, Path], new: Path) -> None:
         new.mkdir()
-        kept = self.shadow / str(inode)
+        kept = self.shadow / f"{inode}.names"
         names: dict[str, tuple[int, bool]] = json.loads(kept.read_bytes()) if kept.exists() else {}
         if inode in places and self._keeps("names"):
             with os.scandir(places[inode]) as entries:

@@ -40,7 +40,8 @@ class Shadow:
 
     def _flush(self, handle: int) -> None:
         info = os.fstat(handle)
-        mine = f"{self.home}/{info.st_ino}"
+        # A number that is used again all the same, and for the other kind, is not taken for what it was.
+        mine = f"{self.home}/{info.st_ino}{'.names' if stat.S_ISDIR(info.st_mode) else ''}"
         path = os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115 - as above
         self._keep(path, info)
         if stat.S_ISDIR(info.st_mode):
