@@ -1,6 +1,7 @@
 """What a chunk should have against what it has, through the real jobs: level-0 hours, events, damage, times."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -247,6 +248,56 @@ def test_a_text_that_is_not_whole_in_the_stage_is_told_and_not_submitted(site: S
     assert text.read_bytes() == whole
     site.snakemake(f"submit={GOLDEN_DL}").good()
     assert account(Looked(site.settings), GOLDEN_DL).state == "submitted 2"
+
+
+def test_a_level_0_hour_that_is_missing_wants_a_person_in_every_report(site: Site, tmp_path: Path) -> None:
+    level0 = simulated(site, tmp_path / "sim")
+    _, second = sorted(level0.glob("src0077/*/*/*/utc*"))
+    second.rename(tmp_path / second.name)
+    hour = str(second.relative_to(level0))
+    assert re.search(rf"^{DL} wants a person: chunk 0000\d .*{hour}", site.process(DL).said, re.MULTILINE)
+    for verb in ("status", "check"):
+        ended = site.halfpipe(verb, f"dl={DL}")
+        assert (ended.status, hour in ended.said) == (1, True), ended.said
+
+
+@pytest.mark.parametrize("words", [[f"dl={GOLDEN_DL}"], ["-n", f"dl={GOLDEN_DL}"]], ids=["real", "dry"])
+def test_a_directory_of_somebody_else_is_named_by_the_command(
+    site: Site, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    build(read_case(GOLDEN / "complete_basic"), site)
+    site.process(GOLDEN_DL)
+    access = os.access
+    for closed in (site.work, site.work / GOLDEN_DL):
+
+        def refuses(place: object, *how: int, closed: Path = closed, **more: bool) -> bool:
+            return str(place) != str(closed) and access(place, *how, **more)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(os, "access", refuses)  # root may look everywhere
+        ended = site.snakemake(*words)
+        assert ended.status == 1
+        assert f"{closed} cannot be listed: Permission denied. {closed} belongs to " in ended.said
+        remedy = (
+            f"Ask the owner to let others read it: chmod a+rx {closed}, then give the same command again."
+        )
+        assert remedy in ended.said
+        assert "PermissionError" not in ended.said
+
+
+def test_late_events_are_told(site: Site) -> None:
+    case = read_case(GOLDEN / "third_epu_late_again")
+    build(case, site)
+    for step in case.steps[:-1]:
+        site.process(step.downlink)
+    late = {downlink: site.receipt(downlink)["runs"][0]["late"] for downlink in case.downlinks}
+    assert any(late.values())
+    for downlink, events in late.items():
+        found = [
+            c for c in account(Looked(site.settings), DownlinkId(downlink)).causes if c.code == "late-events"
+        ]
+        assert len(found) == bool(events)
+        for cause in found:
+            assert cause.text.startswith(f"{events} late event")
 
 
 def test_a_lock_of_a_dead_host_hides_nothing(site: Site) -> None:

@@ -291,7 +291,12 @@ def test_a_head_that_is_told_to_stop_leaves_no_locks(
     stopped.process.send_signal(number)
     time.sleep(0.5)
     gate.open()
-    assert stopped.ended().status != 0
+    ended = stopped.ended()
+    assert ended.status != 0
+    how = "ended by Ctrl-C" if number == signal.SIGINT else "ended by SIGTERM"
+    assert re.search(
+        rf"^downlink {FIRST} is not handed off: {how}", "\n".join(ended.said.splitlines()[-10:]), re.MULTILINE
+    )
     wait_for(lambda: locks(site) == [], stopped)
     assert not (site.work / f"dl={FIRST}").exists()
     site.process(FIRST)

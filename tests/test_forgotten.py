@@ -374,3 +374,13 @@ def test_every_receipt_adds_up(tmp_path: Path, name: str) -> None:
         for said in site.receipt(step.downlink)["runs"]:
             assert said["known"] == sum(said[part] for part in PARTS)
             assert said["known"] == len(known.get(said["run"], ())), said
+
+
+def test_a_run_that_is_held_before_anything_was_delivered_adds_up(tmp_path: Path) -> None:
+    """Row 22: what Level-1 would not take is counted as held."""
+    site, _, _ = on_site(tmp_path, min_events=1, max_events=50, chunk_scale=1.0)
+    site.process(FIRST)
+    (run,) = site.receipt(FIRST)["runs"]
+    assert run["held"]
+    assert (run["held_events"], run["files"]) == (51, [])
+    assert run["known"] == sum(run[part] for part in PARTS)

@@ -283,6 +283,12 @@ def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> N
         f"downlink {FIRST}: Level-1 has hand-off 1, now there is 2. It is not submitted by itself"
         in forced.said
     )
+    before, _, after = forced.said.partition(
+        f"downlink {FIRST}: this is hand-off 2, and Level-1 has hand-off 1. "
+    )
+    assert f"downlink {FIRST}: Level-1 has hand-off 1 of it (submitted 20" in before
+    assert f" gets there only by a roll-back: halfpipe submit {FIRST} --rollback\n" in before
+    assert after.startswith(f"To have it take this one: halfpipe submit {FIRST} --rollback\n")
     assert level1.commands() == ["createStream"]
     # Asked for by name, it is a roll-back; then the product does not say so yet.
     rolled = site.halfpipe("submit", f"dl={FIRST}", "--rollback").good()

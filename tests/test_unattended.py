@@ -23,13 +23,14 @@ from halfpipe.operations import invocations
 from halfpipe.operations import unattended as program
 from halfpipe.planning.plan import Plan
 from halfpipe.reports import recap
-from halfpipe.storage import locks
+from halfpipe.storage import locks, paths
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
 from tests.support.verbs import COMMAND
 from tests.support.workflow import REPLAY, Site, run
 
 FIRST, SECOND, THIRD = "240601001", "240601002", "240601003"
+RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
 PATIENCE = 60  # seconds, on a machine that is busy with other tests
 
@@ -366,6 +367,24 @@ def test_a_downlink_held_for_long_by_another_host_is_told_with_the_command(outst
     lock.unlink()
     status, said = unattended(site)
     assert (status, f"downlink {FIRST}: over" in said) == (0, True)
+
+
+@pytest.mark.workflow
+def test_a_held_run_wants_a_person_though_its_invocation_ended_well(outstanding: Site) -> None:
+    site = outstanding
+    # A file of all events but one, and a single one, for which Level-1 would refuse the run.
+    site.configure(merge={"min_events": 1, "max_events": 50, "chunk_scale": 1.0})
+    status, said = unattended(site, FIRST)
+    assert status == 1
+    assert (
+        f"downlink {FIRST}\n  run {RUN} is held, 51 events of it not staged, because Level-1 would refuse it: "
+        in said
+    )
+    assert f"    halfpipe show {RUN}\n" in said
+    assert json.loads((site.work / paths.last_turn()).read_text())["downlinks"] == {FIRST: 0}
+    assert unattended(site, FIRST) == (1, ""), "it was told"
+    checked = site.halfpipe("check", f"dl={FIRST}")
+    assert (checked.status, f"run {RUN} is held" in checked.said) == (1, True)
 
 
 def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:

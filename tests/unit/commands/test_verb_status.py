@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,17 @@ def test_an_earlier_hand_off_is_not_forgotten(configfile: Path) -> None:
         x for x in halfpipe("status", configfile=configfile).stdout.splitlines() if x.startswith(FIRST)
     )
     assert line.split()[6] == "(2)"
+
+
+def test_a_downlink_that_only_journals_know_is_named(configfile: Path) -> None:
+    work = configfile.parent / "work"
+    for place in (work / FIRST, configfile.parent / "retdefs" / FIRST):
+        shutil.rmtree(place, ignore_errors=True)
+    (work / f"dl={FIRST}").unlink()
+    assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
+    one = found(configfile, person=True)[FIRST]
+    assert (one["verdict"], codes(one)) == ("person", ["receipt-lost", "receipt-lost"])
+    assert one["causes"][0]["do"] == f"snakemake dl={FIRST}"
 
 
 def test_a_week_is_told_at_once(shared: Path) -> None:

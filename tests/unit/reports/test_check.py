@@ -1,6 +1,8 @@
 """`check`: every file that a receipt vouches for is named when it is missing or differs, and nothing else."""
 
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,14 +27,25 @@ LCI = "r0741240000"
 MANIFEST = f"runs/2c2e6cc0/{DL}/manifest.json"
 
 
-@pytest.fixture(scope="module")
-def delivered(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site on which the case multi3 was processed; every test leaves it as it was."""
-    site = Site(tmp_path_factory.mktemp("site"))
+def processed(home: Path) -> Site:
+    """Return a site on which the case multi3 was processed."""
+    site = Site(home)
     site.replay(SOURCE)
     site.add_retdefs(SOURCE, DL)
     site.by_hand(DL)
     return site
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site that was processed; every test leaves it as it was, but for times."""
+    return processed(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Another one, of which tests take copies: its times say what is outstanding."""
+    return processed(tmp_path_factory.mktemp("untouched"))
 
 
 def found(site: Site, *, checksums: bool = True) -> list[Finding]:
@@ -245,6 +258,42 @@ def test_each_fault_has_its_command_and_nothing_else_is_repaired(delivered: Site
         (finding,) = found(delivered)
         aside.rename(path)
         assert finding.note or finding.do, path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"work/{DL}/RetDef-{DL}-00003.xml",
+        f"work/{DL}/chunks/00003.json",
+        f"work/runs/2c2e6cc0/{DL}/index.json",
+        f"work/{MANIFEST}",
+        f"work/{DL}/receipts/001.json",
+        f"work/{DL}/handoffs.jsonl",
+        "work/runs/2c2e6cc0/journal.jsonl",
+        f"stage/{DL}/{LCI}",
+        f"stage/{DL}/retired_runs_{DL}.txt",
+    ],
+)
+def test_the_command_of_a_fault_mends_it_and_leaves_other_runs_alone(
+    untouched: Site, tmp_path: Path, name: str
+) -> None:
+    site = untouched.clone(tmp_path / "site")
+    others = [
+        path
+        for path in files(site)
+        if re.search("2c2e(5787|8430)|r074124600|r0741234567|-0000[1245]", str(path))
+    ]
+    assert len(others) > 20
+    before = {path: path.stat().st_mtime_ns for path in others}
+    (site.home / name).rename(tmp_path / "aside")
+    (do,) = {finding.do for finding in found(site)}
+    program, *words = shlex.split(do)
+    if program == "halfpipe":
+        site.halfpipe(*words, *([] if "--do" in words else ["--do"])).good()
+    else:
+        site.snakemake(*words).good()
+    assert found(site) == []
+    assert {path: path.stat().st_mtime_ns for path in others} == before
 
 
 def test_what_the_account_tells_stands_before_what_files_give(delivered: Site) -> None:
