@@ -216,7 +216,7 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
 
     first = found()
     assert first.verdict is Verdict.PERSON
-    wanted = re.search(r"in the config: (ignore: .*)$", first.do)
+    wanted = re.search(r"in the config: (ignore: .*\]\}); ", first.do)
     assert wanted is not None
     key = yaml.safe_load(wanted[1])["ignore"]["events"]
     assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]
@@ -255,6 +255,11 @@ def test_a_level_0_hour_that_is_missing_wants_a_person_in_every_report(site: Sit
     _, second = sorted(level0.glob("src0077/*/*/*/utc*"))
     second.rename(tmp_path / second.name)
     hour = str(second.relative_to(level0))
+    site.snakemake(paths.chunk(DL, "00001")).good()
+    decoded = account(Looked(site.settings), DL)
+    assert ("level0-missing", Verdict.PERSON) in {(c.code, c.verdict) for c in decoded.causes}, (
+        "without a receipt too"
+    )
     assert re.search(rf"^{DL} wants a person: chunk 0000\d .*{hour}", site.process(DL).said, re.MULTILINE)
     for verb in ("status", "check"):
         ended = site.halfpipe(verb, f"dl={DL}")
@@ -284,20 +289,39 @@ def test_a_directory_of_somebody_else_is_named_by_the_command(
         assert "PermissionError" not in ended.said
 
 
-def test_late_events_are_told(site: Site) -> None:
+def test_late_events_want_a_person_who_delivers_them_or_does_without(site: Site) -> None:
     case = read_case(GOLDEN / "third_epu_late_again")
     build(case, site)
     for step in case.steps[:-1]:
         site.process(step.downlink)
-    late = {downlink: site.receipt(downlink)["runs"][0]["late"] for downlink in case.downlinks}
-    assert any(late.values())
-    for downlink, events in late.items():
-        found = [
-            c for c in account(Looked(site.settings), DownlinkId(downlink)).causes if c.code == "late-events"
-        ]
-        assert len(found) == bool(events)
-        for cause in found:
-            assert cause.text.startswith(f"{events} late event")
+
+    def told(downlink: str) -> list[Cause]:
+        causes = account(Looked(site.settings), DownlinkId(downlink)).causes
+        return [cause for cause in causes if cause.code == "late-events"]
+
+    late = {dl: run["late"] for dl in case.downlinks for run in site.receipt(dl)["runs"] if run["late"]}
+    assert {dl for dl in case.downlinks if told(dl)} == set(late)
+    ((downlink, events),) = late.items()
+    (cause,) = told(downlink)
+    assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.PERSON, True)
+    entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.do)
+    assert entry is not None
+    ignore = yaml.safe_load(entry[1])
+    site.configure(ignore=ignore)
+    (cause,) = told(downlink)
+    assert (cause.verdict, cause.text.endswith("; not delivered: ...")) == (Verdict.TOLD, True)
+    ignore["late"][0]["events"] -= 1
+    site.configure(ignore=ignore)
+    assert told(downlink)[0].verdict is Verdict.PERSON, "there are more of them"
+    (do,) = {
+        group["do"]
+        for group in json.loads(site.halfpipe("explain", downlink, "--json").said)["groups"]
+        if group["kind"] == "late"
+    }
+    assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
+    site.snakemake(*do.split()[1:]).good()
+    site.snakemake(f"dl={downlink}", "-R", "deliver_run").good()
+    assert told(downlink) == []
 
 
 def test_a_lock_of_a_dead_host_hides_nothing(site: Site) -> None:

@@ -482,6 +482,20 @@ class GoneEvents(_Section):
 
 
 @dataclass(frozen=True)
+class LateEvents(_Section):
+    """Late events of a run that are not delivered, so that nobody need process another downlink again for them."""
+
+    dl: DownlinkId
+    """The downlink that brought them, nine digits in quotes."""
+    run: RunId
+    """The run, eight hex digits in quotes."""
+    events: Annotated[int, Bound(ge=0)]
+    """How many they are, as `halfpipe status` says. If there are more, a person is wanted again."""
+    reason: Annotated[str, Bound(min_length=3)]
+    """Why, and who says so; `halfpipe status` keeps showing it."""
+
+
+@dataclass(frozen=True)
 class Ignore(_Section):
     """What a person has decided to do without."""
 
@@ -490,6 +504,9 @@ class Ignore(_Section):
     events: tuple[GoneEvents, ...] = ()
     """Chunks of which events are gone for good, as in {dl: "230401001", chunk: "00003", events: 12, reason: "lost in
     the decoder, says N. N., 2026-11-26"}."""
+    late: tuple[LateEvents, ...] = ()
+    """Runs of which late events are not delivered, as in {dl: "230401002", run: "29d7d35d", events: 3, reason: "Level-1
+    is not rolled back for three events, says N. N."}."""
 
 
 @dataclass(frozen=True)
@@ -565,6 +582,10 @@ class Settings(_Section):
     def gone_events(self, downlink: DownlinkId, chunk: str) -> GoneEvents | None:
         """Return what a person has said of events of a chunk that are gone for good."""
         return next((e for e in self.ignore.events if e.dl == downlink and e.chunk == chunk), None)
+
+    def left_late(self, downlink: DownlinkId, run: str) -> LateEvents | None:
+        """Return what a person has said of late events of a run that are not delivered."""
+        return next((e for e in self.ignore.late if e.dl == downlink and e.run == run), None)
 
     def as_json(self) -> str:
         """Return the settings as the text of the file that jobs are given: the same settings, the same text."""

@@ -362,7 +362,7 @@ class Books:
                 lost = dl in self.harmed[run] and self.last(run, dl).spans
                 found["a journal is harmed"] = Amiss.PERSON if lost else Amiss.MAYBE
         if any(of.late.values()):
-            found["late events"] = Amiss.TOLD
+            found["late events"] = Amiss.PERSON
         if of.accepted:
             found["a loss is accepted"] = Amiss.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):

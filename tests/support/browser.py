@@ -140,6 +140,8 @@ def main(argv: Sequence[str]) -> int:
         install()
         return 0
     page, home = map(Path, argv)
+    if not page.is_file():
+        raise SystemExit(f"{page}: no such page")
     home.mkdir(parents=True, exist_ok=True)
     with browser() as opened:
         for size in (DESK, TELEPHONE):

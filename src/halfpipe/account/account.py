@@ -27,6 +27,7 @@ from halfpipe.runs.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import locks, paths
 from halfpipe.storage.advice import advice
+from halfpipe.storage.json_files import read_json
 from halfpipe.storage.reading import modified
 from halfpipe.submission.record import Attempt, Record
 from halfpipe.submission.stage_state import StageState, is_submitted, stage_state
@@ -256,6 +257,7 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
     if receipt is None and not in_work:
         failed = list(failures(of.settings, of.id))
         yield from failed
+        yield from _decoded_short(of)
         if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
             yield Cause("outstanding", Verdict.TOLD, "it is not handed off yet", f"snakemake dl={of.id}")
     if receipt is not None:
@@ -265,6 +267,14 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
     if not in_work:
         yield from contradictions(of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.journal)
     yield from at_level1(of.settings, of.id, of.receipt, of.record, in_work)
+
+
+def _decoded_short(of: Downlink) -> Iterator[Cause]:
+    """Yield what the chunks fell short of that are decoded of a downlink without a receipt."""
+    for name in of.site.plan.of(of.id).chunk_files:
+        if (of.work / name).exists():
+            with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
+                yield from list(fell_short(of.settings, of.id, [read_json(of.work / name)]))
 
 
 def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
@@ -285,5 +295,20 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
             text = f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered"
             yield Cause("taken-over", Verdict.TOLD, text, f"halfpipe show {run['run']}", of.receipt_time)
         if run["late"]:
-            text = f"{count(run['late'], 'late event')} of run {run['run']} inside what other downlinks have delivered"
-            yield Cause("late-events", Verdict.TOLD, text, f"halfpipe show {run['run']}", of.receipt_time)
+            yield _late(of, run["run"], run["late"])
+
+
+def _late(of: Downlink, run: str, late: int) -> Cause:
+    """Return that Level-1 lacks events that came late, or that a person has decided to do without them."""
+    text = f"{count(late, 'late event')} of run {run} inside what other downlinks have delivered"
+    left = of.settings.left_late(of.id, run)
+    if left is not None and late <= left.events:
+        return Cause(
+            "late-events", Verdict.TOLD, f"{text}; not delivered: {left.reason}", since=of.receipt_time
+        )
+    without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
+    do = (
+        f"if Level-1 is to go without them, in the config: {without}; else process the downlink again that this names: "
+        f"halfpipe explain {of.id}"
+    )
+    return Cause("late-events", Verdict.PERSON, text, do, of.receipt_time)

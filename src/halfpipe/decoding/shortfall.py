@@ -119,7 +119,7 @@ def troubles(
                 "events-missing",
                 Verdict.PERSON,
                 text,
-                f"look into {log}, mend the cause, then: {again}; or, if they are gone for good, in the config: "
-                f'ignore: {{events: [{{dl: "{downlink}", chunk: "{chunk["chunk"]}", events: {missing}, '
-                'reason: "..."}]}',
+                f'if they are gone for good, in the config: ignore: {{events: [{{dl: "{downlink}", chunk: '
+                f'"{chunk["chunk"]}", events: {missing}, reason: "..."}}]}}; '
+                f"else look into {log}, mend the cause, then: {again}",
             )

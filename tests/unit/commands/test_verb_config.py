@@ -64,6 +64,7 @@ def test_the_table_has_every_key_once_with_type_default_and_meaning() -> None:
     inner = {
         "ignore.chunks": ("dl", "chunk", "reason"),
         "ignore.events": ("dl", "chunk", "events", "reason"),
+        "ignore.late": ("dl", "run", "events", "reason"),
         "shrink.accept": ("dl", "run", "reason"),
     }
     assert [key for key in rows if "[]" in key] == [

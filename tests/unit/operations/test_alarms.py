@@ -115,7 +115,7 @@ def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
 
 def test_who_is_told() -> None:
     assert wants_telling(CAUSES[0])
-    assert not wants_telling(Cause("late-events", Verdict.TOLD, "x"))
+    assert not wants_telling(Cause("closed-spans", Verdict.TOLD, "x"))
     assert wants_telling(Cause("unattended-lock", Verdict.TOLD, "x"))
 
 
