@@ -301,7 +301,13 @@ class _Pair:
             self._outside(),
             (min(ends), max(ends)) if ends else None,
             self.legacy,
+            (self._retired_elsewhere(self.here), self._retired_elsewhere(self.there)),
         )
+
+    def _retired_elsewhere(self, side: Side) -> frozenset[str]:
+        """Return the lines by which a side retires the run with other downlinks."""
+        others = (side.texts(dl).get(texts.RETIRED, []) for dl in self._others_of_run if side.has(dl))
+        return frozenset(line for lines in others for line in lines if line.startswith(f"{self.run.l1} "))
 
     def _outside(self) -> int | None:
         """Return how many known events lie outside all spans of the other side."""

@@ -10,7 +10,10 @@ from halfpipe.ids import RunKind
 
 FOLLOWS = Reason("follows", None, "follows from the events that differ")
 OUTSIDE = Reason("input", None, "comes from a program of others, by another window of time")
-MAGIC7 = "magic7"
+ORDER = Reason(
+    "elsewhere", None, "the other side says it with another downlink: they were processed in another order"
+)
+MAGIC7, RETIRED = "magic7", "retired_runs"
 CLOSE = 2e-6  # seconds: times are printed with six digits
 
 
@@ -34,6 +37,8 @@ class OfRun:
         The first and last sequence that the other side delivered of the run, with this or another downlink.
     legacy
         Whether the other side can be the legacy.
+    retired_elsewhere
+        The lines by which other downlinks retire the run, here and there.
     """
 
     differs: bool
@@ -43,6 +48,7 @@ class OfRun:
     outside: int | None
     reached: tuple[int, int] | None
     legacy: bool
+    retired_elsewhere: tuple[frozenset[str], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -114,13 +120,16 @@ def _why(name: str, ours: list[str], theirs: list[str], run: OfRun) -> Reason:
     """Return why the lines of one run differ."""
     lpa = epus_of_legacy(run.apids)
     wrong_epus = run.legacy and lpa is not None and len(lpa) != LEGACY_EPUS
-    if name in {"delivered_events", "retired_runs"} and wrong_epus:
+    if name in {"delivered_events", RETIRED} and wrong_epus:
         return defect(3)
     if run.differs:
         return FOLLOWS
+    here, there = run.retired_elsewhere
+    if name == RETIRED and not (set(ours) - there or set(theirs) - here or (ours and theirs)):
+        return ORDER
     if not run.legacy:
         return UNEXPLAINED
-    if name == "retired_runs" and theirs and not ours and not run.here:
+    if name == RETIRED and theirs and not ours and not run.here:
         return defect(39)
     unset = f"{evt.MOOT_UNSET_KEY} {evt.MOOT_UNSET_ALIAS}"
     if (

@@ -11,11 +11,13 @@ import yaml
 from halfpipe.account.account import Site as Looked
 from halfpipe.account.overview import overview
 from halfpipe.board import pages
+from halfpipe.compare.compare import compare
 from halfpipe.compare.sides import side_of
 from halfpipe.errors import FormatError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.storage import paths
+from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects
 from tests.support.golden_cases import GOLDEN, case_names, read_case
 from tests.support.legacy_merge import Legacy, spans_of
@@ -275,6 +277,28 @@ def test_with_an_archive_and_another_working_directory(sides: BothSides, tmp_pat
     other = sides.site.clone(tmp_path / "other")
     found = sides.compared(FIRST, other.work)
     assert (found.status, found.runs[0].same, found.runs[0].headers) == (0, 130, [])
+
+
+def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
+    site: Site, tmp_path: Path
+) -> None:
+    made = Scenario(seed=3, downlinks=(FIRST, SECOND), magic7=False)
+    out = made.lci_run(events=40, parts=2, per_datagram=5).write(tmp_path / "simulated").path
+    site.configure(paths={"level0": str(out / "level0")}, magic7={"command": None})
+    site.add_retdefs(out / "downlinks", FIRST, SECOND)
+    other = site.clone(tmp_path / "other")
+    for one, order in ((site, (FIRST, SECOND)), (other, (SECOND, FIRST))):
+        for downlink in order:
+            one.by_hand(downlink)
+    for where in (other.work, other.stage):
+        for downlink in (FIRST, SECOND):
+            found = compare(site.settings, DownlinkId(downlink), where)
+            assert [text.text for text in found.texts if text.reason.kind == "elsewhere"] == ["retired_runs"]
+            assert (found.status, found.unexplained, found.groups) == (0, 0, [])
+    for place in other.stage.glob("*/retired_runs_*"):
+        place.write_text("")
+    found = compare(site.settings, DownlinkId(SECOND), other.stage)
+    assert found.unexplained == 1, "nobody says it there"
 
 
 def test_a_header_that_differs_is_said_and_not_counted(sides: BothSides) -> None:
