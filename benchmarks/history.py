@@ -23,6 +23,7 @@ from benchmarks.sizes import Sizes
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning.retdefs import YOUNG_SECONDS
 from halfpipe.planning.troubles import STAGED_AFTER_SECONDS
+from halfpipe.storage import paths
 from halfpipe.storage.json_files import write_json
 
 DOWNLINKS = 60_000  # about what the mission has
@@ -109,8 +110,8 @@ def _template(home: Path) -> Path:
 def _write(history: History, template: Path) -> None:
     """Write a history: RetDefs first, as they come before what is made of them."""
     history.home.mkdir(parents=True)
-    for name in ("stage", "level0"):
-        (history.home / name).mkdir()
+    (history.home / "level0").mkdir()
+    (history.home / "stage" / paths.stage_marks()).mkdir(parents=True)  # Level-1 has taken all else
     for path in (template / name for name in ("config.yaml", "profile.v9+.yaml", "moot.txt")):
         (history.home / path.name).write_text(path.read_text().replace(str(template), str(history.home)))
     work = [path for path in sorted((template / "work").iterdir()) if path.name not in NOT_COPIED]
