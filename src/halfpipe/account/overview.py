@@ -122,10 +122,9 @@ def recent(site: Site, days: float) -> list[DownlinkId]:
 
     def is_old(downlink: DownlinkId) -> bool:
         handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
-        if not handed_off:
+        if not handed_off or handed_off > oldest:
             return False
-        came = (modified(f"{home}/{downlink}") for home in settings.paths.retdef)
-        return max([handed_off, *(when for when in came if when is not None)]) <= oldest
+        return all((modified(f"{home}/{downlink}") or 0.0) <= oldest for home in settings.paths.retdef)
 
     return [downlink for downlink in known(site) if downlink in wanted or not is_old(downlink)]
 

@@ -77,23 +77,24 @@ def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunI
         there = {name.removeprefix(prefix): True for name in names if name.startswith(prefix)}
     try:
         with os.scandir(work / paths.runs()) as entries:
-            names = sorted(entry.name for entry in entries if RunId.matches(entry.name))
+            names = sorted(entry.name for entry in entries if _changed_since(entry, since))
     except FileNotFoundError:
         names = []
-    for run in map(RunId, names):
-        for dl in _brought_since(work, run, since):
-            if dl not in there:
-                there[dl] = not _is_gone(work, dl)
-            if not there[dl]:
-                found.setdefault(dl, []).append(run)
+    for run in (RunId(name) for name in names if RunId.matches(name)):
+        with suppress(OSError):
+            for dl in begun_downlinks(work, run):
+                if dl not in there:
+                    there[dl] = not _is_gone(work, dl)
+                if not there[dl]:
+                    found.setdefault(dl, []).append(run)
     return found
 
 
-def _brought_since(work: Path, run: RunId, since: float) -> list[DownlinkId]:
-    with suppress(OSError):
-        if os.stat(f"{work}/{paths.run(run)}").st_mtime >= since:  # noqa: PTH116 - asked of all runs
-            return begun_downlinks(work, run)
-    return []
+def _changed_since(entry: "os.DirEntry[str]", since: float) -> bool:
+    try:
+        return entry.stat().st_mtime >= since
+    except OSError:
+        return False
 
 
 def _has_receipt(work: Path, downlink: DownlinkId) -> bool:
