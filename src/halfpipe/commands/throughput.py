@@ -9,12 +9,10 @@ from halfpipe.commands.printed import Column
 from halfpipe.commands.verbs import Site, Verb, as_json, downlinks
 from halfpipe.ids import DownlinkId
 from halfpipe.reports import throughput
-from halfpipe.settings import BUILT_IN
 from halfpipe.storage.durable import write_bytes
 from halfpipe.words import count
 
 MEGA = 10**6
-SIMULATED = "SIMULATED: the built-in decoder reads nothing else."
 COLUMNS = [
     Column("rule"),
     Column("jobs", number=True),
@@ -67,10 +65,12 @@ def command(
     days = throughput.rates_by_day(jobs) if by else {"": throughput.rates(jobs)}
     rates = [rate for of_day in days.values() for rate in of_day]
     if output is not None:
-        from halfpipe.pictures import throughput as drawn  # noqa: PLC0415 - it loads what draws
+        # They load what draws.
+        from halfpipe.pictures.drawn import simulated  # noqa: PLC0415
+        from halfpipe.pictures.throughput import picture  # noqa: PLC0415
 
-        note = SIMULATED if site.settings.decoder.command == BUILT_IN else ""
-        write_bytes(output, drawn.picture(days, output.suffix.removeprefix(".").lower(), note))
+        kind = output.suffix.removeprefix(".").lower()
+        write_bytes(output, picture(days, kind, simulated(site.settings)))
     if as_json:
         printed.as_json(work=site.work, downlinks=wanted, **({"days": days} if by else {"rules": rates}))
         return

@@ -15,7 +15,18 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import met as met_of
 from halfpipe.formats.retdef import RetDef, Span, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.pictures.drawn import BLACK, GREY, LIGHT, OF_EPU, STYLE, VERMILION, Mark, content, legend
+from halfpipe.pictures.drawn import (
+    BLACK,
+    GREY,
+    LIGHT,
+    OF_EPU,
+    STYLE,
+    VERMILION,
+    Mark,
+    content,
+    legend,
+    simulated,
+)
 from halfpipe.planning.plan import Plan
 from halfpipe.reports.explain import Site
 from halfpipe.runs.receipt_file import read_receipt
@@ -92,7 +103,7 @@ class _Chunk:
 
 
 def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> bytes:
-    """Return the picture of a downlink; `kind` is ``svg`` or ``png``, `note` a word that stands below it.
+    """Return the picture of a downlink; `kind` is ``svg`` or ``png``, `note` what stands below it.
 
     Raises
     ------
@@ -110,6 +121,7 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
     if (site.work / paths.receipt(downlink)).exists():
         receipt = read_receipt(site.work, downlink)
     title, described = _words(site, downlink, chunks, receipt)
+    note = note or simulated(site.settings)
     with mpl.rc_context(STYLE):
         figure = _figure(site, downlink, chunks, receipt, title, described, note)
         return content(figure, kind, title, " ".join(described))

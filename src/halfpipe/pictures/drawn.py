@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from halfpipe.errors import HalfPipeError
+from halfpipe.settings import BUILT_IN, Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,13 @@ STYLE: dict[Any, Any] = {
     "path.simplify": True,
     "savefig.dpi": 110,
 }
+
+
+def simulated(settings: Settings) -> str:
+    """Return what has to stand below every picture of a site; nothing where its data may be flight data."""
+    return (
+        "SIMULATED: the built-in decoder reads nothing else." if settings.decoder.command == BUILT_IN else ""
+    )
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from halfpipe.pictures.drawn import (
     bars,
     content,
     legend,
+    simulated,
 )
 from halfpipe.reports.explain import HELD, Explained, OfRun, Site, State, explain
 from halfpipe.runs.datagrams import load_datagrams
@@ -74,7 +75,7 @@ class Rates:
 
 
 def picture(site: Site, run: RunId, kind: str, note: str = "") -> bytes:
-    """Return the picture of a run; `kind` is ``svg`` or ``png``, `note` a word that stands below it.
+    """Return the picture of a run; `kind` is ``svg`` or ``png``, `note` what stands below it.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def picture(site: Site, run: RunId, kind: str, note: str = "") -> bytes:
     """
     import matplotlib as mpl  # noqa: PLC0415 - takes half a second
 
-    state, told = State(site, run), explain(site, run)
+    state, told, note = State(site, run), explain(site, run), note or simulated(site.settings)
     title, described = words(told)
     with mpl.rc_context(STYLE):
         return content(_figure(state, told, title, described, note), kind, title, " ".join(described))

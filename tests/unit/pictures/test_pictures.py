@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.pictures import downlink as of_downlink
 from halfpipe.pictures import run as of_run
 from halfpipe.reports.explain import Site as Looked
 from halfpipe.storage import paths
@@ -82,6 +83,17 @@ def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Si
     assert "0 events delivered, 68 waiting" in written(of_run.picture(looked, run, "svg"))[0]
     (site.work / paths.events(run, downlink)).unlink()
     assert "no events are known" in written(of_run.picture(looked, run, "svg"))
+
+
+def test_what_the_built_in_decoder_read_says_simulated(tmp_path: Path) -> None:
+    site = gallery.site_of(tmp_path, gallery.scenario().lpa_run(events=100))
+    site.by_hand(gallery.FIRST)
+    looked, run = Looked(site.settings, gallery.NOW), RunId(next((site.work / "runs").iterdir()).name)
+    for text in (of_run.picture(looked, run, "svg"), of_downlink.picture(looked, gallery.FIRST, "svg")):
+        assert any(words.startswith("SIMULATED: ") for words in written(text))
+    site.configure(decoder={"command": "of-the-site {out}"})
+    looked = Looked(site.settings, gallery.NOW)
+    assert not any("SIMULATED" in words for words in written(of_run.picture(looked, run, "svg")))
 
 
 def test_sequences_of_64_bits(tmp_path: Path) -> None:
