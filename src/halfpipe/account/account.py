@@ -272,9 +272,10 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
 def _decoded_short(of: Downlink) -> Iterator[Cause]:
     """Yield what the chunks fell short of that are decoded of a downlink without a receipt."""
     for name in of.site.plan.of(of.id).chunk_files:
-        if (of.work / name).exists():
-            with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
-                yield from list(fell_short(of.settings, of.id, [read_json(of.work / name)]))
+        with suppress(
+            HalfPipeError, KeyError, TypeError
+        ):  # there is none yet, or a damaged one is decoded again
+            yield from list(fell_short(of.settings, of.id, [read_json(of.work / name)]))
 
 
 def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -25,7 +25,7 @@ from halfpipe.settings import Settings
 from halfpipe.storage import paths, times
 from halfpipe.storage.durable import make_directory, remove_tree, replacing, write_text
 from halfpipe.storage.json_files import read_json
-from halfpipe.storage.reading import sha256
+from halfpipe.storage.reading import changed, sha256
 from halfpipe.storage.times import Step
 
 log = logging.getLogger(__name__)
@@ -136,10 +136,8 @@ def _note_times(settings: Settings, downlink: DownlinkId, content: Receipt) -> N
     came = []
     for chunk in content["chunks"]:
         retdef = paths.retdef(downlink, chunk["chunk"])
-        source = next((home / retdef for home in settings.paths.retdef if (home / retdef).exists()), None)
-        if source is not None:
-            status = source.stat()
-            came.append(max(status.st_mtime, status.st_ctime))  # a copy may keep the time of what it is of
+        times_there = (changed(f"{home}/{retdef}") for home in settings.paths.retdef)
+        came += [when for when in times_there if when is not None][:1]
     known = ((Step.LAST_EVENT, last), (Step.RETDEF, came))
     for step, when in known:
         if when:

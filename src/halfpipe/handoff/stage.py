@@ -124,13 +124,19 @@ def place(
 def is_whole(stage: Path, downlink: DownlinkId, run: RunId, files: Iterable[EventFile]) -> bool:
     """Tell whether all `files` of the run lie in the stage, with their sizes."""
     home = stage / paths.staged_run(downlink, run.l1)
-    for file in files:
+    return first_gone(home, ((file.name, file.size) for file in files)) is None
+
+
+def first_gone(home: Path, sizes: Iterable[tuple[str, int]]) -> Path | None:
+    """Return the first of some files, by their names and sizes, that does not lie in `home` with its size."""
+    for name, size in sizes:
+        path = home / name
         try:
-            if (home / file.name).stat().st_size != file.size:
-                return False
+            if path.stat().st_size != size:
+                return path
         except OSError:
-            return False
-    return True
+            return path
+    return None
 
 
 def put_texts(stage: Path, new: Path, downlink: DownlinkId) -> None:

@@ -17,8 +17,8 @@ from halfpipe.settings import Settings
 from halfpipe.storage import paths
 
 LONGEST = 7 * 86400  # seconds that a run may last
-TAKEN_OVER = "taken over: times and files are not known here"
 EARLIER = 3600  # seconds that an event may have before the start of its run
+TAKEN_OVER = "taken over: times and files are not known here"
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 import os
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
+from halfpipe.handoff import stage
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
@@ -49,21 +51,13 @@ def stage_state(
     return StageState.WHOLE if first_gone(settings, downlink, receipt) is None else StageState.PARTLY
 
 
-def first_gone(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> str | None:
+def first_gone(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Path | None:
     """Return the first of a hand-off's event files and texts that does not lie in the stage with its size."""
     homes = [
         (paths.staged_run(downlink, run["l1_run"]), run["files"]) for run in receipt["runs"] if run["named"]
     ]
     for home, files in [*homes, (paths.staged(downlink), receipt.get("texts", ()))]:
-        for file in files:
-            path = f"{settings.paths.stage}/{home}/{file['name']}"
-            if _size(path) != file["size"]:
-                return path
+        sizes = ((file["name"], file["size"]) for file in files)
+        if gone := stage.first_gone(settings.paths.stage / home, sizes):
+            return gone
     return None
-
-
-def _size(path: str) -> int | None:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - asked of all downlinks
-    except OSError:
-        return None
