@@ -9,6 +9,11 @@ DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 BENCHMARK_SUFFIX = ".jsonl"
 
 
+def copies(place: str) -> str:
+    """Return where the second copies of a series of records are, whose first are in `place`."""
+    return f"copies/{place}"
+
+
 def retdef(dl: str = DL, chunk: str = CHUNK) -> str:
     """Return the staged RetDef of a chunk."""
     return f"{dl}/RetDef-{dl}-{chunk}.xml"
