@@ -140,9 +140,8 @@ class Series:
             _publish(self.second, number, content)
         except TakenError:
             other = self._open(self.second, number)
-            if (
-                other is not None and other.seal != record.seal
-            ):  # the first copy of that one was lost just now
+            # The first copy of what another process published was lost just now.
+            if other is not None and other.seal != record.seal:
                 _publish(self.home, number, other.content, over=True)
                 raise
         self.records.append(record)
@@ -203,7 +202,7 @@ def _numbers(home: Path) -> set[int]:
 
 
 def _publish(home: Path, number: int, content: bytes, *, over: bool = False) -> None:
-    """Write a record beside its place, flush it and link it to its name, which must not exist unless it is `over` it."""
+    """Write a record beside its place, flush it, and link it to its name: a new one, or `over` a damaged copy."""
     path = home / f"{number:06d}.json"
     part = home / f".{path.name}.{os.urandom(6).hex()}"
     try:

@@ -146,13 +146,11 @@ def test_a_death_between_the_copies_is_mended(tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 4
 
 
-def _count(work: Path, most: int) -> None:
+def _count(work: Path) -> None:
     """Publish the number after the highest that is there, again and again."""
     while True:
         one = series(work)
         last = max((record.values["value"] for record in one.read()), default=0)
-        if last >= most:
-            os._exit(0)
         try:
             one.publish({"value": last + 1, "pid": os.getpid()})
         except TakenError:
@@ -162,14 +160,14 @@ def _count(work: Path, most: int) -> None:
 def test_processes_that_are_killed_and_stopped_while_copies_are_lost_count_without_a_gap(
     tmp_path: Path,
 ) -> None:
-    rng, most, running = random.Random(1), 60, set[int]()
+    rng, running = random.Random(1), set[int]()
     harmed = 0
     while True:
         while len(running) < 3:
             pid = os.fork()
             if pid == 0:
                 try:
-                    _count(tmp_path, most)
+                    _count(tmp_path)
                 finally:
                     os._exit(1)
             running.add(pid)
@@ -177,7 +175,7 @@ def test_processes_that_are_killed_and_stopped_while_copies_are_lost_count_witho
         victim = rng.choice(sorted(running))
         os.kill(victim, rng.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGCONT]))
         homes = [tmp_path / PLACE, tmp_path / "copies" / PLACE]
-        whole = [n for n in range(1, most) if all((h / f"{n:06d}.json").exists() for h in homes)]
+        whole = [n for n in range(1, harmed + 60) if all((h / f"{n:06d}.json").exists() for h in homes)]
         if whole and rng.random() < 0.3:
             path = rng.choice(homes) / f"{rng.choice(whole):06d}.json"
             twin = next(home for home in homes if home != path.parent) / path.name
@@ -189,12 +187,11 @@ def test_processes_that_are_killed_and_stopped_while_copies_are_lost_count_witho
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 ended.add(pid)
-                assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+                assert os.WIFSIGNALED(status), "it ended by itself: an error"
         running -= ended
-        if len(series(tmp_path).read()) >= most:
+        if len(series(tmp_path).read()) >= 60 and harmed >= 5:
             break
     for pid in running:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert harmed > 3
     assert values(tmp_path) == list(range(1, len(values(tmp_path)) + 1))
