@@ -22,7 +22,7 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     with locks.downlink_job(work, downlink), jobs.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         content = receipt.hand_off(settings, downlink, arguments.chunks, arguments.runs, output)
-        receipt.save(settings, downlink, content)
+        receipt.save(settings, downlink, arguments.runs, content)
     print(receipt.table(content))
     for line in warnings_after(settings, downlink, content):
         log.warning("%s", line)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from halfpipe.runs.journal import Journal
 from sqlalchemy import insert
 
 from halfpipe.config import load
@@ -18,7 +19,6 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
 from halfpipe.operations import repipe
-from halfpipe.runs.journal import Journal
 from halfpipe.runs.repipes import done
 from halfpipe.settings import ROOT
 from halfpipe.storage import paths

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from halfpipe.runs.journal import Journal
 
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
@@ -23,7 +24,6 @@ from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
 from halfpipe.merge.decision import listed
 from halfpipe.merge.settle import settled
 from halfpipe.runs.datagrams import known_datagrams
-from halfpipe.runs.journal import Journal
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import read_json
 from tests.support.golden_cases import GOLDEN, read_case

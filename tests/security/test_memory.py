@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from halfpipe.runs.journal import Journal
 
 from halfpipe.decoding.products import check_products
 from halfpipe.decoding.said import Said
@@ -24,7 +25,6 @@ from halfpipe.programs.run import Log, run
 from halfpipe.runs import merged_index, moot
 from halfpipe.runs.chunk_products import ChunkProducts
 from halfpipe.runs.event_table import load_events
-from halfpipe.runs.journal import Journal
 from halfpipe.storage.json_files import read_json
 from halfpipe.storage.json_lines import JsonLines
 from halfpipe_simulator import datagrams

@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
+from halfpipe.runs.journal import Delivery, EventFile, Journal, Release
 from numpy.typing import NDArray
 
 from halfpipe.formats.idx import EVENT
@@ -13,7 +14,6 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.runs.journal import Delivery, EventFile, Journal, Release
 from halfpipe.runs.shrinking import lost
 from halfpipe.settings import Merge
 from tests.support import model

@@ -22,7 +22,7 @@ from halfpipe.handoff.contradictions import troubles as contradictions
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning.plan import Lying, Plan
 from halfpipe.planning.troubles import troubles as planned
-from halfpipe.runs.journal import Journal
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import locks, paths
@@ -34,7 +34,7 @@ from halfpipe.submission.stage_state import StageState, is_submitted, stage_stat
 from halfpipe.submission.troubles import troubles as at_level1
 from halfpipe.words import count
 
-JOURNALS = 64  # that are kept
+RUNS_KEPT = 64  # whose deliveries were read
 NOT_KNOWN = "not known"  # the state of a downlink whose files stop its account
 WORST_FIRST = (Verdict.PERSON, Verdict.TOLD)
 
@@ -108,9 +108,9 @@ class Site:
         return lost_downlinks(self.settings.paths.work, self.since)
 
     @cached_property
-    def journal(self) -> Callable[[Path], Journal]:
-        """Reads the journal of a run once: its downlinks follow each other."""
-        return lru_cache(maxsize=JOURNALS)(Journal)
+    def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
+        """Reads what was delivered of a run once: its downlinks follow each other."""
+        return lru_cache(maxsize=RUNS_KEPT)(Deliveries)
 
     @cached_property
     def locked(self) -> frozenset[str]:
@@ -265,7 +265,9 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
         if not receipt.get("taken_over"):
             yield from fell_short(of.settings, of.id, receipt["chunks"])
     if not in_work:
-        yield from contradictions(of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.journal)
+        yield from contradictions(
+            of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.deliveries
+        )
     yield from at_level1(of.settings, of.id, of.receipt, of.record, in_work)
 
 

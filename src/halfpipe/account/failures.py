@@ -15,7 +15,7 @@ from halfpipe.storage.reading import modified
 KILLED = "killed, or cut off by a crash of the machine,"
 SAME = "give the same command again"  # as messages of jobs end
 DELIVERING = frozenset({"deliver_run", "receipt"})
-STOPS = frozenset({"handoffs-damaged", "journal-damaged", "journal-lacks", "shrunk-refused"})  # what delivers
+STOPS = frozenset({"record-damaged", "takeover-refused", "shrunk-refused"})  # what delivers
 
 PRODUCT: Mapping[str, Callable[[str, str], str]] = {
     "stage_retdef": paths.retdef,
@@ -45,7 +45,7 @@ def failures(settings: Settings, downlink: DownlinkId) -> Iterator[Cause]:
         verdict, again = Verdict.PERSON, f"snakemake dl={downlink}"
         do = remedy.replace(SAME, again) or again
         ids = jobs[0].ids
-        by = [one for one in stops if one.code == "handoffs-damaged" or ids in one.text]
+        by = [one for one in stops if one.code == "record-damaged" or ids in one.text]
         if rule in DELIVERING and by:
             verdict, why = Verdict.TOLD, "it failed for that"
             do = "" if by[0].do.startswith("snakemake ") else f"once that is done: {again}"

@@ -20,9 +20,10 @@ from typing import NamedTuple
 import halfpipe
 from halfpipe.account.account import NOT_KNOWN, Account, Downlink, Site, account_of
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.planning.retdefs import YOUNG_SECONDS
-from halfpipe.runs.receipt_file import copies
+from halfpipe.runs.receipt_file import last_number
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file
 
@@ -194,21 +195,13 @@ class Index:
         """Yield what an account is drawn from: of a directory, the names in it."""
         settings, dl = self._site.settings, row.dl
         work = str(settings.paths.work)
-        copy = paths.receipt_history(dl, row.handoff or 0)
-        for name in (
-            paths.receipt(dl),
-            dl,
-            copy,
-            copy.rpartition("/")[0],
-            paths.handoffs(dl),
-            paths.submissions(dl),
-        ):
+        for name in (paths.receipt(dl), dl, paths.receipts(dl), paths.submissions(dl)):
             yield f"{work}/{name}"
         yield f"{work}/{paths.submitted(dl)}"
         yield f"{settings.paths.stage}/{paths.staged(dl)}"
         for run in json.loads(row.runs):
             manifest = paths.manifest(run, dl)
-            for name in (paths.journal(run), manifest.rpartition("/")[0], manifest):
+            for name in (paths.deliveries(run), manifest.rpartition("/")[0], manifest):
                 yield f"{work}/{name}"
         retdefs = [paths.retdef(dl, f"{number:05}") for number in range(1, row.last_chunk + 1)]
         for home in map(str, settings.paths.retdef):
@@ -226,8 +219,11 @@ class Index:
         if not isinstance(of.receipt, dict) or {cause.code for cause in found.causes} - KEPT_WITH:
             return False
         # What else is read of a downlink is not among the inputs, so it must be as it mostly is.
-        newest = [number for number, _ in copies(of.work, of.id)][-1:]
-        return self._is_quiet(of.id) and newest == [found.handoff] and of.id not in self._site.lost
+        try:
+            newest = last_number(of.work, of.id)
+        except HalfPipeError:
+            return False
+        return self._is_quiet(of.id) and newest == found.handoff and of.id not in self._site.lost
 
 
 def _state(path: str) -> tuple[int, int, int, int] | None:

@@ -37,10 +37,9 @@ from halfpipe.board.level0 import Hour, hours
 from halfpipe.causes import Verdict
 from halfpipe.decoding.shortfall import missing_hours, sentences
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.handoff import handoffs
 from halfpipe.handoff.receipt import state_of
 from halfpipe.ids import DownlinkId
-from halfpipe.runs.receipt_file import ReceiptError, read_receipt
+from halfpipe.runs.receipt_file import HandOff, ReceiptError, hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_bytes
@@ -264,9 +263,9 @@ def _steps(latency: Latency | None) -> Iterator[tuple[str, float, float | None]]
             before = at
 
 
-def _handoffs(work: Path, downlink: DownlinkId) -> Sequence[handoffs.HandOff]:
+def _handoffs(work: Path, downlink: DownlinkId) -> Sequence[HandOff]:
     with suppress(HalfPipeError):  # a damaged list is a cause
-        return handoffs.read(work, downlink)
+        return hand_offs(work, downlink)
     return ()
 
 

@@ -57,8 +57,7 @@ def found(work: Path, stage: Path) -> list[Leftover]:
     left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
     left += _left(work, paths.all_settings(), PART)
     for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
-        history = str(PurePath(paths.receipt_history(downlink, 0)).parent)
-        for home in (downlink, paths.chunks(downlink), history):
+        for home in (downlink, paths.chunks(downlink), paths.receipts(downlink)):
             left += _left(work, home, PART, downlink)
     for run in map(RunId, directories(work, paths.runs(), RUN)):
         left += _left(work, paths.run(run), CONTEXT, run=run)

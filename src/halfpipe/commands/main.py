@@ -49,7 +49,6 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "force": "Give up runs that will never be complete, or list them.",
         "takeover": "Make known here what the legacy has delivered, so that HalfPipe goes on with its runs.",
         "release": "Let other downlinks deliver what a downlink no longer delivers of a run.",
-        "repair": "Rebuild a damaged record of deliveries from the other records.",
         "cleanup": "Remove what is large and can be made again, and what killed jobs left.",
         "unlock": "List locks, or remove some whose holders have died.",
         "ledger": "Load, compare and mend the ledger of acquisitions.",

@@ -10,6 +10,8 @@ from typing import Any
 
 import halfpipe
 from halfpipe.handoff.receipt_form import Receipt, Run
+from halfpipe.ids import DownlinkId
+from halfpipe.runs.receipt_file import last_number
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.advice import advice
@@ -21,14 +23,14 @@ CLOCK = "time"
 
 
 def write(settings: Settings, content: Receipt) -> None:
-    """Append the line of a hand-off, if the config wants it; call it before its receipt is saved.
+    """Append the line of a hand-off, if the config wants it; call it before its receipt is recorded.
 
-    A job that dies in between is done again and finds the line there; one that dies before has saved no receipt. A
+    A job that dies in between is done again and finds the line there; one that dies before has recorded no receipt. A
     receipt that is made again has no other line. A disk that takes no more costs the line, not the hand-off.
     """
     path, downlink, number = settings.metrics.handoffs, content["downlink"], content["handoff"]
-    copy = settings.paths.work / paths.receipt_history(downlink, number)
-    if path is None or copy.exists():
+    work = settings.paths.work
+    if path is None or last_number(work, DownlinkId(downlink)) >= number:
         return
     try:
         append_once(path, of(content, time.time()), but_for=CLOCK)
@@ -40,7 +42,7 @@ def write(settings: Settings, content: Receipt) -> None:
             number,
             downlink,
             error.strerror,
-            copy,
+            work / paths.receipt(downlink),
             advice(error),
         )
 

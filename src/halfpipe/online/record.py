@@ -15,7 +15,7 @@ from typing import Any, Self
 from halfpipe.ids import RunId
 from halfpipe.merge.intervals import Ranges
 from halfpipe.programs import told_once
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 from halfpipe.runs.moot import Moot
 from halfpipe.storage import paths
 

@@ -14,14 +14,13 @@ from pathlib import Path
 
 from halfpipe.account.why_failed import told_by
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId
 from halfpipe.operations.invocations import GOOD, invocation, process
 from halfpipe.planning import halts
 from halfpipe.planning.plan import Plan
 from halfpipe.planning.retdefs import State
 from halfpipe.reports.recap import lines_of, unfinished_jobs
-from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.runs.receipt_file import last_number, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import locks, paths
 from halfpipe.storage.durable import remove_file
@@ -83,7 +82,7 @@ class Reprocessing:
             self.before: Mapping[str, int] = read_json(self.file)
             self.begun_earlier = True
         except MissingInputError:
-            self.before = {dl: handoffs.last_number(work, dl) for dl in every}
+            self.before = {dl: last_number(work, dl) for dl in every}
             self.begun_earlier = False
             self.file.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.file, self.before)

@@ -22,8 +22,8 @@ from halfpipe.planning.pieces import REACH, Stretch, stretches
 from halfpipe.planning.plan import Plan
 from halfpipe.programs import commands
 from halfpipe.runs.datagrams import known_datagrams
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.downlinks import known_downlinks
-from halfpipe.runs.journal import Journal
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.runs.repipes import done, record
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
@@ -206,7 +206,7 @@ def _of_ledger(settings: Settings, run: RunId, but: set[RunId]) -> Iterator[_Kno
     except NoLedgerError:
         return
     except LedgerError:
-        if run in but:  # the journal is enough
+        if run in but:  # what is recorded is enough
             return
         raise
     for row in rows:
@@ -282,7 +282,7 @@ def finish(settings: Settings, run: RunId, prepared: Prepared) -> Repiped:
     receipt = read_receipt(own, downlink)
     entries = {entry["run"]: entry for entry in receipt["runs"]}
     mine = entries.get(run, {"files": [], "orphans": 0})
-    delivery = Journal(own / paths.journal(run)).latest().get(downlink)
+    delivery = Deliveries(own, run).latest().get(downlink)
     window = delivery.window if delivery else None
     text = stage / paths.staged(downlink) / paths.text("magic7", downlink)
     complaints = [*_others(run, entries), *_holes(text, window, wanted=settings.magic7.command is not None)]

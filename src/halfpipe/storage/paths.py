@@ -79,24 +79,9 @@ def manifest(run_: str = RUN, dl: str = DL) -> str:
     return f"{run(run_)}/{dl}/manifest.json"
 
 
-def last_handoff(run_: str, dl: str) -> str:
-    """Return the number of the hand-off that a run was delivered for last, should the downlink's own list be lost."""
-    return f"{run(run_)}/{dl}/handoff.json"
-
-
-def refused(run_: str, dl: str) -> str:
-    """Return what says that a downlink would have shrunk a run, and was refused; gone when it is delivered."""
-    return f"{run(run_)}/{dl}/refused.json"
-
-
-def unread(run_: str, dl: str) -> str:
-    """Return what says that the legacy's record of a run within a downlink cannot be read; gone when it was."""
-    return f"{run(run_)}/{dl}/unread.json"
-
-
-def journal(run_: str) -> str:
-    """Return the append-only record of the deliveries of a run."""
-    return f"{run(run_)}/journal.jsonl"
+def deliveries(run_: str) -> str:
+    """Return the directory of the records of what was delivered of a run."""
+    return f"{run(run_)}/deliveries"
 
 
 def context(run_: str) -> str:
@@ -109,24 +94,14 @@ def receipt(dl: str = DL) -> str:
     return f"dl={dl}"
 
 
-def receipt_history(dl: str, handoff: int) -> str:
-    """Return the copy of the receipt of one hand-off, kept as history."""
-    return f"{dl}/receipts/{handoff:03d}.json"
-
-
-def handoffs(dl: str) -> str:
-    """Return the append-only list of the hand-offs of a downlink."""
-    return f"{dl}/handoffs.jsonl"
+def receipts(dl: str) -> str:
+    """Return the directory of the records of a downlink's hand-offs: the last one is its receipt."""
+    return f"{dl}/receipts"
 
 
 def times(dl: str) -> str:
     """Return the append-only list of when each step of a downlink was done; nothing depends on it."""
     return f"{dl}/times.jsonl"
-
-
-def begun_handoff(dl: str, handoff: int) -> str:
-    """Return what tells a hand-off that was cut off from one that ended and is lost: there while it is in work."""
-    return f"{dl}/receipts/{handoff:03d}.begun"
 
 
 def taken_over(dl: str) -> str:

@@ -154,23 +154,23 @@ class Series:
             if other is not None and other.seal != record.seal:
                 raise self.damaged(record.number, "its copies differ")
             if other is None:
-                yield f"{self._file(self.second, record.number)}: was lost or damaged, and is mended from {self.home}"
+                yield f"{_file(self.second, record.number)}: was lost or damaged, and is mended from {self.home}"
                 self._mend(self.second, record)
 
     def damaged(self, number: int, why: object = "") -> DamagedError:
         """Return the error that says that a record cannot be used."""
-        copies = f"{self._file(self.home, number)} and {self._file(self.second, number)}"
+        copies = f"{_file(self.home, number)} and {_file(self.second, number)}"
         return DamagedError(
             f"record {number} is gone or damaged in both copies ({why or 'neither can be read'}): {copies}. Until it "
             f"is back, {self._at_stake}. Restore one of the two files from a backup, then re-run the command."
         )
 
-    @staticmethod
-    def _file(home: Path, number: int) -> Path:
-        return home / f"{number:06d}.json"
+    def file(self, number: int) -> Path:
+        """Return the first copy of a record."""
+        return _file(self.home, number)
 
     def _open(self, home: Path, number: int) -> Record | None:
-        path = self._file(home, number)
+        path = _file(home, number)
         try:
             return opened(path.read_bytes(), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -180,7 +180,7 @@ class Series:
 
     def _mend(self, home: Path, record: Record) -> None:
         """Write a lost or damaged copy again; who may only read leaves it."""
-        path = self._file(home, record.number)
+        path = _file(home, record.number)
         with suppress(OSError, HalfPipeError):
             if self._open(home, record.number) is not None:
                 return  # it was published after we had looked
@@ -188,6 +188,10 @@ class Series:
                 path.rename(home / f".{path.name}.damaged")
             # The name of a damaged copy stays taken, or another process could publish its own record under it.
             _publish(home, record.number, record.content, over=path.exists())
+
+
+def _file(home: Path, number: int) -> Path:
+    return home / f"{number:06d}.json"
 
 
 def _numbers(home: Path) -> set[int]:
@@ -203,7 +207,7 @@ def _numbers(home: Path) -> set[int]:
 
 def _publish(home: Path, number: int, content: bytes, *, over: bool = False) -> None:
     """Write a record beside its place, flush it, and link it to its name: a new one, or `over` a damaged copy."""
-    path = home / f"{number:06d}.json"
+    path = _file(home, number)
     part = home / f".{path.name}.{os.urandom(6).hex()}"
     try:
         _make(home)

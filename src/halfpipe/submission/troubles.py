@@ -8,11 +8,10 @@ from typing import Any
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
-from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning import halts
 from halfpipe.programs.told_once import Outcome
-from halfpipe.runs.receipt_file import ReceiptError
+from halfpipe.runs.receipt_file import ReceiptError, hand_offs
 from halfpipe.settings import Settings
 from halfpipe.storage import locks, paths
 from halfpipe.storage.reading import modified
@@ -118,8 +117,11 @@ def warnings_after(settings: Settings, downlink: DownlinkId, receipt: Mapping[st
 def handed_off_at(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> float | None:
     """Return when a hand-off was made, in Unix seconds: its copy stays when the receipt is written again."""
     work = settings.paths.work
-    copy = modified(f"{work}/{paths.receipt_history(downlink, receipt['handoff'])}")
-    return copy if copy is not None else modified(f"{work}/{paths.receipt(downlink)}")
+    try:
+        made = {handoff.number: handoff.made for handoff in hand_offs(work, downlink)}
+    except HalfPipeError:  # another cause tells of it
+        made = {}
+    return made.get(receipt["handoff"]) or modified(f"{work}/{paths.receipt(downlink)}")
 
 
 def _what(receipt: Mapping[str, Any]) -> str:
@@ -206,7 +208,7 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
         return
     downlink = DownlinkId(record.id)
     told = {attempt.handoff for attempt in record.attempts if attempt.outcome is Outcome.TOLD}
-    heard = [handoff for handoff in handoffs.read(settings.paths.work, downlink) if handoff.number in told]
+    heard = [handoff for handoff in hand_offs(settings.paths.work, downlink) if handoff.number in told]
     for run in gone:
         if any(h.number >= run["handoff"] and RunId(run["run"]) in h.named for h in heard):
             continue

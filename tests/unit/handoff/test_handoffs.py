@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from halfpipe.handoff.handoffs import HandOff
 from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.errors import StateError
 from halfpipe.handoff import handoffs
-from halfpipe.handoff.handoffs import HandOff
 from halfpipe.handoff.receipt_form import Text
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.storage import paths

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halfpipe.runs.journal import Delivery, EventFile, Journal, Release
 from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.intervals import Interval
-from halfpipe.runs.journal import Delivery, EventFile, Journal, Release
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 WORD = st.integers(0, 2**64 - 1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halfpipe.runs.repair import repair
 
 from halfpipe.config import load
 from halfpipe.errors import FormatError, MissingInputError, StateError
@@ -14,7 +15,6 @@ from halfpipe.handoff import deliver_run
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError
 from halfpipe.runs.chunk_products import load_chunks
-from halfpipe.runs.repair import repair
 from halfpipe.runs.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, Case, read_case

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halfpipe.runs.vouchers import vouchers
 
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs.receipt_file import sealed
-from halfpipe.runs.vouchers import vouchers
 from halfpipe.storage import paths
 
 DL, RUN = DownlinkId("230401001"), RunId("29d7d35d")
