@@ -8,7 +8,7 @@ from halfpipe import jobs
 from halfpipe.handoff import deliver_run, stage
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId, RunId
-from halfpipe.planning import halts
+from halfpipe.planning import halts, stage_mark
 from halfpipe.process.memory import keep_together
 from halfpipe.settings import Settings
 from halfpipe.storage import locks, paths
@@ -21,6 +21,7 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
     with locks.downlink_job(work, downlink), jobs.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
+        stage_mark.claim(settings)
         # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
         withdraw(work, downlink)

@@ -11,13 +11,12 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
-from halfpipe.planning import halts
+from halfpipe.planning import halts, stage_mark
 from halfpipe.storage import locks, paths
 from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.jobs import GROUP_MAY_WRITE
-from halfpipe.planning.mounts import refuse_unmounted
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.planning.plan import Plan, no_retdefs, refuse_closed
 from halfpipe.planning.ranges import expand
@@ -46,7 +45,7 @@ try:
         values = LINTED if forgotten and "--lint" in sys.argv else given.config
         settings = configuration.load(given.configfiles, values)
         if values is not LINTED:
-            refuse_unmounted(settings)
+            stage_mark.refuse(settings)
         refuse_closed(settings.paths.work)
 except HalfPipeError as error:
     raise WorkflowError(str(error))

@@ -21,7 +21,7 @@ from tests.support.in_process import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 REPLAY = ROOT / "tests" / "support" / "replay_decoder.py"
-MARKS = f"stage/{paths.stage_marks()}/"
+MARKS = (f"stage/{paths.stage_mark()}", f"work/{paths.stage_mark_copy()}", f"work/{paths.format_mark()}")
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
@@ -282,7 +282,7 @@ class Site:
         for top in (self.work, self.stage):
             for path in sorted(top.rglob("*")):
                 name = str(path.relative_to(self.home))
-                left_out = ("work/logs/", "work/settings/", "work/.snakemake/", "work/ledger.sqlite", MARKS)
+                left_out = ("work/logs/", "work/settings/", "work/.snakemake/", "work/ledger.sqlite", *MARKS)
                 if path.is_file() and not name.startswith(left_out) and path.name != "times.jsonl":
                     kept[name] = path.read_bytes()
         return kept

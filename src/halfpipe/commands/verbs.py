@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from halfpipe.commands import printed
 from halfpipe.errors import ConfigError, HalfPipeError, IdError
 from halfpipe.ids import DownlinkId, Downlinks, RunId
-from halfpipe.planning.mounts import refuse_unmounted
+from halfpipe.planning import stage_mark
 from halfpipe.profiles import NONE, VARIABLE, Profile, find, read_values
 from halfpipe.reports import listing
 from halfpipe.settings import ROOT, Settings
@@ -118,7 +118,7 @@ class Site:
                 f"mean ({', '.join(map(str, self.configfiles)) or '--config'}: paths.work), and that its file system "
                 f"is mounted. If the site is new: mkdir -p -m 2775 {self.work}"
             )
-        refuse_unmounted(self.settings)
+        stage_mark.refuse(self.settings)
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:

@@ -17,7 +17,7 @@ from halfpipe.handoff import dropped, line, magic7, stage
 from halfpipe.handoff.receipt_form import Chunk, FromManifest, Receipt, Run, Text
 from halfpipe.handoff.texts import Exceptions, Manifest, texts
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.planning import mounts
+from halfpipe.planning import stage_mark
 from halfpipe.runs.deliveries import EventFile
 from halfpipe.runs.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
@@ -25,6 +25,7 @@ from halfpipe.storage import paths, times
 from halfpipe.storage.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.storage.json_files import read_json
 from halfpipe.storage.reading import changed, sha256
+from halfpipe.storage.records import Series
 from halfpipe.storage.times import Step
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def hand_off(
         cannot be written. Then there is no hand-off, and Level-1 goes on keeping its runs.
     """
     work, place = settings.paths.work, settings.paths.stage
+    stage_mark.refuse(settings)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     _check_announced(downlink, decoded, runs)
     exceptions = _exceptions(decoded)
@@ -105,11 +107,14 @@ def save(settings: Settings, downlink: DownlinkId, runs: Collection[RunId], cont
     """Record the hand-off, let Level-1 retire its `runs` again, and write the receipt."""
     work, place = settings.paths.work, settings.paths.stage
     line.write(settings, content)
-    written = publish(work, downlink, content)
+    record = publish(work, downlink, content)
+    delivered = (
+        (paths.deliveries(run), Series(work, paths.deliveries(run)).read()[-1:]) for run in sorted(runs)
+    )
+    new = [(home, last) for home, of_run in delivered for last in of_run]
+    stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
     stage.let_retire(place, downlink, runs)
-    with stage.errors_named(place):
-        mounts.mark(settings)
-    write_bytes(work / paths.receipt(downlink), written)
+    write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
     _note_times(settings, downlink, content)
 

@@ -91,8 +91,8 @@ def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int
     return max(max(known) + 1, *delivered_for, 0)
 
 
-def publish(work: Path, downlink: DownlinkId, content: Mapping[str, Any]) -> bytes:
-    """Publish the record of a hand-off, unless it says what the last one says; return what ``dl=<id>`` has to hold.
+def publish(work: Path, downlink: DownlinkId, content: Mapping[str, Any]) -> Record:
+    """Publish the record of a hand-off, unless the last one says the same; return it. ``dl=<id>`` gets its bytes.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def publish(work: Path, downlink: DownlinkId, content: Mapping[str, Any]) -> byt
     last = records[-1] if records else None
     if last is None or last.values != content:
         last = of_series.publish(content)
-    return last.content
+    return last
 
 
 def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:

@@ -9,6 +9,11 @@ DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 BENCHMARK_SUFFIX = ".jsonl"
 
 
+def format_mark() -> str:
+    """Return the mark of the working directory: the format of what it holds, and its id."""
+    return "format.json"
+
+
 def copies(place: str) -> str:
     """Return where the second copies of a series of records are, whose first are in `place`."""
     return f"copies/{place}"
@@ -394,6 +399,11 @@ def board_picture(dl: str) -> str:
     return f"pictures/{dl}.svg"
 
 
-def stage_marks() -> str:
-    """Return the directory of the marks of working directories that have handed off to this stage."""
-    return ".halfpipe-work"
+def stage_mark() -> str:
+    """Return the mark of the working directory that uses a stage, relative to `paths.stage`."""
+    return ".halfpipe-mark.json"
+
+
+def stage_mark_copy() -> str:
+    """Return the copy of the stage's mark that the working directory keeps."""
+    return "stage-mark.json"

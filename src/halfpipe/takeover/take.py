@@ -247,7 +247,7 @@ def _write(
     }
     _write_submission(work, legacy)
     _put_switches(work, legacy)
-    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content))
+    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
     told = {
         "downlink": downlink,
         "handoff": HANDOFF,
