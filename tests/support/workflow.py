@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -156,7 +157,7 @@ class Site:
 
     def replay(self, source: Path) -> None:
         """Use the products below `source`/<downlink> instead of a decoder's, and no magic-7."""
-        command = f"{sys.executable} {REPLAY} --source {source}"
+        command = shlex.join([sys.executable, str(REPLAY), "--source", str(source)])
         self.configure(decoder={"command": command}, magic7={"command": None})
 
     def add_retdefs(self, source: Path, *downlinks: str) -> None:

@@ -31,7 +31,6 @@ CODES = {
 # Of these the account says more.
 OF_ACCOUNT = {DAMAGED, EDITED, "journal-damaged", "journal-lacks", "stage-gone", "stage-partly-gone"}
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
-NEW = {"held_events", "elsewhere", "accepted", "closed"}  # what a manifest of the version before does not say
 
 
 @dataclass(frozen=True)
@@ -246,11 +245,7 @@ class _Checker:
             return
         try:
             content = read_json(path)
-            other = [
-                key
-                for key, value in said.items()
-                if (key in content or key not in NEW) and content[key] != value
-            ]
+            other = [key for key, value in said.items() if content[key] != value]
         except (HalfPipeError, KeyError, TypeError) as error:
             yield Finding("damaged", path, str(error), do=do)
             return
