@@ -16,13 +16,21 @@ import yaml
 
 from halfpipe import config
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from tests.support import in_process, verbs
 from tests.support.in_process import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 REPLAY = ROOT / "tests" / "support" / "replay_decoder.py"
 MARKS = f"stage/{paths.stage_marks()}/"
+LEFT_OUT = (
+    "work/logs/",
+    "work/settings/",
+    "work/.snakemake/",
+    "work/ledger.sqlite",
+    f"work/{paths.format_mark()}",
+    MARKS,
+)
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
@@ -190,6 +198,7 @@ class Site:
     def listed(self, *targets: str) -> list[Listed]:
         """Return all jobs of targets, whether they are outstanding or not, in order, and write their settings."""
         config.write_down(self.settings)
+        working_directory.begin(self.work)
         words = self.command(*targets, "-n", "-F", "--printshellcmds")[1:]
         return in_order(Ended(*in_process.snakemake(words)).good().listed)
 
@@ -277,14 +286,13 @@ class Site:
         """Return every file that outlives a command, but for logs, times, settings and what Snakemake keeps for itself.
 
         And but for the ledger: which bytes an SQLite file has follows from the order of what was written; and for marks
-        in the stage, which are named by where a site lies.
+        in the stage and of the working directory, which are another site's on another site.
         """
         kept = {}
         for top in (self.work, self.stage):
             for path in sorted(top.rglob("*")):
                 name = str(path.relative_to(self.home))
-                left_out = ("work/logs/", "work/settings/", "work/.snakemake/", "work/ledger.sqlite", MARKS)
-                if path.is_file() and not name.startswith(left_out) and path.name != "times.jsonl":
+                if path.is_file() and not name.startswith(LEFT_OUT) and path.name != "times.jsonl":
                     kept[name] = path.read_bytes()
         return kept
 

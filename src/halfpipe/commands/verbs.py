@@ -19,6 +19,7 @@ from halfpipe.planning.mounts import refuse_unmounted
 from halfpipe.profiles import NONE, VARIABLE, Profile, find, read_values
 from halfpipe.reports import listing
 from halfpipe.settings import ROOT, Settings
+from halfpipe.storage.working_directory import refuse_other
 
 WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
 UNUSABLE = {2: "the command line or the configuration cannot be used: nothing was done"}
@@ -110,7 +111,7 @@ class Site:
         Raises
         ------
         ConfigError
-            If it is not there.
+            If it is not there, or has another format.
         """
         if not self.work.is_dir():
             raise ConfigError(
@@ -119,6 +120,7 @@ class Site:
                 f"is mounted. If the site is new: mkdir -p -m 2775 {self.work}"
             )
         refuse_unmounted(self.settings)
+        refuse_other(self.work)
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:

@@ -9,6 +9,11 @@ DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 BENCHMARK_SUFFIX = ".jsonl"
 
 
+def format_mark() -> str:
+    """Return the mark of the working directory: the format of what it holds, and its id."""
+    return "format.json"
+
+
 def retdef(dl: str = DL, chunk: str = CHUNK) -> str:
     """Return the staged RetDef of a chunk."""
     return f"{dl}/RetDef-{dl}-{chunk}.xml"
