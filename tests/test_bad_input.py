@@ -47,7 +47,13 @@ def add_retdef(site: Site, downlink: str, chunk: int, content: str | bytes) -> P
 
 def decoder(site: Site, *options: str) -> None:
     """Use the decoder that misbehaves as `options` say, and no magic-7."""
-    words = [sys.executable, str(BAD_DECODER), "--source", str(site.home / "source"), *options]
+    words = [
+        sys.executable,
+        str(BAD_DECODER),
+        "--source",
+        str(site.home / "source"),
+        *shlex.split(" ".join(options)),
+    ]
     site.configure(decoder={"command": shlex.join(words)}, magic7={"command": None})
 
 
