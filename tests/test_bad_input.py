@@ -1,5 +1,6 @@
 """Bad input through the whole workflow: the message is seen, and nothing beside it is lost."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -46,8 +47,14 @@ def add_retdef(site: Site, downlink: str, chunk: int, content: str | bytes) -> P
 
 def decoder(site: Site, *options: str) -> None:
     """Use the decoder that misbehaves as `options` say, and no magic-7."""
-    words = [sys.executable, str(BAD_DECODER), "--source", str(site.home / "source"), *options]
-    site.configure(decoder={"command": " ".join(words)}, magic7={"command": None})
+    words = [
+        sys.executable,
+        str(BAD_DECODER),
+        "--source",
+        str(site.home / "source"),
+        *shlex.split(" ".join(options)),
+    ]
+    site.configure(decoder={"command": shlex.join(words)}, magic7={"command": None})
 
 
 def expected(case: str, step: int = 0) -> Expected:

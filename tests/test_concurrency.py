@@ -181,7 +181,9 @@ def build(home: Path, gate: Gate) -> Site:
     )
     site = Site(home)
     site.configure(
-        decoder={"command": f"{sys.executable} {decoder}"}, magic7={"command": None}, merge={"min_events": 1}
+        decoder={"command": shlex.join([sys.executable, str(decoder)])},
+        magic7={"command": None},
+        merge={"min_events": 1},
     )
     site.add_retdefs(CASE / "in", FIRST, SECOND)
     return site

@@ -192,7 +192,10 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
             "decoder: cannot go on ?[31m\n"
         ) in said
         assert f"    log: {site.work}/logs/{FIRST}/decode_chunk-{chunk}.log\n" in said
-    assert said.count(f"error: the decoder ended with exit status 1: {sys.executable} {site.home}/") == 2
+    assert (
+        said.count(f"error: the decoder ended with exit status 1: {shlex.quote(sys.executable)} {site.home}/")
+        == 2
+    )
     assert unattended(site) == (1, ""), "it was told"
     assert "| decoder: cannot go on ?[31m\n" in said, "nothing that a terminal obeys"
 

@@ -12,7 +12,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
 from halfpipe.planning import halts, stage_mark
-from halfpipe.storage import locks, paths
+from halfpipe.storage import locks, paths, working_directory
 from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff.withdrawal import withdraw
@@ -159,6 +159,14 @@ def refuse_held():
             said.append(str(error))
     if said:
         raise WorkflowError("\n".join(dict.fromkeys(said)))
+
+
+def begin_working_directory():
+    """Make the mark of the working directory, if this is the first that is processed there."""
+    try:
+        working_directory.begin(plan.work)
+    except HalfPipeError as error:
+        raise WorkflowError(str(error))
 
 
 def withdraw_receipts():

@@ -7,6 +7,7 @@ is compared is everything that is kept, staged and said of the run.
 import json
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -106,7 +107,7 @@ class World:
             moot={"file": str(self.home / "simulated" / "moot.txt")},
             magic7={"command": None},
             retdef={"settle_seconds": 0},
-            decoder={"command": f"{sys.executable} {self.home / 'decoder.py'}"},
+            decoder={"command": shlex.join([sys.executable, str(self.home / "decoder.py")])},
         )
         return site
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,7 @@ def test_a_site_from_receipts_to_ledger(
     site = Site(tmp_path)
     site.replay(case.directory / "in")
     site.add_retdefs(case.directory / "in", *case.downlinks)
-    settings = database.of(settings_of(site.work, f"python {STAND_IN} {tmp_path}"))
+    settings = database.of(settings_of(site.work, shlex.join(["python", str(STAND_IN), str(tmp_path)])))
     ledger = database.ledger()
 
     first, second = map(DownlinkId, case.downlinks)
@@ -150,7 +151,7 @@ class Mooted:
 
     def __init__(self, database: Database, home: Path) -> None:
         self.database, self.ledger, self.home = database, database.ledger(), home
-        self.command = f"python {STAND_IN} {home}"
+        self.command = shlex.join(["python", str(STAND_IN), str(home)])
 
     def load(self, downlink: DownlinkId) -> None:
         load(self.ledger, settings_of(self.home, self.command), downlink)

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -139,7 +140,7 @@ def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
     source = CASE.directory / "in"
     build(CASE, site)
     if decoder:
-        command = " ".join([sys.executable, str(HUNGRY), "--source", str(source), *decoder])
+        command = shlex.join([sys.executable, str(HUNGRY), "--source", str(source), *decoder])
         site.configure(decoder={"command": command})
     return site
 

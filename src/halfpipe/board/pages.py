@@ -140,11 +140,8 @@ def _known(settings: Settings, downlink: DownlinkId) -> Known | None:
     if first is not None and first.handed_off is not None:
         handed_off = first.handed_off
     latest = times[-1] if times else None
-    try:
-        waiting = sum(run["orphans"] for run in receipt["runs"])
-        return Known(handed_off, figures(receipt, first), latest, waiting)
-    except (KeyError, TypeError, IndexError):  # of an earlier version that said less
-        return Known(handed_off, {}, latest, 0)
+    waiting = sum(run["orphans"] for run in receipt["runs"])
+    return Known(handed_off, figures(receipt, first), latest, waiting)
 
 
 def _receipt(settings: Settings, downlink: DownlinkId) -> Mapping[str, Any]:
@@ -344,7 +341,7 @@ def _policy(source: Mapping[str, str]) -> str:
 
 
 def _grouped(value: object) -> str:
-    """Return a number as ``2,412,077``; nothing for what a receipt of an earlier version does not say."""
+    """Return a number as ``2,412,077``; nothing for what is not known."""
     return f"{value:,}" if isinstance(value, int) else ""
 
 

@@ -24,6 +24,7 @@ LOG = re.compile(r".*\.log", re.DOTALL)  # what jobs took of time and memory lie
 SETTINGS = re.compile(r"[0-9a-f]+\.json")
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `files.replacing`, `paths.chunk_scratch`
 TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
+MARK_PART = re.compile(rf"\.{re.escape(paths.format_mark())}\.\w+\.part")
 CONTEXT = re.compile(re.escape(PurePath(paths.context("")).name))
 KEPT_INDEXES = re.compile(rf"(?P<dl>{DownlinkId.PATTERN})")  # of chunks that no `deliver_run` came to
 SCRATCH = re.compile(PurePath(paths.stage_scratch(rf"(?P<dl>{DownlinkId.PATTERN})", r"\w+")).name)
@@ -55,7 +56,7 @@ def found(work: Path, stage: Path) -> list[Leftover]:
     """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
     left = [*_left(work, "", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
     left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
-    left += _left(work, paths.all_settings(), PART)
+    left += [*_left(work, "", MARK_PART), *_left(work, paths.all_settings(), PART)]
     for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
         for home in (downlink, paths.chunks(downlink), paths.receipts(downlink)):
             left += _left(work, home, PART, downlink)

@@ -110,7 +110,7 @@ class Site:
         Raises
         ------
         ConfigError
-            If it is not there.
+            If it is not there, or has another format.
         """
         if not self.work.is_dir():
             raise ConfigError(

@@ -56,9 +56,9 @@ def refuse(settings: Settings) -> None:
         )
     if there is None and here is not None:
         raise ConfigError(
-            f"the stage {stage} has no mark ({mark.name}), though {work} has used it: it is not mounted, or was emptied. "
-            f"Nothing was done. See that its file system is mounted. If it was emptied on purpose: cp "
-            f"{work / paths.stage_mark_copy()} {mark}"
+            f"the stage {stage} has no mark ({mark.name}), though {work} has used it: it is not mounted, or was "
+            "emptied. Nothing was done. See that its file system is mounted. If it was emptied on purpose: "
+            f"cp {work / paths.stage_mark_copy()} {mark}"
         )
     if there is not None and (lost := list(_lost(work, there))):
         raise ConfigError(

@@ -87,7 +87,7 @@ def _between(first: float | None, last: float | None) -> float | None:
 
 
 def latencies(work: Path, downlink: DownlinkId) -> list[Latency]:
-    """Return the times of each hand-off of a downlink in order; none of an earlier version's."""
+    """Return the times of each hand-off of a downlink in order."""
     found: dict[int, dict[str, float]] = {}
     begun: dict[str, float] = {}
     for line in _lines(work / paths.times(downlink)):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from halfpipe.runs.receipt_file import sealed
-from tests.support.earlier import FIRST, HALF_WAY, LCI, SECOND, SPREAD
 from tests.support.verbs import halfpipe
+from tests.support.worked_site import FIRST, HALF_WAY, LCI, SECOND, SPREAD
 
 
 def seal_broken(content: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.earlier import CUT, FIRST, HALF_WAY, LCI, SECOND, SPREAD
 from tests.support.verbs import halfpipe
+from tests.support.worked_site import CUT, FIRST, HALF_WAY, LCI, SECOND, SPREAD
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import halfpipe
-from tests.support.earlier import FIRST
 from tests.support.in_process import ROOT
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
+from tests.support.worked_site import FIRST
 
 FORGOTTEN = "error: no config was given, so there is no working directory to look at."
 OF_A_SITE = [
@@ -213,7 +213,7 @@ def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Pa
     (work / "force").mkdir()
     (work / "force" / "r0741246000").touch()
     took = {"begun": "", "host": "", "seconds": 1, "cpu_seconds": 1, "memory": 1}
-    (work / "logs" / FIRST).mkdir(parents=True)
+    (work / "logs" / FIRST).mkdir(parents=True, exist_ok=True)
     (work / "logs" / FIRST / "receipt.jsonl").write_text(json.dumps(took) + "\n")
     lines = [re.split(" {2,}", line) for line in give(*words, configfile=configfile).stdout.splitlines()]
     head, *rows = [line for line in lines if len(line) > 1]

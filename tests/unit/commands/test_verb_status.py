@@ -12,10 +12,11 @@ import pytest
 
 from halfpipe.config import load
 from halfpipe.ids import DownlinkId
+from halfpipe.runs.receipt_file import sealed
 from halfpipe.storage.locks import FileLock
 from halfpipe.submission import submit
-from tests.support.earlier import FIRST, HALF_WAY, SECOND
 from tests.support.verbs import halfpipe, on_terminal
+from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 
 LONG_AGO = 1_717_200_000
 
@@ -156,11 +157,11 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
     assert found(configfile)[SECOND]["verdict"] == "good"
     receipt = work / f"dl={SECOND}"
     content = json.loads(receipt.read_text())
-    receipt.write_text(json.dumps(content | {"handoff": 2}))
+    receipt.write_text(sealed(content | {"handoff": 2}))
     one = found(configfile, person=True)[SECOND]
     assert "handoff-not-submitted" in codes(one)
     content["runs"][0]["held"] = True
-    receipt.write_text(json.dumps(content))
+    receipt.write_text(sealed(content))
     assert "run-held" in codes(found(configfile, person=True)[SECOND])
 
 

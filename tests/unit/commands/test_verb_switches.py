@@ -11,8 +11,8 @@ from halfpipe.planning import halts
 from halfpipe.planning.halts import Switch
 from halfpipe.runs import force_list
 from halfpipe.storage.locks import Holder
-from tests.support.earlier import FIRST, HALF_WAY, SECOND, SPREAD
 from tests.support.verbs import halfpipe
+from tests.support.worked_site import FIRST, HALF_WAY, SECOND, SPREAD
 from tests.support.workflow import Ended
 
 RUN = RunId(SPREAD)

@@ -1,6 +1,7 @@
 """What is told of troubles, and how often: by properties over random histories, and by hand."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -156,7 +157,8 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
         + ("sys.exit('no mail today')\n" if fails else "")
     )
     settings = Settings(
-        Paths(tmp_path, tmp_path), alarm=Alarm(command=f"{sys.executable} {program} {{subject}}")
+        Paths(tmp_path, tmp_path),
+        alarm=Alarm(command=shlex.join([sys.executable, str(program), "{subject}"])),
     )
     printed: list[str] = []
 

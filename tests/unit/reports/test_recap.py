@@ -1,6 +1,7 @@
 """The end of an invocation that failed: its last ten lines are the whole story, in words."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -138,12 +139,12 @@ def test_a_downlink_whose_jobs_were_not_begun_is_named(tmp_path: Path) -> None:
 def failing(site: Site) -> None:
     """Let the decoder of one downlink fail, and that of another be killed; a third is good."""
     program = site.home / "decoder.py"
-    replay = site.config["decoder"]["command"].split(maxsplit=1)[1]
+    replay = shlex.split(site.config["decoder"]["command"])[1:]
     program.write_text(
-        "import os, re, shlex, sys\n"
+        "import os, re, sys\n"
         "dl = re.search('RetDef-([0-9]{9})', ' '.join(sys.argv))[1]\n"
         f"if dl == {str(DL)!r}: sys.exit('cannot go on')\n"
-        f"os.execv(sys.executable, [sys.executable, *shlex.split({replay!r}), *sys.argv[1:]])\n"
+        f"os.execv(sys.executable, [sys.executable, *{replay!r}, *sys.argv[1:]])\n"
     )
     site.configure(decoder={"command": f"python {program}"})
 
