@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Submit one downlink to Level-1, once: the job of rule submit.
 
-What was done stands in <dl>/submissions.jsonl under paths.work; docs/submission.md explains it.
+What was done stands in <dl>/submissions under paths.work; docs/submission.md explains it.
 """
 
 import argparse
@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from halfpipe import jobs
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, times
+from halfpipe.storage import locks
 from halfpipe.submission import submit
-from halfpipe.submission.record import Record
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -20,8 +19,6 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     with locks.downlink_job(settings.paths.work, downlink), jobs.output(arguments.log) as output:
         content = submit.submit(settings, downlink, output)
         submit.save(settings, downlink, content)
-        if content["state"] == Record.HEARD:
-            times.note(settings.paths.work, downlink, times.Step.SUBMITTED, handoff=content["submitted"])
     print(submit.what_came_of_it(content))
 
 

@@ -126,7 +126,7 @@ def downlink(wildcards):
                 of = plan.of(wildcards.dl)
                 of.refuse_closed()
                 held = halts.notes(plan.work, of.downlink)
-                again = warnings_before(settings, of.downlink)
+                again = warnings_before(settings, of.downlink, removes=is_head())
                 for line in [*held, *of.complaints(), *of.news(), *plan.reissued(of.downlink), *again]:
                     logger.warning(line)
                 if is_dry_run() and not of.retdefs:

@@ -360,6 +360,9 @@ class Submit(_Section):
     rollback: Annotated[Text, Command(("dl", "rawdir"), "dl")] | None = None
     """Rolls the stream of a downlink back, for a later hand-off; run by `halfpipe submit --rollback` only. null:
     none."""
+    seconds: Annotated[float, Bound(gt=0)] = 300.0
+    """Seconds that command or rollback may take; then it is ended. If its process was killed, it is believed that there
+    is no stream only after 1.2 times as long."""
 
 
 @dataclass(frozen=True)
@@ -373,6 +376,8 @@ class Online(_Section):
     file and must be there; "{run}" and "{gid}" are run and ground id as in its name, "{l1_run}" is the run as
     Level-1 names it, "{key}" and "{alias}" are those of MOOT. If the first word is "python", the project's Python
     runs. null: none."""
+    seconds: Annotated[float, Bound(gt=0)] = 300.0
+    """Seconds that the command may take; then it is ended."""
 
 
 @dataclass(frozen=True)

@@ -159,9 +159,7 @@ class Downlink:
 
     @cached_property
     def record(self) -> Record | None:
-        """What was attempted to submit it; None if nothing was, or the record is damaged."""
-        if Path(paths.submissions(self.id)).name not in self.lying.names:
-            return None
+        """What was attempted to submit it; None if a record is damaged."""
         try:
             return Record(self.work, self.id)
         except HalfPipeError:

@@ -56,7 +56,7 @@ def command(
     """Submit a downlink to Level-1, roll it back, or settle what is open.
 
     A stream of Level-1 is created once, whatever dies and whoever asks again; later hand-offs are roll-backs of
-    it, which a person asks for. DL/submissions.jsonl records each try; docs/submission.md explains it.
+    it, which a person asks for. DL/submissions records each try; docs/submission.md explains it.
     """
     if bool(downlink) + list_open != 1 or rollback + rolled_back + bool(settle) > (not list_open):
         raise click.UsageError(

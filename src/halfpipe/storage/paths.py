@@ -135,8 +135,8 @@ def pictures(dl: str = DL) -> str:
 
 
 def submissions(dl: str) -> str:
-    """Return the append-only list of what was done to submit the hand-offs of a downlink to Level-1."""
-    return f"{dl}/submissions.jsonl"
+    """Return the directory of the records of what was done to submit the hand-offs of a downlink to Level-1."""
+    return f"{dl}/submissions"
 
 
 def submit_line(dl: str) -> str:
@@ -170,8 +170,8 @@ def online_file(ground_id: int, run_: str) -> str:
 
 
 def online_record(run_: str) -> str:
-    """Return the append-only record of what was done to hand a run to Online."""
-    return f"{run(run_)}/online.jsonl"
+    """Return the directory of the records of what was done to hand a run to Online."""
+    return f"{run(run_)}/online"
 
 
 def repipes() -> str:
@@ -215,8 +215,8 @@ def repipe_stage(dl: str = DL) -> str:
 
 
 def repipe_record(run_: str = RUN) -> str:
-    """Return the append-only list of the made-up downlinks by which a run was processed once more."""
-    return f"{run(run_)}/repipes.jsonl"
+    """Return the directory of the records of the made-up downlinks by which a run was processed once more."""
+    return f"{run(run_)}/repipes"
 
 
 def online_lock() -> str:

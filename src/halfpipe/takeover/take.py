@@ -21,7 +21,7 @@ from halfpipe.handoff.receipt_form import Chunk, Receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.programs.told_once import By
+from halfpipe.programs.told_once import By, Outcome
 from halfpipe.runs import merged_index
 from halfpipe.runs.chunk_products import ChunkProducts
 from halfpipe.runs.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
@@ -32,7 +32,6 @@ from halfpipe.settings import Settings
 from halfpipe.storage import locks, paths
 from halfpipe.storage.durable import make_directory, remove_tree, write_bytes
 from halfpipe.storage.json_files import read_json, write_json
-from halfpipe.storage.json_lines import JsonLines
 from halfpipe.storage.reading import sha256
 from halfpipe.submission.record import Action, Record
 from halfpipe.takeover.spans import read_spans
@@ -379,9 +378,7 @@ def _manifest(run: TakenRun, delivery: Delivery, datagrams: KnownDatagrams, moot
 
 def _write_submission(work: Path, legacy: LegacyDownlink) -> None:
     """Record that Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back."""
-    record = JsonLines(work / paths.submissions(legacy.id))
-    line = {"attempt": 1, "when": legacy.handed_off, "who": "the legacy"}
-    intent = line | {"action": str(Action.SUBMIT), "command": [], "handoff": HANDOFF}
-    answer = line | {"outcome": Record.HEARD, "by": str(By.LEGACY)}
-    if missing := [intent, answer][len(record.values) :]:
-        record.append(*missing)
+    record = Record(work, legacy.id)
+    if not record.attempts:
+        when = {"when": legacy.handed_off, "who": "the legacy"}
+        record.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
