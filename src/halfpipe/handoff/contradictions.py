@@ -111,7 +111,7 @@ def _handoffs(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     try:
         missing = handoffs.unlisted(work, downlink, handoffs.listed(work, downlink))
     except HalfPipeError as error:
-        yield Cause("handoffs-damaged", Verdict.PERSON, str(error))
+        yield Cause("handoffs-damaged", Verdict.PERSON, error.text, error.do)
         return
     if missing:
         numbers = ", ".join(str(handoff.number) for handoff in missing)
@@ -164,7 +164,7 @@ def _journal(
     try:
         journal = read(work / paths.journal(run))
     except HalfPipeError as error:
-        yield Cause("journal-damaged", Verdict.PERSON, str(error), repair)
+        yield Cause("journal-damaged", Verdict.PERSON, error.text, repair)
         return
     found = [
         voucher

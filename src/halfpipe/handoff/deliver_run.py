@@ -198,7 +198,7 @@ def _refuse_to_shrink(
     if accepted(settings, downlink, run) is None:
         said = shrinking.refusal(run, downlink, before, loss, known.missing)
         write_json(refused, loss.as_json() | {"text": said})
-        raise ShrunkError(said)
+        raise ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
     remove_file(refused)
     return loss
 

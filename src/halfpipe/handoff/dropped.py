@@ -9,6 +9,7 @@ from halfpipe.handoff import handoffs, stage
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError, accepted
 from halfpipe.runs.journal import Delivery, Journal
+from halfpipe.runs.shrinking import how_to_go_on
 from halfpipe.settings import Settings
 from halfpipe.storage import locks, paths
 from halfpipe.storage.durable import make_directory, remove_file
@@ -35,7 +36,7 @@ def settle(settings: Settings, downlink: DownlinkId, runs: Collection[RunId]) ->
         if said := refused.get(run["run"]):
             _keep(settings, downlink, run, said, receipt)
     if refused:
-        raise ShrunkError("\n".join(refused.values()))
+        raise ShrunkError("\n".join(refused.values()), how_to_go_on(min(refused), downlink, "-F"))
     for run in gone:
         log.warning("run %s is no longer delivered, as was accepted: %s", run["run"], reasons[run["run"]])
         _withdraw(settings, downlink, RunId(run["run"]), reasons[run["run"]])
@@ -65,9 +66,7 @@ def _refusal(downlink: DownlinkId, run: dict[str, Any], receipt: dict[str, Any])
     return (
         f"run {run['run']} ({run['l1_run']}) of downlink {downlink} SHRINKS: {run['delivered']} events that Level-1 "
         f"may have would not be delivered again: no chunk brings the run now (chunk {chunks} did). Refused: it is "
-        "not handed off. Bring the input back (RetDefs, level-0, ignore.chunks) and process it again: snakemake "
-        f"dl={downlink} -F; or accept the loss in the config, shrink: "
-        f'{{accept: [{{dl: "{downlink}", run: "{run["run"]}", reason: "..."}}]}}, then: snakemake dl={downlink}'
+        "not handed off."
     )
 
 

@@ -162,4 +162,5 @@ def _lines(work: Path, downlink: DownlinkId) -> JsonLines:
         work / paths.handoffs(downlink),
         "Which hand-offs Level-1 may have must be known before the next is made",
         "the downlink is not handed off",
+        code="handoffs-damaged",
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Generic, Self, TypeVar
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.programs.run import Log, run
+from halfpipe.programs.run import Ending, Log, run
 from halfpipe.settings import ROOT
 from halfpipe.storage.durable import make_directory
 from halfpipe.storage.json_lines import JsonLines
@@ -73,6 +73,11 @@ class Answer:
         return (
             f"{shlex.join(self.words)}\nIts last lines were:\n" + "\n".join(self.said or ("(none)",)) + "\n"
         )
+
+    @property
+    def saying(self) -> str:
+        """How it ended, and the last line that it printed."""
+        return Ending(self.how, self.status).saying(self.said)
 
 
 class OpenError(HalfPipeError):

@@ -187,6 +187,7 @@ class Journal:
             "nothing was delivered",
             "restore the file from a backup, or rebuild it from manifests and receipts: "
             f"halfpipe repair {path.parent.name}",
+            "journal-damaged",
         )
         if self._lines.torn:
             log.warning("%s: the last line is torn (a job died while writing it) and is ignored", path)

@@ -137,17 +137,21 @@ def check(work: Path, run: RunId, journal: Journal) -> None:
         if (said := work / paths.unread(run, downlink)).exists():
             raise StateError(f"{read_json(said)['text']}. Nothing was delivered")
     if found := lacking(work, run, journal):
-        raise StateError(complaint(journal, run, found))
+        raise StateError(complaint(journal, run, found), how_to_rebuild(run), code="journal-lacks")
 
 
 def complaint(journal: Journal, run: RunId, found: list[Voucher]) -> str:
-    """Say in words what vouches for what a journal lacks, and what to do."""
+    """Say in words what vouches for what a journal lacks."""
     what = "lacks" if journal.path.exists() else "is gone, and with it"
     return (
         f"{journal.path} {what} deliveries of run {run} for which others vouch: {'; '.join(map(str, found))}. "
-        "Nothing was delivered, because the same events could go to Level-1 twice. To see what can be rebuilt: "
-        f"halfpipe repair {run}; to do it: halfpipe repair {run} --do; then give the same command again."
+        "Nothing was delivered, because the same events could go to Level-1 twice."
     )
+
+
+def how_to_rebuild(run: RunId) -> str:
+    """Say what to do about a journal that lacks something."""
+    return f"To see what can be rebuilt: halfpipe repair {run}; to do it: halfpipe repair {run} --do"
 
 
 def _read(path: Path) -> Mapping[str, Any]:
