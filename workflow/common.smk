@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -11,7 +12,9 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
+from halfpipe.account import failures
 from halfpipe.planning import halts, stage_mark
+from halfpipe.process.failure import Failure
 from halfpipe.storage import locks, paths, working_directory
 from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
@@ -23,6 +26,7 @@ from halfpipe.planning.ranges import expand
 from halfpipe.reports import recap, throughput
 from halfpipe.settings import Settings
 from halfpipe.submission.troubles import warnings_before
+from snakemake_logger_plugin_halfpipe import LogHandler
 
 ROOT = Path(workflow.basedir)
 
@@ -156,9 +160,9 @@ def refuse_held():
             if name in halts.HOLDS:
                 halts.refuse(plan.work, halts.HOLDS[name], DownlinkId(dl))
         except HalfPipeError as error:
-            said.append(str(error))
+            said.append(error)
     if said:
-        raise WorkflowError("\n".join(dict.fromkeys(said)))
+        raise WorkflowError("\n".join(dict.fromkeys(map(str, said)))) from said[0]
 
 
 def begin_working_directory():
@@ -191,11 +195,24 @@ def say_failure(logs):
     """Say the same, and after all that Snakemake still says, what failed and what to do; `logs` are its own."""
     if not is_head():
         return
+    heard = next(
+        (each for each in workflow.logger_manager.get_log_handlers() if isinstance(each, LogHandler)), None
+    )
+    if heard is not None:
+        heard.settle()
+    ended = ""
+    if heard is not None and heard.interrupted:
+        ended = "ended by Ctrl-C"
+    elif workflow.scheduler._user_kill:
+        ended = "ended by SIGTERM"
     say_end()
-    jobs = {job.logs: job for job in recap.unfinished_jobs(recap.lines_of(logs), plan.work)}
+    jobs = []
     for job in {*workflow.scheduler.failed, *workflow.scheduler.running}:
-        at = tuple(plan.work / str(log) for log in job.log)
-        jobs.setdefault(at, recap.Unfinished(job.rule.name, ", ".join(job.output), at, job.shellcmd or ""))
+        unsaid = Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
+        one = failures.failed(job.rule.name, plan.work / str(job.log[0]), unsaid)
+        if not one.why.command:
+            one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
+        jobs.append(one)
     left, of = set(), {}
     for job in workflow.dag.needrun_jobs(exclude_finished=False):
         if "dl" in job.wildcards.keys():
@@ -203,8 +220,7 @@ def say_failure(logs):
             of[dl] = of.get(dl, 0) + 1
             left |= set() if workflow.dag.finished(job) else {dl}
     again = shlex.join(["snakemake", *sys.argv[1:]])
-    ended = recap.interruption(recap.lines_of(logs))
-    text = recap.recap(list(jobs.values()), {dl: of[dl] for dl in left}, again, plan.work, ended)
+    text = recap.recap(jobs, {dl: of[dl] for dl in left}, again, plan.work, ended)
     recap.say_at_the_end(text, logs)
 
 

@@ -17,7 +17,7 @@ from typing import IO
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
-from halfpipe.process import usage
+from halfpipe.process import failure, usage
 from halfpipe.settings import Settings
 from halfpipe.storage.advice import advice
 
@@ -52,8 +52,10 @@ def run(
     """
     arguments = parser.parse_args(argv)
     _log_to(arguments.log)
+    command = shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])])
     if arguments.log is not None:
-        log.info("%s", shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])]))
+        failure.forget(arguments.log)
+        log.info("%s", command)
     umask = os.umask(GROUP_MAY_WRITE)
     ended_by = signal.signal(signal.SIGTERM, _end)
     try:
@@ -62,15 +64,18 @@ def run(
             os.utime(arguments.settings)  # its age is that of the youngest log that names it
         with usage.recorded(arguments.log):
             job(settings, arguments)
-    except HalfPipeError as error:
-        log.error("error: %s", error)
-        return 1
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        log.error("error: %s%s. %s", place, error.strerror or error, advice(error))
-        return 1
-    except Exception:
-        log.exception("error: this is a defect of the program, please report it with its log")
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        why = failure.Failure.of(error, command)
+        if arguments.log is not None:
+            why.write(arguments.log)
+        if isinstance(error, HalfPipeError):
+            log.error("error: %s", error)
+        elif isinstance(error, OSError):
+            log.error("error: %s", why.text)
+        elif isinstance(error, Exception):
+            log.exception("error: this is a defect of the program, please report it with its log")
+        else:
+            raise
         return 1
     finally:
         os.umask(umask)

@@ -225,14 +225,14 @@ def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cau
     if of.in_work:
         return "in work"
     if receipt is None:
-        codes = {cause.code: cause for cause in reversed(causes)}
-        if "failed" in codes:
-            return f"failed at {codes['failed'].text.partition(':')[0].partition(',')[0]}"
+        codes = {cause.code for cause in causes}
+        if first := next((cause.failed for cause in causes if cause.failed), ""):
+            return f"failed at {first.partition(';')[0].partition(',')[0]}"
         if "switch-holds" in codes:
             return "held"
         if "head-died" in codes:
             return "cut off"
-        if codes.keys() & {"waits-retdef", "settling"}:
+        if codes & {"waits-retdef", "settling"}:
             return "waiting for RetDefs"
         return "outstanding" if of.site.plan.of(of.id).retdefs else "nothing is there to process"
     if receipt.get("taken_over"):

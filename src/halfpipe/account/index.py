@@ -77,8 +77,8 @@ class Row(NamedTuple):
             DownlinkId(self.dl),
             self.state,
             tuple(
-                Cause(code, Verdict(verdict), text, do, since)
-                for code, verdict, text, do, since in json.loads(self.causes)
+                Cause(code, Verdict(verdict), text, do, since, failed)
+                for code, verdict, text, do, since, failed in json.loads(self.causes)
             ),
             (self.decoded, self.expected),
             len(json.loads(self.runs)),

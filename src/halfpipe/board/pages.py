@@ -17,10 +17,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from halfpipe.account.account import Account, Site
-from halfpipe.account.failures import failed_logs
+from halfpipe.account.failures import end_of, failed_jobs
 from halfpipe.account.overview import Overview, known
 from halfpipe.account.site_troubles import last_turn, youngest_retdef
-from halfpipe.account.why_failed import told_by
 from halfpipe.board import drawings, pictures
 from halfpipe.board.figures import (
     MEASURES,
@@ -233,8 +232,8 @@ def _downlink(
         "steps": list(_steps(row.latency)),
         "handoffs": _handoffs(work, downlink),
         "attempts": _attempts(work, downlink),
-        "logs": [(path, told_by(path)) for path in failed_logs(work, downlink)]
-        if any(cause.code == "failed" for cause in row.account.causes)
+        "logs": [(job.log, end_of(job.log)) for job in failed_jobs(work, downlink)]
+        if any(cause.failed for cause in row.account.causes)
         else (),
         "pictures": list(_pictures(home, row)),
     }

@@ -20,7 +20,9 @@ from halfpipe.storage import paths
 from halfpipe.storage.advice import in_the_way
 from halfpipe.storage.durable import remove_tree
 
-LOG = re.compile(r".*\.log", re.DOTALL)  # what jobs took of time and memory lies beside their logs, and stays
+LOG = re.compile(
+    r".*\.(log|failure\.json|events)", re.DOTALL
+)  # what jobs took of time and memory lies beside their logs, and stays
 SETTINGS = re.compile(r"[0-9a-f]+\.json")
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `files.replacing`, `paths.chunk_scratch`
 TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt

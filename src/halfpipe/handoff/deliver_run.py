@@ -102,7 +102,8 @@ def _deliver(
     settings, work, run, downlink = context.settings, context.work, context.run, brought.downlink
     known = KnownRun.read(context, brought)
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
-        raise StateError(f"{unreadable.text}. Nothing was delivered. To go on, {unreadable.do}")
+        what = f"{unreadable.text}. Nothing was delivered."
+        raise StateError(what, unreadable.do, code="takeover-refused")
     moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
     recorded = known.recorded.latest()
     forced = force_list.read(work)
@@ -213,7 +214,8 @@ def _refuse_to_shrink(
     )
     loss = Loss(files, chunks)
     if accepted(settings, downlink, run) is None:
-        raise ShrunkError(shrinking.refusal(run, downlink, before, loss, known.missing))
+        said = shrinking.refusal(run, downlink, before, loss, known.missing)
+        raise ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
     return loss
 
 

@@ -143,7 +143,8 @@ def _check_announced(
                 raise StateError(
                     f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({RunId(run).l1}), which no "
                     "RetDef of the downlink announces. Nothing is lost: give the same command again, and the run "
-                    "is included."
+                    "is included.",
+                    code="not-announced",
                 )
 
 
@@ -181,8 +182,8 @@ def _refuse_gone(place: Path, downlink: DownlinkId, gone: Sequence[Manifest]) ->
     runs = ", ".join(manifest["run"] for manifest in gone)
     raise StageError(
         f"files are gone from the stage before they were handed off: run {runs} of downlink {downlink}, in "
-        f"{place / paths.staged(downlink)}. Nothing was handed off. See that the stage is mounted, and who clears it. "
-        f"To stage them again: snakemake dl={downlink} -R deliver_run"
+        f"{place / paths.staged(downlink)}. Nothing was handed off. See that the stage is mounted, and who clears it.",
+        f"To stage them again: snakemake dl={downlink} -R deliver_run",
     )
 
 

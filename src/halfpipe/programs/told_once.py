@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Generic, TypeVar
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.programs.run import Log, run
+from halfpipe.programs.run import Ending, Log, run
 from halfpipe.settings import ROOT
 from halfpipe.storage.locks import Holder, Say
 from halfpipe.storage.records import Series, TakenError
@@ -85,6 +85,11 @@ class Answer:
         return (
             f"{shlex.join(self.words)}\nIts last lines were:\n" + "\n".join(self.said or ("(none)",)) + "\n"
         )
+
+    @property
+    def saying(self) -> str:
+        """How it ended, and the last line that it printed."""
+        return Ending(self.how, self.status).saying(self.said)
 
 
 class OpenError(HalfPipeError):

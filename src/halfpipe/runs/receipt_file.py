@@ -21,8 +21,8 @@ class ReceiptError(FormatError):
     """A receipt that cannot be used: the `code` of its cause, what is wrong with it, and what to `do`."""
 
     def __init__(self, code: str, path: Path, what: str, do: str) -> None:
-        super().__init__(f"{path}: {what}. To have it written anew: {do}")
-        self.code, self.path, self.what, self.do = code, path, what, do
+        super().__init__(f"{path}: {what}.", f"To have it written anew: {do}", code=code)
+        self.path, self.what, self.do = path, what, do
 
 
 @dataclass(frozen=True)

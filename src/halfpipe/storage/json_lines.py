@@ -34,8 +34,8 @@ class JsonLines:
         What damage to it stops, a sentence without its end: "What was delivered must be known before more can be".
     unwritten
         What it means that a line cannot be written: "nothing was delivered".
-    remedy
-        What to do about damage.
+    remedy, code
+        What to do about damage, and the code of its error.
 
     Raises
     ------
@@ -49,8 +49,9 @@ class JsonLines:
         at_stake: str = "What it records must be known",
         unwritten: str = "nothing was recorded",
         remedy: str = "restore the file from a backup",
+        code: str = StateError.code,
     ) -> None:
-        self.path = path
+        self.path, self._code = path, code
         self._remedy = remedy
         self._at_stake, self._unwritten = at_stake, unwritten
         self.values: list[Any] = []
@@ -73,8 +74,9 @@ class JsonLines:
     def damaged(self, line: int, why: object) -> StateError:
         """Return the error that says that a line cannot be what it should be."""
         return StateError(
-            f"{self.path}, line {line}: damaged ({why}). {self._at_stake}: {self._remedy}, then give the same command "
-            "again."
+            f"{self.path}, line {line}: damaged ({why}). {self._at_stake}.",
+            f"{self._remedy[0].upper()}{self._remedy[1:]}",
+            code=self._code,
         )
 
     def append(self, *values: Any) -> None:

@@ -35,9 +35,13 @@ _NAME = re.compile(r"(\d{6})\.json")
 class TakenError(HalfPipeError):
     """Another process has published the record of this number: read again, decide again."""
 
+    code = "taken"
+
 
 class DamagedError(StateError):
     """A record is gone or damaged in both copies, or the copies contradict each other."""
+
+    code = "record-damaged"
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,8 @@ class Series:
         copies = f"{_file(self.home, number)} and {_file(self.second, number)}"
         return DamagedError(
             f"record {number} is gone or damaged in both copies ({why or 'neither can be read'}): {copies}. Until it "
-            f"is back, {self._at_stake}. Restore one of the two files from a backup, then re-run the command."
+            f"is back, {self._at_stake}.",
+            "restore one of the two files from a backup",
         )
 
     def file(self, number: int) -> Path:
