@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from halfpipe import jobs
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, times
+from halfpipe.storage import leases, times
 from halfpipe.submission import submit
 from halfpipe.submission.record import Record
 
@@ -17,8 +17,9 @@ from halfpipe.submission.record import Record
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Submit the downlink, write the product, and say what came of it."""
     downlink = arguments.downlink
-    with locks.downlink_job(settings.paths.work, downlink), jobs.output(arguments.log) as output:
+    with leases.downlink_job(settings.paths.work, downlink) as lease, jobs.output(arguments.log) as output:
         content = submit.submit(settings, downlink, output)
+        lease.check()
         submit.save(settings, downlink, content)
         if content["state"] == Record.HEARD:
             times.note(settings.paths.work, downlink, times.Step.SUBMITTED, handoff=content["submitted"])

@@ -1,4 +1,4 @@
-"""What the rules share: settings, the plan of the downlinks asked for, and the locks on them."""
+"""What the rules share: settings, the plan of the downlinks asked for, and the leases on them."""
 
 import os
 import shlex
@@ -12,7 +12,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
 from halfpipe.planning import halts
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff.withdrawal import withdraw
@@ -51,6 +51,7 @@ try:
 except HalfPipeError as error:
     raise WorkflowError(str(error))
 
+leases.lifetime = settings.lease.seconds
 settings_file = configuration.written_at(settings)
 os.environ[SETTINGS] = str(settings_file)
 plan = Plan(settings)
@@ -117,12 +118,12 @@ def is_misspelt(wildcards):
 
 
 def downlink(wildcards):
-    """Return the plan of a downlink. The head takes the downlink's lock before it looks at any file."""
+    """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
     if wildcards.dl not in seen:
         when = time.time()
         try:
             if is_head():
-                locks.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
+                leases.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
             if workflow.is_main_process:
                 of = plan.of(wildcards.dl)
                 of.refuse_closed()
@@ -242,7 +243,7 @@ def targets_of(target):
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
     found = plan.outstanding(time.time())
-    in_work = {dl: who for dl in found.ready if (who := locks.in_work(plan.work, dl))}
+    in_work = {dl: who for dl in found.ready if (who := leases.in_work(plan.work, dl))}
     busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
     for line in [*found.told, *found.waiting, *halts.summary(found.held), *busy]:
         logger.warning(line)

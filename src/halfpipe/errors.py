@@ -29,6 +29,10 @@ class LockedError(HalfPipeError):
     """Somebody else is at work on the same downlink."""
 
 
+class LeaseLostError(HalfPipeError):
+    """A process stood still for so long that somebody else went on with what it was at work on."""
+
+
 class StateError(HalfPipeError):
     """What is recorded of a run contradicts what is found."""
 

@@ -7,7 +7,7 @@ from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs import repair
 from halfpipe.runs.journal import Delivery
-from halfpipe.storage.locks import downlink_job
+from halfpipe.storage.leases import downlink_job
 from halfpipe.words import count
 
 

@@ -24,7 +24,7 @@ from halfpipe.runs.moot import Moot
 from halfpipe.runs.run_state import Brought, Context, KnownRun, context_scratch
 from halfpipe.runs.shrinking import Loss
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import remove_file
 from halfpipe.storage.json_files import read_json, write_json
 from halfpipe.words import count
@@ -76,7 +76,7 @@ def deliver_run(
         or giving the same command again delivers the same.
     """
     work = settings.paths.work
-    with locks.run_locked(work, run, log.info), context_scratch(work, run):
+    with leases.run_lease(work, run, log.warning), context_scratch(work, run):
         context = Context(settings, run, output)
         index, brought = _merge(context, downlink, chunks, threads)
         give_back()

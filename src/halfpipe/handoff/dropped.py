@@ -10,7 +10,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError, accepted
 from halfpipe.runs.journal import Delivery, Journal
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, remove_file
 from halfpipe.storage.json_files import write_json
 
@@ -74,7 +74,7 @@ def _refusal(downlink: DownlinkId, run: dict[str, Any], receipt: dict[str, Any])
 def _withdraw(settings: Settings, downlink: DownlinkId, run: RunId, reason: str | None) -> None:
     """Record that nothing of the run is delivered, and take out of the stage what is left of it there."""
     work, place = settings.paths.work, settings.paths.stage
-    with locks.run_locked(work, run, log.info), stage.scratch(place, downlink, run.l1) as scratch:
+    with leases.run_lease(work, run, log.warning), stage.scratch(place, downlink, run.l1) as scratch:
         remove_file(work / paths.refused(run, downlink))
         journal = Journal(work / paths.journal(run))
         latest = journal.latest()

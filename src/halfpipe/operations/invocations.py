@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from halfpipe.account.site_troubles import SIGN_SECONDS
 from halfpipe.settings import ROOT
 
 GOOD, FAILED, OUT_OF_TIME = 0, 1, 3  # how one ends
@@ -19,6 +18,7 @@ PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 GRACE_SECONDS = 60.0  # in which Snakemake cancels its Slurm jobs, and local jobs end their decoders
 ORPHAN_SECONDS = 5.0  # the same for what Snakemake leaves behind when it has ended
 POLL_SECONDS = 0.1
+SIGN_SECONDS = 60.0
 
 
 def again(words: Sequence[str]) -> str:
@@ -40,7 +40,7 @@ def process(
 ) -> int:
     """Run one invocation into `log`. At the time limit, or if we are told to end, all that it started ends.
 
-    Meanwhile `sign` is called all `every` seconds, to show that we live. From the first call on this process takes
+    Meanwhile `sign` is called all `every` seconds, to show that we get on. From the first call on this process takes
     care of what dead children of it leave behind.
 
     Returns

@@ -27,9 +27,9 @@ from halfpipe.runs.journal import Journal
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.runs.repipes import done, record
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, write_text
-from halfpipe.storage.locks import Holder
+from halfpipe.storage.leases import whoami
 
 log = logging.getLogger(__name__)
 
@@ -102,14 +102,14 @@ def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     if orphans:
         given_up = work / paths.repipe_work(downlink) / paths.force() / run.l1
         write_text(given_up, "asked for by halfpipe repipe --orphans\n")
-    me = Holder.myself()
+    me = whoami()
     by = f"{me.user} on {me.host}"
     _note(work, run, {"downlink": downlink, "orphans": orphans, "when": _now(), "by": by})
     return downlink
 
 
 def _note(work: Path, run: RunId, said: Mapping[str, Any]) -> None:
-    with locks.run_locked(work, run, log.info):
+    with leases.run_lease(work, run, log.warning):
         record(work, run).append(said)
 
 

@@ -23,7 +23,7 @@ from halfpipe.programs.run import Log, run
 from halfpipe.settings import ROOT
 from halfpipe.storage.durable import make_directory
 from halfpipe.storage.json_lines import JsonLines
-from halfpipe.storage.locks import Holder, Say
+from halfpipe.storage.leases import Say, whoami
 
 
 class Outcome(StrEnum):
@@ -216,7 +216,7 @@ class Record(Generic[A]):
 
     def append(self, value: dict[str, Any]) -> None:
         """Record and flush a line, with time and person."""
-        me = Holder.myself()
+        me = whoami()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         who = f"{me.user}, process {me.pid} on {me.host}"
         line = {"when": now, "who": who} | value

@@ -20,7 +20,7 @@ from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.planning import halts
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.words import count
 
 LINE_LIMIT = 1 << 16  # logs may hold whatever a decoder prints
@@ -274,7 +274,7 @@ def _why_none(site: Site) -> Iterator[str]:
         found = site.plan.outstanding(site.now)
         yield from [*found.waiting, *halts.summary(found.held)]
         for dl in found.ready:
-            if who := locks.in_work(site.settings.paths.work, dl):
+            if who := leases.in_work(site.settings.paths.work, dl):
                 yield f"downlink {dl} is in work: {who}"
 
 

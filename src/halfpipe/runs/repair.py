@@ -15,7 +15,7 @@ from halfpipe.runs.datagrams import load_datagrams
 from halfpipe.runs.downlinks import known_downlinks
 from halfpipe.runs.journal import Delivery, Journal, Release, read_line
 from halfpipe.runs.vouchers import Voucher, lacking, vouchers
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, write_bytes
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def repair(work: Path, run: RunId, *, do: bool) -> Repair:
     HalfPipeError
         If it cannot be written.
     """
-    with locks.run_locked(work, run, log.info):
+    with leases.run_lease(work, run, log.warning):
         path = work / paths.journal(run)
         content = path.read_bytes() if path.exists() else b""
         kept, damaged = _readable(content)
@@ -85,7 +85,7 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
     StateError
         If nothing is closed.
     """
-    with locks.run_locked(work, run, log.info):
+    with leases.run_lease(work, run, log.warning):
         journal = Journal(work / paths.journal(run))
         closed = journal.closed(downlink)
         if not closed:
@@ -94,7 +94,7 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
                 "nothing was released. What it delivered last is its own, and never released: process it again "
                 "with less first (shrink.accept)."
             )
-        me = locks.Holder.myself()
+        me = leases.whoami()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         journal.record(Release(downlink, reason, f"{me.user} on {me.host}", now))
     return closed
