@@ -50,6 +50,12 @@ def held_by_another(work: Path, place: str, silent: float = 0.0) -> Iterator[Hol
             (work / place).rmdir()
 
 
+def time_passes(work: Path) -> None:
+    """Let the lifetime of all be over who have died."""
+    for path in (work / paths.heartbeats()).glob("*"):
+        os.utime(path, (1, 1))
+
+
 def leases(work: Path) -> list[str]:
     """Return all that lies among the leases, but for the place of the heartbeats, which stays."""
     home = work / paths.leases()

@@ -26,6 +26,7 @@ PART = re.compile(r"\..+\.part", re.DOTALL)  # `files.replacing`, `paths.chunk_s
 TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
 CONTEXT = re.compile(re.escape(PurePath(paths.context("")).name))
 KEPT_INDEXES = re.compile(rf"(?P<dl>{DownlinkId.PATTERN})")  # of chunks that no `deliver_run` came to
+HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old
 SCRATCH = re.compile(PurePath(paths.stage_scratch(rf"(?P<dl>{DownlinkId.PATTERN})", r"\w+")).name)
 LEAST_AGE = DAY  # longer than any job runs
 # A head and each of its jobs make the file of their settings as young as their own start. A log that names it is
@@ -56,6 +57,7 @@ def found(work: Path, stage: Path) -> list[Leftover]:
     left = [*_left(work, "", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
     left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
     left += _left(work, paths.all_settings(), PART)
+    left += _left(work, paths.heartbeats(), HEARTBEAT)
     for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
         history = str(PurePath(paths.receipt_history(downlink, 0)).parent)
         for home in (downlink, paths.chunks(downlink), history):
