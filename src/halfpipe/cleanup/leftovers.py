@@ -6,6 +6,7 @@ A job's own next try writes over what it left; these are the ones that had no ne
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -57,7 +58,11 @@ def found(work: Path, stage: Path) -> list[Leftover]:
     left = [*_left(work, "", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
     left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
     left += _left(work, paths.all_settings(), PART)
-    left += _left(work, paths.heartbeats(), HEARTBEAT)
+    left += (
+        heart
+        for heart in _left(work, paths.heartbeats(), HEARTBEAT)
+        if time.time() - heart.changed > LEAST_AGE
+    )
     for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
         history = str(PurePath(paths.receipt_history(downlink, 0)).parent)
         for home in (downlink, paths.chunks(downlink), history):
