@@ -28,7 +28,11 @@ def at_work(work: Path, downlinks: Collection[DownlinkId], runs: Collection[RunI
 
 
 def _in_work(lease: Found) -> str:
-    who = lease if lease.lives and not lease.ours else f"{', '.join(lease.jobs)}, which a killed process left behind,"
+    who = (
+        lease
+        if lease.lives and not lease.ours
+        else f"{', '.join(lease.jobs)}, which a killed process left behind,"
+    )
     return f"in work: {who} holds {lease.name}"
 
 

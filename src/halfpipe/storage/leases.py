@@ -319,7 +319,7 @@ class Lease:
         LockedError
             If its holder lives; says who, since when and where.
         """
-        waiting, seen = _Waiting(say, 0.0), None
+        waiting, for_jobs, seen = _Waiting(say, 0.0), _Waiting(say, 0.0), None
         while True:
             found = self.look()
             if found is not None and found.lives:
@@ -332,11 +332,11 @@ class Lease:
                 seen = now
                 waiting.wait(f"waiting for a sign of life of who is at work on {what}: {found}")
             elif found is not None and found.jobs:
-                waiting.wait(self._left(what, found))
+                for_jobs.wait(self._left(what, found))
             elif self.try_take():
                 break
         while (found := self.look()) is not None and found.jobs:  # one may have come at the last moment
-            waiting.wait(self._left(what, found))
+            for_jobs.wait(self._left(what, found))
         self.strike_out(self.jobs())
 
     def _left(self, what: str, found: Found) -> str:

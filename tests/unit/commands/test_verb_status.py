@@ -114,7 +114,8 @@ def test_what_is_in_work(configfile: Path) -> None:
         one = found(configfile)[SECOND]
     assert one["state"] == "in work"
     assert re.fullmatch(
-        f"in work by {re.escape(str(holder))}, last heard of 4. s ago; taken over at 300 s", one["causes"][0]["text"]
+        f"in work by {re.escape(str(holder))}, last heard of 4. s ago; taken over at 300 s",
+        one["causes"][0]["text"],
     )
     assert one["events"] == 35, "of the receipt that is still there"
 
