@@ -7,8 +7,6 @@ import shlex
 import shutil
 import sys
 import time
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,10 +19,10 @@ from halfpipe.decoding import shortfall
 from halfpipe.handoff import receipt
 from halfpipe.ids import DownlinkId
 from halfpipe.storage import paths, times
-from halfpipe.storage.locks import Holder
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
+from tests.support.leases import held_by_another, time_passes
 from tests.support.workflow import Site
 
 DL = DownlinkId("230401001")
@@ -307,19 +305,15 @@ def test_late_events_want_a_person_who_delivers_them_or_does_without(site: Site)
     assert told(downlink) == []
 
 
-def test_a_lock_of_a_dead_host_hides_nothing(site: Site) -> None:
+def test_a_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
     site.process(GOLDEN_DL)
     shutil.rmtree(site.stage / GOLDEN_DL)
-    lock = site.work / paths.downlink_lock(GOLDEN_DL)
-    lock.parent.mkdir(exist_ok=True)
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    lock.write_text(
-        json.dumps(asdict(replace(Holder.myself(), host="elsewhere", boot="another", since=since)))
-    )
 
-    def codes(after: float) -> set[str]:
-        return {cause.code for cause in account(Looked(site.settings, time.time() + after), GOLDEN_DL).causes}
+    def codes() -> set[str]:
+        return {cause.code for cause in account(Looked(site.settings, time.time()), GOLDEN_DL).causes}
 
-    assert codes(60) == {"lock-of-dead-host"}, "it may be at work, and then its files come and go"
-    assert codes(3700) >= {"lock-of-dead-host", "stage-gone"}
+    with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL)):
+        assert codes() == {"in-work"}, "its files come and go"
+        time_passes(site.work)
+        assert codes() == {"stage-gone"}

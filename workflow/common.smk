@@ -1,4 +1,4 @@
-"""What the rules share: settings, the plan of the downlinks asked for, and the locks on them."""
+"""What the rules share: settings, the plan of the downlinks asked for, and the leases on them."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ from halfpipe import config as configuration
 from halfpipe.account import failures
 from halfpipe.planning import halts, stage_mark
 from halfpipe.process.failure import Failure
-from halfpipe.storage import locks, paths, working_directory
+from halfpipe.storage import leases, paths, working_directory
 from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff.withdrawal import withdraw
@@ -54,6 +54,7 @@ try:
 except HalfPipeError as error:
     raise WorkflowError(str(error))
 
+leases.lifetime = settings.lease.seconds
 settings_file = configuration.written_at(settings)
 os.environ[SETTINGS] = str(settings_file)
 plan = Plan(settings)
@@ -120,12 +121,12 @@ def is_misspelt(wildcards):
 
 
 def downlink(wildcards):
-    """Return the plan of a downlink. The head takes the downlink's lock before it looks at any file."""
+    """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
     if wildcards.dl not in seen:
         when = time.time()
         try:
             if is_head():
-                locks.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
+                leases.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
             if workflow.is_main_process:
                 of = plan.of(wildcards.dl)
                 of.refuse_closed()
@@ -265,7 +266,7 @@ def targets_of(target):
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
     found = plan.outstanding(time.time())
-    in_work = {dl: who for dl in found.ready if (who := locks.in_work(plan.work, dl))}
+    in_work = {dl: who for dl in found.ready if (who := leases.in_work(plan.work, dl))}
     busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
     for line in [*found.told, *found.waiting, *halts.summary(found.held), *busy]:
         logger.warning(line)

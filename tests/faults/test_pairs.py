@@ -25,8 +25,9 @@ from halfpipe.config import load
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.reports.check import check
 from halfpipe_simulator.scenario import Scenario
-from tests.support.harness import PATIENCE, half_written, locks
+from tests.support.harness import PATIENCE, half_written
 from tests.support.in_process import ROOT
+from tests.support.leases import leases
 from tests.support.workflow import REPLAY, Ended, Site
 
 pytestmark = pytest.mark.faults
@@ -278,7 +279,7 @@ def test_a_pair_gives_what_some_order_gives(
         phases.append(invocation.processes(done))
         said += site.snakemake(*invocation.arguments).good().said
         done.update(phases[-1])
-    assert locks(site) == [], said
+    assert leases(site.work) == [], said
     assert half_written(site) == [], said
 
     outcome = look(site)

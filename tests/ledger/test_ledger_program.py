@@ -21,8 +21,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, refresh, remove
 from halfpipe.ledger.operations import remove_downlink
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
-from halfpipe.storage.locks import FileLock
+from halfpipe.storage import leases, paths
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.in_process import ROOT
 from tests.support.ledger_database import Database
@@ -122,15 +121,15 @@ def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
 ) -> None:
     process(tmp_path, ONE, {RUN: whole(965, 2)})
     assert load_one(program, settings_of(tmp_path), ONE, tmp_path) == 0
-    lock = FileLock(tmp_path / paths.downlink_lock(ONE))
-    assert lock.try_take()
+    lease = leases.Lease(tmp_path, paths.downlink_lease(ONE))
+    assert lease.try_take()
     try:
         assert load_one(program, settings_of(tmp_path), ONE, tmp_path) == 1
         assert f"downlink {ONE}" in capsys.readouterr().err
         with pytest.raises(LockedError):
             remove_downlink(Ledger.of(settings_of(tmp_path)), settings_of(tmp_path), ONE)
     finally:
-        lock.give_back()
+        lease.give_back()
     assert (tmp_path / paths.loaded(ONE)).exists()
     assert set(run_rows(Ledger.of(settings_of(tmp_path)))) == {RUN}
 

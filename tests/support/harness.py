@@ -81,12 +81,6 @@ def invoke(site: Site, *arguments: str, env: Mapping[str, str] | None = None) ->
     return Ended(status, said.read_text())
 
 
-def locks(site: Site) -> list[str]:
-    """Return everything that lies among the locks."""
-    home = site.work / "locks"
-    return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
-
-
 def assert_same(tree: Mapping[str, bytes], expected: Mapping[str, bytes], what: str) -> None:
     """Assert that two trees are the same, file for file and byte for byte."""
     assert tree.keys() ^ expected.keys() == set(), what
@@ -101,7 +95,7 @@ def half_written(site: Site) -> list[str]:
 def _in_work(site: Site) -> Iterator[tuple[Path, str]]:
     for path in site.work.rglob("*"):
         name = str(path.relative_to(site.work))
-        if not path.is_file() or name.startswith((".snakemake/", "logs/", "locks/")) or "/." in f"/{name}":
+        if not path.is_file() or name.startswith((".snakemake/", "logs/", "leases/")) or "/." in f"/{name}":
             continue
         if path.suffix == ".json" or name.startswith("dl="):
             with suppress(ValueError):

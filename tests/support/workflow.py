@@ -142,6 +142,8 @@ class Site:
         )
         # A test does not wait for its RetDefs to be left alone for a minute, and nobody can make them look older.
         self.configure(retdef={"settle_seconds": 0, **self.config.get("retdef", {})})
+        # Nor until what it has killed counts as dead.
+        self.configure(lease={"seconds": 5, **self.config.get("lease", {})})
 
     def clone(self, home: Path) -> "Site":
         """Copy everything, times included, to `home`; what the config says of the old home it says of the new."""

@@ -19,6 +19,7 @@ from halfpipe.planning import stage_mark
 from halfpipe.profiles import NONE, VARIABLE, Profile, find, read_values
 from halfpipe.reports import listing
 from halfpipe.settings import ROOT, Settings
+from halfpipe.storage import leases
 
 WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
 UNUSABLE = {2: "the command line or the configuration cannot be used: nothing was done"}
@@ -55,7 +56,9 @@ class Site:
         from halfpipe.config import load  # noqa: PLC0415 - the libraries that read and check it take 0.1 s
 
         values = read_values(self.given_values) or (self.profile.config if self.profile else {})
-        return load(self.configfiles, values)
+        settings = load(self.configfiles, values)
+        leases.lifetime = settings.lease.seconds
+        return settings
 
     @property
     def work(self) -> Path:

@@ -11,7 +11,7 @@ from halfpipe.runs.deliveries import Deliveries, Delivery
 from halfpipe.runs.receipt_file import hand_offs
 from halfpipe.runs.shrinking import how_to_go_on
 from halfpipe.settings import Settings
-from halfpipe.storage import locks
+from halfpipe.storage import leases
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def _refusal(downlink: DownlinkId, run: Mapping[str, Any], receipt: Mapping[str,
 def _withdraw(settings: Settings, downlink: DownlinkId, run: RunId, reason: str | None) -> None:
     """Record that nothing of the run is delivered, and take out of the stage what is left of it there."""
     work, place = settings.paths.work, settings.paths.stage
-    with locks.run_locked(work, run, log.info), stage.scratch(place, downlink, run.l1) as scratch:
+    with leases.run_lease(work, run, log.warning) as lease, stage.scratch(place, downlink, run.l1) as scratch:
         recorded = Deliveries(work, run)
         latest = recorded.latest()
         before = latest.pop(downlink, None)
@@ -63,4 +63,5 @@ def _withdraw(settings: Settings, downlink: DownlinkId, run: RunId, reason: str 
         new = scratch / "new"
         new.mkdir()
         recorded.publish(Delivery(downlink, (), before.datagrams, (), None, None, before.handoff, reason))
+        lease.check()
         stage.place(place, new, downlink, run, (), recorded.names(downlink) - others)

@@ -3,9 +3,12 @@
 It says in brief what the receipt says, and when. Nothing reads it here.
 """
 
+import json
 import logging
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import halfpipe
@@ -15,7 +18,7 @@ from halfpipe.runs.receipt_file import last_number
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.advice import advice
-from halfpipe.storage.json_lines import append_once
+from halfpipe.storage.durable import flush
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +28,15 @@ CLOCK = "time"
 def write(settings: Settings, content: Receipt) -> None:
     """Append the line of a hand-off, if the config wants it; call it before its receipt is recorded.
 
-    A job that dies in between is done again and finds the line there; one that dies before has recorded no receipt. A
-    receipt that is made again has no other line. A disk that takes no more costs the line, not the hand-off.
+    A receipt that is made again has no other line; a job that dies right after this writes it a second time, with the
+    same ``id``. A disk that takes no more costs the line, not the hand-off.
     """
     path, downlink, number = settings.metrics.handoffs, content["downlink"], content["handoff"]
     work = settings.paths.work
     if path is None or last_number(work, DownlinkId(downlink)) >= number:
         return
     try:
-        append_once(path, of(content, time.time()), but_for=CLOCK)
+        _append(path, of(content, time.time()))
     except OSError as error:
         log.warning(
             "%s: the line of hand-off %d of downlink %s cannot be written: %s. It is handed off all the same, and %s "
@@ -45,6 +48,14 @@ def write(settings: Settings, content: Receipt) -> None:
             work / paths.receipt(downlink),
             advice(error),
         )
+
+
+def _append(path: Path, value: Mapping[str, Any]) -> None:
+    """Append a line by one call of the system, so that jobs side by side do not mix theirs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        file.write(json.dumps(value).encode() + b"\n")
+        flush(file.fileno())
 
 
 def of(content: Receipt, at: float) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from halfpipe.planning.plan import Plan
 from halfpipe.planning.retdefs import State
 from halfpipe.runs.receipt_file import last_number, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import remove_file
 from halfpipe.storage.json_files import read_json, write_json
 
@@ -179,7 +179,7 @@ def _free(settings: Settings, batch: Iterable[DownlinkId], work: Work) -> list[D
         work.left.pop(dl, None)
         try:
             plan.of(dl).refuse_closed()
-            if who := locks.in_work(plan.work, dl):
+            if who := leases.in_work(plan.work, dl):
                 work.left[dl] = f"it is in work by {who}"
             elif file := halts.holding(plan.work, halts.Switch.STAGE, dl):
                 work.left[dl] = f"it is held by {file}"

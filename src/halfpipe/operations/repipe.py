@@ -28,7 +28,7 @@ from halfpipe.runs.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
 from halfpipe.storage import paths
 from halfpipe.storage.durable import make_directory, write_text
-from halfpipe.storage.locks import Holder
+from halfpipe.storage.leases import whoami
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     if orphans:
         given_up = work / paths.repipe_work(downlink) / paths.force() / run.l1
         write_text(given_up, "asked for by halfpipe repipe --orphans\n")
-    me = Holder.myself()
+    me = whoami()
     by = f"{me.user} on {me.host}"
     note(work, run, {"downlink": downlink, "orphans": orphans, "when": _now(), "by": by})
     return downlink

@@ -24,7 +24,7 @@ from typing import IO, Any, ClassVar, Generic, TypeVar
 from halfpipe.errors import HalfPipeError
 from halfpipe.programs.run import Ending, Log, run
 from halfpipe.settings import ROOT
-from halfpipe.storage.locks import Holder, Say
+from halfpipe.storage.leases import Say, whoami
 from halfpipe.storage.records import Series, TakenError
 
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2  # of the time that a command may take: when it is killed, and surely gone
@@ -283,7 +283,7 @@ class Record(Generic[A]):
 
     def append(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with time and person."""
-        me = Holder.myself()
+        me = whoami()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
         self._series.publish(values)

@@ -117,11 +117,6 @@ def taken_over(dl: str) -> str:
     return f"{dl}/taken-over.json"
 
 
-def takeover_lock() -> str:
-    """Return the lock of the takeover: one at a time."""
-    return "locks/takeover"
-
-
 def submitted(dl: str = DL) -> str:
     """Return what says that a downlink was submitted to Level-1: a target for users, as the receipt is."""
     return f"submit={dl}"
@@ -222,11 +217,6 @@ def repipe_record(run_: str = RUN) -> str:
     return f"{run(run_)}/repipes"
 
 
-def online_lock() -> str:
-    """Return the lock of the hand-off to Online: one at a time."""
-    return "locks/online"
-
-
 def logs() -> str:
     """Return the directory of all logs."""
     return "logs"
@@ -302,19 +292,39 @@ def index_of_downlinks() -> str:
     return ".cache/index.sqlite"
 
 
-def downlink_lock(dl: str) -> str:
-    """Return the lock that the process at work on a downlink holds."""
-    return f"locks/downlink-{dl}"
+def leases() -> str:
+    """Return the directory of all leases: who is at work on what, a directory for each thing."""
+    return "leases"
 
 
-def job_locks(dl: str) -> str:
-    """Return the directory where the running jobs of a downlink are registered, a lock each."""
-    return f"locks/jobs-{dl}"
+def heartbeats() -> str:
+    """Return the directory of what the processes that hold a lease touch as long as they live."""
+    return f"{leases()}/alive"
 
 
-def unattended_lock() -> str:
-    """Return the lock of the unattended invocation: one at a time."""
-    return "locks/unattended"
+def downlink_lease(dl: str) -> str:
+    """Return the lease of the process at work on a downlink; its running jobs are registered in it."""
+    return f"{leases()}/downlink-{dl}"
+
+
+def run_lease(run_: str) -> str:
+    """Return the lease under which the state of a run is read and changed."""
+    return f"{leases()}/run-{run_}"
+
+
+def unattended_lease() -> str:
+    """Return the lease of the unattended invocation: one at a time."""
+    return f"{leases()}/unattended"
+
+
+def online_lease() -> str:
+    """Return the lease of the hand-off to Online: one at a time."""
+    return f"{leases()}/online"
+
+
+def takeover_lease() -> str:
+    """Return the lease of the takeover: one at a time."""
+    return f"{leases()}/takeover"
 
 
 def unattended_logs() -> str:
@@ -345,11 +355,6 @@ def last_turn() -> str:
 def said() -> str:
     """Return all that unattended processing has told people."""
     return f"{unattended_logs()}/said.txt"
-
-
-def run_lock(run_: str) -> str:
-    """Return the lock under which the state of a run is read and changed."""
-    return f"locks/run-{run_}"
 
 
 def staged(dl: str) -> str:

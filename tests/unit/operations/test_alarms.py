@@ -117,7 +117,6 @@ def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
 def test_who_is_told() -> None:
     assert wants_telling(CAUSES[0])
     assert not wants_telling(Cause("closed-spans", Verdict.TOLD, "x"))
-    assert wants_telling(Cause("unattended-lock", Verdict.TOLD, "x"))
 
 
 def test_a_mail_says_the_worst_first() -> None:

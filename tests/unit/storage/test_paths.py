@@ -58,9 +58,9 @@ def test_no_two_files_share_a_name(ids: dict[str, str]) -> None:
         paths.context(run),
         paths.receipt_history(dl, 1),
         paths.handoffs(dl),
-        paths.downlink_lock(dl),
-        paths.job_locks(dl),
-        paths.run_lock(run),
+        paths.downlink_lease(dl),
+        paths.run_lease(run),
+        paths.heartbeats(),
     ]
     assert len(set(every)) == len(every)
     assert not any(path.startswith(("/", "~", "../")) for path in every)
