@@ -204,8 +204,8 @@ def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> Non
 
 
 def test_what_is_long_is_cut_in_its_middle_and_the_remedy_has_a_line_of_its_own(tmp_path: Path) -> None:
-    why = f"/w/journal.jsonl lacks deliveries: {'/a/long/path/manifest.json; ' * 60}and that is all"
-    remedy = "To see it: halfpipe repair 2c2e5787; then give the same command again."
+    why = f"record 1 is gone in both copies: {'/a/long/path/000001.json; ' * 60}and that is all"
+    remedy = "To see it: halfpipe show 2c2e5787; then give the same command again."
     said = recap.recap(
         [job(tmp_path, f"{BEGINS}x ERROR   error: {why}. {remedy}\n")], {}, "snakemake dl=x", tmp_path
     ).splitlines()
@@ -213,14 +213,14 @@ def test_what_is_long_is_cut_in_its_middle_and_the_remedy_has_a_line_of_its_own(
         f"  remedy               {remedy}",
         "  once that is done    snakemake dl=x",
     ]
-    assert said[-3].startswith("  decode_chunk 00001   /w/journal.jsonl lacks deliveries: /a/long")
+    assert said[-3].startswith("  decode_chunk 00001   record 1 is gone in both copies: /a/long")
     assert said[-3].endswith("; and that is all.")
     assert len(said[-3]) < 520
     assert said[1].endswith(remedy), "of a log too"
 
 
 def test_a_remedy_that_ends_with_the_command_is_the_last_line(tmp_path: Path) -> None:
-    one, other = f"To go on: snakemake dl={DL} -R decode_chunk", "To see it: halfpipe repair 2c2e5787"
+    one, other = f"To go on: snakemake dl={DL} -R decode_chunk", "To see it: halfpipe show 2c2e5787"
     first = job(tmp_path, f"{BEGINS}x ERROR   error: it SHRINKS. {one}\n")
     assert recap.recap([first], {}, "again", tmp_path).splitlines()[-1] == f"  remedy               {one}"
     second = job(tmp_path, f"{BEGINS}x ERROR   error: it is torn. {other}\n", dl=OTHER)
