@@ -116,16 +116,14 @@ def _in_stage(site: Site) -> Iterator[tuple[Path, str]]:
     for home in site.stage.glob("[0-9]*"):
         delivered = {
             file["name"]: file["size"]
-            for journal in site.work.glob("runs/*/journal.jsonl")
-            for line in JsonLines(journal).values
-            if line["downlink"] == home.name
-            for file in line["files"]
+            for run in site.work.glob("runs/*")
+            for file in Deliveries(site.work, RunId(run.name)).files_of(home.name)
         }
         for path in home.iterdir():
             if path.is_dir():
                 for file in path.iterdir():
                     if delivered.get(file.name) != file.stat().st_size:
-                        yield file, f"{file.stat().st_size} bytes, the journal has {delivered.get(file.name)}"
+                        yield file, f"{file.stat().st_size} bytes, recorded are {delivered.get(file.name)}"
                     faults = check_evt(file, DownlinkId(home.name).number).faults
                     yield from ((file, fault) for fault in faults)
                 if not list(path.iterdir()):

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 from hypothesis import given
 from hypothesis import strategies as st
 

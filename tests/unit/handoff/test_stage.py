@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 
 from halfpipe.errors import HalfPipeError, StageError
 from halfpipe.handoff import stage

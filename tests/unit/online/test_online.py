@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 
 from halfpipe.config import load
 from halfpipe.errors import ConfigError, MissingInputError, StateError
