@@ -80,6 +80,7 @@ def test_refuses_what_lives_here_and_what_is_no_lock(site: Site, elsewhere: Hold
     assert lock.try_take()
     outside = site.work / "dl=230401001"
     outside.touch()
+    (site.work / "format.json").write_text(json.dumps({"format": 1, "id": "0" * 32}))
     ended = unlock(site, "unattended")
     assert ended.status == 1
     assert ended.said == (
