@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from halfpipe.formats import met
 
-iers.conf.auto_max_age = None  # or it asks the network for younger leap seconds, on a day long after its own
+# On a day long after those that it knows it would ask the network for younger leap seconds.
+iers.conf.auto_download, iers.conf.auto_max_age = False, None
 
 # The leap seconds themselves, 23:59:60 UTC, in MET.
 LEAPS = (157766400, 252460801, 362793602, 457401603, 504921604)
