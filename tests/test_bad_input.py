@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, read_case
 from tests.support.harness import small_disk
@@ -333,6 +333,7 @@ def test_leftovers_of_a_killed_job_change_nothing(tmp_path: Path) -> None:
         f"stage/.halfpipe/{DL}-texts/retired_runs_{DL}.txt",
         f"stage/chunktokens/{LPA_RUN}/haltCleanup-{DL}",
     ]
+    working_directory.begin(stale.work)
     for name in left:
         (stale.home / name).parent.mkdir(parents=True, exist_ok=True)
         (stale.home / name).write_bytes(b"left behind")

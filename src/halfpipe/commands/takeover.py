@@ -9,7 +9,6 @@ import click
 
 from halfpipe.commands import printed
 from halfpipe.commands.verbs import Site, Verb, as_json
-from halfpipe.storage import working_directory
 from halfpipe.takeover.take import Known
 from halfpipe.takeover.takeover import Report, takeover
 from halfpipe.words import count
@@ -52,8 +51,6 @@ def command(site: Site, root: Path, do: bool, watch: int | None, as_json: bool) 
     """
     if watch is not None:  # a shell starts what it puts into the background with SIGINT ignored
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
-    if do:
-        working_directory.begin(site.work)
     while True:
         report = takeover(site.settings, root, do=do, watch=_progress)
         if as_json:

@@ -26,7 +26,7 @@ from halfpipe.runs.downlinks import known_downlinks
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.runs.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from halfpipe.storage.durable import make_directory, write_text
 from halfpipe.storage.leases import whoami
 
@@ -96,6 +96,7 @@ def _unfinished(work: Path, run: RunId, *, orphans: bool) -> DownlinkId | None:
 
 def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
+    working_directory.begin(work)
     downlink = _new_id(settings)
     made_retdefs.write(retdefs, downlink, work / paths.repipe_retdefs(downlink))
     if orphans:

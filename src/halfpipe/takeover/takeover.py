@@ -14,7 +14,7 @@ from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs import force_list
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from halfpipe.storage.advice import advice
 from halfpipe.storage.durable import flushed_together, write_bytes
 from halfpipe.storage.leases import Lease
@@ -127,6 +127,8 @@ def takeover(
     except OSError as error:
         raise ConfigError(f"{root}: {error.strerror}. {advice(error)}") from error
     report = Report(root, do, odd=odd)
+    if do:
+        working_directory.begin(work)
     with _alone(work) if do else nullcontext():
         _force(work, report)
         rest = iter(downlinks)
