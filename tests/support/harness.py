@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from halfpipe.storage.json_lines import JsonLines
 
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import check_evt
 from halfpipe.formats.retdef import parse_retdef
 from halfpipe.ids import DownlinkId
-from halfpipe.storage.json_lines import JsonLines
 from tests.support.in_process import ROOT
 from tests.support.injected.sitecustomize import Shadow
 from tests.support.workflow import Ended, Site

@@ -43,7 +43,16 @@ def codes(site: Site) -> dict[str, list[str]]:
 def test_each_file_and_directory(whole: Site, harm: str, tmp_path: Path) -> None:
     before = codes(whole)
     # Without its marks, or with a damaged one, a working directory is not looked at.
-    spared = {"logs", "settings", ".cache", ".snakemake", "leases", "chunks", "format.json", "stage-mark.json"}
+    spared = {
+        "logs",
+        "settings",
+        ".cache",
+        ".snakemake",
+        "leases",
+        "chunks",
+        "format.json",
+        "stage-mark.json",
+    }
     paths = [
         path.relative_to(whole.work)
         for path in sorted(whole.work.rglob("*"))
