@@ -13,11 +13,10 @@ from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.runs.replaced import keep_replaced, nobody_reads
 from halfpipe.settings import Settings
-from halfpipe.storage import leases, paths, times
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, remove_tree
 from halfpipe.storage.json_files import write_json
 from halfpipe.storage.reading import sha256
-from halfpipe.storage.times import Step
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -30,7 +29,6 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     with leases.downlink_job(work, downlink) as lease, jobs.output(arguments.log) as output:
         retdef = read_retdef(retdef_file)
         make_directory(work, paths.chunks(downlink))
-        times.note(work, downlink, Step.START, chunk=chunk)
         remove_tree(scratch)
         made = decode(
             settings, retdef_file, retdef, out, output, lambda name: work / paths.kept_index(downlink, name)
@@ -48,7 +46,6 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
         content |= made
         lease.check()
         write_json(work / paths.chunk(downlink, chunk), content)
-        times.note(work, downlink, Step.DECODED, chunk=chunk)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

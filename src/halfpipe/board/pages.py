@@ -38,12 +38,12 @@ from halfpipe.decoding.shortfall import missing_hours, sentences
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.handoff.receipt import state_of
 from halfpipe.ids import DownlinkId
+from halfpipe.reports.latency import Latency, latencies
 from halfpipe.runs.receipt_file import HandOff, ReceiptError, hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_bytes
 from halfpipe.storage.reading import modified
-from halfpipe.storage.times import Latency, latencies
 from halfpipe.submission.record import Record
 from halfpipe.words import count
 
@@ -131,7 +131,7 @@ def _compared(site: Site, found: Overview) -> list[DownlinkId]:
 def _known(settings: Settings, downlink: DownlinkId) -> Known | None:
     """Read a downlink that was handed off; None if it was not, or its receipt cannot be believed."""
     receipt = _receipt(settings, downlink)
-    times = latencies(settings.paths.work, downlink)
+    times = latencies(settings, downlink)
     first = times[0] if times else None
     handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
     if not receipt or handed_off is None:

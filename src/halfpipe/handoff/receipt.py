@@ -21,12 +21,11 @@ from halfpipe.planning import stage_mark
 from halfpipe.runs.deliveries import EventFile
 from halfpipe.runs.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
-from halfpipe.storage import paths, times
+from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.storage.json_files import read_json
-from halfpipe.storage.reading import changed, sha256
+from halfpipe.storage.reading import sha256
 from halfpipe.storage.records import Series
-from halfpipe.storage.times import Step
 
 log = logging.getLogger(__name__)
 
@@ -116,22 +115,6 @@ def save(settings: Settings, downlink: DownlinkId, runs: Collection[RunId], cont
     stage.let_retire(place, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
-    _note_times(settings, downlink, content)
-
-
-def _note_times(settings: Settings, downlink: DownlinkId, content: Receipt) -> None:
-    """Write down when the downlink was handed off, and what the hand-off waited for."""
-    last = [run["times"][1] for run in content["runs"] if run["times"] is not None]
-    came = []
-    for chunk in content["chunks"]:
-        retdef = paths.retdef(downlink, chunk["chunk"])
-        times_there = (changed(f"{home}/{retdef}") for home in settings.paths.retdef)
-        came += [when for when in times_there if when is not None][:1]
-    known = ((Step.LAST_EVENT, last), (Step.RETDEF, came))
-    for step, when in known:
-        if when:
-            times.note(settings.paths.work, downlink, step, max(when), handoff=content["handoff"])
-    times.note(settings.paths.work, downlink, Step.HANDED_OFF, handoff=content["handoff"])
 
 
 def _check_announced(

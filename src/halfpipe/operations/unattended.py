@@ -211,8 +211,9 @@ class Teller:
         new = [m for m in messages if m.kind in {Kind.NEW, Kind.CHANGED}]
         memory.wanted += [(now, sorted({cause.code for cause in m.causes})) for m in new]
         if self.memory.week not in {"", memory.week}:
-            work = self._settings.paths.work
-            week = weekly.text(weekly.handed_off(work, now - WEEK, now), memory.wanted, len(told), now)
+            week = weekly.text(
+                weekly.handed_off(self._settings, now - WEEK, now), memory.wanted, len(told), now
+            )
             subject, _, text = week.partition("\n\n")
             if not self._send(subject, text):
                 memory.week = self.memory.week

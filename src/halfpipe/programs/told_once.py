@@ -210,8 +210,8 @@ class Record(Generic[A]):
         """
         if self.last is None or self.last.by is not None:
             return 0.0
-        begun = datetime.fromisoformat(self.last.when).timestamp() + 1  # whose fraction is cut off
-        return min(max(0.0, begun + self.last.seconds - time.time()), self.last.seconds)
+        end = datetime.fromisoformat(self.last.when).timestamp() + self.last.seconds
+        return min(max(0.0, end - time.time()), self.last.seconds)
 
     def wait(self, say: Say) -> None:
         """Wait until the command of the latest attempt has surely ended, and read what was recorded meanwhile."""
@@ -284,7 +284,7 @@ class Record(Generic[A]):
     def append(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with time and person."""
         me = whoami()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
         self._series.publish(values)
         self._take(values)

@@ -107,11 +107,6 @@ def receipts(dl: str) -> str:
     return f"{dl}/receipts"
 
 
-def times(dl: str) -> str:
-    """Return the append-only list of when each step of a downlink was done; nothing depends on it."""
-    return f"{dl}/times.jsonl"
-
-
 def taken_over(dl: str) -> str:
     """Return what says from where a downlink was taken over, and which files of the legacy were read."""
     return f"{dl}/taken-over.json"
