@@ -33,7 +33,7 @@ GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
 PARTS = 64  # in which it is written, for two processes
 CLEANED_UP = {".evt", ".idx", ".npy"}
-NOT_COPIED = {".cache", ".snakemake", "locks", "logs", "settings"}
+NOT_COPIED = {".cache", ".snakemake", "leases", "logs", "settings"}
 CUT = 100  # bytes off the end of a damaged receipt
 CHECKSUM = b'{\n "checksum": "'
 DROP = Path("/proc/sys/vm/drop_caches")

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 
 from halfpipe import jobs
 from halfpipe.settings import Settings
-from halfpipe.storage import locks
+from halfpipe.storage import leases
 from halfpipe.submission import submit
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Submit the downlink, write the product, and say what came of it."""
     downlink = arguments.downlink
-    with locks.downlink_job(settings.paths.work, downlink), jobs.output(arguments.log) as output:
+    with leases.downlink_job(settings.paths.work, downlink) as lease, jobs.output(arguments.log) as output:
         content = submit.submit(settings, downlink, output)
+        lease.check()
         submit.save(settings, downlink, content)
     print(submit.what_came_of_it(content))
 

@@ -1,12 +1,13 @@
 """Bad input through the whole workflow: the message is seen, and nothing beside it is lost."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, read_case
 from tests.support.harness import small_disk
@@ -46,8 +47,14 @@ def add_retdef(site: Site, downlink: str, chunk: int, content: str | bytes) -> P
 
 def decoder(site: Site, *options: str) -> None:
     """Use the decoder that misbehaves as `options` say, and no magic-7."""
-    words = [sys.executable, str(BAD_DECODER), "--source", str(site.home / "source"), *options]
-    site.configure(decoder={"command": " ".join(words)}, magic7={"command": None})
+    words = [
+        sys.executable,
+        str(BAD_DECODER),
+        "--source",
+        str(site.home / "source"),
+        *shlex.split(" ".join(options)),
+    ]
+    site.configure(decoder={"command": shlex.join(words)}, magic7={"command": None})
 
 
 def expected(case: str, step: int = 0) -> Expected:
@@ -319,13 +326,14 @@ def test_leftovers_of_a_killed_job_change_nothing(tmp_path: Path) -> None:
         f"work/runs/2c2e5787/{DL}/.manifest.json.part",
         f"work/{DL}/receipts/.001.json.part",
         f"work/.dl={DL}.part",
-        f"work/locks/downlink-{DL}",
-        f"work/locks/jobs-{DL}/0123456789abcdef",
-        "work/locks/run-2c2e5787",
+        f"work/leases/downlink-{DL}/000001",
+        f"work/leases/downlink-{DL}/job-somewhere-17-01234567-0123456789abcdef",
+        "work/leases/run-2c2e5787/000017",
         f"stage/.halfpipe/{DL}-{LPA_RUN}/new/{LPA_RUN}-e00000000000000000001.evt",
         f"stage/.halfpipe/{DL}-texts/retired_runs_{DL}.txt",
         f"stage/chunktokens/{LPA_RUN}/haltCleanup-{DL}",
     ]
+    working_directory.begin(stale.work)
     for name in left:
         (stale.home / name).parent.mkdir(parents=True, exist_ok=True)
         (stale.home / name).write_bytes(b"left behind")

@@ -1,12 +1,11 @@
 """The index of downlinks: an account of it is the one that would be drawn up now, whatever has changed since."""
 
-import json
 import os
 import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,12 @@ from halfpipe.ids import DownlinkId
 from halfpipe.planning.retdefs import YOUNG_SECONDS
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
-from halfpipe.storage.locks import Holder
+from tests.support.leases import left_by_another
 from tests.support.level1 import with_level1
 from tests.support.workflow import Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 RUN = "2c2e5787"
-ELSEWHERE = replace(Holder.myself(), host="elsewhere", boot="another")
 LATER = YOUNG_SECONDS + 60  # seconds from now: nothing is young then
 
 
@@ -113,7 +111,7 @@ CHANGES: dict[str, Callable[[Site], object]] = {
     "RetDef reissued": lambda s: write_over(retdef(s), b'type="LSEP"', b'type="LSEC"'),
     "RetDef of another": lambda s: put_down(s.retdefs / FIRST / f"RetDef-{SECOND}-00099.xml"),
     "switch misspelt": lambda s: put_down(s.work / FIRST / "haltstage"),
-    "in work": lambda s: put_down(s.work / paths.downlink_lock(FIRST), json.dumps(asdict(ELSEWHERE))),
+    "in work": lambda s: left_by_another(s.work, paths.downlink_lease(FIRST)),
     "in the stage again": lambda s: (s.stage / FIRST).mkdir(parents=True),
 }
 

@@ -434,6 +434,15 @@ class Repipe(_Section):
 
 
 @dataclass(frozen=True)
+class Lease(_Section):
+    """How long a process that was killed, or a host that is down, stops others."""
+
+    seconds: Annotated[float, Bound(ge=1)] = 300.0
+    """Seconds without a sign of life of a process, by the file server's clock, after which others take over what it was
+    at work on. It gives thirty signs in that time."""
+
+
+@dataclass(frozen=True)
 class Alarm(_Section):
     """What unattended processing raises an alarm about, and how often."""
 
@@ -562,6 +571,8 @@ class Settings(_Section):
     """What may shrink."""
     repipe: Repipe = Repipe()
     """Re-piping."""
+    lease: Lease = Lease()
+    """Leases."""
     alarm: Alarm = Alarm()
     """Alarms."""
     board: Board = Board()

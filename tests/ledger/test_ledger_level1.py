@@ -256,7 +256,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
             (site.work / paths.receipt(downlink)).unlink()
             (site.work / paths.handoffs(downlink)).unlink()
             shutil.rmtree((site.work / paths.receipt_history(downlink, 1)).parent)
-        for path in (site.stage, site.work / "runs", site.work / "logs", site.work / "locks"):
+        for path in (site.stage, site.work / "runs", site.work / "logs", site.work / "leases"):
             shutil.rmtree(path)
     return made
 

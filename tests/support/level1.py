@@ -18,7 +18,7 @@ from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
-CLIENT = f"python {ROOT / 'tests' / 'support' / 'standin' / 'pipeline'}"
+CLIENT = shlex.join(["python", str(ROOT / "tests" / "support" / "standin" / "pipeline")])
 VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
 
 

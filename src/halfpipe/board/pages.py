@@ -17,10 +17,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from halfpipe.account.account import Account, Site
-from halfpipe.account.failures import failed_logs
+from halfpipe.account.failures import end_of, failed_jobs
 from halfpipe.account.overview import Overview, known
 from halfpipe.account.site_troubles import last_turn, youngest_retdef
-from halfpipe.account.why_failed import told_by
 from halfpipe.board import drawings, pictures
 from halfpipe.board.figures import (
     MEASURES,
@@ -140,11 +139,8 @@ def _known(settings: Settings, downlink: DownlinkId) -> Known | None:
     if first is not None and first.handed_off is not None:
         handed_off = first.handed_off
     latest = times[-1] if times else None
-    try:
-        waiting = sum(run["orphans"] for run in receipt["runs"])
-        return Known(handed_off, figures(receipt, first), latest, waiting)
-    except (KeyError, TypeError, IndexError):  # of an earlier version that said less
-        return Known(handed_off, {}, latest, 0)
+    waiting = sum(run["orphans"] for run in receipt["runs"])
+    return Known(handed_off, figures(receipt, first), latest, waiting)
 
 
 def _receipt(settings: Settings, downlink: DownlinkId) -> Mapping[str, Any]:
@@ -236,8 +232,8 @@ def _downlink(
         "steps": list(_steps(row.latency)),
         "handoffs": _handoffs(work, downlink),
         "attempts": _attempts(work, downlink),
-        "logs": [(path, told_by(path)) for path in failed_logs(work, downlink)]
-        if any(cause.code == "failed" for cause in row.account.causes)
+        "logs": [(job.log, end_of(job.log)) for job in failed_jobs(work, downlink)]
+        if any(cause.failed for cause in row.account.causes)
         else (),
         "pictures": list(_pictures(home, row)),
     }
@@ -344,7 +340,7 @@ def _policy(source: Mapping[str, str]) -> str:
 
 
 def _grouped(value: object) -> str:
-    """Return a number as ``2,412,077``; nothing for what a receipt of an earlier version does not say."""
+    """Return a number as ``2,412,077``; nothing for what is not known."""
     return f"{value:,}" if isinstance(value, int) else ""
 
 

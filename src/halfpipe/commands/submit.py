@@ -8,7 +8,7 @@ import click
 from halfpipe.commands import printed
 from halfpipe.commands.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.ids import DownlinkId
-from halfpipe.storage import locks
+from halfpipe.storage import leases
 from halfpipe.submission import submit
 
 
@@ -67,7 +67,7 @@ def command(
     if downlink is None:
         _list_open(site, as_json=as_json)
         return
-    with locks.downlink_job(site.work, downlink):
+    with leases.downlink_job(site.work, downlink):
         if settle:
             attempt = submit.settle(site.settings, downlink, settle == "submitted")
             click.echo(f"downlink {downlink}: attempt {attempt.number} is settled, {settle}")

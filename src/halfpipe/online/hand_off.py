@@ -34,7 +34,7 @@ from halfpipe.runs.downlinks import known_downlinks
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.runs.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, remove_file
 from halfpipe.storage.json_files import read_json
 
@@ -75,13 +75,13 @@ class Result:
 
 @contextmanager
 def alone(work: Path) -> Iterator[None]:
-    """Hand off alone: wait until nobody else does, and say for whom. All below is done under this lock."""
-    lock = locks.FileLock(work / paths.online_lock())
-    lock.take("another hand-off to Online", log.warning)
+    """Hand off alone: wait until nobody else does, and say for whom. All below is done under this lease."""
+    lease = leases.Lease(work, paths.online_lease())
+    lease.take("another hand-off to Online", log.warning)
     try:
         yield
     finally:
-        lock.give_back()
+        lease.give_back()
 
 
 def runs_of(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[RunId]:
@@ -258,7 +258,7 @@ def _compare(work: Path, run: RunId, record: Record) -> Result:
 def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output: IO[str]) -> Result:
     """Make the file of a run if it is whole or given up, and go on to its command."""
     work, home = settings.paths.work, _home(settings)
-    with locks.run_locked(work, run, log.warning), context_scratch(work, run):
+    with leases.run_lease(work, run, log.warning), context_scratch(work, run):
         brought = _brought(work, run)
         if not brought:
             return Result(run, What.OTHER, "no downlink has brought anything of it")

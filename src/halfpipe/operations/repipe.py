@@ -26,9 +26,9 @@ from halfpipe.runs.downlinks import known_downlinks
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.runs.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from halfpipe.storage.durable import make_directory, write_text
-from halfpipe.storage.locks import Holder
+from halfpipe.storage.leases import whoami
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +96,13 @@ def _unfinished(work: Path, run: RunId, *, orphans: bool) -> DownlinkId | None:
 
 def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
+    working_directory.begin(work)
     downlink = _new_id(settings)
     made_retdefs.write(retdefs, downlink, work / paths.repipe_retdefs(downlink))
     if orphans:
         given_up = work / paths.repipe_work(downlink) / paths.force() / run.l1
         write_text(given_up, "asked for by halfpipe repipe --orphans\n")
-    me = Holder.myself()
+    me = whoami()
     by = f"{me.user} on {me.host}"
     note(work, run, {"downlink": downlink, "orphans": orphans, "when": _now(), "by": by})
     return downlink

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Generic, TypeVar
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.programs.run import Log, run
+from halfpipe.programs.run import Ending, Log, run
 from halfpipe.settings import ROOT
-from halfpipe.storage.locks import Holder, Say
+from halfpipe.storage.leases import Say, whoami
 from halfpipe.storage.records import Series, TakenError
 
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2  # of the time that a command may take: when it is killed, and surely gone
@@ -85,6 +85,11 @@ class Answer:
         return (
             f"{shlex.join(self.words)}\nIts last lines were:\n" + "\n".join(self.said or ("(none)",)) + "\n"
         )
+
+    @property
+    def saying(self) -> str:
+        """How it ended, and the last line that it printed."""
+        return Ending(self.how, self.status).saying(self.said)
 
 
 class OpenError(HalfPipeError):
@@ -278,7 +283,7 @@ class Record(Generic[A]):
 
     def append(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with time and person."""
-        me = Holder.myself()
+        me = whoami()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
         self._series.publish(values)

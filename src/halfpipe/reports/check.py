@@ -62,9 +62,10 @@ class Finding:
 
 def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> list[Cause]:
     """Return the causes of a downlink's account, then what its files give besides, the worst first."""
+    # Before the account, which reads records too: reading mends them, and says nothing of it.
+    files = [finding.cause for finding in check(site.settings, downlink, checksums=checksums)]
     causes = list(account(site, downlink).causes)
     told = {cause.code for cause in causes}
-    files = [finding.cause for finding in check(site.settings, downlink, checksums=checksums)]
     causes += [cause for cause in files if cause.code not in told & OF_ACCOUNT]
     return sorted(causes, key=lambda cause: WORST_FIRST.index(cause.verdict))
 

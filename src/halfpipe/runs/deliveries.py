@@ -15,7 +15,7 @@ from typing import Any, Self
 from halfpipe.errors import StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.records import Series
 
 log = logging.getLogger(__name__)
@@ -291,7 +291,7 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
     StateError
         If nothing is closed.
     """
-    with locks.run_locked(work, run, log.info):
+    with leases.run_lease(work, run, log.warning):
         deliveries = Deliveries(work, run)
         closed = deliveries.closed(downlink)
         if not closed:
@@ -300,7 +300,7 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
                 "nothing was released. What it delivered last is its own, and never released: process it again "
                 "with less first (shrink.accept)."
             )
-        me = locks.Holder.myself()
+        me = leases.whoami()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         deliveries.publish(Release(downlink, reason, f"{me.user} on {me.host}", now))
     return closed

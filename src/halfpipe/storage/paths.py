@@ -5,8 +5,16 @@ Each function gives a path relative to `paths.work` (or, where it says so, to `p
 without arguments it returns the pattern with the wildcards open; called with ids, a file.
 """
 
+from pathlib import Path
+
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 BENCHMARK_SUFFIX = ".jsonl"
+FAILURE_SUFFIX = ".failure.json"
+
+
+def format_mark() -> str:
+    """Return the mark of the working directory: the format of what it holds, and its id."""
+    return "format.json"
 
 
 def copies(place: str) -> str:
@@ -102,11 +110,6 @@ def receipts(dl: str) -> str:
 def taken_over(dl: str) -> str:
     """Return what says from where a downlink was taken over, and which files of the legacy were read."""
     return f"{dl}/taken-over.json"
-
-
-def takeover_lock() -> str:
-    """Return the lock of the takeover: one at a time."""
-    return "locks/takeover"
 
 
 def submitted(dl: str = DL) -> str:
@@ -209,11 +212,6 @@ def repipe_record(run_: str = RUN) -> str:
     return f"{run(run_)}/repipes"
 
 
-def online_lock() -> str:
-    """Return the lock of the hand-off to Online: one at a time."""
-    return "locks/online"
-
-
 def logs() -> str:
     """Return the directory of all logs."""
     return "logs"
@@ -249,6 +247,16 @@ def benchmark(rule: str, *ids: str) -> str:
     return log(rule, *ids).removesuffix(".log") + BENCHMARK_SUFFIX
 
 
+def failure(log: Path) -> Path:
+    """Return the record of why the job with this log failed: it lies beside the log."""
+    return log.with_suffix(FAILURE_SUFFIX)
+
+
+def head_events(log: Path) -> Path:
+    """Return what came of the jobs of the invocation with this log, for programs: it lies beside the log."""
+    return log.with_suffix(".events")
+
+
 def benchmarks(dl: str) -> str:
     """Return the directory of the logs of a downlink's jobs, and of what the jobs took."""
     return f"{logs()}/{dl}"
@@ -279,19 +287,39 @@ def index_of_downlinks() -> str:
     return ".cache/index.sqlite"
 
 
-def downlink_lock(dl: str) -> str:
-    """Return the lock that the process at work on a downlink holds."""
-    return f"locks/downlink-{dl}"
+def leases() -> str:
+    """Return the directory of all leases: who is at work on what, a directory for each thing."""
+    return "leases"
 
 
-def job_locks(dl: str) -> str:
-    """Return the directory where the running jobs of a downlink are registered, a lock each."""
-    return f"locks/jobs-{dl}"
+def heartbeats() -> str:
+    """Return the directory of what the processes that hold a lease touch as long as they live."""
+    return f"{leases()}/alive"
 
 
-def unattended_lock() -> str:
-    """Return the lock of the unattended invocation: one at a time."""
-    return "locks/unattended"
+def downlink_lease(dl: str) -> str:
+    """Return the lease of the process at work on a downlink; its running jobs are registered in it."""
+    return f"{leases()}/downlink-{dl}"
+
+
+def run_lease(run_: str) -> str:
+    """Return the lease under which the state of a run is read and changed."""
+    return f"{leases()}/run-{run_}"
+
+
+def unattended_lease() -> str:
+    """Return the lease of the unattended invocation: one at a time."""
+    return f"{leases()}/unattended"
+
+
+def online_lease() -> str:
+    """Return the lease of the hand-off to Online: one at a time."""
+    return f"{leases()}/online"
+
+
+def takeover_lease() -> str:
+    """Return the lease of the takeover: one at a time."""
+    return f"{leases()}/takeover"
 
 
 def unattended_logs() -> str:
@@ -322,11 +350,6 @@ def last_turn() -> str:
 def said() -> str:
     """Return all that unattended processing has told people."""
     return f"{unattended_logs()}/said.txt"
-
-
-def run_lock(run_: str) -> str:
-    """Return the lock under which the state of a run is read and changed."""
-    return f"locks/run-{run_}"
 
 
 def staged(dl: str) -> str:
@@ -389,6 +412,11 @@ def board_picture(dl: str) -> str:
     return f"pictures/{dl}.svg"
 
 
-def stage_marks() -> str:
-    """Return the directory of the marks of working directories that have handed off to this stage."""
-    return ".halfpipe-work"
+def stage_mark() -> str:
+    """Return the mark of the working directory that uses a stage, relative to `paths.stage`."""
+    return ".halfpipe-mark.json"
+
+
+def stage_mark_copy() -> str:
+    """Return the copy of the stage's mark that the working directory keeps."""
+    return "stage-mark.json"

@@ -35,9 +35,13 @@ _NAME = re.compile(r"(\d{6})\.json")
 class TakenError(HalfPipeError):
     """Another process has published the record of this number: read again, decide again."""
 
+    code = "taken"
+
 
 class DamagedError(StateError):
     """A record is gone or damaged in both copies, or the copies contradict each other."""
+
+    code = "record-damaged"
 
 
 @dataclass(frozen=True)
@@ -90,12 +94,18 @@ class Series:
         The directory of the series, relative to `work`; it need not exist.
     at_stake
         What stands still while a record is damaged, as ``nothing is delivered``.
+
+    Attributes
+    ----------
+    harmed
+        What was wrong with a copy, by its file, and whether it is mended now.
     """
 
     def __init__(self, work: Path, place: str, at_stake: str = "nothing was done") -> None:
         self.home, self.second = work / place, work / paths.copies(place)
         self._at_stake = at_stake
         self.records: list[Record] = []
+        self.harmed: dict[Path, str] = {}
 
     def read(self) -> list[Record]:
         """Read all records, the oldest first, and mend the copies that are lost or damaged.
@@ -154,15 +164,16 @@ class Series:
             if other is not None and other.seal != record.seal:
                 raise self.damaged(record.number, "its copies differ")
             if other is None:
-                yield f"{_file(self.second, record.number)}: was lost or damaged, and is mended from {self.home}"
                 self._mend(self.second, record)
+        yield from self.harmed.values()
 
     def damaged(self, number: int, why: object = "") -> DamagedError:
         """Return the error that says that a record cannot be used."""
         copies = f"{_file(self.home, number)} and {_file(self.second, number)}"
         return DamagedError(
             f"record {number} is gone or damaged in both copies ({why or 'neither can be read'}): {copies}. Until it "
-            f"is back, {self._at_stake}. Restore one of the two files from a backup, then re-run the command."
+            f"is back, {self._at_stake}.",
+            "restore one of the two files from a backup",
         )
 
     def file(self, number: int) -> Path:
@@ -181,13 +192,17 @@ class Series:
     def _mend(self, home: Path, record: Record) -> None:
         """Write a lost or damaged copy again; who may only read leaves it."""
         path = _file(home, record.number)
-        with suppress(OSError, HalfPipeError):
+        try:
             if self._open(home, record.number) is not None:
                 return  # it was published after we had looked
             if path.is_dir():
                 path.rename(home / f".{path.name}.damaged")
             # The name of a damaged copy stays taken, or another process could publish its own record under it.
             _publish(home, record.number, record.content, over=path.exists())
+        except (OSError, HalfPipeError) as error:
+            self.harmed[path] = f"{path}: is lost or damaged, and cannot be mended: {error}"
+        else:
+            self.harmed[path] = f"{path}: was lost or damaged, and is mended from its other copy"
 
 
 def _file(home: Path, number: int) -> Path:

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 class SubmissionError(HalfPipeError):
     """A submission that failed, or of which nobody knows whether it reached Level-1."""
 
+    code = "submission"
+
 
 def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[str, Any]:
     """Submit the downlink's hand-off to Level-1, unless it has one of the downlink already.
@@ -145,7 +147,8 @@ def _want_stream(settings: Settings, record: Record) -> None:
     if record.told is None:
         raise SubmissionError(
             f"downlink {record.id}: no hand-off was submitted ({record.path}), so there is no stream to roll "
-            f"back. To submit it: snakemake submit={record.id}"
+            "back.",
+            f"To submit it: snakemake submit={record.id}",
         )
     if record.is_open:
         raise _unknown(settings, record)
@@ -217,8 +220,8 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
         return read_receipt(work, downlink)
     except MissingInputError as error:
         raise MissingInputError(
-            f"{error}. Only what was handed off can be submitted: process the downlink first, "
-            f"snakemake dl={downlink}"
+            f"{error}. Only what was handed off can be submitted.",
+            f"Process the downlink first: snakemake dl={downlink}",
         ) from error
 
 
@@ -259,9 +262,9 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         if exists:
             raise SubmissionError(
                 f"downlink {downlink}: Level-1 has stream {downlink} (submit.check says so), though no submission is "
-                f"recorded in {record.path}. Nothing was submitted. If it was created by hand for the hand-off of "
-                f"now, say so: halfpipe submit {downlink} --settle submitted; if for an earlier one, roll it back "
-                f"after that: halfpipe submit {downlink} --rollback"
+                f"recorded in {record.path}. Nothing was submitted.",
+                f"If it was created by hand for the hand-off of now, say so: halfpipe submit {downlink} --settle "
+                f"submitted; if for an earlier one, roll it back after that: halfpipe submit {downlink} --rollback",
             )
     elif exists or open_:
         record.settle(exists, By.CHECK)
@@ -280,7 +283,8 @@ def _exists(words: Sequence[str], downlink: str, output: IO[str]) -> bool:
         return answer.status == 0
     raise SubmissionError(
         f"downlink {downlink}: submit.check {answer.how}, where 0 means that Level-1 has the stream and 1 that it has "
-        f"not: {answer.shown}Nothing was submitted. Mend the cause, then give the same command again."
+        f"not: {answer.shown}Nothing was submitted. Mend the cause, then give the same command again.",
+        text=f"submit.check {answer.saying}",
     )
 
 
@@ -305,9 +309,8 @@ def _check_ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str
 
     if missing := lacks(settings, downlink, receipt):
         raise LedgerError(
-            f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted. To enter it: "
-            f"halfpipe ledger load {downlink} (if it lost more: halfpipe ledger rebuild); then give the same command "
-            "again."
+            f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted.",
+            f"To enter it: halfpipe ledger load {downlink} (if it lost more: halfpipe ledger rebuild)",
         )
 
 
@@ -329,7 +332,8 @@ def _check_stage(settings: Settings, downlink: DownlinkId, receipt: Mapping[str,
     if gone is not None:
         raise StageError(
             f"{gone}: this file of hand-off {receipt['handoff']} is gone, or not of its size, and Level-1 would fail. "
-            f"Nothing was submitted. To stage it again: snakemake dl={downlink} -R deliver_run"
+            "Nothing was submitted.",
+            f"To stage it again: snakemake dl={downlink} -R deliver_run",
         )
 
 
@@ -359,7 +363,9 @@ def _run(
         last = record.attempts[-1]
         raise SubmissionError(
             f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
-            f"{record.path}. Mend the cause, then {_how_to_go_on(settings, last, downlink)}"
+            f"{record.path}.",
+            f"Mend the cause, then {_how_to_go_on(settings, last, downlink)}",
+            text=f"submit.{key} {answer.saying}",
         )
 
 
@@ -389,12 +395,14 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
     what = "submitted to" if attempt.action is Action.SUBMIT else "rolled back in"
     asked = ""
     if how and settings.submit.check is not None and attempt.action is Action.SUBMIT:
-        asked = " Given the same command again, submit.check is asked; without waiting for that:"
+        asked = "Given the same command again, submit.check is asked; without waiting for that: "
     return SubmissionError(
         f"downlink {downlink}: whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}, attempt "
         f"{attempt.number} in {record.path}: {shlex.join(attempt.command)}\n"
-        f"Nothing more was done.{asked} Look whether Level-1 has it, say so with halfpipe submit {downlink} --settle "
-        "submitted (or not-submitted), and give the same command again."
+        "Nothing more was done.",
+        f"{asked}Look whether Level-1 has it, and say so: halfpipe submit {downlink} --settle submitted (or "
+        "not-submitted)",
+        text=f"whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}",
     )
 
 

@@ -13,7 +13,7 @@ from halfpipe.planning import halts
 from halfpipe.programs.told_once import Outcome
 from halfpipe.runs.receipt_file import ReceiptError, hand_offs
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.reading import modified
 from halfpipe.submission.record import Action, Attempt, Record, keep, lost
 from halfpipe.submission.stage_state import StageState, is_submitted, names_files, stage_state
@@ -60,7 +60,7 @@ def troubles(
         yield Cause("submission-damaged", Verdict.PERSON, str(error))
         return
     if in_work is None:
-        in_work = locks.in_work(settings.paths.work, downlink) is not None
+        in_work = leases.in_work(settings.paths.work, downlink) is not None
     unsettled = _unsettled(settings, record, receipt, in_work=in_work)
     if unsettled is not None:
         yield unsettled

@@ -27,9 +27,10 @@ from halfpipe.runs.chunk_products import ChunkProducts
 from halfpipe.runs.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
 from halfpipe.runs.moot import UNSET, Moot, read_moot
 from halfpipe.runs.receipt_file import hand_offs, publish
+from halfpipe.runs.replaced import nobody_reads
 from halfpipe.runs.run_state import context_scratch
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, remove_tree, write_bytes
 from halfpipe.storage.json_files import read_json, write_json
 from halfpipe.storage.reading import sha256
@@ -111,7 +112,7 @@ def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
         return Taken(legacy.id, reason)
     with ExitStack() as held:
         if do:
-            held.enter_context(locks.downlink_job(work, legacy.id))
+            held.enter_context(leases.downlink_job(work, legacy.id))
         taken = Taken(legacy.id, runs=[_read_run(run) for _, run in sorted(legacy.runs.items())])
         entries = dict(_chunks(settings, legacy, taken, do=do))
         for run in taken.runs:
@@ -201,9 +202,7 @@ def _chunks(
             if do:
                 make_directory(work, paths.chunks(legacy.id))
                 write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-                with ExitStack() as held:
-                    for each in runs:
-                        held.enter_context(locks.run_locked(work, each, log.info))
+                with nobody_reads(work, legacy.id, chunk, log.warning):
                     take_products(out, work / paths.chunks(legacy.id), chunk)
                 write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield chunk, entry
@@ -231,7 +230,7 @@ def _write(
     moots = _moots(legacy)
     manifests = []
     for run in taken.runs:
-        with locks.run_locked(work, run.of.run, log.info):
+        with leases.run_lease(work, run.of.run, log.warning):
             manifests.append(_write_run(work, legacy, run, entries, moots.get(run.of.run, UNSET)))
     content: Receipt = {
         "taken_over": True,
@@ -246,7 +245,7 @@ def _write(
     }
     _write_submission(work, legacy)
     _put_switches(work, legacy)
-    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content))
+    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
     told = {
         "downlink": downlink,
         "handoff": HANDOFF,

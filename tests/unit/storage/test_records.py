@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -72,9 +73,32 @@ def test_a_copy_that_is_lost_or_damaged_is_mended(tmp_path: Path, home: str, num
     else:
         cut = {"emptied": b"", "cut": content[:-9], "changed": content.replace(b'"value": ', b'"value": 1')}
         path.write_bytes(cut[harm])
-    assert values(tmp_path) == [1, 2, 3]
-    list(series(tmp_path).verify())
+    looked, mended = series(tmp_path), f"{path}: was lost or damaged, and is mended from its other copy"
+    assert list(looked.verify()) == [mended]
+    assert [record.values["value"] for record in looked.records] == [1, 2, 3]
     assert path.read_bytes() == content
+    assert list(series(tmp_path).verify()) == []
+
+
+@pytest.mark.parametrize("home", [PLACE, f"copies/{PLACE}"])
+def test_reading_alone_mends_what_it_had_to_look_for_elsewhere(tmp_path: Path, home: str) -> None:
+    published(tmp_path, 3)
+    path = tmp_path / home / "000002.json"
+    content = path.read_bytes()
+    path.unlink()
+    assert values(tmp_path) == [1, 2, 3]
+    assert path.read_bytes() == content
+
+
+def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    published(tmp_path, 3)
+    home = tmp_path / "copies" / PLACE
+    shutil.rmtree(home)
+    home.touch()  # nothing can be written there
+    assert values(tmp_path) == [1, 2, 3]
+    said = list(series(tmp_path).verify())
+    assert len(said) == 3
+    assert all(f"{home}/" in one and "cannot be mended" in one for one in said)
 
 
 def test_a_tree_of_copies_that_is_gone_as_a_whole_is_mended(tmp_path: Path) -> None:
