@@ -24,6 +24,7 @@ from typing import IO, Any, ClassVar, Generic, TypeVar
 from halfpipe.errors import HalfPipeError
 from halfpipe.programs.run import Ending, Log, run
 from halfpipe.settings import ROOT
+from halfpipe.storage import records
 from halfpipe.storage.leases import Say, whoami
 from halfpipe.storage.records import Series, TakenError
 
@@ -185,6 +186,11 @@ class Record(Generic[A]):
             said = value["outcome"]
             outcome = next(each for each in Outcome if self.word(each) == said) if said else None
             self.attempts[at] = replace(self.attempts[at], outcome=outcome, by=By(value["by"]))
+
+    @property
+    def published(self) -> records.Record | None:
+        """The last record of the series; None before the first."""
+        return self._series.records[-1] if self._series.records else None
 
     @property
     def last(self) -> A | None:

@@ -1,7 +1,7 @@
 """Submission of a downlink to Level-1: its stream is created once, and only ever rolled back after that.
 
 Stream numbers are unique within Level-1's task (ground-chain §6): a second hand-off of a downlink is a
-roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lock
+roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lease
 of the downlink.
 """
 
@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
 from halfpipe.ids import DownlinkId
-from halfpipe.planning import halts
+from halfpipe.planning import halts, stage_mark
 from halfpipe.programs.commands import filled_in
 from halfpipe.programs.told_once import By, OpenError, Outcome, ask, how_it_was_cut_off
 from halfpipe.runs.receipt_file import read_receipt
@@ -74,6 +74,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
             _write_down(settings, record, receipt["handoff"])
         else:
             _run(settings, record, Action.SUBMIT, receipt, output)
+    _note(settings, record)
     _warn(settings, record, receipt)
     return _product(record, receipt)
 
@@ -117,6 +118,7 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
     record = keep(work, downlink)
     _want_stream(settings, record)
     _run(settings, record, Action.ROLLBACK, receipt, output)
+    _note(settings, record)
     _withdraw(work, downlink)
 
 
@@ -138,6 +140,7 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
     record = keep(work, downlink)
     _want_stream(settings, record)
     attempt = record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
+    _note(settings, record)
     _withdraw(work, downlink)
     return attempt
 
@@ -176,6 +179,7 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
         receipt = _receipt(work, downlink)  # a misspelt downlink gets no record
         if submitted:
             last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
+            _note(settings, record)
             _withdraw(work, downlink)
             return last
     if last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
@@ -190,6 +194,7 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
             "then. Look again after that, and give the same command again."
         )
     record.settle(submitted, By.PERSON)
+    _note(settings, record)
     _withdraw(work, downlink)
     return last
 
@@ -223,6 +228,12 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
             f"{error}. Only what was handed off can be submitted.",
             f"Process the downlink first: snakemake dl={downlink}",
         ) from error
+
+
+def _note(settings: Settings, record: Record) -> None:
+    """Note in the stage's mark what Level-1 was told: a backup of the working directory from before that is refused."""
+    if record.told is not None and record.published is not None:
+        stage_mark.note(settings, [(paths.submissions(DownlinkId(record.id)), record.published)])
 
 
 def _withdraw(work: Path, downlink: DownlinkId) -> None:
