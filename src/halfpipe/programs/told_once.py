@@ -26,6 +26,7 @@ from halfpipe.programs.run import Ending, Log, run
 from halfpipe.settings import ROOT
 from halfpipe.storage import records
 from halfpipe.storage.leases import Say, whoami
+from halfpipe.storage.records import Record as Published
 from halfpipe.storage.records import Series, TakenError
 
 KILLED_AFTER, OVER_AFTER = 1.1, 1.2  # of the time that a command may take: when it is killed, and surely gone
@@ -142,6 +143,13 @@ class Record(Generic[A]):
     work, id
         `paths.work`, and the downlink or run; nothing need be there.
 
+    Attributes
+    ----------
+    attempts
+        All of them, in order.
+    published
+        The records that were published here.
+
     Raises
     ------
     StateError
@@ -155,6 +163,7 @@ class Record(Generic[A]):
         self.id = id
         self._series = Series(work, self.place(id), "nobody is told anything for it")
         self.path = self._series.home
+        self.published: list[Published] = []
         self.read()
 
     def read(self) -> None:
@@ -183,8 +192,8 @@ class Record(Generic[A]):
         if at not in range(len(self.attempts)):
             raise ValueError(value["attempt"])
         if "outcome" in value:
-            said = value["outcome"]
-            outcome = next(each for each in Outcome if self.word(each) == said) if said else None
+            outcomes = {self.word(each): each for each in (None, *Outcome)}
+            outcome = outcomes[value["outcome"]]
             self.attempts[at] = replace(self.attempts[at], outcome=outcome, by=By(value["by"]))
 
     @property
@@ -292,7 +301,7 @@ class Record(Generic[A]):
         me = whoami()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
-        self._series.publish(values)
+        self.published.append(self._series.publish(values))
         self._take(values)
 
     def tell(
