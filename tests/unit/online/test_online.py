@@ -362,7 +362,7 @@ class TestCommand:
 
     def test_one_that_cannot_be_started(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
-        result = online.go(online.settings("no-such-program {file}"))
+        result = online.go(online.settings("/no-such-program {file}"))
         assert "online.command cannot be started: No such file or directory" in result.text
         assert online.state() is State.UNTOLD
 
