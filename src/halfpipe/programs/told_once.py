@@ -24,7 +24,6 @@ from typing import IO, Any, ClassVar, Generic, TypeVar
 from halfpipe.errors import HalfPipeError
 from halfpipe.programs.run import Ending, Log, run
 from halfpipe.settings import ROOT
-from halfpipe.storage import records
 from halfpipe.storage.leases import Say, whoami
 from halfpipe.storage.records import Record as Published
 from halfpipe.storage.records import Series, TakenError
@@ -195,11 +194,6 @@ class Record(Generic[A]):
             outcomes = {self.word(each): each for each in (None, *Outcome)}
             outcome = outcomes[value["outcome"]]
             self.attempts[at] = replace(self.attempts[at], outcome=outcome, by=By(value["by"]))
-
-    @property
-    def published(self) -> records.Record | None:
-        """The last record of the series; None before the first."""
-        return self._series.records[-1] if self._series.records else None
 
     @property
     def last(self) -> A | None:
