@@ -326,7 +326,6 @@ def test_leftovers_of_a_killed_job_change_nothing(tmp_path: Path) -> None:
         f"work/runs/2c2e5787/.context/{SECOND}/00001/core",
         f"work/runs/2c2e5787/{DL}/.events.npy.part",
         f"work/runs/2c2e5787/{DL}/.manifest.json.part",
-        f"work/{DL}/receipts/.000001.json.0123456789ab",
         f"work/.dl={DL}.part",
         f"work/leases/downlink-{DL}/000001",
         f"work/leases/downlink-{DL}/job-somewhere-17-01234567-0123456789abcdef",
@@ -350,7 +349,7 @@ def test_a_full_and_a_read_only_stage(site: Site) -> None:
     with small_disk(site.stage) as change:
         change("ro")
         site.snakemake(f"dl={DL}").bad(
-            f"the stage {site.stage} cannot be written, at {site.stage}/chunktokens",
+            f"the stage {site.stage} cannot be written, at {site.stage}/{paths.stage_mark()}",
             "The file system is read-only: have it mounted for writing, and try again.",
         )
         change("rw")

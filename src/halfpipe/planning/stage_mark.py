@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from halfpipe.errors import ConfigError, StageError
+from halfpipe.errors import ConfigError, HalfPipeError, StageError
 from halfpipe.settings import Settings
 from halfpipe.storage import paths, working_directory
 from halfpipe.storage.advice import advice
@@ -125,8 +125,11 @@ def _write(settings: Settings, new: Iterable[Entry]) -> None:
     content = dump_json(mark).encode()
     try:
         write_bytes(stage / paths.stage_mark(), content, locked=False)
-    except OSError as error:
-        raise StageError(f"the stage {stage} cannot be written: {error.strerror}. {advice(error)}") from error
+    except HalfPipeError as error:
+        why = error.__cause__ if isinstance(error.__cause__, OSError) else OSError(0, str(error))
+        raise StageError(
+            f"the stage {stage} cannot be written, at {stage / paths.stage_mark()}: {why.strerror}. {advice(why)}"
+        ) from error
     write_bytes(work / paths.stage_mark_copy(), content, locked=False)
 
 

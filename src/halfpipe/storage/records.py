@@ -223,7 +223,7 @@ def _numbers(home: Path) -> set[int]:
 def _publish(home: Path, number: int, content: bytes, *, over: bool = False) -> None:
     """Write a record beside its place, flush it, and link it to its name: a new one, or `over` a damaged copy."""
     path = _file(home, number)
-    part = home / f".{path.name}.{os.urandom(6).hex()}"
+    part = home / f".{path.name}.{os.urandom(6).hex()}.part"
     try:
         _make(home)
         try:
