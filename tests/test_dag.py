@@ -511,6 +511,7 @@ def test_the_default_profile_is_policy_alone() -> None:
         "rerun-incomplete": True,
         "keep-going": True,
         "nolock": True,
+        "logger": ["halfpipe"],
     }
 
 

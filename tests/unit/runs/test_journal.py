@@ -148,7 +148,7 @@ def test_a_line_that_is_no_delivery_is_named(damage: Any, path: Path) -> None:
     damage(entry)
     with path.open("a") as out:
         out.write(json.dumps(entry) + "\n")
-    with pytest.raises(StateError, match=rf"{path}, line 2: damaged .*restore the file from a backup"):
+    with pytest.raises(StateError, match=rf"{path}, line 2: damaged .*Restore the file from a backup"):
         Journal(path)
 
 

@@ -226,7 +226,7 @@ def test_a_torn_last_line_does_not_count_and_goes(
 def test_another_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "list.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')
-    with pytest.raises(StateError, match=rf"{path}, line 2: damaged .*restore the file from a backup"):
+    with pytest.raises(StateError, match=rf"{path}, line 2: damaged .*Restore the file from a backup"):
         JsonLines(path)
 
 
@@ -234,8 +234,7 @@ def test_its_owner_says_what_is_at_stake(tmp_path: Path) -> None:
     path = tmp_path / "list.jsonl"
     lines = JsonLines(path, "Who was paid must be known", "nobody was paid")
     assert str(lines.damaged(3, "why")) == (
-        f"{path}, line 3: damaged (why). Who was paid must be known: restore the file from a backup, then give the "
-        "same command again."
+        f"{path}, line 3: damaged (why). Who was paid must be known. Restore the file from a backup"
     )
     path.mkdir()
     with pytest.raises(
