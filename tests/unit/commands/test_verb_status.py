@@ -168,7 +168,7 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) -> None:
     log = configfile.parent / "work" / "logs" / HALF_WAY / "deliver_run-2c2e5787.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    why, remedy = "the stage is away. " + "It is long. " * 60, "To see it: halfpipe halt"
+    why, remedy = "the stage is away." + " It is long." * 60, "To see it: halfpipe halt"
     Failure("stage", why, remedy).write(log)
     seen = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"}).splitlines()
     assert len(seen) < 20
