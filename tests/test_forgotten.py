@@ -82,7 +82,7 @@ def test_a_journal_that_lacks_a_delivery_stops_the_run(tmp_path: Path, damage: s
         f"for which others vouch: {site.work / FIRST}/receipts/001.json (51 events of downlink {FIRST}, sequences "
         "1001 to 1102); ",
         f"runs/{RUN}/{FIRST}/manifest.json",
-        f"to do it: halfpipe repair {RUN} --do; then give the same command again.",
+        f"to do it: halfpipe repair {RUN} --do",
     )
     assert "Nothing was delivered" in stopped.said
     assert site.staged(SECOND) == {}

@@ -393,7 +393,7 @@ def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:
 def said(log: Path, *events: dict[str, Any]) -> None:
     """Leave beside the log of an invocation what its head said, as it lies there when the head was killed."""
     lines = [json.dumps({"rule": "decode_chunk", "command": "do", **event}) for event in events]
-    paths.head_events(log).write_text("\n".join([*lines, '{"ev']))
+    log.with_suffix(paths.EVENTS_SUFFIX).write_text("\n".join([*lines, '{"ev']))
 
 
 def begun(log: Path, number: int) -> dict[str, Any]:

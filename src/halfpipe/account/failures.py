@@ -84,7 +84,7 @@ def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
             for rule, product in PRODUCT.items()
             for of, ids, log in jobs
             if of == rule and not (work / product(downlink, ids)).exists()
-            if paths.failure(log).exists() or not _ended_well(log)
+            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not _ended_well(log)
         ]
     return []
 
@@ -126,7 +126,7 @@ def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, str]) ->
         text, verdict = "blocked by what is said of its records", Verdict.TOLD
         do = "" if repeats(known[why.code]) else f"once that is done: {again}"
     named = names(jobs)
-    since = modified(str(paths.failure(log))) or modified(str(log))
+    since = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(log))
     return Cause(why.code, verdict, f"{named}: {text}; its log: {log}", do, since, named)
 
 

@@ -56,7 +56,7 @@ class Outcome:
 def _events(log: Path) -> list[Any]:
     """Return what the head has said; a last line that is torn is left out."""
     with suppress(OSError):
-        lines = paths.head_events(log).read_text().split("\n")
+        lines = log.with_suffix(paths.EVENTS_SUFFIX).read_text().split("\n")
         return [json.loads(line) for line in lines[:-1]]
     return []
 
@@ -96,14 +96,14 @@ def process(
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     log.parent.mkdir(parents=True, exist_ok=True)
-    paths.head_events(log).unlink(missing_ok=True)
+    log.with_suffix(paths.EVENTS_SUFFIX).unlink(missing_ok=True)
     with log.open("w") as out:
         out.write(shlex.join(words) + "\n")
         out.flush()
         running = subprocess.Popen(
             words,
             cwd=ROOT,
-            env={**os.environ, EVENTS: str(paths.head_events(log))},
+            env={**os.environ, EVENTS: str(log.with_suffix(paths.EVENTS_SUFFIX))},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -82,7 +82,7 @@ def failure(status: int, outcome: Outcome, words: Sequence[str], log: Path) -> C
 
 def remove_old_logs(home: Path, days: float) -> None:
     """Remove the logs of invocations that are older than `days`."""
-    for path in (path for end in ("*.log", paths.head_events(Path("*.log")).name) for path in home.glob(end)):
+    for path in (path for end in ("*.log", f"*{paths.EVENTS_SUFFIX}") for path in home.glob(end)):
         with suppress(OSError):
             if path.stat().st_mtime < time.time() - days * 86400:
                 path.unlink()

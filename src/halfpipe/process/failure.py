@@ -82,14 +82,14 @@ class Failure:
     def read(cls, log: Path) -> Self | None:
         """Return what is recorded of the job with this log; None if nothing is."""
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            said = json.loads(paths.failure(log).read_bytes())
+            said = json.loads(log.with_suffix(paths.FAILURE_SUFFIX).read_bytes())
             return cls(*(str(said[key]) for key in ("code", "text", "do", "command")))
         return None
 
     def write(self, log: Path) -> None:
         """Record it, whole or not at all; that it cannot be recorded (a full disk) changes nothing else."""
         with suppress(HalfPipeError, OSError):
-            write_text(paths.failure(log), dump_json(asdict(self)), locked=False)
+            write_text(log.with_suffix(paths.FAILURE_SUFFIX), dump_json(asdict(self)), locked=False)
 
 
 def by_signal(number: int) -> str:
@@ -100,7 +100,7 @@ def by_signal(number: int) -> str:
 def forget(log: Path) -> None:
     """Forget how the job with this log ended: it begins again."""
     with suppress(OSError):
-        paths.failure(log).unlink()
+        log.with_suffix(paths.FAILURE_SUFFIX).unlink()
 
 
 def in_a_line(text: str) -> str:

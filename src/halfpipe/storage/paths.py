@@ -5,11 +5,10 @@ Each function gives a path relative to `paths.work` (or, where it says so, to `p
 without arguments it returns the pattern with the wildcards open; called with ids, a file.
 """
 
-from pathlib import Path
-
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 BENCHMARK_SUFFIX = ".jsonl"
 FAILURE_SUFFIX = ".failure.json"
+EVENTS_SUFFIX = ".events"
 
 
 def format_mark() -> str:
@@ -245,16 +244,6 @@ def log(rule: str, *ids: str) -> str:
 def benchmark(rule: str, *ids: str) -> str:
     """Return what a job took of time and memory, a line a try: it lies beside the job's log."""
     return log(rule, *ids).removesuffix(".log") + BENCHMARK_SUFFIX
-
-
-def failure(log: Path) -> Path:
-    """Return the record of why the job with this log failed: it lies beside the log."""
-    return log.with_suffix(FAILURE_SUFFIX)
-
-
-def head_events(log: Path) -> Path:
-    """Return what came of the jobs of the invocation with this log, for programs: it lies beside the log."""
-    return log.with_suffix(".events")
 
 
 def benchmarks(dl: str) -> str:

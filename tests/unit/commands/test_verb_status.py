@@ -12,6 +12,7 @@ import pytest
 
 from halfpipe.config import load
 from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import Failure
 from halfpipe.storage import paths
 from halfpipe.submission import submit
 from tests.support.leases import held_by_another
@@ -170,17 +171,15 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) -> None:
     log = configfile.parent / "work" / "logs" / HALF_WAY / "deliver_run-2c2e5787.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    why, remedy = "the stage is away. " + "It is long. " * 60, "To see it: halfpipe halt"
-    log.write_text(
-        f"2026-11-26 03:00:00,000 ERROR   error: {why}{remedy}; then give the same command again.\n"
-    )
+    why, remedy = "the stage is away." + " It is long." * 60, "To see it: halfpipe halt"
+    Failure("stage", why, remedy).write(log)
     seen = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"}).splitlines()
     assert len(seen) < 20
     (told,) = [
         line for line in seen if line.startswith(f"✗ {HALF_WAY}: deliver_run 2c2e5787: the stage is away.")
     ]
     assert f"It is long; its log: {log}, since " in told
-    assert f"  → {remedy}; then snakemake dl={HALF_WAY}." in seen, "whole"
+    assert f"  → {remedy}; then: snakemake dl={HALF_WAY}" in seen, "whole"
 
 
 def test_an_earlier_hand_off_is_not_forgotten(configfile: Path) -> None:

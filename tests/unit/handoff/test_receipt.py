@@ -275,6 +275,6 @@ def test_hand_offs_are_appended(tmp_path: Path) -> None:
     assert handoffs.read(tmp_path, DL) == [first, handoffs.HandOff(2, (), ())]
     path.write_text(json.dumps({"handoff": 1, "named": ["no run"], "texts": []}) + "\n")
     with pytest.raises(
-        StateError, match=r"handoffs\.jsonl, line 1: damaged .*restore the file from a backup"
+        StateError, match=r"handoffs\.jsonl, line 1: damaged .*Restore the file from a backup"
     ):
         handoffs.read(tmp_path, DL)
