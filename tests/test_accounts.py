@@ -316,4 +316,4 @@ def test_a_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
     with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL)):
         assert codes() == {"in-work"}, "its files come and go"
         time_passes(site.work)
-        assert codes() == {"stage-gone"}
+        assert codes() >= {"stage-gone"}

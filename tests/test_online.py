@@ -22,7 +22,7 @@ from halfpipe.online.record import Record, State
 from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
-from tests.support.leases import leases
+from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
 from tests.support.workflow import Ended, Site, run
 
@@ -130,6 +130,7 @@ def sweep(killed: Killed, every: int) -> None:
     for at, moment in list(enumerate(moments, 1))[every - 1 :: every]:
         killed.begin_anew()
         assert killed.hand_off(at) == -signal.SIGKILL, moment
+        time_passes(online.site.work)
         visible = {name: content for name, content in online.files().items() if not name.startswith(".")}
         assert visible in ({}, expected), moment
         if online.state() is State.OPEN:
@@ -140,7 +141,7 @@ def sweep(killed: Killed, every: int) -> None:
             assert killed.hand_off(-1, "--started" if online.told else "--not-started", RUN) == 0
         assert killed.hand_off(-1) == 0, (moment, killed.said.read_text())
         assert (online.files(), len(online.told), online.state()) == (expected, 1, State.DONE), moment
-        assert leases(online.site.work) == [], moment
+        assert not (online.site.work / paths.online_lease()).exists(), moment
     assert killed.hand_off(-1) == 0
     assert len(online.told) == 1
     assert open_ > 0

@@ -26,6 +26,7 @@ from halfpipe.submission.record import Record
 from halfpipe.submission.submit import open_attempts, settle
 from halfpipe.submission.troubles import troubles, warnings_before
 from tests.support.in_process import ROOT
+from tests.support.leases import time_passes
 from tests.support.level1 import Level1, with_level1
 from tests.support.workflow import Job
 
@@ -99,6 +100,7 @@ class Submitter:
         int
             How it ended.
         """
+        time_passes(self.level1.work)  # of the one before that was killed
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(["--settings", str(self.file), "--downlink", downlink]) + "\n")
