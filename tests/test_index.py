@@ -80,6 +80,12 @@ def write_over(path: Path, before: bytes, after: bytes) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
+def gone(site: Site, place: str) -> None:
+    """Lose both copies of all records of a series."""
+    for home in (site.work / place, site.work / paths.copies(place)):
+        shutil.rmtree(home)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
@@ -98,15 +104,9 @@ CHANGES: dict[str, Callable[[Site], object]] = {
     "receipt damaged": lambda s: cut(s.work / f"dl={FIRST}"),
     "receipt gone": lambda s: (s.work / f"dl={FIRST}").unlink(),
     "directory gone": lambda s: shutil.rmtree(s.work / FIRST),
-    "list of hand-offs damaged": lambda s: write_over(s.work / FIRST / "handoffs.jsonl", b"{", b"["),
-    "list of hand-offs gone": lambda s: (s.work / FIRST / "handoffs.jsonl").unlink(),
-    "submissions damaged": lambda s: write_over(s.work / FIRST / "submissions.jsonl", b"{", b"["),
-    "submissions gone": lambda s: (s.work / FIRST / "submissions.jsonl").unlink(),
-    "journal damaged": lambda s: write_over(s.work / "runs" / RUN / "journal.jsonl", b"{", b"["),
-    "journal emptied": lambda s: (s.work / "runs" / RUN / "journal.jsonl").write_bytes(b""),
-    "refused": lambda s: (s.work / paths.refused(RUN, FIRST)).write_text(
-        '{"events": 1, "sequences": [1, 1], "chunks": {}}'
-    ),
+    "receipts gone": lambda s: gone(s, paths.receipts(FIRST)),
+    "submissions gone": lambda s: gone(s, paths.submissions(FIRST)),
+    "deliveries gone": lambda s: gone(s, paths.deliveries(RUN)),
     "RetDef new": lambda s: shutil.copy(retdef(s), s.retdefs / FIRST / f"RetDef-{FIRST}-00099.xml"),
     "RetDef reissued": lambda s: write_over(retdef(s), b'type="LSEP"', b'type="LSEC"'),
     "RetDef of another": lambda s: put_down(s.retdefs / FIRST / f"RetDef-{SECOND}-00099.xml"),

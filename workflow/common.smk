@@ -209,7 +209,9 @@ def say_failure(logs):
     say_end()
     jobs = []
     for job in {*workflow.scheduler.failed, *workflow.scheduler.running}:
-        unsaid = Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
+        unsaid = (
+            Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
+        )
         one = failures.failed(job.rule.name, plan.work / str(job.log[0]), unsaid)
         if not one.why.command:
             one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
