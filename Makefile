@@ -11,8 +11,9 @@ OTHER_CLOCK = $(BIN)/python -m tests.support.other_clock
 PYTEST = $(if $(CLOCK),$(OTHER_CLOCK) $(CLOCK)) $(BIN)/python -m pytest
 
 # The tests that a day, a zone or an umask can spoil, as far as they are fast.
-OF_DAYS = $(addprefix tests/unit/,account board cleanup commands decoding ledger operations planning reports storage) \
-  tests/test_working_directory.py tests/test_accounts.py tests/test_typed.py
+OF_DAYS = $(addprefix tests/unit/,account board cleanup ledger operations submission commands/test_verb_acts.py) \
+  $(addprefix tests/unit/,commands/test_verb_status.py reports/test_find.py reports/test_throughput.py) \
+  $(addprefix tests/unit/,reports/test_show.py reports/test_waiting.py) tests/test_accounts.py tests/test_working_directory.py
 
 # Of what Snakemake says, a line a finished job and what the jobs say; of what pip says, how far it is.
 A_LINE_A_JOB = sed -u -n -e '/^Finished jobid/{s/.*Rule: \(.*\))/\1/;h;d}' \

@@ -113,7 +113,7 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert leases(site.work) == []
     # The kept receipt is the receipt, and nothing else of the earlier one is left.
     assert (site.work / paths.receipt(DL)).read_bytes() == (
-        site.work / paths.receipt_history(DL, 1)
+        site.work / paths.receipts(DL) / "000001.json"
     ).read_bytes()
 
 
@@ -277,7 +277,7 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
     assert done.outstanding(DL) == frozenset()
     receipt, second = done.receipt(DL), done.staged(DL)
     assert receipt["handoff"] == 2
-    assert (done.work / paths.receipt_history(DL, 1)).read_bytes() == first_receipt
+    assert (done.work / paths.receipts(DL) / "000001.json").read_bytes() == first_receipt
     # The run is there whole: what was delivered before in the same files, and what filled the hole.
     now = {name for name in second if name.startswith("r0741234567/")}
     assert of_lpa < now

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from halfpipe.runs.deliveries import Deliveries
 from sqlalchemy import insert
 
 from halfpipe.config import load
@@ -19,6 +18,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
 from halfpipe.operations import repipe
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.repipes import done
 from halfpipe.settings import ROOT
 from halfpipe.storage import paths

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from halfpipe.runs.deliveries import Deliveries
 
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
@@ -24,6 +23,7 @@ from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
 from halfpipe.merge.decision import listed
 from halfpipe.merge.settle import settled
 from halfpipe.runs.datagrams import known_datagrams
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import read_json
 from tests.support.golden_cases import GOLDEN, read_case
@@ -256,7 +256,13 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
             (site.work / paths.receipt(downlink)).unlink()
             shutil.rmtree(site.work / paths.receipts(downlink))
         (site.work / paths.stage_mark_copy()).unlink()
-        for path in (site.stage, site.work / "copies", site.work / "runs", site.work / "logs", site.work / "leases"):
+        for path in (
+            site.stage,
+            site.work / "copies",
+            site.work / "runs",
+            site.work / "logs",
+            site.work / "leases",
+        ):
             shutil.rmtree(path)
     return made
 

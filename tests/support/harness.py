@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from halfpipe.storage.json_lines import JsonLines
 
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import check_evt
 from halfpipe.formats.retdef import parse_retdef
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.runs.deliveries import Deliveries
 from tests.support.in_process import ROOT
 from tests.support.injected.sitecustomize import Shadow
 from tests.support.workflow import Ended, Site
@@ -102,8 +102,6 @@ def _in_work(site: Site) -> Iterator[tuple[Path, str]]:
                 json.loads(path.read_bytes())
                 continue
             yield path, "no JSON"
-        elif path.suffix == ".jsonl":
-            JsonLines(path)
         elif path.suffix == ".xml":
             parse_retdef(path.read_bytes(), path)
         elif path.suffix == ".evt":
@@ -115,9 +113,10 @@ def _in_work(site: Site) -> Iterator[tuple[Path, str]]:
 def _in_stage(site: Site) -> Iterator[tuple[Path, str]]:
     for home in site.stage.glob("[0-9]*"):
         delivered = {
-            file["name"]: file["size"]
+            file.name: file.size
             for run in site.work.glob("runs/*")
-            for file in Deliveries(site.work, RunId(run.name)).files_of(home.name)
+            for delivery in Deliveries(site.work, RunId(run.name)).of(DownlinkId(home.name))
+            for file in delivery.files
         }
         for path in home.iterdir():
             if path.is_dir():

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from halfpipe.storage import paths
+from halfpipe.storage.records import PREVIOUS, SEAL, sealed
 
 
 def homes(work: Path, place: str) -> tuple[Path, Path]:
@@ -32,3 +34,10 @@ def damage(work: Path, place: str, number: int = 1, copies: int = 2) -> None:
     for home in homes(work, place)[:copies]:
         path = home / f"{number:06d}.json"
         path.write_bytes(path.read_bytes()[:-5])
+
+
+def sealed_text(content: Mapping[str, Any]) -> str:
+    """Return the text of a first record that says `content`: what a receipt is."""
+    return sealed(
+        {key: value for key, value in content.items() if key not in {SEAL, PREVIOUS}}, None
+    ).decode()

@@ -146,6 +146,8 @@ class Record(Generic[A]):
     ----------
     attempts
         All of them, in order.
+    published
+        The records that were published here.
 
     Raises
     ------
@@ -160,6 +162,7 @@ class Record(Generic[A]):
         self.id = id
         self._series = Series(work, self.place(id), "nobody is told anything for it")
         self.path = self._series.home
+        self.published: list[Published] = []
         self.read()
 
     def read(self) -> None:
@@ -191,11 +194,6 @@ class Record(Generic[A]):
             outcomes = {self.word(each): each for each in (None, *Outcome)}
             outcome = outcomes[value["outcome"]]
             self.attempts[at] = replace(self.attempts[at], outcome=outcome, by=By(value["by"]))
-
-    @property
-    def published(self) -> Published | None:
-        """The last record of the series; None before the first."""
-        return self._series.records[-1] if self._series.records else None
 
     @property
     def last(self) -> A | None:
@@ -297,7 +295,7 @@ class Record(Generic[A]):
         me = whoami()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
-        self._series.publish(values)
+        self.published.append(self._series.publish(values))
         self._take(values)
 
     def tell(

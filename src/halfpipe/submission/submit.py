@@ -1,14 +1,15 @@
 """Submission of a downlink to Level-1: its stream is created once, and only ever rolled back after that.
 
 Stream numbers are unique within Level-1's task (ground-chain §6): a second hand-off of a downlink is a
-roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lease
+roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lock
 of the downlink.
 """
 
 import logging
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -66,17 +67,30 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
-    record = keep(work, downlink)
-    if record.told is None:
-        _settle_with_check(settings, record, output)
-    if record.told is None and names_files(receipt):
-        if settings.submit.command is None:
-            _write_down(settings, record, receipt["handoff"])
-        else:
-            _run(settings, record, Action.SUBMIT, receipt, output)
-    _note(settings, record)
-    _warn(settings, record, receipt)
-    return _product(record, receipt)
+    with _noted(settings, downlink) as record:
+        if record.told is None:
+            _settle_with_check(settings, record, output)
+        if record.told is None and names_files(receipt):
+            if settings.submit.command is None:
+                _write_down(settings, record, receipt["handoff"])
+            else:
+                _run(settings, record, Action.SUBMIT, receipt, output)
+        _warn(settings, record, receipt)
+        return _product(record, receipt)
+
+
+@contextmanager
+def _noted(settings: Settings, downlink: DownlinkId) -> Iterator[Record]:
+    """Give the record of a downlink, and note in the stage what is published of it: a backup of it lacks that."""
+    record = keep(settings.paths.work, downlink)
+    try:
+        yield record
+    finally:
+        if record.published:
+            try:
+                stage_mark.note(settings, ((paths.submissions(downlink), one) for one in record.published))
+            except HalfPipeError as error:  # it is done all the same
+                log.warning("%s", error)
 
 
 def what_came_of_it(content: Mapping[str, Any]) -> str:
@@ -115,10 +129,9 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
         )
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
-    record = keep(work, downlink)
-    _want_stream(settings, record)
-    _run(settings, record, Action.ROLLBACK, receipt, output)
-    _note(settings, record)
+    with _noted(settings, downlink) as record:
+        _want_stream(settings, record)
+        _run(settings, record, Action.ROLLBACK, receipt, output)
     _withdraw(work, downlink)
 
 
@@ -137,10 +150,9 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
     """
     work = settings.paths.work
     receipt = _receipt(work, downlink)
-    record = keep(work, downlink)
-    _want_stream(settings, record)
-    attempt = record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
-    _note(settings, record)
+    with _noted(settings, downlink) as record:
+        _want_stream(settings, record)
+        attempt = record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
     _withdraw(work, downlink)
     return attempt
 
@@ -173,28 +185,26 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
         If there is nothing to settle, or the command may still run and so be heard.
     """
     work = settings.paths.work
-    record = keep(work, downlink)
-    last = record.last
-    if last is None:
-        receipt = _receipt(work, downlink)  # a misspelt downlink gets no record
-        if submitted:
+    with _noted(settings, downlink) as record:
+        last = record.last
+        receipt = _receipt(work, downlink) if last is None else {}  # a misspelt downlink gets no record
+        if last is None and submitted:
             last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
-            _note(settings, record)
-            _withdraw(work, downlink)
-            return last
-    if last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
-        how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
-        raise SubmissionError(
-            f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
-            "halfpipe submit --open lists what is open."
-        )
-    if not submitted and (seconds := record.may_run):
-        raise SubmissionError(
-            f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be heard "
-            "then. Look again after that, and give the same command again."
-        )
-    record.settle(submitted, By.PERSON)
-    _note(settings, record)
+        elif last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
+            how = (
+                f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
+            )
+            raise SubmissionError(
+                f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
+                "halfpipe submit --open lists what is open."
+            )
+        elif not submitted and (seconds := record.may_run):
+            raise SubmissionError(
+                f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
+                "heard then. Look again after that, and give the same command again."
+            )
+        else:
+            record.settle(submitted, By.PERSON)
     _withdraw(work, downlink)
     return last
 
@@ -228,12 +238,6 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
             f"{error}. Only what was handed off can be submitted.",
             f"Process the downlink first: snakemake dl={downlink}",
         ) from error
-
-
-def _note(settings: Settings, record: Record) -> None:
-    """Note in the stage's mark what Level-1 was told: a backup of the working directory from before that is refused."""
-    if record.published is not None:
-        stage_mark.note(settings, [(paths.submissions(DownlinkId(record.id)), record.published)])
 
 
 def _withdraw(work: Path, downlink: DownlinkId) -> None:
@@ -368,8 +372,6 @@ def _run(
         )
     except OpenError as error:
         raise SubmissionError(f"{_unknown(settings, record, str(error))}{error.lost}") from error
-    finally:
-        _note(settings, record)  # it may have been heard
     if is_doubted(record.last):
         raise _unknown(settings, record)
     if answer.status != 0:

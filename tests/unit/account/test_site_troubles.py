@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from halfpipe.storage.times import Step, note
 
 from halfpipe.account.site_troubles import site_troubles, youngest_retdef
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.operations import weekly
-from halfpipe.runs.receipt_file import sealed
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.storage import leases, paths
-from halfpipe.storage.times import Step, note
 from tests.support.leases import held_by_another, left_by_another
+from tests.support.series import sealed_text
 
 NOW = 1_800_000_000.0  # Unix seconds, and later than now: what is made by this test is older
 HOUR = 3600.0
@@ -49,14 +49,14 @@ def test_a_name_that_gives_up_no_run_wants_a_person(settings: Settings) -> None:
 
 def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Settings) -> None:
     stage, receipt = settings.paths.stage, settings.paths.work / paths.receipt("240601001")
-    receipt.write_text(sealed({"handoff": 1, "runs": [], "taken_over": "whole"}))
+    receipt.write_text(sealed_text({"handoff": 1, "runs": [], "taken_over": "whole"}))
     assert codes(settings) == {}, "the legacy had another stage"
-    receipt.write_text(sealed({"handoff": 1, "runs": []}))
+    receipt.write_text(sealed_text({"handoff": 1, "runs": []}))
     assert codes(settings) == {"stage-empty": Verdict.PERSON}, "it is not there"
     stage.mkdir()
     (cause,) = site_troubles(settings, NOW)
     assert (cause.code, cause.do) == ("stage-empty", f"see that its file system is mounted: ls -la {stage}")
-    (stage / paths.stage_marks()).mkdir()
+    (stage / paths.stage_mark()).touch()
     assert codes(settings) == {}, "Level-1 has taken all, and left the mark"
 
 
@@ -118,7 +118,7 @@ def test_the_week(settings: Settings) -> None:
     for number, minutes in enumerate([10, 20, 30, 300], 1):
         dl = f"23040100{number}"
         receipt = work / paths.receipt(dl)
-        receipt.write_text(sealed({"handoff": 2, "runs": [{"delivered": 1000}, {"delivered": 1}]}))
+        receipt.write_text(sealed_text({"handoff": 2, "runs": [{"delivered": 1000}, {"delivered": 1}]}))
         os.utime(receipt, (NOW - HOUR, NOW - HOUR))
         (work / dl).mkdir()
         for handoff, event, end in ((1, 1000.0, 1000.0 + 60 * minutes), (2, 5000.0, 1e9)):
@@ -127,7 +127,9 @@ def test_the_week(settings: Settings) -> None:
         with (work / paths.times(dl)).open("a") as file:
             file.write("torn")
     (work / "dl=230401009").write_text("damaged")
-    edited = sealed({"handoff": 1, "runs": [{"delivered": 1}]}).replace('"delivered": 1', '"delivered": 7')
+    edited = sealed_text({"handoff": 1, "runs": [{"delivered": 1}]}).replace(
+        '"delivered": 1', '"delivered": 7'
+    )
     (work / "dl=230401007").write_text(edited)
     for name in ("dl=230401009", "dl=230401007"):
         os.utime(work / name, (NOW - HOUR, NOW - HOUR))

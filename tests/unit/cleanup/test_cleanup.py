@@ -17,6 +17,7 @@ from halfpipe.cleanup.in_work import nobody_else
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.programs.told_once import By, Outcome
+from halfpipe.runs.receipt_file import hand_offs, publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.leases import found
@@ -282,7 +283,8 @@ def test_online_gets_its_file_first(old: Site) -> None:
 
 
 def test_submitted_is_the_latest_hand_off(old: Site) -> None:
-    (old.work / paths.submissions(FIRST)).unlink()
+    for place in (paths.submissions(FIRST), paths.copies(paths.submissions(FIRST))):
+        shutil.rmtree(old.work / place)
     assert not (old.stage / FIRST).exists(), "that it is gone says nothing"
     assert not products.is_submitted(old.work, FIRST)
     record = Record(old.work, FIRST)
@@ -290,8 +292,7 @@ def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     assert not products.is_submitted(old.work, FIRST), "nobody knows how it ended"
     record.conclude(Outcome.TOLD, By.ANSWER, 0)
     assert products.is_submitted(old.work, FIRST)
-    with (old.work / paths.handoffs(FIRST)).open("a") as file:
-        file.write(json.dumps({"handoff": 2, "named": [], "texts": []}) + "\n")
+    publish(old.work, FIRST, {**hand_offs(old.work, FIRST)[-1].receipt, "handoff": 2})
     assert not products.is_submitted(old.work, FIRST), "Level-1 has the one before"
 
 

@@ -15,6 +15,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.storage import paths
 from halfpipe.submission import submit
 from tests.support.leases import held_by_another
+from tests.support.series import sealed_text
 from tests.support.verbs import halfpipe, on_terminal
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 
@@ -158,11 +159,11 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
     assert found(configfile)[SECOND]["verdict"] == "good"
     receipt = work / f"dl={SECOND}"
     content = json.loads(receipt.read_text())
-    receipt.write_text(sealed(content | {"handoff": 2}))
+    receipt.write_text(sealed_text(content | {"handoff": 2}))
     one = found(configfile, person=True)[SECOND]
     assert "handoff-not-submitted" in codes(one)
     content["runs"][0]["held"] = True
-    receipt.write_text(sealed(content))
+    receipt.write_text(sealed_text(content))
     assert "run-held" in codes(found(configfile, person=True)[SECOND])
 
 

@@ -236,8 +236,7 @@ def test_a_command_that_is_killed_leaves_it_open(level1: Level1) -> None:
     )
     assert said.endswith(
         "\nNothing more was done. Given the same command again, submit.check is asked; without waiting for that: "
-        "Look whether Level-1 has it, say so with "
-        f"halfpipe submit {DL} --settle submitted (or not-submitted), and give the same command again."
+        f"Look whether Level-1 has it, and say so: halfpipe submit {DL} --settle submitted (or not-submitted)"
     )
     assert level1.outcomes() == [None]
     assert submitted(level1.settings())["state"] == "submitted"
@@ -278,8 +277,8 @@ def test_without_a_check_an_open_attempt_waits_for_a_person(level1: Level1) -> N
         assert refused(lambda blind=blind: submitted(blind)) == (  # type: ignore[misc]
             f"downlink {DL}: whether hand-off 1 was submitted to Level-1 is not known: a process ended between its "
             f"command and the record of its answer, attempt 1 in {record}: a 'command line'\n"
-            f"Nothing more was done. Look whether Level-1 has it, say so with halfpipe submit {DL} --settle submitted "
-            "(or not-submitted), and give the same command again."
+            f"Nothing more was done. Look whether Level-1 has it, and say so: halfpipe submit {DL} --settle submitted "
+            "(or not-submitted)"
         )
     assert submit.open_attempts(level1.work) == [(DL, attempt)]
     assert level1.commands() == []
@@ -407,7 +406,7 @@ def test_held_or_not_handed_off_nothing_is_asked_and_nothing_recorded(level1: Le
     receipt = level1.work / paths.receipt(DL)
     receipt.unlink()
     assert refused(lambda: submitted(level1.settings()), MissingInputError) == (
-        f"{receipt}: no such file. Only what was handed off can be submitted: process the downlink first, "
+        f"{receipt}: no such file. Only what was handed off can be submitted. Process the downlink first: "
         f"snakemake dl={DL}"
     )
     assert not (level1.work / paths.submissions(DL)).exists()
