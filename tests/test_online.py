@@ -24,6 +24,7 @@ from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
+from tests.support.series import forget
 from tests.support.workflow import Ended, Site, run
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
@@ -101,7 +102,7 @@ class Killed:
         site = self.online.site
         shutil.rmtree(self.online.home, ignore_errors=True)
         shutil.rmtree(site.work / paths.leases(), ignore_errors=True)
-        (site.work / paths.online_record(RUN)).unlink(missing_ok=True)
+        forget(site.work, paths.online_record(RUN))
         (site.home / "told.txt").unlink(missing_ok=True)
 
     def moments(self) -> list[str]:
