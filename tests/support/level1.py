@@ -42,7 +42,7 @@ class Level1:
         """Return a command line of the stand-in, with placeholders."""
         return f"{CLIENT} --streams {self.file} -m TEST {command} -S {{dl}} {options} L1Proc"
 
-    def settings(self, **submit: str | None) -> Settings:
+    def settings(self, **submit: str | float | None) -> Settings:
         """Return a config with all commands but for those that are given otherwise."""
         commands: dict[str, Any] = {
             "command": self.client("createStream", VARIABLES),

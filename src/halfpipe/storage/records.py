@@ -29,6 +29,7 @@ from halfpipe.storage.json_files import dump_json
 SEAL, PREVIOUS = "sha256", "previous"
 # It is the first line, so the rest of the file is what was summed up: nothing need be written to compare.
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
+MOST_BYTES = 1 << 26  # of a record: the receipt of thousands of chunks; a larger file is none
 _NAME = re.compile(r"(\d{6})\.json")
 
 
@@ -183,7 +184,8 @@ class Series:
     def _open(self, home: Path, number: int) -> Record | None:
         path = _file(home, number)
         try:
-            return opened(path.read_bytes(), number)
+            with path.open("rb") as file:
+                return opened(file.read(MOST_BYTES), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from halfpipe.storage.times import Step, note
 
 from halfpipe.account.site_troubles import site_troubles, youngest_retdef
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.operations import weekly
+from halfpipe.runs.receipt_file import publish
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.storage import leases, paths
 from tests.support.leases import held_by_another, left_by_another
@@ -118,14 +118,13 @@ def test_the_week(settings: Settings) -> None:
     for number, minutes in enumerate([10, 20, 30, 300], 1):
         dl = f"23040100{number}"
         receipt = work / paths.receipt(dl)
-        receipt.write_text(sealed_text({"handoff": 2, "runs": [{"delivered": 1000}, {"delivered": 1}]}))
-        os.utime(receipt, (NOW - HOUR, NOW - HOUR))
-        (work / dl).mkdir()
         for handoff, event, end in ((1, 1000.0, 1000.0 + 60 * minutes), (2, 5000.0, 1e9)):
-            note(work, DownlinkId(dl), Step.LAST_EVENT, event, handoff=handoff)
-            note(work, DownlinkId(dl), Step.HANDED_OFF, end, handoff=handoff)
-        with (work / paths.times(dl)).open("a") as file:
-            file.write("torn")
+            one = {"named": False, "delivered": 1000, "times": [0.0, event]}
+            runs = [one, {"named": False, "delivered": 1, "times": None}]
+            content = {"handoff": handoff, "chunks": [], "texts": [], "runs": runs}
+            receipt.write_bytes(publish(work, DownlinkId(dl), content).content)
+            os.utime(work / paths.receipts(dl) / f"{handoff:06d}.json", (end, end))
+        os.utime(receipt, (NOW - HOUR, NOW - HOUR))
     (work / "dl=230401009").write_text("damaged")
     edited = sealed_text({"handoff": 1, "runs": [{"delivered": 1}]}).replace(
         '"delivered": 1', '"delivered": 7'
@@ -135,7 +134,7 @@ def test_the_week(settings: Settings) -> None:
         os.utime(work / name, (NOW - HOUR, NOW - HOUR))
     (work / "dl=230401008").write_text('{"handoff": 1, "runs": []}')
     os.utime(work / "dl=230401008", (NOW - 8 * 24 * HOUR, NOW - 8 * 24 * HOUR))
-    found = list(weekly.handed_off(work, NOW - weekly.WEEK, NOW))
+    found = list(weekly.handed_off(settings, NOW - weekly.WEEK, NOW))
     said = weekly.text(found, [(NOW - HOUR, ["failed"]), (NOW - 9e5, ["silence"])], 0, NOW)
     assert said == (
         "HalfPipe: the week from 2027-01-08 to 2027-01-15\n\n"

@@ -2,23 +2,26 @@
 
 import io
 import shlex
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from halfpipe.runs.repair import repair
 
 from halfpipe.config import load
-from halfpipe.errors import FormatError, MissingInputError, StateError
+from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.handoff import deliver_run
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError
 from halfpipe.runs.chunk_products import load_chunks
 from halfpipe.runs.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
+from halfpipe.storage import paths
+from halfpipe.storage.records import DamagedError
 from tests.support.golden_cases import GOLDEN, Case, read_case
+from tests.support.series import homes, values
 from tests.support.workflow import REPLAY, Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -199,22 +202,21 @@ def test_products_that_are_there_are_taken_where_they_lie(tmp_path: Path) -> Non
         assert context(site, DEAD).products(FIRST, chunk) == site.work / FIRST / "chunks"
 
 
-def test_a_lost_journal_is_not_taken_for_the_first_day(tmp_path: Path) -> None:
+def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:
     site, case = on_site(tmp_path, "rerun_first")
     site.by_hand(FIRST)
-    journal = site.work / "runs" / RUN / "journal.jsonl"
-    before = journal.read_bytes()
-    journal.unlink()
+    first, second = homes(site.work, paths.deliveries(RUN))
+    before = (first / "000001.json").read_bytes()
+    shutil.rmtree(first)
+    (second / "000001.json").write_bytes(b"{")
     jobs = [each for each in site.listed(f"dl={SECOND}") if each.job.rule in {"stage_retdef", "decode_chunk"}]
     site.by_hand(SECOND, jobs=jobs)
-    with pytest.raises(StateError, match="is gone, and with it deliveries"):
+    with pytest.raises(DamagedError, match=f"{first / '000001.json'} and {second / '000001.json'}"):
         deliver(site, SECOND, DEAD)
-    assert not journal.exists()
-    repair(site.work, RUN, do=True)
-    assert journal.read_bytes() == before
+    (second / "000001.json").write_bytes(before)
     site.by_hand(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
-    assert len(journal.read_text().splitlines()) == 2
+    assert len(values(site.work, paths.deliveries(RUN))) == 2
 
 
 def test_a_downlink_whose_index_is_not_there_yet_is_not_known(tmp_path: Path) -> None:
