@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 from halfpipe.ids import RunId
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from tests.stories.world import Brought, Hour, Key, StagedFile, World, hours_of
 from tests.support import model
@@ -55,7 +56,6 @@ class Downlink:
     gone: set[str] = field(default_factory=set)  # runs that left the stage though nobody was told of them
     taken: bool = False
     receipt_edited: bool = False
-    list_gone: bool = False
     dead_head: bool = False
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
@@ -78,7 +78,6 @@ class Books:
         self.brought: defaultdict[str, dict[str, frozenset[Key]]] = defaultdict(dict)
         self.recorded: defaultdict[str, dict[str, list[Delivery]]] = defaultdict(dict)
         self.given_up: set[str] = set()
-        self.harmed: dict[str, set[str]] = {}  # runs with harmed journals: downlinks whose lines are gone
         self.sequences = {
             (str(d.run), d.apid, d.number): d
             for chunks in world.chunks.values()
@@ -261,15 +260,13 @@ class Books:
         if not known and not old:
             return
         self.brought[run][dl] = known
-        if run in self.harmed:
-            return
         before, outcome = self.last(run, dl), self.decide(run, dl)
         spans = self.spans_on_disk(run, dl)
         if spans == outcome.delivery.spans != before.spans:
             self.record(run, dl, outcome.delivery)
         elif spans != before.spans:
             raise WrongError(
-                "journal", f"{dl} recorded {spans} of run {run}, expected {before.spans} or the rule's"
+                "records", f"{dl} recorded {spans} of run {run}, expected {before.spans} or the rule's"
             )
 
     def known_on_disk(self, run: str, dl: str) -> frozenset[Key]:
@@ -281,12 +278,9 @@ class Books:
         )
 
     def spans_on_disk(self, run: str, dl: str) -> tuple[tuple[int, int], ...]:
-        """Return the spans that the journal has last of a downlink."""
-        path = self.world.site.work / paths.journal(RunId(run))
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        values = [json.loads(line) for line in lines if line.endswith("\n")]
-        spans = [value["spans"] for value in values if value.get("downlink") == dl]
-        return tuple((first, last) for first, last in spans[-1]) if spans else ()
+        """Return the spans that are recorded last of a downlink."""
+        latest = Deliveries(self.world.site.work, RunId(run)).latest().get(DownlinkId(dl))
+        return tuple((span.first, span.last) for span in latest.spans) if latest else ()
 
     def _handed_off(self, dl: str) -> None:
         of, receipt = self.of[dl], self.world.site.receipt(dl)
@@ -354,14 +348,8 @@ class Books:
             found["a run left the stage"] = Amiss.PERSON if self.has_receipt(dl) else Amiss.MAYBE
         if of.receipt_edited and self.has_receipt(dl):
             found["the receipt was edited"] = Amiss.PERSON
-        if of.list_gone:
-            found["the list of hand-offs is gone"] = Amiss.TOLD
         if of.held:
             found["a run is held"] = Amiss.PERSON
-        for run in self.runs:
-            if run in self.harmed and (dl in self.recorded[run] or dl in self.brought[run]):
-                lost = dl in self.harmed[run] and self.last(run, dl).spans
-                found["a journal is harmed"] = Amiss.PERSON if lost else Amiss.MAYBE
         if any(of.late.values()):
             found["late events"] = Amiss.PERSON
         if of.accepted:

@@ -26,6 +26,7 @@ from halfpipe.submission.record import Action, Record
 from tests.support.another_user import somebody_else
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
+from tests.support.series import forget
 from tests.support.workflow import Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -138,6 +139,10 @@ def hold(path: Path) -> None:
     path.write_text(json.dumps(content | {"held": ["a file holds 1 event"]}))
 
 
+def unrecord(path: Path) -> None:
+    forget(path.parents[1], f"{path.parent.name}/{path.name}")
+
+
 def put(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -147,7 +152,7 @@ TOKENS = f"stage/{paths.tokens(RUN.l1)}"
 KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a token of Level-1": (f"{TOKENS}/{RUN.l1}-e00000000000000001000", put, "Level-1 still works on it"),
     "haltCleanup": (f"{TOKENS}/haltCleanup-{FIRST}", put, "one of 1 tokens"),
-    "not submitted": (f"work/{paths.submissions(SECOND)}", Path.unlink, f"downlink {SECOND} has no record"),
+    "not submitted": (f"work/{paths.submissions(SECOND)}", unrecord, f"downlink {SECOND} has no record"),
     "no stage": ("stage", shutil.rmtree, "is not there, so nobody knows what Level-1 has taken"),
     "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
     "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} holds it"),
@@ -283,8 +288,7 @@ def test_online_gets_its_file_first(old: Site) -> None:
 
 
 def test_submitted_is_the_latest_hand_off(old: Site) -> None:
-    for place in (paths.submissions(FIRST), paths.copies(paths.submissions(FIRST))):
-        shutil.rmtree(old.work / place)
+    forget(old.work, paths.submissions(FIRST))
     assert not (old.stage / FIRST).exists(), "that it is gone says nothing"
     assert not products.is_submitted(old.work, FIRST)
     record = Record(old.work, FIRST)

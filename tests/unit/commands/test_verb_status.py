@@ -16,7 +16,7 @@ from halfpipe.process.failure import Failure
 from halfpipe.storage import paths
 from halfpipe.submission import submit
 from tests.support.leases import held_by_another
-from tests.support.series import sealed_text
+from tests.support.series import damage, sealed_text
 from tests.support.verbs import halfpipe, on_terminal
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 
@@ -66,7 +66,7 @@ def test_which_downlinks(configfile: Path) -> None:
 
 def test_one_that_wanted_a_person_is_not_lost_sight_of(configfile: Path) -> None:
     work = configfile.parent / "work"
-    (work / FIRST / "handoffs.jsonl").write_text("damaged\n")
+    damage(work, paths.receipts(FIRST))
     os.utime(work / f"dl={FIRST}", (LONG_AGO, LONG_AGO))
     for place in (configfile.parent / "retdefs").glob(FIRST):
         os.utime(place, (LONG_AGO, LONG_AGO))
@@ -190,9 +190,9 @@ def test_an_earlier_hand_off_is_not_forgotten(configfile: Path) -> None:
     assert line.split()[6] == "(2)"
 
 
-def test_a_downlink_that_only_journals_know_is_named(configfile: Path) -> None:
+def test_a_downlink_that_only_runs_know_is_named(configfile: Path) -> None:
     work = configfile.parent / "work"
-    for place in (work / FIRST, configfile.parent / "retdefs" / FIRST):
+    for place in (work / FIRST, work / paths.copies(FIRST), configfile.parent / "retdefs" / FIRST):
         shutil.rmtree(place, ignore_errors=True)
     (work / f"dl={FIRST}").unlink()
     assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"

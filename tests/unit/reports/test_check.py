@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ import pytest
 from halfpipe.account.account import Site as Looked
 from halfpipe.causes import Verdict
 from halfpipe.config import load
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.reports import listing
 from halfpipe.reports.check import Finding, check, examine
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from halfpipe.submission import submit
 from tests.support.golden_cases import GOLDEN
+from tests.support.series import damage, forget, homes
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -25,6 +28,8 @@ DL = DownlinkId("240601001")
 SOURCE = GOLDEN / "multi3" / "in"
 LCI = "r0741240000"
 MANIFEST = f"runs/2c2e6cc0/{DL}/manifest.json"
+DELIVERIES = paths.deliveries("2c2e6cc0")
+MARKS = (paths.format_mark(), paths.stage_mark(), paths.stage_mark_copy())
 
 
 def processed(home: Path) -> Site:
@@ -55,11 +60,16 @@ def found(site: Site, *, checksums: bool = True) -> list[Finding]:
 def files(site: Site) -> Iterator[Path]:
     """Yield every file of the site, but tokens: Level-1 removes these one by one.
 
-    And but for checksums of blocks and the hand-offs of runs, which it does not ask for.
+    And but for checksums of blocks and the marks, which it does not ask for.
     """
     for name in site.tree():
-        if not name.startswith("stage/chunktokens/") and not name.endswith((".crc32", "/handoff.json")):
+        if not name.startswith("stage/chunktokens/") and not name.endswith((".crc32", *MARKS)):
             yield site.home / name
+
+
+def is_record(path: Path) -> bool:
+    """Tell whether a file is a copy of a record: a lost one is mended from the other."""
+    return path.parent.name in {"receipts", "deliveries"}
 
 
 def test_nothing_is_wrong(delivered: Site) -> None:
@@ -74,6 +84,11 @@ def test_every_missing_file_is_named(delivered: Site, tmp_path: Path) -> None:
     for path in every:
         path.rename(aside)
         (finding,) = found(delivered)
+        if is_record(path):
+            assert (finding.what, finding.note) == ("mended", True)
+            assert str(path) in str(finding)
+            assert path.read_bytes() == aside.read_bytes()
+            continue
         aside.rename(path)
         # What a clean-up may remove is no fault where it is missing.
         large = path.suffix in {".evt", ".idx"} and path.parent.name == "chunks"
@@ -88,13 +103,20 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(delivered: Site) ->
         path
         for path in files(delivered)
         if path.suffix in {".xml", ".evt"}
-        or path.parent.name in {"chunks", "receipts"}
+        or path.parent.name == "chunks"
+        or is_record(path)
         or path.suffix == ".txt"
     ]
-    assert len(checked) == 5 + 3 + 15 + 1 + 5
+    assert len(checked) == 5 + 3 + 15 + 2 * (1 + 3) + 5
     for path in checked:
         content = path.read_bytes()
         path.write_bytes(content + b"x")
+        if is_record(path):
+            (finding,) = found(delivered)
+            assert str(path) in str(finding)
+            assert finding.note
+            assert path.read_bytes() == content, "it is mended"
+            continue
         assert [finding.path for finding in found(delivered)] == [path]
         if content and path.suffix != ".json":
             path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
@@ -121,8 +143,6 @@ def test_a_size_is_told(delivered: Site) -> None:
         (MANIFEST, '"known": 40', '"known": 41', "differs: {} (from what the receipt says: known)"),
         (MANIFEST, "{", "", "damaged: {} ("),
         (f"{DL}/chunks/00003.json", '"events": 40', '"events": 6', "differs: {} (from what the receipt says: files)"),
-        ("runs/2c2e6cc0/journal.jsonl", '"events": 40', '"events": 41', "differs: {} (what it records of downlink"),
-        ("runs/2c2e6cc0/journal.jsonl", "{", "", "damaged: {} ("),
     ],
 )  # fmt: skip
 def test_what_the_receipt_does_not_agree_with(
@@ -163,7 +183,7 @@ def submitted(delivered: Site) -> Iterator[Site]:
     """The same site, which a person has submitted; it is forgotten afterwards."""
     submit.settle(load([delivered.configfile]), DL, submitted=True)
     yield delivered
-    (delivered.work / paths.submissions(DL)).unlink()
+    forget(delivered.work, paths.submissions(DL))
 
 
 def test_what_level_1_has_taken_is_no_fault(submitted: Site, tmp_path: Path) -> None:
@@ -243,9 +263,6 @@ def test_each_fault_has_its_command_and_nothing_else_is_repaired(delivered: Site
         f"work/{chunk}.json": f"snakemake dl={DL} -R {chunk}.json",
         f"work/{run}/index.json": f"snakemake dl={DL} -R {MANIFEST}",
         f"work/{MANIFEST}": f"snakemake dl={DL} -R {MANIFEST}",
-        f"work/{DL}/receipts/001.json": f"snakemake dl={DL} -R receipt",
-        f"work/{DL}/handoffs.jsonl": f"halfpipe repair {DL} --do",
-        "work/runs/2c2e6cc0/journal.jsonl": "halfpipe repair 2c2e6cc0",
         f"stage/{DL}/retired_runs_{DL}.txt": f"snakemake dl={DL} -R receipt",
     }
     for name, do in expected.items():
@@ -256,7 +273,7 @@ def test_each_fault_has_its_command_and_nothing_else_is_repaired(delivered: Site
     for path in files(delivered):
         path.rename(aside)
         (finding,) = found(delivered)
-        aside.rename(path)
+        aside.replace(path)
         assert finding.note or finding.do, path
 
 
@@ -267,9 +284,8 @@ def test_each_fault_has_its_command_and_nothing_else_is_repaired(delivered: Site
         f"work/{DL}/chunks/00003.json",
         f"work/runs/2c2e6cc0/{DL}/index.json",
         f"work/{MANIFEST}",
-        f"work/{DL}/receipts/001.json",
-        f"work/{DL}/handoffs.jsonl",
-        "work/runs/2c2e6cc0/journal.jsonl",
+        f"work/{DL}/receipts",
+        f"work/{DELIVERIES}",
         f"stage/{DL}/{LCI}",
         f"stage/{DL}/retired_runs_{DL}.txt",
     ],
@@ -315,9 +331,36 @@ def test_what_the_account_tells_stands_before_what_files_give(delivered: Site) -
 
 
 def test_what_the_account_tells_is_not_told_twice(delivered: Site) -> None:
-    path = delivered.work / "runs/2c2e6cc0/journal.jsonl"
-    content = path.read_bytes()
-    path.write_bytes(b"[" + content[1:])
+    both = [home / "000001.json" for home in homes(delivered.work, DELIVERIES)]
+    content = both[0].read_bytes()
+    damage(delivered.work, DELIVERIES)
     causes = examine(Looked(delivered.settings), DL)
-    path.write_bytes(content)
-    assert [cause.code for cause in causes if cause.verdict is Verdict.PERSON] == ["journal-damaged"]
+    for path in both:
+        path.write_bytes(content)
+    assert [cause.code for cause in causes if cause.verdict is Verdict.PERSON] == ["record-damaged"]
+
+
+@pytest.mark.parametrize("place", [paths.receipts(DL), DELIVERIES])
+def test_a_record_that_is_damaged_in_both_copies_is_a_fault(delivered: Site, place: str) -> None:
+    both = [home / "000001.json" for home in homes(delivered.work, place)]
+    content = both[0].read_bytes()
+    damage(delivered.work, place)
+    (finding,) = found(delivered)
+    for path in both:
+        path.write_bytes(content)
+    assert (finding.cause.code, finding.note) == ("record-damaged", False)
+    assert all(str(path) in str(finding) for path in both)
+
+
+def test_a_delivery_that_is_not_what_the_receipt_says(delivered: Site, tmp_path: Path) -> None:
+    kept = [
+        shutil.copytree(home, tmp_path / str(at)) for at, home in enumerate(homes(delivered.work, DELIVERIES))
+    ]
+    recorded = Deliveries(delivered.work, RunId("2c2e6cc0"))
+    recorded.publish(replace(recorded.latest()[DL], files=()))
+    (finding,) = found(delivered)
+    for of, home in zip(kept, homes(delivered.work, DELIVERIES), strict=True):
+        shutil.rmtree(home)
+        shutil.copytree(of, home)
+    assert (finding.what, finding.cause.code) == ("differs", "delivery-differs")
+    assert finding.do == f"snakemake dl={DL} -R {MANIFEST}"
