@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
-from halfpipe.ids import RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from tests.stories.world import Brought, Hour, Key, StagedFile, World, hours_of
