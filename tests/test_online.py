@@ -28,6 +28,7 @@ from tests.support.series import forget
 from tests.support.workflow import Ended, Site, run
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
+LIMIT = 1.0  # seconds that the command may take
 EVERY = 3  # moments: at three that follow each other the command may have run and nobody saw its end
 
 # Runs `halfpipe online` again and again, each time in a fork that has everything imported, killed at a moment:
@@ -61,7 +62,7 @@ def at_online(online: Online, *arguments: str) -> Ended:
 
 def with_online(online: Online, command: str | None = None) -> Online:
     """Switch the hand-off on in the site's config."""
-    online.site.configure(paths={"online": str(online.home)}, online={"command": command})
+    online.site.configure(paths={"online": str(online.home)}, online={"command": command, "seconds": LIMIT})
     return online
 
 

@@ -294,7 +294,7 @@ class Site:
         for top in (self.work, self.stage):
             for path in sorted(top.rglob("*")):
                 name = str(path.relative_to(self.home))
-                if path.is_file() and not name.startswith(LEFT_OUT) and path.name != "times.jsonl":
+                if path.is_file() and not name.startswith(LEFT_OUT):
                     kept[name] = path.read_bytes()
         return kept
 
