@@ -18,9 +18,9 @@ import yaml
 from halfpipe.ids import DownlinkId
 from halfpipe.reports.check import check
 from halfpipe.storage import paths
-from halfpipe.storage.locks import FileLock
 from tests.support.golden_cases import GOLDEN, take_chunk
 from tests.support.in_process import ROOT
+from tests.support.leases import held_by_another, leases
 from tests.support.workflow import SNAKEMAKE, Job, Site, run
 
 pytestmark = pytest.mark.either
@@ -104,16 +104,16 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     everything = jobs_of(["00001", "00002", "00003"], [LCI, LPA])
     assert site.outstanding(DL) == everything
     assert not (site.work / DL).exists()  # a dry run makes nothing
-    assert not list(site.work.glob("locks/*"))
+    assert leases(site.work) == []
     assert site.process(DL).jobs == everything
     assert site.outstanding(DL) == frozenset()
     again = site.process(DL)
     assert again.jobs == frozenset()
     assert "Nothing to be done" in again.said
-    assert not list(site.work.glob("locks/*"))
+    assert leases(site.work) == []
     # The kept receipt is the receipt, and nothing else of the earlier one is left.
     assert (site.work / paths.receipt(DL)).read_bytes() == (
-        site.work / paths.receipt_history(DL, 1)
+        site.work / paths.receipts(DL) / "000001.json"
     ).read_bytes()
 
 
@@ -277,7 +277,7 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
     assert done.outstanding(DL) == frozenset()
     receipt, second = done.receipt(DL), done.staged(DL)
     assert receipt["handoff"] == 2
-    assert (done.work / paths.receipt_history(DL, 1)).read_bytes() == first_receipt
+    assert (done.work / paths.receipts(DL) / "000001.json").read_bytes() == first_receipt
     # The run is there whole: what was delivered before in the same files, and what filled the hole.
     now = {name for name in second if name.startswith("r0741234567/")}
     assert of_lpa < now
@@ -481,19 +481,17 @@ def test_all_outstanding_downlinks_but_those_that_are_not_ready(tmp_path: Path) 
     os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml", (soon, soon))
     (site.retdefs / holey / f"RetDef-{holey}-00001.xml").unlink()
     (site.retdefs / "not-a-downlink").mkdir()
-    lock = FileLock(site.work / paths.downlink_lock(busy))
-    assert lock.try_take()
     site.configure(retdef={"settle_seconds": 0.001})
-    ended = site.snakemake("-n").good()
+    with held_by_another(site.work, paths.downlink_lease(busy)):
+        ended = site.snakemake("-n").good()
     assert downlinks_of(ended.jobs) == {DL, LATER}
     assert f"downlink {young} waits: its youngest RetDef is younger than 0.001 s" in ended.said
     assert f"downlink {holey} waits for the RetDef of chunk 00001" in ended.said
-    assert re.search(rf"downlink {busy} is in work: .*process {os.getpid()} on ", ended.said)
+    assert re.search(rf"downlink {busy} is in work: .*process 4711 on elsewhere", ended.said)
     # A hole that is there on purpose keeps nobody waiting; a RetDef grows older.
     site.configure(ignore={"chunks": [{"dl": holey, "chunk": "00001", "reason": "the antenna was down"}]})
     old = time.time() - 7200
     os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml", (old, old))
-    lock.give_back()
     ready = site.snakemake("-n").good()
     assert downlinks_of(ready.jobs) == {DL, LATER, young, holey, busy}
     assert Job("stage_retdef", holey, chunk="00001") not in ready.jobs

@@ -22,6 +22,7 @@ from halfpipe.online.record import Record, State
 from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
+from tests.support.leases import leases
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
 from tests.support.workflow import Ended, Site, run
 
@@ -99,7 +100,7 @@ class Killed:
         """Forget the hand-off."""
         site = self.online.site
         shutil.rmtree(self.online.home, ignore_errors=True)
-        shutil.rmtree(site.work / "locks", ignore_errors=True)
+        shutil.rmtree(site.work / paths.leases(), ignore_errors=True)
         (site.work / paths.online_record(RUN)).unlink(missing_ok=True)
         (site.home / "told.txt").unlink(missing_ok=True)
 
@@ -139,7 +140,7 @@ def sweep(killed: Killed, every: int) -> None:
             assert killed.hand_off(-1, "--started" if online.told else "--not-started", RUN) == 0
         assert killed.hand_off(-1) == 0, (moment, killed.said.read_text())
         assert (online.files(), len(online.told), online.state()) == (expected, 1, State.DONE), moment
-        assert not (online.site.work / paths.online_lock()).exists(), moment
+        assert leases(online.site.work) == [], moment
     assert killed.hand_off(-1) == 0
     assert len(online.told) == 1
     assert open_ > 0

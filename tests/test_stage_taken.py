@@ -9,6 +9,7 @@ import pytest
 
 from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, TEXTS, Case, Step, build, read_case
+from tests.support.leases import leases
 from tests.support.workflow import Job, Site
 
 pytestmark = pytest.mark.either
@@ -64,7 +65,7 @@ def test_each_hand_off_is_taken_before_the_next_downlink(name: str, site: Site) 
         assert not (site.stage / step.downlink).exists()
         gone += clean_up(site, step.downlink) if name == "split3" else []
     left = [path for path in site.stage.rglob("*") if path.is_file()]
-    assert {path.parent.name for path in left} == {Path(paths.stage_marks()).name}
+    assert {path.name for path in left} == {paths.stage_mark()}
     assert site.outstanding(*case.downlinks) == frozenset()
     assert site.process(*case.downlinks).jobs == frozenset()
     assert gone == [] if name != "split3" else len(gone) == 2 * 11 + 3
@@ -144,7 +145,7 @@ def test_chunks_that_were_cleaned_up_are_decoded_again_as_context(site: Site) ->
     expect(site, case.steps[1])
     assert none_came_back(gone)
     assert not (site.work / "runs" / RUN / ".context").exists()
-    assert not (site.work / "locks").exists() or not list((site.work / "locks").iterdir())
+    assert leases(site.work) == []
     # The first downlink has nothing to do with it.
     assert site.outstanding(FIRST, SECOND) == frozenset()
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,10 @@ from halfpipe.operations import invocations
 from halfpipe.operations import unattended as program
 from halfpipe.planning.plan import Plan
 from halfpipe.process.failure import Failure
-from halfpipe.storage import locks, paths
+from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
+from tests.support.leases import held_by_another, leases, time_passes
 from tests.support.verbs import COMMAND
 from tests.support.workflow import REPLAY, Site, run
 
@@ -108,7 +108,7 @@ def alive(site: Site) -> list[str]:
 
 
 def left(site: Site) -> list[str]:
-    return sorted(path.name for path in site.work.glob("locks/**/*"))
+    return leases(site.work)
 
 
 def logs(site: Site) -> list[Path]:
@@ -194,7 +194,10 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
             "decoder: cannot go on ?[31m\n"
         ) in said
         assert f"    log: {site.work}/logs/{FIRST}/decode_chunk-{chunk}.log\n" in said
-    assert said.count(f"error: the decoder ended with exit status 1: {sys.executable} {site.home}/") == 2
+    assert (
+        said.count(f"error: the decoder ended with exit status 1: {shlex.quote(sys.executable)} {site.home}/")
+        == 2
+    )
     assert unattended(site) == (1, ""), "it was told"
     assert "| decoder: cannot go on ?[31m\n" in said, "nothing that a terminal obeys"
 
@@ -250,17 +253,12 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     assert status == 4
     assert re.fullmatch(rf"another unattended invocation is running: \S+, process {first.pid} on .*\n", said)
     assert unattended(site, "--quiet") == (4, "")
-    lock = site.work / "locks" / "unattended"
-    mine = lock.read_text()
-    lock.write_text(json.dumps(json.loads(mine) | {"host": "elsewhere"}))
+    (number,) = (site.work / paths.unattended_lease()).iterdir()
+    os.utime(number, (then := time.time() - 3700, then))
     status, said = unattended(site, "--quiet")
-    assert status == 4
-    assert "make sure that it is dead, then: halfpipe unlock unattended" in said, "only a person can know"
+    assert (status, "site (unattended-lease)" in said) == (4, True), "an hour later"
+    assert f"kill {first.pid} on " in said
     assert unattended(site, "--quiet") == (4, ""), "it was told"
-    os.utime(lock, (then := time.time() - 3700, then))
-    status, said = unattended(site, "--quiet")
-    assert (status, "site (unattended-lock), changed" in said) == (4, True), "an hour later"
-    lock.write_text(mine)
     assert len(logs(site)) == 1
 
     first.terminate()
@@ -353,20 +351,16 @@ def test_a_command_that_leaves_a_child_with_its_output_and_prints_much_costs_a_g
 
 
 @pytest.mark.workflow
-def test_a_downlink_held_for_long_by_another_host_is_told_with_the_command(outstanding: Site) -> None:
+def test_a_downlink_that_is_in_work_elsewhere_is_left_alone_until_that_host_is_silent(
+    outstanding: Site,
+) -> None:
     site = outstanding
-    lock = site.work / "locks" / f"downlink-{FIRST}"
-    lock.parent.mkdir()
-    lock.write_text(json.dumps(asdict(replace(locks.Holder.myself(), host="elsewhere"))))
-    assert unattended(site) == (0, ""), "it may live"
-    os.utime(lock, (then := time.time() - 3700, then))
-    status, said = unattended(site)
-    assert status == 1
-    assert f"if that process is dead: halfpipe unlock downlink-{FIRST}" in said
-    assert unattended(site) == (1, "")
-    lock.unlink()
-    status, said = unattended(site)
-    assert (status, f"downlink {FIRST}: over" in said) == (0, True)
+    with held_by_another(site.work, paths.downlink_lease(FIRST)):
+        assert unattended(site) == (0, ""), "it may live"
+        assert not (site.work / f"dl={FIRST}").exists()
+        time_passes(site.work)
+        assert unattended(site) == (0, "")
+        assert (site.work / f"dl={FIRST}").exists(), "nobody had to say that it is dead"
 
 
 @pytest.mark.workflow

@@ -1,4 +1,4 @@
-"""What the rules share: settings, the plan of the downlinks asked for, and the locks on them."""
+"""What the rules share: settings, the plan of the downlinks asked for, and the leases on them."""
 
 import os
 import shlex
@@ -13,14 +13,13 @@ from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
 from halfpipe.account import failures
-from halfpipe.planning import halts
-from halfpipe.storage import locks, paths
+from halfpipe.planning import halts, stage_mark
 from halfpipe.process.failure import Failure
+from halfpipe.storage import leases, paths, working_directory
 from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.jobs import GROUP_MAY_WRITE
-from halfpipe.planning.mounts import refuse_unmounted
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.planning.plan import Plan, no_retdefs, refuse_closed
 from halfpipe.planning.ranges import expand
@@ -50,11 +49,12 @@ try:
         values = LINTED if forgotten and "--lint" in sys.argv else given.config
         settings = configuration.load(given.configfiles, values)
         if values is not LINTED:
-            refuse_unmounted(settings)
+            stage_mark.refuse(settings)
         refuse_closed(settings.paths.work)
 except HalfPipeError as error:
     raise WorkflowError(str(error))
 
+leases.lifetime = settings.lease.seconds
 settings_file = configuration.written_at(settings)
 os.environ[SETTINGS] = str(settings_file)
 plan = Plan(settings)
@@ -121,17 +121,17 @@ def is_misspelt(wildcards):
 
 
 def downlink(wildcards):
-    """Return the plan of a downlink. The head takes the downlink's lock before it looks at any file."""
+    """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
     if wildcards.dl not in seen:
         when = time.time()
         try:
             if is_head():
-                locks.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
+                leases.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
             if workflow.is_main_process:
                 of = plan.of(wildcards.dl)
                 of.refuse_closed()
                 held = halts.notes(plan.work, of.downlink)
-                again = warnings_before(settings, of.downlink)
+                again = warnings_before(settings, of.downlink, removes=is_head())
                 for line in [*held, *of.complaints(), *of.news(), *plan.reissued(of.downlink), *again]:
                     logger.warning(line)
                 if is_dry_run() and not of.retdefs:
@@ -164,6 +164,14 @@ def refuse_held():
             said.append(error)
     if said:
         raise WorkflowError("\n".join(dict.fromkeys(map(str, said)))) from said[0]
+
+
+def begin_working_directory():
+    """Make the mark of the working directory, if this is the first that is processed there."""
+    try:
+        working_directory.begin(plan.work)
+    except HalfPipeError as error:
+        raise WorkflowError(str(error))
 
 
 def withdraw_receipts():
@@ -201,7 +209,9 @@ def say_failure(logs):
     say_end()
     jobs = []
     for job in {*workflow.scheduler.failed, *workflow.scheduler.running}:
-        unsaid = Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
+        unsaid = (
+            Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
+        )
         one = failures.failed(job.rule.name, plan.work / str(job.log[0]), unsaid)
         if not one.why.command:
             one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
@@ -258,7 +268,7 @@ def targets_of(target):
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
     found = plan.outstanding(time.time())
-    in_work = {dl: who for dl in found.ready if (who := locks.in_work(plan.work, dl))}
+    in_work = {dl: who for dl in found.ready if (who := leases.in_work(plan.work, dl))}
     busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
     for line in [*found.told, *found.waiting, *halts.summary(found.held), *busy]:
         logger.warning(line)

@@ -61,6 +61,10 @@ class LockedError(HalfPipeError):
     code = "locked"
 
 
+class LeaseLostError(HalfPipeError):
+    """A process stood still for so long that somebody else went on with what it was at work on."""
+
+
 class StateError(HalfPipeError):
     """What is recorded of a run contradicts what is found."""
 

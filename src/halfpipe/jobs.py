@@ -19,6 +19,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.process import failure, usage
 from halfpipe.settings import Settings
+from halfpipe.storage import leases
 from halfpipe.storage.advice import advice
 
 GROUP_MAY_WRITE = 0o002  # umask: several people and accounts process downlinks of one working directory
@@ -60,6 +61,7 @@ def run(
     ended_by = signal.signal(signal.SIGTERM, _end)
     try:
         settings = Settings.read(arguments.settings)
+        leases.lifetime = settings.lease.seconds
         with suppress(OSError):
             os.utime(arguments.settings)  # its age is that of the youngest log that names it
         with usage.recorded(arguments.log):
@@ -87,7 +89,7 @@ def run(
 
 
 def _end(number: int, _frame: object) -> None:
-    """Leave by the way of all errors, so that locks are given back and programs that we started are ended."""
+    """Leave by the way of all errors, so that leases are given back and programs that we started are ended."""
     raise SystemExit(128 + number)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from halfpipe.runs.journal import Journal
+from halfpipe.storage.json_lines import JsonLines
 
 from halfpipe.decoding.products import check_products
 from halfpipe.decoding.said import Said
@@ -24,9 +26,7 @@ from halfpipe.programs.run import Log, run
 from halfpipe.runs import merged_index, moot
 from halfpipe.runs.chunk_products import ChunkProducts
 from halfpipe.runs.event_table import load_events
-from halfpipe.runs.journal import Journal
 from halfpipe.storage.json_files import read_json
-from halfpipe.storage.json_lines import JsonLines
 from halfpipe_simulator import datagrams
 from halfpipe_simulator.packets import make_packet
 from tests.support.golden_cases import GOLDEN

@@ -16,6 +16,7 @@ from halfpipe.ids import RunId
 from halfpipe.storage import paths
 from tests.stories.world import Brought, Hour, Key, StagedFile, World, hours_of
 from tests.support import model
+from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
 from tests.support.model import Delivery, Outcome, Rules
 
@@ -55,7 +56,7 @@ class Downlink:
     taken: bool = False
     receipt_edited: bool = False
     list_gone: bool = False
-    dead_lock: bool = False
+    dead_head: bool = False
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
     latest: dict[str, list[StagedFile]] = field(default_factory=dict)
@@ -326,8 +327,8 @@ class Books:
     def amiss(self, dl: str) -> dict[str, Amiss]:
         """Return what is amiss with a downlink."""
         of, found = self.of[dl], {}
-        if of.dead_lock:
-            found["lock of a dead host"] = Amiss.TOLD
+        if of.dead_head:
+            found["a head died"] = Amiss.MAYBE
         if not of.begun:
             return {"not processed": Amiss.TOLD, **found}
         for chunk in self.world.chunks[dl]:
@@ -367,11 +368,8 @@ class Books:
             found["a loss is accepted"] = Amiss.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
             found["a run is given up"] = Amiss.MAYBE
-        locks = self.world.site.work / "locks"
-        if locks.is_dir() and any(locks.iterdir()):
-            found["a lock is left"] = Amiss.MAYBE
-        if of.dead_lock:  # it may be in work, and then some things look amiss for a while
-            found = {name: min(how, Amiss.TOLD) for name, how in found.items()}
+        if leases(self.world.site.work):
+            found["a lease is left"] = Amiss.MAYBE
         return found
 
     def check_verdict(self, dl: str, row: dict[str, Any]) -> None:

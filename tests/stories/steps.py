@@ -13,6 +13,7 @@ from halfpipe.submission import submit as submission
 from tests.stories.books import Books, WrongError
 from tests.stories.world import Brought, World, job_that_dies
 from tests.support import in_process, model, verbs
+from tests.support.leases import left_by_another
 from tests.support.workflow import Ended
 
 Do = Callable[["Story", "Arguments"], bool]
@@ -115,8 +116,6 @@ class Story:
     def obstacles(self, dl: str) -> list[str]:
         """Return why processing a downlink may fail."""
         books, found = self.books, []
-        if books.of[dl].dead_lock:
-            found.append("a lock")
         if books.harmed or books.of[dl].list_gone:
             found.append("a journal or list")
         if books.of[dl].gone:
@@ -422,33 +421,14 @@ def metadata(story: Story, given: Arguments) -> bool:
 
 
 @step(2, DL)
-def dead_lock(story: Story, given: Arguments) -> bool:
-    """A head has died on another host, and left its lock."""
-    path = story.world.site.work / paths.downlink_lock(given.dl())
-    if path.exists() or not story.world.site.work.is_dir():
+def dead_head(story: Story, given: Arguments) -> bool:
+    """A head has died on another host, and left its lease: nobody has to do anything."""
+    work = story.world.site.work
+    if not work.is_dir() or (work / paths.downlink_lease(given.dl())).exists():
         return False
-    path.parent.mkdir(exist_ok=True)
-    holder = {
-        "user": "somebody",
-        "host": "gone-for-ever",
-        "boot": "0",
-        "pid": 1,
-        "slurm_job": "",
-        "token": "0",
-    }
-    path.write_text(json.dumps(holder | {"since": "2026-01-01T00:00:00+00:00"}))
-    story.books.of[given.dl()].dead_lock = True
+    left_by_another(work, paths.downlink_lease(given.dl()), silent=1e6)
+    story.books.of[given.dl()].dead_head = True
     return True
-
-
-@step(2)
-def unlock(story: Story, given: Arguments) -> bool:
-    """Remove what that left."""
-    locked = [dl for dl, of in story.books.of.items() if of.dead_lock]
-    for dl in locked:
-        story.heard(story.world.site.halfpipe("unlock", f"downlink-{dl}").good())
-        story.books.of[dl].dead_lock = False
-    return bool(locked)
 
 
 @step(3, ("0", "1"), ("empty", "cut"))

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.runs.journal import Delivery, EventFile, Journal, Release
+from halfpipe.runs.deliveries import Delivery, EventFile, History, Release
 from halfpipe.runs.shrinking import lost
 from halfpipe.settings import Merge
 from tests.support import model
@@ -128,7 +127,7 @@ class Run:
         outcome = model.decide(downlink, self.brought, self.deliveries, self.rules, self.given_up)
         decision = self._decide(DownlinkId(downlink))
         assert library_view(decision) == model_view(outcome)
-        latest = self.journal.latest().get(DownlinkId(downlink))
+        latest = self.recorded.latest().get(DownlinkId(downlink))
         loss = lost(latest, decision.events["sequence"]) if latest else {}
         assert bool(loss) == model.shrinks(outcome, self.deliveries.get(downlink, []))
         if loss and not accept:
@@ -145,9 +144,12 @@ class Run:
         self.lines.append(Release(DownlinkId(downlink), "rolled back", "", ""))
 
     @property
-    def journal(self) -> Journal:
-        """The journal that holds what was recorded."""
-        return Journal(Path("journal"), self.lines)
+    def recorded(self) -> History:
+        """What was recorded."""
+        history = History()
+        for line in self.lines:
+            history.take(line)
+        return history
 
     def again(self, downlink: str) -> Decision:
         """Process `downlink` once more with what it brought before."""
@@ -158,9 +160,9 @@ class Run:
             downlink,
             KnownDatagrams.together(library_datagrams(chunks) for chunks in self.brought.values()),
             {DownlinkId(dl): library_events(chunks) for dl, chunks in self.brought.items()},
-            self.journal.latest(),
+            self.recorded.latest(),
             limits(self.rules),
-            earlier=self.journal.earlier(),
+            earlier=self.recorded.earlier(),
             given_up=self.given_up,
         )
 

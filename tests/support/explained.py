@@ -18,7 +18,7 @@ LPA, LCI = range(955, 959), range(965, 969)
 def said_of(run: Run) -> list[Group]:
     """Return what the library says of a run as it stands."""
     events = {DownlinkId(dl): library_events(chunks) for dl, chunks in run.brought.items()}
-    latest, earlier = run.journal.latest(), run.journal.earlier()
+    latest, earlier = run.recorded.latest(), run.recorded.earlier()
     return undelivered(
         KnownDatagrams.together(library_datagrams(chunks) for chunks in run.brought.values()).segments(),
         all_known(sorted(events), events),

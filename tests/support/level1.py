@@ -9,16 +9,17 @@ from typing import Any
 
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.programs.told_once import By, Outcome
+from halfpipe.runs.receipt_file import publish
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
 from halfpipe.storage import paths
-from halfpipe.storage.json_files import write_json
+from halfpipe.storage.durable import write_bytes
 from halfpipe.submission.record import Action, Record
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
-CLIENT = f"python {ROOT / 'tests' / 'support' / 'standin' / 'pipeline'}"
+CLIENT = shlex.join(["python", str(ROOT / "tests" / "support" / "standin" / "pipeline")])
 VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
 
 
@@ -40,7 +41,7 @@ class Level1:
         """Return a command line of the stand-in, with placeholders."""
         return f"{CLIENT} --streams {self.file} -m TEST {command} -S {{dl}} {options} L1Proc"
 
-    def settings(self, **submit: str | None) -> Settings:
+    def settings(self, **submit: Any) -> Settings:
         """Return a config with all commands but for those that are given otherwise."""
         commands: dict[str, Any] = {
             "command": self.client("createStream", VARIABLES),
@@ -62,10 +63,15 @@ class Level1:
         name = paths.event_file(RUN.l1, 1)
         entry = {"name": name, "events": 2, "sequences": [1, 2], "seconds": [1, 2], "size": 4, "sha256": ""}
         run = {"run": RUN, "l1_run": RUN.l1, "named": True, "files": [entry] if files else []}
-        write_json(self.work / paths.receipt(downlink), {"handoff": number, "runs": [run]})
+        self.write_receipt({"handoff": number, "runs": [run], "texts": []}, downlink)
         home = self.stage / paths.staged_run(downlink, RUN.l1)
         home.mkdir(parents=True, exist_ok=True)
         (home / name).write_bytes(b"evts")
+
+    def write_receipt(self, content: dict[str, Any], downlink: str = DL) -> None:
+        """Record a hand-off, and write its receipt."""
+        record = publish(self.work, DownlinkId(downlink), content)
+        write_bytes(self.work / paths.receipt(downlink), record.content)
 
     def go_wrong(self, **modes: Any) -> None:
         """Set what goes wrong in the stand-in."""
@@ -78,10 +84,10 @@ class Level1:
 
     def leave_open(self, action: Action = Action.SUBMIT, outcome: Outcome | None = None) -> None:
         """Record an attempt, as one that died leaves it, or with an outcome."""
-        with Record.opened(self.work, DL, print) as record:
-            record.intend(("a", "command line"), action=action, handoff=1)
-            if outcome is not None:
-                record.conclude(outcome, By.PERSON)
+        record = Record(self.work, DL)
+        record.intend(("a", "command line"), action=action, handoff=1)
+        if outcome is not None:
+            record.conclude(outcome, By.PERSON)
 
     def outcomes(self) -> list[Outcome | None]:
         """Return how the attempts turned out."""

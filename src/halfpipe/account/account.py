@@ -22,10 +22,10 @@ from halfpipe.handoff.contradictions import troubles as contradictions
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning.plan import Lying, Plan
 from halfpipe.planning.troubles import troubles as planned
-from halfpipe.runs.journal import Journal
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.advice import advice
 from halfpipe.storage.json_files import read_json
 from halfpipe.storage.reading import modified
@@ -34,7 +34,7 @@ from halfpipe.submission.stage_state import StageState, is_submitted, stage_stat
 from halfpipe.submission.troubles import troubles as at_level1
 from halfpipe.words import count
 
-JOURNALS = 64  # that are kept
+RUNS_KEPT = 64  # whose deliveries were read
 NOT_KNOWN = "not known"  # the state of a downlink whose files stop its account
 WORST_FIRST = (Verdict.PERSON, Verdict.TOLD)
 
@@ -108,15 +108,15 @@ class Site:
         return lost_downlinks(self.settings.paths.work, self.since)
 
     @cached_property
-    def journal(self) -> Callable[[Path], Journal]:
-        """Reads the journal of a run once: its downlinks follow each other."""
-        return lru_cache(maxsize=JOURNALS)(Journal)
+    def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
+        """Reads what was delivered of a run once: its downlinks follow each other."""
+        return lru_cache(maxsize=RUNS_KEPT)(Deliveries)
 
     @cached_property
-    def locked(self) -> frozenset[str]:
-        """The names of all locks."""
+    def leased(self) -> frozenset[str]:
+        """The names of all leases."""
         with suppress(OSError):
-            return frozenset(os.listdir(f"{self.settings.paths.work}/locks"))  # noqa: PTH208
+            return frozenset(os.listdir(self.settings.paths.work / paths.leases()))  # noqa: PTH208
         return frozenset()
 
 
@@ -159,9 +159,7 @@ class Downlink:
 
     @cached_property
     def record(self) -> Record | None:
-        """What was attempted to submit it; None if nothing was, or the record is damaged."""
-        if Path(paths.submissions(self.id)).name not in self.lying.names:
-            return None
+        """What was attempted to submit it; None if a record is damaged."""
         try:
             return Record(self.work, self.id)
         except HalfPipeError:
@@ -175,9 +173,9 @@ class Downlink:
     @cached_property
     def in_work(self) -> str | None:
         """Who is at work on it."""
-        if Path(paths.downlink_lock(self.id)).name not in self.site.locked:
+        if Path(paths.downlink_lease(self.id)).name not in self.site.leased:
             return None
-        return locks.in_work(self.work, self.id)
+        return leases.in_work(self.work, self.id)
 
 
 def account(site: Site, downlink: DownlinkId) -> Account:
@@ -251,9 +249,7 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
     made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
     found = list(planned(of.site.plan, of.id, of.site.now, of.lying, made_of))
     yield from found
-    # A process of another host that has given no sign of life for an hour is not at work: what it left is looked at.
-    left = any(cause.code == "lock-of-dead-host" and cause.verdict is Verdict.PERSON for cause in found)
-    in_work = bool(of.in_work) and not left
+    in_work = bool(of.in_work)
     if receipt is None and not in_work:
         failed = list(failures(of.settings, of.id))
         yield from failed
@@ -265,7 +261,9 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
         if not receipt.get("taken_over"):
             yield from fell_short(of.settings, of.id, receipt["chunks"])
     if not in_work:
-        yield from contradictions(of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.journal)
+        yield from contradictions(
+            of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.deliveries
+        )
     yield from at_level1(of.settings, of.id, of.receipt, of.record, in_work)
 
 

@@ -2,7 +2,7 @@
 
 An account of it counts as long as each file that it was drawn from is what it was: of the same inode, size and times.
 A file that was young then may have changed since within one tick of its clock, so what is drawn from such a one is
-not believed, nor is what depends on the time, on locks or on files of others. It is a cache: it may be removed, torn
+not believed, nor is what depends on the time, on leases or on files of others. It is a cache: it may be removed, torn
 or damaged at any time, and is made again from the files.
 """
 
@@ -20,9 +20,10 @@ from typing import NamedTuple
 import halfpipe
 from halfpipe.account.account import NOT_KNOWN, Account, Downlink, Site, account_of
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.planning.retdefs import YOUNG_SECONDS
-from halfpipe.runs.receipt_file import copies
+from halfpipe.runs.receipt_file import last_number
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file
 
@@ -98,7 +99,7 @@ class Index:
 
     def look(self) -> None:
         """Look at what is the same for all downlinks, before processes are forked."""
-        _ = self._key, self._site.plan.closed, self._site.locked
+        _ = self._key, self._site.plan.closed, self._site.leased
         with suppress(OSError):
             _ = self._site.lost
 
@@ -194,21 +195,13 @@ class Index:
         """Yield what an account is drawn from: of a directory, the names in it."""
         settings, dl = self._site.settings, row.dl
         work = str(settings.paths.work)
-        copy = paths.receipt_history(dl, row.handoff or 0)
-        for name in (
-            paths.receipt(dl),
-            dl,
-            copy,
-            copy.rpartition("/")[0],
-            paths.handoffs(dl),
-            paths.submissions(dl),
-        ):
+        for name in (paths.receipt(dl), dl, paths.receipts(dl), paths.submissions(dl)):
             yield f"{work}/{name}"
         yield f"{work}/{paths.submitted(dl)}"
         yield f"{settings.paths.stage}/{paths.staged(dl)}"
         for run in json.loads(row.runs):
             manifest = paths.manifest(run, dl)
-            for name in (paths.journal(run), manifest.rpartition("/")[0], manifest):
+            for name in (paths.deliveries(run), manifest.rpartition("/")[0], manifest):
                 yield f"{work}/{name}"
         retdefs = [paths.retdef(dl, f"{number:05}") for number in range(1, row.last_chunk + 1)]
         for home in map(str, settings.paths.retdef):
@@ -217,17 +210,19 @@ class Index:
         yield from (f"{work}/{name}" for name in retdefs)
 
     def _is_quiet(self, downlink: DownlinkId) -> bool:
-        """Tell whether nobody holds a lock on a downlink."""
-        locks = (paths.downlink_lock(downlink), paths.job_locks(downlink))
-        return not any(lock.rpartition("/")[2] in self._site.locked for lock in locks)
+        """Tell whether nobody holds the lease of a downlink."""
+        return paths.downlink_lease(downlink).rpartition("/")[2] not in self._site.leased
 
     def _may_count(self, of: Downlink, found: Account) -> bool:
         """Tell whether an account follows from its inputs alone."""
         if not isinstance(of.receipt, dict) or {cause.code for cause in found.causes} - KEPT_WITH:
             return False
         # What else is read of a downlink is not among the inputs, so it must be as it mostly is.
-        newest = [number for number, _ in copies(of.work, of.id)][-1:]
-        return self._is_quiet(of.id) and newest == [found.handoff] and of.id not in self._site.lost
+        try:
+            newest = last_number(of.work, of.id)
+        except HalfPipeError:
+            return False
+        return self._is_quiet(of.id) and newest == found.handoff and of.id not in self._site.lost
 
 
 def _state(path: str) -> tuple[int, int, int, int] | None:

@@ -36,15 +36,14 @@ from halfpipe.board.level0 import Hour, hours
 from halfpipe.causes import Verdict
 from halfpipe.decoding.shortfall import missing_hours, sentences
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.handoff import handoffs
 from halfpipe.handoff.receipt import state_of
 from halfpipe.ids import DownlinkId
-from halfpipe.runs.receipt_file import ReceiptError, read_receipt
+from halfpipe.reports.latency import Latency, latencies
+from halfpipe.runs.receipt_file import HandOff, ReceiptError, hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_bytes
 from halfpipe.storage.reading import modified
-from halfpipe.storage.times import Latency, latencies
 from halfpipe.submission.record import Record
 from halfpipe.words import count
 
@@ -132,7 +131,7 @@ def _compared(site: Site, found: Overview) -> list[DownlinkId]:
 def _known(settings: Settings, downlink: DownlinkId) -> Known | None:
     """Read a downlink that was handed off; None if it was not, or its receipt cannot be believed."""
     receipt = _receipt(settings, downlink)
-    times = latencies(settings.paths.work, downlink)
+    times = latencies(settings, downlink)
     first = times[0] if times else None
     handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
     if not receipt or handed_off is None:
@@ -140,11 +139,8 @@ def _known(settings: Settings, downlink: DownlinkId) -> Known | None:
     if first is not None and first.handed_off is not None:
         handed_off = first.handed_off
     latest = times[-1] if times else None
-    try:
-        waiting = sum(run["orphans"] for run in receipt["runs"])
-        return Known(handed_off, figures(receipt, first), latest, waiting)
-    except (KeyError, TypeError, IndexError):  # of an earlier version that said less
-        return Known(handed_off, {}, latest, 0)
+    waiting = sum(run["orphans"] for run in receipt["runs"])
+    return Known(handed_off, figures(receipt, first), latest, waiting)
 
 
 def _receipt(settings: Settings, downlink: DownlinkId) -> Mapping[str, Any]:
@@ -263,9 +259,9 @@ def _steps(latency: Latency | None) -> Iterator[tuple[str, float, float | None]]
             before = at
 
 
-def _handoffs(work: Path, downlink: DownlinkId) -> Sequence[handoffs.HandOff]:
+def _handoffs(work: Path, downlink: DownlinkId) -> Sequence[HandOff]:
     with suppress(HalfPipeError):  # a damaged list is a cause
-        return handoffs.read(work, downlink)
+        return hand_offs(work, downlink)
     return ()
 
 
@@ -344,7 +340,7 @@ def _policy(source: Mapping[str, str]) -> str:
 
 
 def _grouped(value: object) -> str:
-    """Return a number as ``2,412,077``; nothing for what a receipt of an earlier version does not say."""
+    """Return a number as ``2,412,077``; nothing for what is not known."""
     return f"{value:,}" if isinstance(value, int) else ""
 
 

@@ -18,14 +18,13 @@ from typing import Any
 from halfpipe.cleanup.in_work import at_work, nobody_else
 from halfpipe.decoding.products import PRODUCT
 from halfpipe.errors import FormatError, HalfPipeError, LockedError, StateError
-from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import is_complete
 from halfpipe.online.record import is_handed_off
 from halfpipe.runs import force_list
 from halfpipe.runs.chunk_products import load_chunks
 from halfpipe.runs.datagrams import known_datagrams
-from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.runs.receipt_file import hand_offs, last_number, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.advice import in_the_way
@@ -90,7 +89,8 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: Sequence[Dow
                 f"downlink {downlink} has no record of a submission; if Level-1 has it: halfpipe submit "
                 f"{downlink} --settle submitted"
             )
-        last = max(path.stat().st_mtime for path in (handed_off, work / paths.handoffs(downlink)))
+        made = (handoff.made or 0.0 for handoff in hand_offs(work, downlink))
+        last = max(handed_off.stat().st_mtime, *made)
         days, wanted = (now - last) / DAY, settings.cleanup.retention_days
         if days < wanted:
             yield f"downlink {downlink} was handed off {days:.1f} days ago, less than {wanted:g}"
@@ -139,7 +139,7 @@ def is_submitted(work: Path, downlink: DownlinkId) -> bool:
         If its receipt is, or is not there.
     """
     has = Record(work, downlink).told
-    if has is not None and has.handoff == handoffs.last_number(work, downlink):
+    if has is not None and has.handoff == last_number(work, downlink):
         return True
     return not names_files(read_receipt(work, downlink))
 

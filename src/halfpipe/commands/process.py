@@ -18,8 +18,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.operations import batches
 from halfpipe.operations.batches import MOST, Reprocessing, Work
 from halfpipe.reports.changes import changes
-from halfpipe.runs.receipt_file import read_receipt
-from halfpipe.storage import paths
+from halfpipe.runs.receipt_file import hand_offs, read_receipt
 from halfpipe.words import count
 
 MOST_TOLD = 20  # downlinks of which the causes are printed
@@ -131,8 +130,8 @@ def _changes(work: Path, fresh: Sequence[DownlinkId], anew: Reprocessing) -> Ite
     same = 0
     for dl in fresh:
         try:
-            copy = work / paths.receipt_history(dl, anew.before[dl])
-            before = read_receipt(work, dl, copy) if anew.before[dl] else None
+            made = {handoff.number: handoff.receipt for handoff in hand_offs(work, dl)}
+            before = made[anew.before[dl]] if anew.before[dl] else None
             found = changes(before, read_receipt(work, dl))
         except HalfPipeError as error:
             found = [f"the changes cannot be compared: {error}"]

@@ -4,7 +4,7 @@ import click
 
 from halfpipe.commands.verbs import DOWNLINK, RUN, Site, Verb
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.runs import repair
+from halfpipe.runs import deliveries
 
 
 @click.command(
@@ -25,7 +25,7 @@ def command(site: Site, run: RunId, downlink: DownlinkId, reason: str | None) ->
     if not (reason or "").strip():
         raise click.UsageError('Say why, for the next person: --reason "TEXT".')
     assert reason is not None
-    spans = repair.release(site.work, run, downlink, reason)
+    spans = deliveries.release(site.work, run, downlink, reason)
     said = ", ".join(f"{first} to {last}" for first, last in spans)
     click.echo(f"run {run} ({run.l1}): sequences {said} of downlink {downlink} are open to other downlinks")
     return 0

@@ -14,8 +14,8 @@ from halfpipe.commands import printed
 from halfpipe.commands.printed import Column, Marked
 from halfpipe.commands.verbs import Site, Verb, as_json, downlinks
 from halfpipe.errors import HalfPipeError
-from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId
+from halfpipe.runs.receipt_file import last_number
 from halfpipe.words import count, utc
 
 DAYS = 7.0
@@ -106,7 +106,7 @@ def _row(one: Account, work: Path) -> list[printed.Cell]:
 def _before(work: Path, downlink: DownlinkId) -> str | None:
     """Return the last hand-off of a downlink that has no receipt now, for Level-1 may have it."""
     with suppress(HalfPipeError):  # a cause tells of it
-        if number := handoffs.last_number(work, downlink):
+        if number := last_number(work, downlink):
             return f"({number})"
     return None
 

@@ -33,10 +33,9 @@ from halfpipe.merge.intervals import HIGHEST, Interval, Ranges
 from halfpipe.merge.ordering import in_order
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.runs.datagrams import known_datagrams
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.downlinks import known_downlinks
-from halfpipe.runs.journal import Journal
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
 
 WRAPPED = 2**31  # the first sequence that the legacy could not write into a name
 SAME, OTHER, UNLIKE = 0, 1, 3
@@ -379,8 +378,8 @@ class _Pair:
 
     @cached_property
     def facts(self) -> Facts:
-        journal = Journal(self.here.work.root / paths.journal(self.run))
-        others = [delivery for dl, delivery in journal.latest().items() if dl != self.downlink]
+        deliveries = Deliveries(self.here.work.root, self.run)
+        others = [delivery for dl, delivery in deliveries.latest().items() if dl != self.downlink]
         manifest = self.manifest
         return Facts(
             run=self.run,

@@ -1,26 +1,22 @@
-"""Where journals, manifests, receipts and lists of hand-offs contradict each other, as causes of the account.
+"""What the records of a downlink and its runs say that needs action or a note, as causes of the account.
 
-It takes no locks, so that it can be asked at any time: what is in work just now may look contradictory.
+It takes no leases, so that it can be asked at any time: what is in work just now may look contradictory.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
-from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.intervals import subtract
-from halfpipe.runs import vouchers
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.downlinks import begun_downlinks
-from halfpipe.runs.journal import Journal
+from halfpipe.runs.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
-from halfpipe.storage.json_files import read_json
-from halfpipe.storage.reading import modified
 from halfpipe.words import count
 
 
@@ -29,7 +25,7 @@ def troubles(
     downlink: DownlinkId,
     runs: Iterable[RunId] = (),
     receipt: Mapping[str, Any] | None = None,
-    journal: Callable[[Path], Journal] = Journal,
+    read: Callable[[Path, RunId], Deliveries] = Deliveries,
 ) -> Iterator[Cause]:
     """Yield what is contradictory of one downlink, refused, held or closed.
 
@@ -40,22 +36,34 @@ def troubles(
     runs
         Its runs as the plan knows them; those of its receipts are looked at in any case.
     receipt
-        Its receipt, if that is read already and can be believed; else the newest that can be is looked for.
-    journal
-        Reads a journal, or has read it.
+        Its receipt, if it has one that can be used; else that of its last hand-off is looked for.
+    read
+        Reads what was delivered of a run, or has read it.
     """
     work = settings.paths.work
-    yield from _handoffs(work, downlink)
-    receipts = vouchers.believed(work, downlink)
-    if receipt is None and receipts:
-        receipt = receipts[-1][1]
+    try:
+        made = hand_offs(work, downlink)
+    except HalfPipeError as error:
+        yield Cause("record-damaged", Verdict.PERSON, error.text, error.do)
+        made = []
+    if receipt is None and made:
+        receipt, of_last = made[-1].receipt, True
+    else:
+        of_last = False
     of_receipt = {RunId(run["run"]): run for run in receipt["runs"]} if receipt else {}
     for run in sorted({*runs, *of_receipt}):
-        yield from _unread(work, run, downlink)
-        yield from _refused(work, run, downlink)
-        yield from _journal(work, run, downlink, of_receipt.get(run), receipts, journal)
+        try:
+            deliveries = read(work, run)
+        except HalfPipeError as error:
+            yield Cause("record-damaged", Verdict.PERSON, error.text, error.do)
+            continue
+        yield from _unreadable(deliveries, downlink)
         if said := of_receipt.get(run):
+            if not of_last:
+                yield from _differs(run, downlink, said, deliveries.seal(downlink))
             yield from _said(run, downlink, said)
+        else:
+            yield from _lost(work, run, downlink, deliveries)
 
 
 def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunId]]:
@@ -98,8 +106,7 @@ def _changed_since(entry: "os.DirEntry[str]", since: float) -> bool:
 
 
 def _has_receipt(work: Path, downlink: DownlinkId) -> bool:
-    copies = (work / paths.receipt_history(downlink, 0)).parent
-    return (work / paths.receipt(downlink)).exists() or any(copies.glob("*.json"))
+    return (work / paths.receipt(downlink)).exists() or any((work / paths.receipts(downlink)).glob("*.json"))
 
 
 def _is_gone(work: Path, downlink: DownlinkId) -> bool:
@@ -107,82 +114,33 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
     return not _has_receipt(work, downlink) and not (work / paths.chunks(downlink)).is_dir()
 
 
-def _handoffs(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
-    try:
-        missing = handoffs.unlisted(work, downlink, handoffs.listed(work, downlink))
-    except HalfPipeError as error:
-        yield Cause("handoffs-damaged", Verdict.PERSON, error.text, error.do)
-        return
-    if missing:
-        numbers = ", ".join(str(handoff.number) for handoff in missing)
-        yield Cause(
-            "handoffs-lacks",
-            Verdict.TOLD,
-            f"the list of hand-offs lacks hand-off {numbers}, of which there is a receipt; numbers go on from that",
-            f"halfpipe repair {downlink} --do",
-        )
+def _unreadable(deliveries: Deliveries, downlink: DownlinkId) -> Iterator[Cause]:
+    if said := deliveries.unreadable.get(downlink):
+        yield Cause("takeover-refused", Verdict.PERSON, said.text, said.do)
 
 
-def _unread(work: Path, run: RunId, downlink: DownlinkId) -> Iterator[Cause]:
-    path = work / paths.unread(run, downlink)
-    with suppress(HalfPipeError, KeyError, TypeError):
-        if path.exists():
-            said = read_json(path)
-            yield Cause("takeover-refused", Verdict.PERSON, said["text"], said["do"], path.stat().st_mtime)
-
-
-def _refused(work: Path, run: RunId, downlink: DownlinkId) -> Iterator[Cause]:
-    path = work / paths.refused(run, downlink)
-    since = modified(str(path))
-    if since is None:
-        return
-    try:
-        said = read_json(path)
-        events, (first, last), chunks = said["events"], said["sequences"], said["chunks"]
-    except (HalfPipeError, KeyError, TypeError, ValueError):
-        return
-    where = f", lost in chunk {', '.join(chunks)}" if chunks else ""
-    yield Cause(
-        "shrunk-refused",
-        Verdict.PERSON,
-        f"run {run} would lose {count(events, 'event')} that Level-1 may have, between sequences {first} and {last}"
-        f"{where}: refused, nothing is handed off. Bring the input back, or accept the loss (shrink.accept)",
-        f"snakemake dl={downlink} -R decode_chunk",
-        since,
-    )
-
-
-def _journal(
-    work: Path,
-    run: RunId,
-    downlink: DownlinkId,
-    of_receipt: Mapping[str, Any] | None,
-    receipts: Sequence[vouchers.Receipt],
-    read: Callable[[Path], Journal],
-) -> Iterator[Cause]:
-    repair = f"halfpipe repair {run}"
-    try:
-        journal = read(work / paths.journal(run))
-    except HalfPipeError as error:
-        yield Cause("journal-damaged", Verdict.PERSON, error.text, repair)
-        return
-    found = [
-        voucher
-        for voucher in vouchers.vouchers(work, run, downlink, receipts=receipts)
-        if subtract(voucher.spans, journal.covered(downlink))
-    ]
-    if found:
-        what = f"{journal.path} lacks deliveries of run {run} for which others vouch: {'; '.join(map(str, found))}"
-        yield Cause("journal-lacks", Verdict.PERSON, what, repair)
-        return
-    delivered = journal.latest().get(downlink)
-    if delivered is not None and delivered.files and of_receipt is None and _is_gone(work, downlink):
+def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
+    """Yield that a downlink has delivered something of a run, and nothing else of it is left."""
+    delivered = deliveries.latest().get(downlink)
+    if delivered is not None and delivered.files and _is_gone(work, downlink):
         yield Cause(
             "receipt-lost",
             Verdict.PERSON,
-            f"the journal of run {run} knows {count(delivered.events, 'event')} of this downlink that Level-1 may "
-            "have, but its receipt and all its other files are gone",
+            f"{count(delivered.events, 'event')} of run {run} were delivered by this downlink, and Level-1 may have "
+            "them, but its receipt and all its other files are gone",
             f"snakemake dl={downlink}",
+        )
+
+
+def _differs(run: RunId, downlink: DownlinkId, said: Mapping[str, Any], seal: str | None) -> Iterator[Cause]:
+    """Yield that what a receipt names is not what is recorded: a run's records were put back from a backup."""
+    if said["delivery"] != seal:
+        yield Cause(
+            "delivery-differs",
+            Verdict.PERSON,
+            f"the receipt names a delivery of run {run} that is not the latest one of this downlink in the run's "
+            "records",
+            f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
         )
 
 

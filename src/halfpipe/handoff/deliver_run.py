@@ -8,25 +8,28 @@ from typing import IO, Any
 
 import numpy as np
 
-from halfpipe.handoff import eventfiles, handoffs, l1, stage
+from halfpipe.errors import StateError
+from halfpipe.handoff import eventfiles, l1, stage
 from halfpipe.handoff.records import Records, Times, decided
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision
 from halfpipe.process import progress
 from halfpipe.process.memory import give_back
-from halfpipe.runs import force_list, merged_index, shrinking, vouchers
+from halfpipe.runs import force_list, merged_index, shrinking
 from halfpipe.runs.acceptance import ShrunkError, accepted
 from halfpipe.runs.chunk_products import ChunkProducts
-from halfpipe.runs.journal import Delivery, EventFile
+from halfpipe.runs.deliveries import Delivery, EventFile
 from halfpipe.runs.merged_index import MergedIndex
 from halfpipe.runs.moot import Moot
+from halfpipe.runs.receipt_file import next_number
 from halfpipe.runs.run_state import Brought, Context, KnownRun, context_scratch
 from halfpipe.runs.shrinking import Loss
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
-from halfpipe.storage.durable import remove_file
-from halfpipe.storage.json_files import read_json, write_json
+from halfpipe.storage import leases, paths
+from halfpipe.storage.json_files import read_json
+from halfpipe.storage.leases import Lease
+from halfpipe.storage.records import TakenError
 from halfpipe.words import count
 
 log = logging.getLogger(__name__)
@@ -43,9 +46,9 @@ def deliver_run(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Merge the chunk indexes of `run`, and deliver what `downlink` has to deliver of it now.
 
-    Both happen under one lock of the run: a downlink whose index were known before it delivers would
-    have its events delivered by others, in an order that no sequence of downlinks gives. The spans are
-    recorded in the run's journal before the first file becomes visible. A run that Level-1 would
+    Both happen under one lease of the run: a downlink whose index were known before it delivers would
+    have its events delivered by others, in an order that no sequence of downlinks gives. The delivery is
+    recorded before the first file becomes visible. A run that Level-1 would
     refuse is held: nothing of it is recorded or staged. One that would shrink is refused, unless the config
     accepts it: what the downlink brought before stays known, too.
 
@@ -70,55 +73,80 @@ def deliver_run(
     ShrunkError
         If fewer events would be delivered than Level-1 may have; then nothing was changed.
     StateError
-        If the journal lacks what a manifest or receipt vouches for; then nothing was changed.
+        If a record of the run is damaged, or what the legacy recorded of it cannot be read; then nothing was changed.
     HalfPipeError
         If something that is needed is gone, damaged, or cannot be written; then nothing was delivered,
         or giving the same command again delivers the same.
     """
     work = settings.paths.work
-    with locks.run_locked(work, run, log.info), context_scratch(work, run):
+    with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
         index, brought = _merge(context, downlink, chunks, threads)
         give_back()
-        known = KnownRun.read(context, brought)
-        vouchers.check(work, run, known.journal)
-        moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
-        recorded = known.deliveries()
-        forced = force_list.read(work)
-        for complaint in forced.refused:
-            log.warning("%s", complaint)
-        given_up = run in forced.runs
-        decision, records = decided(
-            known,
-            downlink,
-            known.event_tables(downlink),
-            recorded,
-            settings.merge,
-            earlier=known.earlier(),
-            given_up=given_up and settings.retire.deliver_orphans,
+        while True:
+            try:
+                return _deliver(context, lease, index, brought, threads)
+            except TakenError as error:  # the lease was lost while this process stood still
+                log.warning("%s Decided again what is delivered.", error)
+
+
+def _deliver(
+    context: Context, lease: Lease, index: MergedIndex, brought: Brought, threads: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Decide what is delivered of what is known now, record it and stage it.
+
+    Raises
+    ------
+    TakenError
+        If another process has recorded a delivery since this one looked; nothing was staged then.
+    LeaseLostError
+        If another process has followed; nothing was staged then.
+    """
+    settings, work, run, downlink = context.settings, context.work, context.run, brought.downlink
+    known = KnownRun.read(context, brought)
+    if unreadable := next(iter(known.recorded.unreadable.values()), None):
+        what = f"{unreadable.text}. Nothing was delivered."
+        raise StateError(what, unreadable.do, code="takeover-refused")
+    moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
+    recorded = known.recorded.latest()
+    forced = force_list.read(work)
+    for complaint in forced.refused:
+        log.warning("%s", complaint)
+    given_up = run in forced.runs
+    decision, records = decided(
+        known,
+        downlink,
+        known.event_tables(downlink),
+        recorded,
+        settings.merge,
+        earlier=known.recorded.earlier(),
+        given_up=given_up and settings.retire.deliver_orphans,
+    )
+    before = recorded.pop(downlink, None)
+    loss = _refuse_to_shrink(known, brought, before, decision)
+    files = eventfiles.describe(records, decision.files, run)
+    others = [file for delivery in recorded.values() for file in delivery.files]
+    held = [*_unnamed(decision, run), *l1.refusals([*others, *files])] if files else []
+    merged = _make_known(context, brought, index)
+    number = next_number(work, downlink, known.recorded)
+    if held:
+        delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
+    else:
+        stale = known.recorded.names(downlink) - {file.name for file in (*files, *others)}
+        reason = accepted(settings, downlink, run) if loss else None
+        if before and sum(file.events for file in files) <= before.events:
+            reason = reason or before.accepted
+        delivery = _stage(
+            known, lease, downlink, decision, records, files, moot, stale, threads, number, reason
         )
-        before = recorded.pop(downlink, None)
-        loss = _refuse_to_shrink(known, brought, before, decision)
-        files = eventfiles.describe(records, decision.files, run)
-        others = [file for delivery in recorded.values() for file in delivery.files]
-        held = [*_unnamed(decision, run), *l1.refusals([*others, *files])] if files else []
-        merged = _make_known(context, brought, index)
-        number = handoffs.begin(work, run, downlink, known.journal)
-        if held:
-            delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
-        else:
-            stale = known.journal.names(downlink) - {file.name for file in (*files, *others)}
-            reason = accepted(settings, downlink, run) if loss else None
-            if before and sum(file.events for file in files) <= before.events:
-                reason = reason or before.accepted
-            delivery = _stage(known, downlink, decision, records, files, moot, stale, threads, number, reason)
-        closed = known.journal.closed(downlink)
+    closed = known.recorded.closed(downlink)
     held_events = max(0, len(decision.events) - delivery.events) if held else 0
     elsewhere = sum(other.events for other in recorded.values())
     manifest = delivery.as_json() | {
         "run": str(run),
         "l1_run": run.l1,
         "handoff": number,
+        "delivery": known.recorded.seal(downlink),
         "kind": str(decision.kind),
         "epus": list(decision.epus),
         "complete": decision.complete,
@@ -178,18 +206,13 @@ def _make_known(context: Context, brought: Brought, index: MergedIndex) -> dict[
 def _refuse_to_shrink(
     known: KnownRun, brought: Brought, before: Delivery | None, decision: Decision
 ) -> Loss | None:
-    """Return what is lost of the delivery `before`, None without any; refuse it if nobody accepts it.
-
-    The refusal is kept for whoever asks how the downlink stands: its receipt is gone by now.
-    """
+    """Return what is lost of the delivery `before`, None without any; refuse it if nobody accepts it."""
     run, settings, downlink = known.context.run, known.context.settings, brought.downlink
-    refused = settings.paths.work / paths.refused(run, downlink)
     # In one piece, else each search copies it.
     files = (
         {} if before is None else shrinking.lost(before, np.ascontiguousarray(decision.events["sequence"]))
     )
     if before is None or not files:
-        remove_file(refused)
         return None
     chunks = shrinking.chunks_that_lost(
         settings.paths.work, run, downlink, files, brought.events, brought.chunks
@@ -197,9 +220,7 @@ def _refuse_to_shrink(
     loss = Loss(files, chunks)
     if accepted(settings, downlink, run) is None:
         said = shrinking.refusal(run, downlink, before, loss, known.missing)
-        write_json(refused, loss.as_json() | {"text": said})
         raise ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
-    remove_file(refused)
     return loss
 
 
@@ -214,6 +235,7 @@ def _unnamed(decision: Decision, run: RunId) -> list[str]:
 
 def _stage(
     known: KnownRun,
+    lease: Lease,
     downlink: DownlinkId,
     decision: Decision,
     records: Records,
@@ -233,7 +255,8 @@ def _stage(
         with progress.of(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
             made = eventfiles.write_all(records, decision.files, files, header, home, threads, bar)
         delivery = _delivery(downlink, decision, made, number, reason)
-        known.journal.record(delivery)
+        known.recorded.publish(delivery)
+        lease.check()
         stage.place(settings.paths.stage, home, downlink, run, delivery.files, stale)
     return delivery
 

@@ -1,19 +1,17 @@
 """Runs that a downlink had delivered and does not bring any more: a hand-off without them is one that shrinks."""
 
 import logging
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from halfpipe.handoff import handoffs, stage
+from halfpipe.handoff import stage
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError, accepted
-from halfpipe.runs.journal import Delivery, Journal
+from halfpipe.runs.deliveries import Deliveries, Delivery
+from halfpipe.runs.receipt_file import hand_offs
 from halfpipe.runs.shrinking import how_to_go_on
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
-from halfpipe.storage.durable import make_directory, remove_file
-from halfpipe.storage.json_files import write_json
+from halfpipe.storage import leases
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +24,13 @@ def settle(settings: Settings, downlink: DownlinkId, runs: Collection[RunId]) ->
     ShrunkError
         If nobody accepts it; names each run, its events, and the chunks that brought it.
     """
-    receipt = handoffs.latest_receipt(settings.paths.work, downlink)
-    if receipt is None:
+    made = hand_offs(settings.paths.work, downlink)
+    if not made:
         return
+    receipt = made[-1].receipt
     gone = [run for run in receipt["runs"] if run["files"] and run["run"] not in runs]
     reasons = {run["run"]: accepted(settings, downlink, RunId(run["run"])) for run in gone}
     refused = {run["run"]: _refusal(downlink, run, receipt) for run in gone if reasons[run["run"]] is None}
-    for run in gone:
-        if said := refused.get(run["run"]):
-            _keep(settings, downlink, run, said, receipt)
     if refused:
         raise ShrunkError("\n".join(refused.values()), how_to_go_on(min(refused), downlink, "-F"))
     for run in gone:
@@ -42,23 +38,7 @@ def settle(settings: Settings, downlink: DownlinkId, runs: Collection[RunId]) ->
         _withdraw(settings, downlink, RunId(run["run"]), reasons[run["run"]])
 
 
-def _keep(
-    settings: Settings, downlink: DownlinkId, run: dict[str, Any], said: str, receipt: dict[str, Any]
-) -> None:
-    """Keep a refusal for whoever asks how the downlink stands."""
-    work, path = settings.paths.work, Path(paths.refused(run["run"], downlink))
-    spans = [edge for span in run["spans"] for edge in span]
-    chunks = {chunk["chunk"]: None for chunk in receipt["chunks"] if run["run"] in chunk["runs"]}
-    content = {
-        "events": run["delivered"],
-        "sequences": [min(spans), max(spans)],
-        "chunks": chunks,
-        "text": said,
-    }
-    write_json(make_directory(work, str(path.parent)) / path.name, content)
-
-
-def _refusal(downlink: DownlinkId, run: dict[str, Any], receipt: dict[str, Any]) -> str:
+def _refusal(downlink: DownlinkId, run: Mapping[str, Any], receipt: Mapping[str, Any]) -> str:
     chunks = (
         ", ".join(chunk["chunk"] for chunk in receipt["chunks"] if run["run"] in chunk["runs"])
         or "none known"
@@ -73,15 +53,15 @@ def _refusal(downlink: DownlinkId, run: dict[str, Any], receipt: dict[str, Any])
 def _withdraw(settings: Settings, downlink: DownlinkId, run: RunId, reason: str | None) -> None:
     """Record that nothing of the run is delivered, and take out of the stage what is left of it there."""
     work, place = settings.paths.work, settings.paths.stage
-    with locks.run_locked(work, run, log.info), stage.scratch(place, downlink, run.l1) as scratch:
-        remove_file(work / paths.refused(run, downlink))
-        journal = Journal(work / paths.journal(run))
-        latest = journal.latest()
+    with leases.run_lease(work, run, log.warning) as lease, stage.scratch(place, downlink, run.l1) as scratch:
+        recorded = Deliveries(work, run)
+        latest = recorded.latest()
         before = latest.pop(downlink, None)
         if before is None or not before.files:
             return
         others = {file.name for delivery in latest.values() for file in delivery.files}
         new = scratch / "new"
         new.mkdir()
-        journal.record(Delivery(downlink, (), before.datagrams, (), None, None, before.handoff, reason))
-        stage.place(place, new, downlink, run, (), journal.names(downlink) - others)
+        recorded.publish(Delivery(downlink, (), before.datagrams, (), None, None, before.handoff, reason))
+        lease.check()
+        stage.place(place, new, downlink, run, (), recorded.names(downlink) - others)

@@ -14,7 +14,7 @@ from halfpipe.formats import evt
 from halfpipe.handoff.records import Records, Times
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.progress import Progress
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 from halfpipe.runs.moot import Moot
 from halfpipe.storage import paths
 from halfpipe.storage.durable import replacing, write_whole

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 
 MAX_FILES = 1000
 

@@ -13,20 +13,19 @@ import halfpipe
 from halfpipe.decoding import shortfall
 from halfpipe.errors import DecoderError, StageError, StateError
 from halfpipe.formats.retdef import read_retdef
-from halfpipe.handoff import dropped, handoffs, line, magic7, stage
-from halfpipe.handoff.handoffs import HandOff
+from halfpipe.handoff import dropped, line, magic7, stage
 from halfpipe.handoff.receipt_form import Chunk, FromManifest, Receipt, Run, Text
 from halfpipe.handoff.texts import Exceptions, Manifest, texts
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.planning import mounts
-from halfpipe.runs.journal import EventFile
-from halfpipe.runs.receipt_file import sealed
+from halfpipe.planning import stage_mark
+from halfpipe.runs.deliveries import EventFile
+from halfpipe.runs.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
-from halfpipe.storage import paths, times
-from halfpipe.storage.durable import make_directory, remove_tree, replacing, write_text
+from halfpipe.storage import paths
+from halfpipe.storage.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.storage.json_files import read_json
-from halfpipe.storage.reading import changed, sha256
-from halfpipe.storage.times import Step
+from halfpipe.storage.reading import sha256
+from halfpipe.storage.records import Series
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def hand_off(
     runs: Collection[RunId],
     output: IO[str],
 ) -> Receipt:
-    """Put the texts into the stage, let Level-1 retire runs again, and return the receipt.
+    """Put the texts into the stage, and return the receipt.
 
     Parameters
     ----------
@@ -56,6 +55,7 @@ def hand_off(
         cannot be written. Then there is no hand-off, and Level-1 goes on keeping its runs.
     """
     work, place = settings.paths.work, settings.paths.stage
+    stage_mark.refuse(settings)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     _check_announced(downlink, decoded, runs)
     exceptions = _exceptions(decoded)
@@ -63,35 +63,26 @@ def hand_off(
     dropped.settle(settings, downlink, runs)
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
-    earlier = handoffs.read(work, downlink)
-    known = next((handoff for handoff in reversed(earlier) if handoff.number >= number), None)
-    ended = known is not None and handoffs.has_ended(work, downlink, known.number)
-    whole = [] if ended else [m for m in manifests if _is_whole(place, downlink, m)]
-    named = tuple(RunId(m["run"]) for m in whole)
-
-    def put(manifests: Sequence[Manifest]) -> tuple[Text, ...]:
-        return _put(settings, downlink, chunks, manifests, exceptions, output)
-
-    # Where less lies in the stage than was recorded, Level-1 has begun to take it.
-    if known is None or (not ended and set(named) >= set(known.named)):
-        if known is None:
-            now = [m for m in manifests if m["handoff"] == number and not m["held"]]
-            _refuse_gone(place, downlink, [m for m in now if m not in whole])
-        handoff = HandOff(number, named, put(whole))
-        if handoff != known:
-            handoffs.record(work, downlink, handoff)
+    made = hand_offs(work, downlink)
+    known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
+    if known is None:
+        whole = [m for m in manifests if _is_whole(place, downlink, m)]
+        now = [m for m in manifests if m["handoff"] == number and not m["held"]]
+        _refuse_gone(place, downlink, [m for m in now if m not in whole])
+        named = {str(m["run"]) for m in whole}
+        described = _put(settings, downlink, chunks, whole, exceptions, output)
     else:
-        handoff = known
+        number, named = known.number, set(known.named)
+        described = cast(tuple[Text, ...], known.texts)
         if not (place / paths.staged(downlink)).is_dir():
-            log.info("Level-1 has taken hand-off %d: the stage stays as it is", known.number)
-        elif _there(place, downlink, known) != known.texts:
-            again = put([m for m in manifests if m["run"] in known.named])
-            if again != known.texts:
-                log.warning("the texts of hand-off %d were made again and differ from before", known.number)
-    stage.let_retire(place, downlink, runs)
+            log.info("Level-1 has taken hand-off %d: the stage stays as it is", number)
+        elif _there(place, downlink, described) != described:
+            again = [m for m in manifests if m["run"] in named]
+            if _put(settings, downlink, chunks, again, exceptions, output) != described:
+                log.warning("the texts of hand-off %d were made again and differ from before", number)
     content: Receipt = {
         "downlink": str(downlink),
-        "handoff": handoff.number,
+        "handoff": number,
         "software": {"halfpipe": halfpipe.__version__},
         "config": settings.that_matter,
         "chunks": [
@@ -101,48 +92,29 @@ def hand_off(
         "ignored": [
             {"chunk": str(chunk), "reason": reason} for chunk, reason in settings.ignored(downlink).items()
         ],
-        "runs": [of_run(manifest, handoff) for manifest in manifests],
-        "texts": list(handoff.texts),
+        "runs": [of_run(manifest, named) for manifest in manifests],
+        "texts": list(described),
     }
-    if reason := _reason(settings, downlink, handoff.number):
+    # A receipt that is made again says what it said first.
+    reason = settings.reason if known is None else known.receipt.get("reason")
+    if reason:
         content["reason"] = reason
     return content
 
 
-def _reason(settings: Settings, downlink: DownlinkId, number: int) -> str | None:
-    """Return why a hand-off is made: a receipt that is made again says what it said first."""
-    copy = settings.paths.work / paths.receipt_history(downlink, number)
-    said: str | None = read_json(copy).get("reason") if copy.exists() else settings.reason
-    return said
-
-
-def save(settings: Settings, downlink: DownlinkId, content: Receipt) -> None:
-    """Write the receipt with its checksum, and its copy that stays as history."""
-    with stage.errors_named(settings.paths.stage):
-        mounts.mark(settings)
-    work, copy = settings.paths.work, Path(paths.receipt_history(downlink, content["handoff"]))
-    written = sealed(content)
+def save(settings: Settings, downlink: DownlinkId, runs: Collection[RunId], content: Receipt) -> None:
+    """Record the hand-off, let Level-1 retire its `runs` again, and write the receipt."""
+    work, place = settings.paths.work, settings.paths.stage
     line.write(settings, content)
-    write_text(make_directory(work, str(copy.parent)) / copy.name, written)
-    handoffs.end(work, downlink)  # before the receipt: with that nothing is to be done any more
-    write_text(work / paths.receipt(downlink), written)
+    record = publish(work, downlink, content)
+    delivered = (
+        (paths.deliveries(run), Series(work, paths.deliveries(run)).read()[-1:]) for run in sorted(runs)
+    )
+    new = [(home, last) for home, of_run in delivered for last in of_run]
+    stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
+    stage.let_retire(place, downlink, runs)
+    write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
-    _note_times(settings, downlink, content)
-
-
-def _note_times(settings: Settings, downlink: DownlinkId, content: Receipt) -> None:
-    """Write down when the downlink was handed off, and what the hand-off waited for."""
-    last = [run["times"][1] for run in content["runs"] if run["times"] is not None]
-    came = []
-    for chunk in content["chunks"]:
-        retdef = paths.retdef(downlink, chunk["chunk"])
-        times_there = (changed(f"{home}/{retdef}") for home in settings.paths.retdef)
-        came += [when for when in times_there if when is not None][:1]
-    known = ((Step.LAST_EVENT, last), (Step.RETDEF, came))
-    for step, when in known:
-        if when:
-            times.note(settings.paths.work, downlink, step, max(when), handoff=content["handoff"])
-    times.note(settings.paths.work, downlink, Step.HANDED_OFF, handoff=content["handoff"])
 
 
 def _check_announced(
@@ -226,27 +198,23 @@ def _put(
     return described
 
 
-def _there(place: Path, downlink: DownlinkId, handoff: HandOff) -> tuple[Text, ...]:
-    """Describe the texts of a hand-off as they lie in the stage now."""
+def _there(place: Path, downlink: DownlinkId, described: Iterable[Mapping[str, Any]]) -> tuple[Text, ...]:
+    """Describe texts as they lie in the stage now."""
     home = place / paths.staged(downlink)
-    return tuple(_describe(path) for text in handoff.texts if (path := home / text["name"]).is_file())
+    return tuple(_describe(path) for text in described if (path := home / text["name"]).is_file())
 
 
 def _describe(path: Path) -> Text:
     return {"name": path.name, "size": path.stat().st_size, "sha256": sha256(path)}
 
 
-def of_run(manifest: Manifest, handoff: HandOff) -> Run:
-    """Return what the receipt says of one run."""
-    # Of the version before, which has no word for these: what is known and nothing else is was delivered elsewhere.
-    others = manifest["known"] - sum(manifest[key] for key in ("delivered", "orphans", "late"))
-    silent = {"held_events": 0, "elsewhere": max(0, others), "accepted": None, "closed": []}
-    of_manifest = silent | dict(manifest)
-    said = {key: of_manifest[key] for key in FromManifest.__annotations__}
+def of_run(manifest: Manifest, named: Collection[str]) -> Run:
+    """Return what the receipt says of one run; the texts name those that are `named`."""
+    said = {key: manifest[key] for key in FromManifest.__annotations__}
     said |= {
         "held": bool(manifest["held"]),
         "l1": {"accepts": not manifest["held"], "why": manifest["held"]},
-        "named": manifest["run"] in handoff.named,
+        "named": manifest["run"] in named,
     }
     said |= {key: manifest[key] for key in ("taken_over", "legacy") if key in manifest}
     return cast(Run, said)

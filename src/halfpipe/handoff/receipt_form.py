@@ -218,6 +218,8 @@ class FromManifest(TypedDict):
     """Chunks that the merge had to do without, and why."""
     handoff: Annotated[int, Bound(ge=1)]
     """The hand-off for which the run was delivered last."""
+    delivery: Sha256 | None
+    """The record of its latest delivery by this downlink, by its checksum; null: it never delivered any of it."""
 
 
 class Run(FromManifest):
@@ -248,8 +250,6 @@ class Software(TypedDict):
 class Receipt(TypedDict):
     """What was delivered of one downlink, withheld, held and why, with checksums."""
 
-    checksum: NotRequired[Sha256]
-    """SHA-256 of all the rest of it, as it is written; none in receipts of earlier versions."""
     taken_over: NotRequired[bool]
     """True if the downlink was taken over from the legacy: nothing of it was staged here."""
     downlink: Annotated[str, DownlinkId]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from halfpipe.errors import StageError
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 from halfpipe.storage import paths
 from halfpipe.storage.advice import advice
 from halfpipe.storage.durable import fsync_directory, make_directory, remove_file

@@ -6,8 +6,8 @@ from halfpipe.ids import RunId
 from halfpipe.merge.decision import listed
 from halfpipe.runs import force_list
 from halfpipe.runs.datagrams import known_datagrams
+from halfpipe.runs.deliveries import Delivery
 from halfpipe.runs.downlinks import known_downlinks
-from halfpipe.runs.journal import Delivery
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import read_json
 

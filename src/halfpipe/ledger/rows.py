@@ -19,7 +19,7 @@ from halfpipe.ledger.tables import DATAGRAMS, LINKS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.runs import force_list
 from halfpipe.runs.moot import UNSET, Moot, first_datagram, moot_of, read_moot
-from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.runs.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 
@@ -158,17 +158,9 @@ class Entry:
 
 def last_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any] | None:
     """Return the receipt of `downlink`; while it is in work its last one, None if it was never handed off."""
-    path = _receipt(work, downlink)
-    if path is None:
-        return None
-    return read_receipt(work, downlink, path)
-
-
-def _receipt(work: Path, downlink: DownlinkId) -> Path | None:
-    path = work / paths.receipt(downlink)
-    if path.is_file():
-        return path
-    return max((work / paths.receipt_history(downlink, 0)).parent.glob("*.json"), default=None)
+    if (work / paths.receipt(downlink)).is_file():
+        return read_receipt(work, downlink)
+    return next((handoff.receipt for handoff in reversed(hand_offs(work, downlink))), None)
 
 
 def read_entry(work: Path, downlink: DownlinkId) -> Entry:
@@ -217,18 +209,18 @@ def handed_off(work: Path) -> list[DownlinkId]:
     prefix = paths.receipt("")
     names = {path.name.removeprefix(prefix) for path in work.glob("*")}
     found = sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
-    return [dl for dl in found if (path := _receipt(work, dl)) is not None and _is_known(work, dl, path)]
+    return [dl for dl in found if _is_known(work, dl)]
 
 
-def _is_known(work: Path, downlink: DownlinkId, receipt: Path) -> bool:
-    """Tell whether what a downlink brought is known, and not only what the legacy delivered of it."""
+def _is_known(work: Path, downlink: DownlinkId) -> bool:
+    """Tell whether a downlink was handed off, and what it brought is known: not only what the legacy delivered."""
     if not (work / paths.taken_over(downlink)).exists():
-        return True
+        return (work / paths.receipt(downlink)).is_file() or (work / paths.receipts(downlink)).is_dir()
     try:
-        content = read_receipt(work, downlink, receipt)
+        content = last_receipt(work, downlink)
     except HalfPipeError:
         return True  # whoever reads it says what is wrong
-    return any(run.get("taken_over", "whole") == "whole" for run in content["runs"])
+    return content is not None and any(run.get("taken_over", "whole") == "whole" for run in content["runs"])
 
 
 def parts_of(work: Path, run: RunId) -> dict[DownlinkId, Part]:

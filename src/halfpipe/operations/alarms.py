@@ -238,4 +238,4 @@ def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]
 
 def wants_telling(cause: Cause) -> bool:
     """Tell whether a cause is worth a mail: somebody must act, or may have to."""
-    return cause.verdict is Verdict.PERSON or cause.code == "unattended-lock"
+    return cause.verdict is Verdict.PERSON

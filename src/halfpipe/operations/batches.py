@@ -14,15 +14,14 @@ from pathlib import Path
 
 from halfpipe.account.failures import end_of
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId
 from halfpipe.operations.invocations import GOOD, Outcome, invocation, process
 from halfpipe.planning import halts
 from halfpipe.planning.plan import Plan
 from halfpipe.planning.retdefs import State
-from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.runs.receipt_file import last_number, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import remove_file
 from halfpipe.storage.json_files import read_json, write_json
 
@@ -82,7 +81,7 @@ class Reprocessing:
             self.before: Mapping[str, int] = read_json(self.file)
             self.begun_earlier = True
         except MissingInputError:
-            self.before = {dl: handoffs.last_number(work, dl) for dl in every}
+            self.before = {dl: last_number(work, dl) for dl in every}
             self.begun_earlier = False
             self.file.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.file, self.before)
@@ -180,7 +179,7 @@ def _free(settings: Settings, batch: Iterable[DownlinkId], work: Work) -> list[D
         work.left.pop(dl, None)
         try:
             plan.of(dl).refuse_closed()
-            if who := locks.in_work(plan.work, dl):
+            if who := leases.in_work(plan.work, dl):
                 work.left[dl] = f"it is in work by {who}"
             elif file := halts.holding(plan.work, halts.Switch.STAGE, dl):
                 work.left[dl] = f"it is held by {file}"

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe.account.failures import FailedJob, failed
-from halfpipe.account.site_troubles import SIGN_SECONDS
 from halfpipe.process.failure import EVENTS, Failure
 from halfpipe.settings import ROOT
 from halfpipe.storage import paths
@@ -25,6 +24,7 @@ PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 GRACE_SECONDS = 60.0  # in which Snakemake cancels its Slurm jobs, and local jobs end their decoders
 ORPHAN_SECONDS = 5.0  # the same for what Snakemake leaves behind when it has ended
 POLL_SECONDS = 0.1
+SIGN_SECONDS = 60.0
 AT_THE_LIMIT = Failure("time-limit", "the job was ended at the time limit")
 ENDED = frozenset(
     {"killed", "interrupted", "terminated"}
@@ -86,7 +86,7 @@ def process(
 ) -> int:
     """Run one invocation into `log`. At the time limit, or if we are told to end, all that it started ends.
 
-    Meanwhile `sign` is called all `every` seconds, to show that we live. From the first call on this process takes
+    Meanwhile `sign` is called all `every` seconds, to show that we get on. From the first call on this process takes
     care of what dead children of it leave behind.
 
     Returns

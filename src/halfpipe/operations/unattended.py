@@ -6,7 +6,6 @@ fits into a mail: the job, its log and the command that repeats it. Nothing is t
 """
 
 import shlex
-import socket
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,12 +16,7 @@ from pathlib import Path
 from halfpipe.account.account import Site, account
 from halfpipe.account.failures import by_cause, cause_of, end_of, then
 from halfpipe.account.overview import recent
-from halfpipe.account.site_troubles import (
-    PATIENCE_SECONDS,
-    give_sign,
-    lock_troubles,
-    site_troubles,
-)
+from halfpipe.account.site_troubles import lease_troubles, site_troubles
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.ids import DownlinkId
@@ -33,7 +27,7 @@ from halfpipe.operations.publish import CODE, publish
 from halfpipe.operations.weekly import WEEK, iso_week
 from halfpipe.planning.plan import Outstanding, Plan
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import remove_file, write_text
 from halfpipe.storage.json_files import write_json
 from halfpipe.words import utc
@@ -135,29 +129,24 @@ def turn(
     say
         Prints what a person has to hear, and tells whether anybody took it.
     quiet
-        Do not say that another turn is running on this host.
+        Do not say that another turn is running.
 
     Returns
     -------
     int
         `GOOD`, `FAILED`, `OUT_OF_TIME` or `RUNNING`; `UNUSABLE` if more downlinks are outstanding than may be.
     """
-    mine = locks.FileLock(settings.paths.work / paths.unattended_lock())
+    mine = leases.Lease(settings.paths.work, paths.unattended_lease())
     teller = Teller(settings, say)
     if not mine.try_take():
-        holder = locks.Holder.written_in(mine.path)
-        # Whether a process on another host lives, only a person can know.
-        if holder is not None and holder.host == socket.gethostname():
-            if not quiet:
-                say(f"another unattended invocation is running: {mine.held_by()}")
-            teller.of_site("unattended-lock", lock_troubles(settings.paths.work, time.time()))
-        else:
-            teller.of_site("unattended-lock", _held_elsewhere(settings.paths.work, mine))
+        if not quiet:
+            say(f"another unattended invocation is running: {mine.look() or 'it has just ended'}")
+        teller.of_site("unattended-lease", lease_troubles(settings.paths.work, time.time()))
         return RUNNING
     begun, ended = time.time(), dict[str, int]()
     status = FAILED
     try:
-        status = _process_all(settings, options, named, limits, teller, ended, lambda: give_sign(mine.path))
+        status = _process_all(settings, options, named, limits, teller, ended, mine.sign)
         return status
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
@@ -172,17 +161,9 @@ def turn(
             mine.give_back()
 
 
-def _held_elsewhere(work: Path, lock: locks.FileLock) -> list[Cause]:
-    """Return that a turn cannot begin, at once: the lock's holder is on another host, which may be down."""
-    found = list(lock_troubles(work, time.time(), quiet=0.0))
-    return found or [
-        Cause("unattended-lock", Verdict.TOLD, f"another unattended invocation is running: {lock.held_by()}")
-    ]
-
-
 def _record_turn(work: Path, begun: float, status: int, ended: Mapping[str, int]) -> None:
     """Write down that a turn has ended, so that a timer that is dead can be seen."""
-    me = locks.Holder.myself()
+    me = leases.whoami()
     with suppress(HalfPipeError, OSError):
         write_json(
             work / paths.last_turn(),
@@ -230,8 +211,9 @@ class Teller:
         new = [m for m in messages if m.kind in {Kind.NEW, Kind.CHANGED}]
         memory.wanted += [(now, sorted({cause.code for cause in m.causes})) for m in new]
         if self.memory.week not in {"", memory.week}:
-            work = self._settings.paths.work
-            week = weekly.text(weekly.handed_off(work, now - WEEK, now), memory.wanted, len(told), now)
+            week = weekly.text(
+                weekly.handed_off(self._settings, now - WEEK, now), memory.wanted, len(told), now
+            )
             subject, _, text = week.partition("\n\n")
             if not self._send(subject, text):
                 memory.week = self.memory.week
@@ -290,8 +272,7 @@ def _process_all(
     for number, downlink in enumerate(wanted):
         if number:
             _publish(settings, teller)  # a turn may take hours
-        if not named and locks.in_work(plan.work, downlink) is not None:
-            causes += [(downlink, cause) for cause in _in_work_elsewhere(plan.work, downlink, time.time())]
+        if not named and leases.in_work(plan.work, downlink) is not None:
             continue
         words = invocation([plan.target(downlink)], options)
         log = home / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{downlink}.log"
@@ -327,22 +308,6 @@ def _late(found: Outstanding, late_hours: float, now: float) -> Iterator[tuple[s
                     "config with a reason",
                     now - age,
                 ),
-            )
-
-
-def _in_work_elsewhere(work: Path, downlink: DownlinkId, now: float) -> Iterator[Cause]:
-    """Yield that an outstanding downlink is held for long by a process of another host, which may be down."""
-    lock = locks.FileLock(work / paths.downlink_lock(downlink))
-    holder = locks.Holder.written_in(lock.path)
-    with suppress(OSError):
-        since = lock.path.stat().st_mtime
-        if holder is not None and holder.host != socket.gethostname() and now - since >= PATIENCE_SECONDS:
-            yield Cause(
-                "in-work-elsewhere",
-                Verdict.PERSON,
-                f"it is left alone, because it is in work by {holder}, which cannot be seen from here",
-                f"if that process is dead: halfpipe unlock {lock.path.name}",
-                since,
             )
 
 

@@ -10,14 +10,16 @@ from typing import Any
 
 from halfpipe.account.account import WORST_FIRST, Site, account
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.runs.journal import EventFile, Journal
-from halfpipe.runs.receipt_file import DAMAGED, EDITED, ReceiptError, read_receipt
+from halfpipe.runs import receipt_file
+from halfpipe.runs.deliveries import Deliveries, EventFile
+from halfpipe.runs.receipt_file import DAMAGED, EDITED, ReceiptError, hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
-from halfpipe.storage.json_files import dump_json, read_json
+from halfpipe.storage.json_files import read_json
 from halfpipe.storage.reading import sha256
+from halfpipe.storage.records import DamagedError, Series
 from halfpipe.submission.record import Record
 from halfpipe.submission.stage_state import is_submitted, names_files
 
@@ -26,12 +28,12 @@ CODES = {
     "differs": "file-differs",
     "damaged": "file-damaged",
     "left behind": "token-left",
+    "mended": "record-mended",
     "not in the stage": "file-taken",
 }
 # Of these the account says more.
-OF_ACCOUNT = {DAMAGED, EDITED, "journal-damaged", "journal-lacks", "stage-gone", "stage-partly-gone"}
+OF_ACCOUNT = {DAMAGED, EDITED, "record-damaged", "delivery-differs", "stage-gone", "stage-partly-gone"}
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
-NEW = {"held_events", "elsewhere", "accepted", "closed"}  # what a manifest of the version before does not say
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ class Finding:
 
 def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> list[Cause]:
     """Return the causes of a downlink's account, then what its files give besides, the worst first."""
+    # Before the account, which reads records too: reading mends them, and says nothing of it.
+    files = [finding.cause for finding in check(site.settings, downlink, checksums=checksums)]
     causes = list(account(site, downlink).causes)
     told = {cause.code for cause in causes}
-    files = [finding.cause for finding in check(site.settings, downlink, checksums=checksums)]
     causes += [cause for cause in files if cause.code not in told & OF_ACCOUNT]
     return sorted(causes, key=lambda cause: WORST_FIRST.index(cause.verdict))
 
@@ -74,38 +77,27 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     """
     work = settings.paths.work
     path = work / paths.receipt(downlink)
-    history = sorted((work / paths.receipt_history(downlink, 0)).parent.glob("*.json"))
-    found = (
-        []
-        if path.exists()
-        else [
-            Finding(
-                "missing",
-                path,
-                "the downlink is outstanding",
-                do=f"snakemake dl={downlink}",
-                code="receipt-missing",
-            )
-        ]
-    )
-    if found and not history:
-        return found
-    path = history[-1] if found else path
+    found: list[Finding] = []
     try:
-        receipt = read_receipt(work, downlink, path)
+        of_series = receipt_file.series(work, downlink)
+        found += (Finding("mended", of_series.home, said, note=True) for said in of_series.verify())
+        made = hand_offs(work, downlink)
+        receipt: Mapping[str, Any] = read_receipt(work, downlink)
+    except DamagedError as error:
+        return [Finding("damaged", work / paths.receipts(downlink), str(error), code="record-damaged")]
+    except MissingInputError:
+        do = f"snakemake dl={downlink}"
+        found.append(Finding("missing", path, "the downlink is outstanding", do=do, code="receipt-missing"))
+        if not made:
+            return found
+        receipt = made[-1].receipt
     except ReceiptError as error:
-        return [
-            *found,
-            Finding(
-                "damaged" if error.code == DAMAGED else "edited",
-                path,
-                error.what,
-                do=error.do,
-                code=error.code,
-            ),
-        ]
+        what = "damaged" if error.code == DAMAGED else "edited"
+        return [*found, Finding(what, path, error.what, do=error.do, code=error.code)]
+    if not made or made[-1].receipt != receipt:
+        do = f"snakemake dl={downlink} -R receipt"
+        found.append(Finding("differs", path, "it is not the last recorded hand-off", do=do))
     checker = _Checker(work, settings.paths.stage, downlink, checksums)
-    found += checker.receipt(receipt)
     for chunk in receipt["chunks"]:
         found += checker.chunk(chunk)
     for run in receipt["runs"]:
@@ -128,23 +120,6 @@ class _Checker:
     def again(self, what: str) -> str:
         """Return the command that makes a product, or what a rule makes, again."""
         return f"snakemake dl={self.downlink} -R {what}"
-
-    def receipt(self, receipt: Mapping[str, Any]) -> Iterator[Finding]:
-        copy = self.work / paths.receipt_history(self.downlink, receipt["handoff"])
-        if not copy.exists():
-            yield Finding("missing", copy, "the receipt's copy", do=self.again("receipt"))
-        elif copy.read_bytes() != dump_json(receipt).encode():
-            yield Finding("differs", copy, "from the receipt", do=self.again("receipt"))
-        for number in range(1, receipt["handoff"]):
-            earlier = self.work / paths.receipt_history(self.downlink, number)
-            if not earlier.exists():
-                # No fault: a hand-off that was interrupted and then processed again has none.
-                yield Finding(
-                    "missing", earlier, f"the receipt of hand-off {number}, which is history", note=True
-                )
-        yield from self._exist(
-            [self.work / paths.handoffs(self.downlink)], f"halfpipe repair {self.downlink} --do"
-        )
 
     def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Finding]:
         if chunk["files"] == [] and (self.work / paths.taken_over(self.downlink)).exists():
@@ -174,34 +149,25 @@ class _Checker:
         run_id = RunId(run["run"])
         made = (paths.index, paths.datagrams, paths.chunk_list)
         manifest = paths.manifest(run_id, self.downlink)
-        deliver, repair = self.again(manifest), f"halfpipe repair {run_id}"
+        deliver = self.again(manifest)
         yield from self._exist((self.work / path(run_id, self.downlink) for path in made), deliver)
         events = self.work / paths.events(run_id, self.downlink)
         if not events.exists():
             yield _cleaned_up(events)
         said = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
         yield from self._agrees(self.work / manifest, said, deliver)
-        journal = self.work / paths.journal(run_id)
-        files = [EventFile.of(entry) for entry in run["files"]]
-        if not files:
-            return
-        if not journal.exists():
-            yield Finding(
-                "missing", journal, "what was delivered of the run", do=repair, code="journal-lacks"
-            )
-            return
+        series = Series(self.work, paths.deliveries(run_id))
         try:
-            recorded = Journal(journal).latest().get(self.downlink)
-        except HalfPipeError as error:
-            yield Finding("damaged", journal, str(error), do=repair, code="journal-damaged")
+            for mended in series.verify():
+                yield Finding("mended", series.home, mended, note=True)
+            recorded = Deliveries(self.work, run_id).latest().get(self.downlink)
+        except DamagedError as error:
+            yield Finding("damaged", series.home, str(error), code="record-damaged")
             return
-        if recorded is None or list(recorded.files) != files:
-            yield Finding(
-                "differs",
-                journal,
-                f"what it records of downlink {self.downlink} is not what the receipt says",
-                do=repair,
-            )
+        files = [EventFile.of(entry) for entry in run["files"]]
+        if files and (recorded is None or list(recorded.files) != files):
+            what = f"what it records of downlink {self.downlink} is not what the receipt says"
+            yield Finding("differs", series.home, what, do=deliver, code="delivery-differs")
 
     def staged(self, receipt: Mapping[str, Any]) -> Iterator[Finding]:
         home = self.stage / paths.staged(self.downlink)
@@ -246,11 +212,7 @@ class _Checker:
             return
         try:
             content = read_json(path)
-            other = [
-                key
-                for key, value in said.items()
-                if (key in content or key not in NEW) and content[key] != value
-            ]
+            other = [key for key, value in said.items() if content[key] != value]
         except (HalfPipeError, KeyError, TypeError) as error:
             yield Finding("damaged", path, str(error), do=do)
             return

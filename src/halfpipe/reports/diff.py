@@ -8,11 +8,10 @@ from typing import Any
 
 from halfpipe.decoding.shortfall import missing_hours
 from halfpipe.errors import MissingInputError
-from halfpipe.handoff import handoffs
 from halfpipe.handoff.receipt import state_of
 from halfpipe.ids import DownlinkId
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import read_json
+from halfpipe.runs import receipt_file
+from halfpipe.runs.receipt_file import hand_offs
 from halfpipe.words import count
 
 Receipt = Mapping[str, Any]
@@ -92,7 +91,8 @@ def diff(work: Path, downlink: DownlinkId, before: int | None = None, after: int
     MissingInputError
         If there is no such hand-off, or only one.
     """
-    numbers = sorted({each.number for each in handoffs.read(work, downlink)})
+    made = {each.number: each for each in hand_offs(work, downlink)}
+    numbers = sorted(made)
     if after is None:
         after = numbers[-1] if numbers else 0
     if before is None:
@@ -104,12 +104,12 @@ def diff(work: Path, downlink: DownlinkId, before: int | None = None, after: int
                 f"downlink {downlink} has no two hand-offs to compare: there are {there}. Name two of them, as in: "
                 f"halfpipe diff {downlink} 1 2"
             )
-    old, new = (read_json(work / paths.receipt_history(downlink, number)) for number in (before, after))
+    old, new = (made[number].receipt for number in (before, after))
     runs = sorted({run["run"] for receipt in (old, new) for run in receipt["runs"]})
     return Diff(
         downlink,
-        _handoff(work, downlink, old),
-        _handoff(work, downlink, new),
+        _handoff(made[before]),
+        _handoff(made[after]),
         tuple(_of_run(run, old, new) for run in runs),
         tuple(_input(old, new)),
         tuple(_config(old["config"], new["config"])),
@@ -117,10 +117,9 @@ def diff(work: Path, downlink: DownlinkId, before: int | None = None, after: int
     )
 
 
-def _handoff(work: Path, downlink: DownlinkId, receipt: Receipt) -> HandOff:
-    path = work / paths.receipt_history(downlink, receipt["handoff"])
-    when = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return HandOff(receipt["handoff"], when, receipt.get("reason"))
+def _handoff(made: receipt_file.HandOff) -> HandOff:
+    when = datetime.fromtimestamp(made.made or 0.0, UTC)
+    return HandOff(made.number, when, made.receipt.get("reason"))
 
 
 def _of_run(run: str, old: Receipt, new: Receipt) -> RunChange:

@@ -21,9 +21,9 @@ from halfpipe.planning.announced import Announced, outstanding_chunks
 from halfpipe.planning.plan import Plan
 from halfpipe.runs import force_list
 from halfpipe.runs.datagrams import load_datagrams
+from halfpipe.runs.deliveries import Deliveries, Delivery
 from halfpipe.runs.downlinks import begun_downlinks, known_downlinks
 from halfpipe.runs.event_table import load_events
-from halfpipe.runs.journal import Delivery, Journal
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import read_json
@@ -157,9 +157,9 @@ class State:
     @cached_property
     def recorded(self) -> Mapping[DownlinkId, Sequence[Delivery]]:
         """The deliveries of each downlink that Level-1 may have, the oldest first."""
-        journal = Journal(self.work / paths.journal(self.run))
-        earlier = journal.earlier()
-        return {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in journal.latest().items()}
+        deliveries = Deliveries(self.work, self.run)
+        earlier = deliveries.earlier()
+        return {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in deliveries.latest().items()}
 
     @cached_property
     def groups(self) -> list[Group]:

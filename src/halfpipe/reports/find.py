@@ -10,8 +10,8 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning.announced import Announced, outstanding_chunks
 from halfpipe.planning.plan import Plan
 from halfpipe.reports import listing
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.downlinks import begun_downlinks
-from halfpipe.runs.journal import Journal
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
@@ -85,7 +85,7 @@ def find(
     for run in among:
         candidates.update(begun_downlinks(work, run))
         try:
-            candidates.update(Journal(work / paths.journal(run)).latest())
+            candidates.update(Deliveries(work, run).latest())
         except HalfPipeError as error:
             failed(error)
     for downlink in sorted(candidates):

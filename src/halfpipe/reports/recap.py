@@ -16,7 +16,7 @@ from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.planning import halts
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.words import count
 
 MOST_TOLD = 2  # downlinks of which all is told in the last ten lines; of others it is a line
@@ -167,7 +167,7 @@ def _why_none(site: Site) -> Iterator[str]:
         found = site.plan.outstanding(site.now)
         yield from [*found.waiting, *halts.summary(found.held)]
         for dl in found.ready:
-            if who := locks.in_work(site.settings.paths.work, dl):
+            if who := leases.in_work(site.settings.paths.work, dl):
                 yield f"downlink {dl} is in work: {who}"
 
 

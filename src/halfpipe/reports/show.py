@@ -10,13 +10,12 @@ from typing import Any
 from halfpipe.account.account import Account, Site, account
 from halfpipe.errors import MissingInputError
 from halfpipe.formats import met
-from halfpipe.handoff import handoffs
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process import progress
 from halfpipe.reports.delivered import Delivered, delivered
 from halfpipe.runs import repipes
-from halfpipe.runs.journal import Delivery, EventFile, Journal
-from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.runs.deliveries import Deliveries, Delivery, EventFile
+from halfpipe.runs.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import read_json
@@ -81,7 +80,7 @@ def show(work: Path, run: RunId) -> Run:
     manifests = {
         DownlinkId(path.parent.name): read_json(path) for path in sorted(home.glob("*/manifest.json"))
     }
-    latest = Journal(work / paths.journal(run)).latest()
+    latest = Deliveries(work, run).latest()
     parts = tuple(
         _part(work, downlink, manifests.get(downlink), latest.get(downlink))
         for downlink in sorted(set(manifests) | set(latest))
@@ -96,8 +95,7 @@ def _part(
 ) -> Part:
     handed_off = None
     if manifest is not None:
-        path = work / paths.receipt_history(downlink, manifest["handoff"])
-        handed_off = _written(path)
+        handed_off = _times(work, downlink).get(manifest["handoff"])
     return Part(
         downlink,
         manifest["handoff"] if manifest else None,
@@ -109,8 +107,10 @@ def _part(
     )
 
 
-def _written(path: Path) -> datetime | None:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
+def _times(work: Path, downlink: DownlinkId) -> dict[int, datetime | None]:
+    """Return when each hand-off of a downlink was made."""
+    made = {handoff.number: handoff.made for handoff in hand_offs(work, downlink)}
+    return {number: None if at is None else datetime.fromtimestamp(at, UTC) for number, at in made.items()}
 
 
 @dataclass(frozen=True)
@@ -154,12 +154,11 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> Downlink:
         raise MissingInputError(f"nothing is known of downlink {downlink}: there is no {where}")
     receipt = work / paths.receipt(downlink)
     record = Record(work, downlink)
-    numbers = sorted({handoff.number for handoff in handoffs.read(work, downlink)})
     return Downlink(
         found,
         tuple(delivered(work, [downlink]) if receipt.exists() else ()),
         {run["run"]: run["why"] for run in read_receipt(work, downlink)["runs"]} if receipt.exists() else {},
-        {number: _written(work / paths.receipt_history(downlink, number)) for number in numbers},
+        _times(work, downlink),
         tuple(
             Submission(each.action, each.handoff, each.when, record.word(each.outcome))
             for each in record.attempts

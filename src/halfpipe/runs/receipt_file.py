@@ -1,63 +1,116 @@
-"""Receipts on disk: each holds a checksum of itself, and whoever reads one reads it here.
+"""Receipts: the records of a downlink's hand-offs, and ``dl=<id>``, which is the last of them once more."""
 
-It tells what a person has changed in an editor, or a disk has, from what HalfPipe wrote; it keeps nobody out.
-"""
-
-import hashlib
 import json
-import os
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from halfpipe.storage.advice import advice
-from halfpipe.storage.json_files import dump_json
+from halfpipe.storage.records import Record, Series, opened
 
-CHECKSUM = "checksum"
 DAMAGED, EDITED = "receipt-damaged", "receipt-edited"
-# It sorts first among the keys, so the rest of the file is what was summed up: nothing need be written to compare.
-_HEAD = re.compile(rb'\{\n "checksum": "([0-9a-f]{64})",\n')
 
 
 class ReceiptError(FormatError):
-    """A receipt that cannot be believed: the `code` of its cause, what is wrong with it, and what to `do`."""
+    """A receipt that cannot be used: the `code` of its cause, what is wrong with it, and what to `do`."""
 
     def __init__(self, code: str, path: Path, what: str, do: str) -> None:
         super().__init__(f"{path}: {what}.", f"To have it written anew: {do}", code=code)
         self.path, self.what, self.do = path, what, do
 
 
-def sealed(content: Mapping[str, Any]) -> str:
-    """Return the text of a receipt with the checksum of what it says: SHA-256 of its JSON, as `dump_json` writes it."""
-    plain = dump_json({key: value for key, value in content.items() if key != CHECKSUM})
-    checksum = hashlib.sha256(plain.encode()).hexdigest()
-    return plain.replace("{\n", f'{{\n "{CHECKSUM}": "{checksum}",\n', 1)
+@dataclass(frozen=True)
+class HandOff:
+    """A hand-off: its number, which runs its texts name, the texts, all that its latest record says, and its seal.
+
+    `made` is when it was handed off first, Unix seconds; None if that cannot be told.
+    """
+
+    number: int
+    named: tuple[RunId, ...]
+    texts: tuple[Mapping[str, Any], ...]
+    receipt: Mapping[str, Any]
+    seal: str
+    made: float | None
 
 
-def copies(work: Path, downlink: DownlinkId) -> list[tuple[int, Path]]:
-    """Return the copies of a downlink's receipts by the number of their hand-off, in order."""
-    home = (work / paths.receipt_history(downlink, 0)).parent
+def series(work: Path, downlink: DownlinkId) -> Series:
+    """Return the records of the hand-offs of `downlink`, still to be read."""
+    return Series(work, paths.receipts(downlink), f"downlink {downlink} is not handed off")
+
+
+def hand_offs(work: Path, downlink: DownlinkId) -> list[HandOff]:
+    """Return the hand-offs of `downlink` in order.
+
+    Raises
+    ------
+    DamagedError
+        If a record is gone or damaged in both copies.
+    """
+    of_series = series(work, downlink)
+    found: dict[int, HandOff] = {}
+    for record in of_series.read():
+        receipt = record.values
+        try:
+            number = int(receipt["handoff"])
+            named = tuple(RunId(run["run"]) for run in receipt["runs"] if run["named"])
+            texts = tuple(receipt["texts"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise of_series.damaged(record.number, f"no receipt: {error!r}") from error
+        made = found[number].made if number in found else _made(of_series, record)
+        found[number] = HandOff(number, named, texts, receipt, record.seal, made)
+    return [found[number] for number in sorted(found)]
+
+
+def _made(of_series: Series, record: Record) -> float | None:
     try:
-        names = os.listdir(home)  # noqa: PTH208 - asked of the whole mission
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    parts = [(name, *name.partition(".json")) for name in names]
-    return sorted(
-        (int(number), home / name)
-        for name, number, end, rest in parts
-        if number.isdecimal() and end and not rest
-    )
+        return of_series.file(record.number).stat().st_mtime
+    except OSError:
+        return None
 
 
-def read_receipt(work: Path, downlink: DownlinkId, path: Path | None = None) -> Mapping[str, Any]:
-    """Read the receipt of a downlink, or one of its copies at `path`.
+def last_number(work: Path, downlink: DownlinkId) -> int:
+    """Return the number of the latest hand-off of `downlink`, 0 before the first."""
+    return max((handoff.number for handoff in hand_offs(work, downlink)), default=0)
 
-    One that holds no checksum was written by an earlier version, and is believed.
+
+def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int:
+    """Return the number of the hand-off in work: one more than the highest of which anything was handed off.
+
+    `deliveries` are those of one of its runs. Level-1 must never hear of one number twice.
+    """
+    submitted = Series(work, paths.submissions(downlink), f"downlink {downlink} is not handed off").read()
+    known = [last_number(work, downlink), *(int(record.values.get("handoff", 0)) for record in submitted)]
+    delivered_for = (delivery.handoff or 0 for delivery in deliveries.of(downlink))
+    return max(max(known) + 1, *delivered_for, 0)
+
+
+def publish(work: Path, downlink: DownlinkId, content: Mapping[str, Any]) -> Record:
+    """Publish the record of a hand-off, unless the last one says the same; return it. ``dl=<id>`` gets its bytes.
+
+    Raises
+    ------
+    TakenError
+        If another process has published one meanwhile.
+    HalfPipeError
+        If it cannot be written: then the downlink is not handed off.
+    """
+    of_series = series(work, downlink)
+    records = of_series.read()
+    last = records[-1] if records else None
+    if last is None or last.values != content:
+        last = of_series.publish(content)
+    return last
+
+
+def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
+    """Read the receipt of a downlink.
 
     Raises
     ------
@@ -66,42 +119,27 @@ def read_receipt(work: Path, downlink: DownlinkId, path: Path | None = None) -> 
     ReceiptError
         If it cannot be read, is no receipt, or is not what was written.
     """
-    path, do = path or work / paths.receipt(downlink), f"snakemake dl={downlink} -R receipt"
+    path, do = work / paths.receipt(downlink), f"snakemake dl={downlink} -R receipt"
     try:
         written = path.read_bytes()
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file") from error
     except OSError as error:
         raise ReceiptError(DAMAGED, path, f"{error.strerror}. {advice(error)}".rstrip("."), do) from error
-    code, what, content = _believed(written)
+    code, what, content = _read(written)
     if code:
         raise ReceiptError(code, path, what, do)
     return content
 
 
-@lru_cache(maxsize=4)  # a receipt and its copy are the same bytes, and an account reads one after the other
-def _believed(written: bytes) -> tuple[str, str, Mapping[str, Any]]:
-    """Return what a receipt holds; else the code of the cause why it cannot be believed, and what is wrong."""
+@lru_cache(maxsize=4)  # an account asks several times for one
+def _read(written: bytes) -> tuple[str, str, Mapping[str, Any]]:
+    """Return what a receipt says; else the code of the cause why it cannot be used, and what is wrong."""
+    record = opened(written)
+    if record is not None:
+        return "", "", record.values
     try:
-        content = json.loads(written)
+        json.loads(written)
     except (ValueError, RecursionError) as error:
         return DAMAGED, f"not JSON ({error})", {}
-    if not (
-        isinstance(content, dict)
-        and isinstance(content.get("handoff"), int)
-        and isinstance(content.get("runs"), list)
-    ):
-        return DAMAGED, "it is no receipt: it has no hand-off or no runs", {}
-    if CHECKSUM in content and not _is_whole(written, content):
-        return EDITED, "it was changed after it was written: its checksum is another one", {}
-    return "", "", content
-
-
-def _is_whole(written: bytes, content: Mapping[str, Any]) -> bool:
-    if head := _HEAD.match(written):
-        summed = hashlib.sha256(b"{\n")
-        summed.update(memoryview(written)[head.end() :])
-        if summed.hexdigest().encode() == head[1]:
-            return True
-    # Only its blanks may be others.
-    return bool(json.loads(sealed(content))[CHECKSUM] == content[CHECKSUM])
+    return EDITED, "edited after it was written (checksum mismatch)", {}

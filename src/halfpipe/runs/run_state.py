@@ -1,6 +1,6 @@
-"""The state of a run: the merged indexes of all downlinks processed so far, and the journal.
+"""The state of a run: the merged indexes of all downlinks processed so far, and what was delivered.
 
-Everything here is read under the run's lock. Chunk products that were cleaned up are decoded again,
+Everything here is read under the run's lease. Chunk products that were cleaned up are decoded again,
 as context, into scratch of the merge; they never come back to where they were.
 """
 
@@ -27,9 +27,9 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.runs import merged_index
 from halfpipe.runs.chunk_products import ChunkProducts, load_chunks
 from halfpipe.runs.datagrams import load_datagrams
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.downlinks import known_downlinks
 from halfpipe.runs.event_table import EventTable, load_events, open_events, write_events
-from halfpipe.runs.journal import Delivery, Journal
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 
@@ -110,16 +110,16 @@ class KnownRun:
     """
 
     context: Context
-    journal: Journal
+    recorded: Deliveries
     datagrams: dict[DownlinkId, KnownDatagrams]
     brought: Brought | None = None
     missing: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, context: Context, brought: Brought | None = None) -> Self:
-        """Read the datagram parts and the journal of a run; what is `brought` now stands for what was before."""
+        """Read the datagram parts and the deliveries of a run; what is `brought` now stands for what was before."""
         work, run = context.work, context.run
-        journal = Journal(work / paths.journal(run))
+        recorded = Deliveries(work, run)
         known = {
             dl: load_datagrams(work, run, dl)
             for dl in known_downlinks(work, run)
@@ -127,20 +127,12 @@ class KnownRun:
         }
         if brought is not None:
             known = dict(sorted({**known, brought.downlink: brought.datagrams}.items()))
-        return cls(context, journal, known, brought)
+        return cls(context, recorded, known, brought)
 
     @cached_property
     def all_datagrams(self) -> KnownDatagrams:
         """What all downlinks have made known."""
         return KnownDatagrams.together(self.datagrams.values())
-
-    def deliveries(self) -> dict[DownlinkId, Delivery]:
-        """Return the latest recorded delivery of each downlink."""
-        return self.journal.latest()
-
-    def earlier(self) -> dict[DownlinkId, list[Delivery]]:
-        """Return what each downlink delivered before beyond its latest delivery."""
-        return self.journal.earlier()
 
     def event_tables(self, downlink: DownlinkId) -> dict[DownlinkId, EventTable]:
         """Return the events of each downlink that a merge of `downlink` needs.
@@ -161,10 +153,11 @@ class KnownRun:
         """Tell whether a datagram may hold an event that is not delivered, or late."""
         rows = datagrams.rows[datagrams.rows["nevts"] > 0]
         delivered = np.zeros(len(rows), dtype=bool)
-        for dl, delivery in self.deliveries().items():
+        earlier = self.recorded.earlier()
+        for dl, delivery in self.recorded.latest().items():
             if dl == downlink:
                 continue
-            for record in (delivery, *self.earlier().get(dl, ())):
+            for record in (delivery, *earlier.get(dl, ())):
                 known_then = listed(rows, record.datagrams)
                 for span in record.spans:
                     inside = (rows["evtseq0"] >= span.first) & (rows["evtseq1"] <= span.last)

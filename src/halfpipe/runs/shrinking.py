@@ -13,8 +13,8 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
 from halfpipe.runs.chunk_products import ChunkProducts, load_chunks
+from halfpipe.runs.deliveries import Delivery, EventFile, LegacySpan
 from halfpipe.runs.event_table import EventTable, load_events
-from halfpipe.runs.journal import Counted, Delivery, EventFile
 from halfpipe.storage import paths
 
 
@@ -22,7 +22,7 @@ from halfpipe.storage import paths
 class Loss:
     """What is lost of a recorded delivery: events by recorded file, and by chunk as far as that is known."""
 
-    files: Mapping[EventFile | Counted, int]
+    files: Mapping[EventFile | LegacySpan, int]
     chunks: Mapping[str, int | None]
 
     @property
@@ -45,7 +45,7 @@ class Loss:
         return {"events": self.events, "sequences": [self.first, self.last], "chunks": dict(self.chunks)}
 
 
-def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | Counted, int]:
+def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | LegacySpan, int]:
     """Count by recorded file the events of the delivery `before` that are not delivered again.
 
     File by file, so that what is lost in one is not made up for by what came late in another.
@@ -82,7 +82,7 @@ def chunks_that_lost(
     work: Path,
     run: RunId,
     downlink: DownlinkId,
-    files: Mapping[EventFile | Counted, int],
+    files: Mapping[EventFile | LegacySpan, int],
     brought: EventTable,
     chunks: tuple[ChunkProducts, ...],
 ) -> dict[str, int | None]:

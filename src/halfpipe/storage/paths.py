@@ -11,6 +11,16 @@ FAILURE_SUFFIX = ".failure.json"
 EVENTS_SUFFIX = ".events"
 
 
+def format_mark() -> str:
+    """Return the mark of the working directory: the format of what it holds, and its id."""
+    return "format.json"
+
+
+def copies(place: str) -> str:
+    """Return where the second copies of a series of records are, whose first are in `place`."""
+    return f"copies/{place}"
+
+
 def retdef(dl: str = DL, chunk: str = CHUNK) -> str:
     """Return the staged RetDef of a chunk."""
     return f"{dl}/RetDef-{dl}-{chunk}.xml"
@@ -76,24 +86,9 @@ def manifest(run_: str = RUN, dl: str = DL) -> str:
     return f"{run(run_)}/{dl}/manifest.json"
 
 
-def last_handoff(run_: str, dl: str) -> str:
-    """Return the number of the hand-off that a run was delivered for last, should the downlink's own list be lost."""
-    return f"{run(run_)}/{dl}/handoff.json"
-
-
-def refused(run_: str, dl: str) -> str:
-    """Return what says that a downlink would have shrunk a run, and was refused; gone when it is delivered."""
-    return f"{run(run_)}/{dl}/refused.json"
-
-
-def unread(run_: str, dl: str) -> str:
-    """Return what says that the legacy's record of a run within a downlink cannot be read; gone when it was."""
-    return f"{run(run_)}/{dl}/unread.json"
-
-
-def journal(run_: str) -> str:
-    """Return the append-only record of the deliveries of a run."""
-    return f"{run(run_)}/journal.jsonl"
+def deliveries(run_: str) -> str:
+    """Return the directory of the records of what was delivered of a run."""
+    return f"{run(run_)}/deliveries"
 
 
 def context(run_: str) -> str:
@@ -106,34 +101,14 @@ def receipt(dl: str = DL) -> str:
     return f"dl={dl}"
 
 
-def receipt_history(dl: str, handoff: int) -> str:
-    """Return the copy of the receipt of one hand-off, kept as history."""
-    return f"{dl}/receipts/{handoff:03d}.json"
-
-
-def handoffs(dl: str) -> str:
-    """Return the append-only list of the hand-offs of a downlink."""
-    return f"{dl}/handoffs.jsonl"
-
-
-def times(dl: str) -> str:
-    """Return the append-only list of when each step of a downlink was done; nothing depends on it."""
-    return f"{dl}/times.jsonl"
-
-
-def begun_handoff(dl: str, handoff: int) -> str:
-    """Return what tells a hand-off that was cut off from one that ended and is lost: there while it is in work."""
-    return f"{dl}/receipts/{handoff:03d}.begun"
+def receipts(dl: str) -> str:
+    """Return the directory of the records of a downlink's hand-offs: the last one is its receipt."""
+    return f"{dl}/receipts"
 
 
 def taken_over(dl: str) -> str:
     """Return what says from where a downlink was taken over, and which files of the legacy were read."""
     return f"{dl}/taken-over.json"
-
-
-def takeover_lock() -> str:
-    """Return the lock of the takeover: one at a time."""
-    return "locks/takeover"
 
 
 def submitted(dl: str = DL) -> str:
@@ -152,8 +127,8 @@ def pictures(dl: str = DL) -> str:
 
 
 def submissions(dl: str) -> str:
-    """Return the append-only list of what was done to submit the hand-offs of a downlink to Level-1."""
-    return f"{dl}/submissions.jsonl"
+    """Return the directory of the records of what was done to submit the hand-offs of a downlink to Level-1."""
+    return f"{dl}/submissions"
 
 
 def submit_line(dl: str) -> str:
@@ -187,8 +162,8 @@ def online_file(ground_id: int, run_: str) -> str:
 
 
 def online_record(run_: str) -> str:
-    """Return the append-only record of what was done to hand a run to Online."""
-    return f"{run(run_)}/online.jsonl"
+    """Return the directory of the records of what was done to hand a run to Online."""
+    return f"{run(run_)}/online"
 
 
 def repipes() -> str:
@@ -232,13 +207,8 @@ def repipe_stage(dl: str = DL) -> str:
 
 
 def repipe_record(run_: str = RUN) -> str:
-    """Return the append-only list of the made-up downlinks by which a run was processed once more."""
-    return f"{run(run_)}/repipes.jsonl"
-
-
-def online_lock() -> str:
-    """Return the lock of the hand-off to Online: one at a time."""
-    return "locks/online"
+    """Return the directory of the records of the made-up downlinks by which a run was processed once more."""
+    return f"{run(run_)}/repipes"
 
 
 def logs() -> str:
@@ -306,19 +276,39 @@ def index_of_downlinks() -> str:
     return ".cache/index.sqlite"
 
 
-def downlink_lock(dl: str) -> str:
-    """Return the lock that the process at work on a downlink holds."""
-    return f"locks/downlink-{dl}"
+def leases() -> str:
+    """Return the directory of all leases: who is at work on what, a directory for each thing."""
+    return "leases"
 
 
-def job_locks(dl: str) -> str:
-    """Return the directory where the running jobs of a downlink are registered, a lock each."""
-    return f"locks/jobs-{dl}"
+def heartbeats() -> str:
+    """Return the directory of what the processes that hold a lease touch as long as they live."""
+    return f"{leases()}/alive"
 
 
-def unattended_lock() -> str:
-    """Return the lock of the unattended invocation: one at a time."""
-    return "locks/unattended"
+def downlink_lease(dl: str) -> str:
+    """Return the lease of the process at work on a downlink; its running jobs are registered in it."""
+    return f"{leases()}/downlink-{dl}"
+
+
+def run_lease(run_: str) -> str:
+    """Return the lease under which the state of a run is read and changed."""
+    return f"{leases()}/run-{run_}"
+
+
+def unattended_lease() -> str:
+    """Return the lease of the unattended invocation: one at a time."""
+    return f"{leases()}/unattended"
+
+
+def online_lease() -> str:
+    """Return the lease of the hand-off to Online: one at a time."""
+    return f"{leases()}/online"
+
+
+def takeover_lease() -> str:
+    """Return the lease of the takeover: one at a time."""
+    return f"{leases()}/takeover"
 
 
 def unattended_logs() -> str:
@@ -349,11 +339,6 @@ def last_turn() -> str:
 def said() -> str:
     """Return all that unattended processing has told people."""
     return f"{unattended_logs()}/said.txt"
-
-
-def run_lock(run_: str) -> str:
-    """Return the lock under which the state of a run is read and changed."""
-    return f"locks/run-{run_}"
 
 
 def staged(dl: str) -> str:
@@ -416,6 +401,11 @@ def board_picture(dl: str) -> str:
     return f"pictures/{dl}.svg"
 
 
-def stage_marks() -> str:
-    """Return the directory of the marks of working directories that have handed off to this stage."""
-    return ".halfpipe-work"
+def stage_mark() -> str:
+    """Return the mark of the working directory that uses a stage, relative to `paths.stage`."""
+    return ".halfpipe-mark.json"
+
+
+def stage_mark_copy() -> str:
+    """Return the copy of the stage's mark that the working directory keeps."""
+    return "stage-mark.json"

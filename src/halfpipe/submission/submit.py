@@ -8,22 +8,23 @@ of the downlink.
 import logging
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
 from halfpipe.ids import DownlinkId
-from halfpipe.planning import halts
+from halfpipe.planning import halts, stage_mark
 from halfpipe.programs.commands import filled_in
-from halfpipe.programs.told_once import By, OpenError, Outcome, ask
+from halfpipe.programs.told_once import By, OpenError, Outcome, ask, how_it_was_cut_off
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_text
 from halfpipe.storage.json_files import write_json
-from halfpipe.submission.record import Action, Attempt, Record
+from halfpipe.submission.record import Action, Attempt, Record, keep
 from halfpipe.submission.stage_state import first_gone, names_files
 
 SAID = {
@@ -66,7 +67,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
-    with Record.opened(work, downlink, log.warning) as record:
+    with _noted(settings, downlink) as record:
         if record.told is None:
             _settle_with_check(settings, record, output)
         if record.told is None and names_files(receipt):
@@ -76,6 +77,20 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
                 _run(settings, record, Action.SUBMIT, receipt, output)
         _warn(settings, record, receipt)
         return _product(record, receipt)
+
+
+@contextmanager
+def _noted(settings: Settings, downlink: DownlinkId) -> Iterator[Record]:
+    """Give the record of a downlink, and note in the stage what is published of it: a backup of it lacks that."""
+    record = keep(settings.paths.work, downlink)
+    try:
+        yield record
+    finally:
+        if record.published:
+            try:
+                stage_mark.note(settings, ((paths.submissions(downlink), one) for one in record.published))
+            except HalfPipeError as error:  # it is done all the same
+                log.warning("%s", error)
 
 
 def what_came_of_it(content: Mapping[str, Any]) -> str:
@@ -114,10 +129,10 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
         )
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
-    with Record.opened(work, downlink, log.warning) as record:
+    with _noted(settings, downlink) as record:
         _want_stream(settings, record)
         _run(settings, record, Action.ROLLBACK, receipt, output)
-        _withdraw(work, downlink)
+    _withdraw(work, downlink)
 
 
 def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
@@ -135,12 +150,11 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
     """
     work = settings.paths.work
     receipt = _receipt(work, downlink)
-    with Record.opened(work, downlink, log.warning) as record:
+    with _noted(settings, downlink) as record:
         _want_stream(settings, record)
-        attempt = record.intend((), action=Action.ROLLBACK, handoff=receipt["handoff"])
-        record.settle(True, By.PERSON)
-        _withdraw(work, downlink)
-        return attempt
+        attempt = record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
+    _withdraw(work, downlink)
+    return attempt
 
 
 def _want_stream(settings: Settings, record: Record) -> None:
@@ -168,16 +182,15 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     Raises
     ------
     SubmissionError
-        If there is nothing to settle.
+        If there is nothing to settle, or the command may still run and so be heard.
     """
     work = settings.paths.work
-    if not (work / paths.submissions(downlink)).exists():
-        _receipt(work, downlink)  # a misspelt downlink gets no record
-    with Record.opened(work, downlink, log.warning) as record:
+    with _noted(settings, downlink) as record:
         last = record.last
+        receipt = _receipt(work, downlink) if last is None else {}  # a misspelt downlink gets no record
         if last is None and submitted:
-            last = record.intend((), action=Action.SUBMIT, handoff=_receipt(work, downlink)["handoff"])
-        if last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
+            last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
+        elif last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
             how = (
                 f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
             )
@@ -185,9 +198,15 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
                 f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
                 "halfpipe submit --open lists what is open."
             )
-        record.settle(submitted, By.PERSON)
-        _withdraw(work, downlink)
-        return last
+        elif not submitted and (seconds := record.may_run):
+            raise SubmissionError(
+                f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
+                "heard then. Look again after that, and give the same command again."
+            )
+        else:
+            record.settle(submitted, By.PERSON)
+    _withdraw(work, downlink)
+    return last
 
 
 def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
@@ -196,13 +215,12 @@ def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
     Those that were written down for a person and those that failed are among them: a command may fail
     after it was heard.
     """
-    found = []
-    for path in sorted(work.glob(paths.submissions("*"))):
-        if DownlinkId.matches(path.parent.name):
-            downlink = DownlinkId(path.parent.name)
-            last = Record(work, downlink).last
-            if last is not None and last.outcome in OPEN:
-                found.append((downlink, last))
+    place, found = paths.submissions("*"), []
+    names = {path.parent.name for one in (place, paths.copies(place)) for path in work.glob(one)}
+    for downlink in (DownlinkId(name) for name in sorted(names) if DownlinkId.matches(name)):
+        last = Record(work, downlink).last
+        if last is not None and last.outcome in OPEN:
+            found.append((downlink, last))
     return found
 
 
@@ -240,11 +258,18 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         last.outcome in {None, Outcome.FAILED}
         or (last.outcome is Outcome.WRITTEN and settings.submit.command is not None)
     )
-    if settings.submit.check is None:
+    check = settings.submit.check
+    exists = check is not None and _exists(_words(settings, check, downlink), downlink, output)
+    if not exists and record.may_run:
+        # It may be heard yet: then there would be two streams, or a person would look too early.
+        record.wait(log.warning)
+        if record.told is None:
+            _settle_with_check(settings, record, output)
+        return
+    if check is None:
         if open_:
             raise _unknown(settings, record)
         return
-    exists = _exists(_words(settings, settings.submit.check, downlink), downlink, output)
     if is_doubted(last) and not exists:
         # Its command said that all is well: given again, there might be two streams.
         raise _unknown(settings, record)
@@ -313,8 +338,7 @@ def _write_down(settings: Settings, record: Record, handoff: int) -> None:
         or last.outcome is not Outcome.WRITTEN
         or (last.handoff, last.command) != (handoff, tuple(words))
     ):
-        record.intend(words, action=Action.SUBMIT, handoff=handoff)
-        record.conclude(Outcome.WRITTEN, By.ANSWER)
+        record.done(Outcome.WRITTEN, By.ANSWER, words, action=Action.SUBMIT, handoff=handoff)
 
 
 def _check_stage(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> None:
@@ -343,7 +367,9 @@ def _run(
     if action is Action.SUBMIT and settings.submit.check is not None:
         doubted = partial(_doubts, settings, downlink, output)
     try:
-        answer = record.tell(words, output, doubted, action=action, handoff=receipt["handoff"])
+        answer = record.tell(
+            words, output, settings.submit.seconds, doubted, action=action, handoff=receipt["handoff"]
+        )
     except OpenError as error:
         raise SubmissionError(f"{_unknown(settings, record, str(error))}{error.lost}") from error
     if is_doubted(record.last):
@@ -375,9 +401,7 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
     """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
     attempt, downlink = record.attempts[-1], record.id
     why = {
-        None: f"its command {how}"
-        if how
-        else "a process ended between its command and the record of its answer",
+        None: how_it_was_cut_off(attempt, how),
         Outcome.WRITTEN: f"the command line was written down at {attempt.when} for a person to give",
         Outcome.FAILED: "its command ended well, and submit.check finds no stream"
         if is_doubted(attempt)

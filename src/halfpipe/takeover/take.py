@@ -16,24 +16,23 @@ from typing import Any, cast
 import halfpipe
 from halfpipe.decoding.products import check_products, take_products
 from halfpipe.errors import FormatError, HalfPipeError
-from halfpipe.handoff import handoffs, receipt
-from halfpipe.handoff.handoffs import HandOff
+from halfpipe.handoff import receipt
 from halfpipe.handoff.receipt_form import Chunk, Receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.programs.told_once import By
+from halfpipe.programs.told_once import By, Outcome
 from halfpipe.runs import merged_index
 from halfpipe.runs.chunk_products import ChunkProducts
-from halfpipe.runs.journal import Counted, Delivery, Journal
+from halfpipe.runs.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
 from halfpipe.runs.moot import UNSET, Moot, read_moot
-from halfpipe.runs.receipt_file import sealed
+from halfpipe.runs.receipt_file import hand_offs, publish
+from halfpipe.runs.replaced import nobody_reads
 from halfpipe.runs.run_state import context_scratch
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
-from halfpipe.storage.durable import make_directory, remove_file, remove_tree, write_bytes, write_text
+from halfpipe.storage import leases, paths
+from halfpipe.storage.durable import make_directory, remove_tree, write_bytes
 from halfpipe.storage.json_files import read_json, write_json
-from halfpipe.storage.json_lines import JsonLines
 from halfpipe.storage.reading import sha256
 from halfpipe.submission.record import Action, Record
 from halfpipe.takeover.spans import read_spans
@@ -67,7 +66,7 @@ class TakenRun:
 
     of: LegacyRun
     known: Known
-    spans: tuple[Counted, ...] = ()
+    spans: tuple[LegacySpan, ...] = ()
     orphans: int = 0
     delivered: int = 0
     kind: RunKind = RunKind.LPA
@@ -113,7 +112,7 @@ def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
         return Taken(legacy.id, reason)
     with ExitStack() as held:
         if do:
-            held.enter_context(locks.downlink_job(work, legacy.id))
+            held.enter_context(leases.downlink_job(work, legacy.id))
         taken = Taken(legacy.id, runs=[_read_run(run) for _, run in sorted(legacy.runs.items())])
         entries = dict(_chunks(settings, legacy, taken, do=do))
         for run in taken.runs:
@@ -140,14 +139,9 @@ def _is_taken(work: Path, legacy: LegacyDownlink) -> bool:
 
 def _processed_here(work: Path, downlink: DownlinkId) -> str:
     """Say that a downlink was processed here, or is being; empty if it was not."""
-    home = (work / paths.receipt_history(downlink, HANDOFF)).parent
-    names = {path.name for path in home.iterdir()} if home.is_dir() else set[str]()
-    first = (work / paths.receipt_history(downlink, HANDOFF)).name
-    if names == {first}:
-        ours = not read_json(home / first).get("taken_over")
-    else:
-        ours = bool(names) or (work / paths.receipt(downlink)).exists()
-    return "it was processed here" if ours else ""
+    made = hand_offs(work, downlink)
+    ours = any(not handoff.receipt.get("taken_over") for handoff in made)
+    return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
 
 
 def _read_run(run: LegacyRun) -> TakenRun:
@@ -166,7 +160,7 @@ def _read_run(run: LegacyRun) -> TakenRun:
         taken.known, taken.refused = Known.REFUSED, str(error)
         return taken
     taken.spans = tuple(
-        Counted((span.first, span.last), _events_of(run.merged(span.first))) for span in spans
+        LegacySpan((span.first, span.last), _events_of(run.merged(span.first))) for span in spans
     )
     counts = [span.events for span in taken.spans]
     # The legacy counts the events of the last span only, so its count is right where there is one.
@@ -208,9 +202,7 @@ def _chunks(
             if do:
                 make_directory(work, paths.chunks(legacy.id))
                 write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-                with ExitStack() as held:
-                    for each in runs:
-                        held.enter_context(locks.run_locked(work, each, log.info))
+                with nobody_reads(work, legacy.id, chunk, log.warning):
                     take_products(out, work / paths.chunks(legacy.id), chunk)
                 write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield chunk, entry
@@ -238,9 +230,8 @@ def _write(
     moots = _moots(legacy)
     manifests = []
     for run in taken.runs:
-        with locks.run_locked(work, run.of.run, log.info):
+        with leases.run_lease(work, run.of.run, log.warning):
             manifests.append(_write_run(work, legacy, run, entries, moots.get(run.of.run, UNSET)))
-    named = HandOff(HANDOFF, (), ())
     content: Receipt = {
         "taken_over": True,
         "downlink": str(downlink),
@@ -249,18 +240,12 @@ def _write(
         "config": settings.that_matter,
         "chunks": [_entry(work, legacy, chunk, entries) for chunk in legacy.retdefs],
         "ignored": [],
-        "runs": [receipt.of_run(manifest, named) for manifest in manifests],
+        "runs": [receipt.of_run(manifest, ()) for manifest in manifests],
         "texts": [],
     }
-    copy = Path(paths.receipt_history(downlink, HANDOFF))
-    make_directory(work, str(copy.parent))
-    if not handoffs.listed(work, downlink):
-        handoffs.record(work, downlink, named)
     _write_submission(work, legacy)
     _put_switches(work, legacy)
-    written = sealed(content)
-    write_text(work / copy, written)
-    write_text(work / paths.receipt(downlink), written)
+    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
     told = {
         "downlink": downlink,
         "handoff": HANDOFF,
@@ -321,22 +306,22 @@ def _write_run(
 ) -> dict[str, Any]:
     """Record what was delivered of a run, then what the downlink brought of it; return its manifest."""
     id_, downlink = run.of.run, legacy.id
-    unread = work / paths.unread(id_, downlink)
-    if run.known is Known.REFUSED:
-        text = f"what the legacy delivered of run {id_} in downlink {downlink} cannot be read: {run.refused}"
-        do = f"restore it from a backup, then: halfpipe takeover {legacy.home.parent} --do"
-        write_json(unread, {"text": f"{text}. To go on, {do}", "do": do})
-    else:
-        remove_file(unread)
     brought = [chunk for entry in entries.values() if (chunk := ChunkProducts.of(entry, id_)).files]
     with context_scratch(work, id_) if brought else nullcontext():
         places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
         index = merged_index.build(places, scratch=work / paths.context(id_)) if brought else None
         datagrams = _datagrams_then(run.of.datagrams, index.datagrams if index else KnownDatagrams.of(()))
-        journal = Journal(work / paths.journal(id_))
-        delivery = _delivery(downlink, run, datagrams, journal.latest().get(downlink))
-        journal.record(delivery)
-        manifest = _manifest(run, delivery, datagrams, moot)
+        recorded = Deliveries(work, id_)
+        delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
+        if run.known is Known.REFUSED:
+            text = (
+                f"what the legacy delivered of run {id_} in downlink {downlink} cannot be read: {run.refused}"
+            )
+            do = f"restore it from a backup, then: halfpipe takeover {legacy.home.parent} --do"
+            recorded.publish(Unreadable(downlink, text, do))
+        else:
+            recorded.publish(delivery)
+        manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}
         if index is not None:
             events = merged_index.save(index, work, id_, downlink)
             vouched = index.as_json(events) | {"downlink": str(downlink), "run": str(id_)}
@@ -392,9 +377,7 @@ def _manifest(run: TakenRun, delivery: Delivery, datagrams: KnownDatagrams, moot
 
 def _write_submission(work: Path, legacy: LegacyDownlink) -> None:
     """Record that Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back."""
-    record = JsonLines(work / paths.submissions(legacy.id))
-    line = {"attempt": 1, "when": legacy.handed_off, "who": "the legacy"}
-    intent = line | {"action": str(Action.SUBMIT), "command": [], "handoff": HANDOFF}
-    answer = line | {"outcome": Record.HEARD, "by": str(By.LEGACY)}
-    if missing := [intent, answer][len(record.values) :]:
-        record.append(*missing)
+    record = Record(work, legacy.id)
+    if not record.attempts:
+        when = {"when": legacy.handed_off, "who": "the legacy"}
+        record.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)

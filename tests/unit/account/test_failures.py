@@ -9,9 +9,10 @@ from halfpipe.account.failures import failed_jobs, failures
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
-from halfpipe.runs.receipt_file import sealed
+from halfpipe.runs.deliveries import Deliveries, Unreadable
+from halfpipe.runs.receipt_file import publish
 from halfpipe.storage import paths
-from halfpipe.storage.json_files import write_json
+from tests.support.series import damage
 from tests.support.settings import searching
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
@@ -59,32 +60,28 @@ def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: P
 
 
 def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
-    why = f"/w/journal.jsonl lacks deliveries: {'/a/long/path/manifest.json; ' * 60}and that is all."
-    remedy = f"To see it: halfpipe repair {RUN}; to do it: halfpipe repair {RUN} --do"
-    left(tmp_path, f"deliver_run-{RUN}", Failure("journal-lacks", why, remedy))
+    why = f"what the legacy recorded cannot be read: {'/a/long/path/saved.pkl; ' * 60}and that is all."
+    remedy = f"To see it: halfpipe show {RUN}; to read it again: halfpipe takeover {DL} --do"
+    left(tmp_path, f"deliver_run-{RUN}", Failure("takeover-refused", why, remedy))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.do) == ("journal-lacks", f"{remedy}; then: {AGAIN}")
+    assert (one.code, one.do) == ("takeover-refused", f"{remedy}; then: {AGAIN}")
     assert "and that is all; its log: " in one.text
     assert len(one.text) < 700
 
 
 @pytest.mark.parametrize("rule", ["deliver_run-" + RUN, "receipt"])
 def test_what_a_cause_of_the_same_code_explains_is_only_told(tmp_path: Path, rule: str) -> None:
-    (tmp_path / paths.refused(RUN, DL)).parent.mkdir(parents=True)
-    write_json(tmp_path / paths.refused(RUN, DL), {"events": 3, "sequences": [1, 2], "chunks": []})
-    content = {"downlink": DL, "handoff": 1, "runs": [{"run": RUN, "held": False, "spans": [], "files": []}]}
-    copy = tmp_path / paths.receipt_history(DL, 1)
-    copy.parent.mkdir(parents=True)
-    copy.write_text(sealed(content))
-    left(tmp_path, rule, Failure("shrunk-refused", "it SHRINKS", f"To go on: {AGAIN}"))
+    said = {"run": RUN, "named": False, "held": False, "spans": [], "files": []}
+    publish(tmp_path, DL, {"downlink": DL, "handoff": 1, "runs": [said], "texts": []})
+    Deliveries(tmp_path, RUN).publish(Unreadable(DL, "saved.pkl is torn", f"To go on: {AGAIN}"))
+    left(tmp_path, rule, Failure("takeover-refused", "it is torn", "To see it: halfpipe show"))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, one.do) == ("shrunk-refused", Verdict.TOLD, ""), (
+    assert (one.code, one.verdict, one.do) == ("takeover-refused", Verdict.TOLD, ""), (
         "that ends with the command"
     )
 
-    (tmp_path / paths.refused(RUN, DL)).unlink()
-    (tmp_path / paths.journal(RUN)).write_text("{\n")
-    left(tmp_path, rule, Failure("journal-damaged", "it is torn", "To see it: halfpipe repair"))
+    damage(tmp_path, paths.deliveries(RUN))
+    left(tmp_path, rule, Failure("record-damaged", "it is torn", "restore it"))
     (one,) = failures(searching(tmp_path), DL)
     assert (one.verdict, one.do) == (Verdict.TOLD, f"once that is done: {AGAIN}")
 

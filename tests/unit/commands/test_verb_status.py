@@ -13,10 +13,12 @@ import pytest
 from halfpipe.config import load
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
-from halfpipe.storage.locks import FileLock
+from halfpipe.storage import paths
 from halfpipe.submission import submit
-from tests.support.earlier import FIRST, HALF_WAY, SECOND
+from tests.support.leases import held_by_another
+from tests.support.series import sealed_text
 from tests.support.verbs import halfpipe, on_terminal
+from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 
 LONG_AGO = 1_717_200_000
 
@@ -110,12 +112,13 @@ def test_what_waits_for_retdefs(configfile: Path) -> None:
 
 
 def test_what_is_in_work(configfile: Path) -> None:
-    lock = FileLock(configfile.parent / "work" / "locks" / f"downlink-{SECOND}")
-    assert lock.try_take()
-    one = found(configfile)[SECOND]
-    lock.give_back()
+    with held_by_another(configfile.parent / "work", paths.downlink_lease(SECOND), silent=40) as holder:
+        one = found(configfile)[SECOND]
     assert one["state"] == "in work"
-    assert one["causes"][0]["text"] == f"in work by {lock.holder}"
+    assert re.fullmatch(
+        f"in work by {re.escape(str(holder))}, last heard of 4. s ago; taken over at 300 s",
+        one["causes"][0]["text"],
+    )
     assert one["events"] == 35, "of the receipt that is still there"
 
 
@@ -157,11 +160,11 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
     assert found(configfile)[SECOND]["verdict"] == "good"
     receipt = work / f"dl={SECOND}"
     content = json.loads(receipt.read_text())
-    receipt.write_text(json.dumps(content | {"handoff": 2}))
+    receipt.write_text(sealed_text(content | {"handoff": 2}))
     one = found(configfile, person=True)[SECOND]
     assert "handoff-not-submitted" in codes(one)
     content["runs"][0]["held"] = True
-    receipt.write_text(json.dumps(content))
+    receipt.write_text(sealed_text(content))
     assert "run-held" in codes(found(configfile, person=True)[SECOND])
 
 

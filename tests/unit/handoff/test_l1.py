@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.handoff.l1 import MAX_FILES, refusals
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 from tests.support.level1_accepts import MAX_CHUNKS, level_1_takes
 
 

@@ -8,7 +8,7 @@ import pytest
 from halfpipe.errors import HalfPipeError, StageError
 from halfpipe.handoff import stage
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
 RUN = RunId("2c2e5787")

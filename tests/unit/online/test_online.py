@@ -23,7 +23,7 @@ from halfpipe.online.record import Made, Record, State, is_handed_off
 from halfpipe.planning.halts import HeldError
 from halfpipe.programs.told_once import By, Outcome
 from halfpipe.runs import event_table, run_state
-from halfpipe.runs.journal import EventFile
+from halfpipe.runs.deliveries import EventFile
 from halfpipe.runs.moot import Moot
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.storage import paths
@@ -362,7 +362,7 @@ class TestCommand:
 
     def test_one_that_cannot_be_started(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
-        result = online.go(online.settings("no-such-program {file}"))
+        result = online.go(online.settings("/no-such-program {file}"))
         assert "online.command cannot be started: No such file or directory" in result.text
         assert online.state() is State.UNTOLD
 

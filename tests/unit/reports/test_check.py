@@ -55,7 +55,7 @@ def found(site: Site, *, checksums: bool = True) -> list[Finding]:
 def files(site: Site) -> Iterator[Path]:
     """Yield every file of the site, but tokens: Level-1 removes these one by one.
 
-    And but for checksums of blocks and the hand-offs of runs, of which an earlier version kept none.
+    And but for checksums of blocks and the hand-offs of runs, which it does not ask for.
     """
     for name in site.tree():
         if not name.startswith("stage/chunktokens/") and not name.endswith((".crc32", "/handoff.json")):

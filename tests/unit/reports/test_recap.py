@@ -1,6 +1,7 @@
 """The end of an invocation that failed: its last ten lines are the whole story, in words."""
 
 import re
+import shlex
 from pathlib import Path
 
 from halfpipe.account.failures import FailedJob, failed
@@ -61,12 +62,12 @@ def test_a_downlink_whose_jobs_were_not_begun_is_named(tmp_path: Path) -> None:
 def failing(site: Site) -> None:
     """Let the decoder of one downlink fail, and that of another be killed; a third is good."""
     program = site.home / "decoder.py"
-    replay = site.config["decoder"]["command"].split(maxsplit=1)[1]
+    replay = shlex.split(site.config["decoder"]["command"])[1:]
     program.write_text(
-        "import os, re, shlex, sys\n"
+        "import os, re, sys\n"
         "dl = re.search('RetDef-([0-9]{9})', ' '.join(sys.argv))[1]\n"
         f"if dl == {str(DL)!r}: sys.exit('cannot go on')\n"
-        f"os.execv(sys.executable, [sys.executable, *shlex.split({replay!r}), *sys.argv[1:]])\n"
+        f"os.execv(sys.executable, [sys.executable, *{replay!r}, *sys.argv[1:]])\n"
     )
     site.configure(decoder={"command": f"python {program}"})
 
@@ -127,21 +128,21 @@ def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> Non
 
 
 def test_what_is_long_is_cut_in_its_middle_and_the_remedy_has_a_line_of_its_own(tmp_path: Path) -> None:
-    why = f"/w/journal.jsonl lacks deliveries: {'/a/long/path/manifest.json; ' * 60}and that is all"
-    remedy = f"To see it: {'halfpipe repair 2c2e5787; ' * 30}"
-    one = job(tmp_path, Failure("journal-lacks", why, remedy))
+    why = f"/w/deliveries lack records: {'/a/long/path/manifest.json; ' * 60}and that is all"
+    remedy = f"To see it: {'halfpipe show 2c2e5787; ' * 30}"
+    one = job(tmp_path, Failure("record-damaged", why, remedy))
     said = recap.recap([one], {}, "snakemake dl=x", tmp_path).splitlines()
     assert said[-2:] == [f"  remedy               {remedy}", "  once that is done    snakemake dl=x"]
-    assert said[-3].startswith("  decode_chunk 00001   /w/journal.jsonl lacks deliveries: /a/long")
+    assert said[-3].startswith("  decode_chunk 00001   /w/deliveries lack records: /a/long")
     assert said[-3].endswith("; and that is all")
     assert len(said[-3]) < 520
 
 
 def test_a_remedy_that_ends_with_the_command_is_the_last_line(tmp_path: Path) -> None:
-    one, other = f"To go on: snakemake dl={DL} -R decode_chunk", "To see it: halfpipe repair 2c2e5787"
+    one, other = f"To go on: snakemake dl={DL} -R decode_chunk", "To see it: halfpipe show 2c2e5787"
     first = job(tmp_path, Failure("shrunk-refused", "it SHRINKS", one))
     assert recap.recap([first], {}, "again", tmp_path).splitlines()[-1] == f"  remedy               {one}"
-    second = job(tmp_path, Failure("journal-damaged", "it is torn", other), OTHER)
+    second = job(tmp_path, Failure("takeover-refused", "it is torn", other), OTHER)
     last = recap.recap([first, second], {}, "again", tmp_path).splitlines()[-1]
     assert last == "  once that is done    again"
 

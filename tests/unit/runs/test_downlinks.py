@@ -16,7 +16,7 @@ def test_nothing_is_known_of_a_run_that_nobody_has_seen(tmp_path: Path) -> None:
 def test_a_downlink_is_known_by_its_datagrams(tmp_path: Path) -> None:
     for name in ("240601003", "240601001", "240601002", ".context", "not-a-downlink"):
         (tmp_path / paths.run(RUN) / name).mkdir(parents=True)
-    (tmp_path / paths.journal(RUN)).touch()
+    (tmp_path / paths.deliveries(RUN)).mkdir()
     for downlink in ("240601003", "240601001"):
         (tmp_path / paths.datagrams(RUN, downlink)).touch()
     assert begun_downlinks(tmp_path, RUN) == ["240601001", "240601002", "240601003"]

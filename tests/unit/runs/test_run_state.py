@@ -1,12 +1,14 @@
 """What is known of a run: context decoded again where chunks were cleaned up, and only where it is needed."""
 
 import io
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from halfpipe.runs.repair import repair
 
 from halfpipe.config import load
 from halfpipe.errors import FormatError, MissingInputError, StateError
@@ -14,7 +16,6 @@ from halfpipe.handoff import deliver_run
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError
 from halfpipe.runs.chunk_products import load_chunks
-from halfpipe.runs.repair import repair
 from halfpipe.runs.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, Case, read_case
@@ -167,17 +168,22 @@ def test_an_evt_file_without_a_header_is_named(tmp_path: Path) -> None:
         known.evt_file(FIRST, name)
 
 
+def replaying(case: str) -> str:
+    """Return a decoder's command that gives the products of a golden case."""
+    return shlex.join([sys.executable, str(REPLAY), "--source", str(GOLDEN / case / "in")])
+
+
 def test_a_decoder_that_makes_something_else_now(tmp_path: Path) -> None:
     site, _ = on_site(tmp_path, "split2")
     site.by_hand(FIRST)
     clean_up(site, FIRST, events=True)
     (chunk, _) = load_chunks(site.work, RUN, FIRST)
     assert chunk.chunk == "00001"
-    other = context(site, f"{sys.executable} {REPLAY} --source {GOLDEN / 'gap_one' / 'in'}")
+    other = context(site, replaying("gap_one"))
     with context_scratch(site.work, RUN), pytest.raises(MissingInputError) as caught:
         other.products(FIRST, chunk)
     assert "the decoder makes something else of it now than it did before" in str(caught.value)
-    same = context(site, f"{sys.executable} {REPLAY} --source {GOLDEN / 'split2' / 'in'}")
+    same = context(site, replaying("split2"))
     with context_scratch(site.work, RUN):
         where = same.products(FIRST, chunk)
         assert where.parent == site.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from halfpipe.handoff.handoffs import HandOff
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.handoff import handoffs
-from halfpipe.handoff.handoffs import HandOff
 from halfpipe.programs.told_once import By, Outcome
 from halfpipe.runs.receipt_file import ReceiptError, read_receipt, sealed
 from halfpipe.settings import Settings

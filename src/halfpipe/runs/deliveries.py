@@ -1,19 +1,22 @@
-"""The journal of a run: what each downlink delivered, one line a delivery, flushed before files show.
+"""What was delivered of a run: a series of records, each published before the files that it speaks of show.
 
-It is read and written under the run's lock. The latest line of a downlink says what its files are now. What its
-earlier lines covered beyond that Level-1 may have too: it stays closed to other downlinks until a line of another
-kind, a release, says that Level-1 has nothing of it any more.
+The latest delivery of a downlink says what its files are now. What its earlier ones covered beyond that Level-1 may
+have too: it stays closed to other downlinks until a record of another kind, a release, says that Level-1 has nothing
+of it any more.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from halfpipe.ids import DownlinkId
+from halfpipe.errors import StateError
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
-from halfpipe.storage.json_lines import JsonLines
+from halfpipe.storage import leases, paths
+from halfpipe.storage.records import Series
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class EventFile:
 
 
 @dataclass(frozen=True)
-class Counted:
+class LegacySpan:
     """A span that the legacy recorded, and the events of its merged index; None if that is gone."""
 
     sequences: tuple[int, int]
@@ -75,11 +78,11 @@ class Delivery:
     window: tuple[float, float] | None
     handoff: int | None = None
     accepted: str | None = None
-    legacy: tuple[Counted, ...] | None = None
+    legacy: tuple[LegacySpan, ...] | None = None
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Read one from JSON: a line of the journal, or a manifest."""
+        """Read one from JSON: a record, or a manifest."""
         return cls(
             DownlinkId(entry["downlink"]),
             tuple(Interval(*span) for span in entry["spans"]),
@@ -89,7 +92,7 @@ class Delivery:
             _pair(entry["window"]),
             entry.get("handoff"),
             entry.get("accepted"),
-            _counted(entry.get("legacy")),
+            _legacy_spans(entry.get("legacy")),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -113,13 +116,15 @@ class Delivery:
         return sum(piece.events or 0 for piece in self.pieces)
 
     @property
-    def pieces(self) -> tuple[EventFile | Counted, ...]:
+    def pieces(self) -> tuple[EventFile | LegacySpan, ...]:
         """What its events are counted by."""
         return (*self.files, *(self.legacy or ()))
 
 
-def _counted(entry: Sequence[Sequence[Any]] | None) -> tuple[Counted, ...] | None:
-    return None if entry is None else tuple(Counted((first, last), events) for first, last, events in entry)
+def _legacy_spans(entry: Sequence[Sequence[Any]] | None) -> tuple[LegacySpan, ...] | None:
+    return (
+        None if entry is None else tuple(LegacySpan((first, last), events) for first, last, events in entry)
+    )
 
 
 def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
@@ -138,81 +143,67 @@ class Release:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read one from JSON."""
-        return cls(DownlinkId(entry["released"]), str(entry["reason"]), str(entry["by"]), str(entry["when"]))
+        return cls(DownlinkId(entry["downlink"]), str(entry["reason"]), str(entry["by"]), str(entry["when"]))
 
     def as_json(self) -> dict[str, Any]:
         """Write it as JSON."""
-        return {"released": str(self.downlink), "reason": self.reason, "by": self.by, "when": self.when}
+        return {"downlink": str(self.downlink), "reason": self.reason, "by": self.by, "when": self.when}
 
 
-def read_line(value: Mapping[str, Any]) -> Delivery | Release:
-    """Read a line of a journal.
+@dataclass(frozen=True)
+class Unreadable:
+    """What the legacy recorded of a downlink cannot be read: why, and what to do."""
 
-    Raises
-    ------
-    ValueError, KeyError, TypeError, AttributeError
-        If it is none.
-    """
-    return Release.of(value) if "released" in value else Delivery.of(value)
+    downlink: DownlinkId
+    text: str
+    do: str
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read one from JSON."""
+        return cls(DownlinkId(entry["downlink"]), str(entry["text"]), str(entry["do"]))
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return {"downlink": str(self.downlink), "text": self.text, "do": self.do}
 
 
-class Journal:
-    """The deliveries of one run as its journal holds them.
+Entry = Delivery | Release | Unreadable
+KINDS: Mapping[str, type[Entry]] = {"delivery": Delivery, "release": Release, "unreadable": Unreadable}
 
-    Parameters
-    ----------
-    path
-        The journal; none yet means that nothing was delivered.
-    lines
-        What it holds, if not what is there: to see what would follow.
 
-    Raises
-    ------
-    StateError
-        If a line other than a torn last one is damaged.
-    """
+class History:
+    """What entries say of the deliveries of a run, taken one after the other."""
 
-    def __init__(self, path: Path, lines: Iterable[Delivery | Release] | None = None) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
+        self.unreadable: dict[DownlinkId, Unreadable] = {}
         self._latest: dict[DownlinkId, Delivery] = {}
+        self._seals: dict[DownlinkId, str] = {}
         self._earlier: dict[DownlinkId, list[Delivery]] = {}
-        if lines is not None:
-            for line in lines:
-                self._take(line)
-            return
-        self._lines = JsonLines(
-            path,
-            "What was delivered must be known before more can be",
-            "nothing was delivered",
-            "restore the file from a backup, or rebuild it from manifests and receipts: "
-            f"halfpipe repair {path.parent.name}",
-            "journal-damaged",
-        )
-        if self._lines.torn:
-            log.warning("%s: the last line is torn (a job died while writing it) and is ignored", path)
-        for number, value in enumerate(self._lines.values, 1):
-            try:
-                self._take(read_line(value))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._lines.damaged(number, error) from error
 
-    def _take(self, line: Delivery | Release) -> None:
-        if isinstance(line, Release):
-            self._earlier.pop(line.downlink, None)
+    def take(self, entry: Entry, seal: str = "") -> None:
+        """Take the next entry, whose record has this seal."""
+        if isinstance(entry, Release):
+            self._earlier.pop(entry.downlink, None)
             return
-        if (before := self._latest.get(line.downlink)) and before.spans:
-            self._earlier.setdefault(line.downlink, []).append(before)
-        # Only the version before could deliver again to one downlink what another had let go.
-        for downlink, earlier in self._earlier.items():
-            if downlink != line.downlink:
-                self._earlier[downlink] = [replace(e, spans=subtract(e.spans, line.spans)) for e in earlier]
-        self.deliveries.append(line)
-        self._latest[line.downlink] = line
+        if isinstance(entry, Unreadable):
+            self.unreadable[entry.downlink] = entry
+            return
+        self.unreadable.pop(entry.downlink, None)
+        if (before := self._latest.get(entry.downlink)) and before.spans:
+            self._earlier.setdefault(entry.downlink, []).append(before)
+        self.deliveries.append(entry)
+        self._latest[entry.downlink] = entry
+        self._seals[entry.downlink] = seal
 
     def latest(self) -> dict[DownlinkId, Delivery]:
         """Return the latest delivery of each downlink."""
         return dict(self._latest)
+
+    def seal(self, downlink: DownlinkId) -> str | None:
+        """Return the seal of the record of the latest delivery of `downlink`, None without one."""
+        return self._seals.get(downlink)
 
     def earlier(self) -> dict[DownlinkId, list[Delivery]]:
         """Return deliveries before the latest that covered more than what came after, the oldest first."""
@@ -243,21 +234,81 @@ class Journal:
         """Return the names of all files that `downlink` ever delivered of the run."""
         return {file.name for delivery in self.of(downlink) for file in delivery.files}
 
-    def record(self, line: Delivery | Release) -> None:
-        """Append `line` and flush it to disk, unless it is a delivery that equals the latest of its downlink.
+
+class Deliveries(History):
+    """All that is recorded of the deliveries of one run.
+
+    Parameters
+    ----------
+    work, run
+        `paths.work`, and the run; no record means that nothing was delivered.
+
+    Raises
+    ------
+    DamagedError
+        If a record is gone or damaged in both copies.
+    """
+
+    def __init__(self, work: Path, run: RunId) -> None:
+        super().__init__()
+        self._series = Series(work, paths.deliveries(run), f"nothing more of run {run} is delivered")
+        self.home = self._series.home
+        for record in self._series.read():
+            try:
+                entry = KINDS[record.values["kind"]].of(record.values)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise self._series.damaged(record.number, f"no record of a delivery: {error!r}") from error
+            self.take(entry, record.seal)
+
+    def __len__(self) -> int:
+        return len(self._series.records)
+
+    def publish(self, entry: Entry) -> None:
+        """Publish `entry`, unless it says what the latest of its downlink says.
 
         The same again for a later hand-off is no other delivery.
 
         Raises
         ------
+        TakenError
+            If another process has published something of the run since this was read: read and decide again.
         HalfPipeError
-            If it cannot be written and flushed: then nothing may be delivered.
+            If it cannot be written: then nothing may be delivered.
         """
-        if isinstance(line, Delivery):
-            latest = self._latest.get(line.downlink)
-            if latest is None and not line.spans:
-                return
-            if latest is not None and replace(line, handoff=latest.handoff) == latest:
-                return
-        self._lines.append(line.as_json())
-        self._take(line)
+        if self._is_known(entry):
+            return
+        kind = next(word for word, of_kind in KINDS.items() if isinstance(entry, of_kind))
+        self.take(entry, self._series.publish({"kind": kind, **entry.as_json()}).seal)
+
+    def _is_known(self, entry: Entry) -> bool:
+        if isinstance(entry, Unreadable):
+            return self.unreadable.get(entry.downlink) == entry
+        if isinstance(entry, Release) or entry.downlink in self.unreadable:
+            return False
+        latest = self._latest.get(entry.downlink)
+        if latest is None:
+            return not entry.spans
+        return replace(entry, handoff=latest.handoff) == latest
+
+
+def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:
+    """Open to other downlinks what earlier deliveries of `downlink` covered beyond its latest; return that.
+
+    Raises
+    ------
+    StateError
+        If nothing is closed.
+    """
+    with leases.run_lease(work, run, log.warning):
+        deliveries = Deliveries(work, run)
+        closed = deliveries.closed(downlink)
+        if not closed:
+            raise StateError(
+                f"run {run} ({run.l1}): nothing that downlink {downlink} delivered before is closed to others, so "
+                "nothing was released. What it delivered last is its own, and never released: process it again "
+                "with less first (shrink.accept)."
+            )
+        me = leases.whoami()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        deliveries.publish(Release(downlink, reason, f"{me.user} on {me.host}", now))
+    return closed
