@@ -245,7 +245,7 @@ def test_a_lone_event_is_withheld_and_stays_closed(tmp_path: Path) -> None:
         assert not first <= lone <= last
 
 
-@pytest.mark.parametrize("gone", ["everything", "the list"])
+@pytest.mark.parametrize("gone", ["everything", "the receipt"])
 def test_numbers_of_hand_offs_go_on(tmp_path: Path, gone: str) -> None:
     """Row 10: Level-1 never hears of one number twice."""
     site, case, _ = on_site(tmp_path)
@@ -255,20 +255,14 @@ def test_numbers_of_hand_offs_go_on(tmp_path: Path, gone: str) -> None:
     if gone == "everything":
         shutil.rmtree(site.work / FIRST)
         (site.work / f"dl={FIRST}").unlink()
-        assert codes(site, FIRST) == {"receipt-lost": Verdict.PERSON}
-        assert lost_downlinks(site.work) == {FIRST: [RUN]}
         site.process(FIRST)
     else:
-        (site.work / FIRST / "handoffs.jsonl").unlink()
-        assert codes(site, FIRST) == {"handoffs-lacks": Verdict.TOLD}
         (site.work / f"dl={FIRST}").unlink()
         taken = site.take(FIRST)
         site.process(FIRST)
         assert site.receipt(FIRST)["handoff"] == 2, "the receipt alone: nothing new was delivered"
         assert not (site.stage / FIRST).exists(), "and nothing is put into a stage that Level-1 has taken"
         assert taken == case.steps[0].expected.files
-        assert site.halfpipe("repair", FIRST).status == 1
-        site.halfpipe("repair", FIRST, "--do").good()
         assert codes(site, FIRST) == {}
         site.process(FIRST, again=True)
     assert site.receipt(FIRST)["handoff"] == 3

@@ -93,7 +93,7 @@ def test_receipts_of_real_runs_have_the_form(tmp_path: Path, name: str, merge: d
     site, case = on_site(tmp_path, name, **merge)
     for step in case.steps:
         site.by_hand(step.downlink)
-        content = dict(read_receipt(site.work, step.downlink))
+        content = dict(read_receipt(site.work, DownlinkId(step.downlink)))
         of_the_form(content)
         assert content["runs"], "it says something"
 
