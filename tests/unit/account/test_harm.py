@@ -38,7 +38,9 @@ def codes(site: Site) -> dict[str, list[str]]:
     shutil.rmtree(site.work / ".cache", ignore_errors=True)
     looked = Looked(site.settings)
     found = overview(looked, known(looked))
-    causes = {one.downlink: [cause.code for cause in one.causes] for one in found.accounts}
+    causes: dict[str, list[str]] = {
+        one.downlink: [cause.code for cause in one.causes] for one in found.accounts
+    }
     causes["site"] = [cause.code for cause in found.site]
     try:
         stage_mark.refuse(site.settings)  # as every verb does first
