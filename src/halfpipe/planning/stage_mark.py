@@ -158,13 +158,16 @@ def _read(path: Path) -> Mapping[str, Any] | None:
 
 
 def _lost(work: Path, mark: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the last records of a mark that the working directory lacks."""
+    """Yield the last records of a mark that the working directory lacks.
+
+    One that is damaged in both copies it has: whoever reads its series says so, and what to do.
+    """
     for place, number, seal in mark["last"][-LOOKED_AT:]:
         name = f"{number:06d}.json"
         for home in (place, paths.copies(place)):
             with suppress(OSError):
                 record = opened((work / home / name).read_bytes())
-                if record is not None and record.seal == seal:
+                if record is None or record.seal == seal:
                     break
         else:
             yield _name((place, number, seal))

@@ -15,10 +15,9 @@ import halfpipe
 from halfpipe.storage import paths
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
-from tests.support.series import forget
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
-from tests.support.worked_site import FIRST
+from tests.support.worked_site import FIRST, SECOND
 
 FORGOTTEN = "error: no config was given, so there is no working directory to look at."
 OF_A_SITE = [
@@ -151,13 +150,12 @@ def test_a_verb_that_is_ended_gives_its_leases_back(configfile: Path, number: si
     words = [
         *COMMAND,
         "submit",
-        FIRST,
+        SECOND,
         "--configfile",
         str(configfile),
         "--config",
         "submit.check='sh -c \"sleep 60 # {dl}\"'",
     ]
-    forget(work, paths.submissions(FIRST))
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as submitting:
         while not list((work / paths.leases()).glob("downlink-*")):
             assert submitting.poll() is None
