@@ -277,14 +277,21 @@ class Site:
     def tree(self) -> dict[str, bytes]:
         """Return every file that outlives a command, but for logs, times, settings and what Snakemake keeps for itself.
 
-        And but for the ledger: which bytes an SQLite file has follows from the order of what was written; and for marks
+        And but for leases; for the ledger: which bytes an SQLite file has follows from the order of what was written; and for marks
         in the stage, which are named by where a site lies.
         """
         kept = {}
         for top in (self.work, self.stage):
             for path in sorted(top.rglob("*")):
                 name = str(path.relative_to(self.home))
-                left_out = ("work/logs/", "work/settings/", "work/.snakemake/", "work/ledger.sqlite", MARKS)
+                left_out = (
+                    "work/logs/",
+                    "work/leases/",
+                    "work/settings/",
+                    "work/.snakemake/",
+                    "work/ledger.sqlite",
+                    MARKS,
+                )
                 if path.is_file() and not name.startswith(left_out) and path.name != "times.jsonl":
                     kept[name] = path.read_bytes()
         return kept
