@@ -277,8 +277,8 @@ class Site:
     def tree(self) -> dict[str, bytes]:
         """Return every file that outlives a command, but for logs, times, settings and what Snakemake keeps for itself.
 
-        And but for leases; for the ledger: which bytes an SQLite file has follows from the order of what was written; and for marks
-        in the stage, which are named by where a site lies.
+        And but for leases; for the ledger: which bytes an SQLite file has follows from the order of what was written;
+        and for marks in the stage, which are named by where a site lies.
         """
         kept = {}
         for top in (self.work, self.stage):
