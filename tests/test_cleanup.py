@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from halfpipe.cleanup import leftovers, products
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Paths, Settings
+from halfpipe.storage import paths
 from halfpipe.submission import submit
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.leases import leases
@@ -192,3 +193,20 @@ def test_how_the_program_ends(site: Site) -> None:
     ended = site.halfpipe("cleanup")
     assert ended.status == 2
     assert "cleanup.retention_days" in ended.said
+
+
+def test_what_killed_jobs_left_of_marks_goes(site: Site) -> None:
+    build(read_case(GOLDEN / "split2"), site)
+    site.process(FIRST)
+    homes = (
+        (site.work, paths.format_mark()),
+        (site.work, paths.stage_mark_copy()),
+        (site.stage, paths.stage_mark()),
+    )
+    parts = [home / f".{mark}.0123456789abcdef.part" for home, mark in homes]
+    for part in parts:
+        part.write_bytes(b"half")
+    gone = list(leftovers.clean(site.settings, time.time() + 2 * leftovers.LEAST_AGE, "", remove=True))
+    assert {one.path for one in gone} >= set(parts)
+    assert not any(part.exists() for part in parts)
+    assert all((home / mark).exists() for home, mark in homes)

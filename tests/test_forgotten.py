@@ -152,8 +152,8 @@ def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> N
     assert site.halfpipe("release", RUN, FIRST, "--reason", "rolled back").good().said == (
         f"run {RUN} (r0741234567): sequences {last + 1} to 1102 of downlink {FIRST} are open to other downlinks\n"
     )
-    last = values(site.work, paths.deliveries(RUN))[-1]
-    assert (last["kind"], last["downlink"], last["reason"]) == ("release", FIRST, "rolled back")
+    said = values(site.work, paths.deliveries(RUN))[-1]
+    assert (said["kind"], said["downlink"], said["reason"]) == ("release", FIRST, "rolled back")
     site.halfpipe("release", RUN, FIRST, "--reason", "again").bad("nothing was released")
     site.process(SECOND, again=True)
     (second,) = site.receipt(SECOND)["runs"]
@@ -176,7 +176,7 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path) -> None:
         f"run {other} ({gone['l1_run']}) of downlink {FIRST} SHRINKS: {gone['delivered']} events", chunks[0]
     )
     assert not site.has_receipt(FIRST)
-    assert [cause.code for cause in troubles(site.settings, FIRST)] == ["shrunk-refused"]
+    assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
     site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})
     site.process(FIRST)
     assert other not in {run["run"] for run in site.receipt(FIRST)["runs"]}

@@ -32,6 +32,10 @@ LEFT_OUT = (
     f"work/{paths.stage_mark_copy()}",
     f"stage/{paths.stage_mark()}",
 )
+# What a killed job left of a record or of the stage's mark has a name of its own at each try; clean-up removes it.
+PART = re.compile(
+    rf"\.(\d{{6}}\.json|{re.escape(paths.stage_mark())}|{re.escape(paths.stage_mark_copy())})\.[0-9a-f]+\.part"
+)
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
@@ -288,13 +292,16 @@ class Site:
     def tree(self) -> dict[str, bytes]:
         """Return every file that outlives a command, but for logs, times, settings and what Snakemake keeps for itself.
 
-        And but for leases; for the ledger: which bytes an SQLite file has follows from the order of what was written;
-        and for marks in the stage and of the working directory, which are another site's on another site.
+        And but for leases and what killed jobs left of records and marks; for the ledger: which bytes an SQLite file
+        has follows from the order of what was written; and for marks in the stage and of the working directory, which
+        are another site's on another site.
         """
         kept = {}
         for top in (self.work, self.stage):
             for path in sorted(top.rglob("*")):
                 name = str(path.relative_to(self.home))
+                if PART.fullmatch(path.name):
+                    continue
                 if path.is_file() and not name.startswith(LEFT_OUT):
                     kept[name] = path.read_bytes()
         return kept

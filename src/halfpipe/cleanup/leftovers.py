@@ -27,7 +27,8 @@ LOG = re.compile(
 SETTINGS = re.compile(r"[0-9a-f]+\.json")
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `files.replacing`, `paths.chunk_scratch`
 TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
-MARK_PART = re.compile(rf"\.{re.escape(paths.format_mark())}\.\w+\.part")
+MARKS = (paths.format_mark(), paths.stage_mark_copy(), paths.stage_mark())
+MARK_PART = re.compile(rf"\.({'|'.join(map(re.escape, MARKS))})\.\w+\.part")
 CONTEXT = re.compile(re.escape(PurePath(paths.context("")).name))
 KEPT_INDEXES = re.compile(rf"(?P<dl>{DownlinkId.PATTERN})")  # of chunks that no `deliver_run` came to
 HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old
@@ -60,7 +61,11 @@ def found(work: Path, stage: Path) -> list[Leftover]:
     """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
     left = [*_left(work, "", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
     left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
-    left += [*_left(work, "", MARK_PART), *_left(work, paths.all_settings(), PART)]
+    left += [
+        *_left(work, "", MARK_PART),
+        *_left(stage, "", MARK_PART),
+        *_left(work, paths.all_settings(), PART),
+    ]
     left += (
         heart
         for heart in _left(work, paths.heartbeats(), HEARTBEAT)
