@@ -16,6 +16,7 @@ from halfpipe.cleanup.in_work import nobody_else
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.programs.told_once import By, Outcome
+from halfpipe.runs.receipt_file import publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.locks import FileLock
@@ -285,8 +286,7 @@ def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     assert not products.is_submitted(old.work, FIRST), "nobody knows how it ended"
     record.conclude(Outcome.TOLD, By.ANSWER, 0)
     assert products.is_submitted(old.work, FIRST)
-    with (old.work / paths.handoffs(FIRST)).open("a") as file:
-        file.write(json.dumps({"handoff": 2, "named": [], "texts": []}) + "\n")
+    publish(old.work, FIRST, {"handoff": 2, "runs": [], "texts": []})
     assert not products.is_submitted(old.work, FIRST), "Level-1 has the one before"
 
 
@@ -380,7 +380,10 @@ LEFT: dict[str, str | None] = {
     f"work/{paths.chunks(FIRST)}/.00001.json.part": paths.downlink_lock(FIRST),
     f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt": paths.downlink_lock(FIRST),
     f"work/.{paths.submitted(FIRST)}.part": paths.downlink_lock(FIRST),
-    f"work/{FIRST}/receipts/.001.json.part": paths.job_locks(FIRST) + "/0123",
+    f"work/{paths.receipts(FIRST)}/.000001.json.0123456789ab.part": paths.job_locks(FIRST) + "/0123",
+    f"work/{paths.copies(paths.receipts(FIRST))}/.000001.json.0123456789ab.part": paths.downlink_lock(FIRST),
+    f"work/{paths.deliveries(RUN)}/.000001.json.0123456789ab.part": paths.run_lock(RUN),
+    f"work/{paths.copies(paths.deliveries(RUN))}/.000001.json.0123456789ab.part": paths.run_lock(RUN),
     f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part": paths.downlink_lock(FIRST),
     f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt": paths.run_lock(RUN),
     f"work/{paths.kept_index(FIRST, 'x.idx')}": paths.job_locks(FIRST) + "/0123",
