@@ -1,6 +1,5 @@
 """Several processes at once, and processes that die: nothing is delivered twice, and nothing is left behind."""
 
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe.ids import RunId
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import event_records
@@ -193,8 +194,7 @@ def assert_delivered_once(site: Site) -> None:
     golden = {path: path.read_bytes() for path in CASE.glob("expect/*/stage/r*/*.evt")}
     assert event_records(staged) == event_records(golden)
     assert len(event_records(golden)) == 130
-    lines = (site.work / "runs" / RUN / "journal.jsonl").read_text().splitlines()
-    spans = sorted(span for line in lines for span in json.loads(line)["spans"])
+    spans = sorted(span for one in Deliveries(site.work, RunId(RUN)).deliveries for span in one.spans)
     assert all(before[1] < after[0] for before, after in pairwise(spans))
     delivered = sum(run["delivered"] for dl in (FIRST, SECOND) for run in site.receipt(dl)["runs"])
     assert delivered == 130

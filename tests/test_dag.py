@@ -112,9 +112,12 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert "Nothing to be done" in again.said
     assert not list(site.work.glob("locks/*"))
     # The kept receipt is the receipt, and nothing else of the earlier one is left.
-    assert (site.work / paths.receipt(DL)).read_bytes() == (
-        site.work / paths.receipt_history(DL, 1)
-    ).read_bytes()
+    assert (site.work / paths.receipt(DL)).read_bytes() == first_record(site).read_bytes()
+
+
+def first_record(site: Site) -> Path:
+    """Return the first copy of the record of the first hand-off."""
+    return site.work / paths.receipts(DL) / "000001.json"
 
 
 def one_file_taken(site: Site) -> None:
@@ -212,24 +215,20 @@ def findings(site: Site) -> list[tuple[str, Path]]:
 def test_check_names_every_missing_file_and_every_damaged_one(four: Site, tmp_path: Path) -> None:
     site = four.clone(tmp_path)
     assert findings(site) == []
-    # Level-1 removes the tokens of a chunk when it has it, so their absence says nothing. Nor does that of a number
-    # of the hand-off, which the list has, and the version before did not keep by run.
-    vouched = [
-        site.home / name
-        for name in site.tree()
-        if not name.startswith("stage/chunktokens/") and not name.endswith("/handoff.json")
-    ]
+    # Level-1 removes the tokens of a chunk when it has it, so their absence says nothing.
+    vouched = [site.home / name for name in site.tree() if not name.startswith("stage/chunktokens/")]
     kinds = {re.sub(r"[0-9a-f]{5,}|\d+", "N", path.name) for path in vouched}
     assert kinds == {
-        "dl=N", "RetDef-N-N.xml", "N.json", "N.crcN", "N-N-N-N.evt", "N-N-N-N.idx", "handoffs.jsonl",
-        "index.json", "datagrams.idx", "events.npy", "chunks.json", "manifest.json", "journal.jsonl", "rN-N.evt",
+        "dl=N", "RetDef-N-N.xml", "N.json", "N.crcN", "N-N-N-N.evt", "N-N-N-N.idx",
+        "index.json", "datagrams.idx", "events.npy", "chunks.json", "manifest.json", "rN-N.evt",
         *(f"{text}_N.txt" for text in ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys")),
     }  # fmt: skip
     for path in vouched:
         aside = path.rename(path.with_name("aside"))
         found = findings(site)
         aside.rename(path)
-        assert found == [("missing", path)], path
+        is_record = path.parent.name in {"receipts", "deliveries"}
+        assert found == [("mended" if is_record else "missing", path)], path
     for path in vouched:
         if path.suffix in {".evt", ".idx", ".xml", ".txt"} and path.name != "datagrams.idx":
             content = path.read_bytes()
@@ -277,7 +276,7 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
     assert done.outstanding(DL) == frozenset()
     receipt, second = done.receipt(DL), done.staged(DL)
     assert receipt["handoff"] == 2
-    assert (done.work / paths.receipt_history(DL, 1)).read_bytes() == first_receipt
+    assert first_record(done).read_bytes() == first_receipt
     # The run is there whole: what was delivered before in the same files, and what filled the hole.
     now = {name for name in second if name.startswith("r0741234567/")}
     assert of_lpa < now

@@ -86,6 +86,12 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
 
+def for_both(site: Site, place: str, harm: Callable[[Path], object]) -> None:
+    """Harm both copies of the first record of a series."""
+    for home in (place, paths.copies(place)):
+        harm(site.work / home / "000001.json")
+
+
 def retdef(site: Site) -> Path:
     return min((site.retdefs / FIRST).iterdir())
 
@@ -100,15 +106,14 @@ CHANGES: dict[str, Callable[[Site], object]] = {
     "receipt damaged": lambda s: cut(s.work / f"dl={FIRST}"),
     "receipt gone": lambda s: (s.work / f"dl={FIRST}").unlink(),
     "directory gone": lambda s: shutil.rmtree(s.work / FIRST),
-    "list of hand-offs damaged": lambda s: write_over(s.work / FIRST / "handoffs.jsonl", b"{", b"["),
-    "list of hand-offs gone": lambda s: (s.work / FIRST / "handoffs.jsonl").unlink(),
+    "record of a hand-off damaged": lambda s: for_both(
+        s, paths.receipts(FIRST), lambda p: write_over(p, b"{", b"[")
+    ),
+    "record of a hand-off gone": lambda s: for_both(s, paths.receipts(FIRST), Path.unlink),
     "submissions damaged": lambda s: write_over(s.work / FIRST / "submissions.jsonl", b"{", b"["),
     "submissions gone": lambda s: (s.work / FIRST / "submissions.jsonl").unlink(),
-    "journal damaged": lambda s: write_over(s.work / "runs" / RUN / "journal.jsonl", b"{", b"["),
-    "journal emptied": lambda s: (s.work / "runs" / RUN / "journal.jsonl").write_bytes(b""),
-    "refused": lambda s: (s.work / paths.refused(RUN, FIRST)).write_text(
-        '{"events": 1, "sequences": [1, 1], "chunks": {}}'
-    ),
+    "delivery damaged": lambda s: for_both(s, paths.deliveries(RUN), lambda p: write_over(p, b"{", b"[")),
+    "delivery emptied": lambda s: for_both(s, paths.deliveries(RUN), lambda p: p.write_bytes(b"")),
     "RetDef new": lambda s: shutil.copy(retdef(s), s.retdefs / FIRST / f"RetDef-{FIRST}-00099.xml"),
     "RetDef reissued": lambda s: write_over(retdef(s), b'type="LSEP"', b'type="LSEC"'),
     "RetDef of another": lambda s: put_down(s.retdefs / FIRST / f"RetDef-{SECOND}-00099.xml"),

@@ -179,6 +179,6 @@ def test_a_run_is_not_delivered_with_a_wrong_key_because_the_database_is_down(
     assert f"error: run {RUN} ({RUN.l1}): its MOOT key cannot be looked up: there is no ledger " in said
     assert "Nothing of it was delivered" in said
     assert list(site.stage.glob("*/*/*.evt")) == []
-    assert not (site.work / paths.journal(RUN)).exists()
+    assert not (site.work / paths.deliveries(RUN)).exists()
     assert not (site.work / paths.manifest(RUN, FIRST)).exists()
     assert [path.name for path in site.stage.glob("chunktokens/*/*")] == [f"haltCleanup-{FIRST}"]

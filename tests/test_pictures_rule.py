@@ -20,7 +20,8 @@ PICTURES = Job("pictures", DL)
 
 def state(site: Site) -> dict[str, tuple[bytes, int]]:
     """Return what vouches for the hand-off, with the times of its files."""
-    names = [paths.receipt(DL), paths.receipt_history(DL, 1), paths.handoffs(DL)]
+    place = paths.receipts(DL)
+    names = [paths.receipt(DL), *(f"{home}/000001.json" for home in (place, paths.copies(place)))]
     return {name: ((site.work / name).read_bytes(), (site.work / name).stat().st_mtime_ns) for name in names}
 
 

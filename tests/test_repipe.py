@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from halfpipe.runs.journal import Journal
 from sqlalchemy import insert
 
 from halfpipe.config import load
@@ -19,6 +18,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
 from halfpipe.operations import repipe
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.repipes import done
 from halfpipe.settings import ROOT
 from halfpipe.storage import paths
@@ -173,7 +173,7 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     assert events == all_of(theirs, run)
     assert found.complaints == ()
     # Level-1 takes it, and nothing but this run is there.
-    latest = Journal(own.work / paths.journal(run)).latest()[DownlinkId(FIRST)]
+    latest = Deliveries(own.work, run).latest()[DownlinkId(FIRST)]
     assert level_1_takes(latest.files)
     assert [path.name for path in (own.stage / FIRST).iterdir() if path.is_dir()] == [run.l1]
     texts = {path.name for path in (own.stage / FIRST).glob("*.txt")}
@@ -289,7 +289,7 @@ def test_attitude_that_ends_before_the_events_is_told(
     theirs: Site, simulation: Simulation, tmp_path: Path
 ) -> None:
     run = simulation.runs[0]
-    last = Journal(theirs.work / paths.journal(run)).latest()[DownlinkId(DOWNLINKS[1])].window
+    last = Deliveries(theirs.work, run).latest()[DownlinkId(DOWNLINKS[1])].window
     assert last is not None
     program = tmp_path / "short.py"
     program.write_text(

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from halfpipe.ids import RunId
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from halfpipe.takeover.takeover import takeover
 from tests.support.documents import sections
@@ -192,10 +194,10 @@ def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site, legacy: Callab
     index = next((source / FIRST).glob("*-0957-*.idx"))
     lines = index.read_text().splitlines(keepends=True)
     index.write_text("".join([lines[0], *lines[2:]]))
-    before = (site.work / "runs" / RUN / "journal.jsonl").read_bytes()
+    before = Deliveries(site.work, RunId(RUN)).deliveries
     ended = site.snakemake(f"dl={FIRST}", "-F")
     ended.bad("SHRINKS: 1 of 33 events that Level-1 may have")
-    assert (site.work / "runs" / RUN / "journal.jsonl").read_bytes() == before
+    assert Deliveries(site.work, RunId(RUN)).deliveries == before
 
 
 def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site, legacy: Callable[[str], Path]) -> None:

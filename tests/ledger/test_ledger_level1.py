@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from halfpipe.runs.journal import Journal
 
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
@@ -24,6 +23,7 @@ from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
 from halfpipe.merge.decision import listed
 from halfpipe.merge.settle import settled
 from halfpipe.runs.datagrams import known_datagrams
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import read_json
 from tests.support.golden_cases import GOLDEN, read_case
@@ -217,7 +217,7 @@ class History:
 
     def _is_late(self, run: RunId, event: Event, datagram: int) -> bool:
         row = np.array([(event[1], datagram)], [("apid", "u2"), ("datagram", "u4")])
-        deliveries = Journal(self.site.work / paths.journal(run)).latest().values()
+        deliveries = Deliveries(self.site.work, run).latest().values()
         return any(
             first <= event[0] <= last and not listed(row, delivery.datagrams)[0]
             for delivery in deliveries
@@ -254,9 +254,14 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
         for downlink in case.downlinks:
             site.by_hand(downlink)
             (site.work / paths.receipt(downlink)).unlink()
-            (site.work / paths.handoffs(downlink)).unlink()
-            shutil.rmtree((site.work / paths.receipt_history(downlink, 1)).parent)
-        for path in (site.stage, site.work / "runs", site.work / "logs", site.work / "locks"):
+            shutil.rmtree(site.work / paths.receipts(downlink))
+        for path in (
+            site.stage,
+            site.work / "copies",
+            site.work / "runs",
+            site.work / "logs",
+            site.work / "locks",
+        ):
             shutil.rmtree(path)
     return made
 

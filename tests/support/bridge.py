@@ -6,14 +6,14 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
-from halfpipe.runs.journal import Delivery, EventFile, Journal, Release
 from numpy.typing import NDArray
 
 from halfpipe.formats.idx import EVENT
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.runs.deliveries import Deliveries, Delivery, EventFile, Release
 from halfpipe.runs.shrinking import lost
 from halfpipe.settings import Merge
 from tests.support import model
@@ -112,7 +112,7 @@ class Run:
     rules: model.Rules = field(default_factory=model.Rules)
     brought: dict[str, Sequence[Chunk]] = field(default_factory=dict)
     deliveries: dict[str, list[model.Delivery]] = field(default_factory=dict)
-    lines: list[Delivery | Release] = field(default_factory=list)
+    entries: list[Delivery | Release] = field(default_factory=list)
     given_up: bool = False
 
     def process(self, downlink: str, chunks: Sequence[Chunk], *, accept: bool = True) -> Decision:
@@ -128,7 +128,7 @@ class Run:
         outcome = model.decide(downlink, self.brought, self.deliveries, self.rules, self.given_up)
         decision = self._decide(DownlinkId(downlink))
         assert library_view(decision) == model_view(outcome)
-        latest = self.journal.latest().get(DownlinkId(downlink))
+        latest = self.recorded.latest().get(DownlinkId(downlink))
         loss = lost(latest, decision.events["sequence"]) if latest else {}
         assert bool(loss) == model.shrinks(outcome, self.deliveries.get(downlink, []))
         if loss and not accept:
@@ -136,18 +136,21 @@ class Run:
             self.brought[downlink] = before
             raise RefusedError
         self.deliveries.setdefault(downlink, []).append(outcome.delivery)
-        self.lines.append(_line(DownlinkId(downlink), decision))
+        self.entries.append(_delivery(DownlinkId(downlink), decision))
         return decision
 
     def release(self, downlink: str) -> None:
         """Open what `downlink` delivered before and does not any more."""
         self.deliveries[downlink] = model.release(self.deliveries[downlink])
-        self.lines.append(Release(DownlinkId(downlink), "rolled back", "", ""))
+        self.entries.append(Release(DownlinkId(downlink), "rolled back", "", ""))
 
     @property
-    def journal(self) -> Journal:
-        """The journal that holds what was recorded."""
-        return Journal(Path("journal"), self.lines)
+    def recorded(self) -> Deliveries:
+        """What was recorded, as the library reads it; nothing of it is on disk."""
+        found = Deliveries(Path("nowhere"), RunId("2c2e5787"))
+        for entry in self.entries:
+            found._take(entry, "")  # what publishing does besides writing
+        return found
 
     def again(self, downlink: str) -> Decision:
         """Process `downlink` once more with what it brought before."""
@@ -158,14 +161,14 @@ class Run:
             downlink,
             KnownDatagrams.together(library_datagrams(chunks) for chunks in self.brought.values()),
             {DownlinkId(dl): library_events(chunks) for dl, chunks in self.brought.items()},
-            self.journal.latest(),
+            self.recorded.latest(),
             limits(self.rules),
-            earlier=self.journal.earlier(),
+            earlier=self.recorded.earlier(),
             given_up=self.given_up,
         )
 
 
-def _line(downlink: DownlinkId, decision: Decision) -> Delivery:
+def _delivery(downlink: DownlinkId, decision: Decision) -> Delivery:
     """Return what the library records of a decision, as far as it counts here."""
     sequences = decision.events["sequence"]
     edges = [(int(sequences[a]), int(sequences[b - 1]), b - a) for a, b in decision.files]

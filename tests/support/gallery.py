@@ -158,7 +158,7 @@ def picture(site: Site, downlink: DownlinkId | None, kind: str) -> bytes:
         path.unlink(missing_ok=True)
         for step, after in AFTER.items():
             times.note(site.work, downlink, times.Step(step), begin + after, handoff=1)
-        for name in (paths.receipt(downlink), paths.receipt_history(downlink, 1)):
+        for name in (paths.receipt(downlink), f"{paths.receipts(downlink)}/000001.json"):
             os.utime(site.work / name, (NOW, NOW))
     return of_downlink.picture(looked, downlink, kind, NOTE)
 

@@ -19,7 +19,8 @@ import pytest
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import check_evt
 from halfpipe.formats.retdef import parse_retdef
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage.json_lines import JsonLines
 from tests.support.in_process import ROOT
 from tests.support.injected.sitecustomize import Shadow
@@ -121,15 +122,16 @@ def _in_work(site: Site) -> Iterator[tuple[Path, str]]:
 def _in_stage(site: Site) -> Iterator[tuple[Path, str]]:
     for home in site.stage.glob("[0-9]*"):
         delivered = {
-            file["name"]: file["size"]
+            file.name: file.size
             for run in site.work.glob("runs/*")
-            for file in Deliveries(site.work, RunId(run.name)).files_of(home.name)
+            for delivery in Deliveries(site.work, RunId(run.name)).of(DownlinkId(home.name))
+            for file in delivery.files
         }
         for path in home.iterdir():
             if path.is_dir():
                 for file in path.iterdir():
                     if delivered.get(file.name) != file.stat().st_size:
-                        yield file, f"{file.stat().st_size} bytes, recorded are {delivered.get(file.name)}"
+                        yield file, f"{file.stat().st_size} bytes, recorded: {delivered.get(file.name)}"
                     faults = check_evt(file, DownlinkId(home.name).number).faults
                     yield from ((file, fault) for fault in faults)
                 if not list(path.iterdir()):

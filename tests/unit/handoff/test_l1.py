@@ -4,11 +4,11 @@ import random
 from dataclasses import replace
 
 import pytest
-from halfpipe.runs.deliveries import EventFile
 from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.handoff.l1 import MAX_FILES, refusals
+from halfpipe.runs.deliveries import EventFile
 from tests.support.level1_accepts import MAX_CHUNKS, level_1_takes
 
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from halfpipe.runs.deliveries import EventFile
 
 from halfpipe.errors import HalfPipeError, StageError
 from halfpipe.handoff import stage
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.runs.deliveries import EventFile
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
 RUN = RunId("2c2e5787")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from halfpipe.runs.deliveries import EventFile
 
 from halfpipe.config import load
 from halfpipe.errors import ConfigError, MissingInputError, StateError
@@ -24,6 +23,7 @@ from halfpipe.online.record import Made, Record, State, is_handed_off
 from halfpipe.planning.halts import HeldError
 from halfpipe.programs.told_once import By, Outcome
 from halfpipe.runs import event_table, run_state
+from halfpipe.runs.deliveries import EventFile
 from halfpipe.runs.moot import Moot
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.storage import paths
