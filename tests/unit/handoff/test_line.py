@@ -73,4 +73,4 @@ def test_a_line_that_cannot_be_written_costs_no_hand_off(site: Site, tmp_path: P
 def test_none_is_written_unless_somebody_wants_it(site: Site, tmp_path: Path) -> None:
     site.configure(metrics={"handoffs": None})
     site.by_hand(ONE)
-    assert list(tmp_path.rglob("*handoffs.jsonl")) == [site.work / paths.handoffs(ONE)]
+    assert list(tmp_path.rglob("*handoffs.jsonl")) == []

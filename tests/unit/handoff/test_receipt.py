@@ -1,7 +1,6 @@
 """The receipt: its form on real ones, what it says, and how hand-offs are counted."""
 
 import copy
-import json
 import shutil
 from io import StringIO
 from pathlib import Path
@@ -12,13 +11,16 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from halfpipe.config import load
 from halfpipe.errors import DecoderError, StageError, StateError
-from halfpipe.handoff import handoffs, receipt, stage
+from halfpipe.handoff import receipt, stage
 from halfpipe.handoff.receipt_form import FromManifest, Index, Product, Receipt
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.runs.deliveries import Deliveries
+from halfpipe.runs.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage.json_files import read_json, write_json
 from halfpipe.storage.reading import sha256
+from halfpipe.storage.records import PREVIOUS, SEAL
 from tests.support.golden_cases import GOLDEN, Case, read_case
 from tests.support.workflow import Site
 
@@ -32,7 +34,8 @@ FORM = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 def of_the_form(content: dict[str, Any]) -> None:
     """Fail unless `content` is a receipt, and nothing else stands in it."""
-    TypeAdapter(list[Receipt], config=FORM).validate_python([content])
+    bare = {key: value for key, value in content.items() if key not in {SEAL, PREVIOUS}}
+    TypeAdapter(list[Receipt], config=FORM).validate_python([bare])
 
 
 def settings(site: Site) -> Settings:
@@ -105,7 +108,7 @@ def test_what_has_another_form(delivered: Site) -> None:
         with pytest.raises(ValidationError):
             of_the_form(bad)
 
-    for key in good.keys() - {"checksum"}:  # receipts of earlier versions have none
+    for key in good.keys() - {SEAL, PREVIOUS}:
         refused(lambda bad, key=key: bad.pop(key))
     for key in good["runs"][0]:
         refused(lambda bad, key=key: bad["runs"][0].pop(key))
@@ -141,7 +144,11 @@ def test_everything_in_it_is_true(delivered: Site) -> None:
         assert text["sha256"] == sha256(delivered.stage / DL / text["name"])
     assert content["config"] == settings(delivered).that_matter
     written = (delivered.work / f"dl={DL}").read_bytes()
-    assert (delivered.work / DL / "receipts" / "001.json").read_bytes() == written
+    assert (delivered.work / DL / "receipts" / "000001.json").read_bytes() == written
+    assert (delivered.work / "copies" / DL / "receipts" / "000001.json").read_bytes() == written
+    assert [run["delivery"] for run in content["runs"]] == [
+        Deliveries(delivered.work, run).seal(DL) for run in (LPA, LCI, OPEN)
+    ]
     assert str(delivered.home).encode() not in written, "the same input gives the same receipt anywhere"
 
 
@@ -197,15 +204,16 @@ def test_processed_again_it_is_the_next_hand_off_of_the_same_files(delivered: Si
     delivered.by_hand(DL)
     after = delivered.receipt(DL)
     assert (before.pop("handoff"), after.pop("handoff")) == (1, 2)
-    assert before.pop("checksum") != after.pop("checksum")
+    assert (before.pop(PREVIOUS), after.pop(PREVIOUS)) == (None, before.pop(SEAL))
+    after.pop(SEAL)
     for run in [*before["runs"], *after["runs"]]:
         run.pop("handoff")
     assert after == before
     assert delivered.staged(DL) == staged
-    assert [handoff.number for handoff in handoffs.read(delivered.work, DL)] == [1, 2]
+    assert [handoff.number for handoff in hand_offs(delivered.work, DL)] == [1, 2]
     assert sorted(path.name for path in (delivered.work / DL / "receipts").iterdir()) == [
-        "001.json",
-        "002.json",
+        "000001.json",
+        "000002.json",
     ]
 
 
@@ -214,10 +222,10 @@ def test_files_that_vanish_before_the_hand_off_refuse_it(delivered: Site) -> Non
     manifest = delivered.work / "runs" / LCI / DL / "manifest.json"
     write_json(manifest, read_json(manifest) | {"handoff": 2})
     shutil.rmtree(delivered.stage / DL / LCI.l1)
-    before = handoffs.read(delivered.work, DL)
+    before = hand_offs(delivered.work, DL)
     with pytest.raises(StageError, match=f"run {LCI} of downlink {DL}.*snakemake dl={DL} -R deliver_run"):
         hand_off(delivered)
-    assert handoffs.read(delivered.work, DL) == before
+    assert hand_offs(delivered.work, DL) == before
 
 
 def test_a_run_that_was_taken_with_an_earlier_hand_off_is_not_named(delivered: Site) -> None:
@@ -241,7 +249,10 @@ def test_texts_of_an_earlier_hand_off_go(delivered: Site) -> None:
 
 def test_level_1_may_retire_runs_only_after_it(delivered: Site) -> None:
     stage.keep_from_retiring(delivered.stage, DL, [LPA, LCI])
-    hand_off(delivered)
+    content = hand_off(delivered)
+    assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2, "it is not recorded yet"
+    receipt.save(settings(delivered), DL, (LPA, LCI, OPEN), content)
+    assert read_receipt(delivered.work, DL) == content
     tokens = sorted(path.name for path in delivered.stage.glob("chunktokens/*/*"))
     assert len(tokens) == 3
     assert not any(token.startswith("haltCleanup") for token in tokens)
@@ -262,19 +273,3 @@ def test_the_table_for_people() -> None:
         "2c2e5788  r0741234568  LPA   0      125004  0          3        0     125001  0          HELD",
     ]
     assert receipt.table({"downlink": DL, "handoff": 1, "runs": []}).splitlines()[0].startswith("downlink")
-
-
-def test_hand_offs_are_appended(tmp_path: Path) -> None:
-    assert handoffs.last_number(tmp_path, DL) == 0
-    first = handoffs.HandOff(1, (LPA,), ({"name": "x", "size": 1, "sha256": "0" * 64},))
-    handoffs.record(tmp_path, DL, first)
-    handoffs.record(tmp_path, DL, handoffs.HandOff(2, (), ()))
-    path = tmp_path / DL / "handoffs.jsonl"
-    with path.open("a") as file:
-        file.write('{"handoff": 3, "named"')  # torn
-    assert handoffs.read(tmp_path, DL) == [first, handoffs.HandOff(2, (), ())]
-    path.write_text(json.dumps({"handoff": 1, "named": ["no run"], "texts": []}) + "\n")
-    with pytest.raises(
-        StateError, match=r"handoffs\.jsonl, line 1: damaged .*restore the file from a backup"
-    ):
-        handoffs.read(tmp_path, DL)

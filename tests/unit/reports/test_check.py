@@ -24,6 +24,7 @@ from tests.support.workflow import Site
 DL = DownlinkId("240601001")
 SOURCE = GOLDEN / "multi3" / "in"
 LCI = "r0741240000"
+RECORDS = {"receipts", "deliveries"}
 MANIFEST = f"runs/2c2e6cc0/{DL}/manifest.json"
 
 
@@ -53,13 +54,14 @@ def found(site: Site, *, checksums: bool = True) -> list[Finding]:
 
 
 def files(site: Site) -> Iterator[Path]:
-    """Yield every file of the site, but tokens: Level-1 removes these one by one.
-
-    And but for checksums of blocks and the hand-offs of runs, of which an earlier version kept none.
-    """
+    """Yield every file of the site, but tokens, which Level-1 removes one by one, and checksums of blocks."""
     for name in site.tree():
-        if not name.startswith("stage/chunktokens/") and not name.endswith((".crc32", "/handoff.json")):
+        if not name.startswith("stage/chunktokens/") and not name.endswith(".crc32"):
             yield site.home / name
+
+
+def is_record(path: Path) -> bool:
+    return path.parent.name in RECORDS
 
 
 def test_nothing_is_wrong(delivered: Site) -> None:
@@ -69,7 +71,7 @@ def test_nothing_is_wrong(delivered: Site) -> None:
 
 def test_every_missing_file_is_named(delivered: Site, tmp_path: Path) -> None:
     every = list(files(delivered))
-    assert len(every) == 49
+    assert len(every) == 44 + 2 * (1 + 3)
     aside = tmp_path / "aside"
     for path in every:
         path.rename(aside)
@@ -77,9 +79,10 @@ def test_every_missing_file_is_named(delivered: Site, tmp_path: Path) -> None:
         aside.rename(path)
         # What a clean-up may remove is no fault where it is missing.
         large = path.suffix in {".evt", ".idx"} and path.parent.name == "chunks"
-        assert (finding.what, finding.path) == ("missing", path)
-        assert finding.note is (large or path.name == "events.npy")
-        assert str(finding).startswith(f"missing: {path}")
+        what = "mended" if is_record(path) else "missing"
+        assert (finding.what, finding.path) == (what, path)
+        assert finding.note is (large or path.name == "events.npy" or is_record(path))
+        assert str(finding).startswith(f"{what}: {path}")
     assert found(delivered) == []
 
 
@@ -88,10 +91,11 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(delivered: Site) ->
         path
         for path in files(delivered)
         if path.suffix in {".xml", ".evt"}
-        or path.parent.name in {"chunks", "receipts"}
+        or path.parent.name == "chunks"
+        or is_record(path)
         or path.suffix == ".txt"
     ]
-    assert len(checked) == 5 + 3 + 15 + 1 + 5
+    assert len(checked) == 5 + 3 + 15 + 2 * (1 + 3) + 5
     for path in checked:
         content = path.read_bytes()
         path.write_bytes(content + b"x")
@@ -121,8 +125,8 @@ def test_a_size_is_told(delivered: Site) -> None:
         (MANIFEST, '"known": 40', '"known": 41', "differs: {} (from what the receipt says: known)"),
         (MANIFEST, "{", "", "damaged: {} ("),
         (f"{DL}/chunks/00003.json", '"events": 40', '"events": 6', "differs: {} (from what the receipt says: files)"),
-        ("runs/2c2e6cc0/journal.jsonl", '"events": 40', '"events": 41', "differs: {} (what it records of downlink"),
-        ("runs/2c2e6cc0/journal.jsonl", "{", "", "damaged: {} ("),
+        ("runs/2c2e6cc0/deliveries/000001.json", '"events": 40', '"events": 41', "mended: {} ("),
+        (f"copies/{DL}/receipts/000001.json", "{", "", "mended: {} ("),
     ],
 )  # fmt: skip
 def test_what_the_receipt_does_not_agree_with(
@@ -203,7 +207,7 @@ def test_a_stage_that_was_wiped_before_any_submission_is_a_fault(delivered: Site
     ("old", "new", "what"),
     [
         ('"delivered": 40', '"delivered": 41', "edited"),
-        ('\n "runs": [', '\n "run": [', "damaged"),
+        ('\n "runs": [', '\n "run": [', "edited"),
         ("{", "", "damaged"),
     ],
 )
@@ -243,9 +247,6 @@ def test_each_fault_has_its_command_and_nothing_else_is_repaired(delivered: Site
         f"work/{chunk}.json": f"snakemake dl={DL} -R {chunk}.json",
         f"work/{run}/index.json": f"snakemake dl={DL} -R {MANIFEST}",
         f"work/{MANIFEST}": f"snakemake dl={DL} -R {MANIFEST}",
-        f"work/{DL}/receipts/001.json": f"snakemake dl={DL} -R receipt",
-        f"work/{DL}/handoffs.jsonl": f"halfpipe repair {DL} --do",
-        "work/runs/2c2e6cc0/journal.jsonl": "halfpipe repair 2c2e6cc0",
         f"stage/{DL}/retired_runs_{DL}.txt": f"snakemake dl={DL} -R receipt",
     }
     for name, do in expected.items():
@@ -267,9 +268,6 @@ def test_each_fault_has_its_command_and_nothing_else_is_repaired(delivered: Site
         f"work/{DL}/chunks/00003.json",
         f"work/runs/2c2e6cc0/{DL}/index.json",
         f"work/{MANIFEST}",
-        f"work/{DL}/receipts/001.json",
-        f"work/{DL}/handoffs.jsonl",
-        "work/runs/2c2e6cc0/journal.jsonl",
         f"stage/{DL}/{LCI}",
         f"stage/{DL}/retired_runs_{DL}.txt",
     ],
@@ -288,10 +286,8 @@ def test_the_command_of_a_fault_mends_it_and_leaves_other_runs_alone(
     (site.home / name).rename(tmp_path / "aside")
     (do,) = {finding.do for finding in found(site)}
     program, *words = shlex.split(do)
-    if program == "halfpipe":
-        site.halfpipe(*words, *([] if "--do" in words else ["--do"])).good()
-    else:
-        site.snakemake(*words).good()
+    assert program == "snakemake"
+    site.snakemake(*words).good()
     assert found(site) == []
     assert {path: path.stat().st_mtime_ns for path in others} == before
 
@@ -314,10 +310,40 @@ def test_what_the_account_tells_stands_before_what_files_give(delivered: Site) -
     assert said["found"][1]["do"] == f"snakemake dl={DL} -R {MANIFEST}"
 
 
-def test_what_the_account_tells_is_not_told_twice(delivered: Site) -> None:
-    path = delivered.work / "runs/2c2e6cc0/journal.jsonl"
-    content = path.read_bytes()
-    path.write_bytes(b"[" + content[1:])
+@pytest.mark.parametrize("place", [f"{DL}/receipts", "runs/2c2e6cc0/deliveries"])
+def test_a_record_that_is_damaged_in_both_copies_is_told_once(delivered: Site, place: str) -> None:
+    both = [delivered.work / home / "000001.json" for home in (place, paths.copies(place))]
+    content = both[0].read_bytes()
+    for path in both:
+        path.write_bytes(b"[" + content[1:])
     causes = examine(Looked(delivered.settings), DL)
-    path.write_bytes(content)
-    assert [cause.code for cause in causes if cause.verdict is Verdict.PERSON] == ["journal-damaged"]
+    findings = [finding for finding in found(delivered) if not finding.note]
+    for path in both:
+        path.write_bytes(content)
+    assert [cause.code for cause in causes if cause.verdict is Verdict.PERSON] == ["record-damaged"]
+    assert [finding.code for finding in findings] == ["record-damaged"]
+    assert all(str(path) in findings[0].detail for path in both)
+
+
+def test_a_copy_that_was_mended_is_told_by_check_and_not_again(delivered: Site) -> None:
+    path = delivered.work / "runs/2c2e6cc0/deliveries/000001.json"
+    content = path.read_bytes()
+    path.unlink()
+    causes = [cause for cause in examine(Looked(delivered.settings), DL) if cause.code == "record-mended"]
+    assert [cause.verdict for cause in causes] == [Verdict.TOLD]
+    assert path.read_bytes() == content
+    assert "record-mended" not in {cause.code for cause in examine(Looked(delivered.settings), DL)}
+
+
+def test_records_of_a_run_that_know_less_than_the_receipt(untouched: Site, tmp_path: Path) -> None:
+    """Both copies were put back from a backup of before."""
+    site = untouched.clone(tmp_path / "site")
+    place = paths.deliveries("2c2e6cc0")
+    for home in (place, paths.copies(place)):
+        (site.work / home / "000001.json").unlink()
+    causes = {cause.code: cause for cause in examine(Looked(site.settings), DL)}
+    assert causes["delivery-differs"].verdict is Verdict.PERSON
+    assert "delivery-differs" in {finding.code for finding in found(site)}
+    site.snakemake(*shlex.split(causes["delivery-differs"].do)[1:]).good()
+    assert not [finding for finding in found(site) if not finding.note]
+    assert "delivery-differs" not in {cause.code for cause in examine(Looked(site.settings), DL)}

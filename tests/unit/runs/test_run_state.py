@@ -1,22 +1,25 @@
 """What is known of a run: context decoded again where chunks were cleaned up, and only where it is needed."""
 
 import io
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from halfpipe.runs.repair import repair
 
 from halfpipe.config import load
-from halfpipe.errors import FormatError, MissingInputError, StateError
+from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.handoff import deliver_run
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError
 from halfpipe.runs.chunk_products import load_chunks
+from halfpipe.runs.deliveries import Deliveries, Delivery
 from halfpipe.runs.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
+from halfpipe.storage import paths
+from halfpipe.storage.records import DamagedError
 from tests.support.golden_cases import GOLDEN, Case, read_case
 from tests.support.workflow import REPLAY, Site
 
@@ -193,22 +196,55 @@ def test_products_that_are_there_are_taken_where_they_lie(tmp_path: Path) -> Non
         assert context(site, DEAD).products(FIRST, chunk) == site.work / FIRST / "chunks"
 
 
-def test_a_lost_journal_is_not_taken_for_the_first_day(tmp_path: Path) -> None:
+def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:
     site, case = on_site(tmp_path, "rerun_first")
     site.by_hand(FIRST)
-    journal = site.work / "runs" / RUN / "journal.jsonl"
-    before = journal.read_bytes()
-    journal.unlink()
+    place = paths.deliveries(RUN)
+    both = [site.work / home / "000001.json" for home in (place, paths.copies(place))]
+    before = both[0].read_bytes()
+    for path in both:
+        path.write_bytes(before[:-30])
     jobs = [each for each in site.listed(f"dl={SECOND}") if each.job.rule in {"stage_retdef", "decode_chunk"}]
     site.by_hand(SECOND, jobs=jobs)
-    with pytest.raises(StateError, match="is gone, and with it deliveries"):
+    with pytest.raises(DamagedError) as error:
         deliver(site, SECOND, DEAD)
-    assert not journal.exists()
-    repair(site.work, RUN, do=True)
-    assert journal.read_bytes() == before
+    assert all(str(path) in str(error.value) for path in both)
+    assert site.staged(SECOND) == {}
+    both[1].write_bytes(before)
     site.by_hand(SECOND)
+    assert both[0].read_bytes() == before
     assert site.staged(SECOND) == case.steps[1].expected.files
-    assert len(journal.read_text().splitlines()) == 2
+    assert len(Deliveries(site.work, RUN)) == 2
+
+
+def test_what_another_process_delivers_meanwhile_is_decided_on_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that stood still after it had decided finds out, and delivers what is left."""
+    site, case = on_site(tmp_path, "rerun_first")
+    for downlink in (FIRST, SECOND):
+        jobs = [
+            each
+            for each in site.listed(f"dl={downlink}")
+            if each.job.rule in {"stage_retdef", "decode_chunk"}
+        ]
+        site.by_hand(downlink, jobs=jobs)
+    faster = site.clone(tmp_path / "faster")
+    publish, turn = Deliveries.publish, iter([True])
+
+    def slow(recorded: Deliveries, entry: Delivery) -> None:
+        if next(turn, False):
+            faster.by_hand(FIRST)
+            for home in (f"work/{paths.run(RUN)}", f"work/copies/{paths.run(RUN)}", "stage"):
+                shutil.copytree(faster.home / home, site.home / home, dirs_exist_ok=True)
+        publish(recorded, entry)
+
+    monkeypatch.setattr(Deliveries, "publish", slow)
+    deliver(site, SECOND, DEAD)
+    assert site.staged(FIRST) == case.steps[0].expected.files
+    assert site.staged(SECOND) == case.steps[1].expected.files
+    first, second = Deliveries(site.work, RUN).deliveries
+    assert (first.downlink, second.downlink) == (FIRST, SECOND)
 
 
 def test_a_downlink_whose_index_is_not_there_yet_is_not_known(tmp_path: Path) -> None:
