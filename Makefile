@@ -6,7 +6,14 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO = demo
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
-PYTEST = $(BIN)/python -m pytest
+# CLOCK=40d gives tests another clock, as tests/support/other_clock.py says; TZ, LANG and the umask are the caller's.
+OTHER_CLOCK = $(BIN)/python -m tests.support.other_clock
+PYTEST = $(if $(CLOCK),$(OTHER_CLOCK) $(CLOCK)) $(BIN)/python -m pytest
+
+# The tests that a day, a zone or an umask can spoil, as far as they are fast.
+OF_DAYS = $(addprefix tests/unit/,account board cleanup ledger operations submission commands/test_verb_acts.py) \
+  $(addprefix tests/unit/,commands/test_verb_status.py reports/test_find.py reports/test_throughput.py) \
+  $(addprefix tests/unit/,reports/test_show.py reports/test_waiting.py) tests/test_accounts.py tests/test_working_directory.py
 
 # Of what Snakemake says, a line a finished job and what the jobs say; of what pip says, how far it is.
 A_LINE_A_JOB = sed -u -n -e '/^Finished jobid/{s/.*Rule: \(.*\))/\1/;h;d}' \
@@ -16,7 +23,7 @@ A_LINE_A_JOB = sed -u -n -e '/^Finished jobid/{s/.*Rule: \(.*\))/\1/;h;d}' \
 HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are here"} \
   /^Installing/ {print "  unpacking them"} {fflush()}'
 
-.PHONY: help demo what-demo-does test test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
+.PHONY: help demo what-demo-does test test-another-day test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
 .PHONY: test-board pictures bench bench-growth docs lint format lock sbom clean
 
 help: ## list what there is to make; a bare `make` does it too
@@ -41,6 +48,10 @@ demo: what-demo-does $(VENV) $(DEMO)/profile.v9+.yaml ## simulate a downlink and
 
 test: $(VENV) ## what every change must pass; three minutes
 	$(PYTEST) -n auto
+
+test-another-day: $(VENV) ## a short pass of them in 40 days in Kiritimati; root has libfaketime installed if need be
+	$(OTHER_CLOCK) --install
+	umask 077; TZ=Pacific/Kiritimati $(OTHER_CLOCK) 40d $(BIN)/python -m pytest -n auto $(OF_DAYS)
 
 test-workflow: $(VENV) ## commands as they are typed, killed, side by side, on bad input
 	$(PYTEST) -n auto -m workflow

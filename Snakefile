@@ -28,6 +28,7 @@ wildcard_constraints:
 onstart:
     if is_head():
         refuse_held()
+        begin_working_directory()
         configuration.write_down(settings)
         withdraw_receipts()
         invocation.begin()

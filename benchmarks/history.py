@@ -33,7 +33,7 @@ GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
 PARTS = 64  # in which it is written, for two processes
 CLEANED_UP = {".evt", ".idx", ".npy"}
-NOT_COPIED = {".cache", ".snakemake", "locks", "logs", "settings"}
+NOT_COPIED = {".cache", ".snakemake", "leases", "logs", "settings"}
 CUT = 100  # bytes off the end of a damaged receipt
 CHECKSUM = b'{\n "checksum": "'
 DROP = Path("/proc/sys/vm/drop_caches")
@@ -111,7 +111,7 @@ def _write(history: History, template: Path) -> None:
     """Write a history: RetDefs first, as they come before what is made of them."""
     history.home.mkdir(parents=True)
     (history.home / "level0").mkdir()
-    (history.home / "stage" / paths.stage_marks()).mkdir(parents=True)  # Level-1 has taken all else
+    (history.home / "stage" / paths.stage_mark()).mkdir(parents=True)  # Level-1 has taken all else
     for path in (template / name for name in ("config.yaml", "profile.v9+.yaml", "moot.txt")):
         (history.home / path.name).write_text(path.read_text().replace(str(template), str(history.home)))
     work = [path for path in sorted((template / "work").iterdir()) if path.name not in NOT_COPIED]

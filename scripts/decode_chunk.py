@@ -4,7 +4,6 @@
 import argparse
 import secrets
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 from halfpipe import jobs
 from halfpipe.decoding.decode import decode
@@ -12,13 +11,12 @@ from halfpipe.decoding.products import take_products
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId, RunId
-from halfpipe.runs.replaced import keep_replaced
+from halfpipe.runs.replaced import keep_replaced, nobody_reads
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths, times
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, remove_tree
 from halfpipe.storage.json_files import write_json
 from halfpipe.storage.reading import sha256
-from halfpipe.storage.times import Step
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -28,10 +26,9 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     scratch = work / paths.chunk_scratch(downlink, chunk)
     # A decoder that outlived its killed job must not write among our products: each has a name of its own.
     out = scratch / secrets.token_hex(8)
-    with locks.downlink_job(work, downlink), jobs.output(arguments.log) as output:
+    with leases.downlink_job(work, downlink) as lease, jobs.output(arguments.log) as output:
         retdef = read_retdef(retdef_file)
         make_directory(work, paths.chunks(downlink))
-        times.note(work, downlink, Step.START, chunk=chunk)
         remove_tree(scratch)
         made = decode(
             settings, retdef_file, retdef, out, output, lambda name: work / paths.kept_index(downlink, name)
@@ -40,17 +37,15 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
             jobs.log.warning("chunk %s: %s", chunk, line)
         runs = sorted({RunId(file["run"]) for file in made["files"]})
         withdraw(work, downlink)
-        with ExitStack() as held:
-            # In one order everywhere, so that two of these never wait for each other.
-            for run in runs:
-                held.enter_context(locks.run_locked(work, run, jobs.log.info))
+        with nobody_reads(work, downlink, chunk, jobs.log.warning):
+            lease.check()
             keep_replaced(work, downlink, chunk)
             take_products(out, work / paths.chunks(downlink), chunk)
         remove_tree(scratch)
         content = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs}
         content |= made
+        lease.check()
         write_json(work / paths.chunk(downlink, chunk), content)
-        times.note(work, downlink, Step.DECODED, chunk=chunk)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,10 +8,10 @@ from halfpipe import jobs
 from halfpipe.handoff import deliver_run, stage
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId, RunId
-from halfpipe.planning import halts
+from halfpipe.planning import halts, stage_mark
 from halfpipe.process.memory import keep_together
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.json_files import write_json
 
 
@@ -19,14 +19,16 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Deliver the run, and vouch for its merged index and its staged files."""
     keep_together()
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
-    with locks.downlink_job(work, downlink), jobs.output(arguments.log) as output:
+    with leases.downlink_job(work, downlink) as lease, jobs.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
+        stage_mark.claim(settings)
         # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
         withdraw(work, downlink)
         merged, manifest = deliver_run.deliver_run(
             settings, downlink, run, arguments.chunks, threads=arguments.threads, output=output
         )
+        lease.check()
         write_json(work / paths.index(run, downlink), merged)
         write_json(work / paths.manifest(run, downlink), manifest)
 

@@ -10,7 +10,7 @@ from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.planning import halts
 from halfpipe.settings import Settings
-from halfpipe.storage import locks
+from halfpipe.storage import leases
 from halfpipe.submission.troubles import warnings_after
 
 log = logging.getLogger("halfpipe")
@@ -19,9 +19,10 @@ log = logging.getLogger("halfpipe")
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Hand the downlink off."""
     work, downlink = settings.paths.work, arguments.downlink
-    with locks.downlink_job(work, downlink), jobs.output(arguments.log) as output:
+    with leases.downlink_job(work, downlink) as lease, jobs.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         content = receipt.hand_off(settings, downlink, arguments.chunks, arguments.runs, output)
+        lease.check()
         receipt.save(settings, downlink, arguments.runs, content)
     print(receipt.table(content))
     for line in warnings_after(settings, downlink, content):

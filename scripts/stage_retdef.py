@@ -9,15 +9,16 @@ from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId
 from halfpipe.planning import plan
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, write_bytes
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Stage the RetDef."""
     work, downlink, chunk = settings.paths.work, arguments.downlink, arguments.chunk
-    with locks.downlink_job(work, downlink):
+    with leases.downlink_job(work, downlink) as lease:
         content = plan.retdef_to_stage(settings, downlink, chunk)
+        lease.check()
         withdraw(work, downlink)
         make_directory(work, downlink)
         write_bytes(work / paths.retdef(downlink, chunk), content)

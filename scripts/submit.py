@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Submit one downlink to Level-1, once: the job of rule submit.
 
-What was done stands in <dl>/submissions.jsonl under paths.work; docs/submission.md explains it.
+What was done stands in <dl>/submissions under paths.work; docs/submission.md explains it.
 """
 
 import argparse
@@ -9,19 +9,17 @@ from collections.abc import Sequence
 
 from halfpipe import jobs
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, times
+from halfpipe.storage import leases
 from halfpipe.submission import submit
-from halfpipe.submission.record import Record
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Submit the downlink, write the product, and say what came of it."""
     downlink = arguments.downlink
-    with locks.downlink_job(settings.paths.work, downlink), jobs.output(arguments.log) as output:
+    with leases.downlink_job(settings.paths.work, downlink) as lease, jobs.output(arguments.log) as output:
         content = submit.submit(settings, downlink, output)
+        lease.check()
         submit.save(settings, downlink, content)
-        if content["state"] == Record.HEARD:
-            times.note(settings.paths.work, downlink, times.Step.SUBMITTED, handoff=content["submitted"])
     print(submit.what_came_of_it(content))
 
 

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share, and what holds for all tests."""
 
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -46,10 +47,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """A directory that everybody can reach: pytest's own are its user's alone."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+    """A directory that everybody can reach, with what the test makes there: pytest's own are its user's alone."""
+    mask = os.umask(0o022)
+    try:
+        with tempfile.TemporaryDirectory(dir="/tmp") as name:
+            Path(name).chmod(0o755)
+            yield Path(name)
+    finally:
+        os.umask(mask)
 
 
 @pytest.fixture

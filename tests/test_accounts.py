@@ -3,11 +3,10 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,12 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.decoding import shortfall
 from halfpipe.handoff import receipt
 from halfpipe.ids import DownlinkId
-from halfpipe.storage import paths, times
-from halfpipe.storage.locks import Holder
+from halfpipe.reports.latency import latency
+from halfpipe.storage import paths
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
+from tests.support.leases import held_by_another, time_passes
 from tests.support.workflow import Site
 
 DL = DownlinkId("230401001")
@@ -76,31 +76,13 @@ def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
     assert troubles(site, GOLDEN_DL) == []
 
 
-def test_a_receipt_of_an_earlier_version_knows_nothing_of_it(site: Site) -> None:
-    build(read_case(GOLDEN / "complete_basic"), site)
-    site.process(GOLDEN_DL)
-    whole = site.receipt(GOLDEN_DL)
-    for path in (site.work / paths.chunks(GOLDEN_DL)).glob("*.json"):
-        content = json.loads(path.read_text())
-        content.pop("level0", None)
-        for file in content.get("files", []):
-            for key in ("announced", "missing_events", "unannounced_events", "uncovered_bytes"):
-                file.pop(key, None)
-        path.write_text(json.dumps(content))
-    site.by_hand_receipt(GOLDEN_DL)
-    again = site.receipt(GOLDEN_DL)
-    assert "level0" not in again["chunks"][0]
-    assert again["runs"] == whole["runs"]
-    assert troubles(site, GOLDEN_DL) == []
-
-
 def spoilt(site: Site, fault: str) -> None:
     """Have the decoder spoil the first chunk of a golden case."""
     build(read_case(GOLDEN / "complete_basic"), site)
     decoder = ROOT / "tests" / "support" / "bad_decoder.py"
     source = GOLDEN / "complete_basic" / "in"
-    command = f"{sys.executable} {decoder} --source {source} --fault {GOLDEN_DL}-00001={fault}"
-    site.configure(decoder={"command": command})
+    command = [sys.executable, str(decoder), "--source", str(source), "--fault", f"{GOLDEN_DL}-00001={fault}"]
+    site.configure(decoder={"command": shlex.join(command)})
 
 
 @pytest.mark.parametrize(("fault", "missing"), [("empty-index", None), ("line-less", 1), ("no-lines", None)])
@@ -163,7 +145,7 @@ def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -
     assert site.staged(second) == case.steps[1].expected.files
 
 
-def test_what_an_earlier_version_decoded_is_copied_without_a_look(site: Site) -> None:
+def test_what_has_lost_its_checksums_is_copied_without_a_look(site: Site) -> None:
     case = read_case(GOLDEN / "split2")
     build(case, site)
     first, second = case.downlinks
@@ -183,7 +165,7 @@ def test_times_of_every_step(site: Site) -> None:
     begun = time.time()
     site.process(GOLDEN_DL)
     site.snakemake(f"submit={GOLDEN_DL}").good()
-    found = times.latency(site.work, GOLDEN_DL)
+    found = latency(site.settings, GOLDEN_DL)
     assert found is not None
     assert found.handoff == 1
     assert found.last_event == pytest.approx(
@@ -195,11 +177,10 @@ def test_times_of_every_step(site: Site) -> None:
     known = [each for each in steps if each is not None]
     assert known == sorted(known)
     assert len(known) == len(steps)
-    before = (site.work / paths.times(GOLDEN_DL)).read_bytes()
-    assert site.outstanding(GOLDEN_DL) == frozenset()
-    (site.work / paths.times(GOLDEN_DL)).unlink()
-    assert site.outstanding(GOLDEN_DL) == frozenset(), "nobody asks for it"
-    assert before.count(b"handed_off") == 1
+    shutil.rmtree(site.work / paths.logs())
+    found = latency(site.settings, GOLDEN_DL)
+    assert found is not None
+    assert (found.start, found.decoded) == (None, None), "what the logs said"
 
 
 def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_are(site: Site) -> None:
@@ -324,19 +305,15 @@ def test_late_events_want_a_person_who_delivers_them_or_does_without(site: Site)
     assert told(downlink) == []
 
 
-def test_a_lock_of_a_dead_host_hides_nothing(site: Site) -> None:
+def test_a_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
     site.process(GOLDEN_DL)
     shutil.rmtree(site.stage / GOLDEN_DL)
-    lock = site.work / paths.downlink_lock(GOLDEN_DL)
-    lock.parent.mkdir(exist_ok=True)
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    lock.write_text(
-        json.dumps(asdict(replace(Holder.myself(), host="elsewhere", boot="another", since=since)))
-    )
 
-    def codes(after: float) -> set[str]:
-        return {cause.code for cause in account(Looked(site.settings, time.time() + after), GOLDEN_DL).causes}
+    def codes() -> set[str]:
+        return {cause.code for cause in account(Looked(site.settings, time.time()), GOLDEN_DL).causes}
 
-    assert codes(60) == {"lock-of-dead-host"}, "it may be at work, and then its files come and go"
-    assert codes(3700) >= {"lock-of-dead-host", "stage-gone"}
+    with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL)):
+        assert codes() == {"in-work"}, "its files come and go"
+        time_passes(site.work)
+        assert codes() >= {"stage-gone"}

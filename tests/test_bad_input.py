@@ -1,12 +1,13 @@
 """Bad input through the whole workflow: the message is seen, and nothing beside it is lost."""
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, read_case
 from tests.support.harness import small_disk
@@ -46,8 +47,14 @@ def add_retdef(site: Site, downlink: str, chunk: int, content: str | bytes) -> P
 
 def decoder(site: Site, *options: str) -> None:
     """Use the decoder that misbehaves as `options` say, and no magic-7."""
-    words = [sys.executable, str(BAD_DECODER), "--source", str(site.home / "source"), *options]
-    site.configure(decoder={"command": " ".join(words)}, magic7={"command": None})
+    words = [
+        sys.executable,
+        str(BAD_DECODER),
+        "--source",
+        str(site.home / "source"),
+        *shlex.split(" ".join(options)),
+    ]
+    site.configure(decoder={"command": shlex.join(words)}, magic7={"command": None})
 
 
 def expected(case: str, step: int = 0) -> Expected:
@@ -66,7 +73,7 @@ def test_downlinks_that_are_none_beside_a_good_one(site: Site) -> None:
     assert site.staged(DL) == expected("runid_small").files
     assert site.has_receipt(DL)
     assert not any(site.has_receipt(name) for name in bad)
-    assert sorted(path.name for path in site.stage.iterdir()) == [paths.stage_marks(), DL, "chunktokens"]
+    assert sorted(path.name for path in site.stage.iterdir()) == [paths.stage_mark(), DL, "chunktokens"]
 
 
 def test_a_dry_run_tells_what_the_real_run_would(site: Site) -> None:
@@ -279,7 +286,7 @@ def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
     assert "holds 1 event" in lci["l1"]["why"][0]
     assert [len(run["files"]) for run in (lpa, last)] == [2, 1]
     assert not (site.stage / DL / LCI_RUN).exists()
-    assert not (site.work / paths.deliveries("2c2e6cc0")).exists()
+    assert not (site.work / "runs" / "2c2e6cc0" / "deliveries").exists()
     assert all(LCI_RUN not in line for line in site.text("retired_runs", DL))
     assert site.halted() == []
 
@@ -293,7 +300,7 @@ def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
         if LCI_RUN in name or "/2c2e6cc0/deliveries/" in name
     }
     spans = site.receipt(DL)["runs"][1]["spans"]
-    assert len(of_run) == 4, "event file, token and both copies of the record"
+    assert len(of_run) == 4, "event file, token, and both copies of the record"
     site.configure(merge=bad_limits)
     ended = site.process(DL, again=True)
     assert held.replace("nothing of it", "nothing new of it") in ended.said
@@ -316,20 +323,18 @@ def test_leftovers_of_a_killed_job_change_nothing(tmp_path: Path) -> None:
         f"work/{DL}/chunks/.00001.part/0077014d-2c2e5787-0958-00001.idx",
         f"work/{DL}/chunks/0077014d-2c2e5787-0958-00001.evt",
         f"work/{DL}/chunks/.00001.json.part",
-        "work/runs/2c2e5787/deliveries/.000001.json.0123456789ab.part",
-        f"work/copies/{DL}/receipts/.000001.json.0123456789ab.part",
         f"work/runs/2c2e5787/.context/{SECOND}/00001/core",
         f"work/runs/2c2e5787/{DL}/.events.npy.part",
         f"work/runs/2c2e5787/{DL}/.manifest.json.part",
-        f"work/{DL}/receipts/.000001.json.0123456789ab.part",
         f"work/.dl={DL}.part",
-        f"work/locks/downlink-{DL}",
-        f"work/locks/jobs-{DL}/0123456789abcdef",
-        "work/locks/run-2c2e5787",
+        f"work/leases/downlink-{DL}/000001",
+        f"work/leases/downlink-{DL}/job-somewhere-17-01234567-0123456789abcdef",
+        "work/leases/run-2c2e5787/000017",
         f"stage/.halfpipe/{DL}-{LPA_RUN}/new/{LPA_RUN}-e00000000000000000001.evt",
         f"stage/.halfpipe/{DL}-texts/retired_runs_{DL}.txt",
         f"stage/chunktokens/{LPA_RUN}/haltCleanup-{DL}",
     ]
+    working_directory.begin(stale.work)
     for name in left:
         (stale.home / name).parent.mkdir(parents=True, exist_ok=True)
         (stale.home / name).write_bytes(b"left behind")
@@ -344,7 +349,7 @@ def test_a_full_and_a_read_only_stage(site: Site) -> None:
     with small_disk(site.stage) as change:
         change("ro")
         site.snakemake(f"dl={DL}").bad(
-            f"the stage {site.stage} cannot be written, at {site.stage}/chunktokens",
+            f"the stage {site.stage} cannot be written, at {site.stage}/{paths.stage_mark()}",
             "The file system is read-only: have it mounted for writing, and try again.",
         )
         change("rw")
@@ -355,7 +360,7 @@ def test_a_full_and_a_read_only_stage(site: Site) -> None:
         assert site.halted() == [f"{LPA_RUN}/haltCleanup-{DL}"]
         assert not (site.stage / DL).exists()
         assert not (site.stage / ".halfpipe").exists()
-        assert not (site.work / paths.deliveries("2c2e5787")).exists()
+        assert not (site.work / "runs" / "2c2e5787" / "deliveries").exists()
         change("size=4m")
         site.process(DL)
         assert site.staged(DL) == expected("complete_multichunk").files

@@ -17,6 +17,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.settings import Paths, Settings
 from halfpipe.submission import submit
 from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.leases import leases
 from tests.support.workflow import Site
 
 pytestmark = pytest.mark.either
@@ -172,7 +173,7 @@ def test_a_day_of_clean_up(site: Site) -> None:
     assert removed.count("  removed\n") == 2
     assert removed.endswith(f"\n{total:,} bytes freed\n")
     assert site.tree() == {n: c for n, c in before.items() if n.removeprefix("work/") not in goes}
-    assert list((site.work / "locks").iterdir()) == []
+    assert leases(site.work) == []
 
     assert site.outstanding(FIRST, SECOND) == frozenset()
     site.process(FIRST, again=True)

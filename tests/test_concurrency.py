@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.ids import RunId
-from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
+from halfpipe.storage.leases import found
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import event_records
 from tests.support.in_process import ROOT
+from tests.support.leases import leases, time_passes
+from tests.support.series import values
 from tests.support.workflow import REPLAY, Ended, Site, run
 
 pytestmark = pytest.mark.workflow
@@ -57,7 +58,7 @@ def watch(at, below, moments):
         if not changes or not isinstance(arguments[0], (str, os.PathLike)):
             return
         path = os.fspath(arguments[0])
-        if not path.startswith(below) or "/logs/" in path or "/locks/" in path:
+        if not path.startswith(below) or "/logs/" in path or "/leases/" in path:
             return
         count += 1
         if count == at:
@@ -154,11 +155,6 @@ def wait_for(what: Callable[[], bool], running: Running) -> None:
         time.sleep(0.02)
 
 
-def locks(site: Site) -> list[str]:
-    """Return the names of the lock files that are left."""
-    return sorted(path.name for path in site.work.glob("locks/*"))
-
-
 @pytest.fixture(scope="module")
 def one_gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
     """The gate of all sites: one for all, for its place stands in receipts, which are compared."""
@@ -182,7 +178,9 @@ def build(home: Path, gate: Gate) -> Site:
     )
     site = Site(home)
     site.configure(
-        decoder={"command": f"{sys.executable} {decoder}"}, magic7={"command": None}, merge={"min_events": 1}
+        decoder={"command": shlex.join([sys.executable, str(decoder)])},
+        magic7={"command": None},
+        merge={"min_events": 1},
     )
     site.add_retdefs(CASE / "in", FIRST, SECOND)
     return site
@@ -194,7 +192,7 @@ def assert_delivered_once(site: Site) -> None:
     golden = {path: path.read_bytes() for path in CASE.glob("expect/*/stage/r*/*.evt")}
     assert event_records(staged) == event_records(golden)
     assert len(event_records(golden)) == 130
-    spans = sorted(span for one in Deliveries(site.work, RunId(RUN)).deliveries for span in one.spans)
+    spans = sorted(span for one in values(site.work, paths.deliveries(RUN)) for span in one["spans"])
     assert all(before[1] < after[0] for before, after in pairwise(spans))
     delivered = sum(run["delivered"] for dl in (FIRST, SECOND) for run in site.receipt(dl)["runs"])
     assert delivered == 130
@@ -206,7 +204,7 @@ def test_two_downlinks_of_one_run_in_one_invocation(tmp_path: Path, gate: Gate) 
     site.process(FIRST, SECOND)
     assert_delivered_once(site)
     assert site.outstanding(FIRST, SECOND) == frozenset()
-    assert locks(site) == []
+    assert leases(site.work) == []
 
 
 def test_two_downlinks_of_one_run_in_two_invocations_at_once(tmp_path: Path, gate: Gate) -> None:
@@ -214,7 +212,7 @@ def test_two_downlinks_of_one_run_in_two_invocations_at_once(tmp_path: Path, gat
     one, two = (start(site, f"dl={downlink}") for downlink in (FIRST, SECOND))
     wait_for(lambda: gate.started(FIRST), one)
     wait_for(lambda: gate.started(SECOND), two)
-    assert {name for name in locks(site) if name.startswith("downlink-")} == {
+    assert {each.name for each in found(site.work)} == {
         f"downlink-{FIRST}",
         f"downlink-{SECOND}",
     }
@@ -223,7 +221,7 @@ def test_two_downlinks_of_one_run_in_two_invocations_at_once(tmp_path: Path, gat
     two.ended().good()
     assert_delivered_once(site)
     assert site.outstanding(FIRST, SECOND) == frozenset()
-    assert locks(site) == []
+    assert leases(site.work) == []
 
 
 def test_the_same_downlink_twice_at_once(tmp_path: Path, gate: Gate) -> None:
@@ -248,7 +246,7 @@ def test_the_same_downlink_twice_at_once(tmp_path: Path, gate: Gate) -> None:
     first.ended().good()
     assert {job.dl for job in everything.ended().jobs} == {SECOND}
     assert_delivered_once(site)
-    assert locks(site) == []
+    assert leases(site.work) == []
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +255,7 @@ def undisturbed(one_gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> dic
     site = build(tmp_path_factory.mktemp("peace"), one_gate)
     one_gate.open()
     site.process(FIRST)
-    assert locks(site) == []
+    assert leases(site.work) == []
     return site.tree()
 
 
@@ -269,7 +267,7 @@ def test_after_a_killed_head_the_same_command_waits_for_its_orphans(
     wait_for(lambda: gate.started(FIRST), killed)
     os.kill(killed.process.pid, signal.SIGKILL)
     killed.process.wait()
-    assert f"downlink-{FIRST}" in locks(site)  # nobody could remove it; nobody holds it
+    assert f"downlink-{FIRST}" in leases(site.work)  # nobody could remove it
     again = start(site, f"dl={FIRST}")
     wait_for(lambda: "that a killed process left behind, held by" in again.said, again)
     time.sleep(1)
@@ -278,11 +276,11 @@ def test_after_a_killed_head_the_same_command_waits_for_its_orphans(
     again.ended().good()
     assert site.tree() == undisturbed
     assert site.outstanding(FIRST) == frozenset()
-    assert locks(site) == []
+    assert leases(site.work) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_head_that_is_told_to_stop_leaves_no_locks(
+def test_a_head_that_is_told_to_stop_leaves_no_leases(
     number: signal.Signals, undisturbed: dict[str, bytes], tmp_path: Path, gate: Gate
 ) -> None:
     site = build(tmp_path / "site", gate)
@@ -297,20 +295,20 @@ def test_a_head_that_is_told_to_stop_leaves_no_locks(
     assert re.search(
         rf"^downlink {FIRST} is not handed off: {how}", "\n".join(ended.said.splitlines()[-10:]), re.MULTILINE
     )
-    wait_for(lambda: locks(site) == [], stopped)
+    wait_for(lambda: leases(site.work) == [], stopped)
     assert not (site.work / f"dl={FIRST}").exists()
     site.process(FIRST)
     assert site.tree() == undisturbed
-    assert locks(site) == []
+    assert leases(site.work) == []
 
 
-def test_a_failed_job_leaves_no_locks(tmp_path: Path, gate: Gate) -> None:
+def test_a_failed_job_leaves_no_leases(tmp_path: Path, gate: Gate) -> None:
     site = build(tmp_path / "site", gate)
     site.configure(decoder={"command": "false"})
     failed = site.snakemake(f"dl={FIRST}")
     assert failed.status != 0
     assert "the decoder ended with exit status 1" in failed.said
-    assert locks(site) == []
+    assert leases(site.work) == []
 
 
 def command_of(site: Site, log: str) -> list[str]:
@@ -419,6 +417,7 @@ def test_a_job_killed_at_any_moment_and_repeated_leaves_the_same_tree(
     for at, change in enumerate(changes, 1):
         history.restore(before)
         assert repeater.run(at) == -signal.SIGKILL, change
+        time_passes(site.work)
         assert repeater.run() == 0, change
         left = {
             name: data for name, data in site.tree().items() if name in expected or not name.startswith(aside)
@@ -444,7 +443,7 @@ def test_after_a_killed_job_the_same_command_leaves_the_same_tree(
     assert failed.status != 0
     assert "Error in rule deliver_run" in failed.said
     assert not (site.work / f"dl={FIRST}").exists()
-    assert locks(site) == [f"run-{RUN}"]  # of the dead: nobody holds it
+    assert [each.name for each in found(site.work)] == [f"run-{RUN}"], "of the dead"
     site.process(FIRST)
     assert site.tree() == undisturbed
-    assert locks(site) == []
+    assert leases(site.work) == []

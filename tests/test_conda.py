@@ -29,7 +29,9 @@ def test_jobs_run_the_python_of_their_environment(site: Site, tmp_path: Path, de
     ended = site.snakemake(f"dl={DL}", "--until", "stage_retdef", *wanted, env=env)
     assert ended.status == 0, ended.said
     assert (site.work / DL).is_dir()
-    asked = [line.split() for file in environments.glob("*/asked") for line in file.read_text().splitlines()]
+    asked = [
+        line.split("\t") for file in environments.glob("*/asked") for line in file.read_text().splitlines()
+    ]
     assert {(Path(script).name, source) for script, source in asked} == (
         {("stage_retdef.py", f"{ROOT / 'src'}")} if deployed else set()
     )

@@ -18,9 +18,9 @@ import yaml
 from halfpipe.ids import DownlinkId
 from halfpipe.reports.check import check
 from halfpipe.storage import paths
-from halfpipe.storage.locks import FileLock
 from tests.support.golden_cases import GOLDEN, take_chunk
 from tests.support.in_process import ROOT
+from tests.support.leases import held_by_another, leases
 from tests.support.workflow import SNAKEMAKE, Job, Site, run
 
 pytestmark = pytest.mark.either
@@ -104,20 +104,17 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     everything = jobs_of(["00001", "00002", "00003"], [LCI, LPA])
     assert site.outstanding(DL) == everything
     assert not (site.work / DL).exists()  # a dry run makes nothing
-    assert not list(site.work.glob("locks/*"))
+    assert leases(site.work) == []
     assert site.process(DL).jobs == everything
     assert site.outstanding(DL) == frozenset()
     again = site.process(DL)
     assert again.jobs == frozenset()
     assert "Nothing to be done" in again.said
-    assert not list(site.work.glob("locks/*"))
+    assert leases(site.work) == []
     # The kept receipt is the receipt, and nothing else of the earlier one is left.
-    assert (site.work / paths.receipt(DL)).read_bytes() == first_record(site).read_bytes()
-
-
-def first_record(site: Site) -> Path:
-    """Return the first copy of the record of the first hand-off."""
-    return site.work / paths.receipts(DL) / "000001.json"
+    assert (site.work / paths.receipt(DL)).read_bytes() == (
+        site.work / paths.receipts(DL) / "000001.json"
+    ).read_bytes()
 
 
 def one_file_taken(site: Site) -> None:
@@ -216,7 +213,18 @@ def test_check_names_every_missing_file_and_every_damaged_one(four: Site, tmp_pa
     site = four.clone(tmp_path)
     assert findings(site) == []
     # Level-1 removes the tokens of a chunk when it has it, so their absence says nothing.
-    vouched = [site.home / name for name in site.tree() if not name.startswith("stage/chunktokens/")]
+    every = [site.home / name for name in site.tree() if not name.startswith("stage/chunktokens/")]
+    records = [path for path in every if path.parent.name in {"deliveries", "receipts"}]
+    vouched = [path for path in every if path not in records]
+    assert len(records) == 2 * (1 + len(list((site.work / "runs").iterdir())))
+    for path in records:
+        content = path.read_bytes()
+        path.unlink()
+        assert [what for what, _ in findings(site)] == ["mended"], path
+        assert path.read_bytes() == content
+        path.write_bytes(content[:-9])
+        assert [what for what, _ in findings(site)] == ["mended"], path
+        assert path.read_bytes() == content
     kinds = {re.sub(r"[0-9a-f]{5,}|\d+", "N", path.name) for path in vouched}
     assert kinds == {
         "dl=N", "RetDef-N-N.xml", "N.json", "N.crcN", "N-N-N-N.evt", "N-N-N-N.idx",
@@ -227,8 +235,7 @@ def test_check_names_every_missing_file_and_every_damaged_one(four: Site, tmp_pa
         aside = path.rename(path.with_name("aside"))
         found = findings(site)
         aside.rename(path)
-        is_record = path.parent.name in {"receipts", "deliveries"}
-        assert found == [("mended" if is_record else "missing", path)], path
+        assert found == [("missing", path)], path
     for path in vouched:
         if path.suffix in {".evt", ".idx", ".xml", ".txt"} and path.name != "datagrams.idx":
             content = path.read_bytes()
@@ -276,7 +283,7 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
     assert done.outstanding(DL) == frozenset()
     receipt, second = done.receipt(DL), done.staged(DL)
     assert receipt["handoff"] == 2
-    assert first_record(done).read_bytes() == first_receipt
+    assert (done.work / paths.receipts(DL) / "000001.json").read_bytes() == first_receipt
     # The run is there whole: what was delivered before in the same files, and what filled the hole.
     now = {name for name in second if name.startswith("r0741234567/")}
     assert of_lpa < now
@@ -480,19 +487,17 @@ def test_all_outstanding_downlinks_but_those_that_are_not_ready(tmp_path: Path) 
     os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml", (soon, soon))
     (site.retdefs / holey / f"RetDef-{holey}-00001.xml").unlink()
     (site.retdefs / "not-a-downlink").mkdir()
-    lock = FileLock(site.work / paths.downlink_lock(busy))
-    assert lock.try_take()
     site.configure(retdef={"settle_seconds": 0.001})
-    ended = site.snakemake("-n").good()
+    with held_by_another(site.work, paths.downlink_lease(busy)):
+        ended = site.snakemake("-n").good()
     assert downlinks_of(ended.jobs) == {DL, LATER}
     assert f"downlink {young} waits: its youngest RetDef is younger than 0.001 s" in ended.said
     assert f"downlink {holey} waits for the RetDef of chunk 00001" in ended.said
-    assert re.search(rf"downlink {busy} is in work: .*process {os.getpid()} on ", ended.said)
+    assert re.search(rf"downlink {busy} is in work: .*process 4711 on elsewhere", ended.said)
     # A hole that is there on purpose keeps nobody waiting; a RetDef grows older.
     site.configure(ignore={"chunks": [{"dl": holey, "chunk": "00001", "reason": "the antenna was down"}]})
     old = time.time() - 7200
     os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml", (old, old))
-    lock.give_back()
     ready = site.snakemake("-n").good()
     assert downlinks_of(ready.jobs) == {DL, LATER, young, holey, busy}
     assert Job("stage_retdef", holey, chunk="00001") not in ready.jobs
@@ -510,6 +515,7 @@ def test_the_default_profile_is_policy_alone() -> None:
         "rerun-incomplete": True,
         "keep-going": True,
         "nolock": True,
+        "logger": ["halfpipe"],
     }
 
 

@@ -175,6 +175,7 @@ def test_the_tables_of_files_have_every_path() -> None:
     of_work = {place for name, place in places.items() if name not in in_stage} | {of_chunk}
     # What no function of `paths` names: a decoder's products, and a run that an operator gives up.
     of_work |= {f"{places['chunks']}/*.evt", f"{places['chunks']}/*.idx", f"{places['force']}/{{run}}"}
+    of_work.add(places["log"].removesuffix(".log") + paths.FAILURE_SUFFIX)
     for section, known in (
         ("Under paths.work", of_work),
         ("Under paths.stage", of_stage),

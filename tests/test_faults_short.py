@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.crashes import FIRST, RUN, SECOND, Crashes, prepare, records, sweep
-from tests.support.harness import Fault, invoke, locks
+from tests.support.harness import Fault, invoke
+from tests.support.leases import leases
 from tests.support.workflow import Job, Site
 
 pytestmark = pytest.mark.workflow
@@ -45,7 +46,7 @@ def test_another_downlink_goes_on_over_what_a_dead_merge_left(again: bool, tmp_p
         site.by_hand(FIRST)
         site.by_hand(SECOND)
         assert records(site) == whole, moments[at - 1]
-        assert locks(site) == []
+        assert leases(site.work) == []
     crashes.process.communicate()
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -286,7 +287,7 @@ def test_magic7_of_the_program_and_its_faults(flight_site: FlightSite) -> None:
 def workflow(site: Site, flight_site: FlightSite) -> None:
     """Let a site process the case with the wrappers."""
     build(read_case(GOLDEN / "multi3"), site)
-    python = sys.executable
+    python = shlex.quote(sys.executable)
     site.configure(
         decoder={"command": f"{python} scripts/flight_decoder.py --settings {flight_site.file}"},
         magic7={"command": f"{python} scripts/flight_magic7.py --settings {flight_site.file}"},

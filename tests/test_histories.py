@@ -328,11 +328,11 @@ def live_with_policies(history: History, policies: Sequence[Policy]) -> None:
             ledger.run.release(policy.release)
             level1[policy.release] = level1[policy.release][-1:]
         ledger.run.rules = replace(history.rules, min_events=policy.min_events)
-        before, state = ledger.latest.get(downlink), (dict(ledger.run.brought), list(ledger.run.entries))
+        before, state = ledger.latest.get(downlink), (dict(ledger.run.brought), list(ledger.run.lines))
         try:
             decision = ledger.step(downlink, accept=policy.accept)
         except RefusedError:
-            assert (ledger.run.brought, ledger.run.entries) == state, "nothing is changed"
+            assert (ledger.run.brought, ledger.run.lines) == state, "nothing is changed"
             assert before is not None
             continue
         ledger.check_once()

@@ -1,12 +1,11 @@
 """The index of downlinks: an account of it is the one that would be drawn up now, whatever has changed since."""
 
-import json
 import os
 import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,12 @@ from halfpipe.ids import DownlinkId
 from halfpipe.planning.retdefs import YOUNG_SECONDS
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
-from halfpipe.storage.locks import Holder
+from tests.support.leases import left_by_another
 from tests.support.level1 import with_level1
 from tests.support.workflow import Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 RUN = "2c2e5787"
-ELSEWHERE = replace(Holder.myself(), host="elsewhere", boot="another")
 LATER = YOUNG_SECONDS + 60  # seconds from now: nothing is young then
 
 
@@ -82,14 +80,14 @@ def write_over(path: Path, before: bytes, after: bytes) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
+def gone(site: Site, place: str) -> None:
+    """Lose both copies of all records of a series."""
+    for home in (site.work / place, site.work / paths.copies(place)):
+        shutil.rmtree(home)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
-
-
-def for_both(site: Site, place: str, harm: Callable[[Path], object]) -> None:
-    """Harm both copies of the first record of a series."""
-    for home in (place, paths.copies(place)):
-        harm(site.work / home / "000001.json")
 
 
 def retdef(site: Site) -> Path:
@@ -106,19 +104,14 @@ CHANGES: dict[str, Callable[[Site], object]] = {
     "receipt damaged": lambda s: cut(s.work / f"dl={FIRST}"),
     "receipt gone": lambda s: (s.work / f"dl={FIRST}").unlink(),
     "directory gone": lambda s: shutil.rmtree(s.work / FIRST),
-    "record of a hand-off damaged": lambda s: for_both(
-        s, paths.receipts(FIRST), lambda p: write_over(p, b"{", b"[")
-    ),
-    "record of a hand-off gone": lambda s: for_both(s, paths.receipts(FIRST), Path.unlink),
-    "submissions damaged": lambda s: write_over(s.work / FIRST / "submissions.jsonl", b"{", b"["),
-    "submissions gone": lambda s: (s.work / FIRST / "submissions.jsonl").unlink(),
-    "delivery damaged": lambda s: for_both(s, paths.deliveries(RUN), lambda p: write_over(p, b"{", b"[")),
-    "delivery emptied": lambda s: for_both(s, paths.deliveries(RUN), lambda p: p.write_bytes(b"")),
+    "receipts gone": lambda s: gone(s, paths.receipts(FIRST)),
+    "submissions gone": lambda s: gone(s, paths.submissions(FIRST)),
+    "deliveries gone": lambda s: gone(s, paths.deliveries(RUN)),
     "RetDef new": lambda s: shutil.copy(retdef(s), s.retdefs / FIRST / f"RetDef-{FIRST}-00099.xml"),
     "RetDef reissued": lambda s: write_over(retdef(s), b'type="LSEP"', b'type="LSEC"'),
     "RetDef of another": lambda s: put_down(s.retdefs / FIRST / f"RetDef-{SECOND}-00099.xml"),
     "switch misspelt": lambda s: put_down(s.work / FIRST / "haltstage"),
-    "in work": lambda s: put_down(s.work / paths.downlink_lock(FIRST), json.dumps(asdict(ELSEWHERE))),
+    "in work": lambda s: left_by_another(s.work, paths.downlink_lease(FIRST)),
     "in the stage again": lambda s: (s.stage / FIRST).mkdir(parents=True),
 }
 

@@ -22,10 +22,13 @@ from halfpipe.online.record import Record, State
 from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
+from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
+from tests.support.series import forget
 from tests.support.workflow import Ended, Site, run
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
+LIMIT = 1.0  # seconds that the command may take
 EVERY = 3  # moments: at three that follow each other the command may have run and nobody saw its end
 
 # Runs `halfpipe online` again and again, each time in a fork that has everything imported, killed at a moment:
@@ -59,7 +62,7 @@ def at_online(online: Online, *arguments: str) -> Ended:
 
 def with_online(online: Online, command: str | None = None) -> Online:
     """Switch the hand-off on in the site's config."""
-    online.site.configure(paths={"online": str(online.home)}, online={"command": command})
+    online.site.configure(paths={"online": str(online.home)}, online={"command": command, "seconds": LIMIT})
     return online
 
 
@@ -99,8 +102,8 @@ class Killed:
         """Forget the hand-off."""
         site = self.online.site
         shutil.rmtree(self.online.home, ignore_errors=True)
-        shutil.rmtree(site.work / "locks", ignore_errors=True)
-        (site.work / paths.online_record(RUN)).unlink(missing_ok=True)
+        shutil.rmtree(site.work / paths.leases(), ignore_errors=True)
+        forget(site.work, paths.online_record(RUN))
         (site.home / "told.txt").unlink(missing_ok=True)
 
     def moments(self) -> list[str]:
@@ -129,6 +132,7 @@ def sweep(killed: Killed, every: int) -> None:
     for at, moment in list(enumerate(moments, 1))[every - 1 :: every]:
         killed.begin_anew()
         assert killed.hand_off(at) == -signal.SIGKILL, moment
+        time_passes(online.site.work)
         visible = {name: content for name, content in online.files().items() if not name.startswith(".")}
         assert visible in ({}, expected), moment
         if online.state() is State.OPEN:
@@ -139,7 +143,7 @@ def sweep(killed: Killed, every: int) -> None:
             assert killed.hand_off(-1, "--started" if online.told else "--not-started", RUN) == 0
         assert killed.hand_off(-1) == 0, (moment, killed.said.read_text())
         assert (online.files(), len(online.told), online.state()) == (expected, 1, State.DONE), moment
-        assert not (online.site.work / paths.online_lock()).exists(), moment
+        assert not (online.site.work / paths.online_lease()).exists(), moment
     assert killed.hand_off(-1) == 0
     assert len(online.told) == 1
     assert open_ > 0

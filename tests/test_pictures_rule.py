@@ -20,8 +20,7 @@ PICTURES = Job("pictures", DL)
 
 def state(site: Site) -> dict[str, tuple[bytes, int]]:
     """Return what vouches for the hand-off, with the times of its files."""
-    place = paths.receipts(DL)
-    names = [paths.receipt(DL), *(f"{home}/000001.json" for home in (place, paths.copies(place)))]
+    names = [paths.receipt(DL), f"{paths.receipts(DL)}/000001.json"]
     return {name: ((site.work / name).read_bytes(), (site.work / name).stat().st_mtime_ns) for name in names}
 
 

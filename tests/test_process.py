@@ -1,22 +1,20 @@
 """`halfpipe process`: many downlinks, ended at any time and gone on with; one that fails stops no other one."""
 
-import json
 import os
 import re
 import signal
 import subprocess
 import time
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from halfpipe.storage import paths
-from halfpipe.storage.locks import Holder
 from halfpipe_simulator.scenario import Scenario
 from tests.support import harness
 from tests.support.golden_cases import GOLDEN
+from tests.support.leases import held_by_another, leases
 from tests.support.verbs import COMMAND
 from tests.support.workflow import Ended, Site, run
 
@@ -63,7 +61,7 @@ def killed(site: Site, how: int, *words: str) -> str:
             time.sleep(0.05)
         running.send_signal(how)
         assert running.wait(PATIENCE) == 128 + how, (site.home / "said.txt").read_text()
-    assert harness.locks(site) == []
+    assert leases(site.work) == []
     for place in Path("/proc").glob("[0-9]*"):
         if int(place.name) != os.getpid() and (place / "cmdline").exists():
             assert str(site.home).encode() not in (place / "cmdline").read_bytes()
@@ -155,12 +153,10 @@ def test_what_is_in_work_elsewhere_or_keeps_all_from_beginning_is_found(three: S
     process(three, "2024-06")
     assert three.has_receipt(FIRST)
     assert three.has_receipt(THIRD)
-    lock = three.work / paths.downlink_lock(FIRST)
-    lock.write_text(json.dumps(asdict(replace(Holder.myself(), host="elsewhere"))))
-    ended = process(three, FIRST, THIRD, "--again")
+    with held_by_another(three.work, paths.downlink_lease(FIRST)):
+        ended = process(three, FIRST, THIRD, "--again")
     assert f"{FIRST}: left alone: it is in work by " in ended.said
     assert [three.receipt(dl)["handoff"] for dl in (FIRST, THIRD)] == [1, 2]
-    lock.unlink()
     assert "1 of 2 downlinks to be made anew" in process(three, FIRST, THIRD, "--again").good().said
 
 

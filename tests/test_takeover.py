@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe.ids import RunId
-from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from halfpipe.takeover.takeover import takeover
 from tests.support.documents import sections
 from tests.support.golden_cases import TEXTS, build, read_case
+from tests.support.leases import leases
 from tests.support.legacy_model import deliver
 from tests.support.verbs import COMMAND
 from tests.support.workflow import Ended, Site
@@ -194,10 +193,10 @@ def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site, legacy: Callab
     index = next((source / FIRST).glob("*-0957-*.idx"))
     lines = index.read_text().splitlines(keepends=True)
     index.write_text("".join([lines[0], *lines[2:]]))
-    before = Deliveries(site.work, RunId(RUN)).deliveries
+    before = (site.work / "runs" / RUN / "deliveries" / "000001.json").read_bytes()
     ended = site.snakemake(f"dl={FIRST}", "-F")
     ended.bad("SHRINKS: 1 of 33 events that Level-1 may have")
-    assert Deliveries(site.work, RunId(RUN)).deliveries == before
+    assert (site.work / "runs" / RUN / "deliveries" / "000001.json").read_bytes() == before
 
 
 def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site, legacy: Callable[[str], Path]) -> None:
@@ -321,7 +320,7 @@ def test_a_watch_takes_what_comes_survives_its_death_and_ends_when_told(
 
     first = watch()
     try:
-        until((site.work / "locks").exists, "its first turn")
+        until((site.work / paths.leases()).exists, "its first turn")
         hand_over(FIRST)
         appears("1 downlink taken over, 0 had been before")
     finally:
@@ -339,13 +338,13 @@ def test_a_watch_takes_what_comes_survives_its_death_and_ends_when_told(
             if number is signal.SIGTERM:
                 appears("1 downlink taken over, 1 had been before")
             else:
-                lock = site.work / paths.takeover_lock()
-                until(lock.exists, f"{lock}")
+                lease = site.work / paths.takeover_lease()
+                until(lease.exists, f"{lease}")
             running.send_signal(number)
             assert running.wait(timeout=60) == 128 + number
         finally:
             running.kill()
-        assert list((site.work / "locks").iterdir()) == []
+        assert leases(site.work) == []
         assert list(site.work.rglob(".*.part")) == []
     assert tree_of(home) == before
     assert take(site, home)["unchanged"] == 2

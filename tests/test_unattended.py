@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from halfpipe.account.failures import FailedJob
 from halfpipe.commands.unattended import command as verb
 from halfpipe.commands.verbs import Site as SiteOfVerb
 from halfpipe.config import load
@@ -22,10 +23,11 @@ from halfpipe.ids import DownlinkId
 from halfpipe.operations import invocations
 from halfpipe.operations import unattended as program
 from halfpipe.planning.plan import Plan
-from halfpipe.reports import recap
-from halfpipe.storage import locks, paths
+from halfpipe.process.failure import Failure
+from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
+from tests.support.leases import held_by_another, leases, time_passes
 from tests.support.verbs import COMMAND
 from tests.support.workflow import REPLAY, Site, run
 
@@ -106,7 +108,7 @@ def alive(site: Site) -> list[str]:
 
 
 def left(site: Site) -> list[str]:
-    return sorted(path.name for path in site.work.glob("locks/**/*"))
+    return leases(site.work)
 
 
 def logs(site: Site) -> list[Path]:
@@ -188,11 +190,14 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     assert f"downlink {FIRST} failed; all that was printed: {logs(site)[0]}\n" in said
     for chunk in ("00001", "00002"):
         assert (
-            f"  job decode_chunk of {FIRST}/chunks/{chunk}.json: the decoder ended with exit status 1, saying: "
+            f"  job decode_chunk {chunk}: the decoder ended with exit status 1, saying: "
             "decoder: cannot go on ?[31m\n"
         ) in said
         assert f"    log: {site.work}/logs/{FIRST}/decode_chunk-{chunk}.log\n" in said
-    assert said.count(f"error: the decoder ended with exit status 1: {sys.executable} {site.home}/") == 2
+    assert (
+        said.count(f"error: the decoder ended with exit status 1: {shlex.quote(sys.executable)} {site.home}/")
+        == 2
+    )
     assert unattended(site) == (1, ""), "it was told"
     assert "| decoder: cannot go on ?[31m\n" in said, "nothing that a terminal obeys"
 
@@ -228,9 +233,7 @@ def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
     assert status == 3
     assert f"downlink {FIRST} ran out of time and was ended; all that was printed: {logs(site)[0]}\n" in said
     for chunk in ("00001", "00002"):
-        assert (
-            f"  job decode_chunk of {FIRST}/chunks/{chunk}.json: the job was ended at the time limit" in said
-        ) or f"  job decode_chunk of {FIRST}/chunks/{chunk}.json: the job was told to end" in said
+        assert f"  job decode_chunk {chunk}: the job was ended at the time limit" in said
     assert f"to process the downlink again: cd {shlex.quote(str(ROOT))} && " in said
     assert "ended after 12 s, the time limit" in logs(site)[0].read_text()
     assert len(hanging(site)) == 4
@@ -250,17 +253,12 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     assert status == 4
     assert re.fullmatch(rf"another unattended invocation is running: \S+, process {first.pid} on .*\n", said)
     assert unattended(site, "--quiet") == (4, "")
-    lock = site.work / "locks" / "unattended"
-    mine = lock.read_text()
-    lock.write_text(json.dumps(json.loads(mine) | {"host": "elsewhere"}))
+    (number,) = (site.work / paths.unattended_lease()).iterdir()
+    os.utime(number, (then := time.time() - 3700, then))
     status, said = unattended(site, "--quiet")
-    assert status == 4
-    assert "make sure that it is dead, then: halfpipe unlock unattended" in said, "only a person can know"
+    assert (status, "site (unattended-lease)" in said) == (4, True), "an hour later"
+    assert f"kill {first.pid} on " in said
     assert unattended(site, "--quiet") == (4, ""), "it was told"
-    os.utime(lock, (then := time.time() - 3700, then))
-    status, said = unattended(site, "--quiet")
-    assert (status, "site (unattended-lock), changed" in said) == (4, True), "an hour later"
-    lock.write_text(mine)
     assert len(logs(site)) == 1
 
     first.terminate()
@@ -353,20 +351,16 @@ def test_a_command_that_leaves_a_child_with_its_output_and_prints_much_costs_a_g
 
 
 @pytest.mark.workflow
-def test_a_downlink_held_for_long_by_another_host_is_told_with_the_command(outstanding: Site) -> None:
+def test_a_downlink_that_is_in_work_elsewhere_is_left_alone_until_that_host_is_silent(
+    outstanding: Site,
+) -> None:
     site = outstanding
-    lock = site.work / "locks" / f"downlink-{FIRST}"
-    lock.parent.mkdir()
-    lock.write_text(json.dumps(asdict(replace(locks.Holder.myself(), host="elsewhere"))))
-    assert unattended(site) == (0, ""), "it may live"
-    os.utime(lock, (then := time.time() - 3700, then))
-    status, said = unattended(site)
-    assert status == 1
-    assert f"if that process is dead: halfpipe unlock downlink-{FIRST}" in said
-    assert unattended(site) == (1, "")
-    lock.unlink()
-    status, said = unattended(site)
-    assert (status, f"downlink {FIRST}: over" in said) == (0, True)
+    with held_by_another(site.work, paths.downlink_lease(FIRST)):
+        assert unattended(site) == (0, ""), "it may live"
+        assert not (site.work / f"dl={FIRST}").exists()
+        time_passes(site.work)
+        assert unattended(site) == (0, "")
+        assert (site.work / f"dl={FIRST}").exists(), "nobody had to say that it is dead"
 
 
 @pytest.mark.workflow
@@ -396,64 +390,59 @@ def test_those_that_were_tried_before_come_last(outstanding: Site) -> None:
     assert program.outstanding(plan, home)[0] == [SECOND, FIRST]
 
 
-BEGUN = """\
-[Sat Jun  1 00:00:00 2024]
-rule decode_chunk:
-    input: a b
-    output: 1/chunks/0000{n}.json
-    log: logs/1/decode_chunk-0000{n}.log
-    jobid: {n}
-    resources: tmpdir=<TBD>
-Job {n} has been submitted with SLURM jobid 1{n} (log: /w/1{n}.log).
-"""
-FAILED = """\
-Error in rule decode_chunk:
-    message: SLURM-job '12' failed, SLURM status is: 'FAILED'.
-    jobid: {n}
-    input: a b
-    output: 1/chunks/0000{n}.json
-    log: logs/1/decode_chunk-0000{n}.log, /w/.snakemake/slurm_logs/1{n}.log (check log file(s) for error details)
-    shell:
-        the command --log logs/1/decode_chunk-0000{n}.log
-        (command exited with non-zero exit code)
-    external_jobid: 12
-
-"""
-FINISHED = "Finished jobid: {n} (Rule: decode_chunk)\n"
+def said(log: Path, *events: dict[str, Any]) -> None:
+    """Leave beside the log of an invocation what its head said, as it lies there when the head was killed."""
+    lines = [json.dumps({"rule": "decode_chunk", "command": "do", **event}) for event in events]
+    log.with_suffix(paths.EVENTS_SUFFIX).write_text("\n".join([*lines, '{"ev']))
 
 
-def test_the_summary_has_each_job_that_failed_in_the_end_or_did_not_end_once(tmp_path: Path) -> None:
-    begun = tmp_path / "logs/1/decode_chunk-00003.log"
-    begun.parent.mkdir(parents=True)
-    begun.write_text("2024-06-01 00:00:00,000 INFO    python decode_chunk.py --chunk 00003\nmore\n")
-    first = BEGUN + FAILED + "Trying to restart job {n}.\n" + BEGUN + FAILED
-    said = first.replace("{n}", "1") + first.replace("{n}", "2")
-    said += (BEGUN + FINISHED).replace("{n}", "2") + BEGUN.replace("{n}", "3") + BEGUN.replace("{n}", "4")
-    said += FAILED.replace("{n}", "5").split("    external")[0]
-    found = recap.unfinished_jobs(said.splitlines(keepends=True), tmp_path)
-    assert [job.output for job in found] == [f"1/chunks/0000{n}.json" for n in (1, 3, 4, 5)]
-    assert [job.command for job in found] == [
-        "the command --log logs/1/decode_chunk-00001.log",
-        "python decode_chunk.py --chunk 00003",
-        "",
-        "the command --log logs/1/decode_chunk-00005.log",
+def begun(log: Path, number: int) -> dict[str, Any]:
+    return {"event": "begun", "job": number, "log": f"{log.parent}/logs/1/decode_chunk-{number:05}.log"}
+
+
+def test_the_outcome_has_each_job_that_failed_in_the_end_or_did_not_end_once(tmp_path: Path) -> None:
+    log = tmp_path / "said.log"
+    first = [begun(log, 1), begun(log, 2)]
+    error = {"event": "error", "code": "locked", "text": "it is in work", "do": "wait"}
+    said(log, *first, *first, {"event": "finished", "job": 2}, begun(log, 3), error)
+    why = Failure("decoder", "it cannot", "mend it", "python do.py")
+    why.write(tmp_path / "logs/1/decode_chunk-00001.log")
+    found = invocations.Outcome.of(log)
+    assert [(job.ids, job.why.code, job.why.command) for job in found.jobs] == [
+        ("00001", "decoder", "python do.py"),
+        ("00003", "killed", "do"),
     ]
-    assert found[0].logs == (
-        tmp_path / "logs/1/decode_chunk-00001.log",
-        Path("/w/.snakemake/slurm_logs/11.log"),
-    )
+    assert found.error == Failure("locked", "it is in work", "wait")
+    assert [job.why.code for job in invocations.Outcome.of(log, late=True).jobs] == ["decoder", "time-limit"]
+    assert invocations.Outcome.of(tmp_path / "another.log") == invocations.Outcome()
+
+
+def test_what_is_told_of_a_failure_has_its_code(tmp_path: Path) -> None:
+    log, words = tmp_path / "said.log", ["snakemake"]
+    job = FailedJob("decode_chunk", tmp_path / "decode_chunk-00001.log", Failure("decoder", "it cannot"))
+    for status, outcome, code in (
+        (invocations.FAILED, invocations.Outcome(), "failed"),
+        (invocations.FAILED, invocations.Outcome((job,)), "decoder"),
+        (invocations.FAILED, invocations.Outcome((), Failure("locked", "it is in work")), "locked"),
+        (invocations.OUT_OF_TIME, invocations.Outcome((job,)), "out-of-time"),
+    ):
+        assert program.failure(status, outcome, words, log).code == code
 
 
 def test_the_summary_fits_into_a_mail(tmp_path: Path) -> None:
     log = tmp_path / "said.log"
-    every = (FAILED.replace("0000{n}", f"{n:05d}").replace("{n}", str(n)) for n in range(1, 21))
-    log.write_text("".join(every) + "x" * 3_000_000)
-    told = program.summary(DownlinkId(FIRST), invocations.FAILED, ["snakemake"], log, tmp_path)
-    assert told.count("  job decode_chunk of ") == 5
+    said(log, *(begun(log, number) for number in range(1, 21)))
+    log.write_text("x" * 3_000_000)
+    outcome = invocations.Outcome.of(log)
+    told = program.summary(DownlinkId(FIRST), invocations.FAILED, outcome, ["snakemake"], log, tmp_path)
+    assert told.count("  job decode_chunk 0") == 5
     assert "  and 15 more jobs\n" in told
     assert len(told) < 5_000
-    log.write_text("x" * 3_000_000)
-    assert len(program.summary(DownlinkId(FIRST), invocations.FAILED, ["snakemake"], log, tmp_path)) < 1_000
+    none = invocations.Outcome()
+    assert (
+        len(program.summary(DownlinkId(FIRST), invocations.FAILED, none, ["snakemake"], log, tmp_path))
+        < 1_000
+    )
 
 
 def test_the_units_and_the_cron_line_give_what_the_program_takes() -> None:

@@ -1,9 +1,10 @@
-"""What the rules share: settings, the plan of the downlinks asked for, and the locks on them."""
+"""What the rules share: settings, the plan of the downlinks asked for, and the leases on them."""
 
 import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -11,19 +12,21 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
-from halfpipe.planning import halts
-from halfpipe.storage import locks, paths
+from halfpipe.account import failures
+from halfpipe.planning import halts, stage_mark
+from halfpipe.process.failure import Failure
+from halfpipe.storage import leases, paths, working_directory
 from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
 from halfpipe.errors import HalfPipeError
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.jobs import GROUP_MAY_WRITE
-from halfpipe.planning.mounts import refuse_unmounted
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.planning.plan import Plan, no_retdefs, refuse_closed
 from halfpipe.planning.ranges import expand
 from halfpipe.reports import recap, throughput
 from halfpipe.settings import Settings
 from halfpipe.submission.troubles import warnings_before
+from snakemake_logger_plugin_halfpipe import LogHandler
 
 ROOT = Path(workflow.basedir)
 
@@ -46,11 +49,12 @@ try:
         values = LINTED if forgotten and "--lint" in sys.argv else given.config
         settings = configuration.load(given.configfiles, values)
         if values is not LINTED:
-            refuse_unmounted(settings)
+            stage_mark.refuse(settings)
         refuse_closed(settings.paths.work)
 except HalfPipeError as error:
     raise WorkflowError(str(error))
 
+leases.lifetime = settings.lease.seconds
 settings_file = configuration.written_at(settings)
 os.environ[SETTINGS] = str(settings_file)
 plan = Plan(settings)
@@ -117,17 +121,17 @@ def is_misspelt(wildcards):
 
 
 def downlink(wildcards):
-    """Return the plan of a downlink. The head takes the downlink's lock before it looks at any file."""
+    """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
     if wildcards.dl not in seen:
         when = time.time()
         try:
             if is_head():
-                locks.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
+                leases.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
             if workflow.is_main_process:
                 of = plan.of(wildcards.dl)
                 of.refuse_closed()
                 held = halts.notes(plan.work, of.downlink)
-                again = warnings_before(settings, of.downlink)
+                again = warnings_before(settings, of.downlink, removes=is_head())
                 for line in [*held, *of.complaints(), *of.news(), *plan.reissued(of.downlink), *again]:
                     logger.warning(line)
                 if is_dry_run() and not of.retdefs:
@@ -157,9 +161,17 @@ def refuse_held():
             if name in halts.HOLDS:
                 halts.refuse(plan.work, halts.HOLDS[name], DownlinkId(dl))
         except HalfPipeError as error:
-            said.append(str(error))
+            said.append(error)
     if said:
-        raise WorkflowError("\n".join(dict.fromkeys(said)))
+        raise WorkflowError("\n".join(dict.fromkeys(map(str, said)))) from said[0]
+
+
+def begin_working_directory():
+    """Make the mark of the working directory, if this is the first that is processed there."""
+    try:
+        working_directory.begin(plan.work)
+    except HalfPipeError as error:
+        raise WorkflowError(str(error))
 
 
 def withdraw_receipts():
@@ -184,11 +196,26 @@ def say_failure(logs):
     """Say the same, and after all that Snakemake still says, what failed and what to do; `logs` are its own."""
     if not is_head():
         return
+    heard = next(
+        (each for each in workflow.logger_manager.get_log_handlers() if isinstance(each, LogHandler)), None
+    )
+    if heard is not None:
+        heard.settle()
+    ended = ""
+    if heard is not None and heard.interrupted:
+        ended = "ended by Ctrl-C"
+    elif workflow.scheduler._user_kill:
+        ended = "ended by SIGTERM"
     say_end()
-    jobs = {job.logs: job for job in recap.unfinished_jobs(recap.lines_of(logs), plan.work)}
+    jobs = []
     for job in {*workflow.scheduler.failed, *workflow.scheduler.running}:
-        at = tuple(plan.work / str(log) for log in job.log)
-        jobs.setdefault(at, recap.Unfinished(job.rule.name, ", ".join(job.output), at, job.shellcmd or ""))
+        unsaid = (
+            Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
+        )
+        one = failures.failed(job.rule.name, plan.work / str(job.log[0]), unsaid)
+        if not one.why.command:
+            one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
+        jobs.append(one)
     left, of = set(), {}
     for job in workflow.dag.needrun_jobs(exclude_finished=False):
         if "dl" in job.wildcards.keys():
@@ -196,8 +223,7 @@ def say_failure(logs):
             of[dl] = of.get(dl, 0) + 1
             left |= set() if workflow.dag.finished(job) else {dl}
     again = shlex.join(["snakemake", *sys.argv[1:]])
-    ended = recap.interruption(recap.lines_of(logs))
-    text = recap.recap(list(jobs.values()), {dl: of[dl] for dl in left}, again, plan.work, ended)
+    text = recap.recap(jobs, {dl: of[dl] for dl in left}, again, plan.work, ended)
     recap.say_at_the_end(text, logs)
 
 
@@ -242,7 +268,7 @@ def targets_of(target):
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
     found = plan.outstanding(time.time())
-    in_work = {dl: who for dl in found.ready if (who := locks.in_work(plan.work, dl))}
+    in_work = {dl: who for dl in found.ready if (who := leases.in_work(plan.work, dl))}
     busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
     for line in [*found.told, *found.waiting, *halts.summary(found.held), *busy]:
         logger.warning(line)

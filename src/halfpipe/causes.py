@@ -21,13 +21,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Cause:
-    """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds), if that is known."""
+    """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds), if that is known.
+
+    Of jobs that failed, `failed` names them.
+    """
 
     code: str
     verdict: Verdict
     text: str
     do: str = ""
     since: float | None = None
+    failed: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""

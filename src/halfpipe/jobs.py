@@ -17,8 +17,9 @@ from typing import IO
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
-from halfpipe.process import usage
+from halfpipe.process import failure, usage
 from halfpipe.settings import Settings
+from halfpipe.storage import leases
 from halfpipe.storage.advice import advice
 
 GROUP_MAY_WRITE = 0o002  # umask: several people and accounts process downlinks of one working directory
@@ -52,25 +53,31 @@ def run(
     """
     arguments = parser.parse_args(argv)
     _log_to(arguments.log)
+    command = shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])])
     if arguments.log is not None:
-        log.info("%s", shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])]))
+        failure.forget(arguments.log)
+        log.info("%s", command)
     umask = os.umask(GROUP_MAY_WRITE)
     ended_by = signal.signal(signal.SIGTERM, _end)
     try:
         settings = Settings.read(arguments.settings)
+        leases.lifetime = settings.lease.seconds
         with suppress(OSError):
             os.utime(arguments.settings)  # its age is that of the youngest log that names it
         with usage.recorded(arguments.log):
             job(settings, arguments)
-    except HalfPipeError as error:
-        log.error("error: %s", error)
-        return 1
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        log.error("error: %s%s. %s", place, error.strerror or error, advice(error))
-        return 1
-    except Exception:
-        log.exception("error: this is a defect of the program, please report it with its log")
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        why = failure.Failure.of(error, command)
+        if arguments.log is not None:
+            why.write(arguments.log)
+        if isinstance(error, HalfPipeError):
+            log.error("error: %s", error)
+        elif isinstance(error, OSError):
+            log.error("error: %s", why.text)
+        elif isinstance(error, Exception):
+            log.exception("error: this is a defect of the program, please report it with its log")
+        else:
+            raise
         return 1
     finally:
         os.umask(umask)
@@ -82,7 +89,7 @@ def run(
 
 
 def _end(number: int, _frame: object) -> None:
-    """Leave by the way of all errors, so that locks are given back and programs that we started are ended."""
+    """Leave by the way of all errors, so that leases are given back and programs that we started are ended."""
     raise SystemExit(128 + number)
 
 

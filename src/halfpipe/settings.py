@@ -360,6 +360,9 @@ class Submit(_Section):
     rollback: Annotated[Text, Command(("dl", "rawdir"), "dl")] | None = None
     """Rolls the stream of a downlink back, for a later hand-off; run by `halfpipe submit --rollback` only. null:
     none."""
+    seconds: Annotated[float, Bound(gt=0)] = 300.0
+    """Seconds that command or rollback may take; then it is ended. If its process was killed, it is believed that there
+    is no stream only after 1.2 times as long."""
 
 
 @dataclass(frozen=True)
@@ -373,6 +376,8 @@ class Online(_Section):
     file and must be there; "{run}" and "{gid}" are run and ground id as in its name, "{l1_run}" is the run as
     Level-1 names it, "{key}" and "{alias}" are those of MOOT. If the first word is "python", the project's Python
     runs. null: none."""
+    seconds: Annotated[float, Bound(gt=0)] = 300.0
+    """Seconds that the command may take; then it is ended."""
 
 
 @dataclass(frozen=True)
@@ -426,6 +431,15 @@ class Repipe(_Section):
     ids: tuple[DownlinkId, DownlinkId] = (DownlinkId("990000001"), DownlinkId("990009999"))
     """First and last of the ids that made-up downlinks get, which no real one may have: each is used once, the lowest
     first. Month 00 of 2099 is no date."""
+
+
+@dataclass(frozen=True)
+class Lease(_Section):
+    """How long a process that was killed, or a host that is down, stops others."""
+
+    seconds: Annotated[float, Bound(ge=1)] = 300.0
+    """Seconds without a sign of life of a process, by the file server's clock, after which others take over what it was
+    at work on. It gives thirty signs in that time."""
 
 
 @dataclass(frozen=True)
@@ -557,6 +571,8 @@ class Settings(_Section):
     """What may shrink."""
     repipe: Repipe = Repipe()
     """Re-piping."""
+    lease: Lease = Lease()
+    """Leases."""
     alarm: Alarm = Alarm()
     """Alarms."""
     board: Board = Board()

@@ -18,9 +18,9 @@ from tests.support.harness import (
     everything_flushed,
     half_written,
     invoke,
-    locks,
     small_disk,
 )
+from tests.support.leases import leases
 from tests.support.workflow import Site
 
 pytestmark = pytest.mark.faults
@@ -121,7 +121,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
             share = 2 if script in SCRIPTS[:2] else 1
             moments[script, again] = len(once.read_text().splitlines()) // share
         trees.append(site.tree())
-        assert locks(site) == []
+        assert leases(site.work) == []
         if not again:
             shutil.copytree(site.home, home / "after")
     site.process(SECOND, again=True)
@@ -154,9 +154,7 @@ def test_the_same_command_again_leaves_the_same_tree(
         if flushed is not None:
             Crash(shadow, cell.kind.removeprefix("crash-"), chance).happen(site)
             flushed.close()
-            boot = tmp_path / "boot_id"
-            boot.write_text("another boot\n")
-            second = {"PYTHONPATH": fault.environment(site, once)["PYTHONPATH"], "FAULT_BOOT": str(boot)}
+            second = {"PYTHONPATH": fault.environment(site, once)["PYTHONPATH"]}
         assert half_written(site) == [], moment
         if cell.kind in PLACES:
             change("rw,size=16m")
@@ -170,7 +168,7 @@ def test_the_same_command_again_leaves_the_same_tree(
         assert again.status == 0, moment
         tree = site.tree()
         assert half_written(site) == [], moment
-        assert locks(site) == [], moment
+        assert leases(site.work) == [], moment
         assert site.snakemake("-n", TARGET).good().jobs == frozenset(), moment
     # What had ended before the fault is done once more where it is asked for again. An orphan of a killed
     # head may have ended it meanwhile.

@@ -7,6 +7,7 @@ is compared is everything that is kept, staged and said of the run.
 import json
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,9 @@ from halfpipe.config import load
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.reports.check import check
 from halfpipe_simulator.scenario import Scenario
-from tests.support.harness import PATIENCE, half_written, locks
+from tests.support.harness import PATIENCE, half_written
 from tests.support.in_process import ROOT
+from tests.support.leases import leases
 from tests.support.workflow import REPLAY, Ended, Site
 
 pytestmark = pytest.mark.faults
@@ -106,7 +108,7 @@ class World:
             moot={"file": str(self.home / "simulated" / "moot.txt")},
             magic7={"command": None},
             retdef={"settle_seconds": 0},
-            decoder={"command": f"{sys.executable} {self.home / 'decoder.py'}"},
+            decoder={"command": shlex.join([sys.executable, str(self.home / "decoder.py")])},
         )
         return site
 
@@ -277,7 +279,7 @@ def test_a_pair_gives_what_some_order_gives(
         phases.append(invocation.processes(done))
         said += site.snakemake(*invocation.arguments).good().said
         done.update(phases[-1])
-    assert locks(site) == [], said
+    assert leases(site.work) == [], said
     assert half_written(site) == [], said
 
     outcome = look(site)

@@ -121,10 +121,10 @@ def kill_many(
         turn += 1
 
     process(work, two, BEFORE)
-    first = 0
+    first, seconds = 0, duration(loader(empty(), work, one))
     for _ in range(count // 4):
         fresh = empty()
-        first += killed(chance, 3 * seconds, loader(fresh, work, one))
+        first += killed(chance, seconds, loader(fresh, work, one))
         for downlink in (one, two):
             load(fresh.ledger(), settings_of(work), downlink)
         assert content(fresh.ledger()) == wanted[0]

@@ -255,12 +255,13 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
             site.by_hand(downlink)
             (site.work / paths.receipt(downlink)).unlink()
             shutil.rmtree(site.work / paths.receipts(downlink))
+        (site.work / paths.stage_mark_copy()).unlink()
         for path in (
             site.stage,
             site.work / "copies",
             site.work / "runs",
             site.work / "logs",
-            site.work / "locks",
+            site.work / "leases",
         ):
             shutil.rmtree(path)
     return made

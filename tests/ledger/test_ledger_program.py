@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, refresh, remove
 from halfpipe.ledger.operations import remove_downlink
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
-from halfpipe.storage.locks import FileLock
+from halfpipe.storage import leases, paths
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.in_process import ROOT
 from tests.support.ledger_database import Database
@@ -69,7 +69,7 @@ def test_a_site_from_receipts_to_ledger(
     site = Site(tmp_path)
     site.replay(case.directory / "in")
     site.add_retdefs(case.directory / "in", *case.downlinks)
-    settings = database.of(settings_of(site.work, f"python {STAND_IN} {tmp_path}"))
+    settings = database.of(settings_of(site.work, shlex.join(["python", str(STAND_IN), str(tmp_path)])))
     ledger = database.ledger()
 
     first, second = map(DownlinkId, case.downlinks)
@@ -121,15 +121,15 @@ def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
 ) -> None:
     process(tmp_path, ONE, {RUN: whole(965, 2)})
     assert load_one(program, settings_of(tmp_path), ONE, tmp_path) == 0
-    lock = FileLock(tmp_path / paths.downlink_lock(ONE))
-    assert lock.try_take()
+    lease = leases.Lease(tmp_path, paths.downlink_lease(ONE))
+    assert lease.try_take()
     try:
         assert load_one(program, settings_of(tmp_path), ONE, tmp_path) == 1
         assert f"downlink {ONE}" in capsys.readouterr().err
         with pytest.raises(LockedError):
             remove_downlink(Ledger.of(settings_of(tmp_path)), settings_of(tmp_path), ONE)
     finally:
-        lock.give_back()
+        lease.give_back()
     assert (tmp_path / paths.loaded(ONE)).exists()
     assert set(run_rows(Ledger.of(settings_of(tmp_path)))) == {RUN}
 
@@ -150,7 +150,7 @@ class Mooted:
 
     def __init__(self, database: Database, home: Path) -> None:
         self.database, self.ledger, self.home = database, database.ledger(), home
-        self.command = f"python {STAND_IN} {home}"
+        self.command = shlex.join(["python", str(STAND_IN), str(home)])
 
     def load(self, downlink: DownlinkId) -> None:
         load(self.ledger, settings_of(self.home, self.command), downlink)

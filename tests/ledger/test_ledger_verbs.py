@@ -1,6 +1,7 @@
 """`halfpipe ledger`: what people do with the ledger of a site whose downlinks were really processed."""
 
 import json
+import shlex
 from pathlib import Path
 
 from halfpipe.config import load
@@ -37,7 +38,7 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
         "url": database.url,
         "password_file": str(database.password_file) if database.password_file else None,
     }
-    site.configure(ledger=where, moot={"update": f"python {STAND_IN} {tmp_path}"})
+    site.configure(ledger=where, moot={"update": shlex.join(["python", str(STAND_IN), str(tmp_path)])})
     name = database.ledger().name
     site.by_hand(first)
     site.by_hand(second)

@@ -3,6 +3,7 @@
 The large files are sparse, so that they take no room on the disk.
 """
 
+import hashlib
 import io
 import shutil
 import struct
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from halfpipe.runs.journal import Journal
 
 from halfpipe.decoding.products import check_products
 from halfpipe.decoding.said import Said
@@ -24,9 +24,11 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.programs.run import Log, run
 from halfpipe.runs import merged_index, moot
 from halfpipe.runs.chunk_products import ChunkProducts
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.event_table import load_events
+from halfpipe.storage import paths
 from halfpipe.storage.json_files import read_json
-from halfpipe.storage.json_lines import JsonLines
+from halfpipe.storage.records import DamagedError
 from halfpipe_simulator import datagrams
 from halfpipe_simulator.packets import make_packet
 from tests.support.golden_cases import GOLDEN
@@ -171,21 +173,17 @@ def test_a_moot_file_of_many_lines_and_one_that_is_long(tmp_path: Path) -> None:
         assert moot.moot_of(RunId.from_met(499_999), path) == moot.Moot(499_999, "alias")
 
 
-def test_a_journal_line_that_is_huge(tmp_path: Path) -> None:
-    path = sparse(tmp_path / "journal.jsonl", GIB, (0, b'{"downlink": "'))
-    with (
-        watched(tmp_path),
-        at_once(),
-        pytest.raises(StateError, match=rf"^{path}, line 1: damaged \(the file has"),
-    ):
-        Journal(path)
-    path.write_bytes(b"[" * 1_000_000 + b"\n")
-    with watched(tmp_path), at_once(), pytest.raises(StateError, match=f"^{path}, line 1: damaged"):
-        JsonLines(path)
-    pairs = b"[1,1]," * ((16 << 20) // 6 - 20)
-    path.write_bytes(b"[" + pairs + b"[1,1]]\n")
-    with watched(tmp_path), at_once(), pytest.raises(StateError, match=f"^{path}, line 1: damaged"):
-        Journal(path)
+def test_a_record_that_is_huge_or_deep(tmp_path: Path) -> None:
+    home = tmp_path / paths.deliveries(RUN)
+    home.mkdir(parents=True)
+    path = sparse(home / "000001.json", GIB, (0, b'{\n "sha256": "' + b"0" * 64 + b'",\n'))
+    with watched(tmp_path), at_once(), pytest.raises(DamagedError, match=str(path)):
+        Deliveries(tmp_path, RUN)
+    deep = b'{\n "a": ' + b"[" * 1_000_000 + b"\n"
+    digest = hashlib.sha256(deep).hexdigest().encode()
+    path.write_bytes(deep.replace(b"{\n", b'{\n "sha256": "' + digest + b'",\n', 1))
+    with watched(tmp_path), at_once(), pytest.raises(DamagedError, match=str(path)):
+        Deliveries(tmp_path, RUN)
 
 
 def test_json_that_is_deep(tmp_path: Path) -> None:

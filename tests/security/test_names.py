@@ -377,7 +377,7 @@ def test_misspelt_targets_are_told_and_not_interpreted(site: Site) -> None:
         assert f"error: {text!r} is not a downlink id" in ended.said, text
     assert evil(site.home, site.work) == []
     made = {path.relative_to(site.work).parts[0] for path in site.work.rglob("*") if path.is_file()}
-    assert made <= {"logs", ".snakemake", "settings"}
+    assert made <= {"logs", ".snakemake", "settings", "format.json"}
     assert not site.stage.exists()
 
 

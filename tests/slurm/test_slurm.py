@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from halfpipe.reports.check import check
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
+from tests.support.leases import leases
 from tests.support.private_slurm import (
     NODE,
     PARTITION,
@@ -127,8 +129,8 @@ class SlurmSite(Site):
         return sorted((self.work / ".snakemake" / "slurm_logs").glob("rule_*/*/*.log"))
 
     def nothing_left(self) -> None:
-        """Check that no lock is left and no scratch, and that every submission has its log."""
-        assert not list((self.work / "locks").iterdir())
+        """Check that no lease is left and no scratch, and that every submission has its log."""
+        assert leases(self.work) == []
         assert not list(self.work.rglob(".*.part")) + list(self.stage.rglob(".halfpipe/*"))
         assert not self.running_jobs()
 
@@ -139,7 +141,7 @@ def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
     source = CASE.directory / "in"
     build(CASE, site)
     if decoder:
-        command = " ".join([sys.executable, str(HUNGRY), "--source", str(source), *decoder])
+        command = shlex.join([sys.executable, str(HUNGRY), "--source", str(source), *decoder])
         site.configure(decoder={"command": command})
     return site
 
@@ -197,7 +199,7 @@ def test_same_tree_as_a_local_run(
     assert there.outstanding("230401001") == frozenset()
 
     jobs = there.jobs()
-    # Every job came under the head's lock on the downlink, or it would have been refused: the token
+    # Every job came under the head's lease on the downlink, or it would have been refused: the head's name
     # reaches it through sbatch. Nothing was submitted twice, nothing local was submitted.
     assert [job["state"] for job in jobs] == ["COMPLETED"] * len(jobs)
     rules = [job["comment"].removeprefix("rule_").split("_wildcards_")[0] for job in jobs]

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
-from halfpipe.ids import RunId
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from tests.stories.world import Brought, Hour, Key, StagedFile, World, hours_of
 from tests.support import model
+from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
 from tests.support.model import Delivery, Outcome, Rules
 
@@ -54,8 +56,7 @@ class Downlink:
     gone: set[str] = field(default_factory=set)  # runs that left the stage though nobody was told of them
     taken: bool = False
     receipt_edited: bool = False
-    list_gone: bool = False
-    dead_lock: bool = False
+    dead_head: bool = False
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
     latest: dict[str, list[StagedFile]] = field(default_factory=dict)
@@ -77,7 +78,6 @@ class Books:
         self.brought: defaultdict[str, dict[str, frozenset[Key]]] = defaultdict(dict)
         self.recorded: defaultdict[str, dict[str, list[Delivery]]] = defaultdict(dict)
         self.given_up: set[str] = set()
-        self.harmed: dict[str, set[str]] = {}  # runs with harmed journals: downlinks whose lines are gone
         self.sequences = {
             (str(d.run), d.apid, d.number): d
             for chunks in world.chunks.values()
@@ -260,15 +260,13 @@ class Books:
         if not known and not old:
             return
         self.brought[run][dl] = known
-        if run in self.harmed:
-            return
         before, outcome = self.last(run, dl), self.decide(run, dl)
         spans = self.spans_on_disk(run, dl)
         if spans == outcome.delivery.spans != before.spans:
             self.record(run, dl, outcome.delivery)
         elif spans != before.spans:
             raise WrongError(
-                "journal", f"{dl} recorded {spans} of run {run}, expected {before.spans} or the rule's"
+                "records", f"{dl} recorded {spans} of run {run}, expected {before.spans} or the rule's"
             )
 
     def known_on_disk(self, run: str, dl: str) -> frozenset[Key]:
@@ -280,12 +278,9 @@ class Books:
         )
 
     def spans_on_disk(self, run: str, dl: str) -> tuple[tuple[int, int], ...]:
-        """Return the spans that the journal has last of a downlink."""
-        path = self.world.site.work / paths.journal(RunId(run))
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        values = [json.loads(line) for line in lines if line.endswith("\n")]
-        spans = [value["spans"] for value in values if value.get("downlink") == dl]
-        return tuple((first, last) for first, last in spans[-1]) if spans else ()
+        """Return the spans that are recorded last of a downlink."""
+        latest = Deliveries(self.world.site.work, RunId(run)).latest().get(DownlinkId(dl))
+        return tuple((span.first, span.last) for span in latest.spans) if latest else ()
 
     def _handed_off(self, dl: str) -> None:
         of, receipt = self.of[dl], self.world.site.receipt(dl)
@@ -326,8 +321,8 @@ class Books:
     def amiss(self, dl: str) -> dict[str, Amiss]:
         """Return what is amiss with a downlink."""
         of, found = self.of[dl], {}
-        if of.dead_lock:
-            found["lock of a dead host"] = Amiss.TOLD
+        if of.dead_head:
+            found["a head died"] = Amiss.MAYBE
         if not of.begun:
             return {"not processed": Amiss.TOLD, **found}
         for chunk in self.world.chunks[dl]:
@@ -353,25 +348,16 @@ class Books:
             found["a run left the stage"] = Amiss.PERSON if self.has_receipt(dl) else Amiss.MAYBE
         if of.receipt_edited and self.has_receipt(dl):
             found["the receipt was edited"] = Amiss.PERSON
-        if of.list_gone:
-            found["the list of hand-offs is gone"] = Amiss.TOLD
         if of.held:
             found["a run is held"] = Amiss.PERSON
-        for run in self.runs:
-            if run in self.harmed and (dl in self.recorded[run] or dl in self.brought[run]):
-                lost = dl in self.harmed[run] and self.last(run, dl).spans
-                found["a journal is harmed"] = Amiss.PERSON if lost else Amiss.MAYBE
         if any(of.late.values()):
             found["late events"] = Amiss.PERSON
         if of.accepted:
             found["a loss is accepted"] = Amiss.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
             found["a run is given up"] = Amiss.MAYBE
-        locks = self.world.site.work / "locks"
-        if locks.is_dir() and any(locks.iterdir()):
-            found["a lock is left"] = Amiss.MAYBE
-        if of.dead_lock:  # it may be in work, and then some things look amiss for a while
-            found = {name: min(how, Amiss.TOLD) for name, how in found.items()}
+        if leases(self.world.site.work):
+            found["a lease is left"] = Amiss.MAYBE
         return found
 
     def check_verdict(self, dl: str, row: dict[str, Any]) -> None:

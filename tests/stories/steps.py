@@ -9,10 +9,13 @@ from unittest.mock import patch
 
 from halfpipe.ids import RunId
 from halfpipe.storage import paths
+from halfpipe.storage.records import opened
 from halfpipe.submission import submit as submission
 from tests.stories.books import Books, WrongError
 from tests.stories.world import Brought, World, job_that_dies
 from tests.support import in_process, model, verbs
+from tests.support.leases import left_by_another
+from tests.support.series import homes
 from tests.support.workflow import Ended
 
 Do = Callable[["Story", "Arguments"], bool]
@@ -115,10 +118,6 @@ class Story:
     def obstacles(self, dl: str) -> list[str]:
         """Return why processing a downlink may fail."""
         books, found = self.books, []
-        if books.of[dl].dead_lock:
-            found.append("a lock")
-        if books.harmed or books.of[dl].list_gone:
-            found.append("a journal or list")
         if books.of[dl].gone:
             found.append("files that left the stage before their hand-off")
         # What is processed again may bring less; what is gone may not be made again.
@@ -422,50 +421,21 @@ def metadata(story: Story, given: Arguments) -> bool:
 
 
 @step(2, DL)
-def dead_lock(story: Story, given: Arguments) -> bool:
-    """A head has died on another host, and left its lock."""
-    path = story.world.site.work / paths.downlink_lock(given.dl())
-    if path.exists() or not story.world.site.work.is_dir():
+def dead_head(story: Story, given: Arguments) -> bool:
+    """A head has died on another host, and left its lease: nobody has to do anything."""
+    work = story.world.site.work
+    if not work.is_dir() or (work / paths.downlink_lease(given.dl())).exists():
         return False
-    path.parent.mkdir(exist_ok=True)
-    holder = {
-        "user": "somebody",
-        "host": "gone-for-ever",
-        "boot": "0",
-        "pid": 1,
-        "slurm_job": "",
-        "token": "0",
-    }
-    path.write_text(json.dumps(holder | {"since": "2026-01-01T00:00:00+00:00"}))
-    story.books.of[given.dl()].dead_lock = True
+    left_by_another(work, paths.downlink_lease(given.dl()), silent=1e6)
+    story.books.of[given.dl()].dead_head = True
     return True
 
 
-@step(2)
-def unlock(story: Story, given: Arguments) -> bool:
-    """Remove what that left."""
-    locked = [dl for dl, of in story.books.of.items() if of.dead_lock]
-    for dl in locked:
-        story.heard(story.world.site.halfpipe("unlock", f"downlink-{dl}").good())
-        story.books.of[dl].dead_lock = False
-    return bool(locked)
-
-
-@step(3, ("0", "1"), ("empty", "cut"))
-def journal(story: Story, given: Arguments) -> bool:
-    """Harm the journal of a run."""
+@step(3, ("0", "1"), ("first", "second"), ("gone", "empty", "cut"))
+def record_copy(story: Story, given: Arguments) -> bool:
+    """Harm one copy of the last record of a run's deliveries: nothing follows from that."""
     run = story.books.runs[int(given.words[0]) % len(story.books.runs)]
-    path = story.world.site.work / paths.journal(RunId(run))
-    if not path.exists() or path.stat().st_size <= 30:
-        return False
-    content = path.read_bytes()
-    path.write_bytes(b"" if given.words[1] == "empty" else content[:-30])
-    lines = [json.loads(line) for line in content.splitlines() if line.endswith(b"}")]
-    lines = [line for line in lines if "downlink" in line]
-    left = [] if given.words[1] == "empty" else [(line["downlink"], line["spans"]) for line in lines[:-1]]
-    gone = {line["downlink"] for line in lines if (line["downlink"], line["spans"]) not in left}
-    story.books.harmed.setdefault(run, set()).update(gone)
-    return True
+    return _harm_last(story, paths.deliveries(RunId(run)), *given.words[1:])
 
 
 @step(3, DL)
@@ -495,7 +465,7 @@ def release(story: Story, given: Arguments) -> bool:
     dl, books = given.dl(), story.books
     of = books.of[dl]
     closed = [run for run in of.accepted if len(books.recorded[run].get(dl, [])) > 1]
-    if not closed or not books.has_receipt(dl) or of.submitted not in {0, of.handoff} or books.harmed:
+    if not closed or not books.has_receipt(dl) or of.submitted not in {0, of.handoff}:
         return False
     for run in closed:
         if story.heard(story.world.site.halfpipe("release", run, dl, "--reason", "a story")).status == 0:
@@ -504,19 +474,6 @@ def release(story: Story, given: Arguments) -> bool:
             latest = {(l1, key) for file in of.latest.get(l1, []) for key in file.keys}
             of.seen = {(name, key) for name, key in of.seen if name != l1} | latest
     return True
-
-
-@step(2)
-def repair(story: Story, given: Arguments) -> bool:
-    """Repair what is harmed."""
-    lists = [dl for dl, of in story.books.of.items() if of.list_gone]
-    for what in [*story.books.harmed, *lists]:
-        story.heard(story.world.site.halfpipe("repair", what, "--do").good())
-    for dl in lists:
-        story.books.of[dl].list_gone = False
-    done = bool(lists or story.books.harmed)
-    story.books.harmed.clear()
-    return done
 
 
 @step(2, DL)
@@ -532,12 +489,22 @@ def receipt_edited(story: Story, given: Arguments) -> bool:
     return True
 
 
-@step(1, DL)
-def list_of_handoffs_gone(story: Story, given: Arguments) -> bool:
-    """Lose the list of hand-offs of a downlink."""
-    path, of = story.world.site.work / paths.handoffs(given.dl()), story.books.of[given.dl()]
-    if not path.exists() or not of.handoff:
+@step(1, DL, ("first", "second"), ("gone", "empty", "cut"))
+def receipt_copy(story: Story, given: Arguments) -> bool:
+    """Harm one copy of the last record of a downlink's hand-offs: nothing follows from that."""
+    return _harm_last(story, paths.receipts(given.dl()), *given.words[1:])
+
+
+def _harm_last(story: Story, place: str, which: str, how: str) -> bool:
+    first, second = homes(story.world.site.work, place)
+    files = sorted(first.glob("[0-9]*.json"))
+    twins = [home / files[-1].name for home in (first, second)] if files else []
+    if not twins or not all(path.exists() and opened(path.read_bytes()) for path in twins):
         return False
-    path.unlink()
-    of.list_gone = True
+    path = twins[which == "second"]
+    content = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(b"" if how == "empty" else content[:-30])
     return True

@@ -140,6 +140,7 @@ class World:
                 "command": f"{client} create {{dl}}",
                 "check": f"{client} exists {{dl}}",
                 "rollback": f"{client} rollback {{dl}}",
+                "seconds": 5.0,  # what a killed command may have done yet is waited for
             },
         )
         for number, dl in enumerate(self.downlinks):

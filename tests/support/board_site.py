@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import Failure
 from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.workflow import Site
@@ -22,5 +23,6 @@ def lay_out(home: Path) -> Site:
     site.by_hand(SECOND)
     log = site.work / paths.log("decode_chunk", FAILED, "00001")
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(f"error: the decoder said {HOSTILE}\n| its last line\n")
+    log.write_text("begun\n| its last line\n")
+    Failure("decoder", f"the decoder said {HOSTILE}").write(log)
     return site

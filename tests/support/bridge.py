@@ -3,17 +3,16 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats.idx import EVENT
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.runs.deliveries import Deliveries, Delivery, EventFile, Release
+from halfpipe.runs.deliveries import Delivery, EventFile, History, Release
 from halfpipe.runs.shrinking import lost
 from halfpipe.settings import Merge
 from tests.support import model
@@ -112,7 +111,7 @@ class Run:
     rules: model.Rules = field(default_factory=model.Rules)
     brought: dict[str, Sequence[Chunk]] = field(default_factory=dict)
     deliveries: dict[str, list[model.Delivery]] = field(default_factory=dict)
-    entries: list[Delivery | Release] = field(default_factory=list)
+    lines: list[Delivery | Release] = field(default_factory=list)
     given_up: bool = False
 
     def process(self, downlink: str, chunks: Sequence[Chunk], *, accept: bool = True) -> Decision:
@@ -136,21 +135,21 @@ class Run:
             self.brought[downlink] = before
             raise RefusedError
         self.deliveries.setdefault(downlink, []).append(outcome.delivery)
-        self.entries.append(_delivery(DownlinkId(downlink), decision))
+        self.lines.append(_line(DownlinkId(downlink), decision))
         return decision
 
     def release(self, downlink: str) -> None:
         """Open what `downlink` delivered before and does not any more."""
         self.deliveries[downlink] = model.release(self.deliveries[downlink])
-        self.entries.append(Release(DownlinkId(downlink), "rolled back", "", ""))
+        self.lines.append(Release(DownlinkId(downlink), "rolled back", "", ""))
 
     @property
-    def recorded(self) -> Deliveries:
-        """What was recorded, as the library reads it; nothing of it is on disk."""
-        found = Deliveries(Path("nowhere"), RunId("2c2e5787"))
-        for entry in self.entries:
-            found._take(entry, "")  # what publishing does besides writing
-        return found
+    def recorded(self) -> History:
+        """What was recorded."""
+        history = History()
+        for line in self.lines:
+            history.take(line)
+        return history
 
     def again(self, downlink: str) -> Decision:
         """Process `downlink` once more with what it brought before."""
@@ -168,7 +167,7 @@ class Run:
         )
 
 
-def _delivery(downlink: DownlinkId, decision: Decision) -> Delivery:
+def _line(downlink: DownlinkId, decision: Decision) -> Delivery:
     """Return what the library records of a decision, as far as it counts here."""
     sequences = decision.events["sequence"]
     edges = [(int(sequences[a]), int(sequences[b - 1]), b - a) for a, b in decision.files]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.golden_cases import GOLDEN
-from tests.support.harness import Crash, assert_same, event_records, everything_flushed, half_written, locks
+from tests.support.harness import Crash, assert_same, event_records, everything_flushed, half_written
 from tests.support.in_process import ROOT
+from tests.support.leases import leases
 from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"
@@ -100,7 +101,7 @@ def sweep(home: Path, again: bool, every: int) -> int:
     expected = site.tree()
     assert crashes.run(-1, shadow=False) == 0
     one_more = site.tree()
-    assert locks(site) == []
+    assert leases(site.work) == []
     count = 0
     for at, moment in list(enumerate(moments, 1))[every - 1 :: every]:
         mode = MODES[count % len(MODES)]
@@ -111,7 +112,7 @@ def sweep(home: Path, again: bool, every: int) -> int:
         ended = again and (site.work / SECOND / "receipts" / "002.json").exists()
         assert crashes.run(-1, shadow=False, missing=not again) == 0, what
         assert_same(site.tree(), one_more if ended else expected, what)
-        assert locks(site) == [], what
+        assert leases(site.work) == [], what
         count += 1
     crashes.process.communicate()
     return count

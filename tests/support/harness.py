@@ -21,7 +21,6 @@ from halfpipe.formats.evt_view import check_evt
 from halfpipe.formats.retdef import parse_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs.deliveries import Deliveries
-from halfpipe.storage.json_lines import JsonLines
 from tests.support.in_process import ROOT
 from tests.support.injected.sitecustomize import Shadow
 from tests.support.workflow import Ended, Site
@@ -82,12 +81,6 @@ def invoke(site: Site, *arguments: str, env: Mapping[str, str] | None = None) ->
     return Ended(status, said.read_text())
 
 
-def locks(site: Site) -> list[str]:
-    """Return everything that lies among the locks."""
-    home = site.work / "locks"
-    return sorted(str(path.relative_to(home)) for path in home.rglob("*"))
-
-
 def assert_same(tree: Mapping[str, bytes], expected: Mapping[str, bytes], what: str) -> None:
     """Assert that two trees are the same, file for file and byte for byte."""
     assert tree.keys() ^ expected.keys() == set(), what
@@ -102,15 +95,13 @@ def half_written(site: Site) -> list[str]:
 def _in_work(site: Site) -> Iterator[tuple[Path, str]]:
     for path in site.work.rglob("*"):
         name = str(path.relative_to(site.work))
-        if not path.is_file() or name.startswith((".snakemake/", "logs/", "locks/")) or "/." in f"/{name}":
+        if not path.is_file() or name.startswith((".snakemake/", "logs/", "leases/")) or "/." in f"/{name}":
             continue
         if path.suffix == ".json" or name.startswith("dl="):
             with suppress(ValueError):
                 json.loads(path.read_bytes())
                 continue
             yield path, "no JSON"
-        elif path.suffix == ".jsonl":
-            JsonLines(path)
         elif path.suffix == ".xml":
             parse_retdef(path.read_bytes(), path)
         elif path.suffix == ".evt":
@@ -131,7 +122,7 @@ def _in_stage(site: Site) -> Iterator[tuple[Path, str]]:
             if path.is_dir():
                 for file in path.iterdir():
                     if delivered.get(file.name) != file.stat().st_size:
-                        yield file, f"{file.stat().st_size} bytes, recorded: {delivered.get(file.name)}"
+                        yield file, f"{file.stat().st_size} bytes, recorded are {delivered.get(file.name)}"
                     faults = check_evt(file, DownlinkId(home.name).number).faults
                     yield from ((file, fault) for fault in faults)
                 if not list(path.iterdir()):

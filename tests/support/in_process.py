@@ -27,7 +27,7 @@ from snakemake.executors import local
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from halfpipe.reports import recap
-from halfpipe.storage import locks
+from halfpipe.storage import leases
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR = "in-process"  # what Snakemake calls an executor of its plugins
@@ -108,7 +108,7 @@ def as_in_a_process(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        locks.give_back_downlinks()
+        leases.give_back_downlinks()
         os.chdir(here)
         os.environ.clear()
         os.environ.update(environment)

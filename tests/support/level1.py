@@ -9,16 +9,18 @@ from typing import Any
 
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.programs.told_once import By, Outcome
+from halfpipe.runs.receipt_file import publish
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import write_json
+from halfpipe.storage import paths, working_directory
+from halfpipe.storage.durable import write_bytes
+from halfpipe.storage.records import Series
 from halfpipe.submission.record import Action, Record
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
-CLIENT = f"python {ROOT / 'tests' / 'support' / 'standin' / 'pipeline'}"
+CLIENT = shlex.join(["python", str(ROOT / "tests" / "support" / "standin" / "pipeline")])
 VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
 
 
@@ -34,13 +36,13 @@ class Level1:
             self.home / "stage",
             self.home / "streams.jsonl",
         )
-        self.work.mkdir(parents=True, exist_ok=True)
+        working_directory.begin(self.work)
 
     def client(self, command: str, options: str = "") -> str:
         """Return a command line of the stand-in, with placeholders."""
         return f"{CLIENT} --streams {self.file} -m TEST {command} -S {{dl}} {options} L1Proc"
 
-    def settings(self, **submit: str | None) -> Settings:
+    def settings(self, **submit: str | float | None) -> Settings:
         """Return a config with all commands but for those that are given otherwise."""
         commands: dict[str, Any] = {
             "command": self.client("createStream", VARIABLES),
@@ -58,14 +60,21 @@ class Level1:
         return shlex.join([sys.executable, *shlex.split(filled_in)[1:]])
 
     def hand_off(self, number: int = 1, *, files: bool = True, downlink: str = DL) -> None:
-        """Write a receipt with one run, as far as submission reads it, and stage the run's file."""
+        """Record a hand-off with one run, as far as submission reads it, and stage the run's file."""
         name = paths.event_file(RUN.l1, 1)
         entry = {"name": name, "events": 2, "sequences": [1, 2], "seconds": [1, 2], "size": 4, "sha256": ""}
         run = {"run": RUN, "l1_run": RUN.l1, "named": True, "files": [entry] if files else []}
-        write_json(self.work / paths.receipt(downlink), {"handoff": number, "runs": [run]})
+        self.receive({"handoff": number, "runs": [run]}, downlink)
         home = self.stage / paths.staged_run(downlink, RUN.l1)
         home.mkdir(parents=True, exist_ok=True)
         (home / name).write_bytes(b"evts")
+
+    def receive(self, receipt: dict[str, Any], downlink: str = DL) -> Path:
+        """Record a hand-off that says this; return where its receipt is."""
+        path = self.work / paths.receipt(downlink)
+        content = {"texts": [], **receipt}
+        write_bytes(path, publish(self.work, DownlinkId(downlink), content).content)
+        return path
 
     def go_wrong(self, **modes: Any) -> None:
         """Set what goes wrong in the stand-in."""
@@ -78,10 +87,14 @@ class Level1:
 
     def leave_open(self, action: Action = Action.SUBMIT, outcome: Outcome | None = None) -> None:
         """Record an attempt, as one that died leaves it, or with an outcome."""
-        with Record.opened(self.work, DL, print) as record:
-            record.intend(("a", "command line"), action=action, handoff=1)
-            if outcome is not None:
-                record.conclude(outcome, By.PERSON)
+        record = Record(self.work, DL)
+        record.intend(("a", "command line"), action=action, handoff=1)
+        if outcome is not None:
+            record.conclude(outcome, By.PERSON)
+
+    def recorded(self) -> list[dict[str, Any]]:
+        """Return what each record of the submissions says, the oldest first."""
+        return [dict(record.values) for record in Series(self.work, paths.submissions(DL)).read()]
 
     def outcomes(self) -> list[Outcome | None]:
         """Return how the attempts turned out."""

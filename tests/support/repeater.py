@@ -14,9 +14,10 @@ from pathlib import Path
 import yaml
 
 from halfpipe.ids import DownlinkId
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import write_text
 from tests.support.injected.sitecustomize import Fault, Shadow, harm
+from tests.support.leases import time_passes
 from tests.support.workflow import Listed, Site
 
 
@@ -33,10 +34,10 @@ def work(
     do = harm("job" if at else "list", str(order["once"]), str(site.home))
     shadow = Shadow(str(order["shadow"])) if order["shadow"] else None
     Fault(str(site.home), at, do).install(shadow)
-    if not order["shadow"]:
-        locks.BOOT_ID = site.home / "no-boot-id"
-    with locks.downlink_job(site.work, DownlinkId(downlink)):
-        pass  # Snakemake's head takes the lock even if there is nothing to do
+    leases.lifetime = site.settings.lease.seconds
+    time_passes(site.work)  # since the one before was killed
+    with leases.downlink_job(site.work, DownlinkId(downlink)):
+        pass  # Snakemake's head takes the lease even if there is nothing to do
     for path, text in settings.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,13 +16,21 @@ import yaml
 
 from halfpipe import config
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from tests.support import in_process, verbs
 from tests.support.in_process import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 REPLAY = ROOT / "tests" / "support" / "replay_decoder.py"
-MARKS = f"stage/{paths.stage_marks()}/"
+LEFT_OUT = (
+    "work/logs/",
+    "work/settings/",
+    "work/.snakemake/",
+    "work/ledger.sqlite",
+    f"work/{paths.format_mark()}",
+    f"work/{paths.stage_mark_copy()}",
+    f"stage/{paths.stage_mark()}",
+)
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
@@ -133,6 +142,8 @@ class Site:
         )
         # A test does not wait for its RetDefs to be left alone for a minute, and nobody can make them look older.
         self.configure(retdef={"settle_seconds": 0, **self.config.get("retdef", {})})
+        # Nor until what it has killed counts as dead.
+        self.configure(lease={"seconds": 5, **self.config.get("lease", {})})
 
     def clone(self, home: Path) -> "Site":
         """Copy everything, times included, to `home`; what the config says of the old home it says of the new."""
@@ -156,7 +167,7 @@ class Site:
 
     def replay(self, source: Path) -> None:
         """Use the products below `source`/<downlink> instead of a decoder's, and no magic-7."""
-        command = f"{sys.executable} {REPLAY} --source {source}"
+        command = shlex.join([sys.executable, str(REPLAY), "--source", str(source)])
         self.configure(decoder={"command": command}, magic7={"command": None})
 
     def add_retdefs(self, source: Path, *downlinks: str) -> None:
@@ -189,6 +200,7 @@ class Site:
     def listed(self, *targets: str) -> list[Listed]:
         """Return all jobs of targets, whether they are outstanding or not, in order, and write their settings."""
         config.write_down(self.settings)
+        working_directory.begin(self.work)
         words = self.command(*targets, "-n", "-F", "--printshellcmds")[1:]
         return in_order(Ended(*in_process.snakemake(words)).good().listed)
 
@@ -276,14 +288,13 @@ class Site:
         """Return every file that outlives a command, but for logs, times, settings and what Snakemake keeps for itself.
 
         And but for the ledger: which bytes an SQLite file has follows from the order of what was written; and for marks
-        in the stage, which are named by where a site lies.
+        in the stage and of the working directory, which are another site's on another site.
         """
         kept = {}
         for top in (self.work, self.stage):
             for path in sorted(top.rglob("*")):
                 name = str(path.relative_to(self.home))
-                left_out = ("work/logs/", "work/settings/", "work/.snakemake/", "work/ledger.sqlite", MARKS)
-                if path.is_file() and not name.startswith(left_out) and path.name != "times.jsonl":
+                if path.is_file() and not name.startswith(LEFT_OUT):
                     kept[name] = path.read_bytes()
         return kept
 

@@ -1,6 +1,7 @@
 """Level-0 from a real XRootD server: up, down, slow, with a wrong checksum, and more than the cache takes."""
 
 import io
+import shlex
 import shutil
 import sys
 import time
@@ -123,7 +124,7 @@ def test_through_the_whole_workflow(server: PrivateXrootd, tmp_path: Path) -> No
         level0.mkdir()
         if name == "archive":
             shutil.copytree(server.home / "data" / "level0", level0, dirs_exist_ok=True)
-        command = f"{sys.executable} scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"
+        command = f"{shlex.quote(sys.executable)} scripts/xrootd_hour.py {server.url} {{hour}} {{out}}"
         site.configure(
             paths={"level0": str(level0)},
             magic7={"command": None},

@@ -25,7 +25,7 @@ from halfpipe.planning.troubles import troubles as planned
 from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.advice import advice
 from halfpipe.storage.json_files import read_json
 from halfpipe.storage.reading import modified
@@ -113,10 +113,10 @@ class Site:
         return lru_cache(maxsize=RUNS_KEPT)(Deliveries)
 
     @cached_property
-    def locked(self) -> frozenset[str]:
-        """The names of all locks."""
+    def leased(self) -> frozenset[str]:
+        """The names of all leases."""
         with suppress(OSError):
-            return frozenset(os.listdir(f"{self.settings.paths.work}/locks"))  # noqa: PTH208
+            return frozenset(os.listdir(self.settings.paths.work / paths.leases()))  # noqa: PTH208
         return frozenset()
 
 
@@ -159,9 +159,7 @@ class Downlink:
 
     @cached_property
     def record(self) -> Record | None:
-        """What was attempted to submit it; None if nothing was, or the record is damaged."""
-        if Path(paths.submissions(self.id)).name not in self.lying.names:
-            return None
+        """What was attempted to submit it; None if a record is damaged."""
         try:
             return Record(self.work, self.id)
         except HalfPipeError:
@@ -175,9 +173,9 @@ class Downlink:
     @cached_property
     def in_work(self) -> str | None:
         """Who is at work on it."""
-        if Path(paths.downlink_lock(self.id)).name not in self.site.locked:
+        if Path(paths.downlink_lease(self.id)).name not in self.site.leased:
             return None
-        return locks.in_work(self.work, self.id)
+        return leases.in_work(self.work, self.id)
 
 
 def account(site: Site, downlink: DownlinkId) -> Account:
@@ -227,14 +225,14 @@ def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cau
     if of.in_work:
         return "in work"
     if receipt is None:
-        codes = {cause.code: cause for cause in reversed(causes)}
-        if "failed" in codes:
-            return f"failed at {codes['failed'].text.partition(':')[0].partition(',')[0]}"
+        codes = {cause.code for cause in causes}
+        if first := next((cause.failed for cause in causes if cause.failed), ""):
+            return f"failed at {first.partition(';')[0].partition(',')[0]}"
         if "switch-holds" in codes:
             return "held"
         if "head-died" in codes:
             return "cut off"
-        if codes.keys() & {"waits-retdef", "settling"}:
+        if codes & {"waits-retdef", "settling"}:
             return "waiting for RetDefs"
         return "outstanding" if of.site.plan.of(of.id).retdefs else "nothing is there to process"
     if receipt.get("taken_over"):
@@ -251,9 +249,7 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
     made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
     found = list(planned(of.site.plan, of.id, of.site.now, of.lying, made_of))
     yield from found
-    # A process of another host that has given no sign of life for an hour is not at work: what it left is looked at.
-    left = any(cause.code == "lock-of-dead-host" and cause.verdict is Verdict.PERSON for cause in found)
-    in_work = bool(of.in_work) and not left
+    in_work = bool(of.in_work)
     if receipt is None and not in_work:
         failed = list(failures(of.settings, of.id))
         yield from failed

@@ -1,21 +1,29 @@
-"""The last failures of a downlink's jobs, from their logs: a log whose product is not there."""
+"""Why jobs failed, from the records beside their logs, for all who tell of it."""
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from halfpipe.account.why_failed import Unfinished, cause, names, parted
 from halfpipe.causes import Cause, Verdict
 from halfpipe.handoff.contradictions import troubles as contradictions
 from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import Failure, in_a_line
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.reading import modified
+from halfpipe.words import shortened
 
-KILLED = "killed, or cut off by a crash of the machine,"
-SAME = "give the same command again"  # as messages of jobs end
-DELIVERING = frozenset({"deliver_run", "receipt"})
-STOPS = frozenset({"record-damaged", "takeover-refused", "shrunk-refused"})  # what delivers
+LINES_OF_A_LOG, LETTERS_OF_A_LINE = 8, 600
+LETTERS_OF_A_CAUSE = 480  # six lines of a narrow screen
+TAIL_BYTES = 1 << 16  # logs may hold whatever a decoder prints
+MOST_NAMED = 6  # jobs with one cause that are named
+ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of what a job leaves that failed
+KILLED = Failure("killed", "the job was killed, or cut off by a crash of the machine, before it had ended")
+UNSEEN = Failure(
+    "unseen", "the job ended well, and what it made cannot be seen: see that its file system is there"
+)
 
 PRODUCT: Mapping[str, Callable[[str, str], str]] = {
     "stage_retdef": paths.retdef,
@@ -28,48 +36,57 @@ PRODUCT: Mapping[str, Callable[[str, str], str]] = {
 }
 
 
-def failures(settings: Settings, downlink: DownlinkId) -> Iterator[Cause]:
-    """Yield why jobs of a downlink did not end well, each cause once, in the order of the rules.
+@dataclass(frozen=True)
+class FailedJob:
+    """One job that failed, or was begun and not finished: its rule, its log, and why."""
 
-    A job whose log has no error line was killed, or is still running: whoever asks knows that nobody is at work.
-    What a contradiction explains, which says best what is to be done, is only told.
+    rule: str
+    log: Path
+    why: Failure
+
+    @property
+    def downlink(self) -> DownlinkId | None:
+        """The downlink, as the place of its log says."""
+        name = self.log.parent.name
+        return DownlinkId(name) if DownlinkId.matches(name) else None
+
+    @property
+    def ids(self) -> str:
+        """What tells it from other jobs of its rule and downlink: chunk or run; empty if there is one only."""
+        return self.log.stem.removeprefix(self.rule).removeprefix("-")
+
+    @property
+    def text(self) -> str:
+        """Why, in no more letters than a screen has room for."""
+        return shortened(self.why.text, LETTERS_OF_A_CAUSE)
+
+
+def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
+    """Return the job with this log, with what is recorded of its end; where nothing is, `unsaid` is why."""
+    return FailedJob(rule, log, Failure.read(log) or (UNSEEN if _ended_well(log) else unsaid))
+
+
+def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
+    """Return the jobs of a downlink that left a log, or a record of why they failed, and no product.
+
+    They are in the order of the rules. One without a record was killed, or is still running: whoever asks knows that
+    nobody is at work.
     """
-    work = settings.paths.work
-    groups: dict[tuple[str, str], list[Unfinished]] = {}
-    for path in failed_logs(work, downlink):
-        job = Unfinished(path.stem.partition("-")[0], "", (path,), "")
-        groups.setdefault((job.rule, cause(job, KILLED)), []).append(job)
-    stops = [one for one in contradictions(settings, downlink) if one.code in STOPS] if groups else []
-    for (rule, said), jobs in groups.items():
-        why, remedy = parted(said)
-        verdict, again = Verdict.PERSON, f"snakemake dl={downlink}"
-        do = remedy.replace(SAME, again) or again
-        ids = jobs[0].ids
-        by = [one for one in stops if one.code == "record-damaged" or ids in one.text]
-        if rule in DELIVERING and by:
-            verdict, why = Verdict.TOLD, "it failed for that"
-            do = "" if by[0].do.startswith("snakemake ") else f"once that is done: {again}"
-        log = jobs[0].logs[0]
-        text = f"{names(jobs)}: {why.rstrip('.')}; its log: {log}"
-        yield Cause("failed", verdict, text, do, modified(str(log)))
-
-
-def failed_logs(work: Path, downlink: DownlinkId) -> list[Path]:
-    """Return the logs of the jobs of a downlink that did not end well, in the order of the rules."""
     home = work / paths.benchmarks(downlink)
     with suppress(OSError):
-        logs = sorted(path for path in home.iterdir() if path.suffix == ".log")
-        found = [path for path in logs if _product(work, downlink, path) is False]
-        return sorted(found, key=lambda path: list(PRODUCT).index(path.stem.partition("-")[0]))
+        there = os.listdir(home)  # noqa: PTH208 - names only
+        logs = {
+            home / (name.removesuffix(end) + ".log") for name in there for end in ENDS if name.endswith(end)
+        }
+        jobs = [(*log.stem.partition("-")[::2], log) for log in sorted(logs)]
+        return [
+            failed(rule, log)
+            for rule, product in PRODUCT.items()
+            for of, ids, log in jobs
+            if of == rule and not (work / product(downlink, ids)).exists()
+            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not _ended_well(log)
+        ]
     return []
-
-
-def _product(work: Path, downlink: DownlinkId, log: Path) -> bool | None:
-    """Tell whether the product of a log's job is there, or was; None if the log is of no rule."""
-    rule, _, of = log.stem.partition("-")
-    if rule not in PRODUCT:
-        return None
-    return (work / PRODUCT[rule](downlink, of)).exists() or _ended_well(log)
 
 
 def _ended_well(log: Path) -> bool:
@@ -78,3 +95,79 @@ def _ended_well(log: Path) -> bool:
         return log.with_suffix(paths.BENCHMARK_SUFFIX).stat().st_mtime >= log.stat().st_mtime
     except OSError:
         return False
+
+
+def failures(settings: Settings, downlink: DownlinkId) -> Iterator[Cause]:
+    """Yield why jobs of a downlink did not end well, each cause once, in the order of the rules.
+
+    What a contradiction of the same code explains, which says best what is to be done, is only told.
+    """
+    groups = by_cause(failed_jobs(settings.paths.work, downlink))
+    known = {one.code: one.do for one in contradictions(settings, downlink)} if groups else {}
+    for jobs in groups:
+        yield cause_of(jobs, f"snakemake dl={downlink}", known)
+
+
+def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, str]) -> Cause:
+    """Return what is told of jobs that failed for one cause.
+
+    Parameters
+    ----------
+    jobs
+        The jobs.
+    again
+        The command to give again.
+    known
+        What is to be done about the other causes of their downlink, by code.
+    """
+    why, log, verdict = jobs[0].why, jobs[0].log, Verdict.PERSON
+    text, do = jobs[0].text.rstrip("."), then(why.do, again)
+    if why.code in known:
+        text, verdict = "blocked by what is said of its records", Verdict.TOLD
+        do = "" if repeats(known[why.code]) else f"once that is done: {again}"
+    named = names(jobs)
+    since = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(log))
+    return Cause(why.code, verdict, f"{named}: {text}; its log: {log}", do, since, named)
+
+
+def repeats(do: str) -> bool:
+    """Tell whether what is to be done ends with a command of Snakemake, so that none need be given after it."""
+    return "snakemake " in do
+
+
+def then(do: str, again: str) -> str:
+    """Return what is to be done, the command that is given again last."""
+    if not do:
+        return again
+    return do if repeats(do) else f"{do.rstrip('.')}; then: {again}"
+
+
+def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:
+    """Part jobs by why they failed, in their order."""
+    groups: dict[tuple[str, ...], list[FailedJob]] = {}
+    for job in jobs:
+        groups.setdefault((job.why.code, job.why.text, job.why.do), []).append(job)
+    return list(groups.values())
+
+
+def names(jobs: Sequence[FailedJob]) -> str:
+    """Name jobs by rule, then by chunk or run: ``decode_chunk 00001, 00002``."""
+    rules: dict[str, list[str]] = {}
+    for job in jobs:
+        rules.setdefault(job.rule, []).append(job.ids)
+    said = []
+    for rule, ids in rules.items():
+        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+        said.append(f"{rule} {', '.join(ids[:MOST_NAMED])}{more}".strip())
+    return "; ".join(said)
+
+
+def end_of(log: Path) -> list[str]:
+    """Return the last lines of a log, without what a terminal obeys."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        return [f"(no log: {error.strerror})"]
+    return [shortened(in_a_line(line), LETTERS_OF_A_LINE) for line in lines[-LINES_OF_A_LOG:]]

@@ -2,7 +2,7 @@
 
 An account of it counts as long as each file that it was drawn from is what it was: of the same inode, size and times.
 A file that was young then may have changed since within one tick of its clock, so what is drawn from such a one is
-not believed, nor is what depends on the time, on locks or on files of others. It is a cache: it may be removed, torn
+not believed, nor is what depends on the time, on leases or on files of others. It is a cache: it may be removed, torn
 or damaged at any time, and is made again from the files.
 """
 
@@ -77,8 +77,8 @@ class Row(NamedTuple):
             DownlinkId(self.dl),
             self.state,
             tuple(
-                Cause(code, Verdict(verdict), text, do, since)
-                for code, verdict, text, do, since in json.loads(self.causes)
+                Cause(code, Verdict(verdict), text, do, since, failed)
+                for code, verdict, text, do, since, failed in json.loads(self.causes)
             ),
             (self.decoded, self.expected),
             len(json.loads(self.runs)),
@@ -99,7 +99,7 @@ class Index:
 
     def look(self) -> None:
         """Look at what is the same for all downlinks, before processes are forked."""
-        _ = self._key, self._site.plan.closed, self._site.locked
+        _ = self._key, self._site.plan.closed, self._site.leased
         with suppress(OSError):
             _ = self._site.lost
 
@@ -210,9 +210,8 @@ class Index:
         yield from (f"{work}/{name}" for name in retdefs)
 
     def _is_quiet(self, downlink: DownlinkId) -> bool:
-        """Tell whether nobody holds a lock on a downlink."""
-        locks = (paths.downlink_lock(downlink), paths.job_locks(downlink))
-        return not any(lock.rpartition("/")[2] in self._site.locked for lock in locks)
+        """Tell whether nobody holds the lease of a downlink."""
+        return paths.downlink_lease(downlink).rpartition("/")[2] not in self._site.leased
 
     def _may_count(self, of: Downlink, found: Account) -> bool:
         """Tell whether an account follows from its inputs alone."""

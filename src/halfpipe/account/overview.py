@@ -92,7 +92,7 @@ def _account(downlink: DownlinkId) -> tuple[Account, Row | None]:
 
 def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
     """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
-    yield from planned(site.plan, site.now)
+    yield from planned(site.plan)
     yield from site_troubles(site.settings, site.now)
     if site.settings.ledger.url is not None:
         from halfpipe.ledger.lacks import site_troubles as entered  # noqa: PLC0415 - the library of the database

@@ -1,9 +1,7 @@
-"""What is amiss with no one downlink: the timer is dead, its lock is in the way, or no RetDef comes any more."""
+"""What is amiss with no one downlink: the timer is dead, it hangs, or no RetDef comes any more."""
 
 import json
 import os
-import socket
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,18 +14,16 @@ from halfpipe.planning.plan import past_times
 from halfpipe.runs import force_list
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.words import utc
 
-SIGN_SECONDS = 60.0  # a turn touches its lock so often
-QUIET_SECONDS = 300.0  # after so long without it something may be wrong with a turn
-PATIENCE_SECONDS = 3600.0  # and after so long somebody must act
+PATIENCE_SECONDS = 3600.0  # after so long without a turn, or in which one does not get on, somebody must act
 LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 
 
 def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
     """Yield what is amiss with the site at `now`, Unix seconds."""
-    held = list(lock_troubles(settings.paths.work, now))
+    held = list(lease_troubles(settings.paths.work, now))
     yield from held
     if not held:
         yield from _timer(settings.paths.work, now)
@@ -70,8 +66,8 @@ def _not_given_up(work: Path) -> Iterator[Cause]:
         yield Cause("force-refused", Verdict.PERSON, complaint, "halfpipe force")
 
 
-def lock_troubles(work: Path, now: float, quiet: float = QUIET_SECONDS) -> Iterator[Cause]:
-    """Yield that the lock of unattended processing is held by a process that gives no sign of life.
+def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
+    """Yield that a turn of unattended processing lives, but has not got on for long: no other can begin.
 
     Parameters
     ----------
@@ -79,31 +75,19 @@ def lock_troubles(work: Path, now: float, quiet: float = QUIET_SECONDS) -> Itera
         `paths.work`.
     now
         Unix time, seconds.
-    quiet
-        For how long it must have given none.
     """
-    path = work / paths.unattended_lock()
-    try:
-        since = path.stat().st_mtime
-    except OSError:
-        return
-    holder = locks.Holder.written_in(path)
-    if now - since < quiet or locks.is_dead(path, holder):
-        return
-    here = holder is not None and holder.host == socket.gethostname()
-    if here and now - since < PATIENCE_SECONDS:
-        return
-    do = f"make sure that it is dead, then: halfpipe unlock {path.name}"
-    if here and holder is not None:
-        do = f"see what it waits for (its logs are in {work / paths.unattended_logs()}), or end it: kill {holder.pid}"
-    yield Cause(
-        "unattended-lock",
-        Verdict.PERSON if now - since >= PATIENCE_SECONDS else Verdict.TOLD,
-        f"no turn can begin: {path} is held by {holder or 'a process that does not say who it is'}, and has shown no "
-        f"sign of life since {utc(since)}",
-        do,
-        since,
-    )
+    found = leases.look(work, paths.unattended_lease())
+    if found is not None and found.lives and now - found.signed >= PATIENCE_SECONDS:
+        holder = found.holder
+        end = f", or end it: kill {holder.pid} on {holder.host}" if holder else ""
+        yield Cause(
+            "unattended-lease",
+            Verdict.PERSON,
+            f"no turn can begin: {work / paths.unattended_lease()} is held by {found}, and has not got on since "
+            f"{utc(found.signed)}",
+            f"see what it waits for (its logs are in {work / paths.unattended_logs()}){end}",
+            found.signed,
+        )
 
 
 def last_turn(work: Path) -> dict[str, Any] | None:
@@ -121,10 +105,10 @@ def last_turn(work: Path) -> dict[str, Any] | None:
 
 def _timer(work: Path, now: float) -> Iterator[Cause]:
     """Yield that no turn has ended for long; a site that has had none has no timer."""
-    last, lock = last_turn(work), work / paths.unattended_lock()
+    last, lease = last_turn(work), leases.look(work, paths.unattended_lease())
     if last is None or now - last["ended"] < PATIENCE_SECONDS:
         return
-    if lock.exists() and not locks.is_dead(lock, locks.Holder.written_in(lock)):
+    if lease is not None and lease.lives:
         return  # it is at work
     yield Cause(
         "timer-dead",
@@ -170,9 +154,3 @@ def youngest_retdef(search: Iterable[Path], now: float) -> tuple[float, Path] | 
                         if entry.name.startswith("RetDef-") and entry.name.endswith(".xml"):
                             found += [(when, Path(entry.path)) for when in past_times(entry.stat(), now)]
     return max(found, default=None)
-
-
-def give_sign(lock: Path) -> None:
-    """Show that the holder of a lock lives."""
-    with suppress(OSError):
-        os.utime(lock, (time.time(), time.time()))

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from halfpipe.ids import RunKind
-from halfpipe.storage.times import Latency
+from halfpipe.reports.latency import Latency
 
 DAY = 86400
 USUAL_DAYS = 90.0  # of which the median is taken

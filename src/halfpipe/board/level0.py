@@ -26,7 +26,7 @@ class Hour:
 def hours(work: Path, downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]]) -> list[Hour]:
     """Return the hours that chunks of a downlink (entries of its receipt) needed, in order.
 
-    None are known of a chunk whose staged RetDef is gone or that an earlier version decoded.
+    None are known of a chunk whose staged RetDef is gone.
     """
     found: dict[tuple[int, int], bool | None] = {}
     for chunk in chunks:

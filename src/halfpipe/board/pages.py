@@ -17,10 +17,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from halfpipe.account.account import Account, Site
-from halfpipe.account.failures import failed_logs
+from halfpipe.account.failures import end_of, failed_jobs
 from halfpipe.account.overview import Overview, known
 from halfpipe.account.site_troubles import last_turn, youngest_retdef
-from halfpipe.account.why_failed import told_by
 from halfpipe.board import drawings, pictures
 from halfpipe.board.figures import (
     MEASURES,
@@ -39,12 +38,12 @@ from halfpipe.decoding.shortfall import missing_hours, sentences
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.handoff.receipt import state_of
 from halfpipe.ids import DownlinkId
+from halfpipe.reports.latency import Latency, latencies
 from halfpipe.runs.receipt_file import HandOff, ReceiptError, hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_bytes
 from halfpipe.storage.reading import modified
-from halfpipe.storage.times import Latency, latencies
 from halfpipe.submission.record import Record
 from halfpipe.words import count
 
@@ -132,7 +131,7 @@ def _compared(site: Site, found: Overview) -> list[DownlinkId]:
 def _known(settings: Settings, downlink: DownlinkId) -> Known | None:
     """Read a downlink that was handed off; None if it was not, or its receipt cannot be believed."""
     receipt = _receipt(settings, downlink)
-    times = latencies(settings.paths.work, downlink)
+    times = latencies(settings, downlink)
     first = times[0] if times else None
     handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
     if not receipt or handed_off is None:
@@ -140,11 +139,8 @@ def _known(settings: Settings, downlink: DownlinkId) -> Known | None:
     if first is not None and first.handed_off is not None:
         handed_off = first.handed_off
     latest = times[-1] if times else None
-    try:
-        waiting = sum(run["orphans"] for run in receipt["runs"])
-        return Known(handed_off, figures(receipt, first), latest, waiting)
-    except (KeyError, TypeError, IndexError):  # of an earlier version that said less
-        return Known(handed_off, {}, latest, 0)
+    waiting = sum(run["orphans"] for run in receipt["runs"])
+    return Known(handed_off, figures(receipt, first), latest, waiting)
 
 
 def _receipt(settings: Settings, downlink: DownlinkId) -> Mapping[str, Any]:
@@ -236,8 +232,8 @@ def _downlink(
         "steps": list(_steps(row.latency)),
         "handoffs": _handoffs(work, downlink),
         "attempts": _attempts(work, downlink),
-        "logs": [(path, told_by(path)) for path in failed_logs(work, downlink)]
-        if any(cause.code == "failed" for cause in row.account.causes)
+        "logs": [(job.log, end_of(job.log)) for job in failed_jobs(work, downlink)]
+        if any(cause.failed for cause in row.account.causes)
         else (),
         "pictures": list(_pictures(home, row)),
     }
@@ -344,7 +340,7 @@ def _policy(source: Mapping[str, str]) -> str:
 
 
 def _grouped(value: object) -> str:
-    """Return a number as ``2,412,077``; nothing for what a receipt of an earlier version does not say."""
+    """Return a number as ``2,412,077``; nothing for what is not known."""
     return f"{value:,}" if isinstance(value, int) else ""
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.storage import locks, paths
+from halfpipe.storage import paths
+from halfpipe.storage.leases import Found, Lease, found
 
 
 def at_work(work: Path, downlinks: Collection[DownlinkId], runs: Collection[RunId]) -> str:
@@ -19,39 +20,41 @@ def at_work(work: Path, downlinks: Collection[DownlinkId], runs: Collection[RunI
     str
         Empty if nobody is who lives.
     """
-    wholes = {*map(paths.downlink_lock, downlinks), *map(paths.run_lock, runs)}
-    return _held(work, wholes | {*map(paths.job_locks, downlinks)})
+    names = {
+        Path(place).name for place in (*map(paths.downlink_lease, downlinks), *map(paths.run_lease, runs))
+    }
+    busy = (lease for lease in found(work) if lease.name in names and (lease.lives or lease.jobs))
+    return next(map(_in_work, busy), "")
 
 
-def _held(work: Path, places: Collection[str]) -> str:
-    """Say who holds a lock that is one of `places`, or lies in one of them."""
-    home = Path(paths.run_lock("")).parent
-    for lock in locks.found(work):
-        place = home / lock.name
-        if not lock.dead and (str(place) in places or str(place.parent) in places):
-            return f"in work: {lock.holder or 'somebody who does not say who it is'} holds {work / place}"
-    return ""
+def _in_work(lease: Found) -> str:
+    who = (
+        lease
+        if lease.lives and not lease.ours
+        else f"{', '.join(lease.jobs)}, which a killed process left behind,"
+    )
+    return f"in work: {who} holds {lease.name}"
 
 
 @contextmanager
 def nobody_else(work: Path, downlink: DownlinkId | None, run: RunId | None) -> Iterator[None]:
-    """Hold the locks of `downlink` and `run`, so that no job of theirs runs meanwhile.
+    """Hold the leases of `downlink` and `run`, so that no job of theirs runs meanwhile.
 
     Raises
     ------
     LockedError
         If somebody else has one of them, or a job of the downlink is still running.
     """
+    places = [paths.downlink_lease(downlink)] if downlink is not None else []
+    places += [paths.run_lease(run)] if run is not None else []
     with ExitStack() as held:
-        if downlink is not None:
-            held.enter_context(locks.downlink_job(work, downlink))
-            # A job that a killed head left and that registers later finds that the downlink is ours.
-            if said := _held(work, {paths.job_locks(downlink)}):
-                raise LockedError(said)
-        if run is not None:
-            # Unlike `locks.run_locked` without waiting, for a merge may take an hour.
-            lock = locks.FileLock(work / paths.run_lock(run))
-            if not lock.try_take():
-                raise LockedError(f"in work: {lock.held_by()} holds {lock.path}")
-            held.callback(lock.give_back)
+        for place in places:
+            lease = Lease(work, place)  # not waited for: a merge may take an hour
+            taken = lease.try_take()
+            held.callback(lease.give_back)
+            now = lease.look()
+            if not taken or now is None or now.jobs:
+                raise LockedError(
+                    _in_work(now) if now else f"in work: {lease.home} was given back at this moment"
+                )
         yield

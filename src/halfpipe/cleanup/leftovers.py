@@ -6,6 +6,7 @@ A job's own next try writes over what it left; these are the ones that had no ne
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,12 +21,16 @@ from halfpipe.storage import paths
 from halfpipe.storage.advice import in_the_way
 from halfpipe.storage.durable import remove_tree
 
-LOG = re.compile(r".*\.log", re.DOTALL)  # what jobs took of time and memory lies beside their logs, and stays
+LOG = re.compile(
+    r".*\.(log|failure\.json|events)", re.DOTALL
+)  # what jobs took of time and memory lies beside their logs, and stays
 SETTINGS = re.compile(r"[0-9a-f]+\.json")
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
 TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
+MARK_PART = re.compile(rf"\.{re.escape(paths.format_mark())}\.\w+\.part")
 CONTEXT = re.compile(re.escape(PurePath(paths.context("")).name))
 KEPT_INDEXES = re.compile(rf"(?P<dl>{DownlinkId.PATTERN})")  # of chunks that no `deliver_run` came to
+HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old
 SCRATCH = re.compile(PurePath(paths.stage_scratch(rf"(?P<dl>{DownlinkId.PATTERN})", r"\w+")).name)
 LEAST_AGE = DAY  # longer than any job runs
 # A head and each of its jobs make the file of their settings as young as their own start. A log that names it is
@@ -55,7 +60,12 @@ def found(work: Path, stage: Path) -> list[Leftover]:
     """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
     left = [*_left(work, "", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
     left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
-    left += _left(work, paths.all_settings(), PART)
+    left += [*_left(work, "", MARK_PART), *_left(work, paths.all_settings(), PART)]
+    left += (
+        heart
+        for heart in _left(work, paths.heartbeats(), HEARTBEAT)
+        if time.time() - heart.changed > LEAST_AGE
+    )
     for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
         receipts = paths.receipts(downlink)
         for home in (downlink, paths.chunks(downlink), receipts, paths.copies(receipts)):

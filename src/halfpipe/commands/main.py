@@ -50,7 +50,6 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "takeover": "Make known here what the legacy has delivered, so that HalfPipe goes on with its runs.",
         "release": "Let other downlinks deliver what a downlink no longer delivers of a run.",
         "cleanup": "Remove what is large and can be made again, and what killed jobs left.",
-        "unlock": "List locks, or remove some whose holders have died.",
         "ledger": "Load, compare and mend the ledger of acquisitions.",
         "process": "Process many downlinks in batches, oldest first, up to their hand-off.",
         "unattended": "Process every outstanding downlink, for cron or a systemd timer.",
@@ -143,7 +142,7 @@ def _prepared() -> Iterator[None]:
 
 
 def _end(number: int, _frame: object) -> None:
-    """Leave by the way of all errors, so that locks are given back and programs that we started are ended."""
+    """Leave by the way of all errors, so that leases are given back and programs that we started are ended."""
     raise SystemExit(128 + number)
 
 

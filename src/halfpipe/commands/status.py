@@ -76,7 +76,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: b
             _say("site", cause)
         for one in found.wanting:
             for cause in one.causes:
-                if cause.verdict is Verdict.PERSON or (cause.code == "failed" and cause.do):
+                if cause.verdict is Verdict.PERSON or (cause.failed and cause.do):
                     _say(one.downlink, cause)
     return 1 if found.wants_person else 0
 

@@ -8,7 +8,7 @@ import click
 from halfpipe.commands import printed
 from halfpipe.commands.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.ids import DownlinkId
-from halfpipe.storage import locks
+from halfpipe.storage import leases
 from halfpipe.submission import submit
 
 
@@ -56,7 +56,7 @@ def command(
     """Submit a downlink to Level-1, roll it back, or settle what is open.
 
     A stream of Level-1 is created once, whatever dies and whoever asks again; later hand-offs are roll-backs of
-    it, which a person asks for. DL/submissions.jsonl records each try; docs/submission.md explains it.
+    it, which a person asks for. DL/submissions records each try; docs/submission.md explains it.
     """
     if bool(downlink) + list_open != 1 or rollback + rolled_back + bool(settle) > (not list_open):
         raise click.UsageError(
@@ -67,7 +67,7 @@ def command(
     if downlink is None:
         _list_open(site, as_json=as_json)
         return
-    with locks.downlink_job(site.work, downlink):
+    with leases.downlink_job(site.work, downlink):
         if settle:
             attempt = submit.settle(site.settings, downlink, settle == "submitted")
             click.echo(f"downlink {downlink}: attempt {attempt.number} is settled, {settle}")

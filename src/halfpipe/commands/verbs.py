@@ -15,10 +15,11 @@ from click.shell_completion import CompletionItem
 from halfpipe.commands import printed
 from halfpipe.errors import ConfigError, HalfPipeError, IdError
 from halfpipe.ids import DownlinkId, Downlinks, RunId
-from halfpipe.planning.mounts import refuse_unmounted
+from halfpipe.planning import stage_mark
 from halfpipe.profiles import NONE, VARIABLE, Profile, find, read_values
 from halfpipe.reports import listing
 from halfpipe.settings import ROOT, Settings
+from halfpipe.storage import leases
 
 WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
 UNUSABLE = {2: "the command line or the configuration cannot be used: nothing was done"}
@@ -55,7 +56,9 @@ class Site:
         from halfpipe.config import load  # noqa: PLC0415 - the libraries that read and check it take 0.1 s
 
         values = read_values(self.given_values) or (self.profile.config if self.profile else {})
-        return load(self.configfiles, values)
+        settings = load(self.configfiles, values)
+        leases.lifetime = settings.lease.seconds
+        return settings
 
     @property
     def work(self) -> Path:
@@ -110,7 +113,7 @@ class Site:
         Raises
         ------
         ConfigError
-            If it is not there.
+            If it is not there, or has another format.
         """
         if not self.work.is_dir():
             raise ConfigError(
@@ -118,7 +121,7 @@ class Site:
                 f"mean ({', '.join(map(str, self.configfiles)) or '--config'}: paths.work), and that its file system "
                 f"is mounted. If the site is new: mkdir -p -m 2775 {self.work}"
             )
-        refuse_unmounted(self.settings)
+        stage_mark.refuse(self.settings)
 
 
 def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:

@@ -116,5 +116,6 @@ def _run(words: list[str], log: Log) -> None:
         raise DecoderError(
             f"the decoder {ending.how}: {shlex.join(words)}\n"
             f"Its last lines were:\n{chr(10).join(log.said) or '(none)'}\n"
-            "Nothing of this chunk was taken. Mend the cause, then give the same command again."
+            "Nothing of this chunk was taken. Mend the cause, then give the same command again.",
+            text=f"the decoder {ending.saying(log.said)}",
         )

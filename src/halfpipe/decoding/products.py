@@ -204,8 +204,8 @@ def _check_records(index: Path, file: Path, events: Any) -> tuple[NDArray[np.int
 def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
     """Move checked products of `chunk` from the decoder's directory `out` to `home`, and remove `out`.
 
-    Products that an earlier decoding of the chunk left and this one does not make are removed. The
-    caller holds the locks of the runs that they belong to.
+    Products that an earlier decoding of the chunk left and this one does not make are removed, while
+    `halfpipe.runs.replaced.nobody_reads` them.
     """
     new = {path.name for path in out.iterdir() if PRODUCT.fullmatch(path.name)}
     # First and last: after a death in between no checksums lie beside what they are not of.

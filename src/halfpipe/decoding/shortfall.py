@@ -20,7 +20,7 @@ _NAMED = 5  # hours that are named one by one
 def missing_hours(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the hours that the archive did not have when a chunk was decoded, as they stand in its entry.
 
-    None are known of a chunk that an earlier version decoded, or whose archive could not be looked at.
+    None are known of a chunk whose archive could not be looked at, or that was taken over.
     """
     return list((chunk.get("level0") or {}).get("missing") or [])
 

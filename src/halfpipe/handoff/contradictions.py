@@ -44,7 +44,7 @@ def troubles(
     try:
         made = hand_offs(work, downlink)
     except HalfPipeError as error:
-        yield Cause("record-damaged", Verdict.PERSON, str(error))
+        yield Cause("record-damaged", Verdict.PERSON, error.text, error.do)
         made = []
     if receipt is None and made:
         receipt, of_last = made[-1].receipt, True
@@ -55,7 +55,7 @@ def troubles(
         try:
             deliveries = read(work, run)
         except HalfPipeError as error:
-            yield Cause("record-damaged", Verdict.PERSON, str(error))
+            yield Cause("record-damaged", Verdict.PERSON, error.text, error.do)
             continue
         yield from _unreadable(deliveries, downlink)
         if said := of_receipt.get(run):

@@ -26,8 +26,9 @@ from halfpipe.runs.receipt_file import next_number
 from halfpipe.runs.run_state import Brought, Context, KnownRun, context_scratch
 from halfpipe.runs.shrinking import Loss
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.json_files import read_json
+from halfpipe.storage.leases import Lease
 from halfpipe.storage.records import TakenError
 from halfpipe.words import count
 
@@ -78,19 +79,19 @@ def deliver_run(
         or giving the same command again delivers the same.
     """
     work = settings.paths.work
-    with locks.run_locked(work, run, log.info), context_scratch(work, run):
+    with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
         index, brought = _merge(context, downlink, chunks, threads)
         give_back()
         while True:
             try:
-                return _deliver(context, index, brought, threads)
+                return _deliver(context, lease, index, brought, threads)
             except TakenError as error:  # the lease was lost while this process stood still
                 log.warning("%s Decided again what is delivered.", error)
 
 
 def _deliver(
-    context: Context, index: MergedIndex, brought: Brought, threads: int
+    context: Context, lease: Lease, index: MergedIndex, brought: Brought, threads: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Decide what is delivered of what is known now, record it and stage it.
 
@@ -98,11 +99,14 @@ def _deliver(
     ------
     TakenError
         If another process has recorded a delivery since this one looked; nothing was staged then.
+    LeaseLostError
+        If another process has followed; nothing was staged then.
     """
     settings, work, run, downlink = context.settings, context.work, context.run, brought.downlink
     known = KnownRun.read(context, brought)
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
-        raise StateError(f"{unreadable.text}. Nothing was delivered. To go on, {unreadable.do}")
+        what = f"{unreadable.text}. Nothing was delivered."
+        raise StateError(what, unreadable.do, code="takeover-refused")
     moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
     recorded = known.recorded.latest()
     forced = force_list.read(work)
@@ -132,7 +136,9 @@ def _deliver(
         reason = accepted(settings, downlink, run) if loss else None
         if before and sum(file.events for file in files) <= before.events:
             reason = reason or before.accepted
-        delivery = _stage(known, downlink, decision, records, files, moot, stale, threads, number, reason)
+        delivery = _stage(
+            known, lease, downlink, decision, records, files, moot, stale, threads, number, reason
+        )
     closed = known.recorded.closed(downlink)
     held_events = max(0, len(decision.events) - delivery.events) if held else 0
     elsewhere = sum(other.events for other in recorded.values())
@@ -213,7 +219,8 @@ def _refuse_to_shrink(
     )
     loss = Loss(files, chunks)
     if accepted(settings, downlink, run) is None:
-        raise ShrunkError(shrinking.refusal(run, downlink, before, loss, known.missing))
+        said = shrinking.refusal(run, downlink, before, loss, known.missing)
+        raise ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
     return loss
 
 
@@ -228,6 +235,7 @@ def _unnamed(decision: Decision, run: RunId) -> list[str]:
 
 def _stage(
     known: KnownRun,
+    lease: Lease,
     downlink: DownlinkId,
     decision: Decision,
     records: Records,
@@ -248,6 +256,7 @@ def _stage(
             made = eventfiles.write_all(records, decision.files, files, header, home, threads, bar)
         delivery = _delivery(downlink, decision, made, number, reason)
         known.recorded.publish(delivery)
+        lease.check()
         stage.place(settings.paths.stage, home, downlink, run, delivery.files, stale)
     return delivery
 

@@ -9,8 +9,9 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError, accepted
 from halfpipe.runs.deliveries import Deliveries, Delivery
 from halfpipe.runs.receipt_file import hand_offs
+from halfpipe.runs.shrinking import how_to_go_on
 from halfpipe.settings import Settings
-from halfpipe.storage import locks
+from halfpipe.storage import leases
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def settle(settings: Settings, downlink: DownlinkId, runs: Collection[RunId]) ->
     reasons = {run["run"]: accepted(settings, downlink, RunId(run["run"])) for run in gone}
     refused = {run["run"]: _refusal(downlink, run, receipt) for run in gone if reasons[run["run"]] is None}
     if refused:
-        raise ShrunkError("\n".join(refused.values()))
+        raise ShrunkError("\n".join(refused.values()), how_to_go_on(min(refused), downlink, "-F"))
     for run in gone:
         log.warning("run %s is no longer delivered, as was accepted: %s", run["run"], reasons[run["run"]])
         _withdraw(settings, downlink, RunId(run["run"]), reasons[run["run"]])
@@ -45,16 +46,14 @@ def _refusal(downlink: DownlinkId, run: Mapping[str, Any], receipt: Mapping[str,
     return (
         f"run {run['run']} ({run['l1_run']}) of downlink {downlink} SHRINKS: {run['delivered']} events that Level-1 "
         f"may have would not be delivered again: no chunk brings the run now (chunk {chunks} did). Refused: it is "
-        "not handed off. Bring the input back (RetDefs, level-0, ignore.chunks) and process it again: snakemake "
-        f"dl={downlink} -F; or accept the loss in the config, shrink: "
-        f'{{accept: [{{dl: "{downlink}", run: "{run["run"]}", reason: "..."}}]}}, then: snakemake dl={downlink}'
+        "not handed off."
     )
 
 
 def _withdraw(settings: Settings, downlink: DownlinkId, run: RunId, reason: str | None) -> None:
     """Record that nothing of the run is delivered, and take out of the stage what is left of it there."""
     work, place = settings.paths.work, settings.paths.stage
-    with locks.run_locked(work, run, log.info), stage.scratch(place, downlink, run.l1) as scratch:
+    with leases.run_lease(work, run, log.warning) as lease, stage.scratch(place, downlink, run.l1) as scratch:
         recorded = Deliveries(work, run)
         latest = recorded.latest()
         before = latest.pop(downlink, None)
@@ -64,4 +63,5 @@ def _withdraw(settings: Settings, downlink: DownlinkId, run: RunId, reason: str 
         new = scratch / "new"
         new.mkdir()
         recorded.publish(Delivery(downlink, (), before.datagrams, (), None, None, before.handoff, reason))
+        lease.check()
         stage.place(place, new, downlink, run, (), recorded.names(downlink) - others)

@@ -3,9 +3,13 @@
 It says in brief what the receipt says, and when. Nothing reads it here.
 """
 
+import errno
+import json
 import logging
+import os
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import halfpipe
@@ -15,25 +19,23 @@ from halfpipe.runs.receipt_file import last_number
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.advice import advice
-from halfpipe.storage.json_lines import append_once
+from halfpipe.storage.durable import flush
 
 log = logging.getLogger(__name__)
-
-CLOCK = "time"
 
 
 def write(settings: Settings, content: Receipt) -> None:
     """Append the line of a hand-off, if the config wants it; call it before its receipt is recorded.
 
-    A job that dies in between is done again and finds the line there; one that dies before has recorded no receipt. A
-    receipt that is made again has no other line. A disk that takes no more costs the line, not the hand-off.
+    A receipt that is made again has no other line. A job that dies between the two is done again, and writes the line
+    again: whoever reads knows by its `id`. A disk that takes no more costs the line, not the hand-off.
     """
     path, downlink, number = settings.metrics.handoffs, content["downlink"], content["handoff"]
     work = settings.paths.work
     if path is None or last_number(work, DownlinkId(downlink)) >= number:
         return
     try:
-        append_once(path, of(content, time.time()), but_for=CLOCK)
+        _append(path, json.dumps(of(content, time.time())).encode() + b"\n")
     except OSError as error:
         log.warning(
             "%s: the line of hand-off %d of downlink %s cannot be written: %s. It is handed off all the same, and %s "
@@ -47,6 +49,15 @@ def write(settings: Settings, content: Receipt) -> None:
         )
 
 
+def _append(path: Path, line: bytes) -> None:
+    """Append a line to a file that many processes write: the kernel keeps what one call writes in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(file.fileno())
+
+
 def of(content: Receipt, at: float) -> dict[str, Any]:
     """Return what stands in the line of a receipt; `at` is when, Unix seconds."""
     runs = [_of_run(run) for run in content["runs"]]
@@ -54,7 +65,7 @@ def of(content: Receipt, at: float) -> dict[str, Any]:
     exceptions = (chunk["said"]["exceptions"].values() for chunk in content["chunks"])
     line = {
         "id": f"{content['downlink']}-{content['handoff']}",
-        CLOCK: datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
+        "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
         "downlink": content["downlink"],
         "handoff": content["handoff"],
         "halfpipe": halfpipe.__version__,

@@ -49,13 +49,16 @@ def write(words: Sequence[str], out: IO[bytes], log: IO[str]) -> int:
             out.write(line if line.endswith(b"\n") else line + b"\n")
             count += 1
 
-    ending = run(words, ROOT, Lines(keep), Log(log))
+    messages = Log(log)
+    ending = run(words, ROOT, Lines(keep), messages)
     if ending.status is None:
-        raise DecoderError(f"{words[0]}: {ending.how}. Check magic7.command in the config.")
+        raise DecoderError(f"{words[0]}: {ending.how}. Check magic7.command in the config.", code="magic7")
     if not ending.well:
         raise DecoderError(
             f"the magic-7 command {ending.how}: {shlex.join(words)}\n"
             "Level-1 needs its text, so the downlink is not handed off. Mend the cause (its messages stand in "
-            "this job's log), then give the same command again."
+            "this job's log), then give the same command again.",
+            code="magic7",
+            text=f"the magic-7 command {ending.saying(messages.said)}. Level-1 needs its text",
         )
     return count

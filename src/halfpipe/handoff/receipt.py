@@ -17,15 +17,15 @@ from halfpipe.handoff import dropped, line, magic7, stage
 from halfpipe.handoff.receipt_form import Chunk, FromManifest, Receipt, Run, Text
 from halfpipe.handoff.texts import Exceptions, Manifest, texts
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.planning import mounts
+from halfpipe.planning import stage_mark
 from halfpipe.runs.deliveries import EventFile
 from halfpipe.runs.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
-from halfpipe.storage import paths, times
+from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.storage.json_files import read_json
-from halfpipe.storage.reading import changed, sha256
-from halfpipe.storage.times import Step
+from halfpipe.storage.reading import sha256
+from halfpipe.storage.records import Series
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ def hand_off(
         cannot be written. Then there is no hand-off, and Level-1 goes on keeping its runs.
     """
     work, place = settings.paths.work, settings.paths.stage
+    stage_mark.refuse(settings)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     _check_announced(downlink, decoded, runs)
     exceptions = _exceptions(decoded)
@@ -105,28 +106,15 @@ def save(settings: Settings, downlink: DownlinkId, runs: Collection[RunId], cont
     """Record the hand-off, let Level-1 retire its `runs` again, and write the receipt."""
     work, place = settings.paths.work, settings.paths.stage
     line.write(settings, content)
-    written = publish(work, downlink, content)
+    record = publish(work, downlink, content)
+    delivered = (
+        (paths.deliveries(run), Series(work, paths.deliveries(run)).read()[-1:]) for run in sorted(runs)
+    )
+    new = [(home, last) for home, of_run in delivered for last in of_run]
+    stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
     stage.let_retire(place, downlink, runs)
-    with stage.errors_named(place):
-        mounts.mark(settings)
-    write_bytes(work / paths.receipt(downlink), written)
+    write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
-    _note_times(settings, downlink, content)
-
-
-def _note_times(settings: Settings, downlink: DownlinkId, content: Receipt) -> None:
-    """Write down when the downlink was handed off, and what the hand-off waited for."""
-    last = [run["times"][1] for run in content["runs"] if run["times"] is not None]
-    came = []
-    for chunk in content["chunks"]:
-        retdef = paths.retdef(downlink, chunk["chunk"])
-        times_there = (changed(f"{home}/{retdef}") for home in settings.paths.retdef)
-        came += [when for when in times_there if when is not None][:1]
-    known = ((Step.LAST_EVENT, last), (Step.RETDEF, came))
-    for step, when in known:
-        if when:
-            times.note(settings.paths.work, downlink, step, max(when), handoff=content["handoff"])
-    times.note(settings.paths.work, downlink, Step.HANDED_OFF, handoff=content["handoff"])
 
 
 def _check_announced(
@@ -138,7 +126,8 @@ def _check_announced(
                 raise StateError(
                     f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({RunId(run).l1}), which no "
                     "RetDef of the downlink announces. Nothing is lost: give the same command again, and the run "
-                    "is included."
+                    "is included.",
+                    code="not-announced",
                 )
 
 
@@ -176,8 +165,8 @@ def _refuse_gone(place: Path, downlink: DownlinkId, gone: Sequence[Manifest]) ->
     runs = ", ".join(manifest["run"] for manifest in gone)
     raise StageError(
         f"files are gone from the stage before they were handed off: run {runs} of downlink {downlink}, in "
-        f"{place / paths.staged(downlink)}. Nothing was handed off. See that the stage is mounted, and who clears it. "
-        f"To stage them again: snakemake dl={downlink} -R deliver_run"
+        f"{place / paths.staged(downlink)}. Nothing was handed off. See that the stage is mounted, and who clears it.",
+        f"To stage them again: snakemake dl={downlink} -R deliver_run",
     )
 
 

@@ -129,8 +129,8 @@ class Ledger:
             with self._engine.begin() as connection:
                 if not connection.execute(select(LOCK.c.id).with_for_update()).all():
                     raise LedgerError(
-                        f"{self.name}: {LOCK.name} has no row, so writers cannot follow one another. Stop those that "
-                        "run, insert a row with id 1 into it, then: halfpipe ledger check"
+                        f"{self.name}: {LOCK.name} has no row, so writers cannot follow one another.",
+                        "Stop those that run, insert a row with id 1 into it, then: halfpipe ledger check",
                     )
                 return work(connection)
 
@@ -185,8 +185,8 @@ class Ledger:
         if strangers and _revision(connection) is None:
             raise LedgerError(
                 f"{self.name}: has {', '.join(strangers)} and no {VERSION_TABLE}: tables of the earlier system, or, on "
-                "Oracle, the rest of an upgrade that was killed. Move them away (docs/ledger.md), then: "
-                "halfpipe ledger upgrade"
+                "Oracle, the rest of an upgrade that was killed.",
+                "Move them away (docs/ledger.md), then: halfpipe ledger upgrade",
             )
 
     def _compare(self, found: str | None) -> None:
@@ -197,8 +197,8 @@ class Ledger:
             )
         if found != REVISION:
             raise LedgerError(
-                f"{self.name}: its tables have version {found}, this program wants {REVISION}. Back it up, then: "
-                "halfpipe ledger upgrade"
+                f"{self.name}: its tables have version {found}, this program wants {REVISION}.",
+                "Back it up, then: halfpipe ledger upgrade",
             )
 
     def _tried(self, once: Callable[[], T], also: re.Pattern[str] | None = None) -> T:

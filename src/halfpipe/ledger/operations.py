@@ -6,7 +6,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import load, moot_update
 from halfpipe.ledger.database import Ledger
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import remove_file
 from halfpipe.storage.json_files import write_json
 
@@ -29,7 +29,7 @@ def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> 
         As `Ledger.of` and `halfpipe.ledger.load.load`.
     """
     ledger, marker = Ledger.of(settings), settings.paths.work / paths.loaded(downlink)
-    with locks.downlink_job(settings.paths.work, downlink):
+    with leases.downlink_job(settings.paths.work, downlink):
         remove_file(marker)
         entry = load.load(ledger, settings, downlink)
         if settings.moot.update is not None:
@@ -50,6 +50,6 @@ def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) ->
     HalfPipeError
         As `load_downlink`.
     """
-    with locks.downlink_job(settings.paths.work, downlink):
+    with leases.downlink_job(settings.paths.work, downlink):
         remove_file(settings.paths.work / paths.loaded(downlink))
         return load.remove(ledger, settings, [downlink])

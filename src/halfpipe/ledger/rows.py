@@ -95,8 +95,8 @@ class Part:
         except FileNotFoundError as error:
             raise MissingInputError(
                 f"{path}: no such file, though it is never deleted. Run {run} cannot be summed up without it: "
-                f"restore it from a backup, or process downlink {downlink} again (-F); or have the ledger "
-                f"forget the downlink (halfpipe ledger remove {downlink}). Then give the same command again."
+                f"restore it from a backup, or process downlink {downlink} again (-F).",
+                f"Or have the ledger forget the downlink: halfpipe ledger remove {downlink}",
             ) from error
         datagrams = KnownDatagrams.of(content.split(b"\n")[:-1], str(path))
         if not len(datagrams.rows):
@@ -176,8 +176,8 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
     receipt = last_receipt(work, downlink)
     if receipt is None:
         raise MissingInputError(
-            f"{work / paths.receipt(downlink)}: no such file. The ledger has what was handed off only: process "
-            f"the downlink first (snakemake dl={downlink})."
+            f"{work / paths.receipt(downlink)}: no such file. The ledger has what was handed off only.",
+            f"Process the downlink first: snakemake dl={downlink}",
         )
     parts = {}
     for entry in receipt["runs"]:
@@ -262,8 +262,8 @@ def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> Sum:
     if len(scids) > 1:
         said = ", ".join(f"{part.scid} by downlink {part.downlink}" for part in parts)
         raise StateError(
-            f"run {run} ({run.l1}) is of spacecraft {said}: expected one. Process the wrong downlink again (-F), "
-            "or have the ledger forget it (halfpipe ledger remove)."
+            f"run {run} ({run.l1}) is of spacecraft {said}: expected one.",
+            "Process the wrong downlink again (-F), or have the ledger forget it: halfpipe ledger remove",
         )
     known = KnownDatagrams.together(part.datagrams for part in parts)
     rows, segments = known.rows, known.segments()

@@ -26,7 +26,7 @@ from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.online.record import Made, Record, State, files_there
 from halfpipe.planning import halts
 from halfpipe.programs.commands import filled_in
-from halfpipe.programs.told_once import By, OpenError
+from halfpipe.programs.told_once import By, OpenError, how_it_was_cut_off
 from halfpipe.reports.waiting import what_is_missing
 from halfpipe.runs import force_list
 from halfpipe.runs.datagrams import known_datagrams
@@ -34,7 +34,7 @@ from halfpipe.runs.downlinks import known_downlinks
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.runs.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, remove_file
 from halfpipe.storage.json_files import read_json
 
@@ -75,13 +75,13 @@ class Result:
 
 @contextmanager
 def alone(work: Path) -> Iterator[None]:
-    """Hand off alone: wait until nobody else does, and say for whom. All below is done under this lock."""
-    lock = locks.FileLock(work / paths.online_lock())
-    lock.take("another hand-off to Online", log.warning)
+    """Hand off alone: wait until nobody else does, and say for whom. All below is done under this lease."""
+    lease = leases.Lease(work, paths.online_lease())
+    lease.take("another hand-off to Online", log.warning)
     try:
         yield
     finally:
-        lock.give_back()
+        lease.give_back()
 
 
 def runs_of(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[RunId]:
@@ -139,9 +139,7 @@ def again(settings: Settings, run: RunId, output: IO[str]) -> Result:
     OnlineError
         If nobody knows whether an earlier command has started something.
     """
-    record = Record(settings.paths.work, run)
-    if record.state is State.OPEN:
-        raise _cut_off(settings.paths.work, run)
+    record = _ended(settings.paths.work, run)
     if switch := _held_by(settings.paths.work, run):
         return _held(run, switch)
     return _make(settings, run, record, run in force_list.read(settings.paths.work).runs, output)
@@ -153,13 +151,17 @@ def settle(settings: Settings, run: RunId, *, started: bool) -> None:
     Raises
     ------
     OnlineError
-        If there is nothing to settle.
+        If there is nothing to settle, or the command may still run.
     """
     record = Record(settings.paths.work, run)
     if record.state not in {State.OPEN, State.UNTOLD}:
         raise OnlineError(f"run {run}: there is nothing to settle, no command is open ({record.path}).")
-    with Record.opened(settings.paths.work, run, log.warning) as record:
-        record.settle(started, By.PERSON)
+    if not started and (seconds := record.may_run):
+        raise OnlineError(
+            f"run {run}: its command may run for {seconds:.0f} s yet, and do its work then. Look again after that, and "
+            "give the same command again."
+        )
+    record.settle(started, By.PERSON)
 
 
 def _home(settings: Settings) -> Path:
@@ -191,7 +193,7 @@ def _one(
     settings: Settings, run: RunId, there: Mapping[RunId, str], given_up: bool, output: IO[str]
 ) -> Result:
     work = settings.paths.work
-    record = Record(work, run)
+    record = _ended(work, run)
     if record.state is State.NOTHING:
         if run in there:
             said = f"{there[run]} was there and was not made by this program: it is left as it is"
@@ -201,12 +203,10 @@ def _one(
             return _other(run, kinds)
     if record.state is State.DONE:
         return _compare(work, run, record)
-    if record.state is State.OPEN:
-        raise _cut_off(work, run)
     if switch := _held_by(work, run):
         return _held(run, switch)
     if record.state is State.UNTOLD:
-        return _tell(settings, run, output)
+        return _tell(settings, run, record, output)
     return _make(settings, run, record, given_up, output)
 
 
@@ -258,7 +258,7 @@ def _compare(work: Path, run: RunId, record: Record) -> Result:
 def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output: IO[str]) -> Result:
     """Make the file of a run if it is whole or given up, and go on to its command."""
     work, home = settings.paths.work, _home(settings)
-    with locks.run_locked(work, run, log.warning), context_scratch(work, run):
+    with leases.run_lease(work, run, log.warning), context_scratch(work, run):
         brought = _brought(work, run)
         if not brought:
             return Result(run, What.OTHER, "no downlink has brought anything of it")
@@ -293,7 +293,7 @@ def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output
     said += [f"its ground id is the lowest of {n}" for n in [_ground_ids(datagrams)] if n > 1]
     said += [f"without: {gone}" for gone in known.missing]
     if tell:
-        said.append(_tell(settings, run, output).text)
+        said.append(_tell(settings, run, record, output).text)
     return Result(run, What.MADE, "; ".join(said))
 
 
@@ -311,7 +311,7 @@ def _all_events(known: KnownRun) -> tuple[Decision, Records]:
     return decided(known, min(tables), tables, {}, WHOLE, given_up=True)
 
 
-def _tell(settings: Settings, run: RunId, output: IO[str]) -> Result:
+def _tell(settings: Settings, run: RunId, record: Record, output: IO[str]) -> Result:
     """Run the command for a file between its intent and its answer in the record.
 
     Raises
@@ -319,29 +319,28 @@ def _tell(settings: Settings, run: RunId, output: IO[str]) -> Result:
     OnlineError
         If it failed, or nobody knows.
     """
-    with Record.opened(settings.paths.work, run, log.warning) as record:
-        made, command = record.made, settings.online.command
-        assert made is not None
-        file = _home(settings) / made.file.name
-        if command is None:
-            return Result(run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
-        if not file.exists():
-            raise OnlineError(
-                f"run {run}: {file} is gone and its command was not run yet. Make it anew: halfpipe online --again "
-                f"{run}; or if Online has it, say so: halfpipe online --started {run}"
-            )
-        stands_for = {
-            "file": str(file),
-            "run": run,
-            "l1_run": run.l1,
-            "gid": f"{made.ground_id:08x}",
-            "key": str(made.moot.key),
-            "alias": made.moot.alias,
-        }
-        try:
-            answer = record.tell(filled_in(command, stands_for), output)
-        except OpenError as error:
-            raise OnlineError(f"{_unknown(record, str(error))}{error.lost}") from error
+    made, command = record.made, settings.online.command
+    assert made is not None
+    file = _home(settings) / made.file.name
+    if command is None:
+        return Result(run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
+    if not file.exists():
+        raise OnlineError(
+            f"run {run}: {file} is gone and its command was not run yet. Make it anew: halfpipe online --again "
+            f"{run}; or if Online has it, say so: halfpipe online --started {run}"
+        )
+    stands_for = {
+        "file": str(file),
+        "run": run,
+        "l1_run": run.l1,
+        "gid": f"{made.ground_id:08x}",
+        "key": str(made.moot.key),
+        "alias": made.moot.alias,
+    }
+    try:
+        answer = record.tell(filled_in(command, stands_for), output, settings.online.seconds)
+    except OpenError as error:
+        raise OnlineError(f"{_unknown(record, str(error))}{error.lost}") from error
     if answer.status != 0:
         raise OnlineError(
             f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Mend the cause and give the "
@@ -351,16 +350,26 @@ def _tell(settings: Settings, run: RunId, output: IO[str]) -> Result:
     return Result(run, What.TOLD, f"command run for {file.name}")
 
 
-def _cut_off(work: Path, run: RunId) -> OnlineError:
-    """Return the error that asks a person, once a command that was left behind has ended: then they can see."""
-    with Record.opened(work, run, log.warning) as record:
-        return _unknown(record)
+def _ended(work: Path, run: RunId) -> Record:
+    """Return the record of a run, once a command that was left behind has ended: then a person can see.
+
+    Raises
+    ------
+    OnlineError
+        If nobody knows what that command has done.
+    """
+    record = Record(work, run)
+    if record.state is State.OPEN:
+        record.wait(log.warning)
+    if record.state is State.OPEN:
+        raise _unknown(record)
+    return record
 
 
 def _unknown(record: Record, how: str = "") -> OnlineError:
     """Return the error that asks a person to find out whether a command has done its work."""
     run, command = record.id, record.attempts[-1].command
-    why = f"it {how}" if how else "a process ended between the command and the record of its answer"
+    why = how_it_was_cut_off(record.attempts[-1], how)
     return OnlineError(
         f"run {run}: whether its command has done its work is not known: {why} ({record.path}): "
         f"{shlex.join(command)}\nIt is not run again. See whether Online has the file, then say so: halfpipe online "

@@ -1,4 +1,4 @@
-"""What was done to hand a run to Online: append-only, each step a line that is flushed.
+"""What was done to hand a run to Online: a record for each step.
 
 The intent stands before the file and before the command, what came of it after. So a process that died
 can be told from a file that somebody else put there, and a command whose end nobody saw from one that was
@@ -15,20 +15,12 @@ from typing import Any, Self
 from halfpipe.ids import RunId
 from halfpipe.merge.intervals import Ranges
 from halfpipe.programs import told_once
+from halfpipe.programs.told_once import By, Outcome
 from halfpipe.runs.deliveries import EventFile
 from halfpipe.runs.moot import Moot
 from halfpipe.storage import paths
 
 FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # as `paths.online_file` names them
-
-
-class Step(StrEnum):
-    """What a line says. `TELLING`: the command is about to be run."""
-
-    MAKING = "making"
-    MADE = "made"
-    TELLING = "telling"
-    TOLD = "told"
 
 
 class State(StrEnum):
@@ -86,15 +78,19 @@ class Made:
 class Record(told_once.Record[told_once.Attempt]):
     """What was done for one run: `names` of all files that were begun, `made`, the latest one.
 
-    Attempts are those to run the command for that file. Callers hold the lock of the hand-off.
+    The attempts that count are those to run the command for that file.
     """
 
     COMMAND = "an Online command"
     HEARD = "started"
     place = staticmethod(paths.online_record)
-    names: frozenset[str] = frozenset()
-    made: Made | None = None
-    _is_making = False
+
+    def read(self) -> None:
+        """Read all records, again."""
+        self.names: frozenset[str] = frozenset()
+        self.made: Made | None = None
+        self._is_making = False
+        super().read()
 
     @property
     def state(self) -> State:
@@ -106,34 +102,38 @@ class Record(told_once.Record[told_once.Attempt]):
         return State.OPEN if self.is_open else State.UNTOLD
 
     def attempt(self, value: Mapping[str, Any]) -> told_once.Attempt:
-        """Return the attempt that a line of an intent is of."""
-        command = tuple(map(str, value["command"]))
-        return told_once.Attempt(number=len(self.attempts) + 1, command=command, when=value["when"])
+        """Return the attempt whose intent a record is."""
+        return told_once.Attempt(
+            number=len(self.attempts) + 1,
+            command=tuple(map(str, value["command"])),
+            when=str(value["when"]),
+            seconds=float(value["seconds"]),
+        )
 
     def _take(self, value: Mapping[str, Any]) -> None:
-        step = Step(value["step"])
-        if step is Step.MAKING:
-            self.names |= {str(value["name"])}
+        if "making" in value:
+            self.names |= {str(value["making"])}
             self._is_making = True
-        elif step is Step.MADE:
-            self.made, self._is_making = Made.of(value), False
-            self.attempts = []
+        elif "made" in value:
+            self.made, self._is_making = Made.of(value["made"]), False
+            self._since = len(self.attempts)
         else:
-            if step is Step.TOLD and not self.attempts:  # a person has given the command
-                self.attempts.append(self.attempt({"command": (), **value}))
             super()._take(value)
 
-    def append(self, value: dict[str, Any]) -> None:
-        """Record and flush a line, with the step that it is of."""
-        super().append({"step": Step.TOLD if "outcome" in value else Step.TELLING} | value)
+    def settle(self, told: bool, by: By) -> None:
+        """Record what a person has found out of the latest attempt, or has done where there was none."""
+        if self.last is None:
+            self.done(Outcome.TOLD if told else Outcome.NOT_TOLD, by)
+        else:
+            super().settle(told, by)
 
     def making(self, name: str) -> None:
         """Record that the file `name` is about to be written."""
-        self.append({"step": Step.MAKING, "name": name})
+        self.append({"making": name})
 
     def has_made(self, made: Made) -> None:
         """Record that a file is in its place."""
-        self.append({"step": Step.MADE} | made.as_json())
+        self.append({"made": made.as_json()})
 
 
 def files_there(home: Path) -> dict[RunId, str]:

@@ -230,13 +230,12 @@ def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]
         ending = run(words, ROOT, log, seconds=COMMAND_SECONDS, stdin=given)
     if ending.well:
         return True
-    how = f"{ending.how}, saying: {log.said[-1]}" if log.said else ending.how
     return say(
-        f"{subject}\n\n{text}\n\nalarm.command {how}. Mend it: this message went only here. "
+        f"{subject}\n\n{text}\n\nalarm.command {ending.saying(log.said)}. Mend it: this message went only here. "
         f"It was: {shlex.join(words)}"
     )
 
 
 def wants_telling(cause: Cause) -> bool:
     """Tell whether a cause is worth a mail: somebody must act, or may have to."""
-    return cause.verdict is Verdict.PERSON or cause.code == "unattended-lock"
+    return cause.verdict is Verdict.PERSON

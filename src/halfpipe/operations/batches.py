@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.account.why_failed import told_by
+from halfpipe.account.failures import end_of
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.ids import DownlinkId
-from halfpipe.operations.invocations import GOOD, invocation, process
+from halfpipe.operations.invocations import GOOD, Outcome, invocation, process
 from halfpipe.planning import halts
 from halfpipe.planning.plan import Plan
 from halfpipe.planning.retdefs import State
-from halfpipe.reports.recap import lines_of, unfinished_jobs
 from halfpipe.runs.receipt_file import last_number, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import remove_file
 from halfpipe.storage.json_files import read_json, write_json
 
@@ -154,14 +153,14 @@ def run(
             good = _invoke(words, log, home, batch, work, moved)
             fresh = [dl for dl in batch if dl in work.done]
             ended(fresh, log)
-            if good or fresh or unfinished_jobs(lines_of([str(log)]), home):
+            if good or fresh or Outcome.of(log).jobs:
                 barren = 0
             elif len(batch) > 1:  # one of them keeps all from being begun: the halves find it
                 queue[:0] = _batches(batch, -(-len(batch) // 2))
             else:
                 barren += 1
                 if barren == ENOUGH:
-                    raise HalfPipeError("\n".join([f"snakemake fails before any job: {log}", *told_by(log)]))
+                    raise HalfPipeError("\n".join([f"snakemake fails before any job: {log}", *end_of(log)]))
         if not queue and waiting_for_others:
             waiting_for_others = False  # by now they may have given back what they had
             queue = _batches(sorted(work.left), most)
@@ -180,7 +179,7 @@ def _free(settings: Settings, batch: Iterable[DownlinkId], work: Work) -> list[D
         work.left.pop(dl, None)
         try:
             plan.of(dl).refuse_closed()
-            if who := locks.in_work(plan.work, dl):
+            if who := leases.in_work(plan.work, dl):
                 work.left[dl] = f"it is in work by {who}"
             elif file := halts.holding(plan.work, halts.Switch.STAGE, dl):
                 work.left[dl] = f"it is held by {file}"

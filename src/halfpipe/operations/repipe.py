@@ -5,11 +5,10 @@ run's directory only remembers that it was done.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from halfpipe.errors import ConfigError, LedgerError, MissingInputError
 from halfpipe.formats import met
@@ -25,11 +24,11 @@ from halfpipe.runs.datagrams import known_datagrams
 from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.downlinks import known_downlinks
 from halfpipe.runs.receipt_file import read_receipt
-from halfpipe.runs.repipes import done, record
+from halfpipe.runs.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
-from halfpipe.storage import locks, paths
+from halfpipe.storage import paths, working_directory
 from halfpipe.storage.durable import make_directory, write_text
-from halfpipe.storage.locks import Holder
+from halfpipe.storage.leases import whoami
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def prepare(settings: Settings, run: RunId, *, orphans: bool) -> Prepared:
 
 def _unfinished(work: Path, run: RunId, *, orphans: bool) -> DownlinkId | None:
     ended = {value["downlink"] for value in done(work, run)}
-    for value in record(work, run).values:
+    for value in noted(work, run):
         if value["downlink"] in ended or value["orphans"] != orphans:
             continue
         if (work / paths.repipe_config(value["downlink"])).exists():
@@ -97,20 +96,16 @@ def _unfinished(work: Path, run: RunId, *, orphans: bool) -> DownlinkId | None:
 
 def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
+    working_directory.begin(work)
     downlink = _new_id(settings)
     made_retdefs.write(retdefs, downlink, work / paths.repipe_retdefs(downlink))
     if orphans:
         given_up = work / paths.repipe_work(downlink) / paths.force() / run.l1
         write_text(given_up, "asked for by halfpipe repipe --orphans\n")
-    me = Holder.myself()
+    me = whoami()
     by = f"{me.user} on {me.host}"
-    _note(work, run, {"downlink": downlink, "orphans": orphans, "when": _now(), "by": by})
+    note(work, run, {"downlink": downlink, "orphans": orphans, "when": _now(), "by": by})
     return downlink
-
-
-def _note(work: Path, run: RunId, said: Mapping[str, Any]) -> None:
-    with locks.run_locked(work, run, log.info):
-        record(work, run).append(said)
 
 
 def _now() -> str:
@@ -297,7 +292,7 @@ def finish(settings: Settings, run: RunId, prepared: Prepared) -> Repiped:
     )
     if downlink not in {value["downlink"] for value in done(work, run)}:
         said = {"files": result.files, "events": result.events, "left": result.orphans, "when": _now()}
-        _note(work, run, {"downlink": downlink, **said})
+        note(work, run, {"downlink": downlink, **said})
     return result
 
 

@@ -16,7 +16,7 @@ from halfpipe.reports import listing
 from halfpipe.runs import force_list
 from halfpipe.storage import paths
 from halfpipe.storage.advice import in_the_way
-from halfpipe.storage.locks import Holder
+from halfpipe.storage.leases import whoami
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _is_there(file: Path) -> bool:
 
 def _put_down(file: Path, reason: str) -> bool:
     """Make the file, at once under its name, for that it is there counts; tell whether it was not."""
-    me, now = Holder.myself(), datetime.now(UTC)
+    me, now = whoami(), datetime.now(UTC)
     if _is_there(file):
         return False
     try:

@@ -6,7 +6,6 @@ fits into a mail: the job, its log and the command that repeats it. Nothing is t
 """
 
 import shlex
-import socket
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,26 +14,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from halfpipe.account.account import Site, account
+from halfpipe.account.failures import by_cause, cause_of, end_of, then
 from halfpipe.account.overview import recent
-from halfpipe.account.site_troubles import (
-    PATIENCE_SECONDS,
-    give_sign,
-    lock_troubles,
-    site_troubles,
-)
-from halfpipe.account.why_failed import cause, first_cause, names, told_by
+from halfpipe.account.site_troubles import lease_troubles, site_troubles
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.operations import weekly
 from halfpipe.operations.alarms import Kind, Memory, of_site, send, subject_of, tell, text_of, wants_telling
-from halfpipe.operations.invocations import FAILED, GOOD, OUT_OF_TIME, again, invocation, process
+from halfpipe.operations.invocations import FAILED, GOOD, OUT_OF_TIME, Outcome, again, invocation, process
 from halfpipe.operations.publish import CODE, publish
 from halfpipe.operations.weekly import WEEK, iso_week
 from halfpipe.planning.plan import Outstanding, Plan
-from halfpipe.reports.recap import lines_of, unfinished_jobs
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import remove_file, write_text
 from halfpipe.storage.json_files import write_json
 from halfpipe.words import utc
@@ -54,44 +47,42 @@ class Limits:
     late_hours: float | None = None  # None: `alarm.late_hours`
 
 
-def summary(downlink: DownlinkId, status: int, words: Sequence[str], log: Path, work: Path) -> str:
+def summary(
+    downlink: DownlinkId, status: int, outcome: Outcome, words: Sequence[str], log: Path, work: Path
+) -> str:
     """Say in some lines what happened to a downlink, which jobs it was, and how to repeat them."""
-    late = status == OUT_OF_TIME
-    what = "ran out of time and was ended" if late else "failed"
+    what = "ran out of time and was ended" if status == OUT_OF_TIME else "failed"
     lines = [f"downlink {downlink} {what}; all that was printed: {log}"]
-    jobs = unfinished_jobs(lines_of([str(log)]), work)
-    for job in jobs[:MOST_JOBS]:
-        lines.append(
-            f"  job {job.rule} of {job.output}: {cause(job, 'ended at the time limit' if late else '')}"
-        )
-        lines += [f"    log: {path}" for path in job.logs]
-        if job.logs:
-            lines += [f"    | {line}" for line in told_by(job.logs[0])]
-        if job.command:
-            lines.append(f"    to repeat it by hand: cd {shlex.quote(str(work))} && {job.command}")
-    if len(jobs) > MOST_JOBS:
-        lines.append(f"  and {len(jobs) - MOST_JOBS} more jobs")
-    if not jobs:
-        lines += [f"    | {line}" for line in told_by(log)]
+    for job in outcome.jobs[:MOST_JOBS]:
+        lines += [f"  job {job.rule} {job.ids}: {job.text}", f"    log: {job.log}"]
+        lines += [f"    | {line}" for line in end_of(job.log)]
+        if job.why.command:
+            lines.append(f"    to repeat it by hand: cd {shlex.quote(str(work))} && {job.why.command}")
+    if len(outcome.jobs) > MOST_JOBS:
+        lines.append(f"  and {len(outcome.jobs) - MOST_JOBS} more jobs")
+    if not outcome.jobs:
+        lines += [f"    | {line}" for line in end_of(log)]
     return "\n".join([*lines, f"  to process the downlink again: {again(words)}"])
 
 
-def failure(status: int, words: Sequence[str], log: Path, work: Path) -> Cause:
+def failure(status: int, outcome: Outcome, words: Sequence[str], log: Path) -> Cause:
     """Return why an invocation did not end well, where the account of its downlink does not say it."""
     if status == OUT_OF_TIME:
         text = "it ran out of time and was ended"
         return Cause("out-of-time", Verdict.PERSON, text, f"see what hung, often a file system: {log}")
-    jobs = unfinished_jobs(lines_of([str(log)]), work)
-    if jobs:
-        same, why = first_cause(jobs)
-        return Cause("failed", Verdict.PERSON, f"{names(same)}: {why}", again(words))
-    last = next((line for line in reversed(told_by(log)) if line.strip()), "")
-    return Cause("failed", Verdict.PERSON, f"snakemake said: {last.strip()}", again(words))
+    if outcome.jobs:
+        return cause_of(max(by_cause(outcome.jobs), key=len), again(words), {})
+    if outcome.error is None:
+        return Cause(
+            "failed", Verdict.PERSON, f"snakemake ended before any job; its log: {log}", again(words)
+        )
+    why = outcome.error
+    return Cause(why.code, Verdict.PERSON, f"snakemake said: {why.text}", then(why.do, again(words)))
 
 
 def remove_old_logs(home: Path, days: float) -> None:
     """Remove the logs of invocations that are older than `days`."""
-    for path in home.glob("*.log"):
+    for path in (path for end in ("*.log", f"*{paths.EVENTS_SUFFIX}") for path in home.glob(end)):
         with suppress(OSError):
             if path.stat().st_mtime < time.time() - days * 86400:
                 path.unlink()
@@ -138,29 +129,24 @@ def turn(
     say
         Prints what a person has to hear, and tells whether anybody took it.
     quiet
-        Do not say that another turn is running on this host.
+        Do not say that another turn is running.
 
     Returns
     -------
     int
         `GOOD`, `FAILED`, `OUT_OF_TIME` or `RUNNING`; `UNUSABLE` if more downlinks are outstanding than may be.
     """
-    mine = locks.FileLock(settings.paths.work / paths.unattended_lock())
+    mine = leases.Lease(settings.paths.work, paths.unattended_lease())
     teller = Teller(settings, say)
     if not mine.try_take():
-        holder = locks.Holder.written_in(mine.path)
-        # Whether a process on another host lives, only a person can know.
-        if holder is not None and holder.host == socket.gethostname():
-            if not quiet:
-                say(f"another unattended invocation is running: {mine.held_by()}")
-            teller.of_site("unattended-lock", lock_troubles(settings.paths.work, time.time()))
-        else:
-            teller.of_site("unattended-lock", _held_elsewhere(settings.paths.work, mine))
+        if not quiet:
+            say(f"another unattended invocation is running: {mine.look() or 'it has just ended'}")
+        teller.of_site("unattended-lease", lease_troubles(settings.paths.work, time.time()))
         return RUNNING
     begun, ended = time.time(), dict[str, int]()
     status = FAILED
     try:
-        status = _process_all(settings, options, named, limits, teller, ended, lambda: give_sign(mine.path))
+        status = _process_all(settings, options, named, limits, teller, ended, mine.sign)
         return status
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
@@ -175,17 +161,9 @@ def turn(
             mine.give_back()
 
 
-def _held_elsewhere(work: Path, lock: locks.FileLock) -> list[Cause]:
-    """Return that a turn cannot begin, at once: the lock's holder is on another host, which may be down."""
-    found = list(lock_troubles(work, time.time(), quiet=0.0))
-    return found or [
-        Cause("unattended-lock", Verdict.TOLD, f"another unattended invocation is running: {lock.held_by()}")
-    ]
-
-
 def _record_turn(work: Path, begun: float, status: int, ended: Mapping[str, int]) -> None:
     """Write down that a turn has ended, so that a timer that is dead can be seen."""
-    me = locks.Holder.myself()
+    me = leases.whoami()
     with suppress(HalfPipeError, OSError):
         write_json(
             work / paths.last_turn(),
@@ -233,8 +211,9 @@ class Teller:
         new = [m for m in messages if m.kind in {Kind.NEW, Kind.CHANGED}]
         memory.wanted += [(now, sorted({cause.code for cause in m.causes})) for m in new]
         if self.memory.week not in {"", memory.week}:
-            work = self._settings.paths.work
-            week = weekly.text(weekly.handed_off(work, now - WEEK, now), memory.wanted, len(told), now)
+            week = weekly.text(
+                weekly.handed_off(self._settings, now - WEEK, now), memory.wanted, len(told), now
+            )
             subject, _, text = week.partition("\n\n")
             if not self._send(subject, text):
                 memory.week = self.memory.week
@@ -293,15 +272,15 @@ def _process_all(
     for number, downlink in enumerate(wanted):
         if number:
             _publish(settings, teller)  # a turn may take hours
-        if not named and locks.in_work(plan.work, downlink) is not None:
-            causes += [(downlink, cause) for cause in _in_work_elsewhere(plan.work, downlink, time.time())]
+        if not named and leases.in_work(plan.work, downlink) is not None:
             continue
         words = invocation([plan.target(downlink)], options)
         log = home / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{downlink}.log"
         ended[downlink] = process(words, log, limits.minutes * 60, sign)
         if ended[downlink] != GOOD:
-            details[downlink] = summary(downlink, ended[downlink], words, log, plan.work)
-            causes.append((downlink, failure(ended[downlink], words, log, plan.work)))
+            outcome = Outcome.of(log, late=ended[downlink] == OUT_OF_TIME)
+            details[downlink] = summary(downlink, ended[downlink], outcome, words, log, plan.work)
+            causes.append((downlink, failure(ended[downlink], outcome, words, log)))
     sign()
     teller.look()
     causes, unknown = _with_accounts(settings, teller, named, causes)
@@ -317,35 +296,18 @@ def _process_all(
 
 def _late(found: Outstanding, late_hours: float, now: float) -> Iterator[tuple[str, Cause]]:
     """Yield the downlinks that have waited too long for a RetDef."""
-    for said, age in found.incomplete.items():
+    for downlink, (said, age) in found.incomplete.items():
         if age > late_hours * 3600:
-            _, downlink, waits = said.split(maxsplit=2)
             yield (
                 downlink,
                 Cause(
                     "waits-retdef",
                     Verdict.PERSON,
-                    f"it {waits}, and has done so for more than {late_hours:g} h",
+                    f"{said}, and has done so for more than {late_hours:g} h",
                     "have the RetDef made and copied to the search path, or list the chunk under ignore.chunks in the "
                     "config with a reason",
                     now - age,
                 ),
-            )
-
-
-def _in_work_elsewhere(work: Path, downlink: DownlinkId, now: float) -> Iterator[Cause]:
-    """Yield that an outstanding downlink is held for long by a process of another host, which may be down."""
-    lock = locks.FileLock(work / paths.downlink_lock(downlink))
-    holder = locks.Holder.written_in(lock.path)
-    with suppress(OSError):
-        since = lock.path.stat().st_mtime
-        if holder is not None and holder.host != socket.gethostname() and now - since >= PATIENCE_SECONDS:
-            yield Cause(
-                "in-work-elsewhere",
-                Verdict.PERSON,
-                f"it is left alone, because it is in work by {holder}, which cannot be seen from here",
-                f"if that process is dead: halfpipe unlock {lock.path.name}",
-                since,
             )
 
 

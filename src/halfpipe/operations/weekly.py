@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
 
 from halfpipe.ids import DownlinkId
+from halfpipe.reports.latency import latency
 from halfpipe.runs.receipt_file import read_receipt
+from halfpipe.settings import Settings
 from halfpipe.storage import paths
-from halfpipe.storage.times import latency
 from halfpipe.words import count
 
 WEEK = 7 * 86400.0
@@ -32,19 +32,20 @@ def iso_week(now: float) -> str:
     return f"{year}-W{week:02d}"
 
 
-def handed_off(work: Path, after: float, until: float) -> Iterator[HandedOff]:
+def handed_off(settings: Settings, after: float, until: float) -> Iterator[HandedOff]:
     """Yield the downlinks whose receipts were written between two times, Unix seconds."""
+    work = settings.paths.work
     for path in sorted(work.glob(paths.receipt("*"))):
         name = path.name.removeprefix(paths.receipt(""))
         with suppress(Exception):  # a damaged receipt is for others to tell
             if DownlinkId.matches(name) and after <= path.stat().st_mtime < until:
                 events = sum(run["delivered"] for run in read_receipt(work, DownlinkId(name))["runs"])
-                yield HandedOff(DownlinkId(name), events, _latency(work, DownlinkId(name)))
+                yield HandedOff(DownlinkId(name), events, _latency(settings, DownlinkId(name)))
 
 
-def _latency(work: Path, downlink: DownlinkId) -> float | None:
+def _latency(settings: Settings, downlink: DownlinkId) -> float | None:
     """Return the seconds from a downlink's last event to its first hand-off; None if nobody knows."""
-    first = latency(work, downlink)
+    first = latency(settings, downlink)
     if first is None or first.last_event is None or first.handed_off is None:
         return None
     return first.handed_off - first.last_event

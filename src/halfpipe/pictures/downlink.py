@@ -29,10 +29,10 @@ from halfpipe.pictures.drawn import (
 )
 from halfpipe.planning.plan import Plan
 from halfpipe.reports.explain import Site
+from halfpipe.reports.latency import Latency, latency
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import read_json
-from halfpipe.storage.times import Latency, latency
 from halfpipe.words import count
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _figure(
     top, files, steps = figure.subplots(3, 1, height_ratios=ratios)
     marks = _draw_chunks(top, shown, len(chunks))
     marks += _draw_files(files, site.settings.merge.max_events, receipt)
-    _draw_steps(steps, latency(site.work, downlink))
+    _draw_steps(steps, latency(site.settings, downlink))
     steps.set_xlabel("\n".join([steps.get_xlabel(), *lines, *([note] if note else [])]), loc="left")
     legend(figure, marks)
     return figure

@@ -52,6 +52,8 @@ MOST = 500  # letters of what stands in a file, which a person may have written
 class HeldError(HalfPipeError):
     """Work that a halt switch holds."""
 
+    code = "held"
+
 
 def holding(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Path | None:
     """Return the file that holds a kind of work, None if none does.
@@ -130,8 +132,8 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     file = holding(work, switch, downlink)
     if file is not None:
         raise HeldError(
-            f"downlink {downlink}: {switch.what} is held by {with_reason(file)}. Nothing was done. To let it go on: "
-            f"{resume(switch, file, downlink)}; then give the same command again."
+            f"downlink {downlink}: {switch.what} is held by {with_reason(file)}. Nothing was done.",
+            f"To let it go on: {resume(switch, file, downlink)}",
         )
 
 

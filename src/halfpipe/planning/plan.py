@@ -281,8 +281,9 @@ class Plan:
             times = self.times(dl, listings, now)
             told += times.told(dl)
             if plan.holes:
-                waiting.append(f"downlink {dl} waits for the RetDef of chunk {', '.join(plan.holes)}")
-                incomplete[waiting[-1]] = now - times.written if times.written else 0.0
+                waits = f"waits for the RetDef of chunk {', '.join(plan.holes)}"
+                waiting.append(f"downlink {dl} {waits}")
+                incomplete[dl] = f"it {waits}", now - times.written if times.written else 0.0
             elif now - times.youngest < settle_seconds:
                 waiting.append(
                     f"downlink {dl} waits: its youngest RetDef is younger than {settle_seconds:g} s"
@@ -482,14 +483,14 @@ class Lying:
 class Outstanding:
     """Outstanding downlinks, and in words those that are not ready yet.
 
-    `incomplete` are those of `waiting` that wait for a RetDef, with the age of the youngest in seconds;
+    `incomplete` are those that wait for a RetDef, in words, with the age of the youngest in seconds;
     `held` are those that a halt switch holds, with its file. `told` is what lies where it should not, or cannot be
     read, while all others go on.
     """
 
     ready: tuple[DownlinkId, ...]
     waiting: tuple[str, ...]
-    incomplete: Mapping[str, float]
+    incomplete: Mapping[DownlinkId, tuple[str, float]]
     held: Mapping[DownlinkId, Path]
     told: tuple[str, ...] = ()
 
@@ -644,7 +645,7 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
                 f"{max(others)}; looked in {where}. Have it made and copied, or list the chunk under "
                 "ignore.chunks in the config with a reason; then give the same command again."
             )
-        raise MissingInputError(no_retdefs(downlink, plan.search))
+        raise MissingInputError(no_retdefs(downlink, plan.search), code="no-retdefs")
     content = read_content(source)
     parse_retdef(content, source)
     return content

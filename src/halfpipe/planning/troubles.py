@@ -5,7 +5,6 @@ They are asked of the whole mission, so they look at names and times, and make n
 
 import os
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from halfpipe.causes import Cause, Verdict
@@ -23,7 +22,7 @@ from halfpipe.planning.plan import (
     holds_work,
     misplaced,
 )
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.advice import cannot_be_read
 from halfpipe.storage.reading import modified
 from halfpipe.words import utc
@@ -40,7 +39,7 @@ def troubles(
     lying: Lying | None = None,
     made_of: frozenset[str] | None = None,
 ) -> Iterator[Cause]:
-    """Yield what is amiss with a downlink's RetDefs, its switches and its locks.
+    """Yield what is amiss with a downlink's RetDefs, its switches and its lease.
 
     Parameters
     ----------
@@ -64,7 +63,7 @@ def troubles(
             "work-unreadable", Verdict.PERSON, cannot_be_read(place, staged.unread), f"ls -ld {place}"
         )
         return
-    yield from _locks(plan.work, downlink, now)
+    yield from _lease(plan.work, downlink)
     yield from _odd(plan, downlink, listings)
     for name in names:
         if halts.is_misspelt(name, downlink):
@@ -86,8 +85,8 @@ def troubles(
     yield from _held(plan, downlink, to_stage=receipt_time is None or bool(new))
 
 
-def site_troubles(plan: Plan, now: float) -> Iterator[Cause]:
-    """Yield what is amiss with the search path, the switches for all downlinks, and the locks of no downlink."""
+def site_troubles(plan: Plan) -> Iterator[Cause]:
+    """Yield what is amiss with the search path, the switches for all downlinks, and who is at work on no downlink."""
     work = plan.settings.paths.work
     for home, error in plan.closed.items():
         yield _unreadable(home, cannot_be_listed(home, error))
@@ -99,11 +98,9 @@ def site_troubles(plan: Plan, now: float) -> Iterator[Cause]:
         if os.path.lexists(file):
             text = f"{switch.what} is held for all downlinks by {halts.with_reason(Path(file))}"
             yield Cause("switch-holds", Verdict.TOLD, text, halts.resume(switch, Path(file)), modified(file))
-    logs = {Path(paths.unattended_lock()).name: paths.unattended_logs()}
-    for name in _names(f"{work}/locks"):
-        if not name.startswith((".", "downlink-", "jobs-")):
-            signs = f"{work}/{logs[name]}" if name in logs else ""
-            yield from _lock(work, name, signs, now, in_work=False)
+    for lease in leases.found(work):
+        if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
+            yield Cause("leased", Verdict.TOLD, f"{lease.name} is in work by {lease}", "", lease.signed)
 
 
 def _coming(
@@ -205,65 +202,22 @@ def _unreadable(place: Path, text: str) -> Cause:
     return Cause("search-path-unreadable", Verdict.PERSON, text, f"ls -ld {place}")
 
 
-def _locks(work: Path, downlink: DownlinkId, now: float) -> Iterator[Cause]:
+def _lease(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     """Yield who is at work on a downlink, jobs that are left of a killed head included, or who died at work on it."""
-    signs = f"{work}/{paths.benchmarks(downlink)}"
-    name = paths.downlink_lock(downlink).rpartition("/")[2]
-    there = os.path.lexists(f"{work}/{paths.downlink_lock(downlink)}")
-    alive = list(_lock(work, name, signs, now, in_work=True)) if there else []
-    yield from alive
-    if alive:
+    found = leases.look(work, paths.downlink_lease(downlink))
+    if found is None:
         return
-    jobs = paths.job_locks(downlink)
-    left = [name for name in _names(f"{work}/{jobs}") if not name.startswith(".")]
-    for job in left:
-        yield from _lock(work, f"{jobs.rpartition('/')[2]}/{job}", signs, now, in_work=True)
-    if there and modified(f"{work}/{paths.receipt(downlink)}") is None:
-        yield from _died(work / paths.downlink_lock(downlink), downlink, signs)
-
-
-def _died(lock: Path, downlink: DownlinkId, signs: str) -> Iterator[Cause]:
-    """Yield that a head began a downlink and died before it was handed off."""
-    holder = locks.Holder.written_in(lock)
-    if holder is None or not locks.is_dead(lock, holder):
-        return
-    last = max(filter(None, (modified(f"{signs}/{log}") for log in _names(signs))), default=None)
-    text = f"begun by {holder}, which died" + (f" after {utc(last)}" if last else "")
-    yield Cause("head-died", Verdict.TOLD, text, f"snakemake dl={downlink}", last or _seconds(holder.since))
-
-
-def _lock(work: Path, name: str, signs: str, now: float, *, in_work: bool) -> Iterator[Cause]:
-    """Yield what a lock means: that somebody is at work, or may be dead on another machine.
-
-    What a process on another machine writes in the directory `signs` says that it lives.
-    """
-    path = work / "locks" / name
-    holder = locks.Holder.written_in(path)
-    if locks.is_dead(path, holder) or not path.exists():
-        return
-    since = _seconds(holder.since) if holder else modified(str(path))
-    if holder is None or holder.is_here or locks.is_flocked(path):
-        if in_work or holder is None:
-            yield Cause("in-work", Verdict.TOLD, f"in work by {locks.FileLock(path).held_by()}", "", since)
-        return
-    heard = max(
-        filter(None, [since, *(modified(f"{signs}/{log}") for log in (_names(signs) if signs else ()))]),
-        default=now,
-    )
-    yield Cause(
-        "lock-of-dead-host",
-        Verdict.PERSON if now - heard > HOUR else Verdict.TOLD,
-        f"{path} is held by {holder}, and nothing here says whether that process lives; look there first",
-        f"halfpipe unlock {name}",
-        since,
-    )
-
-
-def _seconds(since: str) -> float | None:
-    try:
-        return datetime.fromisoformat(since).timestamp()
-    except (ValueError, TypeError):
-        return None
+    since = found.signed or None
+    if found.lives:
+        yield Cause("in-work", Verdict.TOLD, f"in work by {found}", "", since)
+    elif found.jobs:
+        text = f"in work by jobs that a killed process left behind: {', '.join(found.jobs)}"
+        yield Cause("in-work", Verdict.TOLD, text, "", since)
+    elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
+        signs = f"{work}/{paths.benchmarks(downlink)}"
+        last = max(filter(None, (modified(f"{signs}/{log}") for log in _names(signs))), default=None)
+        text = f"begun by {found}, which died" + (f" after {utc(last)}" if last else "")
+        yield Cause("head-died", Verdict.TOLD, text, f"snakemake dl={downlink}", last or since)
 
 
 def _names(directory: str) -> list[str]:

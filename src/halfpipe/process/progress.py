@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from halfpipe.storage.locks import TOKEN_VARIABLE
+from halfpipe.storage.leases import HEAD_VARIABLE
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -141,7 +141,7 @@ def of(
 
 def watched_by_a_person() -> bool:
     """Tell whether a person started this job at a terminal: Snakemake's jobs share theirs with others."""
-    return sys.stderr.isatty() and not os.environ.get(TOKEN_VARIABLE)
+    return sys.stderr.isatty() and not os.environ.get(HEAD_VARIABLE)
 
 
 def _bar(what: str, total_bytes: int | None) -> "tqdm[NoReturn]":

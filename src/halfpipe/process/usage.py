@@ -74,7 +74,7 @@ def recorded(log: Path | None) -> Iterator[None]:
     begun, start, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
     yield
     usage = Usage(
-        begun.isoformat(timespec="seconds"),
+        begun.isoformat(timespec="milliseconds"),
         os.uname().nodename,
         round(time.monotonic() - start, 3),
         round(_cpu_seconds() - cpu, 3),
@@ -87,16 +87,20 @@ def recorded(log: Path | None) -> Iterator[None]:
 
 def latest(path: Path) -> Usage | None:
     """Return what the latest try of a job took; None if no line of the file `path` says it."""
+    return next(tries(path), None)
+
+
+def tries(path: Path) -> Iterator[Usage]:
+    """Yield what each try of a job took, the latest first, as far as lines of the file `path` say it."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST))
             lines = file.read().splitlines()
     except OSError:
-        return None
+        return
     for line in reversed(lines):
         with suppress(KeyError, TypeError, ValueError, RecursionError):
-            return Usage.of(json.loads(line))
-    return None
+            yield Usage.of(json.loads(line))
 
 
 def _cpu_seconds() -> float:

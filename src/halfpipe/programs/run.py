@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from halfpipe.process.failure import by_signal
+
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 HELD_SECONDS = 5.0  # how long something that outlives a program may hold its output open
 LOOK_SECONDS = 0.1  # between two looks whether a program lives that prints nothing
@@ -54,6 +56,13 @@ class Ending:
     def well(self) -> bool:
         """Whether it did what it was asked for."""
         return self.status == 0 and not self.late
+
+    def saying(self, said: Sequence[str]) -> str:
+        """Say for people how it ended, and the last line that it printed of those in `said`."""
+        killed = self.status is not None and self.status < 0 and not self.late
+        how = f"was {by_signal(-self.status)}" if killed and self.status else self.how
+        last = next((line for line in reversed(said) if line.strip()), "")
+        return f"{how}, saying: {last}" if last else how
 
 
 def run(

@@ -1,29 +1,35 @@
 """What the world is told once, whatever dies: by a command whose intent is recorded before, and its answer after it.
 
-A record is only appended to. Each attempt is a line of what is to be done, flushed before the command is started,
-and lines of how it turned out, of which the latest counts. An attempt without such a line is open: it was cut off,
-and whether it was heard is not known until a check or a person settles it. Unlike products these lines hold time
-and person, for they say what was done in the world and are never made again.
+A series of records says so for each downlink or run (`halfpipe.storage.records`): what is to be done, before the
+command is started, and how it turned out, of which the latest counts. An attempt of which nothing more is recorded is
+open: it was cut off, and whether it was heard is not known until a check or a person settles it. Unlike products these
+records hold time and person, for they say what was done in the world and are never made again.
+
+A killed process leaves its command running. So a command runs below ``timeout``, which ends it whatever became of us,
+and the intent says by when: before that nobody can know that it was not heard.
 """
 
 import errno
-import fcntl
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, ClassVar, Generic, Self, TypeVar
+from typing import IO, Any, ClassVar, Generic, TypeVar
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.programs.run import Log, run
+from halfpipe.programs.run import Ending, Log, run
 from halfpipe.settings import ROOT
-from halfpipe.storage.durable import make_directory
-from halfpipe.storage.json_lines import JsonLines
-from halfpipe.storage.locks import Holder, Say
+from halfpipe.storage.leases import Say, whoami
+from halfpipe.storage.records import Record as Published
+from halfpipe.storage.records import Series, TakenError
+
+KILLED_AFTER, OVER_AFTER = 1.1, 1.2  # of the time that a command may take: when it is killed, and surely gone
+TIMED_OUT = 124  # as timeout(1) has it
 
 
 class Outcome(StrEnum):
@@ -36,24 +42,31 @@ class Outcome(StrEnum):
 
 
 class By(StrEnum):
-    """Who says so: the command's own answer, the command that was asked afterwards, a person, or the legacy's tree."""
+    """Who says so.
+
+    The command's own answer, the command that was asked afterwards, a person, the legacy's tree, or the product that
+    said so when both copies of the record were lost.
+    """
 
     ANSWER = "answer"
     CHECK = "check"
     PERSON = "person"
     LEGACY = "legacy"
+    PRODUCT = "product"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One attempt, counted from 1, whose intent was recorded `when`; `outcome` is None while it is open.
 
-    `by` says who told the outcome.
+    `seconds` after that its command has surely ended. `by` says who told the outcome; or, of an open one, that the
+    command has ended.
     """
 
     number: int
     command: tuple[str, ...]
     when: str
+    seconds: float = 0.0
     outcome: Outcome | None = None
     by: By | None = None
 
@@ -74,6 +87,11 @@ class Answer:
             f"{shlex.join(self.words)}\nIts last lines were:\n" + "\n".join(self.said or ("(none)",)) + "\n"
         )
 
+    @property
+    def saying(self) -> str:
+        """How it ended, and the last line that it printed."""
+        return Ending(self.how, self.status).saying(self.said)
+
 
 class OpenError(HalfPipeError):
     """A command of which nobody knows whether it was heard: how it ended, and what was `lost` of its answer."""
@@ -83,150 +101,208 @@ class OpenError(HalfPipeError):
         self.lost = lost
 
 
-def ask(words: Sequence[str], output: IO[str], hand_down: Sequence[int] = ()) -> Answer:
-    """Run a command in the project's root, copy what it prints to `output`, and return its answer.
+def how_it_was_cut_off(attempt: Attempt, how: str = "") -> str:
+    """Say why nobody knows of an open attempt; `how` its command has ended, if that was seen just now."""
+    if how or attempt.by is not None:
+        return f"its command {how or 'was killed by a signal'}"
+    return "a process ended between its command and the record of its answer"
 
-    It and its children keep the open files `hand_down` open as long as they live.
-    """
+
+def ask(words: Sequence[str], output: IO[str]) -> Answer:
+    """Run a command in the project's root, copy what it prints to `output`, and return its answer."""
     log = Log(output)
-    ending = run(words, ROOT, log, pass_fds=hand_down)
+    ending = run(words, ROOT, log)
     return Answer(words, ending.how, ending.status, log.said)
+
+
+def _ask_in_time(words: Sequence[str], output: IO[str], seconds: float, late: float) -> Answer:
+    """Ask for `seconds` at most, less those that have passed before it could be started."""
+    program = ROOT / words[0] if "/" in words[0] else words[0]
+    if shutil.which(program) is None:
+        return Answer(words, f"cannot be started: {os.strerror(errno.ENOENT)}", None, ())
+    if late >= seconds:
+        return Answer(words, f"was not started: {late:.0f} s had passed before it could be", None, ())
+    grace = (KILLED_AFTER - 1) * seconds
+    answer = ask(["timeout", f"--kill-after={grace}", f"{seconds - late}", *words], output)
+    how = f"took more than {seconds:g} s, and was ended" if answer.status == TIMED_OUT else answer.how
+    return replace(answer, words=words, how=how)
 
 
 A = TypeVar("A", bound=Attempt)
 
 
 class Record(Generic[A]):
-    """What was attempted for one downlink or run, under a lock that its owner's callers hold.
+    """What was attempted for one downlink or run, in the order of the records that say so.
 
-    An owner says where the file lies, what an attempt that was heard is called in it, and what else its lines
-    hold.
+    An owner says where the series lies, what an attempt that was heard is called in it, and what else its records
+    hold. Two processes that decide on the same records are told apart by `TakenError`: one has published nothing.
 
     Parameters
     ----------
     work, id
-        `paths.work`, and the downlink or run; the file need not exist.
-    handle
-        The open file that is locked, for a command to keep open; see `opened`.
+        `paths.work`, and the downlink or run; nothing need be there.
+
+    Attributes
+    ----------
+    attempts
+        All of them, in order.
+    published
+        The records that were published here.
 
     Raises
     ------
     StateError
-        If a line but the last, which may be torn, is damaged.
+        If a record is damaged in both copies.
     """
 
     COMMAND: ClassVar[str]  # what it is called in messages, as in "a submission command"
     HEARD: ClassVar[str]  # as in "submitted", and so "not-submitted"
 
-    def __init__(self, work: Path, id: str, handle: int | None = None) -> None:
+    def __init__(self, work: Path, id: str) -> None:
         self.id = id
-        self.path = work / self.place(id)
+        self._series = Series(work, self.place(id), "nobody is told anything for it")
+        self.path = self._series.home
+        self.published: list[Published] = []
+        self.read()
+
+    def read(self) -> None:
+        """Read all records, again."""
         self.attempts: list[A] = []
-        self._outcomes = {self.word(outcome): outcome for outcome in Outcome}
-        self._handle = handle
-        self._lines = JsonLines(self.path)
-        for number, value in enumerate(self._lines.values, 1):
+        self._since = 0
+        for record in self._series.read():
             try:
-                self._take(value)
+                self._take(record.values)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-                raise self._lines.damaged(number, repr(error)) from error
-
-    @classmethod
-    @contextmanager
-    def opened(cls, work: Path, id: str, say: Say) -> Iterator[Self]:
-        """Open the record for this process alone, and wait for a command that was left behind.
-
-        A process that is killed leaves its command running: what became of it can be asked only once it has
-        ended. Commands inherit the lock on the record, so that the kernel tells.
-        """
-        path = work / cls.place(id)
-        make_directory(work, str(path.parent.relative_to(work)))
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
-        try:
-            _lock(handle, f"{cls.COMMAND} that a killed process left behind; it keeps {path}", say)
-            record = cls(work, id, handle)
-            try:
-                yield record
-            finally:
-                if not record.is_open:
-                    # What a command has started and left keeps the file open, and nobody need wait for that.
-                    with suppress(OSError):
-                        fcntl.flock(handle, fcntl.LOCK_UN)
-        finally:
-            os.close(handle)
+                raise self._series.damaged(record.number, repr(error)) from error
 
     @staticmethod
     def place(id: str, /) -> str:
-        """Return where the file lies below `paths.work`."""
+        """Return where the series lies below `paths.work`."""
         raise NotImplementedError
 
     def attempt(self, value: Mapping[str, Any]) -> A:
-        """Return the attempt that a line of an intent is of."""
+        """Return the attempt whose intent a record is."""
         raise NotImplementedError
 
     def _take(self, value: Mapping[str, Any]) -> None:
-        if "outcome" not in value:
+        if "command" in value:
             self.attempts.append(self.attempt(value))
-        else:
-            outcome = self._outcomes[value["outcome"]]
-            by = By(value["by"]) if "by" in value else None
-            self.attempts[-1] = replace(self.attempts[-1], outcome=outcome, by=by)
+        at = int(value["attempt"]) - 1
+        if at not in range(len(self.attempts)):
+            raise ValueError(value["attempt"])
+        if "outcome" in value:
+            outcomes = {self.word(each): each for each in (None, *Outcome)}
+            outcome = outcomes[value["outcome"]]
+            self.attempts[at] = replace(self.attempts[at], outcome=outcome, by=By(value["by"]))
 
     @property
     def last(self) -> A | None:
         """The latest attempt."""
-        return self.attempts[-1] if self.attempts else None
+        return self.attempts[-1] if self.attempts[self._since :] else None
 
     @property
     def told(self) -> A | None:
         """The latest attempt that was heard; None if none was, or nobody knows."""
-        return next((a for a in reversed(self.attempts) if a.outcome is Outcome.TOLD), None)
+        mine = self.attempts[self._since :]
+        return next((a for a in reversed(mine) if a.outcome is Outcome.TOLD), None)
 
     @property
     def is_open(self) -> bool:
         """Whether nobody knows what became of the latest attempt."""
         return self.last is not None and self.last.outcome is None
 
+    @property
+    def may_run(self) -> float:
+        """For how many seconds the command of the latest attempt may still run, left behind by a killed process.
+
+        If the clock says something absurd, that is as long as it may take at all.
+        """
+        if self.last is None or self.last.by is not None:
+            return 0.0
+        end = datetime.fromisoformat(self.last.when).timestamp() + self.last.seconds
+        return min(max(0.0, end - time.time()), self.last.seconds)
+
+    def wait(self, say: Say) -> None:
+        """Wait until the command of the latest attempt has surely ended, and read what was recorded meanwhile."""
+        if seconds := self.may_run:
+            until = datetime.fromtimestamp(time.time() + seconds, UTC)
+            say(
+                f"waiting until {until:%H:%M:%S} UTC: {self.COMMAND} may run that a killed process left behind"
+            )
+            time.sleep(seconds)
+            self.read()
+
     def word(self, outcome: Outcome | None) -> str:
         """Return what an outcome is called in the record, nothing if it is not known."""
         return (outcome or "").replace(Outcome.TOLD, self.HEARD)
 
-    def intend(self, command: Sequence[str], **about: Any) -> A:
-        """Record and flush what is about to be done; return the attempt, to be concluded."""
-        self.append({"command": list(command), **about})
+    def intend(self, command: Sequence[str], *, seconds: float = 0.0, **about: Any) -> A:
+        """Record what is about to be done; return the attempt, to be concluded.
+
+        Parameters
+        ----------
+        command, seconds
+            The command, and after how many seconds it has surely ended.
+        **about
+            What else the owner's intent holds.
+
+        Raises
+        ------
+        TakenError
+            If another process has recorded something meanwhile: then it must not be done.
+        """
+        number = len(self.attempts) + 1
+        self.append({"attempt": number, "command": list(command), "seconds": seconds, **about})
         return self.attempts[-1]
 
-    def conclude(self, outcome: Outcome, by: By, status: int | None = None, said: Sequence[str] = ()) -> None:
-        """Record and flush how the latest attempt turned out.
+    def conclude(
+        self,
+        outcome: Outcome | None,
+        by: By,
+        status: int | None = None,
+        said: Sequence[str] = (),
+        *,
+        attempt: int | None = None,
+    ) -> None:
+        """Record how an attempt turned out.
 
         Parameters
         ----------
         outcome, by
-            How it turned out, and who says so.
+            How it turned out, and who says so; None, it has ended, and nobody knows.
         status, said
             Exit status and last lines of the command, if it gave an answer; the number or key of a stream is in
             them, as the pipeline printed it.
+        attempt
+            Its number; None, the latest.
         """
         answer = {"status": status, "said": list(said)} if by is By.ANSWER or said else {}
-        self.append({"outcome": self.word(outcome), "by": str(by)} | answer)
+        number = attempt or len(self.attempts)
+        self.append({"attempt": number, "outcome": self.word(outcome), "by": str(by)} | answer)
 
     def settle(self, told: bool, by: By) -> None:
         """Record what a check or a person has found out of the latest attempt."""
         self.conclude(Outcome.TOLD if told else Outcome.NOT_TOLD, by)
 
-    def append(self, value: dict[str, Any]) -> None:
-        """Record and flush a line, with time and person."""
-        me = Holder.myself()
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        who = f"{me.user}, process {me.pid} on {me.host}"
-        line = {"when": now, "who": who} | value
-        self._lines.append(line)
-        self._take(line)
+    def done(self, outcome: Outcome, by: By, command: Sequence[str] = (), **about: Any) -> A:
+        """Record an attempt that was none of ours, and how it turned out, at once."""
+        intent = {"attempt": len(self.attempts) + 1, "command": list(command), "seconds": 0.0}
+        self.append(intent | {"outcome": self.word(outcome), "by": str(by)} | about)
+        return self.attempts[-1]
+
+    def append(self, value: Mapping[str, Any]) -> None:
+        """Publish a record, with time and person."""
+        me = whoami()
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
+        self.published.append(self._series.publish(values))
+        self._take(values)
 
     def tell(
         self,
         words: Sequence[str],
         output: IO[str],
+        seconds: float,
         doubted: Callable[[], Sequence[str]] | None = None,
         **about: Any,
     ) -> Answer:
@@ -236,6 +312,8 @@ class Record(Generic[A]):
         ----------
         words, output
             The command, and what takes what it prints.
+        seconds
+            After which it is ended, whatever becomes of us.
         doubted
             Asked of a command that ended well, before that is recorded: gives the words of a check that does not
             find what it should have done; then it is recorded as failed, by the check. None: it is believed.
@@ -244,31 +322,37 @@ class Record(Generic[A]):
 
         Raises
         ------
+        TakenError
+            If another process tells it; nothing was run.
         OpenError
             If nobody knows whether it was heard: a signal killed it, or its answer could not be recorded.
         """
-        self.intend(words, **about)
-        answer = ask(words, output, () if self._handle is None else (self._handle,))
-        if answer.status is not None and answer.status < 0:
-            raise OpenError(answer.how)
-        outcome = {0: Outcome.TOLD, None: Outcome.NOT_TOLD}.get(answer.status, Outcome.FAILED)
+        begun = time.clock_gettime(time.CLOCK_BOOTTIME)  # it goes on while the machine sleeps
+        attempt = self.intend(words, seconds=OVER_AFTER * seconds, **about).number
+        answer = _ask_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
+        killed = answer.status is not None and answer.status < 0
+        outcome = {0: Outcome.TOLD, None: Outcome.NOT_TOLD}.get(
+            answer.status, None if killed else Outcome.FAILED
+        )
         by, said = By.ANSWER, answer.said
         if outcome is Outcome.TOLD and doubted is not None and (doubts := doubted()):
             outcome, by, said = Outcome.FAILED, By.CHECK, (*said, *doubts)
         try:
-            self.conclude(outcome, by, answer.status, said)
+            self._insist(outcome, by, answer.status, said, attempt)
         except HalfPipeError as error:
             raise OpenError(answer.how, f"\nThe answer was lost: {error}") from error
+        if killed:
+            raise OpenError(answer.how)
         return answer
 
-
-def _lock(handle: int, held_by: str, say: Say) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say(f"waiting for the end of {held_by}")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        # A file system without such locks: then only the lock that its callers hold keeps processes apart.
-        if error.errno not in {errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}:
-            raise
+    def _insist(
+        self, outcome: Outcome | None, by: By, status: int | None, said: Sequence[str], attempt: int
+    ) -> None:
+        """Conclude an attempt, whatever others have recorded meanwhile: what a command said is a fact."""
+        while True:
+            try:
+                self.conclude(outcome, by, status, said, attempt=attempt)
+            except TakenError:
+                self.read()
+            else:
+                return

@@ -10,7 +10,7 @@ from halfpipe.account.account import Site
 from halfpipe.account.overview import DAY, Overview
 from halfpipe.account.site_troubles import last_turn, youngest_retdef
 from halfpipe.causes import Verdict
-from halfpipe.storage.times import latency
+from halfpipe.reports.latency import latency
 
 LATENCY_DAYS = 7.0  # over which latency is told
 
@@ -77,6 +77,6 @@ def _numbers(site: Site, found: Overview) -> Iterator[tuple[str, str, Labelled]]
 def _latencies(site: Site, found: Overview) -> Iterator[float]:
     for one in found.accounts:
         if one.handed_off is not None and one.handed_off >= site.now - LATENCY_DAYS * DAY:
-            first = latency(site.settings.paths.work, one.downlink)
+            first = latency(site.settings, one.downlink)
             if first is not None and first.seconds is not None:
                 yield first.seconds

@@ -1,111 +1,32 @@
 """The end of an invocation that failed: which downlink, which job, why in words, its log, and what to do next.
 
-It is for a person who has not slept, so it is short, and the last that stands on the screen. The head of Snakemake
-says it from the jobs that it knows, unattended processing from what Snakemake printed.
+It is for a person who has not slept, so it is short, and the last that stands on the screen.
 """
 
 import atexit
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 from halfpipe.account.account import Site, account
-from halfpipe.account.why_failed import Unfinished, cause, first_cause, names, parted, told_by
+from halfpipe.account.failures import FailedJob, by_cause, end_of, names, repeats
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.planning import halts
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.words import count
 
-LINE_LIMIT = 1 << 16  # logs may hold whatever a decoder prints
 MOST_TOLD = 2  # downlinks of which all is told in the last ten lines; of others it is a line
 WIDTH = 19  # columns of what is left: the name of a job, as `deliver_run 29d7d35d`
 MOST_WANTS = 10  # causes that want a person, below the table
 COLUMNS = ("downlink", "hand-off", "runs", "events", "waiting", "state")
-BEGIN = re.compile(r"(?:Error in rule|rule|localrule) (\w+):$")
-FINISHED = re.compile(r"Finished jobid: (\d+) ")
-KILLED = re.compile(r"died with <Signals\.(\w+): \d+>|returned non-zero exit status (\d+)")
-WITH_LOG = re.compile(r"^Command '.* --log '?(\S+?)'?(?: .*)?' (.*)$")
-SLURM = re.compile(r"SLURM status is: '(\w+)")
-INTERRUPTED = {
-    "Terminating processes on user request": "ended by Ctrl-C",
-    "Will exit after finishing currently running jobs": "ended by SIGTERM",
-}
-STATUSES = {
-    137: "SIGKILL",
-    130: "SIGINT",
-    143: "SIGTERM",
-    129: "SIGHUP",
-    139: "SIGSEGV",
-    134: "SIGABRT",
-    135: "SIGBUS",
-    152: "SIGXCPU",
-}  # of a shell, 128 and the signal
-
-
-def unfinished_jobs(said: Iterable[str], work: Path) -> list[Unfinished]:
-    """Find the jobs that failed, or were begun and not finished, in the lines that Snakemake printed."""
-    found: dict[str, Unfinished] = {}
-    ended: dict[str, str] = {}
-    limits: dict[str, Mapping[str, str]] = {}
-    rule, field, fields = "", "", dict[str, str]()
-    for line in chain(said, [""]):
-        if rule and line.startswith("        "):
-            fields.setdefault(field, line.strip())
-        elif rule and line.startswith("    "):
-            field, _, value = line.strip().partition(":")
-            if value:
-                fields[field] = value.strip()
-        else:
-            if rule:
-                number = fields.get("jobid", "")
-                if "resources" in fields:
-                    limits[number] = dict(
-                        pair.split("=", 1) for pair in fields["resources"].split(", ") if "=" in pair
-                    )
-                found[number] = replace(_job(rule, fields, ended, work), limits=limits.get(number))
-            match = BEGIN.match(line)
-            rule, fields = match[1] if match else "", {}
-            if match := FINISHED.match(line):
-                found.pop(match[1], None)
-            elif match := WITH_LOG.match(line.rstrip()):
-                ended[match[1]] = _signal(match[2])
-    return list(found.values())
-
-
-def _job(rule: str, fields: Mapping[str, str], ended: Mapping[str, str], work: Path) -> Unfinished:
-    """Return the job that a paragraph of Snakemake's tells of."""
-    logs = [log for log in fields.get("log", "").split(" (check log")[0].split(", ") if log]
-    here = tuple(work / log for log in logs)
-    command = fields.get("shell") or (repeats(here[0]) if here else "")
-    match = SLURM.search(fields.get("message", ""))
-    how = match[1] if match else ended.get(logs[0], "") if logs else ""
-    return Unfinished(rule, fields.get("output", ""), here, command, how)
-
-
-def _signal(said: str) -> str:
-    """Return the signal that ended a command, empty if none did."""
-    match = KILLED.search(said)
-    if match is None:
-        return ""
-    return match[1] or STATUSES.get(int(match[2]), "")
-
-
-def repeats(log: Path) -> str:
-    """Return the command that a job's log begins with, empty if it was never begun."""
-    with suppress(OSError), log.open(errors="replace") as file:
-        return file.readline(LINE_LIMIT).partition(" INFO ")[2].strip()
-    return ""
 
 
 def recap(
-    jobs: Sequence[Unfinished],
+    jobs: Sequence[FailedJob],
     begun: Mapping[DownlinkId, int],
     again: str,
     work: Path,
@@ -124,17 +45,17 @@ def recap(
     work
         `paths.work`.
     interrupted
-        As for `cause`.
+        What ended the invocation before it was done, in words, as ``ended by Ctrl-C``; empty if nothing did.
     """
-    groups: dict[DownlinkId | None, list[Unfinished]] = {dl: [] for dl in sorted(begun)}
-    for job in sorted(jobs, key=lambda job: (job.output, job.rule)):
+    groups: dict[DownlinkId | None, list[FailedJob]] = {dl: [] for dl in sorted(begun)}
+    for job in sorted(jobs, key=lambda job: job.log):
         groups.setdefault(job.downlink, []).append(job)
     # What is told in full comes last; a downlink none of whose jobs began has little to tell.
     order = sorted(groups, key=lambda dl: (not groups[dl], str(dl)))
     full = [dl for dl in order if groups[dl]][:MOST_TOLD]
     lines = list[str]()
     for dl in full:
-        lines += _ends_of_logs(groups[dl], interrupted)
+        lines += _ends_of_logs(groups[dl])
     if lines:
         lines.append("")
     for dl in order:
@@ -150,30 +71,19 @@ def recap(
             f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
         )
     # A name that is no downlink stays none, however often it is given; and some remedies end with the command.
-    hopeless = jobs and all(job.rule == "misspelt" for job in jobs)
-    said = remedies and len(full) == len(order) and all("snakemake " in remedy for remedy in remedies)
-    if not hopeless and not said:
-        lines += _aligned([(_when_again(jobs, any(remedies)), again)])
+    codes = {job.why.code for job in jobs}
+    said = remedies and len(full) == len(order) and all(map(repeats, remedies))
+    if codes != {"id"} and not said:
+        when = "once that is done" if any(remedies) else "try again"
+        lines += _aligned([("once they are there" if codes == {"no-retdefs"} else when, again)])
     return "\n".join(lines)
 
 
-def _when_again(jobs: Sequence[Unfinished], remedies: bool) -> str:
-    """Say when it is of use to give the command again."""
-    if jobs and all("has no RetDefs; looked in" in cause(job) for job in jobs):
-        return "once they are there"
-    return "once that is done" if remedies else "try again"
-
-
-def _ends_of_logs(jobs: Iterable[Unfinished], interrupted: str) -> Iterator[str]:
+def _ends_of_logs(jobs: Sequence[FailedJob]) -> Iterator[str]:
     """Yield what the logs say of each cause, once."""
-    seen = set[str]()
-    for job in jobs:
-        why = cause(job, interrupted)
-        told = told_by(job.logs[0]) if job.logs else []
-        if told and why not in seen and len(seen) < MOST_TOLD:
-            seen.add(why)
-            yield f"the end of {job.logs[0]}"
-            yield from (f"  | {line}" for line in told)
+    for same in by_cause(jobs)[:MOST_TOLD]:
+        yield f"the end of {same[0].log}"
+        yield from (f"  | {line}" for line in end_of(same[0].log))
 
 
 def _state(downlink: DownlinkId | None, work: Path) -> str:
@@ -183,52 +93,35 @@ def _state(downlink: DownlinkId | None, work: Path) -> str:
     return f"downlink {downlink} is {'handed off, but not finished' if done else 'not handed off'}"
 
 
-def _in_a_line(downlink: DownlinkId | None, jobs: Sequence[Unfinished], work: Path, interrupted: str) -> str:
+def _in_a_line(downlink: DownlinkId | None, jobs: Sequence[FailedJob], work: Path, interrupted: str) -> str:
     if not jobs:
         return f"{_state(downlink, work)}: {interrupted or 'its jobs were not begun'}"
-    same, why = first_cause(jobs, interrupted)
-    return f"{_state(downlink, work)}: {names(same)}: {why}; {same[0].logs[0] if same[0].logs else ''}"
+    same = max(by_cause(jobs), key=len)
+    return f"{_state(downlink, work)}: {names(same)}: {same[0].text}; {same[0].log}"
 
 
 def _in_full(
-    downlink: DownlinkId | None, jobs: Sequence[Unfinished], of: int, work: Path, interrupted: str
+    downlink: DownlinkId | None, jobs: Sequence[FailedJob], of: int, work: Path, interrupted: str
 ) -> tuple[list[str], str]:
     """Return what is told of a downlink, what matters most last, and what is to be done, empty if nobody says it."""
-    same, said = first_cause(jobs, interrupted)
-    why, remedy = parted(said)
+    same = max(by_cause(jobs), key=len)
+    first = same[0]
     how_many = f"{len(jobs)} of {count(of, 'job')}" if of else count(len(jobs), "job")
     ended = f"{interrupted}; not finished: {how_many}" if interrupted else f"{how_many} failed"
     told = []
-    if same[0].command:
-        told.append(("repeat this job", f"cd {shlex.quote(str(work))} && {same[0].command}"))
-    if same[0].logs:
-        told.append(("log", str(same[0].logs[0])))
+    if first.why.command:
+        told.append(("repeat this job", f"cd {shlex.quote(str(work))} && {first.why.command}"))
+    told.append(("log", str(first.log)))
     if others := [job for job in jobs if job not in same]:
-        told.append(("besides", f"{names(others)}: {first_cause(others, interrupted)[1]}"))
-    told.append((names(same), why))
-    if remedy:
-        told.append(("remedy", remedy))
-    return [f"{_state(downlink, work)}: {ended}", *_aligned(told)], remedy
+        told.append(("besides", f"{names(others)}: {max(by_cause(others), key=len)[0].text}"))
+    told.append((names(same), first.text))
+    if first.why.do:
+        told.append(("remedy", first.why.do))
+    return [f"{_state(downlink, work)}: {ended}", *_aligned(told)], first.why.do
 
 
 def _aligned(told: Sequence[tuple[str, str]]) -> list[str]:
     return [f"  {name:<{WIDTH}}  {words}" for name, words in told]
-
-
-def interruption(said: Iterable[str]) -> str:
-    """Say in words what ended an invocation before it was done, by what Snakemake printed; empty if nothing did."""
-    for line in said:
-        for begin, words in INTERRUPTED.items():
-            if line.startswith(begin):
-                return words
-    return ""
-
-
-def lines_of(logs: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of files, of each line no more than `LINE_LIMIT`; a file that cannot be read has none."""
-    for name in logs:
-        with suppress(OSError), Path(name).open(errors="replace") as file:
-            yield from iter(lambda: file.readline(LINE_LIMIT), "")
 
 
 def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
@@ -255,7 +148,7 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
         wants += [
             f"{dl} wants a person: {cause.text}\n    {cause.do}"
             for cause in one.causes
-            if cause.verdict is Verdict.PERSON and cause.code != "failed"
+            if cause.verdict is Verdict.PERSON and not cause.failed
         ]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     table = [
@@ -274,7 +167,7 @@ def _why_none(site: Site) -> Iterator[str]:
         found = site.plan.outstanding(site.now)
         yield from [*found.waiting, *halts.summary(found.held)]
         for dl in found.ready:
-            if who := locks.in_work(site.settings.paths.work, dl):
+            if who := leases.in_work(site.settings.paths.work, dl):
                 yield f"downlink {dl} is in work: {who}"
 
 

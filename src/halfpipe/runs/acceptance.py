@@ -8,6 +8,8 @@ from halfpipe.settings import Settings
 class ShrunkError(StateError):
     """A downlink would deliver fewer events of a run than Level-1 may have of it."""
 
+    code = "shrunk-refused"
+
 
 def accepted(settings: Settings, downlink: DownlinkId, run: RunId) -> str | None:
     """Return the reason for which the config accepts that a run of a downlink shrinks; None if it does not."""

@@ -21,8 +21,8 @@ def load_datagrams(work: Path, run: RunId, downlink: DownlinkId) -> KnownDatagra
     *lines, cut = path.read_bytes().split(b"\n")
     if cut:
         raise FormatError(
-            f"{path}: it is cut inside its last line, {cut!r}. To have it written anew: "
-            f"snakemake dl={downlink} -R deliver_run"
+            f"{path}: it is cut inside its last line, {cut!r}.",
+            f"To have it written anew: snakemake dl={downlink} -R deliver_run",
         )
     return KnownDatagrams.of(lines, str(path))
 

@@ -15,7 +15,7 @@ from typing import Any, Self
 from halfpipe.errors import StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.records import Series
 
 log = logging.getLogger(__name__)
@@ -172,39 +172,18 @@ Entry = Delivery | Release | Unreadable
 KINDS: Mapping[str, type[Entry]] = {"delivery": Delivery, "release": Release, "unreadable": Unreadable}
 
 
-class Deliveries:
-    """All that is recorded of the deliveries of one run.
+class History:
+    """What entries say of the deliveries of a run, taken one after the other."""
 
-    Parameters
-    ----------
-    work, run
-        `paths.work`, and the run; no record means that nothing was delivered.
-
-    Raises
-    ------
-    DamagedError
-        If a record is gone or damaged in both copies.
-    """
-
-    def __init__(self, work: Path, run: RunId) -> None:
-        self._series = Series(work, paths.deliveries(run), f"nothing more of run {run} is delivered")
-        self.home = self._series.home
+    def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
         self.unreadable: dict[DownlinkId, Unreadable] = {}
         self._latest: dict[DownlinkId, Delivery] = {}
         self._seals: dict[DownlinkId, str] = {}
         self._earlier: dict[DownlinkId, list[Delivery]] = {}
-        for record in self._series.read():
-            try:
-                entry = KINDS[record.values["kind"]].of(record.values)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise self._series.damaged(record.number, f"no record of a delivery: {error!r}") from error
-            self._take(entry, record.seal)
 
-    def __len__(self) -> int:
-        return len(self._series.records)
-
-    def _take(self, entry: Entry, seal: str) -> None:
+    def take(self, entry: Entry, seal: str = "") -> None:
+        """Take the next entry, whose record has this seal."""
         if isinstance(entry, Release):
             self._earlier.pop(entry.downlink, None)
             return
@@ -255,6 +234,35 @@ class Deliveries:
         """Return the names of all files that `downlink` ever delivered of the run."""
         return {file.name for delivery in self.of(downlink) for file in delivery.files}
 
+
+class Deliveries(History):
+    """All that is recorded of the deliveries of one run.
+
+    Parameters
+    ----------
+    work, run
+        `paths.work`, and the run; no record means that nothing was delivered.
+
+    Raises
+    ------
+    DamagedError
+        If a record is gone or damaged in both copies.
+    """
+
+    def __init__(self, work: Path, run: RunId) -> None:
+        super().__init__()
+        self._series = Series(work, paths.deliveries(run), f"nothing more of run {run} is delivered")
+        self.home = self._series.home
+        for record in self._series.read():
+            try:
+                entry = KINDS[record.values["kind"]].of(record.values)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise self._series.damaged(record.number, f"no record of a delivery: {error!r}") from error
+            self.take(entry, record.seal)
+
+    def __len__(self) -> int:
+        return len(self._series.records)
+
     def publish(self, entry: Entry) -> None:
         """Publish `entry`, unless it says what the latest of its downlink says.
 
@@ -270,7 +278,7 @@ class Deliveries:
         if self._is_known(entry):
             return
         kind = next(word for word, of_kind in KINDS.items() if isinstance(entry, of_kind))
-        self._take(entry, self._series.publish({"kind": kind, **entry.as_json()}).seal)
+        self.take(entry, self._series.publish({"kind": kind, **entry.as_json()}).seal)
 
     def _is_known(self, entry: Entry) -> bool:
         if isinstance(entry, Unreadable):
@@ -291,7 +299,7 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
     StateError
         If nothing is closed.
     """
-    with locks.run_locked(work, run, log.info):
+    with leases.run_lease(work, run, log.warning):
         deliveries = Deliveries(work, run)
         closed = deliveries.closed(downlink)
         if not closed:
@@ -300,7 +308,7 @@ def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[
                 "nothing was released. What it delivered last is its own, and never released: process it again "
                 "with less first (shrink.accept)."
             )
-        me = locks.Holder.myself()
+        me = leases.whoami()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         deliveries.publish(Release(downlink, reason, f"{me.user} on {me.host}", now))
     return closed

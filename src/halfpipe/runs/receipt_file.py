@@ -21,8 +21,8 @@ class ReceiptError(FormatError):
     """A receipt that cannot be used: the `code` of its cause, what is wrong with it, and what to `do`."""
 
     def __init__(self, code: str, path: Path, what: str, do: str) -> None:
-        super().__init__(f"{path}: {what}. To have it written anew: {do}")
-        self.code, self.path, self.what, self.do = code, path, what, do
+        super().__init__(f"{path}: {what}.", f"To have it written anew: {do}", code=code)
+        self.path, self.what, self.do = path, what, do
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int
     return max(max(known) + 1, *delivered_for, 0)
 
 
-def publish(work: Path, downlink: DownlinkId, content: Mapping[str, Any]) -> bytes:
-    """Publish the record of a hand-off, unless it says what the last one says; return what ``dl=<id>`` has to hold.
+def publish(work: Path, downlink: DownlinkId, content: Mapping[str, Any]) -> Record:
+    """Publish the record of a hand-off, unless the last one says the same; return it. ``dl=<id>`` gets its bytes.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def publish(work: Path, downlink: DownlinkId, content: Mapping[str, Any]) -> byt
     last = records[-1] if records else None
     if last is None or last.values != content:
         last = of_series.publish(content)
-    return last.content
+    return last
 
 
 def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What is remembered of a run's re-pipes: a line when one is begun, and one when it has ended well."""
+"""What is remembered of a run's re-pipes: a record when one is begun, and one when it has ended well."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,14 +6,30 @@ from typing import Any
 
 from halfpipe.ids import RunId
 from halfpipe.storage import paths
-from halfpipe.storage.json_lines import JsonLines
+from halfpipe.storage.records import Series, TakenError
 
 
-def record(work: Path, run: RunId) -> JsonLines:
-    """Return the list of what was re-piped of a run."""
-    return JsonLines(work / paths.repipe_record(run))
+def noted(work: Path, run: RunId) -> tuple[Mapping[str, Any], ...]:
+    """Return what was noted of a run's re-pipes, in order."""
+    return tuple(record.values for record in _series(work, run).read())
 
 
 def done(work: Path, run: RunId) -> tuple[Mapping[str, Any], ...]:
-    """Return what the list says of the re-pipes that ended well, in order."""
-    return tuple(value for value in record(work, run).values if "events" in value)
+    """Return what was noted of the re-pipes that ended well, in order."""
+    return tuple(value for value in noted(work, run) if "events" in value)
+
+
+def note(work: Path, run: RunId, said: Mapping[str, Any]) -> None:
+    """Record what is known of a re-pipe, after all that others record at this moment: it is of one of its own."""
+    series = _series(work, run)
+    while True:
+        series.read()
+        try:
+            series.publish(said)
+        except TakenError:
+            continue
+        return
+
+
+def _series(work: Path, run: RunId) -> Series:
+    return Series(work, paths.repipe_record(run), f"run {run} is not re-piped")

@@ -5,11 +5,29 @@ records of that.
 """
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.storage import paths
+from halfpipe.decoding.products import PRODUCT
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.storage import leases, paths
+
+
+@contextmanager
+def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.Say) -> Iterator[None]:
+    """Hold the leases of the runs whose merges may read what lies there of `chunk`, while it is replaced.
+
+    Where nothing lies, or nobody knows what the downlink brings of its run, nobody is waited for.
+    """
+    products = map(PRODUCT.fullmatch, os.listdir(work / paths.chunks(downlink)))  # noqa: PTH208
+    runs = {RunId(match["run"]) for match in products if match and match["chunk"] == chunk}
+    with ExitStack() as held:
+        # In one order everywhere, so that two of these never wait for each other.
+        for run in sorted(runs):
+            if (work / paths.datagrams(run, downlink)).exists():
+                held.enter_context(leases.run_lease(work, run, say))
+        yield
 
 
 def keep_replaced(work: Path, downlink: DownlinkId, chunk: ChunkId) -> None:

@@ -124,7 +124,7 @@ def _together(keys: NDArray[np.void]) -> NDArray[np.void]:
 
 
 def refusal(run: RunId, downlink: DownlinkId, before: Delivery, loss: Loss, missing: list[str]) -> str:
-    """Say what would be lost of a run, where, and what to do."""
+    """Say what would be lost of a run, and where."""
     each = [f"{chunk} ({count} of them)" if count else chunk for chunk, count in loss.chunks.items()]
     where = (
         f"lost in chunk {', '.join(each)} of the downlink"
@@ -136,7 +136,14 @@ def refusal(run: RunId, downlink: DownlinkId, before: Delivery, loss: Loss, miss
     return (
         f"run {run} ({run.l1}) of downlink {downlink} SHRINKS: {loss.events} of {before.events} events that Level-1 "
         f"may have, between sequences {loss.first} and {loss.last}, would not be delivered again; {where}. Refused: "
-        "nothing that is recorded, staged or handed off was changed. Bring the input back (level-0, RetDefs) and "
-        f"process it again: snakemake dl={downlink} -R decode_chunk; or accept the loss in the config, shrink: "
-        f'{{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}, then: snakemake dl={downlink}'
+        "nothing that is recorded, staged or handed off was changed."
+    )
+
+
+def how_to_go_on(run: str, downlink: DownlinkId, again: str) -> str:
+    """Say what to do about it; the option `again` makes Snakemake process it again."""
+    return (
+        f"Bring the input back (level-0, RetDefs) and process it again: snakemake dl={downlink} {again}; or accept the "
+        f'loss in the config, shrink: {{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}, then: snakemake '
+        f"dl={downlink}"
     )

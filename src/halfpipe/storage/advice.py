@@ -28,14 +28,15 @@ def in_the_way(path: Path, error: OSError) -> HalfPipeError:
     denied = error.errno in {errno.EACCES, errno.EPERM}
     what = f"{path}: cannot be written or removed: {error.strerror or error}."
     if not denied:
-        return HalfPipeError(f"{what} {advice(error)}")
+        return HalfPipeError(f"{what} {advice(error)}", code="system")
     there = next((place for place in (path, *path.parents) if _owner(place)), Path("/"))
     places = (there, there.parent) if there == path else (there,)
     owners = ", ".join(f"{place} belongs to {_owner(place)}" for place in places if _owner(place))
     return HalfPipeError(
         f"{what} {owners}; this runs as {_user(os.geteuid())}. Nothing is ever given another owner here: ask the "
         "owner to remove it or to let the group write (chmod g+w), or run as the owner, then give the same "
-        "command again."
+        "command again.",
+        code="system",
     )
 
 

@@ -136,7 +136,7 @@ def replacing(
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise HalfPipeError(
-            f"{path}: cannot be written: {error.strerror or error}. {advice(error)}"
+            f"{path}: cannot be written: {error.strerror or error}. {advice(error)}", code="system"
         ) from error
     except BaseException:
         with suppress(OSError):

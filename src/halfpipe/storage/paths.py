@@ -7,6 +7,13 @@ without arguments it returns the pattern with the wildcards open; called with id
 
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 BENCHMARK_SUFFIX = ".jsonl"
+FAILURE_SUFFIX = ".failure.json"
+EVENTS_SUFFIX = ".events"
+
+
+def format_mark() -> str:
+    """Return the mark of the working directory: the format of what it holds, and its id."""
+    return "format.json"
 
 
 def copies(place: str) -> str:
@@ -99,19 +106,9 @@ def receipts(dl: str) -> str:
     return f"{dl}/receipts"
 
 
-def times(dl: str) -> str:
-    """Return the append-only list of when each step of a downlink was done; nothing depends on it."""
-    return f"{dl}/times.jsonl"
-
-
 def taken_over(dl: str) -> str:
     """Return what says from where a downlink was taken over, and which files of the legacy were read."""
     return f"{dl}/taken-over.json"
-
-
-def takeover_lock() -> str:
-    """Return the lock of the takeover: one at a time."""
-    return "locks/takeover"
 
 
 def submitted(dl: str = DL) -> str:
@@ -130,8 +127,8 @@ def pictures(dl: str = DL) -> str:
 
 
 def submissions(dl: str) -> str:
-    """Return the append-only list of what was done to submit the hand-offs of a downlink to Level-1."""
-    return f"{dl}/submissions.jsonl"
+    """Return the directory of the records of what was done to submit the hand-offs of a downlink to Level-1."""
+    return f"{dl}/submissions"
 
 
 def submit_line(dl: str) -> str:
@@ -165,8 +162,8 @@ def online_file(ground_id: int, run_: str) -> str:
 
 
 def online_record(run_: str) -> str:
-    """Return the append-only record of what was done to hand a run to Online."""
-    return f"{run(run_)}/online.jsonl"
+    """Return the directory of the records of what was done to hand a run to Online."""
+    return f"{run(run_)}/online"
 
 
 def repipes() -> str:
@@ -210,13 +207,8 @@ def repipe_stage(dl: str = DL) -> str:
 
 
 def repipe_record(run_: str = RUN) -> str:
-    """Return the append-only list of the made-up downlinks by which a run was processed once more."""
-    return f"{run(run_)}/repipes.jsonl"
-
-
-def online_lock() -> str:
-    """Return the lock of the hand-off to Online: one at a time."""
-    return "locks/online"
+    """Return the directory of the records of the made-up downlinks by which a run was processed once more."""
+    return f"{run(run_)}/repipes"
 
 
 def logs() -> str:
@@ -284,19 +276,39 @@ def index_of_downlinks() -> str:
     return ".cache/index.sqlite"
 
 
-def downlink_lock(dl: str) -> str:
-    """Return the lock that the process at work on a downlink holds."""
-    return f"locks/downlink-{dl}"
+def leases() -> str:
+    """Return the directory of all leases: who is at work on what, a directory for each thing."""
+    return "leases"
 
 
-def job_locks(dl: str) -> str:
-    """Return the directory where the running jobs of a downlink are registered, a lock each."""
-    return f"locks/jobs-{dl}"
+def heartbeats() -> str:
+    """Return the directory of what the processes that hold a lease touch as long as they live."""
+    return f"{leases()}/alive"
 
 
-def unattended_lock() -> str:
-    """Return the lock of the unattended invocation: one at a time."""
-    return "locks/unattended"
+def downlink_lease(dl: str) -> str:
+    """Return the lease of the process at work on a downlink; its running jobs are registered in it."""
+    return f"{leases()}/downlink-{dl}"
+
+
+def run_lease(run_: str) -> str:
+    """Return the lease under which the state of a run is read and changed."""
+    return f"{leases()}/run-{run_}"
+
+
+def unattended_lease() -> str:
+    """Return the lease of the unattended invocation: one at a time."""
+    return f"{leases()}/unattended"
+
+
+def online_lease() -> str:
+    """Return the lease of the hand-off to Online: one at a time."""
+    return f"{leases()}/online"
+
+
+def takeover_lease() -> str:
+    """Return the lease of the takeover: one at a time."""
+    return f"{leases()}/takeover"
 
 
 def unattended_logs() -> str:
@@ -327,11 +339,6 @@ def last_turn() -> str:
 def said() -> str:
     """Return all that unattended processing has told people."""
     return f"{unattended_logs()}/said.txt"
-
-
-def run_lock(run_: str) -> str:
-    """Return the lock under which the state of a run is read and changed."""
-    return f"locks/run-{run_}"
 
 
 def staged(dl: str) -> str:
@@ -394,6 +401,11 @@ def board_picture(dl: str) -> str:
     return f"pictures/{dl}.svg"
 
 
-def stage_marks() -> str:
-    """Return the directory of the marks of working directories that have handed off to this stage."""
-    return ".halfpipe-work"
+def stage_mark() -> str:
+    """Return the mark of the working directory that uses a stage, relative to `paths.stage`."""
+    return ".halfpipe-mark.json"
+
+
+def stage_mark_copy() -> str:
+    """Return the copy of the stage's mark that the working directory keeps."""
+    return "stage-mark.json"

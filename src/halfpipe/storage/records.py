@@ -29,15 +29,20 @@ from halfpipe.storage.json_files import dump_json
 SEAL, PREVIOUS = "sha256", "previous"
 # It is the first line, so the rest of the file is what was summed up: nothing need be written to compare.
 _HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
+MOST_BYTES = 1 << 26  # of a record: the receipt of thousands of chunks; a larger file is none
 _NAME = re.compile(r"(\d{6})\.json")
 
 
 class TakenError(HalfPipeError):
     """Another process has published the record of this number: read again, decide again."""
 
+    code = "taken"
+
 
 class DamagedError(StateError):
     """A record is gone or damaged in both copies, or the copies contradict each other."""
+
+    code = "record-damaged"
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,8 @@ class Series:
         copies = f"{_file(self.home, number)} and {_file(self.second, number)}"
         return DamagedError(
             f"record {number} is gone or damaged in both copies ({why or 'neither can be read'}): {copies}. Until it "
-            f"is back, {self._at_stake}. Restore one of the two files from a backup, then re-run the command."
+            f"is back, {self._at_stake}.",
+            "restore one of the two files from a backup",
         )
 
     def file(self, number: int) -> Path:
@@ -178,7 +184,8 @@ class Series:
     def _open(self, home: Path, number: int) -> Record | None:
         path = _file(home, number)
         try:
-            return opened(path.read_bytes(), number)
+            with path.open("rb") as file:
+                return opened(file.read(MOST_BYTES), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:

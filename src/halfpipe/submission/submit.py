@@ -8,22 +8,23 @@ of the downlink.
 import logging
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
 from halfpipe.ids import DownlinkId
-from halfpipe.planning import halts
+from halfpipe.planning import halts, stage_mark
 from halfpipe.programs.commands import filled_in
-from halfpipe.programs.told_once import By, OpenError, Outcome, ask
+from halfpipe.programs.told_once import By, OpenError, Outcome, ask, how_it_was_cut_off
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_text
 from halfpipe.storage.json_files import write_json
-from halfpipe.submission.record import Action, Attempt, Record
+from halfpipe.submission.record import Action, Attempt, Record, keep
 from halfpipe.submission.stage_state import first_gone, names_files
 
 SAID = {
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 class SubmissionError(HalfPipeError):
     """A submission that failed, or of which nobody knows whether it reached Level-1."""
+
+    code = "submission"
 
 
 def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
-    with Record.opened(work, downlink, log.warning) as record:
+    with _noted(settings, downlink) as record:
         if record.told is None:
             _settle_with_check(settings, record, output)
         if record.told is None and names_files(receipt):
@@ -74,6 +77,20 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
                 _run(settings, record, Action.SUBMIT, receipt, output)
         _warn(settings, record, receipt)
         return _product(record, receipt)
+
+
+@contextmanager
+def _noted(settings: Settings, downlink: DownlinkId) -> Iterator[Record]:
+    """Give the record of a downlink, and note in the stage what is published of it: a backup of it lacks that."""
+    record = keep(settings.paths.work, downlink)
+    try:
+        yield record
+    finally:
+        if record.published:
+            try:
+                stage_mark.note(settings, ((paths.submissions(downlink), one) for one in record.published))
+            except HalfPipeError as error:  # it is done all the same
+                log.warning("%s", error)
 
 
 def what_came_of_it(content: Mapping[str, Any]) -> str:
@@ -112,10 +129,10 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
         )
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
-    with Record.opened(work, downlink, log.warning) as record:
+    with _noted(settings, downlink) as record:
         _want_stream(settings, record)
         _run(settings, record, Action.ROLLBACK, receipt, output)
-        _withdraw(work, downlink)
+    _withdraw(work, downlink)
 
 
 def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
@@ -133,12 +150,11 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
     """
     work = settings.paths.work
     receipt = _receipt(work, downlink)
-    with Record.opened(work, downlink, log.warning) as record:
+    with _noted(settings, downlink) as record:
         _want_stream(settings, record)
-        attempt = record.intend((), action=Action.ROLLBACK, handoff=receipt["handoff"])
-        record.settle(True, By.PERSON)
-        _withdraw(work, downlink)
-        return attempt
+        attempt = record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
+    _withdraw(work, downlink)
+    return attempt
 
 
 def _want_stream(settings: Settings, record: Record) -> None:
@@ -146,7 +162,8 @@ def _want_stream(settings: Settings, record: Record) -> None:
     if record.told is None:
         raise SubmissionError(
             f"downlink {record.id}: no hand-off was submitted ({record.path}), so there is no stream to roll "
-            f"back. To submit it: snakemake submit={record.id}"
+            "back.",
+            f"To submit it: snakemake submit={record.id}",
         )
     if record.is_open:
         raise _unknown(settings, record)
@@ -165,16 +182,15 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     Raises
     ------
     SubmissionError
-        If there is nothing to settle.
+        If there is nothing to settle, or the command may still run and so be heard.
     """
     work = settings.paths.work
-    if not (work / paths.submissions(downlink)).exists():
-        _receipt(work, downlink)  # a misspelt downlink gets no record
-    with Record.opened(work, downlink, log.warning) as record:
+    with _noted(settings, downlink) as record:
         last = record.last
+        receipt = _receipt(work, downlink) if last is None else {}  # a misspelt downlink gets no record
         if last is None and submitted:
-            last = record.intend((), action=Action.SUBMIT, handoff=_receipt(work, downlink)["handoff"])
-        if last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
+            last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
+        elif last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
             how = (
                 f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
             )
@@ -182,9 +198,15 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
                 f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
                 "halfpipe submit --open lists what is open."
             )
-        record.settle(submitted, By.PERSON)
-        _withdraw(work, downlink)
-        return last
+        elif not submitted and (seconds := record.may_run):
+            raise SubmissionError(
+                f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
+                "heard then. Look again after that, and give the same command again."
+            )
+        else:
+            record.settle(submitted, By.PERSON)
+    _withdraw(work, downlink)
+    return last
 
 
 def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
@@ -193,13 +215,12 @@ def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
     Those that were written down for a person and those that failed are among them: a command may fail
     after it was heard.
     """
-    found = []
-    for path in sorted(work.glob(paths.submissions("*"))):
-        if DownlinkId.matches(path.parent.name):
-            downlink = DownlinkId(path.parent.name)
-            last = Record(work, downlink).last
-            if last is not None and last.outcome in OPEN:
-                found.append((downlink, last))
+    place, found = paths.submissions("*"), []
+    names = {path.parent.name for one in (place, paths.copies(place)) for path in work.glob(one)}
+    for downlink in (DownlinkId(name) for name in sorted(names) if DownlinkId.matches(name)):
+        last = Record(work, downlink).last
+        if last is not None and last.outcome in OPEN:
+            found.append((downlink, last))
     return found
 
 
@@ -214,8 +235,8 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
         return read_receipt(work, downlink)
     except MissingInputError as error:
         raise MissingInputError(
-            f"{error}. Only what was handed off can be submitted: process the downlink first, "
-            f"snakemake dl={downlink}"
+            f"{error}. Only what was handed off can be submitted.",
+            f"Process the downlink first: snakemake dl={downlink}",
         ) from error
 
 
@@ -237,11 +258,18 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         last.outcome in {None, Outcome.FAILED}
         or (last.outcome is Outcome.WRITTEN and settings.submit.command is not None)
     )
-    if settings.submit.check is None:
+    check = settings.submit.check
+    exists = check is not None and _exists(_words(settings, check, downlink), downlink, output)
+    if not exists and record.may_run:
+        # It may be heard yet: then there would be two streams, or a person would look too early.
+        record.wait(log.warning)
+        if record.told is None:
+            _settle_with_check(settings, record, output)
+        return
+    if check is None:
         if open_:
             raise _unknown(settings, record)
         return
-    exists = _exists(_words(settings, settings.submit.check, downlink), downlink, output)
     if is_doubted(last) and not exists:
         # Its command said that all is well: given again, there might be two streams.
         raise _unknown(settings, record)
@@ -249,9 +277,9 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         if exists:
             raise SubmissionError(
                 f"downlink {downlink}: Level-1 has stream {downlink} (submit.check says so), though no submission is "
-                f"recorded in {record.path}. Nothing was submitted. If it was created by hand for the hand-off of "
-                f"now, say so: halfpipe submit {downlink} --settle submitted; if for an earlier one, roll it back "
-                f"after that: halfpipe submit {downlink} --rollback"
+                f"recorded in {record.path}. Nothing was submitted.",
+                f"If it was created by hand for the hand-off of now, say so: halfpipe submit {downlink} --settle "
+                f"submitted; if for an earlier one, roll it back after that: halfpipe submit {downlink} --rollback",
             )
     elif exists or open_:
         record.settle(exists, By.CHECK)
@@ -270,7 +298,8 @@ def _exists(words: Sequence[str], downlink: str, output: IO[str]) -> bool:
         return answer.status == 0
     raise SubmissionError(
         f"downlink {downlink}: submit.check {answer.how}, where 0 means that Level-1 has the stream and 1 that it has "
-        f"not: {answer.shown}Nothing was submitted. Mend the cause, then give the same command again."
+        f"not: {answer.shown}Nothing was submitted. Mend the cause, then give the same command again.",
+        text=f"submit.check {answer.saying}",
     )
 
 
@@ -295,9 +324,8 @@ def _check_ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str
 
     if missing := lacks(settings, downlink, receipt):
         raise LedgerError(
-            f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted. To enter it: "
-            f"halfpipe ledger load {downlink} (if it lost more: halfpipe ledger rebuild); then give the same command "
-            "again."
+            f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted.",
+            f"To enter it: halfpipe ledger load {downlink} (if it lost more: halfpipe ledger rebuild)",
         )
 
 
@@ -310,8 +338,7 @@ def _write_down(settings: Settings, record: Record, handoff: int) -> None:
         or last.outcome is not Outcome.WRITTEN
         or (last.handoff, last.command) != (handoff, tuple(words))
     ):
-        record.intend(words, action=Action.SUBMIT, handoff=handoff)
-        record.conclude(Outcome.WRITTEN, By.ANSWER)
+        record.done(Outcome.WRITTEN, By.ANSWER, words, action=Action.SUBMIT, handoff=handoff)
 
 
 def _check_stage(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> None:
@@ -320,7 +347,8 @@ def _check_stage(settings: Settings, downlink: DownlinkId, receipt: Mapping[str,
     if gone is not None:
         raise StageError(
             f"{gone}: this file of hand-off {receipt['handoff']} is gone, or not of its size, and Level-1 would fail. "
-            f"Nothing was submitted. To stage it again: snakemake dl={downlink} -R deliver_run"
+            "Nothing was submitted.",
+            f"To stage it again: snakemake dl={downlink} -R deliver_run",
         )
 
 
@@ -339,7 +367,9 @@ def _run(
     if action is Action.SUBMIT and settings.submit.check is not None:
         doubted = partial(_doubts, settings, downlink, output)
     try:
-        answer = record.tell(words, output, doubted, action=action, handoff=receipt["handoff"])
+        answer = record.tell(
+            words, output, settings.submit.seconds, doubted, action=action, handoff=receipt["handoff"]
+        )
     except OpenError as error:
         raise SubmissionError(f"{_unknown(settings, record, str(error))}{error.lost}") from error
     if is_doubted(record.last):
@@ -348,7 +378,9 @@ def _run(
         last = record.attempts[-1]
         raise SubmissionError(
             f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
-            f"{record.path}. Mend the cause, then {_how_to_go_on(settings, last, downlink)}"
+            f"{record.path}.",
+            f"Mend the cause, then {_how_to_go_on(settings, last, downlink)}",
+            text=f"submit.{key} {answer.saying}",
         )
 
 
@@ -369,9 +401,7 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
     """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
     attempt, downlink = record.attempts[-1], record.id
     why = {
-        None: f"its command {how}"
-        if how
-        else "a process ended between its command and the record of its answer",
+        None: how_it_was_cut_off(attempt, how),
         Outcome.WRITTEN: f"the command line was written down at {attempt.when} for a person to give",
         Outcome.FAILED: "its command ended well, and submit.check finds no stream"
         if is_doubted(attempt)
@@ -380,12 +410,14 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
     what = "submitted to" if attempt.action is Action.SUBMIT else "rolled back in"
     asked = ""
     if how and settings.submit.check is not None and attempt.action is Action.SUBMIT:
-        asked = " Given the same command again, submit.check is asked; without waiting for that:"
+        asked = "Given the same command again, submit.check is asked; without waiting for that: "
     return SubmissionError(
         f"downlink {downlink}: whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}, attempt "
         f"{attempt.number} in {record.path}: {shlex.join(attempt.command)}\n"
-        f"Nothing more was done.{asked} Look whether Level-1 has it, say so with halfpipe submit {downlink} --settle "
-        "submitted (or not-submitted), and give the same command again."
+        "Nothing more was done.",
+        f"{asked}Look whether Level-1 has it, and say so: halfpipe submit {downlink} --settle submitted (or "
+        "not-submitted)",
+        text=f"whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}",
     )
 
 

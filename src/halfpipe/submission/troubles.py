@@ -7,15 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning import halts
 from halfpipe.programs.told_once import Outcome
 from halfpipe.runs.receipt_file import ReceiptError, hand_offs
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.reading import modified
-from halfpipe.submission.record import Action, Attempt, Record
+from halfpipe.submission.record import Action, Attempt, Record, keep, lost
 from halfpipe.submission.stage_state import StageState, is_submitted, names_files, stage_state
 from halfpipe.submission.submit import how_to_roll_back, is_doubted
 from halfpipe.words import count
@@ -60,7 +60,7 @@ def troubles(
         yield Cause("submission-damaged", Verdict.PERSON, str(error))
         return
     if in_work is None:
-        in_work = locks.in_work(settings.paths.work, downlink) is not None
+        in_work = leases.in_work(settings.paths.work, downlink) is not None
     unsettled = _unsettled(settings, record, receipt, in_work=in_work)
     if unsettled is not None:
         yield unsettled
@@ -69,6 +69,15 @@ def troubles(
     if receipt is None or not names_files(receipt):
         return
     last, number = record.last, receipt["handoff"]
+    if (known := lost(settings.paths.work, record)) is not None:
+        yield Cause(
+            "submission-damaged",
+            Verdict.PERSON,
+            f"{paths.submitted(downlink)} says that Level-1 has hand-off {known}, and no record in {record.path} does: "
+            "both copies of it are lost",
+            f"halfpipe submit {downlink}",
+        )
+        return
     told_of = unsettled is not None and last is not None and last.handoff == number
     if told_of or is_submitted(receipt, record) or in_work:
         return
@@ -86,11 +95,14 @@ def troubles(
         yield from _not_submitted(settings, downlink, receipt)
 
 
-def warnings_before(settings: Settings, downlink: DownlinkId) -> list[str]:
-    """Say before a downlink is processed again that Level-1 has a hand-off of it already; mostly nothing."""
+def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool = False) -> list[str]:
+    """Say before a downlink is processed again that Level-1 has a hand-off of it already; mostly nothing.
+
+    If this process may `removes` what says how it was submitted, what no record says of that is recorded before.
+    """
     try:
-        told = Record(settings.paths.work, downlink).told
-    except HalfPipeError as error:
+        told = (keep if removes else Record)(settings.paths.work, downlink).told
+    except StateError as error:
         return [str(error)]
     if told is None:
         return []

@@ -21,18 +21,18 @@ from halfpipe.handoff.receipt_form import Chunk, Receipt
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.programs.told_once import By
+from halfpipe.programs.told_once import By, Outcome
 from halfpipe.runs import merged_index
 from halfpipe.runs.chunk_products import ChunkProducts
 from halfpipe.runs.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
 from halfpipe.runs.moot import UNSET, Moot, read_moot
 from halfpipe.runs.receipt_file import hand_offs, publish
+from halfpipe.runs.replaced import nobody_reads
 from halfpipe.runs.run_state import context_scratch
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import make_directory, remove_tree, write_bytes
 from halfpipe.storage.json_files import read_json, write_json
-from halfpipe.storage.json_lines import JsonLines
 from halfpipe.storage.reading import sha256
 from halfpipe.submission.record import Action, Record
 from halfpipe.takeover.spans import read_spans
@@ -112,7 +112,7 @@ def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
         return Taken(legacy.id, reason)
     with ExitStack() as held:
         if do:
-            held.enter_context(locks.downlink_job(work, legacy.id))
+            held.enter_context(leases.downlink_job(work, legacy.id))
         taken = Taken(legacy.id, runs=[_read_run(run) for _, run in sorted(legacy.runs.items())])
         entries = dict(_chunks(settings, legacy, taken, do=do))
         for run in taken.runs:
@@ -202,9 +202,7 @@ def _chunks(
             if do:
                 make_directory(work, paths.chunks(legacy.id))
                 write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-                with ExitStack() as held:
-                    for each in runs:
-                        held.enter_context(locks.run_locked(work, each, log.info))
+                with nobody_reads(work, legacy.id, chunk, log.warning):
                     take_products(out, work / paths.chunks(legacy.id), chunk)
                 write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield chunk, entry
@@ -232,7 +230,7 @@ def _write(
     moots = _moots(legacy)
     manifests = []
     for run in taken.runs:
-        with locks.run_locked(work, run.of.run, log.info):
+        with leases.run_lease(work, run.of.run, log.warning):
             manifests.append(_write_run(work, legacy, run, entries, moots.get(run.of.run, UNSET)))
     content: Receipt = {
         "taken_over": True,
@@ -247,7 +245,7 @@ def _write(
     }
     _write_submission(work, legacy)
     _put_switches(work, legacy)
-    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content))
+    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
     told = {
         "downlink": downlink,
         "handoff": HANDOFF,
@@ -379,9 +377,7 @@ def _manifest(run: TakenRun, delivery: Delivery, datagrams: KnownDatagrams, moot
 
 def _write_submission(work: Path, legacy: LegacyDownlink) -> None:
     """Record that Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back."""
-    record = JsonLines(work / paths.submissions(legacy.id))
-    line = {"attempt": 1, "when": legacy.handed_off, "who": "the legacy"}
-    intent = line | {"action": str(Action.SUBMIT), "command": [], "handoff": HANDOFF}
-    answer = line | {"outcome": Record.HEARD, "by": str(By.LEGACY)}
-    if missing := [intent, answer][len(record.values) :]:
-        record.append(*missing)
+    record = Record(work, legacy.id)
+    if not record.attempts:
+        when = {"when": legacy.handed_off, "who": "the legacy"}
+        record.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)

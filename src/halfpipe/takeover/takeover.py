@@ -1,5 +1,6 @@
 """The legacy's tree taken over, downlink by downlink, and a report of what became of each."""
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,16 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from halfpipe.errors import ConfigError, HalfPipeError, LockedError
+from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs import force_list
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from halfpipe.storage.advice import advice
 from halfpipe.storage.durable import flushed_together, write_bytes
-from halfpipe.storage.locks import FileLock
+from halfpipe.storage.leases import Lease
 from halfpipe.takeover import tree
 from halfpipe.takeover.take import Known, Taken, mark, take
+
+log = logging.getLogger(__name__)
 
 BATCH = 1000  # downlinks that are flushed to disk together
 WORST_FIRST = (Known.REFUSED, Known.NOTHING, Known.SPANS, Known.WHOLE)
@@ -124,6 +127,8 @@ def takeover(
     except OSError as error:
         raise ConfigError(f"{root}: {error.strerror}. {advice(error)}") from error
     report = Report(root, do, odd=odd)
+    if do:
+        working_directory.begin(work)
     with _alone(work) if do else nullcontext():
         _force(work, report)
         rest = iter(downlinks)
@@ -180,10 +185,9 @@ def _force(work: Path, report: Report) -> None:
 
 @contextmanager
 def _alone(work: Path) -> Iterator[None]:
-    lock = FileLock(work / paths.takeover_lock())
-    if not lock.try_take():
-        raise LockedError(f"a takeover is at work: {lock.held_by()} holds {lock.path}. Wait for it to end.")
+    lease = Lease(work, paths.takeover_lease())
+    lease.take_or_refuse("the takeover", log.warning)
     try:
         yield
     finally:
-        lock.give_back()
+        lease.give_back()

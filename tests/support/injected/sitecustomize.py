@@ -184,10 +184,6 @@ def harm(kind: str, once: str, home: str) -> Callable[[str], None]:
 
 def main() -> None:
     """Do what the environment says."""
-    if boot := os.environ.get("FAULT_BOOT"):
-        from halfpipe.storage import locks
-
-        locks.BOOT_ID = Path(boot)
     script = os.environ.get("FAULT_SCRIPT", "")
     shadow = Shadow(os.environ["FAULT_SHADOW"]) if os.environ.get("FAULT_SHADOW") else None
     program = sys.orig_argv[1] if len(sys.orig_argv) > 1 else ""

@@ -1,72 +1,92 @@
-"""Why jobs failed, as the account tells it: each cause once, in the words of a command's end."""
+"""Why jobs failed, as the account tells it: each cause once, by the records beside the logs."""
 
+import os
 from pathlib import Path
 
-from halfpipe.account.failures import failures
+import pytest
+
+from halfpipe.account.failures import failed_jobs, failures
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.runs.receipt_file import sealed
+from halfpipe.process.failure import Failure
+from halfpipe.runs.deliveries import Deliveries, Unreadable
+from halfpipe.runs.receipt_file import publish
 from halfpipe.storage import paths
-from halfpipe.storage.json_files import write_json
+from tests.support.series import damage
 from tests.support.settings import searching
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
-ERROR = "2024-06-01 00:00:01,000 ERROR   error: "
-DECODER = (
-    f"{ERROR}the decoder ended with exit status 1: /usr/bin/python /a/decoder.py -o /b/8d1c\nIts last lines were:\n"
-    "/level0: no such directory. Mount it\nNothing of this chunk was taken.\n"
+AGAIN = f"snakemake dl={DL}"
+DECODER = Failure(
+    "decoder", "the decoder ended with exit status 1, saying: /level0: no such directory. Mount it"
 )
 
 
-def write(work: Path, name: str, said: str) -> Path:
+def left(work: Path, name: str, why: Failure | None = None) -> Path:
+    """Leave the log of a job, and a record of why it failed, if there is a why."""
     log = work / paths.benchmarks(DL) / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(said)
+    log.write_text("begun\n")
+    if why is not None:
+        why.write(log)
     return log
 
 
-def test_a_cause_of_several_jobs_is_told_once_in_the_words_of_the_decoder(tmp_path: Path) -> None:
-    log = write(tmp_path, "decode_chunk-00001", DECODER)
-    write(tmp_path, "decode_chunk-00002", DECODER)
-    write(tmp_path, "decode_chunk-00003", "2024-06-01 00:00:01,000 INFO    python decode_chunk.py\n")
+def test_a_cause_of_several_jobs_is_told_once(tmp_path: Path) -> None:
+    log = left(tmp_path, "decode_chunk-00001", DECODER)
+    left(tmp_path, "decode_chunk-00002", DECODER)
+    left(tmp_path, "decode_chunk-00003")
     one, other = failures(searching(tmp_path), DL)
-    assert one.text == (
-        "decode_chunk 00001, 00002: the decoder ended with exit status 1, saying: /level0: no such directory. Mount "
-        f"it; its log: {log}"
-    )
-    assert (one.verdict, one.do) == (Verdict.PERSON, f"snakemake dl={DL}")
-    assert other.text.startswith(
-        "decode_chunk 00003: the job was killed, or cut off by a crash of the machine"
-    )
+    assert (one.code, one.verdict, one.do) == ("decoder", Verdict.PERSON, AGAIN)
+    assert one.failed == "decode_chunk 00001, 00002"
+    assert one.text == f"{one.failed}: {DECODER.text}; its log: {log}"
+    assert (other.code, other.failed) == ("killed", "decode_chunk 00003"), "it said nothing"
+
+
+def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: Path) -> None:
+    log = left(tmp_path, "decode_chunk-00001", DECODER)
+    (tmp_path / paths.chunk(DL, "00001")).parent.mkdir(parents=True)
+    (tmp_path / paths.chunk(DL, "00001")).touch()
+    ended = left(tmp_path, "decode_chunk-00002")
+    ended.with_suffix(".jsonl").touch()
+    os.utime(ended, (0, 0))
+    left(tmp_path, "something-else", DECODER)
+    assert failed_jobs(tmp_path, DL) == []
+    (tmp_path / paths.chunk(DL, "00001")).unlink()
+    log.unlink()  # as of one that could not be submitted
+    assert [(job.rule, job.ids, job.why) for job in failed_jobs(tmp_path, DL)] == [
+        ("decode_chunk", "00001", DECODER)
+    ]
 
 
 def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
-    why = f"/w/journal.jsonl lacks deliveries: {'/a/long/path/manifest.json; ' * 60}and that is all"
-    remedy = f"To see it: halfpipe repair {RUN}; to do it: halfpipe repair {RUN} --do; then"
-    write(tmp_path, f"deliver_run-{RUN}", f"{ERROR}{why}. {remedy} give the same command again.\n")
+    why = f"what the legacy recorded cannot be read: {'/a/long/path/saved.pkl; ' * 60}and that is all."
+    remedy = f"To see it: halfpipe show {RUN}; to read it again: halfpipe takeover {DL} --do"
+    left(tmp_path, f"deliver_run-{RUN}", Failure("takeover-refused", why, remedy))
     (one,) = failures(searching(tmp_path), DL)
-    assert one.do == f"{remedy} snakemake dl={DL}."
-    assert one.text.startswith(f"deliver_run {RUN}: /w/journal.jsonl lacks deliveries: ")
+    assert (one.code, one.do) == ("takeover-refused", f"{remedy}; then: {AGAIN}")
     assert "and that is all; its log: " in one.text
     assert len(one.text) < 700
 
 
-def test_what_a_contradiction_explains_is_only_told(tmp_path: Path) -> None:
-    said = {"events": 3, "sequences": [1, 2], "chunks": []}
-    (tmp_path / paths.refused(RUN, DL)).parent.mkdir(parents=True)
-    write_json(tmp_path / paths.refused(RUN, DL), said)
-    content = {"downlink": DL, "handoff": 1, "runs": [{"run": RUN, "held": False, "spans": [], "files": []}]}
-    copy = tmp_path / paths.receipt_history(DL, 1)
-    copy.parent.mkdir(parents=True)
-    copy.write_text(sealed(content))
-    write(tmp_path, f"deliver_run-{RUN}", f"{ERROR}run {RUN} SHRINKS. To go on: snakemake dl={DL}\n")
-    write(tmp_path, "deliver_run-2c2e8430", f"{ERROR}the disk is full\n")
-    one, other = failures(searching(tmp_path), DL)
-    assert one.text.startswith(f"deliver_run {RUN}: it failed for that; its log: ")
-    assert (one.verdict, one.do) == (Verdict.TOLD, ""), "what is to be done ends with the command"
-    assert (other.verdict, other.do) == (Verdict.PERSON, f"snakemake dl={DL}")
+@pytest.mark.parametrize("rule", ["deliver_run-" + RUN, "receipt"])
+def test_what_a_cause_of_the_same_code_explains_is_only_told(tmp_path: Path, rule: str) -> None:
+    said = {"run": RUN, "named": False, "held": False, "spans": [], "files": []}
+    publish(tmp_path, DL, {"downlink": DL, "handoff": 1, "runs": [said], "texts": []})
+    Deliveries(tmp_path, RUN).publish(Unreadable(DL, "saved.pkl is torn", f"To go on: {AGAIN}"))
+    left(tmp_path, rule, Failure("takeover-refused", "it is torn", "To see it: halfpipe show"))
+    (one,) = failures(searching(tmp_path), DL)
+    assert (one.code, one.verdict, one.do) == ("takeover-refused", Verdict.TOLD, ""), (
+        "that ends with the command"
+    )
 
-    (tmp_path / paths.refused(RUN, DL)).unlink()
-    (tmp_path / paths.journal(RUN)).write_text("{\n")
-    one, other = failures(searching(tmp_path), DL)
-    assert (one.verdict, one.do) == (Verdict.TOLD, f"once that is done: snakemake dl={DL}")
+    damage(tmp_path, paths.deliveries(RUN))
+    left(tmp_path, rule, Failure("record-damaged", "it is torn", "restore it"))
+    (one,) = failures(searching(tmp_path), DL)
+    assert (one.verdict, one.do) == (Verdict.TOLD, f"once that is done: {AGAIN}")
+
+    left(tmp_path, rule, Failure("magic7", "the magic-7 command ended with exit status 1"))
+    (one,) = failures(searching(tmp_path), DL)
+    assert (one.code, one.verdict, one.do) == ("magic7", Verdict.PERSON, AGAIN), (
+        "an unrelated trouble beside it"
+    )

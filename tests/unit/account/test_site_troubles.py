@@ -1,20 +1,21 @@
-"""A dead timer, its lock in the way, silence; and the week's summary."""
+"""A dead timer, a turn that hangs, silence; and the week's summary."""
 
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from halfpipe.account.site_troubles import lock_troubles, site_troubles, youngest_retdef
+from halfpipe.account.site_troubles import site_troubles, youngest_retdef
 from halfpipe.causes import Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.operations import weekly
-from halfpipe.runs.receipt_file import sealed
+from halfpipe.runs.receipt_file import publish
 from halfpipe.settings import Alarm, Paths, Settings
-from halfpipe.storage import locks, paths
-from halfpipe.storage.times import Step, note
+from halfpipe.storage import leases, paths
+from tests.support.leases import held_by_another, left_by_another
+from tests.support.series import sealed_text
 
 NOW = 1_800_000_000.0  # Unix seconds, and later than now: what is made by this test is older
 HOUR = 3600.0
@@ -29,15 +30,6 @@ def settings(tmp_path: Path) -> Settings:
 
 def codes(settings: Settings, now: float = NOW) -> dict[str, Verdict]:
     return {cause.code: cause.verdict for cause in site_troubles(settings, now)}
-
-
-def held_by(settings: Settings, at: float, host: str = "") -> Path:
-    path = settings.paths.work / paths.unattended_lock()
-    path.parent.mkdir(exist_ok=True)
-    me = locks.Holder.myself()
-    path.write_text(json.dumps(asdict(replace(me, host=host or me.host))))
-    os.utime(path, (at, at))
-    return path
 
 
 def test_nothing_is_amiss_where_nothing_ever_was(settings: Settings) -> None:
@@ -57,42 +49,31 @@ def test_a_name_that_gives_up_no_run_wants_a_person(settings: Settings) -> None:
 
 def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Settings) -> None:
     stage, receipt = settings.paths.stage, settings.paths.work / paths.receipt("240601001")
-    receipt.write_text(sealed({"handoff": 1, "runs": [], "taken_over": "whole"}))
+    receipt.write_text(sealed_text({"handoff": 1, "runs": [], "taken_over": "whole"}))
     assert codes(settings) == {}, "the legacy had another stage"
-    receipt.write_text(sealed({"handoff": 1, "runs": []}))
+    receipt.write_text(sealed_text({"handoff": 1, "runs": []}))
     assert codes(settings) == {"stage-empty": Verdict.PERSON}, "it is not there"
     stage.mkdir()
     (cause,) = site_troubles(settings, NOW)
     assert (cause.code, cause.do) == ("stage-empty", f"see that its file system is mounted: ls -la {stage}")
-    (stage / paths.stage_marks()).mkdir()
+    (stage / paths.stage_mark()).touch()
     assert codes(settings) == {}, "Level-1 has taken all, and left the mark"
 
 
-def test_a_lock_of_another_host_is_told_at_once_and_wants_a_person_after_an_hour(settings: Settings) -> None:
-    path = held_by(settings, NOW - 60, host="elsewhere")
-    (cause,) = lock_troubles(settings.paths.work, NOW, quiet=0.0)
-    assert cause.verdict is Verdict.TOLD
-    assert cause.do == "make sure that it is dead, then: halfpipe unlock unattended"
-    assert "on elsewhere" in cause.text
-    assert codes(settings) == {}, "it shows that it lives"
-    for seconds, verdict in ((301, Verdict.TOLD), (3599, Verdict.TOLD), (3601, Verdict.PERSON)):
-        os.utime(path, (NOW - seconds, NOW - seconds))
-        assert codes(settings) == {"unattended-lock": verdict}
-
-
-def test_a_lock_of_this_host_whose_holder_is_dead_is_in_nobodys_way(settings: Settings) -> None:
-    held_by(settings, NOW - 2 * HOUR)
-    assert codes(settings) == {}, "nobody has it flocked: the next turn takes it over"
-
-
-def test_a_turn_of_this_host_that_hangs_wants_a_person(settings: Settings) -> None:
-    lock = locks.FileLock(settings.paths.work / paths.unattended_lock())
-    assert lock.try_take()
-    os.utime(lock.path, (NOW - 2 * HOUR, NOW - 2 * HOUR))
-    held = list(site_troubles(settings, NOW))
-    lock.give_back()
-    assert [cause.code for cause in held] == ["unattended-lock"]
-    assert f"kill {os.getpid()}" in held[0].do
+def test_a_turn_that_lives_and_does_not_get_on_wants_a_person(settings: Settings) -> None:
+    lease = leases.Lease(settings.paths.work, paths.unattended_lease())
+    assert lease.try_take()
+    (number,) = lease.home.iterdir()
+    os.utime(number, (NOW - 3599, NOW - 3599))
+    assert codes(settings) == {}
+    os.utime(number, (NOW - 3601, NOW - 3601))
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.PERSON)
+    assert f"kill {os.getpid()} on " in cause.do
+    lease.give_back()
+    assert codes(settings) == {}
+    left_by_another(settings.paths.work, paths.unattended_lease(), silent=1e6)
+    assert codes(settings) == {}, "the next turn takes over what a dead one held"
 
 
 def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Settings) -> None:
@@ -102,11 +83,10 @@ def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Se
     (cause,) = site_troubles(settings, NOW)
     assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.PERSON, NOW - 3601)
     assert codes(settings, NOW - 10) == {}
-    lock = locks.FileLock(settings.paths.work / paths.unattended_lock())
-    assert lock.try_take()
-    os.utime(lock.path, (NOW - 60, NOW - 60))
-    assert codes(settings) == {}, "a turn runs"
-    lock.give_back()
+    with held_by_another(settings.paths.work, paths.unattended_lease()):
+        (number,) = (settings.paths.work / paths.unattended_lease()).iterdir()
+        os.utime(number, (NOW - 60, NOW - 60))
+        assert codes(settings) == {}, "a turn runs"
     for damage in ("", "[]", "{}", '{"ended": "x"}'):
         path.write_text(damage)
         assert codes(settings) == {}
@@ -138,22 +118,23 @@ def test_the_week(settings: Settings) -> None:
     for number, minutes in enumerate([10, 20, 30, 300], 1):
         dl = f"23040100{number}"
         receipt = work / paths.receipt(dl)
-        receipt.write_text(sealed({"handoff": 2, "runs": [{"delivered": 1000}, {"delivered": 1}]}))
-        os.utime(receipt, (NOW - HOUR, NOW - HOUR))
-        (work / dl).mkdir()
         for handoff, event, end in ((1, 1000.0, 1000.0 + 60 * minutes), (2, 5000.0, 1e9)):
-            note(work, DownlinkId(dl), Step.LAST_EVENT, event, handoff=handoff)
-            note(work, DownlinkId(dl), Step.HANDED_OFF, end, handoff=handoff)
-        with (work / paths.times(dl)).open("a") as file:
-            file.write("torn")
+            one = {"named": False, "delivered": 1000, "times": [0.0, event]}
+            runs = [one, {"named": False, "delivered": 1, "times": None}]
+            content = {"handoff": handoff, "chunks": [], "texts": [], "runs": runs}
+            receipt.write_bytes(publish(work, DownlinkId(dl), content).content)
+            os.utime(work / paths.receipts(dl) / f"{handoff:06d}.json", (end, end))
+        os.utime(receipt, (NOW - HOUR, NOW - HOUR))
     (work / "dl=230401009").write_text("damaged")
-    edited = sealed({"handoff": 1, "runs": [{"delivered": 1}]}).replace('"delivered": 1', '"delivered": 7')
+    edited = sealed_text({"handoff": 1, "runs": [{"delivered": 1}]}).replace(
+        '"delivered": 1', '"delivered": 7'
+    )
     (work / "dl=230401007").write_text(edited)
     for name in ("dl=230401009", "dl=230401007"):
         os.utime(work / name, (NOW - HOUR, NOW - HOUR))
     (work / "dl=230401008").write_text('{"handoff": 1, "runs": []}')
     os.utime(work / "dl=230401008", (NOW - 8 * 24 * HOUR, NOW - 8 * 24 * HOUR))
-    found = list(weekly.handed_off(work, NOW - weekly.WEEK, NOW))
+    found = list(weekly.handed_off(settings, NOW - weekly.WEEK, NOW))
     said = weekly.text(found, [(NOW - HOUR, ["failed"]), (NOW - 9e5, ["silence"])], 0, NOW)
     assert said == (
         "HalfPipe: the week from 2027-01-08 to 2027-01-15\n\n"

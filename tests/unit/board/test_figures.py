@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from halfpipe.board.figures import DAY, FEWEST, by_day, figures, odd, usual
-from halfpipe.storage.times import Latency
+from halfpipe.reports.latency import Latency
 
 
 def run(kind: str, delivered: int, orphans: int, *spans: tuple[int, int, int]) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,14 +17,16 @@ from halfpipe.cleanup.in_work import nobody_else
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.programs.told_once import By, Outcome
-from halfpipe.runs.receipt_file import publish
+from halfpipe.runs.receipt_file import hand_offs, publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.storage import paths
-from halfpipe.storage.locks import FileLock
+from halfpipe.storage.leases import found
 from halfpipe.submission import submit
 from halfpipe.submission.record import Action, Record
 from tests.support.another_user import somebody_else
 from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
+from tests.support.series import forget
 from tests.support.workflow import Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -46,7 +49,7 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
         submit.settle(site.settings, downlink, submitted=True)
         shutil.rmtree(site.stage / downlink)
     shutil.rmtree(site.stage / "chunktokens")
-    (site.work / "locks").rmdir()
+    shutil.rmtree(site.work / paths.leases())
     for path in site.work.rglob("*"):
         os.utime(path, (OLD, OLD))
     return site
@@ -95,11 +98,11 @@ def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
 
     assert cleaned(old, remove=False) == expected
     assert old.tree() == before, "a look touches nothing"
-    assert not (old.work / "locks").exists(), "nor takes a lock"
+    assert not (old.work / paths.leases()).exists(), "nor takes a lease"
 
     assert cleaned(old) == expected
     assert old.tree() == {name: content for name, content in before.items() if name not in goes}
-    assert list((old.work / "locks").iterdir()) == []
+    assert leases(old.work) == []
     assert cleaned(old) == []
 
 
@@ -136,6 +139,10 @@ def hold(path: Path) -> None:
     path.write_text(json.dumps(content | {"held": ["a file holds 1 event"]}))
 
 
+def unrecord(path: Path) -> None:
+    forget(path.parents[1], f"{path.parent.name}/{path.name}")
+
+
 def put(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -145,7 +152,7 @@ TOKENS = f"stage/{paths.tokens(RUN.l1)}"
 KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a token of Level-1": (f"{TOKENS}/{RUN.l1}-e00000000000000001000", put, "Level-1 still works on it"),
     "haltCleanup": (f"{TOKENS}/haltCleanup-{FIRST}", put, "one of 1 tokens"),
-    "not submitted": (f"work/{paths.submissions(SECOND)}", Path.unlink, f"downlink {SECOND} has no record"),
+    "not submitted": (f"work/{paths.submissions(SECOND)}", unrecord, f"downlink {SECOND} has no record"),
     "no stage": ("stage", shutil.rmtree, "is not there, so nobody knows what Level-1 has taken"),
     "no receipt": (f"work/{paths.receipt(SECOND)}", Path.unlink, f"downlink {SECOND} has no receipt"),
     "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} holds it"),
@@ -187,45 +194,48 @@ def test_a_halt_keeps_everything(old: Site) -> None:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[FileLock]:
-    lock = FileLock(path)
-    assert lock.try_take()
-    try:
-        yield lock
-    finally:
-        lock.give_back()
+def held(work: Path, place: str) -> Iterator[str]:
+    """Have a lease held, or a job of a killed head run; yield what says who that is."""
+    if not place.endswith("/job"):
+        with held_by_another(work, place) as holder:
+            yield str(holder)
+        return
+    job = job_of_another(work, place.removesuffix("/job"))
+    yield job.name
+    shutil.rmtree(job.parent)
 
 
-LOCKS = {
-    "downlink": paths.downlink_lock(SECOND),
-    "job": f"{paths.job_locks(SECOND)}/0123456789abcdef",
-    "run": paths.run_lock(RUN),
+LEASES = {
+    "downlink": paths.downlink_lease(SECOND),
+    "job": f"{paths.downlink_lease(SECOND)}/job",
+    "run": paths.run_lease(RUN),
 }
 
 
 @pytest.mark.parametrize("remove", [False, True])
-@pytest.mark.parametrize("which", LOCKS)
+@pytest.mark.parametrize("which", LEASES)
 def test_what_is_in_work_stays_and_nobody_waits(which: str, remove: bool, old: Site) -> None:
     goes = removable(old)
-    with held(old.work / LOCKS[which]) as lock:
+    with held(old.work, LEASES[which]) as who:
         began = time.monotonic()
         rows = cleaned(old, remove=remove)
         assert time.monotonic() - began < 5
-        assert {row.kept for row in rows} == {f"in work: {lock.holder} holds {lock.path}"}
+        (kept,) = {row.kept for row in rows}
+        assert re.fullmatch(rf"in work: .*{re.escape(who)}.* holds {LEASES[which].split('/')[1]}", kept)
         assert not any(row.failed for row in rows)
     assert removable(old) == goes
     cleaned(old)
     assert removable(old) == {}
 
 
-@pytest.mark.parametrize("which", LOCKS)
-def test_a_lock_that_is_taken_between_the_look_and_the_removal(which: str, old: Site) -> None:
+@pytest.mark.parametrize("which", LEASES)
+def test_a_lease_that_is_taken_between_the_look_and_the_removal(which: str, old: Site) -> None:
     """The second downlink comes to work after the first was cleaned."""
     rows = products.clean(settings(old), NOW, "", remove=True)
     assert next(rows).kept == ""
-    with held(old.work / LOCKS[which]) as lock:
+    with held(old.work, LEASES[which]) as who:
         (second,) = rows
-    assert str(lock.holder) in second.kept
+    assert who in second.kept
     assert all(SECOND in name for name in removable(old))
     assert len(removable(old)) == 5
 
@@ -239,20 +249,20 @@ def test_a_downlink_that_is_processed_again_between_the_look_and_the_removal(old
     assert len(removable(old)) == 5
 
 
-def test_the_locks_are_held_while_files_go_and_not_between(
+def test_the_leases_are_held_while_files_go_and_not_between(
     old: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     remove = products.remove_unchanged
 
     def spied(path: Path, size: int) -> bool:
-        seen.append({lock.name for lock in (old.work / "locks").iterdir() if lock.name[0] != "."})
+        seen.append({lease.name for lease in found(old.work)})
         return remove(path, size)
 
     monkeypatch.setattr(products, "remove_unchanged", spied)
     for row in products.clean(settings(old), NOW, "", remove=True):
         assert seen == [{f"downlink-{row.downlink}", f"run-{RUN}"}] * 5
-        assert list((old.work / "locks").iterdir()) == []
+        assert leases(old.work) == []
         seen.clear()
 
 
@@ -278,7 +288,7 @@ def test_online_gets_its_file_first(old: Site) -> None:
 
 
 def test_submitted_is_the_latest_hand_off(old: Site) -> None:
-    (old.work / paths.submissions(FIRST)).unlink()
+    forget(old.work, paths.submissions(FIRST))
     assert not (old.stage / FIRST).exists(), "that it is gone says nothing"
     assert not products.is_submitted(old.work, FIRST)
     record = Record(old.work, FIRST)
@@ -286,7 +296,7 @@ def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     assert not products.is_submitted(old.work, FIRST), "nobody knows how it ended"
     record.conclude(Outcome.TOLD, By.ANSWER, 0)
     assert products.is_submitted(old.work, FIRST)
-    publish(old.work, FIRST, {"handoff": 2, "runs": [], "texts": []})
+    publish(old.work, FIRST, {**hand_offs(old.work, FIRST)[-1].receipt, "handoff": 2})
     assert not products.is_submitted(old.work, FIRST), "Level-1 has the one before"
 
 
@@ -375,20 +385,20 @@ def test_a_link_in_a_scratch_directory_goes_as_a_link(old: Site) -> None:
 
 LEFT: dict[str, str | None] = {
     f"work/{paths.all_settings()}/.0123456789abcdef.json.part": None,
-    f"work/.{paths.receipt(FIRST)}.part": paths.downlink_lock(FIRST),
-    f"work/{FIRST}/.RetDef-{FIRST}-00001.xml.part": paths.downlink_lock(FIRST),
-    f"work/{paths.chunks(FIRST)}/.00001.json.part": paths.downlink_lock(FIRST),
-    f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt": paths.downlink_lock(FIRST),
-    f"work/.{paths.submitted(FIRST)}.part": paths.downlink_lock(FIRST),
-    f"work/{paths.receipts(FIRST)}/.000001.json.0123456789ab.part": paths.job_locks(FIRST) + "/0123",
-    f"work/{paths.copies(paths.receipts(FIRST))}/.000001.json.0123456789ab.part": paths.downlink_lock(FIRST),
-    f"work/{paths.deliveries(RUN)}/.000001.json.0123456789ab.part": paths.run_lock(RUN),
-    f"work/{paths.copies(paths.deliveries(RUN))}/.000001.json.0123456789ab.part": paths.run_lock(RUN),
-    f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part": paths.downlink_lock(FIRST),
-    f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt": paths.run_lock(RUN),
-    f"work/{paths.kept_index(FIRST, 'x.idx')}": paths.job_locks(FIRST) + "/0123",
-    f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt": paths.downlink_lock(FIRST),
-    f"stage/{paths.stage_scratch(FIRST, 'texts')}/half.txt": paths.downlink_lock(FIRST),
+    f"work/.{paths.receipt(FIRST)}.part": paths.downlink_lease(FIRST),
+    f"work/{FIRST}/.RetDef-{FIRST}-00001.xml.part": paths.downlink_lease(FIRST),
+    f"work/{paths.chunks(FIRST)}/.00001.json.part": paths.downlink_lease(FIRST),
+    f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt": paths.downlink_lease(FIRST),
+    f"work/.{paths.submitted(FIRST)}.part": paths.downlink_lease(FIRST),
+    f"work/{paths.receipts(FIRST)}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST) + "/job",
+    f"work/{paths.copies(paths.receipts(FIRST))}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST),
+    f"work/{paths.deliveries(RUN)}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
+    f"work/{paths.copies(paths.deliveries(RUN))}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
+    f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part": paths.downlink_lease(FIRST),
+    f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt": paths.run_lease(RUN),
+    f"work/{paths.kept_index(FIRST, 'x.idx')}": paths.downlink_lease(FIRST) + "/job",
+    f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt": paths.downlink_lease(FIRST),
+    f"stage/{paths.stage_scratch(FIRST, 'texts')}/half.txt": paths.downlink_lease(FIRST),
 }
 NOT_OURS = (
     "work/.part",
@@ -427,7 +437,7 @@ def test_what_killed_jobs_left_goes(old: Site) -> None:
     assert not (old.work / paths.context(RUN)).exists()
     assert not (old.work / paths.chunk_scratch(FIRST, "00001")).exists()
     assert not (old.work / paths.kept_indexes(FIRST)).exists()
-    assert list((old.work / "locks").iterdir()) == []
+    assert leases(old.work) == []
 
 
 def test_links_are_no_leftovers(old: Site) -> None:
@@ -446,10 +456,11 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
     path = leave(site, f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt", OLD)
     other = leave(site, f"stage/{paths.stage_scratch(SECOND, 'texts')}/half.txt", OLD)
     later = leave(site, f"work/{paths.context(RUN)}/half.evt", OLD)
-    (site.work / "locks").mkdir()
-    for place in (site.work / "locks", later.parent.parent, later.parent, other.parent.parent, other.parent):
+    (site.work / paths.heartbeats()).mkdir(parents=True)
+    homes = (site.work / paths.leases(), site.work / paths.heartbeats())
+    for place in (*homes, later.parent.parent, later.parent, other.parent.parent, other.parent):
         place.chmod(0o777)
-    for place in (site.work / "locks", *path.parents[:3]):
+    for place in (*homes, *path.parents[:3]):
         os.utime(place, (OLD, OLD))
     path.parent.chmod(0o555)
     with somebody_else():
@@ -462,13 +473,13 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
     assert not later.exists()
 
 
-@pytest.mark.parametrize("name", [name for name, lock in LEFT.items() if lock])
+@pytest.mark.parametrize("name", [name for name, lease in LEFT.items() if lease])
 def test_what_a_living_job_may_write_stays(name: str, old: Site) -> None:
     path = leave(old, name, OLD)
-    with held(old.work / str(LEFT[name])) as lock:
+    with held(old.work, str(LEFT[name])) as who:
         for remove in (False, True):
             (row,) = leftover(old, remove=remove)
-            assert str(lock.holder) in row.kept
+            assert who in row.kept
     os.utime(path, (NOW - 3600, NOW - 3600))
     (row,) = leftover(old)
     assert row.kept == "changed 1.0 hours ago, less than 24"
@@ -521,20 +532,26 @@ def test_settings_go_with_the_last_log_that_can_name_them(old: Site) -> None:
     assert log.exists()
 
 
-def test_the_locks_of_a_dead_process_stop_nobody(old: Site) -> None:
-    stale = old.work / paths.downlink_lock(FIRST)
-    with held(stale):
-        content = stale.read_bytes()
-    stale.write_bytes(content.replace(b'"boot": "', b'"boot": "before '))
+def test_the_leases_of_a_dead_process_stop_nobody(old: Site) -> None:
+    left_by_another(old.work, paths.downlink_lease(FIRST), silent=1e4)
+    left_by_another(old.work, paths.run_lease(RUN), silent=1e4)
     cleaned(old)
     assert removable(old) == {}
+    assert leases(old.work) == []
+
+
+def test_heartbeats_of_the_killed_go_after_a_day(old: Site) -> None:
+    left_by_another(old.work, paths.downlink_lease(FIRST), silent=2 * 86400)
+    with held_by_another(old.work, paths.run_lease(RUN)):
+        assert [row.path.parent for row in leftover(old)] == [old.work / paths.heartbeats()]
+        assert len(list((old.work / paths.heartbeats()).iterdir())) == 1
 
 
 def test_an_owner_in_another_process_is_refused(old: Site) -> None:
     with (
-        held(old.work / paths.run_lock(RUN)),
+        held(old.work, paths.run_lease(RUN)),
         pytest.raises(LockedError, match="in work"),
         nobody_else(old.work, FIRST, RUN),
     ):
         pytest.fail("entered")
-    assert not (old.work / paths.downlink_lock(FIRST)).exists(), "what was taken is given back"
+    assert leases(old.work) == [], "what was taken is given back"

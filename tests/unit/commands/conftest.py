@@ -1,31 +1,25 @@
-"""A site on which an earlier version has processed some downlinks and begun another one."""
+"""A site on which some downlinks were processed and another one is half-way."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.support import earlier
-from tests.support.in_process import ROOT
-
-PACKED = ROOT / "tests" / "data" / "b484e6b.tar.xz"
-
-
-def site_at(home: Path) -> Path:
-    earlier.lay_out(home)
-    earlier.unpack(PACKED, home)
-    (home / "profile.v9+.yaml").write_text("configfile: config.yaml\n")  # as the simulator writes one
-    with (home / "config.yaml").open("a") as config:
-        config.write("retdef: {settle_seconds: 0}\n")  # its RetDefs were unpacked just now
-    return home / "config.yaml"
-
-
-@pytest.fixture
-def configfile(tmp_path: Path) -> Path:
-    """Return the config of a site of the test's own; `earlier` names its downlinks and runs."""
-    return site_at(tmp_path)
+from tests.support.worked_site import WorkedSite
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the config of a site that tests only look at."""
-    return site_at(tmp_path_factory.mktemp("shared"))
+def worked_site(tmp_path_factory: pytest.TempPathFactory) -> WorkedSite:
+    """The site of all these tests; `tests.support.worked_site` names its downlinks and runs."""
+    return WorkedSite(tmp_path_factory.mktemp("worked-site"))
+
+
+@pytest.fixture
+def configfile(worked_site: WorkedSite) -> Path:
+    """Return the config of the site for a test that changes it."""
+    return worked_site.configfile(to_change=True)
+
+
+@pytest.fixture
+def shared(worked_site: WorkedSite) -> Path:
+    """Return the config of the site for a test that only looks at it."""
+    return worked_site.configfile(to_change=False)

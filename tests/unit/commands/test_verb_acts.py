@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.runs.receipt_file import sealed
-from tests.support.earlier import FIRST, HALF_WAY, LCI, SECOND, SPREAD
+from tests.support.series import sealed_text
 from tests.support.verbs import halfpipe
+from tests.support.worked_site import FIRST, HALF_WAY, LCI, SECOND, SPREAD
 
 
 def seal_broken(content: str) -> str:
     """Return a receipt with a checksum, of which somebody has changed a number since."""
-    return sealed(json.loads(content)).replace('"delivered": ', '"delivered": 1', 1)
+    return sealed_text(json.loads(content)).replace('"delivered": ', '"delivered": 1', 1)
 
 
 @pytest.mark.parametrize(

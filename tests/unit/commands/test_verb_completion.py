@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.earlier import CUT, FIRST, HALF_WAY, LCI, SECOND, SPREAD
 from tests.support.verbs import halfpipe
+from tests.support.worked_site import CUT, FIRST, HALF_WAY, LCI, SECOND, SPREAD
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def completed(home: Path, line: str, profile: Path | str = "") -> list[str]:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_bash(home: Path, shared: Path) -> None:
     site = shared.parent
-    assert completed(home, "halfpipe un") == ["unlock", "unattended"]
+    assert completed(home, "halfpipe un") == ["unattended"]
     assert completed(home, "halfpipe ledger re") == ["rebuild", "refresh", "remove"]
     assert completed(home, "halfpipe check --no") == ["--no-checksums"]
     assert completed(home, "halfpipe halt s") == ["stage"]

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 import halfpipe
-from tests.support.earlier import FIRST
+from halfpipe.storage import paths
 from tests.support.in_process import ROOT
+from tests.support.leases import leases
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
+from tests.support.worked_site import FIRST, SECOND
 
 FORGOTTEN = "error: no config was given, so there is no working directory to look at."
 OF_A_SITE = [
@@ -23,7 +25,7 @@ OF_A_SITE = [
     ("find", "--met", "1"),
     ("submit", FIRST),
     ("index", "2c2e5787", FIRST), ("submit", "--open"), ("online",), ("halt",), ("resume", "stage"), ("force",),
-    ("cleanup",), ("unlock",), ("ledger", "check"), ("unattended",), ("config",),
+    ("cleanup",), ("ledger", "check"), ("unattended",), ("config",),
 ]  # fmt: skip
 
 
@@ -143,20 +145,19 @@ def test_nobody_reads_on(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_verb_that_is_ended_gives_its_locks_back(configfile: Path, number: signal.Signals) -> None:
-    locks = configfile.parent / "work" / "locks"
+def test_a_verb_that_is_ended_gives_its_leases_back(configfile: Path, number: signal.Signals) -> None:
+    work = configfile.parent / "work"
     words = [
         *COMMAND,
         "submit",
-        FIRST,
+        SECOND,
         "--configfile",
         str(configfile),
         "--config",
         "submit.check='sh -c \"sleep 60 # {dl}\"'",
     ]
-    (configfile.parent / "work" / FIRST / "submissions.jsonl").unlink()
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as submitting:
-        while not list(locks.glob("downlink-*")):
+        while not list((work / paths.leases()).glob("downlink-*")):
             assert submitting.poll() is None
             time.sleep(0.05)
         time.sleep(0.3)
@@ -164,7 +165,7 @@ def test_a_verb_that_is_ended_gives_its_locks_back(configfile: Path, number: sig
         assert submitting.wait(20) == 128 + number
         assert submitting.stderr is not None
         assert "Traceback" not in submitting.stderr.read()
-    assert list(locks.glob("**/*")) == []
+    assert leases(work) == []
 
 
 def test_a_terminal_has_colours_unless_it_wants_none(shared: Path) -> None:
@@ -199,7 +200,6 @@ def test_tables_fit_the_terminal(words: tuple[str, ...], columns: int, shared: P
         ("delivered",),
         ("waiting", "--days", "0"),
         ("throughput",),
-        ("unlock",),
         ("halt",),
         ("force",),
     ],
@@ -209,11 +209,10 @@ def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Pa
     work = configfile.parent / "work"
     (work / "halts").mkdir()
     (work / "halts" / "haltOnline").write_text("N. N.: why not")
-    (work / "locks" / "unattended").write_text("{}")
     (work / "force").mkdir()
     (work / "force" / "r0741246000").touch()
     took = {"begun": "", "host": "", "seconds": 1, "cpu_seconds": 1, "memory": 1}
-    (work / "logs" / FIRST).mkdir(parents=True)
+    (work / "logs" / FIRST).mkdir(parents=True, exist_ok=True)
     (work / "logs" / FIRST / "receipt.jsonl").write_text(json.dumps(took) + "\n")
     lines = [re.split(" {2,}", line) for line in give(*words, configfile=configfile).stdout.splitlines()]
     head, *rows = [line for line in lines if len(line) > 1]
@@ -228,7 +227,7 @@ def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Pa
     [
         ("status",), ("show", FIRST, "2c2e5787"), ("explain", FIRST), ("find", "--met", "1"), ("delivered",),
         ("waiting", "--days", "0"), ("check",),
-        ("throughput",), ("submit", "--open"), ("online",), ("halt",), ("force",), ("cleanup",), ("unlock",),
+        ("throughput",), ("submit", "--open"), ("online",), ("halt",), ("force",), ("cleanup",),
         ("config",), ("config", "--schema"),
     ],
     ids=" ".join,

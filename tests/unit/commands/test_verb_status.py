@@ -12,10 +12,13 @@ import pytest
 
 from halfpipe.config import load
 from halfpipe.ids import DownlinkId
-from halfpipe.storage.locks import FileLock
+from halfpipe.process.failure import Failure
+from halfpipe.storage import paths
 from halfpipe.submission import submit
-from tests.support.earlier import FIRST, HALF_WAY, SECOND
+from tests.support.leases import held_by_another
+from tests.support.series import damage, sealed_text
 from tests.support.verbs import halfpipe, on_terminal
+from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 
 LONG_AGO = 1_717_200_000
 
@@ -63,7 +66,7 @@ def test_which_downlinks(configfile: Path) -> None:
 
 def test_one_that_wanted_a_person_is_not_lost_sight_of(configfile: Path) -> None:
     work = configfile.parent / "work"
-    (work / FIRST / "handoffs.jsonl").write_text("damaged\n")
+    damage(work, paths.receipts(FIRST))
     os.utime(work / f"dl={FIRST}", (LONG_AGO, LONG_AGO))
     for place in (configfile.parent / "retdefs").glob(FIRST):
         os.utime(place, (LONG_AGO, LONG_AGO))
@@ -109,12 +112,13 @@ def test_what_waits_for_retdefs(configfile: Path) -> None:
 
 
 def test_what_is_in_work(configfile: Path) -> None:
-    lock = FileLock(configfile.parent / "work" / "locks" / f"downlink-{SECOND}")
-    assert lock.try_take()
-    one = found(configfile)[SECOND]
-    lock.give_back()
+    with held_by_another(configfile.parent / "work", paths.downlink_lease(SECOND), silent=40) as holder:
+        one = found(configfile)[SECOND]
     assert one["state"] == "in work"
-    assert one["causes"][0]["text"] == f"in work by {lock.holder}"
+    assert re.fullmatch(
+        f"in work by {re.escape(str(holder))}, last heard of 4. s ago; taken over at 300 s",
+        one["causes"][0]["text"],
+    )
     assert one["events"] == 35, "of the receipt that is still there"
 
 
@@ -156,28 +160,26 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
     assert found(configfile)[SECOND]["verdict"] == "good"
     receipt = work / f"dl={SECOND}"
     content = json.loads(receipt.read_text())
-    receipt.write_text(json.dumps(content | {"handoff": 2}))
+    receipt.write_text(sealed_text(content | {"handoff": 2}))
     one = found(configfile, person=True)[SECOND]
     assert "handoff-not-submitted" in codes(one)
     content["runs"][0]["held"] = True
-    receipt.write_text(json.dumps(content))
+    receipt.write_text(sealed_text(content))
     assert "run-held" in codes(found(configfile, person=True)[SECOND])
 
 
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) -> None:
     log = configfile.parent / "work" / "logs" / HALF_WAY / "deliver_run-2c2e5787.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    why, remedy = "the stage is away. " + "It is long. " * 60, "To see it: halfpipe halt"
-    log.write_text(
-        f"2026-11-26 03:00:00,000 ERROR   error: {why}{remedy}; then give the same command again.\n"
-    )
+    why, remedy = "the stage is away." + " It is long." * 60, "To see it: halfpipe halt"
+    Failure("stage", why, remedy).write(log)
     seen = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"}).splitlines()
     assert len(seen) < 20
     (told,) = [
         line for line in seen if line.startswith(f"✗ {HALF_WAY}: deliver_run 2c2e5787: the stage is away.")
     ]
     assert f"It is long; its log: {log}, since " in told
-    assert f"  → {remedy}; then snakemake dl={HALF_WAY}." in seen, "whole"
+    assert f"  → {remedy}; then: snakemake dl={HALF_WAY}" in seen, "whole"
 
 
 def test_an_earlier_hand_off_is_not_forgotten(configfile: Path) -> None:
@@ -188,11 +190,13 @@ def test_an_earlier_hand_off_is_not_forgotten(configfile: Path) -> None:
     assert line.split()[6] == "(2)"
 
 
-def test_a_downlink_that_only_journals_know_is_named(configfile: Path) -> None:
+def test_a_downlink_that_only_runs_know_is_named(configfile: Path) -> None:
     work = configfile.parent / "work"
-    for place in (work / FIRST, configfile.parent / "retdefs" / FIRST):
+    for place in (work / FIRST, work / paths.copies(FIRST), configfile.parent / "retdefs" / FIRST):
         shutil.rmtree(place, ignore_errors=True)
     (work / f"dl={FIRST}").unlink()
+    for mark in (configfile.parent / "stage" / paths.stage_mark(), work / paths.stage_mark_copy()):
+        mark.unlink()  # it knows the receipts: else nothing is done
     assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
     one = found(configfile, person=True)[FIRST]
     assert (one["verdict"], codes(one)) == ("person", ["receipt-lost", "receipt-lost"])

@@ -10,13 +10,13 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning import halts
 from halfpipe.planning.halts import Switch
 from halfpipe.runs import force_list
-from halfpipe.storage.locks import Holder
-from tests.support.earlier import FIRST, HALF_WAY, SECOND, SPREAD
+from halfpipe.storage.leases import whoami
 from tests.support.verbs import halfpipe
+from tests.support.worked_site import FIRST, HALF_WAY, SECOND, SPREAD
 from tests.support.workflow import Ended
 
 RUN = RunId(SPREAD)
-ME = Holder.myself()
+ME = whoami()
 WHO = rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC, {re.escape(ME.user)} on {re.escape(ME.host)}"
 
 

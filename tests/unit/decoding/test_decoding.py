@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def decoded(out: Path, *options: str, latc: str | None = None) -> tuple[dict[str
         str(SOURCE),
         *options,
     ]
-    made = decode(settings(" ".join(words), latc), RETDEF, read_retdef(RETDEF), out, log)
+    made = decode(settings(shlex.join(words), latc), RETDEF, read_retdef(RETDEF), out, log)
     return made, log.getvalue()
 
 

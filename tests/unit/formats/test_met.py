@@ -5,10 +5,14 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from astropy.time import Time, TimeDelta
+from astropy.utils import iers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from halfpipe.formats import met
+
+# On a day long after those that it knows it would ask the network for younger leap seconds.
+iers.conf.auto_download, iers.conf.auto_max_age = False, None
 
 # The leap seconds themselves, 23:59:60 UTC, in MET.
 LEAPS = (157766400, 252460801, 362793602, 457401603, 504921604)

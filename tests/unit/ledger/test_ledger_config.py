@@ -32,6 +32,7 @@ def test_where_the_ledger_is(tmp_path: Path) -> None:
 def test_the_password_comes_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("sesame\n")
+    file.chmod(0o644)
     url = "postgresql+psycopg://ledger@db.example/fermi"
     settings = with_config(tmp_path, ledger={"url": url, "password_file": str(file)})
     with pytest.raises(ConfigError, match=rf"^ledger\.password_file {file}: others may read it"):

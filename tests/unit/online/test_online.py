@@ -1,12 +1,10 @@
 """The hand-off to Online: which runs are whole, what is in their file, and in which state what is run or said."""
 
-import fcntl
-import json
-import os
 import re
 import shutil
-import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from halfpipe.runs.moot import Moot
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.storage import paths
 from halfpipe.storage.reading import sha256
+from halfpipe.storage.records import Series
 from tests.support.online_site import (
     FIRST,
     GID,
@@ -44,6 +43,7 @@ from tests.support.online_site import (
     staged,
     without_downlink,
 )
+from tests.support.series import damage, forget, values
 from tests.support.workflow import Site
 
 MADE = Made(
@@ -56,28 +56,30 @@ MADE = Made(
     True,
 )
 
-WHEN_AND_WHO = {"when": "2026-11-01T02:03:04+00:00", "who": "shift, process 7 on host"}
-LINES: list[dict[str, Any]] = [
-    {"step": "making", "name": NAME},
+SEALS = {"sha256", "previous", "when", "who"}
+GIVEN: dict[str, Any] = {"attempt": 2, "command": [], "seconds": 0.0}
+RECORDS: list[dict[str, Any]] = [
+    {"making": NAME},
     {
-        "step": "made",
-        "file": {
-            "name": NAME,
-            "events": 2,
-            "sequences": [1, 2],
-            "seconds": [3, 4],
-            "size": 500,
-            "sha256": "ab",
-        },
-        "ground_id": 0x77014D,
-        "moot": {"key": 7, "alias": "x"},
-        "datagrams": {"965": [[0, 3]]},
-        "brought": {FIRST: 9},
-        "missing": "",
-        "tell": True,
+        "made": {
+            "file": {
+                "name": NAME,
+                "events": 2,
+                "sequences": [1, 2],
+                "seconds": [3, 4],
+                "size": 500,
+                "sha256": "ab",
+            },
+            "ground_id": 0x77014D,
+            "moot": {"key": 7, "alias": "x"},
+            "datagrams": {"965": [[0, 3]]},
+            "brought": {FIRST: 9},
+            "missing": "",
+            "tell": True,
+        }
     },
-    {"step": "telling", "command": ["a b", "é"]},
-    {"step": "told", "outcome": "started", "by": "answer", "status": 0, "said": ["said"]},
+    {"attempt": 1, "command": ["a b", "é"], "seconds": 0.0},
+    {"attempt": 1, "outcome": "started", "by": "answer", "status": 0, "said": ["said"]},
 ]
 
 
@@ -145,7 +147,7 @@ class TestFile:
         assert not (site.work / paths.context(RUN)).exists()
         whole = online.files()
         shutil.rmtree(online.home)
-        (site.work / paths.online_record(RUN)).unlink()
+        forget(site.work, paths.online_record(RUN))
         assert online.go().what is What.MADE
         assert online.files() == whole
 
@@ -258,12 +260,12 @@ class TestOnce:
     def test_it_is_not_made_twice(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
         online.go(online.settings(online.command()))
-        before = (site.work / paths.online_record(RUN)).read_bytes()
+        before = values(site.work, paths.online_record(RUN))
         (online.home / NAME).unlink()
         result = online.go(online.settings(online.command()))
         assert result == Result(RUN, What.BEFORE, f"{NAME} was made before")
         assert online.files() == {}, "Online took it away"
-        assert (site.work / paths.online_record(RUN)).read_bytes() == before
+        assert values(site.work, paths.online_record(RUN)) == before
         assert len(online.told) == 1
 
     def test_processing_the_downlink_again_changes_nothing(self, site: Site) -> None:
@@ -330,12 +332,11 @@ class TestOnce:
     def test_one_that_fails_does_not_stop_the_next(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
         damaged = RunId("00000001")
-        path = site.work / paths.online_record(damaged)
-        path.parent.mkdir()
-        path.write_text("damaged\n")
+        Record(site.work, damaged).making(NAME)
+        damage(site.work, paths.online_record(damaged))
         one, other = hand_off.hand_off(online.settings(), [damaged, RUN], StringIO())
         assert (one.what, other.what) == (What.FAILED, What.MADE)
-        assert f"{path}, line 1: damaged" in str(one)
+        assert f"{paths.online_record(damaged)}/000001.json" in str(one)
 
 
 class TestCommand:
@@ -346,7 +347,7 @@ class TestCommand:
         assert online.told == [f"{online.home / NAME} {RUN} {RUN.l1} {GID} 2959 nomSciOps"]
         assert output.getvalue() == "heard\n"
         assert f"; command run for {NAME}" in result.text
-        last = json.loads((site.work / paths.online_record(RUN)).read_text().splitlines()[-1])
+        last = values(site.work, paths.online_record(RUN))[-1]
         assert last.items() >= {"outcome": "started", "by": "answer", "status": 0, "said": ["heard"]}.items()
 
     def test_one_that_fails_is_run_again_and_the_file_stays(self, site: Site) -> None:
@@ -362,7 +363,7 @@ class TestCommand:
 
     def test_one_that_cannot_be_started(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
-        result = online.go(online.settings("no-such-program {file}"))
+        result = online.go(online.settings("/no-such-program {file}"))
         assert "online.command cannot be started: No such file or directory" in result.text
         assert online.state() is State.UNTOLD
 
@@ -370,7 +371,7 @@ class TestCommand:
         online = on_site(site, "lci_acd", FIRST)
         settings = online.settings(online.command("kill -SEGV $$"))
         result = online.go(settings)
-        assert "it was killed by SIGSEGV" in result.text
+        assert "its command was killed by SIGSEGV" in result.text
         assert f"halfpipe online --started {RUN} (or --not-started {RUN})" in result.text
         assert online.go(settings).what is What.FAILED
         with pytest.raises(OnlineError, match="is not known"):
@@ -381,20 +382,36 @@ class TestCommand:
         with pytest.raises(OnlineError, match="nothing to settle"):
             hand_off.settle(settings, RUN, started=False)
 
-    def test_one_that_was_left_behind_is_waited_for_before_a_person_is_asked(self, site: Site) -> None:
+    def test_one_that_was_left_behind_is_waited_for_before_a_person_is_asked(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
         online = on_site(site, "lci_acd", FIRST)
         online.go(online.settings(online.command("exit 1")))
-        with Record.opened(site.work, RUN, print) as record:
-            record.intend(["of a process that was killed"])
-        late = site.home / "late"
-        handle = os.open(record.path, os.O_RDWR)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        with subprocess.Popen(["sh", "-c", f"sleep 0.3; touch {late}"], pass_fds=[handle]):
-            os.close(handle)
-            result = online.go()
-            assert late.exists()
-        assert "a process ended between the command and the record of its answer" in result.text
+        Record(site.work, RUN).intend(["of a process that was killed"], seconds=1.0)
+        with pytest.raises(OnlineError, match="Look again"):
+            hand_off.settle(online.settings(), RUN, started=False)
+        begun = time.monotonic()
+        result = online.go()
+        assert time.monotonic() - begun > 0.5
+        assert len([one for one in caplog.records if one.name == hand_off.log.name]) == 1
+        assert "a process ended between its command and the record of its answer" in result.text
         assert online.state() is State.OPEN
+        hand_off.settle(online.settings(), RUN, started=False)
+        assert online.state() is State.UNTOLD
+
+    def test_one_that_takes_too_long_is_ended(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        settings = online.settings(online.command("sleep 60"))
+        result = online.go(replace(settings, online=replace(settings.online, seconds=0.5)))
+        assert "online.command took more than 0.5 s, and was ended" in result.text
+        assert online.state() is State.UNTOLD
+
+    def test_one_that_a_person_has_given_counts(self, site: Site) -> None:
+        online = on_site(site, "lci_acd", FIRST)
+        settings = online.settings(online.command("exit 3"))
+        online.go(settings)
+        hand_off.settle(settings, RUN, started=True)
+        assert (online.go(settings).what, online.state()) == (What.BEFORE, State.DONE)
 
     def test_settled_as_not_started_it_is_run_again(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
@@ -495,46 +512,48 @@ class TestRecord:
             assert (one.state, one.made, one.names) == (State.DONE, MADE, frozenset({NAME}))
             assert one.attempts[-1].command == ("a b", "é")
 
-    def test_the_lines_are_those_of_every_version(self, tmp_path: Path) -> None:
-        lines = [json.loads(line) for line in self.tell(tmp_path).path.read_text().splitlines()]
-        assert [line | WHEN_AND_WHO for line in lines] == [line | WHEN_AND_WHO for line in LINES]
+    def test_the_records_are_these(self, tmp_path: Path) -> None:
+        self.tell(tmp_path)
+        assert [
+            {key: one[key] for key in one.keys() - SEALS}
+            for one in values(tmp_path, paths.online_record(RUN))
+        ] == RECORDS
 
     @pytest.mark.parametrize(
         ("more", "state"),
         [
-            ([{"step": "making", "name": NAME}], State.MAKING),
-            ([{"step": "made", **MADE.as_json()}], State.UNTOLD),
-            ([{"step": "made", **MADE.as_json(), "tell": False}], State.DONE),
-            ([{"step": "made", **MADE.as_json()}, {"step": "told", "outcome": "started"}], State.DONE),
-            ([{"step": "made", **MADE.as_json()}, {"step": "telling", "command": ["a"]}], State.OPEN),
+            ([{"making": NAME}], State.MAKING),
+            ([{"made": MADE.as_json()}], State.UNTOLD),
+            ([{"made": MADE.as_json() | {"tell": False}}], State.DONE),
+            ([{"made": MADE.as_json()}, GIVEN | {"outcome": "started", "by": "person"}], State.DONE),
+            ([{"made": MADE.as_json()}, GIVEN], State.OPEN),
+            # The answer of a process that stood still, for the file before.
+            ([{"made": MADE.as_json()}, {"attempt": 1, "outcome": "started", "by": "answer"}], State.UNTOLD),
         ],
     )
     def test_after_a_file_that_was_made_anew(
         self, more: list[dict[str, object]], state: State, tmp_path: Path
     ) -> None:
-        path = tmp_path / paths.online_record(RUN)
-        path.parent.mkdir(parents=True)
-        lines = [json.dumps(line | WHEN_AND_WHO) + "\n" for line in (*LINES, *more)]
-        path.write_text("".join(lines))
-        assert Record(tmp_path, RUN).state is state
+        record = self.tell(tmp_path)
+        for one in more:
+            record.append(one)
+        assert Record(tmp_path, RUN).state is record.state is state
 
-    def test_cut_anywhere_it_is_as_it_was_before_that_line(self, tmp_path: Path) -> None:
-        path = self.tell(tmp_path).path
-        content = path.read_bytes()
-        ends = [number + 1 for number, byte in enumerate(content) if byte == ord("\n")]
-        states = [State.NOTHING, State.MAKING, State.UNTOLD, State.OPEN, State.DONE]
-        for cut in range(len(content) + 1):
-            path.write_bytes(content[:cut])
-            assert Record(tmp_path, RUN).state is states[sum(end <= cut for end in ends)]
+    def test_without_its_last_records_it_is_as_it_was_before(self, tmp_path: Path) -> None:
+        self.tell(tmp_path)
+        for number, state in ((4, State.OPEN), (3, State.UNTOLD), (2, State.MAKING), (1, State.NOTHING)):
+            forget(tmp_path, paths.online_record(RUN), number)
+            assert Record(tmp_path, RUN).state is state
 
     @pytest.mark.parametrize(
-        "line",
-        ["{", "1", "{}", '{"step": "perhaps"}', '{"step": "made"}', '{"step": "told", "outcome": "perhaps"}'],
+        "one", [{}, {"made": {}}, {"made": 1}, {"attempt": 1, "outcome": "perhaps", "by": "answer"}]
     )
-    def test_a_damaged_line_is_named(self, line: str, tmp_path: Path) -> None:
-        path = self.tell(tmp_path).path
-        path.write_text(path.read_text() + line + "\n")
-        with pytest.raises(StateError, match=rf"{path}, line 5: damaged"):
+    def test_what_cannot_be_a_record_is_named(self, one: dict[str, Any], tmp_path: Path) -> None:
+        self.tell(tmp_path)
+        series = Series(tmp_path, paths.online_record(RUN))
+        series.read()
+        series.publish(one)
+        with pytest.raises(StateError, match=r"000005\.json"):
             Record(tmp_path, RUN)
 
 

@@ -1,30 +1,32 @@
 """What a turn publishes: the board and numbers for Prometheus, and what is told if they cannot be written."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from halfpipe.operations.publish import publish
+from halfpipe.reports.latency import Latency
 from halfpipe.settings import Board, Metrics, Settings
-from halfpipe.storage import paths, times
+from halfpipe.storage import paths
 from halfpipe.storage.json_files import write_json
-from halfpipe.storage.times import Step
 from tests.support.board_site import DAYS, FIRST, SECOND, lay_out
 from tests.support.workflow import Site
 
 
 @pytest.fixture(scope="module")
-def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two downlinks that are handed off, and one whose decoder failed."""
     site = lay_out(tmp_path_factory.mktemp("publish"))
-    for downlink, minutes in ((FIRST, 10), (SECOND, 30)):
-        (site.work / paths.times(downlink)).unlink(missing_ok=True)
-        for step, at in ((Step.RETDEF, 0.0), (Step.HANDED_OFF, 60.0 * minutes)):
-            times.note(site.work, downlink, step, at, handoff=1)
+    took = {
+        dl: Latency(1, retdef=0.0, handed_off=60.0 * minutes) for dl, minutes in ((FIRST, 10), (SECOND, 30))
+    }
     write_json(site.work / paths.last_turn(), {"begun": 5, "ended": 7, "status": 3, "downlinks": {}})
-    return site
+    with patch("halfpipe.reports.metrics.latency", lambda _, downlink: took.get(downlink)):
+        yield site
 
 
 def asking(site: Site, board: Path | None, metrics: Path | None) -> Settings:

@@ -1,5 +1,6 @@
 """RetDefs made from simulated level-0: which packets are meant, what is told, and what is written where."""
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -158,7 +159,7 @@ def test_a_span_that_is_too_long_is_refused(settings: Settings, monkeypatch: pyt
 def command(tmp_path: Path, body: str) -> RetDefs:
     program = tmp_path / "tells.py"
     program.write_text(body)
-    return RetDefs(command=f"{sys.executable} {program}")
+    return RetDefs(command=shlex.join([sys.executable, str(program)]))
 
 
 @pytest.mark.parametrize(

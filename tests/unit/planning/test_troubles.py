@@ -5,8 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from halfpipe.planning.plan import Plan
 from halfpipe.planning.receipts import chunks_of
 from halfpipe.planning.troubles import site_troubles, troubles
 from halfpipe.settings import Settings
-from halfpipe.storage import locks, paths
+from halfpipe.storage import paths
 from halfpipe.storage.json_files import dump_json
-from halfpipe.storage.locks import FileLock, Holder
+from tests.support.leases import held_by_another, job_of_another, left_by_another
 from tests.support.settings import RUN_A, content, searching
 
 DL, OTHER = DownlinkId("240601001"), DownlinkId("240601002")
@@ -72,7 +71,7 @@ def test_no_trouble(settings: Settings) -> None:
     put(work, 1, 2)
     hand_off(settings, 1, 2)
     assert found(settings) == []
-    assert list(site_troubles(Plan(settings), time.time())) == []
+    assert list(site_troubles(Plan(settings))) == []
 
 
 def test_a_hole_waits_and_wants_a_person_after_a_day(settings: Settings) -> None:
@@ -191,7 +190,7 @@ def test_a_place_on_the_search_path_that_cannot_be_listed_stops_nobody(
         f"RetDefs there are not seen: {first} cannot be listed: Permission denied. {first} belongs"
     )
     assert line.endswith(f"Ask the owner to let others read it: chmod a+rx {first}")
-    (cause,) = site_troubles(Plan(settings), time.time())
+    (cause,) = site_troubles(Plan(settings))
     assert codes([cause]) == [("search-path-unreadable", Verdict.PERSON)]
     assert cause.text == line
 
@@ -238,7 +237,7 @@ def test_a_place_that_is_gone_stale_costs_nobody_else_anything(settings: Setting
     outstanding = Plan(settings).outstanding(time.time() + HOUR)
     assert outstanding.ready == (DL,)
     assert outstanding.waiting == ()
-    (cause,) = site_troubles(Plan(settings), time.time())
+    (cause,) = site_troubles(Plan(settings))
     assert codes([cause]) == [("search-path-unreadable", Verdict.PERSON)]
     assert outstanding.told == (cause.text,)
     assert found(settings) == []
@@ -365,7 +364,7 @@ def test_a_misspelt_switch_is_named(settings: Settings) -> None:
     ):
         file.touch()
         of_all = file.parent.name == "halts"
-        (cause,) = site_troubles(Plan(settings), time.time()) if of_all else found(settings)
+        (cause,) = site_troubles(Plan(settings)) if of_all else found(settings)
         assert codes([cause]) == [("switch-misspelt", Verdict.PERSON)]
         assert cause.text.startswith(
             f"{file} holds nothing: the switches here are haltStage, haltL1, haltOnline"
@@ -376,7 +375,7 @@ def test_a_misspelt_switch_is_named(settings: Settings) -> None:
         file.unlink()
     for name in ("README", ".nfs0001", "haltStage", "haltCleanup"):
         (work / "halts" / name).touch()
-    assert "switch-misspelt" not in {cause.code for cause in site_troubles(Plan(settings), time.time())}
+    assert "switch-misspelt" not in {cause.code for cause in site_troubles(Plan(settings))}
     (work / DL / "haltCleanup").touch()  # is for all downlinks at once
     assert "switch-misspelt" in {cause.code for cause in found(settings)}
 
@@ -394,7 +393,7 @@ def test_switches_hold(settings: Settings) -> None:
     everywhere.parent.mkdir()
     everywhere.touch()
     assert [cause.do for cause in found(settings)] == ["halfpipe resume stage"]
-    assert [(cause.code, cause.do) for cause in site_troubles(Plan(settings), time.time())] == [
+    assert [(cause.code, cause.do) for cause in site_troubles(Plan(settings))] == [
         ("switch-holds", "halfpipe resume stage")
     ]
     put(work, 1)
@@ -407,71 +406,41 @@ def test_switches_hold(settings: Settings) -> None:
 
 
 def test_who_is_at_work(settings: Settings) -> None:
+    work = settings.paths.work
     put(settings.paths.retdef[0], 1)
-    lock = FileLock(settings.paths.work / paths.downlink_lock(DL))
-    assert lock.try_take()
+    with held_by_another(work, paths.downlink_lease(DL)) as holder:
+        (cause,) = found(settings)
+        assert codes([cause]) == [("in-work", Verdict.TOLD)]
+        assert cause.text == f"in work by {holder}"
+        assert cause.since == pytest.approx(time.time(), abs=30)
+    assert found(settings) == []
+    job = job_of_another(work, paths.downlink_lease(DL))
     (cause,) = found(settings)
     assert codes([cause]) == [("in-work", Verdict.TOLD)]
-    assert cause.text == f"in work by {lock.holder}"
-    assert cause.since == datetime.fromisoformat(lock.holder.since).timestamp()
-    lock.give_back()
-    assert found(settings) == []
+    assert job.name in cause.text
 
 
 def test_a_head_that_died_at_work(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
-    lock = work / paths.downlink_lock(DL)
-    lock.parent.mkdir(parents=True)
-    lock.write_text(json.dumps(asdict(replace(Holder.myself(), pid=2**22 + 1))))
+    holder = left_by_another(work, paths.downlink_lease(DL), silent=1e4)
     log = work / paths.benchmarks(DL) / "decode_chunk-00001.log"
     log.parent.mkdir(parents=True)
     log.touch()
     os.utime(log, (1_717_200_000, 1_717_200_000))
     (cause,) = found(settings)
     assert codes([cause]) == [("head-died", Verdict.TOLD)]
-    assert cause.text == f"begun by {Holder.written_in(lock)}, which died after 2024-06-01 00:00:00 UTC"
+    assert cause.text == f"begun by {holder}, which died after 2024-06-01 00:00:00 UTC"
     assert (cause.do, cause.since) == (f"snakemake dl={DL}", 1_717_200_000)
     put(work, 1)
     hand_off(settings, 1)
     assert found(settings) == [], "it died after its hand-off"
 
 
-@pytest.mark.parametrize("name", [f"downlink-{DL}", f"jobs-{DL}/0123", "unattended", "run-2c2e5787"])
-def test_the_lock_of_another_host(settings: Settings, name: str) -> None:
-    work, now = settings.paths.work, time.time()
-    put(settings.paths.retdef[0], 1)
-    since = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
-    holder = replace(Holder.myself(), host="elsewhere", boot="other", since=since)
-    path = work / "locks" / name
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(asdict(holder)))
-
-    def causes(age: float) -> list[Cause]:
-        every = (
-            site_troubles(Plan(settings), now + age)
-            if str(DL) not in name
-            else troubles(Plan(settings), DL, now + age)
-        )
-        return [cause for cause in every if cause.code != "settling"]
-
-    (at_once,), (later,) = causes(1), causes(2 * HOUR)
-    assert codes([at_once, later]) == [
-        ("lock-of-dead-host", Verdict.TOLD),
-        ("lock-of-dead-host", Verdict.PERSON),
-    ]
-    assert (
-        at_once.text
-        == f"{path} is held by {holder}, and nothing here says whether that process lives; look there first"
-    )
-    assert at_once.do == f"halfpipe unlock {name}"
-    assert at_once.since == int(now)
-    assert name in [lock.name for lock in locks.found(work)]
-    # What it writes tells that it lives.
-    logs = work / (paths.benchmarks(DL) if str(DL) in name else paths.unattended_logs())
-    logs.mkdir(parents=True)
-    (logs / "some.log").touch()
-    os.utime(logs / "some.log", (now + 1.5 * HOUR, now + 1.5 * HOUR))
-    assert causes(2 * HOUR)[0].verdict is (Verdict.PERSON if name.startswith("run-") else Verdict.TOLD)
-    path.unlink()
-    assert causes(2 * HOUR) == []
+def test_who_is_at_work_on_what_is_no_downlink(settings: Settings) -> None:
+    with held_by_another(settings.paths.work, paths.run_lease("2c2e5787"), silent=100) as holder:
+        (cause,) = site_troubles(Plan(settings))
+        assert codes([cause]) == [("leased", Verdict.TOLD)]
+        assert cause.text.startswith(f"run-2c2e5787 is in work by {holder}, last heard of 100 s ago")
+        left_by_another(settings.paths.work, paths.unattended_lease(), silent=1e4)
+        assert len(list(site_troubles(Plan(settings)))) == 1, "who has died is in nobody's way"

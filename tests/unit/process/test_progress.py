@@ -20,7 +20,7 @@ import pytest
 from halfpipe.decoding.said import PROGRESS, Said
 from halfpipe.process import progress
 from halfpipe.programs.run import Log, run
-from halfpipe.storage.locks import TOKEN_VARIABLE
+from halfpipe.storage.leases import HEAD_VARIABLE
 from halfpipe_simulator.scenario import Scenario
 from tests.support.in_process import ROOT
 
@@ -140,7 +140,7 @@ def at_a_terminal(environment: dict[str, str]) -> str:
 
 
 def test_a_person_at_a_terminal_sees_a_bar_that_goes_away() -> None:
-    states = at_a_terminal({TOKEN_VARIABLE: ""}).split("\r")
+    states = at_a_terminal({HEAD_VARIABLE: ""}).split("\r")
     assert any(re.search(r"deliver_run 14b2a3c4: +\d+%\|.*MB/s, \d,000 events\]", state) for state in states)
     # A message has the line for itself, and nothing is left of the bar.
     (message,) = (state for state in states if "message" in state)
@@ -149,7 +149,7 @@ def test_a_person_at_a_terminal_sees_a_bar_that_goes_away() -> None:
 
 
 def test_a_job_of_snakemake_at_a_terminal_writes_plain_lines() -> None:
-    written = at_a_terminal({TOKEN_VARIABLE: "0123456789abcdef"})
+    written = at_a_terminal({HEAD_VARIABLE: "0123456789abcdef"})
     assert re.search(
         r"^deliver_run 14b2a3c4: \d,000 events, \d MB, .* MB/s, \d s left$", written, re.MULTILINE
     )

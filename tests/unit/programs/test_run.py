@@ -132,7 +132,7 @@ def test_what_outlives_a_program_with_its_output_open_is_not_waited_for(
             os.kill(int(number), signal.SIGTERM)
         assert file.getvalue().startswith("done\n")
         (message,) = caplog.messages
-        assert re.search(r"^\S*python\S* -c .* has ended, but something that it started holds", message)
+        assert re.search(r"^'?/.*python\S* -c .* has ended, but something that it started holds", message)
         caplog.clear()
     deadline = time.monotonic() + 10
     while alive(tmp_path):  # nobody reads the loud one: its next line has ended it

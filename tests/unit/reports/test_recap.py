@@ -1,115 +1,40 @@
 """The end of an invocation that failed: its last ten lines are the whole story, in words."""
 
 import re
+import shlex
 from pathlib import Path
 
-import pytest
-
-from halfpipe.account.why_failed import Unfinished, cause
+from halfpipe.account.failures import FailedJob, failed
 from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import Failure
 from halfpipe.reports import recap
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
 
 DL, OTHER, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240601003"))
-BEGINS = "2024-06-01 00:00:00,000 INFO    python decode_chunk.py --chunk 00001\n"
-DECODER = (
-    "2024-06-01 00:00:01,000 ERROR   error: the decoder {how}: /usr/bin/python /a/decoder.py -o /b/8d1c\n"
-    "Its last lines were:\n{last}\nNothing of this chunk was taken. Mend the cause, then give the same command again.\n"
+DECODER = Failure(
+    "decoder", "the decoder ended with exit status 3, saying: cannot go on", command="python do --it"
 )
+KILLED = Failure.by_signal(9, "python do --it")
 
 
-def job(
-    work: Path, log: str, how: str = "", dl: str = DL, rule: str = "decode_chunk", **limits: str
-) -> Unfinished:
-    """Return a job of chunk 00001, or of another rule, with a log."""
-    place = work / "logs" / dl / f"{rule}-00001.log"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(log)
-    return Unfinished(rule, f"{dl}/chunks/00001.json", (place,), "python do --it", how, limits)
-
-
-@pytest.mark.parametrize(
-    ("log", "how", "interrupted", "words"),
-    [
-        (
-            BEGINS,
-            "SIGKILL",
-            "",
-            "the job was killed from outside (SIGKILL), most often because memory ran out",
-        ),
-        (BEGINS, "SIGINT", "ended by Ctrl-C", "the job was ended by Ctrl-C (SIGINT)"),
-        (BEGINS, "", "ended by Ctrl-C", "the job was ended by Ctrl-C before it had ended"),
-        (BEGINS, "SIGSEGV", "", "the job was ended by a crash (SIGSEGV)"),
-        (
-            BEGINS,
-            "OUT_OF_MEMORY",
-            "",
-            "killed by Slurm because it needed more memory than it was given (4000 MB)",
-        ),
-        (BEGINS, "TIMEOUT", "", "ended by Slurm at its time limit (30 min)"),
-        (
-            BEGINS + DECODER.format(how="ended with exit status 3", last="cannot go on"),
-            "",
-            "",
-            "the decoder ended with exit status 3, saying: cannot go on",
-        ),
-        (
-            BEGINS + DECODER.format(how="was killed by SIGKILL", last="(none)"),
-            "",
-            "",
-            "the decoder was killed from outside (SIGKILL), most often because memory ran out",
-        ),
-        (
-            BEGINS
-            + "x ERROR   error: this is a defect of the program, please report it with its log\n"
-            + "Traceback (most recent call last):\n  File\nMemoryError\n",
-            "",
-            "",
-            "it needs more memory than there is (MemoryError)",
-        ),
-        (
-            BEGINS
-            + "x ERROR   error: this is a defect of the program, please report it with its log\n"
-            + "Traceback (most recent call last):\n  File\nKeyError: 'x'\n",
-            "",
-            "",
-            "a defect of the program, please report it with its log: KeyError: 'x'",
-        ),
-        (BEGINS + "x ERROR   error: the stage is full. Make room\n", "", "", "the stage is full. Make room"),
-        ("", "", "", "the job ended without saying why; its last line: "),
-    ],
-)
-def test_causes_in_words(tmp_path: Path, log: str, how: str, interrupted: str, words: str) -> None:
-    assert cause(job(tmp_path, log, how, mem_mb="4000", runtime="30"), interrupted) == words
-
-
-def test_a_signal_is_read_from_what_snakemake_says(tmp_path: Path) -> None:
-    told = """\
-Command 'set -euo pipefail;  python x.py --chunk 1 --log logs/1/decode_chunk-1.log' {end}
-Error in rule decode_chunk:
-    jobid: 1
-    output: 1/chunks/1.json
-    log: logs/1/decode_chunk-1.log (check log file(s) for error details)
-"""
-    for end, how in (
-        ("died with <Signals.SIGKILL: 9>.", "SIGKILL"),
-        ("returned non-zero exit status 137.", "SIGKILL"),
-        ("returned non-zero exit status 130.", "SIGINT"),
-        ("returned non-zero exit status 1.", ""),
-    ):
-        (found,) = recap.unfinished_jobs(told.replace("{end}", end).splitlines(keepends=True), tmp_path)
-        assert found.how == how
+def job(work: Path, why: Failure | None, dl: str = DL, rule: str = "decode_chunk") -> FailedJob:
+    """Return a job of chunk 00001 with a log, and with a record of why it failed, if there is a why."""
+    log = work / "logs" / dl / f"{rule}-00001.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("begins\ncannot go on\n")
+    if why is not None:
+        why.write(log)
+    return failed(rule, log)
 
 
 def test_the_last_ten_lines_are_the_whole_story_of_one_downlink_or_two(tmp_path: Path) -> None:
-    bad = BEGINS + DECODER.format(how="ended with exit status 3", last="cannot go on")
     jobs = [
-        job(tmp_path, bad),
-        job(tmp_path, BEGINS, "SIGKILL", OTHER),
-        job(tmp_path, bad, dl=OTHER, rule="stage_retdef"),
+        job(tmp_path, DECODER),
+        job(tmp_path, KILLED, OTHER),
+        job(tmp_path, DECODER, OTHER, "stage_retdef"),
     ]
-    jobs += [job(tmp_path, bad, dl=THIRD)]
+    jobs += [job(tmp_path, DECODER, THIRD)]
     begun = {DL: 6, OTHER: 4, THIRD: 2}
     for several in (jobs[:1], jobs[:3], jobs):
         of = {dl: begun[dl] for dl in begun if any(one.downlink == dl for one in several)}
@@ -117,8 +42,8 @@ def test_the_last_ten_lines_are_the_whole_story_of_one_downlink_or_two(tmp_path:
         told = "\n".join(last)
         assert f"downlink {DL} is not handed off: 1 of 6 jobs failed\n" in told
         for one in several[:2]:
-            assert f"  decode_chunk 00001   {cause(one)}\n" in told
-            assert f"  log                  {one.logs[0]}\n" in told
+            assert f"  decode_chunk 00001   {one.text}\n" in told
+            assert f"  log                  {one.log}\n" in told
         assert f"  repeat this job      cd {tmp_path} && python do --it\n" in told
         assert last[-1] == "  try again            snakemake dl=x"
     whole = recap.recap(jobs, begun, "snakemake dl=x", tmp_path)
@@ -126,24 +51,23 @@ def test_the_last_ten_lines_are_the_whole_story_of_one_downlink_or_two(tmp_path:
 
 
 def test_a_downlink_whose_jobs_were_not_begun_is_named(tmp_path: Path) -> None:
-    said = recap.recap([job(tmp_path, BEGINS)], {DL: 3, OTHER: 5}, "again", tmp_path, "ended by Ctrl-C")
+    said = recap.recap([job(tmp_path, None)], {DL: 3, OTHER: 5}, "again", tmp_path, "ended by Ctrl-C")
     assert f"downlink {OTHER} is not handed off: ended by Ctrl-C\n" in said
     assert f"downlink {DL} is not handed off: ended by Ctrl-C; not finished: 1 of 3 jobs\n" in said
     (tmp_path / f"dl={DL}").touch()
-    assert "is handed off, but not finished: 1 job failed" in recap.recap(
-        [job(tmp_path, BEGINS)], {}, "again", tmp_path
-    )
+    said = recap.recap([job(tmp_path, None)], {}, "again", tmp_path)
+    assert "is handed off, but not finished: 1 job failed" in said
 
 
 def failing(site: Site) -> None:
     """Let the decoder of one downlink fail, and that of another be killed; a third is good."""
     program = site.home / "decoder.py"
-    replay = site.config["decoder"]["command"].split(maxsplit=1)[1]
+    replay = shlex.split(site.config["decoder"]["command"])[1:]
     program.write_text(
-        "import os, re, shlex, sys\n"
+        "import os, re, sys\n"
         "dl = re.search('RetDef-([0-9]{9})', ' '.join(sys.argv))[1]\n"
         f"if dl == {str(DL)!r}: sys.exit('cannot go on')\n"
-        f"os.execv(sys.executable, [sys.executable, *shlex.split({replay!r}), *sys.argv[1:]])\n"
+        f"os.execv(sys.executable, [sys.executable, *{replay!r}, *sys.argv[1:]])\n"
     )
     site.configure(decoder={"command": f"python {program}"})
 
@@ -204,40 +128,30 @@ def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> Non
 
 
 def test_what_is_long_is_cut_in_its_middle_and_the_remedy_has_a_line_of_its_own(tmp_path: Path) -> None:
-    why = f"record 1 is gone in both copies: {'/a/long/path/000001.json; ' * 60}and that is all"
-    remedy = "To see it: halfpipe show 2c2e5787; then give the same command again."
-    said = recap.recap(
-        [job(tmp_path, f"{BEGINS}x ERROR   error: {why}. {remedy}\n")], {}, "snakemake dl=x", tmp_path
-    ).splitlines()
-    assert said[-2:] == [
-        f"  remedy               {remedy}",
-        "  once that is done    snakemake dl=x",
-    ]
-    assert said[-3].startswith("  decode_chunk 00001   record 1 is gone in both copies: /a/long")
-    assert said[-3].endswith("; and that is all.")
+    why = f"/w/deliveries lack records: {'/a/long/path/manifest.json; ' * 60}and that is all"
+    remedy = f"To see it: {'halfpipe show 2c2e5787; ' * 30}"
+    one = job(tmp_path, Failure("record-damaged", why, remedy))
+    said = recap.recap([one], {}, "snakemake dl=x", tmp_path).splitlines()
+    assert said[-2:] == [f"  remedy               {remedy}", "  once that is done    snakemake dl=x"]
+    assert said[-3].startswith("  decode_chunk 00001   /w/deliveries lack records: /a/long")
+    assert said[-3].endswith("; and that is all")
     assert len(said[-3]) < 520
-    assert said[1].endswith(remedy), "of a log too"
 
 
 def test_a_remedy_that_ends_with_the_command_is_the_last_line(tmp_path: Path) -> None:
     one, other = f"To go on: snakemake dl={DL} -R decode_chunk", "To see it: halfpipe show 2c2e5787"
-    first = job(tmp_path, f"{BEGINS}x ERROR   error: it SHRINKS. {one}\n")
+    first = job(tmp_path, Failure("shrunk-refused", "it SHRINKS", one))
     assert recap.recap([first], {}, "again", tmp_path).splitlines()[-1] == f"  remedy               {one}"
-    second = job(tmp_path, f"{BEGINS}x ERROR   error: it is torn. {other}\n", dl=OTHER)
+    second = job(tmp_path, Failure("takeover-refused", "it is torn", other), OTHER)
     last = recap.recap([first, second], {}, "again", tmp_path).splitlines()[-1]
     assert last == "  once that is done    again"
 
 
 def test_what_can_only_fail_again_is_not_proposed(tmp_path: Path) -> None:
-    log = f"{BEGINS}x ERROR   error: downlink {DL} has no RetDefs; looked in /r/{DL}. Check the id.\n"
-    last = recap.recap(
-        [job(tmp_path, log, rule="stage_retdef")], {}, "snakemake dl=x", tmp_path
-    ).splitlines()[-1]
-    assert last == "  once they are there  snakemake dl=x"
-    said = recap.recap(
-        [job(tmp_path, f"{BEGINS}x ERROR   error: '24' is no id\n", rule="misspelt")],
-        {},
-        "snakemake",
-        tmp_path,
-    )
-    assert said.splitlines()[-1].endswith("'24' is no id")
+    for code, rule, last in (
+        ("no-retdefs", "stage_retdef", "  once they are there  snakemake"),
+        ("id", "misspelt", "  misspelt 00001       it is none"),
+        ("decoder", "decode_chunk", "  try again            snakemake"),
+    ):
+        one = job(tmp_path, Failure(code, "it is none"), rule=rule)
+        assert recap.recap([one], {}, "snakemake", tmp_path).splitlines()[-1] == last

@@ -9,7 +9,9 @@ import pytest
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import RunId
 from halfpipe.reports.show import show
+from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.series import forget
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -42,7 +44,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert first[8] == "in all 51 events delivered by 1 downlink"
 
     site.by_hand("240601002")
-    shutil.rmtree(site.stage)  # what Level-1 has taken stays known
+    shutil.rmtree(site.stage / "240601002")  # what Level-1 has taken stays known
     one, other = shown(site, L1).strip(), shown(site, RUN).strip()
     assert one == other
     assert "downlink 240601002, hand-off 1, 2" in one
@@ -50,8 +52,9 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert "halfpipe waiting" not in one
     assert one.splitlines()[-1] == "in all 130 events delivered by 2 downlinks"
 
-    receipts = site.work / "240601002" / "receipts"
-    shutil.rmtree(receipts)
+    forget(site.work, paths.receipts("240601002"))
+    for mark in (site.stage / paths.stage_mark(), site.work / paths.stage_mark_copy()):
+        mark.unlink()  # it knows the receipt: else nothing is done
     assert "downlink 240601002, not handed off yet" in shown(site, RUN)
     (site.work / "runs" / RUN / "240601002" / "manifest.json").unlink()
     assert "downlink 240601002, not handed off (no manifest)" in shown(site, RUN)

@@ -1,5 +1,6 @@
 """`show_index`: the merged index as text is read back and compared with the chunk indexes it is made of."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,9 @@ def test_simulated_level0_and_the_program(tmp_path: Path) -> None:
     simulation = Scenario(seed=4, magic7=False).lpa_run(events=700, lost_datagrams=1).write(tmp_path / "sim")
     downlink, run = simulation.downlinks[0], simulation.runs[0]
     site = Site(tmp_path)
-    command = f"{sys.executable} {ROOT / 'scripts' / 'simulated_decoder.py'} --level0 {simulation.level0}"
+    command = shlex.join(
+        [sys.executable, str(ROOT / "scripts" / "simulated_decoder.py"), "--level0", str(simulation.level0)]
+    )
     site.configure(
         paths={"retdef": [str(tmp_path / "sim" / "downlinks")]},
         decoder={"command": command},

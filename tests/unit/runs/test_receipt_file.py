@@ -76,7 +76,7 @@ def test_a_run_that_the_texts_do_not_name(tmp_path: Path) -> None:
 def test_a_receipt_that_is_made_again_is_recorded_only_if_it_says_something_else(tmp_path: Path) -> None:
     first = publish(tmp_path, DL, content(1, RUN))
     assert publish(tmp_path, DL, content(1, RUN)) == first
-    assert both(tmp_path, 1)[0].read_bytes() == first
+    assert both(tmp_path, 1)[0].read_bytes() == first.content
     assert not both(tmp_path, 2)[0].exists()
     publish(tmp_path, DL, content(1, RUN, reason="said later"))
     publish(tmp_path, DL, content(2, RUN))
@@ -91,7 +91,7 @@ def test_the_receipt_is_the_last_record(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError):
         read_receipt(tmp_path, DL)
     for number in (1, 2):
-        (tmp_path / paths.receipt(DL)).write_bytes(publish(tmp_path, DL, content(number, RUN)))
+        (tmp_path / paths.receipt(DL)).write_bytes(publish(tmp_path, DL, content(number, RUN)).content)
     assert read_receipt(tmp_path, DL) == content(2, RUN) == hand_offs(tmp_path, DL)[-1].receipt
     assert (tmp_path / paths.receipt(DL)).read_bytes() == both(tmp_path, 2)[1].read_bytes()
 
@@ -107,7 +107,7 @@ def test_the_receipt_is_the_last_record(tmp_path: Path) -> None:
     ],
 )
 def test_a_receipt_that_is_not_what_was_written(tmp_path: Path, old: str, new: str, code: str) -> None:
-    written = publish(tmp_path, DL, content(1, RUN)).decode()
+    written = publish(tmp_path, DL, content(1, RUN)).content.decode()
     assert old in written
     (tmp_path / paths.receipt(DL)).write_text(written.replace(old, new, 1))
     with pytest.raises(ReceiptError) as error:
@@ -117,7 +117,7 @@ def test_a_receipt_that_is_not_what_was_written(tmp_path: Path, old: str, new: s
 
 
 def test_nothing_that_can_be_parsed_passes_unless_it_is_what_was_written(tmp_path: Path) -> None:
-    written = publish(tmp_path, DL, content(1, RUN))
+    written = publish(tmp_path, DL, content(1, RUN)).content
     for cut in range(len(written)):
         (tmp_path / paths.receipt(DL)).write_bytes(written[:cut])
         with pytest.raises(ReceiptError):

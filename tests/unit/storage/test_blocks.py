@@ -80,7 +80,7 @@ def test_a_file_of_another_size_is_damaged(file: Path) -> None:
 
 def test_what_was_kept_comes_back(file: Path, tmp_path: Path) -> None:
     kept = tmp_path / "00001.crc32"
-    assert Blocks.load(kept, file.name) is None, "an earlier version kept none"
+    assert Blocks.load(kept, file.name) is None, "nothing was kept"
     _, sums = checksums(file)
     save(kept, {file.name: sums})
     assert Blocks.load(kept, "other.evt") is None

@@ -1,9 +1,8 @@
-"""Whole files: a writer that fails, a disk that is full, and lists whose last line was torn."""
+"""Whole files: a writer that fails, and a disk that is full."""
 
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,6 @@ from halfpipe.storage.durable import (
     write_whole,
 )
 from halfpipe.storage.json_files import dump_json, read_json, write_json
-from halfpipe.storage.json_lines import JsonLines, append_once
 from halfpipe.storage.reading import sha256
 from halfpipe.storage.reserved import reserve
 
@@ -148,19 +146,6 @@ def test_large_pieces_are_written_whole(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == content
 
 
-def test_a_full_disk_takes_no_part_of_a_line(tiny: Path) -> None:
-    lines = JsonLines(tiny / "list.jsonl")
-    lines.append({"number": 1})
-    (tiny / "ballast").write_bytes(bytes(50 << 10))
-    before = (tiny / "list.jsonl").read_bytes()
-    with pytest.raises(HalfPipeError, match=r"list\.jsonl: cannot be written.*nothing was recorded.*full"):
-        lines.append({"number": 2, "much": "x" * (60 << 10)})
-    assert (tiny / "list.jsonl").read_bytes() == before
-    (tiny / "ballast").unlink()
-    lines.append({"number": 3})
-    assert JsonLines(tiny / "list.jsonl").values == [{"number": 1}, {"number": 3}]
-
-
 @given(JSON)
 def test_the_same_value_gives_the_same_bytes(value: object) -> None:
     assert json.loads(dump_json(value)) == value
@@ -196,105 +181,9 @@ def test_a_checksum_and_a_flush(tmp_path: Path) -> None:
         fsync_directory(tmp_path / "file")
 
 
-LINES = st.lists(st.dictionaries(st.text(max_size=5), st.integers()), max_size=5)
-
-
-@given(st.data())
-def test_a_torn_last_line_does_not_count_and_goes(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    path = tmp_path_factory.mktemp("lines") / "list.jsonl"
-    values = data.draw(LINES)
-    JsonLines(path).append(*values)
-    content = path.read_bytes()
-    cut = data.draw(st.integers(0, len(content)))
-    path.write_bytes(content[:cut])
-    whole = content[:cut].count(b"\n")
-    lines = JsonLines(path)
-    assert lines.values == values[:whole]
-    assert lines.torn == (cut > 0 and content[cut - 1 : cut] != b"\n")
-    assert path.read_bytes() == content[:cut]  # reading changes nothing
-    lines.append({"new": 1})
-    assert not lines.torn
-    assert JsonLines(path).values == [*values[:whole], {"new": 1}]
-    assert path.read_bytes() == b"".join(
-        json.dumps(value, sort_keys=True).encode() + b"\n" for value in [*values[:whole], {"new": 1}]
-    )
-
-
-@pytest.mark.parametrize("line", [b"", b"{", b"\x00\x00\x00", b"not json"])
-def test_another_damaged_line_is_named(line: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "list.jsonl"
-    path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 2}\n')
-    with pytest.raises(StateError, match=rf"{path}, line 2: damaged .*restore the file from a backup"):
-        JsonLines(path)
-
-
-def test_its_owner_says_what_is_at_stake(tmp_path: Path) -> None:
-    path = tmp_path / "list.jsonl"
-    lines = JsonLines(path, "Who was paid must be known", "nobody was paid")
-    assert str(lines.damaged(3, "why")) == (
-        f"{path}, line 3: damaged (why). Who was paid must be known: restore the file from a backup, then give the "
-        "same command again."
-    )
-    path.mkdir()
-    with pytest.raises(
-        HalfPipeError, match=rf"^{path}: cannot be written: Is a directory, so nobody was paid\. "
-    ):
-        lines.append({"to": "me"})
-
-
-def test_a_list_that_nobody_has_written_is_empty(tmp_path: Path) -> None:
-    lines = JsonLines(tmp_path / "list.jsonl")
-    assert lines.values == []
-    assert not lines.torn
-    assert not (tmp_path / "list.jsonl").exists()
-
-
 def test_no_permission_is_an_error(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
     tmp_path.chmod(0o555)
     with pytest.raises(HalfPipeError, match="No permission"):
         write_bytes(tmp_path / "file", b"")
-
-
-def test_a_line_is_appended_once(tmp_path: Path) -> None:
-    path = tmp_path / "there" / "lines.jsonl"
-    for value in ({"n": 1}, {"n": 1}, {"n": 2}, {"n": 2}, {"n": 1}):
-        append_once(path, {"id": "a", "at": len(str(value)), **value}, but_for="at")
-    append_once(path, {"id": "b", "at": 5, "n": 1}, but_for="at")
-    append_once(path, {"id": "b", "at": 6, "n": 1}, but_for="at")
-    assert [(each["id"], each["n"]) for each in JsonLines(path).values] == [
-        ("a", 1),
-        ("a", 2),
-        ("a", 1),  # the latest counts, and it was another
-        ("b", 1),
-    ]
-
-
-def test_a_line_that_was_torn_is_appended_again(tmp_path: Path) -> None:
-    path = tmp_path / "lines.jsonl"
-    path.write_bytes(b'{"id": "a", "n"')
-    append_once(path, {"id": "a", "n": 1}, but_for="at")
-    assert path.read_bytes() == b'{"id": "a", "n"\n{"id": "a", "n": 1}\n'
-
-
-def test_many_processes_append_to_one_file(tmp_path: Path) -> None:
-    path = tmp_path / "lines.jsonl"
-    program = (
-        "import sys; from pathlib import Path; from halfpipe.storage.json_lines import append_once\n"
-        "for n in range(50):\n"
-        "    append_once(Path(sys.argv[1]), {'id': f'{n}', 'n': 'x' * 9000}, but_for='at')"
-    )
-    writers = [subprocess.Popen([sys.executable, "-c", program, path]) for _ in range(4)]
-    assert [writer.wait() for writer in writers] == [0] * 4
-    assert sorted(int(each["id"]) for each in JsonLines(path).values) == list(range(50))
-
-
-def test_a_full_disk_that_takes_no_line_says_so(tiny: Path) -> None:
-    path = tiny / "lines.jsonl"
-    with pytest.raises(OSError, match="No space left"):
-        append_once(path, {"id": "a", "n": "x" * 10**6}, but_for="at")
-    append_once(path, {"id": "a", "n": 1}, but_for="at")
-    assert path.read_bytes() == b'{"id": "a", "n": 1}\n'

@@ -52,16 +52,15 @@ def test_no_two_files_share_a_name(ids: dict[str, str]) -> None:
         *(product(*(ids[name] for name in names)) for product, names in PRODUCTS.items()),
         paths.chunk_scratch(dl, chunk),
         f"{paths.chunks(dl)}/{paths.block_checksums(chunk)}",
-        paths.times(dl),
         *(path(run, dl) for path in (paths.datagrams, paths.events, paths.chunk_list)),
         paths.deliveries(run),
         paths.copies(paths.deliveries(run)),
         paths.context(run),
         paths.receipts(dl),
         paths.copies(paths.receipts(dl)),
-        paths.downlink_lock(dl),
-        paths.job_locks(dl),
-        paths.run_lock(run),
+        paths.downlink_lease(dl),
+        paths.run_lease(run),
+        paths.heartbeats(),
     ]
     assert len(set(every)) == len(every)
     assert not any(path.startswith(("/", "~", "../")) for path in every)

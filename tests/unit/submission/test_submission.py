@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -12,18 +13,24 @@ from typing import Any
 
 import pytest
 
+from halfpipe.causes import Verdict
 from halfpipe.config import load
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError
 from halfpipe.ids import DownlinkId
+from halfpipe.planning import stage_mark
 from halfpipe.planning.halts import HeldError
 from halfpipe.programs.told_once import Outcome, ask
+from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import write_json
+from halfpipe.storage.records import TakenError
 from halfpipe.submission import submit
 from halfpipe.submission.record import Action, Record
 from halfpipe.submission.submit import SubmissionError
+from halfpipe.submission.troubles import troubles, warnings_before
 from tests.support.level1 import DL, RUN, VARIABLES, Level1
+from tests.support.series import damage, forget, homes
 
 
 @pytest.fixture
@@ -64,8 +71,7 @@ def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
         "submitted": 1,
         "command": level1.words(level1.client("createStream", VARIABLES)),
     }
-    last = (level1.work / paths.submissions(DL)).read_text().splitlines()[-1]
-    assert json.loads(last)["said"][-1] == "pipeline: stream 240601001, key 1001"
+    assert level1.recorded()[-1]["said"][-1] == "pipeline: stream 240601001, key 1001"
     assert "stream 240601001, key 1001" in log.getvalue()
 
 
@@ -195,8 +201,7 @@ def test_a_log_that_cannot_be_written_costs_a_command_that_runs_nothing(level1: 
     """Else it would be taken for one that could not be started, and be given again."""
     assert submit.submit(level1.settings(check=None), DL, Full())["state"] == "submitted"
     assert level1.outcomes() == [Outcome.TOLD]
-    last = (level1.work / paths.submissions(DL)).read_text().splitlines()[-1]
-    assert json.loads(last)["said"][-1] == "pipeline: stream 240601001, key 1001"
+    assert level1.recorded()[-1]["said"][-1] == "pipeline: stream 240601001, key 1001"
     assert level1.commands() == ["createStream"]
 
 
@@ -231,8 +236,7 @@ def test_a_command_that_is_killed_leaves_it_open(level1: Level1) -> None:
     )
     assert said.endswith(
         "\nNothing more was done. Given the same command again, submit.check is asked; without waiting for that: "
-        "Look whether Level-1 has it, say so with "
-        f"halfpipe submit {DL} --settle submitted (or not-submitted), and give the same command again."
+        f"Look whether Level-1 has it, and say so: halfpipe submit {DL} --settle submitted (or not-submitted)"
     )
     assert level1.outcomes() == [None]
     assert submitted(level1.settings())["state"] == "submitted"
@@ -273,8 +277,8 @@ def test_without_a_check_an_open_attempt_waits_for_a_person(level1: Level1) -> N
         assert refused(lambda blind=blind: submitted(blind)) == (  # type: ignore[misc]
             f"downlink {DL}: whether hand-off 1 was submitted to Level-1 is not known: a process ended between its "
             f"command and the record of its answer, attempt 1 in {record}: a 'command line'\n"
-            f"Nothing more was done. Look whether Level-1 has it, say so with halfpipe submit {DL} --settle submitted "
-            "(or not-submitted), and give the same command again."
+            f"Nothing more was done. Look whether Level-1 has it, and say so: halfpipe submit {DL} --settle submitted "
+            "(or not-submitted)"
         )
     assert submit.open_attempts(level1.work) == [(DL, attempt)]
     assert level1.commands() == []
@@ -326,7 +330,7 @@ def test_nothing_is_recorded_of_a_downlink_that_was_never_handed_off(level1: Lev
 
 def test_a_stream_that_nobody_recorded_is_not_ours_to_count(level1: Level1) -> None:
     submitted(level1.settings())
-    shutil.rmtree(level1.work / DL)
+    forget(level1.work, paths.submissions(DL))
     said = refused(lambda: submitted(level1.settings()))
     assert said == (
         f"downlink {DL}: Level-1 has stream {DL} (submit.check says so), though no submission is recorded in "
@@ -393,7 +397,7 @@ def test_a_hand_off_without_files_is_not_submitted_until_there_are_some(level1: 
 
 def test_held_or_not_handed_off_nothing_is_asked_and_nothing_recorded(level1: Level1) -> None:
     held = level1.work / DL / "haltL1"
-    held.parent.mkdir()
+    held.parent.mkdir(exist_ok=True)
     held.touch()
     assert refused(lambda: submitted(level1.settings()), HeldError).startswith(
         f"downlink {DL}: submission to Level-1 is held by {held}. Nothing was done."
@@ -402,7 +406,7 @@ def test_held_or_not_handed_off_nothing_is_asked_and_nothing_recorded(level1: Le
     receipt = level1.work / paths.receipt(DL)
     receipt.unlink()
     assert refused(lambda: submitted(level1.settings()), MissingInputError) == (
-        f"{receipt}: no such file. Only what was handed off can be submitted: process the downlink first, "
+        f"{receipt}: no such file. Only what was handed off can be submitted. Process the downlink first: "
         f"snakemake dl={DL}"
     )
     assert not (level1.work / paths.submissions(DL)).exists()
@@ -433,3 +437,129 @@ def test_words_are_filled_in_whole_and_no_shell_reads_them(level1: Level1) -> No
     output = StringIO()
     submit.submit(settings, DL, output)
     assert output.getvalue() == f"{['-c', f'--in={level1.stage}/{DL}', 'two words', str(DL)]}\n"
+
+
+def left_behind(level1: Level1, seconds: float = 2.0) -> None:
+    """Record an attempt whose process was killed, and whose command may run for some time."""
+    Record(level1.work, DL).intend(("a", "line"), seconds=seconds, action=Action.SUBMIT, handoff=1)
+
+
+def test_a_check_that_says_no_is_believed_when_the_command_has_surely_ended(
+    level1: Level1, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its process was killed, it runs on, and is heard while the next command waits."""
+    left_behind(level1, seconds=300.0)
+    slept: list[float] = []
+
+    def heard(seconds: float) -> None:
+        if seconds > 20:
+            slept.append(seconds)
+            ask(shlex.split(level1.words(level1.client("createStream", VARIABLES))), StringIO())
+            later = time.time() + seconds
+            monkeypatch.setattr("time.time", lambda: later)
+
+    monkeypatch.setattr("time.sleep", heard)
+    assert submitted(level1.settings())["state"] == "submitted"
+    assert slept == [pytest.approx(300, abs=30)]
+    assert level1.outcomes() == [Outcome.TOLD]
+    assert level1.commands() == ["createStream"]
+    assert len(caplog.messages) == 1
+
+
+def test_a_check_that_says_yes_is_believed_at_once(level1: Level1) -> None:
+    left_behind(level1, seconds=300.0)
+    ask(shlex.split(level1.words(level1.client("createStream", VARIABLES))), StringIO())
+    assert submitted(level1.settings())["state"] == "submitted"
+    assert level1.commands() == ["createStream"]
+
+
+def test_a_person_who_looks_too_early_is_told_to_look_again(level1: Level1) -> None:
+    left_behind(level1)
+    assert "Look again after that" in refused(lambda: submit.settle(level1.settings(), DL, False))
+    assert level1.outcomes() == [None]
+    time.sleep(2.1)
+    submit.settle(level1.settings(), DL, False)
+    left_behind(level1, seconds=300.0)
+    submit.settle(level1.settings(), DL, True)
+    assert level1.outcomes() == [Outcome.NOT_TOLD, Outcome.TOLD]
+
+
+@pytest.mark.parametrize("copy", [0, 1])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_copy_of_its_record_that_is_lost_costs_nothing(level1: Level1, copy: int, number: int) -> None:
+    first = submitted(level1.settings(check=None))
+    path = homes(level1.work, paths.submissions(DL))[copy] / f"{number:06d}.json"
+    content = path.read_bytes()
+    for harm in (b"", content[:-5]):
+        path.write_bytes(harm)
+        assert submitted(level1.settings(check=None)) == first
+    path.unlink()
+    assert submitted(level1.settings(check=None)) == first
+    assert len(level1.recorded()) == 2
+    assert level1.commands() == ["createStream"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("harm", [damage, forget])
+@pytest.mark.parametrize("check", [True, False])
+def test_a_record_that_is_lost_in_both_copies_is_never_a_second_stream(
+    level1: Level1, check: bool, harm: Callable[..., None], number: int
+) -> None:
+    settings = level1.settings() if check else level1.settings(check=None)
+    submitted(settings)
+    harm(level1.work, paths.submissions(DL), number)
+    if check and number == 2 and harm is forget:
+        assert submitted(settings)["submitted"] == 1  # it is as one that was cut off
+    else:
+        refused(lambda: submitted(settings), HalfPipeError)
+    assert level1.commands() == ["createStream"]
+
+
+def test_what_only_the_product_says_is_told_and_not_submitted_again(level1: Level1) -> None:
+    settings = level1.settings(check=None)
+    submit.save(settings, DL, submitted(settings))
+    forget(level1.work, paths.submissions(DL))
+    (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
+    assert (cause.code, cause.verdict, cause.do) == (
+        "submission-damaged",
+        Verdict.PERSON,
+        f"halfpipe submit {DL}",
+    )
+    assert submitted(settings)["submitted"] == 1
+    assert list(troubles(settings, DL, read_receipt(level1.work, DL))) == []
+    # The head of a workflow has it recorded before Snakemake removes the product.
+    forget(level1.work, paths.submissions(DL))
+    warnings_before(settings, DL)
+    assert level1.outcomes() == [], "a dry run changes nothing"
+    warnings_before(settings, DL, removes=True)
+    (level1.work / paths.submitted(DL)).unlink()
+    assert submitted(settings)["submitted"] == 1
+    assert level1.commands() == ["createStream"]
+
+
+def test_a_backup_without_a_submission_is_refused(level1: Level1) -> None:
+    level1.go_wrong(createStream="fail")
+    refused(lambda: submitted(level1.settings(check=None)))
+    forget(level1.work, paths.submissions(DL))
+    with pytest.raises(ConfigError, match=paths.submissions(DL)):
+        stage_mark.refuse(level1.settings())
+
+
+def test_one_that_takes_too_long_is_ended(level1: Level1) -> None:
+    settings = level1.settings(command="sleep 60 {dl}", check=None, seconds=0.3)
+    assert "took more than 0.3 s, and was ended" in refused(lambda: submitted(settings))
+    assert level1.outcomes() == [Outcome.FAILED]
+
+
+def test_another_process_that_submits_is_found_out(level1: Level1, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the downlink because this one stood still for too long, just before it recorded what it would do."""
+
+    def stands_still(*_: object) -> None:
+        monkeypatch.undo()
+        submitted(level1.settings())
+
+    monkeypatch.setattr(submit, "_check_ledger", stands_still)
+    refused(lambda: submitted(level1.settings()), TakenError)
+    assert level1.commands() == ["createStream"]
+    assert submitted(level1.settings())["state"] == "submitted"
+    assert level1.commands() == ["createStream"]

@@ -1,0 +1,178 @@
+"""Whether working directory and stage belong together, and both are of today.
+
+The stage keeps a mark: which working directory uses it, and the last records that were published there. A working
+directory that was put back from a backup, emptied, or is not mounted lacks them; what was delivered since would be
+delivered, and submitted, a second time. The working directory keeps a copy of the mark: a stage that is not mounted,
+or was put back, lacks what that has.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from halfpipe.errors import ConfigError, HalfPipeError, StageError
+from halfpipe.settings import Settings
+from halfpipe.storage import paths, working_directory
+from halfpipe.storage.advice import advice
+from halfpipe.storage.durable import write_bytes
+from halfpipe.storage.json_files import dump_json
+from halfpipe.storage.records import Record, opened
+
+MOST = 100  # records that a mark names
+LOOKED_AT = 20  # of them, the last ones: a backup lacks the last of all
+
+Entry = tuple[str, int, str]  # a series, the number of a record, its seal
+
+
+def refuse(settings: Settings) -> None:
+    """Refuse a working directory or a stage that is not mounted, belongs to another, or is from a backup.
+
+    It reads two small files and a few records, and changes nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the directory above one of them is not there, the stage belongs to another working directory, or one of them
+        lacks what the other one knows.
+    """
+    work, stage = settings.paths.work, settings.paths.stage
+    for key, place in (("work", work), ("stage", stage)):
+        if not place.exists() and not place.parent.is_dir():
+            raise ConfigError(
+                f"paths.{key}: there is no {place.parent}, so {place} is not made. See that its file system is "
+                f"mounted. If the site is new: mkdir -p -m 2775 {place}"
+            )
+    there, here = _read(stage / paths.stage_mark()), _read(work / paths.stage_mark_copy())
+    mark = stage / paths.stage_mark()
+    known = working_directory.refuse_other(work)
+    if there is not None and there["id"] != known:
+        raise ConfigError(
+            f"the stage {stage} belongs to the working directory {there['work']}, and {work} is another one, or was "
+            "emptied: what that one has delivered would be delivered and submitted again. Nothing was done. See that "
+            "paths.work and paths.stage are those you mean, and that their file systems are mounted. If it is given "
+            f"up on purpose, and Level-1 has nothing of it or was rolled back: rm {mark}"
+        )
+    if there is None and here is not None:
+        raise ConfigError(
+            f"the stage {stage} has no mark ({mark.name}), though {work} has used it: it is not mounted, or was "
+            "emptied. Nothing was done. See that its file system is mounted. If it was emptied on purpose: "
+            f"cp {work / paths.stage_mark_copy()} {mark}"
+        )
+    if there is not None and (lost := list(_lost(work, there))):
+        raise ConfigError(
+            f"the stage {stage} knows {len(lost)} records that {work} lacks: {', '.join(lost)}. It was put back from a "
+            "backup, and what was delivered since would be delivered and submitted again. Nothing was done. Put a "
+            "newer backup in its place. If there is none: roll back in Level-1 what it got since then, and when "
+            f"Level-1 has nothing of it any more: rm {mark} {work / paths.stage_mark_copy()}"
+        )
+
+
+def stage_lacks(settings: Settings) -> list[str]:
+    """Name the records that were noted in the working directory last and that the stage's mark lacks.
+
+    A stage that was put back from a backup does: what Level-1 has taken since may be there again.
+    """
+    work, stage = settings.paths.work, settings.paths.stage
+    there, here = _read(stage / paths.stage_mark()), _read(work / paths.stage_mark_copy())
+    if there is None or here is None:
+        return []
+    known = {tuple(entry) for entry in there["last"]}
+    return [_name(entry) for entry in here["last"][-LOOKED_AT:] if tuple(entry) not in known]
+
+
+def claim(settings: Settings) -> None:
+    """Mark the stage as that of the working directory, before anything is staged; call `refuse` first.
+
+    Raises
+    ------
+    ConfigError
+        As `refuse`.
+    StageError
+        If the stage cannot be written.
+    """
+    refuse(settings)
+    if _read(settings.paths.stage / paths.stage_mark()) is None:
+        _write(settings, ())
+
+
+def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
+    """Note records in the mark, each with the series that it is of, after they were published.
+
+    Of two that do so at the same moment one may win: a backup lacks both.
+
+    Raises
+    ------
+    StageError
+        If the stage cannot be written.
+    """
+    _write(settings, ((place, record.number, record.seal) for place, record in records))
+
+
+def _write(settings: Settings, new: Iterable[Entry]) -> None:
+    work, stage = settings.paths.work, settings.paths.stage
+    before = _read(stage / paths.stage_mark()) or {"last": []}
+    entries = [tuple(entry) for entry in before["last"]]
+    added = [entry for entry in new if entry not in entries]
+    if entries and not added:
+        return
+    mark = {
+        "id": working_directory.begin(work),
+        "work": str(work),
+        "last": [list(entry) for entry in [*entries, *added][-MOST:]],
+    }
+    content = dump_json(mark).encode()
+    try:
+        write_bytes(stage / paths.stage_mark(), content, locked=False)
+    except HalfPipeError as error:
+        why = error.__cause__ if isinstance(error.__cause__, OSError) else OSError(0, str(error))
+        raise StageError(
+            f"the stage {stage} cannot be written, at {stage / paths.stage_mark()}: {why.strerror}. {advice(why)}"
+        ) from error
+    write_bytes(work / paths.stage_mark_copy(), content, locked=False)
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    """Read a mark; None if there is none.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or is damaged.
+    """
+    try:
+        mark = json.loads(path.read_bytes())
+        _ = mark["id"], mark["work"], [(str(a), int(b), str(c)) for a, b, c in mark["last"]]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: damaged ({error!r}). It says which working directory the stage belongs to, so nothing was done. "
+            "There are two copies, this one and the other in the working directory or the stage: copy the whole one "
+            "over this one"
+        ) from error
+    return dict(mark)
+
+
+def _lost(work: Path, mark: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the last records of a mark that the working directory lacks.
+
+    One that is damaged in both copies it has: whoever reads its series says so, and what to do.
+    """
+    for place, number, seal in mark["last"][-LOOKED_AT:]:
+        name = f"{number:06d}.json"
+        for home in (place, paths.copies(place)):
+            with suppress(OSError):
+                record = opened((work / home / name).read_bytes())
+                if record is None or record.seal == seal:
+                    break
+        else:
+            yield _name((place, number, seal))
+
+
+def _name(entry: Iterable[Any]) -> str:
+    place, number, _ = entry
+    return f"{place}/{number:06d}.json"

@@ -1,0 +1,108 @@
+"""Why a job failed, as a record beside its log, which is all that is read to tell of it.
+
+The job writes it itself. Of one that was killed its head does, by what the operating system or Slurm says. It belongs
+to the last time that the job was begun, and means something only as long as the job's product is not there.
+"""
+
+import json
+import signal
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from halfpipe.errors import HalfPipeError
+from halfpipe.storage import paths
+from halfpipe.storage.advice import advice
+from halfpipe.storage.durable import write_text
+from halfpipe.storage.json_files import dump_json
+
+EVENTS = "HALFPIPE_EVENTS"  # in the environment of a head: the file in which it says what comes of its jobs
+SIGNALS: Mapping[int, tuple[str, str]] = {
+    signal.SIGKILL: ("killed", "killed from outside (SIGKILL), most often because memory ran out"),
+    signal.SIGINT: ("interrupted", "ended by Ctrl-C (SIGINT)"),
+    signal.SIGTERM: ("terminated", "told to end (SIGTERM)"),
+    signal.SIGHUP: ("terminated", "ended because its terminal was closed (SIGHUP)"),
+    signal.SIGXCPU: ("time-limit", "ended because it had used up its processor time (SIGXCPU)"),
+    signal.SIGSEGV: ("crashed", "ended by a crash (SIGSEGV)"),
+    signal.SIGABRT: ("crashed", "ended by a crash (SIGABRT)"),
+    signal.SIGBUS: ("crashed", "ended because memory or a file could not be read (SIGBUS)"),
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job did not do its work.
+
+    Attributes
+    ----------
+    code
+        What programs tell it by: that of an error of ours, or ``system``, ``memory``, ``defect``; of one that was
+        ended ``killed``, ``interrupted``, ``terminated``, ``crashed``, ``time-limit``, ``out-of-memory``, …
+    text
+        What happened, for people, in a line.
+    do
+        What is to be done besides giving the same command again; empty: nothing.
+    command
+        The line that repeats the job in `paths.work`; empty if nobody knows.
+    """
+
+    code: str
+    text: str
+    do: str = ""
+    command: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException, command: str = "") -> Self:
+        """Say why a job ends with `error`."""
+        if isinstance(error, HalfPipeError):
+            return cls(error.code, in_a_line(error.text), in_a_line(error.do), command)
+        if isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            text = f"{place}{error.strerror or error}. {advice(error)}"
+            return cls("system", in_a_line(text), command=command)
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            ended = signal.SIGTERM if isinstance(error, SystemExit) else signal.SIGINT
+            return cls.by_signal(ended, command)
+        if isinstance(error, MemoryError):
+            return cls("memory", "it needs more memory than there is (MemoryError)", command=command)
+        what = traceback.format_exception_only(error)[-1]
+        text = f"a defect of the program, please report it with its log: {what}"
+        return cls("defect", in_a_line(text), command=command)
+
+    @classmethod
+    def by_signal(cls, number: int, command: str = "") -> Self:
+        """Say that a job was ended by a signal."""
+        code = SIGNALS[number][0] if number in SIGNALS else "killed"
+        return cls(code, f"the job was {by_signal(number)}", command=command)
+
+    @classmethod
+    def read(cls, log: Path) -> Self | None:
+        """Return what is recorded of the job with this log; None if nothing is."""
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            said = json.loads(log.with_suffix(paths.FAILURE_SUFFIX).read_bytes())
+            return cls(*(str(said[key]) for key in ("code", "text", "do", "command")))
+        return None
+
+    def write(self, log: Path) -> None:
+        """Record it, whole or not at all; that it cannot be recorded (a full disk) changes nothing else."""
+        with suppress(HalfPipeError, OSError):
+            write_text(log.with_suffix(paths.FAILURE_SUFFIX), dump_json(asdict(self)), locked=False)
+
+
+def by_signal(number: int) -> str:
+    """Say what a signal did to a program, to follow its name and *was*."""
+    return SIGNALS[number][1] if number in SIGNALS else f"killed by signal {number}"
+
+
+def forget(log: Path) -> None:
+    """Forget how the job with this log ended: it begins again."""
+    with suppress(OSError):
+        log.with_suffix(paths.FAILURE_SUFFIX).unlink()
+
+
+def in_a_line(text: str) -> str:
+    """Return a text as one line without what a terminal obeys."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))

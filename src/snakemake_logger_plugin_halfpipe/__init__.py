@@ -1,0 +1,206 @@
+"""What the head of an invocation knows of its jobs, for programs: a logger plugin of Snakemake, ``logger: halfpipe``.
+
+It prints nothing and leaves what is printed to Snakemake or to another plugin. Of a job that failed and could not say
+why itself it writes the record beside the log (`halfpipe.process.failure`). Where the environment names a file
+(`EVENTS`), it writes there a line of JSON of each job that begins or is finished and of each error, for the process
+that started the head.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from subprocess import CalledProcessError
+from typing import IO, Any
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from halfpipe.errors import HalfPipeError
+from halfpipe.process.failure import EVENTS, Failure, forget, in_a_line
+
+LOGGER = logging.getLogger("snakemake.logging")
+SIGNALLED = 128  # a shell adds it to the signal that ended a command
+SETTLED_SECONDS = 60.0  # that the end of a command waits for what is not recorded yet
+QUERY_SECONDS = 10.0  # that Slurm may take to answer
+QUERIES = (
+    ("sacct", "--noheader", "--allocations", "--parsable2", "--format", "State", "--jobs"),
+    ("squeue", "--noheader", "--states", "all", "--format", "%T", "--jobs"),  # where nothing is accounted
+)
+OF_SLURM = {
+    "OUT_OF_MEMORY": (
+        "out-of-memory",
+        "killed by Slurm because it needed more memory than it was given{memory}",
+    ),
+    "TIMEOUT": ("time-limit", "ended by Slurm at its time limit{time}"),
+    "DEADLINE": ("time-limit", "ended by Slurm at its time limit{time}"),
+    "CANCELLED": ("cancelled", "cancelled in Slurm"),
+    "NODE_FAIL": ("node-failed", "lost when its node failed"),
+    "BOOT_FAIL": ("node-failed", "lost when its node failed"),
+    "PREEMPTED": ("preempted", "ended by Slurm for a job with a higher priority"),
+}
+
+
+class LogHandler(LogHandlerBase):
+    """Takes the events of one invocation.
+
+    Attributes
+    ----------
+    interrupted
+        Whether Ctrl-C ended it.
+    """
+
+    writes_to_stream = False
+    writes_to_file = False
+    has_filter = True  # so that --quiet keeps nothing from it
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        self.interrupted = False
+        self._open = 0  # failures that are not recorded yet
+        self._lock = threading.Lock()
+        self._given: dict[int, Any] = {}  # resources, by job
+        self._queries = list(QUERIES)
+        self._out: IO[str] | None = None
+        if self.common_settings.dryrun:
+            return
+        if path := os.environ.pop(EVENTS, ""):  # no job's business
+            self._out = Path(path).open("w", buffering=1)  # noqa: SIM115 - until `close`
+        LOGGER.addFilter(self._at_once)
+
+    def close(self) -> None:
+        """Take no more."""
+        LOGGER.removeFilter(self._at_once)
+        if self._out is not None:
+            self._out.close()
+        super().close()
+
+    def settle(self) -> None:
+        """Wait until all failures are recorded that were logged so far: `emit` is called by another thread."""
+        until = time.monotonic() + SETTLED_SECONDS
+        while self._open and time.monotonic() < until:
+            time.sleep(0.02)
+
+    def _at_once(self, record: logging.LogRecord) -> bool:
+        """Note in the thread that logs, for it is still at work on the exception, what the record does not say."""
+        event, error = _of(record, "event"), sys.exc_info()[1]
+        came_of = list(_chain(error))
+        if isinstance(error, KeyboardInterrupt):
+            self.interrupted = True
+        if event is LogEvent.JOB_INFO:
+            for log in _logs(record)[:1]:
+                forget(log)
+        elif event is LogEvent.JOB_ERROR:
+            with self._lock:
+                self._open += 1
+            record.status = next(
+                (one.returncode for one in came_of if isinstance(one, CalledProcessError)), None
+            )
+        elif event is LogEvent.ERROR and not any(isinstance(one, CalledProcessError) for one in came_of):
+            ours = next((one for one in came_of if isinstance(one, HalfPipeError)), None)
+            said = Failure("snakemake", in_a_line(record.getMessage()))
+            record.failure = said if ours is None else Failure.of(ours)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one event."""
+        try:
+            match _of(record, "event"):
+                case LogEvent.JOB_INFO:
+                    self._begun(record)
+                case LogEvent.JOB_FINISHED:
+                    self._say("finished", job=_of(record, "job_id"))
+                case LogEvent.JOB_ERROR:
+                    self._failed(record)
+                case LogEvent.ERROR if hasattr(record, "failure"):
+                    self._say("error", **asdict(record.failure))
+        except Exception:
+            self.handleError(record)  # an error here would end the thread of all plugins
+
+    def _begun(self, record: logging.LogRecord) -> None:
+        job, resources = _of(record, "jobid"), _of(record, "resources")
+        self._given[job] = {name: resources.get(name) for name in ("mem_mb", "runtime")}
+        for log in _logs(record)[:1]:
+            rule, command = _of(record, "rule_name"), _of(record, "shellcmd") or ""
+            self._say("begun", job=job, rule=rule, log=str(log), command=command)
+
+    def _failed(self, record: logging.LogRecord) -> None:
+        try:
+            log, *of_slurm = _logs(record)
+            why = self._of_slurm(record, of_slurm[0].stem) if of_slurm else None
+            if why is None and Failure.read(log) is None:
+                why = _unsaid(record)
+            if why is not None:
+                replace(why, command=_of(record, "shellcmd") or "").write(log)
+        finally:
+            with self._lock:
+                self._open -= 1
+
+    def _of_slurm(self, record: logging.LogRecord, job: str) -> Failure | None:
+        """Return how a job ended that Slurm has ended, which says more than the job could; None of another.
+
+        Its executor tells the state in a sentence only, so Slurm is asked. The log that the executor keeps of a job has
+        the job's id as its name.
+        """
+        code, words = OF_SLURM.get(self._state(job), ("", ""))
+        given = self._given.get(_of(record, "jobid"), {})
+        memory = f" ({given['mem_mb']} MB)" if given.get("mem_mb") else ""
+        minutes = f" ({given['runtime']} min)" if given.get("runtime") else ""
+        return Failure(code, words.format(memory=memory, time=minutes)) if code else None
+
+    def _state(self, job: str) -> str:
+        """Ask Slurm for the state of a job; one of `OF_SLURM`, or empty."""
+        for words in tuple(self._queries):
+            try:
+                asked = subprocess.run(
+                    [*words, job],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    timeout=QUERY_SECONDS,
+                )
+            except (OSError, subprocess.TimeoutExpired):
+                self._queries.remove(words)  # what does not answer once is not asked again
+                continue
+            state = (asked.stdout.split() or [""])[0]  # as in ``CANCELLED by 1000``
+            if state in OF_SLURM:
+                return state
+        return ""
+
+    def _say(self, event: str, **what: Any) -> None:
+        if self._out is not None:
+            self._out.write(json.dumps({"event": event, **what}) + "\n")
+
+
+def _unsaid(record: logging.LogRecord) -> Failure | None:
+    """Return why a job failed that has not said it: its signal, or why it could not be submitted."""
+    status = _of(record, "status")
+    if status is not None and (status < 0 or status > SIGNALLED):
+        return Failure.by_signal(-status if status < 0 else status - SIGNALLED)
+    said = _of(record, "rule_msg")
+    return Failure("executor", in_a_line(said)) if said else None
+
+
+def _of(record: logging.LogRecord, name: str) -> Any:
+    """Return what Snakemake has added to a record."""
+    return getattr(record, name, None)
+
+
+def _logs(record: logging.LogRecord) -> list[Path]:
+    """Return the log of a job, and those that its executor keeps besides."""
+    return [Path(log).absolute() for log in _of(record, "log")]
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception and those that it came of."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,62 @@
+"""Leases as other processes hold them, and what is left of them."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from halfpipe.storage import paths
+from halfpipe.storage.leases import Holder, whoami
+
+ALIVE = Path(paths.heartbeats()).name
+
+
+def left_by_another(work: Path, place: str, silent: float = 0.0, number: int = 1) -> Holder:
+    """Leave a lease as a process elsewhere has it whose heartbeat was not touched for `silent` seconds."""
+    heart = f"elsewhere-4711-{os.urandom(4).hex()}"
+    holder = replace(whoami(), host="elsewhere", pid=4711, heart=heart, token=os.urandom(8).hex())
+    for path in (work / place / f"{number:06d}", work / paths.heartbeats() / heart):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(holder)))
+    then = time.time() - silent
+    os.utime(work / paths.heartbeats() / heart, (then, then))
+    return holder
+
+
+def job_of_another(work: Path, place: str, silent: float = 0.0) -> Path:
+    """Leave the registration of a job that a process elsewhere has started."""
+    holder = left_by_another(work, f"{place}-of-job", silent)
+    (work / f"{place}-of-job" / "000001").unlink()
+    (work / f"{place}-of-job").rmdir()
+    path = work / place / f"job-{holder.heart}-{holder.token}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(holder)))
+    return path
+
+
+@contextmanager
+def held_by_another(work: Path, place: str, silent: float = 0.0) -> Iterator[Holder]:
+    """Have a lease held elsewhere meanwhile."""
+    holder = left_by_another(work, place, silent)
+    try:
+        yield holder
+    finally:
+        (work / paths.heartbeats() / holder.heart).unlink(missing_ok=True)
+        (work / place / "000001").unlink(missing_ok=True)
+        with suppress(OSError):
+            (work / place).rmdir()
+
+
+def time_passes(work: Path) -> None:
+    """Let the lifetime of all be over who have died."""
+    for path in (work / paths.heartbeats()).glob("*"):
+        os.utime(path, (1, 1))
+
+
+def leases(work: Path) -> list[str]:
+    """Return all that lies among the leases, but for the place of the heartbeats, which stays."""
+    home = work / paths.leases()
+    return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.name != ALIVE)

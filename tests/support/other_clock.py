@@ -1,0 +1,74 @@
+"""Another clock for a command and all that it starts: libfaketime, as Debian packages it.
+
+    python -m tests.support.other_clock 40d make test
+    python -m tests.support.other_clock 2028-02-29T23:58:00 .venv/bin/python -m pytest tests/unit
+
+A clock is so many days ahead, or the time that it shows at first, in the zone that ``TZ`` names; it goes on from there.
+Times of files are those of this clock too. ``--install`` has Debian's packages installed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from tests.support import debian
+
+PACKAGES = ("libfaketime", "gcc", "libc6-dev")
+FILE_TIMES = Path(__file__).with_name("file_times.c")
+LIBRARY = Path("/usr/lib") / str(sysconfig.get_config_var("MULTIARCH")) / "faketime/libfaketimeMT.so.1"
+PLACE = "/tmp"  # a name in LD_PRELOAD has no space in it, and everybody has to read it
+
+
+def install() -> None:
+    """Install what is missing."""
+    if not LIBRARY.exists():
+        debian.install(PACKAGES, f"{LIBRARY} is not here: have Debian's {', '.join(PACKAGES)} installed")
+
+
+def ahead(clock: str) -> int:
+    """Return by how many seconds a clock is ahead; `clock` is as on the command line."""
+    if days := re.fullmatch(r"(\d+)d", clock):
+        return int(timedelta(days=int(days[1])).total_seconds())
+    return round(datetime.fromisoformat(clock).timestamp() - datetime.now().timestamp())
+
+
+def environment(clock: str, home: Path) -> dict[str, str]:
+    """Return the variables that give programs the clock; `home` takes a library, and must outlive the programs."""
+    library = home / "file_times.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-o", library, FILE_TIMES, "-ldl"], check=True)
+    home.chmod(0o755)
+    library.chmod(0o755)
+    return {
+        "LD_PRELOAD": f"{library}:{LIBRARY}",
+        "FAKETIME": f"{ahead(clock):+d}",
+        "FAKE_UTIME": "1",
+        # What waits for a time to pass is not concerned.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        # Else processes share when they began, which one in a container of its own cannot.
+        "FAKETIME_DISABLE_SHM": "1",
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command; return its exit status."""
+    if list(argv) == ["--install"]:
+        install()
+        return 0
+    if len(argv) < 2:
+        print(__doc__)
+        return 2
+    clock, *command = argv
+    with tempfile.TemporaryDirectory(prefix="clock-", dir=PLACE) as home:
+        return subprocess.run(
+            command, env={**os.environ, **environment(clock, Path(home))}, check=False
+        ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

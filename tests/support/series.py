@@ -1,0 +1,43 @@
+"""Series of records as a test looks at them and harms them."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from halfpipe.storage import paths
+from halfpipe.storage.records import PREVIOUS, SEAL, sealed
+
+
+def homes(work: Path, place: str) -> tuple[Path, Path]:
+    """Return the directories of both copies."""
+    return work / place, work / paths.copies(place)
+
+
+def values(work: Path, place: str) -> list[dict[str, Any]]:
+    """Return what the records say, the oldest first."""
+    return [json.loads(path.read_bytes()) for path in sorted((work / place).glob("[0-9]*.json"))]
+
+
+def forget(work: Path, place: str, number: int | None = None) -> None:
+    """Remove both copies of a record, or of all."""
+    for home in homes(work, place):
+        if number is None:
+            shutil.rmtree(home, ignore_errors=True)
+        else:
+            (home / f"{number:06d}.json").unlink()
+
+
+def damage(work: Path, place: str, number: int = 1, copies: int = 2) -> None:
+    """Cut a record off in one copy, or in both."""
+    for home in homes(work, place)[:copies]:
+        path = home / f"{number:06d}.json"
+        path.write_bytes(path.read_bytes()[:-5])
+
+
+def sealed_text(content: Mapping[str, Any]) -> str:
+    """Return the text of a first record that says `content`: what a receipt is."""
+    return sealed(
+        {key: value for key, value in content.items() if key not in {SEAL, PREVIOUS}}, None
+    ).decode()

@@ -1,0 +1,72 @@
+"""A site on which something was done: two downlinks are finished, a third is half-way.
+
+What the decoder gives is put together from golden cases. The site stays where it was made, for its records name the
+place; it is put back to how it was made.
+"""
+
+import shutil
+from pathlib import Path
+
+from tests.support.golden_cases import take_chunk
+from tests.support.workflow import Site
+
+FIRST, SECOND, HALF_WAY = "240601001", "240601002", "240602001"
+SPREAD, LCI, CUT = "2c2e5787", "2c2e6cc0", "2c2e8430"
+# Chunks of the third downlink that are decoded; of another one the RetDef is staged.
+BEGUN, STAGED = ("00001", "00005", "00006"), "00002"
+PARTS = [  # of a golden case: downlink and chunk, and as which ones they are taken
+    *[("split3", FIRST, n, FIRST, n) for n in (1, 2, 3, 4)],
+    ("multi3", FIRST, 3, FIRST, 5),
+    *[("split3", SECOND, n, SECOND, n) for n in (1, 2, 3)],
+    *[("split3", HALF_WAY, n, HALF_WAY, n) for n in (1, 2, 3, 4)],
+    *[("multi3", FIRST, n, HALF_WAY, n + 1) for n in (4, 5)],
+]
+
+
+class WorkedSite:
+    """The site in `home`, which it has for itself."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self._made = home, home.with_name(f"{home.name}-as-made")
+        self._changed = False
+        work_on(home)
+        shutil.copytree(home, self._made, symlinks=True)
+
+    def configfile(self, *, to_change: bool) -> Path:
+        """Return the config of the site as it was made; `to_change` if it will not be left so."""
+        if self._changed:
+            shutil.rmtree(self.home)
+            shutil.copytree(self._made, self.home, symlinks=True)
+        self._changed = to_change
+        return self.home / "config.yaml"
+
+
+def work_on(home: Path) -> None:
+    """Make the site, with the commands that an operator gives."""
+    site = Site(
+        home,
+        {
+            "paths": {"online": str(home / "online")},
+            "merge": {"min_events": 1},
+            "moot": {"file": str(home / "moot.txt")},
+            "submit": {"command": "echo createStream -S {dl} -D DOWNLINK_RAWDIR={rawdir} L1Proc"},
+            "online": {"command": "echo {file} {run} {gid} {key} {alias}"},
+        },
+    )
+    products = home / "products"
+    for case, downlink, number, taken_as, chunk in PARTS:
+        take_chunk(case, downlink, number, products / taken_as, taken_as, chunk)
+    site.replay(products)
+    site.add_retdefs(products, FIRST, SECOND, HALF_WAY)
+    (home / "moot.txt").write_text("r0741234567 2959 nomSciOps\nr0741240000 2410 nomSciOps\n")
+    (home / "online").mkdir()
+    (home / "profile.v9+.yaml").write_text("configfile: config.yaml\n")  # as the simulator writes one
+    site.process(FIRST)
+    site.process(FIRST, again=True)
+    site.snakemake(f"{SECOND}/ledger.json", f"submit={FIRST}").good()
+    site.halfpipe("online").good()
+    site.snakemake(
+        *[f"{HALF_WAY}/chunks/{chunk}.json" for chunk in BEGUN],
+        f"runs/{CUT}/{HALF_WAY}/manifest.json",
+        f"{HALF_WAY}/RetDef-{HALF_WAY}-{STAGED}.xml",
+    ).good()

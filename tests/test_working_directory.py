@@ -1,0 +1,61 @@
+"""A working directory gets the mark of its format by the first real command, and another format is refused by all."""
+
+import json
+
+import pytest
+
+from halfpipe.storage import paths, working_directory
+from tests.support.golden_cases import GOLDEN
+from tests.support.workflow import Site
+
+DL = "240601001"
+
+
+@pytest.fixture
+def good(site: Site) -> Site:
+    """A site with a downlink that can be processed."""
+    source = GOLDEN / "complete_basic" / "in"
+    site.replay(source)
+    site.add_retdefs(source, DL)
+    return site
+
+
+def test_the_first_real_run_makes_it(good: Site) -> None:
+    mark = good.work / paths.format_mark()
+    good.snakemake("-n", f"dl={DL}").good()
+    assert not mark.exists()
+    good.process(DL)
+    known = mark.read_bytes()
+    assert working_directory.identity(good.work) == json.loads(known)["id"]
+    good.process(DL, again=True)
+    assert mark.read_bytes() == known
+
+
+def test_another_format_is_refused_by_every_command_and_nothing_is_changed(good: Site) -> None:
+    good.process(DL)
+    mark = good.work / paths.format_mark()
+    content = json.loads(mark.read_text())
+    aside = mark.rename(good.home / "aside")
+    for other, said in (
+        (None, "and no format.json"),
+        (json.dumps(content | {"format": 7}), "has format 7"),
+        ("damaged", "names no format and id"),
+    ):
+        if other is not None:
+            mark.write_text(other)
+        before = good.tree()
+        for words in ([f"dl={DL}", "-F"], ["-n", f"dl={DL}"], []):
+            good.snakemake(*words).bad(said)
+        for words in (
+            ["status"],
+            ["show", DL],
+            ["unattended"],
+            ["process", DL],
+            ["halt", "stage", "--reason", "x"],
+        ):
+            ended = good.halfpipe(*words)
+            assert (ended.status, said in " ".join(ended.said.split())) == (2, True), (words, ended.said)
+        assert good.tree() == before
+        assert (mark.read_text() if mark.exists() else None) == other
+    aside.rename(mark)
+    assert good.outstanding(DL) == frozenset()

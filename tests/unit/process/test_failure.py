@@ -1,0 +1,211 @@
+"""Why a job failed, as it is recorded: by the job itself, or by its head."""
+
+import argparse
+import errno
+import logging
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
+
+import snakemake_logger_plugin_halfpipe as plugin
+from halfpipe import jobs
+from halfpipe.errors import DecoderError, HalfPipeError
+from halfpipe.process.failure import EVENTS, Failure
+from halfpipe.runs.acceptance import ShrunkError
+from halfpipe.settings import ROOT, Settings
+from halfpipe.storage import paths
+from tests.support.workflow import Site
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ShrunkError("it shrinks", "snakemake -F"), "shrunk-refused"),
+        (DecoderError("it is long", code="magic7", text="in short"), "magic7"),
+        (OSError(errno.ENOSPC, "No space left", "/w/x"), "system"),
+        (MemoryError(), "memory"),
+        (KeyError("x"), "defect"),
+        (SystemExit(143), "terminated"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_a_job_that_fails_records_why(
+    tmp_path: Path, error: BaseException, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "read", lambda _: None)
+    log = tmp_path / "job.log"
+    argv = ["--settings", str(tmp_path), "--log", str(log)]
+    parser = jobs.parser("", downlink=False)
+
+    def fails(_: Settings, __: argparse.Namespace) -> None:
+        assert Failure.read(log) is None, "it begins again"
+        raise error
+
+    for _ in range(2):
+        if isinstance(error, Exception):
+            assert jobs.run(fails, parser, argv) == 1
+        else:
+            with pytest.raises(type(error)):
+                jobs.run(fails, parser, argv)
+        why = Failure.read(log)
+        assert why is not None
+        assert why.code == code
+        assert why.command.endswith(f"--log {log}")
+        if isinstance(error, HalfPipeError):
+            assert (why.text, why.do) == (error.text, error.do)
+    assert jobs.run(lambda *_: None, parser, argv) == 0
+    assert Failure.read(log) is None
+
+
+def test_an_error_says_what_to_do_last_and_survives_another_process() -> None:
+    error = DecoderError("at length", "mend it", text="in short")
+    assert (str(error), error.text, error.do, error.code) == (
+        "at length mend it",
+        "in short",
+        "mend it",
+        "decoder",
+    )
+
+
+def common(*, dryrun: bool) -> Any:
+    """Return settings of Snakemake that all its plugins get."""
+    return SimpleNamespace(dryrun=dryrun)
+
+
+@pytest.fixture
+def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[plugin.LogHandler]:
+    """The plugin as a head has it, with a file for what it says."""
+    monkeypatch.setenv(EVENTS, str(tmp_path / "said.events"))
+    handler = plugin.LogHandler(common(dryrun=False), None)
+    assert EVENTS not in os.environ, "no job's business"
+    yield handler
+    handler.close()
+
+
+def tell(head: plugin.LogHandler, event: LogEvent, **what: Any) -> None:
+    """Tell it of an event, in the thread that logs and then in that of the plugins."""
+    record = logging.LogRecord("snakemake", logging.INFO, "", 0, "said", (), None)
+    vars(record).update(event=event, **what)
+    assert head._at_once(record)
+    head.emit(record)
+
+
+def failing(head: plugin.LogHandler, *logs: Path, said: str | None = None) -> None:
+    """Tell it that a job failed."""
+    names = [str(log) for log in logs]
+    tell(head, LogEvent.JOB_ERROR, jobid=1, log=names, rule_msg=said, shellcmd="do it")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(-9, "killed"), (137, "killed"), (-11, "crashed"), (143, "terminated"), (-40, "killed"), (1, None)],
+)
+def test_the_head_records_the_signal_of_a_job_that_said_nothing(
+    head: plugin.LogHandler, tmp_path: Path, status: int, code: str | None
+) -> None:
+    log = tmp_path / "job.log"
+    try:
+        try:
+            raise subprocess.CalledProcessError(status, "do it")
+        except subprocess.CalledProcessError:
+            raise ValueError("as Snakemake has it")  # noqa: B904 - Snakemake raises so
+    except ValueError:
+        failing(head, log)
+    why = Failure.read(log)
+    assert (why and why.code, why and why.command) == (code, code and "do it")
+    head.settle()
+
+
+@pytest.mark.parametrize(
+    ("state", "code"),
+    [
+        ("OUT_OF_MEMORY", "out-of-memory"),
+        ("TIMEOUT", "time-limit"),
+        ("CANCELLED by 1000", "cancelled"),
+        ("NODE_FAIL", "node-failed"),
+        ("PREEMPTED", "preempted"),
+        ("FAILED", "decoder"),
+    ],
+)
+def test_what_slurm_says_counts_more_than_what_the_job_could_say(
+    head: plugin.LogHandler, tmp_path: Path, state: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run(words: list[str], **_: Any) -> Any:
+        asked.append(words)
+        if words[0] == "sacct":
+            raise FileNotFoundError(words[0])
+        return SimpleNamespace(stdout=f"{state}\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
+    given = {"mem_mb": 4000, "runtime": 30}
+    tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], rule_name="x", resources=given, shellcmd="do it")
+    Failure("decoder", "the decoder was killed").write(log)
+    failing(head, log, of_slurm)
+    failing(head, log, of_slurm)
+    why = Failure.read(log)
+    assert why is not None
+    assert why.code == code
+    assert ("4000 MB" in why.text, "30 min" in why.text) == (code == "out-of-memory", code == "time-limit")
+    assert [words[0] for words in asked] == ["sacct", "squeue", "squeue"], (
+        "what is not there is not asked again"
+    )
+    assert {words[-1] for words in asked} == {"4711"}
+
+
+def test_what_could_not_be_submitted_and_what_begins_again(head: plugin.LogHandler, tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    failing(head, log, said="sbatch: no such\npartition")
+    assert Failure.read(log) == Failure("executor", "sbatch: no such partition", command="do it")
+    tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], rule_name="x", resources={}, shellcmd="do it")
+    assert Failure.read(log) is None
+
+
+def test_a_dry_run_forgets_nothing(tmp_path: Path) -> None:
+    filters = list(plugin.LOGGER.filters)
+    handler = plugin.LogHandler(common(dryrun=True), None)
+    assert plugin.LOGGER.filters == filters
+    handler.close()
+
+
+@pytest.mark.parametrize("beside", [(), ("noisy",)])
+def test_the_terminal_is_left_to_others(site: Site, beside: tuple[str, ...]) -> None:
+    """By default it shows what it always does; another plugin that prints takes its place as without ours."""
+    other = site.home / "plugins" / "snakemake_logger_plugin_noisy"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text(
+        "from snakemake_interface_logger_plugins.base import LogHandlerBase\n"
+        "class LogHandler(LogHandlerBase):\n"
+        "    writes_to_stream, writes_to_file, needs_rulegraph = True, False, False\n"
+        "    has_filter = has_formatter = True\n"
+        "    def emit(self, record):\n"
+        "        print('noisy', getattr(record, 'event', None), flush=True)\n"
+    )
+    site.work.mkdir(exist_ok=True)
+    words = ["dl=24", "--logger", "halfpipe", *beside]
+    ended = subprocess.run(
+        site.command(*words),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(other.parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ("noisy job_error" in ended.stdout, "Error in rule misspelt:" in ended.stdout) == (
+        bool(beside),
+        not beside,
+    )
+    why = Failure.read(site.work / paths.logs() / "misspelt-24.log")
+    assert why is not None
+    assert why.code == "id"
+    assert why.text in ended.stdout.splitlines()[-1], "the end is said in any case"
