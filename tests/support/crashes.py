@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from halfpipe.storage.leases import found
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import Crash, assert_same, event_records, everything_flushed, half_written
 from tests.support.in_process import ROOT
@@ -112,7 +113,7 @@ def sweep(home: Path, again: bool, every: int) -> int:
         ended = again and (site.work / SECOND / "receipts" / "002.json").exists()
         assert crashes.run(-1, shadow=False, missing=not again) == 0, what
         assert_same(site.tree(), one_more if ended else expected, what)
-        assert leases(site.work) == [], what
+        assert found(site.work) == [], what
         count += 1
     crashes.process.communicate()
     return count

@@ -24,6 +24,7 @@ SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 REPLAY = ROOT / "tests" / "support" / "replay_decoder.py"
 LEFT_OUT = (
     "work/logs/",
+    "work/leases/",
     "work/settings/",
     "work/.snakemake/",
     "work/ledger.sqlite",
@@ -287,8 +288,8 @@ class Site:
     def tree(self) -> dict[str, bytes]:
         """Return every file that outlives a command, but for logs, times, settings and what Snakemake keeps for itself.
 
-        And but for the ledger: which bytes an SQLite file has follows from the order of what was written; and for marks
-        in the stage and of the working directory, which are another site's on another site.
+        And but for leases; for the ledger: which bytes an SQLite file has follows from the order of what was written;
+        and for marks in the stage and of the working directory, which are another site's on another site.
         """
         kept = {}
         for top in (self.work, self.stage):

@@ -9,7 +9,7 @@ from halfpipe.errors import ConfigError
 from halfpipe.planning import stage_mark
 from halfpipe.settings import Paths, Settings
 from halfpipe.storage import paths
-from halfpipe.storage.records import Record, Series
+from halfpipe.storage.records import DamagedError, Record, Series
 
 PLACE = paths.receipts("240601001")
 
@@ -95,7 +95,12 @@ def test_one_copy_of_a_record_is_enough(settings: Settings) -> None:
     noted(settings, 1, 2)
     (settings.paths.work / PLACE / "000002.json").unlink()
     stage_mark.refuse(settings)
-    (settings.paths.work / paths.copies(PLACE) / "000002.json").write_text("{}")
+    copy = settings.paths.work / paths.copies(PLACE) / "000002.json"
+    copy.write_text("{}")
+    stage_mark.refuse(settings)
+    with pytest.raises(DamagedError):  # whoever reads it says what to do
+        Series(settings.paths.work, PLACE).read()
+    copy.unlink()
     with pytest.raises(ConfigError, match=f"{PLACE}/000002.json"):
         stage_mark.refuse(settings)
 

@@ -18,7 +18,7 @@ from halfpipe import jobs
 from halfpipe.errors import DecoderError, HalfPipeError
 from halfpipe.process.failure import EVENTS, Failure
 from halfpipe.runs.acceptance import ShrunkError
-from halfpipe.settings import ROOT, Settings
+from halfpipe.settings import ROOT, Paths, Settings
 from halfpipe.storage import paths
 from tests.support.workflow import Site
 
@@ -38,7 +38,7 @@ from tests.support.workflow import Site
 def test_a_job_that_fails_records_why(
     tmp_path: Path, error: BaseException, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Settings, "read", lambda _: None)
+    monkeypatch.setattr(Settings, "read", lambda _: Settings(Paths(tmp_path, tmp_path)))
     log = tmp_path / "job.log"
     argv = ["--settings", str(tmp_path), "--log", str(log)]
     parser = jobs.parser("", downlink=False)
