@@ -131,7 +131,8 @@ def declared(rules: Any = None) -> set[str]:
 
 FILLED_IN = {
     "dl": "{dl}", "chunk": "{chunk}", "run": "{run}", "run_": "{run}", "l1_run": "r%010d", "switch": "{switch}",
-    "rule": "{rule}-…", "ids": "{dl}", "sequence": 0, "handoff": 0, "ground_id": 0, "name": "*", "what": "*", "place": "{series}",
+    "rule": "{rule}-…", "ids": "{dl}", "sequence": 0, "handoff": 0, "ground_id": 0, "name": "*", "what": "*",
+    "place": "{series}",
 }  # fmt: skip
 SHOWN_AS = {"0" * 20: "%020d", "0" * 8: "{ground_id}", "000": "{handoff}", "retdefs/{dl}": "retdefs/{month}"}
 
