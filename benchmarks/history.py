@@ -20,11 +20,14 @@ from pathlib import Path
 
 from benchmarks.measure import ROOT, SNAKEMAKE, Launcher, Usage
 from benchmarks.sizes import Sizes
+from halfpipe.config import load
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.planning import stage_mark
 from halfpipe.planning.retdefs import YOUNG_SECONDS
 from halfpipe.planning.troubles import STAGED_AFTER_SECONDS
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import write_json
+from halfpipe.storage.records import SEAL
 
 DOWNLINKS = 60_000  # about what the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))
@@ -33,9 +36,17 @@ GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
 PARTS = 64  # in which it is written, for two processes
 CLEANED_UP = {".evt", ".idx", ".npy"}
-NOT_COPIED = {".cache", ".snakemake", "leases", "logs", "settings"}
+NOT_COPIED = {
+    ".cache",
+    ".snakemake",
+    "leases",
+    "logs",
+    "settings",
+    paths.format_mark(),
+    paths.stage_mark_copy(),
+}
 CUT = 100  # bytes off the end of a damaged receipt
-CHECKSUM = b'{\n "checksum": "'
+SEALED = f'{{\n "{SEAL}": "'.encode()  # how a record begins; its seal and the end of that line come next
 DROP = Path("/proc/sys/vm/drop_caches")
 
 
@@ -110,10 +121,12 @@ def _template(home: Path) -> Path:
 def _write(history: History, template: Path) -> None:
     """Write a history: RetDefs first, as they come before what is made of them."""
     history.home.mkdir(parents=True)
-    (history.home / "level0").mkdir()
-    (history.home / "stage" / paths.stage_mark()).mkdir(parents=True)  # Level-1 has taken all else
+    for name in ("level0", "stage", "downlinks"):
+        (history.home / name).mkdir()
     for path in (template / name for name in ("config.yaml", "profile.v9+.yaml", "moot.txt")):
         (history.home / path.name).write_text(path.read_text().replace(str(template), str(history.home)))
+    # Level-1 has taken all else. Seals differ here, so none of the template's is named.
+    stage_mark.claim(load([history.home / "config.yaml"]))
     work = [path for path in sorted((template / "work").iterdir()) if path.name not in NOT_COPIED]
     with ProcessPoolExecutor(2) as pool:
         for below in ([template / "downlinks"], work):
@@ -144,15 +157,17 @@ def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, b
             content: _replaced(content, ids) for name, content in files.items() if name.endswith(".xml")
         }
         ids |= {_sum(before): _sum(after) for before, after in retdefs.items()}
+        # A record names the one before it, and a manifest and a receipt the deliveries; copies say the same.
+        for _, content in sorted(files.items(), key=lambda file: ("/deliveries/" not in file[0], file[0])):
+            if content.startswith(SEALED):
+                begin, end = len(SEALED), len(SEALED) + 64
+                ids[content[begin:end]] = _sum(b"{\n" + _replaced(content, ids)[end + len('",\n') :])
         when, places = history.when(group), set[Path]()
         for name, content in files.items():
             of = next((n for n, downlink in enumerate(TEMPLATE) if downlink in name), None)
             if of is not None and history.place(group, of) < 1:
                 continue
             path, new = history.home / _replaced(name.encode(), ids).decode(), _replaced(content, ids)
-            if new.startswith(CHECKSUM):
-                rest = new[len(CHECKSUM) + 64 + 3 :]
-                new = CHECKSUM + _sum(b"{\n" + rest) + b'",\n' + rest
             if path.name.startswith("dl=") and of is not None and history.is_damaged(group, of):
                 new = new[:-CUT]
             if path.parent not in places:

@@ -132,6 +132,7 @@ def declared(rules: Any = None) -> set[str]:
 FILLED_IN = {
     "dl": "{dl}", "chunk": "{chunk}", "run": "{run}", "run_": "{run}", "l1_run": "r%010d", "switch": "{switch}",
     "rule": "{rule}-…", "ids": "{dl}", "sequence": 0, "handoff": 0, "ground_id": 0, "name": "*", "what": "*",
+    "place": "{series}",
 }  # fmt: skip
 SHOWN_AS = {"0" * 20: "%020d", "0" * 8: "{ground_id}", "000": "{handoff}", "retdefs/{dl}": "retdefs/{month}"}
 
@@ -159,7 +160,7 @@ def test_the_tables_of_files_have_every_path() -> None:
     event_file = f"{places['staged_run']}/{places.pop('event_file')}"
     texts_of = [*texts([], Counter({("2c2e5787", "PktFile"): 1})), "magic7"]
     in_stage = {
-        name for name in places if name in {"staged", "staged_run", "tokens", "halt_cleanup", "stage_marks"}
+        name for name in places if name in {"staged", "staged_run", "tokens", "halt_cleanup", "stage_mark"}
     } | {name for name in places if name.startswith("stage_scratch")}
     staged = {f"{places['staged']}/{paths.text(name, '{dl}')}" for name in texts_of}
     of_stage = {
@@ -175,6 +176,10 @@ def test_the_tables_of_files_have_every_path() -> None:
     of_work = {place for name, place in places.items() if name not in in_stage} | {of_chunk}
     # What no function of `paths` names: a decoder's products, and a run that an operator gives up.
     of_work |= {f"{places['chunks']}/*.evt", f"{places['chunks']}/*.idx", f"{places['force']}/{{run}}"}
+    series = {
+        places[name] for name in ("receipts", "submissions", "deliveries", "online_record", "repipe_record")
+    }
+    of_work |= {f"{place}/NNNNNN.json" for place in (*series, places["copies"])}
     of_work.add(places["log"].removesuffix(".log") + paths.FAILURE_SUFFIX)
     for section, known in (
         ("Under paths.work", of_work),

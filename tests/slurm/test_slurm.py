@@ -147,10 +147,10 @@ def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
 
 
 def content(site: Site) -> dict[str, bytes]:
-    """Return the tree of a site, but for the decoder's command, which receipts quote, and so for their checksum."""
+    """Return the tree of a site, but for the decoder's command, which receipts quote, and so for their seals."""
     command = str(site.config.get("decoder", {}).get("command")).encode()
-    checksum = re.compile(rb'\n "checksum": "[0-9a-f]{64}",')
-    return {name: checksum.sub(b"", data.replace(command, b"DECODER")) for name, data in site.tree().items()}
+    seal = re.compile(rb'\n "(sha256|previous)": "[0-9a-f]{64}",')
+    return {name: seal.sub(b"", data.replace(command, b"DECODER")) for name, data in site.tree().items()}
 
 
 def local(site: Site) -> Site:
@@ -279,7 +279,7 @@ def test_ten_downlinks_with_shared_runs(tmp_path: Path, env: Mapping[str, str]) 
             orders.append(of_run(serial, run_id))
         assert found in orders
 
-    # Each downlink is whole by itself: receipts, manifests, journals and files agree.
+    # Each downlink is whole by itself: receipts, manifests, records and files agree.
     for dl in TEN:
         assert [
             str(fault) for fault in check(load([slurm.configfile]), DownlinkId(dl)) if not fault.note

@@ -16,6 +16,7 @@ from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Moot, Paths, Settings
 from halfpipe.storage import paths
+from tests.support.series import sealed_text
 
 UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27
 SCID, GROUND_ID = 77, 7799117
@@ -91,7 +92,7 @@ def process(
     ]
     receipt = {"downlink": downlink, "handoff": handoff, "chunks": [], "runs": runs}
     (work / downlink).mkdir(parents=True, exist_ok=True)
-    (work / paths.receipt(downlink)).write_text(json.dumps(receipt))
+    (work / paths.receipt(downlink)).write_text(sealed_text(receipt))
 
 
 def settings_of(work: Path, tells: str | None = None, moot_file: Path | None = None) -> Settings:

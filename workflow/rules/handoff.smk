@@ -2,8 +2,7 @@ rule deliver_run:
     """Merge the chunk indexes of one run within a downlink, and stage its event files for Level-1.
 
     Promise: what the downlink brings of the run is known to all downlinks; what is staged is recorded
-    in the run's journal first, and no event goes to Level-1 twice; a run that Level-1 would refuse is
-    held. Uses wildcards `dl`, `run`.
+    first, and no event goes to Level-1 twice; a run that Level-1 would refuse is held. Uses wildcards `dl`, `run`.
     """
     input:
         lambda wildcards: downlink(wildcards).chunk_files_with(wildcards.run),

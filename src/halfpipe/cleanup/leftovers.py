@@ -25,7 +25,7 @@ LOG = re.compile(
     r".*\.(log|failure\.json|events)", re.DOTALL
 )  # what jobs took of time and memory lies beside their logs, and stays
 SETTINGS = re.compile(r"[0-9a-f]+\.json")
-PART = re.compile(r"\..+\.part", re.DOTALL)  # `files.replacing`, `paths.chunk_scratch`
+PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
 TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
 MARKS = (paths.format_mark(), paths.stage_mark_copy(), paths.stage_mark())
 MARK_PART = re.compile(rf"\.({'|'.join(map(re.escape, MARKS))})\.\w+\.part")
@@ -72,10 +72,13 @@ def found(work: Path, stage: Path) -> list[Leftover]:
         if time.time() - heart.changed > LEAST_AGE
     )
     for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
-        for home in (downlink, paths.chunks(downlink), paths.receipts(downlink)):
+        receipts = paths.receipts(downlink)
+        for home in (downlink, paths.chunks(downlink), receipts, paths.copies(receipts)):
             left += _left(work, home, PART, downlink)
     for run in map(RunId, directories(work, paths.runs(), RUN)):
         left += _left(work, paths.run(run), CONTEXT, run=run)
+        for home in (paths.deliveries(run), paths.copies(paths.deliveries(run))):
+            left += _left(work, home, PART, run=run)
         for name in directories(work, paths.run(run), DOWNLINK):
             left += _left(work, f"{paths.run(run)}/{name}", PART, DownlinkId(name))
     return left

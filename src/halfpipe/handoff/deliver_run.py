@@ -86,7 +86,8 @@ def deliver_run(
         while True:
             try:
                 return _deliver(context, lease, index, brought, threads)
-            except TakenError as error:  # the lease was lost while this process stood still
+            except TakenError as error:
+                lease.check()  # who has followed has removed what is merged here
                 log.warning("%s Decided again what is delivered.", error)
 
 

@@ -80,7 +80,7 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     found: list[Finding] = []
     try:
         of_series = receipt_file.series(work, downlink)
-        found += (Finding("mended", of_series.home, said, note=True) for said in of_series.verify())
+        found += (Finding("mended", copy, said, note=True) for copy, said in of_series.verify())
         made = hand_offs(work, downlink)
         receipt: Mapping[str, Any] = read_receipt(work, downlink)
     except DamagedError as error:
@@ -158,8 +158,8 @@ class _Checker:
         yield from self._agrees(self.work / manifest, said, deliver)
         series = Series(self.work, paths.deliveries(run_id))
         try:
-            for mended in series.verify():
-                yield Finding("mended", series.home, mended, note=True)
+            for copy, said_of_it in series.verify():
+                yield Finding("mended", copy, said_of_it, note=True)
             recorded = Deliveries(self.work, run_id).latest().get(self.downlink)
         except DamagedError as error:
             yield Finding("damaged", series.home, str(error), code="record-damaged")

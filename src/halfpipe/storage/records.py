@@ -99,7 +99,7 @@ class Series:
     Attributes
     ----------
     harmed
-        What was wrong with a copy, by its file, and whether it is mended now.
+        Copies that were lost or damaged, and what became of each.
     """
 
     def __init__(self, work: Path, place: str, at_stake: str = "nothing was done") -> None:
@@ -158,15 +158,15 @@ class Series:
         self.records.append(record)
         return record
 
-    def verify(self) -> Iterator[str]:
-        """Read both copies of all records; yield what was wrong with a copy and is mended now."""
+    def verify(self) -> Iterator[tuple[Path, str]]:
+        """Read both copies of all records; yield each that was harmed, and what became of it."""
         for record in self.read():
             other = self._open(self.second, record.number)
             if other is not None and other.seal != record.seal:
                 raise self.damaged(record.number, "its copies differ")
             if other is None:
                 self._mend(self.second, record)
-        yield from self.harmed.values()
+        yield from self.harmed.items()
 
     def damaged(self, number: int, why: object = "") -> DamagedError:
         """Return the error that says that a record cannot be used."""
@@ -202,9 +202,9 @@ class Series:
             # The name of a damaged copy stays taken, or another process could publish its own record under it.
             _publish(home, record.number, record.content, over=path.exists())
         except (OSError, HalfPipeError) as error:
-            self.harmed[path] = f"{path}: is lost or damaged, and cannot be mended: {error}"
+            self.harmed[path] = f"is lost or damaged, and cannot be mended: {error}"
         else:
-            self.harmed[path] = f"{path}: was lost or damaged, and is mended from its other copy"
+            self.harmed[path] = "was lost or damaged, and is mended from its other copy"
 
 
 def _file(home: Path, number: int) -> Path:

@@ -15,6 +15,7 @@ from halfpipe.handoff import receipt, stage
 from halfpipe.handoff.receipt_form import FromManifest, Index, Product, Receipt
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
@@ -147,6 +148,8 @@ def test_everything_in_it_is_true(delivered: Site) -> None:
     assert [(home / "000001.json").read_bytes() for home in homes(delivered.work, paths.receipts(DL))] == [
         written
     ] * 2
+    for run in content["runs"]:
+        assert run["delivery"] == Deliveries(delivered.work, RunId(run["run"])).seal(DL)
     assert str(delivered.home).encode() not in written, "the same input gives the same receipt anywhere"
 
 

@@ -362,3 +362,25 @@ def test_a_delivery_that_is_not_what_the_receipt_says(delivered: Site, tmp_path:
         shutil.copytree(of, home)
     assert (finding.what, finding.cause.code) == ("differs", "delivery-differs")
     assert finding.do == f"snakemake dl={DL} -R {MANIFEST}"
+
+
+def test_a_copy_that_was_mended_is_told_by_check_and_not_again(delivered: Site) -> None:
+    path = delivered.work / "runs/2c2e6cc0/deliveries/000001.json"
+    content = path.read_bytes()
+    path.unlink()
+    causes = [cause for cause in examine(Looked(delivered.settings), DL) if cause.code == "record-mended"]
+    assert [cause.verdict for cause in causes] == [Verdict.TOLD]
+    assert path.read_bytes() == content
+    assert "record-mended" not in {cause.code for cause in examine(Looked(delivered.settings), DL)}
+
+
+def test_records_of_a_run_that_know_less_than_the_receipt(untouched: Site, tmp_path: Path) -> None:
+    """Both copies were put back from a backup of before."""
+    site = untouched.clone(tmp_path / "site")
+    place = paths.deliveries("2c2e6cc0")
+    for home in (place, paths.copies(place)):
+        (site.work / home / "000001.json").unlink()
+    causes = {cause.code: cause for cause in examine(Looked(site.settings), DL)}
+    assert causes["delivery-differs"].verdict is Verdict.PERSON
+    assert "delivery-differs" in {finding.code for finding in found(site)}
+    assert site.snakemake(f"dl={DL}", "-R", "deliver_run").status != 0, "the stage knows more, too"

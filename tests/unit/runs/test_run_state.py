@@ -16,6 +16,7 @@ from halfpipe.handoff import deliver_run
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError
 from halfpipe.runs.chunk_products import load_chunks
+from halfpipe.runs.deliveries import Deliveries, Delivery
 from halfpipe.runs.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
 from halfpipe.storage import paths
@@ -217,6 +218,36 @@ def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:
     site.by_hand(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
     assert len(values(site.work, paths.deliveries(RUN))) == 2
+
+
+def test_what_another_process_delivers_meanwhile_is_decided_on_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that stood still after it had decided finds out, and delivers what is left."""
+    site, case = on_site(tmp_path, "rerun_first")
+    for downlink in (FIRST, SECOND):
+        jobs = [
+            each
+            for each in site.listed(f"dl={downlink}")
+            if each.job.rule in {"stage_retdef", "decode_chunk"}
+        ]
+        site.by_hand(downlink, jobs=jobs)
+    faster = site.clone(tmp_path / "faster")
+    publish, turn = Deliveries.publish, iter([True])
+
+    def slow(recorded: Deliveries, entry: Delivery) -> None:
+        if next(turn, False):
+            faster.by_hand(FIRST)
+            for home in (f"work/{paths.run(RUN)}", f"work/copies/{paths.run(RUN)}", "stage"):
+                shutil.copytree(faster.home / home, site.home / home, dirs_exist_ok=True)
+        publish(recorded, entry)
+
+    monkeypatch.setattr(Deliveries, "publish", slow)
+    deliver(site, SECOND, DEAD)
+    assert site.staged(FIRST) == case.steps[0].expected.files
+    assert site.staged(SECOND) == case.steps[1].expected.files
+    first, second = Deliveries(site.work, RUN).deliveries
+    assert (first.downlink, second.downlink) == (FIRST, SECOND)
 
 
 def test_a_downlink_whose_index_is_not_there_yet_is_not_known(tmp_path: Path) -> None:

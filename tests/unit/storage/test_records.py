@@ -73,8 +73,8 @@ def test_a_copy_that_is_lost_or_damaged_is_mended(tmp_path: Path, home: str, num
     else:
         cut = {"emptied": b"", "cut": content[:-9], "changed": content.replace(b'"value": ', b'"value": 1')}
         path.write_bytes(cut[harm])
-    looked, mended = series(tmp_path), f"{path}: was lost or damaged, and is mended from its other copy"
-    assert list(looked.verify()) == [mended]
+    looked = series(tmp_path)
+    assert [copy for copy, _ in looked.verify()] == [path]
     assert [record.values["value"] for record in looked.records] == [1, 2, 3]
     assert path.read_bytes() == content
     assert list(series(tmp_path).verify()) == []
@@ -98,7 +98,7 @@ def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) 
     assert values(tmp_path) == [1, 2, 3]
     said = list(series(tmp_path).verify())
     assert len(said) == 3
-    assert all(f"{home}/" in one and "cannot be mended" in one for one in said)
+    assert all(copy.parent == home and "cannot be mended" in what for copy, what in said)
 
 
 def test_a_tree_of_copies_that_is_gone_as_a_whole_is_mended(tmp_path: Path) -> None:
