@@ -110,7 +110,7 @@ def sweep(home: Path, again: bool, every: int) -> int:
         crashes.happen(at, mode)
         assert half_written(site) == [], what
         # Asked for again, a hand-off that had ended is followed by another one.
-        ended = again and (site.work / SECOND / "receipts" / "002.json").exists()
+        ended = again and (site.work / SECOND / "receipts" / "000002.json").exists()
         assert crashes.run(-1, shadow=False, missing=not again) == 0, what
         assert_same(site.tree(), one_more if ended else expected, what)
         assert found(site.work) == [], what
