@@ -61,6 +61,7 @@ def troubles(
         if said := of_receipt.get(run):
             if not of_last:
                 yield from _differs(run, downlink, said, deliveries.seal(downlink))
+                yield from _datagrams_gone(work, run, downlink, said)
             yield from _said(run, downlink, said)
         else:
             yield from _lost(work, run, downlink, deliveries)
@@ -140,6 +141,18 @@ def _differs(run: RunId, downlink: DownlinkId, said: Mapping[str, Any], seal: st
             Verdict.PERSON,
             f"the receipt names a delivery of run {run} that is not the latest one of this downlink in the run's "
             "records",
+            f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
+        )
+
+
+def _datagrams_gone(work: Path, run: RunId, downlink: DownlinkId, said: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield that what a downlink brought of a run is not known to others any more, who decide without it."""
+    if said.get("taken_over", "whole") == "whole" and not (work / paths.datagrams(run, downlink)).is_file():
+        yield Cause(
+            "datagrams-gone",
+            Verdict.PERSON,
+            f"which datagrams this downlink brought of run {run} is not known any more: "
+            f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
             f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
         )
 

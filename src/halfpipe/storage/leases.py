@@ -89,7 +89,11 @@ class _Heart:
         self.me, self.held = replace(me, heart=name, lifetime=lifetime), 0
         self._path, self._ended = work / paths.heartbeats() / name, threading.Event()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_bytes(_written(self.me))
+        try:
+            self._path.write_bytes(_written(self.me))
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            raise
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 

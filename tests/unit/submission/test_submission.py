@@ -505,7 +505,7 @@ def test_a_copy_of_its_record_that_is_lost_costs_nothing(level1: Level1, copy: i
 def test_a_record_that_is_lost_in_both_copies_is_never_a_second_stream(
     level1: Level1, check: bool, harm: Callable[..., None], number: int
 ) -> None:
-    settings = level1.settings() if check else level1.settings(check=None)
+    settings = level1.settings(seconds=0.5) if check else level1.settings(check=None, seconds=0.5)
     submitted(settings)
     harm(level1.work, paths.submissions(DL), number)
     if check and number == 2 and harm is forget:
