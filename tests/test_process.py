@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from halfpipe_simulator.scenario import Scenario
 from tests.support import harness
 from tests.support.golden_cases import GOLDEN
@@ -149,6 +149,7 @@ def test_one_that_fails_or_is_held_stops_no_other_one(three: Site) -> None:
 
 
 def test_what_is_in_work_elsewhere_or_keeps_all_from_beginning_is_found(three: Site) -> None:
+    working_directory.begin(three.work)
     (three.work / paths.receipt(SECOND)).mkdir()
     process(three, "2024-06")
     assert three.has_receipt(FIRST)
