@@ -23,6 +23,6 @@ def lay_out(home: Path) -> Site:
     site.by_hand(SECOND)
     log = site.work / paths.log("decode_chunk", FAILED, "00001")
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("begun\n| its last line\n")
+    log.write_text(f"begun\n| its last line {HOSTILE}\n")
     Failure("decoder", f"the decoder said {HOSTILE}").write(log)
     return site
