@@ -1,10 +1,6 @@
 """`halfpipe inventory`."""
 
-import pwd
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -13,9 +9,7 @@ from halfpipe.commands.printed import Column
 from halfpipe.commands.verbs import Verb, as_json
 from halfpipe.words import count
 
-if TYPE_CHECKING:
-    from halfpipe.inventory.tree import Inventory, Sum
-
+NAMED = 5  # names of each kind that the legacy does not make
 KINDS = [
     Column("what"),
     Column("files", number=True),
@@ -24,13 +18,8 @@ KINDS = [
     Column("to", drop=1),
     Column("becomes"),
 ]
-YEARS = [
-    Column("year"),
-    Column("files", number=True),
-    Column("MB", number=True),
-    Column("comes_files", number=True),
-    Column("comes_MB", number=True),
-]
+SUMS = [Column("year"), Column("files", number=True), Column("MB", number=True)]
+OWNERS = [Column("owner"), *SUMS[1:]]
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 
 
@@ -40,123 +29,53 @@ DIRECTORY = click.Path(path_type=Path, file_okay=False)
     of_site=False,
     examples=[
         ("halfpipe inventory /u42/ISOC-flight/Downlinks", "what is there, by kind and year"),
-        ("halfpipe inventory TREE --plan DIR", "lists for rsync and checksums, of what has to come"),
-        ("halfpipe inventory COPY --plan DIR --verify", "is the copy whole?"),
+        ("halfpipe inventory TREE --lists DIR", "lists for rsync and sha256sum, of what has to come"),
     ],
-    statuses={
-        0: "good",
-        1: "something cannot be read, or the copy is not whole",
-        2: "the command line cannot be used",
-    },
+    statuses={0: "good", 1: "something cannot be read", 2: "the command line cannot be used"},
 )
 @click.argument("tree", type=DIRECTORY, metavar="TREE")
-@click.option("--plan", "home", type=DIRECTORY, metavar="DIR", help="Write the plan of a copy there.")
-@click.option("--verify", is_flag=True, help="Compare TREE, which is a copy, with the plan in DIR.")
+@click.option(
+    "--lists", "home", type=DIRECTORY, metavar="DIR", help="Write the names of what has to come there."
+)
 @as_json
-def command(tree: Path, home: Path | None, verify: bool, as_json: bool) -> int:
-    """Say what a tree of the legacy holds, plan its copy, or compare a copy with the plan.
+def command(tree: Path, home: Path | None, as_json: bool) -> int:
+    """Count what a tree of the legacy holds, and list what has to be copied.
 
-    TREE is the legacy's directory of downlinks, or one that holds it. Nothing is written into it. Plan and comparison
-    read every file that has to be copied; if they are interrupted, the same command goes on with them.
+    TREE is the legacy's directory of downlinks, or one that holds it. Nothing is written into it, and no file is
+    opened.
     """
+    from halfpipe.inventory.tree import FATES, Kind, take_inventory, write_lists  # noqa: PLC0415 - pandas
+
     if not tree.is_dir():
         raise click.UsageError(f"{tree}: no such directory.")
-    if verify and home is None:
-        raise click.UsageError("--verify needs --plan DIR, the plan that the copy was made by.")
-    if home is None:
-        return _taken(tree, as_json)
-    from halfpipe.inventory import copying  # noqa: PLC0415
-
-    if not verify:
-        planned = copying.plan(tree, home)
-        if as_json:
-            printed.as_json(plan=planned)
-            return 1 if planned.unread else 0
-        files, links = count(planned.files, "file"), count(planned.links, "link")
-        click.echo(f"{files}, {links}, {planned.size / 1e6:,.0f} MB to copy, four years at a time:")
-        click.echo(
-            f"  ls {home}/*{copying.NAMES} | xargs -P 4 -I{{}} rsync -a --from0 --files-from={{}} {tree}/ COPY/"
-        )
-        click.echo(f"then: halfpipe inventory COPY --plan {home} --verify")
-        if planned.unread:
-            click.echo(
-                f"error: {count(planned.unread, 'name')} cannot be read: {home / copying.UNREAD}", err=True
-            )
-        return 1 if planned.unread else 0
-    found = copying.verify(home, tree)
-    if as_json:
-        printed.as_json(verified=found)
-    else:
-        click.echo(
-            f"{count(found.good, 'file')} as planned, {found.missing:,} missing, {found.differs:,} differ"
-        )
-        if found.bad:
-            click.echo(
-                f"error: the copy is not whole; {copying.names_of_bad(home, tree)} has the names", err=True
-            )
-    return 1 if found.bad else 0
-
-
-def _taken(tree: Path, as_json: bool) -> int:
-    from halfpipe.inventory.tree import take_inventory  # noqa: PLC0415
-
     found = take_inventory(tree)
-    owners = {_owner(uid): one for uid, one in found.owners.items()}
+    listed = write_lists(found, home) if home else None
+    kinds, years, owners = found.by("kind", "year"), found.by("year"), found.by("owner")
     if as_json:
+        tables = {"kinds": kinds, "years": years, "owners": owners}
         printed.as_json(
             tree=tree,
-            downlinks=found.downlinks,
-            runs=found.runs,
-            years=found.years,
-            owners=owners,
-            links=found.links,
+            **{name: table.reset_index().to_dict("records") for name, table in tables.items()},
             odd=found.odd,
             unread=found.unread,
+            listed=listed,
         )
-    else:
-        _tell(found, owners)
-    return 1 if found.unread else 0
-
-
-def _tell(found: "Inventory", owners: Mapping[str, "Sum"]) -> None:
-    from halfpipe.inventory.tree import FATES, KEPT, LISTED  # noqa: PLC0415
-
-    click.echo(
-        f"{count(found.downlinks, 'downlink')}, {count(found.runs, 'run directory', 'run directories')}"
-    )
-    of_kind = {
-        kind: sorted(year for year, kinds in found.years.items() if kind in kinds) for kind in found.kinds
-    }
+        return 1 if found.unread else 0
     printed.table(
         KINDS,
         [
-            [kind, one.files, one.size / 1e6, of_kind[kind][0], of_kind[kind][-1], FATES[kind]]
-            for kind, one in sorted(found.kinds.items())
+            [kind, of.files.sum(), of.bytes.sum() / 1e6, *of.loc[kind].index[[0, -1]], FATES[Kind(kind)]]
+            for kind, of in kinds.groupby("kind")
         ],
     )
-    click.echo()
-    rows: list[list[printed.Cell]] = []
-    for year, kinds in sorted(found.years.items()):
-        kept = [one for kind, one in kinds.items() if FATES[kind] in KEPT]
-        sums = [
-            (sum(s.files for s in some), sum(s.size for s in some) / 1e6) for some in (kinds.values(), kept)
-        ]
-        rows.append([year, *sums[0], *sums[1]])
-    printed.table(YEARS, rows)
-    for name, one in sorted(owners.items()):
-        click.echo(f"owner {name}: {count(one.files, 'file')}, {one.size / 1e6:,.1f} MB")
-    for where, links in sorted(found.links.items()):
-        click.echo(f"links that lead {where}: {links:,}")
+    for columns, sums in ((SUMS, years), (OWNERS, owners)):
+        click.echo()
+        printed.table(columns, [[name, of.files, of.bytes / 1e6] for name, of in sums.iterrows()])
     for what, names in sorted(found.odd.items()):
-        more = " and perhaps more" if len(names) == LISTED else ""
-        click.echo(
-            f"{what}: {', '.join(names[:5])}{f', {len(names) - 5} others' if len(names) > 5 else ''}{more}"
-        )
-    for said in found.unread:
-        click.echo(f"error: {said}", err=True)
-
-
-def _owner(uid: int) -> str:
-    with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return str(uid)
+        more = f", {len(names) - NAMED:,} others" if len(names) > NAMED else ""
+        click.echo(f"{what}: {', '.join(names[:NAMED])}{more}")
+    for text in found.unread:
+        click.echo(f"error: {text}", err=True)
+    if home:
+        click.echo(f"{count(listed or 0, 'name')} to copy are listed in {home}")
+    return 1 if found.unread else 0

@@ -29,7 +29,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "waiting": "List the runs that are not complete, and what each waits for.",
         "check": "Say what keeps a downlink from being good, and compare receipts, manifests and files.",
         "compare": "Compare what was delivered with what another system delivered, event by event and text by text.",
-        "inventory": "Say what a tree of the legacy holds, plan its copy, or compare a copy with the plan.",
+        "inventory": "Count what a tree of the legacy holds, and list what has to be copied.",
         "explain": "Explain why events of a run or a downlink are not delivered, and what to do.",
         "find": "Find the downlinks, runs and files that have a time, or a run.",
         "picture": "Draw a run or a downlink.",

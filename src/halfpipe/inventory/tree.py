@@ -1,22 +1,21 @@
-"""A tree of the legacy, file by file: what each is, and whether it has to be kept.
-
-The tree is walked in one order, always the same, so that what was cut off can go on behind the last file. Nothing of
-it is held but sums; nothing in it is opened or written.
-"""
+"""A tree of the legacy as a table of its files: what each is, and whether it has to be kept."""
 
 import os
 import re
-import stat
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import subprocess
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import pandas as pd
+
+from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
+from halfpipe.storage.advice import advice
 
 DOWNLINKS = "Downlinks"  # the tree of downlinks, where it stands among others
-LISTED = 100  # names of each sort of oddity that are held: there may be many of one
+FORM = r"%Y\t%y\t%s\t%u\t%P\0"  # of find; a name may hold anything but NUL
+COLUMNS = ["type", "link", "size", "owner", "path"]
 
 
 class Fate(StrEnum):
@@ -64,6 +63,7 @@ FATES = {
     Kind.OTHER: Fate.LEFT,
 }
 KEPT = frozenset({Fate.COPY, Fate.UNKNOWN})
+ODD_KINDS = (Kind.ODD, Kind.TOP, Kind.TRANSIENT)
 
 _TOP = {"evt": Kind.ONLINE, "stage": Kind.WAITING, "force": Kind.FORCE, "lock": Kind.LOCK}
 _IN_A_DOWNLINK = (
@@ -84,54 +84,6 @@ _IN_A_RUN = (
     (Kind.INDEX, re.compile(r"(?:dgm|evt)-[0-9a-f]{7,8}\.idx|r\d{10}-e\d{20}\.idx", re.ASCII)),
 )
 _RUN = re.compile(r"[1-9]\d{0,9}", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file, a link, an empty directory, or what is neither, with what the file system says of it.
-
-    `parts` are its path below the tree; a link has a `target`.
-    """
-
-    parts: tuple[str, ...]
-    status: os.stat_result
-    target: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The path below the tree."""
-        return "/".join(self.parts)
-
-
-def walk(root: Path, after: tuple[str, ...] = ()) -> Iterator[Entry | OSError]:
-    """Yield all files and empty directories below `root`, in order of their parts, from behind `after` on.
-
-    Links are not followed. A directory that cannot be read is yielded as its error, and the others go on.
-    """
-    yield from _walk(str(root), (), after)
-
-
-def _walk(path: str, parts: tuple[str, ...], after: tuple[str, ...]) -> Iterator[Entry | OSError]:
-    try:
-        with os.scandir(path) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        yield error
-        return
-    if parts and not entries:
-        yield Entry(parts, os.stat(path))  # noqa: PTH116 - by the million
-    for entry in entries:
-        if after and (entry.name < after[0] or (entry.name,) == after):
-            continue
-        here = after[1:] if after and entry.name == after[0] else ()
-        try:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, (*parts, entry.name), here)
-            else:
-                target = os.readlink(entry.path) if entry.is_symlink() else None  # noqa: PTH115 - by the million
-                yield Entry((*parts, entry.name), entry.stat(follow_symlinks=False), target)
-        except OSError as error:
-            yield error
 
 
 def kind_of(parts: tuple[str, ...]) -> Kind:
@@ -161,111 +113,63 @@ def year_of(parts: tuple[str, ...]) -> str:
     return top if rest and top in _TOP else "other"
 
 
-@dataclass
-class Sum:
-    """How many files, and their bytes."""
-
-    files: int = 0
-    size: int = 0
-
-    def add(self, size: int, files: int = 1) -> None:
-        """Count one more, or several."""
-        self.files += files
-        self.size += size
-
-
-@dataclass
+@dataclass(frozen=True)
 class Inventory:
-    """What a tree holds.
+    """What a tree holds: a row of `files` for each file, link, empty directory, or what is neither.
 
-    Attributes
-    ----------
-    years, owners
-        Sums by year and kind; by user id.
-    downlinks, runs
-        How many there are.
-    links
-        How many lead to somewhere inside the tree, outside it, or nowhere.
-    odd
-        The first names of files and directories that are not as the legacy makes them, by what they are.
-    unread
-        What could not be read.
+    Columns of `files` are ``path`` below the tree, ``type`` as ``find -printf %Y`` says (of a link what it leads to,
+    ``N`` for nothing), ``link``, ``size`` in bytes, ``owner``, ``kind`` and ``year``. `unread` is what ``find`` said of
+    directories that it could not read, each once.
     """
 
-    years: dict[str, dict[Kind, Sum]] = field(default_factory=dict)
-    owners: dict[int, Sum] = field(default_factory=dict)
-    downlinks: int = 0
-    runs: int = 0
-    links: Counter[str] = field(default_factory=Counter)
-    odd: dict[str, list[str]] = field(default_factory=dict)
-    unread: list[str] = field(default_factory=list)
+    files: pd.DataFrame
+    unread: tuple[str, ...]
+
+    def by(self, *columns: str) -> pd.DataFrame:
+        """Return the number of files and their bytes by the values of some columns, sorted by these."""
+        return self.files.groupby(list(columns)).agg(files=("size", "size"), bytes=("size", "sum"))
 
     @property
-    def kinds(self) -> dict[Kind, Sum]:
-        """Sums by kind."""
-        found: dict[Kind, Sum] = {}
-        for of_year in self.years.values():
-            for kind, one in of_year.items():
-                found.setdefault(kind, Sum()).add(one.size, one.files)
-        return found
-
-
-ODD_KINDS = frozenset({Kind.ODD, Kind.TOP, Kind.TRANSIENT})
+    def odd(self) -> dict[str, list[str]]:
+        """The names of what the legacy does not make so, by what it is."""
+        files = self.files
+        found = {str(kind): files.path[files.kind == kind] for kind in ODD_KINDS}
+        found["empty directory"] = files.path[(files.type == "d") & ~files.link]
+        found["link that leads nowhere"] = files.path[files.link & files.type.isin(["N", "L", "?"])]
+        found["neither file nor link"] = files.path[~files.type.isin(["f", "d"]) & ~files.link]
+        return {what: list(names) for what, names in found.items() if len(names)}
 
 
 def take_inventory(root: Path) -> Inventory:
-    """Walk a tree once, and count.
+    """Walk a tree once with ``find``, which follows no link and writes nothing.
 
     Raises
     ------
-    OSError
-        If the tree itself cannot be read.
+    HalfPipeError
+        If ``find`` cannot be run.
     """
-    os.scandir(root).close()
-    found = Inventory()
-    before: tuple[str, ...] = ()
-    inside = root.resolve()
-    for entry in walk(root):
-        if isinstance(entry, OSError):
-            found.unread.append(str(entry))
-            continue
-        kind, year = kind_of(entry.parts), year_of(entry.parts)
-        size = 0 if _is_empty(entry) else entry.status.st_size
-        found.years.setdefault(year, {}).setdefault(kind, Sum()).add(size)
-        found.owners.setdefault(entry.status.st_uid, Sum()).add(size)
-        place = entry.parts[1:] if entry.parts[0] == DOWNLINKS else entry.parts
-        if DownlinkId.matches(place[0]):
-            found.downlinks += place[:1] != before[:1]
-            if len(place) > 1 and _RUN.fullmatch(place[1]):
-                found.runs += (len(place) == 3 or _is_empty(entry)) and place[:2] != before[:2]
-        before = place
-        if kind in ODD_KINDS:
-            _note(found.odd, kind, place[0] if kind is Kind.TRANSIENT else entry.name)
-        if entry.target is not None:
-            where = _leads(root, inside, entry)
-            found.links[where] += 1
-            if where != "inside":
-                _note(found.odd, f"link, {where}", f"{entry.name} -> {entry.target}")
-        elif _is_empty(entry):
-            _note(found.odd, "empty directory", entry.name)
-        elif not stat.S_ISREG(entry.status.st_mode):
-            _note(found.odd, "neither file nor link", entry.name)
-    return found
+    words = ["find", ".", "-mindepth", "1", "(", "-not", "-type", "d", "-o", "-empty", ")"]
+    try:
+        found = subprocess.run([*words, "-printf", FORM], cwd=root, capture_output=True, check=False)
+    except OSError as error:
+        raise HalfPipeError(f"find cannot be run in {root}: {error.strerror}. {advice(error)}") from error
+    records = os.fsdecode(found.stdout).split("\0")[:-1]
+    files = pd.DataFrame([record.split("\t", 4) for record in records], columns=COLUMNS)
+    files["link"], files["size"] = files.link == "l", files["size"].astype("int64")
+    files.loc[files.type == "d", "size"] = 0
+    parts = [tuple(path.split("/")) for path in files.path]
+    files["kind"], files["year"] = [str(kind_of(one)) for one in parts], [year_of(one) for one in parts]
+    return Inventory(files, tuple(dict.fromkeys(os.fsdecode(found.stderr).splitlines())))
 
 
-def _is_empty(entry: Entry) -> bool:
-    return stat.S_ISDIR(entry.status.st_mode)
+def write_lists(found: Inventory, home: Path) -> int:
+    """Write into `home` what has to be copied, names that end with NUL, and return how many they are.
 
-
-def _note(odd: dict[str, list[str]], what: str, name: str) -> None:
-    names = odd.setdefault(what, [])
-    if len(names) < LISTED and name not in names[-1:]:
-        names.append(name)
-
-
-def _leads(root: Path, inside: Path, entry: Entry) -> str:
-    """Tell where a link leads."""
-    path = root.joinpath(*entry.parts)
-    if not path.exists():
-        return "nowhere"
-    return "inside" if path.resolve().is_relative_to(inside) else "outside"
+    ``YEAR.files`` are files, whose content can be summed; ``rest`` are links and empty directories.
+    """
+    kept = found.files[found.files.kind.map(lambda kind: FATES[Kind(kind)] in KEPT)]
+    plain = (kept.type == "f") & ~kept.link
+    home.mkdir(parents=True, exist_ok=True)
+    for name, of_name in [*kept[plain].groupby(kept.year + ".files"), ("rest", kept[~plain])]:
+        (home / str(name)).write_bytes(b"".join(os.fsencode(path) + b"\0" for path in of_name.path))
+    return len(kept)

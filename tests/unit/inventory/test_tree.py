@@ -1,11 +1,15 @@
 """What each file of a legacy tree is, and what has to be kept."""
 
 import os
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from halfpipe.inventory.tree import FATES, KEPT, Entry, Fate, Kind, kind_of, take_inventory, walk, year_of
+from halfpipe.inventory.tree import FATES, KEPT, Kind, kind_of, take_inventory, write_lists, year_of
+from tests.support.another_user import somebody_else
 from tests.support.golden_cases import GOLDEN
 
 TAKEOVER = GOLDEN.with_name("takeover")
@@ -64,57 +68,72 @@ def test_year() -> None:
     assert year_of(("evt",)) == "other"
 
 
-def names(root: Path, after: str = "") -> list[str]:
-    found = list(walk(root, tuple(after.split("/")) if after else ()))
-    return [entry.name for entry in found if isinstance(entry, Entry)]
-
-
-def test_a_walk_goes_on_behind_any_file() -> None:
-    every = names(TAKEOVER / "split3_died" / "legacy")
-    assert len(every) > 30
-    assert every == sorted(every, key=lambda name: name.split("/"))
-    for number, name in enumerate(every):
-        assert names(TAKEOVER / "split3_died" / "legacy", name) == every[number + 1 :]
-
-
-def test_empty_directories_are_seen(tmp_path: Path) -> None:
-    for name in ("240601001/741234567", "240601002", "evt", "old"):
-        (tmp_path / name).mkdir(parents=True)
-    found = take_inventory(tmp_path)
-    assert (found.downlinks, found.runs) == (2, 1)
-    assert found.odd["empty directory"] == ["240601001/741234567", "240601002", "evt", "old"]
-    assert names(tmp_path, "240601002") == ["evt", "old"]
-
-
 def test_an_inventory(tmp_path: Path) -> None:
-    home = tmp_path / "240601001" / "741234567"
+    tree = tmp_path / "tree"
+    home = tree / "240601001" / "741234567"
     home.mkdir(parents=True)
     (home / "r0741234567-spans.txt").write_bytes(b"12345")
     (home / "dgm-2c2e5787.idx").write_bytes(b"1")
     (home.parent / "0077014d-2c2e5787-0957-00004.evt").write_bytes(b"1" * 100)
     for name in ("RetDef-240601001-00001.xml", "RetDef-240601001-00002.xml"):
         (home.parent / name).write_bytes(b"123")
-    for top in ("evt", "stage", "240601001.old"):
-        (tmp_path / top).mkdir()
-    (tmp_path / "evt" / "0077014d-2c2e5787.evt").write_bytes(b"12")
-    (tmp_path / "240601001.old" / "a").write_bytes(b"1")
-    (tmp_path / "240601001.old" / "b").write_bytes(b"1")
-    (tmp_path / "stage" / "inside").symlink_to(home / "dgm-2c2e5787.idx")
-    (tmp_path / "stage" / "nowhere").symlink_to("gone")
-    (tmp_path / "stage" / "outside").symlink_to("/etc/passwd")
-    os.mkfifo(tmp_path / "evt" / "pipe")
-    found = take_inventory(tmp_path)
-    assert (found.downlinks, found.runs, found.unread) == (1, 1, [])
-    counted = {kind: (one.files, one.size) for kind, one in found.kinds.items()}
+    for top in ("evt", "stage", "240601001.old", "240601002/741234567"):
+        (tree / top).mkdir(parents=True)
+    (tree / "evt" / "0077014d-2c2e5787.evt").write_bytes(b"12")
+    (tree / "240601001.old" / "a\tb\nc\\").write_bytes(b"1")
+    (tree / "stage" / "inside").symlink_to(home / "dgm-2c2e5787.idx")
+    (tree / "stage" / "nowhere").symlink_to("gone")
+    (tree / "force").symlink_to(home)
+    os.mkfifo(tree / "evt" / "pipe")
+    found = take_inventory(tree)
+    assert found.unread == ()
+    counted = {kind: (row.files, row.bytes) for kind, row in found.by("kind").iterrows()}
     assert counted[Kind.RETDEF] == (2, 6)
     assert counted[Kind.PRODUCT] == (1, 100)
     assert counted[Kind.RECORD] == (1, 5)
-    assert counted[Kind.TRANSIENT] == (2, 2)
+    assert counted[Kind.TRANSIENT] == (1, 1)
     assert counted[Kind.ONLINE] == (2, 2)
-    assert found.links == {"inside": 1, "nowhere": 1, "outside": 1}
-    assert found.odd[Kind.TRANSIENT] == ["240601001.old"]
-    assert found.odd["link, outside"] == ["stage/outside -> /etc/passwd"]
-    assert found.odd["neither file nor link"] == ["evt/pipe"]
-    assert found.years["2024"][Kind.RETDEF].size == 6
-    assert {uid: one.files for uid, one in found.owners.items()} == {os.getuid(): 12}
-    assert FATES[Kind.PRODUCT] is Fate.AGAIN
+    assert found.by("kind", "year").loc[(Kind.RETDEF, "2024")].bytes == 6
+    assert found.by("owner").files.tolist() == [12]
+    assert found.odd == {
+        Kind.TRANSIENT: ["240601001.old/a\tb\nc\\"],
+        Kind.ODD: ["240601002/741234567"],
+        Kind.TOP: ["force"],
+        "empty directory": ["240601002/741234567"],
+        "link that leads nowhere": ["stage/nowhere"],
+        "neither file nor link": ["evt/pipe"],
+    }
+    lists = tmp_path / "lists"
+    assert write_lists(found, lists) == 9
+    listed = {path.name: set(path.read_bytes().split(b"\0")[:-1]) for path in lists.iterdir()}
+    assert listed.keys() == {"2024.files", "evt.files", "other.files", "rest"}
+    assert listed["other.files"] == {b"240601001.old/a\tb\nc\\"}
+    assert listed["rest"] == {b"force", b"evt/pipe", b"240601002/741234567"}
+
+
+def test_a_directory_that_cannot_be_read_is_told() -> None:
+    with tempfile.TemporaryDirectory() as place:  # where other users may go
+        tree = Path(place)
+        tree.chmod(0o755)
+        (tree / "240601001").mkdir(mode=0)
+        with somebody_else():
+            found = take_inventory(tree)
+    assert ["240601001" in line for line in found.unread] == [True]
+
+
+def test_a_copy_by_the_lists_is_whole_and_one_that_is_not_is_told(tmp_path: Path) -> None:
+    tree = TAKEOVER / "split3_died" / "legacy"
+    lists, copy, sums = tmp_path / "lists", tmp_path / "copy", tmp_path / "sums"
+    assert write_lists(take_inventory(tree), lists) > 20
+    names = (lists / "2024.files").read_bytes().split(b"\0")[:-1]
+    with sums.open("wb") as out:
+        subprocess.run(
+            ["xargs", "-0", "sha256sum"], input=b"\0".join(names), stdout=out, cwd=tree, check=True
+        )
+    for name in map(os.fsdecode, names):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tree / name, copy / name)
+    check = ["sha256sum", "--check", "--quiet", str(sums)]
+    assert subprocess.run(check, cwd=copy, check=False).returncode == 0
+    (copy / os.fsdecode(names[0])).write_bytes(b"")
+    assert subprocess.run(check, cwd=copy, check=False).returncode == 1
