@@ -24,7 +24,7 @@ HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are he
   /^Installing/ {print "  unpacking them"} {fflush()}'
 
 .PHONY: help demo what-demo-does test test-another-day test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
-.PHONY: test-board pictures bench bench-growth docs lint format lock sbom clean
+.PHONY: test-board pictures bench bench-growth docs lint format lock clean
 
 help: ## list what there is to make; a bare `make` does it too
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -112,9 +112,6 @@ format: $(VENV) ## put the layout right where lint complains of it
 lock: ## renew requirements.lock after a change of dependencies; needs uv
 	uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 	  --group dev -o requirements.lock pyproject.toml
-
-sbom: $(VENV) ## what a release is made of: requirements.lock as CycloneDX, in build/sbom.json
-	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m tests.support.sbom build/sbom.json
 
 clean: ## all that is made here, but for the environment
 	rm -rf $(DEMO) build work stage .snakemake .hypothesis .mypy_cache .ruff_cache
