@@ -146,8 +146,6 @@ class Record(Generic[A]):
     ----------
     attempts
         All of them, in order.
-    published
-        The records that were published here.
 
     Raises
     ------
@@ -162,7 +160,6 @@ class Record(Generic[A]):
         self.id = id
         self._series = Series(work, self.place(id), "nobody is told anything for it")
         self.path = self._series.home
-        self.published: list[Published] = []
         self.read()
 
     def read(self) -> None:
@@ -174,6 +171,11 @@ class Record(Generic[A]):
                 self._take(record.values)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 raise self._series.damaged(record.number, repr(error)) from error
+
+    @property
+    def records(self) -> Sequence[Published]:
+        """The records that say so, the oldest first."""
+        return self._series.records
 
     @staticmethod
     def place(id: str, /) -> str:
@@ -295,7 +297,7 @@ class Record(Generic[A]):
         me = whoami()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
-        self.published.append(self._series.publish(values))
+        self._series.publish(values)
         self._take(values)
 
     def tell(

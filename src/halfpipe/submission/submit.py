@@ -8,15 +8,14 @@ of the downlink.
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
 from halfpipe.ids import DownlinkId
-from halfpipe.planning import halts, stage_mark
+from halfpipe.planning import halts
 from halfpipe.programs.commands import filled_in
 from halfpipe.programs.told_once import By, OpenError, Outcome, ask, how_it_was_cut_off
 from halfpipe.runs.receipt_file import read_receipt
@@ -24,7 +23,7 @@ from halfpipe.settings import SUBMIT_CONTRACT, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_text
 from halfpipe.storage.json_files import write_json
-from halfpipe.submission.record import Action, Attempt, Record, keep
+from halfpipe.submission.record import Action, Attempt, Kept, Record
 from halfpipe.submission.stage_state import first_gone, names_files
 
 SAID = {
@@ -67,30 +66,16 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
-    with _noted(settings, downlink) as record:
-        if record.told is None:
-            _settle_with_check(settings, record, output)
-        if record.told is None and names_files(receipt):
-            if settings.submit.command is None:
-                _write_down(settings, record, receipt["handoff"])
-            else:
-                _run(settings, record, Action.SUBMIT, receipt, output)
-        _warn(settings, record, receipt)
-        return _product(record, receipt)
-
-
-@contextmanager
-def _noted(settings: Settings, downlink: DownlinkId) -> Iterator[Record]:
-    """Give the record of a downlink, and note in the stage what is published of it: a backup of it lacks that."""
-    record = keep(settings.paths.work, downlink)
-    try:
-        yield record
-    finally:
-        if record.published:
-            try:
-                stage_mark.note(settings, ((paths.submissions(downlink), one) for one in record.published))
-            except HalfPipeError as error:  # it is done all the same
-                log.warning("%s", error)
+    record = Kept(settings, downlink)
+    if record.told is None:
+        _settle_with_check(settings, record, output)
+    if record.told is None and names_files(receipt):
+        if settings.submit.command is None:
+            _write_down(settings, record, receipt["handoff"])
+        else:
+            _run(settings, record, Action.SUBMIT, receipt, output)
+    _warn(settings, record, receipt)
+    return _product(record, receipt)
 
 
 def what_came_of_it(content: Mapping[str, Any]) -> str:
@@ -121,18 +106,16 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
         If the stage does not hold what the receipt says: Level-1 moves files away, and takes them from
         there again (ground-chain §6).
     """
-    work = settings.paths.work
     if settings.submit.rollback is None:
         raise ConfigError(
             "submit.rollback: there is no command for a roll-back in the config. Set it, or roll stream "
             f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --rolled-back"
         )
-    halts.refuse(work, halts.Switch.L1, downlink)
-    receipt = _receipt(work, downlink)
-    with _noted(settings, downlink) as record:
-        _want_stream(settings, record)
-        _run(settings, record, Action.ROLLBACK, receipt, output)
-    _withdraw(work, downlink)
+    halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
+    receipt = _receipt(settings.paths.work, downlink)
+    record = Kept(settings, downlink)
+    _want_stream(settings, record)
+    _run(settings, record, Action.ROLLBACK, receipt, output)
 
 
 def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
@@ -148,13 +131,10 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
     SubmissionError
         If Level-1 has no hand-off of the downlink, or an attempt is open.
     """
-    work = settings.paths.work
-    receipt = _receipt(work, downlink)
-    with _noted(settings, downlink) as record:
-        _want_stream(settings, record)
-        attempt = record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
-    _withdraw(work, downlink)
-    return attempt
+    receipt = _receipt(settings.paths.work, downlink)
+    record = Kept(settings, downlink)
+    _want_stream(settings, record)
+    return record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
 
 
 def _want_stream(settings: Settings, record: Record) -> None:
@@ -184,28 +164,25 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     SubmissionError
         If there is nothing to settle, or the command may still run and so be heard.
     """
-    work = settings.paths.work
-    with _noted(settings, downlink) as record:
-        last = record.last
-        receipt = _receipt(work, downlink) if last is None else {}  # a misspelt downlink gets no record
-        if last is None and submitted:
-            last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
-        elif last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
-            how = (
-                f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
-            )
-            raise SubmissionError(
-                f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
-                "halfpipe submit --open lists what is open."
-            )
-        elif not submitted and (seconds := record.may_run):
-            raise SubmissionError(
-                f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
-                "heard then. Look again after that, and give the same command again."
-            )
-        else:
-            record.settle(submitted, By.PERSON)
-    _withdraw(work, downlink)
+    record = Kept(settings, downlink)
+    last = record.last
+    # A misspelt downlink gets no record.
+    receipt = _receipt(settings.paths.work, downlink) if last is None else {}
+    if last is None and submitted:
+        last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
+    elif last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
+        how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
+        raise SubmissionError(
+            f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
+            "halfpipe submit --open lists what is open."
+        )
+    elif not submitted and (seconds := record.may_run):
+        raise SubmissionError(
+            f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
+            "heard then. Look again after that, and give the same command again."
+        )
+    else:
+        record.settle(submitted, By.PERSON)
     return last
 
 
@@ -238,11 +215,6 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
             f"{error}. Only what was handed off can be submitted.",
             f"Process the downlink first: snakemake dl={downlink}",
         ) from error
-
-
-def _withdraw(work: Path, downlink: DownlinkId) -> None:
-    """Remove the product, which does not say any more what is recorded; asked for again, it is made anew."""
-    remove_file(work / paths.submitted(downlink))
 
 
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:

@@ -15,7 +15,7 @@ from halfpipe.runs.receipt_file import ReceiptError, hand_offs
 from halfpipe.settings import Settings
 from halfpipe.storage import leases, paths
 from halfpipe.storage.reading import modified
-from halfpipe.submission.record import Action, Attempt, Record, keep, lost
+from halfpipe.submission.record import Action, Attempt, Kept, Record, lost
 from halfpipe.submission.stage_state import StageState, is_submitted, names_files, stage_state
 from halfpipe.submission.submit import how_to_roll_back, is_doubted
 from halfpipe.words import count
@@ -101,7 +101,7 @@ def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool =
     If this process may `removes` what says how it was submitted, what no record says of that is recorded before.
     """
     try:
-        told = (keep if removes else Record)(settings.paths.work, downlink).told
+        told = (Kept(settings, downlink) if removes else Record(settings.paths.work, downlink)).told
     except StateError as error:
         return [str(error)]
     if told is None:

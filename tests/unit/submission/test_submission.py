@@ -545,6 +545,44 @@ def test_a_backup_without_a_submission_is_refused(level1: Level1) -> None:
         stage_mark.refuse(level1.settings())
 
 
+def known(level1: Level1) -> list[int]:
+    """Return which records of the submissions the stage's mark knows."""
+    mark = level1.stage / paths.stage_mark()
+    last = json.loads(mark.read_bytes())["last"] if mark.exists() else []
+    return [number for place, number, _ in last if place == paths.submissions(DL)]
+
+
+def test_the_stage_knows_of_a_submission_before_level1_hears(level1: Level1) -> None:
+    seen = level1.home / "seen"
+    words = f"cp {level1.stage / paths.stage_mark()} {seen}-{{dl}}"
+    submitted(level1.settings(command=words, check=None))
+    assert json.loads(Path(f"{seen}-{DL}").read_bytes())["last"][-1][:2] == [paths.submissions(DL), 1]
+    assert known(level1) == [1, 2]
+
+
+def test_what_a_killed_submission_has_not_noted_in_the_stage_the_next_one_notes(level1: Level1) -> None:
+    settings = level1.settings(check=None)
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr(stage_mark, "note", lambda *_: None)
+        submitted(settings)
+    assert known(level1) == []
+    submitted(settings)
+    assert known(level1) == [2]
+    assert level1.commands() == ["createStream"]
+
+
+def test_a_product_goes_before_what_it_does_not_say_is_recorded(level1: Level1) -> None:
+    """A roll-back that is killed between the two would leave it, and nothing would make it anew."""
+    settings = level1.settings()
+    submit.save(settings, DL, submitted(settings))
+    level1.hand_off(2)
+    product = level1.work / paths.submitted(DL)
+    submit.roll_back(
+        level1.settings(rollback=f"test ! -e {product.with_name('submit={dl}')}"), DL, StringIO()
+    )
+    assert not product.exists()
+
+
 def test_one_that_takes_too_long_is_ended(level1: Level1) -> None:
     settings = level1.settings(command="sleep 60 {dl}", check=None, seconds=0.3)
     assert "took more than 0.3 s, and was ended" in refused(lambda: submitted(settings))
