@@ -13,6 +13,7 @@ import errno
 import os
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -332,6 +333,8 @@ class Record(Generic[A]):
         begun = time.clock_gettime(time.CLOCK_BOOTTIME)  # it goes on while the machine sleeps
         attempt = self.intend(words, seconds=OVER_AFTER * seconds, **about).number
         answer = _ask_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
+        if answer.status == -signal.SIGKILL:  # perhaps ``timeout`` alone: then the command runs on
+            raise OpenError(answer.how)
         killed = answer.status is not None and answer.status < 0
         outcome = {0: Outcome.TOLD, None: Outcome.NOT_TOLD}.get(
             answer.status, None if killed else Outcome.FAILED
