@@ -95,11 +95,7 @@ class Answer:
 
 
 class OpenError(HalfPipeError):
-    """A command of which nobody knows whether it was heard: how it ended, and what was `lost` of its answer."""
-
-    def __init__(self, how: str, lost: str = "") -> None:
-        super().__init__(how)
-        self.lost = lost
+    """A command of which nobody knows whether it was heard: how it ended."""
 
 
 def how_it_was_cut_off(attempt: Attempt, how: str = "") -> str:
@@ -345,7 +341,7 @@ class Record(Generic[A]):
         try:
             self._insist(outcome, by, answer.status, said, attempt)
         except HalfPipeError as error:
-            raise OpenError(answer.how, f"\nThe answer was lost: {error}") from error
+            raise OpenError(f"{answer.how}, which could not be recorded: {error}") from error
         if killed:
             raise OpenError(answer.how)
         return answer

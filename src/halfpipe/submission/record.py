@@ -12,7 +12,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.planning import stage_mark
 from halfpipe.programs import told_once
-from halfpipe.programs.told_once import By, Outcome
+from halfpipe.programs.told_once import By, Outcome, how_it_was_cut_off
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file
@@ -34,6 +34,26 @@ class Attempt(told_once.Attempt):
 
     action: Action
     handoff: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known that it was heard, or that it was not: a command may fail after it was heard."""
+        return self.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether its command ended well, and its stream was not found."""
+        return self.outcome is Outcome.FAILED and self.by is By.CHECK
+
+    def why_unknown(self, how: str = "") -> str:
+        """Say why it is not known; `how` its command has ended, if that was seen just now."""
+        if self.is_doubted:
+            return "its command ended well, and submit.check finds no stream"
+        if self.outcome is Outcome.FAILED:
+            return "its command failed, and may have been heard all the same"
+        if self.outcome is Outcome.WRITTEN:
+            return "its command line is written down for a person to give"
+        return how_it_was_cut_off(self, how)
 
 
 class Record(told_once.Record[Attempt]):

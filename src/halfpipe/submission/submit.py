@@ -17,7 +17,7 @@ from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInpu
 from halfpipe.ids import DownlinkId
 from halfpipe.planning import halts
 from halfpipe.programs.commands import filled_in
-from halfpipe.programs.told_once import By, OpenError, Outcome, ask, how_it_was_cut_off
+from halfpipe.programs.told_once import By, OpenError, Outcome, ask
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 from halfpipe.storage import paths
@@ -31,7 +31,6 @@ SAID = {
     "written": "NOT submitted, the config has no command (submit.command): to give by hand",
     "nothing to submit": "not submitted, it has no event files",
 }
-OPEN = {None: "was cut off", Outcome.WRITTEN: "is written down for a person", Outcome.FAILED: "failed"}
 # Seconds between the questions whether there is a stream, after a command that said so: a pipeline may take a while.
 ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 
@@ -170,7 +169,7 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     receipt = _receipt(settings.paths.work, downlink) if last is None else {}
     if last is None and submitted:
         last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
-    elif last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
+    elif last is None or last.is_known:
         how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
         raise SubmissionError(
             f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
@@ -187,24 +186,19 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
 
 
 def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
-    """Return the attempts of which nobody knows whether they reached Level-1.
-
-    Those that were written down for a person and those that failed are among them: a command may fail
-    after it was heard.
-    """
+    """Return the latest attempts of which nobody knows whether they reached Level-1."""
     place, found = paths.submissions("*"), []
     names = {path.parent.name for one in (place, paths.copies(place)) for path in work.glob(one)}
     for downlink in (DownlinkId(name) for name in sorted(names) if DownlinkId.matches(name)):
         last = Record(work, downlink).last
-        if last is not None and last.outcome in OPEN:
+        if last is not None and not last.is_known:
             found.append((downlink, last))
     return found
 
 
 def what_is_open(downlink: DownlinkId, attempt: Attempt) -> str:
     """Say in a line why nobody knows of an attempt."""
-    how = "ended well, and submit.check finds no stream" if is_doubted(attempt) else OPEN[attempt.outcome]
-    return f"downlink {downlink}, hand-off {attempt.handoff}: {attempt.action} of {attempt.when} {how}"
+    return f"downlink {downlink}, hand-off {attempt.handoff}: {attempt.action} of {attempt.when}, {attempt.why_unknown()}"
 
 
 def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
@@ -225,12 +219,7 @@ def _words(settings: Settings, command: str, downlink: str) -> list[str]:
 
 def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> None:
     """Find out whether Level-1 has the stream, where an earlier attempt or a person may have created it."""
-    last, downlink = record.last, record.id
-    open_ = last is not None and (
-        last.outcome in {None, Outcome.FAILED}
-        or (last.outcome is Outcome.WRITTEN and settings.submit.command is not None)
-    )
-    check = settings.submit.check
+    last, downlink, check = record.last, record.id, settings.submit.check
     exists = check is not None and _exists(_words(settings, check, downlink), downlink, output)
     if not exists and record.may_run:
         # It may be heard yet: then there would be two streams, or a person would look too early.
@@ -238,12 +227,11 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         if record.told is None:
             _settle_with_check(settings, record, output)
         return
-    if check is None:
-        if open_:
-            raise _unknown(settings, record)
-        return
-    if is_doubted(last) and not exists:
-        # Its command said that all is well: given again, there might be two streams.
+    is_to_settle = last is not None and (
+        not last.is_known if settings.submit.command else last.outcome in {None, Outcome.FAILED}
+    )
+    # Whose command said that all is well: given again, there might be two streams.
+    if is_to_settle and not exists and (check is None or record.attempts[-1].is_doubted):
         raise _unknown(settings, record)
     if last is None:
         if exists:
@@ -253,15 +241,10 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
                 f"If it was created by hand for the hand-off of now, say so: halfpipe submit {downlink} --settle "
                 f"submitted; if for an earlier one, roll it back after that: halfpipe submit {downlink} --rollback",
             )
-    elif exists or open_:
+    elif exists or is_to_settle:
         record.settle(exists, By.CHECK)
         if exists:
             log.info("Level-1 has the stream of attempt %d: it is not submitted again", last.number)
-
-
-def is_doubted(attempt: Attempt | None) -> bool:
-    """Tell whether a command ended well, and its stream was not found."""
-    return attempt is not None and attempt.outcome is Outcome.FAILED and attempt.by is By.CHECK
 
 
 def _exists(words: Sequence[str], downlink: str, output: IO[str]) -> bool:
@@ -343,11 +326,11 @@ def _run(
             words, output, settings.submit.seconds, doubted, action=action, handoff=receipt["handoff"]
         )
     except OpenError as error:
-        raise SubmissionError(f"{_unknown(settings, record, str(error))}{error.lost}") from error
-    if is_doubted(record.last):
+        raise _unknown(settings, record, str(error)) from error
+    last = record.attempts[-1]
+    if last.is_doubted:
         raise _unknown(settings, record)
     if answer.status != 0:
-        last = record.attempts[-1]
         raise SubmissionError(
             f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
             f"{record.path}.",
@@ -372,13 +355,7 @@ def _how_to_go_on(settings: Settings, attempt: Attempt, downlink: str) -> str:
 def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
     """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
     attempt, downlink = record.attempts[-1], record.id
-    why = {
-        None: how_it_was_cut_off(attempt, how),
-        Outcome.WRITTEN: f"the command line was written down at {attempt.when} for a person to give",
-        Outcome.FAILED: "its command ended well, and submit.check finds no stream"
-        if is_doubted(attempt)
-        else "its command failed, and may have been heard all the same",
-    }[attempt.outcome]
+    why = attempt.why_unknown(how)
     what = "submitted to" if attempt.action is Action.SUBMIT else "rolled back in"
     asked = ""
     if how and settings.submit.check is not None and attempt.action is Action.SUBMIT:
@@ -414,7 +391,7 @@ def _warn(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Non
             receipt["handoff"],
             how_to_roll_back(settings, downlink),
         )
-    if known is not None and last is not None and record.is_open:
+    if known is not None and last is not None and last.outcome is None:
         log.warning(
             "downlink %s: whether hand-off %d was rolled back in Level-1 is not known, attempt %d in %s; "
             "settle it: halfpipe submit %s --settle submitted (or not-submitted)",
