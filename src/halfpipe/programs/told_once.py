@@ -331,29 +331,20 @@ class Record(Generic[A]):
         answer = _ask_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
         if answer.status == -signal.SIGKILL:  # perhaps ``timeout`` alone: then the command runs on
             raise OpenError(answer.how)
-        killed = answer.status is not None and answer.status < 0
         outcome = {0: Outcome.TOLD, None: Outcome.NOT_TOLD}.get(
-            answer.status, None if killed else Outcome.FAILED
+            answer.status, Outcome.FAILED if (answer.status or 0) > 0 else None
         )
         by, said = By.ANSWER, answer.said
         if outcome is Outcome.TOLD and doubted is not None and (doubts := doubted()):
             outcome, by, said = Outcome.FAILED, By.CHECK, (*said, *doubts)
-        try:
-            self._insist(outcome, by, answer.status, said, attempt)
-        except HalfPipeError as error:
-            raise OpenError(f"{answer.how}, which could not be recorded: {error}") from error
-        if killed:
-            raise OpenError(answer.how)
-        return answer
-
-    def _insist(
-        self, outcome: Outcome | None, by: By, status: int | None, said: Sequence[str], attempt: int
-    ) -> None:
-        """Conclude an attempt, whatever others have recorded meanwhile: what a command said is a fact."""
-        while True:
+        while True:  # whatever others have recorded meanwhile: what a command said is a fact
             try:
-                self.conclude(outcome, by, status, said, attempt=attempt)
+                self.conclude(outcome, by, answer.status, said, attempt=attempt)
+                break
             except TakenError:
                 self.read()
-            else:
-                return
+            except HalfPipeError as error:
+                raise OpenError(f"{answer.how}, which could not be recorded: {error}") from error
+        if outcome is None:
+            raise OpenError(answer.how)
+        return answer

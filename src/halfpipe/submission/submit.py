@@ -198,7 +198,8 @@ def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
 
 def what_is_open(downlink: DownlinkId, attempt: Attempt) -> str:
     """Say in a line why nobody knows of an attempt."""
-    return f"downlink {downlink}, hand-off {attempt.handoff}: {attempt.action} of {attempt.when}, {attempt.why_unknown()}"
+    what = f"hand-off {attempt.handoff}: {attempt.action} of {attempt.when}"
+    return f"downlink {downlink}, {what}, {attempt.why_unknown()}"
 
 
 def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
