@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -226,7 +225,7 @@ def kill_without_check(home: Path, number: int, seed: int) -> None:
 def test_killed_before_its_command_has_done_anything_it_waits_for_that(check: bool, tmp_path: Path) -> None:
     """A check that is asked too early would say that there is no stream, and so would a person."""
     level1 = Level1(tmp_path)
-    level1.go_wrong(seconds=SLOW)
+    level1.go_wrong(seconds=10 * SLOW)  # the check is asked before, on a busy machine too
     submitter = Submitter(level1, check=check)
     downlink = next(handed_off(level1))
 
@@ -388,12 +387,9 @@ def test_without_a_command_the_line_is_written_down(tmp_path: Path) -> None:
         f"hand-off 1: NOT submitted, the config has no command (submit.command): to give by hand: {line}"
         in said
     )
-    listed = site.halfpipe("submit", "--open").good().said
-    assert re.search(
-        rf"^downlink {FIRST}, hand-off 1: submit of \S+ is written down for a person\n1 open\n$",
-        listed,
-        re.MULTILINE,
-    )
+    one, count = site.halfpipe("submit", "--open").good().said.splitlines()
+    assert one.startswith(f"downlink {FIRST}, hand-off 1: submit of ")
+    assert count == "1 open"
     settled = site.halfpipe("submit", FIRST, "--settle", "submitted").good().said
     assert settled.endswith(f"downlink {FIRST}: attempt 1 is settled, submitted\n")
     site.halfpipe("submit", FIRST).good()

@@ -32,10 +32,11 @@ LEFT_OUT = (
     f"work/{paths.stage_mark_copy()}",
     f"stage/{paths.stage_mark()}",
 )
-# What a killed job left of a record or of the stage's mark has a name of its own at each try; clean-up removes it.
-PART = re.compile(
-    rf"\.(\d{{6}}\.json|{re.escape(paths.stage_mark())}|{re.escape(paths.stage_mark_copy())})\.[0-9a-f]+\.part"
+# What a killed job left of a record or of a mark has a name of its own at each try; clean-up removes it.
+MARKS = "|".join(
+    re.escape(Path(name).name) for name in (paths.format_mark(), paths.stage_mark(), paths.stage_mark_copy())
 )
+PART = re.compile(rf"\.(\d{{6}}\.json|{MARKS})\.[0-9a-f]+\.part")
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 

@@ -340,7 +340,7 @@ def _tell(settings: Settings, run: RunId, record: Record, output: IO[str]) -> Re
     try:
         answer = record.tell(filled_in(command, stands_for), output, settings.online.seconds)
     except OpenError as error:
-        raise OnlineError(f"{_unknown(record, str(error))}{error.lost}") from error
+        raise _unknown(record, str(error)) from error
     if answer.status != 0:
         raise OnlineError(
             f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Mend the cause and give the "

@@ -13,6 +13,7 @@ import errno
 import os
 import shlex
 import shutil
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -94,11 +95,7 @@ class Answer:
 
 
 class OpenError(HalfPipeError):
-    """A command of which nobody knows whether it was heard: how it ended, and what was `lost` of its answer."""
-
-    def __init__(self, how: str, lost: str = "") -> None:
-        super().__init__(how)
-        self.lost = lost
+    """A command of which nobody knows whether it was heard: how it ended."""
 
 
 def how_it_was_cut_off(attempt: Attempt, how: str = "") -> str:
@@ -146,8 +143,6 @@ class Record(Generic[A]):
     ----------
     attempts
         All of them, in order.
-    published
-        The records that were published here.
 
     Raises
     ------
@@ -162,7 +157,6 @@ class Record(Generic[A]):
         self.id = id
         self._series = Series(work, self.place(id), "nobody is told anything for it")
         self.path = self._series.home
-        self.published: list[Published] = []
         self.read()
 
     def read(self) -> None:
@@ -174,6 +168,11 @@ class Record(Generic[A]):
                 self._take(record.values)
             except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
                 raise self._series.damaged(record.number, repr(error)) from error
+
+    @property
+    def records(self) -> Sequence[Published]:
+        """The records that say so, the oldest first."""
+        return self._series.records
 
     @staticmethod
     def place(id: str, /) -> str:
@@ -295,7 +294,7 @@ class Record(Generic[A]):
         me = whoami()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
-        self.published.append(self._series.publish(values))
+        self._series.publish(values)
         self._take(values)
 
     def tell(
@@ -330,29 +329,22 @@ class Record(Generic[A]):
         begun = time.clock_gettime(time.CLOCK_BOOTTIME)  # it goes on while the machine sleeps
         attempt = self.intend(words, seconds=OVER_AFTER * seconds, **about).number
         answer = _ask_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
-        killed = answer.status is not None and answer.status < 0
+        if answer.status == -signal.SIGKILL:  # perhaps ``timeout`` alone: then the command runs on
+            raise OpenError(answer.how)
         outcome = {0: Outcome.TOLD, None: Outcome.NOT_TOLD}.get(
-            answer.status, None if killed else Outcome.FAILED
+            answer.status, Outcome.FAILED if (answer.status or 0) > 0 else None
         )
         by, said = By.ANSWER, answer.said
         if outcome is Outcome.TOLD and doubted is not None and (doubts := doubted()):
             outcome, by, said = Outcome.FAILED, By.CHECK, (*said, *doubts)
-        try:
-            self._insist(outcome, by, answer.status, said, attempt)
-        except HalfPipeError as error:
-            raise OpenError(answer.how, f"\nThe answer was lost: {error}") from error
-        if killed:
-            raise OpenError(answer.how)
-        return answer
-
-    def _insist(
-        self, outcome: Outcome | None, by: By, status: int | None, said: Sequence[str], attempt: int
-    ) -> None:
-        """Conclude an attempt, whatever others have recorded meanwhile: what a command said is a fact."""
-        while True:
+        while True:  # whatever others have recorded meanwhile: what a command said is a fact
             try:
-                self.conclude(outcome, by, status, said, attempt=attempt)
+                self.conclude(outcome, by, answer.status, said, attempt=attempt)
+                break
             except TakenError:
                 self.read()
-            else:
-                return
+            except HalfPipeError as error:
+                raise OpenError(f"{answer.how}, which could not be recorded: {error}") from error
+        if outcome is None:
+            raise OpenError(answer.how)
+        return answer

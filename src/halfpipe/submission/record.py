@@ -1,5 +1,6 @@
 """The record of a downlink's submissions to Level-1, and of the roll-backs of its stream."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,10 +10,15 @@ from typing import Any
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
+from halfpipe.planning import stage_mark
 from halfpipe.programs import told_once
-from halfpipe.programs.told_once import By, Outcome
+from halfpipe.programs.told_once import By, Outcome, how_it_was_cut_off
+from halfpipe.settings import Settings
 from halfpipe.storage import paths
+from halfpipe.storage.durable import remove_file
 from halfpipe.storage.json_files import read_json
+
+log = logging.getLogger(__name__)
 
 
 class Action(StrEnum):
@@ -28,6 +34,26 @@ class Attempt(told_once.Attempt):
 
     action: Action
     handoff: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known that it was heard, or that it was not: a command may fail after it was heard."""
+        return self.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether its command ended well, and its stream was not found."""
+        return self.outcome is Outcome.FAILED and self.by is By.CHECK
+
+    def why_unknown(self, how: str = "") -> str:
+        """Say why it is not known; `how` its command has ended, if that was seen just now."""
+        if self.is_doubted:
+            return "its command ended well, and submit.check finds no stream"
+        if self.outcome is Outcome.FAILED:
+            return "its command failed, and may have been heard all the same"
+        if self.outcome is Outcome.WRITTEN:
+            return "its command line is written down for a person to give"
+        return how_it_was_cut_off(self, how)
 
 
 class Record(told_once.Record[Attempt]):
@@ -58,13 +84,33 @@ def lost(work: Path, record: Record) -> int | None:
     return None
 
 
-def keep(work: Path, downlink: DownlinkId) -> Record:
-    """Return the record of a downlink; what only ``submit=<id>`` says is recorded again, before that goes.
+class Kept(Record):
+    """The record for whoever adds to it: the stage's mark knows of each one before anything follows on it.
 
-    Whoever may remove that product calls this before, and whoever submits.
+    What only ``submit=<id>`` says is recorded again, before that goes: who may remove that product makes this first.
     """
-    record = Record(work, downlink)
-    if (number := lost(work, record)) is not None:
-        action = Action.ROLLBACK if record.told else Action.SUBMIT
-        record.done(Outcome.TOLD, By.PRODUCT, action=action, handoff=number)
-    return record
+
+    def __init__(self, settings: Settings, downlink: DownlinkId) -> None:
+        self._settings, self._product = settings, settings.paths.work / paths.submitted(downlink)
+        super().__init__(settings.paths.work, downlink)
+        if (number := lost(settings.paths.work, self)) is not None:
+            action = Action.ROLLBACK if self.told else Action.SUBMIT
+            self.done(Outcome.TOLD, By.PRODUCT, action=action, handoff=number)
+        elif self.attempts and not self._product.exists():
+            self._note()  # which a killed process may not have done
+
+    def append(self, value: Mapping[str, Any]) -> None:
+        """Publish a record, with time and person, and note it in the stage's mark: a backup lacks it.
+
+        The product goes before, which would not say so; asked for again, it is made anew.
+        """
+        if value.get("by") != By.PRODUCT:
+            remove_file(self._product)
+        super().append(value)
+        self._note()
+
+    def _note(self) -> None:
+        try:
+            stage_mark.note(self._settings, [(self.place(self.id), self.records[-1])])
+        except HalfPipeError as error:  # it is done all the same
+            log.warning("%s", error)

@@ -8,23 +8,22 @@ of the downlink.
 import logging
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
 from halfpipe.ids import DownlinkId
-from halfpipe.planning import halts, stage_mark
+from halfpipe.planning import halts
 from halfpipe.programs.commands import filled_in
-from halfpipe.programs.told_once import By, OpenError, Outcome, ask, how_it_was_cut_off
+from halfpipe.programs.told_once import By, OpenError, Outcome, ask
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_text
 from halfpipe.storage.json_files import write_json
-from halfpipe.submission.record import Action, Attempt, Record, keep
+from halfpipe.submission.record import Action, Attempt, Kept, Record
 from halfpipe.submission.stage_state import first_gone, names_files
 
 SAID = {
@@ -32,7 +31,6 @@ SAID = {
     "written": "NOT submitted, the config has no command (submit.command): to give by hand",
     "nothing to submit": "not submitted, it has no event files",
 }
-OPEN = {None: "was cut off", Outcome.WRITTEN: "is written down for a person", Outcome.FAILED: "failed"}
 # Seconds between the questions whether there is a stream, after a command that said so: a pipeline may take a while.
 ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
 
@@ -67,30 +65,16 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
-    with _noted(settings, downlink) as record:
-        if record.told is None:
-            _settle_with_check(settings, record, output)
-        if record.told is None and names_files(receipt):
-            if settings.submit.command is None:
-                _write_down(settings, record, receipt["handoff"])
-            else:
-                _run(settings, record, Action.SUBMIT, receipt, output)
-        _warn(settings, record, receipt)
-        return _product(record, receipt)
-
-
-@contextmanager
-def _noted(settings: Settings, downlink: DownlinkId) -> Iterator[Record]:
-    """Give the record of a downlink, and note in the stage what is published of it: a backup of it lacks that."""
-    record = keep(settings.paths.work, downlink)
-    try:
-        yield record
-    finally:
-        if record.published:
-            try:
-                stage_mark.note(settings, ((paths.submissions(downlink), one) for one in record.published))
-            except HalfPipeError as error:  # it is done all the same
-                log.warning("%s", error)
+    record = Kept(settings, downlink)
+    if record.told is None:
+        _settle_with_check(settings, record, output)
+    if record.told is None and names_files(receipt):
+        if settings.submit.command is None:
+            _write_down(settings, record, receipt["handoff"])
+        else:
+            _run(settings, record, Action.SUBMIT, receipt, output)
+    _warn(settings, record, receipt)
+    return _product(record, receipt)
 
 
 def what_came_of_it(content: Mapping[str, Any]) -> str:
@@ -121,18 +105,16 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
         If the stage does not hold what the receipt says: Level-1 moves files away, and takes them from
         there again (ground-chain §6).
     """
-    work = settings.paths.work
     if settings.submit.rollback is None:
         raise ConfigError(
             "submit.rollback: there is no command for a roll-back in the config. Set it, or roll stream "
             f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --rolled-back"
         )
-    halts.refuse(work, halts.Switch.L1, downlink)
-    receipt = _receipt(work, downlink)
-    with _noted(settings, downlink) as record:
-        _want_stream(settings, record)
-        _run(settings, record, Action.ROLLBACK, receipt, output)
-    _withdraw(work, downlink)
+    halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
+    receipt = _receipt(settings.paths.work, downlink)
+    record = Kept(settings, downlink)
+    _want_stream(settings, record)
+    _run(settings, record, Action.ROLLBACK, receipt, output)
 
 
 def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
@@ -148,13 +130,10 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
     SubmissionError
         If Level-1 has no hand-off of the downlink, or an attempt is open.
     """
-    work = settings.paths.work
-    receipt = _receipt(work, downlink)
-    with _noted(settings, downlink) as record:
-        _want_stream(settings, record)
-        attempt = record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
-    _withdraw(work, downlink)
-    return attempt
+    receipt = _receipt(settings.paths.work, downlink)
+    record = Kept(settings, downlink)
+    _want_stream(settings, record)
+    return record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
 
 
 def _want_stream(settings: Settings, record: Record) -> None:
@@ -184,50 +163,43 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     SubmissionError
         If there is nothing to settle, or the command may still run and so be heard.
     """
-    work = settings.paths.work
-    with _noted(settings, downlink) as record:
-        last = record.last
-        receipt = _receipt(work, downlink) if last is None else {}  # a misspelt downlink gets no record
-        if last is None and submitted:
-            last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
-        elif last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
-            how = (
-                f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
-            )
-            raise SubmissionError(
-                f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
-                "halfpipe submit --open lists what is open."
-            )
-        elif not submitted and (seconds := record.may_run):
-            raise SubmissionError(
-                f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
-                "heard then. Look again after that, and give the same command again."
-            )
-        else:
-            record.settle(submitted, By.PERSON)
-    _withdraw(work, downlink)
+    record = Kept(settings, downlink)
+    last = record.last
+    # A misspelt downlink gets no record.
+    receipt = _receipt(settings.paths.work, downlink) if last is None else {}
+    if last is None and submitted:
+        last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
+    elif last is None or last.is_known:
+        how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
+        raise SubmissionError(
+            f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
+            "halfpipe submit --open lists what is open."
+        )
+    elif not submitted and (seconds := record.may_run):
+        raise SubmissionError(
+            f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
+            "heard then. Look again after that, and give the same command again."
+        )
+    else:
+        record.settle(submitted, By.PERSON)
     return last
 
 
 def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
-    """Return the attempts of which nobody knows whether they reached Level-1.
-
-    Those that were written down for a person and those that failed are among them: a command may fail
-    after it was heard.
-    """
+    """Return the latest attempts of which nobody knows whether they reached Level-1."""
     place, found = paths.submissions("*"), []
     names = {path.parent.name for one in (place, paths.copies(place)) for path in work.glob(one)}
     for downlink in (DownlinkId(name) for name in sorted(names) if DownlinkId.matches(name)):
         last = Record(work, downlink).last
-        if last is not None and last.outcome in OPEN:
+        if last is not None and not last.is_known:
             found.append((downlink, last))
     return found
 
 
 def what_is_open(downlink: DownlinkId, attempt: Attempt) -> str:
     """Say in a line why nobody knows of an attempt."""
-    how = "ended well, and submit.check finds no stream" if is_doubted(attempt) else OPEN[attempt.outcome]
-    return f"downlink {downlink}, hand-off {attempt.handoff}: {attempt.action} of {attempt.when} {how}"
+    what = f"hand-off {attempt.handoff}: {attempt.action} of {attempt.when}"
+    return f"downlink {downlink}, {what}, {attempt.why_unknown()}"
 
 
 def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
@@ -240,11 +212,6 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
         ) from error
 
 
-def _withdraw(work: Path, downlink: DownlinkId) -> None:
-    """Remove the product, which does not say any more what is recorded; asked for again, it is made anew."""
-    remove_file(work / paths.submitted(downlink))
-
-
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:
     # Without a slash at its end, which Level-1 could not take (ground-chain §6).
     rawdir = settings.paths.stage / paths.staged(downlink)
@@ -253,12 +220,7 @@ def _words(settings: Settings, command: str, downlink: str) -> list[str]:
 
 def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> None:
     """Find out whether Level-1 has the stream, where an earlier attempt or a person may have created it."""
-    last, downlink = record.last, record.id
-    open_ = last is not None and (
-        last.outcome in {None, Outcome.FAILED}
-        or (last.outcome is Outcome.WRITTEN and settings.submit.command is not None)
-    )
-    check = settings.submit.check
+    last, downlink, check = record.last, record.id, settings.submit.check
     exists = check is not None and _exists(_words(settings, check, downlink), downlink, output)
     if not exists and record.may_run:
         # It may be heard yet: then there would be two streams, or a person would look too early.
@@ -266,12 +228,11 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         if record.told is None:
             _settle_with_check(settings, record, output)
         return
-    if check is None:
-        if open_:
-            raise _unknown(settings, record)
-        return
-    if is_doubted(last) and not exists:
-        # Its command said that all is well: given again, there might be two streams.
+    is_to_settle = last is not None and (
+        not last.is_known if settings.submit.command else last.outcome in {None, Outcome.FAILED}
+    )
+    # Whose command said that all is well: given again, there might be two streams.
+    if is_to_settle and not exists and (check is None or record.attempts[-1].is_doubted):
         raise _unknown(settings, record)
     if last is None:
         if exists:
@@ -281,15 +242,10 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
                 f"If it was created by hand for the hand-off of now, say so: halfpipe submit {downlink} --settle "
                 f"submitted; if for an earlier one, roll it back after that: halfpipe submit {downlink} --rollback",
             )
-    elif exists or open_:
+    elif exists or is_to_settle:
         record.settle(exists, By.CHECK)
         if exists:
             log.info("Level-1 has the stream of attempt %d: it is not submitted again", last.number)
-
-
-def is_doubted(attempt: Attempt | None) -> bool:
-    """Tell whether a command ended well, and its stream was not found."""
-    return attempt is not None and attempt.outcome is Outcome.FAILED and attempt.by is By.CHECK
 
 
 def _exists(words: Sequence[str], downlink: str, output: IO[str]) -> bool:
@@ -371,11 +327,11 @@ def _run(
             words, output, settings.submit.seconds, doubted, action=action, handoff=receipt["handoff"]
         )
     except OpenError as error:
-        raise SubmissionError(f"{_unknown(settings, record, str(error))}{error.lost}") from error
-    if is_doubted(record.last):
+        raise _unknown(settings, record, str(error)) from error
+    last = record.attempts[-1]
+    if last.is_doubted:
         raise _unknown(settings, record)
     if answer.status != 0:
-        last = record.attempts[-1]
         raise SubmissionError(
             f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
             f"{record.path}.",
@@ -400,13 +356,7 @@ def _how_to_go_on(settings: Settings, attempt: Attempt, downlink: str) -> str:
 def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
     """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
     attempt, downlink = record.attempts[-1], record.id
-    why = {
-        None: how_it_was_cut_off(attempt, how),
-        Outcome.WRITTEN: f"the command line was written down at {attempt.when} for a person to give",
-        Outcome.FAILED: "its command ended well, and submit.check finds no stream"
-        if is_doubted(attempt)
-        else "its command failed, and may have been heard all the same",
-    }[attempt.outcome]
+    why = attempt.why_unknown(how)
     what = "submitted to" if attempt.action is Action.SUBMIT else "rolled back in"
     asked = ""
     if how and settings.submit.check is not None and attempt.action is Action.SUBMIT:
@@ -442,7 +392,7 @@ def _warn(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Non
             receipt["handoff"],
             how_to_roll_back(settings, downlink),
         )
-    if known is not None and last is not None and record.is_open:
+    if known is not None and last is not None and last.outcome is None:
         log.warning(
             "downlink %s: whether hand-off %d was rolled back in Level-1 is not known, attempt %d in %s; "
             "settle it: halfpipe submit %s --settle submitted (or not-submitted)",

@@ -15,9 +15,9 @@ from halfpipe.runs.receipt_file import ReceiptError, hand_offs
 from halfpipe.settings import Settings
 from halfpipe.storage import leases, paths
 from halfpipe.storage.reading import modified
-from halfpipe.submission.record import Action, Attempt, Record, keep, lost
+from halfpipe.submission.record import Action, Attempt, Kept, Record, lost
 from halfpipe.submission.stage_state import StageState, is_submitted, names_files, stage_state
-from halfpipe.submission.submit import how_to_roll_back, is_doubted
+from halfpipe.submission.submit import how_to_roll_back
 from halfpipe.words import count
 
 HOUR = 3600.0
@@ -101,7 +101,7 @@ def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool =
     If this process may `removes` what says how it was submitted, what no record says of that is recorded before.
     """
     try:
-        told = (keep if removes else Record)(settings.paths.work, downlink).told
+        told = (Kept(settings, downlink) if removes else Record(settings.paths.work, downlink)).told
     except StateError as error:
         return [str(error)]
     if told is None:
@@ -148,7 +148,7 @@ def _unsettled(
 ) -> Cause | None:
     """Return the cause that the latest attempt is not known to have been heard."""
     last, work, downlink = record.last, settings.paths.work, DownlinkId(record.id)
-    if last is None or last.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}:
+    if last is None or last.is_known:
         return None
     if last.outcome is None and in_work:
         return None  # it runs
@@ -172,18 +172,11 @@ def _unsettled(
             since,
         )
     # Given again the command asks the check by itself; of a roll-back, or where it found nothing, it knows nothing.
-    asks = settings.submit.check is not None and last.action is Action.SUBMIT and not is_doubted(last)
+    asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.is_doubted
     do = f"snakemake submit={downlink}" if asks else f"look in the pipeline, then: {say}"
-    if last.outcome is None:
-        text = f"whether Level-1 has {what} is not known: its command of {last.when} was cut off{taken}"
-        return Cause("submission-open", Verdict.PERSON, text, do, since)
-    how = (
-        f"its command of {last.when} ended well, and submit.check finds no stream"
-        if is_doubted(last)
-        else f"its command of {last.when} failed"
-    )
-    text = f"whether Level-1 has {what} is not known: {how}{taken}"
-    return Cause("submission-failed", Verdict.PERSON, text, do, since)
+    code = "submission-open" if last.outcome is None else "submission-failed"
+    text = f"whether Level-1 has {what} is not known since {last.when}: {last.why_unknown()}{taken}"
+    return Cause(code, Verdict.PERSON, text, do, since)
 
 
 def _when(attempt: Attempt) -> float | None:

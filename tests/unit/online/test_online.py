@@ -416,7 +416,7 @@ class TestCommand:
 
     def test_settled_as_not_started_it_is_run_again(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
-        online.go(online.settings(online.command("kill -KILL $$")))
+        online.go(online.settings(online.command("kill -SEGV $$")))
         hand_off.settle(online.settings(), RUN, started=False)
         assert online.go(online.settings(online.command())).what is What.TOLD
         assert len(online.told) == 2

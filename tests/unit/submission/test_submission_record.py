@@ -9,10 +9,11 @@ import pytest
 from halfpipe.errors import StateError
 from halfpipe.ids import DownlinkId
 from halfpipe.programs.told_once import By, Outcome
+from halfpipe.settings import Paths, Settings
 from halfpipe.storage import paths
 from halfpipe.storage.json_files import write_json
 from halfpipe.storage.records import Series
-from halfpipe.submission.record import Action, Record, keep, lost
+from halfpipe.submission.record import Action, Kept, Record, lost
 from tests.support.series import forget, values
 
 DL = DownlinkId("240601001")
@@ -40,6 +41,11 @@ RECORDS: list[dict[str, Any]] = [
     {"attempt": 2, "outcome": "submitted", "by": "person"},
     {"attempt": 3, "action": "rollback", "handoff": 2, "command": ["pipeline", "-R", DL], "seconds": 360.0},
 ]
+
+
+def kept(work: Path) -> Kept:
+    """Return the record as whoever adds to it has it."""
+    return Kept(Settings(Paths(work, work.with_name("stage"))), DL)
 
 
 def written(work: Path, *more: Any) -> Path:
@@ -85,7 +91,7 @@ def test_the_same_records_are_written(tmp_path: Path) -> None:
             record.done(outcome, By(one["by"]), one["command"], **about)
     found = values(tmp_path, paths.submissions(DL))
     assert [{key: one[key] for key in one.keys() - SEALS} for one in found] == RECORDS
-    assert len(record.published) == len(RECORDS)
+    assert len(record.records) == len(RECORDS)
 
 
 INTENT = {"attempt": 4, "action": "submit", "handoff": 1, "command": [], "seconds": 0}
@@ -127,7 +133,7 @@ def test_what_only_the_product_says_is_recorded_again(
     assert lost(tmp_path, Record(tmp_path, DL)) == told
     before = len(values(tmp_path, paths.submissions(DL)))
     for _ in range(2):
-        record = keep(tmp_path, DL)
+        record = kept(tmp_path)
         assert record.told is not None
         assert record.told.handoff == 1
         assert record.told.by is (By.PRODUCT if gone else By.PERSON)
@@ -138,7 +144,7 @@ def test_what_only_the_product_says_is_recorded_again(
 def test_a_roll_back_that_only_the_product_says_is_one(tmp_path: Path) -> None:
     Record(tmp_path, DL).done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=1)
     write_json(tmp_path / paths.submitted(DL), {"submitted": 2})
-    told = keep(tmp_path, DL).told
+    told = kept(tmp_path).told
     assert told is not None
     assert (told.action, told.handoff) == (Action.ROLLBACK, 2)
 
@@ -146,4 +152,4 @@ def test_a_roll_back_that_only_the_product_says_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{"submitted": None}, {}, [], {"submitted": "one"}, None])
 def test_a_product_that_says_nothing_of_a_submission_is_passed_over(content: object, tmp_path: Path) -> None:
     (tmp_path / paths.submitted(DL)).write_text("{" if content is None else json.dumps(content))
-    assert keep(tmp_path, DL).attempts == []
+    assert kept(tmp_path).attempts == []

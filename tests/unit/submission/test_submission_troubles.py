@@ -216,9 +216,7 @@ def test_a_roll_back_that_was_cut_off_is_one_cause(level1: Level1) -> None:
     Record(level1.work, DL).intend(("roll",), action=Action.ROLLBACK, handoff=2)
     (cause,) = found(level1)
     assert cause.code == "submission-open"
-    assert cause.text.startswith(
-        "whether Level-1 has hand-off 2 by a roll-back is not known: its command of 20"
-    )
+    assert cause.text.startswith("whether Level-1 has hand-off 2 by a roll-back is not known since 20")
 
 
 def test_a_damaged_record_is_named(level1: Level1) -> None:
