@@ -49,7 +49,7 @@ try:
         values = LINTED if forgotten and "--lint" in sys.argv else given.config
         settings = configuration.load(given.configfiles, values)
         if values is not LINTED:
-            stage_mark.refuse(settings)
+            stage_mark.refuse_delivery(settings)
         refuse_closed(settings.paths.work)
 except HalfPipeError as error:
     raise WorkflowError(str(error))

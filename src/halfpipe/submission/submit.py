@@ -72,6 +72,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
             _settle_with_check(settings, record, output)
         if record.told is None and names_files(receipt):
             if settings.submit.command is None:
+                stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
                 _write_down(settings, record, receipt["handoff"])
             else:
                 _run(settings, record, Action.SUBMIT, receipt, output)
@@ -88,7 +89,7 @@ def _noted(settings: Settings, downlink: DownlinkId) -> Iterator[Record]:
     finally:
         if record.published:
             try:
-                stage_mark.note(settings, ((paths.submissions(downlink), one) for one in record.published))
+                stage_mark.note(settings, [(paths.submissions(downlink), record.published[-1])])
             except HalfPipeError as error:  # it is done all the same
                 log.warning("%s", error)
 
@@ -357,6 +358,7 @@ def _run(
 ) -> None:
     """Run a command between its intent and its answer in the record."""
     downlink = DownlinkId(record.id)
+    stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
     _check_stage(settings, downlink, receipt)
     _check_ledger(settings, downlink, receipt)
     key = "command" if action is Action.SUBMIT else "rollback"
