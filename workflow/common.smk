@@ -24,7 +24,7 @@ from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.planning.plan import Plan, no_retdefs, refuse_closed
 from halfpipe.planning.ranges import expand
 from halfpipe.reports import recap, throughput
-from halfpipe.settings import Settings
+from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.submission.troubles import warnings_before
 from snakemake_logger_plugin_halfpipe import LogHandler
 
@@ -167,9 +167,15 @@ def refuse_held():
 
 
 def begin_working_directory():
-    """Make the mark of the working directory, if this is the first that is processed there."""
+    """Make the mark of the working directory, if this is the first that is processed there, and look into the ledger."""
     try:
         working_directory.begin(plan.work)
+        if settings.ledger.url not in {None, BUILT_IN}:
+            from halfpipe.ledger.lacks import (
+                refuse_delivery,
+            )  # the library of the database takes a while to load
+
+            refuse_delivery(settings, {DownlinkId(dl) for name, dl in jobs_to_run()})
     except HalfPipeError as error:
         raise WorkflowError(str(error))
 

@@ -115,7 +115,7 @@ def stage_lacks(settings: Settings) -> Cause | None:
         "stage-restored",
         Verdict.PERSON,
         f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
-        "put back from a backup: what Level-1 has taken since may be there again, and what was handed off since is gone",
+        "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
         "remove from the stage the downlinks that Level-1 has taken, and their tokens; then: "
         f"cp {work / paths.stage_mark_copy()} {stage / paths.stage_mark()}; then stage again what is gone and Level-1 "
         "has not taken: snakemake dl=… -R deliver_run",
