@@ -2,7 +2,9 @@
 
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -151,6 +153,16 @@ def jobs_to_run():
     """Return the rules and downlinks of the jobs that are to be run, each pair once."""
     jobs = workflow.dag.needrun_jobs()
     return sorted({(job.rule.name, job.wildcards.dl) for job in jobs if "dl" in job.wildcards.keys()})
+
+
+def end_at_sigterm():
+    """Have SIGTERM noted by a thread: Snakemake's handler waits for a lock that the thread it interrupts may hold.
+
+    The scheduler holds it while it selects jobs, of thousands for a second at a time.
+    """
+    end = workflow.scheduler.exit_gracefully
+    if signal.getsignal(signal.SIGTERM) == end:
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end).start())
 
 
 def refuse_held():
