@@ -325,7 +325,7 @@ def test_how_slurm_has_ended_a_job_is_what_is_told(tmp_path: Path, env: Mapping[
         assert (".snakemake/slurm_logs/" in one.do) == (one.code == "executor")
     told = json.loads(local(site).halfpipe("status", DL, "--json").said)["downlinks"][0]["causes"]
     assert {memory, "time-limit"} <= {cause["code"] for cause in told}
-    site.nothing_left()
+    assert leases(site.work) == []
 
 
 def test_slurmctld_away_for_a_minute(
