@@ -27,6 +27,7 @@ wildcard_constraints:
 
 onstart:
     if is_head():
+        end_at_sigterm()
         refuse_held()
         begin_working_directory()
         configuration.write_down(settings)

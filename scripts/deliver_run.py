@@ -21,7 +21,7 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
     with leases.downlink_job(work, downlink) as lease, jobs.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
-        stage_mark.claim(settings)
+        stage_mark.claim(settings, paths.deliveries(run), paths.receipts(downlink))
         # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
         withdraw(work, downlink)

@@ -18,7 +18,7 @@ import pytest
 from halfpipe.storage import paths
 from halfpipe.storage.leases import found
 from tests.support.golden_cases import GOLDEN
-from tests.support.harness import event_records
+from tests.support.harness import event_records, invoke
 from tests.support.in_process import ROOT
 from tests.support.leases import leases, time_passes
 from tests.support.series import values
@@ -447,3 +447,31 @@ def test_after_a_killed_job_the_same_command_leaves_the_same_tree(
     site.process(FIRST)
     assert site.tree() == undisturbed
     assert leases(site.work) == []
+
+
+SELECTS = """
+import os, signal
+from snakemake.scheduling import greedy
+SchedulerSettings = greedy.SchedulerSettings
+class Scheduler(greedy.Scheduler):
+    def select_jobs(self, *arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return super().select_jobs(*arguments)
+"""
+
+
+def test_a_head_that_is_told_to_end_while_it_selects_jobs_ends(site: Site, tmp_path: Path) -> None:
+    """Of thousands it selects for most of its time."""
+    source = GOLDEN / "complete_basic" / "in"
+    site.replay(source)
+    site.add_retdefs(source, FIRST)
+    plugin = tmp_path / "plugins" / "snakemake_scheduler_plugin_ended"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text(SELECTS)
+    there = os.pathsep.join([str(plugin.parent), *sys.path])
+    ended = invoke(site, f"dl={FIRST}", "--scheduler", "ended", env={"PYTHONPATH": there})
+    assert ended.status == 1
+    assert "--scheduler ended" in ended.said, "what to do is said"
+    assert not site.has_receipt(FIRST)
+    assert leases(site.work) == []
+    invoke(site, f"dl={FIRST}").good()

@@ -2,7 +2,9 @@
 
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.planning.plan import Plan, no_retdefs, refuse_closed
 from halfpipe.planning.ranges import expand
 from halfpipe.reports import recap, throughput
-from halfpipe.settings import Settings
+from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.submission.troubles import warnings_before
 from snakemake_logger_plugin_halfpipe import LogHandler
 
@@ -49,7 +51,7 @@ try:
         values = LINTED if forgotten and "--lint" in sys.argv else given.config
         settings = configuration.load(given.configfiles, values)
         if values is not LINTED:
-            stage_mark.refuse(settings)
+            stage_mark.refuse_delivery(settings)
         refuse_closed(settings.paths.work)
 except HalfPipeError as error:
     raise WorkflowError(str(error))
@@ -153,6 +155,16 @@ def jobs_to_run():
     return sorted({(job.rule.name, job.wildcards.dl) for job in jobs if "dl" in job.wildcards.keys()})
 
 
+def end_at_sigterm():
+    """Have SIGTERM noted by a thread: Snakemake's handler waits for a lock that the thread it interrupts may hold.
+
+    The scheduler holds it while it selects jobs, of thousands for a second at a time.
+    """
+    end = workflow.scheduler.exit_gracefully
+    if signal.getsignal(signal.SIGTERM) == end:
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end).start())
+
+
 def refuse_held():
     """Refuse jobs that a halt switch holds, all of them at once, before anything is changed."""
     said = []
@@ -167,9 +179,15 @@ def refuse_held():
 
 
 def begin_working_directory():
-    """Make the mark of the working directory, if this is the first that is processed there."""
+    """Make the mark of the working directory, if this is the first that is processed there, and look into the ledger."""
     try:
         working_directory.begin(plan.work)
+        if settings.ledger.url not in {None, BUILT_IN}:
+            from halfpipe.ledger.lacks import (
+                refuse_delivery,
+            )  # the library of the database takes a while to load
+
+            refuse_delivery(settings, {DownlinkId(dl) for name, dl in jobs_to_run()})
     except HalfPipeError as error:
         raise WorkflowError(str(error))
 

@@ -30,11 +30,12 @@ SIGNALLED = 128  # a shell adds it to the signal that ended a command
 SETTLED_SECONDS = 60.0  # that the end of a command waits for what is not recorded yet
 QUERY_SECONDS = 10.0  # that Slurm may take to answer
 QUERIES = (
-    ("sacct", "--noheader", "--allocations", "--parsable2", "--format", "State", "--jobs"),
+    ("sacct", "--noheader", "--parsable2", "--format", "State", "--jobs"),
     ("squeue", "--noheader", "--states", "all", "--format", "%T", "--jobs"),  # where nothing is accounted
 )
+NO_MEMORY = "OUT_OF_MEMORY"
 OF_SLURM = {
-    "OUT_OF_MEMORY": (
+    NO_MEMORY: (
         "out-of-memory",
         "killed by Slurm because it needed more memory than it was given{memory}",
     ),
@@ -137,6 +138,8 @@ class LogHandler(LogHandlerBase):
             why = self._of_slurm(record, of_slurm[0].stem) if of_slurm else None
             if why is None and Failure.read(log) is None:
                 why = _unsaid(record)
+                if why is not None and of_slurm:
+                    why = replace(why, do=f"see what Slurm has said of it: {of_slurm[0]}")
             if why is not None:
                 replace(why, command=_of(record, "shellcmd") or "").write(log)
         finally:
@@ -170,9 +173,13 @@ class LogHandler(LogHandlerBase):
             except (OSError, subprocess.TimeoutExpired):
                 self._queries.remove(words)  # what does not answer once is not asked again
                 continue
-            state = (asked.stdout.split() or [""])[0]  # as in ``CANCELLED by 1000``
-            if state in OF_SLURM:
-                return state
+            job_and_steps = [line.split()[0] for line in asked.stdout.splitlines() if line.strip()]
+            if job_and_steps and job_and_steps[0] in OF_SLURM:  # as in ``CANCELLED by 1000``
+                return job_and_steps[0]
+            if (
+                NO_MEMORY in job_and_steps
+            ):  # of the step alone that the command was: then the job has just failed
+                return NO_MEMORY
         return ""
 
     def _say(self, event: str, **what: Any) -> None:

@@ -7,6 +7,7 @@ what needs the right to stop daemons is left out. ``HALFPIPE_PROFILE`` names ano
 
 import contextlib
 import itertools
+import json
 import os
 import re
 import shlex
@@ -24,7 +25,9 @@ import pytest
 from halfpipe.config import load
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.failure import Failure
 from halfpipe.reports.check import check
+from halfpipe.storage import paths
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
@@ -304,6 +307,25 @@ def test_more_memory_and_time_at_the_next_attempt(
         assert decoded[chunk][1][0] == "COMPLETED"
     assert len(decoded["00003"]) == 1
     site.nothing_left()
+
+
+def test_how_slurm_has_ended_a_job_is_what_is_told(tmp_path: Path, env: Mapping[str, str]) -> None:
+    site = golden_site(tmp_path, env, "--hungry", "00001=900", "--slow", "00002=95")
+    resources = ["decode_chunk:mem_mb=800", "decode_chunk:runtime=1"]
+    assert site.snakemake(f"dl={DL}", "--retries", "0", "--set-resources", *resources).status == 1
+    chunks = ("00001", "00002")
+    why = [Failure.read(site.work / paths.log("decode_chunk", DL, chunk)) for chunk in chunks]
+    # Without cgroups and accounting, it says of the one that had no memory only that it failed.
+    state = next(job["state"] for job in site.jobs() if job["comment"].endswith(chunks[0]))
+    memory = "out-of-memory" if state == "OUT_OF_MEMORY" else "executor"
+    assert [one and one.code for one in why] == [memory, "time-limit"]
+    for chunk, one in zip(chunks, why, strict=True):
+        assert one is not None
+        assert f"--chunk {chunk}" in one.command
+        assert (".snakemake/slurm_logs/" in one.do) == (one.code == "executor")
+    told = json.loads(local(site).halfpipe("status", DL, "--json").said)["downlinks"][0]["causes"]
+    assert {memory, "time-limit"} <= {cause["code"] for cause in told}
+    assert leases(site.work) == []
 
 
 def test_slurmctld_away_for_a_minute(

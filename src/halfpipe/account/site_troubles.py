@@ -11,6 +11,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.planning.plan import past_times
+from halfpipe.planning.stage_mark import stage_lacks
 from halfpipe.runs import force_list
 from halfpipe.runs.receipt_file import read_receipt
 from halfpipe.settings import Settings
@@ -30,6 +31,8 @@ def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
     yield from silence(settings, now)
     yield from _not_given_up(settings.paths.work)
     yield from _empty_stage(settings)
+    if restored := stage_lacks(settings):
+        yield restored
 
 
 def _empty_stage(settings: Settings) -> Iterator[Cause]:

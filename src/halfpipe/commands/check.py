@@ -7,6 +7,7 @@ from halfpipe.causes import Verdict
 from halfpipe.commands import printed
 from halfpipe.commands.verbs import Site, Verb, as_json, downlinks
 from halfpipe.ids import DownlinkId
+from halfpipe.planning.stage_mark import stage_lacks
 from halfpipe.reports import listing
 from halfpipe.reports.check import examine
 from halfpipe.words import count
@@ -33,7 +34,10 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], no_checksums: bool, a
     """
     looked = Looked(site.settings)
     wanted = downlinks or listing.downlinks(site.work)
-    faults, results = 0, []
+    restored = stage_lacks(site.settings)
+    faults, results = int(restored is not None), []
+    if restored and not as_json:
+        click.echo(f"site: {restored.text}\n  → {restored.do}")
     for downlink in wanted:
         causes = examine(looked, downlink, checksums=not no_checksums)
         bad = sum(cause.verdict is Verdict.PERSON for cause in causes)
@@ -48,7 +52,8 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], no_checksums: bool, a
                 if cause.do:
                     click.echo(f"  → {cause.do}")
     if as_json:
-        printed.as_json(work=site.work, faults=faults, downlinks=results)
+        of_site = [restored.as_json()] if restored else []
+        printed.as_json(work=site.work, faults=faults, site=of_site, downlinks=results)
     else:
         click.echo(f"{count(len(wanted), 'downlink')}, {count(faults, 'fault')}")
     return 1 if faults else 0

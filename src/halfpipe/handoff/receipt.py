@@ -55,7 +55,7 @@ def hand_off(
         cannot be written. Then there is no hand-off, and Level-1 goes on keeping its runs.
     """
     work, place = settings.paths.work, settings.paths.stage
-    stage_mark.refuse(settings)
+    stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     _check_announced(downlink, decoded, runs)
     exceptions = _exceptions(decoded)

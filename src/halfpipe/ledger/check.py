@@ -63,7 +63,7 @@ def check(
         As `Standing`.
     """
     work, standing = settings.paths.work, Standing(settings, all_runs=True)
-    chosen = sorted(set(wanted) or ledger.read(loaded) | set(handed_off(work)))
+    chosen = sorted(set(wanted) or ledger.read(loaded).keys() | set(handed_off(work)))
     found: list[Finding] = []
     of_them = {*runs, *ledger.read(lambda connection: runs_of(connection, chosen))}
     # A transaction for each: while one reads, nobody can write into SQLite, and a mission takes hours.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -19,11 +19,12 @@ from sqlalchemy.pool import NullPool
 from halfpipe.errors import ConfigError, LedgerError
 from halfpipe.ledger.tables import LOCK, OURS, REVISION, VERSION_TABLE
 from halfpipe.settings import BUILT_IN, Settings
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 60  # that another writer is waited for, at each try
+FOREIGN = "ledger-foreign"  # of the error that it belongs to another working directory
 SILENCE_SECONDS = 60  # after which a server that says nothing is taken to be gone
 
 # SQLSTATE (classes 08 and 40, and some): the connection, another transaction or an operator was in the way.
@@ -71,6 +72,8 @@ class Ledger:
         For the database, None if it wants none or knows it by other means.
     waits
         Seconds between the tries.
+    owner
+        The id of the working directory; the first that writes has the ledger. None: of nobody, and refused nowhere.
 
     Raises
     ------
@@ -78,7 +81,9 @@ class Ledger:
         If the URL or its driver cannot be used.
     """
 
-    def __init__(self, url: str, password: str | None = None, waits: Sequence[float] = WAITS) -> None:
+    def __init__(
+        self, url: str, password: str | None = None, waits: Sequence[float] = WAITS, owner: str | None = None
+    ) -> None:
         try:
             parsed = make_url(url)
             if password is not None:
@@ -91,7 +96,7 @@ class Ledger:
             ) from error
         self.name = parsed.render_as_string(hide_password=True)
         self._file = Path(parsed.database) if _is_sqlite(parsed) and parsed.database else None
-        self._waits = tuple(waits)
+        self._waits, self._owner = tuple(waits), owner
         self._ready = False
 
     @classmethod
@@ -108,7 +113,8 @@ class Ledger:
             raise ConfigError("ledger.url is null: there is no ledger. Set it in the config.")
         if url == BUILT_IN:
             url = f"sqlite:///{settings.paths.work / paths.ledger()}"
-        return cls(url, None if password_file is None else read_password(password_file), waits)
+        password = None if password_file is None else read_password(password_file)
+        return cls(url, password, waits, working_directory.refuse_other(settings.paths.work))
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction of its own, while nobody else writes; it may be run several times.
@@ -132,6 +138,8 @@ class Ledger:
                         f"{self.name}: {LOCK.name} has no row, so writers cannot follow one another.",
                         "Stop those that run, insert a row with id 1 into it, then: halfpipe ledger check",
                     )
+                if not self._refuse_foreign(connection) and self._owner is not None:
+                    connection.execute(update(LOCK).values(owner=self._owner))
                 return work(connection)
 
         return self._tried(once)
@@ -158,9 +166,23 @@ class Ledger:
                 connection = connection.execution_options(halfpipe_reads=True, **options)  # noqa: PLW2901
                 with connection.begin():
                     self._compare(_revision(connection))
+                    self._refuse_foreign(connection)
                     return work(connection)
 
         return self._tried(once)
+
+    def _refuse_foreign(self, connection: Connection) -> str | None:
+        """Return whose the ledger is, None if nobody's yet; refuse that of another working directory."""
+        owner: str | None = connection.execute(select(LOCK.c.owner)).scalar()
+        if owner is not None and self._owner not in {None, owner}:
+            raise LedgerError(
+                f"the ledger {self.name} is that of the working directory with the id {owner}, and this one has the id "
+                f"{self._owner} ({paths.format_mark()}). Nothing was done.",
+                "See that paths.work and ledger.url are those you mean. If that one is given up on purpose, set "
+                f"{LOCK.name}.owner to NULL in the database",
+                code=FOREIGN,
+            )
+        return owner
 
     def upgrade(self) -> str | None:
         """Bring the tables to the newest version; return the one that they had, None if there were none."""

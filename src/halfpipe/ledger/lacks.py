@@ -2,18 +2,23 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, select
 
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, LedgerError
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.database import WAITS, Ledger, NoLedgerError
+from halfpipe.ledger.database import FOREIGN, WAITS, Ledger, NoLedgerError
 from halfpipe.ledger.load import loaded
+from halfpipe.ledger.rows import last_receipt
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, RUNS
-from halfpipe.settings import Settings
+from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.storage import paths
+from halfpipe.words import count
+
+MOST_NAMED = 10  # downlinks that a cause names, the last ones
 
 
 def lacks(
@@ -76,25 +81,90 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
     Yields
     ------
     Cause
-        ``ledger-lacks``, ``ledger-down``: at most one.
+        ``ledger-lacks``, ``ledger-down``, ``ledger-foreign``, ``work-restored``.
     """
     if settings.ledger.url is None:
         return
-    work = settings.paths.work
-    entered = [dl for dl in downlinks if os.path.exists(f"{work}/{paths.loaded(dl)}")]  # noqa: PTH110 - of them all
-    if not entered:
+    work, chosen = settings.paths.work, list(downlinks)
+    entered = [dl for dl in chosen if os.path.exists(f"{work}/{paths.loaded(dl)}")]  # noqa: PTH110 - of them all
+    if not entered and settings.ledger.url == BUILT_IN:
         return
     try:
         ledger = Ledger.of(settings, waits=())
         try:
             known = ledger.read(loaded)
         except NoLedgerError:
-            known = set()
+            known = {}
     except HalfPipeError as error:
-        yield Cause("ledger-down", Verdict.TOLD, str(error), "halfpipe ledger check")
+        foreign = error.code == FOREIGN
+        do = error.do if foreign else "halfpipe ledger check"
+        yield Cause(
+            FOREIGN if foreign else "ledger-down",
+            Verdict.PERSON if foreign else Verdict.TOLD,
+            error.text if foreign else str(error),
+            do,
+        )
         return
-    if lost := sorted(set(entered) - known):
+    if ahead := _ahead(settings, ledger, known, ()):
+        yield ahead
+    if lost := sorted(set(entered) - known.keys()):
         few = f"downlink {lost[0]}" if len(lost) == 1 else f"{len(lost)} downlinks, {lost[0]} to {lost[-1]}"
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         text = f"the ledger {ledger.name} has lost {few}, so Level-1 finds no row of their runs"
         yield Cause("ledger-lacks", Verdict.PERSON, text, do)
+
+
+def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None:
+    """Refuse a ledger that another working directory uses, and a working directory that lacks what the ledger knows.
+
+    A database that is down is passed over, for no hand-off waits for one. So is the built-in ledger, which lies in the
+    working directory.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    downlinks
+        Those that are about to be processed: of them the numbers of the hand-offs are compared, too.
+
+    Raises
+    ------
+    LedgerError
+        If it is so; nothing was changed.
+    """
+    if settings.ledger.url in {None, BUILT_IN}:
+        return
+    ledger = Ledger.of(settings, waits=())
+    try:
+        known = ledger.read(loaded)
+    except LedgerError as error:
+        if error.code == FOREIGN:
+            raise
+        return
+    if ahead := _ahead(settings, ledger, known, downlinks):
+        raise LedgerError(f"{ahead.text}. Nothing was done.", ahead.do, code=ahead.code)
+
+
+def _ahead(
+    settings: Settings, ledger: Ledger, known: Mapping[DownlinkId, int], downlinks: Iterable[DownlinkId]
+) -> Cause | None:
+    """Return that the ledger has hand-offs that the working directory lacks: it was put back from a backup."""
+    work = settings.paths.work
+    names = set(os.listdir(work))  # noqa: PTH208 - one look for all
+    lost = {dl for dl in known if dl not in names and paths.receipt(dl) not in names}
+    for dl in known.keys() & set(downlinks):
+        with suppress(HalfPipeError):  # whoever reads it says what is wrong
+            receipt = last_receipt(work, dl)
+            lost |= {dl} if receipt is None or receipt["handoff"] < known[dl] else set()
+    if not lost:
+        return None
+    few = sorted(lost)[-MOST_NAMED:]
+    return Cause(
+        "work-restored",
+        Verdict.PERSON,
+        f"the ledger {ledger.name} has hand-offs of {count(len(lost), 'downlink')} that {work} lacks: "
+        f"{', '.join(few)}. It was put back from a backup, and what was delivered since would be delivered and "
+        "submitted again",
+        "put a newer backup in its place. If there is none: roll back in Level-1 what it got since then, and when it "
+        f"has nothing of it any more: halfpipe ledger remove {' '.join(few)}",
+    )

@@ -56,6 +56,7 @@ def _load(ledger: Ledger, standing: Standing, downlink: DownlinkId) -> Entry:
     def enter(connection: Connection) -> Entry:
         # Read while nobody else writes: `rebuild` must not put older files in the place of newer ones.
         entry = read_entry(standing.work, downlink)
+        _refuse_older(connection, entry)
         runs = {*runs_of(connection, [downlink]), *entry.parts}
         _forget(connection, downlink)
         _store(connection, entry)
@@ -148,7 +149,7 @@ def rebuild(
         settings = replace(settings, moot=replace(settings.moot, update=None))
     standing = Standing(settings, all_runs=True)
     there = handed_off(standing.work)
-    stale = sorted(ledger.write(loaded) - set(there))
+    stale = sorted(ledger.write(loaded).keys() - set(there))
     if stale:
         log.warning("not handed off, or all files are gone: %s", ", ".join(stale))
         _remove(ledger, standing, stale)
@@ -169,9 +170,10 @@ def rebuild(
     return len(there)
 
 
-def loaded(connection: Connection) -> set[DownlinkId]:
-    """Return the downlinks that the ledger has."""
-    return {_downlink(number) for number in connection.execute(select(DOWNLINKS.c.id)).scalars()}
+def loaded(connection: Connection) -> dict[DownlinkId, int]:
+    """Return the downlinks that the ledger has, each with the number of its hand-off."""
+    rows = connection.execute(select(DOWNLINKS.c.id, DOWNLINKS.c.handoff))
+    return {_downlink(number): int(handoff) for number, handoff in rows}
 
 
 def loaded_of(connection: Connection, run: RunId) -> dict[DownlinkId, tuple[bool, str]]:
@@ -193,6 +195,21 @@ def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[Run
         of_it = LINKS.c.downlink_id == downlink.number
         found.update(map(int, connection.execute(select(LINKS.c.startedat).where(of_it)).scalars()))
     return sorted(map(RunId.from_met, found))
+
+
+def _refuse_older(connection: Connection, entry: Entry) -> None:
+    """Refuse files that are older than what the ledger has: they were put back from a backup."""
+    has = connection.execute(
+        select(DOWNLINKS.c.handoff).where(DOWNLINKS.c.id == entry.downlink.number)
+    ).scalar()
+    if has is not None and has > entry.row["handoff"]:
+        raise StateError(
+            f"downlink {entry.downlink}: the ledger has hand-off {has}, and the files have {entry.row['handoff']}: "
+            "they were put back from a backup. Nothing was entered.",
+            "Put a newer backup in their place; or, once Level-1 has nothing of it any more: halfpipe ledger remove "
+            f"{entry.downlink}",
+            code="work-restored",
+        )
 
 
 def _forget(connection: Connection, downlink: DownlinkId) -> None:

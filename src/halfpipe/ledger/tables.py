@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISION = "0001"  # the newest of migrations/versions
+REVISION = "0002"  # the newest of migrations/versions
 VERSION_TABLE = "halfpipe_ledger_version"
 WORD = 16  # letters that a word of an index line has at most (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
@@ -183,11 +183,12 @@ ACQUISITIONS = Table(
     Index("glastops_acquisition_id", "id"),
 )
 
-# Whoever writes locks the one row of this table first.
+# Whoever writes locks the one row of this table first. `owner` is the id of the working directory that uses the ledger.
 LOCK = Table(
     "halfpipe_lock",
     METADATA,
     Column("id", Integer, autoincrement=False, nullable=False),
+    Column("owner", String(32)),
     PrimaryKeyConstraint("id", name="halfpipe_lock_pk"),
 )
 

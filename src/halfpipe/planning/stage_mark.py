@@ -7,11 +7,12 @@ or was put back, lacks what that has.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import ConfigError, HalfPipeError, StageError
 from halfpipe.settings import Settings
 from halfpipe.storage import paths, working_directory
@@ -20,85 +21,124 @@ from halfpipe.storage.durable import write_bytes
 from halfpipe.storage.json_files import dump_json
 from halfpipe.storage.records import Record, opened
 
-MOST = 100  # records that a mark names
+MOST = 1000  # series of which a mark names the last record: those of some weeks
 LOOKED_AT = 20  # of them, the last ones: a backup lacks the last of all
 
 Entry = tuple[str, int, str]  # a series, the number of a record, its seal
 
 
-def refuse(settings: Settings) -> None:
-    """Refuse a working directory or a stage that is not mounted, belongs to another, or is from a backup.
+def refuse(settings: Settings, *series: str) -> None:
+    """Refuse a working directory or a stage that is not mounted or belongs to another, and one put back from a backup.
 
-    It reads two small files and a few records, and changes nothing.
+    It reads two small files and a few records, and changes nothing. Who delivers or submits calls `refuse_delivery`.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    *series
+        Series that are looked at besides those that were written last: one directory may be from a backup.
 
     Raises
     ------
     ConfigError
-        If the directory above one of them is not there, the stage belongs to another working directory, or one of them
-        lacks what the other one knows.
+        If the directory above one of them is not there, the stage belongs to another working directory, or the working
+        directory lacks what the stage knows.
     """
     work, stage = settings.paths.work, settings.paths.stage
     for key, place in (("work", work), ("stage", stage)):
         if not place.exists() and not place.parent.is_dir():
             raise ConfigError(
                 f"paths.{key}: there is no {place.parent}, so {place} is not made. See that its file system is "
-                f"mounted. If the site is new: mkdir -p -m 2775 {place}"
+                f"mounted. If the site is new: mkdir -p -m 2775 {place}",
+                code="not-mounted",
             )
     there, here = _read(stage / paths.stage_mark()), _read(work / paths.stage_mark_copy())
-    mark = stage / paths.stage_mark()
+    mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
     known = working_directory.refuse_other(work)
     if there is not None and there["id"] != known:
         raise ConfigError(
             f"the stage {stage} belongs to the working directory {there['work']}, and {work} is another one, or was "
             "emptied: what that one has delivered would be delivered and submitted again. Nothing was done. See that "
             "paths.work and paths.stage are those you mean, and that their file systems are mounted. If it is given "
-            f"up on purpose, and Level-1 has nothing of it or was rolled back: rm {mark}"
+            f"up on purpose, and Level-1 has nothing of it or was rolled back: rm {mark}",
+            code="stage-foreign",
         )
     if there is None and here is not None:
         raise ConfigError(
             f"the stage {stage} has no mark ({mark.name}), though {work} has used it: it is not mounted, or was "
             "emptied. Nothing was done. See that its file system is mounted. If it was emptied on purpose: "
-            f"cp {work / paths.stage_mark_copy()} {mark}"
+            f"cp {copy} {mark}",
+            code="not-mounted",
         )
-    if there is not None and (lost := list(_lost(work, there))):
+    if there is not None and (lost := list(_lost(work, there, series))):
         raise ConfigError(
             f"the stage {stage} knows {len(lost)} records that {work} lacks: {', '.join(lost)}. It was put back from a "
             "backup, and what was delivered since would be delivered and submitted again. Nothing was done. Put a "
             "newer backup in its place. If there is none: roll back in Level-1 what it got since then, and when "
-            f"Level-1 has nothing of it any more: rm {mark} {work / paths.stage_mark_copy()}"
+            f"Level-1 has nothing of it any more: rm {mark} {copy}",
+            code="work-restored",
         )
 
 
-def stage_lacks(settings: Settings) -> list[str]:
-    """Name the records that were noted in the working directory last and that the stage's mark lacks.
-
-    A stage that was put back from a backup does: what Level-1 has taken since may be there again.
-    """
-    work, stage = settings.paths.work, settings.paths.stage
-    there, here = _read(stage / paths.stage_mark()), _read(work / paths.stage_mark_copy())
-    if there is None or here is None:
-        return []
-    known = {tuple(entry) for entry in there["last"]}
-    return [_name(entry) for entry in here["last"][-LOOKED_AT:] if tuple(entry) not in known]
-
-
-def claim(settings: Settings) -> None:
-    """Mark the stage as that of the working directory, before anything is staged; call `refuse` first.
+def refuse_delivery(settings: Settings, *series: str) -> None:
+    """Refuse what `refuse` does, and a stage that was put back: for whoever stages or submits something.
 
     Raises
     ------
     ConfigError
-        As `refuse`.
+        As `refuse`, and if the stage lacks what the working directory knows.
+    """
+    refuse(settings, *series)
+    if lacks := stage_lacks(settings):
+        raise ConfigError(f"{lacks.text}. Nothing was done.", lacks.do, code=lacks.code)
+
+
+def stage_lacks(settings: Settings) -> Cause | None:
+    """Return that the stage was put back from a backup: its mark lacks what was noted in the working directory since.
+
+    Of two that note something at the same moment one may win in the stage, and the other one in the working directory;
+    then each copy has a record that the other one lacks.
+    """
+    work, stage = settings.paths.work, settings.paths.stage
+    # In this order, for a record is noted in the stage first.
+    here, there = _read(work / paths.stage_mark_copy()), _read(stage / paths.stage_mark())
+    if there is None or here is None or not there["last"]:
+        return None
+    known, newer = _numbers(there), _numbers(here)
+    if newer.get(there["last"][-1][0], 0) < there["last"][-1][1]:
+        return None
+    lost = [_name(entry) for entry in here["last"] if known.get(entry[0], 0) < entry[1]]
+    if not lost:
+        return None
+    return Cause(
+        "stage-restored",
+        Verdict.PERSON,
+        f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
+        "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
+        "remove from the stage the downlinks that Level-1 has taken, and their tokens; then: "
+        f"cp {work / paths.stage_mark_copy()} {stage / paths.stage_mark()}; then stage again what is gone and Level-1 "
+        "has not taken: snakemake dl=… -R deliver_run",
+    )
+
+
+def claim(settings: Settings, *series: str) -> None:
+    """Mark the stage as that of the working directory, before anything is staged.
+
+    Raises
+    ------
+    ConfigError
+        As `refuse_delivery`.
     StageError
         If the stage cannot be written.
     """
-    refuse(settings)
+    refuse_delivery(settings, *series)
     if _read(settings.paths.stage / paths.stage_mark()) is None:
         _write(settings, ())
 
 
 def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
-    """Note records in the mark, each with the series that it is of, after they were published.
+    """Note records in the mark, each with the series whose last one it is, after they were published.
 
     Of two that do so at the same moment one may win: a backup lacks both.
 
@@ -114,13 +154,14 @@ def _write(settings: Settings, new: Iterable[Entry]) -> None:
     work, stage = settings.paths.work, settings.paths.stage
     before = _read(stage / paths.stage_mark()) or {"last": []}
     entries = [tuple(entry) for entry in before["last"]]
-    added = [entry for entry in new if entry not in entries]
+    added = {entry[0]: entry for entry in new if entry not in entries}
     if entries and not added:
         return
+    kept = [entry for entry in entries if entry[0] not in added]
     mark = {
         "id": working_directory.begin(work),
         "work": str(work),
-        "last": [list(entry) for entry in [*entries, *added][-MOST:]],
+        "last": [list(entry) for entry in [*kept, *added.values()][-MOST:]],
     }
     content = dump_json(mark).encode()
     try:
@@ -157,12 +198,13 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     return dict(mark)
 
 
-def _lost(work: Path, mark: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the last records of a mark that the working directory lacks.
+def _lost(work: Path, mark: Mapping[str, Any], series: Collection[str]) -> Iterator[str]:
+    """Yield the last records of a mark, and those of some series, that the working directory lacks.
 
     One that is damaged in both copies it has: whoever reads its series says so, and what to do.
     """
-    for place, number, seal in mark["last"][-LOOKED_AT:]:
+    last, older = mark["last"][-LOOKED_AT:], mark["last"][:-LOOKED_AT]
+    for place, number, seal in [*(entry for entry in older if entry[0] in series), *last]:
         name = f"{number:06d}.json"
         for home in (place, paths.copies(place)):
             with suppress(OSError):
@@ -171,6 +213,11 @@ def _lost(work: Path, mark: Mapping[str, Any]) -> Iterator[str]:
                     break
         else:
             yield _name((place, number, seal))
+
+
+def _numbers(mark: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of the last record of each series that a mark names."""
+    return {place: number for place, number, _ in mark["last"]}
 
 
 def _name(entry: Iterable[Any]) -> str:

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
 from halfpipe.ids import DownlinkId
-from halfpipe.planning import halts
+from halfpipe.planning import halts, stage_mark
 from halfpipe.programs.commands import filled_in
 from halfpipe.programs.told_once import By, OpenError, Outcome, ask
 from halfpipe.runs.receipt_file import read_receipt
@@ -70,6 +70,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
         _settle_with_check(settings, record, output)
     if record.told is None and names_files(receipt):
         if settings.submit.command is None:
+            stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
             _write_down(settings, record, receipt["handoff"])
         else:
             _run(settings, record, Action.SUBMIT, receipt, output)
@@ -313,6 +314,7 @@ def _run(
 ) -> None:
     """Run a command between its intent and its answer in the record."""
     downlink = DownlinkId(record.id)
+    stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
     _check_stage(settings, downlink, receipt)
     _check_ledger(settings, downlink, receipt)
     key = "command" if action is Action.SUBMIT else "rollback"

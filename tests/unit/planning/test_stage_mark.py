@@ -91,6 +91,20 @@ def test_a_backup_that_lacks_a_record_is_refused_with_its_name(settings: Setting
         stage_mark.refuse(settings)
 
 
+def test_a_series_that_is_asked_for_is_looked_at_however_old(settings: Settings) -> None:
+    (record,) = noted(settings, 1)
+    stage_mark.note(settings, [(f"{n:09d}/receipts", record) for n in range(2 * stage_mark.LOOKED_AT)])
+    home = settings.paths.work / PLACE
+    for n in range(2 * stage_mark.LOOKED_AT):
+        shutil.copytree(home, settings.paths.work / f"{n:09d}/receipts")
+    shutil.rmtree(home)
+    shutil.rmtree(settings.paths.work / paths.copies(PLACE))
+    stage_mark.refuse(settings)
+    with pytest.raises(ConfigError) as told:
+        stage_mark.refuse(settings, PLACE)
+    assert told.value.code == "work-restored"
+
+
 def test_one_copy_of_a_record_is_enough(settings: Settings) -> None:
     noted(settings, 1, 2)
     (settings.paths.work / PLACE / "000002.json").unlink()
@@ -114,14 +128,43 @@ def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(set
     assert list(settings.paths.stage.iterdir()) == []
 
 
-def test_a_stage_that_was_put_back_is_told_and_not_refused(settings: Settings) -> None:
+def test_a_stage_that_was_put_back_is_told_and_refused_by_who_delivers(settings: Settings) -> None:
     noted(settings, 1)
-    assert stage_mark.stage_lacks(settings) == []
+    assert stage_mark.stage_lacks(settings) is None
     before = mark_of(settings).read_bytes()
     noted(settings, 2)
+    now = mark_of(settings).read_bytes()
     mark_of(settings).write_bytes(before)
-    assert stage_mark.stage_lacks(settings) == [f"{PLACE}/000002.json"]
+    cause = stage_mark.stage_lacks(settings)
+    assert cause is not None
+    assert (cause.code, f"{PLACE}/000002.json" in cause.text) == ("stage-restored", True)
     stage_mark.refuse(settings)
+    with pytest.raises(ConfigError) as told:
+        stage_mark.refuse_delivery(settings)
+    assert told.value.code == "stage-restored"
+    (settings.paths.stage / paths.stage_mark()).write_bytes(
+        (settings.paths.work / paths.stage_mark_copy()).read_bytes()
+    )
+    assert mark_of(settings).read_bytes() == now
+    stage_mark.refuse_delivery(settings)
+
+
+def test_two_that_note_at_the_same_moment_make_no_stage_from_a_backup(settings: Settings) -> None:
+    (first,) = noted(settings, 1)
+    before = [mark_of(settings), settings.paths.work / paths.stage_mark_copy()]
+    contents = [path.read_bytes() for path in before]
+    made = []
+    for name in ("230401001/receipts", "230401002/receipts"):
+        for path, content in zip(before, contents, strict=True):
+            path.write_bytes(content)
+        stage_mark.note(settings, [(name, first)])
+        made.append(before[0].read_bytes())
+    for there in (contents[0], *made):
+        for here in (contents[0], *made):
+            before[0].write_bytes(there)
+            before[1].write_bytes(here)
+            restored = stage_mark.stage_lacks(settings) is not None
+            assert restored == (there == contents[0] != here)
 
 
 @pytest.mark.parametrize(

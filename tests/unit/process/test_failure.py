@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -126,6 +127,9 @@ def test_the_head_records_the_signal_of_a_job_that_said_nothing(
     ("state", "code"),
     [
         ("OUT_OF_MEMORY", "out-of-memory"),
+        ("FAILED\nFAILED\nOUT_OF_MEMORY", "out-of-memory"),
+        ("TIMEOUT\nCANCELLED\nOUT_OF_MEMORY", "time-limit"),
+        ("FAILED\nCANCELLED by 0", "decoder"),
         ("TIMEOUT", "time-limit"),
         ("CANCELLED by 1000", "cancelled"),
         ("NODE_FAIL", "node-failed"),
@@ -161,6 +165,17 @@ def test_what_slurm_says_counts_more_than_what_the_job_could_say(
     assert {words[-1] for words in asked} == {"4711"}
 
 
+def test_of_a_job_that_slurm_calls_failed_its_log_of_slurm_is_named(
+    head: plugin.LogHandler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="FAILED\nFAILED\n"))
+    log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
+    failing(head, log, of_slurm, said="SLURM-job '4711' failed")
+    why = Failure.read(log)
+    assert why is not None
+    assert (why.code, str(of_slurm) in why.do) == ("executor", True)
+
+
 def test_what_could_not_be_submitted_and_what_begins_again(head: plugin.LogHandler, tmp_path: Path) -> None:
     log = tmp_path / "job.log"
     failing(head, log, said="sbatch: no such\npartition")
@@ -194,7 +209,7 @@ def test_the_terminal_is_left_to_others(site: Site, beside: tuple[str, ...]) -> 
     ended = subprocess.run(
         site.command(*words),
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(other.parent)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(other.parent), *sys.path])},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
