@@ -12,6 +12,7 @@ from halfpipe.inventory import copying
 from halfpipe.inventory.copying import plan, read_sum, sum_line, verify
 from halfpipe.storage.reading import sha256
 from tests.support.golden_cases import GOLDEN
+from tests.support.series import rewrite
 from tests.support.verbs import halfpipe
 
 
@@ -174,7 +175,7 @@ def test_wrong_calls(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"evt\.sha256: damaged"):
         verify(tmp_path / "plan", tree)
     note = tmp_path / "plan" / copying.STATE
-    note.write_text(json.dumps({**json.loads(note.read_text()), "done": False}))
+    rewrite(note, done=False)
     with pytest.raises(StateError, match="not whole"):
         verify(tmp_path / "plan", tree)
     note.write_text("[]")
