@@ -42,7 +42,7 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, sealed(value))
 
 
-def read_json(path: Path, do: str = "Remove it, and give the same command again") -> Any:
+def read_json(path: Path, do: str = "") -> Any:
     """Read JSON from `path`, without its seal.
 
     Parameters
@@ -50,7 +50,7 @@ def read_json(path: Path, do: str = "Remove it, and give the same command again"
     path
         The file.
     do
-        What is to be done if it is damaged.
+        What is to be done if it is damaged; empty: it is removed, and the same command makes it again.
 
     Raises
     ------
@@ -59,6 +59,7 @@ def read_json(path: Path, do: str = "Remove it, and give the same command again"
     FormatError
         If it is not JSON, has nothing in it, or is not what was written.
     """
+    do = do or f"To have it made again: rm {path}"
     try:
         content = path.read_bytes()
         value = json.loads(content)
