@@ -25,9 +25,9 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning import stage_mark
 from halfpipe.planning.retdefs import YOUNG_SECONDS
 from halfpipe.planning.troubles import STAGED_AFTER_SECONDS
+from halfpipe.runs.datagrams import FIRST_LINE
 from halfpipe.storage import paths
-from halfpipe.storage.json_files import write_json
-from halfpipe.storage.records import SEAL
+from halfpipe.storage.json_files import SEAL, write_json
 
 DOWNLINKS = 60_000  # about what the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))
@@ -46,7 +46,7 @@ NOT_COPIED = {
     paths.stage_mark_copy(),
 }
 CUT = 100  # bytes off the end of a damaged receipt
-SEALED = f'{{\n "{SEAL}": "'.encode()  # how a record begins; its seal and the end of that line come next
+SEALED = f'{{\n "{SEAL}": "'.encode()  # how JSON begins; its seal and the end of that line come next
 DROP = Path("/proc/sys/vm/drop_caches")
 
 
@@ -162,6 +162,9 @@ def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, b
             if content.startswith(SEALED):
                 begin, end = len(SEALED), len(SEALED) + 64
                 ids[content[begin:end]] = _sum(b"{\n" + _replaced(content, ids)[end + len('",\n') :])
+            elif content.startswith(FIRST_LINE):
+                begin, end = len(FIRST_LINE), len(FIRST_LINE) + 64
+                ids[content[begin:end]] = _sum(_replaced(content, ids)[end + 1 :])
         when, places = history.when(group), set[Path]()
         for name, content in files.items():
             of = next((n for n, downlink in enumerate(TEMPLATE) if downlink in name), None)

@@ -223,12 +223,12 @@ def test_a_text_that_is_not_whole_in_the_stage_is_told_and_not_submitted(site: S
     whole = text.read_bytes()
     text.unlink() if harm == "gone" else text.write_bytes(whole[:-2])
     gone = next(c for c in account(Looked(site.settings), GOLDEN_DL).causes if c.code == "stage-partly-gone")
-    assert (gone.verdict, gone.do) == (Verdict.PERSON, f"snakemake dl={GOLDEN_DL} -R deliver_run")
-    assert f"{text}: this file of hand-off 1 is gone" in site.snakemake(f"submit={GOLDEN_DL}").bad().said
+    assert (gone.verdict, gone.do) == (Verdict.PERSON, f"snakemake dl={GOLDEN_DL} -R receipt")
+    assert f"{text}: " in site.snakemake(f"submit={GOLDEN_DL}").bad().said
     site.snakemake(*gone.do.split()[1:]).good()
     assert text.read_bytes() == whole
     site.snakemake(f"submit={GOLDEN_DL}").good()
-    assert account(Looked(site.settings), GOLDEN_DL).state == "submitted 2"
+    assert account(Looked(site.settings), GOLDEN_DL).state == "submitted 1"
 
 
 def test_a_level_0_hour_that_is_missing_wants_a_person_in_every_report(site: Site, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from halfpipe.ids import LCI_APIDS, LPA_APIDS, DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.runs.datagrams import dump_datagrams
 from halfpipe.settings import Moot, Paths, Settings
 from halfpipe.storage import paths
 from tests.support.series import sealed_text
@@ -84,7 +85,7 @@ def process(
         known = KnownDatagrams.of([datagram.line(run) for datagram in datagrams])
         path = work / paths.datagrams(run, downlink)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"".join(line + b"\n" for line in known.lines))
+        path.write_bytes(dump_datagrams(known.lines))
     held, staged = set(held), set(staged)
     runs = [
         {"run": run, "held": run in held, "files": ["some"] if run in staged else []}

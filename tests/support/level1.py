@@ -1,5 +1,6 @@
 """A downlink that was handed off, and a stand-in for the pipeline that it is submitted to."""
 
+import hashlib
 import json
 import shlex
 import sys
@@ -20,6 +21,8 @@ from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
+CONTENT = b"evts"  # of its event file
+CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
 CLIENT = shlex.join(["python", str(ROOT / "tests" / "support" / "standin" / "pipeline")])
 VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
 
@@ -62,12 +65,22 @@ class Level1:
     def hand_off(self, number: int = 1, *, files: bool = True, downlink: str = DL) -> None:
         """Record a hand-off with one run, as far as submission reads it, and stage the run's file."""
         name = paths.event_file(RUN.l1, 1)
-        entry = {"name": name, "events": 2, "sequences": [1, 2], "seconds": [1, 2], "size": 4, "sha256": ""}
+        entry = {
+            "name": name,
+            "events": 2,
+            "sequences": [1, 2],
+            "seconds": [1, 2],
+            "size": 4,
+            "sha256": CHECKSUM,
+        }
         run = {"run": RUN, "l1_run": RUN.l1, "named": True, "files": [entry] if files else []}
         self.receive({"handoff": number, "runs": [run]}, downlink)
         home = self.stage / paths.staged_run(downlink, RUN.l1)
         home.mkdir(parents=True, exist_ok=True)
-        (home / name).write_bytes(b"evts")
+        (home / name).write_bytes(CONTENT)
+        token = self.stage / paths.tokens(RUN.l1) / Path(name).stem
+        token.parent.mkdir(parents=True, exist_ok=True)
+        token.touch()
 
     def receive(self, receipt: dict[str, Any], downlink: str = DL) -> Path:
         """Record a hand-off that says this; return where its receipt is."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe.storage import paths
-from halfpipe.storage.records import PREVIOUS, SEAL, sealed
+from halfpipe.storage.json_files import SEAL, read_json, write_json
+from halfpipe.storage.records import PREVIOUS, sealed
 
 
 def homes(work: Path, place: str) -> tuple[Path, Path]:
@@ -34,6 +35,11 @@ def damage(work: Path, place: str, number: int = 1, copies: int = 2) -> None:
     for home in homes(work, place)[:copies]:
         path = home / f"{number:06d}.json"
         path.write_bytes(path.read_bytes()[:-5])
+
+
+def rewrite(path: Path, **values: Any) -> None:
+    """Have a file of JSON say something else, as if it had been written so."""
+    write_json(path, read_json(path) | values)
 
 
 def sealed_text(content: Mapping[str, Any]) -> str:

@@ -287,6 +287,8 @@ def test_what_jobs_read_is_what_was_checked(tmp_path: Path) -> None:
     assert config.write_down(settings) == path
     assert path.stat().st_mtime > 0
     assert config.written_at(replace(settings, dl=())) != path
+    path.write_bytes(b"\xa7")
+    assert Settings.read(config.write_down(settings)) == settings
 
 
 def test_many_invocations_write_their_settings_at_the_same_moment(tmp_path: Path) -> None:

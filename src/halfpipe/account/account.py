@@ -257,6 +257,8 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
         if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
             yield Cause("outstanding", Verdict.TOLD, "it is not handed off yet", f"snakemake dl={of.id}")
     if receipt is not None:
+        if not in_work and of.told is None:
+            yield from failures(of.settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
             yield from fell_short(of.settings, of.id, receipt["chunks"])

@@ -198,6 +198,8 @@ class Index:
         for name in (paths.receipt(dl), dl, paths.receipts(dl), paths.submissions(dl)):
             yield f"{work}/{name}"
         yield f"{work}/{paths.submitted(dl)}"
+        if row.submitted is None:
+            yield f"{work}/{paths.benchmarks(dl)}"  # jobs after the receipt may fail
         yield f"{settings.paths.stage}/{paths.staged(dl)}"
         for run in json.loads(row.runs):
             manifest = paths.manifest(run, dl)

@@ -72,12 +72,13 @@ def found(work: Path, stage: Path) -> list[Leftover]:
         if time.time() - heart.changed > LEAST_AGE
     )
     for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
-        receipts = paths.receipts(downlink)
-        for home in (downlink, paths.chunks(downlink), receipts, paths.copies(receipts)):
+        series = [paths.receipts(downlink), paths.submissions(downlink)]
+        for home in (downlink, paths.chunks(downlink), *series, *map(paths.copies, series)):
             left += _left(work, home, PART, downlink)
     for run in map(RunId, directories(work, paths.runs(), RUN)):
         left += _left(work, paths.run(run), CONTEXT, run=run)
-        for home in (paths.deliveries(run), paths.copies(paths.deliveries(run))):
+        series = [paths.deliveries(run), paths.online_record(run), paths.repipe_record(run)]
+        for home in (*series, *map(paths.copies, series)):
             left += _left(work, home, PART, run=run)
         for name in directories(work, paths.run(run), DOWNLINK):
             left += _left(work, f"{paths.run(run)}/{name}", PART, DownlinkId(name))

@@ -18,6 +18,7 @@ from halfpipe.ledger.given_up import is_given_up
 from halfpipe.ledger.tables import DATAGRAMS, LINKS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.runs import force_list
+from halfpipe.runs.datagrams import read_datagrams
 from halfpipe.runs.moot import UNSET, Moot, first_datagram, moot_of, read_moot
 from halfpipe.runs.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
@@ -91,14 +92,13 @@ class Part:
         path = work / paths.datagrams(run, downlink)
         try:
             # Read once: what is entered and its checksum must be of the same bytes.
-            content = path.read_bytes()
+            content, datagrams = read_datagrams(path, downlink)
         except FileNotFoundError as error:
             raise MissingInputError(
                 f"{path}: no such file, though it is never deleted. Run {run} cannot be summed up without it: "
                 f"restore it from a backup, or process downlink {downlink} again (-F).",
                 f"Or have the ledger forget the downlink: halfpipe ledger remove {downlink}",
             ) from error
-        datagrams = KnownDatagrams.of(content.split(b"\n")[:-1], str(path))
         if not len(datagrams.rows):
             return None
         scids = np.unique(datagrams.rows["scid"])

@@ -18,7 +18,7 @@ from halfpipe.settings import Settings
 from halfpipe.storage import paths, working_directory
 from halfpipe.storage.advice import advice
 from halfpipe.storage.durable import write_bytes
-from halfpipe.storage.json_files import dump_json
+from halfpipe.storage.json_files import seal_of, sealed
 from halfpipe.storage.records import Record, opened
 
 MOST = 1000  # series of which a mark names the last record: those of some weeks
@@ -163,7 +163,7 @@ def _write(settings: Settings, new: Iterable[Entry]) -> None:
         "work": str(work),
         "last": [list(entry) for entry in [*kept, *added.values()][-MOST:]],
     }
-    content = dump_json(mark).encode()
+    content = sealed(mark)
     try:
         write_bytes(stage / paths.stage_mark(), content, locked=False)
     except HalfPipeError as error:
@@ -183,7 +183,10 @@ def _read(path: Path) -> Mapping[str, Any] | None:
         If it cannot be read, or is damaged.
     """
     try:
-        mark = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        mark = json.loads(content)
+        if seal_of(content) is None:
+            raise ValueError("its checksum is another one")
         _ = mark["id"], mark["work"], [(str(a), int(b), str(c)) for a, b, c in mark["last"]]
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -3,17 +3,22 @@
 It comes on top of the account, which says how a downlink stands: `examine` gives the causes of both.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from halfpipe.account.account import WORST_FIRST, Site, account
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.handoff.stage_look import look
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs import receipt_file
+from halfpipe.runs.chunk_products import load_chunks
+from halfpipe.runs.datagrams import load_datagrams
 from halfpipe.runs.deliveries import Deliveries, EventFile
+from halfpipe.runs.event_table import load_events
 from halfpipe.runs.receipt_file import DAMAGED, EDITED, ReceiptError, hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
@@ -110,6 +115,17 @@ def _cleaned_up(path: Path) -> Finding:
     return Finding("missing", path, "cleaned up or lost; it is made again when it is needed", note=True)
 
 
+def _damage(read: Callable[[], object]) -> str:
+    """Say what is wrong with a file that is read; empty if nothing is, or it is not there, which is told elsewhere."""
+    try:
+        read()
+    except (FileNotFoundError, MissingInputError):
+        return ""
+    except HalfPipeError as error:
+        return error.text
+    return ""
+
+
 @dataclass(frozen=True)
 class _Checker:
     work: Path
@@ -131,14 +147,12 @@ class _Checker:
         yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, self.again(retdef))
         yield from self._agrees(self.work / vouches, chunk, self.again(vouches))
         sums = self.work / paths.chunks(self.downlink) / paths.block_checksums(chunk["chunk"])
-        if any("announced" in file for file in chunk["files"]) and not sums.exists():
-            yield Finding(
-                "missing",
-                sums,
-                "records are copied without being compared",
-                note=True,
-                do=self.again(vouches),
-            )
+        if any("announced" in file for file in chunk["files"]):
+            unseen = "records are copied without being compared"
+            if not sums.exists():
+                yield Finding("missing", sums, unseen, note=True, do=self.again(vouches))
+            elif damage := _damage(lambda: read_json(sums)):
+                yield Finding("damaged", sums, f"{damage}; without it {unseen}", note=True, do=f"rm {sums}")
         for file in chunk["files"]:
             path = self.work / paths.chunks(self.downlink) / file["name"]
             yield from self._file(path, file, self.again(vouches)) if path.exists() else [_cleaned_up(path)]
@@ -151,6 +165,7 @@ class _Checker:
         manifest = paths.manifest(run_id, self.downlink)
         deliver = self.again(manifest)
         yield from self._exist((self.work / path(run_id, self.downlink) for path in made), deliver)
+        yield from self._merged(run_id)
         events = self.work / paths.events(run_id, self.downlink)
         if not events.exists():
             yield _cleaned_up(events)
@@ -168,6 +183,18 @@ class _Checker:
         if files and (recorded is None or list(recorded.files) != files):
             what = f"what it records of downlink {self.downlink} is not what the receipt says"
             yield Finding("differs", series.home, what, do=deliver, code="delivery-differs")
+
+    def _merged(self, run: RunId) -> Iterator[Finding]:
+        """Read what other downlinks read of the run: a part that is damaged is made again when it is merged."""
+        for path, read in (
+            (paths.chunk_list, load_chunks),
+            (paths.datagrams, load_datagrams),
+            (paths.events, load_events),
+        ):
+            if damage := _damage(partial(read, self.work, run, self.downlink)):
+                what = f"{damage}; it is made again when a downlink of the run is merged"
+                yield Finding("damaged", self.work / path(run, self.downlink), what, note=True)
+                return
 
     def staged(self, receipt: Mapping[str, Any]) -> Iterator[Finding]:
         home = self.stage / paths.staged(self.downlink)
@@ -189,17 +216,15 @@ class _Checker:
                     code="stage-gone",
                 )
             return
-        for run in receipt["runs"]:
-            if run["named"]:
-                for file in run["files"]:
-                    path = self.stage / paths.staged_run(self.downlink, run["l1_run"]) / file["name"]
-                    if submitted and not path.exists():
-                        yield Finding("not in the stage", path, "Level-1 is taking the hand-off", note=True)
-                    else:
-                        manifest = paths.manifest(run["run"], self.downlink)
-                        yield from self._file(path, file, self.again(manifest), "stage-partly-gone")
-        for text in receipt["texts"]:
-            yield from self._file(home / text["name"], text, self.again("receipt"))
+        found = look(
+            self.stage, self.downlink, receipt, checksums=self.checksums, untouched=record.last is None
+        )
+        for wrong in found:
+            if submitted and wrong.is_event_file:
+                yield Finding("not in the stage", wrong.path, "Level-1 is taking the hand-off", note=True)
+            else:
+                what = "missing" if wrong.code in {"file-missing", "stage-partly-gone"} else "differs"
+                yield Finding(what, wrong.path, wrong.what, do=wrong.do, code=wrong.code)
 
     def _exist(self, wanted: Iterable[Path], do: str) -> Iterator[Finding]:
         for path in wanted:
@@ -219,10 +244,9 @@ class _Checker:
         if other:
             yield Finding("differs", path, f"from what the receipt says: {', '.join(other)}", do=do)
 
-    def _file(self, path: Path, said: Mapping[str, Any], do: str, missing: str = "") -> Iterator[Finding]:
-        """Compare a file; `missing` is the code if it is not there."""
+    def _file(self, path: Path, said: Mapping[str, Any], do: str) -> Iterator[Finding]:
         if not path.exists():
-            yield Finding("missing", path, do=do, code=missing)
+            yield Finding("missing", path, do=do)
         elif "size" in said and path.stat().st_size != said["size"]:
             yield Finding("differs", path, f"{path.stat().st_size} bytes, {said['size']} expected", do=do)
         elif self.checksums and sha256(path) != said["sha256"]:

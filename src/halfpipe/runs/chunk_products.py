@@ -61,5 +61,15 @@ class ChunkProducts:
 
 def load_chunks(work: Path, run: RunId, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
     """Read which chunk products a merged index was made from."""
-    content = read_json(work / paths.chunk_list(run, downlink))
-    return tuple(ChunkProducts.from_json(entry) for entry in content["chunks"])
+    return tuple(ChunkProducts.from_json(entry) for entry in _chunk_list(work, run, downlink)["chunks"])
+
+
+def load_files(work: Path, run: RunId, downlink: DownlinkId) -> tuple[str, ...]:
+    """Read the names of the evt files that the events of a merged index count into."""
+    return tuple(_chunk_list(work, run, downlink)["files"])
+
+
+def _chunk_list(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:
+    do = f"To have it written anew: snakemake dl={downlink} -R deliver_run"
+    content: Mapping[str, Any] = read_json(work / paths.chunk_list(run, downlink), do)
+    return content

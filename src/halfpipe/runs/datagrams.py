@@ -1,5 +1,7 @@
 """The datagrams of a run that downlinks have made known."""
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from halfpipe.errors import FormatError
@@ -8,6 +10,36 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.runs.downlinks import known_downlinks
 from halfpipe.storage import paths
 
+FIRST_LINE = b"# SHA-256 of all that follows: "
+
+
+def dump_datagrams(lines: Iterable[bytes]) -> bytes:
+    """Return DGM lines as a file; its first line says whether it is whole."""
+    content = b"".join(line + b"\n" for line in lines)
+    return FIRST_LINE + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def read_datagrams(path: Path, downlink: DownlinkId) -> tuple[bytes, KnownDatagrams]:
+    """Return what `dump_datagrams` wrote: the bytes, and what they say.
+
+    Raises
+    ------
+    FormatError
+        If it is not what was written, or a line is no DGM line.
+    """
+    content = path.read_bytes()
+    seal, _, rest = content.partition(b"\n") if content.startswith(FIRST_LINE) else (b"", b"", content)
+    what = ""
+    if seal and seal != FIRST_LINE + hashlib.sha256(rest).hexdigest().encode():
+        what = "not what was written (its checksum is another one)"
+    elif not content or not (rest == b"" or rest.endswith(b"\n")):
+        what = "it is cut"
+    if what:
+        raise FormatError(
+            f"{path}: {what}.", f"To have it written anew: snakemake dl={downlink} -R deliver_run"
+        )
+    return content, KnownDatagrams.of(rest.split(b"\n")[:-1], str(path))
+
 
 def load_datagrams(work: Path, run: RunId, downlink: DownlinkId) -> KnownDatagrams:
     """Read those that one downlink has made known.
@@ -15,16 +47,9 @@ def load_datagrams(work: Path, run: RunId, downlink: DownlinkId) -> KnownDatagra
     Raises
     ------
     FormatError
-        If a line is no DGM line, or the last one is cut.
+        If they are damaged.
     """
-    path = work / paths.datagrams(run, downlink)
-    *lines, cut = path.read_bytes().split(b"\n")
-    if cut:
-        raise FormatError(
-            f"{path}: it is cut inside its last line, {cut!r}.",
-            f"To have it written anew: snakemake dl={downlink} -R deliver_run",
-        )
-    return KnownDatagrams.of(lines, str(path))
+    return read_datagrams(work / paths.datagrams(run, downlink), downlink)[1]
 
 
 def known_datagrams(work: Path, run: RunId) -> KnownDatagrams:

@@ -6,7 +6,7 @@ products. It is an array of numpy, of one type.
 
 import io
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from halfpipe.errors import StateError
 from halfpipe.formats.kept_index import SIZED
 from halfpipe.formats.row_copies import put, taken
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.runs.chunk_products import load_files
 from halfpipe.storage import paths
 from halfpipe.storage.advice import advice
 from halfpipe.storage.durable import replacing, write_whole
-from halfpipe.storage.json_files import read_json
 from halfpipe.storage.reading import open_regular
 
 _SHAPE = b"'shape'"
@@ -134,8 +134,7 @@ def load_events(work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
     StateError
         If the file is damaged.
     """
-    files: Sequence[str] = read_json(work / paths.chunk_list(run, downlink))["files"]
-    return open_events(work / paths.events(run, downlink), tuple(files))
+    return open_events(work / paths.events(run, downlink), load_files(work, run, downlink))
 
 
 def open_events(path: Path, files: tuple[str, ...]) -> EventTable:

@@ -23,6 +23,7 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process import progress
 from halfpipe.process.memory import give_back
 from halfpipe.runs.chunk_products import ChunkProducts
+from halfpipe.runs.datagrams import dump_datagrams
 from halfpipe.runs.event_table import EventTable, highest, open_events, write_events
 from halfpipe.runs.rows_on_disk import RowsOnDisk
 from halfpipe.storage import paths
@@ -192,7 +193,5 @@ def save(
             fsync_directory(events.parent)
         except OSError as error:
             raise in_the_way(events, error) from error
-    write_bytes(
-        work / paths.datagrams(run, downlink), b"".join(line + b"\n" for line in index.datagrams.lines)
-    )
+    write_bytes(work / paths.datagrams(run, downlink), dump_datagrams(index.datagrams.lines))
     return count

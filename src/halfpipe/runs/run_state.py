@@ -17,7 +17,7 @@ from typing import IO, Self
 import numpy as np
 
 from halfpipe.decoding.decode import decode
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError, MissingInputError, StateError
 from halfpipe.formats import evt
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -28,10 +28,12 @@ from halfpipe.runs import merged_index
 from halfpipe.runs.chunk_products import ChunkProducts, load_chunks
 from halfpipe.runs.datagrams import load_datagrams
 from halfpipe.runs.deliveries import Deliveries
-from halfpipe.runs.downlinks import known_downlinks
+from halfpipe.runs.downlinks import begun_downlinks
 from halfpipe.runs.event_table import EventTable, load_events, open_events, write_events
+from halfpipe.runs.receipt_file import hand_offs
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
+from halfpipe.storage.durable import remove_file
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +122,8 @@ class KnownRun:
         """Read the datagram parts and the deliveries of a run; what is `brought` now stands for what was before."""
         work, run = context.work, context.run
         recorded = Deliveries(work, run)
-        known = {
-            dl: load_datagrams(work, run, dl)
-            for dl in known_downlinks(work, run)
-            if brought is None or dl != brought.downlink
-        }
+        others = [dl for dl in begun_downlinks(work, run) if brought is None or dl != brought.downlink]
+        known = {dl: datagrams for dl in others if (datagrams := _made_known(context, dl)) is not None}
         if brought is not None:
             known = dict(sorted({**known, brought.downlink: brought.datagrams}.items()))
         return cls(context, recorded, known, brought)
@@ -165,12 +164,17 @@ class KnownRun:
         return not delivered.all()
 
     def event_table(self, downlink: DownlinkId) -> EventTable:
-        """Return the events of one downlink; if they are gone, its chunks are read, or decoded, again."""
+        """Return the events of one downlink; gone or damaged, its chunks are read, or decoded, again."""
         work, run = self.context.work, self.context.run
         if self.brought is not None and downlink == self.brought.downlink:
             return self.brought.events
-        if (work / paths.events(run, downlink)).exists():
-            return load_events(work, run, downlink)
+        events = work / paths.events(run, downlink)
+        if events.exists():
+            try:
+                return load_events(work, run, downlink)
+            except StateError as error:
+                log.warning("%s", error)
+                remove_file(events)
         places = [(chunk, self._place(downlink, chunk)) for chunk in self._chunks(downlink)]
         scratch = work / paths.context(run)
         index = merged_index.build([(chunk, place) for chunk, place in places if place], scratch=scratch)
@@ -213,6 +217,38 @@ class KnownRun:
                 log.warning("%s", error)
                 self.missing.append(str(error))
             return None
+
+
+def _made_known(context: Context, downlink: DownlinkId) -> KnownDatagrams | None:
+    """Return the datagrams that a downlink has made known; None if it has not come so far.
+
+    If they or the list of chunks are damaged, or they are gone, the merged index is made again.
+    """
+    work, run = context.work, context.run
+    damage: HalfPipeError | None = None
+    if (work / paths.datagrams(run, downlink)).exists():
+        try:
+            load_chunks(work, run, downlink)
+            return load_datagrams(work, run, downlink)
+        except HalfPipeError as error:
+            damage = error
+    chunks = _handed_off(work, run, downlink)
+    if chunks:
+        log.warning("%s Made again of the chunks of downlink %s.", damage or "Datagrams are gone.", downlink)
+        index = merged_index.build([(chunk, context.products(downlink, chunk)) for chunk in chunks])
+        merged_index.save(index, work, run, downlink)
+        return index.datagrams
+    if damage is not None:
+        raise damage
+    return None
+
+
+def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProducts]:
+    """Return the chunks of a run that a downlink was handed off with; none of what was taken over."""
+    made = hand_offs(work, downlink)
+    if not made or made[-1].receipt.get("taken_over"):
+        return []
+    return [ChunkProducts.of(chunk, run) for chunk in made[-1].receipt["chunks"] if run in chunk["runs"]]
 
 
 @contextmanager

@@ -10,7 +10,6 @@ copy that is lost or damaged.
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -21,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe.errors import HalfPipeError, StateError
-from halfpipe.storage import paths
+from halfpipe.storage import json_files, paths
 from halfpipe.storage.advice import advice
 from halfpipe.storage.durable import flush, fsync_directory
-from halfpipe.storage.json_files import dump_json
+from halfpipe.storage.json_files import SEAL, seal_of
 
-SEAL, PREVIOUS = "sha256", "previous"
-# It is the first line, so the rest of the file is what was summed up: nothing need be written to compare.
-_HEAD = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
+PREVIOUS = "previous"
 MOST_BYTES = 1 << 26  # of a record: the receipt of thousands of chunks; a larger file is none
 _NAME = re.compile(r"(\d{6})\.json")
 
@@ -61,20 +58,13 @@ class Record:
 
 def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
     """Return the content of a record: JSON whose first line is the SHA-256 of all other lines."""
-    plain = dump_json({**values, PREVIOUS: previous}).encode()
-    digest = hashlib.sha256(plain).hexdigest()
-    return plain.replace(b"{\n", f'{{\n "{SEAL}": "{digest}",\n'.encode(), 1)
+    return json_files.sealed({**values, PREVIOUS: previous})
 
 
 def opened(content: bytes, number: int = 0) -> Record | None:
     """Return the record that `content` is; None if it is not what was published."""
-    head = _HEAD.match(content)
-    if head is None:
-        return None
-    summed = hashlib.sha256(b"{\n")
-    summed.update(memoryview(content)[head.end() :])
-    seal = head[1].decode()
-    if summed.hexdigest() != seal:
+    seal = seal_of(content)
+    if seal is None:
         return None
     try:
         values = json.loads(content)

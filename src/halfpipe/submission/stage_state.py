@@ -3,10 +3,9 @@
 import os
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from halfpipe.handoff import stage
+from halfpipe.handoff.stage_look import look
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.storage import paths
@@ -48,16 +47,5 @@ def stage_state(
         return StageState.WHOLE
     if not os.path.isdir(f"{settings.paths.stage}/{paths.staged(downlink)}"):  # noqa: PTH112 - asked of all downlinks
         return StageState.TAKEN if is_submitted(receipt, record) else StageState.GONE
-    return StageState.WHOLE if first_gone(settings, downlink, receipt) is None else StageState.PARTLY
-
-
-def first_gone(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Path | None:
-    """Return the first of a hand-off's event files and texts that does not lie in the stage with its size."""
-    homes = [
-        (paths.staged_run(downlink, run["l1_run"]), run["files"]) for run in receipt["runs"] if run["named"]
-    ]
-    for home, files in [*homes, (paths.staged(downlink), receipt.get("texts", ()))]:
-        sizes = ((file["name"], file["size"]) for file in files)
-        if gone := stage.first_gone(settings.paths.stage / home, sizes):
-            return gone
-    return None
+    wrong = next(look(settings.paths.stage, downlink, receipt), None)
+    return StageState.WHOLE if wrong is None else StageState.PARTLY

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
+from halfpipe.handoff.stage_look import look
 from halfpipe.ids import DownlinkId
 from halfpipe.planning import halts, stage_mark
 from halfpipe.programs.commands import filled_in
@@ -24,7 +25,7 @@ from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file, write_text
 from halfpipe.storage.json_files import write_json
 from halfpipe.submission.record import Action, Attempt, Kept, Record
-from halfpipe.submission.stage_state import first_gone, names_files
+from halfpipe.submission.stage_state import names_files
 
 SAID = {
     "submitted": "submitted to Level-1",
@@ -71,6 +72,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     if record.told is None and names_files(receipt):
         if settings.submit.command is None:
             stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
+            _check_stage(settings, downlink, receipt, untouched=True)
             _write_down(settings, record, receipt["handoff"])
         else:
             _run(settings, record, Action.SUBMIT, receipt, output)
@@ -298,14 +300,19 @@ def _write_down(settings: Settings, record: Record, handoff: int) -> None:
         record.done(Outcome.WRITTEN, By.ANSWER, words, action=Action.SUBMIT, handoff=handoff)
 
 
-def _check_stage(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> None:
-    """See that Level-1 will find what the receipt says: without it the whole delivery fails there."""
-    gone = first_gone(settings, downlink, receipt)
-    if gone is not None:
+def _check_stage(
+    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], *, untouched: bool
+) -> None:
+    """See that Level-1 will find what the receipt says: without it the whole delivery fails there.
+
+    Of what it takes a second time it may have removed tokens.
+    """
+    wrong = next(look(settings.paths.stage, downlink, receipt, checksums=True, untouched=untouched), None)
+    if wrong is not None:
         raise StageError(
-            f"{gone}: this file of hand-off {receipt['handoff']} is gone, or not of its size, and Level-1 would fail. "
-            "Nothing was submitted.",
-            f"To stage it again: snakemake dl={downlink} -R deliver_run",
+            f"{wrong.path}: {wrong.what}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would "
+            "fail. Nothing was submitted.",
+            f"To have it as it was: {wrong.do}",
         )
 
 
@@ -315,7 +322,7 @@ def _run(
     """Run a command between its intent and its answer in the record."""
     downlink = DownlinkId(record.id)
     stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
-    _check_stage(settings, downlink, receipt)
+    _check_stage(settings, downlink, receipt, untouched=action is Action.SUBMIT)
     _check_ledger(settings, downlink, receipt)
     key = "command" if action is Action.SUBMIT else "rollback"
     words = _words(settings, getattr(settings.submit, key), downlink)

@@ -8,6 +8,7 @@ from typing import Any
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.handoff.stage_look import STRANGE, look
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.planning import halts
 from halfpipe.programs.told_once import Outcome
@@ -189,21 +190,19 @@ def _when(attempt: Attempt) -> float | None:
 def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Find what is gone from the stage of a hand-off that was not submitted."""
     downlink, number = DownlinkId(record.id), receipt["handoff"]
-    state, home = (
-        stage_state(settings, downlink, receipt, record),
-        settings.paths.stage / paths.staged(downlink),
-    )
-    if state is StageState.WHOLE:
-        return
+    stage = settings.paths.stage
+    home = stage / paths.staged(downlink)
     otherwise = "--settle submitted" if record.told is None else "--rolled-back"
-    code, how = ("stage-gone", "gone") if state is StageState.GONE else ("stage-partly-gone", "partly gone")
-    yield Cause(
-        code,
-        Verdict.PERSON,
-        f"hand-off {number} ({_what(receipt)}) is {how} from the stage ({home}), and was not submitted; if Level-1 got "
-        f"it in another way, say so: halfpipe submit {downlink} {otherwise}",
-        f"snakemake dl={downlink} -R deliver_run",
-    )
+    otherwise = f"if Level-1 got it in another way, say so: halfpipe submit {downlink} {otherwise}"
+    what = f"hand-off {number} ({_what(receipt)})"
+    if not home.is_dir():
+        text = f"{what} is gone from the stage ({home}), and was not submitted; {otherwise}"
+        yield Cause("stage-gone", Verdict.PERSON, text, f"snakemake dl={downlink} -R deliver_run")
+        return
+    if wrong := next(look(stage, downlink, receipt, untouched=record.last is None), None):
+        code = wrong.code if wrong.code == STRANGE else "stage-partly-gone"
+        text = f"{what} is not whole in the stage, and was not submitted: {wrong.path}, "
+        yield Cause(code, Verdict.PERSON, f"{text}{wrong.what}; {otherwise}", wrong.do)
 
 
 def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -90,3 +90,19 @@ def test_what_a_cause_of_the_same_code_explains_is_only_told(tmp_path: Path, rul
     assert (one.code, one.verdict, one.do) == ("magic7", Verdict.PERSON, AGAIN), (
         "an unrelated trouble beside it"
     )
+
+
+def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) -> None:
+    down = Failure("ledger", "the ledger cannot be used")
+    left(tmp_path, "decode_chunk-00001", DECODER)
+    left(tmp_path, "submit")  # it was killed, and what was attempted says more
+    left(tmp_path, "ledger", down)
+    (late,) = failures(searching(tmp_path), DL, after_receipt=True)
+    assert (late.code, late.verdict, late.do) == ("ledger", Verdict.PERSON, f"snakemake submit={DL}")
+    product = tmp_path / paths.loaded(DL)
+    product.parent.mkdir()
+    product.touch()
+    assert list(failures(searching(tmp_path), DL, after_receipt=True)) == []
+    for code, told in (("stage", True), ("submission", False), ("held", False)):
+        left(tmp_path, "submit", Failure(code, "why"))
+        assert bool(list(failures(searching(tmp_path), DL, after_receipt=True))) is told

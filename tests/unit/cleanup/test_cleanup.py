@@ -1,6 +1,5 @@
 """Clean-up: exactly what may go goes, each reason to stay keeps it, and links lead nowhere."""
 
-import json
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from halfpipe.cleanup.in_work import nobody_else
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.programs.told_once import By, Outcome
+from halfpipe.runs.datagrams import dump_datagrams
 from halfpipe.runs.receipt_file import hand_offs, publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.storage import paths
@@ -26,7 +26,7 @@ from halfpipe.submission.record import Action, Record
 from tests.support.another_user import somebody_else
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
-from tests.support.series import forget
+from tests.support.series import forget, rewrite
 from tests.support.workflow import Site
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -118,14 +118,13 @@ def test_how_long_it_is_kept(old: Site) -> None:
 
 
 def test_a_run_that_was_given_up(old: Site) -> None:
-    (old.work / paths.datagrams(RUN, SECOND)).write_bytes(b"")
+    no_datagrams(old.work / paths.datagrams(RUN, SECOND))
     assert {row.kept for row in cleaned(old)} == {"the run is open: more of it may come"}
     put(old.work / paths.force() / RUN.l1)
     manifest = old.work / paths.manifest(RUN, SECOND)
-    content = json.loads(manifest.read_text())
     for given_up, stays in ((False, 10), (True, 0)):
         for path in (manifest, old.work / paths.manifest(RUN, FIRST)):
-            path.write_text(json.dumps(content | {"given_up": given_up}))
+            rewrite(path, given_up=given_up)
         assert {row.kept == "" for row in cleaned(old)} == {given_up}, "only if it was delivered as such"
         assert len(removable(old)) == stays
 
@@ -135,8 +134,11 @@ def damage(path: Path) -> None:
 
 
 def hold(path: Path) -> None:
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"held": ["a file holds 1 event"]}))
+    rewrite(path, held=["a file holds 1 event"])
+
+
+def no_datagrams(path: Path) -> None:
+    path.write_bytes(dump_datagrams(()))
 
 
 def unrecord(path: Path) -> None:
@@ -161,7 +163,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "no manifest of ours"),
     "damaged": (f"work/{paths.chunk_list(RUN, SECOND)}", damage, "chunks.json: not JSON"),
     "other datagrams": (f"work/{paths.datagrams(RUN, FIRST)}", lambda p: p.write_text("x\n"), "expected a DGM line"),
-    "open": (f"work/{paths.datagrams(RUN, SECOND)}", lambda path: path.write_bytes(b""), "the run is open"),
+    "open": (f"work/{paths.datagrams(RUN, SECOND)}", no_datagrams, "the run is open"),
 }  # fmt: skip
 
 
@@ -394,6 +396,9 @@ LEFT: dict[str, str | None] = {
     f"work/{paths.copies(paths.receipts(FIRST))}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST),
     f"work/{paths.deliveries(RUN)}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
     f"work/{paths.copies(paths.deliveries(RUN))}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
+    f"work/{paths.submissions(FIRST)}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST),
+    f"work/{paths.copies(paths.online_record(RUN))}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
+    f"work/{paths.repipe_record(RUN)}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
     f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part": paths.downlink_lease(FIRST),
     f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt": paths.run_lease(RUN),
     f"work/{paths.kept_index(FIRST, 'x.idx')}": paths.downlink_lease(FIRST) + "/job",

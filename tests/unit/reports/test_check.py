@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
 from halfpipe.submission import submit
 from tests.support.golden_cases import GOLDEN
-from tests.support.series import damage, homes
+from tests.support.series import damage, homes, rewrite
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -140,9 +141,9 @@ def test_a_size_is_told(delivered: Site) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "said"),
     [
-        (MANIFEST, '"known": 40', '"known": 41', "differs: {} (from what the receipt says: known)"),
+        (MANIFEST, '"known": 40', '"known": 41', "damaged: {} ("),
         (MANIFEST, "{", "", "damaged: {} ("),
-        (f"{DL}/chunks/00003.json", '"events": 40', '"events": 6', "differs: {} (from what the receipt says: files)"),
+        (f"{DL}/chunks/00003.json", '"events": 40', '"events": 6', "damaged: {} ("),
     ],
 )  # fmt: skip
 def test_what_the_receipt_does_not_agree_with(
@@ -155,6 +156,18 @@ def test_what_the_receipt_does_not_agree_with(
     (finding,) = found(delivered)
     path.write_text(content)
     assert str(finding).startswith(said.format(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [(MANIFEST, {"known": 41}), (f"{DL}/chunks/00003.json", {"files": []})]
+)
+def test_what_says_something_else_than_the_receipt(delivered: Site, name: str, said: dict[str, Any]) -> None:
+    path = delivered.work / name
+    content = path.read_bytes()
+    rewrite(path, **said)
+    (finding,) = found(delivered)
+    path.write_bytes(content)
+    assert str(finding) == f"differs: {path} (from what the receipt says: {', '.join(said)})"
 
 
 def test_a_damaged_receipt_is_a_finding_and_stops_nothing(delivered: Site) -> None:
@@ -320,11 +333,11 @@ def test_what_the_account_tells_stands_before_what_files_give(delivered: Site) -
     ended = halfpipe("check", "--json", configfile=delivered.configfile)
     path.write_text(content)
     switch.unlink()
-    assert [cause.code for cause in causes] == ["switch-misspelt", "file-differs", "not-submitted"]
+    assert [cause.code for cause in causes] == ["switch-misspelt", "file-damaged", "not-submitted"]
     (said,) = json.loads(ended.stdout)["downlinks"]
     assert ended.exit_code == 1
     assert said["faults"] == 2
-    assert [(one["code"], one["verdict"]) for one in said["found"]][1] == ("file-differs", "person")
+    assert [(one["code"], one["verdict"]) for one in said["found"]][1] == ("file-damaged", "person")
     assert said["found"][1]["do"] == f"snakemake dl={DL} -R {MANIFEST}"
 
 

@@ -11,6 +11,7 @@ from halfpipe.errors import MissingInputError, StateError
 from halfpipe.formats import idx
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.reports import show_index
+from halfpipe.runs.datagrams import dump_datagrams, load_datagrams
 from halfpipe.storage import paths
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
@@ -160,9 +161,9 @@ def test_events_of_a_datagram_without_a_line_say_so(tmp_path: Path) -> None:
     site = processed(tmp_path, "split2", ONE)
     whole = b"".join(show_index.text(site.work, RUN, ONE))
     path = site.work / paths.datagrams(RUN, ONE)
-    kept, lost = path.read_bytes().splitlines(keepends=True)[1:], read(whole)[0][0].split()
-    for lines in (kept, []):
-        path.write_bytes(b"".join(lines))
+    kept, lost = load_datagrams(site.work, RUN, ONE).lines[1:], read(whole)[0][0].split()
+    for lines in (kept, kept[:0]):
+        path.write_bytes(dump_datagrams(lines))
         datagrams, events = read(b"".join(show_index.text(site.work, RUN, ONE)))
         assert len(datagrams) == len(lines)
         expected = [

@@ -14,6 +14,7 @@ from halfpipe.process.usage import Usage
 from halfpipe.reports import throughput
 from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.series import rewrite
 from tests.support.svg import written
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
@@ -102,8 +103,7 @@ def test_a_job_whose_products_are_gone_makes_nobody_slow(done: Site) -> None:
     manifest = done.work / paths.manifest(RUN, ONE)
     took(done, 1.0, "deliver_run", ONE, RUN)
     assert rates(done)["deliver_run"].events == 51
-    held = json.loads(manifest.read_text()) | {"held": ["why"]}
-    manifest.write_text(json.dumps(held))
+    rewrite(manifest, held=["why"])
     assert rates(done)["deliver_run"].events == 0
 
 

@@ -4,6 +4,7 @@ import io
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,40 @@ def test_a_decoder_that_makes_something_else_now(tmp_path: Path) -> None:
         assert chunk.lie_in(where)
         assert same.products(FIRST, chunk) == where, "it is not decoded twice"
     assert not where.exists()
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
+@pytest.mark.parametrize(
+    "part", [paths.datagrams, paths.chunk_list, paths.events], ids=lambda part: part.__name__
+)
+def test_a_merged_index_that_is_harmed_is_made_again(
+    part: Callable[[str, str], str], harm: str, tmp_path: Path
+) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    path = site.work / part(RUN, FIRST)
+    content = path.read_bytes()
+    middle = len(content) // 3 if part is not paths.events else 20
+    new = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.unlink() if harm == "removed" else path.write_bytes(content[:middle] if harm == "cut" else new)
+    known = KnownRun.read(context(site, DEAD))
+    assert len(known.datagrams[FIRST].lines) > 0
+    table = known.event_table(FIRST)
+    if part is paths.events:
+        assert table.path.read_bytes() == content, "in scratch of the merge"
+        assert not path.exists()
+    else:
+        assert path.read_bytes() == content
+
+
+def test_a_merged_index_of_no_hand_off_is_not_made_again(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST, hand_off=False)
+    path = site.work / paths.datagrams(RUN, FIRST)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(FormatError) as error:
+        KnownRun.read(context(site, DEAD))
+    assert f"snakemake dl={FIRST} -R deliver_run" in error.value.do
 
 
 def test_products_that_are_there_are_taken_where_they_lie(tmp_path: Path) -> None:

@@ -377,10 +377,29 @@ def test_what_is_gone_from_the_stage_is_not_submitted(level1: Level1) -> None:
     gone = level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
     gone.unlink()
     assert refused(lambda: submitted(level1.settings()), StageError) == (
-        f"{gone}: this file of hand-off 1 is gone, or not of its size, and Level-1 would fail. Nothing was submitted. "
-        f"To stage it again: snakemake dl={DL} -R deliver_run"
+        f"{gone}: it is gone, so the stage does not hold hand-off 1, and Level-1 would fail. Nothing was submitted. "
+        f"To have it as it was: snakemake dl={DL} -R {paths.manifest(RUN, DL)}"
     )
     assert level1.outcomes() == []
+
+
+@pytest.mark.parametrize("command", ["as it is", None])
+def test_what_is_not_as_it_was_handed_off_is_not_submitted(command: str | None, level1: Level1) -> None:
+    file = level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
+    content, token = file.read_bytes(), level1.stage / paths.tokens(RUN.l1) / file.stem
+    settings = level1.settings() if command else level1.settings(command=None, check=None)
+    file.write_bytes(content[:-1] + b"?")
+    assert str(file) in refused(lambda: submitted(settings), StageError)
+    file.write_bytes(content)
+    token.unlink()
+    assert str(token) in refused(lambda: submitted(settings), StageError)
+    token.touch()
+    for strange in (file.with_name("of-another"), file.parents[1] / "r0000000001"):
+        strange.mkdir()
+        assert str(strange) in refused(lambda: submitted(settings), StageError)
+        strange.rmdir()
+    assert level1.outcomes() == []
+    assert submitted(settings)["handoff"] == 1
 
 
 def test_a_hand_off_without_files_is_not_submitted_until_there_are_some(level1: Level1) -> None:
