@@ -103,6 +103,12 @@ class _Heart:
                 try:
                     os.utime(self._path)
                 except FileNotFoundError:  # we stood still for so long that somebody has followed us
+                    if any(lease.is_of_this_process for lease in list(_downlinks.values())):
+                        # Its jobs are refused, and Snakemake would remove what another one has made since.
+                        os.write(
+                            2, b"this process stood still for too long and lost its downlinks: it ends\n"
+                        )
+                        os._exit(1)
                     self._path.write_bytes(_written(self.me))
 
     def end(self) -> None:

@@ -447,6 +447,7 @@ def test_a_head_that_stood_still_starts_no_job_after_another(tmp_path: Path) -> 
             with another(tmp_path, "job", heart) as late:
                 assert "started too late" in late.line()
             slow.finish()
+            assert slow.process.returncode == 1, "it has ended by itself, and what it began is left to others"
             found = leases.look(tmp_path, PLACE)
             assert found is not None
             assert found.holder is not None
