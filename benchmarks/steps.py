@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from halfpipe.runs.chunk_products import ChunkProducts
 from halfpipe.runs.event_table import open_events, write_events
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
-from halfpipe.storage import paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.durable import write_whole
 from halfpipe.storage.json_files import read_json
 
@@ -46,10 +45,13 @@ def delivering(
     scene: Scene, home: Path, downlink: DownlinkId, run: RunId, threads: int
 ) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
     """Return `deliver_run` with what it is called with for the site at `home`; no chunk is decoded again."""
-    chunks = scene.chunks(run)
-    return partial(
-        deliver_run, settings(scene, home), downlink, run, chunks, threads=threads, output=sys.stderr
-    )
+    found, chunks = settings(scene, home), scene.chunks(run)
+
+    def deliver() -> tuple[dict[str, Any], dict[str, Any]]:
+        with leases.downlink_job(found.paths.work, downlink) as lease:
+            return deliver_run(found, lease, downlink, run, chunks, threads=threads, output=sys.stderr)
+
+    return deliver
 
 
 @dataclass

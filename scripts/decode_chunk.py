@@ -36,6 +36,7 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
         for line in made["said"]["lines"]:
             jobs.log.warning("chunk %s: %s", chunk, line)
         runs = sorted({RunId(file["run"]) for file in made["files"]})
+        lease.check()
         withdraw(work, downlink)
         with nobody_reads(work, downlink, chunk, jobs.log.warning):
             lease.check()

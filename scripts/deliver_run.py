@@ -24,9 +24,10 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
         stage_mark.claim(settings, paths.deliveries(run), paths.receipts(downlink))
         # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
+        lease.check()
         withdraw(work, downlink)
         merged, manifest = deliver_run.deliver_run(
-            settings, downlink, run, arguments.chunks, threads=arguments.threads, output=output
+            settings, lease, downlink, run, arguments.chunks, threads=arguments.threads, output=output
         )
         lease.check()
         write_json(work / paths.index(run, downlink), merged)

@@ -9,6 +9,7 @@ from halfpipe import jobs
 from halfpipe.handoff import receipt
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.planning import halts
+from halfpipe.runs import receipt_file
 from halfpipe.settings import Settings
 from halfpipe.storage import leases
 from halfpipe.submission.troubles import warnings_after
@@ -21,9 +22,10 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     work, downlink = settings.paths.work, arguments.downlink
     with leases.downlink_job(work, downlink) as lease, jobs.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
-        content = receipt.hand_off(settings, downlink, arguments.chunks, arguments.runs, output)
+        known = receipt_file.series(work, downlink)
+        content = receipt.hand_off(settings, lease, downlink, arguments.chunks, arguments.runs, output)
         lease.check()
-        receipt.save(settings, downlink, arguments.runs, content)
+        receipt.save(settings, lease, known, downlink, arguments.runs, content)
     print(receipt.table(content))
     for line in warnings_after(settings, downlink, content):
         log.warning("%s", line)

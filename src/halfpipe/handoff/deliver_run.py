@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 def deliver_run(
     settings: Settings,
+    of_downlink: Lease,
     downlink: DownlinkId,
     run: RunId,
     chunks: Sequence[ChunkId],
@@ -54,8 +55,12 @@ def deliver_run(
 
     Parameters
     ----------
-    settings, downlink, run
-        The settings, and which run of which downlink.
+    settings
+        The settings.
+    of_downlink
+        The downlink's lease: who has followed may have handed the downlink off, and Level-1 have taken it.
+    downlink, run
+        Which run of which downlink.
     chunks
         Those of the downlink that bring something of the run.
     threads
@@ -85,14 +90,14 @@ def deliver_run(
         give_back()
         while True:
             try:
-                return _deliver(context, lease, index, brought, threads)
+                return _deliver(context, (of_downlink, lease), index, brought, threads)
             except TakenError as error:
                 lease.check()  # who has followed has removed what is merged here
                 log.warning("%s Decided again what is delivered.", error)
 
 
 def _deliver(
-    context: Context, lease: Lease, index: MergedIndex, brought: Brought, threads: int
+    context: Context, under: Sequence[Lease], index: MergedIndex, brought: Brought, threads: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Decide what is delivered of what is known now, record it and stage it.
 
@@ -138,7 +143,7 @@ def _deliver(
         if before and sum(file.events for file in files) <= before.events:
             reason = reason or before.accepted
         delivery = _stage(
-            known, lease, downlink, decision, records, files, moot, stale, threads, number, reason
+            known, under, downlink, decision, records, files, moot, stale, threads, number, reason
         )
     closed = known.recorded.closed(downlink)
     held_events = max(0, len(decision.events) - delivery.events) if held else 0
@@ -236,7 +241,7 @@ def _unnamed(decision: Decision, run: RunId) -> list[str]:
 
 def _stage(
     known: KnownRun,
-    lease: Lease,
+    under: Sequence[Lease],
     downlink: DownlinkId,
     decision: Decision,
     records: Records,
@@ -256,8 +261,11 @@ def _stage(
         with progress.of(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
             made = eventfiles.write_all(records, decision.files, files, header, home, threads, bar)
         delivery = _delivery(downlink, decision, made, number, reason)
+        for lease in under:
+            lease.check()
         known.recorded.publish(delivery)
-        lease.check()
+        for lease in under:
+            lease.check()
         stage.place(settings.paths.stage, home, downlink, run, delivery.files, stale)
     return delivery
 

@@ -24,6 +24,7 @@ from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.storage.json_files import read_json
+from halfpipe.storage.leases import Lease
 from halfpipe.storage.reading import sha256
 from halfpipe.storage.records import Series
 
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 def hand_off(
     settings: Settings,
+    lease: Lease,
     downlink: DownlinkId,
     chunks: Sequence[ChunkId],
     runs: Collection[RunId],
@@ -41,8 +43,8 @@ def hand_off(
 
     Parameters
     ----------
-    settings, downlink
-        The settings and the downlink.
+    settings, lease, downlink
+        The settings, the downlink, and the lease on it.
     chunks, runs
         All that it has, but for chunks that are ignored.
     output
@@ -70,7 +72,7 @@ def hand_off(
         now = [m for m in manifests if m["handoff"] == number and not m["held"]]
         _refuse_gone(place, downlink, [m for m in now if m not in whole])
         named = {str(m["run"]) for m in whole}
-        described = _put(settings, downlink, chunks, whole, exceptions, output)
+        described = _put(settings, lease, downlink, chunks, whole, exceptions, output)
     else:
         number, named = known.number, set(known.named)
         described = cast(tuple[Text, ...], known.texts)
@@ -78,7 +80,7 @@ def hand_off(
             log.info("Level-1 has taken hand-off %d: the stage stays as it is", number)
         elif _there(place, downlink, described) != described:
             again = [m for m in manifests if m["run"] in named]
-            if _put(settings, downlink, chunks, again, exceptions, output) != described:
+            if _put(settings, lease, downlink, chunks, again, exceptions, output) != described:
                 log.warning("the texts of hand-off %d were made again and differ from before", number)
     content: Receipt = {
         "downlink": str(downlink),
@@ -102,16 +104,24 @@ def hand_off(
     return content
 
 
-def save(settings: Settings, downlink: DownlinkId, runs: Collection[RunId], content: Receipt) -> None:
-    """Record the hand-off, let Level-1 retire its `runs` again, and write the receipt."""
+def save(
+    settings: Settings,
+    lease: Lease,
+    known: Series,
+    downlink: DownlinkId,
+    runs: Collection[RunId],
+    content: Receipt,
+) -> None:
+    """Record the hand-off after those that were `known`, let Level-1 retire its `runs` again, and write the receipt."""
     work, place = settings.paths.work, settings.paths.stage
     line.write(settings, content)
-    record = publish(work, downlink, content)
+    record = publish(work, downlink, content, known)
     delivered = (
         (paths.deliveries(run), Series(work, paths.deliveries(run)).read()[-1:]) for run in sorted(runs)
     )
     new = [(home, last) for home, of_run in delivered for last in of_run]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
+    lease.check()  # the tokens may be those of who has followed, and another receipt the last one
     stage.let_retire(place, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
@@ -172,6 +182,7 @@ def _refuse_gone(place: Path, downlink: DownlinkId, gone: Sequence[Manifest]) ->
 
 def _put(
     settings: Settings,
+    lease: Lease,
     downlink: DownlinkId,
     chunks: Sequence[ChunkId],
     named: Sequence[Manifest],
@@ -194,6 +205,7 @@ def _put(
                     downlink,
                 )
         described = tuple(_describe(path) for path in sorted(home.iterdir()))
+        lease.check()  # who has followed may have handed it off, and Level-1 have taken that
         stage.put_texts(settings.paths.stage, home, downlink)
     return described
 

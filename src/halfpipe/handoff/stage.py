@@ -118,7 +118,12 @@ def place(
             fsync_directory(home.parent)
         shutil.rmtree(old, ignore_errors=True)
     for name in names:
-        _touch(stage, f"{paths.tokens(run.l1)}/{Path(name).stem}")
+        token = f"{paths.tokens(run.l1)}/{Path(name).stem}"
+        _touch(stage, token)
+        if not (
+            home / name
+        ).exists():  # this process stood still, and others staged and Level-1 took it meanwhile
+            remove_file(stage / token)
 
 
 def is_whole(stage: Path, downlink: DownlinkId, run: RunId, files: Iterable[EventFile]) -> bool:

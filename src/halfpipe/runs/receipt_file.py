@@ -41,8 +41,16 @@ class HandOff:
 
 
 def series(work: Path, downlink: DownlinkId) -> Series:
-    """Return the records of the hand-offs of `downlink`, still to be read."""
-    return Series(work, paths.receipts(downlink), f"downlink {downlink} is not handed off")
+    """Read the records of the hand-offs of `downlink`.
+
+    Raises
+    ------
+    DamagedError
+        If a record is gone or damaged in both copies.
+    """
+    found = Series(work, paths.receipts(downlink), f"downlink {downlink} is not handed off")
+    found.read()
+    return found
 
 
 def hand_offs(work: Path, downlink: DownlinkId) -> list[HandOff]:
@@ -55,7 +63,7 @@ def hand_offs(work: Path, downlink: DownlinkId) -> list[HandOff]:
     """
     of_series = series(work, downlink)
     found: dict[int, HandOff] = {}
-    for record in of_series.read():
+    for record in of_series.records:
         receipt = record.values
         try:
             number = int(receipt["handoff"])
@@ -91,21 +99,24 @@ def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int
     return max(max(known) + 1, *delivered_for, 0)
 
 
-def publish(work: Path, downlink: DownlinkId, content: Mapping[str, Any]) -> Record:
+def publish(
+    work: Path, downlink: DownlinkId, content: Mapping[str, Any], known: Series | None = None
+) -> Record:
     """Publish the record of a hand-off, unless the last one says the same; return it. ``dl=<id>`` gets its bytes.
+
+    `known` are the records that were there when it was decided what this one is; None: those of now.
 
     Raises
     ------
     TakenError
-        If another process has published one meanwhile.
+        If another process has published one since they were read.
     HalfPipeError
         If it cannot be written: then the downlink is not handed off.
     """
-    of_series = series(work, downlink)
-    records = of_series.read()
-    last = records[-1] if records else None
+    known = known or series(work, downlink)
+    last = known.records[-1] if known.records else None
     if last is None or last.values != content:
-        last = of_series.publish(content)
+        last = known.publish(content)
     return last
 
 

@@ -103,6 +103,12 @@ class _Heart:
                 try:
                     os.utime(self._path)
                 except FileNotFoundError:  # we stood still for so long that somebody has followed us
+                    if any(lease.is_of_this_process for lease in list(_downlinks.values())):
+                        # Its jobs are refused, and Snakemake would remove what another one has made since.
+                        os.write(
+                            2, b"this process stood still for too long and lost its downlinks: it ends\n"
+                        )
+                        os._exit(1)
                     self._path.write_bytes(_written(self.me))
 
     def end(self) -> None:
@@ -252,17 +258,16 @@ class Lease:
         HalfPipeError
             If its files cannot be made.
         """
-        if (found := self.look()) is not None and found.lives:
-            return False
         me = None
         try:
-            me = _begin(self.work)
             for _ in range(ATTEMPTS):
-                if self._follow(me):
+                before = self.look() or Found("")
+                if before.lives:
+                    return False
+                me = me or _begin(self.work)
+                if self._follow(before, me):
                     self._me = me
                     return True
-                if (found := self.look()) is not None and found.lives:
-                    break
         except PermissionError as error:
             raise in_the_way(self.home, error) from error
         except OSError as error:
@@ -272,15 +277,12 @@ class Lease:
                 _end(self.work)
         return False
 
-    def _follow(self, me: Holder) -> bool:
-        """Publish the next number if the one that counts is over; tell whether that is done."""
+    def _follow(self, before: Found, me: Holder) -> bool:
+        """Publish the next number after one that is over; tell whether that is done, and nobody was faster."""
         part = self.home / f".{me.token}"
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             part.write_bytes(_written(me))
-            before = self.look() or Found("")
-            if before.lives:
-                return False
             self._mine = before.number + 1, me.token
             place = self.home / f"{before.number + 1:06d}"
             try:
@@ -323,10 +325,10 @@ class Lease:
         LockedError
             If its holder lives; says who, since when and where.
         """
-        waiting, for_jobs, seen = _Waiting(say, 0.0), _Waiting(say, 0.0), None
+        waiting, for_jobs, seen, taken = _Waiting(say, 0.0), _Waiting(say, 0.0), None, False
         while True:
             found = self.look()
-            if found is not None and found.lives:
+            if found is not None and found.lives and not taken:
                 now = found.number, found.touched
                 if seen not in {None, now}:
                     raise LockedError(
@@ -337,10 +339,10 @@ class Lease:
                 waiting.wait(f"waiting for a sign of life of who is at work on {what}: {found}")
             elif found is not None and found.jobs:
                 for_jobs.wait(self._left(what, found))
-            elif self.try_take():
+            elif taken:  # a job may have come at the last moment
                 break
-        while (found := self.look()) is not None and found.jobs:  # one may have come at the last moment
-            for_jobs.wait(self._left(what, found))
+            else:
+                taken = self.try_take()
         self.strike_out(self.jobs())
 
     def _left(self, what: str, found: Found) -> str:

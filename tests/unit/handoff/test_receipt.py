@@ -10,17 +10,18 @@ import pytest
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from halfpipe.config import load
-from halfpipe.errors import DecoderError, StageError, StateError
+from halfpipe.errors import DecoderError, LeaseLostError, StageError, StateError
 from halfpipe.handoff import receipt, stage
 from halfpipe.handoff.receipt_form import FromManifest, Index, Product, Receipt
 from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.runs.deliveries import Deliveries
-from halfpipe.runs.receipt_file import hand_offs, read_receipt
+from halfpipe.runs.receipt_file import hand_offs, publish, read_receipt, series
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.json_files import read_json, write_json
 from halfpipe.storage.reading import sha256
+from halfpipe.storage.records import TakenError
 from tests.support.golden_cases import GOLDEN, Case, read_case
 from tests.support.series import homes
 from tests.support.workflow import Site
@@ -155,7 +156,8 @@ def test_everything_in_it_is_true(delivered: Site) -> None:
 
 def hand_off(site: Site, *runs: RunId) -> Receipt:
     chunks = [ChunkId.of(number) for number in range(1, 6)]
-    return receipt.hand_off(settings(site), DL, chunks, runs or (LPA, LCI, OPEN), StringIO())
+    with leases.downlink_job(site.work, DL) as lease:
+        return receipt.hand_off(settings(site), lease, DL, chunks, runs or (LPA, LCI, OPEN), StringIO())
 
 
 def test_a_run_that_no_retdef_announced(delivered: Site) -> None:
@@ -248,12 +250,43 @@ def test_texts_of_an_earlier_hand_off_go(delivered: Site) -> None:
 
 def test_level_1_may_retire_runs_only_after_it(delivered: Site) -> None:
     stage.keep_from_retiring(delivered.stage, DL, [LPA, LCI])
-    made = hand_off(delivered)
+    made, known = hand_off(delivered), series(delivered.work, DL)
     assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2, "it is not recorded yet"
-    receipt.save(settings(delivered), DL, [LPA, LCI, OPEN], made)
+    with leases.downlink_job(delivered.work, DL) as lease:
+        receipt.save(settings(delivered), lease, known, DL, [LPA, LCI, OPEN], made)
     tokens = sorted(path.name for path in delivered.stage.glob("chunktokens/*/*"))
     assert len(tokens) == 3
     assert not any(token.startswith("haltCleanup") for token in tokens)
+
+
+def test_who_decided_before_another_one_had_handed_off_records_nothing(delivered: Site) -> None:
+    made, known = hand_off(delivered), series(delivered.work, DL)
+    publish(delivered.work, DL, {**made, "handoff": made["handoff"] + 1})
+    made["reason"] = "a stale one"
+    with leases.downlink_job(delivered.work, DL) as lease, pytest.raises(TakenError):
+        receipt.save(settings(delivered), lease, known, DL, [LPA, LCI, OPEN], made)
+    assert len(series(delivered.work, DL).records) == len(known.records) + 1
+
+
+def test_who_has_lost_the_downlink_puts_no_text_into_the_stage(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "multi3")
+    site.by_hand(DL, hand_off=False)
+    lost = leases.Lease(site.work, paths.downlink_lease(DL))
+    chunks = [ChunkId.of(number) for number in range(1, 6)]
+    with pytest.raises(LeaseLostError):
+        receipt.hand_off(settings(site), lost, DL, chunks, (LPA, LCI, OPEN), StringIO())
+    assert list((site.stage / DL).glob("*.txt")) == []
+
+
+def test_who_has_lost_the_downlink_takes_back_no_token(delivered: Site) -> None:
+    made, known = hand_off(delivered), series(delivered.work, DL)
+    withdraw(delivered.work, DL)
+    stage.keep_from_retiring(delivered.stage, DL, [LPA, LCI])  # who has followed processes it again
+    lost = leases.Lease(delivered.work, paths.downlink_lease(DL))
+    with pytest.raises(LeaseLostError):
+        receipt.save(settings(delivered), lost, known, DL, [LPA, LCI, OPEN], made)
+    assert len(list(delivered.stage.glob("chunktokens/*/haltCleanup-*"))) == 2
+    assert not delivered.has_receipt(DL)
 
 
 def test_the_table_for_people() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from halfpipe.config import load
-from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.errors import FormatError, LeaseLostError, MissingInputError
 from halfpipe.handoff import deliver_run
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.runs.acceptance import ShrunkError
@@ -20,7 +20,7 @@ from halfpipe.runs.chunk_products import load_chunks
 from halfpipe.runs.deliveries import Deliveries, Delivery
 from halfpipe.runs.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
-from halfpipe.storage import paths
+from halfpipe.storage import leases, paths
 from halfpipe.storage.records import DamagedError
 from tests.support.golden_cases import GOLDEN, Case, read_case
 from tests.support.series import homes, values
@@ -70,7 +70,21 @@ def deliver(
 ) -> dict[str, Any]:
     chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
     found = settings(site, command, without=without, accept=accept)
-    return deliver_run.deliver_run(found, downlink, RUN, chunks, threads=1, output=io.StringIO())[1]
+    with leases.downlink_job(site.work, downlink) as held:
+        return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())[1]
+
+
+def test_who_has_lost_the_downlink_records_and_stages_nothing(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST, jobs=[job for job in site.listed(f"dl={FIRST}") if job.job.chunk])
+    lost = leases.Lease(site.work, paths.downlink_lease(FIRST))
+    chunks = [ChunkId("00001"), ChunkId("00002")]
+    with pytest.raises(LeaseLostError):
+        deliver_run.deliver_run(
+            load([site.configfile]), lost, FIRST, RUN, chunks, threads=1, output=io.StringIO()
+        )
+    assert Deliveries(site.work, RUN).deliveries == []
+    assert list(site.stage.glob("[0-9]*")) == []
 
 
 @pytest.mark.parametrize("events", [False, True])
