@@ -39,7 +39,7 @@ def history(sizes: Sizes) -> History:
 
 
 def bench_board(race: Race, launcher: Launcher, history: History, scratch: Path) -> None:
-    """Make the pages of all downlinks for the first time; those that want a person stand first."""
+    """Make the pages of all downlinks for the first time; those that need action stand first."""
     out = scratch / "board"
 
     def ready() -> None:

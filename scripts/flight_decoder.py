@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from halfpipe.decoding.said import Said
+from halfpipe.decoding.decoder_log import DecoderLog
 from halfpipe.flight.call import call, tell, wrapped
 from halfpipe.flight.products import check_output_directory, check_products, take
 from halfpipe.flight.settings import load
@@ -36,7 +36,7 @@ def decode(arguments: argparse.Namespace) -> int:
         options = ["-r", str(work.target / arguments.retdef.name), "-o", str(work.target / "out")]
         if arguments.latc is not None:
             options += ["-k", arguments.latc]
-        said = Said()
+        said = DecoderLog()
         ended = call(
             flight, flight.decoder, options, work, out=sys.stdout.buffer, errors=None, hear=said.hear
         )

@@ -56,7 +56,7 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
     assert f"has no packets of APID 956 for {hour}" in said, "the terminal warns"
     found = troubles(site, DL)
     assert {cause.code for cause in found} == {"level0-missing"}
-    assert {cause.verdict for cause in found} == {Verdict.PERSON}
+    assert {cause.verdict for cause in found} == {Verdict.ACTION}
     assert all(hour in cause.text for cause in found)
     assert all(f"snakemake dl={DL} -R decode_chunk" in cause.do for cause in found)
 
@@ -95,7 +95,7 @@ def test_events_that_are_announced_and_not_there_are_told(
     assert index["missing_events"] == (index["announced"] if missing is None else missing) > 0
     assert "that its datagrams announce or its event file holds" in receipt.table(site.receipt(GOLDEN_DL))
     (cause,) = troubles(site, GOLDEN_DL)
-    assert (cause.code, cause.verdict) == ("events-missing", Verdict.PERSON)
+    assert (cause.code, cause.verdict) == ("events-missing", Verdict.ACTION)
     assert f"of {index['announced']} that" in cause.text
     assert "chunk 00001" in cause.text
     site.configure(decoder={"max_missing_events": 0})
@@ -107,7 +107,7 @@ def test_events_that_are_announced_and_not_there_are_told(
 def test_an_end_that_is_announced_too_late_is_refused(site: Site) -> None:
     """Else its EPU covers what it has not brought yet, and later events are late."""
     spoilt(site, "ends-later")
-    site.snakemake(f"dl={GOLDEN_DL}").bad("is said to hold", "Mend the decoder")
+    site.snakemake(f"dl={GOLDEN_DL}").bad("is said to hold", "Fix the decoder")
     assert not site.has_receipt(GOLDEN_DL)
     assert site.staged(GOLDEN_DL) == {}
 
@@ -132,9 +132,7 @@ def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -
     site.process(first)
     flipped = flip(site, first)
     ended = site.snakemake(f"dl={second}")
-    ended.bad(
-        "damaged since chunk 0000", "bytes at byte 0 has another checksum", "give the same command again"
-    )
+    ended.bad("damaged since chunk 0000", "bytes at byte 0 has another checksum", "re-run the command")
     assert not site.has_receipt(second)
     assert site.staged(second) == {}
     command = next(line for line in ended.said.splitlines() if "mv " in line)
@@ -196,7 +194,7 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
         return cause
 
     first = found()
-    assert first.verdict is Verdict.PERSON
+    assert first.verdict is Verdict.ACTION
     wanted = re.search(r"in the config: (ignore: .*\]\}); ", first.do)
     assert wanted is not None
     key = yaml.safe_load(wanted[1])["ignore"]["events"]
@@ -205,13 +203,13 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
     site.configure(ignore={"events": key})
     assert found() == Cause(
         "events-missing",
-        Verdict.TOLD,
+        Verdict.NOTE,
         f"{first.text}; gone for good: lost in the decoder, says N. N., 2026-11-26",
     )
     chunk["files"][0]["missing_events"] = 13  # type: ignore[index]
-    assert found().verdict is Verdict.PERSON
+    assert found().verdict is Verdict.ACTION
     chunk["chunk"] = "00004"
-    assert found().verdict is Verdict.PERSON
+    assert found().verdict is Verdict.ACTION
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut"])
@@ -223,7 +221,7 @@ def test_a_text_that_is_not_whole_in_the_stage_is_told_and_not_submitted(site: S
     whole = text.read_bytes()
     text.unlink() if harm == "gone" else text.write_bytes(whole[:-2])
     gone = next(c for c in account(Looked(site.settings), GOLDEN_DL).causes if c.code == "stage-partly-gone")
-    assert (gone.verdict, gone.do) == (Verdict.PERSON, f"snakemake dl={GOLDEN_DL} -R receipt")
+    assert (gone.verdict, gone.do) == (Verdict.ACTION, f"snakemake dl={GOLDEN_DL} -R receipt")
     assert f"{text}: " in site.snakemake(f"submit={GOLDEN_DL}").bad().said
     site.snakemake(*gone.do.split()[1:]).good()
     assert text.read_bytes() == whole
@@ -231,17 +229,17 @@ def test_a_text_that_is_not_whole_in_the_stage_is_told_and_not_submitted(site: S
     assert account(Looked(site.settings), GOLDEN_DL).state == "submitted 1"
 
 
-def test_a_level_0_hour_that_is_missing_wants_a_person_in_every_report(site: Site, tmp_path: Path) -> None:
+def test_a_level_0_hour_that_is_missing_needs_action_in_every_report(site: Site, tmp_path: Path) -> None:
     level0 = simulated(site, tmp_path / "sim")
     _, second = sorted(level0.glob("src0077/*/*/*/utc*"))
     second.rename(tmp_path / second.name)
     hour = str(second.relative_to(level0))
     site.snakemake(paths.chunk(DL, "00001")).good()
     decoded = account(Looked(site.settings), DL)
-    assert ("level0-missing", Verdict.PERSON) in {(c.code, c.verdict) for c in decoded.causes}, (
+    assert ("level0-missing", Verdict.ACTION) in {(c.code, c.verdict) for c in decoded.causes}, (
         "without a receipt too"
     )
-    assert re.search(rf"^{DL} wants a person: chunk 0000\d .*{hour}", site.process(DL).said, re.MULTILINE)
+    assert re.search(rf"^{DL} needs action: chunk 0000\d .*{hour}", site.process(DL).said, re.MULTILINE)
     for verb in ("status", "check"):
         ended = site.halfpipe(verb, f"dl={DL}")
         assert (ended.status, hour in ended.said) == (1, True), ended.said
@@ -263,14 +261,12 @@ def test_a_directory_of_somebody_else_is_named_by_the_command(
         ended = site.snakemake(*words)
         assert ended.status == 1
         assert f"{closed} cannot be listed: Permission denied. {closed} belongs to " in ended.said
-        remedy = (
-            f"Ask the owner to let others read it: chmod a+rx {closed}, then give the same command again."
-        )
+        remedy = f"Ask the owner to let others read it: chmod a+rx {closed}, then re-run the command."
         assert remedy in ended.said
         assert "PermissionError" not in ended.said
 
 
-def test_late_events_want_a_person_who_delivers_them_or_does_without(site: Site) -> None:
+def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -> None:
     case = read_case(GOLDEN / "third_epu_late_again")
     build(case, site)
     for step in case.steps[:-1]:
@@ -284,16 +280,16 @@ def test_late_events_want_a_person_who_delivers_them_or_does_without(site: Site)
     assert {dl for dl in case.downlinks if told(dl)} == set(late)
     ((downlink, events),) = late.items()
     (cause,) = told(downlink)
-    assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.PERSON, True)
+    assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.ACTION, True)
     entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.do)
     assert entry is not None
     ignore = yaml.safe_load(entry[1])
     site.configure(ignore=ignore)
     (cause,) = told(downlink)
-    assert (cause.verdict, cause.text.endswith("; not delivered: ...")) == (Verdict.TOLD, True)
+    assert (cause.verdict, cause.text.endswith("; not delivered: ...")) == (Verdict.NOTE, True)
     ignore["late"][0]["events"] -= 1
     site.configure(ignore=ignore)
-    assert told(downlink)[0].verdict is Verdict.PERSON, "there are more of them"
+    assert told(downlink)[0].verdict is Verdict.ACTION, "there are more of them"
     (do,) = {
         group["do"]
         for group in json.loads(site.halfpipe("explain", downlink, "--json").said)["groups"]

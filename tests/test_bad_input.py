@@ -145,7 +145,7 @@ def test_bad_retdefs_beside_a_good_downlink(site: Site) -> None:
         path = add_retdef(site, downlink, 1, content)
         said.append(f"error: {path}: {why}")
     ended = site.snakemake(f"dl={DL}", *(f"dl={downlink}" for downlink in BAD_RETDEFS)).bad(*said)
-    assert ended.said.count("Have it made and copied again, then give the same command again.") >= len(said)
+    assert ended.said.count("Have it made and copied again, then re-run the command.") >= len(said)
     assert "root:x:" not in ended.said
     assert site.has_receipt(DL)
     assert site.staged(DL) == expected("runid_small").files
@@ -238,7 +238,7 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
         f"{moot}, line 2: passed over, not 'r%010d key alias': 'not a key'",
         f"{moot}, line 4: passed over",
         f"chunk 00002 of downlink {DL} brought run 2c2e6cc0 ({LCI_RUN}), which no RetDef of the downlink announces",
-        "Nothing is lost: give the same command again, and the run is included.",
+        "Nothing is lost: re-run the command, and the run is included.",
     )
     assert not site.has_receipt(DL)
     assert {job.run for job in ended.jobs if job.run} == {"2c2e5787"}
@@ -355,7 +355,7 @@ def test_a_full_and_a_read_only_stage(site: Site) -> None:
         change("rw")
         site.snakemake(f"dl={DL}").bad(
             f"{site.stage}/.halfpipe/{DL}-{LPA_RUN}/new/{LPA_RUN}-e00000000000000000002.evt: cannot be written: "
-            "No space left on device. The disk is full: free some space and give the same command again."
+            "No space left on device. The disk is full: free some space and re-run the command."
         )
         assert site.halted() == [f"{LPA_RUN}/haltCleanup-{DL}"]
         assert not (site.stage / DL).exists()
@@ -374,7 +374,7 @@ def test_a_full_working_directory(site: Site) -> None:
         # Which job meets it first is chance: one of ours or the decoder.
         site.snakemake(f"dl={DL}").bad(
             "No space left on device",
-            "give the same command again",
+            "re-run the command",
         )
         assert not site.has_receipt(DL)
         change("size=8m")

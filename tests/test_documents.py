@@ -21,7 +21,7 @@ import pytest
 from halfpipe import config
 from halfpipe.commands import config_docs
 from halfpipe.commands.main import command as halfpipe
-from halfpipe.decoding.said import EXCEPTION
+from halfpipe.decoding.decoder_log import EXCEPTION
 from halfpipe.flight.settings import Call
 from halfpipe.handoff.texts import texts
 from halfpipe.settings import Settings

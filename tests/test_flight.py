@@ -311,7 +311,7 @@ def test_the_workflow_with_programs_that_die_and_then_do_not(site: Site, flight_
         "the program died because it had too little memory (it had a limit of 512 MiB",
         "PktRetriever exception: lost a packet of APID 956",
     )
-    assert "Nothing of this chunk was taken. Mend the cause, then give the same command again." in ended.said
+    assert "Nothing of this chunk was taken. Fix this, then re-run the command." in ended.said
     assert not site.has_receipt(DL)
     expected = read_case(GOLDEN / "multi3").steps[0].expected
     assert site.staged(DL) == {name: content for name, content in expected.files.items() if LPA_RUN in name}

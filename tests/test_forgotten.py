@@ -76,7 +76,7 @@ def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(
     if copies == 2:
         site.snakemake(f"dl={SECOND}").bad(*map(str, files))
         assert site.staged(SECOND) == {}
-        assert codes(site, FIRST) == {"record-damaged": Verdict.PERSON}
+        assert codes(site, FIRST) == {"record-damaged": Verdict.ACTION}
         files[1].write_bytes(before)
     site.process(SECOND)
     assert site.staged(SECOND) == case.steps[1].expected.files
@@ -198,7 +198,7 @@ def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> N
     assert run["accepted"] == "the tape is gone"
     assert run["shrunk"] == 51 - run["delivered"] > 0
     assert any(why.endswith("as was accepted: the tape is gone") for why in run["why"])
-    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.TOLD, "closed-spans": Verdict.TOLD}
+    assert codes(site, FIRST) == {"shrunk-accepted": Verdict.NOTE, "closed-spans": Verdict.NOTE}
     # Again the same, for nothing is less than before; and what was accepted is not forgotten.
     site.process(FIRST, again=True)
     (again,) = site.receipt(FIRST)["runs"]
@@ -351,7 +351,7 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     ]
     assert run["known"] == run["held_events"] == 70
     assert site.staged(FIRST) == {}
-    assert codes(site, FIRST) == {"run-held": Verdict.PERSON}
+    assert codes(site, FIRST) == {"run-held": Verdict.ACTION}
 
 
 PARTS = ("delivered", "orphans", "late", "held_events", "elsewhere")

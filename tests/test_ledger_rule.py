@@ -133,7 +133,7 @@ def test_what_the_ledger_has_lost_stops_the_submission(lost: str, tmp_path: Path
         for each in troubles(site.settings, DownlinkId(FIRST), site.receipt(FIRST))
         if each.code == "ledger-lacks"
     ]
-    assert (cause.verdict, cause.do) == (Verdict.PERSON, f"halfpipe ledger load {FIRST}")
+    assert (cause.verdict, cause.do) == (Verdict.ACTION, f"halfpipe ledger load {FIRST}")
     of_the_site = [each.code for each in site_troubles(site.settings, [DownlinkId(FIRST)])]
     assert of_the_site == ([] if lost == "run" else ["ledger-lacks"])
     site.halfpipe("ledger", "load", FIRST).good()

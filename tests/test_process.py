@@ -107,7 +107,7 @@ def test_it_goes_on_wherever_it_was_ended_and_made_anew_it_is_the_same(month: Si
     rest = sum(not site.has_receipt(dl) or site.receipt(dl)["handoff"] == 1 for dl in MONTH)
     (record,) = (site.work / paths.batch_logs()).glob("again-230401001-230402002-*.json")
     ended = process(site, "2023-04", "--again").good()
-    assert f"{rest} of 4 downlinks to be made anew, in 1 batch\n" in ended.said
+    assert f"{rest} of 4 downlinks to be regenerated, in 1 batch\n" in ended.said
     assert f"to begin with all of them, first: rm {record}\n" in ended.said
     assert f"{rest} of {rest} downlinks: the same events in the same files, byte for byte" in ended.said
     process(straight, "2023-04", "--again").good()
@@ -158,7 +158,7 @@ def test_what_is_in_work_elsewhere_or_keeps_all_from_beginning_is_found(three: S
         ended = process(three, FIRST, THIRD, "--again")
     assert f"{FIRST}: left alone: it is in work by " in ended.said
     assert [three.receipt(dl)["handoff"] for dl in (FIRST, THIRD)] == [1, 2]
-    assert "1 of 2 downlinks to be made anew" in process(three, FIRST, THIRD, "--again").good().said
+    assert "1 of 2 downlinks to be regenerated" in process(three, FIRST, THIRD, "--again").good().said
 
 
 def test_what_has_changed_is_told(three: Site) -> None:

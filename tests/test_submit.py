@@ -352,7 +352,7 @@ def test_what_comes_late_after_a_submission_wants_a_roll_back(by_hand: bool, tmp
     assert f"downlink {FIRST}, hand-off 1: submitted to Level-1, and hand-off 2 is NOT\n" in said
     assert level1.commands() == ["createStream"]
     (cause,) = troubles(site.settings, downlink, site.receipt(FIRST))
-    assert (cause.code, cause.verdict, cause.do) == ("handoff-not-submitted", Verdict.PERSON, how)
+    assert (cause.code, cause.verdict, cause.do) == ("handoff-not-submitted", Verdict.ACTION, how)
     assert cause.since == pytest.approx(time.time(), abs=PATIENCE)
     ended = site.halfpipe("submit", FIRST, "--rolled-back" if by_hand else "--rollback").good()
     if by_hand:

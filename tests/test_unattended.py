@@ -120,7 +120,7 @@ def test_a_turn_writes_the_board_or_tells_once_that_it_cannot(site: Site) -> Non
     site.configure(board={"dir": str(board)}, metrics={"file": str(metrics)})
     assert unattended(site) == (0, "")
     page = (board / "index.html").read_text()
-    assert "Nothing wants a person" in page
+    assert "Nothing needs action" in page
     assert "last turn <time" in page, "this turn is on it"
     assert "halfpipe_last_turn_status 0\n" in metrics.read_text()
     (site.home / "file").touch()
@@ -279,7 +279,7 @@ def test_what_is_in_a_persons_hands_or_still_arriving_is_left_alone(outstanding:
     site.add_retdefs(site.home / "source", THIRD)
     (site.retdefs / THIRD / f"RetDef-{THIRD}-00001.xml").unlink()
     for path in (site.retdefs / THIRD).iterdir():
-        path.touch()  # one that has been missing for a day wants a person
+        path.touch()  # one that has been missing for a day needs action
     with (site.home / "said.txt").open("w") as out:
         person = subprocess.Popen(site.command(f"dl={FIRST}"), cwd=ROOT, stdout=out, stderr=out)
     try:
@@ -364,7 +364,7 @@ def test_a_downlink_that_is_in_work_elsewhere_is_left_alone_until_that_host_is_s
 
 
 @pytest.mark.workflow
-def test_a_held_run_wants_a_person_though_its_invocation_ended_well(outstanding: Site) -> None:
+def test_a_held_run_needs_action_though_its_invocation_ended_well(outstanding: Site) -> None:
     site = outstanding
     # A file of all events but one, and a single one, for which Level-1 would refuse the run.
     site.configure(merge={"min_events": 1, "max_events": 50, "chunk_scale": 1.0})

@@ -7,16 +7,11 @@ from typing import Any
 
 
 class Verdict(StrEnum):
-    """What is wanted. `TOLD`: worth knowing, and nobody need do anything; `PERSON`: somebody must act."""
+    """How a downlink, or the site, stands. `NOTE`: worth knowing, no action needed; `ACTION`: somebody must act."""
 
     GOOD = "good"
-    TOLD = "told"
-    PERSON = "person"
-
-    @property
-    def word(self) -> str:
-        """What people read for it."""
-        return "note" if self is Verdict.TOLD else str(self)
+    NOTE = "note"
+    ACTION = "action"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ class HalfPipeError(Exception):
     said
         What happened, at length: logs have it whole.
     do
-        What is to be done besides giving the same command again, most often the next command; empty: nothing.
+        What is to be done besides re-running the command, most often the next command; empty: nothing.
     code
         What programs tell it by; None: that of the class.
     text

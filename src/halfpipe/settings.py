@@ -464,7 +464,7 @@ class Board(_Section):
     dir: Place | None = None
     """Where each turn of unattended processing writes them, a directory of their own; null: it writes none."""
     days: Days = 28.0
-    """How far the board looks back; what is not done or wants a person is on it however old it is."""
+    """How far the board looks back; what is not done or needs action is on it however old it is."""
     pictures: Annotated[int, Bound(ge=0)] = 3
     """How many downlinks that have no picture are drawn each time, in the order of the board; one takes a second."""
 
@@ -581,7 +581,7 @@ class Settings(_Section):
     """Metrics."""
 
     @property
-    def that_matter(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What of the configuration shaped the products: it stands in the receipt."""
         return {
             "decoder": {"command": self.decoder.command, "latc": self.decoder.latc},

@@ -126,7 +126,7 @@ def test_what_a_log_says_is_text(board: Browser) -> None:
 
 
 def test_a_command_is_copied(board: Browser) -> None:
-    row = board.driver.find_element(By.CSS_SELECTOR, "#board tr.p")
+    row = board.driver.find_element(By.CSS_SELECTOR, "#board tr.a")
     button = row.find_element(By.CSS_SELECTOR, "button.copy")
     button.click()
     assert board.driver.execute_script("return getSelection().toString()") == f"snakemake dl={FAILED}"
@@ -164,7 +164,7 @@ def test_without_its_script_it_can_be_read(board: Browser) -> None:
         board.driver.refresh()
         assert shown(board) == [FAILED, SECOND, FIRST]
         assert not board.driver.find_element(By.ID, "find").is_displayed(), "what does nothing is not there"
-        assert f"snakemake dl={FAILED}" in board.driver.find_element(By.CSS_SELECTOR, "#board tr.p").text
+        assert f"snakemake dl={FAILED}" in board.driver.find_element(By.CSS_SELECTOR, "#board tr.a").text
     finally:
         board.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
@@ -174,7 +174,7 @@ def test_what_keeps_people_out_would_be_found(board: Browser) -> None:
     assert [fault.partition(":")[0] for fault in board.faults()] == ["image-alt"]
 
 
-def test_ten_of_two_thousand_that_want_a_person_are_seen_at_once(
+def test_ten_of_two_thousand_that_need_action_are_seen_at_once(
     opened: Browser, site: Site, tmp_path: Path
 ) -> None:
     accounts = [
@@ -191,22 +191,22 @@ def test_ten_of_two_thousand_that_want_a_person_are_seen_at_once(
         )
         for number in range(2000)
     ]
-    worst_first = sorted(accounts, key=lambda one: one.verdict is Verdict.PERSON, reverse=True)
-    assert sum(one.verdict is Verdict.PERSON for one in accounts) == 10
+    worst_first = sorted(accounts, key=lambda one: one.verdict is Verdict.ACTION, reverse=True)
+    assert sum(one.verdict is Verdict.ACTION for one in accounts) == 10
     page = tmp_path / "board" / paths.board()
     pages.make(Looked(site.settings), Overview(tuple(worst_first), ()), page.parent)
     assert page.stat().st_size < 300_000
     opened.look(DESK)
     opened.driver.get(page.as_uri())
-    rows = opened.driver.find_elements(By.CSS_SELECTOR, "#board tr.p")
+    rows = opened.driver.find_elements(By.CSS_SELECTOR, "#board tr.a")
     assert len(rows) == 10
     assert max(row.rect["y"] + row.rect["height"] for row in rows) <= DESK[1]
 
 
 def _cause(number: int) -> Cause:
-    """Return the cause of one in twenty: of one in two hundred it wants a person."""
+    """Return the cause of one in twenty: of one in two hundred it needs action."""
     if number % 200 == 0:
         text = "run 29d7d35d is held, 1,204 events of it not staged, because Level-1 would refuse it: two files overlap"
-        return Cause("run-held", Verdict.PERSON, text, "halfpipe show 29d7d35d")
+        return Cause("run-held", Verdict.ACTION, text, "halfpipe show 29d7d35d")
     text = "12 late events of run 29d7d35d inside what other downlinks have delivered"
-    return Cause("late-events", Verdict.TOLD, text, "halfpipe show 29d7d35d")
+    return Cause("late-events", Verdict.NOTE, text, "halfpipe show 29d7d35d")

@@ -117,7 +117,7 @@ def verdict(seen: Seen) -> str:
         return f"says {sorted(strange)}"
     if seen.end.startswith("same"):
         return ""
-    if kind in BY_HAND and seen.end.startswith("wants a person"):
+    if kind in BY_HAND and seen.end.startswith("needs action"):
         return ""
     # Of what it was told of Level-1 moves the event files away, and so nobody can tell.
     taken = (

@@ -56,7 +56,7 @@ def test_the_first_that_loads_has_the_ledger_and_another_is_refused(
     load(of(mine), mine, ONE)
     load(of(mine), mine, ONE)
     assert (code(mine, ONE), code(other, TWO), codes(mine)) == ("", "ledger-foreign", {})
-    assert codes(other) == {"ledger-foreign": Verdict.PERSON}
+    assert codes(other) == {"ledger-foreign": Verdict.ACTION}
     before = run_rows(of(mine))
     for act in (
         lambda: load(of(other), other, ONE),
@@ -84,7 +84,7 @@ def test_a_working_directory_from_a_backup_lacks_what_the_ledger_knows(
     assert (code(settings, ONE, TWO), codes(settings)) == ("", {})
     shutil.rmtree(work)
     (tmp_path / "backup").rename(work)
-    assert (code(settings), codes(settings)) == ("work-restored", {"work-restored": Verdict.PERSON})
+    assert (code(settings), codes(settings)) == ("work-restored", {"work-restored": Verdict.ACTION})
     remove(of(settings), settings, [TWO])
     assert (code(settings, ONE, TWO), codes(settings)) == ("", {})
 
@@ -108,4 +108,4 @@ def test_a_database_that_is_down_keeps_nobody_from_processing(tmp_path: Path) ->
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
     settings = site(Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}", None), tmp_path / "work")
     assert code(settings, ONE) == ""
-    assert codes(settings) == {"ledger-down": Verdict.TOLD}
+    assert codes(settings) == {"ledger-down": Verdict.NOTE}

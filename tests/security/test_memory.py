@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from halfpipe.decoding.decoder_log import DecoderLog
 from halfpipe.decoding.products import check_products
-from halfpipe.decoding.said import Said
 from halfpipe.errors import FormatError, StateError
 from halfpipe.formats import evt, idx, level0, met
 from halfpipe.formats.retdef import read_retdef
@@ -290,7 +290,7 @@ def test_output_without_an_end_of_line(tmp_path: Path) -> None:
 
     command = [sys.executable, "-c", "import sys\nfor _ in range(1000): sys.stdout.write('x' * 100_000)"]
     before = peak()
-    said = Said()
+    said = DecoderLog()
     assert run(command, tmp_path, Log(Nowhere(), said.hear)).well
     assert said.summary({})["lines"] == []
     assert peak() - before < 50 << 20

@@ -15,7 +15,7 @@ from typing import Any
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.runs.deliveries import Deliveries
 from halfpipe.storage import paths
-from tests.stories.world import Brought, Hour, Key, StagedFile, World, hours_of
+from tests.stories.world import Hour, Key, NewInput, StagedFile, World, hours_of
 from tests.support import model
 from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
@@ -98,11 +98,11 @@ class Books:
         return {name: (work / name).stat().st_mtime_ns for name in names if (work / name).exists()}
 
     @staticmethod
-    def voucher(chunk: Brought) -> str:
+    def voucher(chunk: NewInput) -> str:
         """Return the path of what vouches for a decoded chunk."""
         return paths.chunk(chunk.chunk.downlink, chunk.chunk.number)
 
-    def name(self, chunk: Brought) -> str:
+    def name(self, chunk: NewInput) -> str:
         """Return a name of a chunk of its own."""
         return f"{chunk.chunk.downlink} {chunk.chunk.number}"
 
@@ -117,7 +117,7 @@ class Books:
 
     # What must be.
 
-    def would_bring(self, chunk: Brought) -> tuple[frozenset[Key], frozenset[Hour]]:
+    def would_bring(self, chunk: NewInput) -> tuple[frozenset[Key], frozenset[Hour]]:
         """Return what decoding a chunk brings now, and which hours are missing."""
         version = self.world.staged_version(chunk) or "plain"
         missing = frozenset(hour for hour in chunk.hours_of(version) if not self.world.present(hour))
@@ -372,7 +372,7 @@ class Books:
             raise WrongError(f"verdict {row['verdict']} {codes}", said)
         if worst is not None and worst > Amiss.MAYBE and row["verdict"] == "good":
             raise WrongError(f"verdict good, {max(amiss, key=lambda name: amiss[name])}", said)
-        if worst is Amiss.PERSON and row["verdict"] != "person":
+        if worst is Amiss.PERSON and row["verdict"] != "action":
             raise WrongError(f"verdict {row['verdict']}, {max(amiss, key=lambda name: amiss[name])}", said)
 
     def with_rules(self, **changed: int) -> None:

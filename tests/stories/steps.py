@@ -12,7 +12,7 @@ from halfpipe.storage import paths
 from halfpipe.storage.records import opened
 from halfpipe.submission import submit as submission
 from tests.stories.books import Books, WrongError
-from tests.stories.world import Brought, World, job_that_dies
+from tests.stories.world import NewInput, World, job_that_dies
 from tests.support import in_process, model, verbs
 from tests.support.leases import left_by_another
 from tests.support.series import homes
@@ -63,7 +63,7 @@ class Arguments:
         """Return the downlink that a word means."""
         return self.world.downlinks[int(self.words[place]) % len(self.world.downlinks)]
 
-    def chunk(self, place: int = 1) -> Brought:
+    def chunk(self, place: int = 1) -> NewInput:
         """Return the chunk that a word means, of the downlink of the first word."""
         chunks = self.world.chunks[self.dl()]
         return chunks[int(self.words[place]) % len(chunks)]
@@ -130,7 +130,7 @@ class Story:
             found.append("decoded without an hour")
         return found
 
-    def chunks(self) -> list[Brought]:
+    def chunks(self) -> list[NewInput]:
         """Return all chunks."""
         return [chunk for chunks in self.world.chunks.values() for chunk in chunks]
 
@@ -157,7 +157,7 @@ class Story:
             raise WrongError("status", ended.output) from error
         if rows.keys() != set(self.world.downlinks):
             raise WrongError("status", f"it tells of {sorted(rows)} only")
-        wants = any(row["verdict"] == "person" for row in rows.values())
+        wants = any(row["verdict"] == "action" for row in rows.values())
         if wants and ended.exit_code != 1:
             raise WrongError("status", f"it ends with {ended.exit_code}, and a person is wanted")
         for dl, row in rows.items():

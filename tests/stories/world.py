@@ -78,7 +78,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Brought:
+class NewInput:
     """One chunk: its RetDef's versions, and what it brings."""
 
     chunk: Chunk
@@ -121,7 +121,7 @@ class World:
         self.simulation = scenario.write(self.home / "simulated")
         datagrams, _ = scenario._datagrams()
         self.downlinks = [str(downlink) for downlink in scenario.downlinks]
-        self.chunks: dict[str, list[Brought]] = {dl: [] for dl in self.downlinks}
+        self.chunks: dict[str, list[NewInput]] = {dl: [] for dl in self.downlinks}
         for chunk in self.simulation.chunks:
             self.chunks[chunk.downlink].append(self._brought(chunk, datagrams))
         self.archive, self.away = self.simulation.level0, self.home / "away"
@@ -151,7 +151,7 @@ class World:
         """Tell whether the last RetDef of a downlink is held back at first."""
         return number in self.shape.late and len(self.chunks[self.downlinks[number]]) > 1
 
-    def _brought(self, chunk: Chunk, datagrams: list[Datagram]) -> Brought:
+    def _brought(self, chunk: Chunk, datagrams: list[Datagram]) -> NewInput:
         number = self.downlinks.index(chunk.downlink)
         own = [
             d
@@ -168,27 +168,27 @@ class World:
             assert plain.count(begin) == 1
             retdefs["less"] = plain.replace(begin, end)
         name = f"{chunk.run}-{chunk.apid:04d}-{chunk.number}"
-        return Brought(chunk, name, tuple(own), retdefs)
+        return NewInput(chunk, name, tuple(own), retdefs)
 
-    def issue(self, chunk: Brought, version: str) -> None:
+    def issue(self, chunk: NewInput, version: str) -> None:
         """Put a RetDef on the search path, old enough to be complete."""
         path = self.source(chunk)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(chunk.retdefs[version])
         os.utime(path, (LONG_AGO, LONG_AGO))
 
-    def source(self, chunk: Brought) -> Path:
+    def source(self, chunk: NewInput) -> Path:
         """Return where its RetDef lies on the search path."""
         return self.site.retdefs / paths.retdef(chunk.chunk.downlink, chunk.chunk.number)
 
-    def version(self, chunk: Brought, path: Path) -> str | None:
+    def version(self, chunk: NewInput, path: Path) -> str | None:
         """Return which version of its RetDef lies at `path`."""
         if not path.exists():
             return None
         content = path.read_bytes()
         return next(name for name, known in chunk.retdefs.items() if known == content)
 
-    def staged_version(self, chunk: Brought) -> str | None:
+    def staged_version(self, chunk: NewInput) -> str | None:
         """Return which version of its RetDef is staged."""
         return self.version(chunk, self.site.work / paths.retdef(chunk.chunk.downlink, chunk.chunk.number))
 

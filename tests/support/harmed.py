@@ -270,8 +270,8 @@ class Story:
             return status, [f"!{output.strip()[-200:]}"], []
         key = "causes" if verb == "status" else "found"
         causes = [cause for one in answer["downlinks"] for cause in one[key]] + answer.get("site", [])
-        codes = {f"{cause['code']}{'!' if cause['verdict'] == 'person' else ''}" for cause in causes}
-        do = [cause["do"] for cause in causes if cause["verdict"] == "person" and cause["do"]]
+        codes = {f"{cause['code']}{'!' if cause['verdict'] == 'action' else ''}" for cause in causes}
+        do = [cause["do"] for cause in causes if cause["verdict"] == "action" and cause["do"]]
         return status, sorted(codes), do
 
     def follow(self, do: Iterable[str]) -> None:
@@ -392,7 +392,7 @@ def _end(story: Story, wants: int) -> str:
             if found["files"].get(name) != expected["files"].get(name)
         }
         return f"same events, other {sorted(other)}"
-    return ("wants a person: " if wants else "SILENT: ") + "; ".join(wrong)
+    return ("needs action: " if wants else "SILENT: ") + "; ".join(wrong)
 
 
 def _events(files: dict[str, bytes]) -> Counter[bytes]:

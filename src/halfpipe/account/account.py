@@ -20,7 +20,7 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.handoff.contradictions import lost_downlinks
 from halfpipe.handoff.contradictions import troubles as contradictions
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.planning.plan import Lying, Plan
+from halfpipe.planning.plan import FoundFiles, Plan
 from halfpipe.planning.troubles import troubles as planned
 from halfpipe.runs.deliveries import Deliveries
 from halfpipe.runs.receipt_file import ReceiptError, read_receipt
@@ -36,7 +36,7 @@ from halfpipe.words import count
 
 RUNS_KEPT = 64  # whose deliveries were read
 NOT_KNOWN = "not known"  # the state of a downlink whose files stop its account
-WORST_FIRST = (Verdict.PERSON, Verdict.TOLD)
+WORST_FIRST = (Verdict.ACTION, Verdict.NOTE)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Downlink:
         return self.settings.paths.work
 
     @cached_property
-    def lying(self) -> Lying:
+    def lying(self) -> FoundFiles:
         """What lies of it in its directory and on the search path."""
         return self.site.plan.lying(self.id)
 
@@ -188,9 +188,9 @@ def account_of(of: Downlink) -> Account:
     try:
         return _account(of)
     except OSError as error:
-        cause = Cause("unreadable", Verdict.PERSON, f"{error.filename}: {error.strerror}. {advice(error)}")
+        cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
-        cause = Cause("no-account", Verdict.PERSON, str(error), f"halfpipe show {of.id}")
+        cause = Cause("no-account", Verdict.ACTION, str(error), f"halfpipe show {of.id}")
     return Account(of.id, NOT_KNOWN, (cause,))
 
 
@@ -255,7 +255,7 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
         yield from failed
         yield from _decoded_short(of)
         if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
-            yield Cause("outstanding", Verdict.TOLD, "it is not handed off yet", f"snakemake dl={of.id}")
+            yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", f"snakemake dl={of.id}")
     if receipt is not None:
         if not in_work and of.told is None:
             yield from failures(of.settings, of.id, after_receipt=True)
@@ -285,16 +285,16 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
         late = of.record is not None and is_submitted(receipt, of.record)
         text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
         do = f"see that magic7.command gives ATT and ORB lines, then: snakemake dl={of.id} -R deliver_run"
-        yield Cause("no-attitude", Verdict.TOLD if late else Verdict.PERSON, text, do, of.receipt_time)
+        yield Cause("no-attitude", Verdict.NOTE if late else Verdict.ACTION, text, do, of.receipt_time)
     for run in receipt["runs"]:
         again = f"snakemake dl={of.id} -R {paths.manifest(run['run'], of.id)}"
         if run["missing"]:
             text = f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks"
             do = f"bring back their level-0 files, then: {again}"
-            yield Cause("merged-without", Verdict.PERSON, text, do, of.receipt_time)
+            yield Cause("merged-without", Verdict.ACTION, text, do, of.receipt_time)
         if run.get("taken_over") == "nothing":
             text = f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered"
-            yield Cause("taken-over", Verdict.TOLD, text, f"halfpipe show {run['run']}", of.receipt_time)
+            yield Cause("taken-over", Verdict.NOTE, text, f"halfpipe show {run['run']}", of.receipt_time)
         if run["late"]:
             yield _late(of, run["run"], run["late"])
 
@@ -305,11 +305,11 @@ def _late(of: Downlink, run: str, late: int) -> Cause:
     left = of.settings.left_late(of.id, run)
     if left is not None and late <= left.events:
         return Cause(
-            "late-events", Verdict.TOLD, f"{text}; not delivered: {left.reason}", since=of.receipt_time
+            "late-events", Verdict.NOTE, f"{text}; not delivered: {left.reason}", since=of.receipt_time
         )
     without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
     do = (
         f"if Level-1 is to go without them, in the config: {without}; else process the downlink again that this names: "
         f"halfpipe explain {of.id}"
     )
-    return Cause("late-events", Verdict.PERSON, text, do, of.receipt_time)
+    return Cause("late-events", Verdict.ACTION, text, do, of.receipt_time)

@@ -139,10 +139,10 @@ def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, str]) ->
     known
         What is to be done about the other causes of their downlink, by code.
     """
-    why, log, verdict = jobs[0].why, jobs[0].log, Verdict.PERSON
+    why, log, verdict = jobs[0].why, jobs[0].log, Verdict.ACTION
     text, do = jobs[0].text.rstrip("."), then(why.do, again)
     if why.code in known:
-        text, verdict = "blocked by what is said of its records", Verdict.TOLD
+        text, verdict = "blocked by what is said of its records", Verdict.NOTE
         do = "" if repeats(known[why.code]) else f"once that is done: {again}"
     named = names(jobs)
     since = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(log))

@@ -118,7 +118,7 @@ class Index:
         return found, None if new == row else new
 
     def keep(self, rows: Sequence[Row]) -> None:
-        """Write rows down, all or none; a file that is no index, or of another version, is written anew."""
+        """Write rows down, all or none; a file that is no index, or of another version, is rewritten."""
         for _ in range(2):
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,20 +28,20 @@ _index: Index | None = None
 
 @dataclass(frozen=True)
 class Overview:
-    """Accounts, those that want a person first, then the newest first; and the causes that are of no downlink."""
+    """Accounts, those that need action first, then the newest first; and the causes that are of no downlink."""
 
     accounts: tuple[Account, ...]
     site: tuple[Cause, ...]
 
     @property
     def wanting(self) -> tuple[Account, ...]:
-        """The downlinks that want a person."""
-        return tuple(one for one in self.accounts if one.verdict is Verdict.PERSON)
+        """The downlinks that need action."""
+        return tuple(one for one in self.accounts if one.verdict is Verdict.ACTION)
 
     @property
-    def wants_person(self) -> bool:
-        """Whether anything wants a person."""
-        return bool(self.wanting) or any(cause.verdict is Verdict.PERSON for cause in self.site)
+    def needs_action(self) -> bool:
+        """Whether anything needs action."""
+        return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -55,10 +55,10 @@ class Overview:
 
 
 def overview(site: Site, downlinks: Iterable[DownlinkId]) -> Overview:
-    """Draw up the accounts of `downlinks`, and remember which want a person, so that they are not lost sight of."""
+    """Draw up the accounts of `downlinks`, and remember which need action, so that they are not lost sight of."""
     accounts = _accounts(site, sorted(set(downlinks)))
     worst_first = sorted(
-        accounts, key=lambda one: (one.verdict is Verdict.PERSON, one.downlink), reverse=True
+        accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
     found = Overview(tuple(worst_first), tuple(site_causes(site, [one.downlink for one in accounts])))
     _remember(site, accounts)
@@ -136,10 +136,10 @@ def _remembered(site: Site) -> frozenset[str]:
 
 
 def _remember(site: Site, accounts: Iterable[Account]) -> None:
-    """Keep which downlinks want a person; a cache, which may be deleted and need not be writable."""
+    """Keep which downlinks need action; a cache, which may be deleted and need not be writable."""
     before = _remembered(site)
     now = before - {one.downlink for one in accounts} | {
-        one.downlink for one in accounts if one.verdict is Verdict.PERSON
+        one.downlink for one in accounts if one.verdict is Verdict.ACTION
     }
     if now != before:
         with suppress(Exception):

@@ -45,7 +45,7 @@ def _empty_stage(settings: Settings) -> Iterator[Cause]:
     if any(_handed_off(work, path.name.removeprefix(paths.receipt(""))) for path in latest):
         yield Cause(
             "stage-empty",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"the stage {stage} is empty though downlinks were handed off to it; even the mark is gone that a hand-off "
             "leaves there. So it is not mounted, or somebody emptied it",
             f"see that its file system is mounted: ls -la {stage}",
@@ -66,7 +66,7 @@ def _not_given_up(work: Path) -> Iterator[Cause]:
     except HalfPipeError as error:
         refused = (str(error),)
     for complaint in refused:
-        yield Cause("force-refused", Verdict.PERSON, complaint, "halfpipe force")
+        yield Cause("force-refused", Verdict.ACTION, complaint, "halfpipe force")
 
 
 def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
@@ -85,7 +85,7 @@ def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
         end = f", or end it: kill {holder.pid} on {holder.host}" if holder else ""
         yield Cause(
             "unattended-lease",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"no turn can begin: {work / paths.unattended_lease()} is held by {found}, and has not got on since "
             f"{utc(found.signed)}",
             f"see what it waits for (its logs are in {work / paths.unattended_logs()}){end}",
@@ -115,7 +115,7 @@ def _timer(work: Path, now: float) -> Iterator[Cause]:
         return  # it is at work
     yield Cause(
         "timer-dead",
-        Verdict.PERSON,
+        Verdict.ACTION,
         f"the last turn of unattended processing ended at {utc(last['ended'])}"
         f"{' on ' + str(last['host']) if 'host' in last else ''}, and none has begun since",
         "see why: systemctl status halfpipe.timer halfpipe.service (or cron's mail); by hand: halfpipe unattended",
@@ -133,7 +133,7 @@ def silence(settings: Settings, now: float) -> Iterator[Cause]:
         when, path = latest
         yield Cause(
             "silence",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"no new RetDef has come since {utc(when)} ({path}): alarm.silence_hours is {hours:g}",
             "ask whether downlinks come, and see that RetDefs are copied: "
             + ", ".join(map(str, settings.paths.retdef)),

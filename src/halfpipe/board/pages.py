@@ -50,7 +50,7 @@ from halfpipe.words import count
 DAY = 86400.0
 LEVEL0_DAYS = 8.0  # downlinks that were handed off before brought no hour of the last week
 MOST_PICTURES = 12  # small ones on the page of the site
-SIGNS = {Verdict.PERSON: "✗", Verdict.TOLD: "!", Verdict.GOOD: ""}
+SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 # What a remedy may be, so that a click copies it; words may stand before it.
 COMMAND = re.compile(r"((?:.*: )?)((?:snakemake|halfpipe|mkdir|rm|touch|ls|kill) .*)", re.DOTALL)
 MADE = re.compile(rb'<time id="made" datetime="[^"]*">[^<]*</time>')
@@ -173,7 +173,7 @@ def _site(
         "rows": rows,
         "wanting": len(found.wanting),
         "headline": _headline(found),
-        "wants_person": found.wants_person,
+        "needs_action": found.needs_action,
         "site": found.site,
         "last_retdef": last[0] if last else None,
         "turn": last_turn(site.settings.paths.work),
@@ -194,12 +194,12 @@ def _site(
 
 def _headline(found: Overview) -> str:
     wanting = len(found.wanting)
-    of_site = sum(cause.verdict is Verdict.PERSON for cause in found.site)
+    of_site = sum(cause.verdict is Verdict.ACTION for cause in found.site)
     parts = (
         [f"{count(wanting, 'downlink')} {'wants' if wanting == 1 else 'want'} a person"] if wanting else []
     )
-    parts += [f"the site wants a person: {count(of_site, 'trouble')}"] if of_site else []
-    return " · ".join(parts) or "Nothing wants a person"
+    parts += [f"the site needs action: {count(of_site, 'trouble')}"] if of_site else []
+    return " · ".join(parts) or "Nothing needs action"
 
 
 def _downlink(

@@ -250,7 +250,7 @@ def remove_unchanged(path: Path, size: int) -> bool:
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             raise StateError(
                 f"{path}: a moment ago this was a file of {size} bytes, and now it is not, so it was left "
-                "there. Somebody else is at work on it: see who, then give the same command again."
+                "there. Somebody else is at work on it: see who, then re-run the command."
             )
         path.unlink()
     except FileNotFoundError:

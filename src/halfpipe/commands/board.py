@@ -21,7 +21,7 @@ from halfpipe.words import count
         ("halfpipe board --days 7", "of the last week, into board.dir of the config"),
         ("halfpipe board --pictures 500", "draw every downlink that has no picture yet"),
     ],
-    statuses={0: "nothing wants a person", 1: "something does"},
+    statuses={0: "nothing needs action", 1: "something does"},
 )
 @click.option(
     "-o",
@@ -41,7 +41,7 @@ from halfpipe.words import count
 def command(site: Site, output: Path | None, days: float | None, new: int | None) -> int:
     """Write pages that say how the site and each downlink stand.
 
-    One page has the downlinks of the last weeks, and all that are not done or want a person; each has a page of its
+    One page has the downlinks of the last weeks, and all that are not done or need action; each has a page of its
     own. They need no server and no network. Unattended processing writes
     them too, if board.dir is set.
     """
@@ -57,4 +57,4 @@ def command(site: Site, output: Path | None, days: float | None, new: int | None
     click.echo(
         f"{home / paths.board()}: {count(len(found.accounts), 'downlink')}, {count(written, 'page')} written"
     )
-    return 1 if found.wants_person else 0
+    return 1 if found.needs_action else 0

@@ -21,7 +21,7 @@ from halfpipe.words import count
         ("halfpipe check --no-checksums", "the same in a moment"),
         ("halfpipe check 230401001", "one downlink"),
     ],
-    statuses={0: "all is as the receipts say", 1: "something is missing or differs, or wants a person"},
+    statuses={0: "all is as the receipts say", 1: "something is missing or differs, or needs action"},
 )
 @downlinks
 @click.option("--no-checksums", is_flag=True, help="Compare sizes only.")
@@ -40,7 +40,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], no_checksums: bool, a
         click.echo(f"site: {restored.text}\n  → {restored.do}")
     for downlink in wanted:
         causes = examine(looked, downlink, checksums=not no_checksums)
-        bad = sum(cause.verdict is Verdict.PERSON for cause in causes)
+        bad = sum(cause.verdict is Verdict.ACTION for cause in causes)
         faults += bad
         found = [cause.as_json() | {"verdict": str(cause.verdict)} for cause in causes]
         results.append({"downlink": downlink, "faults": bad, "found": found})
@@ -48,7 +48,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], no_checksums: bool, a
             said = printed.tinted(count(bad, "fault"), fg="red", bold=True) if bad else "good"
             click.echo(f"downlink {downlink}: {said}")
             for cause in causes:
-                click.echo(f"  {cause.verdict.word}: {cause.text}")
+                click.echo(f"  {cause.verdict}: {cause.text}")
                 if cause.do:
                     click.echo(f"  → {cause.do}")
     if as_json:

@@ -21,7 +21,7 @@ from halfpipe.reports.changes import changes
 from halfpipe.runs.receipt_file import hand_offs, read_receipt
 from halfpipe.words import count
 
-MOST_TOLD = 20  # downlinks of which the causes are printed
+MOST_SHOWN = 20  # downlinks of which the causes are printed
 
 
 @click.command(
@@ -34,7 +34,7 @@ MOST_TOLD = 20  # downlinks of which the causes are printed
     ],
     statuses={
         0: "all that was ready is handed off",
-        1: "some are not, or want a person",
+        1: "some are not, or need action",
         130: "ended by SIGINT, with all that it had started",
         143: "ended by SIGTERM, with all that it had started",
     },
@@ -53,7 +53,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], again: bool, batch: i
     Level-1, whatever submit.automatic says.
 
     You can end it at any time: the same command goes on with what is outstanding. With --again it goes on with
-    those that are not made anew yet.
+    those that are not regenerated yet.
     """
     # A shell starts what it puts into the background with SIGINT ignored, and Snakemake would inherit that.
     for number in (
@@ -74,10 +74,10 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], again: bool, batch: i
         raise
     click.echo(_standing(work, begun))
     troubles = list(_troubles(site, work))
-    for trouble in troubles[:MOST_TOLD]:
+    for trouble in troubles[:MOST_SHOWN]:
         click.echo(trouble)
-    if len(troubles) > MOST_TOLD:
-        click.echo(f"and {len(troubles) - MOST_TOLD} more: halfpipe status {work.todo[0]}..{work.todo[-1]}")
+    if len(troubles) > MOST_SHOWN:
+        click.echo(f"and {len(troubles) - MOST_SHOWN} more: halfpipe status {work.todo[0]}..{work.todo[-1]}")
     if work.failed or work.left:
         click.echo(f"to try again what is left: {_same_command()}")
     return 1 if troubles or work.failed else 0
@@ -113,11 +113,11 @@ def _run(
 def _beginning(work: Work, anew: Reprocessing | None, batch: int) -> Iterator[str]:
     """Yield what there is to do, and what is left alone."""
     yield from work.told
-    what = "to be made anew" if anew else "outstanding"
+    what = "to be regenerated" if anew else "outstanding"
     of = f"{len(work.todo):,} of {count(len(work.named), 'downlink')} {what}"
     yield f"{of}, in {count(-(-len(work.todo) // batch), 'batch', 'batches')}" if work.todo else of
     if anew is not None and anew.begun_earlier:
-        yield f"the rest was made anew before; to begin with all of them, first: rm {anew.file}"
+        yield f"the rest was regenerated before; to begin with all of them, first: rm {anew.file}"
 
 
 def _standing(work: Work, begun: float) -> str:
@@ -142,7 +142,7 @@ def _changes(work: Path, fresh: Sequence[DownlinkId], anew: Reprocessing) -> Ite
 
 
 def _troubles(site: Site, work: Work) -> Iterator[str]:
-    """Yield why downlinks are not handed off, or want a person though they are."""
+    """Yield why downlinks are not handed off, or need action though they are."""
     looked = Looked(site.settings)
     for dl in work.todo:
         if dl in work.left:
@@ -154,7 +154,7 @@ def _troubles(site: Site, work: Work) -> Iterator[str]:
             yield f"{dl}: {error}"
             continue
         for cause in causes:
-            if cause.verdict is Verdict.PERSON or dl not in work.done:
+            if cause.verdict is Verdict.ACTION or dl not in work.done:
                 yield f"{dl}: {cause.text}" + (f"\n→ {cause.do}" if cause.do else "")
 
 

@@ -55,7 +55,7 @@ def command(
     if process(words, log, timeout_minutes * 60) != GOOD:
         raise HalfPipeError(
             f"run {run} was not delivered by downlink {prepared.downlink}; all that was printed: {log}. Mend the cause "
-            f"and give the same command again; to see it fail: {again(words)}"
+            f"and re-run the command; to see it fail: {again(words)}"
         )
     found = repipe.finish(site.settings, run, prepared)
     if as_json:

@@ -113,9 +113,9 @@ def _when(part: Part) -> str:
 
 def _print_downlink(shown: Downlink) -> None:
     one = shown.account
-    click.echo(f"downlink {one.downlink}, {one.state}: {one.verdict.word}")
+    click.echo(f"downlink {one.downlink}, {one.state}: {one.verdict}")
     for cause in one.causes:
-        click.echo(f"  {cause.verdict.word}: {cause.text}")
+        click.echo(f"  {cause.verdict}: {cause.text}")
         if cause.do:
             click.echo(f"    → {cause.do}")
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")

@@ -31,19 +31,19 @@ COLUMNS = [
     Column("when (UTC)", drop=4),
     Column("what"),
 ]
-SIGNS = {Verdict.PERSON: "✗ ", Verdict.TOLD: "! ", Verdict.GOOD: ""}
-STYLES = {Verdict.PERSON: "bold red", Verdict.TOLD: "yellow", Verdict.GOOD: ""}
+SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! ", Verdict.GOOD: ""}
+STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
 
 
 @click.command(
     "status",
     cls=Verb,
     examples=[
-        ("halfpipe status", "the last week, and all that is not done or wants a person"),
+        ("halfpipe status", "the last week, and all that is not done or needs action"),
         ("halfpipe status 230401001", "one downlink"),
         ("halfpipe status --all --json", "all there ever were, for a program"),
     ],
-    statuses={0: "nothing wants a person", 1: "something does"},
+    statuses={0: "nothing needs action", 1: "something does"},
 )
 @downlinks
 @click.option(
@@ -54,11 +54,11 @@ STYLES = {Verdict.PERSON: "bold red", Verdict.TOLD: "yellow", Verdict.GOOD: ""}
 def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: bool, as_json: bool) -> int:
     """Say how each downlink stands, and what a person has to do.
 
-    Downlinks that want a person come first, then the newest. "waiting" are events that are kept for the next
+    Downlinks that need action come first, then the newest. "waiting" are events that are kept for the next
     downlink of their run; "level-1" is the number of the hand-off that Level-1 has; a "hand-off" in brackets is the
     last one, and the downlink is to be handed off again.
 
-    Each downlink is shown with its worst cause: "person" means that somebody must act, "note" that nobody need act.
+    Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
     """
     now = time.time()
     looked = Looked(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
@@ -69,21 +69,21 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: b
         click.echo(utc(now))
         rows = [_row(one, site.work) for one in found.accounts]
         printed.table(COLUMNS, rows, notes=True)
-        # Those that want a person come first, and all is told of them below.
+        # Those that need action come first, and all is told of them below.
         printed.notes_below(rows[len(found.wanting) :])
         click.echo(_how_many(len(found.wanting), len(found.accounts)))
         for cause in found.site:
             _say("site", cause)
         for one in found.wanting:
             for cause in one.causes:
-                if cause.verdict is Verdict.PERSON or (cause.failed and cause.do):
+                if cause.verdict is Verdict.ACTION or (cause.failed and cause.do):
                     _say(one.downlink, cause)
-    return 1 if found.wants_person else 0
+    return 1 if found.needs_action else 0
 
 
 def _how_many(wanting: int, every: int) -> str:
     if not wanting:
-        return "no downlink wants a person"
+        return "no downlink needs action"
     return f"{wanting} of {count(every, 'downlink')} {'wants' if wanting == 1 else 'want'} a person"
 
 
@@ -99,7 +99,7 @@ def _row(one: Account, work: Path) -> list[printed.Cell]:
         one.handoff or _before(work, one.downlink),
         one.submitted,
         utc(one.handed_off) if one.handed_off else None,
-        Marked(f"{SIGNS[first.verdict]}{first.verdict.word}: {first.text}", style) if first else None,
+        Marked(f"{SIGNS[first.verdict]}{first.verdict}: {first.text}", style) if first else None,
     ]
 
 

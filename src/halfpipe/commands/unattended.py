@@ -63,7 +63,7 @@ def command(
     that fails or hangs does not stop the next; those that were tried before come last. With submit.automatic each
     goes on to its submission, otherwise to its receipt.
 
-    It prints nothing if all went well. It reports what wants a person when that begins, when it changes, when it is
+    It prints nothing if all went well. It reports what needs action when that begins, when it changes, when it is
     over, and once in alarm.remind_hours while it lasts. The report is printed, so that cron or systemd mail it, or
     given to alarm.command: the downlink, why, the job, its log and the commands that go on. A downlink
     that somebody else has in work is left alone, and so is one that a halt switch holds: logs/unattended/held.log

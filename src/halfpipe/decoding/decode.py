@@ -8,8 +8,8 @@ from typing import IO, Any
 
 from halfpipe.decoding import fetched
 from halfpipe.decoding.announced import too_many
+from halfpipe.decoding.decoder_log import DecoderLog
 from halfpipe.decoding.products import check_products
-from halfpipe.decoding.said import Said
 from halfpipe.errors import DecoderError
 from halfpipe.formats.retdef import RetDef, with_archive
 from halfpipe.process import progress
@@ -41,7 +41,7 @@ def decode(
     retdef_file, retdef
         The chunk's RetDef and what it holds.
     out
-        Directory for the products; made anew.
+        Directory for the products; regenerated.
     log
         Takes what the decoder prints.
     kept
@@ -87,14 +87,14 @@ def decode(
         if settings.decoder.latc is not None:
             words += ["-k", settings.decoder.latc]
         with progress.of(f"decode_chunk {retdef.chunk}", directory=out) as bar:
-            said = Said(retdef.run, bar)
+            said = DecoderLog(retdef.run, bar)
             _run(words, Log(log, said.hear))
     files = check_products(out, retdef.chunk, kept, again=again)
     if not again and (complaint := too_many(files, settings.decoder.max_missing_events)) is not None:
         raise DecoderError(
             f"chunk {retdef.chunk}: {complaint}, more than decoder.max_missing_events "
             f"({settings.decoder.max_missing_events:g}) allows. The log has what the decoder said of it. Nothing of "
-            "this chunk was taken. Mend the cause or raise the limit, then give the same command again."
+            "this chunk was taken. Fix this or raise the limit, then re-run the command."
         )
     told = said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})
     return {"files": files, "said": told, "level0": hours}
@@ -116,6 +116,6 @@ def _run(words: list[str], log: Log) -> None:
         raise DecoderError(
             f"the decoder {ending.how}: {shlex.join(words)}\n"
             f"Its last lines were:\n{chr(10).join(log.said) or '(none)'}\n"
-            "Nothing of this chunk was taken. Mend the cause, then give the same command again.",
+            "Nothing of this chunk was taken. Fix this, then re-run the command.",
             text=f"the decoder {ending.saying(log.said)}",
         )

@@ -161,7 +161,7 @@ class _Hour:
                     f"level-0 of {self.directory} is not in the archive and cannot be fetched: the command of "
                     f"level0.fetch {ended.how}: {shlex.join(words)}\nIts last lines were:\n"
                     f"{chr(10).join(told.said) or '(none)'}\nNothing of this chunk was decoded. Mend the cause, then "
-                    "give the same command again."
+                    "re-run the command."
                 )
             whole = part / "whole"
             whole.mkdir()
@@ -200,7 +200,7 @@ def make_room(cache: Path, limit: float) -> None:
     if left >= limit:
         raise MissingInputError(
             f"{cache}: the cache of level-0 is full, {left / GB:.1f} GB of {limit / GB:.1f} (level0.cache_gb), and all "
-            "of it is being read. Raise the limit, or have fewer jobs at a time; then give the same command again."
+            "of it is being read. Raise the limit, or have fewer jobs at a time; then re-run the command."
         )
 
 

@@ -54,13 +54,13 @@ def check_products(
         if (match or path.suffix in {".evt", ".idx"}) and not stat.S_ISREG(mode):
             raise DecoderError(
                 f"{_shown(path.name)}: the decoder wrote a link, a pipe or a directory under this name, expected "
-                "a plain file. Nothing of this chunk was taken. Mend the decoder."
+                "a plain file. Nothing of this chunk was taken. Fix the decoder."
             )
         if match:
             if match["chunk"] != chunk:
                 raise DecoderError(
                     f"{path.name}: the decoder wrote a product of chunk {match['chunk']} while it worked on "
-                    f"chunk {chunk}; two chunks would claim one name. Mend the decoder."
+                    f"chunk {chunk}; two chunks would claim one name. Fix the decoder."
                 )
             if not Apid.matches(match["apid"]):
                 raise DecoderError(
@@ -154,7 +154,7 @@ def _check_index(
         if name not in products:
             raise FormatError(
                 f"{path}: names the event file {name}, which the decoder did not write beside it. "
-                "Nothing of this chunk was taken. Mend the decoder, then give the same command again."
+                "Nothing of this chunk was taken. Fix the decoder, then re-run the command."
             )
         events = index.events[index.events["file"] == number]
         of_file, without_hole, rest = _check_records(path, path.with_name(name), events)
@@ -165,7 +165,7 @@ def _check_index(
     if held.contradiction is not None and not again:
         raise FormatError(
             f"{path}: {held.contradiction}. With such datagrams events would be delivered too early or never. Nothing "
-            "of this chunk was taken. Mend the decoder or what it read, then give the same command again."
+            "of this chunk was taken. Fix the decoder or what it read, then re-run the command."
         )
     counts = {"events": len(index.events), "datagrams": len(index.datagrams), "whole": whole} | held.as_json()
     return counts, kept_index.with_sizes(index, sizes)

@@ -99,25 +99,25 @@ def troubles(
             more = f" and {len(there) - _NAMED} more" if len(there) > _NAMED else ""
             yield Cause(
                 "level0-arrived",
-                Verdict.PERSON,
+                Verdict.ACTION,
                 f"level-0 that chunk {chunk['chunk']} was decoded without has arrived since: {named}{more}",
                 again,
             )
         told = list(sentences(chunk))
         if hours and len(there) < len(hours):
             yield Cause(
-                "level0-missing", Verdict.PERSON, told[0], f"have the archive completed, then: {again}"
+                "level0-missing", Verdict.ACTION, told[0], f"have the archive completed, then: {again}"
             )
         gone, missing = settings.gone_events(downlink, chunk["chunk"]), number_missing(chunk)
         accepted = gone is not None and missing <= gone.events
         for text in told[bool(hours) :]:
             if gone is not None and accepted:
-                yield Cause("events-missing", Verdict.TOLD, f"{text}; gone for good: {gone.reason}")
+                yield Cause("events-missing", Verdict.NOTE, f"{text}; gone for good: {gone.reason}")
                 continue
             log = paths.log("decode_chunk", downlink, chunk["chunk"])
             yield Cause(
                 "events-missing",
-                Verdict.PERSON,
+                Verdict.ACTION,
                 text,
                 f'if they are gone for good, in the config: ignore: {{events: [{{dl: "{downlink}", chunk: '
                 f'"{chunk["chunk"]}", events: {missing}, reason: "..."}}]}}; '

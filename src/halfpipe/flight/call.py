@@ -125,12 +125,12 @@ def _verdict(ending: Ending, program: Call, status: int, *, starved: bool) -> Ve
     if status == SIGNALLED + signal.SIGKILL:
         why = (
             f"the program was killed by SIGKILL, as Slurm and the kernel do when memory is used up ({used}). "
-            "Give the job more memory and give the same command again."
+            "Give the job more memory and re-run the command."
         )
     elif status and starved:
         why = (
             f"the program died because it had too little memory ({used}). Raise memory_mib in the settings "
-            "and the job's memory, then give the same command again."
+            "and the job's memory, then re-run the command."
         )
     elif status > SIGNALLED:
         why = f"the program was killed by signal {status - SIGNALLED}. Nothing of it was taken."

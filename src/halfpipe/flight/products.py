@@ -6,17 +6,17 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from halfpipe.decoding.said import Said
+from halfpipe.decoding.decoder_log import DecoderLog
 from halfpipe.errors import DecoderError, HalfPipeError, MissingInputError
 from halfpipe.flight.working_copy import WorkingCopy
 from halfpipe.storage.advice import in_the_way
 from halfpipe.storage.durable import replacing
 
 PRODUCT_SUFFIXES = frozenset({".evt", ".idx"})
-_NOTHING_TAKEN = "Nothing of this chunk was taken. Mend the cause, then give the same command again."
+_NOTHING_TAKEN = "Nothing of this chunk was taken. Fix this, then re-run the command."
 
 
-def check_products(work: WorkingCopy, said: Said) -> list[Path]:
+def check_products(work: WorkingCopy, said: DecoderLog) -> list[Path]:
     """Return the products of a decoder that ended with 0, all of them plain files in ``out``.
 
     Raises
@@ -71,7 +71,7 @@ def check_output_directory(out: Path) -> None:
     except OSError as error:
         raise in_the_way(out, error) from error
     if not there:
-        raise MissingInputError(f"{out}: is no directory. Make it, then give the same command again.")
+        raise MissingInputError(f"{out}: is no directory. Make it, then re-run the command.")
 
 
 def take(products: Sequence[Path], out: Path) -> None:

@@ -32,7 +32,7 @@ FILE_NAME = re.compile(rf"RetDef-({DownlinkId.PATTERN})-({ChunkId.PATTERN})\.xml
 DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?", re.ASCII)
 APIDS_OF_KIND = {"LSEP": LPA_APIDS, "LSEC": LCI_APIDS}
 OURS = "halfpipe"  # who made it, where we did
-REMEDY = "Have it made and copied again, then give the same command again"
+REMEDY = "Have it made and copied again, then re-run the command"
 
 # One declaration a line, as real RetDefs have them.
 DTD = """<?xml version="1.0" encoding="US-ASCII" ?>
@@ -151,7 +151,7 @@ def read_content(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such RetDef. {REMEDY}.") from error
     except PermissionError as error:
-        raise FormatError(f"{cannot_be_read(path, error)}, then give the same command again.") from error
+        raise FormatError(f"{cannot_be_read(path, error)}, then re-run the command.") from error
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
 

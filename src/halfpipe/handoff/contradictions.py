@@ -44,7 +44,7 @@ def troubles(
     try:
         made = hand_offs(work, downlink)
     except HalfPipeError as error:
-        yield Cause("record-damaged", Verdict.PERSON, error.text, error.do)
+        yield Cause("record-damaged", Verdict.ACTION, error.text, error.do)
         made = []
     if receipt is None and made:
         receipt, of_last = made[-1].receipt, True
@@ -55,7 +55,7 @@ def troubles(
         try:
             deliveries = read(work, run)
         except HalfPipeError as error:
-            yield Cause("record-damaged", Verdict.PERSON, error.text, error.do)
+            yield Cause("record-damaged", Verdict.ACTION, error.text, error.do)
             continue
         yield from _unreadable(deliveries, downlink)
         if said := of_receipt.get(run):
@@ -117,7 +117,7 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
 
 def _unreadable(deliveries: Deliveries, downlink: DownlinkId) -> Iterator[Cause]:
     if said := deliveries.unreadable.get(downlink):
-        yield Cause("takeover-refused", Verdict.PERSON, said.text, said.do)
+        yield Cause("takeover-refused", Verdict.ACTION, said.text, said.do)
 
 
 def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
@@ -126,7 +126,7 @@ def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) 
     if delivered is not None and delivered.files and _is_gone(work, downlink):
         yield Cause(
             "receipt-lost",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"{count(delivered.events, 'event')} of run {run} were delivered by this downlink, and Level-1 may have "
             "them, but its receipt and all its other files are gone",
             f"snakemake dl={downlink}",
@@ -138,7 +138,7 @@ def _differs(run: RunId, downlink: DownlinkId, said: Mapping[str, Any], seal: st
     if said["delivery"] != seal:
         yield Cause(
             "delivery-differs",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"the receipt names a delivery of run {run} that is not the latest one of this downlink in the run's "
             "records",
             f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
@@ -150,7 +150,7 @@ def _datagrams_gone(work: Path, run: RunId, downlink: DownlinkId, said: Mapping[
     if said.get("taken_over", "whole") == "whole" and not (work / paths.datagrams(run, downlink)).is_file():
         yield Cause(
             "datagrams-gone",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"which datagrams this downlink brought of run {run} is not known any more: "
             f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
             f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
@@ -164,21 +164,21 @@ def _said(run: RunId, downlink: DownlinkId, said: Mapping[str, Any]) -> Iterator
         what = "it" if events is None else f"{count(events, 'event')} of it"
         yield Cause(
             "run-held",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"run {run} is held, {what} not staged, because Level-1 would refuse it: {'; '.join(said['l1']['why'])}",
             f"halfpipe show {run}",
         )
     if said.get("accepted"):
         yield Cause(
             "shrunk-accepted",
-            Verdict.TOLD,
+            Verdict.NOTE,
             f"run {run} was delivered with fewer events than before, as was accepted: {said['accepted']}",
         )
     if said.get("closed"):
         spans = ", ".join(f"{first} to {last}" for first, last in said["closed"])
         yield Cause(
             "closed-spans",
-            Verdict.TOLD,
+            Verdict.NOTE,
             f"sequences {spans} of run {run}, delivered before and not now, stay closed to other downlinks",
             f'halfpipe release {run} {downlink} --reason "…"',
         )

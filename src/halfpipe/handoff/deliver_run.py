@@ -23,7 +23,7 @@ from halfpipe.runs.deliveries import Delivery, EventFile
 from halfpipe.runs.merged_index import MergedIndex
 from halfpipe.runs.moot import Moot
 from halfpipe.runs.receipt_file import next_number
-from halfpipe.runs.run_state import Brought, Context, KnownRun, context_scratch
+from halfpipe.runs.run_state import Context, KnownRun, NewInput, context_scratch
 from halfpipe.runs.shrinking import Loss
 from halfpipe.settings import Settings
 from halfpipe.storage import leases, paths
@@ -81,7 +81,7 @@ def deliver_run(
         If a record of the run is damaged, or what the legacy recorded of it cannot be read; then nothing was changed.
     HalfPipeError
         If something that is needed is gone, damaged, or cannot be written; then nothing was delivered,
-        or giving the same command again delivers the same.
+        or re-running the command delivers the same.
     """
     work = settings.paths.work
     with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
@@ -97,7 +97,7 @@ def deliver_run(
 
 
 def _deliver(
-    context: Context, under: Sequence[Lease], index: MergedIndex, brought: Brought, threads: int
+    context: Context, under: Sequence[Lease], index: MergedIndex, brought: NewInput, threads: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Decide what is delivered of what is known now, record it and stage it.
 
@@ -133,7 +133,7 @@ def _deliver(
     files = eventfiles.describe(records, decision.files, run)
     others = [file for delivery in recorded.values() for file in delivery.files]
     held = [*_unnamed(decision, run), *l1.refusals([*others, *files])] if files else []
-    merged = _make_known(context, brought, index)
+    merged = _publish_index(context, brought, index)
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
@@ -182,7 +182,7 @@ def _deliver(
 
 def _merge(
     context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int
-) -> tuple[MergedIndex, Brought]:
+) -> tuple[MergedIndex, NewInput]:
     """Merge what the downlink brings of the run; nobody else sees it yet, and its events lie on disk alone."""
     work, run = context.work, context.run
     products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
@@ -192,11 +192,11 @@ def _merge(
         work / paths.context(run),
         lambda name: work / paths.kept_index(downlink, name),
     )
-    apart = merged_index.written_apart(index, work, run, downlink)
-    return replace(index, parts=()), Brought(downlink, index.datagrams, apart, index.chunks)
+    apart = merged_index.write_scratch(index, work, run, downlink)
+    return replace(index, parts=()), NewInput(downlink, index.datagrams, apart, index.chunks)
 
 
-def _make_known(context: Context, brought: Brought, index: MergedIndex) -> dict[str, Any]:
+def _publish_index(context: Context, brought: NewInput, index: MergedIndex) -> dict[str, Any]:
     """Make what the downlink brings of the run known to all downlinks; say what that is."""
     work, run, downlink = context.work, context.run, brought.downlink
     events = merged_index.save(index, work, run, downlink, brought.events)
@@ -210,7 +210,7 @@ def _make_known(context: Context, brought: Brought, index: MergedIndex) -> dict[
 
 
 def _refuse_to_shrink(
-    known: KnownRun, brought: Brought, before: Delivery | None, decision: Decision
+    known: KnownRun, brought: NewInput, before: Delivery | None, decision: Decision
 ) -> Loss | None:
     """Return what is lost of the delivery `before`, None without any; refuse it if nobody accepts it."""
     run, settings, downlink = known.context.run, known.context.settings, brought.downlink

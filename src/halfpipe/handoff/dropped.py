@@ -16,7 +16,7 @@ from halfpipe.storage import leases
 log = logging.getLogger(__name__)
 
 
-def settle(settings: Settings, downlink: DownlinkId, runs: Collection[RunId]) -> None:
+def refuse_dropped_runs(settings: Settings, downlink: DownlinkId, runs: Collection[RunId]) -> None:
     """Refuse a hand-off without a run of the one before, unless the config accepts it; then record that.
 
     Raises

@@ -62,7 +62,7 @@ def hand_off(
     _check_announced(downlink, decoded, runs)
     exceptions = _exceptions(decoded)
     _check_exceptions(settings, downlink, exceptions)
-    dropped.settle(settings, downlink, runs)
+    dropped.refuse_dropped_runs(settings, downlink, runs)
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     made = hand_offs(work, downlink)
@@ -86,7 +86,7 @@ def hand_off(
         "downlink": str(downlink),
         "handoff": number,
         "software": {"halfpipe": halfpipe.__version__},
-        "config": settings.that_matter,
+        "config": settings.provenance,
         "chunks": [
             cast(Chunk, {key: chunk[key] for key in Chunk.__annotations__ if key in chunk})
             for chunk in decoded
@@ -135,7 +135,7 @@ def _check_announced(
             if run not in runs:
                 raise StateError(
                     f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({RunId(run).l1}), which no "
-                    "RetDef of the downlink announces. Nothing is lost: give the same command again, and the run "
+                    "RetDef of the downlink announces. Nothing is lost: re-run the command, and the run "
                     "is included.",
                     code="not-announced",
                 )
@@ -157,8 +157,8 @@ def _check_exceptions(settings: Settings, downlink: DownlinkId, exceptions: Exce
         said = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(exceptions.items()))
         raise DecoderError(
             f"the decoders of downlink {downlink} met {total} exceptions, more than decoder.max_exceptions "
-            f"({most}): {said}. The lines stand in the logs of decode_chunk. Mend the cause and process the "
-            "downlink again (-F), or raise the limit; then give the same command again."
+            f"({most}): {said}. The lines stand in the logs of decode_chunk. Fix it and process the "
+            "downlink again (-F), or raise the limit; then re-run the command."
         )
 
 

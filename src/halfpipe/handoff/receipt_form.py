@@ -89,7 +89,7 @@ class Index(Product):
     """Bytes of its event files that none of its lines covers."""
 
 
-class Said(TypedDict):
+class DecoderLog(TypedDict):
     """What the decoder said."""
 
     processing: list[Annotated[str, Bound(min_length=17, max_length=17)]]
@@ -132,7 +132,7 @@ class Chunk(TypedDict):
     """The runs that the decoder brought, in order; none if it wrote nothing."""
     files: list[Events | Index]
     """The decoder's products, in order of their names."""
-    said: Said
+    said: DecoderLog
     """What the decoder said."""
     level0: NotRequired[Level0]
     """The hours of level-0 that it needs, and those that were missing; not known of what an earlier version decoded."""
@@ -261,7 +261,7 @@ class Receipt(TypedDict):
     software: Software
     """What made it."""
     config: dict[str, dict[str, Any]]
-    """What of the configuration shaped the products (`Settings.that_matter`); config/README.md has each key."""
+    """What of the configuration shaped the products (`Settings.provenance`); config/README.md has each key."""
     chunks: list[Chunk]
     """The chunks of the downlink in order, but those that are ignored."""
     ignored: list[Ignored]

@@ -129,10 +129,10 @@ def place(
 def is_whole(stage: Path, downlink: DownlinkId, run: RunId, files: Iterable[EventFile]) -> bool:
     """Tell whether all `files` of the run lie in the stage, with their sizes."""
     home = stage / paths.staged_run(downlink, run.l1)
-    return first_gone(home, ((file.name, file.size) for file in files)) is None
+    return first_missing(home, ((file.name, file.size) for file in files)) is None
 
 
-def first_gone(home: Path, sizes: Iterable[tuple[str, int]]) -> Path | None:
+def first_missing(home: Path, sizes: Iterable[tuple[str, int]]) -> Path | None:
     """Return the first of some files, by their names and sizes, that does not lie in `home` with its size."""
     for name, size in sizes:
         path = home / name

@@ -84,7 +84,7 @@ def _file(
     if size != said["size"]:
         yield Wrong("file-differs", path, f"{size} bytes, {said['size']} expected", do)
     elif checksums and sha256(path) != said["sha256"]:
-        yield Wrong("file-differs", path, "its checksum is another one", do)
+        yield Wrong("file-differs", path, "checksum mismatch", do)
 
 
 def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:

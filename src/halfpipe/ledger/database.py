@@ -231,7 +231,7 @@ class Ledger:
                 if wait is None or not _passes(error, also):
                     raise LedgerError(
                         f"the ledger {self.name}: {_cause(error)}. Nothing was changed in it. Mend the cause (is "
-                        "the database up, are ledger.url and the password right?), then give the same command again."
+                        "the database up, are ledger.url and the password right?), then re-run the command."
                     ) from error
                 log.warning("the ledger %s: %s; again in %g s", self.name, _cause(error), wait)
                 time.sleep(wait)

@@ -100,7 +100,7 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
         do = error.do if foreign else "halfpipe ledger check"
         yield Cause(
             FOREIGN if foreign else "ledger-down",
-            Verdict.PERSON if foreign else Verdict.TOLD,
+            Verdict.ACTION if foreign else Verdict.NOTE,
             error.text if foreign else str(error),
             do,
         )
@@ -111,7 +111,7 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
         few = f"downlink {lost[0]}" if len(lost) == 1 else f"{len(lost)} downlinks, {lost[0]} to {lost[-1]}"
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         text = f"the ledger {ledger.name} has lost {few}, so Level-1 finds no row of their runs"
-        yield Cause("ledger-lacks", Verdict.PERSON, text, do)
+        yield Cause("ledger-lacks", Verdict.ACTION, text, do)
 
 
 def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None:
@@ -161,7 +161,7 @@ def _ahead(
     few = sorted(lost)[-MOST_NAMED:]
     return Cause(
         "work-restored",
-        Verdict.PERSON,
+        Verdict.ACTION,
         f"the ledger {ledger.name} has hand-offs of {count(len(lost), 'downlink')} that {work} lacks: "
         f"{', '.join(few)}. It was put back from a backup, and what was delivered since would be delivered and "
         "submitted again",

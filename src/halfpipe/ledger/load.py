@@ -165,7 +165,7 @@ def rebuild(
     if failed:
         raise StateError(
             f"{len(failed)} of {len(there)} downlinks could not be entered, and all others were: {', '.join(failed)}. "
-            "Mend what is said of each above, then give the same command again."
+            "Mend what is said of each above, then re-run the command."
         )
     return len(there)
 

@@ -153,16 +153,16 @@ def _stretches(
     covered = [one.covers for of_apid in segments.values() for one in of_apid if one.covers]
     edges = {edge for one in covered for edge in (one.first, one.last + 1) if hole.first < edge <= hole.last}
     firsts = [hole.first, *sorted(edges)]
-    begin, before = hole.first, lacking(segments, min_epus, hole.first)
+    begin, before = hole.first, missing_at(segments, min_epus, hole.first)
     for first in firsts[1:]:
-        lacks = lacking(segments, min_epus, first)
+        lacks = missing_at(segments, min_epus, first)
         if lacks != before:
             yield Interval(begin, first - 1), before
             begin, before = first, lacks
     yield Interval(begin, hole.last), before
 
 
-def lacking(segments: Mapping[int, Sequence[Segment]], min_epus: int, sequence: int) -> tuple[Lack, ...]:
+def missing_at(segments: Mapping[int, Sequence[Segment]], min_epus: int, sequence: int) -> tuple[Lack, ...]:
     """Return what has to come before `sequence` is settled; nothing if it is."""
     unseen = () if enough_epus(segments, min_epus) else (Lack(What.EPU),)
     of_seen = (lack for apid, of_apid in segments.items() for lack in _of_one(apid, of_apid, sequence))

@@ -159,7 +159,7 @@ def settle(settings: Settings, run: RunId, *, started: bool) -> None:
     if not started and (seconds := record.may_run):
         raise OnlineError(
             f"run {run}: its command may run for {seconds:.0f} s yet, and do its work then. Look again after that, and "
-            "give the same command again."
+            "re-run the command."
         )
     record.settle(started, By.PERSON)
 
@@ -373,5 +373,5 @@ def _unknown(record: Record, how: str = "") -> OnlineError:
     return OnlineError(
         f"run {run}: whether its command has done its work is not known: {why} ({record.path}): "
         f"{shlex.join(command)}\nIt is not run again. See whether Online has the file, then say so: halfpipe online "
-        f"--started {run} (or --not-started {run}), and give the same command again."
+        f"--started {run} (or --not-started {run}), and re-run the command."
     )

@@ -123,7 +123,7 @@ class Record(told_once.Record[told_once.Attempt]):
     def settle(self, told: bool, by: By) -> None:
         """Record what a person has found out of the latest attempt, or has done where there was none."""
         if self.last is None:
-            self.done(Outcome.TOLD if told else Outcome.NOT_TOLD, by)
+            self.done(Outcome.TOLD if told else Outcome.NOT_SUBMITTED, by)
         else:
             super().settle(told, by)
 

@@ -131,7 +131,7 @@ def subject_of(messages: Sequence[Message]) -> str:
     if not wanting:
         return f"HalfPipe: {', '.join(_name(m.subject) for m in messages)}: over"[:MOST_IN_SUBJECT]
     first = max(
-        wanting, key=lambda m: (any(c.verdict is Verdict.PERSON for c in m.causes), m.kind is not Kind.LASTS)
+        wanting, key=lambda m: (any(c.verdict is Verdict.ACTION for c in m.causes), m.kind is not Kind.LASTS)
     )
     more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
     text = re.sub(r": (\S*/|python ).*", "", " ".join(first.causes[0].text.split()))  # no command, no place
@@ -238,4 +238,4 @@ def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]
 
 def wants_telling(cause: Cause) -> bool:
     """Tell whether a cause is worth a mail: somebody must act, or may have to."""
-    return cause.verdict is Verdict.PERSON
+    return cause.verdict is Verdict.ACTION

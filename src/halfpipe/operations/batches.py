@@ -63,7 +63,7 @@ class Work:
 
 
 class Reprocessing:
-    """Downlinks that are made anew though they were handed off: it is remembered which still wait for it.
+    """Downlinks that are regenerated though they were handed off: it is remembered which still wait for it.
 
     Parameters
     ----------

@@ -30,4 +30,4 @@ def publish(settings: Settings) -> Iterator[Cause]:
             write_bytes(metrics, text(site, found).encode(), lasting=False)
     except Exception as error:  # whatever is wrong with pages, downlinks are processed
         what = f"the board or the metrics could not be written: {error or type(error).__name__}"
-        yield Cause(CODE, Verdict.PERSON, what, "halfpipe board", now)
+        yield Cause(CODE, Verdict.ACTION, what, "halfpipe board", now)

@@ -69,15 +69,15 @@ def failure(status: int, outcome: Outcome, words: Sequence[str], log: Path) -> C
     """Return why an invocation did not end well, where the account of its downlink does not say it."""
     if status == OUT_OF_TIME:
         text = "it ran out of time and was ended"
-        return Cause("out-of-time", Verdict.PERSON, text, f"see what hung, often a file system: {log}")
+        return Cause("out-of-time", Verdict.ACTION, text, f"see what hung, often a file system: {log}")
     if outcome.jobs:
         return cause_of(max(by_cause(outcome.jobs), key=len), again(words), {})
     if outcome.error is None:
         return Cause(
-            "failed", Verdict.PERSON, f"snakemake ended before any job; its log: {log}", again(words)
+            "failed", Verdict.ACTION, f"snakemake ended before any job; its log: {log}", again(words)
         )
     why = outcome.error
-    return Cause(why.code, Verdict.PERSON, f"snakemake said: {why.text}", then(why.do, again(words)))
+    return Cause(why.code, Verdict.ACTION, f"snakemake said: {why.text}", then(why.do, again(words)))
 
 
 def remove_old_logs(home: Path, days: float) -> None:
@@ -151,7 +151,7 @@ def turn(
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
         what = "the turn was broken off" if ended else "nothing was done"
-        teller.of_site("turn-failed", [Cause("turn-failed", Verdict.PERSON, f"{what}: {error}")])
+        teller.of_site("turn-failed", [Cause("turn-failed", Verdict.ACTION, f"{what}: {error}")])
         return status
     finally:
         _record_turn(settings.paths.work, begun, status, ended)
@@ -183,7 +183,7 @@ class Teller:
 
     def __init__(self, settings: Settings, say: Callable[[str], bool]) -> None:
         self._settings, self._say = settings, say
-        self._path = settings.paths.work / paths.told()
+        self._path = settings.paths.work / paths.alert_state()
         self.look()
 
     def look(self) -> None:
@@ -241,7 +241,7 @@ def _publish(settings: Settings, teller: Teller) -> None:
 
 def record(work: Path, text: str) -> None:
     """Append to the record of all that was told, of which the last `MOST_SAID` bytes stay."""
-    path = work / paths.said()
+    path = work / paths.message_log()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and path.stat().st_size > MOST_SAID:
@@ -290,8 +290,8 @@ def _process_all(
         causes += [(of_site(cause.code), cause) for cause in site_troubles(settings, time.time())]
         unknown.add(of_site(CODE))
     teller.tell(causes, unknown, details)
-    wants_person = any(c.verdict is Verdict.PERSON for subject, c in causes if DownlinkId.matches(subject))
-    return max([*ended.values(), FAILED if wants_person else GOOD])
+    needs_action = any(c.verdict is Verdict.ACTION for subject, c in causes if DownlinkId.matches(subject))
+    return max([*ended.values(), FAILED if needs_action else GOOD])
 
 
 def _late(found: Outstanding, late_hours: float, now: float) -> Iterator[tuple[str, Cause]]:
@@ -302,7 +302,7 @@ def _late(found: Outstanding, late_hours: float, now: float) -> Iterator[tuple[s
                 downlink,
                 Cause(
                     "waits-retdef",
-                    Verdict.PERSON,
+                    Verdict.ACTION,
                     f"{said}, and has done so for more than {late_hours:g} h",
                     "have the RetDef made and copied to the search path, or list the chunk under ignore.chunks in the "
                     "config with a reason",

@@ -14,7 +14,7 @@ from halfpipe.formats import met as met_of
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
-from halfpipe.merge.undelivered import Kind, What, lacking
+from halfpipe.merge.undelivered import Kind, What, missing_at
 from halfpipe.pictures.drawn import (
     BLACK,
     GREEN,
@@ -234,7 +234,7 @@ def _datagram_edges(axes: "Axes", lanes: Sequence[_Lane], base: int) -> None:
 def _missing(apid: int, segments: Sequence[Segment], hole: Interval) -> str:
     """Say in a word or two what is missing of an EPU in a hole."""
     said = []
-    for lack in lacking({apid: segments}, 0, (hole.first + hole.last) // 2):
+    for lack in missing_at({apid: segments}, 0, (hole.first + hole.last) // 2):
         if lack.what is What.DATAGRAMS:
             said.append(str(lack.first) if lack.first == lack.last else f"{lack.first}-{lack.last}")
         elif lack.what in {What.START, What.END}:

@@ -222,7 +222,7 @@ def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stre
     if not ending.well:
         raise DecoderError(
             f"the command that tells runs {ending.how}: {' '.join(words)}\nNothing was made. Mend the cause, or "
-            "retdef.command in the config, then give the same command again."
+            "retdef.command in the config, then re-run the command."
         )
     return found
 

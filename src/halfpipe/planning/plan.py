@@ -83,7 +83,7 @@ class DownlinkPlan:
 
     def news(self) -> list[str]:
         """Say which RetDefs have come since the downlink was handed off."""
-        return [came_later(self.downlink, self.new)] if self.new else []
+        return [new_retdef_message(self.downlink, self.new)] if self.new else []
 
     def complaints(self) -> list[str]:
         """Say what is wrong with the RetDefs, which a dry run shows only as a job that will fail."""
@@ -265,7 +265,11 @@ class Plan:
                 line for home, one in zip(self.search, listings, strict=True) for line in one.odd(home, dl)
             ]
             handed_off = paths.receipt(dl) in names
-            to_stage = bool(self.lacking(dl, listings)) if handed_off else any(one.chunks for one in listings)
+            to_stage = (
+                bool(self.unprocessed_chunks(dl, listings))
+                if handed_off
+                else any(one.chunks for one in listings)
+            )
             if not to_stage and not (submitting and handed_off and paths.submitted(dl) not in names):
                 continue
             switch = halts.Switch.STAGE if to_stage else halts.Switch.L1
@@ -327,7 +331,7 @@ class Plan:
                 found[at] = replace(found[at], chunks=())
         return found
 
-    def lying(self, downlink: str) -> "Lying":
+    def lying(self, downlink: str) -> "FoundFiles":
         """Return what lies of `downlink` in its directory and on the search path."""
         listings = self.listings(downlink, self.closed)
         try:
@@ -335,10 +339,10 @@ class Plan:
         except (FileNotFoundError, NotADirectoryError):
             names = frozenset()
         except OSError as error:
-            return Lying(frozenset(), Listing(unread=error), listings)
-        return Lying(names, sorted_out(names, downlink), listings)
+            return FoundFiles(frozenset(), Listing(unread=error), listings)
+        return FoundFiles(names, sorted_out(names, downlink), listings)
 
-    def expected(self, downlink: str, lying: "Lying") -> int:
+    def expected(self, downlink: str, lying: "FoundFiles") -> int:
         """Return how many chunks a downlink should have; as many as `DownlinkPlan.chunks`."""
         there = {chunk for one in (lying.staged, *lying.listings) for chunk in one.chunks}
         ignored = self.ignored(downlink)
@@ -364,7 +368,7 @@ class Plan:
                 closed[home] = error
         return downlinks, closed
 
-    def lacking(
+    def unprocessed_chunks(
         self,
         downlink: str,
         listings: Iterable["Listing"],
@@ -471,7 +475,7 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
-class Lying:
+class FoundFiles:
     """What lies of a downlink: the names in its directory, what is staged, and the places of the search path."""
 
     names: frozenset[str]
@@ -539,7 +543,7 @@ def names_in(work: Path) -> frozenset[str]:
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
     except OSError as error:
-        raise HalfPipeError(f"{cannot_be_read(work, error)}, then give the same command again.") from error
+        raise HalfPipeError(f"{cannot_be_read(work, error)}, then re-run the command.") from error
 
 
 def _is_directory(entry: "os.DirEntry[str]") -> bool:
@@ -559,7 +563,7 @@ def refuse_closed(place: Path) -> None:
     """
     if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK, effective_ids=True):  # noqa: PTH112
         denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        raise HalfPipeError(f"{cannot_be_read(place, denied)}, then give the same command again.")
+        raise HalfPipeError(f"{cannot_be_read(place, denied)}, then re-run the command.")
 
 
 def cannot_be_listed(place: Path, error: OSError) -> str:
@@ -578,7 +582,7 @@ def misplaced(home: Path, downlink: str, name: str) -> str:
     return f"{home / downlink / name} is a RetDef of downlink {name.split('-')[1]} and does not count here; {remedy}"
 
 
-def came_later(downlink: str, chunks: Iterable[str]) -> str:
+def new_retdef_message(downlink: str, chunks: Iterable[str]) -> str:
     """Say which RetDefs have come since a downlink was handed off."""
     return (
         f"downlink {downlink}: the RetDef of chunk {', '.join(sorted(chunks))} has come since it was handed off. "
@@ -643,7 +647,7 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
             raise MissingInputError(
                 f"chunk {chunk} of downlink {downlink} has no RetDef, though there are RetDefs up to chunk "
                 f"{max(others)}; looked in {where}. Have it made and copied, or list the chunk under "
-                "ignore.chunks in the config with a reason; then give the same command again."
+                "ignore.chunks in the config with a reason; then re-run the command."
             )
         raise MissingInputError(no_retdefs(downlink, plan.search), code="no-retdefs")
     content = read_content(source)

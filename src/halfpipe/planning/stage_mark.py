@@ -113,7 +113,7 @@ def stage_lacks(settings: Settings) -> Cause | None:
         return None
     return Cause(
         "stage-restored",
-        Verdict.PERSON,
+        Verdict.ACTION,
         f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
         "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
         "remove from the stage the downlinks that Level-1 has taken, and their tokens; then: "
@@ -186,7 +186,7 @@ def _read(path: Path) -> Mapping[str, Any] | None:
         content = path.read_bytes()
         mark = json.loads(content)
         if seal_of(content) is None:
-            raise ValueError("its checksum is another one")
+            raise ValueError("checksum mismatch")
         _ = mark["id"], mark["work"], [(str(a), int(b), str(c)) for a, b, c in mark["last"]]
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -13,14 +13,14 @@ from halfpipe.planning import halts
 from halfpipe.planning.halts import Switch
 from halfpipe.planning.plan import (
     MOST_HOLES,
+    FoundFiles,
     Listing,
-    Lying,
     Plan,
-    came_later,
     cannot_be_listed,
     gone,
     holds_work,
     misplaced,
+    new_retdef_message,
 )
 from halfpipe.storage import leases, paths
 from halfpipe.storage.advice import cannot_be_read
@@ -36,7 +36,7 @@ def troubles(
     plan: Plan,
     downlink: DownlinkId,
     now: float,
-    lying: Lying | None = None,
+    lying: FoundFiles | None = None,
     made_of: frozenset[str] | None = None,
 ) -> Iterator[Cause]:
     """Yield what is amiss with a downlink's RetDefs, its switches and its lease.
@@ -60,7 +60,7 @@ def troubles(
     if staged.unread is not None:
         place = plan.work / downlink
         yield Cause(
-            "work-unreadable", Verdict.PERSON, cannot_be_read(place, staged.unread), f"ls -ld {place}"
+            "work-unreadable", Verdict.ACTION, cannot_be_read(place, staged.unread), f"ls -ld {place}"
         )
         return
     yield from _lease(plan.work, downlink)
@@ -70,16 +70,18 @@ def troubles(
             yield _misspelt(plan.work / downlink / name, downlink)
     receipt_time = modified(f"{plan.work}/{paths.receipt(downlink)}")
     found = any(one.chunks for one in listings)
-    new = plan.lacking(downlink, listings, staged, made_of) if receipt_time else set()
+    new = plan.unprocessed_chunks(downlink, listings, staged, made_of) if receipt_time else set()
     if receipt_time is None and not found:
         if holds_work(names) and not plan.closed and not any(one.unread for one in listings):
             do = f"snakemake dl={downlink}" if staged.chunks else ""
-            yield Cause("retdefs-gone", Verdict.PERSON, gone(plan.work, downlink), do, modified(home))
+            yield Cause("retdefs-gone", Verdict.ACTION, gone(plan.work, downlink), do, modified(home))
     elif receipt_time is None or new:
         yield from _coming(plan, downlink, [staged, *listings], listings, now)
     if new:
         since = plan.times(downlink, listings, now).youngest or None
-        yield Cause("retdef-new", Verdict.TOLD, came_later(downlink, new), f"snakemake dl={downlink}", since)
+        yield Cause(
+            "retdef-new", Verdict.NOTE, new_retdef_message(downlink, new), f"snakemake dl={downlink}", since
+        )
     if receipt_time:
         yield from _reissued(plan, downlink, staged, listings)
     yield from _held(plan, downlink, to_stage=receipt_time is None or bool(new))
@@ -97,10 +99,10 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
         file = f"{work}/{paths.halt(switch)}"
         if os.path.lexists(file):
             text = f"{switch.what} is held for all downlinks by {halts.with_reason(Path(file))}"
-            yield Cause("switch-holds", Verdict.TOLD, text, halts.resume(switch, Path(file)), modified(file))
+            yield Cause("switch-holds", Verdict.NOTE, text, halts.resume(switch, Path(file)), modified(file))
     for lease in leases.found(work):
         if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
-            yield Cause("leased", Verdict.TOLD, f"{lease.name} is in work by {lease}", "", lease.signed)
+            yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", "", lease.signed)
 
 
 def _coming(
@@ -109,7 +111,7 @@ def _coming(
     """Yield what a downlink waits for that is not handed off, or not with all its RetDefs."""
     times = plan.times(downlink, listings, now)
     for text, path in zip(times.told(downlink), times.future, strict=True):
-        yield Cause("retdef-future", Verdict.TOLD, text, f"touch {path}")
+        yield Cause("retdef-future", Verdict.NOTE, text, f"touch {path}")
     age = now - times.written if times.written else 0.0
     missing = _holes(every, plan.ignored(downlink))
     settle = plan.settings.retdef.settle_seconds
@@ -117,7 +119,7 @@ def _coming(
         late = age > plan.settings.alarm.late_hours * HOUR
         yield Cause(
             "waits-retdef",
-            Verdict.PERSON if late else Verdict.TOLD,
+            Verdict.ACTION if late else Verdict.NOTE,
             f"downlink {downlink} waits for the RetDef of chunk {', '.join(missing)}"
             + (f", and has done so for {age / HOUR:.0f} h" if late else ""),
             f"have it made and copied, or list the chunk under ignore.chunks; then: snakemake dl={downlink}",
@@ -125,7 +127,7 @@ def _coming(
         )
     elif times.youngest and now - times.youngest < settle:
         text = f"downlink {downlink} waits: its youngest RetDef is younger than {settle:g} s"
-        yield Cause("settling", Verdict.TOLD, text, "", times.youngest)
+        yield Cause("settling", Verdict.NOTE, text, "", times.youngest)
 
 
 def _holes(listings: Sequence[Listing], ignored: frozenset[str]) -> list[str]:
@@ -146,7 +148,7 @@ def _odd(plan: Plan, downlink: DownlinkId, listings: Sequence[Listing]) -> Itera
             path = f"{home}/{downlink}/{name}"
             yield Cause(
                 "retdef-elsewhere",
-                Verdict.TOLD if twice else Verdict.PERSON,
+                Verdict.NOTE if twice else Verdict.ACTION,
                 misplaced(home, downlink, name),
                 f"rm {path}" if twice else f"mkdir -p {right} && mv {path} {right}/",
                 modified(path),
@@ -175,7 +177,7 @@ def _reissued(
             young = young or source.st_size != copy.st_size or last > copy.st_mtime - STAGED_AFTER_SECONDS
     if young:
         for text in plan.reissued(downlink):
-            yield Cause("retdef-reissued", Verdict.PERSON, text, f"snakemake dl={downlink} -F")
+            yield Cause("retdef-reissued", Verdict.ACTION, text, f"snakemake dl={downlink} -F")
 
 
 def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause]:
@@ -190,16 +192,16 @@ def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause
     file = halts.holding(plan.work, switch, downlink)
     if file is not None:
         text, do = f"{switch.what} is held by {halts.with_reason(file)}", halts.resume(switch, file, downlink)
-        yield Cause("switch-holds", Verdict.TOLD, text, do, modified(str(file)))
+        yield Cause("switch-holds", Verdict.NOTE, text, do, modified(str(file)))
 
 
 def _misspelt(file: Path, downlink: str | None) -> Cause:
     text, do = halts.not_a_switch(file, downlink)
-    return Cause("switch-misspelt", Verdict.PERSON, text, do, modified(str(file)))
+    return Cause("switch-misspelt", Verdict.ACTION, text, do, modified(str(file)))
 
 
 def _unreadable(place: Path, text: str) -> Cause:
-    return Cause("search-path-unreadable", Verdict.PERSON, text, f"ls -ld {place}")
+    return Cause("search-path-unreadable", Verdict.ACTION, text, f"ls -ld {place}")
 
 
 def _lease(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
@@ -209,15 +211,15 @@ def _lease(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         return
     since = found.signed or None
     if found.lives:
-        yield Cause("in-work", Verdict.TOLD, f"in work by {found}", "", since)
+        yield Cause("in-work", Verdict.NOTE, f"in work by {found}", "", since)
     elif found.jobs:
         text = f"in work by jobs that a killed process left behind: {', '.join(found.jobs)}"
-        yield Cause("in-work", Verdict.TOLD, text, "", since)
+        yield Cause("in-work", Verdict.NOTE, text, "", since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         signs = f"{work}/{paths.benchmarks(downlink)}"
         last = max(filter(None, (modified(f"{signs}/{log}") for log in _names(signs))), default=None)
         text = f"begun by {found}, which died" + (f" after {utc(last)}" if last else "")
-        yield Cause("head-died", Verdict.TOLD, text, f"snakemake dl={downlink}", last or since)
+        yield Cause("head-died", Verdict.NOTE, text, f"snakemake dl={downlink}", last or since)
 
 
 def _names(directory: str) -> list[str]:

@@ -44,7 +44,7 @@ class Failure:
     text
         What happened, for people, in a line.
     do
-        What is to be done besides giving the same command again; empty: nothing.
+        What is to be done besides re-running the command; empty: nothing.
     command
         The line that repeats the job in `paths.work`; empty if nobody knows.
     """

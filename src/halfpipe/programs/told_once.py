@@ -37,7 +37,7 @@ class Outcome(StrEnum):
     """How an attempt turned out. `WRITTEN`: the command line was written down, for a person to give."""
 
     TOLD = "told"
-    NOT_TOLD = "not-told"
+    NOT_SUBMITTED = "not-told"
     FAILED = "failed"
     WRITTEN = "written"
 
@@ -281,7 +281,7 @@ class Record(Generic[A]):
 
     def settle(self, told: bool, by: By) -> None:
         """Record what a check or a person has found out of the latest attempt."""
-        self.conclude(Outcome.TOLD if told else Outcome.NOT_TOLD, by)
+        self.conclude(Outcome.TOLD if told else Outcome.NOT_SUBMITTED, by)
 
     def done(self, outcome: Outcome, by: By, command: Sequence[str] = (), **about: Any) -> A:
         """Record an attempt that was none of ours, and how it turned out, at once."""
@@ -331,7 +331,7 @@ class Record(Generic[A]):
         answer = _ask_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
         if answer.status == -signal.SIGKILL:  # perhaps ``timeout`` alone: then the command runs on
             raise OpenError(answer.how)
-        outcome = {0: Outcome.TOLD, None: Outcome.NOT_TOLD}.get(
+        outcome = {0: Outcome.TOLD, None: Outcome.NOT_SUBMITTED}.get(
             answer.status, Outcome.FAILED if (answer.status or 0) > 0 else None
         )
         by, said = By.ANSWER, answer.said

@@ -61,7 +61,7 @@ class Finding:
     @property
     def cause(self) -> Cause:
         """The cause that it is for the downlink."""
-        verdict = Verdict.TOLD if self.note else Verdict.PERSON
+        verdict = Verdict.NOTE if self.note else Verdict.ACTION
         return Cause(self.code or CODES[self.what], verdict, str(self), self.do)
 
 
@@ -250,4 +250,4 @@ class _Checker:
         elif "size" in said and path.stat().st_size != said["size"]:
             yield Finding("differs", path, f"{path.stat().st_size} bytes, {said['size']} expected", do=do)
         elif self.checksums and sha256(path) != said["sha256"]:
-            yield Finding("differs", path, "its checksum is another one", do=do)
+            yield Finding("differs", path, "checksum mismatch", do=do)

@@ -16,7 +16,7 @@ from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.decision import all_known, listed
 from halfpipe.merge.settle import KnownDatagrams, Segment
-from halfpipe.merge.undelivered import Group, Kind, Lack, What, lacking, undelivered
+from halfpipe.merge.undelivered import Group, Kind, Lack, What, missing_at, undelivered
 from halfpipe.planning.announced import Announced, outstanding_chunks
 from halfpipe.planning.plan import Plan
 from halfpipe.runs import force_list
@@ -456,7 +456,7 @@ def explain_sequence(site: Site, run: RunId, sequence: int) -> Place:
             and (group.kind is Kind.LATE) == bool(spans)
         ]
     if not len(events):
-        lacks = lacking(state.segments, site.settings.merge.min_epus, sequence)
+        lacks = missing_at(state.segments, site.settings.merge.min_epus, sequence)
         said.append("no event of this sequence is known" + ("" if lacks else ", and no more can come"))
         said += [
             sentence(lack, state).replace("They wait", "one may come: the place waits") for lack in lacks

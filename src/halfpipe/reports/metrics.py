@@ -44,7 +44,7 @@ def _numbers(site: Site, found: Overview) -> Iterator[tuple[str, str, Labelled]]
     yield (
         "site_troubles",
         "Troubles of the site that belong to no single downlink, by verdict.",
-        {f'{{verdict="{verdict}"}}': causes.count(verdict) for verdict in (Verdict.PERSON, Verdict.TOLD)},
+        {f'{{verdict="{verdict}"}}': causes.count(verdict) for verdict in (Verdict.ACTION, Verdict.NOTE)},
     )
     backlog = [one for one in found.accounts if one.handoff is None]
     yield "backlog", "Downlinks that are not handed off.", {"": len(backlog)}

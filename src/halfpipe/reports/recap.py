@@ -19,9 +19,9 @@ from halfpipe.settings import Settings
 from halfpipe.storage import leases, paths
 from halfpipe.words import count
 
-MOST_TOLD = 2  # downlinks of which all is told in the last ten lines; of others it is a line
+MOST_SHOWN = 2  # downlinks of which all is told in the last ten lines; of others it is a line
 WIDTH = 19  # columns of what is left: the name of a job, as `deliver_run 29d7d35d`
-MOST_WANTS = 10  # causes that want a person, below the table
+MOST_ACTIONS = 10  # causes that need action, below the table
 COLUMNS = ("downlink", "hand-off", "runs", "events", "waiting", "state")
 
 
@@ -52,7 +52,7 @@ def recap(
         groups.setdefault(job.downlink, []).append(job)
     # What is told in full comes last; a downlink none of whose jobs began has little to tell.
     order = sorted(groups, key=lambda dl: (not groups[dl], str(dl)))
-    full = [dl for dl in order if groups[dl]][:MOST_TOLD]
+    full = [dl for dl in order if groups[dl]][:MOST_SHOWN]
     lines = list[str]()
     for dl in full:
         lines += _ends_of_logs(groups[dl])
@@ -81,7 +81,7 @@ def recap(
 
 def _ends_of_logs(jobs: Sequence[FailedJob]) -> Iterator[str]:
     """Yield what the logs say of each cause, once."""
-    for same in by_cause(jobs)[:MOST_TOLD]:
+    for same in by_cause(jobs)[:MOST_SHOWN]:
         yield f"the end of {same[0].log}"
         yield from (f"  | {line}" for line in end_of(same[0].log))
 
@@ -125,7 +125,7 @@ def _aligned(told: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
-    """Return the lines of a table of what downlinks have now, by their accounts, and what wants a person.
+    """Return the lines of a table of what downlinks have now, by their accounts, and what needs action.
 
     Of none it is said what waits instead. What keeps an account from being drawn up must not fail an invocation that
     has ended well.
@@ -146,9 +146,9 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
             numbers = [f"{value:,}" for value in (one.handoff, one.runs, one.events, one.orphans)]
         rows.append((dl, *numbers, one.state))
         wants += [
-            f"{dl} wants a person: {cause.text}\n    {cause.do}"
+            f"{dl} needs action: {cause.text}\n    {cause.do}"
             for cause in one.causes
-            if cause.verdict is Verdict.PERSON and not cause.failed
+            if cause.verdict is Verdict.ACTION and not cause.failed
         ]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     table = [
@@ -157,8 +157,8 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
         )
         for r in rows
     ]
-    more = [f"and {len(wants) - MOST_WANTS} more: halfpipe status"] if len(wants) > MOST_WANTS else []
-    return [*table, *wants[:MOST_WANTS], *more]
+    more = [f"and {len(wants) - MOST_ACTIONS} more: halfpipe status"] if len(wants) > MOST_ACTIONS else []
+    return [*table, *wants[:MOST_ACTIONS], *more]
 
 
 def _why_none(site: Site) -> Iterator[str]:

@@ -37,7 +37,7 @@ def text(work: Path, run: RunId, downlink: DownlinkId) -> Iterator[bytes]:
     MissingInputError
         If there is no merged index, or its events were cleaned up.
     StateError
-        If it was written anew meanwhile, or is damaged.
+        If it was rewritten meanwhile, or is damaged.
     """
     file = work / paths.events(run, downlink)
     if not (work / paths.datagrams(run, downlink)).exists():
@@ -59,7 +59,7 @@ def text(work: Path, run: RunId, downlink: DownlinkId) -> Iterator[bytes]:
         yield idx.merged_lines(run.met, rows, events.files, *actions(datagrams, rows))
     now = file.stat() if file.exists() else None
     if now is None or (now.st_ino, now.st_mtime_ns) != (state.st_ino, state.st_mtime_ns):
-        raise StateError(f"{file}: was written anew while it was read. Give the same command again.")
+        raise StateError(f"{file}: was rewritten while it was read. Re-run the command.")
 
 
 def actions(

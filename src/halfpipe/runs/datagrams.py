@@ -31,13 +31,11 @@ def read_datagrams(path: Path, downlink: DownlinkId) -> tuple[bytes, KnownDatagr
     seal, _, rest = content.partition(b"\n") if content.startswith(FIRST_LINE) else (b"", b"", content)
     what = ""
     if seal and seal != FIRST_LINE + hashlib.sha256(rest).hexdigest().encode():
-        what = "not what was written (its checksum is another one)"
+        what = "not what was written (checksum mismatch)"
     elif not content or not (rest == b"" or rest.endswith(b"\n")):
         what = "it is cut"
     if what:
-        raise FormatError(
-            f"{path}: {what}.", f"To have it written anew: snakemake dl={downlink} -R deliver_run"
-        )
+        raise FormatError(f"{path}: {what}.", f"To have it rewritten: snakemake dl={downlink} -R deliver_run")
     return content, KnownDatagrams.of(rest.split(b"\n")[:-1], str(path))
 
 

@@ -104,7 +104,7 @@ class EventTable:
             # Not as it is: while an event file is written it would be told as an error of that one.
             raise StateError(f"{self.path}: cannot be read: {error.strerror}. {advice(error)}") from error
         if len(rows) != last - first:
-            raise StateError(f"{self.path}: became shorter while it was read. Give the same command again.")
+            raise StateError(f"{self.path}: became shorter while it was read. Re-run the command.")
         return rows
 
 

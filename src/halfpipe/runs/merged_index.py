@@ -157,7 +157,7 @@ def _sizes(chunk: ChunkProducts, directory: Path, index: idx.Index) -> Iterator[
             yield evt.record_layout(opened.data, offsets, str(directory / file)).sizes
 
 
-def written_apart(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
+def write_scratch(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
     """Write the events of a merged index into scratch of the run's context, from where `save` takes them."""
     path = work / paths.context(run) / downlink / "brought.npy"
     write_events(path, merged(index.parts))
@@ -169,7 +169,7 @@ def save(
 ) -> int:
     """Write the parts of a merged index, each whole or not at all; the caller holds the run's lock.
 
-    Returns the number of its events. Those that were `written_apart` are linked, and stay there too.
+    Returns the number of its events. Those that were `write_scratch` are linked, and stay there too.
 
     In an order in which other downlinks can go on with what a death in between leaves: the events never
     lie beside a list of files that they do not count into (they are made again where they are missing),

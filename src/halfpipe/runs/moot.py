@@ -17,7 +17,7 @@ from halfpipe.storage.reading import open_regular
 LINE = re.compile(r"(r[0-9]{10})\s+(0[xX][0-9a-fA-F]+|[0-9]+)\s+(\S+)", re.ASCII)
 MAX_SIZE = 1 << 26  # bytes: ten times what the whole mission has
 LONGEST_LINE = 1024  # bytes
-MOST_TOLD = 50  # lines that are passed over, one by one; the others are counted
+MOST_SHOWN = 50  # lines that are passed over, one by one; the others are counted
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def _moots(path: Path, known: Mapping[RunId, Moot]) -> Iterator[tuple[RunId, Moo
         moot = _moot(match[2], match[3]) if match else None
         if match is None or moot is None or int(match[1][1:]) >= 2**32:
             passed_over += 1
-            if passed_over <= MOST_TOLD:
+            if passed_over <= MOST_SHOWN:
                 log.warning("%s, line %d: passed over, not 'r%%010d key alias': %.80r", path, number, line)
             continue
         run = RunId.from_l1(match[1])
@@ -108,8 +108,8 @@ def _moots(path: Path, known: Mapping[RunId, Moot]) -> Iterator[tuple[RunId, Moo
                 f"{known[run].key} {known[run].alias} before. Remove the wrong line."
             )
         yield run, moot
-    if passed_over > MOST_TOLD:
-        log.warning("%s: %d more lines were passed over", path, passed_over - MOST_TOLD)
+    if passed_over > MOST_SHOWN:
+        log.warning("%s: %d more lines were passed over", path, passed_over - MOST_SHOWN)
 
 
 def _moot(key: str, alias: str) -> Moot | None:

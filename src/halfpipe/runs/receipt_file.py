@@ -21,7 +21,7 @@ class ReceiptError(FormatError):
     """A receipt that cannot be used: the `code` of its cause, what is wrong with it, and what to `do`."""
 
     def __init__(self, code: str, path: Path, what: str, do: str) -> None:
-        super().__init__(f"{path}: {what}.", f"To have it written anew: {do}", code=code)
+        super().__init__(f"{path}: {what}.", f"To have it rewritten: {do}", code=code)
         self.path, self.what, self.do = path, what, do
 
 

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Brought:
+class NewInput:
     """What the downlink in work brings of a run, before it is known to others."""
 
     downlink: DownlinkId
@@ -114,11 +114,11 @@ class KnownRun:
     context: Context
     recorded: Deliveries
     datagrams: dict[DownlinkId, KnownDatagrams]
-    brought: Brought | None = None
+    brought: NewInput | None = None
     missing: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, context: Context, brought: Brought | None = None) -> Self:
+    def read(cls, context: Context, brought: NewInput | None = None) -> Self:
         """Read the datagram parts and the deliveries of a run; what is `brought` now stands for what was before."""
         work, run = context.work, context.run
         recorded = Deliveries(work, run)

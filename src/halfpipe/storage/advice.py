@@ -11,8 +11,8 @@ from halfpipe.errors import HalfPipeError
 def advice(error: OSError) -> str:
     """Say in one sentence what to do about `error`."""
     known = {
-        errno.ENOSPC: "The disk is full: free some space and give the same command again.",
-        errno.EDQUOT: "The quota is used up: free some space and give the same command again.",
+        errno.ENOSPC: "The disk is full: free some space and re-run the command.",
+        errno.EDQUOT: "The quota is used up: free some space and re-run the command.",
         errno.EROFS: "The file system is read-only: have it mounted for writing, and try again.",
         errno.EACCES: "No permission: check the owner and the mode of the directory.",
         errno.EPERM: "No permission: check the owner and the mode of the directory.",
@@ -20,7 +20,7 @@ def advice(error: OSError) -> str:
         errno.EEXIST: "A file is where a directory should be: move it aside.",
         errno.EISDIR: "A directory is where a file should be: move it aside.",
     }
-    return known.get(error.errno or 0, "Mend the cause and give the same command again.")
+    return known.get(error.errno or 0, "Fix this and re-run the command.")
 
 
 def in_the_way(path: Path, error: OSError) -> HalfPipeError:

@@ -70,5 +70,5 @@ def read_json(path: Path, do: str = "") -> Any:
     if value == {}:
         raise FormatError(f"{path}: nothing is in it", do)
     if isinstance(value, dict) and value.pop(SEAL, None) is not None and seal_of(content) is None:
-        raise FormatError(f"{path}: not what was written (its checksum is another one)", do)
+        raise FormatError(f"{path}: not what was written (checksum mismatch)", do)
     return value

@@ -376,7 +376,7 @@ class Lease:
             now = f"now {found.holder} has it" if found and found.holder else "nobody has it now"
             raise LeaseLostError(
                 f"{self.home}: its holder stood still for too long and lost this lease, {now}: nothing more was done. "
-                "Give the same command again."
+                "Re-run the command."
             )
 
     def sign(self) -> None:

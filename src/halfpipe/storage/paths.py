@@ -322,11 +322,11 @@ def batch_logs() -> str:
 
 
 def reprocessing(name: str) -> str:
-    """Return what remembers the hand-offs that a reprocessing began with, until all are made anew."""
+    """Return what remembers the hand-offs that a reprocessing began with, until all are regenerated."""
     return f"{batch_logs()}/again-{name}.json"
 
 
-def told() -> str:
+def alert_state() -> str:
     """Return what unattended processing has told people, so that it does not repeat itself."""
     return f"{unattended_logs()}/told.json"
 
@@ -336,7 +336,7 @@ def last_turn() -> str:
     return f"{unattended_logs()}/last.json"
 
 
-def said() -> str:
+def message_log() -> str:
     """Return all that unattended processing has told people."""
     return f"{unattended_logs()}/said.txt"
 

@@ -38,16 +38,16 @@ class Attempt(told_once.Attempt):
     @property
     def is_known(self) -> bool:
         """Whether it is known that it was heard, or that it was not: a command may fail after it was heard."""
-        return self.outcome in {Outcome.TOLD, Outcome.NOT_TOLD}
+        return self.outcome in {Outcome.TOLD, Outcome.NOT_SUBMITTED}
 
     @property
-    def is_doubted(self) -> bool:
+    def check_disagrees(self) -> bool:
         """Whether its command ended well, and its stream was not found."""
         return self.outcome is Outcome.FAILED and self.by is By.CHECK
 
     def why_unknown(self, how: str = "") -> str:
         """Say why it is not known; `how` its command has ended, if that was seen just now."""
-        if self.is_doubted:
+        if self.check_disagrees:
             return "its command ended well, and submit.check finds no stream"
         if self.outcome is Outcome.FAILED:
             return "its command failed, and may have been heard all the same"
@@ -102,7 +102,7 @@ class Kept(Record):
     def append(self, value: Mapping[str, Any]) -> None:
         """Publish a record, with time and person, and note it in the stage's mark: a backup lacks it.
 
-        The product goes before, which would not say so; asked for again, it is made anew.
+        The product goes before, which would not say so; asked for again, it is regenerated.
         """
         if value.get("by") != By.PRODUCT:
             remove_file(self._product)

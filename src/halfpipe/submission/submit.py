@@ -181,7 +181,7 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     elif not submitted and (seconds := record.may_run):
         raise SubmissionError(
             f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
-            "heard then. Look again after that, and give the same command again."
+            "heard then. Look again after that, and re-run the command."
         )
     else:
         record.settle(submitted, By.PERSON)
@@ -235,7 +235,7 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         not last.is_known if settings.submit.command else last.outcome in {None, Outcome.FAILED}
     )
     # Whose command said that all is well: given again, there might be two streams.
-    if is_to_settle and not exists and (check is None or record.attempts[-1].is_doubted):
+    if is_to_settle and not exists and (check is None or record.attempts[-1].check_disagrees):
         raise _unknown(settings, record)
     if last is None:
         if exists:
@@ -257,7 +257,7 @@ def _exists(words: Sequence[str], downlink: str, output: IO[str]) -> bool:
         return answer.status == 0
     raise SubmissionError(
         f"downlink {downlink}: submit.check {answer.how}, where 0 means that Level-1 has the stream and 1 that it has "
-        f"not: {answer.shown}Nothing was submitted. Mend the cause, then give the same command again.",
+        f"not: {answer.shown}Nothing was submitted. Fix this, then re-run the command.",
         text=f"submit.check {answer.saying}",
     )
 
@@ -338,7 +338,7 @@ def _run(
     except OpenError as error:
         raise _unknown(settings, record, str(error)) from error
     last = record.attempts[-1]
-    if last.is_doubted:
+    if last.check_disagrees:
         raise _unknown(settings, record)
     if answer.status != 0:
         raise SubmissionError(
@@ -351,15 +351,15 @@ def _run(
 
 def _how_to_go_on(settings: Settings, attempt: Attempt, downlink: str) -> str:
     """Say what follows on a command that did not end well: it may have been heard all the same."""
-    if attempt.outcome is Outcome.NOT_TOLD:
-        return "give the same command again."
+    if attempt.outcome is Outcome.NOT_SUBMITTED:
+        return "re-run the command."
     say_so = f"halfpipe submit {downlink} --settle submitted"
     if settings.submit.check is None and attempt.action is Action.SUBMIT:
         return (
             f"look whether Level-1 has the stream all the same, say so with {say_so} (or not-submitted), and give the "
             "same command again."
         )
-    return f"give the same command again; if Level-1 has the stream all the same, say so first: {say_so}"
+    return f"re-run the command; if Level-1 has the stream all the same, say so first: {say_so}"
 
 
 def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:

@@ -53,12 +53,12 @@ def troubles(
     """
     if isinstance(receipt, ReceiptError):
         since = modified(str(receipt.path))
-        yield Cause(receipt.code, Verdict.PERSON, f"{receipt.path}: {receipt.what}", receipt.do, since)
+        yield Cause(receipt.code, Verdict.ACTION, f"{receipt.path}: {receipt.what}", receipt.do, since)
         receipt = None
     try:
         record = record or Record(settings.paths.work, downlink)
     except HalfPipeError as error:
-        yield Cause("submission-damaged", Verdict.PERSON, str(error))
+        yield Cause("submission-damaged", Verdict.ACTION, str(error))
         return
     if in_work is None:
         in_work = leases.in_work(settings.paths.work, downlink) is not None
@@ -73,7 +73,7 @@ def troubles(
     if (known := lost(settings.paths.work, record)) is not None:
         yield Cause(
             "submission-damaged",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"{paths.submitted(downlink)} says that Level-1 has hand-off {known}, and no record in {record.path} does: "
             "both copies of it are lost",
             f"halfpipe submit {downlink}",
@@ -86,7 +86,7 @@ def troubles(
     if record.told is not None:
         yield Cause(
             "handoff-not-submitted",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"hand-off {number} ({_what(receipt)}) is not at Level-1, which has hand-off {record.told.handoff}: a "
             "later one needs a roll-back, which is never made by itself",
             how_to_roll_back(settings, downlink),
@@ -166,18 +166,18 @@ def _unsettled(
         line = work / paths.submit_line(downlink)
         return Cause(
             "written-for-person",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"the command that submits {what} is written down for a person ({line}), and nobody has said that it was "
             f"given{taken}",
             f"{shlex.join(last.command)}; then: halfpipe submit {downlink} --settle submitted",
             since,
         )
     # Given again the command asks the check by itself; of a roll-back, or where it found nothing, it knows nothing.
-    asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.is_doubted
+    asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
     do = f"snakemake submit={downlink}" if asks else f"look in the pipeline, then: {say}"
     code = "submission-open" if last.outcome is None else "submission-failed"
     text = f"whether Level-1 has {what} is not known since {last.when}: {last.why_unknown()}{taken}"
-    return Cause(code, Verdict.PERSON, text, do, since)
+    return Cause(code, Verdict.ACTION, text, do, since)
 
 
 def _when(attempt: Attempt) -> float | None:
@@ -197,12 +197,12 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
     what = f"hand-off {number} ({_what(receipt)})"
     if not home.is_dir():
         text = f"{what} is gone from the stage ({home}), and was not submitted; {otherwise}"
-        yield Cause("stage-gone", Verdict.PERSON, text, f"snakemake dl={downlink} -R deliver_run")
+        yield Cause("stage-gone", Verdict.ACTION, text, f"snakemake dl={downlink} -R deliver_run")
         return
     if wrong := next(look(stage, downlink, receipt, untouched=record.last is None), None):
         code = wrong.code if wrong.code == STRANGE else "stage-partly-gone"
         text = f"{what} is not whole in the stage, and was not submitted: {wrong.path}, "
-        yield Cause(code, Verdict.PERSON, f"{text}{wrong.what}; {otherwise}", wrong.do)
+        yield Cause(code, Verdict.ACTION, f"{text}{wrong.what}; {otherwise}", wrong.do)
 
 
 def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
@@ -218,7 +218,7 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
             continue
         yield Cause(
             "stage-partly-gone",
-            Verdict.PERSON,
+            Verdict.ACTION,
             f"{count(sum(file['events'] for file in run['files']), 'event')} of run {run['run']} left the stage before "
             f"hand-off {receipt['handoff']}, and no hand-off with them was submitted",
             f"snakemake dl={downlink} -R deliver_run",
@@ -232,7 +232,7 @@ def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[st
     if file := halts.holding(work, halts.Switch.L1, downlink):
         yield Cause(
             "not-submitted",
-            Verdict.TOLD,
+            Verdict.NOTE,
             f"hand-off {receipt['handoff']} is held by {halts.with_reason(file)}",
             halts.resume(halts.Switch.L1, file, downlink),
             since,
@@ -243,7 +243,7 @@ def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[st
     who = "the next turn submits it" if settings.submit.automatic else "nobody has submitted it"
     yield Cause(
         "not-submitted",
-        Verdict.PERSON if late else Verdict.TOLD,
+        Verdict.ACTION if late else Verdict.NOTE,
         f"hand-off {receipt['handoff']} ({_what(receipt)}) is not at Level-1: {who}",
         f"snakemake submit={downlink}",
         since,
@@ -262,4 +262,4 @@ def _ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]
         missing = str(error)
     if missing:
         do = f"halfpipe ledger load {downlink}"
-        yield Cause("ledger-lacks", Verdict.PERSON, f"{missing}, so Level-1 would fail on the downlink", do)
+        yield Cause("ledger-lacks", Verdict.ACTION, f"{missing}, so Level-1 would fail on the downlink", do)

@@ -99,7 +99,7 @@ def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
     LockedError
         If somebody is at work on it here.
     HalfPipeError, OSError
-        If something cannot be read or written; then giving the same command again goes on.
+        If something cannot be read or written; then re-running the command goes on.
     """
     work = settings.paths.work
     if _is_taken(work, legacy):
@@ -237,7 +237,7 @@ def _write(
         "downlink": str(downlink),
         "handoff": HANDOFF,
         "software": {"halfpipe": halfpipe.__version__},
-        "config": settings.that_matter,
+        "config": settings.provenance,
         "chunks": [_entry(work, legacy, chunk, entries) for chunk in legacy.retdefs],
         "ignored": [],
         "runs": [receipt.of_run(manifest, ()) for manifest in manifests],

@@ -37,7 +37,7 @@ def test_a_cause_of_several_jobs_is_told_once(tmp_path: Path) -> None:
     left(tmp_path, "decode_chunk-00002", DECODER)
     left(tmp_path, "decode_chunk-00003")
     one, other = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, one.do) == ("decoder", Verdict.PERSON, AGAIN)
+    assert (one.code, one.verdict, one.do) == ("decoder", Verdict.ACTION, AGAIN)
     assert one.failed == "decode_chunk 00001, 00002"
     assert one.text == f"{one.failed}: {DECODER.text}; its log: {log}"
     assert (other.code, other.failed) == ("killed", "decode_chunk 00003"), "it said nothing"
@@ -76,18 +76,18 @@ def test_what_a_cause_of_the_same_code_explains_is_only_told(tmp_path: Path, rul
     Deliveries(tmp_path, RUN).publish(Unreadable(DL, "saved.pkl is torn", f"To go on: {AGAIN}"))
     left(tmp_path, rule, Failure("takeover-refused", "it is torn", "To see it: halfpipe show"))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, one.do) == ("takeover-refused", Verdict.TOLD, ""), (
+    assert (one.code, one.verdict, one.do) == ("takeover-refused", Verdict.NOTE, ""), (
         "that ends with the command"
     )
 
     damage(tmp_path, paths.deliveries(RUN))
     left(tmp_path, rule, Failure("record-damaged", "it is torn", "restore it"))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.verdict, one.do) == (Verdict.TOLD, f"once that is done: {AGAIN}")
+    assert (one.verdict, one.do) == (Verdict.NOTE, f"once that is done: {AGAIN}")
 
     left(tmp_path, rule, Failure("magic7", "the magic-7 command ended with exit status 1"))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, one.do) == ("magic7", Verdict.PERSON, AGAIN), (
+    assert (one.code, one.verdict, one.do) == ("magic7", Verdict.ACTION, AGAIN), (
         "an unrelated trouble beside it"
     )
 
@@ -98,7 +98,7 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     left(tmp_path, "submit")  # it was killed, and what was attempted says more
     left(tmp_path, "ledger", down)
     (late,) = failures(searching(tmp_path), DL, after_receipt=True)
-    assert (late.code, late.verdict, late.do) == ("ledger", Verdict.PERSON, f"snakemake submit={DL}")
+    assert (late.code, late.verdict, late.do) == ("ledger", Verdict.ACTION, f"snakemake submit={DL}")
     product = tmp_path / paths.loaded(DL)
     product.parent.mkdir()
     product.touch()

@@ -36,14 +36,14 @@ def test_nothing_is_amiss_where_nothing_ever_was(settings: Settings) -> None:
     assert codes(settings) == {}
 
 
-def test_a_name_that_gives_up_no_run_wants_a_person(settings: Settings) -> None:
+def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
     force = settings.paths.work / paths.force()
     force.mkdir()
     (force / "2c2e5787").touch()
     assert codes(settings) == {}
     (force / "foo").touch()
     (cause,) = site_troubles(settings, NOW)
-    assert (cause.code, cause.verdict, cause.do) == ("force-refused", Verdict.PERSON, "halfpipe force")
+    assert (cause.code, cause.verdict, cause.do) == ("force-refused", Verdict.ACTION, "halfpipe force")
     assert cause.text.startswith(f"{force / 'foo'}: gives up no run: ")
 
 
@@ -52,7 +52,7 @@ def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Setting
     receipt.write_text(sealed_text({"handoff": 1, "runs": [], "taken_over": "whole"}))
     assert codes(settings) == {}, "the legacy had another stage"
     receipt.write_text(sealed_text({"handoff": 1, "runs": []}))
-    assert codes(settings) == {"stage-empty": Verdict.PERSON}, "it is not there"
+    assert codes(settings) == {"stage-empty": Verdict.ACTION}, "it is not there"
     stage.mkdir()
     (cause,) = site_troubles(settings, NOW)
     assert (cause.code, cause.do) == ("stage-empty", f"see that its file system is mounted: ls -la {stage}")
@@ -60,7 +60,7 @@ def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Setting
     assert codes(settings) == {}, "Level-1 has taken all, and left something"
 
 
-def test_a_turn_that_lives_and_does_not_get_on_wants_a_person(settings: Settings) -> None:
+def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) -> None:
     lease = leases.Lease(settings.paths.work, paths.unattended_lease())
     assert lease.try_take()
     (number,) = lease.home.iterdir()
@@ -68,7 +68,7 @@ def test_a_turn_that_lives_and_does_not_get_on_wants_a_person(settings: Settings
     assert codes(settings) == {}
     os.utime(number, (NOW - 3601, NOW - 3601))
     (cause,) = site_troubles(settings, NOW)
-    assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.PERSON)
+    assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.ACTION)
     assert f"kill {os.getpid()} on " in cause.do
     lease.give_back()
     assert codes(settings) == {}
@@ -81,7 +81,7 @@ def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Se
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"ended": NOW - 3601, "status": 0, "host": "here"}))
     (cause,) = site_troubles(settings, NOW)
-    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.PERSON, NOW - 3601)
+    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, NOW - 3601)
     assert codes(settings, NOW - 10) == {}
     with held_by_another(settings.paths.work, paths.unattended_lease()):
         (number,) = (settings.paths.work / paths.unattended_lease()).iterdir()
@@ -100,16 +100,16 @@ def test_silence_is_the_time_since_a_retdef_came(settings: Settings) -> None:
     came = path.stat().st_ctime
     os.utime(path, (1e9, 1e9))  # as a copy that keeps the time
     assert codes(settings, came + 5.9 * HOUR) == {}
-    assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.PERSON}
+    assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.ACTION}
     os.utime(path, (came + 1e8, came + 1e8))  # a time that is to come
-    assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.PERSON}
+    assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.ACTION}
     (home / "RetDef-230401001-00001.xml.part").touch()
     found = youngest_retdef(settings.paths.retdef, came + HOUR)
     assert found is not None
     assert found[1] == path
     assert codes(replace(settings, alarm=Alarm(silence_hours=None)), came + 99 * HOUR) == {}
     assert codes(replace(settings, alarm=Alarm(silence_hours=1.0)), came + 1.1 * HOUR) == {
-        "silence": Verdict.PERSON
+        "silence": Verdict.ACTION
     }
 
 

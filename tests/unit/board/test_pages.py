@@ -61,13 +61,13 @@ class Seen(HTMLParser):
         return (attributes for tag, attributes in self.elements if tag in tags)
 
 
-def test_what_wants_a_person_is_first_with_its_cause_and_command(site: Site, tmp_path: Path) -> None:
+def test_what_needs_action_is_first_with_its_cause_and_command(site: Site, tmp_path: Path) -> None:
     assert make(site, tmp_path / "board") == 4
     page = tmp_path / "board" / paths.board()
     text = Seen(page).text
-    assert "1 downlink wants a person" in text
+    assert "1 downlink needs action" in text
     rows = re.findall(r"<tr(?: class=(\w))?><th><a href=(\d+)\.html>", page.read_text())
-    assert rows == [("p", FAILED), ("t", SECOND), ("t", FIRST)]
+    assert rows == [("a", FAILED), ("n", SECOND), ("n", FIRST)]
     assert f"decode_chunk 00001: the decoder said {HOSTILE}" in text, "as text, and so escaped"
     assert f"<code>snakemake dl={FAILED}</code>" in page.read_text()
     own = Seen(tmp_path / "board" / paths.board_page(FAILED)).text
@@ -143,7 +143,7 @@ def test_pictures_are_drawn_some_each_time_and_none_tells_of_what_was(site: Site
 def test_a_receipt_that_cannot_be_read_hides_no_downlink(site: Site, tmp_path: Path) -> None:
     (site.work / paths.receipt(FIRST)).write_text("{")
     make(site, tmp_path / "board")
-    assert "2 downlinks want a person" in Seen(tmp_path / "board" / paths.board()).text
+    assert "2 downlinks need action" in Seen(tmp_path / "board" / paths.board()).text
     assert "not JSON" in Seen(tmp_path / "board" / paths.board_page(FIRST)).text
 
 
@@ -183,6 +183,6 @@ def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
     assert ended.exit_code == 2
     assert "board.dir" in ended.stderr
     ended = halfpipe("board", "-o", tmp_path / "board", "--days", str(DAYS), configfile=site.configfile)
-    assert ended.exit_code == 1, "a downlink wants a person"
+    assert ended.exit_code == 1, "a downlink needs action"
     assert ended.stdout == f"{tmp_path / 'board' / 'index.html'}: 3 downlinks, 4 pages written\n"
     assert len(list((tmp_path / "board").glob(paths.board_picture("*")))) == 2, "board.pictures is 3"

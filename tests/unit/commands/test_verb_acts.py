@@ -107,12 +107,12 @@ def test_one_receipt_that_cannot_be_believed_does_not_stop_the_others(
     assert ended.exit_code == 1
     assert ended.stdout.endswith("1 downlink, 1 run, 35 events delivered\n")
     assert f"error: {receipt}: " in ended.stderr
-    assert ended.stderr.endswith(f". To have it written anew: snakemake dl={FIRST} -R receipt\n")
+    assert ended.stderr.endswith(f". To have it rewritten: snakemake dl={FIRST} -R receipt\n")
     content = json.loads(halfpipe("delivered", "--json", configfile=configfile).stdout)
     assert [one["downlink"] for one in content["delivered"]] == [SECOND]
     assert len(content["failed"]) == 1
     every = json.loads(halfpipe("status", "--json", configfile=configfile).stdout)["downlinks"]
-    assert [one["dl"] for one in every if one["verdict"] == "person"] == [FIRST]
+    assert [one["dl"] for one in every if one["verdict"] == "action"] == [FIRST]
 
 
 def test_verbs_take_ranges_where_they_take_downlinks(configfile: Path) -> None:

@@ -1,4 +1,4 @@
-"""`halfpipe status`: how each downlink stands, and which want a person. The account behind it has tests of its own."""
+"""`halfpipe status`: how each downlink stands, and which need action. The account behind it has tests of its own."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_what_was_processed_and_what_is_outstanding(shared: Path) -> None:
         "orphans": 12,
     }
     assert every[FIRST] == {"dl": FIRST, "causes": []} | first
-    assert (every[SECOND]["state"], every[SECOND]["verdict"]) == ("handed off 1", "told")
+    assert (every[SECOND]["state"], every[SECOND]["verdict"]) == ("handed off 1", "note")
     assert (every[SECOND]["events"], codes(every[SECOND])) == (35, ["not-submitted"])
     assert (every[HALF_WAY]["state"], every[HALF_WAY]["handoff"]) == ("outstanding", None)
     (cause,) = every[HALF_WAY]["causes"]
@@ -71,7 +71,7 @@ def test_one_that_wanted_a_person_is_not_lost_sight_of(configfile: Path) -> None
     for place in (configfile.parent / "retdefs").glob(FIRST):
         os.utime(place, (LONG_AGO, LONG_AGO))
     assert FIRST not in found(configfile)
-    assert found(configfile, "--all", person=True)[FIRST]["verdict"] == "person"
+    assert found(configfile, "--all", person=True)[FIRST]["verdict"] == "action"
     assert FIRST in found(configfile, person=True)
 
 
@@ -84,7 +84,7 @@ def test_lines_in_a_pipe(shared: Path) -> None:
     assert half_way.split(maxsplit=9)[:9] == [HALF_WAY, "outstanding", "3/6", "-", "-", "-", "-", "-", "-"]
     assert half_way.endswith("! note: it is not handed off yet")
     assert first.split()[:8] == [FIRST, "submitted_2", "5/5", "2", "72", "12", "2", "2"]
-    assert last == "no downlink wants a person"
+    assert last == "no downlink needs action"
 
 
 @pytest.mark.parametrize("place", ["halts", HALF_WAY])
@@ -93,7 +93,7 @@ def test_what_is_held(configfile: Path, place: str) -> None:
     switch.parent.mkdir(exist_ok=True)
     switch.touch()
     one = found(configfile)[HALF_WAY]
-    assert (one["state"], one["verdict"], codes(one)) == ("held", "told", ["switch-holds"])
+    assert (one["state"], one["verdict"], codes(one)) == ("held", "note", ["switch-holds"])
     assert str(switch) in one["causes"][0]["text"]
     assert one["causes"][0]["do"].startswith("halfpipe resume stage")
 
@@ -106,9 +106,9 @@ def test_what_waits_for_retdefs(configfile: Path) -> None:
     retdefs[-2].unlink()
     (configfile.parent / "work" / HALF_WAY / retdefs[-2].name).unlink()
     one = found(configfile, "--config", "alarm.late_hours=1000000000")[HALF_WAY]
-    assert (one["state"], one["verdict"], codes(one)) == ("waiting for RetDefs", "told", ["waits-retdef"])
+    assert (one["state"], one["verdict"], codes(one)) == ("waiting for RetDefs", "note", ["waits-retdef"])
     assert "chunk 00005" in one["causes"][0]["text"]
-    assert found(configfile, person=True)[HALF_WAY]["verdict"] == "person", "they are of long ago"
+    assert found(configfile, person=True)[HALF_WAY]["verdict"] == "action", "they are of long ago"
 
 
 def test_what_is_in_work(configfile: Path) -> None:
@@ -122,7 +122,7 @@ def test_what_is_in_work(configfile: Path) -> None:
     assert one["events"] == 35, "of the receipt that is still there"
 
 
-def test_retdefs_that_are_gone_want_a_person(configfile: Path) -> None:
+def test_retdefs_that_are_gone_need_action(configfile: Path) -> None:
     for path in (configfile.parent / "retdefs" / HALF_WAY).iterdir():
         path.unlink()
     one = found(configfile, person=True)[HALF_WAY]
@@ -136,7 +136,7 @@ def test_level_1_has_taken_it_only_after_a_submission(configfile: Path) -> None:
             (stage / downlink).rename(configfile.parent / f"taken-{downlink}")
     every = found(configfile, person=True)
     assert (every[FIRST]["state"], every[FIRST]["verdict"]) == ("taken by Level-1", "good")
-    assert (every[SECOND]["verdict"], codes(every[SECOND])[0]) == ("person", "stage-gone")
+    assert (every[SECOND]["verdict"], codes(every[SECOND])[0]) == ("action", "stage-gone")
 
 
 def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
@@ -148,10 +148,10 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
     settle = f"halfpipe submit {SECOND} --settle submitted"
     assert every[SECOND]["causes"][0]["do"].endswith(settle)
     said = halfpipe("status", configfile=configfile).stdout
-    assert "\n1 of 3 downlinks wants a person\n" in said
+    assert "\n1 of 3 downlinks needs action\n" in said
     assert said.splitlines()[-1].endswith(settle)
     seen = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"})
-    assert "1 of 3 downlinks wants a person" in seen
+    assert "1 of 3 downlinks needs action" in seen
     assert f"✗ {SECOND}: " in seen
     assert re.search(rf"^ +{HALF_WAY} +! note: it is not handed off yet *$", seen, re.MULTILINE)
     assert max(map(len, seen.partition("1 of 3 downlinks")[0].splitlines()[2:])) <= 80
@@ -199,7 +199,7 @@ def test_a_downlink_that_only_runs_know_is_named(configfile: Path) -> None:
         mark.unlink()  # it knows the receipts: else nothing is done
     assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
     one = found(configfile, person=True)[FIRST]
-    assert (one["verdict"], codes(one)) == ("person", ["receipt-lost", "receipt-lost"])
+    assert (one["verdict"], codes(one)) == ("action", ["receipt-lost", "receipt-lost"])
     assert one["causes"][0]["do"] == f"snakemake dl={FIRST}"
 
 

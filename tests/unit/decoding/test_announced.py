@@ -113,7 +113,7 @@ def test_two_lines_of_one_datagram_that_differ_allow_what_any_of_them_allows(out
 @pytest.mark.parametrize("fault", ["ends-later", "begins-later", "ends-sooner"])
 def test_what_contradicts_is_refused_unless_it_was_taken_before(out: Path, fault: str) -> None:
     FAULTS[fault](out)
-    with pytest.raises(FormatError, match=r"Nothing of this chunk was taken. Mend the decoder"):
+    with pytest.raises(FormatError, match=r"Nothing of this chunk was taken. Fix the decoder"):
         checked(out)
     assert checked(out, again=True)[0] == 40
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from halfpipe.decoding.decode import decode
+from halfpipe.decoding.decoder_log import LINES_KEPT, DecoderLog
 from halfpipe.decoding.products import check_products, take_products
-from halfpipe.decoding.said import LINES_KEPT, Said
 from halfpipe.errors import DecoderError, HalfPipeError
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId
@@ -110,7 +110,7 @@ def test_a_decoder_that_dies(tmp_path: Path, fault: str, how: str) -> None:
     assert how in said
     assert str(RETDEF) in said
     assert "getLSEChunk: processing 00770155-2c2e6cc0-" in said, "its last lines are shown"
-    assert "give the same command again" in said
+    assert "re-run the command" in said
 
 
 BAD_PRODUCTS = {
@@ -219,7 +219,7 @@ def test_the_key_is_handed_on_as_one_word(tmp_path: Path) -> None:
 
 
 def test_exceptions_belong_to_the_run_that_is_processed() -> None:
-    said = Said("2c2e6cbf")
+    said = DecoderLog("2c2e6cbf")
     for line in (
         "DFI exception before any run",
         "getLSEChunk: processing 00770155-2c2e6cc0-",
@@ -241,7 +241,7 @@ def test_exceptions_belong_to_the_run_that_is_processed() -> None:
 
 
 def test_exceptions_by_the_thousand_are_counted_and_some_kept() -> None:
-    said = Said()
+    said = DecoderLog()
     for number in range(1, 1001):
         said.hear(f"PktFile exception {number}\n")
         said.hear(f"getLSEChunk: processing {number:08x}-2c2e6cc1-\n")

@@ -18,7 +18,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halfpipe.decoding.said import Said
+from halfpipe.decoding.decoder_log import DecoderLog
 from halfpipe.errors import ConfigError, DecoderError, HalfPipeError, MissingInputError
 from halfpipe.flight.call import Verdict, call
 from halfpipe.flight.products import check_output_directory, check_products, take
@@ -266,7 +266,7 @@ def test_products_are_judged(tmp_path: Path) -> None:
     work = WorkingCopy(tmp_path, PurePosixPath("/x"), 0)
     work.out.mkdir()
     name = "0077014d-2c2e5787-0956-00001"
-    said = Said()
+    said = DecoderLog()
     said.hear("getLSEChunk: processing 0077014d-2c2e5787-0956-00001")
     with pytest.raises(DecoderError, match="0077014d-2c2e5787: the decoder said that it processed"):
         check_products(work, said)
@@ -274,7 +274,7 @@ def test_products_are_judged(tmp_path: Path) -> None:
     assert check_products(work, said) == [], "it said why"
     for suffix in ("evt", "idx", "core"):
         (work.out / f"{name}.{suffix}").write_bytes(b"x")
-    assert [path.name for path in check_products(work, Said())] == [
+    assert [path.name for path in check_products(work, DecoderLog())] == [
         f"{name}.evt",
         f"{name}.idx",
     ]

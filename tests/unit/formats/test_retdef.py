@@ -27,7 +27,7 @@ from tests.support.golden_cases import GOLDEN
 from tests.support.settings import plan_of, searching
 
 NAME = Path("/retdefs/240601001/RetDef-240601001-00001.xml")
-REMEDY = "Have it made and copied again, then give the same command again."
+REMEDY = "Have it made and copied again, then re-run the command."
 BODY = """<retdef type="LSEP">
   <arch scid="77">/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0</arch>
   <run runid="741234567" l0key="1081721" chunkid="1" gndid="7799117" start="741234567"/>

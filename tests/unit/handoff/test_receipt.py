@@ -144,7 +144,7 @@ def test_everything_in_it_is_true(delivered: Site) -> None:
     assert {text["name"] for text in content["texts"]} == {f"{name}_{DL}.txt" for name in TEXTS}
     for text in content["texts"]:
         assert text["sha256"] == sha256(delivered.stage / DL / text["name"])
-    assert content["config"] == settings(delivered).that_matter
+    assert content["config"] == settings(delivered).provenance
     written = (delivered.work / f"dl={DL}").read_bytes()
     assert [(home / "000001.json").read_bytes() for home in homes(delivered.work, paths.receipts(DL))] == [
         written
@@ -167,7 +167,7 @@ def test_a_run_that_no_retdef_announced(delivered: Site) -> None:
     assert said.startswith(
         "chunk 00003 of downlink 240601001 brought run 2c2e6cc0 (r0741240000), which no RetDef"
     )
-    assert "give the same command again" in said
+    assert "re-run the command" in said
 
 
 def test_too_many_exceptions(delivered: Site) -> None:

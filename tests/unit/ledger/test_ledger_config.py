@@ -75,4 +75,4 @@ def test_a_mapping_wants_a_ledger(tmp_path: Path) -> None:
 
 
 def test_the_receipt_does_not_say_where_the_ledger_is(tmp_path: Path) -> None:
-    assert "ledger" not in str(with_config(tmp_path).that_matter)
+    assert "ledger" not in str(with_config(tmp_path).provenance)

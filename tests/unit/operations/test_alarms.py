@@ -31,7 +31,7 @@ DAY = 86400.0
 TURN = 600.0
 SUBJECTS = ("230401001", "230401002", of_site("silence"))
 CAUSES = [
-    Cause(code, Verdict.PERSON, text, "do this")
+    Cause(code, Verdict.ACTION, text, "do this")
     for code, text in (
         ("failed", "decode_chunk 00001: bad"),
         ("failed", "receipt: bad"),
@@ -101,11 +101,11 @@ def test_what_passes_is_no_change() -> None:
         "the decoder failed: x -o /w/chunks/.00001.part/8d1c2f0012345678; since 2026-11-26T03:12:20+00:00, for 3 h",
         "the decoder failed: x -o /w/chunks/.00001.part/0000111122223333; since 2026-11-26T03:22:20+00:00, for 4.5 h",
     )
-    marks = {mark(Cause("failed", Verdict.PERSON, text)) for text in texts}
+    marks = {mark(Cause("failed", Verdict.ACTION, text)) for text in texts}
     assert len(marks) == 1
     others = ("run 29d7d35d is held", "run 29d7d695 is held", "with 3 events", "with 4 events")
-    assert len({mark(Cause("x", Verdict.PERSON, text)) for text in others}) == 4
-    assert mark(Cause("x", Verdict.TOLD, "y")) != mark(Cause("x", Verdict.PERSON, "y"))
+    assert len({mark(Cause("x", Verdict.ACTION, text)) for text in others}) == 4
+    assert mark(Cause("x", Verdict.NOTE, "y")) != mark(Cause("x", Verdict.ACTION, "y"))
 
 
 def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
@@ -116,7 +116,7 @@ def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
 
 def test_who_is_told() -> None:
     assert wants_telling(CAUSES[0])
-    assert not wants_telling(Cause("closed-spans", Verdict.TOLD, "x"))
+    assert not wants_telling(Cause("closed-spans", Verdict.NOTE, "x"))
 
 
 def test_a_mail_says_the_worst_first() -> None:
@@ -127,7 +127,7 @@ def test_a_mail_says_the_worst_first() -> None:
     ]
     assert subject_of(messages) == "HalfPipe: downlink 230401002: decode_chunk 00001: bad (and 2 more)"
     assert (
-        len(subject_of([Message(Kind.NEW, "230401001", (Cause("x", Verdict.PERSON, "y" * 999),), 0)])) == 100
+        len(subject_of([Message(Kind.NEW, "230401001", (Cause("x", Verdict.ACTION, "y" * 999),), 0)])) == 100
     )
     assert subject_of(messages[2:]) == "HalfPipe: downlink 230401003: over"
     assert text_of(messages, {"230401002": "all of it", "230401001": "not again"}) == (
@@ -193,7 +193,7 @@ def test_the_first_turn_of_a_week_sums_the_last_one_up(tmp_path: Path) -> None:
         assert len(printed) == told
         assert all(text.startswith("HalfPipe: the week from ") for text in printed)
         printed.clear()
-    assert "0 downlinks handed off, 0 events" in (tmp_path / paths.said()).read_text()
+    assert "0 downlinks handed off, 0 events" in (tmp_path / paths.message_log()).read_text()
 
 
 def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:

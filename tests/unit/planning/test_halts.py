@@ -61,7 +61,7 @@ def test_where_it_cannot_be_told_nothing_goes_on(tmp_path: Path) -> None:
         halts.holding(work, Switch.L1, DL)
     assert str(error.value) == (
         f"{work}/halts/haltL1: nobody can say whether this halt switch is there: {os.strerror(36)}. "
-        "Mend the cause and give the same command again."
+        "Fix this and re-run the command."
     )
 
 

@@ -74,18 +74,18 @@ def test_no_trouble(settings: Settings) -> None:
     assert list(site_troubles(Plan(settings))) == []
 
 
-def test_a_hole_waits_and_wants_a_person_after_a_day(settings: Settings) -> None:
+def test_a_hole_waits_and_needs_action_after_a_day(settings: Settings) -> None:
     retdef = put(settings.paths.retdef[0], 1, 4)
     (cause,) = found(settings)
-    assert codes([cause]) == [("waits-retdef", Verdict.TOLD)]
+    assert codes([cause]) == [("waits-retdef", Verdict.NOTE)]
     assert cause.text == f"downlink {DL} waits for the RetDef of chunk 00002, 00003"
     assert cause.do.endswith(f"snakemake dl={DL}")
     assert cause.since == pytest.approx(retdef.stat().st_ctime, abs=1)
     (late,) = found(settings, 25 * HOUR)
-    assert codes([late]) == [("waits-retdef", Verdict.PERSON)]
+    assert codes([late]) == [("waits-retdef", Verdict.ACTION)]
     assert late.text.endswith(", and has done so for 25 h")
     (after,) = found(replace(settings, alarm=replace(settings.alarm, late_hours=48)), 25 * HOUR)
-    assert after.verdict is Verdict.TOLD
+    assert after.verdict is Verdict.NOTE
 
 
 def test_what_was_copied_just_now_with_old_times_settles(settings: Settings) -> None:
@@ -93,7 +93,7 @@ def test_what_was_copied_just_now_with_old_times_settles(settings: Settings) -> 
     retdef = put(settings.paths.retdef[0], 1)
     os.utime(retdef, (1e9, 1e9))
     (cause,) = found(settings, 30)
-    assert codes([cause]) == [("settling", Verdict.TOLD)]
+    assert codes([cause]) == [("settling", Verdict.NOTE)]
     assert cause.text == f"downlink {DL} waits: its youngest RetDef is younger than 60 s"
     assert Plan(settings).outstanding(time.time() + 30).ready == ()
     assert found(settings, 90) == []
@@ -104,9 +104,9 @@ def test_a_time_in_the_future_is_told_and_does_not_count(settings: Settings) -> 
     retdef = put(settings.paths.retdef[0], 1)
     soon, years = time.time() + 300, time.time() + 5 * 365 * 24 * HOUR
     os.utime(retdef, (soon, soon))  # a clock that is some minutes off
-    assert codes(found(settings, 90)) == [("settling", Verdict.TOLD)]
+    assert codes(found(settings, 90)) == [("settling", Verdict.NOTE)]
     os.utime(retdef, (years, years))
-    assert codes(found(settings, 30)) == [("retdef-future", Verdict.TOLD), ("settling", Verdict.TOLD)]
+    assert codes(found(settings, 30)) == [("retdef-future", Verdict.NOTE), ("settling", Verdict.NOTE)]
     (cause,) = found(settings, 90)
     assert cause.code == "retdef-future"
     assert cause.text.startswith(
@@ -123,7 +123,7 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     put(home, 1)
     stray = put(home, 2, dl=OTHER, inside=DL)
     (cause,) = found(settings)
-    assert codes([cause]) == [("retdef-elsewhere", Verdict.PERSON)]
+    assert codes([cause]) == [("retdef-elsewhere", Verdict.ACTION)]
     assert cause.text.startswith(
         f"{stray} is a RetDef of downlink {OTHER} and does not count here; move it: "
     )
@@ -135,7 +135,7 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     # One that is a copy of what lies in its place is harmless.
     put(home, 2, dl=OTHER)
     (copy,) = found(settings)
-    assert codes([copy]) == [("retdef-elsewhere", Verdict.TOLD)]
+    assert codes([copy]) == [("retdef-elsewhere", Verdict.NOTE)]
     assert copy.do == f"rm {stray}"
 
 
@@ -151,7 +151,7 @@ def test_a_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Se
         put(first, 1, dl=dl)
     place = loop(second / DL)
     (cause,) = found(settings)
-    assert codes([cause]) == [("search-path-unreadable", Verdict.PERSON)]
+    assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
     assert cause.text == (
         f"RetDefs there are not seen: {place} cannot be read: {os.strerror(errno.ELOOP)}. A link leads to itself: "
         "remove it."
@@ -191,7 +191,7 @@ def test_a_place_on_the_search_path_that_cannot_be_listed_stops_nobody(
     )
     assert line.endswith(f"Ask the owner to let others read it: chmod a+rx {first}")
     (cause,) = site_troubles(Plan(settings))
-    assert codes([cause]) == [("search-path-unreadable", Verdict.PERSON)]
+    assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
     assert cause.text == line
 
 
@@ -212,7 +212,7 @@ def test_a_directory_of_somebody_else_is_named(settings: Settings, monkeypatch: 
             plan.refuse_closed()
         said = str(caught.value)
         assert said.startswith(f"{closed} cannot be listed: Permission denied. {closed} belongs to ")
-        assert said.endswith(f"let others read it: chmod a+rx {closed}, then give the same command again.")
+        assert said.endswith(f"let others read it: chmod a+rx {closed}, then re-run the command.")
 
 
 def test_a_working_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Settings) -> None:
@@ -225,7 +225,7 @@ def test_a_working_directory_that_cannot_be_listed_stops_its_downlink_alone(sett
     assert outstanding.ready == (OTHER,)
     (line,) = outstanding.waiting
     assert line.startswith(f"downlink {DL} waits: {place}")
-    assert codes(found(settings)) == [("work-unreadable", Verdict.PERSON)]
+    assert codes(found(settings)) == [("work-unreadable", Verdict.ACTION)]
 
 
 def test_a_place_that_is_gone_stale_costs_nobody_else_anything(settings: Settings) -> None:
@@ -238,7 +238,7 @@ def test_a_place_that_is_gone_stale_costs_nobody_else_anything(settings: Setting
     assert outstanding.ready == (DL,)
     assert outstanding.waiting == ()
     (cause,) = site_troubles(Plan(settings))
-    assert codes([cause]) == [("search-path-unreadable", Verdict.PERSON)]
+    assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
     assert outstanding.told == (cause.text,)
     assert found(settings) == []
     assert found(settings, dl=OTHER) == []  # what is gone nobody knows
@@ -252,13 +252,13 @@ def test_begun_and_its_retdefs_gone(settings: Settings) -> None:
     (work / DL / "haltStage").unlink()
     (work / DL / "chunks").mkdir()
     (bare,) = found(settings)
-    assert codes([bare]) == [("retdefs-gone", Verdict.PERSON)]
+    assert codes([bare]) == [("retdefs-gone", Verdict.ACTION)]
     assert bare.text.endswith(
         "its RetDefs are gone from the search path (paths.retdef). Have them copied again"
     )
     put(work, 1)
     (cause,) = found(settings)
-    assert codes([cause]) == [("retdefs-gone", Verdict.PERSON)]
+    assert codes([cause]) == [("retdefs-gone", Verdict.ACTION)]
     assert cause.text.startswith(f"downlink {DL} was begun and is not handed off, and its RetDefs are gone")
     assert cause.do == f"snakemake dl={DL}"
     assert Plan(settings).outstanding(time.time()).told == (cause.text,)
@@ -274,7 +274,7 @@ def test_a_retdef_that_came_after_the_receipt(settings: Settings) -> None:
     hand_off(settings, 1, 2)
     put(more, 3)
     (cause,) = found(settings)
-    assert codes([cause]) == [("retdef-new", Verdict.TOLD)]
+    assert codes([cause]) == [("retdef-new", Verdict.NOTE)]
     assert "the RetDef of chunk 00003 has come since it was handed off" in cause.text
     assert cause.do == f"snakemake dl={DL}"
     assert Plan(settings).outstanding(time.time() + HOUR).ready == (DL,)
@@ -339,7 +339,7 @@ def test_a_retdef_that_was_issued_again(settings: Settings) -> None:
     assert found(settings) == []
     source.write_text(content(1, RUN_A) + "\n")
     (cause,) = found(settings)
-    assert codes([cause]) == [("retdef-reissued", Verdict.PERSON)]
+    assert codes([cause]) == [("retdef-reissued", Verdict.ACTION)]
     assert cause.text.startswith(f"RetDef of chunk 00001 of downlink {DL} was issued again: {source} differs")
     assert cause.do == f"snakemake dl={DL} -F"
     # Of the same size too, whatever times were set.
@@ -365,7 +365,7 @@ def test_a_misspelt_switch_is_named(settings: Settings) -> None:
         file.touch()
         of_all = file.parent.name == "halts"
         (cause,) = site_troubles(Plan(settings)) if of_all else found(settings)
-        assert codes([cause]) == [("switch-misspelt", Verdict.PERSON)]
+        assert codes([cause]) == [("switch-misspelt", Verdict.ACTION)]
         assert cause.text.startswith(
             f"{file} holds nothing: the switches here are haltStage, haltL1, haltOnline"
         )
@@ -387,7 +387,7 @@ def test_switches_hold(settings: Settings) -> None:
     own, everywhere = work / DL / "haltStage", work / "halts" / "haltStage"
     own.touch()
     (cause,) = found(settings)
-    assert codes([cause]) == [("switch-holds", Verdict.TOLD)]
+    assert codes([cause]) == [("switch-holds", Verdict.NOTE)]
     assert cause.do == f"halfpipe resume stage {DL}"
     assert cause.since == own.stat().st_mtime
     everywhere.parent.mkdir()
@@ -410,13 +410,13 @@ def test_who_is_at_work(settings: Settings) -> None:
     put(settings.paths.retdef[0], 1)
     with held_by_another(work, paths.downlink_lease(DL)) as holder:
         (cause,) = found(settings)
-        assert codes([cause]) == [("in-work", Verdict.TOLD)]
+        assert codes([cause]) == [("in-work", Verdict.NOTE)]
         assert cause.text == f"in work by {holder}"
         assert cause.since == pytest.approx(time.time(), abs=30)
     assert found(settings) == []
     job = job_of_another(work, paths.downlink_lease(DL))
     (cause,) = found(settings)
-    assert codes([cause]) == [("in-work", Verdict.TOLD)]
+    assert codes([cause]) == [("in-work", Verdict.NOTE)]
     assert job.name in cause.text
 
 
@@ -429,7 +429,7 @@ def test_a_head_that_died_at_work(settings: Settings) -> None:
     log.touch()
     os.utime(log, (1_717_200_000, 1_717_200_000))
     (cause,) = found(settings)
-    assert codes([cause]) == [("head-died", Verdict.TOLD)]
+    assert codes([cause]) == [("head-died", Verdict.NOTE)]
     assert cause.text == f"begun by {holder}, which died after 2024-06-01 00:00:00 UTC"
     assert (cause.do, cause.since) == (f"snakemake dl={DL}", 1_717_200_000)
     put(work, 1)
@@ -440,7 +440,7 @@ def test_a_head_that_died_at_work(settings: Settings) -> None:
 def test_who_is_at_work_on_what_is_no_downlink(settings: Settings) -> None:
     with held_by_another(settings.paths.work, paths.run_lease("2c2e5787"), silent=100) as holder:
         (cause,) = site_troubles(Plan(settings))
-        assert codes([cause]) == [("leased", Verdict.TOLD)]
+        assert codes([cause]) == [("leased", Verdict.NOTE)]
         assert cause.text.startswith(f"run-2c2e5787 is in work by {holder}, last heard of 100 s ago")
         left_by_another(settings.paths.work, paths.unattended_lease(), silent=1e4)
         assert len(list(site_troubles(Plan(settings)))) == 1, "who has died is in nobody's way"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decoding.said import PROGRESS, Said
+from halfpipe.decoding.decoder_log import PROGRESS, DecoderLog
 from halfpipe.process import progress
 from halfpipe.programs.run import Log, run
 from halfpipe.storage.leases import HEAD_VARIABLE
@@ -193,12 +193,12 @@ def test_how_far_a_decoder_says_it_is_goes_to_the_bar_and_not_into_the_log() -> 
     lines, log = list[str](), io.StringIO()
     told = ["hello", "progress: 1200 events, 40.0 %", "progress: 1 events", "progress: 3000 events, 100 %"]
     bar = progress.Progress("decode_chunk 00003", say=lines.append, every=0.0)
-    assert run(["printf", "%s\\n", *told], ROOT, Log(log, Said("", bar).hear)).well
+    assert run(["printf", "%s\\n", *told], ROOT, Log(log, DecoderLog("", bar).hear)).well
     assert log.getvalue() == "hello\nprogress: 1 events\n"
     assert [match["events"] for line in lines if (match := LINE.fullmatch(line))] == ["1,200", "3,000"]
     # Without a bar they are lines like others.
     log = io.StringIO()
-    assert run(["printf", "%s\\n", *told], ROOT, Log(log, Said().hear)).well
+    assert run(["printf", "%s\\n", *told], ROOT, Log(log, DecoderLog().hear)).well
     assert log.getvalue().splitlines() == told
 
 

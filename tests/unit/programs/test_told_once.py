@@ -103,15 +103,15 @@ def test_without_its_last_record_an_attempt_is_open_and_without_another_nothing_
 
 @pytest.mark.parametrize("copy", [0, 1])
 def test_a_copy_that_is_lost_or_damaged_changes_nothing(copy: int, owner: Owner, tmp_path: Path) -> None:
-    owner.tell(tmp_path, [[Outcome.FAILED, Outcome.NOT_TOLD], [Outcome.TOLD]])
+    owner.tell(tmp_path, [[Outcome.FAILED, Outcome.NOT_SUBMITTED], [Outcome.TOLD]])
     home = homes(tmp_path, owner.record.place(owner.id))[copy]
     for harmed in sorted(home.iterdir()):
         content = harmed.read_bytes()
         for harm in (b"", content[:-7], content.replace(b"when", b"whom")):
             harmed.write_bytes(harm)
-            assert owner.outcomes(tmp_path) == [Outcome.NOT_TOLD, Outcome.TOLD]
+            assert owner.outcomes(tmp_path) == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
     shutil.rmtree(home)
-    assert owner.outcomes(tmp_path) == [Outcome.NOT_TOLD, Outcome.TOLD]
+    assert owner.outcomes(tmp_path) == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
 
 
 def test_of_two_that_decide_at_once_one_runs_nothing(owner: Owner, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(owner: Own
     [
         (["true"], Outcome.TOLD, 0),
         (["sh", "-c", "echo heard; exit 3"], Outcome.FAILED, 3),
-        (["/no/such/client"], Outcome.NOT_TOLD, None),
+        (["/no/such/client"], Outcome.NOT_SUBMITTED, None),
     ],
 )
 def test_the_answer_of_a_command_is_recorded(

@@ -122,7 +122,7 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(delivered: Site) ->
         if content and path.suffix != ".json":
             path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
             (finding,) = found(delivered)
-            assert str(finding) == f"differs: {path} (its checksum is another one)"
+            assert str(finding) == f"differs: {path} (checksum mismatch)"
             if path.suffix != ".xml":  # a receipt knows no size of a RetDef
                 assert found(delivered, checksums=False) == []
         path.write_bytes(content)
@@ -337,7 +337,7 @@ def test_what_the_account_tells_stands_before_what_files_give(delivered: Site) -
     (said,) = json.loads(ended.stdout)["downlinks"]
     assert ended.exit_code == 1
     assert said["faults"] == 2
-    assert [(one["code"], one["verdict"]) for one in said["found"]][1] == ("file-damaged", "person")
+    assert [(one["code"], one["verdict"]) for one in said["found"]][1] == ("file-damaged", "action")
     assert said["found"][1]["do"] == f"snakemake dl={DL} -R {MANIFEST}"
 
 
@@ -348,7 +348,7 @@ def test_what_the_account_tells_is_not_told_twice(delivered: Site) -> None:
     causes = examine(Looked(delivered.settings), DL)
     for path in both:
         path.write_bytes(content)
-    assert [cause.code for cause in causes if cause.verdict is Verdict.PERSON] == ["record-damaged"]
+    assert [cause.code for cause in causes if cause.verdict is Verdict.ACTION] == ["record-damaged"]
 
 
 @pytest.mark.parametrize("place", [paths.receipts(DL), DELIVERIES])
@@ -382,7 +382,7 @@ def test_a_copy_that_was_mended_is_told_by_check_and_not_again(delivered: Site) 
     content = path.read_bytes()
     path.unlink()
     causes = [cause for cause in examine(Looked(delivered.settings), DL) if cause.code == "record-mended"]
-    assert [cause.verdict for cause in causes] == [Verdict.TOLD]
+    assert [cause.verdict for cause in causes] == [Verdict.NOTE]
     assert path.read_bytes() == content
     assert "record-mended" not in {cause.code for cause in examine(Looked(delivered.settings), DL)}
 
@@ -394,6 +394,6 @@ def test_records_of_a_run_that_know_less_than_the_receipt(untouched: Site, tmp_p
     for home in (place, paths.copies(place)):
         (site.work / home / "000001.json").unlink()
     causes = {cause.code: cause for cause in examine(Looked(site.settings), DL)}
-    assert causes["delivery-differs"].verdict is Verdict.PERSON
+    assert causes["delivery-differs"].verdict is Verdict.ACTION
     assert "delivery-differs" in {finding.code for finding in found(site)}
     assert site.snakemake(f"dl={DL}", "-R", "deliver_run").status != 0, "the stage knows more, too"

@@ -92,7 +92,7 @@ def test_the_recap_is_the_last_that_is_said(site: Site) -> None:
         assert f"\n{OTHER}         1     1" in ended.said, "what its downlinks have now"
 
 
-def test_what_downlinks_have_now_and_what_wants_a_person(site: Site) -> None:
+def test_what_downlinks_have_now_and_what_needs_action(site: Site) -> None:
     case = GOLDEN / "split2"
     site.replay(case / "in")
     site.add_retdefs(case / "in", DL, OTHER)
@@ -105,7 +105,7 @@ def test_what_downlinks_have_now_and_what_wants_a_person(site: Site) -> None:
     assert lines[1].split()[:4] == [DL, "1", "1", "51"]
     assert lines[2].split()[:5] == [OTHER, *"----"]
     assert lines[3].startswith(
-        f"{DL} wants a person: hand-off 1 (51 events of run 2c2e5787) is gone from the stage"
+        f"{DL} needs action: hand-off 1 (51 events of run 2c2e5787) is gone from the stage"
     )
 
 

@@ -148,7 +148,7 @@ def test_what_is_not_there_or_changes_meanwhile_is_told(
     file = site.work / paths.events(RUN, ONE)
     file.replace(file.with_name("aside"))
     file.write_bytes(file.with_name("aside").read_bytes())
-    with pytest.raises(StateError, match="was written anew while it was read"):
+    with pytest.raises(StateError, match="was rewritten while it was read"):
         list(text)
     file.unlink()
     with pytest.raises(MissingInputError, match=rf"{file}: no such file\. .* snakemake -F dl={ONE}"):

@@ -97,5 +97,5 @@ def test_what_was_kept_comes_back(file: Path, tmp_path: Path) -> None:
         "{",
     ):
         kept.write_text(content)
-        with pytest.raises(FormatError, match=r"00001.crc32.*[Rr]emove it.*give the same command again"):
+        with pytest.raises(FormatError, match=r"00001.crc32.*[Rr]emove it.*re-run the command"):
             Blocks.load(kept, file.name)

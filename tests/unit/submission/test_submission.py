@@ -161,7 +161,7 @@ def test_a_failed_command_is_recorded_and_given_again(level1: Level1) -> None:
     assert level1.outcomes() == [Outcome.FAILED]
     level1.go_wrong()
     assert submitted(level1.settings())["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.NOT_TOLD, Outcome.TOLD]
+    assert level1.outcomes() == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
     assert level1.commands() == ["createStream"]
 
 
@@ -173,7 +173,7 @@ def test_without_a_check_a_failed_command_waits_for_a_person(level1: Level1, hea
     said = refused(lambda: submitted(settings))
     assert said.endswith(
         "Mend the cause, then look whether Level-1 has the stream all the same, say so with halfpipe submit "
-        f"{DL} --settle submitted (or not-submitted), and give the same command again."
+        f"{DL} --settle submitted (or not-submitted), and re-run the command."
     )
     level1.go_wrong()
     for blind in (settings, level1.settings(command=None, check=None)):
@@ -220,8 +220,8 @@ def test_a_command_that_cannot_be_started_was_not_heard(level1: Level1) -> None:
         f"downlink {DL}: submit.command cannot be started: No such file or directory: /no/such/client {DL}\n"
         "Its last lines were:\n(none)\nRecorded as not-submitted in "
     )
-    assert said.endswith("Mend the cause, then give the same command again.")
-    assert level1.outcomes() == [Outcome.NOT_TOLD]
+    assert said.endswith("Fix this, then re-run the command.")
+    assert level1.outcomes() == [Outcome.NOT_SUBMITTED]
     assert submitted(level1.settings(check=None))["state"] == "submitted"
     assert level1.commands() == ["createStream"]
 
@@ -246,7 +246,7 @@ def test_a_command_that_is_killed_leaves_it_open(level1: Level1) -> None:
 def test_an_open_attempt_is_settled_by_the_check(level1: Level1) -> None:
     level1.leave_open()
     assert submitted(level1.settings())["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.NOT_TOLD, Outcome.TOLD]
+    assert level1.outcomes() == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
     assert level1.commands() == ["createStream"]
 
 
@@ -258,7 +258,7 @@ def test_a_check_that_cannot_tell_settles_nothing(level1: Level1) -> None:
     assert said == (
         f"downlink {DL}: submit.check ended with exit status 3, where 0 means that Level-1 has the stream and 1 that "
         f"it has not: {words}\nIts last lines were:\npipeline: STAND-IN, streamExists of stream {DL} of L1Proc\n"
-        "pipeline: the server is down\nNothing was submitted. Mend the cause, then give the same command again."
+        "pipeline: the server is down\nNothing was submitted. Fix this, then re-run the command."
     )
     missing = level1.settings(check="/no/such/client {dl}")
     assert "submit.check cannot be started: No such file or directory, where" in refused(
@@ -359,7 +359,7 @@ def test_without_a_command_the_line_is_written_and_nothing_is_run(level1: Level1
     assert "is not known: its command line is written down for a person to give, attempt 2" in said
     assert submit.open_attempts(level1.work)[0][0] == DL
     assert submitted(level1.settings())["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.WRITTEN, Outcome.NOT_TOLD, Outcome.TOLD]
+    assert level1.outcomes() == [Outcome.WRITTEN, Outcome.NOT_SUBMITTED, Outcome.TOLD]
     assert not (level1.work / paths.submit_line(DL)).exists(), "somebody might give it besides"
     assert SUBMIT_CONTRACT.startswith("pipeline -m PROD createStream -S {dl} ")
 
@@ -497,7 +497,7 @@ def test_a_person_who_looks_too_early_is_told_to_look_again(level1: Level1) -> N
     submit.settle(level1.settings(), DL, False)
     left_behind(level1, seconds=300.0)
     submit.settle(level1.settings(), DL, True)
-    assert level1.outcomes() == [Outcome.NOT_TOLD, Outcome.TOLD]
+    assert level1.outcomes() == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
 
 
 @pytest.mark.parametrize("copy", [0, 1])
@@ -538,7 +538,7 @@ def test_what_only_the_product_says_is_told_and_not_submitted_again(level1: Leve
     (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
     assert (cause.code, cause.verdict, cause.do) == (
         "submission-damaged",
-        Verdict.PERSON,
+        Verdict.ACTION,
         f"halfpipe submit {DL}",
     )
     assert submitted(settings)["submitted"] == 1

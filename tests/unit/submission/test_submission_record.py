@@ -61,7 +61,7 @@ def test_what_lies_on_disk_is_read_and_continued(tmp_path: Path) -> None:
     written(tmp_path)
     record = Record(tmp_path, DL)
     assert [(a.number, a.action, a.handoff, a.outcome) for a in record.attempts] == [
-        (1, Action.SUBMIT, 1, Outcome.NOT_TOLD),
+        (1, Action.SUBMIT, 1, Outcome.NOT_SUBMITTED),
         (2, Action.SUBMIT, 1, Outcome.TOLD),
         (3, Action.ROLLBACK, 2, None),
     ]

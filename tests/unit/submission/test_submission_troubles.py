@@ -79,16 +79,16 @@ def test_what_was_submitted_and_taken_is_good(level1: Level1) -> None:
 
 def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wanted(level1: Level1) -> None:
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict, cause.do) == ("not-submitted", Verdict.TOLD, f"snakemake submit={DL}")
+    assert (cause.code, cause.verdict, cause.do) == ("not-submitted", Verdict.NOTE, f"snakemake submit={DL}")
     assert cause.text == f"hand-off 1 (2 events of run {RUN}) is not at Level-1: nobody has submitted it"
     long_ago = time.time() - 25 * 3600
     os.utime(level1.work / paths.receipts(DL) / "000001.json", (long_ago, long_ago))
     (cause,) = found(level1)
-    assert cause.verdict is Verdict.PERSON
+    assert cause.verdict is Verdict.ACTION
     assert cause.since == pytest.approx(long_ago)
     (level1.work / DL / "haltL1").touch()
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict) == ("not-submitted", Verdict.TOLD)
+    assert (cause.code, cause.verdict) == ("not-submitted", Verdict.NOTE)
     assert cause.text == f"hand-off 1 is held by {level1.work / DL / 'haltL1'}"
     assert cause.do == f"halfpipe resume l1 {DL}"
     level1.hand_off(files=False)
@@ -108,7 +108,7 @@ def test_a_stage_wiped_before_any_submission(level1: Level1) -> None:
     gone = found(level1)[0]
     assert (gone.code, gone.verdict, gone.do) == (
         "stage-gone",
-        Verdict.PERSON,
+        Verdict.ACTION,
         f"snakemake dl={DL} -R deliver_run",
     )
     assert gone.text == (
@@ -130,7 +130,7 @@ def test_a_run_that_left_the_stage_before_a_later_hand_off_is_not_forgotten(leve
     other = run | {"run": "2c2e5788", "files": []}
     level1.receive({"handoff": 2, "runs": [run | {"named": False}, other]})
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict) == ("stage-partly-gone", Verdict.PERSON)
+    assert (cause.code, cause.verdict) == ("stage-partly-gone", Verdict.ACTION)
     assert cause.text.startswith(f"2 events of run {RUN} left the stage before hand-off 2")
     record = Record(level1.work, DL)
     record.intend(("a", "command line"), action=Action.SUBMIT, handoff=2)
@@ -147,7 +147,7 @@ def test_a_later_hand_off_is_not_that_which_was_submitted(level1: Level1) -> Non
     take(level1)
     level1.hand_off(2)
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict) == ("handoff-not-submitted", Verdict.PERSON)
+    assert (cause.code, cause.verdict) == ("handoff-not-submitted", Verdict.ACTION)
     assert cause.do == f"halfpipe submit {DL} --rollback"
     assert found(level1, rollback=None)[0].do == (
         f"roll stream {DL} back in the pipeline by hand, then: halfpipe submit {DL} --rolled-back"
@@ -185,12 +185,12 @@ def test_what_is_said_before_and_after_a_downlink_is_processed_again(level1: Lev
     assert level1.commands() == ["createStream"]
 
 
-def test_what_is_open_failed_or_written_down_wants_a_person(level1: Level1) -> None:
+def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> None:
     look = f"look in the pipeline, then: {SAY} (or not-submitted)"
     level1.leave_open()
     for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, look)):
         (cause,) = found(level1, **keys)
-        assert (cause.code, cause.verdict, cause.do) == ("submission-open", Verdict.PERSON, do)
+        assert (cause.code, cause.verdict, cause.do) == ("submission-open", Verdict.ACTION, do)
         assert cause.since == pytest.approx(time.time(), abs=60)
     take(level1)
     assert found(level1)[0].text.endswith("; its files are gone from the stage, so it may have been")
@@ -201,11 +201,11 @@ def test_what_is_open_failed_or_written_down_wants_a_person(level1: Level1) -> N
         submitted(level1)
     for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, look)):
         (cause,) = found(level1, **keys)
-        assert (cause.code, cause.verdict, cause.do) == ("submission-failed", Verdict.PERSON, do)
+        assert (cause.code, cause.verdict, cause.do) == ("submission-failed", Verdict.ACTION, do)
     submit.settle(level1.settings(), DL, False)
     submitted(level1, command=None)
     (cause,) = found(level1, command=None, check=None)
-    assert (cause.code, cause.verdict) == ("written-for-person", Verdict.PERSON)
+    assert (cause.code, cause.verdict) == ("written-for-person", Verdict.ACTION)
     line = (level1.work / paths.submit_line(DL)).read_text().strip()
     assert cause.do == f"{line}; then: {SAY}"
 
@@ -290,7 +290,7 @@ def test_a_receipt_that_was_changed_is_not_submitted(level1: Level1, old: str, n
     assert f"snakemake dl={DL} -R receipt" in str(error.value)
     assert level1.commands() == []
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict, cause.do) == (code, Verdict.PERSON, f"snakemake dl={DL} -R receipt")
+    assert (cause.code, cause.verdict, cause.do) == (code, Verdict.ACTION, f"snakemake dl={DL} -R receipt")
 
 
 def test_many_downlinks_where_all_is_well_take_little(level1: Level1) -> None:

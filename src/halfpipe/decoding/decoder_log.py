@@ -14,7 +14,7 @@ PROGRESS = re.compile(r"progress: ([0-9]{1,15}) events, ([0-9]{1,3}(?:\.[0-9]{1,
 LINES_KEPT = 50  # of a kind that may come by the thousand; the log has more of them
 
 
-class Said:
+class DecoderLog:
     """What a decoder said, as far as it matters; exceptions are counted by kind and run.
 
     Parameters
