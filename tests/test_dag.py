@@ -234,7 +234,7 @@ def test_check_names_every_missing_file_and_every_damaged_one(four: Site, tmp_pa
         *(f"{text}_N.txt" for text in ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys")),
     }  # fmt: skip
     for path in vouched:
-        aside = path.rename(path.with_name("aside"))
+        aside = path.rename(site.home / "aside")
         found = findings(site)
         aside.rename(path)
         assert found == [("missing", path)], path

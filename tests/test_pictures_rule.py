@@ -1,6 +1,5 @@
 """Pictures through the workflow: made when somebody asks for them, and nothing else is touched by it."""
 
-import json
 import re
 import zipfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.storage import paths
+from halfpipe.storage.json_files import read_json
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
 from tests.support.workflow import Job, Site
@@ -31,7 +31,7 @@ def test_pictures_are_made_after_the_receipt_and_leave_it_alone(site: Site) -> N
     assert site.snakemake(f"pictures={DL}").good().jobs == {PICTURES}
     assert state(site) == before
     assert site.outstanding(DL) == frozenset()
-    made = json.loads((site.work / paths.drawn(DL)).read_text())
+    made = read_json(site.work / paths.drawn(DL))
     assert made == {
         "downlink": DL,
         "handoff": 1,
@@ -47,7 +47,7 @@ def test_pictures_are_made_after_the_receipt_and_leave_it_alone(site: Site) -> N
     site.snakemake(f"pictures={DL}").good()
     again = site.snakemake(f"pictures={DL}", "-R", "deliver_run").good().jobs
     assert {job.rule for job in again} == {"deliver_run", "receipt", "pictures"}
-    assert json.loads((site.work / paths.drawn(DL)).read_text())["handoff"] == 2
+    assert read_json(site.work / paths.drawn(DL))["handoff"] == 2
 
 
 def test_pictures_that_cannot_be_drawn_leave_the_receipt(site: Site) -> None:

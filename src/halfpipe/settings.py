@@ -490,7 +490,7 @@ class GoneEvents(_Section):
     chunk: ChunkId
     """The chunk, five digits in quotes."""
     events: Annotated[int, Bound(ge=0)]
-    """How many are gone, as `halfpipe status` says. If more are missing, a person is wanted again."""
+    """How many are gone, as `halfpipe status` says. If more are missing, it needs action again."""
     reason: Annotated[str, Bound(min_length=3)]
     """Why, who says so and since when; `halfpipe status` keeps showing it."""
 
@@ -504,7 +504,7 @@ class LateEvents(_Section):
     run: RunId
     """The run, eight hex digits in quotes."""
     events: Annotated[int, Bound(ge=0)]
-    """How many they are, as `halfpipe status` says. If there are more, a person is wanted again."""
+    """How many they are, as `halfpipe status` says. If there are more, it needs action again."""
     reason: Annotated[str, Bound(min_length=3)]
     """Why, and who says so; `halfpipe status` keeps showing it."""
 

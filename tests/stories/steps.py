@@ -159,7 +159,7 @@ class Story:
             raise WrongError("status", f"it tells of {sorted(rows)} only")
         wants = any(row["verdict"] == "action" for row in rows.values())
         if wants and ended.exit_code != 1:
-            raise WrongError("status", f"it ends with {ended.exit_code}, and a person is wanted")
+            raise WrongError("status", f"it ends with {ended.exit_code}, and action is needed")
         for dl, row in rows.items():
             self.books.check_verdict(dl, row)
 

@@ -16,7 +16,7 @@ from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.runs.datagrams import dump_datagrams
 from halfpipe.settings import Moot, Paths, Settings
-from halfpipe.storage import paths
+from halfpipe.storage import paths, working_directory
 from tests.support.series import sealed_text
 
 UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27
@@ -81,6 +81,8 @@ def process(
     staged: Iterable[RunId] = (),
 ) -> None:
     """Leave the files that a downlink which was handed off leaves, as far as the ledger reads them."""
+    work.mkdir(parents=True, exist_ok=True)
+    working_directory.begin(work)
     for run, datagrams in brought.items():
         known = KnownDatagrams.of([datagram.line(run) for datagram in datagrams])
         path = work / paths.datagrams(run, downlink)

@@ -195,9 +195,7 @@ def _site(
 def _headline(found: Overview) -> str:
     wanting = len(found.wanting)
     of_site = sum(cause.verdict is Verdict.ACTION for cause in found.site)
-    parts = (
-        [f"{count(wanting, 'downlink')} {'wants' if wanting == 1 else 'want'} a person"] if wanting else []
-    )
+    parts = [f"{count(wanting, 'downlink')} {'needs' if wanting == 1 else 'need'} action"] if wanting else []
     parts += [f"the site needs action: {count(of_site, 'trouble')}"] if of_site else []
     return " · ".join(parts) or "Nothing needs action"
 

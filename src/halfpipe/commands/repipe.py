@@ -54,7 +54,7 @@ def command(
         click.echo(f"run {run} {begun} downlink {prepared.downlink}; what snakemake prints: {log}", err=True)
     if process(words, log, timeout_minutes * 60) != GOOD:
         raise HalfPipeError(
-            f"run {run} was not delivered by downlink {prepared.downlink}; all that was printed: {log}. Mend the cause "
+            f"run {run} was not delivered by downlink {prepared.downlink}; all that was printed: {log}. Fix this "
             f"and re-run the command; to see it fail: {again(words)}"
         )
     found = repipe.finish(site.settings, run, prepared)

@@ -84,7 +84,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: b
 def _how_many(wanting: int, every: int) -> str:
     if not wanting:
         return "no downlink needs action"
-    return f"{wanting} of {count(every, 'downlink')} {'wants' if wanting == 1 else 'want'} a person"
+    return f"{wanting} of {count(every, 'downlink')} {'needs' if wanting == 1 else 'need'} action"
 
 
 def _row(one: Account, work: Path) -> list[printed.Cell]:

@@ -160,7 +160,7 @@ class _Hour:
                 raise MissingInputError(
                     f"level-0 of {self.directory} is not in the archive and cannot be fetched: the command of "
                     f"level0.fetch {ended.how}: {shlex.join(words)}\nIts last lines were:\n"
-                    f"{chr(10).join(told.said) or '(none)'}\nNothing of this chunk was decoded. Mend the cause, then "
+                    f"{chr(10).join(told.said) or '(none)'}\nNothing of this chunk was decoded. Fix this, then "
                     "re-run the command."
                 )
             whole = part / "whole"

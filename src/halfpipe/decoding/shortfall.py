@@ -121,5 +121,5 @@ def troubles(
                 text,
                 f'if they are gone for good, in the config: ignore: {{events: [{{dl: "{downlink}", chunk: '
                 f'"{chunk["chunk"]}", events: {missing}, reason: "..."}}]}}; '
-                f"else look into {log}, mend the cause, then: {again}",
+                f"else look into {log}, fix this, then: {again}",
             )

@@ -56,7 +56,7 @@ def write(words: Sequence[str], out: IO[bytes], log: IO[str]) -> int:
     if not ending.well:
         raise DecoderError(
             f"the magic-7 command {ending.how}: {shlex.join(words)}\n"
-            "Level-1 needs its text, so the downlink is not handed off. Mend the cause (its messages stand in "
+            "Level-1 needs its text, so the downlink is not handed off. Fix this (its messages stand in "
             "this job's log), then re-run the command.",
             code="magic7",
             text=f"the magic-7 command {ending.saying(messages.said)}. Level-1 needs its text",

@@ -230,7 +230,7 @@ class Ledger:
             except SQLAlchemyError as error:
                 if wait is None or not _passes(error, also):
                     raise LedgerError(
-                        f"the ledger {self.name}: {_cause(error)}. Nothing was changed in it. Mend the cause (is "
+                        f"the ledger {self.name}: {_cause(error)}. Nothing was changed in it. Fix this (is "
                         "the database up, are ledger.url and the password right?), then re-run the command."
                     ) from error
                 log.warning("the ledger %s: %s; again in %g s", self.name, _cause(error), wait)

@@ -343,8 +343,8 @@ def _tell(settings: Settings, run: RunId, record: Record, output: IO[str]) -> Re
         raise _unknown(record, str(error)) from error
     if answer.status != 0:
         raise OnlineError(
-            f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Mend the cause and give the "
-            "same command again, then it is run again; if it has done its work all the same, say so first: halfpipe "
+            f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and re-run the "
+            "command, then it is run again; if it has done its work all the same, say so first: halfpipe "
             f"online --started {run}"
         )
     return Result(run, What.TOLD, f"command run for {file.name}")

@@ -183,7 +183,7 @@ class Memory:
     week
         The ISO week of the last turn, as ``2026-W48``; empty before the first.
     wanted
-        When a person was wanted in the last weeks, Unix seconds, and for which codes.
+        When action was needed in the last weeks, Unix seconds, and for which codes.
     """
 
     told: dict[str, Told] = field(default_factory=dict)

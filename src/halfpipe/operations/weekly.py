@@ -1,4 +1,4 @@
-"""The week in some lines: downlinks, events, latency, and how often a person was wanted."""
+"""The week in some lines: downlinks, events, latency, and how often action was needed."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -64,7 +64,7 @@ def text(
     downlinks
         Those that were handed off.
     wanted
-        When a person was wanted, Unix seconds, and for which codes.
+        When action was needed, Unix seconds, and for which codes.
     lasting
         How many troubles are not over.
     now
@@ -87,7 +87,7 @@ def text(
     codes = Counter(code for at, some in wanted if now - WEEK <= at < now for code in some)
     times = sum(now - WEEK <= at < now for at, _ in wanted)
     which = ", ".join(f"{code} {number}" for code, number in sorted(codes.items()))
-    lines.append(f"a person was wanted {count(times, 'time')}{': ' + which if which else ''}")
+    lines.append(f"action was needed {count(times, 'time')}{': ' + which if which else ''}")
     lines.append(
         f"{count(lasting, 'trouble')} not over: halfpipe status" if lasting else "nothing is amiss now"
     )

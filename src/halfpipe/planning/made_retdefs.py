@@ -221,7 +221,7 @@ def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stre
     ending = run(words, ROOT, Lines(hear), Log(sys.stderr))
     if not ending.well:
         raise DecoderError(
-            f"the command that tells runs {ending.how}: {' '.join(words)}\nNothing was made. Mend the cause, or "
+            f"the command that tells runs {ending.how}: {' '.join(words)}\nNothing was made. Fix this, or "
             "retdef.command in the config, then re-run the command."
         )
     return found

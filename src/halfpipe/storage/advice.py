@@ -34,8 +34,7 @@ def in_the_way(path: Path, error: OSError) -> HalfPipeError:
     owners = ", ".join(f"{place} belongs to {_owner(place)}" for place in places if _owner(place))
     return HalfPipeError(
         f"{what} {owners}; this runs as {_user(os.geteuid())}. Nothing is ever given another owner here: ask the "
-        "owner to remove it or to let the group write (chmod g+w), or run as the owner, then give the same "
-        "command again.",
+        "owner to remove it or to let the group write (chmod g+w), or run as the owner, then re-run the command.",
         code="system",
     )
 

@@ -69,8 +69,7 @@ class Blocks:
             return None if sums is None else cls([int(each) for each in sums])
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise FormatError(
-                f"{path}: holds no checksums ({error}). Remove it, and nothing is compared, then give the same command "
-                "again."
+                f"{path}: holds no checksums ({error}). Remove it, and nothing is compared, then re-run the command."
             ) from error
 
     def damaged(

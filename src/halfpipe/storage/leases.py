@@ -332,8 +332,8 @@ class Lease:
                 now = found.number, found.touched
                 if seen not in {None, now}:
                     raise LockedError(
-                        f"{what} is in work: {found} holds {self.home}. Wait for it to end, or end it, then give the "
-                        "same command again."
+                        f"{what} is in work: {found} holds {self.home}. Wait for it to end, or end it, then "
+                        "re-run the command."
                     )
                 seen = now
                 waiting.wait(f"waiting for a sign of life of who is at work on {what}: {found}")

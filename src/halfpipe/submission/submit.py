@@ -344,7 +344,7 @@ def _run(
         raise SubmissionError(
             f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
             f"{record.path}.",
-            f"Mend the cause, then {_how_to_go_on(settings, last, downlink)}",
+            f"Fix this, then {_how_to_go_on(settings, last, downlink)}",
             text=f"submit.{key} {answer.saying}",
         )
 
@@ -356,8 +356,8 @@ def _how_to_go_on(settings: Settings, attempt: Attempt, downlink: str) -> str:
     say_so = f"halfpipe submit {downlink} --settle submitted"
     if settings.submit.check is None and attempt.action is Action.SUBMIT:
         return (
-            f"look whether Level-1 has the stream all the same, say so with {say_so} (or not-submitted), and give the "
-            "same command again."
+            f"look whether Level-1 has the stream all the same, say so with {say_so} (or not-submitted), and "
+            "re-run the command."
         )
     return f"re-run the command; if Level-1 has the stream all the same, say so first: {say_so}"
 

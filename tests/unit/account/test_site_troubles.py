@@ -140,7 +140,7 @@ def test_the_week(settings: Settings) -> None:
         "HalfPipe: the week from 2027-01-08 to 2027-01-15\n\n"
         "4 downlinks handed off, 4,004 events\n"
         "from the last event to the hand-off: median 25 min, 95 % within 300 min (4 downlinks)\n"
-        "a person was wanted 1 time: failed 1\n"
+        "action was needed 1 time: failed 1\n"
         "nothing is amiss now"
     )
     assert "not over: halfpipe status" in weekly.text([], [], 2, NOW)

@@ -24,7 +24,7 @@ LONG_AGO = 1_717_200_000
 
 
 def found(configfile: Path, *words: str, person: bool = False) -> dict[str, dict[str, Any]]:
-    """Return what is said of each downlink, in its order; the exit status says whether a person is wanted."""
+    """Return what is said of each downlink, in its order; the exit status says whether action is needed."""
     ended = halfpipe("status", "--json", *words, configfile=configfile)
     assert ended.exit_code == person, ended.output
     return {one["dl"]: one for one in json.loads(ended.stdout)["downlinks"]}

@@ -181,7 +181,7 @@ def test_a_damaged_receipt_is_a_finding_and_stops_nothing(delivered: Site) -> No
     assert ended.exit_code == 1
     lines = ended.stdout.splitlines()
     assert lines[0] == f"downlink {DL}: 1 fault"
-    assert lines[1].startswith(f"  person: {path}: not JSON (")
+    assert lines[1].startswith(f"  action: {path}: not JSON (")
     assert lines[2] == f"  → snakemake dl={DL} -R receipt"
     assert lines[-4:-1] == [
         "downlink 240601009: 1 fault",

@@ -155,8 +155,8 @@ def test_a_failed_command_is_recorded_and_given_again(level1: Level1) -> None:
         "Its last lines were:\n"
         f"pipeline: STAND-IN, createStream of stream {DL} of L1Proc\n"
         "pipeline: the server is down\n"
-        f"Recorded as failed in {level1.work / paths.submissions(DL)}. Mend the cause, then give the same command "
-        f"again; if Level-1 has the stream all the same, say so first: halfpipe submit {DL} --settle submitted"
+        f"Recorded as failed in {level1.work / paths.submissions(DL)}. Fix this, then re-run the command; if "
+        f"Level-1 has the stream all the same, say so first: halfpipe submit {DL} --settle submitted"
     )
     assert level1.outcomes() == [Outcome.FAILED]
     level1.go_wrong()
@@ -172,7 +172,7 @@ def test_without_a_check_a_failed_command_waits_for_a_person(level1: Level1, hea
     level1.go_wrong(createStream="fail" if heard else "refuse")
     said = refused(lambda: submitted(settings))
     assert said.endswith(
-        "Mend the cause, then look whether Level-1 has the stream all the same, say so with halfpipe submit "
+        "Fix this, then look whether Level-1 has the stream all the same, say so with halfpipe submit "
         f"{DL} --settle submitted (or not-submitted), and re-run the command."
     )
     level1.go_wrong()
@@ -573,7 +573,7 @@ def test_the_stage_knows_of_a_submission_before_level1_hears(level1: Level1) -> 
     words = f"cp {level1.stage / paths.stage_mark()} {seen}-{{dl}}"
     submitted(level1.settings(command=words, check=None))
     assert json.loads(Path(f"{seen}-{DL}").read_bytes())["last"][-1][:2] == [paths.submissions(DL), 1]
-    assert known(level1) == [1, 2]
+    assert known(level1) == [2]
 
 
 def test_what_a_killed_submission_has_not_noted_in_the_stage_the_next_one_notes(level1: Level1) -> None:
