@@ -185,7 +185,7 @@ def test_a_damaged_receipt_is_a_finding_and_stops_nothing(delivered: Site) -> No
     assert lines[2] == f"  → snakemake dl={DL} -R receipt"
     assert lines[-4:-1] == [
         "downlink 240601009: 1 fault",
-        f"  person: missing: {delivered.work}/dl=240601009 (the downlink is outstanding)",
+        f"  action: missing: {delivered.work}/dl=240601009 (the downlink is outstanding)",
         "  → snakemake dl=240601009",
     ]
     assert lines[-1] == "2 downlinks, 2 faults"
