@@ -12,11 +12,14 @@ from halfpipe.runs.receipt_file import hand_offs
 from halfpipe.runs.shrinking import how_to_go_on
 from halfpipe.settings import Settings
 from halfpipe.storage import leases
+from halfpipe.storage.leases import Lease
 
 log = logging.getLogger(__name__)
 
 
-def refuse_dropped_runs(settings: Settings, downlink: DownlinkId, runs: Collection[RunId]) -> None:
+def refuse_dropped_runs(
+    settings: Settings, of_downlink: Lease, downlink: DownlinkId, runs: Collection[RunId]
+) -> None:
     """Refuse a hand-off without a run of the one before, unless the config accepts it; then record that.
 
     Raises
@@ -35,7 +38,7 @@ def refuse_dropped_runs(settings: Settings, downlink: DownlinkId, runs: Collecti
         raise ShrunkError("\n".join(refused.values()), how_to_go_on(min(refused), downlink, "-F"))
     for run in gone:
         log.warning("run %s is no longer delivered, as was accepted: %s", run["run"], reasons[run["run"]])
-        _withdraw(settings, downlink, RunId(run["run"]), reasons[run["run"]])
+        _withdraw(settings, of_downlink, downlink, RunId(run["run"]), reasons[run["run"]])
 
 
 def _refusal(downlink: DownlinkId, run: Mapping[str, Any], receipt: Mapping[str, Any]) -> str:
@@ -50,7 +53,9 @@ def _refusal(downlink: DownlinkId, run: Mapping[str, Any], receipt: Mapping[str,
     )
 
 
-def _withdraw(settings: Settings, downlink: DownlinkId, run: RunId, reason: str | None) -> None:
+def _withdraw(
+    settings: Settings, of_downlink: Lease, downlink: DownlinkId, run: RunId, reason: str | None
+) -> None:
     """Record that nothing of the run is delivered, and take out of the stage what is left of it there."""
     work, place = settings.paths.work, settings.paths.stage
     with leases.run_lease(work, run, log.warning) as lease, stage.scratch(place, downlink, run.l1) as scratch:
@@ -62,6 +67,8 @@ def _withdraw(settings: Settings, downlink: DownlinkId, run: RunId, reason: str 
         others = {file.name for delivery in latest.values() for file in delivery.files}
         new = scratch / "new"
         new.mkdir()
+        of_downlink.check()
         recorded.publish(Delivery(downlink, (), before.datagrams, (), None, None, before.handoff, reason))
-        lease.check()
+        for each in (of_downlink, lease):
+            each.check()
         stage.place(place, new, downlink, run, (), recorded.names(downlink) - others)

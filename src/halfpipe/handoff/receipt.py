@@ -62,7 +62,7 @@ def hand_off(
     _check_announced(downlink, decoded, runs)
     exceptions = _exceptions(decoded)
     _check_exceptions(settings, downlink, exceptions)
-    dropped.refuse_dropped_runs(settings, downlink, runs)
+    dropped.refuse_dropped_runs(settings, lease, downlink, runs)
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     made = hand_offs(work, downlink)

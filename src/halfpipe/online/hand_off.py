@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -24,7 +25,7 @@ from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision, listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.online.record import Made, Record, State, files_there
-from halfpipe.planning import halts
+from halfpipe.planning import halts, stage_mark
 from halfpipe.programs.commands import filled_in
 from halfpipe.programs.told_once import By, OpenError, how_it_was_cut_off
 from halfpipe.reports.waiting import what_is_missing
@@ -139,9 +140,10 @@ def again(settings: Settings, run: RunId, output: IO[str]) -> Result:
     OnlineError
         If nobody knows whether an earlier command has started something.
     """
-    record = _ended(settings.paths.work, run)
+    record = _ended(settings, run)
     if switch := _held_by(settings.paths.work, run):
         return _held(run, switch)
+    stage_mark.refuse_delivery(settings, paths.online_record(run))
     return _make(settings, run, record, run in force_list.read(settings.paths.work).runs, output)
 
 
@@ -153,7 +155,7 @@ def settle(settings: Settings, run: RunId, *, started: bool) -> None:
     OnlineError
         If there is nothing to settle, or the command may still run.
     """
-    record = Record(settings.paths.work, run)
+    record = _kept(settings, run)
     if record.state not in {State.OPEN, State.UNTOLD}:
         raise OnlineError(f"run {run}: there is nothing to settle, no command is open ({record.path}).")
     if not started and (seconds := record.may_run):
@@ -193,7 +195,7 @@ def _one(
     settings: Settings, run: RunId, there: Mapping[RunId, str], given_up: bool, output: IO[str]
 ) -> Result:
     work = settings.paths.work
-    record = _ended(work, run)
+    record = _ended(settings, run)
     if record.state is State.NOTHING:
         if run in there:
             said = f"{there[run]} was there and was not made by this program: it is left as it is"
@@ -205,6 +207,7 @@ def _one(
         return _compare(work, run, record)
     if switch := _held_by(work, run):
         return _held(run, switch)
+    stage_mark.refuse_delivery(settings, paths.online_record(run))
     if record.state is State.UNTOLD:
         return _tell(settings, run, record, output)
     return _make(settings, run, record, given_up, output)
@@ -350,7 +353,12 @@ def _tell(settings: Settings, run: RunId, record: Record, output: IO[str]) -> Re
     return Result(run, What.TOLD, f"command run for {file.name}")
 
 
-def _ended(work: Path, run: RunId) -> Record:
+def _kept(settings: Settings, run: RunId) -> Record:
+    """Return the record of a run for whoever adds to it: the stage's mark knows of each one, a backup does not."""
+    return Record(settings.paths.work, run, partial(stage_mark.noted, settings))
+
+
+def _ended(settings: Settings, run: RunId) -> Record:
     """Return the record of a run, once a command that was left behind has ended: then a person can see.
 
     Raises
@@ -358,7 +366,7 @@ def _ended(work: Path, run: RunId) -> Record:
     OnlineError
         If nobody knows what that command has done.
     """
-    record = Record(work, run)
+    record = _kept(settings, run)
     if record.state is State.OPEN:
         record.wait(log.warning)
     if record.state is State.OPEN:

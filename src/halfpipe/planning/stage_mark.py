@@ -7,6 +7,7 @@ or was put back, lacks what that has.
 """
 
 import json
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from halfpipe.storage.durable import write_bytes
 from halfpipe.storage.json_files import seal_of, sealed
 from halfpipe.storage.records import Record, opened
 
+log = logging.getLogger(__name__)
 MOST = 1000  # series of which a mark names the last record: those of some weeks
 LOOKED_AT = 20  # of them, the last ones: a backup lacks the last of all
 
@@ -148,6 +150,14 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
         If the stage cannot be written.
     """
     _write(settings, ((place, record.number, record.seal) for place, record in records))
+
+
+def noted(settings: Settings, place: str, record: Record) -> None:
+    """Note a record of the series at `place`; where that fails, go on: what it records is done all the same."""
+    try:
+        note(settings, [(place, record)])
+    except HalfPipeError as error:
+        log.warning("%s", error)
 
 
 def _write(settings: Settings, new: Iterable[Entry]) -> None:

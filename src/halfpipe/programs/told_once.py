@@ -138,6 +138,8 @@ class Record(Generic[A]):
     ----------
     work, id
         `paths.work`, and the downlink or run; nothing need be there.
+    note
+        Is given the place of each record that is published here, and the record.
 
     Attributes
     ----------
@@ -153,8 +155,8 @@ class Record(Generic[A]):
     COMMAND: ClassVar[str]  # what it is called in messages, as in "a submission command"
     HEARD: ClassVar[str]  # as in "submitted", and so "not-submitted"
 
-    def __init__(self, work: Path, id: str) -> None:
-        self.id = id
+    def __init__(self, work: Path, id: str, note: Callable[[str, Published], object] | None = None) -> None:
+        self.id, self._note = id, note
         self._series = Series(work, self.place(id), "nobody is told anything for it")
         self.path = self._series.home
         self.read()
@@ -294,8 +296,10 @@ class Record(Generic[A]):
         me = whoami()
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
-        self._series.publish(values)
+        record = self._series.publish(values)
         self._take(values)
+        if self._note is not None:
+            self._note(self.place(self.id), record)
 
     def tell(
         self,

@@ -1,10 +1,10 @@
 """The record of a downlink's submissions to Level-1, and of the roll-backs of its stream."""
 
-import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from halfpipe.settings import Settings
 from halfpipe.storage import paths
 from halfpipe.storage.durable import remove_file
 from halfpipe.storage.json_files import read_json
-
-log = logging.getLogger(__name__)
 
 
 class Action(StrEnum):
@@ -91,26 +89,17 @@ class Kept(Record):
     """
 
     def __init__(self, settings: Settings, downlink: DownlinkId) -> None:
-        self._settings, self._product = settings, settings.paths.work / paths.submitted(downlink)
-        super().__init__(settings.paths.work, downlink)
+        self._product = settings.paths.work / paths.submitted(downlink)
+        super().__init__(settings.paths.work, downlink, partial(stage_mark.noted, settings))
         if (number := lost(settings.paths.work, self)) is not None:
             action = Action.ROLLBACK if self.told else Action.SUBMIT
             self.done(Outcome.TOLD, By.PRODUCT, action=action, handoff=number)
         elif self.attempts and not self._product.exists():
-            self._note()  # which a killed process may not have done
+            # Which a killed process may not have done.
+            stage_mark.noted(settings, self.place(downlink), self.records[-1])
 
     def append(self, value: Mapping[str, Any]) -> None:
-        """Publish a record, with time and person, and note it in the stage's mark: a backup lacks it.
-
-        The product goes before, which would not say so; asked for again, it is regenerated.
-        """
+        """Publish a record, with time and person; before that the product goes, which would not say so."""
         if value.get("by") != By.PRODUCT:
             remove_file(self._product)
         super().append(value)
-        self._note()
-
-    def _note(self) -> None:
-        try:
-            stage_mark.note(self._settings, [(self.place(self.id), self.records[-1])])
-        except HalfPipeError as error:  # it is done all the same
-            log.warning("%s", error)

@@ -148,8 +148,7 @@ class TestFile:
         assert not (site.work / paths.context(RUN)).exists()
         whole = online.files()
         shutil.rmtree(online.home)
-        forget(site.work, paths.online_record(RUN))
-        assert online.go().what is What.MADE
+        assert hand_off.again(online.settings(), RUN, StringIO()).what is What.MADE
         assert online.files() == whole
 
     @pytest.mark.parametrize("gone", [False, True])
@@ -580,6 +579,18 @@ def test_the_record_has_the_files_checksum(site: Site) -> None:
     assert made is not None
     assert made.file.sha256 == sha256(online.home / NAME)
     assert made.file.size == (online.home / NAME).stat().st_size
+
+
+def test_a_record_put_back_from_a_backup_tells_online_nothing_twice(site: Site) -> None:
+    online = on_site(site, "lci_acd", FIRST)
+    settings = online.settings(online.command())
+    assert online.go(settings).what is What.MADE
+    (online.home / NAME).unlink()  # Online has taken it
+    for home in (paths.online_record(RUN), paths.copies(paths.online_record(RUN))):
+        shutil.rmtree(site.work / home)
+    result = online.go(settings)
+    assert (result.what, len(online.told)) == (What.FAILED, 1)
+    assert online.files() == {}
 
 
 def test_switched_off_nothing_is_handed_off(site: Site) -> None:
