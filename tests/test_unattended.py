@@ -120,7 +120,7 @@ def test_a_turn_writes_the_board_or_tells_once_that_it_cannot(site: Site) -> Non
     site.configure(board={"dir": str(board)}, metrics={"file": str(metrics)})
     assert unattended(site) == (0, "")
     page = (board / "index.html").read_text()
-    assert "Nothing needs action" in page
+    assert "No downlinks found" in page
     assert "last turn <time" in page, "this turn is on it"
     assert "halfpipe_last_turn_status 0\n" in metrics.read_text()
     (site.home / "file").touch()

@@ -197,7 +197,7 @@ def _headline(found: Overview) -> str:
     of_site = sum(cause.verdict is Verdict.ACTION for cause in found.site)
     parts = [f"{count(wanting, 'downlink')} {'needs' if wanting == 1 else 'need'} action"] if wanting else []
     parts += [f"the site needs action: {count(of_site, 'trouble')}"] if of_site else []
-    return " · ".join(parts) or "Nothing needs action"
+    return " · ".join(parts) or ("Nothing needs action" if found.accounts else "No downlinks found")
 
 
 def _downlink(

@@ -71,7 +71,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: b
         printed.table(COLUMNS, rows, notes=True)
         # Those that need action come first, and all is told of them below.
         printed.notes_below(rows[len(found.wanting) :])
-        click.echo(_how_many(len(found.wanting), len(found.accounts)))
+        click.echo(_how_many(len(found.wanting), len(found.accounts), site))
         for cause in found.site:
             _say("site", cause)
         for one in found.wanting:
@@ -81,7 +81,10 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: b
     return 1 if found.needs_action else 0
 
 
-def _how_many(wanting: int, every: int) -> str:
+def _how_many(wanting: int, every: int, site: Site) -> str:
+    if not every:
+        places = ", ".join(map(str, [*site.settings.paths.retdef, site.work]))
+        return f"no downlinks found in {places}; of any age: halfpipe status --all"
     if not wanting:
         return "no downlink needs action"
     return f"{wanting} of {count(every, 'downlink')} {'needs' if wanting == 1 else 'need'} action"

@@ -19,6 +19,7 @@ from tests.support.leases import held_by_another
 from tests.support.series import damage, sealed_text
 from tests.support.verbs import halfpipe, on_terminal
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND
+from tests.support.workflow import Site
 
 LONG_AGO = 1_717_200_000
 
@@ -207,3 +208,12 @@ def test_a_week_is_told_at_once(shared: Path) -> None:
     begun = time.monotonic()
     found(shared)
     print(f"status took {time.monotonic() - begun:.2f} s")
+
+
+def test_a_site_without_downlinks_says_so(tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    site.configure()
+    site.work.mkdir()
+    ended = halfpipe("status", configfile=site.configfile)
+    assert ended.exit_code == 0
+    assert str(site.work) in ended.stdout.splitlines()[-1]
