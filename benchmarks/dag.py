@@ -6,7 +6,7 @@ from benchmarks.measure import ROOT, SNAKEMAKE, Launcher, Usage
 from benchmarks.scenes import Mission
 
 DRY = [SNAKEMAKE, "-n", "--quiet", "rules"]
-POLICY = ["--rerun-triggers", "mtime", "input", "--rerun-incomplete", "--keep-going", "--nolock"]
+POLICY = ["--rerun-triggers", "mtime", "input", "--ignore-incomplete", "--keep-going", "--nolock"]
 
 
 def dry_run(launcher: Launcher, mission: Mission) -> Usage:

@@ -4,6 +4,7 @@ The downlink is put together from two golden cases: chunk 1 is an LCI run, chunk
 a hole, and chunk 4, which some tests keep back, fills the hole.
 """
 
+import base64
 import os
 import re
 import shutil
@@ -141,9 +142,27 @@ def policy_changed(site: Site) -> None:
     site.configure(decoder={"command": "another-decoder"}, magic7={"command": "another-magic7"})
 
 
+def head_killed_after_its_jobs(site: Site) -> None:
+    """Its marks say that they have begun; somebody has gone on by hand, and Level-1 has taken the hand-off."""
+    for path in (*site.work.glob(f"{DL}/**/*.*"), *site.work.glob(f"runs/*/{DL}/*.json")):
+        name = base64.urlsafe_b64encode(str(path.relative_to(site.work)).encode()).decode()
+        (site.work / ".snakemake" / "incomplete" / name).write_text('{"external_jobid": null}')
+    take_stage(site)
+    policy = ["--workflow-profile", "none", "--rerun-triggers", "mtime", "input", "--rerun-incomplete"]
+    assert Job("deliver_run", DL, LPA) in site.snakemake("-n", f"dl={DL}", *policy).good().jobs
+
+
 @pytest.mark.parametrize(
     "happens",
-    [one_file_taken, take_stage, retdefs_copied_again, source_gone, source_elsewhere, policy_changed],
+    [
+        one_file_taken,
+        take_stage,
+        retdefs_copied_again,
+        source_gone,
+        source_elsewhere,
+        policy_changed,
+        head_killed_after_its_jobs,
+    ],
 )
 def test_finished_work_stays_finished(happens: Callable[[Site], None], done: Site) -> None:
     happens(done)
@@ -514,7 +533,7 @@ def test_the_default_profile_is_policy_alone() -> None:
     content = yaml.safe_load((ROOT / "profiles" / "default" / "profile.v9+.yaml").read_text())
     assert content == {
         "rerun-triggers": ["mtime", "input"],
-        "rerun-incomplete": True,
+        "ignore-incomplete": True,
         "keep-going": True,
         "nolock": True,
         "logger": ["halfpipe"],

@@ -61,6 +61,14 @@ NEW_UTS, NEW_MOUNTS, PRIVATE, SUBREAPER = 0x04000000, 0x00020000, 0x44000, 36
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+class EventsError(AssertionError):
+    """Events were delivered twice, or not at all."""
+
+
+class RecordLostError(AssertionError):
+    """A record that was published is gone, or is another one."""
+
+
 def build(home: Path) -> Site:
     """Simulate a run in five parts and one in two, of which four downlinks bring two parts each, decoded."""
     scenario = Scenario(seed=1, downlinks=SIMULATED, magic7=False)
@@ -144,6 +152,7 @@ class Round:
     journal: Path
     typed: bool = False
     apart: bool = False
+    late: float = 0.1  # so often a record is published long after it was decided
     aim: tuple[str, int] | None = None  # a rule, and a moment of its first job
     did: Counter[str] = field(default_factory=Counter)
     heads: dict[int, tuple[str, bool]] = field(default_factory=dict)
@@ -173,7 +182,8 @@ class Round:
             if time.monotonic() < begun + HARM:
                 self._hurt()
             self._continue()
-            self._reap()
+            if self._reap():
+                self._find_records()
             if self.rng.random() < 0.2:
                 self._harm_a_copy()
             for downlink in DOWNLINKS:
@@ -211,13 +221,16 @@ class Round:
                 self._reap()
                 time.sleep(0.01)
             self._in_peace(downlink)
-            assert [path for path in (self.site.stage / downlink).rglob("*") if path.is_file()] == []
+            staged = [path for path in (self.site.stage / downlink).rglob("*") if path.is_file()]
+            assert staged == [], f"staged after Level-1 has taken it: {staged}"
         return reached
 
     def _in_peace(self, downlink: str) -> None:
         self.note("in peace", downlink)
         pid = self._fork(partial(self._head, downlink, False, None))
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, f"{downlink} cannot be processed"
+        status = os.waitpid(pid, 0)[1]
+        self._find_records()
+        assert status == 0, f"{downlink} cannot be processed"
 
     def _start(self, downlink: str, again: bool) -> None:
         host = self.rng.choice(HOSTS) if self.apart else ""
@@ -313,6 +326,7 @@ class Round:
             if job.job.rule != self.aim[0] or self.jobs[job.job.dl].index(job) != self._first(job):
                 return
         main, done, home = threading.get_ident(), 0, str(self.site.home)
+        copies = self.site.work / paths.copies("")
 
         def hook(event: str, words: tuple[Any, ...]) -> None:
             nonlocal done
@@ -326,10 +340,14 @@ class Round:
                 os.kill(os.getpid(), fate)
 
         def late(part: Path, path: Path) -> None:
-            if rng.random() < naps:
+            if rng.random() < self.late:
                 self.note("late", job.job.rule, job.job.dl, job.job.run, path)
                 os.kill(os.getpid(), signal.SIGSTOP)
+            content = part.read_bytes()
             link(part, path)
+            if path.is_relative_to(copies) and (record := opened(content)):
+                # From now on it has both copies, and counts whatever happens.
+                self.note("published", path, record.seal)
 
         link, records._link = records._link, late
         sys.addaudithook(hook)
@@ -380,15 +398,16 @@ class Round:
                 self.note("continue", pid)
                 self._signal(pid, signal.SIGCONT)
 
-    def _reap(self) -> None:
-        """See which heads have ended, and which orphans; what has not ended well is to do again."""
+    def _reap(self) -> bool:
+        """See which heads have ended, and which orphans; what has not ended well is to do again. Tell if any has."""
+        badly = False
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return badly
             if not pid:
-                return
+                return badly
             self.stopped.pop(pid, None)
             self.asleep.pop(pid, None)
             if os.WIFSIGNALED(status) and pid not in self.heads:
@@ -397,12 +416,23 @@ class Round:
                 downlink, again = self.heads.pop(pid)
                 self.note("head", pid, downlink, "ended", status)
                 if status:
+                    badly = True
                     self.todo.insert(0, (downlink, again and self.rng.random() < 0.5))
 
     def _series(self) -> list[Path]:
         """Return the directories of all series."""
         work = self.site.work
         return [*work.glob("runs/*/deliveries"), *work.glob("[0-9]*/receipts")]
+
+    def _find_records(self) -> None:
+        """Find each record that was published, the same as it was then, in one of its two places."""
+        work = self.site.work
+        said = [line.split()[2:] for line in self.journal.read_text().splitlines()]
+        for second, seal in {(words[1], words[2]) for words in said if words[:1] == ["published"]}:
+            copies = Path(second), work / Path(second).relative_to(work / paths.copies(""))
+            found = [opened(copy.read_bytes()) for copy in copies if copy.exists()]
+            if seal not in {record.seal for record in found if record is not None}:
+                raise RecordLostError(f"{second}, {seal}")
 
     def _harm_a_copy(self) -> None:
         """Remove, cut or change one copy of a record of which the other is good."""
@@ -469,8 +499,10 @@ class Round:
             for name, content in staged.items()
         }
         found = Counter(event_records(files))
-        assert found.total() == len(found), f"{found.total() - len(found)} events twice"
-        assert sorted(found) == list(expected), f"{len(found)} events, not {len(expected)}"
+        if found.total() != len(found):
+            raise EventsError(f"{found.total() - len(found)} events twice")
+        if sorted(found) != list(expected):
+            raise EventsError(f"{len(found)} events, not {len(expected)}")
         told = {finding.path for dl in DOWNLINKS for finding in check(self.settings, DownlinkId(dl))}
         for dl in DOWNLINKS:
             last = hand_offs(work, DownlinkId(dl))[-1].receipt
@@ -481,15 +513,20 @@ class Round:
         for home in self._series():
             of = str(home.relative_to(work))
             list(Series(work, of).verify())  # it mends
-            assert list(Series(work, of).verify()) == []
+            harmed = list(Series(work, of).verify())
+            assert harmed == [], f"not mended: {harmed}"
         due = {f"chunktokens/{Path(name).with_suffix('')}" for staged in there.values() for name in staged}
         for path in stage.glob("chunktokens/*/*"):
             if str(path.relative_to(stage)) not in due:
                 self._left(path, told)
         assert all((stage / token).exists() for token in due), "a token is missing"
         faults = [fault for path in stage.glob("*/r*/*.evt") for fault in check_evt(path).faults]
-        assert not faults, faults
-        assert [lease.name for lease in leases.found(work) if lease.lives] == []
+        assert not faults, f"event files that Level-1 refuses: {faults}"
+        # A job that met its fate at the end was killed just now: its lease lives on for its time.
+        time.sleep(max((each.lifetime - each.silent for each in leases.found(work) if each.lives), default=0))
+        time.sleep(leases.POLL_SECONDS)
+        living = [lease.name for lease in leases.found(work) if lease.lives]
+        assert living == [], f"leases whose holders are gone, and live: {living}"
 
     def _left(self, path: Path, told: set[Path]) -> None:
         """Count what a job left that stood still in the middle of one change; a person is told of it."""
@@ -515,9 +552,9 @@ def main(home: Path, rounds: int, seed: int, how: str = "link") -> int:
     for script in {shlex.split(job.command)[1] for of in jobs.values() for job in of}:
         in_process.module(script)
     before = shutil.copytree(site.home, home / "before")
-    hosts, expected, failed = hosts_are_permitted(), None, 0
+    hosts, expected, failed, broken = hosts_are_permitted(), None, 0, False
     for number in range(-1, rounds):
-        if failed and how != "link":
+        if broken:
             break
         shutil.rmtree(site.home)
         shutil.copytree(before, site.home)
@@ -532,6 +569,7 @@ def main(home: Path, rounds: int, seed: int, how: str = "link") -> int:
             print(json.dumps({"seed": seed + number, "failed": ""}), flush=True)
             continue
         mine = Round(site, jobs, seed + number, journal, number % TYPED == TYPED - 1 and how == "link")
+        mine.late = 0.3 if how == "replace" else 0.1
         mine.apart = hosts and number % APART == 0
         if number < 0:  # in peace: what is right
             mine.todo.clear()
@@ -544,6 +582,7 @@ def main(home: Path, rounds: int, seed: int, how: str = "link") -> int:
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             failed += 1
+            broken = how != "link" and isinstance(error, EventsError | RecordLostError)
             mine.note(traceback.format_exc())
             while there := list(children(os.getpid())):
                 for pid in there:
