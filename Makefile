@@ -54,7 +54,7 @@ test-another-day: $(VENV) ## a short pass of them in 40 days in Kiritimati; root
 	umask 077; TZ=Pacific/Kiritimati $(OTHER_CLOCK) 40d $(BIN)/python -m pytest -n auto $(OF_DAYS)
 
 test-workflow: $(VENV) ## commands as they are typed, killed, side by side, on bad input
-	$(PYTEST) -n auto -m workflow
+	$(PYTEST) -n auto -m "workflow and not long"
 
 golden: $(VENV) ## all golden cases, and each with the commands as they are typed
 	$(PYTEST) -n auto -m "workflow or not workflow" tests/test_golden.py

@@ -276,8 +276,10 @@ def test_later_turns_take_what_has_come_since(site: Site, legacy: Callable[[str]
 
 @pytest.mark.workflow
 def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(
-    site: Site, legacy: Callable[[str], Path]
+    site: Site, legacy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The next one waits so many seconds for the one that was killed.
+    monkeypatch.setattr("halfpipe.storage.leases.lifetime", 1.0)
     home = legacy("split3_after2")
     shutil.copytree(CASES / "one_epu" / "legacy" / FIRST, home / "240531001")
     for path in sorted((home / "240531001").iterdir()):
