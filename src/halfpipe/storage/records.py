@@ -108,18 +108,26 @@ class Series:
         """
         first, second = _numbers(self.home), _numbers(self.second)
         self.records = []
-        for number in range(1, max(first | second, default=0) + 1):
+        next_one: Record | None = None
+        for number in range(max(first | second, default=0), 0, -1):
             record = self._open(self.home, number) if number in first else None
-            if record is None:
-                record = self._open(self.second, number) if number in second else None
-                if record is not None:
-                    self._mend(self.home, record)
-            elif number not in second:
+            if record is not None and number not in second:
                 self._mend(self.second, record)
-            before = self.records[-1].seal if self.records else None
-            if record is None or record.previous != before:
-                raise self.damaged(number, "" if record is None else "it does not follow the one before it")
-            self.records.append(record)
+            elif record is None or next_one is None or record.seal != next_one.previous:
+                # Where both are good, the second one counts: it is published last, by who has published the first. A
+                # process that stood still may have published another first copy, as soon as that was lost.
+                other = self._open(self.second, number) if number in second else None
+                if other is not None and (record is None or other.seal != record.seal):
+                    self._mend(self.home, other)
+                record = other or record
+            if record is None:
+                raise self.damaged(number)
+            if next_one is not None and next_one.previous != record.seal:
+                raise self.damaged(next_one.number, "it does not follow the one before it")
+            next_one = record
+            self.records.insert(0, record)
+        if next_one is not None and next_one.previous is not None:
+            raise self.damaged(1, "it does not follow the one before it")
         return self.records
 
     def publish(self, values: Mapping[str, Any]) -> Record:
@@ -185,7 +193,8 @@ class Series:
         """Write a lost or damaged copy again; who may only read leaves it."""
         path = _file(home, record.number)
         try:
-            if self._open(home, record.number) is not None:
+            there = self._open(home, record.number)
+            if there is not None and (home == self.second or there.seal == record.seal):
                 return  # it was published after we had looked
             if path.is_dir():
                 path.rename(home / f".{path.name}.damaged")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe.storage import records
 from halfpipe.storage.records import DamagedError, Series, TakenError, opened, sealed
 
 PLACE = "runs/29d7d35d/deliveries"
@@ -123,8 +124,8 @@ def test_a_record_that_is_gone_in_both_copies_stops_with_both_names(tmp_path: Pa
 
 def test_copies_that_tell_different_things_stop(tmp_path: Path) -> None:
     one = published(tmp_path, 2)
-    other = sealed({"value": 9}, one.records[0].seal)
-    (tmp_path / "copies" / PLACE / "000002.json").write_bytes(other)
+    assert one.records[0].previous is None
+    (tmp_path / "copies" / PLACE / "000001.json").write_bytes(sealed({"value": 9}, None))
     with pytest.raises(DamagedError):
         list(series(tmp_path).verify())
 
@@ -147,6 +148,33 @@ def test_who_decided_on_an_earlier_state_finds_out(tmp_path: Path) -> None:
     slow.read()
     slow.publish({"value": 2})
     assert values(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_who_stood_still_until_a_first_copy_was_lost_is_not_read(
+    later: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its two copies: there it would be followed, though another one was published before."""
+    published(tmp_path, 1)
+    slow, fast = series(tmp_path), series(tmp_path)
+    slow.read(), fast.read()
+    fast.publish({"value": 2})
+    for number in range(later):
+        fast.publish({"value": 3 + number})
+    (tmp_path / PLACE / "000002.json").unlink()
+    link, read = records._link, []
+
+    def late(part: Path, path: Path) -> None:
+        if path.is_relative_to(tmp_path / "copies"):
+            monkeypatch.setattr(records, "_link", link)
+            read.append(values(tmp_path))
+        link(part, path)
+
+    monkeypatch.setattr(records, "_link", late)
+    with pytest.raises(TakenError):
+        slow.publish({"value": 9})
+    assert read == [[1, 2, 3][: 2 + later]]
+    assert values(tmp_path) == read[0]
 
 
 def test_a_link_whose_answer_was_lost_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
