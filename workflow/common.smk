@@ -196,6 +196,7 @@ def withdraw_receipts():
     """Remove the receipts of downlinks that have jobs to run, before Snakemake removes the first output."""
     for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
         try:
+            leases.check_downlink(plan.work, DownlinkId(dl))  # who has followed may have handed it off
             withdraw(plan.work, DownlinkId(dl))
         except HalfPipeError as error:
             raise WorkflowError(str(error))

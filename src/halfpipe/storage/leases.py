@@ -472,6 +472,18 @@ def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
     os.environ[HEAD_VARIABLE] = _hearts[work].me.heart
 
 
+def check_downlink(work: Path, downlink: DownlinkId) -> None:
+    """Make sure that nobody has followed on a downlink that this process took with `hold_downlink`.
+
+    Raises
+    ------
+    LeaseLostError
+        If somebody has.
+    """
+    if lease := _downlinks.get(work / paths.downlink_lease(downlink)):
+        lease.check()
+
+
 def give_back_downlinks() -> None:
     """Give back what this process took with `hold_downlink`; jobs of it that show no sign of life were killed."""
     mine = [lease for lease in _downlinks.values() if lease.is_of_this_process]

@@ -635,3 +635,16 @@ def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:
         lease.check()
     lease.give_back()
     assert (lease.home / "000002").exists()
+
+
+def test_a_head_that_was_followed_finds_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+    leases.check_downlink(tmp_path, DL)  # which it never took
+    leases.hold_downlink(tmp_path, DL, print)
+    try:
+        leases.check_downlink(tmp_path, DL)
+        left_by_another(tmp_path, PLACE, number=2)
+        with pytest.raises(LeaseLostError):
+            leases.check_downlink(tmp_path, DL)
+    finally:
+        leases.give_back_downlinks()
