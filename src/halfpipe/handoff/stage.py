@@ -120,28 +120,18 @@ def place(
     for name in names:
         token = f"{paths.tokens(run.l1)}/{Path(name).stem}"
         _touch(stage, token)
-        if not (
-            home / name
-        ).exists():  # this process stood still, and others staged and Level-1 took it meanwhile
+        # This process may have stood still, and others have staged and Level-1 taken it meanwhile.
+        if not (home / name).exists():
             remove_file(stage / token)
 
 
 def is_whole(stage: Path, downlink: DownlinkId, run: RunId, files: Iterable[EventFile]) -> bool:
     """Tell whether all `files` of the run lie in the stage, with their sizes."""
     home = stage / paths.staged_run(downlink, run.l1)
-    return first_missing(home, ((file.name, file.size) for file in files)) is None
-
-
-def first_missing(home: Path, sizes: Iterable[tuple[str, int]]) -> Path | None:
-    """Return the first of some files, by their names and sizes, that does not lie in `home` with its size."""
-    for name, size in sizes:
-        path = home / name
-        try:
-            if path.stat().st_size != size:
-                return path
-        except OSError:
-            return path
-    return None
+    try:
+        return all((home / file.name).stat().st_size == file.size for file in files)
+    except OSError:
+        return False
 
 
 def put_texts(stage: Path, new: Path, downlink: DownlinkId) -> None:
