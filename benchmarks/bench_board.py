@@ -11,7 +11,7 @@ from benchmarks.conftest import Race
 from benchmarks.history import CUT, History, build
 from benchmarks.measure import Figure, Launcher
 from benchmarks.sizes import Sizes
-from halfpipe.storage import paths
+from halfpipe import paths
 
 DOWNLINKS = 2000
 ONE_IN = 20  # has trouble

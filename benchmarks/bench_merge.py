@@ -14,8 +14,8 @@ from benchmarks.measure import ROOT, UNFLUSHED, Figure, Launcher, Usage, forget,
 from benchmarks.scenes import Scene, Shape, build
 from benchmarks.sizes import Sizes
 from benchmarks.steps import THREADS, delivering, settings
-from halfpipe.storage import paths
-from halfpipe.storage.durable import write_text
+from halfpipe import paths
+from halfpipe.files.durable import write_text
 
 LIMIT = 2.5  # of the time of `cp`
 MEMORY = 600e6  # bytes

@@ -22,7 +22,7 @@ from benchmarks.measure import ROOT, Launcher, Usage, timed, unflushed
 from benchmarks.scenes import Scene, Shape, build, build_mission
 from benchmarks.sizes import Sizes
 from benchmarks.steps import Merge, delivering
-from halfpipe.storage.json_files import write_json
+from halfpipe.files.json_files import write_json
 
 RESULTS = report.RESULTS.with_name("growth.json")
 PICTURE = ROOT / "docs" / "growth.png"

@@ -20,14 +20,14 @@ from pathlib import Path
 
 from benchmarks.measure import ROOT, SNAKEMAKE, Launcher, Usage
 from benchmarks.sizes import Sizes
+from halfpipe import paths
 from halfpipe.config import load
+from halfpipe.downlink import stage_mark
+from halfpipe.downlink.known_retdefs import YOUNG_SECONDS
+from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
+from halfpipe.files.json_files import SEAL, write_json
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.planning import stage_mark
-from halfpipe.planning.retdefs import YOUNG_SECONDS
-from halfpipe.planning.troubles import STAGED_AFTER_SECONDS
-from halfpipe.runs.datagrams import FIRST_LINE
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import SEAL, write_json
+from halfpipe.run.datagrams import FIRST_LINE
 
 DOWNLINKS = 60_000  # about what the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))

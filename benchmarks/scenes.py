@@ -21,13 +21,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from halfpipe.decoding.products import check_products
+from halfpipe import paths
+from halfpipe.decode.chunk_products import check_products
+from halfpipe.files.durable import write_bytes, write_text
+from halfpipe.files.json_files import write_json
+from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx, level0, met
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.storage import paths
-from halfpipe.storage.durable import write_bytes, write_text
-from halfpipe.storage.json_files import write_json
-from halfpipe.storage.reading import sha256
 from halfpipe_simulator.datagrams import (
     CHECKSUM_SIZE,
     DATAGRAM_HEADER,

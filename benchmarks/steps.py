@@ -12,21 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.scenes import Scene, Shape
+from halfpipe import paths
+from halfpipe.downlink.deliver_run import deliver_run
+from halfpipe.files import leases
+from halfpipe.files.durable import write_whole
+from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt, idx
-from halfpipe.handoff.deliver_run import deliver_run
-from halfpipe.handoff.records import Records, evt_files_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import merge_chunks, merged
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.runs import merged_index
-from halfpipe.runs.chunk_products import ChunkProducts
-from halfpipe.runs.event_table import open_events, write_events
+from halfpipe.run import merged_index
+from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.event_records import Records, evt_files_of
+from halfpipe.run.event_table import open_events, write_events
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
-from halfpipe.storage import leases, paths
-from halfpipe.storage.durable import write_whole
-from halfpipe.storage.json_files import read_json
 
 THREADS = 2  # as the rule has them
 

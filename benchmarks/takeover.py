@@ -13,8 +13,8 @@ from pathlib import Path
 
 from benchmarks.measure import Launcher, Usage
 from benchmarks.sizes import Sizes
+from halfpipe import paths
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.storage import paths
 
 LAUNCH = datetime.date(2008, 6, 11)
 A_DAY = 10  # downlinks

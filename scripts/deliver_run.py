@@ -4,22 +4,23 @@
 import argparse
 from collections.abc import Sequence
 
-from halfpipe import jobs
-from halfpipe.handoff import deliver_run, stage
-from halfpipe.handoff.withdrawal import withdraw
+from halfpipe import paths
+from halfpipe.downlink import deliver_run, halts, stage_mark
+from halfpipe.downlink.withdrawal import withdraw
+from halfpipe.files import leases
+from halfpipe.files.json_files import write_json
 from halfpipe.ids import ChunkId, RunId
-from halfpipe.planning import halts, stage_mark
+from halfpipe.process import rule_program
 from halfpipe.process.memory import keep_together
+from halfpipe.run import stage
 from halfpipe.settings import Settings
-from halfpipe.storage import leases, paths
-from halfpipe.storage.json_files import write_json
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Deliver the run, and vouch for its merged index and its staged files."""
     keep_together()
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
-    with leases.downlink_job(work, downlink) as lease, jobs.output(arguments.log) as output:
+    with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_mark.claim(settings, paths.deliveries(run), paths.receipts(downlink))
         # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
@@ -36,12 +37,12 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = jobs.parser(__doc__)
+    parser = rule_program.parser(__doc__)
     parser.add_argument("--run", type=RunId, required=True)
     parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="chunks that bring the run")
     parser.add_argument("--runs", type=RunId, nargs="+", required=True, help="all runs of the downlink")
     parser.add_argument("--threads", type=int, default=1, help="event files written at a time")
-    return jobs.run(job, parser, argv)
+    return rule_program.run(job, parser, argv)
 
 
 if __name__ == "__main__":

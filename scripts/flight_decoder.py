@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from halfpipe.decoding.decoder_log import DecoderLog
-from halfpipe.flight.call import call, tell, wrapped
-from halfpipe.flight.products import check_output_directory, check_products, take
-from halfpipe.flight.settings import load
-from halfpipe.flight.working_copy import working_copy
+from halfpipe.decode.decoder_log import DecoderLog
+from halfpipe.decode.flight_call import call, tell, wrapped
+from halfpipe.decode.flight_products import check_output_directory, check_products, take
+from halfpipe.decode.flight_settings import load
+from halfpipe.decode.working_copy import working_copy
 from halfpipe.formats.retdef import ids_of, read_retdef
 
 NAME = "flight_decoder"

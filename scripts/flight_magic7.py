@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from halfpipe.decode.flight_call import call, tell, wrapped
+from halfpipe.decode.flight_settings import load
+from halfpipe.decode.working_copy import working_copy
 from halfpipe.errors import ConfigError
-from halfpipe.flight.call import call, tell, wrapped
-from halfpipe.flight.settings import load
-from halfpipe.flight.working_copy import working_copy
 
 NAME = "flight_magic7"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

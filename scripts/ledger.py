@@ -4,20 +4,20 @@
 import argparse
 from collections.abc import Sequence
 
-from halfpipe import jobs
 from halfpipe.ledger.operations import load_downlink
+from halfpipe.process import rule_program
 from halfpipe.settings import Settings
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Load the downlink."""
-    with jobs.output(arguments.log) as output:
+    with rule_program.output(arguments.log) as output:
         load_downlink(settings, arguments.downlink, output)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    return jobs.run(job, jobs.parser(__doc__), argv)
+    return rule_program.run(job, rule_program.parser(__doc__), argv)
 
 
 if __name__ == "__main__":

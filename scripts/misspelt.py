@@ -4,9 +4,9 @@
 import argparse
 from collections.abc import Sequence
 
-from halfpipe import jobs
 from halfpipe.errors import IdError
 from halfpipe.ids import Downlinks
+from halfpipe.process import rule_program
 from halfpipe.settings import Settings
 
 
@@ -18,9 +18,9 @@ def job(_settings: Settings, arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = jobs.parser(__doc__, downlink=False)
+    parser = rule_program.parser(__doc__, downlink=False)
     parser.add_argument("misspelt")
-    return jobs.run(job, parser, argv)
+    return rule_program.run(job, parser, argv)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@
 import argparse
 from collections.abc import Sequence
 
-from halfpipe import jobs
-from halfpipe.pictures.of_downlink import draw
+from halfpipe import paths
+from halfpipe.files.json_files import write_json
+from halfpipe.pages.all_pictures import draw
+from halfpipe.process import rule_program
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import write_json
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -19,7 +19,7 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    return jobs.run(job, jobs.parser(__doc__), argv)
+    return rule_program.run(job, rule_program.parser(__doc__), argv)
 
 
 if __name__ == "__main__":

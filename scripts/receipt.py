@@ -5,14 +5,13 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from halfpipe import jobs
-from halfpipe.handoff import receipt
+from halfpipe.downlink import halts, receipt
+from halfpipe.downlink.submission_causes import warnings_after
+from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId
-from halfpipe.planning import halts
-from halfpipe.runs import receipt_file
+from halfpipe.process import rule_program
+from halfpipe.run import receipt_file
 from halfpipe.settings import Settings
-from halfpipe.storage import leases
-from halfpipe.submission.troubles import warnings_after
 
 log = logging.getLogger("halfpipe")
 
@@ -20,7 +19,7 @@ log = logging.getLogger("halfpipe")
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Hand the downlink off."""
     work, downlink = settings.paths.work, arguments.downlink
-    with leases.downlink_job(work, downlink) as lease, jobs.output(arguments.log) as output:
+    with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         known = receipt_file.series(work, downlink)
         content = receipt.hand_off(settings, lease, downlink, arguments.chunks, arguments.runs, output)
@@ -33,10 +32,10 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = jobs.parser(__doc__)
+    parser = rule_program.parser(__doc__)
     parser.add_argument("--chunks", type=ChunkId, nargs="*", default=[], help="all chunks of the downlink")
     parser.add_argument("--runs", type=RunId, nargs="*", default=[], help="all runs of the downlink")
-    return jobs.run(job, parser, argv)
+    return rule_program.run(job, parser, argv)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@
 import argparse
 from collections.abc import Sequence
 
-from halfpipe import jobs
-from halfpipe.handoff.withdrawal import withdraw
+from halfpipe import paths
+from halfpipe.downlink import plan
+from halfpipe.downlink.withdrawal import withdraw
+from halfpipe.files import leases
+from halfpipe.files.durable import make_directory, write_bytes
 from halfpipe.ids import ChunkId
-from halfpipe.planning import plan
+from halfpipe.process import rule_program
 from halfpipe.settings import Settings
-from halfpipe.storage import leases, paths
-from halfpipe.storage.durable import make_directory, write_bytes
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -26,9 +27,9 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = jobs.parser(__doc__)
+    parser = rule_program.parser(__doc__)
     parser.add_argument("--chunk", type=ChunkId, required=True)
-    return jobs.run(job, parser, argv)
+    return rule_program.run(job, parser, argv)
 
 
 if __name__ == "__main__":

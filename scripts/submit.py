@@ -7,16 +7,19 @@ What was done stands in <dl>/submissions under paths.work; docs/submission.md ex
 import argparse
 from collections.abc import Sequence
 
-from halfpipe import jobs
+from halfpipe.downlink import submit
+from halfpipe.files import leases
+from halfpipe.process import rule_program
 from halfpipe.settings import Settings
-from halfpipe.storage import leases
-from halfpipe.submission import submit
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
     """Submit the downlink, write the product, and say what came of it."""
     downlink = arguments.downlink
-    with leases.downlink_job(settings.paths.work, downlink) as lease, jobs.output(arguments.log) as output:
+    with (
+        leases.downlink_job(settings.paths.work, downlink) as lease,
+        rule_program.output(arguments.log) as output,
+    ):
         content = submit.submit(settings, downlink, output)
         lease.check()
         submit.save(settings, downlink, content)
@@ -25,7 +28,7 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program."""
-    return jobs.run(job, jobs.parser(__doc__), argv)
+    return rule_program.run(job, rule_program.parser(__doc__), argv)
 
 
 if __name__ == "__main__":

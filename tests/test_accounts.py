@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from halfpipe.account.account import Site as Looked
-from halfpipe.account.account import account
+from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.decoding import shortfall
-from halfpipe.handoff import receipt
+from halfpipe.decode import shortfall
+from halfpipe.downlink import receipt
 from halfpipe.ids import DownlinkId
-from halfpipe.reports.latency import latency
-from halfpipe.storage import paths
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import account
+from halfpipe.tables.latency import latency
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths, working_directory
+from halfpipe import paths
+from halfpipe.files import working_directory
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, read_case
 from tests.support.harness import small_disk

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfpipe.cleanup import leftovers, products
+from halfpipe import paths
+from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Paths, Settings
-from halfpipe.storage import paths
-from halfpipe.submission import submit
+from halfpipe.site import leftovers, removable_products
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.leases import leases
 from tests.support.workflow import Site
@@ -67,7 +67,7 @@ def stories(draw: st.DrawFn, cases: Sequence[str]) -> tuple[str, list[Step]]:
 
 
 def removable(site: Site) -> list[tuple[str, int]]:
-    return [file for found in products.found(site.work) for file in found.sizes.items()]
+    return [file for found in removable_products.found(site.work) for file in found.sizes.items()]
 
 
 def staged(site: Site) -> dict[str, bytes]:
@@ -101,10 +101,12 @@ def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
         if step.cleaned is None:
             # A clean-up that knows no reason to keep anything: worse than the real one can ever be.
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(products, "why_kept", lambda *_: "")
-                freed = sum(row.size for row in products.clean(where, time.time(), "", remove=True))
+                patch.setattr(removable_products, "why_kept", lambda *_: "")
+                freed = sum(row.size for row in removable_products.clean(where, time.time(), "", remove=True))
         else:
-            freed = sum(size for path, size in goes if products.remove_unchanged(cleaned.work / path, size))
+            freed = sum(
+                size for path, size in goes if removable_products.remove_unchanged(cleaned.work / path, size)
+            )
         assert freed == sum(size for _, size in goes)
         assert removable(cleaned) == [file for file in before if file not in goes]
     without = {path for site in sites for path, _ in removable(site)}
@@ -132,7 +134,7 @@ def test_nothing_that_follows_differs_in_many_stories(
 
 def make_old(site: Site, days: float) -> None:
     """Make the receipts and hand-offs look `days` old, without making anything outstanding."""
-    when = time.time() - days * products.DAY
+    when = time.time() - days * removable_products.DAY
     for path in site.work.rglob("*"):
         os.utime(path, (when, when), follow_symlinks=False)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths
-from halfpipe.storage.leases import found
+from halfpipe import paths
+from halfpipe.files.leases import found
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import event_records, invoke
 from tests.support.in_process import ROOT
@@ -85,7 +85,7 @@ if script and sys.orig_argv[1:] and sys.orig_argv[1].endswith("/scripts/" + scri
 REPEATER = (
     WATCH
     + """
-import halfpipe.handoff.deliver_run, halfpipe.handoff.receipt, halfpipe.runs.moot, halfpipe.planning.plan
+import halfpipe.downlink.deliver_run, halfpipe.downlink.receipt, halfpipe.run.moot_keys, halfpipe.downlink.plan
 below, moments, script, *words = sys.argv[1:]
 for line in sys.stdin:
     child = os.fork()

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from halfpipe import paths
 from halfpipe.ids import DownlinkId
-from halfpipe.reports.check import check
-from halfpipe.storage import paths
+from halfpipe.status.checks import check
 from tests.support.golden_cases import GOLDEN, take_chunk
 from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, leases

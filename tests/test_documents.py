@@ -18,14 +18,13 @@ from typing import Any
 import click
 import pytest
 
-from halfpipe import config
-from halfpipe.commands import config_docs
-from halfpipe.commands.main import command as halfpipe
-from halfpipe.decoding.decoder_log import EXCEPTION
-from halfpipe.flight.settings import Call
-from halfpipe.handoff.texts import texts
+from halfpipe import config, paths
+from halfpipe.cli import config_docs
+from halfpipe.cli.main import command as halfpipe
+from halfpipe.decode.decoder_log import EXCEPTION
+from halfpipe.decode.flight_settings import Call
+from halfpipe.downlink.texts import texts
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
 from tests.support import documents, verbs
 from tests.support.documents import DOCUMENTS, Command, commands, rows, sections
 from tests.support.in_process import ROOT

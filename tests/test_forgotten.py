@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from halfpipe.account.failures import failures
+from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.handoff.contradictions import lost_downlinks, troubles
+from halfpipe.downlink.record_causes import lost_downlinks, troubles
+from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.storage import paths
-from halfpipe.storage.records import Series
+from halfpipe.status.failures import failures
 from tests.support.golden_cases import GOLDEN, Case, case_names, read_case
 from tests.support.series import homes, values
 from tests.support.workflow import Site

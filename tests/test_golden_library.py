@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from halfpipe import paths
 from halfpipe.formats import idx
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
-from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, Case, Step, case_names, read_case
 
 CASES = 48

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.account.account import Account, Downlink, account, account_of
-from halfpipe.account.account import Site as Looked
-from halfpipe.account.index import Index
-from halfpipe.account.overview import overview
+from halfpipe import paths
+from halfpipe.downlink.known_retdefs import YOUNG_SECONDS
 from halfpipe.ids import DownlinkId
-from halfpipe.planning.retdefs import YOUNG_SECONDS
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
+from halfpipe.status.account import Account, Downlink, account, account_of
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.account_cache import Index
+from halfpipe.status.overview import overview
 from tests.support.leases import left_by_another
 from tests.support.level1 import with_level1
 from tests.support.workflow import Site
@@ -65,7 +65,7 @@ def drawn_up(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[Downli
         return account_of(of)
 
     with monkeypatch.context() as patched:
-        patched.setattr("halfpipe.account.index.account_of", noted)
+        patched.setattr("halfpipe.status.account_cache.account_of", noted)
         from_index(settings)
     return found
 
@@ -204,7 +204,7 @@ def test_a_downlink_that_vanished_is_named_no_more(site: Site) -> None:
 
 def test_many_are_shared_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fresh(site.settings)
-    monkeypatch.setattr("halfpipe.account.overview.MANY", 2)
-    monkeypatch.setattr("halfpipe.account.overview.PROCESSES", 2)
+    monkeypatch.setattr("halfpipe.status.overview.MANY", 2)
+    monkeypatch.setattr("halfpipe.status.overview.PROCESSES", 2)
     assert from_index(site.settings) == expected
     assert drawn_up(site.settings, monkeypatch) == []

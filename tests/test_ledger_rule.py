@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert
 
+from halfpipe import paths
 from halfpipe.causes import Verdict
+from halfpipe.downlink.submission_causes import troubles
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.lacks import site_troubles
 from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS, RUNS
-from halfpipe.storage import paths
-from halfpipe.submission.troubles import troubles
 from tests.support.ledger_files import run_rows
 from tests.support.level1 import with_level1
 from tests.support.workflow import Job, Site

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe.commands.main import command as halfpipe
+from halfpipe import paths
+from halfpipe.cli.main import command as halfpipe
 from halfpipe.config import known_keys
-from halfpipe.handoff.texts import texts
+from halfpipe.downlink.halts import Switch
+from halfpipe.downlink.texts import texts
 from halfpipe.ledger import tables
-from halfpipe.planning.halts import Switch
 from halfpipe.settings import SUBMIT_CONTRACT
-from halfpipe.storage import paths
 from tests.support import verbs
 from tests.support.documents import slugs
 from tests.support.in_process import ROOT
@@ -115,7 +115,7 @@ def is_started(script: str) -> bool:
 
 
 def is_path(target: str) -> bool:
-    """Tell whether `target` is a function of `halfpipe.storage.paths` that something asks."""
+    """Tell whether `target` is a function of `halfpipe.paths` that something asks."""
     name = target.removeprefix("paths.")
     asked = re.compile(rf"\bpaths\.{name}\b")
     return (
@@ -410,7 +410,7 @@ def test_the_check_finds(here: str) -> None:
     "here",
     [
         "rule `receipt`, script `scripts/receipt.py`, key `merge.max_events`, path `paths.receipt`",
-        "doc `docs/architecture.md#the-task`, module `halfpipe.planning.plan`, setting `decoder.program`",
+        "doc `docs/architecture.md#the-task`, module `halfpipe.downlink.plan`, setting `decoder.program`",
         "file `Snakefile`",
         "none: there is nothing like it",
         "verb `ledger load`, verb `submit` (`--rollback`)",

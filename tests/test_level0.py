@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths
+from halfpipe import paths
 from halfpipe_simulator.scenario import Scenario
 from tests.support.workflow import Site
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
+from halfpipe import paths
 from halfpipe.formats import evt
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
-from halfpipe.online.record import Record, State
-from halfpipe.storage import paths
+from halfpipe.site.online_records import Record, State
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
@@ -36,7 +36,7 @@ EVERY = 3  # moments: at three that follow each other the command may have run a
 # `arguments`; says how it ended.
 REPEATER = """
 import json, os, runpy, sys
-import halfpipe.online.hand_off
+import halfpipe.site.online_handoff
 from tests.support.injected.sitecustomize import Fault, harm
 for line in sys.stdin:
     order = json.loads(line)

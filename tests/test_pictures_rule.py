@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import read_json
+from halfpipe import paths
+from halfpipe.files.json_files import read_json
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
 from tests.support.workflow import Job, Site

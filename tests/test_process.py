@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from halfpipe.storage import paths, working_directory
+from halfpipe import paths
+from halfpipe.files import working_directory
 from halfpipe_simulator.scenario import Scenario
 from tests.support import harness
 from tests.support.golden_cases import GOLDEN

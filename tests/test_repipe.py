@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
+from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.errors import ConfigError, MissingInputError
 from halfpipe.formats import evt
@@ -17,11 +18,10 @@ from halfpipe.formats.retdef import OURS
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
-from halfpipe.operations import repipe
-from halfpipe.runs.deliveries import Deliveries
-from halfpipe.runs.repipes import done
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.repipes import done
 from halfpipe.settings import ROOT
-from halfpipe.storage import paths
+from halfpipe.tools import run_alone
 from halfpipe_simulator.scenario import FIRST_L0KEY, L0KEYS_PER_DOWNLINK, Scenario, Simulation
 from tests.support import in_process
 from tests.support.level1_accepts import level_1_takes
@@ -143,13 +143,13 @@ def all_of(site: Site, run: RunId) -> dict[tuple[int, int], bytes]:
     return records(sorted(site.stage.glob(f"23*/{run.l1}/*.evt")))
 
 
-def repiped(site: Site, run: RunId, *, orphans: bool = False) -> tuple[repipe.Repiped, Site]:
+def repiped(site: Site, run: RunId, *, orphans: bool = False) -> tuple[run_alone.Repiped, Site]:
     """Re-pipe a run in this process; return what came of it, and the site that it made."""
-    prepared = repipe.prepare(site.settings, run, orphans=orphans)
+    prepared = run_alone.prepare(site.settings, run, orphans=orphans)
     words = [paths.receipt(prepared.downlink), "-c2", "--configfile", str(prepared.configfile)]
     status, said = in_process.snakemake(words)
     assert status == 0, said
-    return repipe.finish(site.settings, run, prepared), made_by(site, prepared.downlink)
+    return run_alone.finish(site.settings, run, prepared), made_by(site, prepared.downlink)
 
 
 def made_by(site: Site, downlink: str) -> Site:
@@ -221,24 +221,24 @@ def test_without_a_command_the_known_datagrams_say_which_packets_are_of_the_run(
     theirs: Site, simulation: Simulation
 ) -> None:
     run = simulation.runs[1]
-    by_command = [each.spans for each in repipe.retdefs_of(theirs.settings, run)]
+    by_command = [each.spans for each in run_alone.retdefs_of(theirs.settings, run)]
     theirs.configure(retdef={"command": None})
-    assert [each.spans for each in repipe.retdefs_of(theirs.settings, run)] == by_command
+    assert [each.spans for each in run_alone.retdefs_of(theirs.settings, run)] == by_command
 
 
 def test_the_ledger_alone_says_which_packets_are_of_the_run(
     theirs: Site, simulation: Simulation, tmp_path: Path
 ) -> None:
     run = simulation.runs[0]
-    by_command = [each.spans for each in repipe.retdefs_of(theirs.settings, run)]
+    by_command = [each.spans for each in run_alone.retdefs_of(theirs.settings, run)]
     theirs.halfpipe("ledger", "rebuild").good()
     site = site_of(tmp_path / "other", simulation)
     site.work.mkdir()
     site.configure(retdef={"command": None}, ledger={"url": f"sqlite:///{theirs.work / paths.ledger()}"})
-    assert [each.spans for each in repipe.retdefs_of(site.settings, run)] == by_command
+    assert [each.spans for each in run_alone.retdefs_of(site.settings, run)] == by_command
     site.configure(ledger={"url": None})
     with pytest.raises(ConfigError, match=r"retdef\.command is null"):
-        repipe.retdefs_of(site.settings, run)
+        run_alone.retdefs_of(site.settings, run)
 
 
 def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, simulation: Simulation) -> None:
@@ -247,7 +247,7 @@ def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, si
     Ledger.of(theirs.settings).write(lambda connection: connection.execute(insert(DEFAULTS).values(row)))
     theirs.configure(moot={"file": None, "mapping": True})
     run = simulation.runs[0]
-    prepared = repipe.prepare(theirs.settings, run, orphans=False)
+    prepared = run_alone.prepare(theirs.settings, run, orphans=False)
     own = load([prepared.configfile])
     assert own.moot.file == theirs.work / paths.repipe_moot(prepared.downlink)
     assert own.moot.file.read_text() == f"{run.l1} 77 nomSciOps\n"
@@ -264,25 +264,25 @@ def test_a_run_that_nobody_knows_is_found_in_level_0(
     assert records(sorted(own.stage.glob(f"{FIRST}/{run.l1}/*.evt"))) == all_of(delivered, run)
     assert [value["downlink"] for value in done(site.work, run)] == [found.downlink]
     with pytest.raises(MissingInputError, match="no packets of run 29d7d35c"):
-        repipe.prepare(site.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)
+        run_alone.prepare(site.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)
     assert "no run" in site.halfpipe("waiting", "--days", "0").said
 
 
 def test_an_id_is_used_once_and_what_was_cut_off_goes_on(theirs: Site, simulation: Simulation) -> None:
     run, other = simulation.runs[:2]
-    first = repipe.prepare(theirs.settings, run, orphans=False)
+    first = run_alone.prepare(theirs.settings, run, orphans=False)
     assert (first.downlink, first.new) == (FIRST, True)
-    again = repipe.prepare(theirs.settings, run, orphans=False)
+    again = run_alone.prepare(theirs.settings, run, orphans=False)
     assert (again.downlink, again.new) == (FIRST, False)
-    assert repipe.prepare(theirs.settings, run, orphans=True).downlink == "990000002"
+    assert run_alone.prepare(theirs.settings, run, orphans=True).downlink == "990000002"
     shutil.rmtree(
         theirs.work / paths.repipe("990000002")
     )  # only the highest that is there is known to be used
     theirs.configure(repipe={"ids": [FIRST, FIRST]})
     with pytest.raises(ConfigError, match="all ids up to 990000001 are used"):
-        repipe.prepare(theirs.settings, other, orphans=False)
+        run_alone.prepare(theirs.settings, other, orphans=False)
     theirs.configure(repipe={"ids": ["230401003", "230401004"]})  # a real downlink has the first
-    assert repipe.prepare(theirs.settings, other, orphans=False).downlink == "230401004"
+    assert run_alone.prepare(theirs.settings, other, orphans=False).downlink == "230401004"
 
 
 def test_attitude_that_ends_before_the_events_is_told(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths
+from halfpipe import paths
 from tests.support.golden_cases import GOLDEN, TEXTS, Case, Step, build, read_case
 from tests.support.leases import leases
 from tests.support.series import values

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.config import load
+from halfpipe.downlink.submission_causes import troubles, warnings_before
+from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submit import open_attempts, settle
 from halfpipe.ids import DownlinkId
-from halfpipe.programs.told_once import Outcome
-from halfpipe.storage import paths
-from halfpipe.submission.record import Record
-from halfpipe.submission.submit import open_attempts, settle
-from halfpipe.submission.troubles import troubles, warnings_before
+from halfpipe.process.told_once import Outcome
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.level1 import Level1, with_level1
@@ -44,7 +44,7 @@ LIMIT = 5.0
 # process it is, then how that ended.
 REPEATER = """
 import json, os, runpy, sys
-import halfpipe.jobs, halfpipe.submission.submit
+import halfpipe.process.rule_program, halfpipe.downlink.submit
 script = sys.argv[1]
 for line in sys.stdin:
     read, write = os.pipe()

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe.storage import paths
-from halfpipe.takeover.takeover import takeover
+from halfpipe import paths
+from halfpipe.tools.legacy_takeover import takeover
 from tests.support.documents import sections
 from tests.support.golden_cases import TEXTS, build, read_case
 from tests.support.leases import leases
@@ -279,7 +279,7 @@ def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(
     site: Site, legacy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The next one waits so many seconds for the one that was killed.
-    monkeypatch.setattr("halfpipe.storage.leases.lifetime", 1.0)
+    monkeypatch.setattr("halfpipe.files.leases.lifetime", 1.0)
     home = legacy("split3_after2")
     shutil.copytree(CASES / "one_epu" / "legacy" / FIRST, home / "240531001")
     for path in sorted((home / "240531001").iterdir()):

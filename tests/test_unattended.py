@@ -15,16 +15,16 @@ from typing import Any
 
 import pytest
 
-from halfpipe.account.failures import FailedJob
-from halfpipe.commands.unattended import command as verb
-from halfpipe.commands.verbs import Site as SiteOfVerb
+from halfpipe import paths
+from halfpipe.cli.unattended import command as verb
+from halfpipe.cli.verbs import Site as SiteOfVerb
 from halfpipe.config import load
+from halfpipe.downlink.plan import Plan
 from halfpipe.ids import DownlinkId
-from halfpipe.operations import invocations
-from halfpipe.operations import unattended as program
-from halfpipe.planning.plan import Plan
 from halfpipe.process.failure import Failure
-from halfpipe.storage import paths
+from halfpipe.site import invocations
+from halfpipe.site import unattended_turn as program
+from halfpipe.status.failures import FailedJob
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, leases, time_passes

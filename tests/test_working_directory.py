@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from halfpipe.storage import paths, working_directory
+from halfpipe import paths
+from halfpipe.files import working_directory
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
 

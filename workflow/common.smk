@@ -14,20 +14,21 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 from halfpipe import config as configuration
-from halfpipe.account import failures
-from halfpipe.planning import halts, stage_mark
-from halfpipe.process.failure import Failure
-from halfpipe.storage import leases, paths, working_directory
-from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
+from halfpipe import paths
+from halfpipe.downlink import halts, stage_mark
+from halfpipe.downlink.plan import Plan, no_retdefs, refuse_closed
+from halfpipe.downlink.ranges import expand
+from halfpipe.downlink.submission_causes import warnings_before
+from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.errors import HalfPipeError
-from halfpipe.handoff.withdrawal import withdraw
-from halfpipe.jobs import GROUP_MAY_WRITE
+from halfpipe.files import leases, working_directory
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
-from halfpipe.planning.plan import Plan, no_retdefs, refuse_closed
-from halfpipe.planning.ranges import expand
-from halfpipe.reports import recap, throughput
+from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
+from halfpipe.process.failure import Failure
+from halfpipe.process.rule_program import GROUP_MAY_WRITE
 from halfpipe.settings import BUILT_IN, Settings
-from halfpipe.submission.troubles import warnings_before
+from halfpipe.status import failures, recap
+from halfpipe.tables import job_figures
 from snakemake_logger_plugin_halfpipe import LogHandler
 
 ROOT = Path(workflow.basedir)
@@ -60,7 +61,7 @@ leases.lifetime = settings.lease.seconds
 settings_file = configuration.written_at(settings)
 os.environ[SETTINGS] = str(settings_file)
 plan = Plan(settings)
-invocation = throughput.Invocation(plan.work)
+invocation = job_figures.Invocation(plan.work)
 seen = {}
 hopeless = []  # targets of a dry run of which nothing can be made, in words
 

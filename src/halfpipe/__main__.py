@@ -1,5 +1,5 @@
 """`python -m halfpipe`: the same as the command `halfpipe`."""
 
-from halfpipe.commands.main import command
+from halfpipe.cli.main import command
 
 command(prog_name="halfpipe")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from halfpipe import paths
 from halfpipe.errors import ConfigError
+from halfpipe.files.durable import write_text
 from halfpipe.settings import ROOT, Settings, absolute
-from halfpipe.storage import paths
-from halfpipe.storage.durable import write_text
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.durable import replacing, write_whole
 from halfpipe.formats import evt, idx
 from halfpipe.formats.level0 import Retrieval, retrieve
 from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
 from halfpipe.ids import RunId
-from halfpipe.storage.durable import replacing, write_whole
 from halfpipe_simulator.datagrams import Decoded, complaint_of, decode, run_of
 
 BATCH = 1 << 21  # bytes of datagrams that are decoded at a time

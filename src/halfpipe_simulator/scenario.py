@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
+from halfpipe import paths
 from halfpipe.errors import ConfigError
+from halfpipe.files.durable import write_bytes, write_text
 from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.storage import paths
-from halfpipe.storage.durable import write_bytes, write_text
 from halfpipe_simulator import magic7
 from halfpipe_simulator.packets import PACKET_SIZE, packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, deliver, run_datagrams

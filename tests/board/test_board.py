@@ -9,15 +9,15 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-from halfpipe.account.account import Account
-from halfpipe.account.account import Site as Looked
-from halfpipe.account.overview import Overview, overview, recent
-from halfpipe.board import pages
+from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.compare.compare import compare
-from halfpipe.compare.page import write_page
 from halfpipe.ids import DownlinkId
-from halfpipe.storage import paths
+from halfpipe.pages import board_pages
+from halfpipe.status.account import Account
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.overview import Overview, overview, recent
+from halfpipe.tools.comparison import compare
+from halfpipe.tools.comparison_page import write_page
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site
@@ -31,10 +31,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(root / "site").settings
     looked, stage = Looked(settings), settings.paths.stage
-    pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board", 2)
+    board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board", 2)
     found = [compare(settings, downlink, stage) for downlink in (FIRST, SECOND)]
     write_page(settings, found, [f"downlink {FAILED}: {HOSTILE}"], stage, root / "board")
-    pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
+    board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
     return root / "board"
 
 
@@ -194,7 +194,7 @@ def test_ten_of_two_thousand_that_need_action_are_seen_at_once(
     worst_first = sorted(accounts, key=lambda one: one.verdict is Verdict.ACTION, reverse=True)
     assert sum(one.verdict is Verdict.ACTION for one in accounts) == 10
     page = tmp_path / "board" / paths.board()
-    pages.make(Looked(site.settings), Overview(tuple(worst_first), ()), page.parent)
+    board_pages.make(Looked(site.settings), Overview(tuple(worst_first), ()), page.parent)
     assert page.stat().st_size < 300_000
     opened.look(DESK)
     opened.driver.get(page.as_uri())

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe import paths
+from halfpipe.downlink import stage_mark
+from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger import lacks
-from halfpipe.planning import stage_mark
-from halfpipe.storage import paths
-from halfpipe.submission.record import Record
 from halfpipe_simulator.scenario import Scenario
 from tests.support.level1 import CLIENT, VARIABLES
 from tests.support.workflow import Ended, Site

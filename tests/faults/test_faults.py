@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.storage.leases import found
+from halfpipe.files.leases import found
 from tests.support.crashes import sweep
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import (

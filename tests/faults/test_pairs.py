@@ -23,7 +23,7 @@ import pytest
 
 from halfpipe.config import load
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.reports.check import check
+from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support.harness import PATIENCE, half_written
 from tests.support.in_process import ROOT

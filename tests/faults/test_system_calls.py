@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.storage import paths
-from halfpipe.storage.leases import found
-from halfpipe.submission.record import Record
-from halfpipe.submission.submit import open_attempts, settle
+from halfpipe import paths
+from halfpipe.downlink.submissions import Record
+from halfpipe.downlink.submit import open_attempts, settle
+from halfpipe.files.leases import found
 from tests.support import in_process, verbs
 from tests.support.crashes import FIRST, SECOND, records
 from tests.support.golden_cases import GOLDEN, build, read_case

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Executable, Table, insert, update
 
+from halfpipe import paths
 from halfpipe.errors import LedgerError, MissingInputError, StateError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import check as check_module
@@ -21,8 +22,7 @@ from halfpipe.ledger.load import load, rebuild, refresh, remove
 from halfpipe.ledger.mapping import mapped_by
 from halfpipe.ledger.rows import Part, Standing, parts_of
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
-from halfpipe.runs.moot import Moot
-from halfpipe.storage import paths
+from halfpipe.run.moot_keys import Moot
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.ledger_database import Database
 from tests.support.ledger_files import (

@@ -8,12 +8,12 @@ import pytest
 
 from halfpipe.causes import Verdict
 from halfpipe.errors import HalfPipeError
+from halfpipe.files import working_directory
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.lacks import refuse_delivery, site_troubles
 from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.settings import Settings
-from halfpipe.storage import working_directory
 from tests.support.ledger_database import Database
 from tests.support.ledger_files import process, run_rows, settings_of, whole
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from halfpipe import paths
+from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
@@ -22,10 +24,8 @@ from halfpipe.ledger.load import load, refresh
 from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
 from halfpipe.merge.decision import listed
 from halfpipe.merge.settle import settled
-from halfpipe.runs.datagrams import known_datagrams
-from halfpipe.runs.deliveries import Deliveries
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import read_json
+from halfpipe.run.datagrams import known_datagrams
+from halfpipe.run.deliveries import Deliveries
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.ledger_files import run_rows, settings_of
 from tests.support.workflow import Site

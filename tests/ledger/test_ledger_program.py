@@ -12,7 +12,9 @@ from types import ModuleType
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.errors import LockedError
+from halfpipe.files import leases
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
@@ -21,7 +23,6 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, refresh, remove
 from halfpipe.ledger.operations import remove_downlink
 from halfpipe.settings import Settings
-from halfpipe.storage import leases, paths
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.in_process import ROOT
 from tests.support.ledger_database import Database

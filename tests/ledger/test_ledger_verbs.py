@@ -4,10 +4,10 @@ import json
 import shlex
 from pathlib import Path
 
+from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
-from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.in_process import ROOT
 from tests.support.ledger_database import Database

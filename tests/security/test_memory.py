@@ -15,20 +15,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfpipe.decoding.decoder_log import DecoderLog
-from halfpipe.decoding.products import check_products
+from halfpipe import paths
+from halfpipe.decode.chunk_products import check_products
+from halfpipe.decode.decoder_log import DecoderLog
 from halfpipe.errors import FormatError, StateError
+from halfpipe.files.json_files import read_json
+from halfpipe.files.records import DamagedError
 from halfpipe.formats import evt, idx, level0, met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.programs.run import Log, run
-from halfpipe.runs import merged_index, moot
-from halfpipe.runs.chunk_products import ChunkProducts
-from halfpipe.runs.deliveries import Deliveries
-from halfpipe.runs.event_table import load_events
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import read_json
-from halfpipe.storage.records import DamagedError
+from halfpipe.process.programs import Log, run
+from halfpipe.run import merged_index, moot_keys
+from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.event_table import load_events
 from halfpipe_simulator import datagrams
 from halfpipe_simulator.packets import make_packet
 from tests.support.golden_cases import GOLDEN
@@ -160,7 +160,7 @@ def test_spans_of_centuries_are_refused(tmp_path: Path, count: int) -> None:
 def test_a_moot_file_of_a_gigabyte(tmp_path: Path, end: bytes) -> None:
     path = sparse(tmp_path / "moot.txt", GIB, (0, b"r0741234567 1 alias\n"), (GIB - len(end), end))
     with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^moot.file {path}: more than"):
-        moot.moot_of(RUN, path)
+        moot_keys.moot_of(RUN, path)
 
 
 def test_a_moot_file_of_many_lines_and_one_that_is_long(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_moot_file_of_many_lines_and_one_that_is_long(tmp_path: Path) -> None:
         file.writelines(f"r{run:010d} {run} alias\n" for run in range(500_000))
         file.write("y\n" * 100_000)
     with watched(tmp_path):
-        assert moot.moot_of(RunId.from_met(499_999), path) == moot.Moot(499_999, "alias")
+        assert moot_keys.moot_of(RunId.from_met(499_999), path) == moot_keys.Moot(499_999, "alias")
 
 
 def test_a_record_that_is_huge_or_deep(tmp_path: Path) -> None:

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfpipe.decoding.products import check_products
+from halfpipe.decode.chunk_products import check_products
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt, evt_view, idx, level0
 from halfpipe.formats.retdef import parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import decide
-from halfpipe.programs import commands
-from halfpipe.runs import merged_index
-from halfpipe.runs.chunk_products import ChunkProducts
-from halfpipe.runs.datagrams import load_datagrams
-from halfpipe.runs.event_table import load_events
+from halfpipe.process import command_words
+from halfpipe.run import merged_index
+from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.datagrams import load_datagrams
+from halfpipe.run.event_table import load_events
 from halfpipe.settings import Decoder, Merge, Paths, Settings
 from halfpipe_simulator.datagrams import CHECKSUM_SIZE, DATAGRAM_HEADER
 from halfpipe_simulator.decoder import decode_chunk
@@ -168,8 +168,8 @@ def test_retdefs(tmp_path: Path, numbers: range) -> None:
 
     def use(content: bytes) -> None:
         retdef = parse_retdef(content, path)
-        root = commands.archive(settings, retdef.arch)
-        assert commands.decoder(settings, commands.archive(settings, retdef.arch)) == ["x", root]
+        root = command_words.archive(settings, retdef.arch)
+        assert command_words.decoder(settings, command_words.archive(settings, retdef.arch)) == ["x", root]
         assert root.startswith("/")
         spans = [(span.begin, span.end) for span in retdef.spans]
         _, faults = level0.archive_files(archive, retdef.scid, retdef.spans[0].apid, spans)

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decoding.decode import decode
-from halfpipe.decoding.products import check_products, take_products
+from halfpipe.decode.chunk_products import check_products, take_products
+from halfpipe.decode.decode_chunk import decode
+from halfpipe.downlink.plan import Plan, retdef_to_stage
+from halfpipe.downlink.texts import texts
 from halfpipe.errors import ConfigError, DecoderError, FormatError, HalfPipeError, MissingInputError
 from halfpipe.formats import evt
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import parse_retdef, read_retdef
-from halfpipe.handoff.texts import texts
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.planning.plan import Plan, retdef_to_stage
-from halfpipe.runs import moot
+from halfpipe.run import moot_keys
 from halfpipe.settings import Decoder, Paths, Settings, downlinks
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
@@ -315,8 +315,8 @@ def test_an_alias_that_is_not_one_plain_word_is_passed_over(
 ) -> None:
     path = tmp_path / "moot.txt"
     path.write_bytes(f"r0741234567 1 {alias}\nr0741234568 2 good\n".encode())
-    assert moot.read_moot(path) == {RunId.from_l1("r0741234568"): moot.Moot(2, "good")}
-    assert moot.moot_of(RUN, path) == moot.UNSET
+    assert moot_keys.read_moot(path) == {RunId.from_l1("r0741234568"): moot_keys.Moot(2, "good")}
+    assert moot_keys.moot_of(RUN, path) == moot_keys.UNSET
     assert f"{path}, line 1: passed over" in caplog.text
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
@@ -325,8 +325,8 @@ def test_an_alias_that_is_not_one_plain_word_is_passed_over(
 def test_any_other_alias_stays_a_word(tmp_path: Path, alias: str) -> None:
     path = tmp_path / "moot.txt"
     path.write_text(f"r0741234567 1 {alias}\n")
-    found = moot.moot_of(RUN, path)
-    assert found == moot.Moot(1, alias)
+    found = moot_keys.moot_of(RUN, path)
+    assert found == moot_keys.Moot(1, alias)
     manifest = {"l1_run": RUN.l1, "epus": [956], "delivered": 2, "orphans": 0, "kind": "LPA", "gaps": []}
     manifest |= {"times": [1.0, 2.0], "complete": False, "given_up": False, "files": [], "held": []}
     said = texts([manifest | {"moot": {"key": found.key, "alias": found.alias}}])

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfpipe.decoding.products import check_products
+from halfpipe import paths
+from halfpipe.decode.chunk_products import check_products
 from halfpipe.errors import StateError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.runs import merged_index
-from halfpipe.runs.chunk_products import ChunkProducts, load_chunks
-from halfpipe.runs.event_table import load_events
-from halfpipe.storage import paths
+from halfpipe.run import merged_index
+from halfpipe.run.chunk_files import ChunkProducts, load_chunks
+from halfpipe.run.event_table import load_events
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
 

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
-from halfpipe.reports.check import check
-from halfpipe.storage import paths
+from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT

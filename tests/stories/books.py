@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
+from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.runs.deliveries import Deliveries
-from halfpipe.storage import paths
+from halfpipe.run.deliveries import Deliveries
 from tests.stories.world import Hour, Key, NewInput, StagedFile, World, hours_of
 from tests.support import model
 from tests.support.leases import leases

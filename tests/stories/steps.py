@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from unittest.mock import patch
 
+from halfpipe import paths
+from halfpipe.downlink import submit as submission
+from halfpipe.files.records import opened
 from halfpipe.ids import RunId
-from halfpipe.storage import paths
-from halfpipe.storage.records import opened
-from halfpipe.submission import submit as submission
 from tests.stories.books import Books, WrongError
 from tests.stories.world import NewInput, World, job_that_dies
 from tests.support import in_process, model, verbs

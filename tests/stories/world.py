@@ -13,8 +13,8 @@ from unittest.mock import patch
 
 import numpy as np
 
+from halfpipe import paths
 from halfpipe.formats import evt, level0
-from halfpipe.storage import paths
 from halfpipe_simulator.runs import Datagram
 from halfpipe_simulator.scenario import SCID, Chunk, Scenario
 from tests.support import in_process

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from halfpipe import paths
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
-from halfpipe.storage import paths
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.workflow import Site
 

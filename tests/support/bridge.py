@@ -12,8 +12,8 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import merge_chunks
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.runs.deliveries import Delivery, EventFile, History, Release
-from halfpipe.runs.shrinking import lost
+from halfpipe.run.deliveries import Delivery, EventFile, History, Release
+from halfpipe.run.shrinking import lost
 from halfpipe.settings import Merge
 from tests.support import model
 from tests.support.model import Chunk, Event

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from halfpipe.compare.compare import Compared, compare
 from halfpipe.ids import DownlinkId
+from halfpipe.tools.comparison import Compared, compare
 from tests.support.golden_cases import Case, build
 from tests.support.legacy_merge import Legacy
 from tests.support.workflow import Site

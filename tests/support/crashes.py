@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfpipe.storage.leases import found
+from halfpipe.files.leases import found
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import Crash, assert_same, event_records, everything_flushed, half_written
 from tests.support.in_process import ROOT

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
+from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.pictures import downlink as of_downlink
-from halfpipe.pictures import run as of_run
-from halfpipe.reports.explain import Site as Looked
-from halfpipe.reports.explain import explain
-from halfpipe.reports.latency import Latency
-from halfpipe.storage import paths
+from halfpipe.pages import downlink_picture as of_downlink
+from halfpipe.pages import run_picture as of_run
+from halfpipe.status.explanation import Site as Looked
+from halfpipe.status.explanation import explain
+from halfpipe.tables.latency import Latency
 from halfpipe_simulator.scenario import Scenario
 from tests.support.in_process import ROOT, as_in_a_process, module
 from tests.support.workflow import Site
@@ -157,7 +157,7 @@ def picture(site: Site, downlink: DownlinkId | None, kind: str) -> bytes:
         took = Latency(1, **{step: begin + after for step, after in AFTER.items()})
         for name in (paths.receipt(downlink), f"{paths.receipts(downlink)}/000001.json"):
             os.utime(site.work / name, (NOW, NOW))
-        with patch("halfpipe.pictures.downlink.latency", lambda *_: took):
+        with patch("halfpipe.pages.downlink_picture.latency", lambda *_: took):
             return of_downlink.picture(looked, downlink, kind, NOTE)
     return of_downlink.picture(looked, downlink, kind, NOTE)
 

@@ -18,11 +18,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-from halfpipe.account import index
+from halfpipe import paths
 from halfpipe.causes import Cause
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt
-from halfpipe.storage import paths
+from halfpipe.status import account_cache
 from halfpipe_simulator.scenario import Scenario
 from tests.support import in_process
 from tests.support.in_process import ROOT
@@ -306,7 +306,7 @@ def _with_verdict(cause: Cause) -> dict[str, Any]:
 @contextmanager
 def nothing_is_young() -> Iterator[None]:
     """Let the index of downlinks count at once: nobody waits for files to grow old."""
-    with patch.object(index, "YOUNG_SECONDS", 0.0):
+    with patch.object(account_cache, "YOUNG_SECONDS", 0.0):
         yield
 
 

@@ -20,7 +20,7 @@ from halfpipe.formats import evt
 from halfpipe.formats.evt_view import check_evt
 from halfpipe.formats.retdef import parse_retdef
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.runs.deliveries import Deliveries
+from halfpipe.run.deliveries import Deliveries
 from tests.support.in_process import ROOT
 from tests.support.injected.sitecustomize import Shadow
 from tests.support.workflow import Ended, Site

@@ -26,8 +26,8 @@ from snakemake.exceptions import SpawnedJobError
 from snakemake.executors import local
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
-from halfpipe.reports import recap
-from halfpipe.storage import leases
+from halfpipe.files import leases
+from halfpipe.status import recap
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR = "in-process"  # what Snakemake calls an executor of its plugins

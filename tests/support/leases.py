@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from halfpipe.storage import paths
-from halfpipe.storage.leases import Holder, whoami
+from halfpipe import paths
+from halfpipe.files.leases import Holder, whoami
 
 ALIVE = Path(paths.heartbeats()).name
 

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, select
 
+from halfpipe import paths
+from halfpipe.files import working_directory
 from halfpipe.formats import idx
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.runs.datagrams import dump_datagrams
+from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.settings import Moot, Paths, Settings
-from halfpipe.storage import paths, working_directory
 from tests.support.series import sealed_text
 
 UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.compare.events import Where, present, series
-from halfpipe.compare.reasons import UNEXPLAINED, Facts, Reason, epus_of_legacy, why
 from halfpipe.ids import RunId
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.tools.compared_events import Where, present, series
+from halfpipe.tools.comparison_reasons import UNEXPLAINED, Facts, Reason, epus_of_legacy, why
 from tests.support import legacy_merge
 from tests.support.model import Chunk
 

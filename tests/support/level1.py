@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from halfpipe import paths
+from halfpipe.downlink.submissions import Action, Record
+from halfpipe.files import working_directory
+from halfpipe.files.durable import write_bytes
+from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.programs.told_once import By, Outcome
-from halfpipe.runs.receipt_file import publish
+from halfpipe.process.told_once import By, Outcome
+from halfpipe.run.receipt_file import publish
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
-from halfpipe.storage import paths, working_directory
-from halfpipe.storage.durable import write_bytes
-from halfpipe.storage.records import Series
-from halfpipe.submission.record import Action, Record
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
 

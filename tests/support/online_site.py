@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.formats import evt, idx
 from halfpipe.ids import RunId, RunKind
-from halfpipe.online import hand_off
-from halfpipe.online.hand_off import Result
-from halfpipe.online.record import Record, State
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
+from halfpipe.site import online_handoff
+from halfpipe.site.online_handoff import Result
+from halfpipe.site.online_records import Record, State
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.workflow import Site
 
@@ -64,7 +64,7 @@ class Online:
 
     def go(self, settings: Settings | None = None, run: RunId = RUN) -> Result:
         """Hand one run off."""
-        (result,) = hand_off.hand_off(settings or self.settings(), [run], StringIO())
+        (result,) = online_handoff.hand_off(settings or self.settings(), [run], StringIO())
         return result
 
     def files(self) -> dict[str, bytes]:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import yaml
 
+from halfpipe import paths
+from halfpipe.files import leases
+from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
-from halfpipe.storage import leases, paths
-from halfpipe.storage.durable import write_text
 from tests.support.injected.sitecustomize import Fault, Shadow, harm
 from tests.support.leases import time_passes
 from tests.support.workflow import Listed, Site

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import SEAL, read_json, write_json
-from halfpipe.storage.records import PREVIOUS, sealed
+from halfpipe import paths
+from halfpipe.files.json_files import SEAL, read_json, write_json
+from halfpipe.files.records import PREVIOUS, sealed
 
 
 def homes(work: Path, place: str) -> tuple[Path, Path]:

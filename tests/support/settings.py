@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from halfpipe.downlink.plan import Plan
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.planning.plan import Plan
 from halfpipe.settings import Ignore, IgnoredChunk, Outstanding, Paths, RetDefs, Settings, Submit
 
 RUN_A = "2c2e5787"

@@ -28,15 +28,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from halfpipe import paths
+from halfpipe.downlink import stage_mark
+from halfpipe.downlink.withdrawal import withdraw
+from halfpipe.files import leases, records
+from halfpipe.files.records import Series, opened
 from halfpipe.formats.evt_view import check_evt
-from halfpipe.handoff.withdrawal import withdraw
 from halfpipe.ids import DownlinkId
-from halfpipe.planning import stage_mark
-from halfpipe.reports.check import check
-from halfpipe.runs.receipt_file import hand_offs, series
+from halfpipe.run.receipt_file import hand_offs, series
 from halfpipe.settings import Settings
-from halfpipe.storage import leases, paths, records
-from halfpipe.storage.records import Series, opened
+from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support import in_process
 from tests.support.golden_cases import take_chunk

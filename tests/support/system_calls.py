@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfpipe.storage import paths
+from halfpipe import paths
 from tests.support import debian
 from tests.support.workflow import Ended
 

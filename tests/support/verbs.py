@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner, Result
 
-from halfpipe.commands.main import command
+from halfpipe.cli.main import command
 
 COMMAND = (sys.executable, "-m", "halfpipe")
 NOWHERE = {"SNAKEMAKE_PROFILE": None}  # what whoever starts the tests has set says nothing

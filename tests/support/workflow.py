@@ -14,9 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
-from halfpipe import config
+from halfpipe import config, paths
+from halfpipe.files import working_directory
 from halfpipe.settings import Settings
-from halfpipe.storage import paths, working_directory
 from tests.support import in_process, verbs
 from tests.support.in_process import ROOT
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decoding import fetched, hours
+from halfpipe.decode import fetched, level0_hours
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Level0, Paths, Settings
-from halfpipe.storage.reading import sha256
 from halfpipe_simulator.scenario import Scenario
 from tests.support.private_xrootd import PrivateXrootd, private_xrootd
 from tests.support.workflow import Site
@@ -98,7 +98,7 @@ def test_a_wrong_checksum_is_no_file(server: PrivateXrootd, retdef: RetDef) -> N
 
 def test_what_it_has_not_is_no_failure(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
-    first, *_ = hours.directories(retdef)
+    first, *_ = level0_hours.directories(retdef)
     shutil.rmtree(server.home / "data" / "level0" / first)
     with fetched.archive(settings(server), retdef, io.StringIO()) as (root, found):
         assert root == server.home / "cache"

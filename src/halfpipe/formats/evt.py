@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.storage.reading import open_regular
+from halfpipe.files.reading import open_regular
 
 MARKER = 0xFAF32000
 VERSION = 0x09090909

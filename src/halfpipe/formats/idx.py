@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files.reading import open_regular
 from halfpipe.formats.row_copies import joined
-from halfpipe.storage.reading import open_regular
 
 EVENT = np.dtype(
     [

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.files.durable import write_whole
+from halfpipe.files.reading import open_regular
 from halfpipe.formats.idx import EVENT, Index
-from halfpipe.storage.durable import write_whole
-from halfpipe.storage.reading import open_regular
 
 SIZED = np.dtype([*((name, EVENT[name]) for name in EVENT.names or ()), ("size", np.uint32)])
 MOST_HEADER = 1 << 16  # bytes; an index names one event file, seldom two

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import MissingInputError
+from halfpipe.files.advice import advice
+from halfpipe.files.reading import open_regular
 from halfpipe.formats import archive_hours, met
 from halfpipe.formats.row_copies import joined, taken
-from halfpipe.storage.advice import advice
-from halfpipe.storage.reading import open_regular
 
 HEADER_SIZE = 16
 ROUNDING = 16

@@ -17,9 +17,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
+from halfpipe.files.advice import cannot_be_read
+from halfpipe.files.reading import open_regular
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
-from halfpipe.storage.advice import cannot_be_read
-from halfpipe.storage.reading import open_regular
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

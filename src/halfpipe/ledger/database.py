@@ -16,10 +16,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from halfpipe import paths
 from halfpipe.errors import ConfigError, LedgerError
+from halfpipe.files import working_directory
 from halfpipe.ledger.tables import LOCK, OURS, REVISION, VERSION_TABLE
 from halfpipe.settings import BUILT_IN, Settings
-from halfpipe.storage import paths, working_directory
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
 CONNECT_SECONDS = 10

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from halfpipe import paths
+from halfpipe.files.json_files import read_json
 from halfpipe.ids import RunId
 from halfpipe.merge.decision import listed
-from halfpipe.runs import force_list
-from halfpipe.runs.datagrams import known_datagrams
-from halfpipe.runs.deliveries import Delivery
-from halfpipe.runs.downlinks import known_downlinks
-from halfpipe.storage import paths
-from halfpipe.storage.json_files import read_json
+from halfpipe.run import force_list
+from halfpipe.run.datagrams import known_datagrams
+from halfpipe.run.deliveries import Delivery
+from halfpipe.run.downlinks_of_run import known_downlinks
 
 
 def is_given_up(work: Path, run: RunId) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError
 from halfpipe.ids import DownlinkId, RunId
@@ -15,7 +16,6 @@ from halfpipe.ledger.load import loaded
 from halfpipe.ledger.rows import last_receipt
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, RUNS
 from halfpipe.settings import BUILT_IN, Settings
-from halfpipe.storage import paths
 from halfpipe.words import count
 
 MOST_NAMED = 10  # downlinks that a cause names, the last ones

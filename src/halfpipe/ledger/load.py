@@ -18,7 +18,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.rows import Entry, Part, Row, Standing, by_table, handed_off, read_entry, sum_up
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS
-from halfpipe.runs.moot import UNSET
+from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)

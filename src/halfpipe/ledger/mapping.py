@@ -15,7 +15,7 @@ from halfpipe.errors import LedgerError, StateError
 from halfpipe.ids import RunId, RunKind
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.runs.moot import Moot, is_good
+from halfpipe.run.moot_keys import Moot, is_good
 
 UNKNOWN = Moot(0xFFFFFFFF, "UNKNOWN")
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import RunId, RunKind
-from halfpipe.runs.moot import UNSET, Moot, first_datagram, moot_of
+from halfpipe.run.moot_keys import UNSET, Moot, first_datagram, moot_of
 from halfpipe.settings import Settings
 
 

@@ -24,9 +24,9 @@ from sqlalchemy import Connection, delete, insert, select
 from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import PENDING, RUNS
-from halfpipe.programs.commands import filled_in
-from halfpipe.programs.run import Log
-from halfpipe.programs.run import run as run_program
+from halfpipe.process.command_words import filled_in
+from halfpipe.process.programs import Log
+from halfpipe.process.programs import run as run_program
 from halfpipe.settings import ROOT
 
 WAITS = (1.0, 5.0)  # seconds between the tries

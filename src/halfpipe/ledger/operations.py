@@ -2,13 +2,14 @@
 
 from typing import IO
 
+from halfpipe import paths
+from halfpipe.files import leases
+from halfpipe.files.durable import remove_file
+from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import load, moot_update
 from halfpipe.ledger.database import Ledger
 from halfpipe.settings import Settings
-from halfpipe.storage import leases, paths
-from halfpipe.storage.durable import remove_file
-from halfpipe.storage.json_files import write_json
 
 
 def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:

@@ -11,18 +11,18 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, StateError
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.given_up import is_given_up
 from halfpipe.ledger.tables import DATAGRAMS, LINKS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams, is_complete
-from halfpipe.runs import force_list
-from halfpipe.runs.datagrams import read_datagrams
-from halfpipe.runs.moot import UNSET, Moot, first_datagram, moot_of, read_moot
-from halfpipe.runs.receipt_file import hand_offs, read_receipt
+from halfpipe.run import force_list
+from halfpipe.run.datagrams import read_datagrams
+from halfpipe.run.moot_keys import UNSET, Moot, first_datagram, moot_of, read_moot
+from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.storage import paths
 
 Row = dict[str, Any]
 MOST = 2**63 - 1  # of a column of 64 bits

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from halfpipe import paths
 from halfpipe.errors import HalfPipeError
-from halfpipe.storage import paths
-from halfpipe.storage.advice import advice
-from halfpipe.storage.durable import write_text
-from halfpipe.storage.json_files import dump_json
+from halfpipe.files.advice import advice
+from halfpipe.files.durable import write_text
+from halfpipe.files.json_files import dump_json
 
 EVENTS = "HALFPIPE_EVENTS"  # in the environment of a head: the file in which it says what comes of its jobs
 SIGNALS: Mapping[int, tuple[str, str]] = {

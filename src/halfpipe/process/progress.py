@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from halfpipe.storage.leases import HEAD_VARIABLE
+from halfpipe.files.leases import HEAD_VARIABLE
 
 if TYPE_CHECKING:
     from tqdm import tqdm

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from halfpipe.storage.paths import BENCHMARK_SUFFIX
+from halfpipe.paths import BENCHMARK_SUFFIX
 
 LONGEST = 1 << 16  # bytes of a file that are read, from its end: hundreds of lines
 STATUS = Path("/proc/self/status")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from halfpipe.downlink.plan import retdef_to_stage
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats.retdef import (
     MAX_SIZE,
@@ -22,7 +23,6 @@ from halfpipe.formats.retdef import (
     read_retdef,
 )
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.planning.plan import retdef_to_stage
 from tests.support.golden_cases import GOLDEN
 from tests.support.settings import plan_of, searching
 

@@ -6,7 +6,7 @@ import pytest
 from halfpipe.formats.idx import EVENT
 from halfpipe.formats.kept_index import SIZED
 from halfpipe.formats.row_copies import joined, put, taken
-from halfpipe.runs.event_table import KEY
+from halfpipe.run.event_table import KEY
 
 RNG = np.random.default_rng(2)
 

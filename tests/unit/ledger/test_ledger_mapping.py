@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from halfpipe.ids import RunId, RunKind
 from halfpipe.ledger.mapping import UNKNOWN, Acquisition, Default, map_moot
-from halfpipe.runs.moot import Moot
+from halfpipe.run.moot_keys import Moot
 
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 GROUND = 7799117

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
+from halfpipe import paths
 from halfpipe.errors import LedgerError
 from halfpipe.formats.idx import DATAGRAM
 from halfpipe.ids import RunId
 from halfpipe.ledger import moot_key
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
-from halfpipe.runs.moot import UNSET, Moot
+from halfpipe.run.moot_keys import UNSET, Moot
 from halfpipe.settings import Moot as MootSettings
 from halfpipe.settings import Paths, Settings
-from halfpipe.storage import paths
 
 RUN = RunId("2c2e5787")
 GROUND = 7799117

@@ -19,7 +19,7 @@ from halfpipe.merge.decision import Decision, split
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.ordering import Rows, in_order, merge_chunks, merged
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.runs.rows_on_disk import RowsOnDisk
+from halfpipe.run.rows_on_disk import RowsOnDisk
 from halfpipe.settings import Merge
 from tests.support import model
 from tests.support.bridge import HIGHEST, LOWEST, Run, event_array

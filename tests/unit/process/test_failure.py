@@ -15,12 +15,12 @@ import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
 import snakemake_logger_plugin_halfpipe as plugin
-from halfpipe import jobs
+from halfpipe import paths
 from halfpipe.errors import DecoderError, HalfPipeError
+from halfpipe.process import rule_program
 from halfpipe.process.failure import EVENTS, Failure
-from halfpipe.runs.acceptance import ShrunkError
+from halfpipe.run.accepted_losses import ShrunkError
 from halfpipe.settings import ROOT, Paths, Settings
-from halfpipe.storage import paths
 from tests.support.workflow import Site
 
 
@@ -42,7 +42,7 @@ def test_a_job_that_fails_records_why(
     monkeypatch.setattr(Settings, "read", lambda _: Settings(Paths(tmp_path, tmp_path)))
     log = tmp_path / "job.log"
     argv = ["--settings", str(tmp_path), "--log", str(log)]
-    parser = jobs.parser("", downlink=False)
+    parser = rule_program.parser("", downlink=False)
 
     def fails(_: Settings, __: argparse.Namespace) -> None:
         assert Failure.read(log) is None, "it begins again"
@@ -50,17 +50,17 @@ def test_a_job_that_fails_records_why(
 
     for _ in range(2):
         if isinstance(error, Exception):
-            assert jobs.run(fails, parser, argv) == 1
+            assert rule_program.run(fails, parser, argv) == 1
         else:
             with pytest.raises(type(error)):
-                jobs.run(fails, parser, argv)
+                rule_program.run(fails, parser, argv)
         why = Failure.read(log)
         assert why is not None
         assert why.code == code
         assert why.command.endswith(f"--log {log}")
         if isinstance(error, HalfPipeError):
             assert (why.text, why.do) == (error.text, error.do)
-    assert jobs.run(lambda *_: None, parser, argv) == 0
+    assert rule_program.run(lambda *_: None, parser, argv) == 0
     assert Failure.read(log) is None
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decoding.decoder_log import PROGRESS, DecoderLog
+from halfpipe.decode.decoder_log import PROGRESS, DecoderLog
+from halfpipe.files.leases import HEAD_VARIABLE
 from halfpipe.process import progress
-from halfpipe.programs.run import Log, run
-from halfpipe.storage.leases import HEAD_VARIABLE
+from halfpipe.process.programs import Log, run
 from halfpipe_simulator.scenario import Scenario
 from tests.support.in_process import ROOT
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.process import usage
-from halfpipe.storage import paths
 
 DOWNLINK = "240601001"
 

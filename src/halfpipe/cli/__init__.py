@@ -1,0 +1,1 @@
+"""The command `halfpipe`: a module for each verb."""

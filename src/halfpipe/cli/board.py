@@ -1,0 +1,60 @@
+"""`halfpipe board`."""
+
+import time
+from pathlib import Path
+
+import click
+
+from halfpipe import paths
+from halfpipe.cli.verbs import Site, Verb
+from halfpipe.errors import ConfigError
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.overview import DAY, overview, recent
+from halfpipe.words import count
+
+
+@click.command(
+    "board",
+    cls=Verb,
+    examples=[
+        ("halfpipe board -o /tmp/board", "write the pages; then open /tmp/board/index.html in a browser"),
+        ("halfpipe board --days 7", "of the last week, into board.dir of the config"),
+        ("halfpipe board --pictures 500", "draw every downlink that has no picture yet"),
+    ],
+    statuses={0: "nothing needs action", 1: "something does"},
+)
+@click.option(
+    "-o",
+    "--output",
+    "output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where the pages go; without it, board.dir.",
+)
+@click.option("--days", type=click.FloatRange(min=0), help="How far to look back; without it, board.days.")
+@click.option(
+    "--pictures",
+    "new",
+    type=click.IntRange(min=0),
+    help="How many downlinks that have no picture are drawn; without it, board.pictures.",
+)
+def command(site: Site, output: Path | None, days: float | None, new: int | None) -> int:
+    """Write pages that say how the site and each downlink stand.
+
+    One page has the downlinks of the last weeks, and all that are not done or need action; each has a page of its
+    own. They need no server and no network. Unattended processing writes
+    them too, if board.dir is set.
+    """
+    from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
+
+    home = output or site.settings.board.dir
+    if home is None:
+        raise ConfigError("nothing says where the pages go: give -o DIR, or set board.dir in the config")
+    now, back = time.time(), site.settings.board.days if days is None else days
+    looked = Looked(site.settings, now, now - back * DAY)
+    found = overview(looked, recent(looked, back))
+    written = board_pages.make(looked, found, home, site.settings.board.pictures if new is None else new)
+    click.echo(
+        f"{home / paths.board()}: {count(len(found.accounts), 'downlink')}, {count(written, 'page')} written"
+    )
+    return 1 if found.needs_action else 0

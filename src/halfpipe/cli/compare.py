@@ -1,0 +1,175 @@
+"""`halfpipe compare`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from halfpipe.cli import printed
+from halfpipe.cli.printed import Column, Marked
+from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
+from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.ids import DownlinkId
+from halfpipe.words import count
+
+if TYPE_CHECKING:
+    from halfpipe.tools.comparison import Compared
+
+COLUMNS = [
+    Column("downlink"),
+    Column("runs", number=True, drop=1),
+    Column("here", number=True),
+    Column("there", number=True),
+    Column("same", number=True),
+    Column("explained", number=True),
+    Column("unexplained", number=True),
+    Column("verdict"),
+]
+MOST = 30  # groups shown of a downlink
+GROUPS = [
+    Column("run"),
+    Column("where"),
+    Column("first", number=True),
+    Column("last", number=True),
+    Column("events", number=True),
+    Column("kind"),
+    Column("defect", number=True),
+    Column("why"),
+]
+
+
+@click.command(
+    "compare",
+    cls=Verb,
+    examples=[
+        ("halfpipe compare 230401001 --with /legacy/stage", "with a stage of the legacy"),
+        ("halfpipe compare 230401001 --with /legacy/Downlinks", "with what the legacy remembers of it"),
+        ("halfpipe compare 2023-04 --with DIR", "a table of a month"),
+        ("halfpipe compare 2023-04 --with DIR -o /tmp/board", "and as a page of the board there"),
+    ],
+    statuses={
+        0: "the same events, byte for byte; files may be cut otherwise",
+        1: "other events or other bytes, all explained, or the other side has no records left",
+        2: "there is nothing to compare on one of the sides",
+        3: "something is unexplained, or a downlink could not be compared",
+    },
+)
+@click.argument("downlinks", nargs=-1, required=True, type=DOWNLINK, metavar="DL...")
+@click.option(
+    "--with",
+    "other",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="A stage, an archive of deliveries, the legacy's tree of downlinks, or another working directory.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write what was found as a page, too: beside the pages of a board if DIR has one.",
+)
+@as_json
+def command(
+    site: Site, downlinks: tuple[DownlinkId, ...], other: Path, output: Path | None, as_json: bool
+) -> int:
+    """Compare what was delivered with what another system delivered, event by event and text by text.
+
+    "here" is the stage, or what the working directory has where Level-1 took it; "there" is DIR. Each group of events
+    that is not the same on both sides has its reason: a defect of the legacy by its number (docs/legacy.md), "orphan",
+    "late", "input", "elsewhere", "held", "gone", or "unexplained".
+    """
+    if not other.is_dir():
+        raise click.UsageError(f"--with {other}: no such directory.")
+    from halfpipe.tools.comparison import compare  # noqa: PLC0415 - numpy
+
+    found: list[Compared] = []
+    failed: list[str] = []
+    missing = False
+    for downlink in downlinks:
+        try:
+            found.append(compare(site.settings, downlink, other))
+        except MissingInputError as error:
+            failed.append(str(error))
+            missing = True
+        except HalfPipeError as error:
+            failed.append(f"downlink {downlink}: {error}")
+    if as_json:
+        printed.as_json(
+            work=site.work,
+            other=other,
+            downlinks=[{"status": one.status, **_json_of(one)} for one in found],
+            failed=failed,
+        )
+    else:
+        for one in found:
+            _tell(one)
+        if len(downlinks) > 1:
+            printed.table(COLUMNS, [_row(one) for one in found])
+    for said in failed:
+        click.echo(f"error: {said}", err=True)
+    if output is not None:
+        from halfpipe.tools.comparison_page import write_page  # noqa: PLC0415 - the library of templates
+
+        page = write_page(site.settings, found, failed, other, output)
+        click.echo(f"{page}: {count(len(found), 'downlink')}", err=as_json)
+    if missing:
+        return 2
+    return 3 if failed else max((one.status for one in found), default=0)
+
+
+def _json_of(one: "Compared") -> dict[str, object]:
+    return {
+        "downlink": one.downlink,
+        "unexplained": one.unexplained,
+        "runs": [vars(run) for run in one.runs],
+        "texts": [{**vars(text), "reason": text.reason._asdict()} for text in one.texts],
+    }
+
+
+def _row(one: "Compared") -> list[printed.Cell]:
+    events = (one.total(name) for name in ("here", "there", "same"))
+    shown = Marked(one.verdict) if one.unexplained else one.verdict
+    return [one.downlink, len(one.runs), *events, one.explained, one.unexplained, shown]
+
+
+def _tell(one: "Compared") -> None:
+    """Print what was found of a downlink: the verdict, then each thing that differs."""
+    here, there, same = (one.total(name) for name in ("here", "there", "same"))
+    click.echo(f"downlink {one.downlink}: {one.verdict} ({here} here, {there} there, {same} the same)")
+    printed.table(
+        GROUPS,
+        [
+            [g.run, g.where, g.first, g.last, g.events, _kind(g.kind), g.defect, g.text]
+            for g in one.groups[:MOST]
+        ],
+    )
+    if len(one.groups) > MOST:
+        click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
+    for line in _lines(one):
+        click.echo(f"  {line}")
+
+
+def _kind(kind: str) -> printed.Cell:
+    return Marked(kind) if kind == "unexplained" else kind
+
+
+def _lines(one: "Compared") -> Iterator[str]:
+    for run in one.runs:
+        for cut in run.cuts:
+            yield f"cut otherwise there: {cut.file}, {cut.events} events{_by(cut.defect)}: {cut.text}"
+        for header in run.headers:
+            said = f"{header.field} is {header.here} here, {header.there} there, in {header.files} of run {run.run}"
+            yield f"header: {said}{_by(header.defect)}" + (
+                ": unexplained" if header.kind == "unexplained" else ""
+            )
+    for text in one.texts:
+        of = f"{text.text}, {text.run}" if text.run else text.text
+        here, there = (" | ".join(lines) or "nothing" for lines in (text.here, text.there))
+        yield f"text {of}: {here} here, {there} there{_by(text.reason.defect)}: {text.reason.text}"
+
+
+def _by(number: int | None) -> str:
+    return f" (defect {number})" if number else ""

@@ -1,0 +1,170 @@
+"""`halfpipe ledger`: the ledger of acquisitions by hand. The job of a downlink is scripts/ledger.py.
+
+What does the work is loaded when it is done: the library of the database takes 0.2 s, which help need not.
+"""
+
+import sys
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from halfpipe.cli import printed
+from halfpipe.cli.verbs import DOWNLINK, RUN, SEVERAL, Group, Site, Verb, as_json, downlinks
+from halfpipe.errors import ConfigError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.words import count
+
+if TYPE_CHECKING:
+    from halfpipe.ledger.database import Ledger
+
+FAILED = "the ledger cannot be reached or used; nothing was changed in it"
+GOOD = {0: "good", 1: FAILED}
+
+of_downlinks = click.argument(
+    "downlinks", nargs=-1, required=True, type=DOWNLINK, metavar="DL...", help=f"{SEVERAL}."
+)
+
+
+@click.group("ledger", cls=Group)
+def command() -> None:
+    """Load, compare and mend the ledger of acquisitions.
+
+    Level-1 reads from it how a run stands. A downlink is loaded by the command that submits it; all here is for
+    the day on which ledger and files disagree. docs/ledger.md explains it.
+    """
+
+
+@command.command("load", cls=Verb, examples=[("halfpipe ledger load 230401001", "")], statuses=GOOD)
+@of_downlinks
+def load_downlinks(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
+    """Enter what downlinks brought, and how their runs stand now."""
+    from halfpipe.ledger import operations
+    from halfpipe.ledger.database import Ledger
+
+    for downlink in downlinks:
+        operations.load_downlink(site.settings, downlink, sys.stderr)
+        click.echo(f"downlink {downlink}: loaded into the ledger")
+    _say_pending(Ledger.of(site.settings))
+
+
+@command.command(
+    "check",
+    cls=Verb,
+    examples=[
+        ("halfpipe ledger check", "all"),
+        ("halfpipe ledger check 230401001", "one downlink and its runs"),
+    ],
+    statuses={0: "ledger and files agree", 1: f"one is behind, or {FAILED}"},
+)
+@downlinks
+@as_json
+def compare(site: Site, downlinks: tuple[DownlinkId, ...], as_json: bool) -> int:
+    """Compare the ledger with the files."""
+    from halfpipe.ledger import moot_update
+    from halfpipe.ledger.check import check
+    from halfpipe.ledger.database import Ledger
+
+    ledger = Ledger.of(site.settings)
+    found = check(ledger, site.settings, downlinks)
+    if as_json:
+        pending = moot_update.pending(ledger)
+        printed.as_json(work=site.work, ledger=ledger.name, differences=found, moot_has_not_heard_of=pending)
+        return 1 if found else 0
+    for finding in found:
+        click.echo(finding)
+    _say_pending(ledger)
+    click.echo(f"{count(len(found), 'difference')} between {ledger.name} and {site.work}")
+    return 1 if found else 0
+
+
+@command.command(
+    "rebuild", cls=Verb, examples=[("halfpipe ledger rebuild", "")], statuses={0: "good", 1: FAILED}
+)
+@click.option("--no-moot", is_flag=True, help="The MOOT database knows all of it already.")
+def rebuild(site: Site, no_moot: bool) -> None:
+    """Make the ledger say what the files say."""
+    from halfpipe.ledger import load
+    from halfpipe.ledger.database import Ledger
+
+    ledger = Ledger.of(site.settings)
+    number = load.rebuild(ledger, site.settings, tell_moot=not no_moot, shown=_shown)
+    click.echo(f"{count(number, 'downlink')} in {ledger.name}")
+    _say_pending(ledger)
+
+
+def _shown(downlinks: Collection[DownlinkId]) -> Iterable[DownlinkId]:
+    from tqdm import tqdm
+
+    return tqdm(downlinks, unit=" downlinks", disable=None)  # None: only where a person looks at it
+
+
+@command.command("remove", cls=Verb, examples=[("halfpipe ledger remove 230401001", "")], statuses=GOOD)
+@of_downlinks
+def remove(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
+    """Take downlinks out of the ledger.
+
+    Their files stay, and loading them again is outstanding.
+    """
+    from halfpipe.ledger import operations
+    from halfpipe.ledger.database import Ledger
+
+    ledger = Ledger.of(site.settings)
+    for downlink in downlinks:
+        runs = operations.remove_downlink(ledger, site.settings, downlink)
+        click.echo(f"downlink {downlink}: taken out of the ledger, with {count(len(runs), 'run')}")
+    _say_pending(ledger)
+
+
+@command.command("refresh", cls=Verb, examples=[("halfpipe ledger refresh r0702010205", "")], statuses=GOOD)
+@click.argument(
+    "runs", nargs=-1, required=True, type=RUN, metavar="RUN...", help="As 2c2e5787 or r0741234567."
+)
+def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
+    """Compute the rows of runs anew, and say how they stand now."""
+    from halfpipe.ledger import load
+    from halfpipe.ledger.database import Ledger
+
+    ledger = Ledger.of(site.settings)
+    for run, status in load.refresh(ledger, site.settings, runs).items():
+        said = status or "not in the ledger, because no downlink with it is loaded"
+        click.echo(f"run {run} ({run.l1}): {said}")
+    _say_pending(ledger)
+
+
+@command.command("upgrade", cls=Verb, examples=[("halfpipe ledger upgrade", "")], statuses=GOOD)
+def upgrade(site: Site) -> None:
+    """Bring the tables to the newest version, or make them."""
+    from halfpipe.ledger.database import Ledger
+
+    ledger = Ledger.of(site.settings)
+    before = ledger.upgrade() or "none"
+    click.echo(f"{ledger.name}: the tables were of version {before}, and are up to date")
+
+
+@command.command(
+    "moot",
+    cls=Verb,
+    examples=[("halfpipe ledger moot", "")],
+    statuses={0: "it was told of all", 1: f"some are left, or {FAILED}"},
+)
+def moot(site: Site) -> int:
+    """Tell the MOOT database what it has not heard yet."""
+    from halfpipe.ledger import moot_update
+    from halfpipe.ledger.database import Ledger
+
+    if site.settings.moot.update is None:
+        raise ConfigError("moot.update is null: nobody tells the MOOT database. Set it in the config.")
+    ledger = Ledger.of(site.settings)
+    before = moot_update.pending(ledger)
+    left = moot_update.send(ledger, site.settings.moot.update, sys.stderr)
+    click.echo(f"the MOOT database was told of {count(len(before) - len(left), 'run')}, {len(left)} are left")
+    return 1 if left else 0
+
+
+def _say_pending(ledger: "Ledger") -> None:
+    """Say how many runs MOOT has not heard of: nobody tells it but a load, and the verb `moot`."""
+    from halfpipe.ledger import moot_update
+
+    if pending := moot_update.pending(ledger):
+        click.echo(f"the MOOT database has not heard of {count(len(pending), 'run')} (halfpipe ledger moot)")

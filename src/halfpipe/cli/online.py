@@ -1,0 +1,89 @@
+"""`halfpipe online`."""
+
+import sys
+from collections import Counter
+
+import click
+
+from halfpipe.cli import printed
+from halfpipe.cli.verbs import RUN, Site, Verb, as_json, downlinks
+from halfpipe.downlink import halts
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.site import online_handoff
+from halfpipe.site.online_handoff import What
+from halfpipe.tables import names
+
+QUIET = {What.BEFORE, What.OTHER}  # of no interest where no downlink is named: most runs of a mission
+
+
+@click.command(
+    "online",
+    cls=Verb,
+    examples=[
+        ("halfpipe online", "all runs that are ready; what the others wait for"),
+        ("halfpipe online 230401001", "the runs of a downlink that was handed off"),
+        ("halfpipe online --again r0702010205", "make the file of a run anew"),
+        ("halfpipe online --started r0702010205", "say that its command did its work"),
+    ],
+    statuses={
+        0: "all that is ready was handed off, though runs may wait or be held",
+        1: "something failed or is not known, or what was named is held",
+    },
+)
+@downlinks
+@click.option("--again", type=RUN, metavar="RUN", help="Make the file of a run anew, and run its command.")
+@click.option("--started", type=RUN, metavar="RUN", help="Say that the command of a run did its work.")
+@click.option("--not-started", type=RUN, metavar="RUN", help="Say that it did not.")
+@as_json
+def command(
+    site: Site,
+    downlinks: tuple[DownlinkId, ...],
+    again: RunId | None,
+    started: RunId | None,
+    not_started: RunId | None,
+    as_json: bool,
+) -> int:
+    """Hand whole runs to Online.
+
+    A run that is there from start to stop becomes one file in paths.online, once; runs that wait are listed with
+    what they lack. docs/online.md explains it.
+    """
+    named = [run for run in (again, started, not_started) if run]
+    if len(named) + bool(downlinks) > 1:
+        raise click.UsageError("Give downlinks, --again, --started or --not-started: one of them.")
+    if site.settings.paths.online is None and not named:
+        click.echo("paths.online is null: the hand-off to Online is switched off")
+        return 0
+    with online_handoff.alone(site.work):
+        if run := started or not_started:
+            online_handoff.settle(site.settings, run, started=started is not None)
+            click.echo(f"{run}: settled, {'started' if started else 'not started'}")
+            return 0
+        return _go(site, downlinks, again, as_json=as_json)
+
+
+def _go(site: Site, downlinks: tuple[DownlinkId, ...], again: RunId | None, *, as_json: bool) -> int:
+    """Hand runs off, and say what became of each."""
+    runs = online_handoff.runs_of(site.settings, downlinks) if downlinks else names.runs(site.work)
+    switch = halts.holding(site.work, halts.Switch.ONLINE)
+    if switch is not None and again is None:
+        click.echo(f"the hand-off to Online is held by {switch}")
+        return 0
+    if again is not None:
+        results = iter([online_handoff.again(site.settings, again, sys.stderr)])
+    else:
+        results = online_handoff.hand_off(site.settings, runs, sys.stderr)
+    counts: Counter[What] = Counter()
+    found = []
+    for result in results:
+        counts[result.what] += 1
+        found.append(result)
+        if result.what is What.FAILED:
+            click.echo(result, err=True)
+        elif not as_json and (downlinks or again or result.what not in QUIET):
+            click.echo(result)
+    if as_json:
+        printed.as_json(work=site.work, runs=found)
+    else:
+        click.echo(", ".join(f"{counts[each]} {each}" for each in What if counts[each]) or "no run is known")
+    return 1 if counts[What.FAILED] or (again is not None and not counts[What.MADE]) else 0

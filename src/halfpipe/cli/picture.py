@@ -1,0 +1,53 @@
+"""`halfpipe picture`."""
+
+import time
+from pathlib import Path
+
+import click
+
+from halfpipe.cli.verbs import EITHER, Site, Verb
+from halfpipe.files.durable import write_bytes
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.status.explanation import Site as Looked
+
+
+@click.command(
+    "picture",
+    cls=Verb,
+    examples=[
+        ("halfpipe picture r0702010205", "a run, into run-29d7d35d.svg"),
+        ("halfpipe picture 230401001 -o today.png", "a downlink, into a file of that name"),
+    ],
+    statuses={0: "it is drawn", 1: "nothing is known of it, or the file cannot be written"},
+)
+@click.argument(
+    "what", type=EITHER, metavar="RUN|DL", help="A run, as 2c2e5787 or r0741234567, or a downlink."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where to, .svg or .png; without it an SVG here, named after what is drawn.",
+)
+def command(site: Site, what: RunId | DownlinkId, output: Path | None) -> None:
+    """Draw a run or a downlink.
+
+    Of a run: what came of each EPU by which downlink, where something is missing, what is settled, delivered, waiting,
+    late, withheld or held, and the rate of events. Of a downlink: its chunks with their times, hours that were missing,
+    its event files, and how long each step took. docs/pictures.md explains them.
+    """
+    # They load what draws.
+    from halfpipe.pages import downlink_picture, run_picture  # noqa: PLC0415
+
+    word = "run" if isinstance(what, RunId) else "downlink"
+    file = output or Path(f"{word}-{what}.svg")
+    kind = file.suffix.removeprefix(".").lower()
+    looked = Looked(site.settings, time.time())
+    write_bytes(
+        file,
+        run_picture.picture(looked, what, kind)
+        if isinstance(what, RunId)
+        else downlink_picture.picture(looked, what, kind),
+    )
+    click.echo(f"{file}: {word} {what}")

@@ -1,0 +1,123 @@
+"""`halfpipe status`."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from halfpipe.causes import Cause, Verdict
+from halfpipe.cli import printed
+from halfpipe.cli.printed import Column, Marked
+from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
+from halfpipe.errors import HalfPipeError
+from halfpipe.ids import DownlinkId
+from halfpipe.run.receipt_file import last_number
+from halfpipe.status.account import Account
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.overview import DAY, known, overview, recent
+from halfpipe.words import count, utc
+
+DAYS = 7.0
+COLUMNS = [
+    Column("downlink"),
+    Column("state"),
+    Column("chunks", number=True, drop=3),
+    Column("runs", number=True, drop=2),
+    Column("events", number=True),
+    Column("waiting", number=True),
+    Column("hand-off", number=True),
+    Column("level-1", number=True),
+    Column("when (UTC)", drop=4),
+    Column("what"),
+]
+SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! ", Verdict.GOOD: ""}
+STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
+
+
+@click.command(
+    "status",
+    cls=Verb,
+    examples=[
+        ("halfpipe status", "the last week, and all that is not done or needs action"),
+        ("halfpipe status 230401001", "one downlink"),
+        ("halfpipe status --all --json", "all there ever were, for a program"),
+    ],
+    statuses={0: "nothing needs action", 1: "something does"},
+)
+@downlinks
+@click.option(
+    "--days", type=click.FloatRange(min=0), default=DAYS, show_default=True, help="How far to look back."
+)
+@click.option("--all", "every", is_flag=True, help="All downlinks of which there is anything.")
+@as_json
+def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: bool, as_json: bool) -> int:
+    """Say how each downlink stands, and what a person has to do.
+
+    Downlinks that need action come first, then the newest. "waiting" are events that are kept for the next
+    downlink of their run; "level-1" is the number of the hand-off that Level-1 has; a "hand-off" in brackets is the
+    last one, and the downlink is to be handed off again.
+
+    Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
+    """
+    now = time.time()
+    looked = Looked(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
+    found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)))
+    if as_json:
+        printed.as_json(work=site.work, **found.as_json())
+    else:
+        click.echo(utc(now))
+        rows = [_row(one, site.work) for one in found.accounts]
+        printed.table(COLUMNS, rows, notes=True)
+        # Those that need action come first, and all is told of them below.
+        printed.notes_below(rows[len(found.wanting) :])
+        click.echo(_how_many(len(found.wanting), len(found.accounts), site))
+        for cause in found.site:
+            _say("site", cause)
+        for one in found.wanting:
+            for cause in one.causes:
+                if cause.verdict is Verdict.ACTION or (cause.failed and cause.do):
+                    _say(one.downlink, cause)
+    return 1 if found.needs_action else 0
+
+
+def _how_many(wanting: int, every: int, site: Site) -> str:
+    if not every:
+        places = ", ".join(map(str, [*site.settings.paths.retdef, site.work]))
+        return f"no downlinks found in {places}; of any age: halfpipe status --all"
+    if not wanting:
+        return "no downlink needs action"
+    return f"{wanting} of {count(every, 'downlink')} {'needs' if wanting == 1 else 'need'} action"
+
+
+def _row(one: Account, work: Path) -> list[printed.Cell]:
+    first, style = one.causes[0] if one.causes else None, STYLES[one.verdict]
+    return [
+        one.downlink,
+        Marked(one.state, style),
+        "{}/{}".format(*one.chunks),
+        one.runs or None,
+        one.events if one.handoff else None,
+        one.orphans if one.handoff else None,
+        one.handoff or _before(work, one.downlink),
+        one.submitted,
+        utc(one.handed_off) if one.handed_off else None,
+        Marked(f"{SIGNS[first.verdict]}{first.verdict}: {first.text}", style) if first else None,
+    ]
+
+
+def _before(work: Path, downlink: DownlinkId) -> str | None:
+    """Return the last hand-off of a downlink that has no receipt now, for Level-1 may have it."""
+    with suppress(HalfPipeError):  # a cause tells of it
+        if number := last_number(work, downlink):
+            return f"({number})"
+    return None
+
+
+def _say(what: str, cause: Cause) -> None:
+    """Print what a person is to do: in a pipe without what parts it from the table on a terminal."""
+    since = f", since {utc(cause.since)}" if cause.since else ""
+    sign, edge = (SIGNS[cause.verdict], "  ") if printed.on_terminal() else ("", "")
+    click.echo(f"{sign}{what}: {cause.text}{since}")
+    if cause.do:
+        click.echo(f"{edge}→ {cause.do}")

@@ -1,0 +1,93 @@
+"""`halfpipe submit`."""
+
+import sys
+from dataclasses import asdict
+
+import click
+
+from halfpipe.cli import printed
+from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
+from halfpipe.downlink import submit
+from halfpipe.files import leases
+from halfpipe.ids import DownlinkId
+
+
+@click.command(
+    "submit",
+    cls=Verb,
+    examples=[
+        ("halfpipe submit 230401001", "submit it, once; snakemake submit=... does it too"),
+        ("halfpipe submit --open", "what a person has to settle"),
+        ("halfpipe submit 230401001 --settle submitted", "say that Level-1 has it"),
+        ("halfpipe submit 230401001 --settle not-submitted", "say that it has not"),
+        ("halfpipe submit 230401001 --rollback", "have Level-1 take a later hand-off"),
+        ("halfpipe submit 230401001 --rolled-back", "say that it was rolled back by hand"),
+    ],
+    statuses={
+        0: "good, or written down for a person to give, where the config has no command",
+        1: "it was not submitted, or nobody knows; the message says how to go on",
+    },
+)
+@click.argument(
+    "downlink", required=False, type=DOWNLINK, metavar="[DL]", help="As 230401001 or dl=230401001."
+)
+@click.option("--open", "list_open", is_flag=True, help="List what nobody knows to be submitted or not.")
+@click.option(
+    "--rollback", is_flag=True, help="Have Level-1 take the present hand-off in place of an earlier one."
+)
+@click.option(
+    "--rolled-back", is_flag=True, help="Say that a person has rolled it back, for the present hand-off."
+)
+@click.option(
+    "--settle",
+    type=click.Choice(["submitted", "not-submitted"]),
+    help="Say what the pipeline shows of the last try.",
+)
+@as_json
+def command(
+    site: Site,
+    downlink: DownlinkId | None,
+    list_open: bool,
+    rollback: bool,
+    rolled_back: bool,
+    settle: str | None,
+    as_json: bool,
+) -> None:
+    """Submit a downlink to Level-1, roll it back, or settle what is open.
+
+    A stream of Level-1 is created once, whatever dies and whoever asks again; later hand-offs are roll-backs of
+    it, which a person asks for. DL/submissions records each try; docs/submission.md explains it.
+    """
+    if bool(downlink) + list_open != 1 or rollback + rolled_back + bool(settle) > (not list_open):
+        raise click.UsageError(
+            "Give a downlink, with one of --rollback, --rolled-back and --settle or none; or --open alone."
+        )
+    if as_json and not list_open:
+        raise click.UsageError("--json goes with --open.")
+    if downlink is None:
+        _list_open(site, as_json=as_json)
+        return
+    with leases.downlink_job(site.work, downlink):
+        if settle:
+            attempt = submit.settle(site.settings, downlink, settle == "submitted")
+            click.echo(f"downlink {downlink}: attempt {attempt.number} is settled, {settle}")
+        elif rollback:
+            submit.roll_back(site.settings, downlink, sys.stderr)
+            click.echo(f"downlink {downlink}: rolled back in Level-1")
+        elif rolled_back:
+            done = submit.rolled_back(site.settings, downlink)
+            click.echo(f"downlink {downlink}: recorded, Level-1 has hand-off {done.handoff} by a roll-back")
+        else:
+            content = submit.submit(site.settings, downlink, sys.stderr)
+            submit.save(site.settings, downlink, content)
+            click.echo(submit.what_came_of_it(content))
+
+
+def _list_open(site: Site, *, as_json: bool) -> None:
+    found = submit.open_attempts(site.work)
+    if as_json:
+        printed.as_json(work=site.work, open=[{"downlink": dl} | asdict(attempt) for dl, attempt in found])
+        return
+    for downlink, attempt in found:
+        click.echo(submit.what_is_open(downlink, attempt))
+    click.echo(f"{len(found)} open")

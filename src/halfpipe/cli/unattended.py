@@ -1,0 +1,98 @@
+"""`halfpipe unattended`."""
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+import click
+
+from halfpipe.cli.verbs import Site, Verb, cores, downlinks
+from halfpipe.ids import DownlinkId
+from halfpipe.site import unattended_turn
+from halfpipe.site.unattended_turn import Limits
+
+
+@click.command(
+    "unattended",
+    cls=Verb,
+    at_work=False,
+    examples=[
+        ("halfpipe unattended --profile s3df", "one turn, as the timer has it"),
+        ("halfpipe unattended --timeout-minutes 60 230401001", "one downlink, for an hour at most"),
+    ],
+    statuses={
+        0: "all went well, or nothing was outstanding",
+        1: "a downlink failed, or has waited too long for a RetDef",
+        3: "a downlink ran out of time; others may have failed",
+        4: "another unattended invocation is running: nothing was done",
+        130: "ended by SIGINT, with all that it had started",
+        143: "ended by SIGTERM, with all that it had started",
+    },
+)
+@downlinks
+@cores
+@click.option(
+    "--timeout-minutes", type=float, default=Limits.minutes, show_default=True, help="For one downlink."
+)
+@click.option(
+    "--keep-days",
+    type=float,
+    default=Limits.keep_days,
+    show_default=True,
+    help="How long logs of invocations stay.",
+)
+@click.option(
+    "--late-hours",
+    type=float,
+    help="Report a RetDef that is missing for longer; without it, alarm.late_hours.",
+)
+@click.option("--quiet", is_flag=True, help="Say nothing (status 4) if another one runs on this host.")
+def command(
+    site: Site,
+    downlinks: tuple[DownlinkId, ...],
+    cores: int | None,
+    timeout_minutes: float,
+    keep_days: float,
+    late_hours: float | None,
+    quiet: bool,
+) -> int:
+    """Process every outstanding downlink, for cron or a systemd timer.
+
+    It takes one after the other, each by an invocation of snakemake of its own with the same profile and config, so one
+    that fails or hangs does not stop the next; those that were tried before come last. With submit.automatic each
+    goes on to its submission, otherwise to its receipt.
+
+    It prints nothing if all went well. It reports what needs action when that begins, when it changes, when it is
+    over, and once in alarm.remind_hours while it lasts. The report is printed, so that cron or systemd mail it, or
+    given to alarm.command: the downlink, why, the job, its log and the commands that go on. A downlink
+    that somebody else has in work is left alone, and so is one that a halt switch holds: logs/unattended/held.log
+    under paths.work has those. Once a week it sums the week up.
+    """
+    # A shell starts what it puts into the background with SIGINT ignored, and Snakemake would inherit that.
+    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+    site.check()
+    said: list[str] = []
+
+    def say(message: str) -> bool:
+        text = "\n".join([message] if said else [str(site), message])
+        said.append(message)
+        return _printed(text, site)
+
+    limits = Limits(timeout_minutes, keep_days, late_hours)
+    return unattended_turn.turn(
+        site.settings, site.snakemake_options(cores), downlinks, limits, say, quiet=quiet
+    )
+
+
+def _printed(text: str, site: Site) -> bool:
+    """Print; a pipe that nobody reads any more, or a full disk behind it, stops no turn."""
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except OSError as error:
+        unattended_turn.record(site.work, f"(could not be printed: {error.strerror})\n{text}")
+        with suppress(OSError):  # what is left in the buffer must not fail our end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

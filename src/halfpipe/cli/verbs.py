@@ -1,0 +1,319 @@
+"""What verbs share: options that say which site is meant, examples and exit statuses in their help, arguments."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from halfpipe.cli import printed
+from halfpipe.downlink import stage_mark
+from halfpipe.errors import ConfigError, HalfPipeError, IdError
+from halfpipe.files import leases
+from halfpipe.ids import DownlinkId, Downlinks, RunId
+from halfpipe.profiles import NONE, VARIABLE, Profile, find, read_values
+from halfpipe.settings import ROOT, Settings
+from halfpipe.tables import names
+
+WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
+UNUSABLE = {2: "the command line or the configuration cannot be used: nothing was done"}
+Examples = Sequence[tuple[str, str]]
+
+
+@dataclass
+class Site:
+    """What the command line says of the site, and the settings that follow from it."""
+
+    profile_name: str | None = None
+    given_configfiles: tuple[Path, ...] = ()
+    given_values: tuple[str, ...] = ()
+
+    @cached_property
+    def profile(self) -> Profile | None:
+        """The profile, None without one."""
+        return find(self.profile_name)
+
+    @property
+    def configfiles(self) -> tuple[Path, ...]:
+        """The config files: as for Snakemake, those of the command line go before those of the profile."""
+        return self.given_configfiles or (self.profile.configfiles if self.profile else ())
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings.
+
+        Raises
+        ------
+        ConfigError
+            If nothing says which site is meant, or what it says cannot be used.
+        """
+        from halfpipe.config import load  # noqa: PLC0415 - the libraries that read and check it take 0.1 s
+
+        values = read_values(self.given_values) or (self.profile.config if self.profile else {})
+        settings = load(self.configfiles, values)
+        leases.lifetime = settings.lease.seconds
+        return settings
+
+    @property
+    def work(self) -> Path:
+        """`paths.work`."""
+        return self.settings.paths.work
+
+    def __str__(self) -> str:
+        by = f"profile {self.profile.name}" if self.profile else ", ".join(map(str, self.configfiles))
+        return f"HalfPipe at {self.work} ({by or '--config'})"
+
+    def say(self) -> None:
+        """Say on which working directory a verb looks, apart from what it prints."""
+        sys.stdout.flush()
+        click.echo(printed.tinted(str(self), dim=True), err=True)
+
+    def snakemake_options(self, cores: int | None, configfile: Path | None = None) -> list[str]:
+        """Return the options of snakemake, started in the project's root, that name this site.
+
+        Parameters
+        ----------
+        cores
+            How many it may use, if the profile has none; None: all.
+        configfile
+            Another config than the site's.
+
+        Raises
+        ------
+        ConfigError
+            If single values were given, which say nothing of what comes after them, and no other config.
+        """
+        if self.given_values and configfile is None:
+            raise ConfigError("--config: this verb takes no single values. Put them into a --configfile.")
+        at_root, profile = Path.cwd() == ROOT, self.profile
+        words: list[str] = []
+        if profile is not None:
+            words += ["--profile", profile.name if at_root else str(profile.file.absolute())]
+        elif os.environ.get(VARIABLE):
+            words += ["--profile", NONE]
+        if cores is not None or profile is None:
+            words += ["--cores", str(cores or os.cpu_count())]
+        configfiles = self.configfiles if self.given_configfiles or not at_root else ()
+        configfiles = (configfile,) if configfile else configfiles
+        if configfiles:
+            words += ["--configfile", *(str(path.absolute()) for path in configfiles)]
+        if configfile and profile is not None and profile.config:
+            words += ["--config", "dl="]  # in place of the profile's values, which would go before the file's
+        return words
+
+    def check(self) -> None:
+        """Refuse a working directory that nobody made: nothing was found in it would be no answer.
+
+        Raises
+        ------
+        ConfigError
+            If it is not there, or has another format.
+        """
+        if not self.work.is_dir():
+            raise ConfigError(
+                f"{self.work}: no such directory, so nothing was processed there. See that the config is the one you "
+                f"mean ({', '.join(map(str, self.configfiles)) or '--config'}: paths.work), and that its file system "
+                f"is mounted. If the site is new: mkdir -p -m 2775 {self.work}"
+            )
+        stage_mark.refuse(self.settings)
+
+
+def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    """Keep an option of the site, whether it stands before or after the verb."""
+    if value and option.name:
+        setattr(ctx.find_root().ensure_object(Site), option.name, value)
+
+
+def _site_options() -> list[click.Option]:
+    file = click.Path(path_type=Path)
+    return [
+        click.Option(
+            ["--profile", "profile_name"],
+            metavar="NAME_OR_DIR",
+            help=f"Profile of the site, as for snakemake; its configfile counts. Without it: ${VARIABLE}.",
+            expose_value=False,
+            callback=_remember,
+            type=click.Path(),
+        ),
+        click.Option(
+            ["--configfile", "given_configfiles"],
+            metavar="FILE",
+            multiple=True,
+            help="Config file instead of the profile's; may be given again, the later one counts.",
+            expose_value=False,
+            callback=_remember,
+            type=file,
+        ),
+        click.Option(
+            ["--config", "given_values"],
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="One value over those of the files, as merge.min_epus=1; may be given again.",
+            expose_value=False,
+            callback=_remember,
+        ),
+    ]
+
+
+class _Told(click.Command):
+    """A command whose help has the options of the site apart, examples and exit statuses."""
+
+    def __init__(
+        self,
+        *args: Any,
+        examples: Examples = (),
+        statuses: Mapping[int, str] | None = None,
+        of_site: bool = True,
+        **more: Any,
+    ) -> None:
+        more["context_settings"] = {"max_content_width": WIDEST, "help_option_names": ["-h", "--help"]}
+        super().__init__(*args, **more)
+        self.examples, self.statuses, self.of_site = examples, statuses or {}, of_site
+        self.site_options = _site_options() if of_site else []
+        self.params += self.site_options
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verb's own options, then those that say which site is meant."""
+        own = [
+            one
+            for one in self.get_params(ctx)
+            if isinstance(one, click.Option) and one not in self.site_options
+        ]
+        for title, options in (("Options", own), ("Which site", self.site_options)):
+            records = [record for one in options if (record := one.get_help_record(ctx)) is not None]
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write examples and exit statuses."""
+        if self.examples:
+            with formatter.section("Examples"):
+                formatter.write_dl(self.examples, col_max=46)
+        if self.statuses:
+            with formatter.section("Exit status"):
+                every = {**self.statuses, **(UNUSABLE if self.of_site else {})}
+                formatter.write_dl([(str(number), said) for number, said in sorted(every.items())])
+        super().format_epilog(ctx, formatter)
+
+
+class Verb(_Told):
+    """A verb; with `of_site` its function is given the site as `site`.
+
+    With `at_work` besides, the working directory is there, and it was said which one it is. The function returns
+    the exit status, None for 0.
+    """
+
+    def __init__(self, *args: Any, at_work: bool = True, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.at_work = at_work
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Find the site and run the verb."""
+        if self.of_site:
+            ctx.params["site"] = site = ctx.find_root().ensure_object(Site)
+            if self.at_work:
+                site.check()
+                if not ctx.params.get("as_json") and not ctx.params.get("as_csv"):
+                    site.say()
+            for name, value in ctx.params.items():
+                if isinstance(value, Downlinks):
+                    raise click.UsageError(f"{value}: name a single downlink here, as 230401001.")
+                if isinstance(value, tuple):
+                    ctx.params[name] = tuple(_expanded(site, value))
+        return super().invoke(ctx)
+
+
+def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
+    """Yield values, the downlinks that a range stands for in its place; each once."""
+    from halfpipe.downlink.ranges import expand  # noqa: PLC0415 - only where a range is named
+
+    every = (expand(site.settings, [one]) if isinstance(one, Downlinks) else [one] for one in values)
+    return dict.fromkeys(value for each in every for value in each)
+
+
+class Group(_Told, click.Group):
+    """A group of verbs."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs with the whole sentence that each says first."""
+        every = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Verbs"):
+            formatter.write_dl(
+                [(name, verb.get_short_help_str(WIDEST)) for name, verb in every.items() if verb]
+            )
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs, then the options."""
+        self.format_commands(ctx, formatter)
+        _Told.format_options(self, ctx, formatter)
+
+
+class Known(click.ParamType[Any]):
+    """An argument that `read` reads; shells complete it by those that `known` finds in the working directory."""
+
+    def __init__(self, name: str, read: Callable[[str], Any], known: Callable[[Path], Iterable[str]]) -> None:
+        self.name, self._read, self._known = name, read, known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it."""
+        try:
+            return self._read(value) if type(value) is str else value
+        except IdError as error:
+            self.fail(f"{error}.", param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return those of the working directory that begin so; none if the site cannot be found."""
+        with suppress(HalfPipeError, OSError):
+            known = self._known(ctx.find_root().ensure_object(Site).work)
+            taken = {str(value) for value in ctx.params.get(param.name or "") or ()}
+            return [CompletionItem(one) for one in known if one.startswith(incomplete) and one not in taken]
+        return []
+
+
+def read_downlinks(text: str) -> DownlinkId | Downlinks:
+    """Read downlinks as an argument: ``230401001``, a range, or either as a target, ``dl=230401001``."""
+    word = text.removeprefix("dl=")
+    return DownlinkId(word) if DownlinkId.matches(word) else Downlinks(word)
+
+
+def read_run(text: str) -> RunId:
+    """Read a run as an argument: eight hex digits, or as Level-1 names it."""
+    return RunId.from_l1(text) if text.startswith("r") else RunId(text)
+
+
+def read_either(text: str) -> RunId | DownlinkId | Downlinks:
+    """Read a run, a downlink, or several as an argument."""
+    if text.startswith("dl=") or Downlinks.matches(text):
+        return read_downlinks(text)
+    try:
+        return read_run(text)
+    except IdError as error:
+        raise IdError(
+            f"{text!r} is no run, as in 2c2e5787 or r0741234567, and no downlink, as in 230401001"
+        ) from error
+
+
+DOWNLINK = Known("downlink", read_downlinks, names.downlinks)
+RUN = Known("run", read_run, names.runs)
+EITHER = Known("run or downlink", read_either, lambda work: [*names.downlinks(work), *names.runs(work)])
+
+cores = click.option(
+    "--cores",
+    type=click.IntRange(1),
+    metavar="N",
+    help="For snakemake, if the profile has none; else all there are.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+SEVERAL = "As 230401001 or dl=230401001; several as 230401001..230401018, 2023-04 or 2023-04-01"
+downlinks = click.argument(
+    "downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}; none: all."
+)

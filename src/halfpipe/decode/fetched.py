@@ -1,0 +1,227 @@
+"""Level-0 that the archive has no more, fetched from a copy into a cache that jobs share.
+
+The cache has the layout of the archive. An hour's directory is fetched beside its place and renamed, so one that is
+there is whole. Each has a file that is locked: shared by who reads the hour, alone by who fetches or removes it. So
+nobody loses an hour that a decoder reads, and two jobs fetch none twice. Which hours a chunk needs is no input of a
+rule: another set of inputs would make everything outstanding that was ever made.
+"""
+
+import fcntl
+import logging
+import os
+import random
+import shlex
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from halfpipe.decode import level0_hours
+from halfpipe.errors import MissingInputError
+from halfpipe.files.advice import in_the_way
+from halfpipe.formats import archive_hours
+from halfpipe.formats.retdef import RetDef
+from halfpipe.process import command_words
+from halfpipe.process.programs import Log, run
+from halfpipe.settings import ROOT, Settings
+
+LOOK_SECONDS = 0.2  # at most, until a lock is tried again that somebody else had
+SETTLED_SECONDS = 14 * 86400.0  # after so long nothing more of an hour comes into the copy
+ASKED_SECONDS = 3600.0  # until then, or where it had nothing, it is asked again so often
+LOCKS = ".locks"
+PART, GONE = ".part-", ".gone-"  # what is fetched and removed; the name of the hour's lock and "~" follow
+GB = 10**9
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def archive(settings: Settings, retdef: RetDef, output: IO[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Give the root of what a chunk is to be decoded from, and what `hours.look` says of it.
+
+    That is the archive. If hours that the chunk needs are missing there, and the config says how they are fetched, all
+    that it needs is fetched, and it is the cache, unless that lacks as many.
+
+    Parameters
+    ----------
+    settings, retdef
+        Say where the archive and the cache are, and which hours are needed.
+    output
+        Takes what the command prints.
+
+    Raises
+    ------
+    MissingInputError
+        If hours are missing and cannot be fetched: then nothing is decoded, for it would be too little.
+    """
+    root = Path(command_words.archive(settings, retdef.arch))
+    # Before the decoder looks: an hour that arrives in between is told as missing, never as found.
+    found = level0_hours.look(root, retdef)
+    cache = settings.level0.cache
+    if settings.level0.fetch is None or cache is None or found["missing"] == []:
+        yield root, found
+        return
+    with ExitStack() as held:
+        for directory, begin in level0_hours.directories(retdef).items():
+            held.enter_context(_Hour(cache, directory, begin).held(settings, retdef.scid, output))
+        fetched = level0_hours.look(cache, retdef)
+        if fetched["missing"] is not None and (
+            found["missing"] is None or len(fetched["missing"]) < len(found["missing"])
+        ):
+            root, found = cache, fetched
+        yield root, found
+
+
+@dataclass(frozen=True)
+class _Hour:
+    """An hour in the cache: its directory, relative to the root of an archive, and when it begins (Unix seconds)."""
+
+    cache: Path
+    directory: str
+    begin: int = 0
+
+    @property
+    def place(self) -> Path:
+        return self.cache / self.directory
+
+    @property
+    def name(self) -> str:
+        """The name of its lock."""
+        return self.directory.replace("/", "+")
+
+    @contextmanager
+    def held(self, settings: Settings, scid: int, output: IO[str]) -> Iterator[None]:
+        """Have the hour in the cache, and keep it there; nothing of it is there if the copy has none.
+
+        Raises
+        ------
+        MissingInputError
+            If it cannot be fetched.
+        """
+        handle = self.lock()
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            while not self._is_good():
+                # Never waited for: whoever reads the hour holds it for long, and may wait for one that we hold.
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if not self._is_good():
+                        self._fetch(settings, scid, output)
+                except BlockingIOError:
+                    if self.place.is_dir():
+                        break
+                    time.sleep(random.uniform(0, LOOK_SECONDS))  # noqa: S311
+                # Between the two locks somebody may have removed it.
+                fcntl.flock(handle, fcntl.LOCK_SH)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            with suppress(OSError):  # that it was used now; when it was fetched stays
+                os.utime(self.place, (time.time(), self.place.stat().st_mtime))
+            yield
+        finally:
+            os.close(handle)
+
+    def _is_good(self) -> bool:
+        """Tell whether the hour is there, and the copy cannot have more of it by now than when it was fetched."""
+        try:
+            fetched = self.place.stat().st_mtime
+            settled = fetched > self.begin + SETTLED_SECONDS and any(self.place.iterdir())
+        except OSError:
+            return False
+        return settled or time.time() < fetched + ASKED_SECONDS
+
+    def lock(self) -> int:
+        """Open the file that is locked; it is never removed."""
+        path = self.cache / LOCKS / self.name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise in_the_way(path, error) from error
+
+    def _fetch(self, settings: Settings, scid: int, output: IO[str]) -> None:
+        keys = settings.level0
+        assert keys.fetch is not None
+        make_room(self.cache, keys.cache_gb * GB)
+        for left in self.cache.glob(f"{PART}{self.name}~*"):  # of a job that was killed: we have its lock
+            shutil.rmtree(left, ignore_errors=True)
+        # A name of its own: the command of a job that was killed may still be writing.
+        part = Path(tempfile.mkdtemp(prefix=f"{PART}{self.name}~", dir=self.cache))
+        (part / "out").mkdir()
+        try:
+            words = command_words.filled_in(keys.fetch, {"hour": self.directory, "out": str(part / "out")})
+            told = Log(output)
+            log.info("fetching level-0 of %s: %s", self.directory, shlex.join(words))
+            ended = run(words, ROOT, told, seconds=keys.seconds, whole_group=True)
+            if not ended.well:
+                raise MissingInputError(
+                    f"level-0 of {self.directory} is not in the archive and cannot be fetched: the command of "
+                    f"level0.fetch {ended.how}: {shlex.join(words)}\nIts last lines were:\n"
+                    f"{chr(10).join(told.said) or '(none)'}\nNothing of this chunk was decoded. Fix this, then "
+                    "re-run the command."
+                )
+            whole = part / "whole"
+            whole.mkdir()
+            for path in sorted((part / "out").rglob("*")):
+                if archive_hours.names(scid).fullmatch(path.name) and path.is_file():
+                    path.rename(whole / path.name)
+            if not any(whole.iterdir()):
+                log.warning("level-0 of %s: the copy has none of it either", self.directory)
+            self.place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.place, ignore_errors=True)  # what was fetched before all of it was there
+            whole.rename(self.place)
+        except OSError as error:
+            raise in_the_way(self.place, error) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def make_room(cache: Path, limit: float) -> None:
+    """Remove hours that nobody reads, the longest unused first, until the cache is smaller than `limit`, bytes.
+
+    Raises
+    ------
+    MissingInputError
+        If it is full of hours that are being read.
+    """
+    for path in [*cache.glob(f"{PART}*"), *cache.glob(f"{GONE}*")]:
+        _remove(_Hour(cache, path.name.partition("-")[2].partition("~")[0].replace("+", "/")), path)
+    found = sorted((path.stat().st_atime, path) for path in cache.glob("src*/*/*/*/utc*") if path.is_dir())
+    sizes = {path: size_of(path) for _, path in found}
+    left = sum(sizes.values()) + sum(size_of(path) for path in cache.glob(f"{PART}*"))
+    for _, path in found:
+        if left < limit:
+            return
+        if _remove(_Hour(cache, str(path.relative_to(cache))), path):
+            left -= sizes[path]
+    if left >= limit:
+        raise MissingInputError(
+            f"{cache}: the cache of level-0 is full, {left / GB:.1f} GB of {limit / GB:.1f} (level0.cache_gb), and all "
+            "of it is being read. Raise the limit, or have fewer jobs at a time; then re-run the command."
+        )
+
+
+def size_of(directory: Path) -> int:
+    """Return the bytes of all files below a directory."""
+    return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _remove(hour: _Hour, path: Path) -> bool:
+    """Remove a directory of an hour, unless somebody has the hour."""
+    handle = hour.lock()
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        gone = hour.cache / f"{GONE}{hour.name}~"
+        if not path.name.startswith((PART, GONE)):
+            shutil.rmtree(gone, ignore_errors=True)
+            path = path.rename(gone)
+        shutil.rmtree(path, ignore_errors=True)
+        return True
+    finally:
+        os.close(handle)

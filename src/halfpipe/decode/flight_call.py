@@ -1,0 +1,188 @@
+"""One call of a flight program: its output passed on, its end judged, and all told as a shell would."""
+
+import os
+import re
+import resource
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import IO
+
+from halfpipe.decode.flight_settings import Call, Flight
+from halfpipe.decode.working_copy import WorkingCopy
+from halfpipe.errors import DecoderError, HalfPipeError
+from halfpipe.process.programs import Ending, Lines, run
+
+TIMED_OUT = 124  # as timeout(1)
+SIGNALLED = 128  # and the signal's number, as a shell says it
+GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; Slurm leaves 30 s for all of it
+OUT_OF_MEMORY = re.compile(rb"bad_alloc|MemoryError|annot allocate memory|[Oo]ut of memory")
+LINES_LOOKED_AT = 100  # of the last, for why a program has died
+TERMINATION = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a call ended: `status` as a shell says it, and `why` it was no good end."""
+
+    status: int
+    why: str | None
+
+
+def call(
+    flight: Flight,
+    program: Call,
+    options: Sequence[str],
+    work: WorkingCopy,
+    *,
+    out: IO[bytes],
+    errors: IO[bytes] | None,
+    hear: Callable[[str], object],
+) -> Verdict:
+    """Run a program to its end or its limit, its output passed on as it comes.
+
+    Parameters
+    ----------
+    flight, program, options
+        What is started and its limits.
+    work
+        The working copy, where it is started.
+    out, errors
+        Take what it prints, unchanged and unbounded; without `errors` both its streams go to `out`.
+    hear
+        Is told every line of what goes to `out`.
+
+    Returns
+    -------
+    Verdict
+        Nothing of its process group lives any more.
+
+    Raises
+    ------
+    DecoderError
+        If it cannot be started.
+    """
+    last: deque[bytes] = deque(maxlen=LINES_LOOKED_AT)
+
+    def take(line: bytes) -> None:
+        last.append(line)
+        hear(line.decode(errors="replace"))
+
+    words = [*_limited(program), *flight.command(program, options, work)]
+    ending = run(
+        words,
+        work.source,
+        _passed_on(out, Lines(take)),
+        None if errors is None else _passed_on(errors, Lines(last.append)),
+        seconds=program.seconds,
+        grace=GRACE_SECONDS,
+        environment=flight.process_environment(work),
+        pass_fds=(work.lock,),
+        whole_group=True,
+    )
+    if ending.status is None:
+        raise DecoderError(f"{words[0]}: {ending.how}. Check program in the settings.")
+    starved = any(OUT_OF_MEMORY.search(line) for line in last)
+    return _verdict(ending, program, ending.status, starved=starved)
+
+
+def _passed_on(to: IO[bytes], lines: Lines) -> Callable[[bytes], None]:
+    """Return what passes a stream on as it comes, unchanged, and cuts it into `lines` besides."""
+
+    def take(data: bytes) -> None:
+        to.write(data)
+        to.flush()
+        lines(data)
+
+    return take
+
+
+def _limited(program: Call) -> list[str]:
+    """Return the words that hold what follows to the address space of the settings, or of who started us."""
+    if program.memory_mib is None:
+        return []
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = min(bound for bound in (program.memory_mib << 20, hard) if bound >= 0)
+    return ["prlimit", f"--as={limit}:"]
+
+
+def _verdict(ending: Ending, program: Call, status: int, *, starved: bool) -> Verdict:
+    if ending.late:
+        late = (
+            f"the program was still running after {program.seconds:g} s and was killed with all that it had started. "
+            "Nothing of it was taken. If it only needs longer, raise seconds in the settings."
+        )
+        return Verdict(TIMED_OUT, late)
+    why: str | None = None
+    status = status if status >= 0 else SIGNALLED - status
+    limit = "no limit of its own" if program.memory_mib is None else f"a limit of {program.memory_mib} MiB"
+    # The largest resident size of any process that was waited for: Linux counts it in KiB.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
+    used = f"it had {limit} and at most {peak} MiB in use"
+    if status == SIGNALLED + signal.SIGKILL:
+        why = (
+            f"the program was killed by SIGKILL, as Slurm and the kernel do when memory is used up ({used}). "
+            "Give the job more memory and re-run the command."
+        )
+    elif status and starved:
+        why = (
+            f"the program died because it had too little memory ({used}). Raise memory_mib in the settings "
+            "and the job's memory, then re-run the command."
+        )
+    elif status > SIGNALLED:
+        why = f"the program was killed by signal {status - SIGNALLED}. Nothing of it was taken."
+    elif status:
+        why = f"the program ended with exit status {status}. Nothing of it was taken."
+    return Verdict(status, why)
+
+
+def tell(message: str) -> None:
+    """Print a line of our own to standard error, after all that the program printed."""
+    sys.stdout.flush()
+    sys.stderr.write(f"{message}\n")
+    sys.stderr.flush()
+
+
+class Stopped(BaseException):
+    """Somebody wants this process to end: SIGTERM, SIGINT or SIGHUP."""
+
+
+def wrapped(job: Callable[[], int], name: str) -> int:
+    """Run the whole of a wrapper: `job`, ended in order by a signal, its errors told in one line.
+
+    Parameters
+    ----------
+    job
+        Does everything and returns the exit status.
+    name
+        What its messages begin with.
+
+    Returns
+    -------
+    int
+        Exit status: that of `job`, 1 after an error of ours, 128 and its number after a signal.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for each in TERMINATION:
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(number)
+
+    for number in TERMINATION:
+        signal.signal(number, stop)
+    try:
+        return job()
+    except Stopped as stopped:
+        (number,) = stopped.args
+        tell(f"{name}: ended by signal {number}: nothing was taken, nothing is left behind")
+        return SIGNALLED + int(number)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        tell(f"{name}: nobody reads the output now: nothing was taken")
+        return SIGNALLED + signal.SIGPIPE
+    except HalfPipeError as error:
+        tell(f"{name}: {error}")
+        return 1

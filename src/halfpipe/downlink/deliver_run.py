@@ -1,0 +1,358 @@
+"""One run of one downlink to the stage: merge, decide, test as Level-1 will, record, write, make visible."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import IO, Any
+
+import numpy as np
+
+from halfpipe import paths
+from halfpipe.errors import StateError
+from halfpipe.files import leases
+from halfpipe.files.json_files import read_json
+from halfpipe.files.leases import Lease
+from halfpipe.files.records import TakenError
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ledger import moot_key
+from halfpipe.merge.decision import Decision
+from halfpipe.process import progress
+from halfpipe.process.memory import give_back
+from halfpipe.run import event_files, force_list, level1_acceptance, merged_index, shrinking, stage
+from halfpipe.run.accepted_losses import ShrunkError, accepted
+from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.deliveries import Delivery, EventFile
+from halfpipe.run.event_records import Records, Times, decided
+from halfpipe.run.merged_index import MergedIndex
+from halfpipe.run.moot_keys import Moot
+from halfpipe.run.receipt_file import next_number
+from halfpipe.run.run_state import Context, KnownRun, NewInput, context_scratch
+from halfpipe.run.shrinking import Loss
+from halfpipe.settings import Settings
+from halfpipe.words import count
+
+log = logging.getLogger(__name__)
+
+
+def deliver_run(
+    settings: Settings,
+    of_downlink: Lease,
+    downlink: DownlinkId,
+    run: RunId,
+    chunks: Sequence[ChunkId],
+    *,
+    threads: int,
+    output: IO[str],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Merge the chunk indexes of `run`, and deliver what `downlink` has to deliver of it now.
+
+    Both happen under one lease of the run: a downlink whose index were known before it delivers would
+    have its events delivered by others, in an order that no sequence of downlinks gives. The delivery is
+    recorded before the first file becomes visible. A run that Level-1 would
+    refuse is held: nothing of it is recorded or staged. One that would shrink is refused, unless the config
+    accepts it: what the downlink brought before stays known, too.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    of_downlink
+        The downlink's lease: who has followed may have handed the downlink off, and Level-1 have taken it.
+    downlink, run
+        Which run of which downlink.
+    chunks
+        Those of the downlink that bring something of the run.
+    threads
+        So many indexes are read, and event files written, at a time.
+    output
+        Takes what the decoder prints where a chunk is decoded again.
+
+    Returns
+    -------
+    tuple
+        What vouches for the merged index, and the manifest.
+
+    Raises
+    ------
+    ShrunkError
+        If fewer events would be delivered than Level-1 may have; then nothing was changed.
+    StateError
+        If a record of the run is damaged, or what the legacy recorded of it cannot be read; then nothing was changed.
+    HalfPipeError
+        If something that is needed is gone, damaged, or cannot be written; then nothing was delivered,
+        or re-running the command delivers the same.
+    """
+    work = settings.paths.work
+    with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
+        context = Context(settings, run, output)
+        index, brought = _merge(context, downlink, chunks, threads)
+        give_back()
+        while True:
+            try:
+                return _deliver(context, (of_downlink, lease), index, brought, threads)
+            except TakenError as error:
+                lease.check()  # who has followed has removed what is merged here
+                log.warning("%s Decided again what is delivered.", error)
+
+
+def _deliver(
+    context: Context, under: Sequence[Lease], index: MergedIndex, brought: NewInput, threads: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Decide what is delivered of what is known now, record it and stage it.
+
+    Raises
+    ------
+    TakenError
+        If another process has recorded a delivery since this one looked; nothing was staged then.
+    LeaseLostError
+        If another process has followed; nothing was staged then.
+    """
+    settings, work, run, downlink = context.settings, context.work, context.run, brought.downlink
+    known = KnownRun.read(context, brought)
+    if unreadable := next(iter(known.recorded.unreadable.values()), None):
+        what = f"{unreadable.text}. Nothing was delivered."
+        raise StateError(what, unreadable.do, code="takeover-refused")
+    moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
+    recorded = known.recorded.latest()
+    forced = force_list.read(work)
+    for complaint in forced.refused:
+        log.warning("%s", complaint)
+    given_up = run in forced.runs
+    decision, records = decided(
+        known,
+        downlink,
+        known.event_tables(downlink),
+        recorded,
+        settings.merge,
+        earlier=known.recorded.earlier(),
+        given_up=given_up and settings.retire.deliver_orphans,
+    )
+    before = recorded.pop(downlink, None)
+    loss = _refuse_to_shrink(known, brought, before, decision)
+    files = event_files.describe(records, decision.files, run)
+    others = [file for delivery in recorded.values() for file in delivery.files]
+    held = [*_unnamed(decision, run), *level1_acceptance.refusals([*others, *files])] if files else []
+    merged = _publish_index(context, brought, index)
+    number = next_number(work, downlink, known.recorded)
+    if held:
+        delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
+    else:
+        stale = known.recorded.names(downlink) - {file.name for file in (*files, *others)}
+        reason = accepted(settings, downlink, run) if loss else None
+        if before and sum(file.events for file in files) <= before.events:
+            reason = reason or before.accepted
+        delivery = _stage(
+            known, under, downlink, decision, records, files, moot, stale, threads, number, reason
+        )
+    closed = known.recorded.closed(downlink)
+    held_events = max(0, len(decision.events) - delivery.events) if held else 0
+    elsewhere = sum(other.events for other in recorded.values())
+    manifest = delivery.as_json() | {
+        "run": str(run),
+        "l1_run": run.l1,
+        "handoff": number,
+        "delivery": known.recorded.seal(downlink),
+        "kind": str(decision.kind),
+        "epus": list(decision.epus),
+        "complete": decision.complete,
+        "given_up": given_up and not decision.complete,
+        # Of others what they recorded: their events are read only where they are needed, and may be cleaned up.
+        "known": delivery.events + decision.orphans + decision.late + held_events + elsewhere,
+        "delivered": delivery.events,
+        "orphans": decision.orphans,
+        "withheld": decision.withheld,
+        "late": decision.late,
+        "held_events": held_events,
+        "elsewhere": elsewhere,
+        "shrunk": loss.events if loss else 0,
+        "accepted": delivery.accepted,
+        "closed": [list(span) for span in closed],
+        "held": held,
+        "gaps": [list(gap) for gap in decision.gaps],
+        "settled": [list(place) for place in decision.settled],
+        "moot": {"key": moot.key, "alias": moot.alias},
+        "missing": known.missing,
+    }
+    manifest["why"] = [*_why(manifest), *_unjudged(before)]
+    for reason in manifest["why"]:
+        log.log(logging.WARNING if held or manifest["shrunk"] else logging.INFO, "run %s: %s", run, reason)
+    return merged, manifest
+
+
+def _merge(
+    context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int
+) -> tuple[MergedIndex, NewInput]:
+    """Merge what the downlink brings of the run; nobody else sees it yet, and its events lie on disk alone."""
+    work, run = context.work, context.run
+    products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
+    index = merged_index.build(
+        [(chunk, context.products(downlink, chunk)) for chunk in products],
+        threads,
+        work / paths.context(run),
+        lambda name: work / paths.kept_index(downlink, name),
+    )
+    apart = merged_index.write_scratch(index, work, run, downlink)
+    return replace(index, parts=()), NewInput(downlink, index.datagrams, apart, index.chunks)
+
+
+def _publish_index(context: Context, brought: NewInput, index: MergedIndex) -> dict[str, Any]:
+    """Make what the downlink brings of the run known to all downlinks; say what that is."""
+    work, run, downlink = context.work, context.run, brought.downlink
+    events = merged_index.save(index, work, run, downlink, brought.events)
+    # Of no use any more: from here on the merged index is read.
+    for chunk in brought.chunks:
+        for name in chunk.files:
+            (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)
+    with suppress(OSError):
+        (work / paths.kept_indexes(downlink)).rmdir()  # unless other runs are to come
+    return index.as_json(events) | {"downlink": str(downlink), "run": str(run)}
+
+
+def _refuse_to_shrink(
+    known: KnownRun, brought: NewInput, before: Delivery | None, decision: Decision
+) -> Loss | None:
+    """Return what is lost of the delivery `before`, None without any; refuse it if nobody accepts it."""
+    run, settings, downlink = known.context.run, known.context.settings, brought.downlink
+    # In one piece, else each search copies it.
+    files = (
+        {} if before is None else shrinking.lost(before, np.ascontiguousarray(decision.events["sequence"]))
+    )
+    if before is None or not files:
+        return None
+    chunks = shrinking.chunks_that_lost(
+        settings.paths.work, run, downlink, files, brought.events, brought.chunks
+    )
+    loss = Loss(files, chunks)
+    if accepted(settings, downlink, run) is None:
+        said = shrinking.refusal(run, downlink, before, loss, known.missing)
+        raise ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
+    return loss
+
+
+def _unnamed(decision: Decision, run: RunId) -> list[str]:
+    """Return why the texts cannot name a run that has files: Level-1 fails on it."""
+    if decision.epus:
+        return []
+    return [
+        f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
+    ]
+
+
+def _stage(
+    known: KnownRun,
+    under: Sequence[Lease],
+    downlink: DownlinkId,
+    decision: Decision,
+    records: Records,
+    files: Sequence[EventFile],
+    moot: Moot,
+    stale: Iterable[str],
+    threads: int,
+    number: int,
+    reason: str | None,
+) -> Delivery:
+    """Write the event files, record the delivery, and make them visible instead of those that are `stale`."""
+    run, settings = known.context.run, known.context.settings
+    header = event_files.Header(downlink, moot, settings.merge.latc_override)
+    with stage.scratch(settings.paths.stage, downlink, run.l1) as scratch:
+        home = scratch / "new"
+        home.mkdir()
+        with progress.of(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
+            made = event_files.write_all(records, decision.files, files, header, home, threads, bar)
+        delivery = _delivery(downlink, decision, made, number, reason)
+        for lease in under:
+            lease.check()
+        known.recorded.publish(delivery)
+        for lease in under:
+            lease.check()
+        stage.place(settings.paths.stage, home, downlink, run, delivery.files, stale)
+    return delivery
+
+
+def _delivery(
+    downlink: DownlinkId,
+    decision: Decision,
+    made: Sequence[tuple[EventFile, Times]],
+    number: int,
+    reason: str | None,
+) -> Delivery:
+    if not made:
+        return Delivery(downlink, (), decision.datagrams, (), None, None, number, reason)
+    times = Times.together([of_file for _, of_file in made])
+    return Delivery(
+        downlink,
+        decision.spans,
+        decision.datagrams,
+        tuple(file for file, _ in made),
+        (times.first, times.last),
+        (times.earliest, times.latest),
+        number,
+        reason,
+    )
+
+
+def _unjudged(before: Delivery | None) -> list[str]:
+    """Say of what the legacy delivered that nobody can tell whether it is delivered again."""
+    gone = [
+        span.sequences for span in (before.legacy if before and before.legacy else ()) if span.events is None
+    ]
+    if not gone:
+        return []
+    spans = ", ".join(f"{first} to {last}" for first, last in gone)
+    return [
+        f"the legacy delivered sequences {spans}, and its merged indexes of them are gone: whether fewer events are "
+        "delivered now cannot be judged"
+    ]
+
+
+def _why(manifest: dict[str, Any]) -> list[str]:
+    """Say in words why events of the run were not delivered."""
+    why = []
+    if not manifest["epus"]:
+        why.append("no datagram of this run is known from any downlink, so nothing is settled")
+    if manifest["held"]:
+        what = "nothing new of it" if manifest["files"] else "nothing of it"
+        why.append(
+            f"HELD, {what} was staged or recorded, because Level-1 would refuse the whole run: "
+            + "; ".join(manifest["held"])
+        )
+        if manifest["files"]:
+            why.append(
+                f"{count(len(manifest['files']), 'file')} with {manifest['delivered']} events that an earlier "
+                "hand-off delivered stand as they are"
+            )
+    unsettled = manifest["orphans"] - manifest["withheld"]
+    if manifest["given_up"]:
+        why.append("GIVEN UP by an operator: nobody waits for what is missing of this run")
+    if unsettled and manifest["given_up"]:
+        why.append(f"{unsettled} orphans of it stay undelivered, as retire.deliver_orphans says")
+    elif unsettled:
+        why.append(
+            f"{unsettled} orphans wait for datagrams that are missing, for an EPU to go on, or for one that was not "
+            f"seen yet (seen: {', '.join(map(str, manifest['epus'])) or 'none'})"
+        )
+    if manifest["withheld"]:
+        why.append(
+            f"{manifest['withheld']} settled events are withheld: too few beside each other to make a file "
+            "that Level-1 takes (merge.min_events)"
+        )
+    if manifest["late"]:
+        why.append(
+            f"{manifest['late']} late events lie inside what other downlinks have delivered already; "
+            "processing these downlinks again delivers them"
+        )
+    if manifest["shrunk"]:
+        why.append(
+            f"SHRUNK: {manifest['shrunk']} events that this downlink had delivered are not delivered again, as was "
+            f"accepted: {manifest['accepted']}"
+        )
+    if manifest["closed"]:
+        spans = ", ".join(f"{first} to {last}" for first, last in manifest["closed"])
+        why.append(
+            f"sequences {spans}, which this downlink had delivered, stay closed to other downlinks, because Level-1 "
+            f"may have them; once it is rolled back: halfpipe release {manifest['run']} {manifest['downlink']} "
+            '--reason "..."'
+        )
+    why += [f"merged without: {missing}" for missing in manifest["missing"]]
+    return why

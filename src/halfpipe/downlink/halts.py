@@ -1,0 +1,182 @@
+"""Halt switches: files that an operator puts down to hold a kind of work, and removes to let it go on.
+
+The names are those of the legacy (ground-chain §6, its defect list, no. 10). A switch in `halts/` of the
+working directory holds all downlinks, one in the directory of a downlink holds that one. A file holds
+whatever is in it; a line that says who and why helps the next person.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.advice import advice
+from halfpipe.ids import DownlinkId
+
+
+class Switch(StrEnum):
+    """What can be held. `CLEANUP` is global only, and not the token `haltCleanup-{dl}` for Level-1."""
+
+    STAGE = "haltStage"
+    L1 = "haltL1"
+    ONLINE = "haltOnline"
+    CLEANUP = "haltCleanup"
+
+    @property
+    def what(self) -> str:
+        """What it holds, in words."""
+        return {
+            Switch.STAGE: "staging",
+            Switch.L1: "submission to Level-1",
+            Switch.ONLINE: "the hand-off to Online",
+            Switch.CLEANUP: "clean-up",
+        }[self]
+
+    @property
+    def called(self) -> str:
+        """What a command calls it: ``stage``, ``l1``, ``online``, ``cleanup``."""
+        return self.removeprefix("halt").lower()
+
+
+OF_ALL = tuple(str(switch) for switch in Switch)
+OF_A_DOWNLINK = tuple(str(switch) for switch in Switch if switch is not Switch.CLEANUP)
+HOLDS = {"deliver_run": Switch.STAGE, "receipt": Switch.STAGE, "submit": Switch.L1}  # by the name of a rule
+
+
+BEGINNING = "halt"  # of the names of all switches, in lower case
+MOST = 500  # letters of what stands in a file, which a person may have written
+
+
+class HeldError(HalfPipeError):
+    """Work that a halt switch holds."""
+
+    code = "held"
+
+
+def holding(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Path | None:
+    """Return the file that holds a kind of work, None if none does.
+
+    Parameters
+    ----------
+    work
+        `paths.work`.
+    switch
+        The kind of work.
+    downlink
+        The downlink that the work is for; None, work for no downlink, or for all of them.
+
+    Raises
+    ------
+    HalfPipeError
+        If it cannot be told whether there is a file: then nothing may go on.
+    """
+    places = [paths.halt(switch)]
+    if downlink is not None and switch is not Switch.CLEANUP:
+        places.append(paths.downlink_halt(switch, downlink))
+    return next((work / place for place in places if _is_there(work / place)), None)
+
+
+def misspelt(work: Path, downlink: str | None = None) -> list[str]:
+    """Say which files hold nothing though they look like switches, among those for all downlinks or for one."""
+    home = work / (downlink or "halts")
+    try:
+        names = sorted(os.listdir(home))  # noqa: PTH208 - asked of all downlinks
+    except OSError:
+        return []
+    return [not_a_switch(home / name, downlink)[0] for name in names if is_misspelt(name, downlink)]
+
+
+def is_misspelt(name: str, downlink: str | None) -> bool:
+    """Tell whether a file `name` beside the switches of a downlink, or of all, looks like one and is none."""
+    if downlink is not None:
+        return name.lower().startswith(BEGINNING) and name not in OF_A_DOWNLINK
+    return not name.startswith((".", "README")) and name not in OF_ALL
+
+
+def not_a_switch(file: Path, downlink: str | None) -> tuple[str, str]:
+    """Say that a file holds nothing, and return the command that makes it the switch that was meant, if one is near."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only where something is wrong
+
+    names = OF_ALL if downlink is None else OF_A_DOWNLINK
+    alike = {name.lower(): name for name in names} | {
+        name.lower().removeprefix(BEGINNING): name for name in names
+    }
+    near = next(iter(get_close_matches(file.name.lower(), alike, 1)), None)
+    do = f"mv {file} {file.with_name(alike[near])}" if near else f"rm {file}"
+    instead = f"if it is to hold, {do}; if not, rm {file}" if near else f"remove it: {do}"
+    return f"{file} holds nothing: the switches here are {', '.join(names)}; {instead}", do
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        os.lstat(path)  # a link that leads nowhere is a switch too
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise HalfPipeError(
+            f"{path}: nobody can say whether this halt switch is there: {error.strerror}. {advice(error)}"
+        ) from error
+    return True
+
+
+def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
+    """Raise an error if `switch` holds work for `downlink`.
+
+    Raises
+    ------
+    HeldError
+        Names the file.
+    """
+    file = holding(work, switch, downlink)
+    if file is not None:
+        raise HeldError(
+            f"downlink {downlink}: {switch.what} is held by {with_reason(file)}. Nothing was done.",
+            f"To let it go on: {resume(switch, file, downlink)}",
+        )
+
+
+def with_reason(file: Path) -> str:
+    """Name a switch with what its file says: who put it down, when and why."""
+    said = says(file)
+    return f"{file} ({said})" if said else str(file)
+
+
+def says(file: Path) -> str:
+    """Return what a file says in one line, nothing that a terminal obeys; empty if it says nothing or is none."""
+    try:
+        with file.open(errors="replace") as text:
+            line = " ".join(text.read(MOST).split())
+            return "".join(letter if letter.isprintable() else "?" for letter in line)
+    except OSError:
+        return ""
+
+
+def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:
+    """Return the command that lets go what `file` holds, of all downlinks or of this one."""
+    return f"halfpipe resume {switch.called}{f' {downlink}' if file.parent.name == downlink else ''}"
+
+
+def notes(work: Path, downlink: DownlinkId) -> list[str]:
+    """Say which switches hold something that a command for `downlink` may ask for."""
+    found = ((switch, holding(work, switch, downlink)) for switch in (Switch.STAGE, Switch.L1))
+    held = [
+        f"downlink {downlink}: {switch.what} is held by {with_reason(file)}" for switch, file in found if file
+    ]
+    return [*held, *misspelt(work, downlink)]
+
+
+def summary(held: Mapping[DownlinkId, Path]) -> list[str]:
+    """Say in one line a file which outstanding downlinks it holds."""
+    return [
+        f"held by {file}: {_few(dl for dl, by in sorted(held.items()) if by == file)}"
+        for file in sorted(set(held.values()))
+    ]
+
+
+def _few(downlinks: Iterable[DownlinkId]) -> str:
+    every = list(downlinks)
+    if len(every) == 1:
+        return f"downlink {every[0]}"
+    return f"{len(every)} downlinks, {every[0]} to {every[-1]}"

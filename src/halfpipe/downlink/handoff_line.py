@@ -1,0 +1,91 @@
+"""One JSON line a hand-off, in one file of the site, for whoever indexes logs (`metrics.handoffs`).
+
+It says in brief what the receipt says, and when. Nothing reads it here.
+"""
+
+import errno
+import json
+import logging
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import halfpipe
+from halfpipe import paths
+from halfpipe.downlink.receipt_form import Receipt, Run
+from halfpipe.files.advice import advice
+from halfpipe.files.durable import flush
+from halfpipe.ids import DownlinkId
+from halfpipe.run.receipt_file import last_number
+from halfpipe.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def write(settings: Settings, content: Receipt) -> None:
+    """Append the line of a hand-off, if the config wants it; call it before its receipt is recorded.
+
+    A receipt that is made again has no other line. A job that dies between the two is done again, and writes the line
+    again: whoever reads knows by its `id`. A disk that takes no more costs the line, not the hand-off.
+    """
+    path, downlink, number = settings.metrics.handoffs, content["downlink"], content["handoff"]
+    work = settings.paths.work
+    if path is None or last_number(work, DownlinkId(downlink)) >= number:
+        return
+    try:
+        _append(path, json.dumps(of(content, time.time())).encode() + b"\n")
+    except OSError as error:
+        log.warning(
+            "%s: the line of hand-off %d of downlink %s cannot be written: %s. It is handed off all the same, and %s "
+            "has all that the line lacks. %s",
+            path,
+            number,
+            downlink,
+            error.strerror,
+            work / paths.receipt(downlink),
+            advice(error),
+        )
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Append a line to a file that many processes write: the kernel keeps what one call writes in one piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(file.fileno())
+
+
+def of(content: Receipt, at: float) -> dict[str, Any]:
+    """Return what stands in the line of a receipt; `at` is when, Unix seconds."""
+    runs = [_of_run(run) for run in content["runs"]]
+    sums = ("events", "orphans", "withheld", "late", "held_events", "files", "bytes")
+    exceptions = (chunk["said"]["exceptions"].values() for chunk in content["chunks"])
+    line = {
+        "id": f"{content['downlink']}-{content['handoff']}",
+        "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
+        "downlink": content["downlink"],
+        "handoff": content["handoff"],
+        "halfpipe": halfpipe.__version__,
+        "chunks": len(content["chunks"]),
+        "exceptions": sum(map(sum, exceptions)),
+        **{key: sum(run[key] for run in runs) for key in sums},
+        "runs": runs,
+    }
+    return line | ({"reason": content["reason"]} if "reason" in content else {})
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    return {
+        "run": run["run"],
+        "l1_run": run["l1_run"],
+        "kind": run["kind"],
+        "handoff": run["handoff"],
+        "events": run["delivered"],
+        "files": len(run["files"]),
+        "bytes": sum(file["size"] for file in run["files"]),
+        **{key: run[key] for key in ("orphans", "withheld", "late", "held_events", "held", "complete")},
+        "given_up": run["given_up"],
+    }

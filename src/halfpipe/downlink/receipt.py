@@ -1,0 +1,266 @@
+"""The receipt of a downlink: what was delivered, withheld, held and why, with checksums.
+
+Making it hands the downlink off: the texts are put into the stage, and Level-1 may retire runs again.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import halfpipe
+from halfpipe import paths
+from halfpipe.decode import shortfall
+from halfpipe.downlink import dropped, handoff_line, stage_mark
+from halfpipe.downlink.receipt_form import Chunk, FromManifest, Receipt, Run, Text
+from halfpipe.downlink.texts import Exceptions, Manifest, texts
+from halfpipe.errors import DecoderError, StageError, StateError
+from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
+from halfpipe.files.json_files import read_json
+from halfpipe.files.leases import Lease
+from halfpipe.files.reading import sha256
+from halfpipe.files.records import Series
+from halfpipe.formats.retdef import read_retdef
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.run import magic7, stage
+from halfpipe.run.deliveries import EventFile
+from halfpipe.run.receipt_file import hand_offs, publish
+from halfpipe.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def hand_off(
+    settings: Settings,
+    lease: Lease,
+    downlink: DownlinkId,
+    chunks: Sequence[ChunkId],
+    runs: Collection[RunId],
+    output: IO[str],
+) -> Receipt:
+    """Put the texts into the stage, and return the receipt.
+
+    Parameters
+    ----------
+    settings, lease, downlink
+        The settings, the downlink, and the lease on it.
+    chunks, runs
+        All that it has, but for chunks that are ignored.
+    output
+        Takes what the magic-7 command says.
+
+    Raises
+    ------
+    HalfPipeError
+        If a decoder brought a run that no RetDef announced, the magic-7 command failed or the stage
+        cannot be written. Then there is no hand-off, and Level-1 goes on keeping its runs.
+    """
+    work, place = settings.paths.work, settings.paths.stage
+    stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
+    decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
+    _check_announced(downlink, decoded, runs)
+    exceptions = _exceptions(decoded)
+    _check_exceptions(settings, downlink, exceptions)
+    dropped.refuse_dropped_runs(settings, lease, downlink, runs)
+    manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
+    number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
+    made = hand_offs(work, downlink)
+    known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
+    if known is None:
+        whole = [m for m in manifests if _is_whole(place, downlink, m)]
+        now = [m for m in manifests if m["handoff"] == number and not m["held"]]
+        _refuse_gone(place, downlink, [m for m in now if m not in whole])
+        named = {str(m["run"]) for m in whole}
+        described = _put(settings, lease, downlink, chunks, whole, exceptions, output)
+    else:
+        number, named = known.number, set(known.named)
+        described = cast(tuple[Text, ...], known.texts)
+        if not (place / paths.staged(downlink)).is_dir():
+            log.info("Level-1 has taken hand-off %d: the stage stays as it is", number)
+        elif _there(place, downlink, described) != described:
+            again = [m for m in manifests if m["run"] in named]
+            if _put(settings, lease, downlink, chunks, again, exceptions, output) != described:
+                log.warning("the texts of hand-off %d were made again and differ from before", number)
+    content: Receipt = {
+        "downlink": str(downlink),
+        "handoff": number,
+        "software": {"halfpipe": halfpipe.__version__},
+        "config": settings.provenance,
+        "chunks": [
+            cast(Chunk, {key: chunk[key] for key in Chunk.__annotations__ if key in chunk})
+            for chunk in decoded
+        ],
+        "ignored": [
+            {"chunk": str(chunk), "reason": reason} for chunk, reason in settings.ignored(downlink).items()
+        ],
+        "runs": [of_run(manifest, named) for manifest in manifests],
+        "texts": list(described),
+    }
+    # A receipt that is made again says what it said first.
+    reason = settings.reason if known is None else known.receipt.get("reason")
+    if reason:
+        content["reason"] = reason
+    return content
+
+
+def save(
+    settings: Settings,
+    lease: Lease,
+    known: Series,
+    downlink: DownlinkId,
+    runs: Collection[RunId],
+    content: Receipt,
+) -> None:
+    """Record the hand-off after those that were `known`, let Level-1 retire its `runs` again, and write the receipt."""
+    work, place = settings.paths.work, settings.paths.stage
+    handoff_line.write(settings, content)
+    record = publish(work, downlink, content, known)
+    delivered = (
+        (paths.deliveries(run), Series(work, paths.deliveries(run)).read()[-1:]) for run in sorted(runs)
+    )
+    new = [(home, last) for home, of_run in delivered for last in of_run]
+    stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
+    lease.check()  # the tokens may be those of who has followed, and another receipt the last one
+    stage.let_retire(place, downlink, runs)
+    write_bytes(work / paths.receipt(downlink), record.content)
+    remove_tree(work / paths.replaced(downlink))
+
+
+def _check_announced(
+    downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]], runs: Collection[RunId]
+) -> None:
+    for chunk in chunks:
+        for run in chunk["runs"]:
+            if run not in runs:
+                raise StateError(
+                    f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({RunId(run).l1}), which no "
+                    "RetDef of the downlink announces. Nothing is lost: re-run the command, and the run "
+                    "is included.",
+                    code="not-announced",
+                )
+
+
+def _exceptions(chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
+    """Count what the decoders met, by run and kind."""
+    found: Exceptions = Counter()
+    for chunk in chunks:
+        for run, kinds in chunk["said"]["exceptions_by_run"].items():
+            for kind, count in kinds.items():
+                found[run, kind] += count
+    return found
+
+
+def _check_exceptions(settings: Settings, downlink: DownlinkId, exceptions: Exceptions) -> None:
+    total, most = exceptions.total(), settings.decoder.max_exceptions
+    if most is not None and total > most:
+        said = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(exceptions.items()))
+        raise DecoderError(
+            f"the decoders of downlink {downlink} met {total} exceptions, more than decoder.max_exceptions "
+            f"({most}): {said}. The lines stand in the logs of decode_chunk. Fix it and process the "
+            "downlink again (-F), or raise the limit; then re-run the command."
+        )
+
+
+def _is_whole(place: Path, downlink: DownlinkId, manifest: Manifest) -> bool:
+    """Tell whether the run's files all lie in the stage: Level-1 may have taken an earlier hand-off."""
+    files = [EventFile.of(entry) for entry in manifest["files"]]
+    return stage.is_whole(place, downlink, RunId(manifest["run"]), files)
+
+
+def _refuse_gone(place: Path, downlink: DownlinkId, gone: Sequence[Manifest]) -> None:
+    """Refuse a hand-off of runs whose files nobody can have taken, for nobody was told of them."""
+    if not gone:
+        return
+    runs = ", ".join(manifest["run"] for manifest in gone)
+    raise StageError(
+        f"files are gone from the stage before they were handed off: run {runs} of downlink {downlink}, in "
+        f"{place / paths.staged(downlink)}. Nothing was handed off. See that the stage is mounted, and who clears it.",
+        f"To stage them again: snakemake dl={downlink} -R deliver_run",
+    )
+
+
+def _put(
+    settings: Settings,
+    lease: Lease,
+    downlink: DownlinkId,
+    chunks: Sequence[ChunkId],
+    named: Sequence[Manifest],
+    exceptions: Exceptions,
+    output: IO[str],
+) -> tuple[Text, ...]:
+    """Write all texts that name the runs `named`, put them into the stage, and describe them."""
+    with stage.scratch(settings.paths.stage, downlink, "texts") as home:
+        for name, content in texts(named, exceptions).items():
+            write_text(home / paths.text(name, downlink), content)
+        windows = [m["window"] for m in named if m["window"]]
+        if settings.magic7.command is not None and windows:
+            window = min(first for first, _ in windows), max(last for _, last in windows)
+            retdef = read_retdef(settings.paths.work / paths.retdef(downlink, chunks[0]))
+            with replacing(home / paths.text("magic7", downlink)) as out:
+                lines = magic7.write(magic7.command(settings, retdef, window), out, output)
+            if not lines:
+                log.warning(
+                    "downlink %s: the magic-7 command gave no ATT or ORB line, and Level-1 needs some",
+                    downlink,
+                )
+        described = tuple(_describe(path) for path in sorted(home.iterdir()))
+        lease.check()  # who has followed may have handed it off, and Level-1 have taken that
+        stage.put_texts(settings.paths.stage, home, downlink)
+    return described
+
+
+def _there(place: Path, downlink: DownlinkId, described: Iterable[Mapping[str, Any]]) -> tuple[Text, ...]:
+    """Describe texts as they lie in the stage now."""
+    home = place / paths.staged(downlink)
+    return tuple(_describe(path) for text in described if (path := home / text["name"]).is_file())
+
+
+def _describe(path: Path) -> Text:
+    return {"name": path.name, "size": path.stat().st_size, "sha256": sha256(path)}
+
+
+def of_run(manifest: Manifest, named: Collection[str]) -> Run:
+    """Return what the receipt says of one run; the texts name those that are `named`."""
+    said = {key: manifest[key] for key in FromManifest.__annotations__}
+    said |= {
+        "held": bool(manifest["held"]),
+        "l1": {"accepts": not manifest["held"], "why": manifest["held"]},
+        "named": manifest["run"] in named,
+    }
+    said |= {key: manifest[key] for key in ("taken_over", "legacy") if key in manifest}
+    return cast(Run, said)
+
+
+def state_of(run: Mapping[str, Any]) -> str:
+    """Say in one word how a run of a receipt stands."""
+    if run["held"]:
+        return "HELD"
+    return "complete" if run["complete"] else ("given up" if run["given_up"] else "open")
+
+
+def table(receipt: Mapping[str, Any]) -> str:
+    """Return what was delivered of a downlink as a table for people."""
+    # What is known of the run, then its parts.
+    counts = ("known", "delivered", "orphans", "late", "held_events", "elsewhere")
+    rows = [("run", "L1 run", "kind", "files", *(key.removesuffix("_events") for key in counts), "state")]
+    for run in receipt["runs"]:
+        rows.append(
+            (
+                run["run"],
+                run["l1_run"],
+                run["kind"],
+                str(len(run["files"])),
+                *(str(run[key]) for key in counts),
+                state_of(run),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    head = f"downlink {receipt['downlink']}, hand-off {receipt['handoff']}"
+    short = [
+        f"MISSING: {sentence}"
+        for chunk in receipt.get("chunks", ())
+        for sentence in shortfall.sentences(chunk)
+    ]
+    return "\n".join([head, *(line.rstrip() for line in lines), *short])

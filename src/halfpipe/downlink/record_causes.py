@@ -1,0 +1,184 @@
+"""What the records of a downlink and its runs say that needs action or a note, as causes of the account.
+
+It takes no leases, so that it can be asked at any time: what is in work just now may look contradictory.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.receipt_file import hand_offs
+from halfpipe.settings import Settings
+from halfpipe.words import count
+
+
+def troubles(
+    settings: Settings,
+    downlink: DownlinkId,
+    runs: Iterable[RunId] = (),
+    receipt: Mapping[str, Any] | None = None,
+    read: Callable[[Path, RunId], Deliveries] = Deliveries,
+) -> Iterator[Cause]:
+    """Yield what is contradictory of one downlink, refused, held or closed.
+
+    Parameters
+    ----------
+    settings, downlink
+        The settings and the downlink.
+    runs
+        Its runs as the plan knows them; those of its receipts are looked at in any case.
+    receipt
+        Its receipt, if it has one that can be used; else that of its last hand-off is looked for.
+    read
+        Reads what was delivered of a run, or has read it.
+    """
+    work = settings.paths.work
+    try:
+        made = hand_offs(work, downlink)
+    except HalfPipeError as error:
+        yield Cause("record-damaged", Verdict.ACTION, error.text, error.do)
+        made = []
+    if receipt is None and made:
+        receipt, of_last = made[-1].receipt, True
+    else:
+        of_last = False
+    of_receipt = {RunId(run["run"]): run for run in receipt["runs"]} if receipt else {}
+    for run in sorted({*runs, *of_receipt}):
+        try:
+            deliveries = read(work, run)
+        except HalfPipeError as error:
+            yield Cause("record-damaged", Verdict.ACTION, error.text, error.do)
+            continue
+        yield from _unreadable(deliveries, downlink)
+        if said := of_receipt.get(run):
+            if not of_last:
+                yield from _differs(run, downlink, said, deliveries.seal(downlink))
+                yield from _datagrams_gone(work, run, downlink, said)
+            yield from _said(run, downlink, said)
+        else:
+            yield from _lost(work, run, downlink, deliveries)
+
+
+def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunId]]:
+    """Return downlinks that runs know and that have no receipt, and no copy of one: with those runs.
+
+    Runs that no downlink has brought anything of after `since`, Unix seconds, are passed over, and so are those whose
+    directory cannot be read: the accounts of their downlinks tell it.
+
+    Raises
+    ------
+    OSError
+        If the directory of all runs cannot be read.
+    """
+    found: dict[DownlinkId, list[RunId]] = {}
+    there: dict[str, bool] = {}
+    prefix = paths.receipt("")
+    with suppress(OSError):
+        names = os.listdir(work)  # noqa: PTH208 - one look for all that have a receipt
+        there = {name.removeprefix(prefix): True for name in names if name.startswith(prefix)}
+    try:
+        with os.scandir(work / paths.runs()) as entries:
+            names = sorted(entry.name for entry in entries if _changed_since(entry, since))
+    except FileNotFoundError:
+        names = []
+    for run in (RunId(name) for name in names if RunId.matches(name)):
+        with suppress(OSError):
+            for dl in begun_downlinks(work, run):
+                if dl not in there:
+                    there[dl] = not _is_gone(work, dl)
+                if not there[dl]:
+                    found.setdefault(dl, []).append(run)
+    return found
+
+
+def _changed_since(entry: "os.DirEntry[str]", since: float) -> bool:
+    try:
+        return entry.stat().st_mtime >= since
+    except OSError:
+        return False
+
+
+def _has_receipt(work: Path, downlink: DownlinkId) -> bool:
+    return (work / paths.receipt(downlink)).exists() or any((work / paths.receipts(downlink)).glob("*.json"))
+
+
+def _is_gone(work: Path, downlink: DownlinkId) -> bool:
+    """Tell whether nothing is left of a downlink: one that was cut off on its way to its receipt has chunks."""
+    return not _has_receipt(work, downlink) and not (work / paths.chunks(downlink)).is_dir()
+
+
+def _unreadable(deliveries: Deliveries, downlink: DownlinkId) -> Iterator[Cause]:
+    if said := deliveries.unreadable.get(downlink):
+        yield Cause("takeover-refused", Verdict.ACTION, said.text, said.do)
+
+
+def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
+    """Yield that a downlink has delivered something of a run, and nothing else of it is left."""
+    delivered = deliveries.latest().get(downlink)
+    if delivered is not None and delivered.files and _is_gone(work, downlink):
+        yield Cause(
+            "receipt-lost",
+            Verdict.ACTION,
+            f"{count(delivered.events, 'event')} of run {run} were delivered by this downlink, and Level-1 may have "
+            "them, but its receipt and all its other files are gone",
+            f"snakemake dl={downlink}",
+        )
+
+
+def _differs(run: RunId, downlink: DownlinkId, said: Mapping[str, Any], seal: str | None) -> Iterator[Cause]:
+    """Yield that what a receipt names is not what is recorded: a run's records were put back from a backup."""
+    if said["delivery"] != seal:
+        yield Cause(
+            "delivery-differs",
+            Verdict.ACTION,
+            f"the receipt names a delivery of run {run} that is not the latest one of this downlink in the run's "
+            "records",
+            f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
+        )
+
+
+def _datagrams_gone(work: Path, run: RunId, downlink: DownlinkId, said: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield that what a downlink brought of a run is not known to others any more, who decide without it."""
+    if said.get("taken_over", "whole") == "whole" and not (work / paths.datagrams(run, downlink)).is_file():
+        yield Cause(
+            "datagrams-gone",
+            Verdict.ACTION,
+            f"which datagrams this downlink brought of run {run} is not known any more: "
+            f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
+            f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
+        )
+
+
+def _said(run: RunId, downlink: DownlinkId, said: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield what a receipt itself says of a run."""
+    if said["held"]:
+        events = said.get("held_events")
+        what = "it" if events is None else f"{count(events, 'event')} of it"
+        yield Cause(
+            "run-held",
+            Verdict.ACTION,
+            f"run {run} is held, {what} not staged, because Level-1 would refuse it: {'; '.join(said['l1']['why'])}",
+            f"halfpipe show {run}",
+        )
+    if said.get("accepted"):
+        yield Cause(
+            "shrunk-accepted",
+            Verdict.NOTE,
+            f"run {run} was delivered with fewer events than before, as was accepted: {said['accepted']}",
+        )
+    if said.get("closed"):
+        spans = ", ".join(f"{first} to {last}" for first, last in said["closed"])
+        yield Cause(
+            "closed-spans",
+            Verdict.NOTE,
+            f"sequences {spans} of run {run}, delivered before and not now, stay closed to other downlinks",
+            f'halfpipe release {run} {downlink} --reason "…"',
+        )

@@ -1,0 +1,102 @@
+"""One look at the stage: what lies there of a hand-off, against what its receipt says.
+
+Submission, check and status share it, so that they never say different things of one file.
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.files.reading import sha256
+from halfpipe.ids import DownlinkId
+
+STRANGE = "file-strange"
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """One file of the stage that is not as it was handed off: what is wrong, and what to `do`.
+
+    `code` is that of its cause. `is_event_file`: Level-1 moves such a one away.
+    """
+
+    code: str
+    path: Path
+    what: str
+    do: str
+    is_event_file: bool = False
+
+
+def look(
+    stage: Path,
+    downlink: DownlinkId,
+    receipt: Mapping[str, Any],
+    *,
+    checksums: bool = False,
+    untouched: bool = False,
+) -> Iterator[Wrong]:
+    """Yield what is wrong with a hand-off in the stage.
+
+    Parameters
+    ----------
+    stage, downlink, receipt
+        `paths.stage`, and whose receipt it is.
+    checksums
+        Whether the files are read.
+    untouched
+        Whether Level-1 was told nothing yet: then each event file has its token, and nothing else lies there.
+    """
+    home = stage / paths.staged(downlink)
+    for run in receipt["runs"]:
+        if not run["named"]:
+            continue
+        of_run = stage / paths.staged_run(downlink, run["l1_run"])
+        again = f"snakemake dl={downlink} -R {paths.manifest(run['run'], downlink)}"
+        for file in run["files"]:
+            yield from _file(of_run / file["name"], file, again, checksums=checksums, is_event_file=True)
+            token = stage / paths.tokens(run["l1_run"]) / Path(file["name"]).stem
+            if untouched and not token.exists():
+                yield Wrong("file-missing", token, "this token is gone", again)
+        if untouched:
+            yield from _strange(of_run, {file["name"] for file in run["files"]})
+    texts = receipt.get("texts", ())
+    for text in texts:
+        again = f"snakemake dl={downlink} -R receipt"
+        yield from _file(home / text["name"], text, again, checksums=checksums)
+    if untouched:
+        yield from _strange(
+            home, {text["name"] for text in texts} | {run["l1_run"] for run in receipt["runs"]}
+        )
+
+
+def _file(
+    path: Path, said: Mapping[str, Any], do: str, *, checksums: bool, is_event_file: bool = False
+) -> Iterator[Wrong]:
+    try:
+        size = path.stat().st_size
+    except OSError:
+        code = "stage-partly-gone" if is_event_file else "file-missing"
+        yield Wrong(code, path, "it is gone", do, is_event_file)
+        return
+    if size != said["size"]:
+        yield Wrong("file-differs", path, f"{size} bytes, {said['size']} expected", do)
+    elif checksums and sha256(path) != said["sha256"]:
+        yield Wrong("file-differs", path, "checksum mismatch", do)
+
+
+def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:
+    """Yield what lies in a directory and is of no hand-off: Level-1 takes each directory for a run."""
+    try:
+        names = os.listdir(home)  # noqa: PTH208 - names only
+    except OSError:
+        return
+    for name in sorted(set(names) - set(known)):
+        yield Wrong(
+            "file-strange",
+            home / name,
+            "HalfPipe has not put it there",
+            f"see whose it is: ls -ld {home / name}",
+        )

@@ -1,0 +1,239 @@
+"""Whether working directory and stage belong together, and both are of today.
+
+The stage keeps a mark: which working directory uses it, and the last records that were published there. A working
+directory that was put back from a backup, emptied, or is not mounted lacks them; what was delivered since would be
+delivered, and submitted, a second time. The working directory keeps a copy of the mark: a stage that is not mounted,
+or was put back, lacks what that has.
+"""
+
+import json
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import ConfigError, HalfPipeError, StageError
+from halfpipe.files import working_directory
+from halfpipe.files.advice import advice
+from halfpipe.files.durable import write_bytes
+from halfpipe.files.json_files import seal_of, sealed
+from halfpipe.files.records import Record, opened
+from halfpipe.settings import Settings
+
+log = logging.getLogger(__name__)
+MOST = 1000  # series of which a mark names the last record: those of some weeks
+LOOKED_AT = 20  # of them, the last ones: a backup lacks the last of all
+
+Entry = tuple[str, int, str]  # a series, the number of a record, its seal
+
+
+def refuse(settings: Settings, *series: str) -> None:
+    """Refuse a working directory or a stage that is not mounted or belongs to another, and one put back from a backup.
+
+    It reads two small files and a few records, and changes nothing. Who delivers or submits calls `refuse_delivery`.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    *series
+        Series that are looked at besides those that were written last: one directory may be from a backup.
+
+    Raises
+    ------
+    ConfigError
+        If the directory above one of them is not there, the stage belongs to another working directory, or the working
+        directory lacks what the stage knows.
+    """
+    work, stage = settings.paths.work, settings.paths.stage
+    for key, place in (("work", work), ("stage", stage)):
+        if not place.exists() and not place.parent.is_dir():
+            raise ConfigError(
+                f"paths.{key}: there is no {place.parent}, so {place} is not made. See that its file system is "
+                f"mounted. If the site is new: mkdir -p -m 2775 {place}",
+                code="not-mounted",
+            )
+    there, here = _read(stage / paths.stage_mark()), _read(work / paths.stage_mark_copy())
+    mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
+    known = working_directory.refuse_other(work)
+    if there is not None and there["id"] != known:
+        raise ConfigError(
+            f"the stage {stage} belongs to the working directory {there['work']}, and {work} is another one, or was "
+            "emptied: what that one has delivered would be delivered and submitted again. Nothing was done. See that "
+            "paths.work and paths.stage are those you mean, and that their file systems are mounted. If it is given "
+            f"up on purpose, and Level-1 has nothing of it or was rolled back: rm {mark}",
+            code="stage-foreign",
+        )
+    if there is None and here is not None:
+        raise ConfigError(
+            f"the stage {stage} has no mark ({mark.name}), though {work} has used it: it is not mounted, or was "
+            "emptied. Nothing was done. See that its file system is mounted. If it was emptied on purpose: "
+            f"cp {copy} {mark}",
+            code="not-mounted",
+        )
+    if there is not None and (lost := list(_lost(work, there, series))):
+        raise ConfigError(
+            f"the stage {stage} knows {len(lost)} records that {work} lacks: {', '.join(lost)}. It was put back from a "
+            "backup, and what was delivered since would be delivered and submitted again. Nothing was done. Put a "
+            "newer backup in its place. If there is none: roll back in Level-1 what it got since then, and when "
+            f"Level-1 has nothing of it any more: rm {mark} {copy}",
+            code="work-restored",
+        )
+
+
+def refuse_delivery(settings: Settings, *series: str) -> None:
+    """Refuse what `refuse` does, and a stage that was put back: for whoever stages or submits something.
+
+    Raises
+    ------
+    ConfigError
+        As `refuse`, and if the stage lacks what the working directory knows.
+    """
+    refuse(settings, *series)
+    if lacks := stage_lacks(settings):
+        raise ConfigError(f"{lacks.text}. Nothing was done.", lacks.do, code=lacks.code)
+
+
+def stage_lacks(settings: Settings) -> Cause | None:
+    """Return that the stage was put back from a backup: its mark lacks what was noted in the working directory since.
+
+    Of two that note something at the same moment one may win in the stage, and the other one in the working directory;
+    then each copy has a record that the other one lacks.
+    """
+    work, stage = settings.paths.work, settings.paths.stage
+    # In this order, for a record is noted in the stage first.
+    here, there = _read(work / paths.stage_mark_copy()), _read(stage / paths.stage_mark())
+    if there is None or here is None or not there["last"]:
+        return None
+    known, newer = _numbers(there), _numbers(here)
+    if newer.get(there["last"][-1][0], 0) < there["last"][-1][1]:
+        return None
+    lost = [_name(entry) for entry in here["last"] if known.get(entry[0], 0) < entry[1]]
+    if not lost:
+        return None
+    return Cause(
+        "stage-restored",
+        Verdict.ACTION,
+        f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
+        "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
+        "remove from the stage the downlinks that Level-1 has taken, and their tokens; then: "
+        f"cp {work / paths.stage_mark_copy()} {stage / paths.stage_mark()}; then stage again what is gone and Level-1 "
+        "has not taken: snakemake dl=… -R deliver_run",
+    )
+
+
+def claim(settings: Settings, *series: str) -> None:
+    """Mark the stage as that of the working directory, before anything is staged.
+
+    Raises
+    ------
+    ConfigError
+        As `refuse_delivery`.
+    StageError
+        If the stage cannot be written.
+    """
+    refuse_delivery(settings, *series)
+    if _read(settings.paths.stage / paths.stage_mark()) is None:
+        _write(settings, ())
+
+
+def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
+    """Note records in the mark, each with the series whose last one it is, after they were published.
+
+    Of two that do so at the same moment one may win: a backup lacks both.
+
+    Raises
+    ------
+    StageError
+        If the stage cannot be written.
+    """
+    _write(settings, ((place, record.number, record.seal) for place, record in records))
+
+
+def noted(settings: Settings, place: str, record: Record) -> None:
+    """Note a record of the series at `place`; where that fails, go on: what it records is done all the same."""
+    try:
+        note(settings, [(place, record)])
+    except HalfPipeError as error:
+        log.warning("%s", error)
+
+
+def _write(settings: Settings, new: Iterable[Entry]) -> None:
+    work, stage = settings.paths.work, settings.paths.stage
+    before = _read(stage / paths.stage_mark()) or {"last": []}
+    entries = [tuple(entry) for entry in before["last"]]
+    added = {entry[0]: entry for entry in new if entry not in entries}
+    if entries and not added:
+        return
+    kept = [entry for entry in entries if entry[0] not in added]
+    mark = {
+        "id": working_directory.begin(work),
+        "work": str(work),
+        "last": [list(entry) for entry in [*kept, *added.values()][-MOST:]],
+    }
+    content = sealed(mark)
+    try:
+        write_bytes(stage / paths.stage_mark(), content, locked=False)
+    except HalfPipeError as error:
+        why = error.__cause__ if isinstance(error.__cause__, OSError) else OSError(0, str(error))
+        raise StageError(
+            f"the stage {stage} cannot be written, at {stage / paths.stage_mark()}: {why.strerror}. {advice(why)}"
+        ) from error
+    write_bytes(work / paths.stage_mark_copy(), content, locked=False)
+
+
+def _read(path: Path) -> Mapping[str, Any] | None:
+    """Read a mark; None if there is none.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or is damaged.
+    """
+    try:
+        content = path.read_bytes()
+        mark = json.loads(content)
+        if seal_of(content) is None:
+            raise ValueError("checksum mismatch")
+        _ = mark["id"], mark["work"], [(str(a), int(b), str(c)) for a, b, c in mark["last"]]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path}: damaged ({error!r}). It says which working directory the stage belongs to, so nothing was done. "
+            "There are two copies, this one and the other in the working directory or the stage: copy the whole one "
+            "over this one"
+        ) from error
+    return dict(mark)
+
+
+def _lost(work: Path, mark: Mapping[str, Any], series: Collection[str]) -> Iterator[str]:
+    """Yield the last records of a mark, and those of some series, that the working directory lacks.
+
+    One that is damaged in both copies it has: whoever reads its series says so, and what to do.
+    """
+    last, older = mark["last"][-LOOKED_AT:], mark["last"][:-LOOKED_AT]
+    for place, number, seal in [*(entry for entry in older if entry[0] in series), *last]:
+        name = f"{number:06d}.json"
+        for home in (place, paths.copies(place)):
+            with suppress(OSError):
+                record = opened((work / home / name).read_bytes())
+                if record is None or record.seal == seal:
+                    break
+        else:
+            yield _name((place, number, seal))
+
+
+def _numbers(mark: Mapping[str, Any]) -> dict[str, int]:
+    """Return the number of the last record of each series that a mark names."""
+    return {place: number for place, number, _ in mark["last"]}
+
+
+def _name(entry: Iterable[Any]) -> str:
+    place, number, _ = entry
+    return f"{place}/{number:06d}.json"

@@ -1,0 +1,105 @@
+"""The record of a downlink's submissions to Level-1, and of the roll-backs of its stream."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.downlink import stage_mark
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.durable import remove_file
+from halfpipe.files.json_files import read_json
+from halfpipe.ids import DownlinkId
+from halfpipe.process import told_once
+from halfpipe.process.told_once import By, Outcome, how_it_was_cut_off
+from halfpipe.settings import Settings
+
+
+class Action(StrEnum):
+    """What was to be done."""
+
+    SUBMIT = "submit"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt(told_once.Attempt):
+    """One attempt at hand-off number `handoff`."""
+
+    action: Action
+    handoff: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known that it was heard, or that it was not: a command may fail after it was heard."""
+        return self.outcome in {Outcome.TOLD, Outcome.NOT_SUBMITTED}
+
+    @property
+    def check_disagrees(self) -> bool:
+        """Whether its command ended well, and its stream was not found."""
+        return self.outcome is Outcome.FAILED and self.by is By.CHECK
+
+    def why_unknown(self, how: str = "") -> str:
+        """Say why it is not known; `how` its command has ended, if that was seen just now."""
+        if self.check_disagrees:
+            return "its command ended well, and submit.check finds no stream"
+        if self.outcome is Outcome.FAILED:
+            return "its command failed, and may have been heard all the same"
+        if self.outcome is Outcome.WRITTEN:
+            return "its command line is written down for a person to give"
+        return how_it_was_cut_off(self, how)
+
+
+class Record(told_once.Record[Attempt]):
+    """What was attempted for one downlink; the last one that was told is the hand-off that Level-1 has."""
+
+    COMMAND = "a submission command"
+    HEARD = "submitted"
+    place = staticmethod(paths.submissions)
+
+    def attempt(self, value: Mapping[str, Any]) -> Attempt:
+        """Return the attempt whose intent a record is."""
+        return Attempt(
+            number=len(self.attempts) + 1,
+            command=tuple(map(str, value["command"])),
+            when=str(value["when"]),
+            seconds=float(value["seconds"]),
+            action=Action(value["action"]),
+            handoff=int(value["handoff"]),
+        )
+
+
+def lost(work: Path, record: Record) -> int | None:
+    """Return the hand-off that ``submit=<id>`` says was submitted and no record does: both copies of it are gone."""
+    with suppress(HalfPipeError, OSError, KeyError, TypeError, ValueError):
+        number = int(read_json(work / paths.submitted(record.id))["submitted"])
+        if number > (record.told.handoff if record.told else 0):
+            return number
+    return None
+
+
+class Kept(Record):
+    """The record for whoever adds to it: the stage's mark knows of each one before anything follows on it.
+
+    What only ``submit=<id>`` says is recorded again, before that goes: who may remove that product makes this first.
+    """
+
+    def __init__(self, settings: Settings, downlink: DownlinkId) -> None:
+        self._product = settings.paths.work / paths.submitted(downlink)
+        super().__init__(settings.paths.work, downlink, partial(stage_mark.noted, settings))
+        if (number := lost(settings.paths.work, self)) is not None:
+            action = Action.ROLLBACK if self.told else Action.SUBMIT
+            self.done(Outcome.TOLD, By.PRODUCT, action=action, handoff=number)
+        elif self.attempts and not self._product.exists():
+            # Which a killed process may not have done.
+            stage_mark.noted(settings, self.place(downlink), self.records[-1])
+
+    def append(self, value: Mapping[str, Any]) -> None:
+        """Publish a record, with time and person; before that the product goes, which would not say so."""
+        if value.get("by") != By.PRODUCT:
+            remove_file(self._product)
+        super().append(value)

@@ -1,0 +1,424 @@
+"""Submission of a downlink to Level-1: its stream is created once, and only ever rolled back after that.
+
+Stream numbers are unique within Level-1's task (ground-chain §6): a second hand-off of a downlink is a
+roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lock
+of the downlink.
+"""
+
+import logging
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from halfpipe import paths
+from halfpipe.downlink import halts, stage_mark
+from halfpipe.downlink.stage_look import look
+from halfpipe.downlink.stage_state import names_files
+from halfpipe.downlink.submissions import Action, Attempt, Kept, Record
+from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
+from halfpipe.files.durable import remove_file, write_text
+from halfpipe.files.json_files import write_json
+from halfpipe.ids import DownlinkId
+from halfpipe.process.command_words import filled_in
+from halfpipe.process.told_once import By, OpenError, Outcome, ask
+from halfpipe.run.receipt_file import read_receipt
+from halfpipe.settings import SUBMIT_CONTRACT, Settings
+
+SAID = {
+    "submitted": "submitted to Level-1",
+    "written": "NOT submitted, the config has no command (submit.command): to give by hand",
+    "nothing to submit": "not submitted, it has no event files",
+}
+# Seconds between the questions whether there is a stream, after a command that said so: a pipeline may take a while.
+ASKED_AGAIN = (0.0, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+log = logging.getLogger(__name__)
+
+
+class SubmissionError(HalfPipeError):
+    """A submission that failed, or of which nobody knows whether it reached Level-1."""
+
+    code = "submission"
+
+
+def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[str, Any]:
+    """Submit the downlink's hand-off to Level-1, unless it has one of the downlink already.
+
+    Returns
+    -------
+    dict
+        What the product says: ``downlink``; ``handoff``, the number that the receipt has now; ``state``
+        (``submitted``, ``written`` for a person, or ``nothing to submit``); ``submitted``, the number of
+        the hand-off that Level-1 has, or None; ``command``, the line that was given or written, or None.
+
+    Raises
+    ------
+    HeldError
+        If a switch holds submission.
+    SubmissionError
+        If the command failed, or nobody knows whether an earlier one reached Level-1.
+    StageError
+        If the stage does not hold what the receipt says.
+    """
+    work = settings.paths.work
+    halts.refuse(work, halts.Switch.L1, downlink)
+    receipt = _receipt(work, downlink)
+    record = Kept(settings, downlink)
+    if record.told is None:
+        _settle_with_check(settings, record, output)
+    if record.told is None and names_files(receipt):
+        if settings.submit.command is None:
+            stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
+            _check_stage(settings, downlink, receipt, untouched=True)
+            _write_down(settings, record, receipt["handoff"])
+        else:
+            _run(settings, record, Action.SUBMIT, receipt, output)
+    _warn(settings, record, receipt)
+    return _product(record, receipt)
+
+
+def what_came_of_it(content: Mapping[str, Any]) -> str:
+    """Say in a line what `submit` has done."""
+    line = f": {content['command']}" if content["state"] == "written" else ""
+    number = content["submitted"] or content["handoff"]
+    late = "" if number == content["handoff"] else f", and hand-off {content['handoff']} is NOT"
+    return f"downlink {content['downlink']}, hand-off {number}: {SAID[content['state']]}{late}{line}"
+
+
+def save(settings: Settings, downlink: DownlinkId, content: Mapping[str, Any]) -> None:
+    """Write the product."""
+    write_json(settings.paths.work / paths.submitted(downlink), content)
+
+
+def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
+    """Have Level-1 take the present hand-off in place of the one that it has: a roll-back of its stream.
+
+    Raises
+    ------
+    ConfigError
+        If the config has no command for it.
+    HeldError
+        If a switch holds submission.
+    SubmissionError
+        If Level-1 has no hand-off of the downlink, the command failed, or an attempt is open.
+    StageError
+        If the stage does not hold what the receipt says: Level-1 moves files away, and takes them from
+        there again (ground-chain §6).
+    """
+    if settings.submit.rollback is None:
+        raise ConfigError(
+            "submit.rollback: there is no command for a roll-back in the config. Set it, or roll stream "
+            f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --rolled-back"
+        )
+    halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
+    receipt = _receipt(settings.paths.work, downlink)
+    record = Kept(settings, downlink)
+    _want_stream(settings, record)
+    _run(settings, record, Action.ROLLBACK, receipt, output)
+
+
+def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
+    """Record that a person has rolled the stream back in the pipeline, for the present hand-off.
+
+    Returns
+    -------
+    Attempt
+        What was recorded.
+
+    Raises
+    ------
+    SubmissionError
+        If Level-1 has no hand-off of the downlink, or an attempt is open.
+    """
+    receipt = _receipt(settings.paths.work, downlink)
+    record = Kept(settings, downlink)
+    _want_stream(settings, record)
+    return record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
+
+
+def _want_stream(settings: Settings, record: Record) -> None:
+    """See that there is a stream to roll back, and nothing to be settled before."""
+    if record.told is None:
+        raise SubmissionError(
+            f"downlink {record.id}: no hand-off was submitted ({record.path}), so there is no stream to roll "
+            "back.",
+            f"To submit it: snakemake submit={record.id}",
+        )
+    if record.is_open:
+        raise _unknown(settings, record)
+
+
+def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt:
+    """Record what a person has found out: whether the latest attempt reached Level-1.
+
+    Where nothing was attempted, a person may have submitted the downlink otherwise, and can say so.
+
+    Returns
+    -------
+    Attempt
+        The attempt that was settled.
+
+    Raises
+    ------
+    SubmissionError
+        If there is nothing to settle, or the command may still run and so be heard.
+    """
+    record = Kept(settings, downlink)
+    last = record.last
+    # A misspelt downlink gets no record.
+    receipt = _receipt(settings.paths.work, downlink) if last is None else {}
+    if last is None and submitted:
+        last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
+    elif last is None or last.is_known:
+        how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
+        raise SubmissionError(
+            f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
+            "halfpipe submit --open lists what is open."
+        )
+    elif not submitted and (seconds := record.may_run):
+        raise SubmissionError(
+            f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
+            "heard then. Look again after that, and re-run the command."
+        )
+    else:
+        record.settle(submitted, By.PERSON)
+    return last
+
+
+def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
+    """Return the latest attempts of which nobody knows whether they reached Level-1."""
+    place, found = paths.submissions("*"), []
+    names = {path.parent.name for one in (place, paths.copies(place)) for path in work.glob(one)}
+    for downlink in (DownlinkId(name) for name in sorted(names) if DownlinkId.matches(name)):
+        last = Record(work, downlink).last
+        if last is not None and not last.is_known:
+            found.append((downlink, last))
+    return found
+
+
+def what_is_open(downlink: DownlinkId, attempt: Attempt) -> str:
+    """Say in a line why nobody knows of an attempt."""
+    what = f"hand-off {attempt.handoff}: {attempt.action} of {attempt.when}"
+    return f"downlink {downlink}, {what}, {attempt.why_unknown()}"
+
+
+def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
+    try:
+        return read_receipt(work, downlink)
+    except MissingInputError as error:
+        raise MissingInputError(
+            f"{error}. Only what was handed off can be submitted.",
+            f"Process the downlink first: snakemake dl={downlink}",
+        ) from error
+
+
+def _words(settings: Settings, command: str, downlink: str) -> list[str]:
+    # Without a slash at its end, which Level-1 could not take (ground-chain §6).
+    rawdir = settings.paths.stage / paths.staged(downlink)
+    return filled_in(command, {"dl": downlink, "rawdir": str(rawdir)})
+
+
+def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> None:
+    """Find out whether Level-1 has the stream, where an earlier attempt or a person may have created it."""
+    last, downlink, check = record.last, record.id, settings.submit.check
+    exists = check is not None and _exists(_words(settings, check, downlink), downlink, output)
+    if not exists and record.may_run:
+        # It may be heard yet: then there would be two streams, or a person would look too early.
+        record.wait(log.warning)
+        if record.told is None:
+            _settle_with_check(settings, record, output)
+        return
+    is_to_settle = last is not None and (
+        not last.is_known if settings.submit.command else last.outcome in {None, Outcome.FAILED}
+    )
+    # Whose command said that all is well: given again, there might be two streams.
+    if is_to_settle and not exists and (check is None or record.attempts[-1].check_disagrees):
+        raise _unknown(settings, record)
+    if last is None:
+        if exists:
+            raise SubmissionError(
+                f"downlink {downlink}: Level-1 has stream {downlink} (submit.check says so), though no submission is "
+                f"recorded in {record.path}. Nothing was submitted.",
+                f"If it was created by hand for the hand-off of now, say so: halfpipe submit {downlink} --settle "
+                f"submitted; if for an earlier one, roll it back after that: halfpipe submit {downlink} --rollback",
+            )
+    elif exists or is_to_settle:
+        record.settle(exists, By.CHECK)
+        if exists:
+            log.info("Level-1 has the stream of attempt %d: it is not submitted again", last.number)
+
+
+def _exists(words: Sequence[str], downlink: str, output: IO[str]) -> bool:
+    answer = ask(words, output)
+    if answer.status in {0, 1}:
+        return answer.status == 0
+    raise SubmissionError(
+        f"downlink {downlink}: submit.check {answer.how}, where 0 means that Level-1 has the stream and 1 that it has "
+        f"not: {answer.shown}Nothing was submitted. Fix this, then re-run the command.",
+        text=f"submit.check {answer.saying}",
+    )
+
+
+def _doubts(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[str]:
+    """Ask for a while for the stream that a command says it has created; return what was said if there is none."""
+    assert settings.submit.check is not None
+    words = _words(settings, settings.submit.check, downlink)
+    for wait in ASKED_AGAIN:
+        time.sleep(wait)
+        answer = ask(words, output)
+        if answer.status == 0:
+            return []
+    return [f"submit.check {answer.how}: {shlex.join(words)}", *answer.said]
+
+
+def _check_ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> None:
+    """See that the ledger has the rows that Level-1 will look for: without them it fails."""
+    if settings.ledger.url is None:
+        return
+    # Only now: the library of the database takes longer to load than all else here.
+    from halfpipe.ledger.lacks import lacks  # noqa: PLC0415
+
+    if missing := lacks(settings, downlink, receipt):
+        raise LedgerError(
+            f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted.",
+            f"To enter it: halfpipe ledger load {downlink} (if it lost more: halfpipe ledger rebuild)",
+        )
+
+
+def _write_down(settings: Settings, record: Record, handoff: int) -> None:
+    """Write the command line for a person to give, and record that it was written."""
+    words, last = _words(settings, SUBMIT_CONTRACT, record.id), record.last
+    write_text(settings.paths.work / paths.submit_line(record.id), shlex.join(words) + "\n")
+    if (
+        last is None
+        or last.outcome is not Outcome.WRITTEN
+        or (last.handoff, last.command) != (handoff, tuple(words))
+    ):
+        record.done(Outcome.WRITTEN, By.ANSWER, words, action=Action.SUBMIT, handoff=handoff)
+
+
+def _check_stage(
+    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], *, untouched: bool
+) -> None:
+    """See that Level-1 will find what the receipt says: without it the whole delivery fails there.
+
+    Of what it takes a second time it may have removed tokens.
+    """
+    wrong = next(look(settings.paths.stage, downlink, receipt, checksums=True, untouched=untouched), None)
+    if wrong is not None:
+        raise StageError(
+            f"{wrong.path}: {wrong.what}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would "
+            "fail. Nothing was submitted.",
+            f"To have it as it was: {wrong.do}",
+        )
+
+
+def _run(
+    settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any], output: IO[str]
+) -> None:
+    """Run a command between its intent and its answer in the record."""
+    downlink = DownlinkId(record.id)
+    stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
+    _check_stage(settings, downlink, receipt, untouched=action is Action.SUBMIT)
+    _check_ledger(settings, downlink, receipt)
+    key = "command" if action is Action.SUBMIT else "rollback"
+    words = _words(settings, getattr(settings.submit, key), downlink)
+    # Else a person might give it besides.
+    remove_file(settings.paths.work / paths.submit_line(downlink))
+    doubted = None
+    if action is Action.SUBMIT and settings.submit.check is not None:
+        doubted = partial(_doubts, settings, downlink, output)
+    try:
+        answer = record.tell(
+            words, output, settings.submit.seconds, doubted, action=action, handoff=receipt["handoff"]
+        )
+    except OpenError as error:
+        raise _unknown(settings, record, str(error)) from error
+    last = record.attempts[-1]
+    if last.check_disagrees:
+        raise _unknown(settings, record)
+    if answer.status != 0:
+        raise SubmissionError(
+            f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
+            f"{record.path}.",
+            f"Fix this, then {_how_to_go_on(settings, last, downlink)}",
+            text=f"submit.{key} {answer.saying}",
+        )
+
+
+def _how_to_go_on(settings: Settings, attempt: Attempt, downlink: str) -> str:
+    """Say what follows on a command that did not end well: it may have been heard all the same."""
+    if attempt.outcome is Outcome.NOT_SUBMITTED:
+        return "re-run the command."
+    say_so = f"halfpipe submit {downlink} --settle submitted"
+    if settings.submit.check is None and attempt.action is Action.SUBMIT:
+        return (
+            f"look whether Level-1 has the stream all the same, say so with {say_so} (or not-submitted), and "
+            "re-run the command."
+        )
+    return f"re-run the command; if Level-1 has the stream all the same, say so first: {say_so}"
+
+
+def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
+    """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
+    attempt, downlink = record.attempts[-1], record.id
+    why = attempt.why_unknown(how)
+    what = "submitted to" if attempt.action is Action.SUBMIT else "rolled back in"
+    asked = ""
+    if how and settings.submit.check is not None and attempt.action is Action.SUBMIT:
+        asked = "Given the same command again, submit.check is asked; without waiting for that: "
+    return SubmissionError(
+        f"downlink {downlink}: whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}, attempt "
+        f"{attempt.number} in {record.path}: {shlex.join(attempt.command)}\n"
+        "Nothing more was done.",
+        f"{asked}Look whether Level-1 has it, and say so: halfpipe submit {downlink} --settle submitted (or "
+        "not-submitted)",
+        text=f"whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}",
+    )
+
+
+def how_to_roll_back(settings: Settings, downlink: str) -> str:
+    """Say how a later hand-off gets to Level-1: by the config's command, or by hand."""
+    if settings.submit.rollback is not None:
+        return f"halfpipe submit {downlink} --rollback"
+    return (
+        f"roll stream {downlink} back in the pipeline by hand, then: halfpipe submit {downlink} --rolled-back"
+    )
+
+
+def _warn(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> None:
+    """Say what a person may want to do that is never done by itself."""
+    known, last, downlink = record.told, record.last, record.id
+    if known is not None and known.handoff < receipt["handoff"]:
+        log.warning(
+            "downlink %s: Level-1 has hand-off %d, now there is %d. It is not submitted by itself: it needs a "
+            "roll-back of the same stream. To ask for that: %s",
+            downlink,
+            known.handoff,
+            receipt["handoff"],
+            how_to_roll_back(settings, downlink),
+        )
+    if known is not None and last is not None and last.outcome is None:
+        log.warning(
+            "downlink %s: whether hand-off %d was rolled back in Level-1 is not known, attempt %d in %s; "
+            "settle it: halfpipe submit %s --settle submitted (or not-submitted)",
+            downlink,
+            last.handoff,
+            last.number,
+            record.path,
+            downlink,
+        )
+
+
+def _product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:
+    known = record.told or (record.last if names_files(receipt) else None)
+    return {
+        "downlink": record.id,
+        "handoff": receipt["handoff"],
+        "state": record.word(known.outcome) if known else "nothing to submit",
+        "submitted": record.told.handoff if record.told else None,
+        "command": shlex.join(known.command) if known and known.command else None,
+    }

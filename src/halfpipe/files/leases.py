@@ -1,0 +1,535 @@
+"""Leases on downlinks, runs and a few other things, for several people, jobs on several hosts, and cron.
+
+A process that holds anything touches one heartbeat file, `BEATS` times in its lifetime. A lease is a directory of
+numbered files, of which the highest says who holds it. It may be followed by the next number if its holder's heartbeat
+is gone, or was not touched for a lifetime by the file server's clock; link(2) lets one process do that. A killed
+process, a dead host and a suspended machine are all the same, and nobody has to say of one that it is dead.
+
+Who was followed while it stood still finds out by `Lease.check`, asked right before what must not happen late.
+"""
+
+import atexit
+import getpass
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError, LeaseLostError, LockedError
+from halfpipe.files.advice import advice, in_the_way
+from halfpipe.ids import DownlinkId, RunId
+
+HEAD_VARIABLE = "HALFPIPE_HEAD"  # the heartbeat of the process that started this job
+BEATS = 30  # in a lifetime
+POLL_SECONDS = 1.0  # between two looks of who waits, and between two probes of the file server's clock
+PATIENCE_SECONDS = 2.0  # who waits for longer says so,
+REMIND_SECONDS = 60.0  # and again
+ATTEMPTS = 10  # where others make and remove the same directory at the same moment
+HEART, NUMBER, JOB = (re.compile(p) for p in (r"\w[\w.-]*", r"[0-9]{6,}", r"job-(.+)-[0-9a-f]{16}"))
+Say = Callable[[str], None]
+
+log = logging.getLogger(__name__)
+lifetime = 300.0  # seconds, of what this process takes from now on; `lease.seconds` of the settings
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease; `heart` is the name of its heartbeat, and `token` is different for every taking."""
+
+    user: str
+    host: str
+    pid: int
+    slurm_job: str
+    since: str
+    heart: str = ""
+    lifetime: float = 300.0
+    token: str = ""
+
+    @classmethod
+    def of(cls, content: bytes) -> Self | None:
+        """Return who has written `content`, a later version too; None where nobody says so."""
+        try:
+            said = json.loads(content)
+            found = cls(**{each.name: each.type(said[each.name]) for each in fields(cls)})  # type: ignore[operator]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return found if HEART.fullmatch(found.heart) else None
+
+    def __str__(self) -> str:
+        job = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
+        return f"{self.user}, process {self.pid} on {self.host}{job}, since {self.since}"
+
+
+def whoami() -> Holder:
+    """Describe this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run a user id without a name
+        user = str(os.getuid())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Holder(user, socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""), now)
+
+
+class _Heart:
+    """The heartbeat of this process in one working directory; `held` counts what it holds there."""
+
+    def __init__(self, work: Path) -> None:
+        me = whoami()
+        name = re.sub(r"[^\w.-]", "_", f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
+        self.me, self.held = replace(me, heart=name, lifetime=lifetime), 0
+        self._path, self._ended = work / paths.heartbeats() / name, threading.Event()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.write_bytes(_written(self.me))
+        except OSError:
+            self._path.unlink(missing_ok=True)
+            raise
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self.me.lifetime / BEATS):
+            with suppress(OSError):
+                try:
+                    os.utime(self._path)
+                except FileNotFoundError:  # we stood still for so long that somebody has followed us
+                    if any(lease.is_of_this_process for lease in list(_downlinks.values())):
+                        # Its jobs are refused, and Snakemake would remove what another one has made since.
+                        os.write(
+                            2, b"this process stood still for too long and lost its downlinks: it ends\n"
+                        )
+                        os._exit(1)
+                    self._path.write_bytes(_written(self.me))
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        with suppress(OSError):
+            self._path.unlink()
+
+
+_hearts: dict[Path, _Heart] = {}
+
+
+def _begin(work: Path) -> Holder:
+    """Return who this process is, with a new token; its heart beats until `_end`."""
+    heart = _hearts.get(work)
+    if heart is None or heart.me.pid != os.getpid():  # a forked child has a heart of its own
+        heart = _hearts[work] = _Heart(work)
+    heart.held += 1
+    return replace(heart.me, token=os.urandom(8).hex(), since=whoami().since)
+
+
+def _end(work: Path) -> None:
+    _hearts[work].held -= 1
+    if not _hearts[work].held:
+        _hearts.pop(work).end()
+
+
+def _written(holder: Holder) -> bytes:
+    return json.dumps(asdict(holder)).encode()
+
+
+_probed: dict[Path, tuple[float, float]] = {}
+
+
+def _now(work: Path) -> float:
+    """Return the Unix time by the clock that the heartbeats have, the file server's."""
+    when, said = _probed.get(work, (-POLL_SECONDS, 0.0))
+    if time.monotonic() - when >= POLL_SECONDS:
+        probe = work / paths.heartbeats() / f".probe-{os.urandom(8).hex()}"
+        when, said = time.monotonic(), time.time()
+        with suppress(OSError):  # who may not write here only looks
+            probe.touch()
+            said = probe.stat().st_mtime
+            probe.unlink()
+        _probed[work] = when, said
+    return said + time.monotonic() - when
+
+
+@dataclass(frozen=True)
+class Found:
+    """A lease that is there, of which `number` counts, and the names of its `jobs` who live.
+
+    `holder` is None where nobody says who it is. `touched` is when its heartbeat was, None if that is gone, `signed`
+    when it took the lease or showed last that it gets on (Unix seconds), `silent` for how long it was not touched.
+    """
+
+    name: str
+    number: int = 0
+    holder: Holder | None = None
+    signed: float = 0.0
+    touched: float | None = None
+    silent: float = 0.0
+    jobs: tuple[str, ...] = ()
+
+    @property
+    def lifetime(self) -> float:
+        """After so many seconds of silence others may follow."""
+        return self.holder.lifetime if self.holder else lifetime
+
+    @property
+    def lives(self) -> bool:
+        """Whether its holder counts as alive."""
+        return self.touched is not None and self.silent < self.lifetime
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process holds it."""
+        heart = self.holder and self.holder.heart
+        return any(each.me.heart == heart for each in _hearts.values())
+
+    def __str__(self) -> str:
+        said = str(self.holder or "a process that does not say who it is")
+        if not self.lives or self.silent < 3 * self.lifetime / BEATS:
+            return said
+        return f"{said}, last heard of {self.silent:.0f} s ago; taken over at {self.lifetime:g} s"
+
+
+def look(work: Path, place: str) -> Found | None:
+    """Return the lease at `place`, as `halfpipe.paths` has it; None if there is none."""
+    for _ in range(ATTEMPTS):
+        try:
+            names = os.listdir(work / place)  # noqa: PTH208 - asked of thousands
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        jobs = tuple(sorted(name for name in names if _lives(work, name)))
+        number = max((int(name) for name in names if NUMBER.fullmatch(name)), default=0)
+        found = Found(Path(place).name, number, jobs=jobs)
+        if not number:
+            return found if jobs else None
+        with suppress(FileNotFoundError):  # followed or given back at this moment
+            path, holder = work / place / f"{number:06d}", None
+            with suppress(PermissionError, IsADirectoryError):
+                holder = Holder.of(path.read_bytes())
+            signed = path.stat().st_mtime
+            touched = _touched(work, holder.heart) if holder else signed
+            silent = 0.0 if touched is None else _now(work) - touched
+            return replace(found, holder=holder, signed=signed, touched=touched, silent=silent)
+    return None
+
+
+def _touched(work: Path, heart: str) -> float | None:
+    try:
+        return os.stat(f"{work}/{paths.heartbeats()}/{heart}").st_mtime  # noqa: PTH116 - asked of thousands
+    except FileNotFoundError:
+        return None
+
+
+def _lives(work: Path, name: str) -> bool:
+    """Tell whether a name in a lease is the registration of a job, and the job lives."""
+    match = JOB.fullmatch(name)
+    touched = _touched(work, match[1]) if match else None
+    return touched is not None and _now(work) - touched < lifetime
+
+
+class Lease:
+    """The lease at `place` in `paths.work`, which this process takes, or which its head has taken."""
+
+    def __init__(self, work: Path, place: str) -> None:
+        self.work, self.place, self.home = work, place, work / place
+        self._me: Holder | None = None  # while this process itself holds it
+        self._mine = 0, ""  # number and token
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether this process has taken it, and not one that has forked it, and has not given it back."""
+        return self._me is not None and self._me.pid == os.getpid()
+
+    def look(self) -> Found | None:
+        """Return the lease as it is now."""
+        return look(self.work, self.place)
+
+    def try_take(self) -> bool:
+        """Take the lease if nobody holds it who lives.
+
+        Raises
+        ------
+        HalfPipeError
+            If its files cannot be made.
+        """
+        me = None
+        try:
+            for _ in range(ATTEMPTS):
+                before = self.look() or Found("")
+                if before.lives:
+                    return False
+                me = me or _begin(self.work)
+                if self._follow(before, me):
+                    self._me = me
+                    return True
+        except PermissionError as error:
+            raise in_the_way(self.home, error) from error
+        except OSError as error:
+            raise HalfPipeError(f"{self.home}: cannot be made: {error.strerror}. {advice(error)}") from error
+        finally:
+            if me is not None and self._me is None:
+                _end(self.work)
+        return False
+
+    def _follow(self, before: Found, me: Holder) -> bool:
+        """Publish the next number after one that is over; tell whether that is done, and nobody was faster."""
+        part = self.home / f".{me.token}"
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(_written(me))
+            self._mine = before.number + 1, me.token
+            place = self.home / f"{before.number + 1:06d}"
+            try:
+                place.hardlink_to(part)
+            except FileExistsError:
+                # A network file system may repeat a request whose answer was lost: the link may be ours.
+                if part.stat().st_nlink != 2:
+                    return False
+        except (FileNotFoundError, FileExistsError):  # the last one out removed the directory meanwhile
+            return False
+        finally:
+            part.unlink(missing_ok=True)
+        if not self._is_mine():  # we were slow, and followed one that others had followed long ago
+            place.unlink(missing_ok=True)
+            return False
+        for number in range(max(1, before.number - 2), before.number + 1):
+            (self.home / f"{number:06d}").unlink(missing_ok=True)
+        if before.holder is not None:
+            (self.work / paths.heartbeats() / before.holder.heart).unlink(missing_ok=True)
+        return True
+
+    def _is_mine(self) -> bool:
+        found = self.look()
+        return found is not None and (found.number, found.holder and found.holder.token) == self._mine
+
+    def take(self, what: str, say: Say) -> None:
+        """Wait until the lease is free and take it; say who holds it, after a while and then each minute."""
+        waiting = _Waiting(say, PATIENCE_SECONDS)
+        while not self.try_take():
+            waiting.wait(f"waiting for {what}, held by {self.look() or 'nobody any more'}")
+
+    def take_or_refuse(self, what: str, say: Say) -> None:
+        """Take the lease, or be refused as soon as its holder shows that it lives.
+
+        One that was killed shows nothing, and is waited for until its time is over; so are the jobs that it left
+        behind, for they must not do anything after us.
+
+        Raises
+        ------
+        LockedError
+            If its holder lives; says who, since when and where.
+        """
+        waiting, for_jobs, seen, taken = _Waiting(say, 0.0), _Waiting(say, 0.0), None, False
+        while True:
+            found = self.look()
+            if found is not None and found.lives and not taken:
+                now = found.number, found.touched
+                if seen not in {None, now}:
+                    raise LockedError(
+                        f"{what} is in work: {found} holds {self.home}. Wait for it to end, or end it, then "
+                        "re-run the command."
+                    )
+                seen = now
+                waiting.wait(f"waiting for a sign of life of who is at work on {what}: {found}")
+            elif found is not None and found.jobs:
+                for_jobs.wait(self._left(what, found))
+            elif taken:  # a job may have come at the last moment
+                break
+            else:
+                taken = self.try_take()
+        self.strike_out(self.jobs())
+
+    def _left(self, what: str, found: Found) -> str:
+        jobs = []
+        for name in found.jobs:
+            with suppress(OSError):
+                jobs.append(str(Holder.of((self.home / name).read_bytes())))
+        return f"waiting for jobs of {what} that a killed process left behind, held by {'; '.join(jobs)}"
+
+    def jobs(self) -> dict[str, float | None]:
+        """Return the registered jobs, and when the heartbeat of each was touched."""
+        names = os.listdir(self.home) if self.home.exists() else []  # noqa: PTH208
+        return {name: _touched(self.work, match[1]) for name in names if (match := JOB.fullmatch(name))}
+
+    def strike_out(self, dead: Iterable[str]) -> None:
+        """Remove what killed jobs have left here."""
+        for name in dead:
+            for path in (self.home / name, self.work / paths.heartbeats() / name[len("job-") : -17]):
+                path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Make sure that nobody has followed.
+
+        Raises
+        ------
+        LeaseLostError
+            If somebody has.
+        """
+        if not self._is_mine():
+            found = self.look()
+            now = f"now {found.holder} has it" if found and found.holder else "nobody has it now"
+            raise LeaseLostError(
+                f"{self.home}: its holder stood still for too long and lost this lease, {now}: nothing more was done. "
+                "Re-run the command."
+            )
+
+    def sign(self) -> None:
+        """Show that the holder gets on with its work, as its heartbeat does not."""
+        with suppress(OSError):
+            os.utime(self.home / f"{self._mine[0]:06d}")
+
+    def give_back(self) -> None:
+        """Give the lease back, unless somebody has followed."""
+        if not self.is_of_this_process:
+            return
+        self._me = None
+        with suppress(OSError):  # others may be about to take it
+            if self._is_mine():
+                (self.home / f"{self._mine[0]:06d}").unlink()
+                self.home.rmdir()
+        _end(self.work)
+
+    @contextmanager
+    def under_head(self, head: str) -> Iterator[None]:
+        """Work under this lease, which the process whose heartbeat is `head` has taken.
+
+        Raises
+        ------
+        LockedError
+            If it does not hold it any more.
+        """
+        me = _begin(self.work)
+        place = self.home / f"job-{me.heart}-{me.token}"
+        try:
+            with suppress(FileNotFoundError):  # nobody holds it
+                place.write_bytes(_written(me))
+            found = self.look()
+            holder = found.holder if found is not None and found.lives else None
+            if found is None or holder is None or holder.heart != head:
+                now = f"now {holder} is at work" if holder else "nobody is at work now"
+                raise LockedError(
+                    f"{self.home}: the process that started this job is gone, {now}: the job started too late and did "
+                    "nothing."
+                )
+            self._mine = found.number, holder.token
+            yield
+        finally:
+            place.unlink(missing_ok=True)
+            with suppress(OSError):  # unless our head was told to end, it will do that
+                self.home.rmdir()
+            _end(self.work)
+
+
+class _Waiting:
+    """Waits a moment at a time, longer and longer, and says for what: after some seconds, and then each minute."""
+
+    def __init__(self, say: Say, patience: float) -> None:
+        self._say, self._pause, self._next = say, 0.02, time.monotonic() + patience
+
+    def wait(self, text: str) -> None:
+        if time.monotonic() >= self._next:
+            self._say(text)
+            self._next = time.monotonic() + REMIND_SECONDS
+        time.sleep(self._pause)
+        self._pause = min(2 * self._pause, POLL_SECONDS)
+
+
+@contextmanager
+def run_lease(work: Path, run: RunId, say: Say) -> Iterator[Lease]:
+    """Hold the lease of `run`, waiting for it; under it the state of the run is read and changed."""
+    lease = Lease(work, paths.run_lease(run))
+    lease.take(f"run {run}", say)
+    try:
+        yield lease
+    finally:
+        lease.give_back()
+
+
+_downlinks: dict[Path, Lease] = {}
+
+
+def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
+    """Take the lease of `downlink` for as long as this process lives; its jobs work under it.
+
+    Raises
+    ------
+    LockedError
+        If another process is at work on the downlink.
+    """
+    lease = Lease(work, paths.downlink_lease(downlink))
+    if lease.home in _downlinks:
+        return
+    lease.take_or_refuse(f"downlink {downlink}", say)
+    if not _downlinks:
+        atexit.register(give_back_downlinks)
+    _downlinks[lease.home] = lease
+    os.environ[HEAD_VARIABLE] = _hearts[work].me.heart
+
+
+def check_downlink(work: Path, downlink: DownlinkId) -> None:
+    """Make sure that nobody has followed on a downlink that this process took with `hold_downlink`.
+
+    Raises
+    ------
+    LeaseLostError
+        If somebody has.
+    """
+    if lease := _downlinks.get(work / paths.downlink_lease(downlink)):
+        lease.check()
+
+
+def give_back_downlinks() -> None:
+    """Give back what this process took with `hold_downlink`; jobs of it that show no sign of life were killed."""
+    mine = [lease for lease in _downlinks.values() if lease.is_of_this_process]
+    _downlinks.clear()
+    left = [(lease, jobs) for lease in mine if (jobs := lease.jobs())]
+    if left:
+        time.sleep(3 * lifetime / BEATS)
+    for lease, before in left:
+        now = lease.jobs()
+        lease.strike_out(name for name, touched in before.items() if now.get(name) == touched)
+    for lease in mine:
+        lease.give_back()
+
+
+def in_work(work: Path, downlink: DownlinkId) -> str | None:
+    """Say who is at work on `downlink`; None if nobody is who lives, or this process."""
+    found = look(work, paths.downlink_lease(downlink))
+    return str(found) if found is not None and found.lives and not found.ours else None
+
+
+@contextmanager
+def downlink_job(work: Path, downlink: DownlinkId) -> Iterator[Lease]:
+    """Run a job of `downlink`: under the lease of the process that started it, or else under its own.
+
+    Raises
+    ------
+    LockedError
+        If another process is at work on the downlink, or the one that started this job is gone.
+    """
+    lease, head = Lease(work, paths.downlink_lease(downlink)), os.environ.get(HEAD_VARIABLE, "")
+    if head:
+        with lease.under_head(head):
+            yield lease
+        return
+    lease.take_or_refuse(f"downlink {downlink}", log.warning)
+    try:
+        yield lease
+    finally:
+        lease.give_back()
+
+
+def found(work: Path) -> list[Found]:
+    """Return all leases that are there."""
+    try:
+        names = sorted(os.listdir(work / paths.leases()))  # noqa: PTH208
+    except OSError:
+        return []
+    there = (look(work, f"{paths.leases()}/{name}") for name in names)
+    return [each for each in there if each is not None]

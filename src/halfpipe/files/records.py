@@ -1,0 +1,268 @@
+"""Numbered records: the one way in which HalfPipe remembers what it did (docs/architecture.md, *Records*).
+
+A *series* is a directory of immutable records ``000001.json``, ``000002.json``, … Each holds its own SHA-256 and that
+of the record before it. A record is written beside its place, flushed, and published by link(2), which fails if its
+number exists: whoever decided on what it had read finds out that another process was faster, reads again and decides
+again. Nothing is ever appended to or changed.
+
+Every record has a second copy, at the same path below ``copies/``. Who reads takes the union of both, and mends the
+copy that is lost or damaged.
+"""
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.files import json_files
+from halfpipe.files.advice import advice
+from halfpipe.files.durable import flush, fsync_directory
+from halfpipe.files.json_files import SEAL, seal_of
+
+PREVIOUS = "previous"
+MOST_BYTES = 1 << 26  # of a record: the receipt of thousands of chunks; a larger file is none
+_NAME = re.compile(r"(\d{6})\.json")
+
+
+class TakenError(HalfPipeError):
+    """Another process has published the record of this number: read again, decide again."""
+
+    code = "taken"
+
+
+class DamagedError(StateError):
+    """A record is gone or damaged in both copies, or the copies contradict each other."""
+
+    code = "record-damaged"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record as it was published: its number, what it says, and its seal.
+
+    `values` lacks the seal and the seal of the record before it.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    seal: str
+    previous: str | None
+    content: bytes = field(repr=False, compare=False)
+
+
+def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
+    """Return the content of a record: JSON whose first line is the SHA-256 of all other lines."""
+    return json_files.sealed({**values, PREVIOUS: previous})
+
+
+def opened(content: bytes, number: int = 0) -> Record | None:
+    """Return the record that `content` is; None if it is not what was published."""
+    seal = seal_of(content)
+    if seal is None:
+        return None
+    try:
+        values = json.loads(content)
+        del values[SEAL]
+        return Record(number, values, seal, values.pop(PREVIOUS), content)
+    except (ValueError, KeyError, RecursionError):
+        return None
+
+
+class Series:
+    """The records of one series.
+
+    Parameters
+    ----------
+    work
+        `paths.work`.
+    place
+        The directory of the series, relative to `work`; it need not exist.
+    at_stake
+        What stands still while a record is damaged, as ``nothing is delivered``.
+
+    Attributes
+    ----------
+    harmed
+        Copies that were lost or damaged, and what became of each.
+    """
+
+    def __init__(self, work: Path, place: str, at_stake: str = "nothing was done") -> None:
+        self.home, self.second = work / place, work / paths.copies(place)
+        self._at_stake = at_stake
+        self.records: list[Record] = []
+        self.harmed: dict[Path, str] = {}
+
+    def read(self) -> list[Record]:
+        """Read all records, the oldest first, and mend the copies that are lost or damaged.
+
+        Raises
+        ------
+        DamagedError
+            If a record is gone or damaged in both copies, or does not follow the one before it.
+        """
+        first, second = _numbers(self.home), _numbers(self.second)
+        self.records = []
+        next_one: Record | None = None
+        for number in range(max(first | second, default=0), 0, -1):
+            record = self._open(self.home, number) if number in first else None
+            if record is not None and number not in second:
+                self._mend(self.second, record)
+            elif record is None or next_one is None or record.seal != next_one.previous:
+                # Where both are good, the second one counts: it is published last, by who has published the first. A
+                # process that stood still may have published another first copy, as soon as that was lost.
+                other = self._open(self.second, number) if number in second else None
+                if other is not None and (record is None or other.seal != record.seal):
+                    self._mend(self.home, other)
+                record = other or record
+            if record is None:
+                raise self.damaged(number)
+            if next_one is not None and next_one.previous != record.seal:
+                raise self.damaged(next_one.number, "it does not follow the one before it")
+            next_one = record
+            self.records.insert(0, record)
+        if next_one is not None and next_one.previous is not None:
+            raise self.damaged(1, "it does not follow the one before it")
+        return self.records
+
+    def publish(self, values: Mapping[str, Any]) -> Record:
+        """Publish a record after those that were read, and its second copy.
+
+        Raises
+        ------
+        TakenError
+            If another process has published one since.
+        HalfPipeError
+            If it cannot be written: then it does not count.
+        """
+        number = len(self.records) + 1
+        content = sealed(values, self.records[-1].seal if self.records else None)
+        record = opened(content, number)
+        assert record is not None
+        _publish(self.home, number, content)
+        try:
+            _publish(self.second, number, content)
+        except TakenError:
+            other = self._open(self.second, number)
+            # The first copy of what another process published was lost just now.
+            if other is not None and other.seal != record.seal:
+                _publish(self.home, number, other.content, over=True)
+                raise
+        self.records.append(record)
+        return record
+
+    def verify(self) -> Iterator[tuple[Path, str]]:
+        """Read both copies of all records; yield each that was harmed, and what became of it."""
+        for record in self.read():
+            other = self._open(self.second, record.number)
+            if other is not None and other.seal != record.seal:
+                raise self.damaged(record.number, "its copies differ")
+            if other is None:
+                self._mend(self.second, record)
+        yield from self.harmed.items()
+
+    def damaged(self, number: int, why: object = "") -> DamagedError:
+        """Return the error that says that a record cannot be used."""
+        copies = f"{_file(self.home, number)} and {_file(self.second, number)}"
+        return DamagedError(
+            f"record {number} is gone or damaged in both copies ({why or 'neither can be read'}): {copies}. Until it "
+            f"is back, {self._at_stake}.",
+            "restore one of the two files from a backup",
+        )
+
+    def file(self, number: int) -> Path:
+        """Return the first copy of a record."""
+        return _file(self.home, number)
+
+    def _open(self, home: Path, number: int) -> Record | None:
+        path = _file(home, number)
+        try:
+            with path.open("rb") as file:
+                return opened(file.read(MOST_BYTES), number)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StateError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
+
+    def _mend(self, home: Path, record: Record) -> None:
+        """Write a lost or damaged copy again; who may only read leaves it."""
+        path = _file(home, record.number)
+        try:
+            there = self._open(home, record.number)
+            if there is not None and (home == self.second or there.seal == record.seal):
+                return  # it was published after we had looked
+            if path.is_dir():
+                path.rename(home / f".{path.name}.damaged")
+            # The name of a damaged copy stays taken, or another process could publish its own record under it.
+            _publish(home, record.number, record.content, over=path.exists())
+        except (OSError, HalfPipeError) as error:
+            self.harmed[path] = f"is lost or damaged, and cannot be mended: {error}"
+        else:
+            self.harmed[path] = "was lost or damaged, and is mended from its other copy"
+
+
+def _file(home: Path, number: int) -> Path:
+    return home / f"{number:06d}.json"
+
+
+def _numbers(home: Path) -> set[int]:
+    """Return the numbers of the records in a directory."""
+    try:
+        names = os.listdir(home)  # noqa: PTH208 - asked of all downlinks
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise StateError(f"{home}: cannot be read: {error.strerror}. {advice(error)}") from error
+    return {int(match[1]) for match in map(_NAME.fullmatch, names) if match}
+
+
+def _publish(home: Path, number: int, content: bytes, *, over: bool = False) -> None:
+    """Write a record beside its place, flush it, and link it to its name: a new one, or `over` a damaged copy."""
+    path = _file(home, number)
+    part = home / f".{path.name}.{os.urandom(6).hex()}.part"
+    try:
+        _make(home)
+        try:
+            with part.open("xb", buffering=0) as file:
+                if file.write(content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                flush(file.fileno())
+            if over:
+                part.replace(path)
+            else:
+                _link(part, path)
+        finally:
+            with suppress(OSError):
+                part.unlink()
+        fsync_directory(home)
+    except OSError as error:
+        raise HalfPipeError(
+            f"{path}: this record cannot be written: {error.strerror}. {advice(error)}"
+        ) from error
+
+
+def _link(part: Path, path: Path) -> None:
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        # A network file system may repeat a request whose answer was lost: the link may be our own.
+        if part.stat().st_nlink != 2:
+            raise TakenError(
+                f"{path}: another process has published this record at the same moment. Re-run the command."
+            ) from None
+
+
+def _make(home: Path) -> None:
+    """Make a directory and flush the names of those that were made on the way to it."""
+    if home.is_dir():
+        return
+    new = [home, *(place for place in home.parents if not place.exists())]
+    home.mkdir(parents=True, exist_ok=True)
+    for place in new:
+        fsync_directory(place.parent)

@@ -1,0 +1,114 @@
+"""The mark of a working directory: which format its state has, and an id that it keeps wherever it lies.
+
+It is made once, when a command first changes state there. Another format is refused: nothing of it is read.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+from uuid import uuid4
+
+from halfpipe import paths
+from halfpipe.errors import ConfigError
+from halfpipe.files.advice import advice
+from halfpipe.files.durable import fsync_directory
+from halfpipe.files.json_files import dump_json
+
+FORMAT = 1
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def begin(work: Path) -> str:
+    """Make the mark of the working directory `work` if it has none; return its id.
+
+    Heads that do so at the same moment agree: the mark is linked to its name, which only one of them can.
+
+    Raises
+    ------
+    ConfigError
+        As for `refuse_other`, or if the mark cannot be made.
+    """
+    known = refuse_other(work)
+    if known is not None:
+        return known
+    place = work / paths.format_mark()
+    part = place.with_name(f".{place.name}.{uuid4().hex}.part")
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with part.open("x") as out:
+            out.write(dump_json({"format": FORMAT, "id": uuid4().hex}))
+            out.flush()
+            os.fsync(out.fileno())
+        try:
+            place.hardlink_to(part)
+        except FileExistsError:
+            pass  # of another head
+        finally:
+            part.unlink()
+        fsync_directory(work)
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be made: {error.strerror}. {advice(error)}") from error
+    return identity(work)
+
+
+def identity(work: Path) -> str:
+    """Return the id of the working directory `work`, which has a mark.
+
+    Raises
+    ------
+    ConfigError
+        If it has none, or as for `refuse_other`.
+    """
+    known = refuse_other(work)
+    if known is None:
+        raise ConfigError(
+            f"{work / paths.format_mark()}: no such file, so nothing was processed in {work}. See that paths.work is "
+            "the one you mean"
+        )
+    return known
+
+
+def refuse_other(work: Path) -> str | None:
+    """Return the id of the working directory `work`; None if nothing was processed there.
+
+    Raises
+    ------
+    ConfigError
+        If it has another format, its mark is damaged, or it has none though something was processed there.
+    """
+    place = work / paths.format_mark()
+    back = f"bring {place} back from the backup of {work}, or have another working directory in the config: paths.work"
+    try:
+        content = json.loads(place.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        if found := _processed(work):
+            raise ConfigError(
+                f"{work} has {found} and no {place.name}: it is of an earlier HalfPipe, or the file is lost. Nothing "
+                f"was done. If it is lost, {back}"
+            ) from None
+        return None
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be read: {error.strerror}. {advice(error)}") from error
+    except (ValueError, RecursionError):
+        content = None
+    number, known = (content.get("format"), content.get("id")) if isinstance(content, dict) else (None, None)
+    if type(number) is not int or (
+        number == FORMAT and not (isinstance(known, str) and _ID.fullmatch(known))
+    ):
+        raise ConfigError(f"{place}: damaged, it names no format and id. Nothing was done: {back}")
+    if number != FORMAT:
+        raise ConfigError(
+            f"{work} has format {number}, and this HalfPipe knows format {FORMAT} alone. Nothing was done. Use the "
+            "HalfPipe that made it, or have another working directory in the config: paths.work"
+        )
+    return str(known)
+
+
+def _processed(work: Path) -> str | None:
+    """Return the name of something that says that downlinks were processed in `work`; None without any."""
+    try:
+        names = os.listdir(work)  # noqa: PTH208 - of the whole mission
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return next((name for name in names if name == paths.runs() or name.startswith(paths.receipt(""))), None)

@@ -1,1 +1,0 @@
-"""What Level-1 finds in the stage, and what is remembered of it."""

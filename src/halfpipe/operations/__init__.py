@@ -1,1 +1,0 @@
-"""What operators do beside the jobs: switches, and the unattended turn."""

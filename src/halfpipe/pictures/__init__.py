@@ -1,1 +1,0 @@
-"""Pictures of runs and downlinks for people: what one sees at a glance."""

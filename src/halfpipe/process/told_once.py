@@ -1,0 +1,354 @@
+"""What the world is told once, whatever dies: by a command whose intent is recorded before, and its answer after it.
+
+A series of records says so for each downlink or run (`halfpipe.files.records`): what is to be done, before the
+command is started, and how it turned out, of which the latest counts. An attempt of which nothing more is recorded is
+open: it was cut off, and whether it was heard is not known until a check or a person settles it. Unlike products these
+records hold time and person, for they say what was done in the world and are never made again.
+
+A killed process leaves its command running. So a command runs below ``timeout``, which ends it whatever became of us,
+and the intent says by when: before that nobody can know that it was not heard.
+"""
+
+import errno
+import os
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any, ClassVar, Generic, TypeVar
+
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.leases import Say, whoami
+from halfpipe.files.records import Record as Published
+from halfpipe.files.records import Series, TakenError
+from halfpipe.process.programs import Ending, Log, run
+from halfpipe.settings import ROOT
+
+KILLED_AFTER, OVER_AFTER = 1.1, 1.2  # of the time that a command may take: when it is killed, and surely gone
+TIMED_OUT = 124  # as timeout(1) has it
+
+
+class Outcome(StrEnum):
+    """How an attempt turned out. `WRITTEN`: the command line was written down, for a person to give."""
+
+    TOLD = "told"
+    NOT_SUBMITTED = "not-told"
+    FAILED = "failed"
+    WRITTEN = "written"
+
+
+class By(StrEnum):
+    """Who says so.
+
+    The command's own answer, the command that was asked afterwards, a person, the legacy's tree, or the product that
+    said so when both copies of the record were lost.
+    """
+
+    ANSWER = "answer"
+    CHECK = "check"
+    PERSON = "person"
+    LEGACY = "legacy"
+    PRODUCT = "product"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One attempt, counted from 1, whose intent was recorded `when`; `outcome` is None while it is open.
+
+    `seconds` after that its command has surely ended. `by` says who told the outcome; or, of an open one, that the
+    command has ended.
+    """
+
+    number: int
+    command: tuple[str, ...]
+    when: str
+    seconds: float = 0.0
+    outcome: Outcome | None = None
+    by: By | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a command ended, in words and as its exit status, None if it was not started; and its last lines."""
+
+    words: Sequence[str]
+    how: str
+    status: int | None
+    said: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        """The command and its last lines, for a message."""
+        return (
+            f"{shlex.join(self.words)}\nIts last lines were:\n" + "\n".join(self.said or ("(none)",)) + "\n"
+        )
+
+    @property
+    def saying(self) -> str:
+        """How it ended, and the last line that it printed."""
+        return Ending(self.how, self.status).saying(self.said)
+
+
+class OpenError(HalfPipeError):
+    """A command of which nobody knows whether it was heard: how it ended."""
+
+
+def how_it_was_cut_off(attempt: Attempt, how: str = "") -> str:
+    """Say why nobody knows of an open attempt; `how` its command has ended, if that was seen just now."""
+    if how or attempt.by is not None:
+        return f"its command {how or 'was killed by a signal'}"
+    return "a process ended between its command and the record of its answer"
+
+
+def ask(words: Sequence[str], output: IO[str]) -> Answer:
+    """Run a command in the project's root, copy what it prints to `output`, and return its answer."""
+    log = Log(output)
+    ending = run(words, ROOT, log)
+    return Answer(words, ending.how, ending.status, log.said)
+
+
+def _ask_in_time(words: Sequence[str], output: IO[str], seconds: float, late: float) -> Answer:
+    """Ask for `seconds` at most, less those that have passed before it could be started."""
+    program = ROOT / words[0] if "/" in words[0] else words[0]
+    if shutil.which(program) is None:
+        return Answer(words, f"cannot be started: {os.strerror(errno.ENOENT)}", None, ())
+    if late >= seconds:
+        return Answer(words, f"was not started: {late:.0f} s had passed before it could be", None, ())
+    grace = (KILLED_AFTER - 1) * seconds
+    answer = ask(["timeout", f"--kill-after={grace}", f"{seconds - late}", *words], output)
+    how = f"took more than {seconds:g} s, and was ended" if answer.status == TIMED_OUT else answer.how
+    return replace(answer, words=words, how=how)
+
+
+A = TypeVar("A", bound=Attempt)
+
+
+class Record(Generic[A]):
+    """What was attempted for one downlink or run, in the order of the records that say so.
+
+    An owner says where the series lies, what an attempt that was heard is called in it, and what else its records
+    hold. Two processes that decide on the same records are told apart by `TakenError`: one has published nothing.
+
+    Parameters
+    ----------
+    work, id
+        `paths.work`, and the downlink or run; nothing need be there.
+    note
+        Is given the place of each record that is published here, and the record.
+
+    Attributes
+    ----------
+    attempts
+        All of them, in order.
+
+    Raises
+    ------
+    StateError
+        If a record is damaged in both copies.
+    """
+
+    COMMAND: ClassVar[str]  # what it is called in messages, as in "a submission command"
+    HEARD: ClassVar[str]  # as in "submitted", and so "not-submitted"
+
+    def __init__(self, work: Path, id: str, note: Callable[[str, Published], object] | None = None) -> None:
+        self.id, self._note = id, note
+        self._series = Series(work, self.place(id), "nobody is told anything for it")
+        self.path = self._series.home
+        self.read()
+
+    def read(self) -> None:
+        """Read all records, again."""
+        self.attempts: list[A] = []
+        self._since = 0
+        for record in self._series.read():
+            try:
+                self._take(record.values)
+            except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+                raise self._series.damaged(record.number, repr(error)) from error
+
+    @property
+    def records(self) -> Sequence[Published]:
+        """The records that say so, the oldest first."""
+        return self._series.records
+
+    @staticmethod
+    def place(id: str, /) -> str:
+        """Return where the series lies below `paths.work`."""
+        raise NotImplementedError
+
+    def attempt(self, value: Mapping[str, Any]) -> A:
+        """Return the attempt whose intent a record is."""
+        raise NotImplementedError
+
+    def _take(self, value: Mapping[str, Any]) -> None:
+        if "command" in value:
+            self.attempts.append(self.attempt(value))
+        at = int(value["attempt"]) - 1
+        if at not in range(len(self.attempts)):
+            raise ValueError(value["attempt"])
+        if "outcome" in value:
+            outcomes = {self.word(each): each for each in (None, *Outcome)}
+            outcome = outcomes[value["outcome"]]
+            self.attempts[at] = replace(self.attempts[at], outcome=outcome, by=By(value["by"]))
+
+    @property
+    def last(self) -> A | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts[self._since :] else None
+
+    @property
+    def told(self) -> A | None:
+        """The latest attempt that was heard; None if none was, or nobody knows."""
+        mine = self.attempts[self._since :]
+        return next((a for a in reversed(mine) if a.outcome is Outcome.TOLD), None)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody knows what became of the latest attempt."""
+        return self.last is not None and self.last.outcome is None
+
+    @property
+    def may_run(self) -> float:
+        """For how many seconds the command of the latest attempt may still run, left behind by a killed process.
+
+        If the clock says something absurd, that is as long as it may take at all.
+        """
+        if self.last is None or self.last.by is not None:
+            return 0.0
+        end = datetime.fromisoformat(self.last.when).timestamp() + self.last.seconds
+        return min(max(0.0, end - time.time()), self.last.seconds)
+
+    def wait(self, say: Say) -> None:
+        """Wait until the command of the latest attempt has surely ended, and read what was recorded meanwhile."""
+        if seconds := self.may_run:
+            until = datetime.fromtimestamp(time.time() + seconds, UTC)
+            say(
+                f"waiting until {until:%H:%M:%S} UTC: {self.COMMAND} may run that a killed process left behind"
+            )
+            time.sleep(seconds)
+            self.read()
+
+    def word(self, outcome: Outcome | None) -> str:
+        """Return what an outcome is called in the record, nothing if it is not known."""
+        return (outcome or "").replace(Outcome.TOLD, self.HEARD)
+
+    def intend(self, command: Sequence[str], *, seconds: float = 0.0, **about: Any) -> A:
+        """Record what is about to be done; return the attempt, to be concluded.
+
+        Parameters
+        ----------
+        command, seconds
+            The command, and after how many seconds it has surely ended.
+        **about
+            What else the owner's intent holds.
+
+        Raises
+        ------
+        TakenError
+            If another process has recorded something meanwhile: then it must not be done.
+        """
+        number = len(self.attempts) + 1
+        self.append({"attempt": number, "command": list(command), "seconds": seconds, **about})
+        return self.attempts[-1]
+
+    def conclude(
+        self,
+        outcome: Outcome | None,
+        by: By,
+        status: int | None = None,
+        said: Sequence[str] = (),
+        *,
+        attempt: int | None = None,
+    ) -> None:
+        """Record how an attempt turned out.
+
+        Parameters
+        ----------
+        outcome, by
+            How it turned out, and who says so; None, it has ended, and nobody knows.
+        status, said
+            Exit status and last lines of the command, if it gave an answer; the number or key of a stream is in
+            them, as the pipeline printed it.
+        attempt
+            Its number; None, the latest.
+        """
+        answer = {"status": status, "said": list(said)} if by is By.ANSWER or said else {}
+        number = attempt or len(self.attempts)
+        self.append({"attempt": number, "outcome": self.word(outcome), "by": str(by)} | answer)
+
+    def settle(self, told: bool, by: By) -> None:
+        """Record what a check or a person has found out of the latest attempt."""
+        self.conclude(Outcome.TOLD if told else Outcome.NOT_SUBMITTED, by)
+
+    def done(self, outcome: Outcome, by: By, command: Sequence[str] = (), **about: Any) -> A:
+        """Record an attempt that was none of ours, and how it turned out, at once."""
+        intent = {"attempt": len(self.attempts) + 1, "command": list(command), "seconds": 0.0}
+        self.append(intent | {"outcome": self.word(outcome), "by": str(by)} | about)
+        return self.attempts[-1]
+
+    def append(self, value: Mapping[str, Any]) -> None:
+        """Publish a record, with time and person."""
+        me = whoami()
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        values = {"when": now, "who": f"{me.user}, process {me.pid} on {me.host}", **value}
+        record = self._series.publish(values)
+        self._take(values)
+        if self._note is not None:
+            self._note(self.place(self.id), record)
+
+    def tell(
+        self,
+        words: Sequence[str],
+        output: IO[str],
+        seconds: float,
+        doubted: Callable[[], Sequence[str]] | None = None,
+        **about: Any,
+    ) -> Answer:
+        """Run a command between its intent and its answer in the record.
+
+        Parameters
+        ----------
+        words, output
+            The command, and what takes what it prints.
+        seconds
+            After which it is ended, whatever becomes of us.
+        doubted
+            Asked of a command that ended well, before that is recorded: gives the words of a check that does not
+            find what it should have done; then it is recorded as failed, by the check. None: it is believed.
+        **about
+            What else the owner's intent holds.
+
+        Raises
+        ------
+        TakenError
+            If another process tells it; nothing was run.
+        OpenError
+            If nobody knows whether it was heard: a signal killed it, or its answer could not be recorded.
+        """
+        begun = time.clock_gettime(time.CLOCK_BOOTTIME)  # it goes on while the machine sleeps
+        attempt = self.intend(words, seconds=OVER_AFTER * seconds, **about).number
+        answer = _ask_in_time(words, output, seconds, time.clock_gettime(time.CLOCK_BOOTTIME) - begun)
+        if answer.status == -signal.SIGKILL:  # perhaps ``timeout`` alone: then the command runs on
+            raise OpenError(answer.how)
+        outcome = {0: Outcome.TOLD, None: Outcome.NOT_SUBMITTED}.get(
+            answer.status, Outcome.FAILED if (answer.status or 0) > 0 else None
+        )
+        by, said = By.ANSWER, answer.said
+        if outcome is Outcome.TOLD and doubted is not None and (doubts := doubted()):
+            outcome, by, said = Outcome.FAILED, By.CHECK, (*said, *doubts)
+        while True:  # whatever others have recorded meanwhile: what a command said is a fact
+            try:
+                self.conclude(outcome, by, answer.status, said, attempt=attempt)
+                break
+            except TakenError:
+                self.read()
+            except HalfPipeError as error:
+                raise OpenError(f"{answer.how}, which could not be recorded: {error}") from error
+        if outcome is None:
+            raise OpenError(answer.how)
+        return answer

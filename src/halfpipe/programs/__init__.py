@@ -1,1 +1,0 @@
-"""Programs of others that this package starts: their commands, how they are run, and what they print."""

@@ -1,0 +1,315 @@
+"""What was delivered of a run: a series of records, each published before the files that it speaks of show.
+
+The latest delivery of a downlink says what its files are now. What its earlier ones covered beyond that Level-1 may
+have too: it stays closed to other downlinks until a record of another kind, a release, says that Level-1 has nothing
+of it any more.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from halfpipe import paths
+from halfpipe.errors import StateError
+from halfpipe.files import leases
+from halfpipe.files.records import Series
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.intervals import Interval, Ranges, join, subtract
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EventFile:
+    """One event file as Level-1 sees it; seconds are `current.timeSecs` of its first and last event."""
+
+    name: str
+    events: int
+    sequences: tuple[int, int]
+    seconds: tuple[int, int]
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read one from JSON."""
+        (first, last), (begin, end) = entry["sequences"], entry["seconds"]
+        return cls(
+            entry["name"], entry["events"], (first, last), (begin, end), entry["size"], entry["sha256"]
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return {
+            "name": self.name,
+            "events": self.events,
+            "sequences": list(self.sequences),
+            "seconds": list(self.seconds),
+            "size": self.size,
+            "sha256": self.sha256,
+        }
+
+
+@dataclass(frozen=True)
+class LegacySpan:
+    """A span that the legacy recorded, and the events of its merged index; None if that is gone."""
+
+    sequences: tuple[int, int]
+    events: int | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What one downlink delivered of a run: its spans, its files, and which datagrams were known then.
+
+    `times` are those of the first and the last event in order of sequence, `window` the earliest and
+    the latest: Unix UTC seconds, None without an event. `handoff` is the number of the hand-off that it was
+    made for first, None if it is not known. `accepted` is the reason for which fewer events than before were accepted.
+    `legacy` are the spans of a delivery that was taken over from the legacy, which has no files here; None of others.
+    """
+
+    downlink: DownlinkId
+    spans: tuple[Interval, ...]
+    datagrams: Ranges
+    files: tuple[EventFile, ...]
+    times: tuple[float, float] | None
+    window: tuple[float, float] | None
+    handoff: int | None = None
+    accepted: str | None = None
+    legacy: tuple[LegacySpan, ...] | None = None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read one from JSON: a record, or a manifest."""
+        return cls(
+            DownlinkId(entry["downlink"]),
+            tuple(Interval(*span) for span in entry["spans"]),
+            {int(apid): tuple((a, b) for a, b in ranges) for apid, ranges in entry["datagrams"].items()},
+            tuple(EventFile.of(file) for file in entry["files"]),
+            _pair(entry["times"]),
+            _pair(entry["window"]),
+            entry.get("handoff"),
+            entry.get("accepted"),
+            _legacy_spans(entry.get("legacy")),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        legacy = None if self.legacy is None else [[*span.sequences, span.events] for span in self.legacy]
+        said = {"handoff": self.handoff, "accepted": self.accepted, "legacy": legacy}
+        return {key: value for key, value in said.items() if value is not None} | {
+            "downlink": str(self.downlink),
+            "spans": [list(span) for span in self.spans],
+            "datagrams": {
+                str(apid): [list(pair) for pair in r] for apid, r in sorted(self.datagrams.items())
+            },
+            "files": [file.as_json() for file in self.files],
+            "times": list(self.times) if self.times else None,
+            "window": list(self.window) if self.window else None,
+        }
+
+    @property
+    def events(self) -> int:
+        """The number of events delivered; of the legacy's, as far as it is known."""
+        return sum(piece.events or 0 for piece in self.pieces)
+
+    @property
+    def pieces(self) -> tuple[EventFile | LegacySpan, ...]:
+        """What its events are counted by."""
+        return (*self.files, *(self.legacy or ()))
+
+
+def _legacy_spans(entry: Sequence[Sequence[Any]] | None) -> tuple[LegacySpan, ...] | None:
+    return (
+        None if entry is None else tuple(LegacySpan((first, last), events) for first, last, events in entry)
+    )
+
+
+def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
+    return (values[0], values[1]) if values else None
+
+
+@dataclass(frozen=True)
+class Release:
+    """A person's word that Level-1 has nothing any more of what a downlink's earlier deliveries covered."""
+
+    downlink: DownlinkId
+    reason: str
+    by: str
+    when: str
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read one from JSON."""
+        return cls(DownlinkId(entry["downlink"]), str(entry["reason"]), str(entry["by"]), str(entry["when"]))
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return {"downlink": str(self.downlink), "reason": self.reason, "by": self.by, "when": self.when}
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """What the legacy recorded of a downlink cannot be read: why, and what to do."""
+
+    downlink: DownlinkId
+    text: str
+    do: str
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read one from JSON."""
+        return cls(DownlinkId(entry["downlink"]), str(entry["text"]), str(entry["do"]))
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return {"downlink": str(self.downlink), "text": self.text, "do": self.do}
+
+
+Entry = Delivery | Release | Unreadable
+KINDS: Mapping[str, type[Entry]] = {"delivery": Delivery, "release": Release, "unreadable": Unreadable}
+
+
+class History:
+    """What entries say of the deliveries of a run, taken one after the other."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+        self.unreadable: dict[DownlinkId, Unreadable] = {}
+        self._latest: dict[DownlinkId, Delivery] = {}
+        self._seals: dict[DownlinkId, str] = {}
+        self._earlier: dict[DownlinkId, list[Delivery]] = {}
+
+    def take(self, entry: Entry, seal: str = "") -> None:
+        """Take the next entry, whose record has this seal."""
+        if isinstance(entry, Release):
+            self._earlier.pop(entry.downlink, None)
+            return
+        if isinstance(entry, Unreadable):
+            self.unreadable[entry.downlink] = entry
+            return
+        self.unreadable.pop(entry.downlink, None)
+        if (before := self._latest.get(entry.downlink)) and before.spans:
+            self._earlier.setdefault(entry.downlink, []).append(before)
+        self.deliveries.append(entry)
+        self._latest[entry.downlink] = entry
+        self._seals[entry.downlink] = seal
+
+    def latest(self) -> dict[DownlinkId, Delivery]:
+        """Return the latest delivery of each downlink."""
+        return dict(self._latest)
+
+    def seal(self, downlink: DownlinkId) -> str | None:
+        """Return the seal of the record of the latest delivery of `downlink`, None without one."""
+        return self._seals.get(downlink)
+
+    def earlier(self) -> dict[DownlinkId, list[Delivery]]:
+        """Return deliveries before the latest that covered more than what came after, the oldest first."""
+        found: dict[DownlinkId, list[Delivery]] = {}
+        for downlink, latest in self._latest.items():
+            newer = list(latest.spans)
+            for delivery in reversed(self._earlier.get(downlink, [])):
+                if subtract(delivery.spans, newer):
+                    found.setdefault(downlink, []).insert(0, delivery)
+                    newer += delivery.spans
+        return found
+
+    def closed(self, downlink: DownlinkId) -> tuple[Interval, ...]:
+        """Return what earlier deliveries of `downlink` covered beyond its latest: closed to others until released."""
+        spans = (span for delivery in self.earlier().get(downlink, []) for span in delivery.spans)
+        latest = self._latest.get(downlink)
+        return subtract(spans, latest.spans if latest else ())
+
+    def covered(self, downlink: DownlinkId) -> tuple[Interval, ...]:
+        """Return all that deliveries of `downlink` ever covered, released or not."""
+        return join(span for delivery in self.of(downlink) for span in delivery.spans)
+
+    def of(self, downlink: DownlinkId) -> list[Delivery]:
+        """Return all deliveries of `downlink`, the oldest first."""
+        return [delivery for delivery in self.deliveries if delivery.downlink == downlink]
+
+    def names(self, downlink: DownlinkId) -> set[str]:
+        """Return the names of all files that `downlink` ever delivered of the run."""
+        return {file.name for delivery in self.of(downlink) for file in delivery.files}
+
+
+class Deliveries(History):
+    """All that is recorded of the deliveries of one run.
+
+    Parameters
+    ----------
+    work, run
+        `paths.work`, and the run; no record means that nothing was delivered.
+
+    Raises
+    ------
+    DamagedError
+        If a record is gone or damaged in both copies.
+    """
+
+    def __init__(self, work: Path, run: RunId) -> None:
+        super().__init__()
+        self._series = Series(work, paths.deliveries(run), f"nothing more of run {run} is delivered")
+        self.home = self._series.home
+        for record in self._series.read():
+            try:
+                entry = KINDS[record.values["kind"]].of(record.values)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise self._series.damaged(record.number, f"no record of a delivery: {error!r}") from error
+            self.take(entry, record.seal)
+
+    def __len__(self) -> int:
+        return len(self._series.records)
+
+    def publish(self, entry: Entry) -> None:
+        """Publish `entry`, unless it says what the latest of its downlink says.
+
+        The same again for a later hand-off is no other delivery.
+
+        Raises
+        ------
+        TakenError
+            If another process has published something of the run since this was read: read and decide again.
+        HalfPipeError
+            If it cannot be written: then nothing may be delivered.
+        """
+        if self._is_known(entry):
+            return
+        kind = next(word for word, of_kind in KINDS.items() if isinstance(entry, of_kind))
+        self.take(entry, self._series.publish({"kind": kind, **entry.as_json()}).seal)
+
+    def _is_known(self, entry: Entry) -> bool:
+        if isinstance(entry, Unreadable):
+            return self.unreadable.get(entry.downlink) == entry
+        if isinstance(entry, Release) or entry.downlink in self.unreadable:
+            return False
+        latest = self._latest.get(entry.downlink)
+        if latest is None:
+            return not entry.spans
+        return replace(entry, handoff=latest.handoff) == latest
+
+
+def release(work: Path, run: RunId, downlink: DownlinkId, reason: str) -> tuple[Interval, ...]:
+    """Open to other downlinks what earlier deliveries of `downlink` covered beyond its latest; return that.
+
+    Raises
+    ------
+    StateError
+        If nothing is closed.
+    """
+    with leases.run_lease(work, run, log.warning):
+        deliveries = Deliveries(work, run)
+        closed = deliveries.closed(downlink)
+        if not closed:
+            raise StateError(
+                f"run {run} ({run.l1}): nothing that downlink {downlink} delivered before is closed to others, so "
+                "nothing was released. What it delivered last is its own, and never released: process it again "
+                "with less first (shrink.accept)."
+            )
+        me = leases.whoami()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        deliveries.publish(Release(downlink, reason, f"{me.user} on {me.host}", now))
+    return closed

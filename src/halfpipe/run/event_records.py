@@ -1,0 +1,303 @@
+"""Which events are delivered, and their records, read from the chunks' evt files wherever they lie."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe import paths
+from halfpipe.errors import FormatError, StateError
+from halfpipe.files.advice import advice
+from halfpipe.files.blocks import BLOCK, Blocks
+from halfpipe.files.reading import open_regular
+from halfpipe.files.scattered_reads import read_pieces
+from halfpipe.formats import evt
+from halfpipe.ids import DownlinkId
+from halfpipe.merge.decision import Decision, Recorded, decide, in_sources
+from halfpipe.run.event_table import KEY, EventTable
+from halfpipe.run.run_state import KnownRun
+from halfpipe.settings import Merge
+
+BATCH_BYTES = 4 << 20  # what is read is hashed and written while it lies in the processor's cache
+_BLOCK = 1 << 20  # events looked at at a time
+
+
+def decided(
+    known: KnownRun,
+    downlink: DownlinkId,
+    tables: Mapping[DownlinkId, EventTable],
+    recorded: Mapping[DownlinkId, Recorded],
+    limits: Merge,
+    *,
+    earlier: Mapping[DownlinkId, Sequence[Recorded]] = MappingProxyType({}),
+    given_up: bool,
+) -> tuple[Decision, "Records"]:
+    """Decide what `downlink` delivers of the events in `tables`, and find the records.
+
+    Only records that are delivered have to be there, so these are known after it is decided. If some are gone
+    and the config allows to do without, it is decided anew: of another copy of an event the record may be there,
+    and of a series too little may be left for a file.
+
+    Parameters
+    ----------
+    known
+        The run.
+    downlink, recorded, limits, earlier, given_up
+        As for `halfpipe.merge.decision.decide`.
+    tables
+        The events of each downlink.
+
+    Raises
+    ------
+    MissingInputError, FormatError
+        As `KnownRun.evt_file`.
+    """
+    numbers = {dl: number for number, dl in enumerate(in_sources(downlink, tables))}
+    gone: set[tuple[DownlinkId, int]] = set()
+    while True:
+        keys = {
+            dl: table.keys(numbers[dl], [file for of, file in gone if of == dl])
+            for dl, table in tables.items()
+        }
+        decision = decide(
+            downlink, known.all_datagrams, keys, recorded, limits, earlier=earlier, given_up=given_up
+        )
+        del keys  # as many bytes as the decision
+        used = evt_files_of(decision)
+        places = {(dl, file): known.evt_file(dl, tables[dl].files[file]) for dl, file in used}
+        found = {key: path for key, path in places.items() if path is not None}
+        if len(found) == len(places):
+            return decision, Records(decision, tables, found)
+        gone |= places.keys() - found.keys()
+
+
+def evt_files_of(decision: Decision) -> list[tuple[DownlinkId, int]]:
+    """Return in which evt files the delivered events lie: downlinks, and numbers in the files of their tables."""
+    events, highest_file = decision.events, np.iinfo(KEY["file"]).max
+    used = []
+    for number, downlink in enumerate(decision.sources):
+        found: NDArray[np.bool_] = np.zeros(highest_file + 1, dtype=bool)
+        for first in range(0, len(events), _BLOCK):
+            block = events[first : first + _BLOCK]
+            found[block["file"][block["source"] == number]] = True
+        used += [(downlink, file) for file in np.flatnonzero(found).tolist()]
+    return used
+
+
+@dataclass(frozen=True)
+class Times:
+    """Unix UTC seconds of delivered events: the first and last in order, the earliest and the latest."""
+
+    first: float
+    last: float
+    earliest: float
+    latest: float
+
+    @classmethod
+    def of(cls, utc: NDArray[np.float64]) -> "Times":
+        """Take those of events in their order."""
+        return cls(float(utc[0]), float(utc[-1]), float(utc.min()), float(utc.max()))
+
+    @classmethod
+    def together(cls, parts: Sequence["Times"]) -> "Times":
+        """Join those of series of events that follow each other."""
+        return cls(
+            parts[0].first,
+            parts[-1].last,
+            min(part.earliest for part in parts),
+            max(part.latest for part in parts),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some records that follow each other in an event file: their bytes, and their events' times."""
+
+    content: NDArray[np.uint8]
+    times: Times
+
+
+class Records:
+    """The records of delivered events, wherever they lie.
+
+    Nothing is held of them; any number of threads may read at once.
+
+    Parameters
+    ----------
+    decision
+        What is delivered; its events have the fields of `halfpipe.run.event_table.KEY`.
+    tables
+        The events of each source.
+    evt_files
+        Where each evt file lies that `evt_files_of` gives, by downlink and its number in the table's files.
+    """
+
+    def __init__(
+        self,
+        decision: Decision,
+        tables: Mapping[DownlinkId, EventTable],
+        evt_files: Mapping[tuple[DownlinkId, int], Path],
+    ) -> None:
+        self.events = decision.events
+        number = {downlink: n for n, downlink in enumerate(decision.sources)}
+        self._tables = {number[downlink]: table for downlink, table in tables.items()}
+        self._paths = {(number[downlink], file): path for (downlink, file), path in evt_files.items()}
+        self._blocks = {key: _blocks_of(path) for key, path in self._paths.items()}
+
+    def batches(self, begin: int, end: int, latc: int | None) -> Iterator[Batch]:
+        """Yield the records of the events `begin` to `end` (half-open) in order, some megabytes at a time.
+
+        A batch lies in memory that the next one takes over.
+
+        Raises
+        ------
+        StateError
+            If a chunk's evt file is not the one that was indexed: no record of the right sequence and
+            APID lies where the index says, or a block is not what was decoded. If it cannot be read.
+        """
+        aside = memoryview(bytearray(BLOCK))
+        every = self.events["size"][begin:end]
+        room = min(int(every.sum(dtype=np.int64)), max(BATCH_BYTES, int(every.max(initial=0))))
+        # The room ahead of them makes the records lie as they do in a file.
+        buffer = np.empty(evt.HEADER_SIZE + room, np.uint8)
+        most = BATCH_BYTES // evt.CONTEXT.itemsize + 1  # a record holds its context at least
+        while begin < end:
+            events = self.events[begin : min(begin + most, end)]
+            edges = np.concatenate([[0], np.cumsum(events["size"], dtype=np.int64)])
+            count = max(1, int(np.searchsorted(edges, BATCH_BYTES, side="right")) - 1)
+            events, places = events[:count], evt.HEADER_SIZE + edges[:count]
+            filled = buffer[: evt.HEADER_SIZE + edges[count]]
+            utc = self._gather(events, np.diff(edges[: count + 1]), filled, places, aside)
+            if latc is not None:
+                try:
+                    _override(filled, places, latc)
+                except FormatError as error:
+                    raise StateError(
+                        f"{' or '.join(self._files_of(events))}: a record is not what it was when it was indexed "
+                        f"({error}) Process the downlink of that chunk again."
+                    ) from error
+            yield Batch(filled[evt.HEADER_SIZE :], Times.of(utc))
+            begin += count
+            most = 2 * count + 1  # the next ones are about as large
+
+    def _gather(
+        self,
+        events: NDArray[np.void],
+        sizes: NDArray[np.int64],
+        buffer: NDArray[np.uint8],
+        places: NDArray[np.int64],
+        room: memoryview,
+    ) -> NDArray[np.float64]:
+        """Read the records of `events` to their places in `buffer`; return the events' times.
+
+        `room` is for blocks of files while their checksums are compared.
+        """
+        utc = np.empty(len(events), np.float64)
+        starts = np.empty(len(events), np.int64)
+        sources, files = events["source"], events["file"]
+        wrong: int | None = None
+        for source in _numbers_in(sources):
+            table = self._tables[source]
+            of_source = np.flatnonzero(sources == source)
+            rows = table.rows(events["row"][of_source])
+            utc[of_source] = rows["utc"]
+            starts[of_source] = rows["offset"]
+            for file in _numbers_in(files[of_source]):
+                which = of_source[rows["file"] == file]
+                path, blocks = self._paths[source, file], self._blocks[source, file]
+                short = _read(path, blocks, starts[which], sizes[which], buffer, places[which], room)
+                if short is not None:
+                    wrong = int(which[short])
+        if wrong is None:
+            wrong = _first_other(events, buffer, places)
+        if wrong is not None:
+            event = events[wrong]
+            path = self._paths[int(event["source"]), int(event["file"])]
+            raise StateError(
+                f"{path} at byte {starts[wrong]}: sequence {event['sequence']} of APID {event['apid']} was there "
+                "when it was indexed and is gone now. Process the downlink of that chunk again."
+            )
+        return utc
+
+    def _files_of(self, events: NDArray[np.void]) -> list[str]:
+        """Return the paths of the evt files in which `events` lie."""
+        numbers = sorted(set(zip(events["source"].tolist(), events["file"].tolist(), strict=True)))
+        return [str(self._paths[number]) for number in numbers]
+
+    def seconds(self, event: int) -> int:
+        """Return `current.timeSecs` of one event."""
+        size = evt.CONTEXT.itemsize
+        buffer = np.zeros(size, np.uint8)
+        key = self.events[event : event + 1].copy()
+        key["size"] = size
+        self._gather(key, np.array([size]), buffer, np.array([0]), memoryview(bytearray(BLOCK)))
+        return int(buffer.view(evt.CONTEXT)["current_timeSecs"][0])
+
+
+def _numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:
+    """Return the different numbers in a column of small ones."""
+    return np.flatnonzero(np.bincount(column)).tolist()
+
+
+def _blocks_of(path: Path) -> Blocks | None:
+    """Return the checksums of an evt file; None if an earlier version decoded its chunk and kept none."""
+    return Blocks.load(path.with_name(paths.block_checksums(_chunk_of(path))), path.name)
+
+
+def _chunk_of(path: Path) -> str:
+    """Return the chunk of a product, which its name ends with."""
+    return path.stem.rpartition("-")[2]
+
+
+def _read(
+    path: Path,
+    blocks: Blocks | None,
+    starts: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    buffer: NDArray[np.uint8],
+    places: NDArray[np.int64],
+    room: memoryview,
+) -> int | None:
+    """Read records; return one that does not lie in the file as a whole or cannot be a record, else None."""
+    short = (starts < evt.HEADER_SIZE) | (sizes < evt.CONTEXT.itemsize)
+    if short.any():
+        return int(np.argmax(short))
+    try:
+        with open_regular(path) as file:
+            damaged = None if blocks is None else blocks.damaged(file.fileno(), starts, sizes, room)
+            if damaged is not None and blocks is not None:
+                raise StateError(
+                    f"{path}: damaged since chunk {_chunk_of(path)} was decoded: the block of {BLOCK} bytes at "
+                    f"byte {damaged} has another checksum. Nothing of it is delivered. Once the file is out of the "
+                    f"way its chunk is decoded again where it is needed: mv {path} {path}.damaged; then re-run "
+                    "the command."
+                )
+            read_pieces(file.fileno(), starts, sizes, buffer, places)
+    except EOFError as error:
+        return int(np.argmax(starts > error.args[0] - sizes))
+    except OSError as error:
+        # Not as it is: it would be told as an error of the file that is being written.
+        raise StateError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
+    return None
+
+
+def _first_other(
+    events: NDArray[np.void], buffer: NDArray[np.uint8], places: NDArray[np.int64]
+) -> int | None:
+    """Return the first record whose sequence or APID is not that of its event."""
+    sequence = evt.context_column(buffer, places, "scalers_sequence")
+    apid = evt.context_column(buffer, places, "ccsds_apid")
+    other = (sequence != events["sequence"]) | (apid != events["apid"])
+    return int(np.argmax(other)) if other.any() else None
+
+
+def _override(buffer: NDArray[np.uint8], places: NDArray[np.int64], latc: int) -> None:
+    """Write `latc` into LATC_master of the LPA records at `places`."""
+    layout = evt.record_layout(buffer, places, "as they are laid together")
+    ends = (places + layout.sizes)[layout.infotypes == evt.InfoType.LPA]
+    masters = ends - evt.LATC_FROM_END
+    buffer[masters[:, None] + np.arange(4)] = np.frombuffer(np.array(latc, "<u4").tobytes(), np.uint8)

@@ -1,0 +1,97 @@
+"""Runs that an operator has given up: a file for each in `force/` of the working directory.
+
+The directory and its names are the legacy's (ground-chain §7, §8): a run by its start, or with the ground id
+ahead of it, in hexadecimal, and by its decimal start. Removing the file takes the decision back.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.advice import advice
+from halfpipe.files.json_files import read_json
+from halfpipe.ids import DownlinkId, RunId
+
+_HEX = re.compile(r"(?:[0-9a-f]{8}-)?([0-9a-f]{8})", re.ASCII)
+_DECIMAL = re.compile(r"r?([0-9]{1,10})", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ForceList:
+    """The list as it stands: the runs given up, and what is wrong with the names that give no run."""
+
+    runs: frozenset[RunId]
+    refused: tuple[str, ...]
+
+
+def read(work: Path) -> ForceList:
+    """Read the operator's list of runs given up.
+
+    A name that is no run, or may be two, gives up nothing and is among `refused`: work goes on, and
+    whoever shows the list says so.
+
+    Raises
+    ------
+    HalfPipeError
+        If the directory is there and cannot be read: then nobody knows what was given up.
+    """
+    home = work / paths.force()
+    try:
+        names = sorted(path.name for path in home.iterdir())
+    except FileNotFoundError:
+        return ForceList(frozenset(), ())
+    except OSError as error:
+        raise HalfPipeError(f"{home}: cannot be read: {error.strerror}. {advice(error)}") from error
+    runs: set[RunId] = set()
+    refused = []
+    for name in names:
+        found = readings(name)
+        known = {run for run in found if (work / paths.run(run)).is_dir()} if len(found) > 1 else found
+        if len(known) == 1:
+            runs.update(known)
+        else:
+            refused.append(f"{home / name}: {_complaint(found)}")
+    return ForceList(frozenset(runs), tuple(refused))
+
+
+def readings(name: str) -> frozenset[RunId]:
+    """Return the runs that a name in the list may mean: none, one, or two."""
+    found = set()
+    if match := _HEX.fullmatch(name):
+        found.add(RunId(match[1]))
+    if (match := _DECIMAL.fullmatch(name)) and int(match[1]) < 2**32:
+        found.add(RunId.from_met(int(match[1])))
+    return frozenset(found)
+
+
+def _complaint(found: Iterable[RunId]) -> str:
+    either = " or ".join(f"{run} ({run.l1})" for run in sorted(found))
+    if not either:
+        return (
+            "gives up no run: expected a name such as 2c2e5787, 00770101-2c2e5787, r0741234567 or 741234567. "
+            "Rename or remove the file."
+        )
+    return f"may be run {either}, so no run is given up. Rename the file to the one with r and ten digits."
+
+
+def in_effect(work: Path, run: RunId, downlinks: Iterable[DownlinkId], forced: ForceList) -> bool:
+    """Tell whether a run that is given up has been delivered as such: only then may Level-1 retire it.
+
+    Parameters
+    ----------
+    work
+        `paths.work`.
+    run
+        The run.
+    downlinks
+        The downlinks that bring it.
+    forced
+        The list as `read` gives it.
+    """
+    if run not in forced.runs:
+        return False
+    manifests = (work / paths.manifest(run, dl) for dl in downlinks)
+    return any(path.exists() and read_json(path)["given_up"] for path in manifests)

@@ -1,0 +1,64 @@
+"""Magic-7: attitude and orbit of the spacecraft around a delivery, for Level-1 (ground-chain §5)."""
+
+import shlex
+from collections.abc import Sequence
+from typing import IO
+
+from halfpipe.errors import DecoderError
+from halfpipe.formats.retdef import RetDef
+from halfpipe.process import command_words
+from halfpipe.process.programs import Lines, Log, run
+from halfpipe.settings import ROOT, Settings
+
+PAD_SECONDS = 6000.0  # before the first and after the last event, as the legacy launchL1
+KEPT = (b" ATT ", b" ORB ")
+
+
+def command(settings: Settings, retdef: RetDef, window: tuple[float, float]) -> list[str]:
+    """Return the words of the command for the archive and spacecraft of `retdef` and a delivery's `window`.
+
+    Parameters
+    ----------
+    settings
+        Name the magic-7 program; without one there are no words.
+    retdef
+        Any RetDef of the downlink.
+    window
+        Times of the earliest and the latest event delivered, Unix UTC seconds.
+    """
+    words = command_words.magic7(settings, retdef.arch)
+    begin, end = window[0] - PAD_SECONDS, window[1] + PAD_SECONDS
+    return words and [*words, "--scid", str(retdef.scid), "-b", f"{begin:.6f}", "-e", f"{end:.6f}", "--lsm"]
+
+
+def write(words: Sequence[str], out: IO[bytes], log: IO[str]) -> int:
+    """Run a magic-7 command and write its ATT and ORB lines to `out`; return how many.
+
+    Its messages go to `log`.
+
+    Raises
+    ------
+    DecoderError
+        If it cannot be started or fails; what it printed before does not count.
+    """
+    count = 0
+
+    def keep(line: bytes) -> None:
+        nonlocal count
+        if any(tag in line for tag in KEPT):
+            out.write(line if line.endswith(b"\n") else line + b"\n")
+            count += 1
+
+    messages = Log(log)
+    ending = run(words, ROOT, Lines(keep), messages)
+    if ending.status is None:
+        raise DecoderError(f"{words[0]}: {ending.how}. Check magic7.command in the config.", code="magic7")
+    if not ending.well:
+        raise DecoderError(
+            f"the magic-7 command {ending.how}: {shlex.join(words)}\n"
+            "Level-1 needs its text, so the downlink is not handed off. Fix this (its messages stand in "
+            "this job's log), then re-run the command.",
+            code="magic7",
+            text=f"the magic-7 command {ending.saying(messages.said)}. Level-1 needs its text",
+        )
+    return count

@@ -1,0 +1,197 @@
+"""The merged index of one run within one downlink, made of its chunks' indexes and saved.
+
+The datagram part is text and never deleted. The event part is an array, ordered by (sequence, APID)
+without duplicates; it is large and can be made again from the chunk products.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe import paths
+from halfpipe.errors import FormatError
+from halfpipe.files.advice import in_the_way
+from halfpipe.files.durable import fsync_directory, make_directory, remove_file, write_bytes
+from halfpipe.files.json_files import write_json
+from halfpipe.formats import evt, idx, kept_index
+from halfpipe.formats.kept_index import SIZED, SizedIndex
+from halfpipe.formats.row_copies import joined
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.ordering import Rows, in_order, merged
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.process import progress
+from halfpipe.process.memory import give_back
+from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.datagrams import dump_datagrams
+from halfpipe.run.event_table import EventTable, highest, open_events, write_events
+from halfpipe.run.rows_on_disk import RowsOnDisk
+
+IN_MEMORY = 1 << 21  # events that are held before others go to disk: 75 MB
+
+
+@dataclass(frozen=True)
+class MergedIndex:
+    """What a downlink brings of a run.
+
+    `parts` are its events (dtype `SIZED`), index by index in file-name order, each part in order; their
+    field ``file`` counts into `files`, the base names of the evt files. `chunks` are the products it was
+    made from.
+    """
+
+    datagrams: KnownDatagrams
+    parts: tuple[Rows, ...]
+    files: tuple[str, ...]
+    chunks: tuple[ChunkProducts, ...]
+
+    @property
+    def events(self) -> NDArray[np.void]:
+        """All events in order, each once (dtype `SIZED`): a copy."""
+        return joined([np.empty(0, SIZED), *merged(self.parts)])
+
+    def as_json(self, events: int) -> dict[str, Any]:
+        """Say what it holds, as its ``index.json`` does; `events` is what `save` counted."""
+        return {
+            "chunks": [chunk.as_json() for chunk in self.chunks],
+            "datagrams": {
+                str(apid): [list(pair) for pair in pairs] for apid, pairs in self.datagrams.ranges().items()
+            },
+            "events": events,
+        }
+
+
+def build(
+    chunks: Iterable[tuple[ChunkProducts, Path]],
+    threads: int = 1,
+    scratch: Path | None = None,
+    kept: Callable[[str], Path] | None = None,
+) -> MergedIndex:
+    """Merge the chunk indexes of one run within one downlink.
+
+    Parameters
+    ----------
+    chunks
+        The products of each chunk and the directory where they lie.
+    threads
+        So many indexes are read at a time.
+    scratch
+        Directory for events that are too many for the memory; None: all are held.
+    kept
+        Where was kept what `decode_chunk` read of the index of this name; None: nowhere. What is not there
+        is read again.
+
+    Raises
+    ------
+    MissingInputError, FormatError
+        If an index or an evt file is gone or damaged, or there are too many evt files.
+    """
+    listed = list(chunks)
+    names = [
+        (chunk, directory, name)
+        for chunk, directory in listed
+        for name in chunk.files
+        if name.endswith(".idx")
+    ]
+    files: dict[str, int] = {}
+    parts: list[tuple[str, Rows]] = []
+    held, on_disk = 0, None
+    lines: list[bytes] = []
+    total = sum(chunk.files[name] for chunk, _, name in names)
+    with progress.of("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
+        read = pool.map(lambda at: _read_part(at[0], at[1], at[2], kept), names)
+        for (chunk, directory, name), part in zip(names, read, strict=True):
+            lines += part.lines
+            codes = np.array([files.setdefault(file, len(files)) for file in part.files], np.int64)
+            if len(files) > highest("file") + 1:
+                raise FormatError(
+                    f"{directory / name}: with it a downlink brings {len(files)} event files of a run, but a merge "
+                    f"can tell no more than {highest('file') + 1} apart. Have the chunks decoded to fewer files."
+                )
+            if len(part.events):
+                part.events["file"] = codes[part.events["file"]]
+            held += len(part.events)
+            if scratch is not None and held > IN_MEMORY:
+                on_disk = on_disk or RowsOnDisk(scratch)
+                parts.append((name, on_disk.put(part.events)))
+            else:
+                parts.append((name, part.events))
+            bar.add(events=len(part.events), size=chunk.files[name])
+    give_back()
+    parts.sort(key=lambda part: part[0])
+    return MergedIndex(
+        KnownDatagrams.of(lines),
+        tuple(part for _, part in parts),
+        tuple(files),
+        tuple(chunk for chunk, _ in listed),
+    )
+
+
+def _read_part(
+    chunk: ChunkProducts, directory: Path, name: str, kept: Callable[[str], Path] | None
+) -> SizedIndex:
+    """Return what was kept of an index or read it, its events in order."""
+    known = None
+    if kept is not None and name in chunk.checksums:
+        known = kept_index.kept(kept(name), chunk.checksums[name], chunk.files)
+    if known is None:
+        index = idx.read_index(directory / name)
+        known = kept_index.with_sizes(index, [*_sizes(chunk, directory, index)])
+    return SizedIndex(known.lines, in_order(known.events), known.files)
+
+
+def _sizes(chunk: ChunkProducts, directory: Path, index: idx.Index) -> Iterator[NDArray[np.int64]]:
+    """Yield the sizes of the records in each event file of an index, in the order of their lines."""
+    for number, file in enumerate(index.files):
+        offsets = index.events["offset"][index.events["file"] == number]
+        if chunk.whole:
+            order = np.argsort(offsets, kind="stable")
+            sizes = np.empty(len(offsets), np.int64)
+            sizes[order] = np.diff(offsets[order], append=chunk.files[file])
+            yield sizes
+        else:
+            opened = evt.open_evt(directory / file)
+            yield evt.record_layout(opened.data, offsets, str(directory / file)).sizes
+
+
+def write_scratch(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
+    """Write the events of a merged index into scratch of the run's context, from where `save` takes them."""
+    path = work / paths.context(run) / downlink / "brought.npy"
+    write_events(path, merged(index.parts))
+    return open_events(path, index.files)
+
+
+def save(
+    index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId, apart: EventTable | None = None
+) -> int:
+    """Write the parts of a merged index, each whole or not at all; the caller holds the run's lock.
+
+    Returns the number of its events. Those that were `write_scratch` are linked, and stay there too.
+
+    In an order in which other downlinks can go on with what a death in between leaves: the events never
+    lie beside a list of files that they do not count into (they are made again where they are missing),
+    and the datagrams, which make the downlink known, come last.
+    """
+    make_directory(work, f"{paths.run(run)}/{downlink}")
+    remove_file(work / paths.events(run, downlink))
+    write_json(
+        work / paths.chunk_list(run, downlink),
+        {"chunks": [chunk.as_json() for chunk in index.chunks], "files": list(index.files)},
+    )
+    events = work / paths.events(run, downlink)
+    if apart is None:
+        count = write_events(events, merged(index.parts))
+    else:
+        count = apart.count
+        try:
+            # What a killed job of the version before left, which wrote here.
+            events.with_name(f".{events.name}.part").unlink(missing_ok=True)
+            events.hardlink_to(apart.path)
+            fsync_directory(events.parent)
+        except OSError as error:
+            raise in_the_way(events, error) from error
+    write_bytes(work / paths.datagrams(run, downlink), dump_datagrams(index.datagrams.lines))
+    return count

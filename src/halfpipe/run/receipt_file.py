@@ -1,0 +1,156 @@
+"""Receipts: the records of a downlink's hand-offs, and ``dl=<id>``, which is the last of them once more."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files.advice import advice
+from halfpipe.files.records import Record, Series, opened
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
+
+DAMAGED, EDITED = "receipt-damaged", "receipt-edited"
+
+
+class ReceiptError(FormatError):
+    """A receipt that cannot be used: the `code` of its cause, what is wrong with it, and what to `do`."""
+
+    def __init__(self, code: str, path: Path, what: str, do: str) -> None:
+        super().__init__(f"{path}: {what}.", f"To have it rewritten: {do}", code=code)
+        self.path, self.what, self.do = path, what, do
+
+
+@dataclass(frozen=True)
+class HandOff:
+    """A hand-off: its number, which runs its texts name, the texts, all that its latest record says, and its seal.
+
+    `made` is when it was handed off first, Unix seconds; None if that cannot be told.
+    """
+
+    number: int
+    named: tuple[RunId, ...]
+    texts: tuple[Mapping[str, Any], ...]
+    receipt: Mapping[str, Any]
+    seal: str
+    made: float | None
+
+
+def series(work: Path, downlink: DownlinkId) -> Series:
+    """Read the records of the hand-offs of `downlink`.
+
+    Raises
+    ------
+    DamagedError
+        If a record is gone or damaged in both copies.
+    """
+    found = Series(work, paths.receipts(downlink), f"downlink {downlink} is not handed off")
+    found.read()
+    return found
+
+
+def hand_offs(work: Path, downlink: DownlinkId) -> list[HandOff]:
+    """Return the hand-offs of `downlink` in order.
+
+    Raises
+    ------
+    DamagedError
+        If a record is gone or damaged in both copies.
+    """
+    of_series = series(work, downlink)
+    found: dict[int, HandOff] = {}
+    for record in of_series.records:
+        receipt = record.values
+        try:
+            number = int(receipt["handoff"])
+            named = tuple(RunId(run["run"]) for run in receipt["runs"] if run["named"])
+            texts = tuple(receipt["texts"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise of_series.damaged(record.number, f"no receipt: {error!r}") from error
+        made = found[number].made if number in found else _made(of_series, record)
+        found[number] = HandOff(number, named, texts, receipt, record.seal, made)
+    return [found[number] for number in sorted(found)]
+
+
+def _made(of_series: Series, record: Record) -> float | None:
+    try:
+        return of_series.file(record.number).stat().st_mtime
+    except OSError:
+        return None
+
+
+def last_number(work: Path, downlink: DownlinkId) -> int:
+    """Return the number of the latest hand-off of `downlink`, 0 before the first."""
+    return max((handoff.number for handoff in hand_offs(work, downlink)), default=0)
+
+
+def next_number(work: Path, downlink: DownlinkId, deliveries: Deliveries) -> int:
+    """Return the number of the hand-off in work: one more than the highest of which anything was handed off.
+
+    `deliveries` are those of one of its runs. Level-1 must never hear of one number twice.
+    """
+    submitted = Series(work, paths.submissions(downlink), f"downlink {downlink} is not handed off").read()
+    known = [last_number(work, downlink), *(int(record.values.get("handoff", 0)) for record in submitted)]
+    delivered_for = (delivery.handoff or 0 for delivery in deliveries.of(downlink))
+    return max(max(known) + 1, *delivered_for, 0)
+
+
+def publish(
+    work: Path, downlink: DownlinkId, content: Mapping[str, Any], known: Series | None = None
+) -> Record:
+    """Publish the record of a hand-off, unless the last one says the same; return it. ``dl=<id>`` gets its bytes.
+
+    `known` are the records that were there when it was decided what this one is; None: those of now.
+
+    Raises
+    ------
+    TakenError
+        If another process has published one since they were read.
+    HalfPipeError
+        If it cannot be written: then the downlink is not handed off.
+    """
+    known = known or series(work, downlink)
+    last = known.records[-1] if known.records else None
+    if last is None or last.values != content:
+        last = known.publish(content)
+    return last
+
+
+def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
+    """Read the receipt of a downlink.
+
+    Raises
+    ------
+    MissingInputError
+        If there is none.
+    ReceiptError
+        If it cannot be read, is no receipt, or is not what was written.
+    """
+    path, do = work / paths.receipt(downlink), f"snakemake dl={downlink} -R receipt"
+    try:
+        written = path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingInputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ReceiptError(DAMAGED, path, f"{error.strerror}. {advice(error)}".rstrip("."), do) from error
+    code, what, content = _read(written)
+    if code:
+        raise ReceiptError(code, path, what, do)
+    return content
+
+
+@lru_cache(maxsize=4)  # an account asks several times for one
+def _read(written: bytes) -> tuple[str, str, Mapping[str, Any]]:
+    """Return what a receipt says; else the code of the cause why it cannot be used, and what is wrong."""
+    record = opened(written)
+    if record is not None:
+        return "", "", record.values
+    try:
+        json.loads(written)
+    except (ValueError, RecursionError) as error:
+        return DAMAGED, f"not JSON ({error})", {}
+    return EDITED, "edited after it was written (checksum mismatch)", {}

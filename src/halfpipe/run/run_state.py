@@ -1,0 +1,262 @@
+"""The state of a run: the merged indexes of all downlinks processed so far, and what was delivered.
+
+Everything here is read under the run's lease. Chunk products that were cleaned up are decoded again,
+as context, into scratch of the merge; they never come back to where they were.
+"""
+
+import logging
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Self
+
+import numpy as np
+
+from halfpipe import paths
+from halfpipe.decode.decode_chunk import decode
+from halfpipe.errors import HalfPipeError, MissingInputError, StateError
+from halfpipe.files.durable import remove_file
+from halfpipe.formats import evt
+from halfpipe.formats.retdef import read_retdef
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge.decision import listed
+from halfpipe.merge.ordering import merged
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run import merged_index
+from halfpipe.run.chunk_files import ChunkProducts, load_chunks
+from halfpipe.run.datagrams import load_datagrams
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.event_table import EventTable, load_events, open_events, write_events
+from halfpipe.run.receipt_file import hand_offs
+from halfpipe.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NewInput:
+    """What the downlink in work brings of a run, before it is known to others."""
+
+    downlink: DownlinkId
+    datagrams: KnownDatagrams
+    events: EventTable
+    chunks: tuple[ChunkProducts, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Decodes chunks of a run again where their products are gone; `output` takes what the decoder prints."""
+
+    settings: Settings
+    run: RunId
+    output: IO[str]
+    _again: dict[tuple[DownlinkId, ChunkId], Path] = field(default_factory=dict)
+
+    @property
+    def work(self) -> Path:
+        """`paths.work`."""
+        return self.settings.paths.work
+
+    def products(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
+        """Return a directory in which the products of `chunk` lie, whole.
+
+        Raises
+        ------
+        MissingInputError
+            If they are gone and cannot be made again; names run, downlink and hours.
+        """
+        home = self.work / paths.chunks(downlink)
+        for place in (home, self.work / paths.replaced(downlink)):
+            if chunk.lie_in(place):
+                return place
+        key = (downlink, chunk.chunk)
+        if key in self._again:
+            return self._again[key]
+        scratch = self.work / paths.context(self.run) / downlink / chunk.chunk / secrets.token_hex(8)
+        retdef_file = self.work / paths.retdef(downlink, chunk.chunk)
+        retdef = read_retdef(retdef_file)
+        log.info("chunk %s of downlink %s was cleaned up: decoding it again", chunk.chunk, downlink)
+        made: object = None
+        try:
+            made = decode(self.settings, retdef_file, retdef, scratch, self.output, again=True)
+        except HalfPipeError as error:
+            cause = str(error)
+        else:
+            cause = "the decoder makes something else of it now than it did before"
+        if made is None or not chunk.lie_in(scratch):
+            hours = "; ".join(f"APID {s.apid} from {_utc(s.begin)} to {_utc(s.end)}" for s in retdef.spans)
+            raise MissingInputError(
+                f"run {self.run} needs chunk {chunk.chunk} of downlink {downlink}, whose products are gone, and "
+                f"it cannot be decoded again ({cause}). Bring back the level-0 files of {hours}, or set "
+                "merge.without_context in the config to merge without it."
+            )
+        self._again[key] = scratch
+        return scratch
+
+
+def _utc(unix: float) -> str:
+    return str(np.datetime64(int(unix), "s")) + " UTC"
+
+
+@dataclass
+class KnownRun:
+    """The state of a run as one downlink's merge finds it.
+
+    `datagrams` are those that each downlink has made known; `missing` says which chunks the merge has to do
+    without, as the config allows.
+    """
+
+    context: Context
+    recorded: Deliveries
+    datagrams: dict[DownlinkId, KnownDatagrams]
+    brought: NewInput | None = None
+    missing: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, context: Context, brought: NewInput | None = None) -> Self:
+        """Read the datagram parts and the deliveries of a run; what is `brought` now stands for what was before."""
+        work, run = context.work, context.run
+        recorded = Deliveries(work, run)
+        others = [dl for dl in begun_downlinks(work, run) if brought is None or dl != brought.downlink]
+        known = {dl: datagrams for dl in others if (datagrams := _made_known(context, dl)) is not None}
+        if brought is not None:
+            known = dict(sorted({**known, brought.downlink: brought.datagrams}.items()))
+        return cls(context, recorded, known, brought)
+
+    @cached_property
+    def all_datagrams(self) -> KnownDatagrams:
+        """What all downlinks have made known."""
+        return KnownDatagrams.together(self.datagrams.values())
+
+    def event_tables(self, downlink: DownlinkId) -> dict[DownlinkId, EventTable]:
+        """Return the events of each downlink that a merge of `downlink` needs.
+
+        What is gone and needed is decoded again; what is gone and has gone to Level-1 by other
+        downlinks is not needed.
+        """
+        work, run = self.context.work, self.context.run
+        return {
+            dl: self.event_table(dl)
+            for dl, datagrams in self.datagrams.items()
+            if dl == downlink
+            or (work / paths.events(run, dl)).exists()
+            or self._is_needed(datagrams, downlink)
+        }
+
+    def _is_needed(self, datagrams: KnownDatagrams, downlink: DownlinkId) -> bool:
+        """Tell whether a datagram may hold an event that is not delivered, or late."""
+        rows = datagrams.rows[datagrams.rows["nevts"] > 0]
+        delivered = np.zeros(len(rows), dtype=bool)
+        earlier = self.recorded.earlier()
+        for dl, delivery in self.recorded.latest().items():
+            if dl == downlink:
+                continue
+            for record in (delivery, *earlier.get(dl, ())):
+                known_then = listed(rows, record.datagrams)
+                for span in record.spans:
+                    inside = (rows["evtseq0"] >= span.first) & (rows["evtseq1"] <= span.last)
+                    delivered |= inside & known_then
+        return not delivered.all()
+
+    def event_table(self, downlink: DownlinkId) -> EventTable:
+        """Return the events of one downlink; gone or damaged, its chunks are read, or decoded, again."""
+        work, run = self.context.work, self.context.run
+        if self.brought is not None and downlink == self.brought.downlink:
+            return self.brought.events
+        events = work / paths.events(run, downlink)
+        if events.exists():
+            try:
+                return load_events(work, run, downlink)
+            except StateError as error:
+                log.warning("%s", error)
+                remove_file(events)
+        places = [(chunk, self._place(downlink, chunk)) for chunk in self._chunks(downlink)]
+        scratch = work / paths.context(run)
+        index = merged_index.build([(chunk, place) for chunk, place in places if place], scratch=scratch)
+        path = scratch / downlink / "events.npy"
+        write_events(path, merged(index.parts))
+        return open_events(path, index.files)
+
+    def evt_file(self, downlink: DownlinkId, name: str) -> Path | None:
+        """Return where the evt file `name` of `downlink` lies; None if it is gone and done without.
+
+        If it is gone its chunk is decoded again.
+
+        Raises
+        ------
+        MissingInputError
+            If it cannot be, and the config does not allow to do without.
+        FormatError
+            If it is no evt file.
+        """
+        place = self._place(downlink, next(chunk for chunk in self._chunks(downlink) if name in chunk.files))
+        if place is None:
+            return None
+        evt.read_header(place / name)
+        return place / name
+
+    def _chunks(self, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
+        """Return the chunk products of a downlink."""
+        if self.brought is not None and downlink == self.brought.downlink:
+            return self.brought.chunks
+        return load_chunks(self.context.work, self.context.run, downlink)
+
+    def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
+        """Return where the products of a chunk lie, None if the merge has to do without them."""
+        try:
+            return self.context.products(downlink, chunk)
+        except MissingInputError as error:
+            if not self.context.settings.merge.without_context:
+                raise
+            if str(error) not in self.missing:
+                log.warning("%s", error)
+                self.missing.append(str(error))
+            return None
+
+
+def _made_known(context: Context, downlink: DownlinkId) -> KnownDatagrams | None:
+    """Return the datagrams that a downlink has made known; None if it has not come so far.
+
+    If they or the list of chunks are damaged, or they are gone, the merged index is made again.
+    """
+    work, run = context.work, context.run
+    damage: HalfPipeError | None = None
+    if (work / paths.datagrams(run, downlink)).exists():
+        try:
+            load_chunks(work, run, downlink)
+            return load_datagrams(work, run, downlink)
+        except HalfPipeError as error:
+            damage = error
+    chunks = _handed_off(work, run, downlink)
+    if chunks:
+        log.warning("%s Made again of the chunks of downlink %s.", damage or "Datagrams are gone.", downlink)
+        index = merged_index.build([(chunk, context.products(downlink, chunk)) for chunk in chunks])
+        merged_index.save(index, work, run, downlink)
+        return index.datagrams
+    if damage is not None:
+        raise damage
+    return None
+
+
+def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProducts]:
+    """Return the chunks of a run that a downlink was handed off with; none of what was taken over."""
+    made = hand_offs(work, downlink)
+    if not made or made[-1].receipt.get("taken_over"):
+        return []
+    return [ChunkProducts.of(chunk, run) for chunk in made[-1].receipt["chunks"] if run in chunk["runs"]]
+
+
+@contextmanager
+def context_scratch(work: Path, run: RunId) -> Iterator[None]:
+    """Remove scratch of decoding context, before (a killed job's) and after."""
+    scratch = work / paths.context(run)
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,148 @@
+"""The stage: the directories, event files and tokens that Level-1 finds (ground-chain §6).
+
+Every sub-directory of ``<stage>/<downlink>`` is a run to Level-1, so nothing else is ever made in
+there: files are written in scratch beside it and renamed.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from halfpipe import paths
+from halfpipe.errors import StageError
+from halfpipe.files.advice import advice
+from halfpipe.files.durable import fsync_directory, make_directory, remove_file
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import EventFile
+
+
+@contextmanager
+def errors_named(stage: Path) -> Iterator[None]:
+    """Turn what the operating system says into an error that names the stage."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or stage
+        raise StageError(
+            f"the stage {stage} cannot be written, at {where}: {error.strerror}. {advice(error)}"
+        ) from error
+
+
+@contextmanager
+def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
+    """Give a new scratch directory on the stage's file system; what a killed job left there goes first."""
+    path = stage / paths.stage_scratch(downlink, what)
+    with errors_named(stage):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # somebody else's scratch is still in it
+            path.parent.rmdir()
+
+
+def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
+    """Keep Level-1 from retiring `runs` while `downlink` may still add files to them, by tokens for it.
+
+    Raises
+    ------
+    StageError
+        If the stage cannot be written.
+    """
+    for run in runs:
+        _touch(stage, paths.halt_cleanup(downlink, run.l1))
+
+
+def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
+    """Take back what `keep_from_retiring` did, after everything is staged."""
+    with errors_named(stage):
+        for run in runs:
+            token = stage / paths.halt_cleanup(downlink, run.l1)
+            remove_file(token)
+            _remove_if_empty(token.parent)
+
+
+def _touch(stage: Path, token: str) -> None:
+    """Make a token; Level-1 removes the directory of a retired run whole, so make that too."""
+    path = stage / token
+    with errors_named(stage):
+        while True:
+            with suppress(FileNotFoundError):  # the directory went between two calls
+                make_directory(stage, str(Path(token).parent))
+                path.touch()
+                fsync_directory(path.parent)
+                return
+
+
+def _remove_if_empty(path: Path) -> None:
+    with suppress(OSError):
+        path.rmdir()
+
+
+def place(
+    stage: Path, new: Path, downlink: DownlinkId, run: RunId, files: Iterable[EventFile], stale: Iterable[str]
+) -> None:
+    """Make the files in the scratch directory `new` visible as the run's directory of a hand-off.
+
+    What an earlier processing of the downlink staged and this one does not make goes, tokens included.
+
+    Parameters
+    ----------
+    stage
+        `paths.stage`.
+    new
+        Directory with the new files, on the stage's file system; removed by the caller if it is left.
+    downlink, run
+        Whose files they are.
+    files
+        The new files; none: the run has no directory in the stage afterwards.
+    stale
+        Names of files that the downlink delivered of the run before and does not now.
+    """
+    names = [file.name for file in files]
+    home = stage / paths.staged_run(downlink, run.l1)
+    with errors_named(stage):
+        for name in stale:
+            remove_file(stage / paths.tokens(run.l1) / Path(name).stem)
+        fsync_directory(new)
+        old = new.with_name(new.name + "-old")
+        shutil.rmtree(old, ignore_errors=True)
+        if home.is_dir():
+            home.rename(old)
+        if names:
+            new.rename(make_directory(stage, paths.staged(downlink)) / home.name)
+        if home.parent.is_dir():
+            fsync_directory(home.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    for name in names:
+        token = f"{paths.tokens(run.l1)}/{Path(name).stem}"
+        _touch(stage, token)
+        # This process may have stood still, and others have staged and Level-1 taken it meanwhile.
+        if not (home / name).exists():
+            remove_file(stage / token)
+
+
+def is_whole(stage: Path, downlink: DownlinkId, run: RunId, files: Iterable[EventFile]) -> bool:
+    """Tell whether all `files` of the run lie in the stage, with their sizes."""
+    home = stage / paths.staged_run(downlink, run.l1)
+    try:
+        return all((home / file.name).stat().st_size == file.size for file in files)
+    except OSError:
+        return False
+
+
+def put_texts(stage: Path, new: Path, downlink: DownlinkId) -> None:
+    """Make the texts in the scratch directory `new` visible; those of an earlier hand-off besides them go."""
+    home = stage / paths.staged(downlink)
+    with errors_named(stage):
+        make_directory(stage, paths.staged(downlink))
+        names = sorted(path.name for path in new.iterdir())
+        for name in names:
+            (new / name).rename(home / name)
+        for path in home.glob(paths.text("*", downlink)):
+            if path.name not in names:
+                path.unlink()
+        fsync_directory(home)

@@ -1,0 +1,241 @@
+"""What a person is told of troubles, and how often: when one begins, changes or is over, and once a day while it lasts.
+
+Which of them are told is a pure function of what was told before, what there is now, and the time. What was told
+is kept in a file that may be deleted: then all that lasts is told once more.
+"""
+
+import json
+import re
+import shlex
+import tempfile
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from halfpipe.causes import Cause, Verdict
+from halfpipe.files.durable import write_text
+from halfpipe.process.command_words import filled_in
+from halfpipe.process.programs import Log, run
+from halfpipe.settings import ROOT, Settings
+from halfpipe.words import utc
+
+SITE = "site "  # before the code of a cause that is of no downlink: its subject
+LETTERS = 500  # of a cause that are kept to see whether it changes
+COMMAND_SECONDS = 120.0  # that `alarm.command` may take
+MOST_IN_SUBJECT = 100  # letters
+MOST_OF_A_CODE = 5
+# What is another at every turn and is no change: ages, times, and names that are made up for one try.
+PASSING = re.compile(
+    r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?(Z| UTC|\+00:00)?"
+    r"|\b[0-9a-f]{16}\b|\.part/\w*"
+    r"|\bprocess \d+"
+    r"|\d[\d,.]*\s?(s|min|h|d|seconds?|minutes?|hours?|days?)\b"
+)
+
+
+class Kind(StrEnum):
+    """Why a person is told."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    LASTS = "lasts"
+    OVER = "over"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What was told of one subject: its causes as far as they count, since when they are there, and when last."""
+
+    causes: tuple[str, ...]
+    since: float
+    at: float
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is to be told of one subject, a downlink or one of the site's; without causes it is over."""
+
+    kind: Kind
+    subject: str
+    causes: tuple[Cause, ...]
+    since: float
+
+
+def mark(cause: Cause) -> str:
+    """Return what tells a cause from another: that has changed if this has."""
+    return f"{cause.code} {cause.verdict} {PASSING.sub('#', cause.text)}"[:LETTERS]
+
+
+def tell(
+    before: Mapping[str, Told],
+    found: Iterable[tuple[str, Cause]],
+    now: float,
+    remind_seconds: float,
+    unknown: Container[str] = (),
+) -> tuple[list[Message], dict[str, Told]]:
+    """Find what is to be told now.
+
+    Parameters
+    ----------
+    before
+        What was told, by subject.
+    found
+        All causes that want telling, with their subjects: downlinks, or what `of_site` gives.
+    now
+        Unix time, seconds.
+    remind_seconds
+        After so long a trouble that lasts is told again.
+    unknown
+        Subjects of which nobody knows how they stand, since somebody is at work on them: without a cause they stay
+        as they are.
+
+    Returns
+    -------
+    messages, state
+        What is to be told, in the order of the subjects, and what is `before` the next time.
+    """
+    by_subject: dict[str, dict[str, Cause]] = {}
+    for subject, cause in found:
+        by_subject.setdefault(subject, {}).setdefault(mark(cause), cause)
+    messages, state = list[Message](), dict[str, Told]()
+    for subject in sorted({*before, *by_subject}):
+        known, causes = before.get(subject), by_subject.get(subject, {})
+        marks = tuple(sorted(causes))
+        since = known.since if known else min((c.since or now for c in causes.values()), default=now)
+        if not causes:
+            assert known is not None
+            if subject in unknown:
+                state[subject] = known
+            else:
+                messages.append(Message(Kind.OVER, subject, (), since))
+            continue
+        kind = None
+        if known is None:
+            kind = Kind.NEW
+        elif known.causes != marks:
+            kind = Kind.CHANGED
+        elif abs(now - known.at) >= remind_seconds:  # a clock that was set back must not keep anybody silent
+            kind = Kind.LASTS
+        if kind is not None:
+            messages.append(Message(kind, subject, tuple(causes.values()), since))
+        state[subject] = Told(marks, since, now if kind is not None or known is None else known.at)
+    return messages, state
+
+
+def subject_of(messages: Sequence[Message]) -> str:
+    """Return the subject of a mail with these messages: the worst first, in words."""
+    wanting = [m for m in messages if m.causes]
+    if not wanting:
+        return f"HalfPipe: {', '.join(_name(m.subject) for m in messages)}: over"[:MOST_IN_SUBJECT]
+    first = max(
+        wanting, key=lambda m: (any(c.verdict is Verdict.ACTION for c in m.causes), m.kind is not Kind.LASTS)
+    )
+    more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+    text = re.sub(r": (\S*/|python ).*", "", " ".join(first.causes[0].text.split()))  # no command, no place
+    head = f"HalfPipe: {_name(first.subject)}: "
+    room = MOST_IN_SUBJECT - len(head) - len(more)
+    return f"{head}{text if len(text) <= room else text[: room - 1] + '…'}{more}"
+
+
+def of_site(code: str) -> str:
+    """Return the subject of a cause that is of no downlink."""
+    return SITE + code
+
+
+def _name(subject: str) -> str:
+    return f"the site ({subject.removeprefix(SITE)})" if subject.startswith(SITE) else f"downlink {subject}"
+
+
+def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = None) -> str:
+    """Return the text of a mail: of each subject its causes with what to do next, and its details."""
+    lines = list[str]()
+    for message in messages:
+        since = utc(message.since)
+        what = {
+            Kind.NEW: "",
+            Kind.CHANGED: f", changed (since {since})",
+            Kind.LASTS: f", still (since {since})",
+            Kind.OVER: f": over; it was there since {since}",
+        }[message.kind]
+        lines.append(f"{_name(message.subject)}{what}")
+        for code, causes in groupby(message.causes, key=lambda cause: cause.code):
+            same = list(causes)
+            lines += [f"  {cause.text}" for cause in same[:MOST_OF_A_CODE]]
+            if len(same) > MOST_OF_A_CODE:
+                lines.append(f"  and {len(same) - MOST_OF_A_CODE} more of the same ({code})")
+            lines += [f"    {do}" for do in dict.fromkeys(cause.do for cause in same) if do]
+        if details and message.kind in {Kind.NEW, Kind.CHANGED} and message.subject in details:
+            lines += [f"  {line}" for line in details[message.subject].splitlines()]
+    return "\n".join(lines)
+
+
+@dataclass
+class Memory:
+    """What unattended processing keeps from turn to turn.
+
+    Attributes
+    ----------
+    told
+        What was told, by subject.
+    week
+        The ISO week of the last turn, as ``2026-W48``; empty before the first.
+    wanted
+        When action was needed in the last weeks, Unix seconds, and for which codes.
+    """
+
+    told: dict[str, Told] = field(default_factory=dict)
+    week: str = ""
+    wanted: list[tuple[float, list[str]]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "Memory":
+        """Read it; what cannot be read was never told."""
+        try:
+            value: Any = json.loads(path.read_bytes())
+            told = {
+                str(subject): Told(tuple(map(str, one["causes"])), float(one["since"]), float(one["at"]))
+                for subject, one in value["told"].items()
+            }
+            wanted = [(float(at), [str(code) for code in codes]) for at, codes in value["wanted"]]
+            return cls(told, str(value["week"]), wanted)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return cls()
+
+    def write(self, path: Path) -> None:
+        """Write it, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
+
+
+def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]) -> bool:
+    """Tell a person: by `alarm.command`, or by what we print, for cron or systemd to mail.
+
+    A command that fails loses nothing: the text is printed then, with how it ended.
+
+    Returns
+    -------
+    bool
+        Whether anybody took it.
+    """
+    if settings.alarm.command is None:
+        return say(f"{subject}\n\n{text}")
+    words = filled_in(settings.alarm.command, {"subject": subject})
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile("w+") as out:
+        given.write(text.encode() + b"\n")
+        given.seek(0)
+        log = Log(out)
+        ending = run(words, ROOT, log, seconds=COMMAND_SECONDS, stdin=given)
+    if ending.well:
+        return True
+    return say(
+        f"{subject}\n\n{text}\n\nalarm.command {ending.saying(log.said)}. Mend it: this message went only here. "
+        f"It was: {shlex.join(words)}"
+    )
+
+
+def wants_telling(cause: Cause) -> bool:
+    """Tell whether a cause is worth a mail: somebody must act, or may have to."""
+    return cause.verdict is Verdict.ACTION

@@ -1,0 +1,167 @@
+"""Invocations of Snakemake as programs of others: each with a log of its own, and ended with all that it started."""
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.process.failure import EVENTS, Failure
+from halfpipe.settings import ROOT
+from halfpipe.status.failures import FailedJob, failed
+
+GOOD, FAILED, OUT_OF_TIME = 0, 1, 3  # how one ends
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+GRACE_SECONDS = 60.0  # in which Snakemake cancels its Slurm jobs, and local jobs end their decoders
+ORPHAN_SECONDS = 5.0  # the same for what Snakemake leaves behind when it has ended
+POLL_SECONDS = 0.1
+SIGN_SECONDS = 60.0
+AT_THE_LIMIT = Failure("time-limit", "the job was ended at the time limit")
+ENDED = frozenset(
+    {"killed", "interrupted", "terminated"}
+)  # codes of what the end at a time limit does to jobs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an invocation: the jobs that failed or were not finished, and its own last error."""
+
+    jobs: tuple[FailedJob, ...] = ()
+    error: Failure | None = None
+
+    @classmethod
+    def of(cls, log: Path, *, late: bool = False) -> "Outcome":
+        """Read it from what the head has left beside its log; if it was `late`, its jobs were ended for that."""
+        begun, error = dict[int, Any](), None
+        for said in _events(log):
+            if said["event"] == "begun":
+                begun[said["job"]] = said
+            elif said["event"] == "finished":
+                begun.pop(said["job"], None)
+            else:
+                error = Failure(said["code"], said["text"], said["do"])
+        jobs = [_unfinished(said, late=late) for said in begun.values()]
+        return cls(tuple(sorted(jobs, key=lambda job: job.log)), error)
+
+
+def _events(log: Path) -> list[Any]:
+    """Return what the head has said; a last line that is torn is left out."""
+    with suppress(OSError):
+        lines = log.with_suffix(paths.EVENTS_SUFFIX).read_text().split("\n")
+        return [json.loads(line) for line in lines[:-1]]
+    return []
+
+
+def _unfinished(said: Mapping[str, Any], *, late: bool) -> FailedJob:
+    job = failed(said["rule"], Path(said["log"]))
+    why = AT_THE_LIMIT if late and job.why.code in ENDED else job.why
+    return replace(job, why=replace(why, command=job.why.command or said["command"]))
+
+
+def again(words: Sequence[str]) -> str:
+    """Return the command that gives an invocation once more, wherever one is."""
+    return f"cd {shlex.quote(str(ROOT))} && {shlex.join(words)}"
+
+
+def invocation(targets: Iterable[str], options: Sequence[str]) -> list[str]:
+    """Return the command that makes `targets` with these options of Snakemake, to be given in the project's root."""
+    return [str(Path(sys.executable).with_name("snakemake")), *targets, *options]
+
+
+def process(
+    words: Sequence[str],
+    log: Path,
+    seconds: float,
+    sign: Callable[[], object] = lambda: None,
+    every: float = SIGN_SECONDS,
+) -> int:
+    """Run one invocation into `log`. At the time limit, or if we are told to end, all that it started ends.
+
+    Meanwhile `sign` is called all `every` seconds, to show that we get on. From the first call on this process takes
+    care of what dead children of it leave behind.
+
+    Returns
+    -------
+    int
+        `GOOD`, `FAILED` or `OUT_OF_TIME`.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.with_suffix(paths.EVENTS_SUFFIX).unlink(missing_ok=True)
+    with log.open("w") as out:
+        out.write(shlex.join(words) + "\n")
+        out.flush()
+        running = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env={**os.environ, EVENTS: str(log.with_suffix(paths.EVENTS_SUFFIX))},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+        until = time.monotonic() + seconds
+        try:
+            while (left := until - time.monotonic()) > 0:
+                sign()
+                with suppress(subprocess.TimeoutExpired):
+                    return FAILED if running.wait(min(left, every)) else GOOD
+            out.write(f"\nhalfpipe: ended after {seconds:g} s, the time limit\n")
+            return OUT_OF_TIME
+        finally:
+            end(running)
+
+
+def end(head: subprocess.Popen[bytes]) -> None:
+    """End Snakemake and what is left of all that it started, in order if that is possible.
+
+    SIGINT lets it cancel its Slurm jobs (at SIGTERM it would wait for them); then it waits for its local
+    jobs, which are told to end by SIGTERM.
+    """
+    if head.poll() is None:
+        head.send_signal(signal.SIGINT)
+    told = {head.pid}
+    last = time.monotonic() + GRACE_SECONDS
+    while True:
+        if head.poll() is not None:
+            last = min(last, time.monotonic() + ORPHAN_SECONDS)
+            with suppress(ChildProcessError):  # its orphans, which are our children now
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+        left = descendants(os.getpid())
+        late = time.monotonic() - last
+        if not left or late > GRACE_SECONDS:  # what SIGKILL does not end waits for a file system
+            return
+        for pid in left:
+            with suppress(ProcessLookupError):
+                if late > 0:
+                    os.kill(pid, signal.SIGKILL)
+                elif pid not in told:
+                    os.kill(pid, signal.SIGTERM)
+        told.update(left)
+        time.sleep(POLL_SECONDS)
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Return the ids of all processes that descend from `ancestor`."""
+    children: dict[int, list[int]] = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # The name, in brackets, may hold anything.
+            parent = int(place.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(place.parent.name))
+    found, rest = list[int](), [ancestor]
+    while rest:
+        new = children.pop(rest.pop(), [])
+        found += new
+        rest += new
+    return found

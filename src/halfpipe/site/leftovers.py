@@ -1,0 +1,194 @@
+"""What killed jobs left half-made, old logs, and settings that no log names any more.
+
+A job's own next try writes over what it left; these are the ones that had no next try.
+"""
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError, LockedError
+from halfpipe.files.advice import in_the_way
+from halfpipe.files.durable import remove_tree
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.settings import Settings
+from halfpipe.site.in_work import at_work, nobody_else
+from halfpipe.site.removable_products import DAY, DOWNLINK, RUN, directories, listed, remove_unchanged
+
+LOG = re.compile(
+    r".*\.(log|failure\.json|events)", re.DOTALL
+)  # what jobs took of time and memory lies beside their logs, and stays
+SETTINGS = re.compile(r"[0-9a-f]+\.json")
+PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
+TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
+MARKS = (paths.format_mark(), paths.stage_mark_copy(), paths.stage_mark())
+MARK_PART = re.compile(rf"\.({'|'.join(map(re.escape, MARKS))})\.\w+\.part")
+CONTEXT = re.compile(re.escape(PurePath(paths.context("")).name))
+KEPT_INDEXES = re.compile(rf"(?P<dl>{DownlinkId.PATTERN})")  # of chunks that no `deliver_run` came to
+HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old
+SCRATCH = re.compile(PurePath(paths.stage_scratch(rf"(?P<dl>{DownlinkId.PATTERN})", r"\w+")).name)
+LEAST_AGE = DAY  # longer than any job runs
+# A head and each of its jobs make the file of their settings as young as their own start. A log that names it is
+# written to until its job ends, which takes no ten days: all logs that name settings this much older have gone.
+SETTINGS_MORE_DAYS = 10
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or a directory that a killed job left, and whose job it was.
+
+    `changed` is when it was last changed, or something in it, in Unix seconds. `kept` says why it stays; empty,
+    it goes, or is gone. `failed`: it should go and could not.
+    """
+
+    path: Path
+    downlink: DownlinkId | None
+    run: RunId | None
+    is_directory: bool
+    size: int
+    changed: float
+    kept: str = ""
+    failed: bool = False
+
+
+def found(work: Path, stage: Path) -> list[Leftover]:
+    """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
+    left = [*_left(work, "", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
+    left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
+    left += [
+        *_left(work, "", MARK_PART),
+        *_left(stage, "", MARK_PART),
+        *_left(work, paths.all_settings(), PART),
+    ]
+    left += (
+        heart
+        for heart in _left(work, paths.heartbeats(), HEARTBEAT)
+        if time.time() - heart.changed > LEAST_AGE
+    )
+    for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
+        series = [paths.receipts(downlink), paths.submissions(downlink)]
+        for home in (downlink, paths.chunks(downlink), *series, *map(paths.copies, series)):
+            left += _left(work, home, PART, downlink)
+    for run in map(RunId, directories(work, paths.runs(), RUN)):
+        left += _left(work, paths.run(run), CONTEXT, run=run)
+        series = [paths.deliveries(run), paths.online_record(run), paths.repipe_record(run)]
+        for home in (*series, *map(paths.copies, series)):
+            left += _left(work, home, PART, run=run)
+        for name in directories(work, paths.run(run), DOWNLINK):
+            left += _left(work, f"{paths.run(run)}/{name}", PART, DownlinkId(name))
+    return left
+
+
+def _left(
+    root: Path,
+    below: str,
+    wanted: re.Pattern[str],
+    downlink: DownlinkId | None = None,
+    run: RunId | None = None,
+) -> Iterator[Leftover]:
+    """Find files and directories under the names `wanted`, which say the downlink where it is not given."""
+    for path, status in listed(root, below, wanted):
+        match = wanted.fullmatch(path.name)
+        owner = DownlinkId(match["dl"]) if match and "dl" in wanted.groupindex else downlink
+        if stat.S_ISDIR(status.st_mode):
+            yield Leftover(path, owner, run, True, *_measured(path))
+        elif stat.S_ISREG(status.st_mode):
+            yield Leftover(path, owner, run, False, status.st_size, status.st_mtime)
+
+
+def _measured(directory: Path) -> tuple[int, float]:
+    """Return the bytes of the files in a directory, and the Unix time of the youngest change in it."""
+    size, youngest = 0, 0.0
+    for place, _, files in os.walk(directory):
+        for path in (Path(place), *(Path(place, name) for name in files)):
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+                youngest = max(youngest, status.st_mtime)
+    return size, youngest
+
+
+def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Iterator[Leftover]:
+    """Remove what killed jobs left if it is older than a day and no job can be at work on it; or only look.
+
+    Parameters as for `halfpipe.site.removable_products.clean`.
+    """
+    work, stage = settings.paths.work, settings.paths.stage
+    for what in found(work, stage):
+        looked = replace(what, kept=halted or _why_kept(work, what, now))
+        yield _removed(work, looked) if remove and not looked.kept else looked
+    if remove and not halted:
+        with suppress(OSError):  # something is in it
+            (stage / paths.stage_scratches()).rmdir()
+
+
+def _removed(work: Path, what: Leftover) -> Leftover:
+    try:
+        with nobody_else(work, what.downlink, what.run):
+            if what.is_directory:
+                remove_tree(what.path)
+            else:
+                remove_unchanged(what.path, what.size)
+    except LockedError as error:
+        return replace(what, kept=str(error))
+    except HalfPipeError as error:
+        return replace(what, kept=str(error), failed=True)
+    return what
+
+
+def _why_kept(work: Path, what: Leftover, now: float) -> str:
+    if said := at_work(work, [what.downlink] if what.downlink else [], [what.run] if what.run else []):
+        return said
+    hours = (now - what.changed) / 3600
+    return (
+        f"changed {hours:.1f} hours ago, less than {LEAST_AGE / 3600:g}" if hours * 3600 < LEAST_AGE else ""
+    )
+
+
+def clean_logs(settings: Settings, now: float, *, remove: bool) -> tuple[int, int]:
+    """Remove logs older than `cleanup.log_days`, what they alone name, and directories empty for as long; or look.
+
+    Returns
+    -------
+    tuple
+        How many files, and their bytes.
+
+    Raises
+    ------
+    HalfPipeError
+        If one cannot be removed; says whose it is.
+    """
+    work, oldest = settings.paths.work, now - settings.cleanup.log_days * DAY
+    old, empty = [], []
+    for place, below, names in os.walk(work / paths.logs()):
+        home = Path(place)
+        old += _older(home, "", LOG, oldest)
+        with suppress(FileNotFoundError):
+            if not below and not names and home.stat().st_mtime < oldest:
+                empty.append(home)
+    old += _older(work, paths.all_settings(), SETTINGS, oldest - SETTINGS_MORE_DAYS * DAY)
+    if remove:
+        for path, _ in old:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise in_the_way(path, error) from error
+        for home in empty:
+            with suppress(OSError):  # somebody writes there by now
+                home.rmdir()
+    return len(old), sum(size for _, size in old)
+
+
+def _older(root: Path, below: str, wanted: re.Pattern[str], oldest: float) -> list[tuple[Path, int]]:
+    """Return the files `below` `root` under the names `wanted` that are older than `oldest`, and their bytes."""
+    return [
+        (path, status.st_size)
+        for path, status in listed(root, below, wanted)
+        if stat.S_ISREG(status.st_mode) and status.st_mtime < oldest
+    ]

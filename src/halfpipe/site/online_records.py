@@ -1,0 +1,157 @@
+"""What was done to hand a run to Online: a record for each step.
+
+The intent stands before the file and before the command, what came of it after. So a process that died
+can be told from a file that somebody else put there, and a command whose end nobody saw from one that was
+never started.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from halfpipe import paths
+from halfpipe.ids import RunId
+from halfpipe.merge.intervals import Ranges
+from halfpipe.process import told_once
+from halfpipe.process.told_once import By, Outcome
+from halfpipe.run.deliveries import EventFile
+from halfpipe.run.moot_keys import Moot
+
+FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # as `paths.online_file` names them
+
+
+class State(StrEnum):
+    """How far the hand-off of a run is. `UNTOLD`: its command is still to be run; `OPEN`: nobody knows."""
+
+    NOTHING = "nothing"
+    MAKING = "making"
+    UNTOLD = "untold"
+    OPEN = "open"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file that was made.
+
+    `brought` is how many bytes of datagram lines each downlink had brought, by its id; `missing` says what
+    the run lacked, empty if nothing; `tell`, whether a command follows.
+    """
+
+    file: EventFile
+    ground_id: int
+    moot: Moot
+    datagrams: Ranges
+    brought: Mapping[str, int]
+    missing: str
+    tell: bool
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read one from JSON."""
+        return cls(
+            EventFile.of(entry["file"]),
+            int(entry["ground_id"]),
+            Moot(entry["moot"]["key"], entry["moot"]["alias"]),
+            {int(apid): tuple((a, b) for a, b in ranges) for apid, ranges in entry["datagrams"].items()},
+            {str(downlink): int(size) for downlink, size in entry["brought"].items()},
+            str(entry["missing"]),
+            bool(entry["tell"]),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return {
+            "file": self.file.as_json(),
+            "ground_id": self.ground_id,
+            "moot": {"key": self.moot.key, "alias": self.moot.alias},
+            "datagrams": {str(apid): [list(pair) for pair in r] for apid, r in self.datagrams.items()},
+            "brought": dict(self.brought),
+            "missing": self.missing,
+            "tell": self.tell,
+        }
+
+
+class Record(told_once.Record[told_once.Attempt]):
+    """What was done for one run: `names` of all files that were begun, `made`, the latest one.
+
+    The attempts that count are those to run the command for that file.
+    """
+
+    COMMAND = "an Online command"
+    HEARD = "started"
+    place = staticmethod(paths.online_record)
+
+    def read(self) -> None:
+        """Read all records, again."""
+        self.names: frozenset[str] = frozenset()
+        self.made: Made | None = None
+        self._is_making = False
+        super().read()
+
+    @property
+    def state(self) -> State:
+        """How far the hand-off is."""
+        if self._is_making or self.made is None:
+            return State.MAKING if self._is_making else State.NOTHING
+        if not self.made.tell or self.told:
+            return State.DONE
+        return State.OPEN if self.is_open else State.UNTOLD
+
+    def attempt(self, value: Mapping[str, Any]) -> told_once.Attempt:
+        """Return the attempt whose intent a record is."""
+        return told_once.Attempt(
+            number=len(self.attempts) + 1,
+            command=tuple(map(str, value["command"])),
+            when=str(value["when"]),
+            seconds=float(value["seconds"]),
+        )
+
+    def _take(self, value: Mapping[str, Any]) -> None:
+        if "making" in value:
+            self.names |= {str(value["making"])}
+            self._is_making = True
+        elif "made" in value:
+            self.made, self._is_making = Made.of(value["made"]), False
+            self._since = len(self.attempts)
+        else:
+            super()._take(value)
+
+    def settle(self, told: bool, by: By) -> None:
+        """Record what a person has found out of the latest attempt, or has done where there was none."""
+        if self.last is None:
+            self.done(Outcome.TOLD if told else Outcome.NOT_SUBMITTED, by)
+        else:
+            super().settle(told, by)
+
+    def making(self, name: str) -> None:
+        """Record that the file `name` is about to be written."""
+        self.append({"making": name})
+
+    def has_made(self, made: Made) -> None:
+        """Record that a file is in its place."""
+        self.append({"made": made.as_json()})
+
+
+def files_there(home: Path) -> dict[RunId, str]:
+    """Return the files of runs in the directory for Online, whoever made them."""
+    if not home.is_dir():
+        return {}
+    names = sorted(path.name for path in home.iterdir())
+    matches = [FILE.fullmatch(name) for name in names]
+    return {RunId(match[1]): match[0] for match in matches if match}
+
+
+def is_handed_off(work: Path, home: Path, run: RunId) -> bool:
+    """Tell whether Online has got its file of a run: from us, or before us from somebody else.
+
+    Raises
+    ------
+    StateError
+        If the record is damaged.
+    """
+    record = Record(work, run)
+    return run in files_there(home) if record.state is State.NOTHING else record.made is not None

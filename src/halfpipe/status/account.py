@@ -1,0 +1,316 @@
+"""How a downlink stands: the only source of what status, check, the end of a command, mails and pages tell.
+
+It only reads. *Good* is a claim: each cause is a way in which it would be wrong. What is not known, as of downlinks
+that an earlier version has processed, is no cause.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.downlink.plan import FoundFiles, Plan
+from halfpipe.downlink.plan_causes import troubles as planned
+from halfpipe.downlink.record_causes import lost_downlinks
+from halfpipe.downlink.record_causes import troubles as contradictions
+from halfpipe.downlink.stage_state import StageState, is_submitted, stage_state
+from halfpipe.downlink.submission_causes import troubles as at_level1
+from halfpipe.downlink.submissions import Attempt, Record
+from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.files import leases
+from halfpipe.files.advice import advice
+from halfpipe.files.json_files import read_json
+from halfpipe.files.reading import modified
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.receipt_file import ReceiptError, read_receipt
+from halfpipe.settings import Settings
+from halfpipe.status.failures import failures
+from halfpipe.words import count
+
+RUNS_KEPT = 64  # whose deliveries were read
+NOT_KNOWN = "not known"  # the state of a downlink whose files stop its account
+WORST_FIRST = (Verdict.ACTION, Verdict.NOTE)
+
+
+@dataclass(frozen=True)
+class Account:
+    """How one downlink stands.
+
+    Attributes
+    ----------
+    downlink, state
+        The downlink and, in a few words, how far it is.
+    causes
+        Why it is not simply good, the worst first.
+    chunks
+        How many are decoded, and how many there should be.
+    runs, events, orphans
+        What its receipt says; 0 without one.
+    handoff, submitted
+        Numbers of the latest hand-off and of that which Level-1 has; None without one.
+    handed_off
+        When its receipt was written, Unix seconds; None without one.
+    """
+
+    downlink: DownlinkId
+    state: str
+    causes: tuple[Cause, ...] = ()
+    chunks: tuple[int, int] = (0, 0)
+    runs: int = 0
+    events: int = 0
+    orphans: int = 0
+    handoff: int | None = None
+    submitted: int | None = None
+    handed_off: float | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of its causes."""
+        return self.causes[0].verdict if self.causes else Verdict.GOOD
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            "dl": str(self.downlink),
+            "state": self.state,
+            "verdict": str(self.verdict),
+            "handoff": self.handoff,
+            "submitted": self.submitted,
+            "events": self.events,
+            "orphans": self.orphans,
+            "causes": [cause.as_json() for cause in self.causes],
+        }
+
+
+@dataclass
+class Site:
+    """What is looked at once for all downlinks of a working directory, at `now` (Unix seconds)."""
+
+    settings: Settings
+    now: float = field(default_factory=time.time)
+    since: float = 0.0  # runs that nothing was brought of since then are not searched for lost downlinks
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan, however many downlinks are outstanding."""
+        return Plan(self.settings)
+
+    @cached_property
+    def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
+        """Downlinks that runs know and that have no receipt any more, with these runs."""
+        return lost_downlinks(self.settings.paths.work, self.since)
+
+    @cached_property
+    def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
+        """Reads what was delivered of a run once: its downlinks follow each other."""
+        return lru_cache(maxsize=RUNS_KEPT)(Deliveries)
+
+    @cached_property
+    def leased(self) -> frozenset[str]:
+        """The names of all leases."""
+        with suppress(OSError):
+            return frozenset(os.listdir(self.settings.paths.work / paths.leases()))  # noqa: PTH208
+        return frozenset()
+
+
+@dataclass
+class Downlink:
+    """One downlink while its account is drawn up: what is read of it is read once."""
+
+    site: Site
+    id: DownlinkId
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        return self.site.settings
+
+    @property
+    def work(self) -> Path:
+        """`paths.work`."""
+        return self.settings.paths.work
+
+    @cached_property
+    def lying(self) -> FoundFiles:
+        """What lies of it in its directory and on the search path."""
+        return self.site.plan.lying(self.id)
+
+    @cached_property
+    def receipt(self) -> Mapping[str, Any] | ReceiptError | None:
+        """Its receipt, or why it cannot be believed; None if there is none."""
+        try:
+            return read_receipt(self.work, self.id)
+        except ReceiptError as error:
+            return error
+        except MissingInputError:
+            return None
+
+    @cached_property
+    def receipt_time(self) -> float | None:
+        """When its receipt was written, Unix seconds."""
+        return modified(f"{self.work}/{paths.receipt(self.id)}")
+
+    @cached_property
+    def record(self) -> Record | None:
+        """What was attempted to submit it; None if a record is damaged."""
+        try:
+            return Record(self.work, self.id)
+        except HalfPipeError:
+            return None
+
+    @property
+    def told(self) -> Attempt | None:
+        """The attempt by which Level-1 has a hand-off of it."""
+        return self.record.told if self.record else None
+
+    @cached_property
+    def in_work(self) -> str | None:
+        """Who is at work on it."""
+        if Path(paths.downlink_lease(self.id)).name not in self.site.leased:
+            return None
+        return leases.in_work(self.work, self.id)
+
+
+def account(site: Site, downlink: DownlinkId) -> Account:
+    """Draw up the account of one downlink."""
+    return account_of(Downlink(site, downlink))
+
+
+def account_of(of: Downlink) -> Account:
+    """Draw up an account; what was read for it stays with the downlink. What stops it is its cause."""
+    try:
+        return _account(of)
+    except OSError as error:
+        cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
+    except HalfPipeError as error:
+        cause = Cause("no-account", Verdict.ACTION, str(error), f"halfpipe show {of.id}")
+    return Account(of.id, NOT_KNOWN, (cause,))
+
+
+def _account(of: Downlink) -> Account:
+    site, downlink = of.site, of.id
+    receipt = of.receipt if isinstance(of.receipt, Mapping) else None
+    causes = sorted(_causes(of, receipt), key=lambda cause: WORST_FIRST.index(cause.verdict))
+    runs = receipt["runs"] if receipt else []
+    expected = site.plan.expected(downlink, of.lying)
+    decoded = expected if receipt else _decoded(of)
+    return Account(
+        downlink,
+        _state(of, receipt, causes),
+        tuple(causes),
+        (min(decoded, expected), expected),
+        len(runs),
+        sum(run["delivered"] for run in runs),
+        sum(run["orphans"] for run in runs),
+        receipt["handoff"] if receipt else None,
+        of.told.handoff if of.told else None,
+        of.receipt_time if receipt else None,
+    )
+
+
+def _decoded(of: Downlink) -> int:
+    """Count the chunks that are decoded of a downlink without a receipt."""
+    return sum((of.work / name).exists() for name in of.site.plan.of(of.id).chunk_files)
+
+
+def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cause]) -> str:
+    """Say in a few words how far a downlink is."""
+    if of.in_work:
+        return "in work"
+    if receipt is None:
+        codes = {cause.code for cause in causes}
+        if first := next((cause.failed for cause in causes if cause.failed), ""):
+            return f"failed at {first.partition(';')[0].partition(',')[0]}"
+        if "switch-holds" in codes:
+            return "held"
+        if "head-died" in codes:
+            return "cut off"
+        if codes & {"waits-retdef", "settling"}:
+            return "waiting for RetDefs"
+        return "outstanding" if of.site.plan.of(of.id).retdefs else "nothing is there to process"
+    if receipt.get("taken_over"):
+        return "taken over"
+    record = of.record
+    if record is not None and is_submitted(receipt, record):
+        taken = stage_state(of.settings, of.id, receipt, record) is StageState.TAKEN
+        return "taken by Level-1" if taken else f"submitted {receipt['handoff']}"
+    return f"handed off {receipt['handoff']}"
+
+
+def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
+    """Yield all that keeps a downlink from being good."""
+    made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
+    found = list(planned(of.site.plan, of.id, of.site.now, of.lying, made_of))
+    yield from found
+    in_work = bool(of.in_work)
+    if receipt is None and not in_work:
+        failed = list(failures(of.settings, of.id))
+        yield from failed
+        yield from _decoded_short(of)
+        if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
+            yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", f"snakemake dl={of.id}")
+    if receipt is not None:
+        if not in_work and of.told is None:
+            yield from failures(of.settings, of.id, after_receipt=True)
+        yield from _delivered(of, receipt)
+        if not receipt.get("taken_over"):
+            yield from fell_short(of.settings, of.id, receipt["chunks"])
+    if not in_work:
+        yield from contradictions(
+            of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.deliveries
+        )
+    yield from at_level1(of.settings, of.id, of.receipt, of.record, in_work)
+
+
+def _decoded_short(of: Downlink) -> Iterator[Cause]:
+    """Yield what the chunks fell short of that are decoded of a downlink without a receipt."""
+    for name in of.site.plan.of(of.id).chunk_files:
+        with suppress(
+            HalfPipeError, KeyError, TypeError
+        ):  # there is none yet, or a damaged one is decoded again
+            yield from list(fell_short(of.settings, of.id, [read_json(of.work / name)]))
+
+
+def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield what a receipt itself says of its runs and texts."""
+    attitude = paths.text("magic7", of.id)
+    if any(text["name"] == attitude and not text["size"] for text in receipt["texts"]):
+        late = of.record is not None and is_submitted(receipt, of.record)
+        text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
+        do = f"see that magic7.command gives ATT and ORB lines, then: snakemake dl={of.id} -R deliver_run"
+        yield Cause("no-attitude", Verdict.NOTE if late else Verdict.ACTION, text, do, of.receipt_time)
+    for run in receipt["runs"]:
+        again = f"snakemake dl={of.id} -R {paths.manifest(run['run'], of.id)}"
+        if run["missing"]:
+            text = f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks"
+            do = f"bring back their level-0 files, then: {again}"
+            yield Cause("merged-without", Verdict.ACTION, text, do, of.receipt_time)
+        if run.get("taken_over") == "nothing":
+            text = f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered"
+            yield Cause("taken-over", Verdict.NOTE, text, f"halfpipe show {run['run']}", of.receipt_time)
+        if run["late"]:
+            yield _late(of, run["run"], run["late"])
+
+
+def _late(of: Downlink, run: str, late: int) -> Cause:
+    """Return that Level-1 lacks events that came late, or that a person has decided to do without them."""
+    text = f"{count(late, 'late event')} of run {run} inside what other downlinks have delivered"
+    left = of.settings.left_late(of.id, run)
+    if left is not None and late <= left.events:
+        return Cause(
+            "late-events", Verdict.NOTE, f"{text}; not delivered: {left.reason}", since=of.receipt_time
+        )
+    without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
+    do = (
+        f"if Level-1 is to go without them, in the config: {without}; else process the downlink again that this names: "
+        f"halfpipe explain {of.id}"
+    )
+    return Cause("late-events", Verdict.ACTION, text, do, of.receipt_time)

@@ -1,0 +1,192 @@
+"""Why jobs failed, from the records beside their logs, for all who tell of it."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.record_causes import troubles as contradictions
+from halfpipe.files.reading import modified
+from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import Failure, in_a_line
+from halfpipe.settings import Settings
+from halfpipe.words import shortened
+
+LINES_OF_A_LOG, LETTERS_OF_A_LINE = 8, 600
+LETTERS_OF_A_CAUSE = 480  # six lines of a narrow screen
+TAIL_BYTES = 1 << 16  # logs may hold whatever a decoder prints
+MOST_NAMED = 6  # jobs with one cause that are named
+ENDS = (".log", paths.FAILURE_SUFFIX)  # of the names of what a job leaves that failed
+KILLED = Failure("killed", "the job was killed, or cut off by a crash of the machine, before it had ended")
+UNSEEN = Failure(
+    "unseen", "the job ended well, and what it made cannot be seen: see that its file system is there"
+)
+
+PRODUCT: Mapping[str, Callable[[str, str], str]] = {
+    "stage_retdef": paths.retdef,
+    "decode_chunk": paths.chunk,
+    "deliver_run": lambda dl, run: paths.manifest(run, dl),
+    "receipt": lambda dl, _: paths.receipt(dl),
+    "ledger": lambda dl, _: paths.loaded(dl),
+    "submit": lambda dl, _: paths.submitted(dl),
+    "pictures": lambda dl, _: paths.drawn(dl),
+}
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """One job that failed, or was begun and not finished: its rule, its log, and why."""
+
+    rule: str
+    log: Path
+    why: Failure
+
+    @property
+    def downlink(self) -> DownlinkId | None:
+        """The downlink, as the place of its log says."""
+        name = self.log.parent.name
+        return DownlinkId(name) if DownlinkId.matches(name) else None
+
+    @property
+    def ids(self) -> str:
+        """What tells it from other jobs of its rule and downlink: chunk or run; empty if there is one only."""
+        return self.log.stem.removeprefix(self.rule).removeprefix("-")
+
+    @property
+    def text(self) -> str:
+        """Why, in no more letters than a screen has room for."""
+        return shortened(self.why.text, LETTERS_OF_A_CAUSE)
+
+
+def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
+    """Return the job with this log, with what is recorded of its end; where nothing is, `unsaid` is why."""
+    return FailedJob(rule, log, Failure.read(log) or (UNSEEN if _ended_well(log) else unsaid))
+
+
+def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
+    """Return the jobs of a downlink that left a log, or a record of why they failed, and no product.
+
+    They are in the order of the rules. One without a record was killed, or is still running: whoever asks knows that
+    nobody is at work.
+    """
+    home = work / paths.benchmarks(downlink)
+    with suppress(OSError):
+        there = os.listdir(home)  # noqa: PTH208 - names only
+        logs = {
+            home / (name.removesuffix(end) + ".log") for name in there for end in ENDS if name.endswith(end)
+        }
+        jobs = [(*log.stem.partition("-")[::2], log) for log in sorted(logs)]
+        return [
+            failed(rule, log)
+            for rule, product in PRODUCT.items()
+            for of, ids, log in jobs
+            if of == rule and not (work / product(downlink, ids)).exists()
+            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not _ended_well(log)
+        ]
+    return []
+
+
+def _ended_well(log: Path) -> bool:
+    """Tell whether a job has noted, as its last act, what it took: then its product was lost afterwards."""
+    try:
+        return log.with_suffix(paths.BENCHMARK_SUFFIX).stat().st_mtime >= log.stat().st_mtime
+    except OSError:
+        return False
+
+
+def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = False) -> Iterator[Cause]:
+    """Yield why jobs of a downlink did not end well, each cause once, in the order of the rules.
+
+    What a contradiction of the same code explains, which says best what is to be done, is only told. `after_receipt`
+    asks for the jobs that lead on to Level-1: of a submission that was attempted, its records say how it ended.
+    """
+    find = _late_jobs if after_receipt else failed_jobs
+    jobs = find(settings.paths.work, downlink)
+    again = f"snakemake submit={downlink}" if after_receipt else f"snakemake dl={downlink}"
+    groups = by_cause(jobs)
+    known = {one.code: one.do for one in contradictions(settings, downlink)} if groups else {}
+    for group in groups:
+        yield cause_of(group, again, known)
+
+
+def _late_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
+    """Return the jobs after the receipt that failed before Level-1 was told, and not because a switch holds them."""
+    found = []
+    for rule in ("ledger", "submit"):
+        log = work / paths.log(rule, downlink)
+        if (
+            log.with_suffix(paths.FAILURE_SUFFIX).exists()
+            and not (work / PRODUCT[rule](downlink, "")).exists()
+        ):
+            job = failed(rule, log)
+            if job.why.code not in {"submission", "held"}:
+                found.append(job)
+    return found
+
+
+def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, str]) -> Cause:
+    """Return what is told of jobs that failed for one cause.
+
+    Parameters
+    ----------
+    jobs
+        The jobs.
+    again
+        The command to give again.
+    known
+        What is to be done about the other causes of their downlink, by code.
+    """
+    why, log, verdict = jobs[0].why, jobs[0].log, Verdict.ACTION
+    text, do = jobs[0].text.rstrip("."), then(why.do, again)
+    if why.code in known:
+        text, verdict = "blocked by what is said of its records", Verdict.NOTE
+        do = "" if repeats(known[why.code]) else f"once that is done: {again}"
+    named = names(jobs)
+    since = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(log))
+    return Cause(why.code, verdict, f"{named}: {text}; its log: {log}", do, since, named)
+
+
+def repeats(do: str) -> bool:
+    """Tell whether what is to be done ends with a command of Snakemake, so that none need be given after it."""
+    return "snakemake " in do
+
+
+def then(do: str, again: str) -> str:
+    """Return what is to be done, the command that is given again last."""
+    if not do:
+        return again
+    return do if repeats(do) else f"{do.rstrip('.')}; then: {again}"
+
+
+def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:
+    """Part jobs by why they failed, in their order."""
+    groups: dict[tuple[str, ...], list[FailedJob]] = {}
+    for job in jobs:
+        groups.setdefault((job.why.code, job.why.text, job.why.do), []).append(job)
+    return list(groups.values())
+
+
+def names(jobs: Sequence[FailedJob]) -> str:
+    """Name jobs by rule, then by chunk or run: ``decode_chunk 00001, 00002``."""
+    rules: dict[str, list[str]] = {}
+    for job in jobs:
+        rules.setdefault(job.rule, []).append(job.ids)
+    said = []
+    for rule, ids in rules.items():
+        more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+        said.append(f"{rule} {', '.join(ids[:MOST_NAMED])}{more}".strip())
+    return "; ".join(said)
+
+
+def end_of(log: Path) -> list[str]:
+    """Return the last lines of a log, without what a terminal obeys."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        return [f"(no log: {error.strerror})"]
+    return [shortened(in_a_line(line), LETTERS_OF_A_LINE) for line in lines[-LINES_OF_A_LOG:]]

@@ -1,0 +1,146 @@
+"""The accounts of many downlinks: which are looked at, and what is amiss with the site itself."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.plan_causes import site_troubles as planned
+from halfpipe.files.durable import write_text
+from halfpipe.files.reading import modified
+from halfpipe.ids import DownlinkId
+from halfpipe.status.account import Account, Site
+from halfpipe.status.account_cache import Index, Row
+from halfpipe.status.site_causes import site_troubles
+
+DAY = 86400.0
+MANY = 1000  # downlinks from which on it pays to share them out
+PROCESSES = min(2 * (os.cpu_count() or 1), 16)  # they wait for the disk, too
+
+_index: Index | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Accounts, those that need action first, then the newest first; and the causes that are of no downlink."""
+
+    accounts: tuple[Account, ...]
+    site: tuple[Cause, ...]
+
+    @property
+    def wanting(self) -> tuple[Account, ...]:
+        """The downlinks that need action."""
+        return tuple(one for one in self.accounts if one.verdict is Verdict.ACTION)
+
+    @property
+    def needs_action(self) -> bool:
+        """Whether anything needs action."""
+        return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        return {
+            "downlinks": [one.as_json() for one in self.accounts],
+            "site": [
+                {key: value for key, value in cause.as_json().items() if key != "since"}
+                for cause in self.site
+            ],
+        }
+
+
+def overview(site: Site, downlinks: Iterable[DownlinkId]) -> Overview:
+    """Draw up the accounts of `downlinks`, and remember which need action, so that they are not lost sight of."""
+    accounts = _accounts(site, sorted(set(downlinks)))
+    worst_first = sorted(
+        accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
+    )
+    found = Overview(tuple(worst_first), tuple(site_causes(site, [one.downlink for one in accounts])))
+    _remember(site, accounts)
+    return found
+
+
+def _accounts(site: Site, downlinks: Sequence[DownlinkId]) -> list[Account]:
+    """Draw up accounts, or take them from the index; keep the new ones. Many are shared by some processes."""
+    global _index  # noqa: PLW0603 - what a process that is forked has of its parent
+    _index = Index(site)
+    _index.look()
+    accounts, rows = [], []
+    with ExitStack() as stack:
+        each: Callable[..., Iterable[tuple[Account, Row | None]]] = map
+        if len(downlinks) >= MANY:
+            pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("fork"))
+            each = partial(stack.enter_context(pool).map, chunksize=MANY // PROCESSES)
+        for found, row in each(_account, downlinks):
+            accounts.append(found)
+            if row is not None:
+                rows.append(row)
+    if rows:
+        _index.keep(rows)
+    return accounts
+
+
+def _account(downlink: DownlinkId) -> tuple[Account, Row | None]:
+    assert _index is not None
+    return _index.account(downlink)
+
+
+def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
+    """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
+    yield from planned(site.plan)
+    yield from site_troubles(site.settings, site.now)
+    if site.settings.ledger.url is not None:
+        from halfpipe.ledger.lacks import site_troubles as entered  # noqa: PLC0415 - the library of the database
+
+        yield from entered(site.settings, downlinks)
+
+
+def known(site: Site) -> list[DownlinkId]:
+    """Return all downlinks of which there is anything: RetDefs, a directory, or a receipt; in order."""
+    names: set[str] = set()
+    prefix = paths.receipt("")
+    with suppress(OSError):
+        names.update(site.lost)
+    for home in (site.settings.paths.work, *site.settings.paths.retdef):
+        with suppress(OSError):
+            names.update(name.removeprefix(prefix) for name in os.listdir(home))  # noqa: PTH208
+    return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
+
+
+def recent(site: Site, days: float) -> list[DownlinkId]:
+    """Return the downlinks that are not done with, in order.
+
+    These are those something of which is younger than `days`, those that are not handed off, and those that wanted
+    a person when they were last looked at.
+    """
+    oldest, settings, wanted = site.now - days * DAY, site.settings, _remembered(site)
+
+    def is_old(downlink: DownlinkId) -> bool:
+        handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
+        if not handed_off or handed_off > oldest:
+            return False
+        return all((modified(f"{home}/{downlink}") or 0.0) <= oldest for home in settings.paths.retdef)
+
+    return [downlink for downlink in known(site) if downlink in wanted or not is_old(downlink)]
+
+
+def _remembered(site: Site) -> frozenset[str]:
+    with suppress(OSError, UnicodeDecodeError):
+        return frozenset((site.settings.paths.work / paths.wanting()).read_text().split())
+    return frozenset()
+
+
+def _remember(site: Site, accounts: Iterable[Account]) -> None:
+    """Keep which downlinks need action; a cache, which may be deleted and need not be writable."""
+    before = _remembered(site)
+    now = before - {one.downlink for one in accounts} | {
+        one.downlink for one in accounts if one.verdict is Verdict.ACTION
+    }
+    if now != before:
+        with suppress(Exception):
+            write_text(site.settings.paths.work / paths.wanting(), "".join(f"{dl}\n" for dl in sorted(now)))

@@ -1,0 +1,186 @@
+"""The end of an invocation that failed: which downlink, which job, why in words, its log, and what to do next.
+
+It is for a person who has not slept, so it is short, and the last that stands on the screen.
+"""
+
+import atexit
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from halfpipe import paths
+from halfpipe.causes import Verdict
+from halfpipe.downlink import halts
+from halfpipe.files import leases
+from halfpipe.ids import DownlinkId
+from halfpipe.settings import Settings
+from halfpipe.status.account import Site, account
+from halfpipe.status.failures import FailedJob, by_cause, end_of, names, repeats
+from halfpipe.words import count
+
+MOST_SHOWN = 2  # downlinks of which all is told in the last ten lines; of others it is a line
+WIDTH = 19  # columns of what is left: the name of a job, as `deliver_run 29d7d35d`
+MOST_ACTIONS = 10  # causes that need action, below the table
+COLUMNS = ("downlink", "hand-off", "runs", "events", "waiting", "state")
+
+
+def recap(
+    jobs: Sequence[FailedJob],
+    begun: Mapping[DownlinkId, int],
+    again: str,
+    work: Path,
+    interrupted: str = "",
+) -> str:
+    """Return what stands last on the screen: its last ten lines are the whole story.
+
+    Parameters
+    ----------
+    jobs
+        Those that failed or were not finished.
+    begun
+        How many jobs the invocation had for each downlink that it did not finish.
+    again
+        The command that tries again.
+    work
+        `paths.work`.
+    interrupted
+        What ended the invocation before it was done, in words, as ``ended by Ctrl-C``; empty if nothing did.
+    """
+    groups: dict[DownlinkId | None, list[FailedJob]] = {dl: [] for dl in sorted(begun)}
+    for job in sorted(jobs, key=lambda job: job.log):
+        groups.setdefault(job.downlink, []).append(job)
+    # What is told in full comes last; a downlink none of whose jobs began has little to tell.
+    order = sorted(groups, key=lambda dl: (not groups[dl], str(dl)))
+    full = [dl for dl in order if groups[dl]][:MOST_SHOWN]
+    lines = list[str]()
+    for dl in full:
+        lines += _ends_of_logs(groups[dl])
+    if lines:
+        lines.append("")
+    for dl in order:
+        if dl not in full:
+            lines.append(_in_a_line(dl, groups[dl], work, interrupted))
+    remedies = list[str]()
+    for dl in full:
+        told, remedy = _in_full(dl, groups[dl], begun.get(dl, 0) if dl else 0, work, interrupted)
+        lines += told
+        remedies.append(remedy)
+    if not jobs and not lines:
+        lines.append(
+            f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
+        )
+    # A name that is no downlink stays none, however often it is given; and some remedies end with the command.
+    codes = {job.why.code for job in jobs}
+    said = remedies and len(full) == len(order) and all(map(repeats, remedies))
+    if codes != {"id"} and not said:
+        when = "once that is done" if any(remedies) else "try again"
+        lines += _aligned([("once they are there" if codes == {"no-retdefs"} else when, again)])
+    return "\n".join(lines)
+
+
+def _ends_of_logs(jobs: Sequence[FailedJob]) -> Iterator[str]:
+    """Yield what the logs say of each cause, once."""
+    for same in by_cause(jobs)[:MOST_SHOWN]:
+        yield f"the end of {same[0].log}"
+        yield from (f"  | {line}" for line in end_of(same[0].log))
+
+
+def _state(downlink: DownlinkId | None, work: Path) -> str:
+    if downlink is None:
+        return "a target is not made"
+    done = (work / paths.receipt(downlink)).exists()
+    return f"downlink {downlink} is {'handed off, but not finished' if done else 'not handed off'}"
+
+
+def _in_a_line(downlink: DownlinkId | None, jobs: Sequence[FailedJob], work: Path, interrupted: str) -> str:
+    if not jobs:
+        return f"{_state(downlink, work)}: {interrupted or 'its jobs were not begun'}"
+    same = max(by_cause(jobs), key=len)
+    return f"{_state(downlink, work)}: {names(same)}: {same[0].text}; {same[0].log}"
+
+
+def _in_full(
+    downlink: DownlinkId | None, jobs: Sequence[FailedJob], of: int, work: Path, interrupted: str
+) -> tuple[list[str], str]:
+    """Return what is told of a downlink, what matters most last, and what is to be done, empty if nobody says it."""
+    same = max(by_cause(jobs), key=len)
+    first = same[0]
+    how_many = f"{len(jobs)} of {count(of, 'job')}" if of else count(len(jobs), "job")
+    ended = f"{interrupted}; not finished: {how_many}" if interrupted else f"{how_many} failed"
+    told = []
+    if first.why.command:
+        told.append(("repeat this job", f"cd {shlex.quote(str(work))} && {first.why.command}"))
+    told.append(("log", str(first.log)))
+    if others := [job for job in jobs if job not in same]:
+        told.append(("besides", f"{names(others)}: {max(by_cause(others), key=len)[0].text}"))
+    told.append((names(same), first.text))
+    if first.why.do:
+        told.append(("remedy", first.why.do))
+    return [f"{_state(downlink, work)}: {ended}", *_aligned(told)], first.why.do
+
+
+def _aligned(told: Sequence[tuple[str, str]]) -> list[str]:
+    return [f"  {name:<{WIDTH}}  {words}" for name, words in told]
+
+
+def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
+    """Return the lines of a table of what downlinks have now, by their accounts, and what needs action.
+
+    Of none it is said what waits instead. What keeps an account from being drawn up must not fail an invocation that
+    has ended well.
+    """
+    site, wants = Site(settings), list[str]()
+    rows: list[tuple[str, ...]] = [COLUMNS]
+    every = sorted(downlinks)
+    if not every:
+        return list(_why_none(site)) or ["no downlink was processed"]
+    for dl in every:
+        try:
+            one = account(site, dl)
+        except Exception as error:
+            rows.append((dl, "-", "-", "-", "-", f"not known: {error}"))
+            continue
+        numbers = ["-"] * 4
+        if one.handoff is not None:
+            numbers = [f"{value:,}" for value in (one.handoff, one.runs, one.events, one.orphans)]
+        rows.append((dl, *numbers, one.state))
+        wants += [
+            f"{dl} needs action: {cause.text}\n    {cause.do}"
+            for cause in one.causes
+            if cause.verdict is Verdict.ACTION and not cause.failed
+        ]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    table = [
+        "  ".join(
+            [r[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(r[1:5], widths[1:5], strict=True)), r[5]]
+        )
+        for r in rows
+    ]
+    more = [f"and {len(wants) - MOST_ACTIONS} more: halfpipe status"] if len(wants) > MOST_ACTIONS else []
+    return [*table, *wants[:MOST_ACTIONS], *more]
+
+
+def _why_none(site: Site) -> Iterator[str]:
+    """Yield why no downlink is processed, if any is there to be."""
+    with suppress(Exception):
+        found = site.plan.outstanding(site.now)
+        yield from [*found.waiting, *halts.summary(found.held)]
+        for dl in found.ready:
+            if who := leases.in_work(site.settings.paths.work, dl):
+                yield f"downlink {dl} is in work: {who}"
+
+
+def say_at_the_end(text: str, logs: Iterable[str]) -> None:
+    """Print a text when this process ends, after all that Snakemake still has to say; its logs get it too."""
+    files = [Path(name).absolute() for name in logs]
+
+    def say() -> None:
+        for path in files:
+            with suppress(OSError), path.open("a") as out:
+                out.write(f"\n{text}\n")
+        with suppress(OSError, ValueError):
+            print(f"\n{text}", file=sys.stderr, flush=True)  # noqa: T201 - this is what the terminal gets
+
+    atexit.register(say)

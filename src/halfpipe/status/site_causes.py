@@ -1,0 +1,160 @@
+"""What is amiss with no one downlink: the timer is dead, it hangs, or no RetDef comes any more."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.plan import past_times
+from halfpipe.downlink.stage_mark import stage_lacks
+from halfpipe.errors import HalfPipeError
+from halfpipe.files import leases
+from halfpipe.ids import DownlinkId
+from halfpipe.run import force_list
+from halfpipe.run.receipt_file import read_receipt
+from halfpipe.settings import Settings
+from halfpipe.words import utc
+
+PATIENCE_SECONDS = 3600.0  # after so long without a turn, or in which one does not get on, somebody must act
+LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
+
+
+def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
+    """Yield what is amiss with the site at `now`, Unix seconds."""
+    held = list(lease_troubles(settings.paths.work, now))
+    yield from held
+    if not held:
+        yield from _timer(settings.paths.work, now)
+    yield from silence(settings, now)
+    yield from _not_given_up(settings.paths.work)
+    yield from _empty_stage(settings)
+    if restored := stage_lacks(settings):
+        yield restored
+
+
+def _empty_stage(settings: Settings) -> Iterator[Cause]:
+    """Yield that there is nothing on the stage, not even the mark that the first hand-off leaves there."""
+    work, stage = settings.paths.work, settings.paths.stage
+    with suppress(OSError):
+        if any(stage.iterdir()):
+            return
+    latest = sorted(work.glob(paths.receipt("*")), reverse=True)[:LATEST]
+    if any(_handed_off(work, path.name.removeprefix(paths.receipt(""))) for path in latest):
+        yield Cause(
+            "stage-empty",
+            Verdict.ACTION,
+            f"the stage {stage} is empty though downlinks were handed off to it; even the mark is gone that a hand-off "
+            "leaves there. So it is not mounted, or somebody emptied it",
+            f"see that its file system is mounted: ls -la {stage}",
+        )
+
+
+def _handed_off(work: Path, name: str) -> bool:
+    """Tell whether a downlink was handed off by this working directory, as far as its receipt can be read."""
+    with suppress(HalfPipeError, ValueError):
+        return not read_receipt(work, DownlinkId(name)).get("taken_over")
+    return False
+
+
+def _not_given_up(work: Path) -> Iterator[Cause]:
+    """Yield the names in `force/` that give up no run."""
+    try:
+        refused = force_list.read(work).refused
+    except HalfPipeError as error:
+        refused = (str(error),)
+    for complaint in refused:
+        yield Cause("force-refused", Verdict.ACTION, complaint, "halfpipe force")
+
+
+def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
+    """Yield that a turn of unattended processing lives, but has not got on for long: no other can begin.
+
+    Parameters
+    ----------
+    work
+        `paths.work`.
+    now
+        Unix time, seconds.
+    """
+    found = leases.look(work, paths.unattended_lease())
+    if found is not None and found.lives and now - found.signed >= PATIENCE_SECONDS:
+        holder = found.holder
+        end = f", or end it: kill {holder.pid} on {holder.host}" if holder else ""
+        yield Cause(
+            "unattended-lease",
+            Verdict.ACTION,
+            f"no turn can begin: {work / paths.unattended_lease()} is held by {found}, and has not got on since "
+            f"{utc(found.signed)}",
+            f"see what it waits for (its logs are in {work / paths.unattended_logs()}){end}",
+            found.signed,
+        )
+
+
+def last_turn(work: Path) -> dict[str, Any] | None:
+    """Return what is recorded of the last turn of unattended processing; None if there was none.
+
+    Its keys: `begun` and `ended`, Unix seconds; `status`, how it ended; `downlinks`, how each invocation ended, by
+    downlink; `host` and `user`.
+    """
+    with suppress(OSError, ValueError, RecursionError):
+        value = json.loads((work / paths.last_turn()).read_bytes())
+        if isinstance(value, dict) and isinstance(value.get("ended"), int | float):
+            return value
+    return None
+
+
+def _timer(work: Path, now: float) -> Iterator[Cause]:
+    """Yield that no turn has ended for long; a site that has had none has no timer."""
+    last, lease = last_turn(work), leases.look(work, paths.unattended_lease())
+    if last is None or now - last["ended"] < PATIENCE_SECONDS:
+        return
+    if lease is not None and lease.lives:
+        return  # it is at work
+    yield Cause(
+        "timer-dead",
+        Verdict.ACTION,
+        f"the last turn of unattended processing ended at {utc(last['ended'])}"
+        f"{' on ' + str(last['host']) if 'host' in last else ''}, and none has begun since",
+        "see why: systemctl status halfpipe.timer halfpipe.service (or cron's mail); by hand: halfpipe unattended",
+        last["ended"],
+    )
+
+
+def silence(settings: Settings, now: float) -> Iterator[Cause]:
+    """Yield that no new RetDef has come for `alarm.silence_hours`."""
+    hours = settings.alarm.silence_hours
+    if hours is None:
+        return
+    latest = youngest_retdef(settings.paths.retdef, now)
+    if latest is not None and now - latest[0] >= hours * 3600:
+        when, path = latest
+        yield Cause(
+            "silence",
+            Verdict.ACTION,
+            f"no new RetDef has come since {utc(when)} ({path}): alarm.silence_hours is {hours:g}",
+            "ask whether downlinks come, and see that RetDefs are copied: "
+            + ", ".join(map(str, settings.paths.retdef)),
+            when,
+        )
+
+
+def youngest_retdef(search: Iterable[Path], now: float) -> tuple[float, Path] | None:
+    """Return the RetDef that came last among those of the latest downlinks, and when; None if there is none.
+
+    A copy may have an old time of modification and a clock may be wrong, so the later of modification and change
+    counts, and a time that is to come does not.
+    """
+    found: list[tuple[float, Path]] = []
+    for home in search:
+        with suppress(OSError):
+            names = sorted((n for n in os.listdir(home) if DownlinkId.matches(n)), reverse=True)  # noqa: PTH208
+            for name in names[:LATEST]:
+                with suppress(OSError), os.scandir(home / name) as entries:
+                    for entry in entries:
+                        if entry.name.startswith("RetDef-") and entry.name.endswith(".xml"):
+                            found += [(when, Path(entry.path)) for when in past_times(entry.stat(), now)]
+    return max(found, default=None)

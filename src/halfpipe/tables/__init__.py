@@ -1,0 +1,1 @@
+"""What people ask in rows: downlinks, runs, files, jobs."""

@@ -1,0 +1,442 @@
+"""Where deliveries are read from: a stage or an archive of event files, a working directory, the legacy's tree.
+
+Files are read one at a time; of a run 34 bytes an event are held.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe import paths
+from halfpipe.downlink.texts import texts
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
+from halfpipe.files.json_files import read_json
+from halfpipe.formats import evt
+from halfpipe.formats.row_copies import joined
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.decision import in_sources, listed
+from halfpipe.merge.intervals import Interval, Ranges
+from halfpipe.merge.ordering import in_one
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.event_table import load_events
+from halfpipe.run.receipt_file import read_receipt
+from halfpipe.tools.compared_events import ROW, Delivered, File, in_delivery, inside, rows_of, subset
+
+TEXTS = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys", "magic7")
+# From 2^31 on the legacy wrote the sequence in a name as a negative number, later modulo 2^32 (its defect 27).
+EVENT_FILE = re.compile(r"(?P<run>r[0-9]{10})-e(?P<sequence>-?[0-9]{19,20})\.evt", re.ASCII)
+_MERGED = re.compile(r"r[0-9]{10}-e[0-9]{20}\.idx", re.ASCII)
+LINES = 1 << 16  # of a merged index, held at a time
+_L1_RUN = re.compile(r"r[0-9]{10}", re.ASCII)
+_MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
+
+_KNOWN = np.dtype(
+    [
+        ("sequence", "u8"),
+        ("apid", "u2"),
+        ("datagram", "u4"),
+        ("offset", "i8"),
+        ("size", "u4"),
+        ("place", "u4"),  # counts into the evt files of all downlinks of the run
+    ]
+)
+
+
+class Side(Protocol):
+    """Something that downlinks were delivered by."""
+
+    def has(self, downlink: DownlinkId) -> bool:
+        """Tell whether there is a delivery of a downlink."""
+
+    def runs(self, downlink: DownlinkId) -> set[RunId]:
+        """Return the runs that a downlink delivered something of, or has been at work on."""
+
+    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+        """Return what a downlink delivered of a run; nothing if it did not."""
+
+    def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
+        """Return the lines of the texts that are there, by their names without downlink."""
+
+    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
+        """Return the datagrams that were known when the run was delivered; None if nobody can tell."""
+
+
+def side_of(root: Path, downlink: DownlinkId) -> Side:
+    """Return what lies at `root`.
+
+    Raises
+    ------
+    MissingInputError
+        If nothing of the downlink is found there; says what was looked for.
+    """
+    if (root / paths.runs()).is_dir() and (root / paths.receipt(downlink)).exists():
+        return Work(root)
+    stage = Stage(root)
+    if stage.home(downlink) is not None:
+        if any(_MET.fullmatch(path.name) for path in (root / downlink).glob("*") if path.is_dir()):
+            return LegacyTree(root)
+        return stage
+    raise MissingInputError(
+        f"{root}: nothing of downlink {downlink} was found there. Expected is a stage or an archive of deliveries "
+        f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), event files whose headers name the "
+        f"downlink ({root}/r…/*.evt), a working directory of HalfPipe ({paths.receipt(downlink)} in it), or the tree "
+        f"of the legacy ({root}/{downlink}/<run>/r…-e….idx)"
+    )
+
+
+def _lines(home: Path, downlink: DownlinkId) -> dict[str, list[str]]:
+    found = {}
+    for name in TEXTS:
+        with suppress(FileNotFoundError):
+            text = (home / paths.text(name, downlink)).read_text(errors="replace")
+            found[name] = sorted(set(text.splitlines()))
+    return found
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Event files and texts as Level-1 finds or archives them."""
+
+    root: Path
+
+    def home(self, downlink: DownlinkId) -> Path | None:
+        """Return the directory of a delivery, `root` itself where event files of several may lie; None: nowhere."""
+        for place in (self.root / downlink, self.root / downlink[:4] / downlink):
+            if place.is_dir():
+                return place
+        if self.root.name == downlink or any(self._files(self.root)):
+            return self.root
+        return None
+
+    def _files(self, home: Path, pattern: str = "r*") -> Iterator[Path]:
+        found = (*home.glob(f"{pattern}-e*.evt"), *home.glob(f"{pattern}/{pattern}-e*.evt"))
+        return (path for path in sorted(found) if EVENT_FILE.fullmatch(path.name))
+
+    def _of(self, downlink: DownlinkId, pattern: str = "r*") -> list[Path]:
+        home = self.home(downlink)
+        files = list(self._files(home, pattern)) if home else []
+        if home != self.root or self.root.name == downlink:
+            return files
+        return [path for path in files if evt.read_header(path)["runid"] == downlink.number]
+
+    def has(self, downlink: DownlinkId) -> bool:
+        """Tell whether it has a directory, or files whose headers name it."""
+        home = self.home(downlink)
+        return home is not None and (home != self.root or bool(self._of(downlink)))
+
+    def runs(self, downlink: DownlinkId) -> set[RunId]:
+        """Return the runs that have a directory or a file."""
+        home = self.home(downlink)
+        names = {path.name[:11] for path in self._of(downlink)}
+        if home is not None and home != self.root:
+            names |= {path.name for path in home.glob("r*") if path.is_dir()}
+        return {RunId.from_l1(name) for name in names if _L1_RUN.fullmatch(name)}
+
+    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+        """Read the event files of a run, one after the other."""
+        places = tuple(self._of(downlink, run.l1))
+        files, parts = [], [np.empty(0, ROW)]
+        for number, path in enumerate(places):
+            file, rows = _read(path, number, summed)
+            files.append(file)
+            parts.append(rows)
+        ordered = tuple(sorted(files, key=lambda file: file.sequences))
+        return in_delivery(joined(parts), places, ordered)
+
+    def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
+        """Read the texts."""
+        home = self.home(downlink)
+        return _lines(home, downlink) if home else {}
+
+    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:  # noqa: ARG002 - as a `Side` has it
+        """Return None: event files do not say it."""
+        return None
+
+
+def _read(path: Path, place: int, summed: bool) -> tuple[File, NDArray[np.void]]:
+    """Read one event file; of one that is damaged only its name counts."""
+    match = EVENT_FILE.fullmatch(path.name)
+    assert match is not None
+    first = int(match["sequence"]) % 2**64
+    try:
+        opened = evt.open_evt(path)
+        offsets = evt.walk(opened.data, str(path))
+    except HalfPipeError as error:
+        return File(path.name, 0, Interval(first, first), None, str(error)), np.empty(0, ROW)
+    sizes = np.diff(offsets, append=opened.data.size)
+    rows = rows_of(opened.data, offsets, sizes, place, summed=summed)
+    if len(rows):
+        sequences = Interval(int(rows["sequence"].min()), int(rows["sequence"].max()))
+    else:
+        sequences = Interval(first, first)
+    return File(path.name, len(rows), sequences, opened.header), rows
+
+
+@dataclass
+class Work:
+    """A working directory: what was delivered follows from manifests, its records lie in the chunks' evt files.
+
+    Nothing is decoded again for it.
+    """
+
+    root: Path
+
+    def manifest(self, downlink: DownlinkId, run: RunId) -> dict[str, Any] | None:
+        """Read what vouches for a delivery, None without one."""
+        path = self.root / paths.manifest(run, downlink)
+        return dict(read_json(path)) if path.exists() else None
+
+    def receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
+        """Read the receipt of a downlink."""
+        return read_receipt(self.root, downlink)
+
+    def has(self, downlink: DownlinkId) -> bool:
+        """Tell whether it has a receipt."""
+        return (self.root / paths.receipt(downlink)).exists()
+
+    def runs(self, downlink: DownlinkId) -> set[RunId]:
+        """Return the runs of the receipt."""
+        return {RunId(run["run"]) for run in self.receipt(downlink)["runs"]}
+
+    def known(self, run: RunId, first: DownlinkId | None = None) -> "Known":
+        """Return the events that all downlinks brought of a run, those of `first` before their copies of others."""
+        return Known(self.root, run, first)
+
+    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+        """Find the events that a manifest names among those that are known."""
+        manifest = self.manifest(downlink, run)
+        if manifest is None or not manifest["files"]:
+            return Delivered()
+        files = tuple(
+            File(entry["name"], entry["events"], Interval(*entry["sequences"])) for entry in manifest["files"]
+        )
+        known = self.known(run, downlink)
+        if known.gone:
+            return Delivered(files=files, gone=known.gone)
+        rows = known.then(_ranges_of(manifest["datagrams"]))
+        rows = subset(rows, inside(rows["sequence"], tuple(file.sequences for file in files)))
+        table = np.zeros(len(rows), ROW)
+        for name in ("sequence", "apid", "place", "offset", "size"):
+            table[name] = rows[name]
+        if summed:
+            try:
+                _sum(table, known.places)
+            except HalfPipeError as error:
+                return Delivered(files=files, gone=str(error))
+        return in_delivery(table, known.places, files)
+
+    def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
+        """Write the texts anew, as the receipt has their content; magic-7 is not there."""
+        written = texts(self.receipt(downlink)["runs"])
+        return {name: sorted(text.splitlines()) for name, text in written.items() if name in TEXTS}
+
+    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
+        """Return what the manifest lists."""
+        manifest = self.manifest(downlink, run)
+        return None if manifest is None else _ranges_of(manifest["datagrams"])
+
+
+def _ranges_of(entry: dict[str, list[list[int]]]) -> Ranges:
+    return {int(apid): tuple((a, b) for a, b in ranges) for apid, ranges in entry.items()}
+
+
+def _sum(table: NDArray[np.void], places: Sequence[Path]) -> None:
+    """Fill the sums of records in, file by file."""
+    for place in np.unique(table["place"]).tolist():
+        which = np.flatnonzero(table["place"] == place)
+        opened = evt.open_evt(places[place])
+        rows = table[which]
+        if len(rows) and int((rows["offset"] + rows["size"]).max()) > opened.data.size:
+            raise FormatError(
+                f"{places[place]}: shorter than when it was indexed. Have its chunk decoded again."
+            )
+        summed = rows_of(opened.data, rows["offset"], rows["size"], place, summed=True)
+        table["digest"][which] = summed["digest"]
+
+
+@dataclass
+class Known:
+    """The events that all downlinks of a working directory brought of a run; `gone` says why they cannot be had."""
+
+    work: Path
+    run: RunId
+    first: DownlinkId | None = None
+
+    def __post_init__(self) -> None:
+        self.downlinks = known_downlinks(self.work, self.run)
+        self.gone = ""
+        named: list[Path] = []
+        tables = {}
+        for downlink in self.downlinks:
+            if not (self.work / paths.events(self.run, downlink)).exists():
+                self.gone = (
+                    f"the events that downlink {downlink} brought of run {self.run} were cleaned up: snakemake -F "
+                    f"dl={downlink} makes them again"
+                )
+                continue
+            table = load_events(self.work, self.run, downlink)
+            rows = table.rows(np.arange(table.count))
+            part = np.zeros(len(rows), _KNOWN)
+            for name in ("sequence", "apid", "datagram", "offset", "size"):
+                part[name] = rows[name]
+            part["place"] = rows["file"].astype(np.uint32) + len(named)
+            named += [self.work / paths.chunks(downlink) / name for name in table.files]
+            tables[downlink] = part
+        self.places = tuple(named)
+        order = in_sources(self.first, tables) if self.first in tables else sorted(tables)
+        self.parts = {downlink: tables[downlink] for downlink in order}
+
+    @cached_property
+    def rows(self) -> NDArray[np.void]:
+        """All events in order, each once."""
+        return in_one([np.empty(0, _KNOWN), *self.parts.values()]) if self.parts else np.empty(0, _KNOWN)
+
+    def then(self, datagrams: Ranges) -> NDArray[np.void]:
+        """Return the events of some datagrams: those that were known at a time."""
+        return subset(self.rows, listed(self.rows, datagrams))
+
+    def copies(self, sequence: int, apid: int) -> Iterator[bytes]:
+        """Yield the record of every copy of an event."""
+        for part in self.parts.values():
+            for row in part[(part["sequence"] == np.uint64(sequence)) & (part["apid"] == apid)]:
+                begin, size = int(row["offset"]), int(row["size"])
+                with suppress(HalfPipeError):
+                    yield evt.open_evt(self.places[row["place"]]).data[begin : begin + size].tobytes()
+
+
+@dataclass(frozen=True)
+class LegacyTree:
+    """The legacy's outputBase: a merged index for each span, records in the chunks' evt files beside it.
+
+    A run without a record of its spans was not delivered: its merge died, or the legacy refused it.
+    """
+
+    root: Path
+
+    def _home(self, downlink: DownlinkId, run: RunId) -> Path:
+        return self.root / downlink / str(run.met)
+
+    def has(self, downlink: DownlinkId) -> bool:
+        """Tell whether it has a directory."""
+        return (self.root / downlink).is_dir()
+
+    def runs(self, downlink: DownlinkId) -> set[RunId]:
+        """Return the runs that have a directory."""
+        names = [path.name for path in (self.root / downlink).glob("*") if path.is_dir()]
+        return {RunId.from_met(int(name)) for name in names if _MET.fullmatch(name)}
+
+    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+        """Read the merged indexes of a run, one after the other, and the records that they name."""
+        home = self._home(downlink, run)
+        indexes = sorted(path for path in home.glob("r*-e*.idx") if _MERGED.fullmatch(path.name))
+        if not (home / f"{run.l1}-spans.txt").exists():
+            died = "the legacy's merge died before it recorded what it delivered"
+            return Delivered(gone=died if indexes else "")
+        if not indexes and (home / f"{run.l1}-delivered.txt").exists():
+            words = (home / f"{run.l1}-delivered.txt").read_text().split()
+            if len(words) > 1 and words[1] != "0":
+                return Delivered(gone="the legacy has cleaned its indexes of the run away")
+        places: dict[Path, int] = {}
+        files, parts = [], [np.empty(0, ROW)]
+        for path in indexes:
+            rows = self._rows(path, places)
+            files.append(
+                File(
+                    f"{path.stem}.evt",
+                    len(rows),
+                    Interval(int(rows["sequence"].min()), int(rows["sequence"].max())),
+                )
+            )
+            parts.append(rows)
+        table = joined(parts)
+        where = tuple(places)
+        try:
+            for place, path in enumerate(where):
+                which = np.flatnonzero(table["place"] == place)
+                opened = evt.open_evt(path)
+                offsets = table["offset"][which]
+                table["size"][which] = evt.record_layout(opened.data, offsets, str(path)).sizes
+        except MissingInputError as error:
+            return Delivered(files=tuple(files), gone=f"the legacy has cleaned up: {error}")
+        if summed:
+            _sum(table, where)
+        return in_delivery(table, where, tuple(files))
+
+    def _rows(self, path: Path, places: dict[Path, int]) -> NDArray[np.void]:
+        """Read a merged index: 9 fields a line; event files are found beside it, wherever they lay before."""
+        parts = [np.empty(0, ROW)]
+        with path.open() as file:
+            while lines := [line.split() for line in islice(file, LINES)]:
+                if any(len(words) != 9 or words[0] != "EVT:" for words in lines):
+                    raise FormatError(
+                        f"{path}: no merged index of the legacy: expected lines of EVT: and 8 fields"
+                    )
+                rows = np.zeros(len(lines), ROW)
+                try:
+                    rows["sequence"] = [int(words[2]) for words in lines]
+                    rows["apid"] = [int(words[3]) for words in lines]
+                    rows["offset"] = [int(words[7]) for words in lines]
+                except (ValueError, OverflowError) as error:
+                    raise FormatError(f"{path}: no merged index of the legacy: {error}") from error
+                named = [self.root.joinpath(*PurePosixPath(words[8]).parts[-2:]) for words in lines]
+                rows["place"] = [places.setdefault(place, len(places)) for place in named]
+                parts.append(rows)
+        if len(parts) == 1:
+            raise FormatError(f"{path}: no merged index of the legacy: it is empty")
+        if strange := [str(place) for place in places if not DownlinkId.matches(place.parent.name)]:
+            raise FormatError(f"{path}: no merged index of the legacy: {strange[0]} is no chunk's event file")
+        return joined(parts)
+
+    def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
+        """Read the texts."""
+        return _lines(self.root / downlink, downlink)
+
+    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
+        """Return the datagrams of the run's cumulative index."""
+        for name in (f"dgm-{run}.idx", f"dgm-{run.met:x}.idx"):
+            path = self._home(downlink, run) / name
+            if path.exists():
+                return KnownDatagrams.of(path.read_bytes().split(b"\n")[:-1], str(path)).ranges()
+        return None
+
+
+@dataclass(frozen=True)
+class Here:
+    """What HalfPipe delivered: the stage's event files, or where Level-1 took them what the working directory has."""
+
+    work: Work
+    stage: Stage
+
+    def has(self, downlink: DownlinkId) -> bool:
+        """Tell whether it has a receipt."""
+        return self.work.has(downlink)
+
+    def runs(self, downlink: DownlinkId) -> set[RunId]:
+        """Return the runs of the receipt."""
+        return self.work.runs(downlink)
+
+    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+        """Return what the receipt's files hold."""
+        manifest = self.work.manifest(downlink, run)
+        home = self.stage.root / paths.staged_run(downlink, run.l1)
+        files = manifest["files"] if manifest else []
+        if files and all((home / entry["name"]).exists() for entry in files):
+            return self.stage.delivered(downlink, run, summed=summed)
+        return self.work.delivered(downlink, run, summed=summed)
+
+    def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
+        """Return the stage's texts, or what the receipt says of them."""
+        return self.work.texts(downlink) | _lines(self.stage.root / paths.staged(downlink), downlink)
+
+    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
+        """Return what the manifest lists."""
+        return self.work.datagrams(downlink, run)

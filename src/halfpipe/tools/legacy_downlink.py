@@ -1,0 +1,384 @@
+"""One downlink of the legacy: what is known of it is written down as if it had been processed here.
+
+Nothing of it is staged. Of each run first what was delivered is recorded, and only then what the downlink brought:
+after a death in between nothing goes to Level-1 twice.
+"""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, cast
+
+import halfpipe
+from halfpipe import paths
+from halfpipe.decode.chunk_products import check_products, take_products
+from halfpipe.downlink import receipt
+from halfpipe.downlink.receipt_form import Chunk, Receipt
+from halfpipe.downlink.submissions import Action, Record
+from halfpipe.errors import FormatError, HalfPipeError
+from halfpipe.files import leases
+from halfpipe.files.durable import make_directory, remove_tree, write_bytes
+from halfpipe.files.json_files import read_json, write_json
+from halfpipe.files.reading import sha256
+from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.process.told_once import By, Outcome
+from halfpipe.run import merged_index
+from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
+from halfpipe.run.moot_keys import UNSET, Moot, read_moot
+from halfpipe.run.receipt_file import hand_offs, publish
+from halfpipe.run.replaced import nobody_reads
+from halfpipe.run.run_state import context_scratch
+from halfpipe.settings import Settings
+from halfpipe.tools.legacy_spans import read_spans
+from halfpipe.tools.legacy_tree import LegacyDownlink, LegacyRun, grew
+
+HANDOFF = 1  # what the legacy handed off; what is processed here again has the numbers after it
+SAID = {
+    "whole": "what it brought, and what was delivered of it, is known",
+    "spans": "only which sequences were delivered is known, because its chunk products are gone",
+    "nothing": "nothing of it was recorded as delivered",
+    "refused": "what was delivered of it cannot be read, so nothing more of the run is delivered until it can",
+}
+SAID_NOTHING: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
+_BLOCK = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+class Known(StrEnum):
+    """What is known of a run that the legacy delivered of a downlink."""
+
+    WHOLE = "whole"
+    SPANS = "spans"
+    NOTHING = "nothing"
+    REFUSED = "refused"
+
+
+@dataclass
+class TakenRun:
+    """A run of a downlink: what is known of it, its spans, the legacy's counts, and why what is not was refused."""
+
+    of: LegacyRun
+    known: Known
+    spans: tuple[LegacySpan, ...] = ()
+    orphans: int = 0
+    delivered: int = 0
+    kind: RunKind = RunKind.LPA
+    retired: bool = False
+    refused: str = ""
+
+
+@dataclass
+class Taken:
+    """What becomes of a downlink: its runs, and chunks that were refused, with the reason.
+
+    `left` says why it is not taken over.
+    """
+
+    downlink: DownlinkId
+    left: str = ""
+    unchanged: bool = False
+    runs: list[TakenRun] = field(default_factory=list)
+    chunks: dict[ChunkId, str] = field(default_factory=dict)
+
+
+def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
+    """Take over a downlink of the legacy, or without `do` say what would become of it.
+
+    One that was taken over and to which the legacy has added nothing stays as it is; so does one that was processed
+    here.
+
+    Raises
+    ------
+    LockedError
+        If somebody is at work on it here.
+    HalfPipeError, OSError
+        If something cannot be read or written; then re-running the command goes on.
+    """
+    work = settings.paths.work
+    if _is_taken(work, legacy):
+        return Taken(legacy.id, unchanged=True)
+    if reason := _processed_here(work, legacy.id):
+        return Taken(legacy.id, reason)
+    if reason := legacy.unfinished():
+        if do:
+            _put_switches(work, legacy)
+        return Taken(legacy.id, reason)
+    with ExitStack() as held:
+        if do:
+            held.enter_context(leases.downlink_job(work, legacy.id))
+        taken = Taken(legacy.id, runs=[_read_run(run) for _, run in sorted(legacy.runs.items())])
+        entries = dict(_chunks(settings, legacy, taken, do=do))
+        for run in taken.runs:
+            brought = any(run.of.run in entry["runs"] for entry in entries.values())
+            if run.known is not Known.REFUSED and (
+                brought or (work / paths.index(run.of.run, legacy.id)).exists()
+            ):
+                run.known = Known.WHOLE
+        if do:
+            _write(settings, legacy, taken, entries)
+    return taken
+
+
+def _is_taken(work: Path, legacy: LegacyDownlink) -> bool:
+    path = work / paths.taken_over(legacy.id)
+    if not path.exists():
+        return False
+    try:
+        said = read_json(path)
+        return bool(said["from"] == str(legacy.home)) and not grew(legacy.files, said["files"])
+    except (HalfPipeError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _processed_here(work: Path, downlink: DownlinkId) -> str:
+    """Say that a downlink was processed here, or is being; empty if it was not."""
+    made = hand_offs(work, downlink)
+    ours = any(not handoff.receipt.get("taken_over") for handoff in made)
+    return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
+
+
+def _read_run(run: LegacyRun) -> TakenRun:
+    """Read what the legacy recorded of a run."""
+    taken = TakenRun(run, Known.NOTHING, retired=run.retired is not None)
+    merged = 0
+    if run.delivered is not None:
+        words = run.delivered.read_text(errors="replace").split()
+        if len(words) == 4 and words[1].isdecimal() and words[2].isdecimal() and words[3] in set(RunKind):
+            merged, taken.orphans, taken.kind = int(words[1]), int(words[2]), RunKind(words[3])
+    if run.spans is None:
+        return taken
+    try:
+        spans = read_spans(run.spans)
+    except FormatError as error:
+        taken.known, taken.refused = Known.REFUSED, str(error)
+        return taken
+    taken.spans = tuple(
+        LegacySpan((span.first, span.last), _events_of(run.merged(span.first))) for span in spans
+    )
+    counts = [span.events for span in taken.spans]
+    # The legacy counts the events of the last span only, so its count is right where there is one.
+    taken.delivered = sum(c or 0 for c in counts) or (merged if len(counts) == 1 else 0)
+    taken.known = Known.SPANS if spans else Known.NOTHING
+    return taken
+
+
+def _events_of(path: Path | None) -> int | None:
+    """Count the lines of a merged index."""
+    if path is None:
+        return None
+    with path.open("rb", buffering=0) as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+
+
+def _chunks(
+    settings: Settings, legacy: LegacyDownlink, taken: Taken, *, do: bool
+) -> Iterator[tuple[ChunkId, dict[str, Any]]]:
+    """Check the chunk products that are left, take them as links, and yield what vouches for each chunk."""
+    names: dict[ChunkId, list[str]] = {}
+    for run in legacy.runs.values():
+        for chunk, of_run in run.products.items():
+            names.setdefault(chunk, []).extend(of_run)
+    work = settings.paths.work
+    for chunk, products in sorted(names.items()):
+        with _scratch(work / paths.chunk_scratch(legacy.id, chunk), do=do) as out:
+            try:
+                if chunk not in legacy.retdefs:
+                    raise FormatError(f"{legacy.home}: chunk {chunk} has no RetDef")
+                for name in products:
+                    (out / name).symlink_to((legacy.home / name).absolute())
+                files = check_products(out, chunk, links=True)
+            except (HalfPipeError, OSError) as error:
+                taken.chunks[chunk] = str(error).replace(f"{out}/", f"{legacy.home}/")
+                continue
+            runs = sorted({RunId(file["run"]) for file in files})
+            entry = _chunk(legacy, chunk, runs, files) | {"downlink": legacy.id, "taken_over": True}
+            if do:
+                make_directory(work, paths.chunks(legacy.id))
+                write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
+                with nobody_reads(work, legacy.id, chunk, log.warning):
+                    take_products(out, work / paths.chunks(legacy.id), chunk)
+                write_json(work / paths.chunk(legacy.id, chunk), entry)
+            yield chunk, entry
+
+
+@contextmanager
+def _scratch(place: Path, *, do: bool) -> Iterator[Path]:
+    """Give a directory for links to the products of a chunk; without `do` not where we work."""
+    if not do:
+        with tempfile.TemporaryDirectory() as home:
+            yield Path(home)
+        return
+    remove_tree(place)
+    out = place / "taken-over"
+    out.mkdir(parents=True)
+    yield out
+    remove_tree(place)
+
+
+def _write(
+    settings: Settings, legacy: LegacyDownlink, taken: Taken, entries: Mapping[ChunkId, Mapping[str, Any]]
+) -> None:
+    """Write down what is known of a downlink, the receipt last."""
+    work, downlink = settings.paths.work, legacy.id
+    moots = _moots(legacy)
+    manifests = []
+    for run in taken.runs:
+        with leases.run_lease(work, run.of.run, log.warning):
+            manifests.append(_write_run(work, legacy, run, entries, moots.get(run.of.run, UNSET)))
+    content: Receipt = {
+        "taken_over": True,
+        "downlink": str(downlink),
+        "handoff": HANDOFF,
+        "software": {"halfpipe": halfpipe.__version__},
+        "config": settings.provenance,
+        "chunks": [_entry(work, legacy, chunk, entries) for chunk in legacy.retdefs],
+        "ignored": [],
+        "runs": [receipt.of_run(manifest, ()) for manifest in manifests],
+        "texts": [],
+    }
+    _write_submission(work, legacy)
+    _put_switches(work, legacy)
+    write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
+    told = {
+        "downlink": downlink,
+        "handoff": HANDOFF,
+        "state": "submitted",
+        "submitted": HANDOFF,
+        "command": None,
+    }
+    write_json(work / paths.submitted(downlink), told)
+
+
+def mark(work: Path, legacy: LegacyDownlink) -> None:
+    """Write down that a downlink was taken over, and what of the legacy's was read: after all else is on disk."""
+    write_json(work / paths.taken_over(legacy.id), {"from": str(legacy.home), "files": legacy.files})
+
+
+def _put_switches(work: Path, legacy: LegacyDownlink) -> None:
+    """Put down the switches that an operator has put down for the legacy."""
+    for switch in legacy.switches:
+        write_bytes(work / paths.downlink_halt(switch, legacy.id), (legacy.home / switch).read_bytes())
+
+
+def _entry(
+    work: Path, legacy: LegacyDownlink, chunk: ChunkId, entries: Mapping[ChunkId, Mapping[str, Any]]
+) -> Chunk:
+    """Return what the receipt says of a chunk; of one whose products were never seen only that it was there."""
+    entry = entries.get(chunk)
+    if entry is None and (vouched := work / paths.chunk(legacy.id, chunk)).exists():
+        entry = read_json(vouched)
+    if entry is not None:
+        return cast(Chunk, {key: entry[key] for key in Chunk.__annotations__ if key in entry})
+    return cast(Chunk, _chunk(legacy, chunk, [], []))
+
+
+def _chunk(
+    legacy: LegacyDownlink, chunk: ChunkId, runs: list[RunId], files: list[dict[str, Any]]
+) -> dict[str, Any]:
+    retdef = sha256(legacy.retdef(chunk))
+    return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": SAID_NOTHING}
+
+
+def _moots(legacy: LegacyDownlink) -> Mapping[RunId, Moot]:
+    path = legacy.text("moot_keys")
+    if path.name not in legacy.names:
+        return {}
+    try:
+        return read_moot(path)
+    except HalfPipeError as error:
+        log.warning("%s", error)
+        return {}
+
+
+def _write_run(
+    work: Path,
+    legacy: LegacyDownlink,
+    run: TakenRun,
+    entries: Mapping[ChunkId, Mapping[str, Any]],
+    moot: Moot,
+) -> dict[str, Any]:
+    """Record what was delivered of a run, then what the downlink brought of it; return its manifest."""
+    id_, downlink = run.of.run, legacy.id
+    brought = [chunk for entry in entries.values() if (chunk := ChunkProducts.of(entry, id_)).files]
+    with context_scratch(work, id_) if brought else nullcontext():
+        places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
+        index = merged_index.build(places, scratch=work / paths.context(id_)) if brought else None
+        datagrams = _datagrams_then(run.of.datagrams, index.datagrams if index else KnownDatagrams.of(()))
+        recorded = Deliveries(work, id_)
+        delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
+        if run.known is Known.REFUSED:
+            text = (
+                f"what the legacy delivered of run {id_} in downlink {downlink} cannot be read: {run.refused}"
+            )
+            do = f"restore it from a backup, then: halfpipe takeover {legacy.home.parent} --do"
+            recorded.publish(Unreadable(downlink, text, do))
+        else:
+            recorded.publish(delivery)
+        manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}
+        if index is not None:
+            events = merged_index.save(index, work, id_, downlink)
+            vouched = index.as_json(events) | {"downlink": str(downlink), "run": str(id_)}
+            write_json(work / paths.index(id_, downlink), vouched)
+    if run.known is Known.WHOLE:
+        write_json(work / paths.manifest(id_, downlink), manifest)
+    return manifest
+
+
+def _datagrams_then(path: Path | None, own: KnownDatagrams) -> KnownDatagrams:
+    """Return the datagrams that were known when the legacy merged a run: its list, or else those of the downlink."""
+    if path is not None:
+        try:
+            return KnownDatagrams.of(path.read_bytes().split(b"\n")[:-1], str(path))
+        except HalfPipeError as error:
+            log.warning("%s", error)
+    return own
+
+
+def _delivery(
+    downlink: DownlinkId, run: TakenRun, datagrams: KnownDatagrams, before: Delivery | None
+) -> Delivery:
+    """Return what the legacy delivered; its merged index may be gone since it was counted `before`."""
+    counted = {span.sequences: span.events for span in (before.legacy if before and before.legacy else ())}
+    legacy = tuple(
+        span if span.events is not None else replace(span, events=counted.get(span.sequences))
+        for span in run.spans
+    )
+    spans = tuple(Interval(*span.sequences) for span in legacy)
+    return Delivery(downlink, spans, datagrams.ranges(), (), None, None, HANDOFF, legacy=legacy)
+
+
+def _manifest(run: TakenRun, delivery: Delivery, datagrams: KnownDatagrams, moot: Moot) -> dict[str, Any]:
+    """Return what a manifest says of a run that was taken over."""
+    segments = datagrams.segments()
+    manifest = delivery.as_json() | {
+        "run": str(run.of.run),
+        "l1_run": run.of.run.l1,
+        "kind": str(RunKind.of(segments) if segments else run.kind),
+        "epus": sorted(segments),
+        "complete": run.retired,
+        "delivered": run.delivered,
+        "orphans": run.orphans,
+        "known": run.delivered + run.orphans,
+        "moot": {"key": moot.key, "alias": moot.alias},
+        "taken_over": str(run.known),
+        "why": [f"taken over from the legacy: {SAID[run.known]}"],
+    }
+    manifest |= dict.fromkeys(("withheld", "late", "held_events", "elsewhere", "shrunk"), 0)
+    manifest |= {key: [] for key in ("closed", "held", "gaps", "settled", "missing")}
+    return manifest | {"given_up": False, "accepted": None}
+
+
+def _write_submission(work: Path, legacy: LegacyDownlink) -> None:
+    """Record that Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back."""
+    record = Record(work, legacy.id)
+    if not record.attempts:
+        when = {"when": legacy.handed_off, "who": "the legacy"}
+        record.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)

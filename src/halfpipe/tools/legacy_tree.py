@@ -1,0 +1,194 @@
+"""The legacy's tree as it lies there: downlinks, runs in them, chunk products. It is listed and read, never written.
+
+What is where, and under which names, follows from the legacy's scripts. A run's directory has the run's start as a
+decimal number without leading zeros; the eight hex digits of names may be seven where they begin with a zero.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from halfpipe import paths
+from halfpipe.decode.chunk_products import PRODUCT
+from halfpipe.downlink.halts import OF_A_DOWNLINK
+from halfpipe.formats.retdef import FILE_NAME
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+
+FORCE = "force"
+OWN = frozenset(
+    {"lock", FORCE, "stage", "evt", "orphan-events.idx"}
+)  # of no downlink, and no takeover's business
+MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
+TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
+_FORCED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{7,8})", re.ASCII)
+
+
+@dataclass
+class LegacyRun:
+    """What the legacy left of a run in one downlink: names in the run's `home`, None without a directory."""
+
+    run: RunId
+    home: Path | None = None
+    names: frozenset[str] = frozenset()
+    products: dict[ChunkId, list[str]] = field(default_factory=dict)
+
+    @property
+    def spans(self) -> Path | None:
+        """The record of what was delivered; None if nothing was recorded."""
+        return self._file(f"{self.run.l1}-spans.txt")
+
+    @property
+    def delivered(self) -> Path | None:
+        """How many events were merged last and orphaned, and the kind of the run."""
+        return self._file(f"{self.run.l1}-delivered.txt")
+
+    @property
+    def retired(self) -> Path | None:
+        """What says that the run is complete."""
+        return self._file(f"{self.run.l1}-retired.txt")
+
+    @property
+    def datagrams(self) -> Path | None:
+        """The datagrams that were known when the run was merged."""
+        return self._file(f"dgm-{self.run}.idx") or self._file(f"dgm-{self.run.met:x}.idx")
+
+    def merged(self, first: int) -> Path | None:
+        """Return the merged index of the span that starts at sequence `first`."""
+        return self._file(f"{Path(paths.event_file(self.run.l1, first)).stem}.idx")
+
+    def _file(self, name: str) -> Path | None:
+        return self.home / name if self.home is not None and name in self.names else None
+
+
+@dataclass
+class LegacyDownlink:
+    """A downlink of the legacy.
+
+    `files` are those that a takeover reads, by their path in `home`, with size and time: what tells whether the
+    legacy has added to it. `odd` are directories that belong to no run.
+    """
+
+    id: DownlinkId
+    home: Path
+    names: frozenset[str] = frozenset()
+    runs: dict[RunId, LegacyRun] = field(default_factory=dict)
+    retdefs: tuple[ChunkId, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    odd: tuple[Path, ...] = ()
+
+    @classmethod
+    def at(cls, home: Path) -> "LegacyDownlink":
+        """List a downlink's directory, and those of its runs.
+
+        Raises
+        ------
+        OSError
+            If one cannot be listed.
+        """
+        found = cls(DownlinkId(home.name), home)
+        odd, retdefs = [], []
+        with os.scandir(home) as entries:
+            every = sorted(entries, key=lambda entry: entry.name)
+        found.names = frozenset(entry.name for entry in every)
+        for entry in every:
+            product, retdef = PRODUCT.fullmatch(entry.name), FILE_NAME.fullmatch(entry.name)
+            if product:
+                run = found._run(RunId(product["run"]))
+                run.products.setdefault(ChunkId(product["chunk"]), []).append(entry.name)
+                found._note(entry, entry.name)
+            elif retdef and entry.name == Path(paths.retdef(found.id, entry.name[-9:-4])).name:
+                retdefs.append(ChunkId(entry.name[-9:-4]))
+                found.files[entry.name] = ""
+            elif (merge := TO_MERGE.fullmatch(entry.name)) and int(merge[1]) < 2**32:
+                found._run(RunId.from_met(int(merge[1])))
+            elif entry.is_dir():
+                if MET.fullmatch(entry.name) and int(entry.name) < 2**32:
+                    found._list(found._run(RunId.from_met(int(entry.name))), entry.path)
+                else:
+                    odd.append(home / entry.name)
+        found.retdefs, found.odd = tuple(retdefs), tuple(odd)
+        return found
+
+    def _run(self, run: RunId) -> LegacyRun:
+        return self.runs.setdefault(run, LegacyRun(run))
+
+    def _list(self, run: LegacyRun, home: str) -> None:
+        with os.scandir(home) as entries:
+            every = sorted(entries, key=lambda entry: entry.name)
+        run.home, run.names = Path(home), frozenset(entry.name for entry in every)
+        for entry in every:
+            if entry.name.startswith((run.run.l1, "dgm-")):
+                self._note(entry, f"{run.home.name}/{entry.name}")
+
+    def _note(self, entry: "os.DirEntry[str]", name: str) -> None:
+        status = entry.stat()
+        self.files[name] = f"{status.st_size} {status.st_mtime_ns}"
+
+    def retdef(self, chunk: ChunkId) -> Path:
+        """Return where the RetDef of a chunk lies."""
+        return self.home / Path(paths.retdef(self.id, chunk)).name
+
+    def text(self, name: str) -> Path:
+        """Return where a text for Level-1 lies."""
+        return self.home / paths.text(name, self.id)
+
+    @property
+    def switches(self) -> list[str]:
+        """The switches that an operator has put down for it."""
+        return [name for name in OF_A_DOWNLINK if name in self.names]
+
+    @property
+    def handed_off(self) -> str:
+        """When the legacy handed it off, as the time of its last text says."""
+        when = self.text("delivered_events").stat().st_mtime
+        return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
+
+    def unfinished(self) -> str:
+        """Say why it is not to be taken over; empty if it is: the legacy is done with it."""
+        text = self.text("delivered_events")
+        if text.name not in self.names:
+            return (
+                "the legacy has begun it and not handed it off"
+                if self.runs
+                else "the legacy has not begun it"
+            )
+        lock = self.home.parent / "lock" / f"halfpipe-{self.id}"
+        try:
+            in_work = lock.stat().st_mtime > text.stat().st_mtime
+        except FileNotFoundError:
+            return ""
+        return f"the legacy is at work on it: {lock} is younger than {text.name}" if in_work else ""
+
+
+def downlinks(root: Path) -> tuple[list[DownlinkId], list[str]]:
+    """Return the downlinks in the legacy's tree in order, and the names of what else lies there.
+
+    Raises
+    ------
+    OSError
+        If it cannot be listed.
+    """
+    with os.scandir(root) as entries:
+        every = sorted((entry.name, entry.is_dir()) for entry in entries)
+    found = [DownlinkId(name) for name, is_directory in every if is_directory and DownlinkId.matches(name)]
+    taken = {*found, *OWN}
+    return found, [name for name, _ in every if name not in taken]
+
+
+def given_up(root: Path) -> Iterator[tuple[str, RunId | None]]:
+    """Yield the names in the legacy's list of runs given up, and the runs; None if a name gives none."""
+    try:
+        names = sorted(os.listdir(root / FORCE))  # noqa: PTH208
+    except FileNotFoundError:
+        return
+    for name in names:
+        match = _FORCED.fullmatch(name)
+        yield name, RunId(match[2].zfill(8)) if match else None
+
+
+def grew(files: Mapping[str, str], read: Mapping[str, str]) -> bool:
+    """Tell whether there is more among `files` than what was `read` before: what was cleaned away is nothing new."""
+    return not files.items() <= read.items()

@@ -1,0 +1,258 @@
+"""Which site a verb looks at, that it says so, and what it says where there is none."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import halfpipe
+from halfpipe import paths
+from tests.support.in_process import ROOT
+from tests.support.leases import leases
+from tests.support.verbs import COMMAND, on_terminal
+from tests.support.verbs import halfpipe as give
+from tests.support.worked_site import FIRST, SECOND
+
+FORGOTTEN = "error: no config was given, so there is no working directory to look at."
+OF_A_SITE = [
+    ("status",), ("show", FIRST), ("delivered",), ("waiting",), ("explain", FIRST), ("check",), ("throughput",),
+    ("find", "--met", "1"),
+    ("submit", FIRST),
+    ("index", "2c2e5787", FIRST), ("submit", "--open"), ("online",), ("halt",), ("resume", "stage"), ("force",),
+    ("cleanup",), ("ledger", "check"), ("unattended",), ("config",),
+]  # fmt: skip
+
+
+@pytest.fixture
+def profile(shared: Path) -> Path:
+    """Return the directory of the site, which is its profile too."""
+    return shared.parent
+
+
+@pytest.mark.parametrize("words", OF_A_SITE, ids=" ".join)
+def test_a_forgotten_config_is_an_error_with_its_remedy(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = give(*words)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(FORGOTTEN)
+    assert "export SNAKEMAKE_PROFILE=" in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [words for words in OF_A_SITE if words != ("config",)], ids=" ".join)
+def test_a_working_directory_that_nobody_made_is_one_too(words: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(f"paths: {{work: {tmp_path}/work, stage: {tmp_path}/stage}}\n")
+    ended = give(*words, configfile=file)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(
+        f"error: {tmp_path}/work: no such directory, so nothing was processed there."
+    )
+    assert f"mkdir -p -m 2775 {tmp_path}/work" in ended.stderr
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("words", [words for words in OF_A_SITE if words != ("unattended",)], ids=" ".join)
+def test_every_verb_says_where_it_looks(words: tuple[str, ...], profile: Path) -> None:
+    ended = give(*words, "--profile", profile)
+    head = f"HalfPipe at {profile}/work (profile {profile})\n"
+    assert ended.stderr.startswith(head), ended.output
+    assert head not in ended.stdout
+
+
+def test_the_site_may_be_named_before_or_after_the_verb_and_by_the_environment(
+    profile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = str(profile / "config.yaml")
+    wanted = give("delivered", "--csv", "--configfile", config).stdout
+    assert FIRST in wanted
+    for words in (
+        ["--profile", str(profile), "delivered", "--csv"],
+        ["delivered", "--profile", str(profile), "--csv"],
+        ["--configfile", config, "delivered", "--csv"],
+        ["--profile", "no such", "delivered", "--csv", "--profile", str(profile)],
+    ):
+        ended = give(*words)
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, wanted, "")
+    assert give("delivered", "--csv", env={"SNAKEMAKE_PROFILE": str(profile)}).stdout == wanted
+    monkeypatch.chdir(profile.parent)
+    ended = give("delivered", env={"SNAKEMAKE_PROFILE": profile.name})
+    assert ended.stderr == f"HalfPipe at {profile}/work (profile {profile.name})\n"
+    assert give("delivered", "--profile", "none", env={"SNAKEMAKE_PROFILE": profile.name}).exit_code == 2
+
+
+def test_config_files_of_the_command_line_take_the_place_of_the_profiles(
+    profile: Path, tmp_path: Path
+) -> None:
+    over = tmp_path / "over.yaml"
+    over.write_text("merge: {min_epus: 1}\n")
+    ended = give("config", "--json", "--profile", profile, "--configfile", over)
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert f"error: no paths in {over}" in ended.stderr
+    both: list[str | Path] = ["--configfile", profile / "config.yaml", "--configfile", over]
+    found = json.loads(give("config", "--json", *both, "--config", "outstanding.max=7").stdout)
+    assert (found["merge"]["min_epus"], found["outstanding"]["max"]) == (1, 7)
+    assert found["paths"]["work"] == str(profile / "work")
+
+
+def test_what_is_wrong_with_a_config_is_told_with_status_2(shared: Path) -> None:
+    ended = give("status", "--config", "merge.min_epu=1", configfile=shared)
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith(
+        "error: the configuration cannot be used: --config: unknown key merge.min_epu "
+    )
+    assert "did you mean merge.min_epus?" in ended.stderr
+
+
+def test_an_error_of_the_file_system_is_told_and_no_traceback(configfile: Path) -> None:
+    (configfile.parent / "work" / f"dl={FIRST}").unlink()
+    (configfile.parent / "work" / f"dl={FIRST}").mkdir()
+    ended = give("delivered", FIRST, configfile=configfile)
+    assert ended.exit_code == 1
+    assert f"error: {configfile.parent}/work/dl={FIRST}: Is a directory." in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_defect_is_told_as_such(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("halfpipe.cli.delivered.delivered", lambda *_: 1 / 0)
+    ended = give("delivered", configfile=shared)
+    assert ended.exit_code == 1
+    assert "ZeroDivisionError" in ended.stderr
+    assert ended.stderr.endswith(
+        "error: this is a defect of the program, please report it with the lines above\n"
+    )
+
+
+def test_nobody_reads_on(shared: Path) -> None:
+    words = [*COMMAND, "check", "--configfile", str(shared)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        assert reader.stderr is not None
+        reader.stdout.close()
+        said = reader.stderr.read()
+    assert said.decode() == f"HalfPipe at {shared.parent}/work ({shared})\n"
+    assert reader.returncode == 128 + signal.SIGPIPE, (
+        "whatever it would have found, it does not say that all is good"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_verb_that_is_ended_gives_its_leases_back(configfile: Path, number: signal.Signals) -> None:
+    work = configfile.parent / "work"
+    words = [
+        *COMMAND,
+        "submit",
+        SECOND,
+        "--configfile",
+        str(configfile),
+        "--config",
+        "submit.check='sh -c \"sleep 60 # {dl}\"'",
+    ]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as submitting:
+        while not list((work / paths.leases()).glob("downlink-*")):
+            assert submitting.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.3)
+        submitting.send_signal(number)
+        assert submitting.wait(20) == 128 + number
+        assert submitting.stderr is not None
+        assert "Traceback" not in submitting.stderr.read()
+    assert leases(work) == []
+
+
+def test_a_terminal_has_colours_unless_it_wants_none(shared: Path) -> None:
+    words: list[str | Path] = ["delivered", "--configfile", shared]
+    assert "\x1b[1m" in on_terminal(*words)
+    for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        said = on_terminal(*words, env=env)
+        assert "\x1b" not in said
+        assert "2 downlinks, 2 runs, 107 events delivered" in said
+    said = give(*words).output
+    assert "\x1b" not in said
+    assert said.isascii()
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize(
+    "words", [("status",), ("delivered",), ("waiting", "--days", "0"), ("show", "2c2e5787")], ids=" ".join
+)
+def test_tables_fit_the_terminal(words: tuple[str, ...], columns: int, shared: Path) -> None:
+    said = on_terminal(*words, "--configfile", shared, columns=columns, env={"NO_COLOR": "1"})
+    head, *lines = said.splitlines()
+    assert head.startswith("HalfPipe at ")
+    table = [line for line in lines if line.startswith(("downlink  ", "run  ", FIRST, "2c2e"))]
+    assert len(table) > 1
+    assert max(map(len, table)) <= columns
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",),
+        ("delivered",),
+        ("waiting", "--days", "0"),
+        ("throughput",),
+        ("halt",),
+        ("force",),
+    ],
+    ids=" ".join,
+)
+def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Path) -> None:
+    work = configfile.parent / "work"
+    (work / "halts").mkdir()
+    (work / "halts" / "haltOnline").write_text("N. N.: why not")
+    (work / "force").mkdir()
+    (work / "force" / "r0741246000").touch()
+    took = {"begun": "", "host": "", "seconds": 1, "cpu_seconds": 1, "memory": 1}
+    (work / "logs" / FIRST).mkdir(parents=True, exist_ok=True)
+    (work / "logs" / FIRST / "receipt.jsonl").write_text(json.dumps(took) + "\n")
+    lines = [re.split(" {2,}", line) for line in give(*words, configfile=configfile).stdout.splitlines()]
+    head, *rows = [line for line in lines if len(line) > 1]
+    assert rows
+    for line in (head, *rows):
+        assert len(line) == len(head)
+        assert not [cell for cell in line[:-1] if " " in cell]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status",), ("show", FIRST, "2c2e5787"), ("explain", FIRST), ("find", "--met", "1"), ("delivered",),
+        ("waiting", "--days", "0"), ("check",),
+        ("throughput",), ("submit", "--open"), ("online",), ("halt",), ("force",), ("cleanup",),
+        ("config",), ("config", "--schema"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_json_is_json_and_nothing_else(words: tuple[str, ...], shared: Path) -> None:
+    ended = give(*words, *([] if "--schema" in words else ["--json"]), configfile=shared)
+    found = json.loads(ended.stdout)
+    assert isinstance(found, dict)
+    if words[0] != "config":
+        assert found["work"] == str(shared.parent / "work")
+    assert ended.stderr == ""
+
+
+def test_the_version() -> None:
+    assert give("--version").stdout == f"halfpipe {halfpipe.__version__}\n"
+
+
+def test_it_starts_light_and_says_how_fast(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    begun = time.monotonic()
+    program = "import sys, halfpipe.cli.main as main\ntry: main.command(['-h'])\nfinally: print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+    )
+    print(f"halfpipe --help took {time.monotonic() - begun:.2f} s")
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "click" in loaded
+    assert not loaded & {"numpy", "rich", "pydantic", "sqlalchemy", "snakemake", "tqdm", "erfa"}

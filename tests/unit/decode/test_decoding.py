@@ -1,0 +1,275 @@
+"""Decoders that die or break their contract: the message names the file and the place."""
+
+import io
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from halfpipe.decode.chunk_products import check_products, take_products
+from halfpipe.decode.decode_chunk import decode
+from halfpipe.decode.decoder_log import LINES_KEPT, DecoderLog
+from halfpipe.errors import DecoderError, HalfPipeError
+from halfpipe.files.reading import sha256
+from halfpipe.formats.retdef import read_retdef
+from halfpipe.ids import ChunkId
+from halfpipe.settings import ROOT, Decoder, Paths, Settings
+from tests.support.bad_decoder import CRIES, FAULTS
+from tests.support.golden_cases import GOLDEN
+
+SOURCE = GOLDEN / "multi3" / "in"
+DOWNLINK, CHUNK = "240601001", "00003"
+STEM = "00770155-2c2e6cc0-0965-00003"
+EVT, IDX = f"{STEM}.evt", f"{STEM}.idx"
+RETDEF = SOURCE / DOWNLINK / f"RetDef-{DOWNLINK}-{CHUNK}.xml"
+
+
+def settings(command: str, latc: str | None = None) -> Settings:
+    return Settings(Paths(work=Path("/work"), stage=Path("/stage")), decoder=Decoder(command, latc))
+
+
+def decoded(out: Path, *options: str, latc: str | None = None) -> tuple[dict[str, object], str]:
+    """Decode the chunk; return what was made and the log."""
+    log = io.StringIO()
+    words = [
+        sys.executable,
+        str(ROOT / "tests" / "support" / "bad_decoder.py"),
+        "--source",
+        str(SOURCE),
+        *options,
+    ]
+    made = decode(settings(shlex.join(words), latc), RETDEF, read_retdef(RETDEF), out, log)
+    return made, log.getvalue()
+
+
+def spoilt(out: Path, fault: str) -> Path:
+    """Lay good products of the chunk out in `out` and spoil them."""
+    out.mkdir()
+    for name in (EVT, IDX):
+        (out / name).write_bytes((SOURCE / DOWNLINK / name).read_bytes())
+    FAULTS[fault](out)
+    return out
+
+
+def test_good_products_are_described(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "old").mkdir(parents=True)  # what a killed job left goes
+    made, log = decoded(out)
+    assert sorted(path.name for path in out.iterdir()) == [f"{CHUNK}.crc32", EVT, IDX]
+    same = {"ground": "00770155", "run": "2c2e6cc0", "apid": "0965"}
+    evt, index = (SOURCE / DOWNLINK / name for name in (EVT, IDX))
+    assert made == {
+        "files": [
+            {"name": EVT, "kind": "evt", "size": evt.stat().st_size, "sha256": sha256(evt), **same},
+            {
+                "name": IDX,
+                "kind": "idx",
+                "size": index.stat().st_size,
+                "sha256": sha256(index),
+                "events": 40,
+                "datagrams": 5,
+                "whole": True,
+                "announced": 40,
+                "missing_events": 0,
+                "unannounced_events": 0,
+                "uncovered_bytes": 0,
+                **same,
+            },
+        ],
+        "said": {"processing": ["00770155-2c2e6cc0"], "exceptions": {}, "exceptions_by_run": {}, "lines": []},
+        "level0": {"needed": 1, "missing": None},
+    }
+    assert log.count("getLSEChunk: processing 00770155-2c2e6cc0-\n") == 2
+
+
+def test_a_decoder_that_cries_and_ends_well(tmp_path: Path) -> None:
+    made, log = decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}=exception")
+    assert made["said"] == {
+        "processing": ["00770155-2c2e6cc0"],
+        "exceptions": {"DFI": 1, "PktRetriever": 2},
+        "exceptions_by_run": {"2c2e6cc0": {"DFI": 1, "PktRetriever": 2}},
+        "lines": list(CRIES),
+    }
+    assert all(cry in log for cry in CRIES)
+
+
+def test_a_decoder_that_writes_nothing(tmp_path: Path) -> None:
+    made, _ = decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}=nothing")
+    assert made["files"] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "how"), [("exit3", "ended with exit status 3"), ("sigsegv", "was killed by SIGSEGV")]
+)
+def test_a_decoder_that_dies(tmp_path: Path, fault: str, how: str) -> None:
+    with pytest.raises(DecoderError) as caught:
+        decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}={fault}")
+    said = str(caught.value)
+    assert how in said
+    assert str(RETDEF) in said
+    assert "getLSEChunk: processing 00770155-2c2e6cc0-" in said, "its last lines are shown"
+    assert "re-run the command" in said
+
+
+BAD_PRODUCTS = {
+    "half": rf"{IDX}: line \d+ is cut: the file ends without a newline",
+    "no-evt": f"{IDX}: names the event file {EVT}, which the decoder did not write",
+    "no-index": f"{EVT}: the decoder wrote no index for it",
+    "other-chunk": "0965-00077.evt: the decoder wrote a product of chunk 00077 while it worked on chunk 00003",
+    "bad-name": "events.evt: not a product's name",
+    "other-apid": r"-0765-00003\.evt: APID 0765 is none of event data",
+    "beyond": rf"{EVT}: record at byte 33268: no record can start there",
+    "before": rf"{EVT}: record at byte 8: no record can start there",
+    "inside": rf"{EVT}: record at byte 216: ",
+    "elsewhere": rf"{IDX}: sequence 1084 of APID 965 is said to lie at byte 176 of {EVT}, where there is sequence 1001",
+    "cut-index": rf"{IDX}: line 45 is cut: the file ends without a newline",
+    "cut": rf"{EVT}: record at byte \d+: cut inside ",
+    "marker": rf"{EVT}: at byte 0 stands 0xfaf32001, expected the marker 0xfaf32000",
+    "version": rf"{EVT}: at byte 4 stands version 0x09090908, expected 0x09090909",
+    "long-ebf": rf"{EVT}: record at byte 176: cut inside the EBF: needs bytes 476 to 100476",
+    "infotype": rf"{EVT}: record at byte 176: .* is 9, expected",
+    "ends-later": rf"{IDX}: datagram \d of APID 965 is said to hold \d+ events with the sequences \d+ to 2\d+, but",
+    "begins-later": rf"{IDX}: datagram \d of APID 965 is said to hold",
+    "ends-sooner": rf"{IDX}: datagram \d of APID 965 is said to hold",
+}
+
+
+def test_every_fault_of_products_is_tried() -> None:
+    assert FAULTS.keys() == (
+        BAD_PRODUCTS.keys()
+        | {"exit3", "sigsegv", "exception", "nothing"}
+        | {"empty-index", "line-less", "no-lines"}
+    )
+
+
+@pytest.mark.parametrize("fault", BAD_PRODUCTS)
+def test_products_that_break_the_contract(tmp_path: Path, fault: str) -> None:
+    out = spoilt(tmp_path / "out", fault)
+    with pytest.raises(HalfPipeError, match=BAD_PRODUCTS[fault]) as caught:
+        check_products(out, ChunkId(CHUNK))
+    remedy = r"again|[Ff]ix the decoder|re-run|have it made|is none of event data|expected <ground|cannot be placed"
+    assert re.search(remedy, str(caught.value)), "a remedy"
+
+
+def test_an_evt_that_is_cut_anywhere(tmp_path: Path) -> None:
+    out = spoilt(tmp_path / "out", "exception")
+    content = (out / EVT).read_bytes()
+    last = max(int(line.split()[13]) for line in (out / IDX).read_bytes().splitlines() if line[:4] == b"EVT:")
+    for size in range(0, 176, 25):
+        (out / EVT).write_bytes(content[:size])
+        with pytest.raises(HalfPipeError, match=rf"{EVT}: {size} bytes, but the header .* alone has 176"):
+            check_products(out, ChunkId(CHUNK))
+    for size in range(last + 1, len(content), 13):
+        (out / EVT).write_bytes(content[:size])
+        with pytest.raises(
+            HalfPipeError, match=rf"{EVT}: record at byte {last}: cut inside .* ends at {size}"
+        ):
+            check_products(out, ChunkId(CHUNK))
+    assert len(content) - last > 384, "a whole record was cut, field by field"
+
+
+def test_an_index_of_another_run_or_apid(tmp_path: Path) -> None:
+    out = spoilt(tmp_path / "out", "exception")
+    for name in (EVT, IDX):
+        (out / name).rename(out / name.replace("2c2e6cc0", "2c2e6cc1"))
+    with pytest.raises(HalfPipeError, match="lines are of run 741240000, its name says 741240001"):
+        check_products(out, ChunkId(CHUNK))
+    for name in (EVT, IDX):
+        (out / name.replace("2c2e6cc0", "2c2e6cc1")).rename(out / name.replace("-0965-", "-0966-"))
+    with pytest.raises(HalfPipeError, match="EVT lines of APID 965, its name says 966"):
+        check_products(out, ChunkId(CHUNK))
+
+
+def test_records_with_a_hole_between_are_taken_and_told(tmp_path: Path) -> None:
+    out = spoilt(tmp_path / "out", "exception")
+    lines = (out / IDX).read_bytes().splitlines(keepends=True)
+    assert lines[3].startswith(b"EVT:")
+    (out / IDX).write_bytes(b"".join(lines[:3] + lines[4:]))
+    index = check_products(out, ChunkId(CHUNK))[1]
+    assert (index["events"], index["whole"]) == (39, False)
+
+
+def test_other_files_of_a_decoder_are_no_products(tmp_path: Path) -> None:
+    out = spoilt(tmp_path / "out", "exception")
+    (out / "core.1234").write_bytes(b"x")
+    assert [file["name"] for file in check_products(out, ChunkId(CHUNK))] == [EVT, IDX]
+
+
+def test_a_command_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        DecoderError, match=r"^/no/such/decoder: cannot be started: No such file.*decoder\.command"
+    ):
+        decode(settings("/no/such/decoder"), RETDEF, read_retdef(RETDEF), tmp_path / "out", io.StringIO())
+
+
+def test_the_key_is_handed_on_as_one_word(tmp_path: Path) -> None:
+    log = io.StringIO()
+    given = settings("printf '%s\\n'", "0x12; touch evil")
+    decode(given, RETDEF, read_retdef(RETDEF), tmp_path / "out", log)
+    assert log.getvalue().splitlines() == [
+        "-r",
+        str(RETDEF),
+        "-o",
+        str(tmp_path / "out"),
+        "-k",
+        "0x12; touch evil",
+    ]
+
+
+def test_exceptions_belong_to_the_run_that_is_processed() -> None:
+    said = DecoderLog("2c2e6cbf")
+    for line in (
+        "DFI exception before any run",
+        "getLSEChunk: processing 00770155-2c2e6cc0-",
+        "DFI exception",
+        "PktFile exception",
+        "getLSEChunk: processing 00770156-2c2e6cc1-",
+        "DFI exception",
+        "an xDFI exception, a PktFilexception",
+    ):
+        assert said.hear(f"{line}\n")
+    summary = said.summary({})
+    assert summary["processing"] == ["00770155-2c2e6cc0", "00770156-2c2e6cc1"]
+    assert summary["exceptions"] == {"DFI": 3, "PktFile": 1}
+    assert summary["exceptions_by_run"] == {
+        "2c2e6cbf": {"DFI": 1},
+        "2c2e6cc0": {"DFI": 1, "PktFile": 1},
+        "2c2e6cc1": {"DFI": 1},
+    }
+
+
+def test_exceptions_by_the_thousand_are_counted_and_some_kept() -> None:
+    said = DecoderLog()
+    for number in range(1, 1001):
+        said.hear(f"PktFile exception {number}\n")
+        said.hear(f"getLSEChunk: processing {number:08x}-2c2e6cc1-\n")
+    summary = said.summary({})
+    assert summary["exceptions"] == {"PktFile": 1000}
+    assert summary["lines"] == [f"PktFile exception {n}" for n in range(1, LINES_KEPT + 1)]
+    assert len(summary["processing"]) == LINES_KEPT
+
+
+def test_what_a_decoder_says_holds_no_place_of_this_machine(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = "sh -c 'echo DFI exception in $4 of $2' sh"
+    made = decode(settings(words), RETDEF, read_retdef(RETDEF), out, io.StringIO())
+    assert made["said"]["lines"] == [f"DFI exception in OUTDIR of {RETDEF.name}"]
+
+
+def test_products_are_taken_and_those_of_before_go(tmp_path: Path) -> None:
+    home, out = tmp_path / "chunks", spoilt(tmp_path / "out", "exception")
+    home.mkdir()
+    before = "00770155-2c2e8430-0956-00003.evt"
+    other = "00770155-2c2e8430-0956-00004.evt"
+    for name in (before, other, "00003.json", "00003.crc32"):
+        (home / name).write_text("x")
+    check_products(out, ChunkId(CHUNK))
+    (out / "core").write_text("x")
+    take_products(out, home, ChunkId(CHUNK))
+    assert sorted(path.name for path in home.iterdir()) == sorted(
+        [EVT, IDX, other, "00003.json", "00003.crc32"]
+    )
+    assert EVT in (home / "00003.crc32").read_text()
+    assert not out.exists()

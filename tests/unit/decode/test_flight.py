@@ -1,0 +1,332 @@
+"""Settings, command lines, streams and judgements of the flight programs' wrappers."""
+
+import errno
+import io
+import os
+import re
+import resource
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halfpipe.decode.decoder_log import DecoderLog
+from halfpipe.decode.flight_call import Verdict, call
+from halfpipe.decode.flight_products import check_output_directory, check_products, take
+from halfpipe.decode.flight_settings import Call, Flight, load
+from halfpipe.decode.working_copy import WorkingCopy, scratch_directory, working_copy
+from halfpipe.errors import ConfigError, DecoderError, HalfPipeError, MissingInputError
+from halfpipe.files.advice import in_the_way
+from scripts import flight_magic7
+from tests.support.another_user import somebody_else
+from tests.support.in_process import ROOT
+
+EXAMPLE = ROOT / "config" / "flight.yaml"
+
+
+def settings(tmp_path: Path, **keys: Any) -> Flight:
+    """Read settings with `keys` over what is needed."""
+    path = tmp_path / "flight.yaml"
+    content = {"runtime": "none", "decoder": {"program": ["/opt/get"], "seconds": 5}} | keys
+    path.write_text(yaml.safe_dump(content))
+    return load(path)
+
+
+def test_the_example_validates_and_has_every_bind_of_the_site() -> None:
+    example = load(EXAMPLE)
+    assert example.image == Path("/sdf/group/fermi/sw/containers/fermi-rhel6.sif")
+    targets = {str(bind.target): str(bind.source) for bind in example.binds}
+    assert (
+        targets.items()
+        >= {
+            "/sdf": "/sdf",
+            "/lscratch": "/lscratch",
+            "/nfs/farm/g/glast": "/sdf/group/fermi/n",
+            "/afs/slac/g/glast": "/sdf/group/fermi/a",
+            "/afs/slac.stanford.edu/g/glast": "/sdf/group/fermi/a",
+        }.items()
+    )
+    assert example.outside("/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0") == Path(
+        "/sdf/group/fermi/n/u23/ISOC-flight/Archive/level0"
+    )
+    assert example.outside("/sdf/group/fermi/n/u23") == Path("/sdf/group/fermi/n/u23")
+    assert example.outside("/nfs/farm/g/glast/../../../etc") is None
+    assert example.outside("/nfs/farm/g/glastly") is None
+
+
+def test_the_command_line_is_words_and_nothing_else(tmp_path: Path) -> None:
+    example = load(EXAMPLE)
+    work = WorkingCopy(tmp_path, PurePosixPath("/halfpipe"), 0)
+    words = example.command(example.decoder, ["-r", "a b;c", "-k", "$(x)"], work)
+    assert words[:3] == ["apptainer", "exec", "--cleanenv"]
+    assert (
+        words[-9:]
+        == [
+            "--pwd",
+            "/halfpipe",
+            "/sdf/group/fermi/sw/containers/fermi-rhel6.sif",
+            *example.decoder.program,
+            "-r",
+            "a b;c",
+            "-k",
+            "$(x)",
+        ][-9:]
+    )
+    pairs = list(pairwise(words))
+    assert ("--bind", f"{tmp_path}:/halfpipe") in pairs
+    assert ("--bind", "/sdf/group/fermi/n:/nfs/farm/g/glast") in pairs
+    assert ("--env", "TMPDIR=/halfpipe/tmp") in pairs
+    assert ("--env", "FMX_C_FDB=/sdf/group/fermi/ground/fmx") in pairs
+
+
+def test_bare_programs_get_the_settings_environment_and_little_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD_OF_THE_CALLER", "x")
+    monkeypatch.setenv("HOME", "/home/x")
+    bare = settings(tmp_path, environment={"LD_LIBRARY_PATH": "/isoc/lib"})
+    work = WorkingCopy(tmp_path, PurePosixPath(tmp_path), 0)
+    assert bare.command(bare.decoder, ["-r", "x"], work) == ["/opt/get", "-r", "x"]
+    environment = bare.process_environment(work)
+    assert environment.keys() <= {"PATH", "HOME", "USER", "LOGNAME", "LD_LIBRARY_PATH", "TMPDIR"}
+    assert environment["TMPDIR"] == f"{tmp_path}/tmp"
+    assert environment["LD_LIBRARY_PATH"] == "/isoc/lib"
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"runtme": "none"}, "unknown key runtme (did you mean runtime? known here: binds, decoder, "),
+        (
+            {"runtime": "docker"},
+            "runtime: 'docker': expected apptainer or singularity, by name or path, or none",
+        ),
+        ({"runtime": None}, "runtime: None: expected text"),
+        ({"binds": ["/a:/b:/c"]}, "binds.0: '/a:/b:/c': expected /path or /path:/path, without commas"),
+        ({"binds": ["/a,/b"]}, "binds.0: '/a,/b': expected /path"),
+        ({"binds": ["/a", "relative"]}, "binds.1: 'relative': expected /path"),
+        ({"inside": "relative"}, "inside: 'relative': expected an absolute path"),
+        ({"environment": {"A": "x,B=y"}}, "environment.A: 'x,B=y': expected a value without commas"),
+        ({"environment": {"A": "x\ny"}}, "environment.A: "),
+        ({"environment": {"A B": "x"}}, "environment.A B: 'A B': expected the name of a variable"),
+        ({"umask": "0999"}, "umask: '0999': expected octal digits in quotes"),
+        ({"umask": 2}, "umask: 2: expected text"),
+        ({"decoder": {"program": [], "seconds": 1}}, "decoder.program: []: expected at least 1"),
+        ({"decoder": {"program": ["a\0b"], "seconds": 1}}, "decoder.program.0: 'a\\x00b': expected a word"),
+        ({"decoder": {"program": ["x"], "seconds": 0}}, "decoder.seconds: 0: expected more than 0"),
+        ({"decoder": {"program": ["x"]}}, "decoder.seconds: expected a value, and there is none"),
+        (
+            {"magic7": {"program": ["x"], "seconds": 1, "memory_mib": 1}},
+            "magic7.memory_mib: 1: expected at least 256",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used_name_the_key(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot be used: .*flight.yaml: {re.escape(said)}"):
+        settings(tmp_path, **keys)
+
+
+def test_settings_that_are_none(tmp_path: Path) -> None:
+    for content in (b"", b"[1, 2", b"\xff\xfe\x00", b"- a"):
+        (tmp_path / "f.yaml").write_bytes(content)
+        with pytest.raises(
+            ConfigError, match=r"f\.yaml: (cannot be read|holds no keys|runtime: expected a value)"
+        ):
+            load(tmp_path / "f.yaml")
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.yaml")
+
+
+def test_an_archive_that_the_program_would_not_find(tmp_path: Path) -> None:
+    (tmp_path / "level0").mkdir()
+    bare, source = settings(tmp_path), tmp_path / "flight.yaml"
+    bare.check(str(tmp_path / "level0"), source)
+    with pytest.raises(MissingInputError, match=f"/nfs/x: no such level-0 archive here.* in {source}"):
+        bare.check("/nfs/x", source)
+    (runtime := tmp_path / "apptainer").touch(0o755)
+    bound = settings(
+        tmp_path, runtime=str(runtime), image=str(source), binds=[f"{tmp_path}/level0:/nfs/arch"]
+    )
+    bound.check("/nfs/arch", source)
+    with pytest.raises(MissingInputError, match=r"/nfs/arch/\.\./x: no bind leads to this level-0 archive"):
+        bound.check("/nfs/arch/../x", source)
+    without = settings(tmp_path, runtime=str(runtime))
+    with pytest.raises(ConfigError, match=f"{source}: image: {runtime} needs one"):
+        without.check("/nfs/arch", source)
+
+
+def test_scratch_is_the_first_that_can_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONE", str(tmp_path / "none"))
+    monkeypatch.setenv("TWO", "relative")
+    monkeypatch.setenv("THREE", str(tmp_path))
+    monkeypatch.delenv("FOUR", raising=False)
+    assert scratch_directory(["FOUR", "ONE", "TWO", "THREE"]) == tmp_path
+    assert scratch_directory([str(tmp_path), "THREE"]) == tmp_path
+    assert scratch_directory(["FOUR"]).is_dir()
+
+
+def test_working_copies_go_also_after_an_exception(tmp_path: Path) -> None:
+    bare = settings(tmp_path, scratch=[str(tmp_path / "scratch")])
+    (tmp_path / "scratch").mkdir()
+    stale = tmp_path / "scratch" / f"halfpipe-{os.getuid()}-240601001-00001-left"
+    others = tmp_path / "scratch" / f"halfpipe-{os.getuid() + 1}-240601001-00001-left"
+    for path in (stale, others):
+        (path / "out").mkdir(parents=True)
+
+    def use() -> None:
+        with working_copy(bare, "240601001-00001") as work:
+            assert not stale.exists()
+            (work.source / "tmp" / "closed").mkdir()
+            (work.source / "tmp" / "closed" / "file").touch()
+            (work.source / "tmp" / "closed").chmod(0)
+            (work.source / "tmp" / "out").symlink_to(tmp_path)
+            with working_copy(bare, "240601001-00001") as other:
+                assert other.source != work.source
+                assert work.source.exists(), "in use"
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        use()
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == [others.name]
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, "a link is not followed"
+
+
+def start(
+    tmp_path: Path, code: str, seconds: float = 30, memory_mib: int | None = None
+) -> tuple[Verdict, bytes]:
+    """Run Python code as the program; return how it ended and what it printed."""
+    return called(tmp_path, Call((sys.executable, "-c", code), seconds, memory_mib))
+
+
+def called(tmp_path: Path, program: Call, out: io.BytesIO | None = None) -> tuple[Verdict, bytes]:
+    bare = settings(tmp_path, scratch=[str(tmp_path)])
+    out = io.BytesIO() if out is None else out
+    with working_copy(bare, "test") as work:
+        ended = call(bare, program, [], work, out=out, errors=None, hear=lambda _line: None)
+    return ended, out.getvalue()
+
+
+def test_a_call_tells_how_a_program_ended(tmp_path: Path) -> None:
+    ended, said = start(tmp_path, "import sys; print('a'); print('b', file=sys.stderr)")
+    assert ended == Verdict(0, None)
+    assert sorted(said.split()) == [b"a", b"b"]
+    ended, _ = start(tmp_path, "raise SystemExit(200)")
+    assert ended.status == 200
+    ended, _ = start(tmp_path, "raise SystemExit(3)")
+    assert ended == Verdict(3, "the program ended with exit status 3. Nothing of it was taken.")
+    ended, _ = start(tmp_path, "import os; os.kill(os.getpid(), 11)")
+    assert ended == Verdict(139, "the program was killed by signal 11. Nothing of it was taken.")
+    ended, _ = start(
+        tmp_path, "import os; os.close(1); os.close(2); import time; time.sleep(60)", seconds=0.3
+    )
+    assert ended.status == 124
+    assert "still running after 0.3 s and was killed" in str(ended.why)
+    with pytest.raises(DecoderError, match="/no/such: cannot be started: No such file or directory"):
+        called(tmp_path, Call(("/no/such",), 1))
+    assert not list(tmp_path.glob("halfpipe-*"))
+
+
+def test_the_limit_of_memory_is_that_of_the_settings_or_the_lower_one_that_is_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import resource; print(*resource.getrlimit(resource.RLIMIT_AS))"
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    ended, said = start(tmp_path, code, memory_mib=1024)
+    assert (ended.status, said.split()) == (0, [b"1073741824", b"%d" % limits[1]])
+    ended, _ = start(tmp_path, "bytearray(1 << 30)", memory_mib=512)
+    assert re.search(
+        r"died because it had too little memory \(it had a limit of 512 MiB and at most \d+ MiB",
+        str(ended.why),
+    )
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 29, 1 << 30))
+    ended, said = start(tmp_path, code, memory_mib=4096)
+    assert (ended.status, said.split()[0]) == (0, b"1073741824"), "more is not ours to give"
+
+
+def test_a_reader_that_is_gone_ends_the_program(tmp_path: Path) -> None:
+    class Gone(io.BytesIO):
+        def write(self, _data: Any) -> int:
+            raise BrokenPipeError(errno.EPIPE, "gone")
+
+    code = f"import time\nprint('x', flush=True)\ntime.sleep(60)\n# {tmp_path}"
+    with pytest.raises(BrokenPipeError):
+        called(tmp_path, Call((sys.executable, "-c", code), 30), Gone())
+    assert subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout == b""
+
+
+def test_products_are_judged(tmp_path: Path) -> None:
+    work = WorkingCopy(tmp_path, PurePosixPath("/x"), 0)
+    work.out.mkdir()
+    name = "0077014d-2c2e5787-0956-00001"
+    said = DecoderLog()
+    said.hear("getLSEChunk: processing 0077014d-2c2e5787-0956-00001")
+    with pytest.raises(DecoderError, match="0077014d-2c2e5787: the decoder said that it processed"):
+        check_products(work, said)
+    said.hear("PktFile exception: bad")
+    assert check_products(work, said) == [], "it said why"
+    for suffix in ("evt", "idx", "core"):
+        (work.out / f"{name}.{suffix}").write_bytes(b"x")
+    assert [path.name for path in check_products(work, DecoderLog())] == [
+        f"{name}.evt",
+        f"{name}.idx",
+    ]
+    (tmp_path / f"{name}.evt").touch()
+    with pytest.raises(DecoderError, match=f"^{name}.evt: the decoder left 1 of its products in scratch"):
+        check_products(work, said)
+    (tmp_path / f"{name}.evt").unlink()
+    (work.out / "link.idx").symlink_to("/etc/passwd")
+    with pytest.raises(DecoderError, match=r"link\.idx: the decoder wrote no plain file"):
+        check_products(work, said)
+
+
+@given(st.integers(0, 2**32 * 1_000_000))
+def test_times_for_diagret_are_utc_to_the_microsecond(microseconds: int) -> None:
+    text = flight_magic7.date_time(microseconds / 1e6)
+    back = datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
+    assert abs((back - flight_magic7.EPOCH).total_seconds() * 1e6 - microseconds) < 2
+    assert len(text) == len("2024-06-01 00:00:00.000000")
+
+
+def test_what_belongs_to_another_owner_is_named_with_owner_and_remedy(open_to_all: Path) -> None:
+    out = open_to_all / "out"
+    out.mkdir()
+    product = out / "0077014d-2c2e5787-0956-00001.evt"
+    product.write_bytes(b"theirs")
+    owner = f"{out.owner()} (uid {out.stat().st_uid})"
+    source = open_to_all / "source" / product.name
+    source.parent.mkdir()
+    source.write_bytes(b"new")
+    out.chmod(0o555)
+    try:
+        with somebody_else():
+            with pytest.raises(
+                HalfPipeError, match="cannot be written or removed: Permission denied"
+            ) as raised:
+                check_output_directory(out)
+            assert f"{out} belongs to {owner}, mode dr-xr-xr-x" in str(raised.value)
+            assert (
+                "Nothing is ever given another owner here: ask the owner to remove it or to let the group write"
+                in str(raised.value)
+            )
+            with pytest.raises(
+                HalfPipeError, match=f"{re.escape(str(product))} belongs to {re.escape(owner)}"
+            ):
+                take([source], out)
+            with pytest.raises(OSError, match="denied") as denied:
+                product.unlink()
+            said = str(in_the_way(product, denied.value))
+        assert f"{product} belongs to {owner}, mode -rw-r--r--, {out} belongs to {owner}" in said
+        assert product.read_bytes() == b"theirs"
+    finally:
+        out.chmod(0o755)
+    with pytest.raises(MissingInputError, match="is no directory"):
+        check_output_directory(product)
+    assert "The disk is full" in str(in_the_way(product, OSError(errno.ENOSPC, "No space left on device")))

@@ -1,0 +1,177 @@
+"""Working directories and stages that are not mounted, are another's, or were put back from a backup are refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.downlink import stage_mark
+from halfpipe.errors import ConfigError
+from halfpipe.files.records import DamagedError, Record, Series
+from halfpipe.settings import Paths, Settings
+
+PLACE = paths.receipts("240601001")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "other").mkdir()
+    return Settings(Paths(tmp_path / "disk" / "work", tmp_path / "other" / "stage"))
+
+
+def noted(settings: Settings, *values: int) -> list[Record]:
+    """Publish records and note them in the stage's mark."""
+    series = Series(settings.paths.work, PLACE)
+    series.read()
+    made = [series.publish({"handoff": value}) for value in values]
+    stage_mark.claim(settings)
+    for record in made:
+        stage_mark.note(settings, [(PLACE, record)])
+    return made
+
+
+def mark_of(settings: Settings) -> Path:
+    return settings.paths.stage / paths.stage_mark()
+
+
+def test_a_new_site_may_lack_both_but_not_what_they_are_in(settings: Settings) -> None:
+    stage_mark.refuse(settings)
+    for place in (settings.paths.work, settings.paths.stage):
+        place.parent.rmdir()
+        with pytest.raises(ConfigError, match=f"there is no {place.parent}"):
+            stage_mark.refuse(settings)
+        place.parent.mkdir()
+    stage_mark.refuse(settings)
+    assert not settings.paths.work.exists()
+    assert not settings.paths.stage.exists()
+
+
+def test_what_is_noted_twice_is_there_once_and_the_oldest_go(settings: Settings) -> None:
+    (record,) = noted(settings, 1)
+    before = mark_of(settings).read_bytes()
+    stage_mark.note(settings, [(PLACE, record)])
+    assert mark_of(settings).read_bytes() == before
+    assert (settings.paths.work / paths.stage_mark_copy()).read_bytes() == before
+    stage_mark.note(settings, [(f"{n:09d}/receipts", record) for n in range(3 * stage_mark.MOST)])
+    assert len(mark_of(settings).read_bytes()) < 300 * stage_mark.MOST
+
+
+@pytest.mark.parametrize("gone", ["emptied", "gone"])
+def test_a_working_directory_that_the_stage_knows_and_is_not_there_is_refused(
+    settings: Settings, gone: str
+) -> None:
+    noted(settings, 1)
+    stage_mark.refuse(settings)
+    shutil.rmtree(settings.paths.work)
+    if gone == "emptied":
+        settings.paths.work.mkdir()
+    with pytest.raises(ConfigError, match="rm ") as told:
+        stage_mark.refuse(settings)
+    Path(str(told.value).rpartition("rm ")[2]).unlink()
+    stage_mark.refuse(settings)
+
+
+def test_a_stage_that_another_working_directory_uses_is_refused(settings: Settings, tmp_path: Path) -> None:
+    noted(settings, 1)
+    other = Settings(Paths(tmp_path / "work", settings.paths.stage))
+    with pytest.raises(ConfigError, match="belongs to the working directory"):
+        stage_mark.claim(other)
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_backup_that_lacks_a_record_is_refused_with_its_name(settings: Settings, tmp_path: Path) -> None:
+    noted(settings, 1)
+    shutil.copytree(settings.paths.work, tmp_path / "backup")
+    noted(settings, 2)
+    shutil.rmtree(settings.paths.work)
+    shutil.copytree(tmp_path / "backup", settings.paths.work)
+    with pytest.raises(ConfigError, match=f"{PLACE}/000002.json"):
+        stage_mark.refuse(settings)
+
+
+def test_a_series_that_is_asked_for_is_looked_at_however_old(settings: Settings) -> None:
+    (record,) = noted(settings, 1)
+    stage_mark.note(settings, [(f"{n:09d}/receipts", record) for n in range(2 * stage_mark.LOOKED_AT)])
+    home = settings.paths.work / PLACE
+    for n in range(2 * stage_mark.LOOKED_AT):
+        shutil.copytree(home, settings.paths.work / f"{n:09d}/receipts")
+    shutil.rmtree(home)
+    shutil.rmtree(settings.paths.work / paths.copies(PLACE))
+    stage_mark.refuse(settings)
+    with pytest.raises(ConfigError) as told:
+        stage_mark.refuse(settings, PLACE)
+    assert told.value.code == "work-restored"
+
+
+def test_one_copy_of_a_record_is_enough(settings: Settings) -> None:
+    noted(settings, 1, 2)
+    (settings.paths.work / PLACE / "000002.json").unlink()
+    stage_mark.refuse(settings)
+    copy = settings.paths.work / paths.copies(PLACE) / "000002.json"
+    copy.write_text("{}")
+    stage_mark.refuse(settings)
+    with pytest.raises(DamagedError):  # whoever reads it says what to do
+        Series(settings.paths.work, PLACE).read()
+    copy.unlink()
+    with pytest.raises(ConfigError, match=f"{PLACE}/000002.json"):
+        stage_mark.refuse(settings)
+
+
+def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(settings: Settings) -> None:
+    noted(settings, 1)
+    shutil.rmtree(settings.paths.stage)
+    settings.paths.stage.mkdir()
+    with pytest.raises(ConfigError, match="it is not mounted, or was emptied"):
+        stage_mark.claim(settings)
+    assert list(settings.paths.stage.iterdir()) == []
+
+
+def test_a_stage_that_was_put_back_is_told_and_refused_by_who_delivers(settings: Settings) -> None:
+    noted(settings, 1)
+    assert stage_mark.stage_lacks(settings) is None
+    before = mark_of(settings).read_bytes()
+    noted(settings, 2)
+    now = mark_of(settings).read_bytes()
+    mark_of(settings).write_bytes(before)
+    cause = stage_mark.stage_lacks(settings)
+    assert cause is not None
+    assert (cause.code, f"{PLACE}/000002.json" in cause.text) == ("stage-restored", True)
+    stage_mark.refuse(settings)
+    with pytest.raises(ConfigError) as told:
+        stage_mark.refuse_delivery(settings)
+    assert told.value.code == "stage-restored"
+    (settings.paths.stage / paths.stage_mark()).write_bytes(
+        (settings.paths.work / paths.stage_mark_copy()).read_bytes()
+    )
+    assert mark_of(settings).read_bytes() == now
+    stage_mark.refuse_delivery(settings)
+
+
+def test_two_that_note_at_the_same_moment_make_no_stage_from_a_backup(settings: Settings) -> None:
+    (first,) = noted(settings, 1)
+    before = [mark_of(settings), settings.paths.work / paths.stage_mark_copy()]
+    contents = [path.read_bytes() for path in before]
+    made = []
+    for name in ("230401001/receipts", "230401002/receipts"):
+        for path, content in zip(before, contents, strict=True):
+            path.write_bytes(content)
+        stage_mark.note(settings, [(name, first)])
+        made.append(before[0].read_bytes())
+    for there in (contents[0], *made):
+        for here in (contents[0], *made):
+            before[0].write_bytes(there)
+            before[1].write_bytes(here)
+            restored = stage_mark.stage_lacks(settings) is not None
+            assert restored == (there == contents[0] != here)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"id": 1}', b'{"id": "a", "work": "b", "last": [[1]]}']
+)
+def test_a_damaged_mark_stops_and_is_named(settings: Settings, content: bytes) -> None:
+    noted(settings, 1)
+    mark_of(settings).write_bytes(content)
+    with pytest.raises(ConfigError, match=str(mark_of(settings))):
+        stage_mark.refuse(settings)

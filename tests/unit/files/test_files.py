@@ -1,0 +1,189 @@
+"""Whole files: a writer that fails, and a disk that is full."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, StateError
+from halfpipe.files.durable import (
+    MOST_AT_ONCE,
+    fsync_directory,
+    replacing,
+    write_bytes,
+    write_text,
+    write_whole,
+)
+from halfpipe.files.json_files import dump_json, read_json, write_json
+from halfpipe.files.reading import sha256
+from halfpipe.files.reserved import reserve
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def listing(home: Path) -> list[str]:
+    return sorted(path.name for path in home.iterdir())
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file"
+    write_bytes(path, b"old")
+    with replacing(path) as out:
+        out.write(b"new ")
+        out.flush()
+        assert path.read_bytes() == b"old"
+        out.write(b"content")
+    assert path.read_bytes() == b"new content"
+    assert listing(path.parent) == ["file"]
+
+
+def test_two_writers_without_a_lock_both_end_well(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with replacing(path, locked=False) as one:
+        one.write(b"the same")
+        with replacing(path, locked=False) as other:
+            other.write(b"the same")
+        assert path.read_bytes() == b"the same"
+    assert path.read_bytes() == b"the same"
+    assert listing(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, StateError])
+def test_a_writer_that_fails_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
+    path = tmp_path / "file"
+
+    def fail() -> None:
+        with replacing(path) as out:
+            out.write(b"half")
+            out.flush()
+            raise error("on purpose")
+
+    with pytest.raises(error, match="on purpose"):
+        fail()
+    assert listing(tmp_path) == []
+    write_bytes(path, b"old")
+    with pytest.raises(error, match="on purpose"):
+        fail()
+    assert listing(tmp_path) == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / ".file.part").write_bytes(b"a longer leftover of a killed job")
+    write_text(tmp_path / "file", "whole")
+    assert listing(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_text() == "whole"
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "advice"), [("file", "A file is where a directory"), ("dir", "A directory is where a file")]
+)
+def test_what_is_in_the_way_is_named(obstacle: str, advice: str, tmp_path: Path) -> None:
+    if obstacle == "file":
+        (tmp_path / "a").write_bytes(b"")
+        path = tmp_path / "a" / "b"
+    else:
+        path = tmp_path / "a"
+        path.mkdir()
+    with pytest.raises(HalfPipeError, match=advice) as raised:
+        write_bytes(path, b"content")
+    assert str(path) in str(raised.value)
+    assert not list(tmp_path.glob(".*.part"))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB; skipped where it may not be mounted."""
+    home = tmp_path / "tiny"
+    home.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "halfpipe-test", str(home)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"there is no mount: {error}")
+    if done.returncode:
+        pytest.skip(f"mounting is refused: {done.stderr.strip()}")
+    yield home
+    subprocess.run(["umount", str(home)], check=True)
+
+
+def test_a_full_disk_leaves_nothing_and_says_so(tiny: Path) -> None:
+    write_bytes(tiny / "file", b"old")
+    with pytest.raises(HalfPipeError, match="The disk is full: free some space") as raised:
+        write_bytes(tiny / "file", bytes(1 << 20))
+    assert str(tiny / "file") in str(raised.value)
+    assert listing(tiny) == ["file"]
+    assert (tiny / "file").read_bytes() == b"old"
+
+
+def test_room_for_a_file_is_there_or_not_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
+    def reserved(path: Path, size: int) -> None:
+        with replacing(path, buffering=0) as out:
+            reserve(out, size)
+            assert out.tell() == 0
+            write_whole(out, b"x" * min(size, 3))
+
+    with pytest.raises(HalfPipeError, match="The disk is full: free some space"):
+        reserved(tiny / "large", 1 << 40)
+    assert listing(tiny) == []
+    reserved(tmp_path / "fits", 3)
+    reserved(tmp_path / "empty", 0)
+    assert [(tmp_path / name).read_bytes() for name in ("empty", "fits")] == [b"", b"xxx"]
+
+
+def test_large_pieces_are_written_whole(tmp_path: Path) -> None:
+    content = os.urandom(2 * MOST_AT_ONCE + 77)
+    with (tmp_path / "file").open("wb", buffering=0) as out:
+        write_whole(out, content)
+    assert (tmp_path / "file").read_bytes() == content
+
+
+@given(JSON)
+def test_the_same_value_gives_the_same_bytes(value: object) -> None:
+    assert json.loads(dump_json(value)) == value
+    assert dump_json(json.loads(dump_json(value))) == dump_json(value)
+    assert dump_json(value).endswith("\n")
+
+
+def test_the_order_of_keys_does_not_matter(tmp_path: Path) -> None:
+    write_json(tmp_path / "one", {"b": 1, "a": [1, 2]})
+    write_json(tmp_path / "two", {"a": [1, 2], "b": 1})
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert read_json(tmp_path / "one") == {"a": [1, 2], "b": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1} x', b"\xff\xfe"])
+def test_what_is_not_json_is_named(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=rf"{path}: not JSON"):
+        read_json(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=str(tmp_path / "file.json")):
+        read_json(tmp_path / "file.json")
+
+
+def test_a_checksum_and_a_flush(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    fsync_directory(tmp_path)
+    with pytest.raises(NotADirectoryError):
+        fsync_directory(tmp_path / "file")
+
+
+def test_no_permission_is_an_error(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o555)
+    with pytest.raises(HalfPipeError, match="No permission"):
+        write_bytes(tmp_path / "file", b"")

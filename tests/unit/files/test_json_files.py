@@ -1,0 +1,49 @@
+"""JSON that says itself whether it is whole."""
+
+from pathlib import Path
+
+import pytest
+
+from halfpipe.errors import FormatError
+from halfpipe.files.json_files import read_json, seal_of, write_json
+
+VALUE = {"a": 1, "b": ["c", {"d": None}]}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file.json"
+    write_json(path, VALUE)
+    return path
+
+
+def test_what_was_written_is_read(file: Path) -> None:
+    assert read_json(file) == VALUE
+    assert seal_of(file.read_bytes()) is not None
+
+
+def test_each_byte_that_changes_is_seen_or_changes_nothing(file: Path) -> None:
+    content = file.read_bytes()
+    for at in range(len(content)):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        try:
+            read = read_json(file)
+        except FormatError:
+            continue
+        # Of a seal that is none any more.
+        assert {key: read[key] for key in VALUE} == VALUE
+        assert at < content.index(b'": "')
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xa7"])
+def test_what_is_nothing(content: bytes, file: Path) -> None:
+    file.write_bytes(content)
+    with pytest.raises(FormatError) as error:
+        read_json(file, "Do this")
+    assert error.value.do == "Do this"
+
+
+def test_what_another_program_wrote_needs_no_seal(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text('{"a": 1}')
+    assert read_json(path) == {"a": 1}

@@ -1,0 +1,651 @@
+"""Leases: who holds one, who waits, who takes over, and who finds out. Others are real processes."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError, LeaseLostError, LockedError
+from halfpipe.files import leases
+from halfpipe.files.leases import Holder, Lease
+from halfpipe.ids import DownlinkId, RunId
+from tests.support.leases import held_by_another, job_of_another, left_by_another
+from tests.support.leases import leases as left
+
+DL = DownlinkId("230401001")
+RUN = RunId("2c2e5787")
+PLACE, OF_RUN = paths.downlink_lease(DL), paths.run_lease(RUN)
+LIFETIME = 1.5  # seconds
+TAKES = {
+    "thing": """
+lease = Lease(work, 'leases/a')
+assert lease.try_take()
+try:
+    held(lease)
+finally:
+    lease.give_back()
+""",
+    "head": "leases.hold_downlink(work, DownlinkId('230401001'), say); held()",
+    "job": "\nwith leases.downlink_job(work, DownlinkId('230401001')) as lease:\n    held(lease)",
+    "run": "\nwith leases.run_lease(work, RunId('2c2e5787'), say) as lease:\n    held(lease)",
+}
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+from halfpipe.files import leases
+from halfpipe.files.leases import Lease
+from halfpipe.errors import HalfPipeError
+from halfpipe.ids import DownlinkId, RunId
+work = Path(sys.argv[1])
+leases.lifetime = float(sys.argv[3])
+
+def say(text):
+    print(text, flush=True)
+
+def held(lease=None):
+    print("held", os.environ.get(leases.HEAD_VARIABLE, ""), flush=True)
+    sys.stdin.readline()
+    if lease is not None:
+        lease.check()
+
+try:
+    exec(sys.argv[2])
+except HalfPipeError as error:
+    print("refused", type(error).__name__, error, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(leases.HEAD_VARIABLE, raising=False)
+    monkeypatch.setattr(leases, "lifetime", LIFETIME)
+    monkeypatch.setattr(leases, "POLL_SECONDS", 0.1)
+
+
+class Other:
+    """Another process that takes a lease and keeps it until it is told to end."""
+
+    def __init__(self, work: Path, takes: str, head: str = "", lifetime: float = LIFETIME) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(work), TAKES[takes], str(lifetime)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, leases.HEAD_VARIABLE: head},
+        )
+
+    def line(self) -> str:
+        """Return the next line that it says: ``held`` and the head's heartbeat when it has the lease."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def head(self) -> str:
+        """Return its heartbeat when it has the lease."""
+        words = self.line().split()
+        assert words[0] == "held", words
+        return words[-1]
+
+    def finish(self) -> str:
+        """Let it end; return what it says."""
+        return self.process.communicate("\n", timeout=30)[0]
+
+    def stop(self) -> None:
+        """Let it stand still for more than its lifetime."""
+        self.process.send_signal(signal.SIGSTOP)
+        time.sleep(LIFETIME + 0.5)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate(timeout=30)
+
+
+@contextmanager
+def another(work: Path, takes: str, head: str = "", lifetime: float = LIFETIME) -> Iterator[Other]:
+    """Run another process that takes a lease; it is killed at the end if it lives."""
+    other = Other(work, takes, head, lifetime)
+    try:
+        yield other
+    finally:
+        if other.process.poll() is None:
+            other.kill()
+
+
+def test_a_lease_says_who_holds_it_and_goes_when_it_is_given_back(tmp_path: Path) -> None:
+    mine = Lease(tmp_path, "leases/a")
+    with another(tmp_path, "thing") as other:
+        assert other.line() == "held"
+        assert not mine.try_take()
+        found = mine.look()
+        assert found is not None
+        assert found.lives
+        assert found.holder is not None
+        assert found.holder.pid == other.process.pid
+        assert re.fullmatch(rf"\S+, process {other.process.pid} on \S+, since \S+\+00:00", str(found))
+        time.sleep(1.2 * LIFETIME)
+        assert not mine.try_take(), "its heart beats"
+        other.finish()
+    assert left(tmp_path) == []
+    assert mine.try_take()
+    mine.check()
+    assert len(left(tmp_path)) == 3, "the directory, the number, the heartbeat"
+    mine.give_back()
+    mine.give_back()
+    assert left(tmp_path) == []
+
+
+def test_what_a_killed_process_held_is_over_after_its_lifetime(tmp_path: Path) -> None:
+    with another(tmp_path, "thing") as other:
+        other.line()
+    mine, killed = Lease(tmp_path, "leases/a"), time.monotonic()
+    assert not mine.try_take()
+    while not mine.try_take():
+        time.sleep(0.05)
+    assert LIFETIME - 0.2 < time.monotonic() - killed < LIFETIME + 1
+    found = mine.look()
+    assert found is not None
+    assert found.number == 2
+    mine.check()
+    mine.give_back()
+    assert left(tmp_path) == [], "and its heartbeat is gone"
+
+
+def test_who_stood_still_too_long_finds_out(tmp_path: Path) -> None:
+    mine = Lease(tmp_path, "leases/a")
+    with another(tmp_path, "thing") as other:
+        other.line()
+        other.stop()
+        assert mine.try_take()
+        other.go_on()
+        said = other.finish()
+        assert re.match(rf"refused LeaseLostError {mine.home}: .*now \S+, process {os.getpid()} on", said)
+    mine.check()
+    mine.give_back()
+    assert left(tmp_path) == []
+
+
+def test_who_stood_still_and_was_not_followed_goes_on(tmp_path: Path) -> None:
+    with another(tmp_path, "thing") as other:
+        other.line()
+        other.stop()
+        shutil.rmtree(tmp_path / paths.heartbeats())
+        (tmp_path / paths.heartbeats()).mkdir()
+        other.go_on()
+        time.sleep(0.5)
+        assert not Lease(tmp_path, "leases/a").try_take(), "it beats again"
+        assert other.finish() == ""
+    assert left(tmp_path) == []
+
+
+def test_the_clock_is_the_file_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_by_another(tmp_path, "leases/a")
+    lease, real = Lease(tmp_path, "leases/a"), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 1e6)
+    assert not lease.try_take(), "whatever this machine's clock says"
+    monkeypatch.setattr(time, "time", lambda: real() - 1e6)
+    monkeypatch.setattr(leases, "_probed", {})
+    (heartbeat,) = (tmp_path / paths.heartbeats()).iterdir()
+    os.utime(heartbeat, (real() - 301, real() - 301))
+    assert lease.try_take()
+    lease.give_back()
+
+
+def test_others_go_by_the_lifetime_that_the_holder_says(tmp_path: Path) -> None:
+    left_by_another(tmp_path, "leases/a", silent=200)
+    assert not Lease(tmp_path, "leases/a").try_take()
+    left_by_another(tmp_path, "leases/b", silent=301)
+    lease = Lease(tmp_path, "leases/b")
+    assert lease.try_take()
+    lease.give_back()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[1]", b'{"user": "x"', b'{"heart": "../../x"}', b"\xff", b"9" * 5000]
+)
+def test_a_lease_that_does_not_say_whose_it_is_lives_by_its_own_time(tmp_path: Path, content: bytes) -> None:
+    lease = Lease(tmp_path, "leases/a")
+    lease.home.mkdir(parents=True)
+    (lease.home / "000007").write_bytes(content)
+    found = lease.look()
+    assert found is not None
+    assert str(found) == "a process that does not say who it is"
+    assert not lease.try_take()
+    os.utime(lease.home / "000007", (1, 1))
+    assert lease.try_take()
+    assert (lease.home / "000008").exists()
+    lease.give_back()
+
+
+@pytest.mark.parametrize("heart", ["../../x", "", ".", "a/b", "\0"])
+def test_no_name_of_a_heartbeat_leads_elsewhere(heart: str) -> None:
+    said = {"user": "u", "host": "h", "pid": 1, "slurm_job": "", "since": "", "heart": "h", "lifetime": 1}
+    assert Holder.of(json.dumps(said | {"token": "", "of a later version": 1}).encode()) is not None
+    assert Holder.of(json.dumps(said | {"token": "", "heart": heart}).encode()) is None
+
+
+def test_what_is_odd_among_the_leases_stops_nobody(tmp_path: Path) -> None:
+    home = tmp_path / paths.leases()
+    (home / "b" / "000001").mkdir(parents=True)
+    (home / "c").write_bytes(b"")
+    (home / "d").mkdir()
+    (home / "e").mkdir()
+    (home / "e" / ".0123").touch()  # of one that was killed while it took it
+    assert [found.name for found in leases.found(tmp_path)] == ["b"]
+    lease = Lease(tmp_path, "leases/e")
+    assert lease.try_take()
+    lease.give_back()
+    assert leases.look(tmp_path, "leases/e") is None
+    with pytest.raises(HalfPipeError, match=r"leases/c: cannot be made"):
+        Lease(tmp_path, "leases/c").try_take()
+
+
+def test_a_directory_that_goes_while_the_lease_is_taken_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, is_dir, gone = Lease(tmp_path, "leases/a"), Path.is_dir, list[Path]()
+
+    def removed_by_the_last_one_out(path: Path, **options: bool) -> bool:
+        if path == lease.home and not gone:
+            gone.append(path)
+            path.rmdir()
+        return is_dir(path, **options)
+
+    lease.home.mkdir(parents=True)
+    # `Path.mkdir` asks this when the directory was there already.
+    monkeypatch.setattr(Path, "is_dir", removed_by_the_last_one_out)
+    assert lease.try_take()
+    assert gone, "it went while it was looked at"
+    lease.give_back()
+
+
+def test_an_old_number_that_is_free_again_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that judges, and then stands still while others come and go, links a number of the past."""
+    lease, look = Lease(tmp_path, "leases/a"), Lease.look
+    left_by_another(tmp_path, "leases/a", silent=1e4, number=3)
+    seen = list[int]()
+
+    def slow(of: Lease) -> leases.Found | None:
+        found = look(of)
+        if found is not None and of is lease and not seen:
+            seen.append(found.number)
+            (lease.home / "000003").unlink()
+            left_by_another(tmp_path, "leases/a", number=9)
+        return found
+
+    monkeypatch.setattr(Lease, "look", slow)
+    assert not lease.try_take()
+    assert sorted(path.name for path in lease.home.iterdir()) == ["000009"]
+
+
+def test_a_link_that_was_repeated_by_the_network_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hardlink_to = Path.hardlink_to
+
+    def twice(path: Path, target: Path) -> None:
+        hardlink_to(path, target)
+        hardlink_to(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", twice)
+    lease = Lease(tmp_path, "leases/a")
+    assert lease.try_take()
+    lease.give_back()
+
+
+def test_waiting_says_for_whom_and_reminds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(leases, "REMIND_SECONDS", 1.0)
+    said: list[str] = []
+    with another(tmp_path, "run") as other:
+        assert other.line() == "held"
+        ending = threading.Timer(2.2, other.finish)
+        ending.start()
+        with leases.run_lease(tmp_path, RUN, said.append) as lease:
+            lease.check()
+        ending.join()
+    assert len(said) == 2
+    assert re.match(rf"waiting for run {RUN}, held by \S+, process \d+ on ", said[0])
+    assert left(tmp_path) == []
+
+
+def test_who_waits_for_a_moment_says_nothing(tmp_path: Path) -> None:
+    said: list[str] = []
+    with another(tmp_path, "run") as other:
+        other.line()
+        ending = threading.Timer(0.3, other.finish)
+        ending.start()
+        with leases.run_lease(tmp_path, RUN, said.append):
+            pass
+        ending.join()
+    assert said == []
+
+
+def test_a_run_is_free_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="on purpose"), leases.run_lease(tmp_path, RUN, print):
+        raise ValueError("on purpose")
+    assert left(tmp_path) == []
+
+
+def test_one_process_is_at_work_on_a_downlink(tmp_path: Path) -> None:
+    with another(tmp_path, "head") as head:
+        assert head.line().startswith("held ")
+        who = rf"\S+, process {head.process.pid} on \S+, since \S+"
+        refusal = rf"downlink {DL} is in work: {who} holds .*Wait for it to end"
+        with pytest.raises(LockedError, match=refusal):
+            leases.hold_downlink(tmp_path, DL, print)
+        with pytest.raises(LockedError, match=refusal), leases.downlink_job(tmp_path, DL):
+            pass
+        told = leases.in_work(tmp_path, DL)
+        assert told is not None
+        assert re.fullmatch(who, told)
+        assert leases.in_work(tmp_path, DownlinkId("230401002")) is None
+        head.finish()
+    assert leases.in_work(tmp_path, DL) is None
+    assert left(tmp_path) == []
+
+
+def test_the_same_command_after_a_kill_waits_and_says_so(tmp_path: Path) -> None:
+    with another(tmp_path, "head") as killed:
+        killed.line()
+    with another(tmp_path, "head") as head:
+        assert re.match(
+            rf"waiting for a sign of life of who is at work on downlink {DL}: .*process {killed.process.pid}",
+            head.line(),
+        )
+        head.head()
+        head.finish()
+    assert left(tmp_path) == []
+
+
+def test_silence_is_told(tmp_path: Path) -> None:
+    left_by_another(tmp_path, PLACE, silent=40)
+    assert re.search(r", last heard of 4\d s ago; taken over at 300 s$", str(leases.in_work(tmp_path, DL)))
+
+
+def test_jobs_work_under_the_lease_of_their_head(tmp_path: Path) -> None:
+    with another(tmp_path, "head") as head:
+        heart = head.head()
+        with another(tmp_path, "job", heart) as one, another(tmp_path, "job", heart) as two:
+            assert one.line().startswith("held")
+            assert two.line().startswith("held")
+            found = leases.look(tmp_path, PLACE)
+            assert found is not None
+            assert len(found.jobs) == 2
+            assert one.finish() == ""
+            assert two.finish() == ""
+        found = leases.look(tmp_path, PLACE)
+        assert found is not None
+        assert found.jobs == ()
+        head.finish()
+    assert left(tmp_path) == []
+
+
+def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path) -> None:
+    with another(tmp_path, "head") as killed:
+        heart = killed.head()
+        orphan = Other(tmp_path, "job", heart)
+        assert orphan.line().startswith("held")
+    with another(tmp_path, "head") as head:
+        assert head.line().startswith("waiting for a sign of life")
+        time.sleep(LIFETIME + 0.5)
+        assert leases.in_work(tmp_path, DL) is None
+        said = head.line()
+        assert said.startswith(
+            f"waiting for jobs of downlink {DL} that a killed process left behind, held by "
+        )
+        assert f"process {orphan.process.pid} on" in said
+        assert orphan.finish() == "", "nobody has followed its head"
+        head.head()
+        with another(tmp_path, "job", heart) as late:
+            refused = late.line()
+        assert refused.startswith("refused LockedError ")
+        assert "the process that started this job is gone, now " in refused
+        assert f"process {head.process.pid} on" in refused
+        assert refused.endswith("the job started too late and did nothing.")
+        head.finish()
+    with another(tmp_path, "job", heart) as later:
+        assert "nobody is at work now" in later.line()
+    assert left(tmp_path) == []
+
+
+def test_an_orphan_that_stands_still_is_not_waited_for_and_finds_out(tmp_path: Path) -> None:
+    with another(tmp_path, "head") as killed:
+        heart = killed.head()
+        orphan = Other(tmp_path, "job", heart)
+        orphan.line()
+    orphan.stop()
+    with another(tmp_path, "head") as head:
+        head.head()
+        orphan.go_on()
+        assert "LeaseLostError" in orphan.finish()
+        head.finish()
+    assert left(tmp_path) == []
+
+
+def test_a_head_that_stood_still_starts_no_job_after_another(tmp_path: Path) -> None:
+    with another(tmp_path, "head") as slow:
+        heart = slow.head()
+        slow.stop()
+        with another(tmp_path, "head") as head:
+            head.head()
+            slow.go_on()
+            with another(tmp_path, "job", heart) as late:
+                assert "started too late" in late.line()
+            slow.finish()
+            assert slow.process.returncode == 1, "it has ended by itself, and what it began is left to others"
+            found = leases.look(tmp_path, PLACE)
+            assert found is not None
+            assert found.holder is not None
+            assert found.holder.pid == head.process.pid, "what it gave back was not its own any more"
+            head.finish()
+    assert left(tmp_path) == []
+
+
+def test_a_head_strikes_out_jobs_that_were_killed_and_leaves_those_that_live(tmp_path: Path) -> None:
+    with another(tmp_path, "head") as head:
+        heart = head.head()
+        with another(tmp_path, "job", heart) as killed:
+            killed.line()
+        living = Other(tmp_path, "job", heart)
+        living.line()
+        head.finish()
+        assert [re.sub(r"\b([0-9a-f]{8}|[0-9a-f]{16})\b", "x", name) for name in left(tmp_path)] == [
+            f"alive/{os.uname().nodename}-{living.process.pid}-x",
+            f"downlink-{DL}",
+            f"downlink-{DL}/job-{os.uname().nodename}-{living.process.pid}-x-x",
+        ]
+        assert "LeaseLostError" in living.finish(), "its head has given up"
+    assert left(tmp_path) == []
+
+
+def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = DownlinkId("230401002")
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+    try:
+        leases.hold_downlink(tmp_path, DL, print)
+        leases.hold_downlink(tmp_path, DL, print)
+        leases.hold_downlink(tmp_path, second, print)
+        assert leases.in_work(tmp_path, DL) is None  # by another process
+        for downlink in (DL, second):
+            with leases.downlink_job(tmp_path, downlink), leases.downlink_job(tmp_path, downlink) as lease:
+                lease.check()
+                (found,) = (each for each in leases.found(tmp_path) if each.name.endswith(downlink))
+                assert len(found.jobs) == 2
+    finally:
+        leases.give_back_downlinks()
+    assert left(tmp_path) == []
+
+
+def test_a_forked_child_gives_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+    leases.hold_downlink(tmp_path, DL, print)
+    child = os.fork()
+    if child == 0:
+        leases.give_back_downlinks()
+        os._exit(0)
+    os.waitpid(child, 0)
+    with leases.downlink_job(tmp_path, DL) as lease:
+        lease.check()
+    leases.give_back_downlinks()
+    assert left(tmp_path) == []
+
+
+def test_twenty_thousand_downlinks_and_one_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+    monkeypatch.setattr(leases, "lifetime", 300.0)
+    every = [DownlinkId(f"23{number:07d}") for number in range(20_000)]
+    begun = time.process_time()
+    try:
+        for number, downlink in enumerate(every):
+            leases.hold_downlink(tmp_path, downlink, print)
+            if number == 9_999:
+                half, handles = time.process_time() - begun, len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+                value = os.environ[leases.HEAD_VARIABLE]
+        whole = time.process_time() - begun
+        assert os.environ[leases.HEAD_VARIABLE] == value
+        assert len(value) < 200
+        assert whole < 4 * half, "linear"
+        assert len(os.listdir("/proc/self/fd")) <= handles  # noqa: PTH208
+        assert len(list((tmp_path / paths.heartbeats()).iterdir())) == 1
+        with leases.downlink_job(tmp_path, every[-1]) as lease:
+            lease.check()
+    finally:
+        leases.give_back_downlinks()
+    assert left(tmp_path) == []
+
+
+ADDS = """
+import os, sys, time
+from pathlib import Path
+from halfpipe.files import leases
+from halfpipe.ids import RunId
+from halfpipe.errors import LeaseLostError
+leases.lifetime, leases.POLL_SECONDS = float(sys.argv[3]), 0.02
+path, times = Path(sys.argv[1]) / "number", int(sys.argv[2])
+done = 0
+while done < times:
+    with leases.run_lease(path.parent, RunId("2c2e5787"), lambda line: None) as lease:
+        value = int(path.read_text())
+        time.sleep(0.002)
+        try:
+            lease.check()
+        except LeaseLostError:
+            continue
+        # Exclusive, as a record is: a lease that is lost after the check costs work only.
+        try:
+            (path.parent / f"value-{value + 1}").symlink_to(f"{os.getpid()}")
+        except FileExistsError:
+            continue
+        part = path.with_name(f"part-{os.getpid()}")
+        part.write_text(str(value + 1))
+        part.rename(path)
+        done += 1
+"""
+
+
+def adders(work: Path, many: int, times: int, lifetime: float, *before: str) -> list[subprocess.Popen[bytes]]:
+    (work / "number").write_text("0")
+    words = [*before, sys.executable, "-c", ADDS, str(work), str(times), str(lifetime)]
+    return [subprocess.Popen(words) for _ in range(many)]
+
+
+def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path) -> None:
+    others = adders(tmp_path, 4, 25, 30.0)
+    assert [other.wait(timeout=120) for other in others] == [0, 0, 0, 0]
+    assert (tmp_path / "number").read_text() == "100"
+    assert left(tmp_path) == []
+
+
+def test_what_a_killed_one_left_goes_to_one_of_many(tmp_path: Path) -> None:
+    left_by_another(tmp_path, OF_RUN, silent=1e4)
+    others = adders(tmp_path, 6, 1, 30.0)
+    assert [other.wait(timeout=60) for other in others] == [0] * 6
+    assert (tmp_path / "number").read_text() == "6"
+    assert left(tmp_path) == []
+
+
+def test_processes_that_are_killed_and_stopped_beyond_their_lifetime(tmp_path: Path) -> None:
+    """Each adds under the run's lease; whoever lost it finds out, and nothing is counted twice."""
+    others = adders(tmp_path, 4, 200, 0.6)
+    for number in range(8):
+        time.sleep(0.3)
+        one = others[number % 4]
+        if number in {3, 6}:
+            one.kill()
+        else:
+            one.send_signal(signal.SIGSTOP)
+            time.sleep(0.9)
+            one.send_signal(signal.SIGCONT)
+    ends = [other.wait(timeout=120) for other in others]
+    assert sorted(ends)[-2:] == [0, 0]
+    counted = len(list(tmp_path.glob("value-*")))
+    assert int((tmp_path / "number").read_text()) in {counted, counted - 1}  # killed in between
+    assert counted >= 400
+    left_over = left(tmp_path)
+    assert not [name for name in left_over if name.startswith("run-")] or ends.count(-9), left_over
+
+
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("unshare") is None, reason="needs namespaces")
+def test_two_hosts_of_one_name_and_number(tmp_path: Path) -> None:
+    """Each in its own namespaces of host names, processes and mounts: the same name, and each is process 1 or 2."""
+    words = (
+        "unshare",
+        "--uts",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "sh",
+        "-c",
+        'hostname node1; exec "$@"',
+        "sh",
+    )
+    others = adders(tmp_path, 2, 30, 30.0, *words)
+    assert [other.wait(timeout=120) for other in others] == [0, 0]
+    assert (tmp_path / "number").read_text() == "60"
+    assert left(tmp_path) == []
+
+
+def test_clean_up_of_leases_that_are_held_elsewhere(tmp_path: Path) -> None:
+    with held_by_another(tmp_path, OF_RUN) as holder:
+        job_of_another(tmp_path, PLACE)
+        run, downlink = sorted(leases.found(tmp_path), key=lambda found: found.lives)[::-1]
+        assert (run.holder, run.jobs, run.ours) == (holder, (), False)
+        assert (downlink.number, downlink.lives, len(downlink.jobs)) == (0, False, 1)
+
+
+def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:
+    lease = Lease(tmp_path, "leases/a")
+    assert lease.try_take()
+    left_by_another(tmp_path, "leases/a", number=2)
+    with pytest.raises(LeaseLostError, match="on elsewhere"):
+        lease.check()
+    lease.give_back()
+    assert (lease.home / "000002").exists()
+
+
+def test_a_head_that_was_followed_finds_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+    leases.check_downlink(tmp_path, DL)  # which it never took
+    leases.hold_downlink(tmp_path, DL, print)
+    try:
+        leases.check_downlink(tmp_path, DL)
+        left_by_another(tmp_path, PLACE, number=2)
+        with pytest.raises(LeaseLostError):
+            leases.check_downlink(tmp_path, DL)
+    finally:
+        leases.give_back_downlinks()

@@ -1,0 +1,249 @@
+"""Numbered records: union of two copies, mending, exclusive publication, and a stress without mercy."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from halfpipe.files import records
+from halfpipe.files.records import DamagedError, Series, TakenError, opened, sealed
+
+PLACE = "runs/29d7d35d/deliveries"
+
+
+def series(work: Path) -> Series:
+    return Series(work, PLACE)
+
+
+def published(work: Path, count: int) -> Series:
+    one = series(work)
+    one.read()
+    for number in range(1, count + 1):
+        one.publish({"value": number})
+    return one
+
+
+def values(work: Path) -> list[int]:
+    return [record.values["value"] for record in series(work).read()]
+
+
+def files(work: Path) -> list[Path]:
+    return sorted(work.glob("**/[0-9]*.json"))
+
+
+def test_a_series_that_does_not_exist_is_empty_and_makes_nothing(tmp_path: Path) -> None:
+    assert series(tmp_path).read() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_come_back_in_order_and_are_in_two_files_each(tmp_path: Path) -> None:
+    published(tmp_path, 3)
+    assert values(tmp_path) == [1, 2, 3]
+    assert len(files(tmp_path)) == 6
+    first, second = tmp_path / PLACE / "000002.json", tmp_path / "copies" / PLACE / "000002.json"
+    assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_ino != second.stat().st_ino
+
+
+def test_a_record_is_json_whose_seal_is_its_first_line_and_chains() -> None:
+    one = opened(sealed({"a": 1}, None))
+    assert one is not None
+    two = opened(sealed({"b": 2}, one.seal), 2)
+    assert two is not None
+    assert (two.previous, two.values) == (one.seal, {"b": 2})
+    assert set(json.loads(two.content)) == {"sha256", "previous", "b"}
+
+
+@pytest.mark.parametrize("harm", ["removed", "emptied", "cut", "changed", "a directory"])
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("home", [PLACE, f"copies/{PLACE}"])
+def test_a_copy_that_is_lost_or_damaged_is_mended(tmp_path: Path, home: str, number: int, harm: str) -> None:
+    published(tmp_path, 3)
+    path = tmp_path / home / f"{number:06d}.json"
+    content = path.read_bytes()
+    if harm == "removed":
+        path.unlink()
+    elif harm == "a directory":
+        path.unlink()
+        path.mkdir()
+    else:
+        cut = {"emptied": b"", "cut": content[:-9], "changed": content.replace(b'"value": ', b'"value": 1')}
+        path.write_bytes(cut[harm])
+    looked = series(tmp_path)
+    assert [copy for copy, _ in looked.verify()] == [path]
+    assert [record.values["value"] for record in looked.records] == [1, 2, 3]
+    assert path.read_bytes() == content
+    assert list(series(tmp_path).verify()) == []
+
+
+@pytest.mark.parametrize("home", [PLACE, f"copies/{PLACE}"])
+def test_reading_alone_mends_what_it_had_to_look_for_elsewhere(tmp_path: Path, home: str) -> None:
+    published(tmp_path, 3)
+    path = tmp_path / home / "000002.json"
+    content = path.read_bytes()
+    path.unlink()
+    assert values(tmp_path) == [1, 2, 3]
+    assert path.read_bytes() == content
+
+
+def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    published(tmp_path, 3)
+    home = tmp_path / "copies" / PLACE
+    shutil.rmtree(home)
+    home.touch()  # nothing can be written there
+    assert values(tmp_path) == [1, 2, 3]
+    said = list(series(tmp_path).verify())
+    assert len(said) == 3
+    assert all(copy.parent == home and "cannot be mended" in what for copy, what in said)
+
+
+def test_a_tree_of_copies_that_is_gone_as_a_whole_is_mended(tmp_path: Path) -> None:
+    published(tmp_path, 3)
+    for home in (PLACE, f"copies/{PLACE}"):
+        for path in (tmp_path / home).iterdir():
+            path.unlink()
+        assert values(tmp_path) == [1, 2, 3]
+    assert len(files(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_record_that_is_gone_in_both_copies_stops_with_both_names(tmp_path: Path, number: int) -> None:
+    published(tmp_path, 3)
+    gone = [path for path in files(tmp_path) if path.name == f"{number:06d}.json"]
+    for path in gone:
+        path.unlink()
+    with pytest.raises(DamagedError) as error:
+        series(tmp_path).read()
+    assert all(str(path) in str(error.value) for path in gone)
+
+
+def test_copies_that_tell_different_things_stop(tmp_path: Path) -> None:
+    one = published(tmp_path, 2)
+    assert one.records[0].previous is None
+    (tmp_path / "copies" / PLACE / "000001.json").write_bytes(sealed({"value": 9}, None))
+    with pytest.raises(DamagedError):
+        list(series(tmp_path).verify())
+
+
+def test_a_record_of_another_series_does_not_follow(tmp_path: Path) -> None:
+    published(tmp_path, 2)
+    stranger = sealed({"value": 9}, "0" * 64)
+    for home in (PLACE, f"copies/{PLACE}"):
+        (tmp_path / home / "000002.json").write_bytes(stranger)
+    with pytest.raises(DamagedError):
+        series(tmp_path).read()
+
+
+def test_who_decided_on_an_earlier_state_finds_out(tmp_path: Path) -> None:
+    slow, fast = series(tmp_path), series(tmp_path)
+    slow.read(), fast.read()
+    fast.publish({"value": 1})
+    with pytest.raises(TakenError):
+        slow.publish({"value": 2})
+    slow.read()
+    slow.publish({"value": 2})
+    assert values(tmp_path) == [1, 2]
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_who_stood_still_until_a_first_copy_was_lost_is_not_read(
+    later: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its two copies: there it would be followed, though another one was published before."""
+    published(tmp_path, 1)
+    slow, fast = series(tmp_path), series(tmp_path)
+    slow.read(), fast.read()
+    fast.publish({"value": 2})
+    for number in range(later):
+        fast.publish({"value": 3 + number})
+    (tmp_path / PLACE / "000002.json").unlink()
+    link, read = records._link, []
+
+    def late(part: Path, path: Path) -> None:
+        if path.is_relative_to(tmp_path / "copies"):
+            monkeypatch.setattr(records, "_link", link)
+            read.append(values(tmp_path))
+        link(part, path)
+
+    monkeypatch.setattr(records, "_link", late)
+    with pytest.raises(TakenError):
+        slow.publish({"value": 9})
+    assert read == [[1, 2, 3][: 2 + later]]
+    assert values(tmp_path) == read[0]
+
+
+def test_a_link_whose_answer_was_lost_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    published(tmp_path, 2)
+    assert values(tmp_path) == [1, 2]
+
+
+def test_a_death_between_the_copies_is_mended(tmp_path: Path) -> None:
+    published(tmp_path, 1)
+    (tmp_path / "copies" / PLACE / "000001.json").unlink()
+    one = series(tmp_path)
+    one.read()
+    one.publish({"value": 2})
+    assert len(files(tmp_path)) == 4
+
+
+def _count(work: Path) -> None:
+    """Publish the number after the highest that is there, again and again."""
+    while True:
+        one = series(work)
+        last = max((record.values["value"] for record in one.read()), default=0)
+        try:
+            one.publish({"value": last + 1, "pid": os.getpid()})
+        except TakenError:
+            continue
+
+
+def test_processes_that_are_killed_and_stopped_while_copies_are_lost_count_without_a_gap(
+    tmp_path: Path,
+) -> None:
+    rng, running = random.Random(1), set[int]()
+    harmed = 0
+    while True:
+        while len(running) < 3:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    _count(tmp_path)
+                finally:
+                    os._exit(1)
+            running.add(pid)
+        time.sleep(rng.random() * 0.02)
+        victim = rng.choice(sorted(running))
+        os.kill(victim, rng.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGCONT]))
+        homes = [tmp_path / PLACE, tmp_path / "copies" / PLACE]
+        whole = [n for n in range(1, harmed + 60) if all((h / f"{n:06d}.json").exists() for h in homes)]
+        if whole and rng.random() < 0.3:
+            path = rng.choice(homes) / f"{rng.choice(whole):06d}.json"
+            twin = next(home for home in homes if home != path.parent) / path.name
+            if opened(twin.read_bytes()) and path.exists():
+                path.unlink()
+                harmed += 1
+        ended = set()
+        for pid in running:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                ended.add(pid)
+                assert os.WIFSIGNALED(status), "it ended by itself: an error"
+        running -= ended
+        if len(series(tmp_path).read()) >= 60 and harmed >= 5:
+            break
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert values(tmp_path) == list(range(1, len(values(tmp_path)) + 1))

@@ -1,0 +1,133 @@
+"""Pieces of a file in their places: against slicing, with reads that come short, and without reaching out."""
+
+import ctypes
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halfpipe.files import scattered_reads
+
+CONTENT = np.random.default_rng(5).integers(0, 256, 5000, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def handle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    path: Path = tmp_path_factory.mktemp("pieces") / "content"
+    path.write_bytes(CONTENT.tobytes())
+    with path.open("rb") as file:
+        yield file.fileno()
+
+
+def read(handle: int, cuts: list[tuple[int, int]], order: list[int]) -> bytes:
+    """Read the pieces `cuts` (start, size), laid into the buffer in `order`."""
+    starts, sizes = (np.array(column, np.int64) for column in zip(*cuts, strict=True))
+    places = np.empty(len(cuts), np.int64)
+    at = 0
+    for i in order:
+        places[i] = at
+        at += sizes[i]
+    buffer = np.zeros(at, np.uint8)
+    scattered_reads.read_pieces(handle, starts, sizes, buffer, places)
+    return buffer.tobytes()
+
+
+@st.composite
+def cuttings(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[int]]:
+    edges = sorted(draw(st.sets(st.integers(0, CONTENT.size), min_size=2, max_size=60)))
+    every = [(a, b - a) for a, b in itertools.pairwise(edges)]
+    kept = draw(st.lists(st.sampled_from(every), min_size=1, max_size=60))
+    kept = draw(st.sampled_from([kept, sorted(kept), every]))
+    return kept, draw(st.permutations(range(len(kept))) | st.just(list(range(len(kept)))))
+
+
+@given(cuttings(), st.sampled_from([1, 2, 7, 1024]))
+def test_pieces_are_slices(handle: int, cutting: tuple[list[tuple[int, int]], list[int]], most: int) -> None:
+    cuts, order = cutting
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scattered_reads, "MOST", most)
+        assert read(handle, cuts, order) == b"".join(
+            CONTENT[cuts[i][0] : sum(cuts[i])].tobytes() for i in order
+        )
+
+
+def test_no_piece(handle: int) -> None:
+    none = np.empty(0, np.int64)
+    scattered_reads.read_pieces(handle, none, none, np.empty(0, np.uint8), none)
+
+
+def test_a_read_that_comes_short_goes_on(tmp_path: Path) -> None:
+    """A pipe gives what is in it; `pread` of a file may do so too, on some file systems."""
+    path = tmp_path / "more"
+    path.write_bytes(CONTENT.tobytes())
+    real = scattered_reads._preadv
+    calls = []
+
+    def short(handle: int, vectors: int, count: int, position: int) -> int:
+        calls.append(count)
+        return int(real(handle, vectors, min(count, 3), position))
+
+    cuts = [(i * 500, 500) for i in range(10)]
+    order = [3, 1, 2, 0, 9, 8, 4, 5, 7, 6]
+    with path.open("rb") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scattered_reads, "_preadv", short)
+        assert read(file.fileno(), cuts, order) == b"".join(
+            CONTENT[i * 500 : i * 500 + 500].tobytes() for i in order
+        )
+        assert calls == [8, 5, 2], "1 and 2, and 4 and 5, stand in their order and are one piece"
+
+
+def test_a_read_that_ends_inside_a_piece_goes_on(handle: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = scattered_reads._preadv
+
+    def short(handle: int, vectors: int, count: int, position: int) -> int:
+        one = np.frombuffer(
+            ctypes.string_at(vectors, scattered_reads._IOVEC.itemsize), scattered_reads._IOVEC
+        ).copy()
+        one["length"] = min(int(one["length"][0]), 7)
+        return int(real(handle, one.ctypes.data, 1, position))
+
+    monkeypatch.setattr(scattered_reads, "_preadv", short)
+    cuts, order = [(10, 20), (30, 33), (100, 5)], [2, 1, 0]
+    assert read(handle, cuts, order) == b"".join(CONTENT[cuts[i][0] : sum(cuts[i])].tobytes() for i in order)
+
+
+@pytest.mark.parametrize("cut", [(4990, 20), (5000, 1), (7000, 5)])
+def test_a_file_that_is_too_short(handle: int, cut: tuple[int, int]) -> None:
+    with pytest.raises(EOFError) as caught:
+        read(handle, [(0, 10), cut], [0, 1])
+    assert caught.value.args == (max(CONTENT.size, cut[0]),)
+
+
+def test_a_descriptor_that_cannot_be_read(tmp_path: Path) -> None:
+    handle = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with pytest.raises(IsADirectoryError):
+            read(handle, [(0, 10)], [0])
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.parametrize(
+    ("start", "size", "place"),
+    [(-1, 5, 0), (0, 0, 0), (0, -1, 0), (0, 5, -1), (0, 5, 6), (0, 11, 0), (0, 2**62, 2**62)],
+)
+def test_nothing_is_written_outside_the_buffer(handle: int, start: int, size: int, place: int) -> None:
+    starts, sizes, places = (np.array([value], np.int64) for value in (start, size, place))
+    with pytest.raises(ValueError, match="do not lie"):
+        scattered_reads.read_pieces(handle, starts, sizes, np.zeros(10, np.uint8), places)
+
+
+def test_only_into_memory_that_may_be_written(handle: int) -> None:
+    buffer = np.zeros(10, np.uint8)
+    buffer.flags.writeable = False
+    zero, ten = np.array([0], np.int64), np.array([10], np.int64)
+    with pytest.raises(ValueError, match="do not lie"):
+        scattered_reads.read_pieces(handle, zero, ten, buffer, zero)
+    with pytest.raises(ValueError, match="do not lie"):
+        scattered_reads.read_pieces(handle, zero, ten, np.zeros(20, np.uint8)[::2], zero)

@@ -1,0 +1,188 @@
+"""The pages tell what the account tells, escape it, ask nobody for anything, and are written when they change."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.decode.level0_hours import directory_of
+from halfpipe.formats.retdef import read_retdef
+from halfpipe.pages import board_pages
+from halfpipe.pages.board_level0 import hours
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.overview import overview, recent
+from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
+from tests.support.verbs import halfpipe
+from tests.support.workflow import Site
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The site of all tests here, which change copies of it."""
+    return lay_out(tmp_path_factory.mktemp("board"))
+
+
+@pytest.fixture
+def site(processed: Site, tmp_path: Path) -> Site:
+    """The same, of the test's own."""
+    return processed.clone(tmp_path / "site")
+
+
+def make(site: Site, home: Path) -> int:
+    looked = Looked(site.settings)
+    return board_pages.make(looked, overview(looked, recent(looked, DAYS)), home)
+
+
+class Seen(HTMLParser):
+    """What a browser sees: elements with their attributes, and text."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep it."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Keep it."""
+        self.text += data
+
+    def named(self, *tags: str) -> Iterator[dict[str, str | None]]:
+        """Yield the attributes of elements."""
+        return (attributes for tag, attributes in self.elements if tag in tags)
+
+
+def test_what_needs_action_is_first_with_its_cause_and_command(site: Site, tmp_path: Path) -> None:
+    assert make(site, tmp_path / "board") == 4
+    page = tmp_path / "board" / paths.board()
+    text = Seen(page).text
+    assert "1 downlink needs action" in text
+    rows = re.findall(r"<tr(?: class=(\w))?><th><a href=(\d+)\.html>", page.read_text())
+    assert rows == [("a", FAILED), ("n", SECOND), ("n", FIRST)]
+    assert f"decode_chunk 00001: the decoder said {HOSTILE}" in text, "as text, and so escaped"
+    assert f"<code>snakemake dl={FAILED}</code>" in page.read_text()
+    own = Seen(tmp_path / "board" / paths.board_page(FAILED)).text
+    assert "| its last line" in own
+
+
+def test_a_page_runs_its_own_script_alone_and_asks_nobody(site: Site, tmp_path: Path) -> None:
+    make(site, tmp_path / "board")
+    made = sorted((tmp_path / "board").glob("*.html"))
+    assert len(made) == 4
+    for path in made:
+        seen = Seen(path)
+        assert len(list(seen.named("script"))) == len(list(seen.named("style"))) == 1
+        policy = next(
+            a["content"] for a in seen.named("meta") if a.get("http-equiv") == "Content-Security-Policy"
+        )
+        assert policy is not None
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert "unsafe" not in policy
+        links = [a["href"] for a in seen.named("a") if a.get("href")]
+        assert all(link and (link.startswith("#") or (path.parent / link).exists()) for link in links)
+        assert not re.search(r"https?://|src=|@import|url\(", re.sub(r"img-src", "", path.read_text()))
+
+
+def test_a_page_of_a_downlink_is_written_when_it_changes(site: Site, tmp_path: Path) -> None:
+    home = tmp_path / "board"
+    make(site, home)
+    assert make(site, home) == 1, "only that of the site tells when it was made"
+    (site.work / paths.log("decode_chunk", FAILED, "00001")).write_text("error: another\n")
+    assert make(site, home) == 2
+    stray = home / paths.board_page("230401009")
+    stray.write_text("of a downlink that is on the board no more")
+    (home / "notes.html").write_text("somebody's own")
+    make(site, home)
+    assert not stray.exists()
+    assert (home / "notes.html").exists()
+
+
+def test_a_picture_that_is_there_is_shown(site: Site, tmp_path: Path) -> None:
+    picture = tmp_path / "board" / paths.board_picture(FIRST)
+    picture.parent.mkdir(parents=True)
+    picture.write_text("<svg/>")
+    make(site, tmp_path / "board")
+    for page, number in ((paths.board(), 1), (paths.board_page(FIRST), 1), (paths.board_page(FAILED), 0)):
+        images = list(Seen(tmp_path / "board" / page).named("img"))
+        assert [a["src"] for a in images] == [f"pictures/{FIRST}.svg"] * number
+        assert all(a["alt"] for a in images)
+
+
+def test_pictures_are_drawn_some_each_time_and_none_tells_of_what_was(site: Site, tmp_path: Path) -> None:
+    home, looked = tmp_path / "board", Looked(site.settings)
+    found = overview(looked, recent(looked, DAYS))
+
+    def drawn(new: int) -> list[str]:
+        board_pages.make(looked, found, home, new)
+        return sorted(path.stem for path in home.glob(paths.board_picture("*")))
+
+    assert drawn(0) == []
+    assert drawn(1) == [SECOND], "the board has it first"
+    before = (home / paths.board_picture(SECOND)).stat().st_mtime_ns
+    assert drawn(1) == [FIRST, SECOND], "one that failed has none"
+    assert (home / paths.board_picture(SECOND)).stat().st_mtime_ns == before, "it is not drawn again"
+    assert [a["src"] for a in Seen(home / paths.board()).named("img")] == [
+        paths.board_picture(SECOND),
+        paths.board_picture(FIRST),
+    ]
+    os.utime(home / paths.board_picture(FIRST), (0, 0))
+    (home / paths.board_picture("230401009")).write_text("of a downlink that is on the board no more")
+    assert drawn(0) == [SECOND], "what is older than the hand-off is removed"
+    assert drawn(3) == [FIRST, SECOND]
+
+
+def test_a_receipt_that_cannot_be_read_hides_no_downlink(site: Site, tmp_path: Path) -> None:
+    (site.work / paths.receipt(FIRST)).write_text("{")
+    make(site, tmp_path / "board")
+    assert "2 downlinks need action" in Seen(tmp_path / "board" / paths.board()).text
+    assert "not JSON" in Seen(tmp_path / "board" / paths.board_page(FIRST)).text
+
+
+@pytest.mark.parametrize(
+    ("do", "words", "command"),
+    [
+        ("snakemake dl=230401001", "", "snakemake dl=230401001"),
+        ("have it made, then: halfpipe show 230401001", "have it made, then: ", "halfpipe show 230401001"),
+        ("ask whether downlinks come", "ask whether downlinks come", ""),
+    ],
+)
+def test_only_a_command_is_copied(do: str, words: str, command: str) -> None:
+    assert board_pages.remedy(do) == (words, command)
+
+
+def test_hours_that_were_missing_are_told_by_apid(site: Site) -> None:
+    receipt = json.loads((site.work / paths.receipt(FIRST)).read_text())
+    chunk = receipt["chunks"][0]
+    (first, *_) = every = hours(site.work, FIRST, [chunk | {"level0": {"needed": 1, "missing": []}}])
+    assert {each.found for each in every} == {True}
+    when = f"src0077/2024/06/{first.hour}"
+    lost = hours(
+        site.work, FIRST, [chunk | {"level0": {"needed": 1, "missing": [{"hour": when, "apid": 1}]}}]
+    )
+    assert lost == every, "another hour"
+    assert {
+        each.found for each in hours(site.work, FIRST, [chunk | {"level0": {"needed": 1, "missing": None}}])
+    } == {None}
+    retdef = read_retdef(site.work / paths.retdef(FIRST, chunk["chunk"]))
+    missing = [{"hour": str(directory_of(Path(), retdef, first.hour)), "apid": first.apid}]
+    again = [chunk, chunk | {"level0": {"needed": 1, "missing": missing}}]
+    assert hours(site.work, FIRST, again)[0] == replace(first, found=False), "missing for one is missing"
+
+
+def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
+    ended = halfpipe("board", configfile=site.configfile)
+    assert ended.exit_code == 2
+    assert "board.dir" in ended.stderr
+    ended = halfpipe("board", "-o", tmp_path / "board", "--days", str(DAYS), configfile=site.configfile)
+    assert ended.exit_code == 1, "a downlink needs action"
+    assert ended.stdout == f"{tmp_path / 'board' / 'index.html'}: 3 downlinks, 4 pages written\n"
+    assert len(list((tmp_path / "board").glob(paths.board_picture("*")))) == 2, "board.pictures is 3"

@@ -1,0 +1,129 @@
+"""Pictures: each case says in words what happened, is small, the same each time, and readable for the blind."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.pages import downlink_picture as of_downlink
+from halfpipe.pages import run_picture as of_run
+from halfpipe.status.explanation import Site as Looked
+from tests.support import gallery
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.in_process import ROOT
+from tests.support.svg import written
+from tests.support.workflow import Site
+
+MOST = 50_000  # bytes of an SVG
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (gallery.demo, ["Run 29d7d69f", "waiting: 99", "datagram 37 missing", "end missing"]),
+        (gallery.clean_run, ["4,000 events delivered", "All events that are known are delivered."]),
+        (gallery.gap, ["datagrams 5, 7 missing", "waiting: 104", "missing: events may still come here"]),
+        (
+            gallery.orphaned_tail,
+            [
+                "end missing",
+                "waiting: 33",
+                "of downlink 230401002 brings EPU 956 of this run and is outstanding",
+            ],
+        ),
+        (gallery.late_epu, ["EPU 957 · 230401002", "late: 1,306", "late: came after the delivery"]),
+        (gallery.duplicate_chunk, ["came again", "1,440 events came more than once and went out once."]),
+        (gallery.lci_run, ["LCI: calibration", "2,000 events delivered", "EPU 965 · 230401001"]),
+        (gallery.held_run, ["0 events delivered, 2,001 held", "held: Level-1 would refuse the run"]),
+        (gallery.missing_hour, ["was decoded without 1 level-0 hour of EPU 957", "end missing"]),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_run(case: Callable[[Path], Site], said: list[str], tmp_path: Path) -> None:
+    site = case(tmp_path)
+    svg = gallery.picture(site, None, "svg")
+    assert len(svg) < MOST
+    text = "\n".join(written(svg))
+    assert [words for words in said if words not in text] == []
+    assert "SIMULATED" in text
+    assert b"dc:date" not in svg
+    if case is gallery.gap:
+        assert svg == gallery.picture(site, None, "svg")
+        assert gallery.picture(site, None, "png") == gallery.picture(site, None, "png")
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        (
+            gallery.clean_run,
+            ["00001 · run 29d7d35d · EPU 956", "4,000 events", "0:03:15", "limit of a file:"],
+        ),
+        (gallery.orphaned_tail, ["not decoded yet", "no event file was delivered", "no times are known"]),
+        (gallery.missing_hour, ["1 hour missing", "an hour without data in the archive", "utc03, APID 957."]),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_a_downlink(case: Callable[[Path], Site], said: list[str], tmp_path: Path) -> None:
+    site = case(tmp_path)
+    svg = gallery.picture(site, gallery.OF_DOWNLINKS[case], "svg")
+    assert len(svg) < MOST
+    text = "\n".join(written(svg))
+    assert [words for words in said if words not in text] == []
+    assert svg == gallery.picture(site, gallery.OF_DOWNLINKS[case], "svg")
+
+
+def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Site) -> None:
+    build(read_case(GOLDEN / "one_epu_then_other"), site)
+    downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
+    site.by_hand(downlink)
+    looked = Looked(site.settings, gallery.NOW)
+    assert "0 events delivered, 68 waiting" in written(of_run.picture(looked, run, "svg"))[0]
+    (site.work / paths.events(run, downlink)).unlink()
+    assert "no events are known" in written(of_run.picture(looked, run, "svg"))
+
+
+def test_what_the_built_in_decoder_read_says_simulated(tmp_path: Path) -> None:
+    site = gallery.site_of(tmp_path, gallery.scenario().lpa_run(events=100))
+    site.by_hand(gallery.FIRST)
+    looked, run = Looked(site.settings, gallery.NOW), RunId(next((site.work / "runs").iterdir()).name)
+    for text in (of_run.picture(looked, run, "svg"), of_downlink.picture(looked, gallery.FIRST, "svg")):
+        assert any(words.startswith("SIMULATED: ") for words in written(text))
+    site.configure(decoder={"command": "of-the-site {out}"})
+    looked = Looked(site.settings, gallery.NOW)
+    assert not any("SIMULATED" in words for words in written(of_run.picture(looked, run, "svg")))
+
+
+def test_sequences_of_64_bits(tmp_path: Path) -> None:
+    made = gallery.scenario().lpa_run(events=300, first_sequence=2**64 - 100_000, lost_datagrams=1)
+    site = gallery.site_of(tmp_path, made)
+    site.by_hand(gallery.FIRST)
+    text = written(gallery.picture(site, None, "svg"))
+    assert any(one.startswith("18 446 744 073 709 4") for one in text)
+    assert any("datagram" in one and "missing" in one for one in text)
+
+
+def test_the_documents_show_every_case() -> None:
+    home = ROOT / "docs" / "pictures"
+    runs = {f"run-{case.__name__}.svg".replace("_", "-") for case in gallery.CASES}
+    downlinks = {f"downlink-{case.__name__}.svg".replace("_", "-") for case in gallery.OF_DOWNLINKS}
+    assert {path.name for path in home.iterdir()} == runs | downlinks
+    text = (ROOT / "docs" / "pictures.md").read_text()
+    assert [path.name for path in home.iterdir() if f"(pictures/{path.name})" not in text] == []
+    assert all(path.stat().st_size < MOST for path in home.iterdir())
+
+
+def test_the_verb(site: Site) -> None:
+    build(read_case(GOLDEN / "gap_one"), site)
+    site.by_hand("240601001")
+    out = site.home / "run.png"
+    assert site.halfpipe("picture", "r0741234567", "-o", str(out)).said == f"{out}: run 2c2e5787\n"
+    assert out.read_bytes().startswith(b"\x89PNG")
+    out = site.home / "downlink.svg"
+    site.halfpipe("picture", "240601001", "-o", str(out)).good()
+    assert written(out.read_bytes())[0].startswith("Downlink 240601001: handed off 1, 91 events delivered")
+    ended = site.halfpipe("picture", "240601001", "-o", str(site.home / "downlink.jpg"))
+    assert (ended.status, "Name a file that ends in .svg or .png." in ended.said) == (1, True)
+    assert site.halfpipe("picture", "240601009", "-o", str(out)).status == 1

@@ -1,0 +1,64 @@
+"""Words of the config's commands, and the archive that they are told to read."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from halfpipe.process import command_words
+from halfpipe.settings import Decoder, Magic7, Paths, Settings
+
+
+def settings(decoder: str = "built-in", magic7: str | None = None, **paths: object) -> Settings:
+    at = Paths(work=Path("/work"), stage=Path("/stage"), **paths)  # type: ignore[arg-type]
+    return Settings(at, decoder=Decoder(decoder), magic7=Magic7(magic7))
+
+
+def test_words_are_split_as_a_shell_does_and_filled_in_each() -> None:
+    words = command_words.filled_in(
+        "run 'two words' x{dl}y{dl} '$(no) shell'", {"dl": "a 'b'", "rawdir": "/x"}
+    )
+    assert words == ["run", "two words", "xa 'b'ya 'b'", "$(no) shell"]
+
+
+def test_python_ahead_is_the_one_that_runs_this() -> None:
+    assert command_words.filled_in("python python", {}) == [sys.executable, "python"]
+    assert command_words.filled_in("python3 x", {}) == ["python3", "x"]
+
+
+def test_a_decoder_is_told_where_the_archive_is() -> None:
+    given = settings("get --l0 {level0} -x", level0=Path("/here"))
+    assert command_words.decoder(given, command_words.archive(given, "/arch")) == [
+        "get",
+        "--l0",
+        "/here",
+        "-x",
+    ]
+    given = settings("get {level0}", map={"/nfs/u23": "/sdf/u23"})
+    assert command_words.decoder(given, command_words.archive(given, "/nfs/u23/level0")) == [
+        "get",
+        "/sdf/u23/level0",
+    ]
+    built_in = [sys.executable, "scripts/simulated_decoder.py", "--level0", "/an arch"]
+    assert command_words.decoder(settings(), "/an arch") == built_in
+
+
+def test_magic7_is_told_the_archive_in_any_case() -> None:
+    given = settings(magic7="m7 --l0 {level0} --quiet", map={"/nfs": "/sdf"})
+    assert command_words.magic7(given, "/nfs/x") == ["m7", "--l0", "/sdf/x", "--quiet", "--arch", "/sdf/x"]
+    built_in = [sys.executable, "scripts/simulated_magic7.py", "--arch", "/x"]
+    assert command_words.magic7(settings(magic7="built-in"), "/x") == built_in
+    assert command_words.magic7(settings(magic7=None), "/x") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "mapped"),
+    [
+        ("/nfs/farm/level0", "/sdf/n/level0"),
+        ("/nfs/farm", "/sdf/n"),
+        ("/nfs/farmer/level0", "/elsewhere/farmer/level0"),
+        ("/afs/level0", "/afs/level0"),
+    ],
+)
+def test_prefixes_are_whole_components_and_the_longest_counts(path: str, mapped: str) -> None:
+    assert command_words.map_prefix(path, {"/nfs": "/elsewhere", "/nfs/farm/": "/sdf/n"}) == mapped

@@ -1,0 +1,262 @@
+"""What is told once: the records before and after a command, for submission and Online, whoever is killed when."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halfpipe.downlink.submissions import Action
+from halfpipe.downlink.submissions import Record as SubmissionRecord
+from halfpipe.files.records import DamagedError, TakenError
+from halfpipe.process.told_once import By, OpenError, Outcome, Record
+from halfpipe.site.online_records import Record as OnlineRecord
+from tests.support.series import damage, forget, homes, values
+
+PATIENCE = 30  # seconds, on a machine that is busy with other tests
+COMMAND = ("pipeline", "-S", "a b", "é")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who keeps such a record: for which downlink or run, and what it adds to an intent."""
+
+    record: type[Record[Any]]
+    id: str
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def tell(self, work: Path, story: Sequence[Sequence[Outcome]]) -> None:
+        """Record attempts that each turned out in one way after the other."""
+        record = self.record(work, self.id)
+        for outcomes in story:
+            record.intend(COMMAND, **self.about)
+            for outcome in outcomes:
+                record.conclude(outcome, By.PERSON)
+
+    def run(self, work: Path, *words: str, seconds: float = PATIENCE) -> list[Outcome | None]:
+        """Run a command, and return the outcomes of all attempts."""
+        self.record(work, self.id).tell(words, StringIO(), seconds, **self.about)
+        return self.outcomes(work)
+
+    def outcomes(self, work: Path) -> list[Outcome | None]:
+        """Return how the attempts turned out."""
+        return [attempt.outcome for attempt in self.record(work, self.id).attempts]
+
+
+OWNERS = [
+    Owner(SubmissionRecord, "240601001", {"action": Action.SUBMIT, "handoff": 2}),
+    Owner(OnlineRecord, "2c2e5787"),
+]
+
+
+@pytest.fixture(params=OWNERS, ids=["submission", "online"])
+def owner(request: pytest.FixtureRequest) -> Owner:
+    """Each of the owners."""
+    found: Owner = request.param
+    return found
+
+
+@settings(max_examples=30)  # each flushes some lines to disk
+@given(st.sampled_from(OWNERS), st.lists(st.lists(st.sampled_from(Outcome), max_size=2), max_size=4))
+def test_what_is_recorded_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, owner: Owner, story: list[list[Outcome]]
+) -> None:
+    work = tmp_path_factory.mktemp("work")
+    owner.tell(work, story)
+    record = owner.record(work, owner.id)
+    assert [(a.number, a.command) for a in record.attempts] == [
+        (number, COMMAND) for number in range(1, len(story) + 1)
+    ]
+    ends = [outcomes[-1] if outcomes else None for outcomes in story]
+    assert [a.outcome for a in record.attempts] == ends
+    assert record.last == (record.attempts[-1] if story else None)
+    assert record.is_open == (bool(ends) and ends[-1] is None)
+    known = [number for number, end in enumerate(ends, 1) if end is Outcome.TOLD]
+    assert (record.told.number if record.told else None) == (known[-1] if known else None)
+
+
+@pytest.mark.parametrize("harm", [forget, damage])
+def test_without_its_last_record_an_attempt_is_open_and_without_another_nothing_is_told(
+    harm: Callable[..., None], owner: Owner, tmp_path: Path
+) -> None:
+    place = owner.record.place(owner.id)
+    owner.tell(tmp_path, [[Outcome.TOLD], [Outcome.TOLD]])
+    harm(tmp_path, place, 2)
+    with pytest.raises(DamagedError, match=r"000002\.json"):
+        owner.outcomes(tmp_path)
+    forget(tmp_path, place)
+    owner.tell(tmp_path, [[Outcome.TOLD]])
+    forget(tmp_path, place, 2)
+    assert owner.outcomes(tmp_path) == [None]
+
+
+@pytest.mark.parametrize("copy", [0, 1])
+def test_a_copy_that_is_lost_or_damaged_changes_nothing(copy: int, owner: Owner, tmp_path: Path) -> None:
+    owner.tell(tmp_path, [[Outcome.FAILED, Outcome.NOT_SUBMITTED], [Outcome.TOLD]])
+    home = homes(tmp_path, owner.record.place(owner.id))[copy]
+    for harmed in sorted(home.iterdir()):
+        content = harmed.read_bytes()
+        for harm in (b"", content[:-7], content.replace(b"when", b"whom")):
+            harmed.write_bytes(harm)
+            assert owner.outcomes(tmp_path) == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
+    shutil.rmtree(home)
+    assert owner.outcomes(tmp_path) == [Outcome.NOT_SUBMITTED, Outcome.TOLD]
+
+
+def test_of_two_that_decide_at_once_one_runs_nothing(owner: Owner, tmp_path: Path) -> None:
+    first, second = (owner.record(tmp_path, owner.id) for _ in "ab")
+    first.tell(["true"], StringIO(), PATIENCE, **owner.about)
+    ran = tmp_path / "ran"
+    with pytest.raises(TakenError):
+        second.tell(["touch", str(ran)], StringIO(), PATIENCE, **owner.about)
+    assert not ran.exists()
+    assert owner.outcomes(tmp_path) == [Outcome.TOLD]
+
+
+def test_an_answer_is_recorded_whatever_others_have_settled_meanwhile(owner: Owner, tmp_path: Path) -> None:
+    """A process stood still with its command, and another one took over what it held."""
+    record = owner.record(tmp_path, owner.id)
+
+    def meanwhile() -> list[str]:
+        other = owner.record(tmp_path, owner.id)
+        other.settle(told=False, by=By.PERSON)
+        other.intend(["another"], **owner.about)
+        return []
+
+    record.tell(["true"], StringIO(), PATIENCE, meanwhile, **owner.about)
+    assert owner.outcomes(tmp_path) == [Outcome.TOLD, None]
+
+
+@pytest.mark.parametrize(
+    ("words", "outcome", "status"),
+    [
+        (["true"], Outcome.TOLD, 0),
+        (["sh", "-c", "echo heard; exit 3"], Outcome.FAILED, 3),
+        (["/no/such/client"], Outcome.NOT_SUBMITTED, None),
+    ],
+)
+def test_the_answer_of_a_command_is_recorded(
+    words: list[str], outcome: Outcome, status: int | None, owner: Owner, tmp_path: Path
+) -> None:
+    assert owner.run(tmp_path, *words) == [outcome]
+    intent, answer = values(tmp_path, owner.record.place(owner.id))
+    assert intent["command"] == words
+    said = ["heard"] if status == 3 else []
+    assert (answer["by"], answer["status"], answer["said"]) == ("answer", status, said)
+    assert f"process {os.getpid()} on " in intent["who"]
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["killed", "answer lost"])
+def test_what_nobody_saw_the_end_of_stays_open(lost: bool, owner: Owner, tmp_path: Path) -> None:
+    record, away = owner.record(tmp_path, owner.id), tmp_path / "away"
+    unwritable = f"mv {record.path} {away}; touch {record.path}"
+    with pytest.raises(OpenError) as error:
+        record.tell(
+            ["sh", "-c", unwritable if lost else "kill -SEGV $$"], StringIO(), PATIENCE, **owner.about
+        )
+    assert record.is_open
+    how = "ended with exit status 0, which could not be recorded: " if lost else "was killed by SIGSEGV"
+    assert str(error.value).startswith(how)
+    if lost:
+        record.path.unlink()
+        away.rename(record.path)
+    assert owner.outcomes(tmp_path) == [None]
+    assert (owner.record(tmp_path, owner.id).may_run > 0) == lost, "it has ended, and that is recorded"
+
+
+def test_a_command_whose_keeper_alone_was_killed_is_waited_for(owner: Owner, tmp_path: Path) -> None:
+    """Else a check that is asked too early says that it was not heard, and it is given a second time."""
+    late = tmp_path / "late"
+    words = ["sh", "-c", f"exec > /dev/null 2>&1; kill -KILL $PPID; sleep 0.5; touch {late}"]
+    with pytest.raises(OpenError):
+        owner.record(tmp_path, owner.id).tell(words, StringIO(), 1.0, **owner.about)
+    assert not late.exists()
+    owner.record(tmp_path, owner.id).wait(lambda _: None)
+    assert late.exists()
+
+
+def killed(owner: Owner, work: Path, script: str, seconds: float) -> None:
+    """Begin to tell, with a script for sh as the command, and kill that process, and not its command."""
+    begun = work / "begun"
+    tells = (
+        "import json, sys\nfrom pathlib import Path\n"
+        f"from {owner.record.__module__} import Record\n"
+        "record = Record(Path(sys.argv[1]), sys.argv[2])\n"
+        "record.tell(sys.argv[5:], sys.stderr, float(sys.argv[4]), **json.loads(sys.argv[3]))\n"
+    )
+    words = [
+        str(work),
+        owner.id,
+        json.dumps(owner.about),
+        str(seconds),
+        "sh",
+        "-c",
+        f"touch {begun}; {script}",
+    ]
+    with subprocess.Popen([sys.executable, "-c", tells, *words]) as process:
+        until = time.monotonic() + PATIENCE
+        while not begun.exists():
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        process.kill()
+
+
+def test_a_command_that_was_left_behind_is_waited_for(owner: Owner, tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    killed(owner, tmp_path, f"sleep 0.3; touch {late}", seconds=1.0)
+    record = owner.record(tmp_path, owner.id)
+    assert record.is_open
+    assert 0 < record.may_run <= 1.2
+    said: list[str] = []
+    record.wait(said.append)
+    assert late.exists()
+    assert record.is_open
+    assert record.may_run == 0
+    assert len(said) == 1
+    record.wait(said.append)
+    assert len(said) == 1, "not a second time"
+
+
+def test_a_command_that_was_left_behind_and_does_not_end_is_ended(owner: Owner, tmp_path: Path) -> None:
+    """Whatever it has started and however deaf it is: what it would do later, nobody would have waited for."""
+    late = tmp_path / "late"
+    killed(owner, tmp_path, f"trap '' TERM; (sleep 1.6; touch {late}) & wait; wait", seconds=0.5)
+    record = owner.record(tmp_path, owner.id)
+    record.wait(lambda _: None)
+    assert record.may_run == 0
+    assert not late.exists()
+    time.sleep(1.5)
+    assert not late.exists()
+
+
+def test_one_that_takes_too_long_is_ended_and_recorded_as_failed(owner: Owner, tmp_path: Path) -> None:
+    assert owner.run(tmp_path, "sleep", "60", seconds=0.2) == [Outcome.FAILED]
+
+
+@pytest.mark.parametrize("when", ["2999-01-01T00:00:00+00:00", "1970-01-01T00:00:00+00:00"])
+def test_a_clock_that_says_something_absurd_costs_no_more_than_a_command_may_take(
+    when: str, owner: Owner, tmp_path: Path
+) -> None:
+    record = owner.record(tmp_path, owner.id)
+    record.append({"attempt": 1, "command": [], "seconds": 7.0, **owner.about, "when": when})
+    assert record.may_run == (7.0 if when > "2" else 0.0)
+
+
+def test_what_a_command_that_answered_has_started_is_not_waited_for(owner: Owner, tmp_path: Path) -> None:
+    """It may be a server, that runs for ever."""
+    owner.run(tmp_path, "sh", "-c", f"sleep {PATIENCE} > /dev/null 2>&1 & echo $! > {tmp_path / 'server'}")
+    try:
+        assert owner.run(tmp_path, "true") == [Outcome.TOLD, Outcome.TOLD]
+    finally:
+        os.kill(int((tmp_path / "server").read_text()), signal.SIGKILL)

@@ -1,0 +1,128 @@
+"""What Level-1 accepts, against a slow model of its test."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halfpipe.run.deliveries import EventFile
+from halfpipe.run.level1_acceptance import MAX_FILES, refusals
+from tests.support.level1_accepts import MAX_CHUNKS, level_1_takes
+
+
+def file(first: int, last: int, begin: int, end: int, events: int, name: str | None = None) -> EventFile:
+    return EventFile(name or f"r0741234567-e{first:020d}.evt", events, (first, last), (begin, end), 176, "")
+
+
+def good(count: int = 4) -> list[EventFile]:
+    """Return files that Level-1 takes: 100 sequences and 10 seconds each."""
+    return [file(100 * i, 100 * i + 99, 10 * i, 10 * i + 10, 50) for i in range(1, count + 1)]
+
+
+small = st.integers(0, 12)
+files = st.builds(
+    file,
+    small,
+    small,
+    st.integers(0, 6),
+    st.integers(0, 6),
+    st.integers(0, 6),
+    st.one_of(st.none(), st.sampled_from("abc")),
+)
+
+
+@given(st.lists(files, min_size=1, max_size=4, unique_by=lambda f: f.name))
+def test_any_files(run: list[EventFile]) -> None:
+    assert (refusals(run) == []) == level_1_takes(run)
+
+
+@st.composite
+def nearly_good(draw: st.DrawFn) -> list[EventFile]:
+    """Return files that follow each other closely, one of them perhaps a little off."""
+    run, sequence, second = [], draw(small), draw(small)
+    for _ in range(draw(st.integers(1, 5))):
+        length, lasts = draw(st.integers(1, 4)), draw(st.integers(0, 2))
+        events = draw(st.integers(2, length + 2))
+        run.append(file(sequence, sequence + length - 1, second, second + lasts, events))
+        sequence += length + draw(st.integers(0, 2))
+        second += lasts + draw(st.integers(0, 1))
+    if draw(st.booleans()):
+        at = draw(st.integers(0, len(run) - 1))
+        (first, last), (begin, end) = run[at].sequences, run[at].seconds
+        by = st.integers(-2, 2)
+        run[at] = replace(
+            run[at],
+            sequences=(first + draw(by), last + draw(by)),
+            seconds=(begin + draw(by), end + draw(by)),
+            events=run[at].events + draw(by),
+        )
+    return draw(st.permutations(run))
+
+
+@given(nearly_good())
+def test_nearly_good_files(run: list[EventFile]) -> None:
+    assert (refusals(run) == []) == level_1_takes(run)
+
+
+def test_the_model_takes_some_and_refuses_some() -> None:
+    """Thousands of lists of the kind above, drawn evenly, so that neither verdict is rare."""
+    chance = random.Random(20240601)
+    taken = 0
+    for _ in range(5000):
+        run, sequence, second = [], chance.randrange(10), chance.randrange(10)
+        for _ in range(chance.randrange(1, 5)):
+            length, lasts = chance.randrange(1, 5), chance.randrange(3)
+            events = chance.randrange(2, length + 3)
+            run.append(file(sequence, sequence + length - 1, second, second + lasts, events))
+            sequence += length + chance.randrange(3) - (chance.random() < 0.2)
+            second += lasts + chance.randrange(3) - (chance.random() < 0.1)
+        chance.shuffle(run)
+        verdict = level_1_takes(run)
+        taken += verdict
+        assert (refusals(run) == []) == verdict, run
+    assert 400 < taken < 4600
+
+
+@pytest.mark.parametrize(
+    ("at", "change", "said"),
+    [
+        (1, {"events": 1}, ["r0741234567-e00000000000000000200.evt holds 1 event, Level-1 wants at least 2"]),
+        (1, {"events": 103}, ["holds 103 events between sequences 200 and 299: more than two are shared"]),
+        (1, {"events": 102}, []),
+        (1, {"events": 2}, []),
+        (1, {"seconds": (20, 19)}, ["ends at second 19, before it begins at 20"]),
+        (1, {"seconds": (20, 31)}, ["00300.evt begins at second 30, before r0741234567-e"]),
+        (1, {"seconds": (20, 30)}, []),
+        (1, {"sequences": (200, 300)}, ["00300.evt begins at sequence 300, and r0741234567-e"]),
+        (1, {"sequences": (200, 199), "events": 2}, ["ends at sequence 199, before it begins at 200"]),
+        (1, {"name": "r0741234567-e00000000000000000900.evt"}, ["the files are not in one order"]),
+        (1, {"seconds": (90, 95)}, ["begins at second 30", "the files are not in one order"]),
+    ],
+)  # fmt: skip
+def test_what_is_said(at: int, change: dict[str, object], said: list[str]) -> None:
+    run = good()
+    run[at] = replace(run[at], **change)  # type: ignore[arg-type]
+    found = refusals(run)
+    assert (found == []) == level_1_takes(run)
+    assert bool(found) == bool(said)
+    for words in said:
+        assert any(words in why for why in found), found
+
+
+def test_the_number_of_files() -> None:
+    assert MAX_FILES == MAX_CHUNKS
+    assert refusals(good(MAX_CHUNKS)) == []
+    (why,) = refusals(good(MAX_CHUNKS + 1))
+    assert why == "1001 event files, Level-1 takes at most 1000"
+    assert not level_1_takes(good(MAX_CHUNKS + 1))
+
+
+def test_no_files_are_nothing_to_refuse() -> None:
+    assert refusals([]) == []
+
+
+def test_sequences_above_32_bits() -> None:
+    first = 2**63
+    assert refusals([file(first, first + 9, 0, 5, 10), file(first + 10, first + 19, 5, 5, 12)]) == []

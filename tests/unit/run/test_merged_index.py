@@ -1,0 +1,274 @@
+"""The merged index of a run within a downlink: built from golden products, written and read again."""
+
+import dataclasses
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halfpipe import paths
+from halfpipe.errors import FormatError, MissingInputError, StateError
+from halfpipe.files.reading import sha256
+from halfpipe.formats import evt, idx, kept_index
+from halfpipe.formats.kept_index import SIZED
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run import event_table, merged_index
+from halfpipe.run.chunk_files import ChunkProducts, load_chunks
+from halfpipe.run.datagrams import known_datagrams, load_datagrams
+from halfpipe.run.event_table import load_events
+from halfpipe.run.merged_index import MergedIndex
+from tests.support.golden_cases import GOLDEN, case_names, read_case
+
+DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
+
+
+def products(directory: Path, run: RunId, *, whole: bool = True) -> Iterator[tuple[ChunkProducts, Path]]:
+    """Yield what the decoder made of each chunk in `directory` for `run`."""
+    by_chunk: dict[str, dict[str, int]] = {}
+    for path in sorted(directory.glob(f"*-{run}-????-?????.*")):
+        by_chunk.setdefault(path.stem[-5:], {})[path.name] = path.stat().st_size
+    for chunk, files in by_chunk.items():
+        yield ChunkProducts(ChunkId(chunk), files, whole), directory
+
+
+def built(case: str, downlink: str = DL, run: RunId = RUN, *, whole: bool = True) -> MergedIndex:
+    return merged_index.build(products(GOLDEN / case / "in" / downlink, run, whole=whole))
+
+
+@pytest.mark.parametrize("name", case_names())
+def test_sizes_are_those_of_the_records_however_they_are_found(name: str) -> None:
+    case = read_case(GOLDEN / name)
+    for step in case.steps:
+        for met in step.runs:
+            run = RunId.from_met(met)
+            quick = built(name, step.downlink, run)
+            slow = built(name, step.downlink, run, whole=False)
+            assert quick.events.tobytes() == slow.events.tobytes()
+            assert quick.files == slow.files
+            assert quick.datagrams.lines == slow.datagrams.lines
+            keys = [(e["sequence"], e["apid"]) for e in quick.events]
+            assert keys == sorted(set(keys)), "in order, each once"
+            for event in quick.events[::7]:
+                content = (case.directory / "in" / step.downlink / quick.files[event["file"]]).read_bytes()
+                sequence = struct.unpack_from("<Q", content, event["offset"] + 104)[0]
+                assert sequence == event["sequence"]
+                after = event["offset"] + event["size"]
+                assert after == len(content) or struct.unpack_from("<i", content, after)[0] == 77, (
+                    "the next scid"
+                )
+
+
+def test_of_equal_events_the_first_chunk_in_file_name_order_counts() -> None:
+    case = read_case(GOLDEN / "dup_same_dl")
+    merged = built("dup_same_dl")
+    first: dict[tuple[int, int], str] = {}
+    for path in case.products(DL, RUN.met):
+        read = idx.read_index(path)
+        for event in read.events:
+            first.setdefault((int(event["sequence"]), int(event["apid"])), read.files[event["file"]])
+    lines = sum(len(idx.read_index(path).events) for path in case.products(DL, RUN.met))
+    assert lines > len(merged.events) == len(first)
+    assert {(e["sequence"], e["apid"]): merged.files[e["file"]] for e in merged.events} == first
+
+
+def test_no_chunk_gives_an_empty_index() -> None:
+    empty = merged_index.build([])
+    assert (len(empty.events), empty.files, empty.chunks, empty.datagrams.lines) == (0, (), (), ())
+    assert empty.events.dtype == SIZED
+
+
+@pytest.mark.parametrize("held", [0, 50, 120])
+def test_events_put_aside_are_merged_as_those_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    everything = built("complete_multichunk")
+    monkeypatch.setattr(merged_index, "IN_MEMORY", held)
+    merged = merged_index.build(
+        products(GOLDEN / "complete_multichunk" / "in" / DL, RUN), 2, tmp_path / "aside"
+    )
+    kinds = [isinstance(part, np.ndarray) for part in merged.parts]
+    assert not all(kinds)
+    assert any(kinds) is (held > 0)
+    assert merged.events.tobytes() == everything.events.tobytes()
+    assert merged_index.save(merged, tmp_path, RUN, DL) == len(everything.events)
+    part = load_events(tmp_path, RUN, DL)
+    assert part.rows(np.arange(part.count)).tobytes() == everything.events.tobytes()
+    assert list((tmp_path / "aside").iterdir()) == [], "the file has no name"
+
+
+def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
+    for number, merged in enumerate((built("multi3"), merged_index.build([]))):
+        work = tmp_path / str(number)
+        count = merged_index.save(merged, work, RUN, DL)
+        part = load_events(work, RUN, DL)
+        assert part.count == count == len(merged.events)
+        assert part.rows(np.arange(count)).tobytes() == merged.events.tobytes()
+        assert part.files == merged.files
+        assert np.load(part.path).tobytes() == merged.events.tobytes(), "what others read"
+        assert load_chunks(work, RUN, DL) == merged.chunks
+        read = load_datagrams(work, RUN, DL)
+        assert read.lines == merged.datagrams.lines
+        assert read.rows.tobytes() == merged.datagrams.rows.tobytes()
+        again = {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
+        merged_index.save(merged, work, RUN, DL)
+        assert again == {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
+
+
+def test_rows_and_keys_are_those_of_the_file_whatever_the_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = built("complete_multichunk")
+    merged_index.save(merged, tmp_path, RUN, DL)
+    part, events = load_events(tmp_path, RUN, DL), merged.events
+    rng = np.random.default_rng(3)
+    for block in (1, 7, 1 << 17):
+        monkeypatch.setattr(event_table, "_BLOCK", block)
+        keys = part.keys(5)
+        assert keys.dtype == event_table.KEY
+        assert keys["row"].tolist() == list(range(len(events)))
+        assert set(keys["source"].tolist()) == {5}
+        for name in ("sequence", "apid", "datagram", "size", "file"):
+            assert keys[name].tolist() == events[name].tolist()
+        for size in (0, 1, 5, len(events)):
+            chosen = np.sort(rng.choice(len(events), size, replace=False)).astype(np.uint32)
+            assert part.rows(chosen).tobytes() == events[chosen].tobytes()
+
+
+def test_more_than_a_key_has_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merged_index.save(built("multi3"), tmp_path, RUN, DL)
+    part = load_events(tmp_path, RUN, DL)
+    assert part.keys(65535)["source"].tolist() == [65535] * part.count
+    with pytest.raises(StateError, match=rf"^{part.path}: .* of downlink 65537 of a run, .* 65536 downlinks"):
+        part.keys(65536)
+    with pytest.raises(StateError, match=rf"^{part.path}: 4294967297 events .* 4294967296 events"):
+        dataclasses.replace(part, count=2**32 + 1).keys(0)
+    files = len(part.files)
+    monkeypatch.setattr(merged_index, "highest", lambda _: files - 2)
+    with pytest.raises(FormatError, match=rf"\.idx: with it a downlink brings {files} event files"):
+        built("multi3")
+
+
+def test_an_event_part_that_became_shorter_is_named(tmp_path: Path) -> None:
+    merged_index.save(built("multi3"), tmp_path, RUN, DL)
+    part = load_events(tmp_path, RUN, DL)
+    part.path.write_bytes(part.path.read_bytes()[:-1])
+    last = np.array([part.count - 1])
+    shorter = f"^{part.path}: became shorter while it was read"
+    with pytest.raises(StateError, match=shorter):
+        part.keys(0)
+    with pytest.raises(StateError, match=shorter):
+        part.rows(last)
+    part.path.unlink()
+    with pytest.raises(StateError, match=f"^{part.path}: cannot be read: No such file"):
+        part.rows(last)
+
+
+def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:
+    merged_index.save(built("multi3"), tmp_path, RUN, DL)
+    path = tmp_path / paths.events(RUN, DL)
+    good = path.read_bytes()
+    for content in (b"", good[:3], good[:60], good[:-1], b"x" + good[1:], b"not an array\n"):
+        path.write_bytes(content)
+        with pytest.raises(
+            StateError, match=rf"^{path}: not an event array .*Remove it: it will be made again\.$"
+        ):
+            load_events(tmp_path, RUN, DL)
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3, idx.EVENT))
+    with pytest.raises(
+        StateError, match=rf"^{path}: made by another version\. Remove it: it will be made again\.$"
+    ):
+        load_events(tmp_path, RUN, DL)
+
+
+def test_datagrams_of_all_downlinks_are_known_together(tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "split2")
+    parts = [built("split2", step.downlink) for step in case.steps]
+    for part, step in zip(parts, case.steps, strict=True):
+        merged_index.save(part, tmp_path, RUN, DownlinkId(step.downlink))
+    together = KnownDatagrams.together(part.datagrams for part in parts)
+    assert len(together.lines) > max(len(part.datagrams.lines) for part in parts)
+    assert known_datagrams(tmp_path, RUN).lines == together.lines
+    assert known_datagrams(tmp_path, RunId("2c2e5788")).lines == ()
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_damaged_datagram_part_is_named(end: bytes, tmp_path: Path) -> None:
+    merged_index.save(built("multi3"), tmp_path, RUN, DL)
+    path = tmp_path / paths.datagrams(RUN, DL)
+    path.write_bytes(path.read_bytes()[:-40] + end)
+    with pytest.raises(FormatError, match=f"^{path}"):
+        load_datagrams(tmp_path, RUN, DL)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_kept_of_an_index_is_taken_for_it(whole: bool, tmp_path: Path) -> None:
+    case = "dup_same_dl"
+    source = GOLDEN / case / "in" / DL
+    listed = [
+        (dataclasses.replace(chunk, checksums={name: sha256(source / name) for name in chunk.files}), source)
+        for chunk, _ in products(source, RUN, whole=whole)
+    ]
+    without = merged_index.build(listed)
+
+    def kept(name: str) -> Path:
+        return tmp_path / name
+
+    assert merged_index.build(listed, kept=kept).events.tobytes() == without.events.tobytes(), (
+        "nothing is there yet"
+    )
+    for chunk, _ in listed:
+        for name in chunk.files:
+            if name.endswith(".idx"):
+                read = idx.read_index(source / name)
+                opened = evt.open_evt(source / name.replace(".idx", ".evt"))
+                sizes = evt.record_layout(opened.data, read.events["offset"], name).sizes
+                kept_index.keep(
+                    kept_index.with_sizes(read, [sizes]), kept(name), chunk.checksums[name], chunk.files
+                )
+    (tmp_path / "no" / "index").mkdir(parents=True)
+    elsewhere = [(chunk, tmp_path / "no" / "index") for chunk, _ in listed]
+    with_it = merged_index.build(elsewhere, kept=kept)
+    assert with_it.events.tobytes() == without.events.tobytes()
+    assert (with_it.files, with_it.datagrams.lines) == (without.files, without.datagrams.lines)
+    with pytest.raises(MissingInputError):
+        merged_index.build(elsewhere)
+
+
+def test_products_of_a_chunk_are_those_of_the_run(tmp_path: Path) -> None:
+    files = [
+        {"name": "a.evt", "run": "2c2e5787", "size": 1, "sha256": "aa"},
+        {"name": "a.idx", "run": "2c2e5787", "size": 2, "sha256": "bb", "whole": False},
+        {"name": "b.idx", "run": "2c2e5788", "size": 3, "sha256": "cc", "whole": True},
+    ]
+    entry = {"chunk": "00003", "files": files}
+    of_run = ChunkProducts.of(entry, RUN)
+    assert of_run == ChunkProducts(ChunkId("00003"), {"a.evt": 1, "a.idx": 2}, False)
+    assert of_run.checksums == {"a.evt": "aa", "a.idx": "bb"}
+    assert ChunkProducts.from_json(of_run.as_json()) == of_run
+    other = ChunkProducts.of(entry, RunId("2c2e5788"))
+    assert (other.files, other.whole) == ({"b.idx": 3}, True)
+
+
+def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> None:
+    chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.idx": 0}, True)
+    assert not chunk.lie_in(tmp_path / "nowhere")
+    (tmp_path / "a.evt").write_bytes(b"abc")
+    assert not chunk.lie_in(tmp_path)
+    (tmp_path / "a.idx").touch()
+    assert chunk.lie_in(tmp_path)
+    (tmp_path / "a.evt").write_bytes(b"ab")
+    assert not chunk.lie_in(tmp_path)
+
+
+def test_an_index_that_lost_its_evt(tmp_path: Path) -> None:
+    for path in sorted((GOLDEN / "multi3" / "in" / DL).glob(f"*-{RUN}-*")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    listed = list(products(tmp_path, RUN, whole=False))
+    next(tmp_path.glob("*.evt")).unlink()
+    with pytest.raises(MissingInputError, match=r"\.evt: no such event file"):
+        merged_index.build(listed)
+    assert evt.HEADER_SIZE == 176

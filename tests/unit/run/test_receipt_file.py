@@ -1,0 +1,183 @@
+"""Receipts: the records of a downlink's hand-offs, their numbers, and `dl=<id>`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.files.records import DamagedError, Series
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.intervals import Interval
+from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.receipt_file import (
+    DAMAGED,
+    EDITED,
+    ReceiptError,
+    hand_offs,
+    last_number,
+    next_number,
+    publish,
+    read_receipt,
+)
+
+DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
+TEXT = {"name": f"delivered_events_{DL}.txt", "size": 21, "sha256": "0" * 64}
+RUNS = st.lists(st.integers(0, 2**32 - 1).map(RunId.from_met), max_size=3, unique=True).map(tuple)
+
+
+def content(number: int, *named: RunId, **more: Any) -> dict[str, Any]:
+    """Return as much of a receipt as counts here."""
+    runs = [{"run": run, "named": True} for run in named]
+    return {"handoff": number, "runs": runs, "texts": [TEXT]} | more
+
+
+def both(work: Path, number: int) -> list[Path]:
+    """Return both copies of a record."""
+    place = paths.receipts(DL)
+    return [work / home / f"{number:06d}.json" for home in (place, paths.copies(place))]
+
+
+def test_before_the_first(tmp_path: Path) -> None:
+    assert hand_offs(tmp_path, DL) == []
+    assert last_number(tmp_path, DL) == 0
+    assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=15)  # each writes and flushes files
+@given(st.lists(RUNS, min_size=1, max_size=5))
+def test_what_is_published_comes_back_in_order(
+    tmp_path_factory: pytest.TempPathFactory, named: list[tuple[RunId, ...]]
+) -> None:
+    work = tmp_path_factory.mktemp("work")
+    every = [content(number, *runs) for number, runs in enumerate(named, 1)]
+    for number, one in enumerate(every, 1):
+        publish(work, DL, one)
+        assert last_number(work, DL) == number
+    found = hand_offs(work, DL)
+    assert [handoff.receipt for handoff in found] == every
+    assert [(handoff.number, handoff.named) for handoff in found] == list(enumerate(named, 1))
+    assert all(handoff.texts == (TEXT,) for handoff in found)
+    assert hand_offs(work, DownlinkId("240601002")) == []
+
+
+def test_a_run_that_the_texts_do_not_name(tmp_path: Path) -> None:
+    one = content(1, RUN)
+    one["runs"].append({"run": "2c2e8430", "named": False})
+    publish(tmp_path, DL, one)
+    assert hand_offs(tmp_path, DL)[0].named == (RUN,)
+
+
+def test_a_receipt_that_is_made_again_is_recorded_only_if_it_says_something_else(tmp_path: Path) -> None:
+    first = publish(tmp_path, DL, content(1, RUN))
+    assert publish(tmp_path, DL, content(1, RUN)) == first
+    assert both(tmp_path, 1)[0].read_bytes() == first.content
+    assert not both(tmp_path, 2)[0].exists()
+    publish(tmp_path, DL, content(1, RUN, reason="said later"))
+    publish(tmp_path, DL, content(2, RUN))
+    assert both(tmp_path, 3)[1].exists()
+    found = hand_offs(tmp_path, DL)
+    assert [handoff.number for handoff in found] == [1, 2]
+    assert found[0].receipt["reason"] == "said later", "the latest record of a hand-off counts"
+    assert found[0].made == both(tmp_path, 1)[0].stat().st_mtime, "but it was made when it was made first"
+
+
+def test_the_receipt_is_the_last_record(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError):
+        read_receipt(tmp_path, DL)
+    for number in (1, 2):
+        (tmp_path / paths.receipt(DL)).write_bytes(publish(tmp_path, DL, content(number, RUN)).content)
+    assert read_receipt(tmp_path, DL) == content(2, RUN) == hand_offs(tmp_path, DL)[-1].receipt
+    assert (tmp_path / paths.receipt(DL)).read_bytes() == both(tmp_path, 2)[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ('"handoff": 1', '"handoff": 2', EDITED),
+        ('"sha256": "', '"sha256": "0', EDITED),
+        (' "sha256": ', ' "checksum": ', EDITED),
+        ("{", "", DAMAGED),
+        ("{", "[" * 100_000, DAMAGED),
+    ],
+)
+def test_a_receipt_that_is_not_what_was_written(tmp_path: Path, old: str, new: str, code: str) -> None:
+    written = publish(tmp_path, DL, content(1, RUN)).content.decode()
+    assert old in written
+    (tmp_path / paths.receipt(DL)).write_text(written.replace(old, new, 1))
+    with pytest.raises(ReceiptError) as error:
+        read_receipt(tmp_path, DL)
+    assert error.value.code == code
+    assert error.value.do == f"snakemake dl={DL} -R receipt"
+
+
+def test_nothing_that_can_be_parsed_passes_unless_it_is_what_was_written(tmp_path: Path) -> None:
+    written = publish(tmp_path, DL, content(1, RUN)).content
+    for cut in range(len(written)):
+        (tmp_path / paths.receipt(DL)).write_bytes(written[:cut])
+        with pytest.raises(ReceiptError):
+            read_receipt(tmp_path, DL)
+    (tmp_path / paths.receipt(DL)).write_text(json.dumps(json.loads(written)))
+    with pytest.raises(ReceiptError) as error:
+        read_receipt(tmp_path, DL)
+    assert error.value.code == EDITED
+
+
+def test_a_receipt_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    (tmp_path / paths.receipt(DL)).mkdir()
+    with pytest.raises(ReceiptError) as error:
+        read_receipt(tmp_path, DL)
+    assert error.value.code == DAMAGED
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [{"handoff": None}, {"handoff": "x"}, {"runs": [{"run": "2C2E5787", "named": True}]}, {"texts": 1}],
+)
+def test_a_record_that_is_no_receipt_stops_with_both_names(tmp_path: Path, harm: dict[str, Any]) -> None:
+    publish(tmp_path, DL, content(1, RUN))
+    series = Series(tmp_path, paths.receipts(DL))
+    series.read()
+    series.publish(content(2, RUN) | harm)
+    with pytest.raises(DamagedError) as error:
+        hand_offs(tmp_path, DL)
+    assert all(str(path) in str(error.value) for path in both(tmp_path, 2))
+
+
+def test_a_record_that_cannot_be_written_is_no_hand_off(tmp_path: Path) -> None:
+    (tmp_path / DL).touch()
+    with pytest.raises(HalfPipeError):
+        publish(tmp_path, DL, content(1, RUN))
+    assert hand_offs(tmp_path, DL) == []
+
+
+def delivered(work: Path, downlink: DownlinkId, last: int, handoff: int) -> Deliveries:
+    """Record a delivery for a hand-off; return what is recorded now."""
+    recorded = Deliveries(work, RUN)
+    recorded.publish(Delivery(downlink, (Interval(1, last),), {}, (), (1.0, 2.0), (1.0, 2.0), handoff))
+    return Deliveries(work, RUN)
+
+
+def test_the_next_number_is_more_than_that_of_any_hand_off(tmp_path: Path) -> None:
+    """And at least what this downlink's deliveries say: Level-1 must never hear of one number twice."""
+    assert next_number(tmp_path, DL, delivered(tmp_path, DL, 9, 1)) == 1
+    publish(tmp_path, DL, content(1, RUN))
+    assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 2
+    assert next_number(tmp_path, DL, delivered(tmp_path, DL, 10, 2)) == 2
+    assert next_number(tmp_path, DL, delivered(tmp_path, DL, 11, 7)) == 7, "its receipts were lost"
+    assert next_number(tmp_path, DL, delivered(tmp_path, DownlinkId("240601002"), 99, 8)) == 7
+    publish(tmp_path, DL, content(9))
+    assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 10
+
+
+def test_the_next_number_is_more_than_that_of_any_submission(tmp_path: Path) -> None:
+    submitted = Series(tmp_path, paths.submissions(DL))
+    submitted.read()
+    submitted.publish({"handoff": 4, "action": "submit"})
+    submitted.publish({"action": "told"})
+    assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 5

@@ -1,0 +1,308 @@
+"""What is known of a run: context decoded again where chunks were cleaned up, and only where it is needed."""
+
+import io
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.config import load
+from halfpipe.downlink import deliver_run
+from halfpipe.errors import FormatError, LeaseLostError, MissingInputError
+from halfpipe.files import leases
+from halfpipe.files.records import DamagedError
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.run.accepted_losses import ShrunkError
+from halfpipe.run.chunk_files import load_chunks
+from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.run_state import Context, KnownRun, context_scratch
+from halfpipe.settings import AcceptedLoss, Settings, Shrink
+from tests.support.golden_cases import GOLDEN, Case, read_case
+from tests.support.series import homes, values
+from tests.support.workflow import REPLAY, Site
+
+FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
+RUN = RunId("2c2e5787")
+DEAD = "/bin/false"
+
+
+def on_site(home: Path, name: str) -> tuple[Site, Case]:
+    case = read_case(GOLDEN / name)
+    site = Site(home)
+    site.replay(case.directory / "in")
+    (home / "moot.txt").write_text("".join(f"r{r:010d} {k} {a}\n" for r, (k, a) in case.moot.items()))
+    knobs = ("max_events", "chunk_scale", "chunk_floor", "min_events", "min_epus")
+    site.configure(merge={knob: getattr(case, knob) for knob in knobs}, moot={"file": str(home / "moot.txt")})
+    site.add_retdefs(case.directory / "in", *case.downlinks)
+    return site, case
+
+
+def clean_up(site: Site, downlink: str, *, events: bool) -> None:
+    """Remove what may be removed of a downlink: chunk products, and the event part of its index."""
+    for path in (site.work / downlink / "chunks").glob("*-*"):
+        path.unlink()
+    if events:
+        (site.work / "runs" / RUN / downlink / "events.npy").unlink()
+
+
+def settings(site: Site, command: str, *, without: bool = False, accept: str = "") -> Settings:
+    """Return the settings of a site with another decoder."""
+    found = load([site.configfile])
+    return replace(
+        found,
+        decoder=replace(found.decoder, command=command),
+        merge=replace(found.merge, without_context=without),
+        shrink=Shrink((AcceptedLoss(SECOND, RUN, accept),) if accept else ()),
+    )
+
+
+def context(site: Site, command: str) -> Context:
+    return Context(settings(site, command), RUN, io.StringIO())
+
+
+def deliver(
+    site: Site, downlink: DownlinkId, command: str, *, without: bool = False, accept: str = ""
+) -> dict[str, Any]:
+    chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
+    found = settings(site, command, without=without, accept=accept)
+    with leases.downlink_job(site.work, downlink) as held:
+        return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())[1]
+
+
+def test_who_has_lost_the_downlink_records_and_stages_nothing(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST, jobs=[job for job in site.listed(f"dl={FIRST}") if job.job.chunk])
+    lost = leases.Lease(site.work, paths.downlink_lease(FIRST))
+    chunks = [ChunkId("00001"), ChunkId("00002")]
+    with pytest.raises(LeaseLostError):
+        deliver_run.deliver_run(
+            load([site.configfile]), lost, FIRST, RUN, chunks, threads=1, output=io.StringIO()
+        )
+    assert Deliveries(site.work, RUN).deliveries == []
+    assert list(site.stage.glob("[0-9]*")) == []
+
+
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize("name", ["split2", "rerun_first"])
+def test_cleaned_up_chunks_are_decoded_again_as_context(tmp_path: Path, name: str, events: bool) -> None:
+    site, case = on_site(tmp_path, name)
+    site.by_hand(FIRST)
+    clean_up(site, FIRST, events=events)
+    site.by_hand(SECOND)
+    assert site.staged(SECOND) == case.steps[1].expected.files
+    assert list((site.work / FIRST / "chunks").glob("*-*")) == [], "they do not come back"
+    assert not (site.work / "runs" / RUN / ".context").exists()
+    if len(case.steps) == 3:
+        clean_up(site, SECOND, events=events)
+        site.by_hand(FIRST)
+        assert site.staged(FIRST) == case.steps[2].expected.files
+
+
+def test_what_has_gone_to_level_1_is_not_needed(tmp_path: Path) -> None:
+    site, case = on_site(tmp_path, "lci_gap_filled")
+    site.by_hand(FIRST)
+    clean_up(site, FIRST, events=True)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / SECOND).symlink_to(case.directory / "in" / SECOND)  # the first is nowhere any more
+    site.replay(source)
+    site.by_hand(SECOND)
+    assert site.staged(SECOND) == case.steps[1].expected.files
+
+
+def test_context_that_cannot_be_had_is_named_or_done_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    site.by_hand(SECOND)
+    clean_up(site, FIRST, events=True)
+    before = site.tree()
+    with pytest.raises(MissingInputError) as caught:
+        deliver(site, SECOND, DEAD)
+    said = str(caught.value)
+    assert said.startswith(
+        "run 2c2e5787 needs chunk 00001 of downlink 240601001, whose products are gone, and it cannot"
+    )
+    assert "the decoder ended with exit status 1" in said
+    assert "Bring back the level-0 files of APID 956 from 2024-06-28T02:29:" in said
+    assert "or set merge.without_context in the config to merge without it." in said
+    assert site.tree() == before, "nothing was changed"
+
+    # The 9 orphans of the first downlink are not to be had, and Level-1 may have them: refused, loudly.
+    with pytest.raises(ShrunkError) as refused:
+        deliver(site, SECOND, DEAD, without=True)
+    said = str(refused.value)
+    assert said.startswith(
+        f"run {RUN} (r0741234567) of downlink {SECOND} SHRINKS: 9 of 79 events that Level-1 may have"
+    )
+    assert "no chunk of the downlink itself lost them; merged without: run 2c2e5787 needs chunk 00001" in said
+    manifest = deliver(site, SECOND, DEAD, without=True, accept="the archive burned")
+    assert len(manifest["missing"]) == 2, "both chunks of the first downlink"
+    assert [f"merged without: {missing}" for missing in manifest["missing"]] == [
+        why for why in manifest["why"] if why.startswith("merged without")
+    ]
+    assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
+    assert any(why.startswith("SHRUNK: 9 events") for why in manifest["why"])
+    assert manifest["accepted"] == "the archive burned"
+
+
+def test_only_the_files_are_gone(tmp_path: Path) -> None:
+    """The index is still there, but not the records that it points to."""
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    site.by_hand(SECOND)
+    clean_up(site, FIRST, events=False)
+    with pytest.raises(MissingInputError, match=r"needs chunk 0000[12] of downlink 240601001"):
+        deliver(site, SECOND, DEAD)
+    with pytest.raises(ShrunkError, match="9 of 79 events"):
+        deliver(site, SECOND, DEAD, without=True)
+    manifest = deliver(site, SECOND, DEAD, without=True, accept="gone")
+    assert (manifest["delivered"], manifest["shrunk"]) == (70, 9)
+    assert len(manifest["missing"]) == len(set(manifest["missing"])) > 0
+
+
+def test_a_chunk_that_nothing_vouches_for(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    (site.work / FIRST / "chunks" / "00001.json").unlink()
+    with pytest.raises(MissingInputError, match=r"chunks/00001\.json: no such file"):
+        deliver(site, FIRST, DEAD)
+
+
+def test_an_evt_file_without_a_header_is_named(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    known = KnownRun.read(context(site, DEAD))
+    name = known.event_table(FIRST).files[0]
+    path = site.work / FIRST / "chunks" / name
+    assert known.evt_file(FIRST, name) == path
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(FormatError, match=f"^{path}: "):
+        known.evt_file(FIRST, name)
+
+
+def replaying(case: str) -> str:
+    """Return a decoder's command that gives the products of a golden case."""
+    return shlex.join([sys.executable, str(REPLAY), "--source", str(GOLDEN / case / "in")])
+
+
+def test_a_decoder_that_makes_something_else_now(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    clean_up(site, FIRST, events=True)
+    (chunk, _) = load_chunks(site.work, RUN, FIRST)
+    assert chunk.chunk == "00001"
+    other = context(site, replaying("gap_one"))
+    with context_scratch(site.work, RUN), pytest.raises(MissingInputError) as caught:
+        other.products(FIRST, chunk)
+    assert "the decoder makes something else of it now than it did before" in str(caught.value)
+    same = context(site, replaying("split2"))
+    with context_scratch(site.work, RUN):
+        where = same.products(FIRST, chunk)
+        assert where.parent == site.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
+        assert chunk.lie_in(where)
+        assert same.products(FIRST, chunk) == where, "it is not decoded twice"
+    assert not where.exists()
+
+
+@pytest.mark.parametrize("harm", ["removed", "cut", "changed"])
+@pytest.mark.parametrize(
+    "part", [paths.datagrams, paths.chunk_list, paths.events], ids=lambda part: part.__name__
+)
+def test_a_merged_index_that_is_harmed_is_made_again(
+    part: Callable[[str, str], str], harm: str, tmp_path: Path
+) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    path = site.work / part(RUN, FIRST)
+    content = path.read_bytes()
+    middle = len(content) // 3 if part is not paths.events else 20
+    new = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.unlink() if harm == "removed" else path.write_bytes(content[:middle] if harm == "cut" else new)
+    known = KnownRun.read(context(site, DEAD))
+    assert len(known.datagrams[FIRST].lines) > 0
+    table = known.event_table(FIRST)
+    if part is paths.events:
+        assert table.path.read_bytes() == content, "in scratch of the merge"
+        assert not path.exists()
+    else:
+        assert path.read_bytes() == content
+
+
+def test_a_merged_index_of_no_hand_off_is_not_made_again(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST, hand_off=False)
+    path = site.work / paths.datagrams(RUN, FIRST)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(FormatError) as error:
+        KnownRun.read(context(site, DEAD))
+    assert f"snakemake dl={FIRST} -R deliver_run" in error.value.do
+
+
+def test_products_that_are_there_are_taken_where_they_lie(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    for chunk in load_chunks(site.work, RUN, FIRST):
+        assert context(site, DEAD).products(FIRST, chunk) == site.work / FIRST / "chunks"
+
+
+def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:
+    site, case = on_site(tmp_path, "rerun_first")
+    site.by_hand(FIRST)
+    first, second = homes(site.work, paths.deliveries(RUN))
+    before = (first / "000001.json").read_bytes()
+    shutil.rmtree(first)
+    (second / "000001.json").write_bytes(b"{")
+    jobs = [each for each in site.listed(f"dl={SECOND}") if each.job.rule in {"stage_retdef", "decode_chunk"}]
+    site.by_hand(SECOND, jobs=jobs)
+    with pytest.raises(DamagedError, match=f"{first / '000001.json'} and {second / '000001.json'}"):
+        deliver(site, SECOND, DEAD)
+    (second / "000001.json").write_bytes(before)
+    site.by_hand(SECOND)
+    assert site.staged(SECOND) == case.steps[1].expected.files
+    assert len(values(site.work, paths.deliveries(RUN))) == 2
+
+
+def test_what_another_process_delivers_meanwhile_is_decided_on_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that stood still after it had decided finds out, and delivers what is left."""
+    site, case = on_site(tmp_path, "rerun_first")
+    for downlink in (FIRST, SECOND):
+        jobs = [
+            each
+            for each in site.listed(f"dl={downlink}")
+            if each.job.rule in {"stage_retdef", "decode_chunk"}
+        ]
+        site.by_hand(downlink, jobs=jobs)
+    faster = site.clone(tmp_path / "faster")
+    publish, turn = Deliveries.publish, iter([True])
+
+    def slow(recorded: Deliveries, entry: Delivery) -> None:
+        if next(turn, False):
+            faster.by_hand(FIRST)
+            for home in (f"work/{paths.run(RUN)}", f"work/copies/{paths.run(RUN)}", "stage"):
+                shutil.copytree(faster.home / home, site.home / home, dirs_exist_ok=True)
+        publish(recorded, entry)
+
+    monkeypatch.setattr(Deliveries, "publish", slow)
+    deliver(site, SECOND, DEAD)
+    assert site.staged(FIRST) == case.steps[0].expected.files
+    assert site.staged(SECOND) == case.steps[1].expected.files
+    first, second = Deliveries(site.work, RUN).deliveries
+    assert (first.downlink, second.downlink) == (FIRST, SECOND)
+
+
+def test_a_downlink_whose_index_is_not_there_yet_is_not_known(tmp_path: Path) -> None:
+    site, _ = on_site(tmp_path, "split2")
+    site.by_hand(FIRST)
+    (site.work / "runs" / RUN / SECOND).mkdir()
+    (site.work / "runs" / RUN / "not-a-downlink").mkdir()
+    assert list(KnownRun.read(context(site, DEAD)).datagrams) == [FIRST]

@@ -1,0 +1,208 @@
+"""What is told of troubles, and how often: by properties over random histories, and by hand."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.settings import Alarm, Paths, Settings
+from halfpipe.site.alarms import (
+    Kind,
+    Memory,
+    Message,
+    Told,
+    mark,
+    of_site,
+    send,
+    subject_of,
+    tell,
+    text_of,
+    wants_telling,
+)
+from halfpipe.site.unattended_turn import Teller
+
+DAY = 86400.0
+TURN = 600.0
+SUBJECTS = ("230401001", "230401002", of_site("silence"))
+CAUSES = [
+    Cause(code, Verdict.ACTION, text, "do this")
+    for code, text in (
+        ("failed", "decode_chunk 00001: bad"),
+        ("failed", "receipt: bad"),
+        ("run-held", "held"),
+    )
+]
+turns = st.lists(
+    st.tuples(
+        st.dictionaries(st.sampled_from(SUBJECTS), st.lists(st.sampled_from(CAUSES), max_size=3)),
+        st.sets(st.sampled_from(SUBJECTS)),
+    ),
+    max_size=30,
+)
+
+
+def flat(found: dict[str, list[Cause]]) -> list[tuple[str, Cause]]:
+    return [(subject, cause) for subject, causes in found.items() for cause in causes]
+
+
+@given(turns)
+def test_over_any_history_what_was_told_last_is_what_there_is(
+    history: list[tuple[dict[str, list[Cause]], set[str]]],
+) -> None:
+    state: dict[str, Told] = {}
+    heard: dict[str, frozenset[str]] = {}  # what a reader of all mails believes
+    last_told: dict[str, float] = {}
+    now = 0.0
+    for found, unknown in history:
+        now += TURN
+        before = dict(heard)
+        messages, state = tell(state, flat(found), now, DAY, unknown)
+        assert len({message.subject for message in messages}) == len(messages), "one message of each"
+        for message in messages:
+            heard[message.subject] = frozenset(mark(cause) for cause in message.causes)
+            last_told[message.subject] = now
+            was, now_has = before.get(message.subject, frozenset()), heard[message.subject]
+            assert (
+                message.kind
+                is {
+                    (False, True): Kind.NEW,
+                    (True, False): Kind.OVER,
+                    (True, True): Kind.CHANGED if was != now_has else Kind.LASTS,
+                }[bool(was), bool(now_has)]
+            )
+        for subject in SUBJECTS:
+            there = frozenset(mark(cause) for cause in found.get(subject, []))
+            if there or subject not in unknown:
+                assert heard.get(subject, frozenset()) == there
+            if there:
+                assert now - last_told[subject] < DAY
+        assert {subject for subject, marks in heard.items() if marks} == set(state)
+
+
+@given(st.integers(1, 600), st.floats(1.0, 1e5))
+def test_what_lasts_is_told_once_in_the_time_to_remind(number: int, remind: float) -> None:
+    state: dict[str, Told] = {}
+    told = 0
+    for turn in range(number):
+        messages, state = tell(state, [("230401001", CAUSES[0])], turn * TURN, remind)
+        told += len(messages)
+    assert told <= 1 + (number - 1) * TURN / remind
+    assert told >= 1 + int((number - 1) * TURN / (remind + TURN))
+
+
+def test_what_passes_is_no_change() -> None:
+    texts = (
+        "the decoder failed: x -o /w/chunks/.00001.part/8d1c2f0012345678; since 2026-11-26T03:12:20+00:00, for 3 h",
+        "the decoder failed: x -o /w/chunks/.00001.part/0000111122223333; since 2026-11-26T03:22:20+00:00, for 4.5 h",
+    )
+    marks = {mark(Cause("failed", Verdict.ACTION, text)) for text in texts}
+    assert len(marks) == 1
+    others = ("run 29d7d35d is held", "run 29d7d695 is held", "with 3 events", "with 4 events")
+    assert len({mark(Cause("x", Verdict.ACTION, text)) for text in others}) == 4
+    assert mark(Cause("x", Verdict.NOTE, "y")) != mark(Cause("x", Verdict.ACTION, "y"))
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_silent() -> None:
+    _, state = tell({}, [("230401001", CAUSES[0])], 100 * DAY, DAY)
+    messages, _ = tell(state, [("230401001", CAUSES[0])], 2 * DAY, DAY)
+    assert [message.kind for message in messages] == [Kind.LASTS]
+
+
+def test_who_is_told() -> None:
+    assert wants_telling(CAUSES[0])
+    assert not wants_telling(Cause("closed-spans", Verdict.NOTE, "x"))
+
+
+def test_a_mail_says_the_worst_first() -> None:
+    messages = [
+        Message(Kind.LASTS, "230401001", (CAUSES[2],), 0.0),
+        Message(Kind.NEW, "230401002", (CAUSES[0], CAUSES[1]), 0.0),
+        Message(Kind.OVER, "230401003", (), 0.0),
+    ]
+    assert subject_of(messages) == "HalfPipe: downlink 230401002: decode_chunk 00001: bad (and 2 more)"
+    assert (
+        len(subject_of([Message(Kind.NEW, "230401001", (Cause("x", Verdict.ACTION, "y" * 999),), 0)])) == 100
+    )
+    assert subject_of(messages[2:]) == "HalfPipe: downlink 230401003: over"
+    assert text_of(messages, {"230401002": "all of it", "230401001": "not again"}) == (
+        "downlink 230401001, still (since 1970-01-01 00:00:00 UTC)\n  held\n    do this\n"
+        "downlink 230401002\n  decode_chunk 00001: bad\n  receipt: bad\n    do this\n  all of it\n"
+        "downlink 230401003: over; it was there since 1970-01-01 00:00:00 UTC"
+    )
+
+
+def test_what_was_told_is_remembered_and_damage_to_it_tells_again(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "told.json"
+    memory = Memory({"230401001": Told((mark(CAUSES[0]),), 1.0, 2.0)}, "2026-W48", [(1.0, ["failed"])])
+    memory.write(path)
+    assert Memory.read(path) == memory
+    for damage in ("", "[]", "{}", '{"told": 1, "week": "", "wanted": []}', json.dumps({"told": {"x": {}}})):
+        path.write_text(damage)
+        assert Memory.read(path) == Memory()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: Path, fails: bool) -> None:
+    program = tmp_path / "mail.py"
+    program.write_text(
+        "import pathlib, sys\n"
+        f"pathlib.Path({str(tmp_path / 'mail.txt')!r}).write_text(sys.argv[1] + '|' + sys.stdin.read())\n"
+        + ("sys.exit('no mail today')\n" if fails else "")
+    )
+    settings = Settings(
+        Paths(tmp_path, tmp_path),
+        alarm=Alarm(command=shlex.join([sys.executable, str(program), "{subject}"])),
+    )
+    printed: list[str] = []
+
+    def say(text: str) -> bool:
+        printed.append(text)
+        return True
+
+    assert send(settings, "It's bad", "a\nb", say)
+    assert (tmp_path / "mail.txt").read_text() == "It's bad|a\nb\n"
+    if not fails:
+        assert printed == []
+        return
+    (said,) = printed
+    assert said.startswith(
+        "It's bad\n\na\nb\n\nalarm.command ended with exit status 1, saying: no mail today."
+    )
+    assert send(Settings(Paths(tmp_path, tmp_path)), "x", "y", lambda _: False) is False
+
+
+def test_the_first_turn_of_a_week_sums_the_last_one_up(tmp_path: Path) -> None:
+    printed: list[str] = []
+
+    def say(text: str) -> bool:
+        printed.append(text)
+        return True
+
+    settings = Settings(Paths(tmp_path, tmp_path))
+    for week, told in (("", 0), ("2020-W01", 1), (None, 0)):
+        teller = Teller(settings, say)
+        if week is not None:
+            teller.memory.week = week
+        teller.tell([])
+        assert len(printed) == told
+        assert all(text.startswith("HalfPipe: the week from ") for text in printed)
+        printed.clear()
+    assert "0 downlinks handed off, 0 events" in (tmp_path / paths.message_log()).read_text()
+
+
+def test_what_nobody_took_is_told_again(tmp_path: Path) -> None:
+    printed: list[str] = []
+
+    def say(text: str) -> bool:
+        printed.append(text)
+        return len(printed) > 1
+
+    for _ in range(3):
+        Teller(Settings(Paths(tmp_path, tmp_path)), say).tell([("230401001", CAUSES[0])])
+    assert len(printed) == 2

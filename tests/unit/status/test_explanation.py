@@ -1,0 +1,194 @@
+"""`explain`: what is said of events that were not delivered, and that the commands it gives deliver them."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from halfpipe.errors import MissingInputError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.undelivered import Kind
+from halfpipe.status import explanation as explaining
+from halfpipe.status.explanation import HELD, OfRun, explain, explain_sequence, runs_of
+from halfpipe_simulator.scenario import Scenario
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.workflow import Site
+
+RUN = RunId("2c2e5787")
+FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
+SIMULATED = DownlinkId("230401001")
+
+
+def said_of(site: Site, run: RunId = RUN, now: float | None = None) -> OfRun:
+    return explain(explaining.Site(site.settings, time.time() if now is None else now), run)
+
+
+def on_site(site: Site, name: str, *downlinks: str) -> Site:
+    build(read_case(GOLDEN / name), site)
+    for downlink in downlinks:
+        site.by_hand(downlink)
+    return site
+
+
+def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> None:
+    on_site(site, "gap_one_filled", FIRST)
+    said = said_of(site)
+    (group,) = said.groups
+    assert (group.kind, group.apid, group.first, group.last, group.events) == (
+        Kind.ORPHAN,
+        957,
+        1069,
+        1130,
+        18,
+    )
+    assert {(one.apid, one.datagrams, one.downlink) for one in group.waits_for} == {(956, (2, 3), SECOND)}
+    assert group.why[0] == "They wait for datagrams 2 to 3 of EPU 956."
+    (chunk,) = {one.chunk for one in group.waits_for}
+    assert (
+        group.why[1] == f"Chunk {chunk} of downlink {SECOND} brings EPU 956 of this run and is outstanding."
+    )
+    assert group.do == f"snakemake dl={SECOND}"
+    site.by_hand(SECOND)
+    assert said_of(site).groups == ()
+    assert said_of(site).delivered == said.delivered + sum(
+        run["delivered"] for run in site.receipt(SECOND)["runs"]
+    )
+
+
+def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> None:
+    on_site(site, "gap_one", FIRST)
+    (group,) = said_of(site).groups
+    assert [(one.apid, one.datagrams, one.downlink) for one in group.waits_for] == [(956, (3, 4), None)]
+    assert "No outstanding downlink announces EPU 956 of this run: the data have not arrived." in group.why
+    assert group.do == f'halfpipe force {RUN} --reason "..."'
+    (young,) = said_of(site, now=1719541762.0).groups
+    assert (young.do, young.why[-1]) == ("", "They are offered again with the next downlink of the run.")
+
+    site.halfpipe("force", RUN, "--reason", "lost").good()
+    (due,) = said_of(site).groups
+    assert (due.kind, due.do) == (Kind.DUE, f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json")
+    site.configure(retire={"deliver_orphans": False})
+    (kept,) = said_of(site).groups
+    assert kept.why == ("The run is given up, and retire.deliver_orphans keeps back what is not settled.",)
+    site.configure(retire={"deliver_orphans": True})
+    site.snakemake(*due.do.split()[1:]).good()
+    assert said_of(site).groups == ()
+
+
+def test_an_epu_that_was_not_seen_yet(site: Site) -> None:
+    on_site(site, "one_epu_then_other", FIRST)
+    (group,) = said_of(site).groups
+    assert group.why[0].startswith("They wait for an EPU that was not seen yet: 2 are needed")
+    assert {(one.apid, one.downlink) for one in group.waits_for} == {(None, SECOND)}
+
+
+def test_late_events_go_with_the_downlink_that_they_lie_inside(site: Site) -> None:
+    on_site(site, "third_epu_late_again", FIRST, SECOND)
+    (group,) = said_of(site).groups
+    assert (group.kind, group.events) == (Kind.LATE, 18)
+    assert group.do == f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json"
+    site.snakemake(*group.do.split()[1:]).good()
+    assert said_of(site).groups == ()
+
+
+def test_events_that_are_too_few_and_copies(site: Site) -> None:
+    on_site(site, "withheld_lone", *read_case(GOLDEN / "withheld_lone").downlinks)
+    said = said_of(site)
+    assert [group.kind for group in said.groups] == [Kind.WITHHELD]
+    assert "fewer than 2 beside each other (merge.min_events)" in said.groups[0].why[0]
+    assert said.repeated == 0
+
+
+@pytest.mark.parametrize(("name", "downlinks"), [("dup_same_dl", [FIRST]), ("dup_later_dl", [FIRST, SECOND])])
+def test_copies_are_counted(site: Site, name: str, downlinks: list[str]) -> None:
+    case = read_case(GOLDEN / name)
+    on_site(site, name, *downlinks)
+    met = case.steps[0].runs[0]
+    keys = [
+        (event.sequence, event.apid)
+        for downlink in downlinks
+        for chunk in case.chunks(downlink, met)
+        for event in chunk.events
+    ]
+    assert said_of(site).repeated == len(keys) - len(set(keys)) > 0
+
+
+def test_a_held_run(site: Site) -> None:
+    build(read_case(GOLDEN / "multi3"), site)
+    site.configure(merge={"min_events": 1, "max_events": 39, "chunk_scale": 1.0})
+    site.by_hand(FIRST)
+    lci = RunId("2c2e6cc0")
+    said = said_of(site, lci)
+    assert {group.kind for group in said.groups} == {HELD}
+    assert said.events(HELD) == 40
+    assert "holds 1 event, Level-1 wants at least 2" in said.groups[0].why[0]
+    site.configure(merge={"min_events": 2, "max_events": 125000})
+    site.snakemake(*said.groups[0].do.split()[1:]).good()
+    assert said_of(site, lci).groups == ()
+
+
+def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
+    made = Scenario(seed=7, downlinks=(SIMULATED,), magic7=False).lpa_run(events=450, rate=0.4)
+    home = made.write(tmp_path / "sim").path
+    site.add_retdefs(home / "downlinks", SIMULATED)
+    site.configure(paths={"level0": str(home / "level0")}, magic7={"command": None})
+    _, second = sorted((home / "level0").glob("src0077/*/*/*/utc*"))
+    away = second.rename(tmp_path / second.name)
+    site.by_hand(SIMULATED)
+    (run,) = runs_of(site.settings, SIMULATED)
+    groups = said_of(site, run).groups
+    assert groups
+    for group in groups:
+        assert "was decoded without 1 level-0 hour of EPU 95" in " ".join(group.why)
+        assert group.do == f"snakemake dl={SIMULATED} -R decode_chunk"
+    away.rename(second)
+    site.snakemake(*groups[0].do.split()[1:]).good()
+    assert said_of(site, run).groups == ()
+
+
+def test_one_sequence(site: Site) -> None:
+    on_site(site, "gap_one", FIRST)
+    looked = explaining.Site(site.settings, time.time())
+    assert explain_sequence(looked, RUN, 1093).groups == said_of(site).groups
+    delivered = explain_sequence(looked, RUN, site.receipt(FIRST)["runs"][0]["files"][0]["sequences"][0])
+    assert delivered.groups == ()
+    assert f"delivered by downlink {FIRST} in r0741234567-e" in delivered.said[0]
+    assert explain_sequence(looked, RUN, 1).said == (
+        "no event of this sequence is known, and no more can come",
+    )
+    case = read_case(GOLDEN / "gap_one")
+    known = {e.sequence for c in case.chunks(FIRST, case.steps[0].runs[0]) for e in c.events}
+    unknown = next(sequence for sequence in range(1093, 1163) if sequence not in known)
+    assert explain_sequence(looked, RUN, unknown).said == (
+        "no event of this sequence is known",
+        "one may come: the place waits for datagrams 3 to 4 of EPU 956.",
+    )
+
+
+def test_the_verb(site: Site) -> None:
+    on_site(site, "gap_one_filled", FIRST)
+    ended = site.halfpipe("explain", FIRST)
+    assert ended.status == 1
+    assert "18 events wait: sequences 1069 to 1130 of EPU 957\n" in ended.said
+    assert f"    > snakemake dl={SECOND}\n" in ended.said
+    of_run = site.halfpipe("explain", RUN)
+    assert of_run == ended
+    (group,) = json.loads(site.halfpipe("explain", RUN, "--json").said)["groups"]
+    assert group.keys() == {
+        "run", "kind", "apid", "first", "last", "events", "waits_for", "why", "do",
+    }  # fmt: skip
+    assert {tuple(one) for one in group["waits_for"]} == {("apid", "what", "datagrams", "downlink", "chunk")}
+    assert site.halfpipe("explain", f"{RUN}:1069").said.startswith(f"run {RUN}, sequence 1069\n  18 events")
+    assert site.halfpipe("explain", f"{RUN}:x").status == 2
+    site.by_hand(SECOND)
+    ended = site.halfpipe("explain", SECOND)
+    assert (ended.status, "all its events that are known are delivered" in ended.said) == (0, True)
+
+
+def test_nothing_is_known(site: Site) -> None:
+    site.work.mkdir()
+    with pytest.raises(MissingInputError, match=f"nothing is known of run {RUN}"):
+        said_of(site)
+    with pytest.raises(MissingInputError, match=f"halfpipe status {FIRST}"):
+        runs_of(site.settings, FIRST)

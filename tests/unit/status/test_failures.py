@@ -1,0 +1,108 @@
+"""Why jobs failed, as the account tells it: each cause once, by the records beside the logs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.causes import Verdict
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.failure import Failure
+from halfpipe.run.deliveries import Deliveries, Unreadable
+from halfpipe.run.receipt_file import publish
+from halfpipe.status.failures import failed_jobs, failures
+from tests.support.series import damage
+from tests.support.settings import searching
+
+DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
+AGAIN = f"snakemake dl={DL}"
+DECODER = Failure(
+    "decoder", "the decoder ended with exit status 1, saying: /level0: no such directory. Mount it"
+)
+
+
+def left(work: Path, name: str, why: Failure | None = None) -> Path:
+    """Leave the log of a job, and a record of why it failed, if there is a why."""
+    log = work / paths.benchmarks(DL) / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("begun\n")
+    if why is not None:
+        why.write(log)
+    return log
+
+
+def test_a_cause_of_several_jobs_is_told_once(tmp_path: Path) -> None:
+    log = left(tmp_path, "decode_chunk-00001", DECODER)
+    left(tmp_path, "decode_chunk-00002", DECODER)
+    left(tmp_path, "decode_chunk-00003")
+    one, other = failures(searching(tmp_path), DL)
+    assert (one.code, one.verdict, one.do) == ("decoder", Verdict.ACTION, AGAIN)
+    assert one.failed == "decode_chunk 00001, 00002"
+    assert one.text == f"{one.failed}: {DECODER.text}; its log: {log}"
+    assert (other.code, other.failed) == ("killed", "decode_chunk 00003"), "it said nothing"
+
+
+def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: Path) -> None:
+    log = left(tmp_path, "decode_chunk-00001", DECODER)
+    (tmp_path / paths.chunk(DL, "00001")).parent.mkdir(parents=True)
+    (tmp_path / paths.chunk(DL, "00001")).touch()
+    ended = left(tmp_path, "decode_chunk-00002")
+    ended.with_suffix(".jsonl").touch()
+    os.utime(ended, (0, 0))
+    left(tmp_path, "something-else", DECODER)
+    assert failed_jobs(tmp_path, DL) == []
+    (tmp_path / paths.chunk(DL, "00001")).unlink()
+    log.unlink()  # as of one that could not be submitted
+    assert [(job.rule, job.ids, job.why) for job in failed_jobs(tmp_path, DL)] == [
+        ("decode_chunk", "00001", DECODER)
+    ]
+
+
+def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
+    why = f"what the legacy recorded cannot be read: {'/a/long/path/saved.pkl; ' * 60}and that is all."
+    remedy = f"To see it: halfpipe show {RUN}; to read it again: halfpipe takeover {DL} --do"
+    left(tmp_path, f"deliver_run-{RUN}", Failure("takeover-refused", why, remedy))
+    (one,) = failures(searching(tmp_path), DL)
+    assert (one.code, one.do) == ("takeover-refused", f"{remedy}; then: {AGAIN}")
+    assert "and that is all; its log: " in one.text
+    assert len(one.text) < 700
+
+
+@pytest.mark.parametrize("rule", ["deliver_run-" + RUN, "receipt"])
+def test_what_a_cause_of_the_same_code_explains_is_only_told(tmp_path: Path, rule: str) -> None:
+    said = {"run": RUN, "named": False, "held": False, "spans": [], "files": []}
+    publish(tmp_path, DL, {"downlink": DL, "handoff": 1, "runs": [said], "texts": []})
+    Deliveries(tmp_path, RUN).publish(Unreadable(DL, "saved.pkl is torn", f"To go on: {AGAIN}"))
+    left(tmp_path, rule, Failure("takeover-refused", "it is torn", "To see it: halfpipe show"))
+    (one,) = failures(searching(tmp_path), DL)
+    assert (one.code, one.verdict, one.do) == ("takeover-refused", Verdict.NOTE, ""), (
+        "that ends with the command"
+    )
+
+    damage(tmp_path, paths.deliveries(RUN))
+    left(tmp_path, rule, Failure("record-damaged", "it is torn", "restore it"))
+    (one,) = failures(searching(tmp_path), DL)
+    assert (one.verdict, one.do) == (Verdict.NOTE, f"once that is done: {AGAIN}")
+
+    left(tmp_path, rule, Failure("magic7", "the magic-7 command ended with exit status 1"))
+    (one,) = failures(searching(tmp_path), DL)
+    assert (one.code, one.verdict, one.do) == ("magic7", Verdict.ACTION, AGAIN), (
+        "an unrelated trouble beside it"
+    )
+
+
+def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) -> None:
+    down = Failure("ledger", "the ledger cannot be used")
+    left(tmp_path, "decode_chunk-00001", DECODER)
+    left(tmp_path, "submit")  # it was killed, and what was attempted says more
+    left(tmp_path, "ledger", down)
+    (late,) = failures(searching(tmp_path), DL, after_receipt=True)
+    assert (late.code, late.verdict, late.do) == ("ledger", Verdict.ACTION, f"snakemake submit={DL}")
+    product = tmp_path / paths.loaded(DL)
+    product.parent.mkdir()
+    product.touch()
+    assert list(failures(searching(tmp_path), DL, after_receipt=True)) == []
+    for code, told in (("stage", True), ("submission", False), ("held", False)):
+        left(tmp_path, "submit", Failure(code, "why"))
+        assert bool(list(failures(searching(tmp_path), DL, after_receipt=True))) is told

@@ -1,0 +1,87 @@
+"""Whatever is harmed, the account of every downlink is drawn up; what vouches for deliveries is missed."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from halfpipe.downlink import stage_mark
+from halfpipe.errors import ConfigError
+from halfpipe.paths import copies
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.overview import known, overview
+from tests.support.board_site import lay_out
+from tests.support.workflow import Site
+
+HARMS: Mapping[str, Callable[[Path], object]] = {
+    "gone": lambda _: None,
+    "rubbish": lambda path: path.write_bytes(b"\xff\0 rubbish {"),
+    "a loop": lambda path: path.symlink_to(path.name),
+    "a directory": Path.mkdir,
+    "a list": lambda path: path.write_text("[1, 2]\n"),
+}
+# Made again when they are wanted, looked at by `halfpipe check`, or told of in pictures only.
+DONE_WITHOUT = {
+    *("chunks.json", "events.npy", "index.json"),
+    "manifest.json",
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return lay_out(tmp_path_factory.mktemp("harm") / "site")
+
+
+def codes(site: Site) -> dict[str, list[str]]:
+    shutil.rmtree(site.work / ".cache", ignore_errors=True)
+    looked = Looked(site.settings)
+    found = overview(looked, known(looked))
+    causes: dict[str, list[str]] = {
+        one.downlink: [cause.code for cause in one.causes] for one in found.accounts
+    }
+    causes["site"] = [cause.code for cause in found.site]
+    try:
+        stage_mark.refuse(site.settings)  # as every verb does first
+    except ConfigError:
+        causes["site"].append("refused")
+    return causes
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_each_file_and_directory(whole: Site, harm: str, tmp_path: Path) -> None:
+    before = codes(whole)
+    # Without its marks, or with a damaged one, a working directory is not looked at.
+    spared = {
+        "logs",
+        "settings",
+        ".cache",
+        ".snakemake",
+        "leases",
+        "chunks",
+        "copies",
+        "format.json",
+        "stage-mark.json",
+    }
+    paths = [
+        path.relative_to(whole.work)
+        for path in sorted(whole.work.rglob("*"))
+        if spared.isdisjoint(path.relative_to(whole.work).parts) and not path.name.startswith("RetDef")
+    ]
+    assert len(paths) >= 25
+    silent = set[str]()
+    for number, name in enumerate(paths):
+        if harm == "a directory" and (whole.work / name).is_dir():
+            continue
+        site = whole.clone(tmp_path / str(number))
+        # Of a record both copies are harmed: one alone is mended from the other without a word.
+        for path in (site.work / name, site.work / copies(str(name))):
+            if path.exists():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                HARMS[harm](path)
+        if codes(site) == before:
+            silent.add(str(name))
+    done_without = DONE_WITHOUT | ({"datagrams.idx"} if harm in {"rubbish", "a list"} else set())
+    assert {name for name in silent if Path(name).suffix and Path(name).name not in done_without} == set()
+    places = {Path(name) for name in silent if "." not in name}
+    assert harm == "gone" or not {place for place in places if place.parts[0] == "runs"}

@@ -1,0 +1,148 @@
+"""A dead timer, a turn that hangs, silence; and the week's summary."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.causes import Verdict
+from halfpipe.files import leases
+from halfpipe.ids import DownlinkId
+from halfpipe.run.receipt_file import publish
+from halfpipe.settings import Alarm, Paths, Settings
+from halfpipe.status.site_causes import site_troubles, youngest_retdef
+from halfpipe.tables import weekly
+from tests.support.leases import held_by_another, left_by_another
+from tests.support.series import sealed_text
+
+NOW = 1_800_000_000.0  # Unix seconds, and later than now: what is made by this test is older
+HOUR = 3600.0
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    for name in ("work", "retdefs"):
+        (tmp_path / name).mkdir()
+    return Settings(Paths(tmp_path / "work", tmp_path / "stage", retdef=(tmp_path / "retdefs",)))
+
+
+def codes(settings: Settings, now: float = NOW) -> dict[str, Verdict]:
+    return {cause.code: cause.verdict for cause in site_troubles(settings, now)}
+
+
+def test_nothing_is_amiss_where_nothing_ever_was(settings: Settings) -> None:
+    assert codes(settings) == {}
+
+
+def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
+    force = settings.paths.work / paths.force()
+    force.mkdir()
+    (force / "2c2e5787").touch()
+    assert codes(settings) == {}
+    (force / "foo").touch()
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.verdict, cause.do) == ("force-refused", Verdict.ACTION, "halfpipe force")
+    assert cause.text.startswith(f"{force / 'foo'}: gives up no run: ")
+
+
+def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Settings) -> None:
+    stage, receipt = settings.paths.stage, settings.paths.work / paths.receipt("240601001")
+    receipt.write_text(sealed_text({"handoff": 1, "runs": [], "taken_over": "whole"}))
+    assert codes(settings) == {}, "the legacy had another stage"
+    receipt.write_text(sealed_text({"handoff": 1, "runs": []}))
+    assert codes(settings) == {"stage-empty": Verdict.ACTION}, "it is not there"
+    stage.mkdir()
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.do) == ("stage-empty", f"see that its file system is mounted: ls -la {stage}")
+    (stage / "chunktokens").mkdir()
+    assert codes(settings) == {}, "Level-1 has taken all, and left something"
+
+
+def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) -> None:
+    lease = leases.Lease(settings.paths.work, paths.unattended_lease())
+    assert lease.try_take()
+    (number,) = lease.home.iterdir()
+    os.utime(number, (NOW - 3599, NOW - 3599))
+    assert codes(settings) == {}
+    os.utime(number, (NOW - 3601, NOW - 3601))
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.ACTION)
+    assert f"kill {os.getpid()} on " in cause.do
+    lease.give_back()
+    assert codes(settings) == {}
+    left_by_another(settings.paths.work, paths.unattended_lease(), silent=1e6)
+    assert codes(settings) == {}, "the next turn takes over what a dead one held"
+
+
+def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Settings) -> None:
+    path = settings.paths.work / paths.last_turn()
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"ended": NOW - 3601, "status": 0, "host": "here"}))
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, NOW - 3601)
+    assert codes(settings, NOW - 10) == {}
+    with held_by_another(settings.paths.work, paths.unattended_lease()):
+        (number,) = (settings.paths.work / paths.unattended_lease()).iterdir()
+        os.utime(number, (NOW - 60, NOW - 60))
+        assert codes(settings) == {}, "a turn runs"
+    for damage in ("", "[]", "{}", '{"ended": "x"}'):
+        path.write_text(damage)
+        assert codes(settings) == {}
+
+
+def test_silence_is_the_time_since_a_retdef_came(settings: Settings) -> None:
+    home = settings.paths.retdef[0] / "230401001"
+    home.mkdir()
+    path = home / "RetDef-230401001-00001.xml"
+    path.touch()
+    came = path.stat().st_ctime
+    os.utime(path, (1e9, 1e9))  # as a copy that keeps the time
+    assert codes(settings, came + 5.9 * HOUR) == {}
+    assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.ACTION}
+    os.utime(path, (came + 1e8, came + 1e8))  # a time that is to come
+    assert codes(settings, came + 6.1 * HOUR) == {"silence": Verdict.ACTION}
+    (home / "RetDef-230401001-00001.xml.part").touch()
+    found = youngest_retdef(settings.paths.retdef, came + HOUR)
+    assert found is not None
+    assert found[1] == path
+    assert codes(replace(settings, alarm=Alarm(silence_hours=None)), came + 99 * HOUR) == {}
+    assert codes(replace(settings, alarm=Alarm(silence_hours=1.0)), came + 1.1 * HOUR) == {
+        "silence": Verdict.ACTION
+    }
+
+
+def test_the_week(settings: Settings) -> None:
+    work = settings.paths.work
+    for number, minutes in enumerate([10, 20, 30, 300], 1):
+        dl = f"23040100{number}"
+        receipt = work / paths.receipt(dl)
+        for handoff, event, end in ((1, 1000.0, 1000.0 + 60 * minutes), (2, 5000.0, 1e9)):
+            one = {"named": False, "delivered": 1000, "times": [0.0, event]}
+            runs = [one, {"named": False, "delivered": 1, "times": None}]
+            content = {"handoff": handoff, "chunks": [], "texts": [], "runs": runs}
+            receipt.write_bytes(publish(work, DownlinkId(dl), content).content)
+            os.utime(work / paths.receipts(dl) / f"{handoff:06d}.json", (end, end))
+        os.utime(receipt, (NOW - HOUR, NOW - HOUR))
+    (work / "dl=230401009").write_text("damaged")
+    edited = sealed_text({"handoff": 1, "runs": [{"delivered": 1}]}).replace(
+        '"delivered": 1', '"delivered": 7'
+    )
+    (work / "dl=230401007").write_text(edited)
+    for name in ("dl=230401009", "dl=230401007"):
+        os.utime(work / name, (NOW - HOUR, NOW - HOUR))
+    (work / "dl=230401008").write_text('{"handoff": 1, "runs": []}')
+    os.utime(work / "dl=230401008", (NOW - 8 * 24 * HOUR, NOW - 8 * 24 * HOUR))
+    found = list(weekly.handed_off(settings, NOW - weekly.WEEK, NOW))
+    said = weekly.text(found, [(NOW - HOUR, ["failed"]), (NOW - 9e5, ["silence"])], 0, NOW)
+    assert said == (
+        "HalfPipe: the week from 2027-01-08 to 2027-01-15\n\n"
+        "4 downlinks handed off, 4,004 events\n"
+        "from the last event to the hand-off: median 25 min, 95 % within 300 min (4 downlinks)\n"
+        "action was needed 1 time: failed 1\n"
+        "nothing is amiss now"
+    )
+    assert "not over: halfpipe status" in weekly.text([], [], 2, NOW)
+    assert weekly.iso_week(NOW) == "2027-W02"

@@ -1,0 +1,79 @@
+"""`find`: which downlink has a time or a run, processed or outstanding, and the command for what is outstanding."""
+
+import json
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.formats import met
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.tables.found_downlinks import Found, find
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.workflow import Site
+
+RUN = RunId("2c2e5787")
+FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
+
+
+@pytest.fixture
+def half_done(site: Site) -> Site:
+    """A site with a run of two downlinks, the first of which is processed."""
+    build(read_case(GOLDEN / "split2"), site)
+    site.by_hand(FIRST)
+    return site
+
+
+def found_on(site: Site, when: float | None, *runs: RunId) -> list[Found]:
+    failed: list[Exception] = []
+    found = find(site.settings, when, runs, failed.append)
+    assert failed == []
+    return found
+
+
+def test_a_time_that_was_delivered(half_done: Site) -> None:
+    (file,) = half_done.receipt(FIRST)["runs"][0]["files"]
+    begin, end = file["seconds"]
+    for when in (begin, end, end + 0.9):
+        delivered = [one for one in found_on(half_done, when) if not one.outstanding]
+        assert delivered == [Found(FIRST, RUN, False, file["name"], file["events"], begin, end)]
+    assert [one for one in found_on(half_done, begin - 1) if not one.outstanding] == []
+    assert [one for one in found_on(half_done, end + 1) if not one.outstanding] == []
+
+
+def test_a_time_that_is_announced(half_done: Site) -> None:
+    everything = found_on(half_done, None, RUN)
+    outstanding = [one for one in everything if one.outstanding]
+    assert {one.downlink for one in everything} == {FIRST, SECOND}
+    assert {one.downlink for one in outstanding} == {SECOND}
+    for one in outstanding:
+        assert one.begin is not None
+        assert one in found_on(half_done, one.begin)
+        assert one not in found_on(half_done, one.begin - 1)
+    assert found_on(half_done, None, RunId("00000001")) == []
+    half_done.by_hand(SECOND)
+    assert [one for one in found_on(half_done, None, RUN) if one.outstanding] == []
+
+
+def test_the_verb(half_done: Site) -> None:
+    (file,) = half_done.receipt(FIRST)["runs"][0]["files"]
+    utc = f"{met.utc(met.met_to_unix(file['seconds'][0])):%Y-%m-%dT%H:%M:%S}"
+    for words in (["--utc", utc], ["--utc", f"{utc}+00:00"], ["--met", str(file["seconds"][0])]):
+        ended = half_done.halfpipe("find", *words).good()
+        assert f"{FIRST}  {RUN}  r0741234567  {utc}Z" in ended.said
+        assert file["name"] in ended.said
+    ended = half_done.halfpipe("find", "--run", "r0741234567").good()
+    assert ended.said.endswith(f"1 of them is outstanding: snakemake dl={SECOND}\n")
+    said = json.loads(half_done.halfpipe("find", "--run", RUN, "--json").said)
+    assert (said["do"], said["states"][FIRST]) == (f"snakemake dl={SECOND}", "handed off 1")
+    assert half_done.halfpipe("find", "--met", "1").status == 1
+    for words in ([], ["--met", "1", "--utc", utc], ["--utc", "noon"]):
+        assert half_done.halfpipe("find", *words).status == 2
+
+
+def test_a_receipt_that_cannot_be_believed_is_told(half_done: Site) -> None:
+    path = half_done.work / paths.receipt(FIRST)
+    path.write_text(path.read_text().replace('"handoff": 1', '"handoff": 2', 1))
+    ended = half_done.halfpipe("find", "--run", RUN)
+    assert ended.status == 1
+    assert f"dl={FIRST}" in ended.said
+    assert f"snakemake dl={SECOND}" in ended.said

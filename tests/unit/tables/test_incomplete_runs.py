@@ -1,0 +1,122 @@
+"""`waiting`: open runs with what is missing, and those that were given up."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from halfpipe import paths
+from halfpipe.config import load
+from halfpipe.files.json_files import read_json
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.tables.incomplete_runs import Waiting, waiting
+from halfpipe.tables.names import runs
+from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.verbs import halfpipe
+from tests.support.workflow import Site
+
+RUN = RunId("2c2e5787")
+STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap seconds on
+
+
+def on_site(site: Site, name: str, *downlinks: str) -> Site:
+    case = read_case(GOLDEN / name)
+    site.replay(case.directory / "in")
+    site.configure(merge={"min_epus": case.min_epus})
+    site.add_retdefs(case.directory / "in", *case.downlinks)
+    for downlink in downlinks:
+        site.by_hand(downlink)
+    return site
+
+
+def found_on(site: Site, older_than: float = STARTED + 1e6) -> list[Waiting]:
+    return waiting(load([site.configfile]), runs(site.work), older_than)
+
+
+def give(site: Site, *words: str) -> Result:
+    site.work.mkdir(exist_ok=True)
+    return halfpipe("waiting", *words, configfile=site.configfile)
+
+
+def test_nothing_known(site: Site) -> None:
+    assert runs(site.work) == []
+    ended = give(site)
+    assert (ended.exit_code, ended.stdout) == (0, "no run that started more than 7 days ago is open\n")
+
+
+def test_an_open_run_until_it_is_complete(site: Site) -> None:
+    on_site(site, "split2", "240601001")
+    (found,) = found_on(site)
+    assert (found.run, found.kind, found.downlinks, found.given_up) == (RUN, "LPA", ("240601001",), False)
+    assert found.started == pytest.approx(STARTED, abs=10)
+    assert all(f"APID {apid}: its end, after datagram " in found.missing for apid in (956, 957))
+    assert "its start" not in found.missing
+    assert found_on(site, STARTED - 10) == [], "too young"
+    ended = give(site)
+    assert ended.exit_code == 1
+    head, row, last = ended.stdout.splitlines()
+    assert head.split()[:5] == ["run", "L1_run", "kind", "started_(UTC)", "MET"]
+    assert row.startswith(f"{RUN}  r0741234567  LPA   2024-06-28T02:29:22Z  741234567  ")
+    assert re.search(r"  open +1  240601001  APID 956: its end", row)
+    assert last == "1 run that started more than 7 days ago is open"
+    (one,) = json.loads(give(site, "--json").stdout)["runs"]
+    assert (one["run"], one["met"], one["started"]) == (RUN, 741234567, "2024-06-28T02:29:22+00:00")
+
+    (site.work / "force").mkdir()
+    (site.work / "force" / RUN).touch()
+    ended = give(site, "r0741234567")
+    assert ended.exit_code == 0
+    assert "  given_up  " in ended.stdout
+    assert ended.stdout.endswith(" is open, 1 of them given up\n")
+
+    site.by_hand("240601002")
+    assert found_on(site) == []
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("gap_one", "APID 956: datagrams 3 to 4"),
+        ("one_epu_then_other", "only 1 of 2 EPUs seen (956)"),
+    ],
+)
+def test_what_is_missing(site: Site, case: str, said: str) -> None:
+    on_site(site, case, "240601001")
+    (found,) = found_on(site)
+    assert said in found.missing
+
+
+def test_a_run_that_was_complete_until_an_epu_turned_up(site: Site, tmp_path: Path) -> None:
+    case = read_case(GOLDEN / "one_epu_then_other")
+    products = tmp_path / "products"
+    shutil.copytree(case.directory / "in", products)
+    path = max((products / "240601002").glob("*-0957-*.idx"))
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b" stop ", b" none "))
+    assert path.read_bytes() != content
+    site.replay(products)
+    site.configure(merge={"min_epus": 1})
+    site.add_retdefs(case.directory / "in", "240601001", "240601002")
+    site.by_hand("240601001")
+    assert found_on(site) == []
+    site.by_hand("240601002")
+    assert read_json(site.work / paths.manifest(RUN, DownlinkId("240601001")))["complete"]
+    (found,) = found_on(site)
+    assert found.missing.startswith("APID 957: its end, after datagram ")
+
+
+def test_a_run_of_which_nothing_is_known(site: Site) -> None:
+    ended = give(site, "r0741234567")
+    assert ended.exit_code == 1
+    assert f"runs/{RUN}: no such directory, so nothing is known of run {RUN} (r0741234567)" in ended.output
+
+
+def test_a_name_in_the_list_that_is_no_run_is_shown(site: Site) -> None:
+    (site.work / "force").mkdir(parents=True)
+    (site.work / "force" / "README").touch()
+    ended = give(site)
+    assert ended.exit_code == 1
+    assert "force/README: gives up no run" in ended.output

@@ -1,0 +1,176 @@
+"""`show_index`: the merged index as text is read back and compared with the chunk indexes it is made of."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.errors import MissingInputError, StateError
+from halfpipe.formats import idx
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.datagrams import dump_datagrams, load_datagrams
+from halfpipe.tables import index_text
+from halfpipe_simulator.scenario import Scenario
+from tests.support.golden_cases import GOLDEN
+from tests.support.in_process import ROOT
+from tests.support.verbs import COMMAND, halfpipe
+from tests.support.workflow import Site
+
+RUN = RunId("2c2e5787")
+ONE = DownlinkId("240601001")
+Event = tuple[bytes, ...]
+
+
+def processed(home: Path, case: str, *downlinks: str) -> Site:
+    """Return a site on which downlinks of a golden case were processed."""
+    site = Site(home)
+    site.replay(GOLDEN / case / "in")
+    site.add_retdefs(GOLDEN / case / "in", *downlinks)
+    for downlink in downlinks:
+        site.by_hand(downlink)
+    return site
+
+
+def read(text: bytes) -> tuple[list[bytes], list[Event]]:
+    """Read the datagram lines, which come first, and the fields of the event lines."""
+    lines = text.splitlines()
+    count = sum(line.startswith(b"DGM: ") for line in lines)
+    events = [tuple(line.split()) for line in lines[count:]]
+    assert all(len(event) == 9 and event[0] == b"EVT:" for event in events)
+    return lines[:count], events
+
+
+def chunk_lines(site: Site, downlink: str, run: str) -> tuple[set[bytes], dict[Event, set[Event]]]:
+    """Return what the chunk indexes say: datagram lines; event lines, cut to 9 fields, by (sequence, APID)."""
+    datagrams, events = set[bytes](), dict[Event, set[Event]]()
+    for path in sorted((site.work / paths.chunks(downlink)).glob(f"*-{run}-*.idx")):
+        for line in path.read_bytes().splitlines():
+            fields = line.split()
+            if fields[0] == b"DGM:":
+                datagrams.add(line)
+            elif fields[0] == b"EVT:":
+                tag, started, sequence, _, _, _, _, apid, datagram, _, opened, closed, _, offset, file = (
+                    fields
+                )
+                event = (
+                    tag,
+                    started,
+                    sequence,
+                    apid,
+                    datagram,
+                    opened,
+                    closed,
+                    offset,
+                    file.rpartition(b"/")[2],
+                )
+                events.setdefault((sequence, apid), set()).add(event)
+    return datagrams, events
+
+
+def assert_is_what_the_chunks_say(site: Site, downlink: str, run: str, text: bytes) -> None:
+    """Compare the text of a merged index with the chunk indexes, line by line."""
+    datagrams, events = read(text)
+    known_datagrams, known_events = chunk_lines(site, downlink, run)
+    assert set(datagrams) == known_datagrams
+    assert len(datagrams) == len(known_datagrams)
+    numbers = [(int(fields[4]), int(fields[5])) for fields in (line.split() for line in datagrams)]
+    assert numbers == sorted(numbers)
+    keys = [(int(event[2]), int(event[3])) for event in events]
+    assert keys == sorted(set(keys))
+    assert len(events) == len(known_events) > 0
+    for event in events:
+        assert event in known_events[event[2], event[3]]
+
+
+@pytest.mark.parametrize("case", ["split2", "dup_same_dl", "equal_sequence", "chunks_shuffled", "lci_acd"])
+def test_golden_cases(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = processed(tmp_path, case, ONE)
+    (home,) = (site.work / paths.runs()).glob("*/240601001")
+    run = RunId(home.parent.name)
+    whole = b"".join(index_text.text(site.work, run, ONE))
+    assert_is_what_the_chunks_say(site, ONE, run, whole)
+    monkeypatch.setattr(index_text, "BLOCK", 7)
+    pieces = list(index_text.text(site.work, run, ONE))
+    assert b"".join(pieces) == whole
+    assert max(piece.count(b"EVT:") for piece in pieces) == 7
+
+
+def test_simulated_level0_and_the_program(tmp_path: Path) -> None:
+    simulation = Scenario(seed=4, magic7=False).lpa_run(events=700, lost_datagrams=1).write(tmp_path / "sim")
+    downlink, run = simulation.downlinks[0], simulation.runs[0]
+    site = Site(tmp_path)
+    command = shlex.join(
+        [sys.executable, str(ROOT / "scripts" / "simulated_decoder.py"), "--level0", str(simulation.level0)]
+    )
+    site.configure(
+        paths={"retdef": [str(tmp_path / "sim" / "downlinks")]},
+        decoder={"command": command},
+        magic7={"command": None},
+    )
+    site.by_hand(downlink)
+    out = tmp_path / "merged.idx"
+    ended = halfpipe("index", run, downlink, "--out", out, configfile=site.configfile)
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    assert_is_what_the_chunks_say(site, downlink, run, out.read_bytes())
+    printed = halfpipe("index", run.l1, f"dl={downlink}", configfile=site.configfile).stdout
+    assert printed.encode() == out.read_bytes()
+    lines = idx.parse_datagrams(read(out.read_bytes())[0], "the text")
+    assert set(lines["startedat"].tolist()) == {run.met}
+    bad = halfpipe("index", "2c2e0000", downlink, "--out", out, configfile=site.configfile)
+    assert bad.exit_code == 1
+    assert f"no merged index of run 2c2e0000 (r0741212160) in downlink {downlink}" in bad.stderr
+    assert printed.encode() == out.read_bytes()
+
+
+def test_a_reader_may_leave_early(tmp_path: Path) -> None:
+    site = processed(tmp_path, "split2", ONE)
+    job = subprocess.Popen(
+        [*COMMAND, "index", RUN, ONE, "--configfile", str(site.configfile)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert job.stdout is not None
+    job.stdout.close()
+    _, said = job.communicate(timeout=60)
+    assert (job.returncode, said) == (0, f"HalfPipe at {site.work} ({site.configfile})\n".encode())
+
+
+def test_what_is_not_there_or_changes_meanwhile_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = processed(tmp_path, "split2", ONE)
+    monkeypatch.setattr(index_text, "BLOCK", 7)
+    text = index_text.text(site.work, RUN, ONE)
+    next(text)
+    file = site.work / paths.events(RUN, ONE)
+    file.replace(file.with_name("aside"))
+    file.write_bytes(file.with_name("aside").read_bytes())
+    with pytest.raises(StateError, match="was rewritten while it was read"):
+        list(text)
+    file.unlink()
+    with pytest.raises(MissingInputError, match=rf"{file}: no such file\. .* snakemake -F dl={ONE}"):
+        list(index_text.text(site.work, RUN, ONE))
+    with pytest.raises(MissingInputError, match=f"no merged index of run {RUN}"):
+        list(index_text.text(site.work, RUN, DownlinkId("240601002")))
+
+
+def test_events_of_a_datagram_without_a_line_say_so(tmp_path: Path) -> None:
+    site = processed(tmp_path, "split2", ONE)
+    whole = b"".join(index_text.text(site.work, RUN, ONE))
+    path = site.work / paths.datagrams(RUN, ONE)
+    kept, lost = load_datagrams(site.work, RUN, ONE).lines[1:], read(whole)[0][0].split()
+    for lines in (kept, kept[:0]):
+        path.write_bytes(dump_datagrams(lines))
+        datagrams, events = read(b"".join(index_text.text(site.work, RUN, ONE)))
+        assert len(datagrams) == len(lines)
+        expected = [
+            (*event[:5], b"unknown", b"unknown", *event[7:])
+            if not lines or event[3:5] == (lost[4], lost[5])
+            else event
+            for event in read(whole)[1]
+        ]
+        assert events == expected
+        assert expected != read(whole)[1]

@@ -1,0 +1,399 @@
+"""`compare`: golden cases and legacy trees with known defects, and differences that were put in."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from halfpipe import paths
+from halfpipe.errors import FormatError
+from halfpipe.formats import evt
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.pages import board_pages
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.overview import overview
+from halfpipe.tools.comparison import compare
+from halfpipe.tools.comparison_sides import side_of
+from halfpipe_simulator.scenario import Scenario
+from tests.support.compared import BothSides, defects
+from tests.support.golden_cases import GOLDEN, case_names, read_case
+from tests.support.legacy_merge import Legacy, spans_of
+from tests.support.verbs import halfpipe
+from tests.support.workflow import Site
+
+TAKEOVER = Path(__file__).resolve().parents[2] / "takeover"
+FIRST, SECOND = "240601001", "240601002"
+
+# By step: events that are delivered here only, and the defects that explain what differs. The cases that are not here
+# differ by none, but for counts of the last span only (1).
+KNOWN: dict[str, list[tuple[int, set[int]]]] = {
+    "close_abort": [(1, {5})],
+    "dup_two_previous": [(0, {3}), (0, {3}), (0, set())],
+    "edge_equal_last": [(35, {20})],
+    "eventless_edges": [(1, {22})],
+    "gap_quiet": [(0, {4})],
+    "gap_quiet_filled": [(0, {4}), (15, {4})],
+    "lci_cal_gap": [(0, {9})],
+    "lci_gap_filled": [(0, {9}), (17, {9})],
+    "maxev_last_single_min2": [(0, {28})],
+    "min_epus_one": [(0, {7})],
+    "moot_default_alias": [(0, {25})],
+    "one_epu_then_other": [(0, {3}), (0, set())],
+    "order_reversed": [(0, {3}), (0, {3}), (0, set())],
+    "runid_small": [(40, {35})],
+    "seq_over_32bit": [(0, {27})],
+    "tail_partner_exhausted": [(40, {20})],
+    "third_epu_late_again": [(0, set()), (67, {3}), (18, {3})],
+    "three_epus": [(110, {3})],
+    "withheld_lone": [(0, {4}), (0, {11, 39})],
+    "zero_handlers": [(0, {26})],
+}
+IN_SHORT = {"split3", *KNOWN}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in IN_SHORT else pytest.mark.workflow) for n in case_names()]
+)
+def test_golden_case(name: str, site: Site, tmp_path: Path) -> None:
+    case = read_case(GOLDEN / name)
+    found = BothSides(case, tmp_path, site).process()
+    expected = KNOWN.get(name, [(0, set())] * len(case.steps))
+    for one, (events, numbers) in zip(found, expected, strict=True):
+        assert one.unexplained == 0, one
+        assert sum(group.events for group in one.groups if group.where == "here") == events
+        assert [group for group in one.groups if group.where == "there"] == []
+        assert defects(one) - {1} == numbers
+        assert one.status == bool(one.groups)
+
+
+TREES = [path.parent.name for path in sorted(TAKEOVER.glob("*/case.yaml"))]
+
+
+def test_all_legacy_trees_are_there() -> None:
+    assert len(TREES) == 9
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_the_models_spans_are_those_of_the_legacy(name: str, tmp_path: Path) -> None:
+    home = TAKEOVER / name
+    case = read_case(home)
+    steps = yaml.safe_load((home / "case.yaml").read_text())["taken_over"]
+    model = Legacy(case, tmp_path)
+    for step in case.steps[:steps]:
+        model.process(step)
+    recorded = {path.parent.parent.name: path for path in home.glob("legacy/*/*/r*-spans.txt")}
+    spans = next(iter(model.spans.values()))
+    assert recorded.keys() <= spans.keys()
+    for downlink, path in recorded.items():
+        assert spans[downlink] == spans_of(path)
+    for path in home.glob("legacy/*/delivered_events_*.txt"):
+        ours = tmp_path / path.parent.name / path.name
+        assert sorted(ours.read_text().split("\n")) == sorted(path.read_text().split("\n"))
+
+
+GONE = {"split3_cleaned": {1, 2}, "split3_died": {2}}  # steps of which the legacy has no records of events
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_what_the_legacy_left(name: str, site: Site, tmp_path: Path) -> None:
+    home = TAKEOVER / name
+    case = read_case(home)
+    steps = yaml.safe_load((home / "case.yaml").read_text())["taken_over"]
+    sides = BothSides(case, tmp_path, site)
+    for number, step in enumerate(case.steps[:steps], 1):
+        sides.site.by_hand(step.downlink)
+        found = sides.compared(step.downlink, home / "legacy")
+        gone = number in GONE.get(name, set())
+        assert found.unexplained == 0, found
+        assert {group.kind for group in found.groups} == ({"gone"} if gone else set())
+        (run,) = found.runs
+        assert run.same == (0 if gone else run.here)
+        assert gone or run.here or name == "one_epu"
+
+
+def test_chunks_that_the_legacy_has_cleaned_up(site: Site, tmp_path: Path) -> None:
+    sides = BothSides(read_case(TAKEOVER / "split2"), tmp_path, site)
+    sides.site.by_hand(FIRST)
+    tree = tmp_path / "tree"
+    shutil.copytree(TAKEOVER / "split2" / "legacy", tree)
+    min((tree / FIRST).glob("*.evt")).unlink()
+    found = sides.compared(FIRST, tree)
+    assert [(group.kind, group.events) for group in found.groups] == [("gone", 51)]
+    assert (found.unexplained, found.status) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "EVT: 1 2 3\n",
+        f"EVT: 741234567 x 956 0 start continue 176 {FIRST}/a.evt\n",
+        "EVT: 741234567 1 956 0 start continue 176 ../../a.evt\n",
+    ],
+)
+def test_an_index_of_the_legacy_that_is_none(line: str, tmp_path: Path) -> None:
+    tree = tmp_path / "legacy"
+    shutil.copytree(TAKEOVER / "split2" / "legacy", tree)
+    (index,) = (tree / FIRST / "741234567").glob("r*-e*.idx")
+    index.write_text(line)
+    with pytest.raises(FormatError, match=f"{index.name}: no merged index of the legacy: "):
+        side_of(tree, DownlinkId(FIRST)).delivered(DownlinkId(FIRST), RunId("2c2e5787"))
+
+
+def only_file(stage: Path, downlink: str) -> Path:
+    (path,) = (stage / downlink).glob("*/*.evt")
+    return path
+
+
+@pytest.fixture
+def sides(site: Site, tmp_path: Path) -> BothSides:
+    """A complete run, the same on both sides."""
+    both = BothSides(read_case(GOLDEN / "complete_basic"), tmp_path, site)
+    (found,) = both.process()
+    assert (found.status, found.groups, found.runs[0].same) == (0, [], 130)
+    return both
+
+
+def test_a_flipped_bit_is_found_and_named(sides: BothSides) -> None:
+    path = only_file(sides.legacy.stage, FIRST)
+    content = bytearray(path.read_bytes())
+    offsets = evt.walk(np.frombuffer(content, np.uint8), "")
+    content[int(offsets[7]) + 312] ^= 4  # in the payload of the event
+    path.write_bytes(content)
+    found = sides.compared(FIRST)
+    (group,) = found.groups
+    sequence = int(evt.context_column(np.frombuffer(content, np.uint8), offsets[7:8], "scalers_sequence")[0])
+    assert (group.first, group.last, group.events, group.where) == (sequence, sequence, 1, "both")
+    assert (group.kind, group.defect, found.status) == ("unexplained", None, 3)
+    assert group.text.startswith("other bytes: ebf payload is ")
+
+
+def cut_out(path: Path, *numbers: int) -> list[int]:
+    """Take events out of an event file; return their sequences."""
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    offsets = evt.walk(data, "")
+    ends = [*offsets[1:].tolist(), len(data)]
+    kept = [
+        data[a:b].tobytes() for n, (a, b) in enumerate(zip(offsets, ends, strict=True)) if n not in numbers
+    ]
+    path.write_bytes(data[: evt.HEADER_SIZE].tobytes() + b"".join(kept))
+    sequences: list[int] = evt.context_column(data, offsets, "scalers_sequence")[list(numbers)].tolist()
+    return sequences
+
+
+def test_missing_events_are_found_each(sides: BothSides) -> None:
+    first, last = cut_out(only_file(sides.legacy.stage, FIRST), 11, 60)
+    found = sides.compared(FIRST)
+    assert [(g.first, g.last, g.events, g.where, g.kind) for g in found.groups] == [
+        (sequence, sequence, 1, "here", "unexplained") for sequence in (first, last)
+    ]
+    assert found.status == 3
+
+
+def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSides) -> None:
+    (sequence,) = cut_out(only_file(sides.site.stage, FIRST), 11)
+    (group,) = sides.compared(FIRST).groups
+    assert (group.first, group.where, group.kind) == (sequence, "there", "unexplained")
+
+
+def test_another_cut_is_no_other_event(sides: BothSides) -> None:
+    path = only_file(sides.legacy.stage, FIRST)
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    offsets = evt.walk(data, "")
+    middle = int(offsets[50])
+    sequence = int(evt.context_column(data, offsets[50:51], "scalers_sequence")[0])
+    header = data[: evt.HEADER_SIZE].tobytes()
+    path.write_bytes(data[:middle].tobytes())
+    path.with_name(paths.event_file("r0741234567", sequence)).write_bytes(header + data[middle:].tobytes())
+    found = sides.compared(FIRST)
+    assert (found.status, found.groups) == (0, [])
+    assert [(cut.events, cut.defect) for cut in found.runs[0].cuts] == [(50, None), (80, None)]
+
+
+def test_an_event_twice_is_found(sides: BothSides) -> None:
+    path = only_file(sides.legacy.stage, FIRST)
+    content = path.read_bytes()
+    offsets = evt.walk(np.frombuffer(content, np.uint8), "")
+    path.write_bytes(content + content[offsets[-1] :])
+    found = sides.compared(FIRST)
+    assert [(group.where, group.text) for group in found.groups] == [
+        ("there", "1 events were delivered more than once")
+    ]
+    assert found.status == 3
+
+
+def test_a_file_that_was_cut_by_a_full_disk_is_a_known_defect(sides: BothSides) -> None:
+    path = only_file(sides.legacy.stage, FIRST)
+    path.write_bytes(path.read_bytes()[:-100])
+    found = sides.compared(FIRST)
+    assert {group.defect for group in found.groups} == {31}
+    assert sum(group.events for group in found.groups) == 130
+    assert any(f"{path}: " in group.text for group in found.groups)
+    assert found.status == 1
+
+
+def test_after_level1_took_the_stage_the_chunks_are_read(sides: BothSides) -> None:
+    sides.site.take(FIRST)
+    found = sides.compared(FIRST)
+    assert (found.status, found.runs[0].same) == (0, 130)
+    assert found.runs[0].headers == [], "the files are gone"
+    shutil.rmtree(sides.site.work / paths.chunks(FIRST))
+    found = sides.compared(FIRST)
+    assert found.status == 3
+    assert "no such event file" in found.groups[0].text
+
+
+def test_without_the_events_that_are_known_here_no_reason_is_sought(sides: BothSides) -> None:
+    (sides.site.work / paths.events("2c2e5787", FIRST)).unlink()
+    assert sides.compared(FIRST).status == 0
+    cut_out(only_file(sides.legacy.stage, FIRST), 11)
+    (group,) = sides.compared(FIRST).groups
+    assert (group.events, group.kind) == (1, "unexplained")
+    assert group.text.endswith(f"were cleaned up: snakemake -F dl={FIRST} makes them again")
+    sides.site.take(FIRST)
+    (group,) = sides.compared(FIRST).groups
+    assert (group.where, group.events, group.kind) == ("there", 129, "unexplained")
+
+
+def test_a_text_names_a_run_that_nobody_has(sides: BothSides) -> None:
+    text = sides.legacy.stage / FIRST / f"retired_runs_{FIRST}.txt"
+    text.write_text(text.read_text() + "r0000000001 COMPLETE\n")
+    found = sides.compared(FIRST)
+    (other,) = (one for one in found.texts if one.text == "retired_runs")
+    assert (other.run, other.reason.kind, found.status) == ("r0000000001", "unexplained", 3)
+
+
+def test_with_an_archive_and_another_working_directory(sides: BothSides, tmp_path: Path) -> None:
+    archive = tmp_path / "deliveries" / FIRST[:4]
+    archive.mkdir(parents=True)
+    shutil.copytree(sides.legacy.stage / FIRST, archive / FIRST)
+    assert sides.compared(FIRST, archive.parent).runs[0].same == 130
+    flat = tmp_path / "flat"
+    shutil.copytree(sides.legacy.stage / FIRST / "r0741234567", flat)
+    assert sides.compared(FIRST, flat).runs[0].same == 130
+    other = sides.site.clone(tmp_path / "other")
+    found = sides.compared(FIRST, other.work)
+    assert (found.status, found.runs[0].same, found.runs[0].headers) == (0, 130, [])
+
+
+def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
+    site: Site, tmp_path: Path
+) -> None:
+    made = Scenario(seed=3, downlinks=(FIRST, SECOND), magic7=False)
+    out = made.lci_run(events=40, parts=2, per_datagram=5).write(tmp_path / "simulated").path
+    site.configure(paths={"level0": str(out / "level0")}, magic7={"command": None})
+    site.add_retdefs(out / "downlinks", FIRST, SECOND)
+    other = site.clone(tmp_path / "other")
+    for one, order in ((site, (FIRST, SECOND)), (other, (SECOND, FIRST))):
+        for downlink in order:
+            one.by_hand(downlink)
+    for where in (other.work, other.stage):
+        for downlink in (FIRST, SECOND):
+            found = compare(site.settings, DownlinkId(downlink), where)
+            assert [text.text for text in found.texts if text.reason.kind == "elsewhere"] == ["retired_runs"]
+            assert (found.status, found.unexplained, found.groups) == (0, 0, [])
+    for place in other.stage.glob("*/retired_runs_*"):
+        place.write_text("")
+    found = compare(site.settings, DownlinkId(SECOND), other.stage)
+    assert found.unexplained == 1, "nobody says it there"
+
+
+def test_a_header_that_differs_is_said_and_not_counted(sides: BothSides) -> None:
+    found = sides.compared(FIRST)
+    assert [(one.field, one.defect) for one in found.runs[0].headers] == [
+        ("moot_key", 24),
+        ("moot_alias", 24),
+    ]
+    path = only_file(sides.legacy.stage, FIRST)
+    content = bytearray(path.read_bytes())
+    content[12] ^= 1  # secs_beg
+    path.write_bytes(content)
+    found = sides.compared(FIRST)
+    assert (found.groups, found.status) == ([], 3)
+    assert [one.field for one in found.runs[0].headers if one.kind == "unexplained"] == ["secs_beg"]
+
+
+def test_a_text_that_differs_without_a_reason(sides: BothSides) -> None:
+    text = sides.legacy.stage / FIRST / f"delivered_events_{FIRST}.txt"
+    text.write_text("r0741234567 131 0 LPA\n")
+    found = sides.compared(FIRST)
+    (other,) = (one for one in found.texts if one.text == "delivered_events")
+    assert (other.run, other.here, other.there) == (
+        "r0741234567",
+        ("r0741234567 130 0 LPA",),
+        ("r0741234567 131 0 LPA",),
+    )
+    assert other.reason.kind == "unexplained"
+    assert found.status == 3
+
+
+def test_delivered_with_another_downlink_there(site: Site, tmp_path: Path) -> None:
+    both = BothSides(read_case(GOLDEN / "split2"), tmp_path, site)
+    both.process()
+    # The legacy's second downlink has what the first one delivers here.
+    moved = both.legacy.stage / FIRST / "r0741234567"
+    for path in moved.glob("*.evt"):
+        path.rename(both.legacy.stage / SECOND / moved.name / path.name)
+    here, there = (both.compared(downlink) for downlink in (FIRST, SECOND))
+    assert {(g.kind, g.where, g.events) for g in here.groups} == {("elsewhere", "here", 51)}
+    assert {(g.kind, g.where, g.events) for g in there.groups} == {("elsewhere", "there", 51)}
+    assert (here.status, there.status) == (1, 1)
+
+
+def test_an_orphan_that_was_delivered_there(site: Site, tmp_path: Path) -> None:
+    both = BothSides(read_case(GOLDEN / "split2"), tmp_path, site)
+    (found,) = both.process(1)
+    assert found.status == 0
+    step = both.case.steps[0]
+    _, events = both.legacy.known(step.runs[0], step.downlink)
+    shutil.rmtree(both.legacy.stage / FIRST / "r0741234567")
+    both.legacy.write(events, both.legacy.stage / FIRST / "r0741234567", "r0741234567", int(FIRST))
+    found = both.compared(FIRST)
+    assert {(g.kind, g.where) for g in found.groups} == {("orphan", "there")}
+    assert sum(g.events for g in found.groups) == 9
+
+
+def test_the_verb(sides: BothSides) -> None:
+    def give(*words: str) -> tuple[int, str]:
+        ended = halfpipe("compare", *words, configfile=sides.site.configfile)
+        return ended.exit_code, ended.output
+
+    stage = str(sides.legacy.stage)
+    status, said = give(FIRST, "--with", stage)
+    assert status == 0
+    assert f"downlink {FIRST}: the same events (130 here, 130 there, 130 the same)" in said
+    cut_out(only_file(sides.legacy.stage, FIRST), 11)
+    assert give(FIRST, "--with", stage)[0] == 3
+    status, said = give(FIRST, SECOND, "--with", stage)
+    assert status == 2
+    assert f"error: downlink {SECOND} has no receipt" in said
+    assert give(FIRST, "--with", str(sides.site.retdefs / "nothing"))[0] == 2
+    assert give("--with", stage)[0] == 2
+    ended = halfpipe("compare", FIRST, "--with", stage, "--json", configfile=sides.site.configfile)
+    (one,) = json.loads(ended.stdout)["downlinks"]
+    (group,) = one["runs"][0]["groups"]
+    assert group.keys() >= {"run", "first", "last", "events", "kind", "defect"}
+    assert (one["status"], group["events"], group["kind"]) == (3, 1, "unexplained")
+
+
+def test_what_was_found_as_a_page_of_the_board(sides: BothSides, tmp_path: Path) -> None:
+    cut_out(only_file(sides.legacy.stage, FIRST), 11)
+    board = tmp_path / "board"
+    words = ("compare", FIRST, SECOND, "--with", str(sides.legacy.stage), "-o", str(board))
+    ended = halfpipe(*words, configfile=sides.site.configfile)
+    page = board / paths.board_compared()
+    assert f"{page}: 1 downlink\n" in ended.output
+    said = page.read_text()
+    assert "<h1>2 of 2 downlinks with something unexplained</h1>" in said
+    assert f"downlink {SECOND} has no receipt" in said
+    assert f"<th>{FIRST}<td>something unexplained<td>1<td>130<td>129<td>129<td><td><b>1</b>" in said
+    assert "<td>unexplained<td><td>no known reason" in said
+    assert "href" not in said.partition("<main")[2], "a page that is not there is not pointed to"
+    looked = Looked(sides.site.settings)
+    board_pages.make(looked, overview(looked, [DownlinkId(FIRST)]), board)
+    assert f'href="{paths.board_compared()}"' in (board / paths.board()).read_text()
+    halfpipe(*words, configfile=sides.site.configfile)
+    assert f"<a href={paths.board_page(FIRST)}>" in page.read_text()

@@ -1,0 +1,166 @@
+"""Packets divided into pieces and chunks: nothing is lost, nothing is in two, and what breaks a piece."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from halfpipe.formats.level0 import COUNTER, PACKET, Flags
+from halfpipe.formats.met import HOUR, MICROSECONDS
+from halfpipe.ids import RunId
+from halfpipe.tools import pieces as module
+from halfpipe.tools.pieces import (
+    MOST_CHUNKS,
+    REACH,
+    Gap,
+    Piece,
+    Stretch,
+    chunks,
+    gaps,
+    pieces,
+    stretch_of,
+    stretches,
+)
+
+A, B = RunId("2c2e5787"), RunId("2c2e6cc0")
+T0 = 1_719_500_400 * MICROSECONDS  # the begin of an hour
+F, M, L, ALONE = Flags.FIRST, Flags.MIDDLE, Flags.LAST, Flags.ALONE
+
+
+def packets(*flags: int, first: int = 0, lost: tuple[int, ...] = (), size: int = 16) -> NDArray[np.void]:
+    """Return packets a second apart with these flags, without those at the places `lost`."""
+    rows = np.zeros(len(flags), PACKET)
+    rows["flags"] = flags
+    rows["count"] = (first + np.arange(len(flags))) % COUNTER
+    rows["unix"] = T0 + np.arange(len(flags)) * MICROSECONDS
+    rows["size"] = size
+    return np.delete(rows, lost)
+
+
+def every(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    return np.ones(rows.size, bool)
+
+
+def whole(run: RunId = A) -> list[Stretch]:
+    return [Stretch(T0, T0 + HOUR * MICROSECONDS, run, 7)]
+
+
+def ranges(found: list[Piece]) -> list[tuple[int, int]]:
+    return [(piece.first, piece.last) for piece in found]
+
+
+def test_a_piece_ends_where_whole_datagrams_are_missing() -> None:
+    rows = packets(F, L, F, L, F, M, L, ALONE, lost=(2, 3))
+    found, nobody = pieces(rows, every(rows), 956, whole())
+    assert ranges(found) == [(0, 1), (2, 5)]
+    assert not nobody.size
+    assert (found[0].begin, found[0].end, found[0].size) == (T0, T0 + MICROSECONDS, 32)
+
+
+@pytest.mark.parametrize("lost", [(3,), (2,), (4,), (2, 3)])
+def test_a_datagram_without_some_packets_is_inside_its_piece(lost: tuple[int, ...]) -> None:
+    rows = packets(F, L, F, M, L, F, L, lost=lost)
+    found, _ = pieces(rows, every(rows), 956, whole())
+    assert ranges(found) == [(0, rows.size - 1)]
+
+
+def test_a_wrapped_counter_breaks_nothing() -> None:
+    rows = packets(*[F, L] * 4, first=COUNTER - 3)
+    assert len(pieces(rows, every(rows), 956, whole())[0]) == 1
+    assert gaps(rows, every(rows), 956) == []
+
+
+def test_what_other_deliveries_brought_does_not_count() -> None:
+    rows = packets(F, L, F, L, F, L)
+    mine = np.array([1, 1, 0, 0, 1, 1], bool)
+    assert ranges(pieces(rows, mine, 956, whole())[0]) == [(0, 1), (4, 5)]
+    assert gaps(rows, mine, 956) == [Gap(956, T0 // MICROSECONDS, 1, 2, 2)]
+
+
+def test_gaps_by_hour() -> None:
+    rows = packets(*[ALONE] * 10, lost=(1, 2, 4))
+    rows["unix"][5:] += HOUR * MICROSECONDS
+    rows["count"][5:] += 3
+    at = T0 // MICROSECONDS
+    assert gaps(rows, every(rows), 956) == [Gap(956, at, 2, 3, 0), Gap(956, at + HOUR, 1, 3, 0)]
+
+
+def test_a_run_ends_a_piece() -> None:
+    rows = packets(*[ALONE] * 6)
+    known = [
+        Stretch(T0, T0 + 2 * MICROSECONDS, A, 7),
+        Stretch(T0 + 3 * MICROSECONDS, T0 + 9 * MICROSECONDS, B, 8),
+    ]
+    found, _ = pieces(rows, every(rows), 956, known)
+    assert [(piece.run, piece.gndid, piece.first, piece.last) for piece in found] == [
+        (A, 7, 0, 2),
+        (B, 8, 3, 5),
+    ]
+
+
+def test_a_packet_beside_a_stretch_is_of_the_nearer_run_and_far_away_of_none() -> None:
+    known = [Stretch(T0, T0, A, 7), Stretch(T0 + 3 * REACH, T0 + 3 * REACH, B, 8)]
+    times = np.array([-REACH - 1, -REACH, 0, REACH, REACH + 1, 2 * REACH, 4 * REACH, 4 * REACH + 1]) + T0
+    assert stretch_of(times, known).tolist() == [-1, 0, 0, 0, -1, 1, 1, -1]
+    assert stretch_of(times, []).tolist() == [-1] * 8
+    rows = packets(ALONE)
+    rows["unix"] = T0 + REACH + 1
+    found, nobody = pieces(rows, every(rows), 956, known)
+    assert (found, nobody.tolist()) == ([], [0])
+
+
+def test_stretches_of_one_run_are_one() -> None:
+    found = stretches([Stretch(5, 6, B, 8), Stretch(3, 4, A, 7), Stretch(0, 1, A, 7)])
+    assert found == (Stretch(0, 4, A, 7), Stretch(5, 6, B, 8))
+
+
+@given(st.integers(1, 4), st.lists(st.booleans(), min_size=1, max_size=60))
+def test_small_pieces_share_chunks_and_nothing_is_lost(apids: int, lost: list[bool]) -> None:
+    rows, found = {}, []
+    for apid in range(955, 955 + apids):
+        gone = tuple(np.flatnonzero([flag for flag in lost for _ in (0, 1)])[: 2 * len(lost) - 2].tolist())
+        rows[apid] = packets(*[F, L] * len(lost), lost=gone)
+        found += pieces(rows[apid], every(rows[apid]), apid, whole())[0]
+    made = chunks(found, rows)
+    assert len(made) <= MOST_CHUNKS
+    assert sorted((p.apid, p.first, p.last) for chunk in made for p in chunk) == sorted(
+        (p.apid, p.first, p.last) for p in found
+    )
+    assert all(len({(p.run, p.apid) for p in chunk}) == 1 for chunk in made)
+    if len(found) <= MOST_CHUNKS:
+        assert all(len(chunk) == 1 for chunk in made)
+    assert made == sorted(made, key=lambda chunk: (chunk[0].run, chunk[0].apid, chunk[0].begin))
+
+
+def test_more_runs_than_chunks_have_one_each() -> None:
+    rows = packets(*[ALONE] * 23)
+    known = [
+        Stretch(T0 + n * MICROSECONDS, T0 + n * MICROSECONDS, RunId.from_met(700_000_000 + n), 7)
+        for n in range(23)
+    ]
+    found, _ = pieces(rows, every(rows), 956, known)
+    assert len(chunks(found, {956: rows})) == 23
+
+
+def test_a_large_piece_is_divided_between_datagrams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGE", 160)
+    rows = packets(*[F, M, L] * 20)
+    found, _ = pieces(rows, every(rows), 956, whole())
+    made = chunks(found, {956: rows})
+    assert 6 <= len(made) <= MOST_CHUNKS
+    assert all(chunk[0].size <= 160 and chunk[0].first % 3 == 0 for chunk in made)
+    for (one,), (other,) in pairwise(made):
+        assert one.last + 1 == other.first
+        assert one.end < other.begin
+    assert (made[0][0].first, made[-1][0].last) == (0, 59)
+    assert sum(chunk[0].size for chunk in made) == found[0].size
+
+
+def test_a_single_datagram_is_never_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LARGE", 16)
+    rows = packets(F, M, M, L)
+    found, _ = pieces(rows, every(rows), 956, whole())
+    assert chunks(found, {956: rows}) == [tuple(found)]
