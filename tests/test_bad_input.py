@@ -350,7 +350,7 @@ def test_a_full_and_a_read_only_stage(site: Site) -> None:
     with small_disk(site.stage) as change:
         change("ro")
         site.snakemake(f"dl={DL}").bad(
-            f"the stage {site.stage} cannot be written, at {site.stage}/{paths.stage_mark()}",
+            f"the stage {site.stage} cannot be written: {site.stage}/{paths.stage_mark()}",
             "The file system is read-only: have it mounted for writing, and try again.",
         )
         change("rw")

@@ -186,9 +186,9 @@ def test_a_downlink_that_vanished_is_named_no_more(site: Site) -> None:
     for home in (site.work, site.work / "copies", site.retdefs):
         shutil.rmtree(home / SECOND)
     # Its records would be missed; that it is gone on purpose is said as the message has it.
-    site.halfpipe("status").bad("lacks", f"rm {site.stage / paths.stage_mark()}")
+    site.halfpipe("status").bad("lacks", f"rm -r {site.stage / paths.stage_mark()}")
     for mark in (site.stage / paths.stage_mark(), site.work / paths.stage_mark_copy()):
-        mark.unlink()
+        shutil.rmtree(mark)
     shutil.rmtree(site.work / paths.manifest(RUN, SECOND).rpartition("/")[0])
     assert account(look(site.settings), SECOND) == overview(look(site.settings), [SECOND]).accounts[0]
     for words in (

@@ -104,8 +104,8 @@ class Killed:
         shutil.rmtree(self.online.home, ignore_errors=True)
         shutil.rmtree(site.work / paths.leases(), ignore_errors=True)
         forget(site.work, paths.online_record(RUN))
-        (site.stage / paths.stage_mark()).unlink(missing_ok=True)  # which knows of it
-        (site.work / paths.stage_mark_copy()).unlink(missing_ok=True)
+        shutil.rmtree(site.stage / paths.stage_mark(), ignore_errors=True)  # which knows of it
+        shutil.rmtree(site.work / paths.stage_mark_copy(), ignore_errors=True)
         (site.home / "told.txt").unlink(missing_ok=True)
 
     def moments(self) -> list[str]:

@@ -65,7 +65,7 @@ def test_each_hand_off_is_taken_before_the_next_downlink(name: str, site: Site) 
         assert not (site.stage / step.downlink).exists()
         gone += clean_up(site, step.downlink) if name == "split3" else []
     left = [path for path in site.stage.rglob("*") if path.is_file()]
-    assert {path.name for path in left} == {paths.stage_mark()}
+    assert {path.parent.name for path in left} == {paths.stage_mark()}
     assert site.outstanding(*case.downlinks) == frozenset()
     assert site.process(*case.downlinks).jobs == frozenset()
     assert gone == [] if name != "split3" else len(gone) == 2 * 11 + 3

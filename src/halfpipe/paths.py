@@ -402,10 +402,10 @@ def board_picture(dl: str) -> str:
 
 
 def stage_mark() -> str:
-    """Return the mark of the working directory that uses a stage, relative to `paths.stage`."""
-    return ".halfpipe-mark.json"
+    """Return the directory of the mark of the working directory that uses a stage, relative to `paths.stage`."""
+    return ".halfpipe-mark"
 
 
 def stage_mark_copy() -> str:
-    """Return the copy of the stage's mark that the working directory keeps."""
-    return "stage-mark.json"
+    """Return the directory of the copy of the stage's mark that the working directory keeps."""
+    return "stage-mark"

@@ -265,7 +265,9 @@ def remedy(story: Story, now: Backup, code: str) -> None:
         for token in site.stage.glob("chunktokens/*/*"):
             if not (any(site.stage.glob(f"[0-9]*/*/{token.name}.evt")) or token.name.startswith("halt")):
                 token.unlink()
-        shutil.copy2(site.work / paths.stage_mark_copy(), site.stage / paths.stage_mark())
+        shutil.copytree(
+            site.work / paths.stage_mark_copy(), site.stage / paths.stage_mark(), dirs_exist_ok=True
+        )
         for downlink in sorted(path.name.removeprefix("dl=") for path in site.work.glob("dl=*")):
             if downlink not in taken and not (site.stage / downlink).exists():
                 story.give("snakemake", f"dl={downlink}", "-R", "deliver_run")

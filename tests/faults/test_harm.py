@@ -27,7 +27,7 @@ IN_STAGE = {"file-missing", "file-differs", "stage-partly-gone", "stage"}
 # What may be said of which kind, beside what is said of the moment. "stops": every command says it, and does nothing.
 SAID: dict[str, set[str]] = {
     "format.json": {"stops"},
-    "stage-mark.json": {"stops"},
+    "stage-mark/{n}.json": {"stops"},
     "dl={dl}": {"receipt-damaged", "receipt-edited", "receipt-missing"},
     "submit={dl}": set(),
     "{dl}/RetDef-{dl}-{chunk}.xml": {
@@ -76,10 +76,16 @@ SAID: dict[str, set[str]] = {
     "stage/{dl}/moot_keys_{dl}.txt": IN_STAGE,
     "stage/chunktokens/r%010d/r%010d-e%020d": IN_STAGE,
     "stage/chunktokens/r%010d/haltCleanup-{dl}": set(),
-    "stage/.halfpipe-mark.json": {"stops"},
+    "stage/.halfpipe-mark/{n}.json": {"stops"},
 }
 # Where a person must do what no command says: a backup, or a new ledger. Until then nothing goes on.
-BY_HAND = {"format.json", "stage-mark.json", "stage/.halfpipe-mark.json", "ledger.sqlite", ".snakemake"}
+BY_HAND = {
+    "format.json",
+    "stage-mark/{n}.json",
+    "stage/.halfpipe-mark/{n}.json",
+    "ledger.sqlite",
+    ".snakemake",
+}
 
 
 @pytest.fixture(scope="module")

@@ -111,9 +111,8 @@ def all_there_is(site: Site, *downlinks: str) -> dict[str, bytes]:
 
 def noted(stage: Path) -> bytes:
     """Return which records the stage's mark knows."""
-    mark = stage / paths.stage_mark()
-    known = json.loads(mark.read_bytes())["last"] if mark.exists() else []
-    return json.dumps(sorted(entry[:2] for entry in known)).encode()
+    known = [json.loads(mark.read_bytes())["last"] for mark in (stage / paths.stage_mark()).glob("*.json")]
+    return json.dumps(sorted(entry[:2] for entry in known[-1]) if known else []).encode()
 
 
 def processed(home: Path, again: bool) -> tuple[Site, str, list[Listed]]:

@@ -255,7 +255,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Site]:
             site.by_hand(downlink)
             (site.work / paths.receipt(downlink)).unlink()
             shutil.rmtree(site.work / paths.receipts(downlink))
-        (site.work / paths.stage_mark_copy()).unlink()
+        shutil.rmtree(site.work / paths.stage_mark_copy())
         for path in (
             site.stage,
             site.work / "copies",

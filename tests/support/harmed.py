@@ -37,7 +37,7 @@ HARMS = ("removed", "cut", "flipped", "{}", "garbage")
 ID, RUN, SERIES = r"\d{9}", r"[0-9a-f]{8}", r"\d{6}\.json"
 KINDS = {
     "format.json": "work/format.json",
-    "stage-mark.json": "work/stage-mark.json",
+    "stage-mark/{n}.json": r"work/stage-mark/\d{6}\.json",
     "dl={dl}": rf"work/dl={ID}",
     "submit={dl}": rf"work/submit={ID}",
     "{dl}/RetDef-{dl}-{chunk}.xml": rf"work/{ID}/RetDef-.*\.xml",
@@ -74,7 +74,7 @@ KINDS = {
     "stage/{dl}/moot_keys_{dl}.txt": rf"stage/{ID}/moot_keys_.*",
     "stage/chunktokens/r%010d/r%010d-e%020d": r"stage/chunktokens/r\d{10}/r.*",
     "stage/chunktokens/r%010d/haltCleanup-{dl}": r"stage/chunktokens/r\d{10}/haltCleanup-.*",
-    "stage/.halfpipe-mark.json": r"stage/\.halfpipe-mark\.json",
+    "stage/.halfpipe-mark/{n}.json": r"stage/\.halfpipe-mark/\d{6}\.json",
 }
 _COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|rm) [^;…]+")
 

@@ -29,14 +29,11 @@ LEFT_OUT = (
     "work/.snakemake/",
     "work/ledger.sqlite",
     f"work/{paths.format_mark()}",
-    f"work/{paths.stage_mark_copy()}",
-    f"stage/{paths.stage_mark()}",
+    f"work/{paths.stage_mark_copy()}/",
+    f"stage/{paths.stage_mark()}/",
 )
 # What a killed job left of a record or of a mark has a name of its own at each try; clean-up removes it.
-MARKS = "|".join(
-    re.escape(Path(name).name) for name in (paths.format_mark(), paths.stage_mark(), paths.stage_mark_copy())
-)
-PART = re.compile(rf"\.(\d{{6}}\.json|{MARKS})\.[0-9a-f]+\.part")
+PART = re.compile(rf"\.(\d{{6}}\.json|{re.escape(paths.format_mark())})\.[0-9a-f]+\.part")
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 

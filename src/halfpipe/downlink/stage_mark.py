@@ -4,6 +4,9 @@ The stage keeps a mark: which working directory uses it, and the last records th
 directory that was put back from a backup, emptied, or is not mounted lacks them; what was delivered since would be
 delivered, and submitted, a second time. The working directory keeps a copy of the mark: a stage that is not mounted,
 or was put back, lacks what that has.
+
+Each mark has a number and is published as records are, so of two processes that write one neither undoes what the
+other has noted. The highest number counts; those before it are removed.
 """
 
 import json
@@ -18,9 +21,8 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import ConfigError, HalfPipeError, StageError
 from halfpipe.files import working_directory
 from halfpipe.files.advice import advice
-from halfpipe.files.durable import write_bytes
 from halfpipe.files.json_files import seal_of, sealed
-from halfpipe.files.records import Record, opened
+from halfpipe.files.records import Record, TakenError, file_of, numbers, opened, publish_file
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,22 +58,22 @@ def refuse(settings: Settings, *series: str) -> None:
                 f"mounted. If the site is new: mkdir -p -m 2775 {place}",
                 code="not-mounted",
             )
-    there, here = _read(stage / paths.stage_mark()), _read(work / paths.stage_mark_copy())
     mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
+    there, here = _read(mark), _read(copy)
     known = working_directory.refuse_other(work)
     if there is not None and there["id"] != known:
         raise ConfigError(
             f"the stage {stage} belongs to the working directory {there['work']}, and {work} is another one, or was "
             "emptied: what that one has delivered would be delivered and submitted again. Nothing was done. See that "
             "paths.work and paths.stage are those you mean, and that their file systems are mounted. If it is given "
-            f"up on purpose, and Level-1 has nothing of it or was rolled back: rm {mark}",
+            f"up on purpose, and Level-1 has nothing of it or was rolled back: rm -r {mark}",
             code="stage-foreign",
         )
     if there is None and here is not None:
         raise ConfigError(
-            f"the stage {stage} has no mark ({mark.name}), though {work} has used it: it is not mounted, or was "
+            f"the stage {stage} has no mark ({mark}), though {work} has used it: it is not mounted, or was "
             "emptied. Nothing was done. See that its file system is mounted. If it was emptied on purpose: "
-            f"cp {copy} {mark}",
+            f"mkdir -p {mark}; cp {file_of(copy, here['number'])} {mark}/",
             code="not-mounted",
         )
     if there is not None and (lost := list(_lost(work, there, series))):
@@ -79,7 +81,7 @@ def refuse(settings: Settings, *series: str) -> None:
             f"the stage {stage} knows {len(lost)} records that {work} lacks: {', '.join(lost)}. It was put back from a "
             "backup, and what was delivered since would be delivered and submitted again. Nothing was done. Put a "
             "newer backup in its place. If there is none: roll back in Level-1 what it got since then, and when "
-            f"Level-1 has nothing of it any more: rm {mark} {copy}",
+            f"Level-1 has nothing of it any more: rm -r {mark} {copy}",
             code="work-restored",
         )
 
@@ -98,29 +100,22 @@ def refuse_delivery(settings: Settings, *series: str) -> None:
 
 
 def stage_lacks(settings: Settings) -> Cause | None:
-    """Return that the stage was put back from a backup: its mark lacks what was noted in the working directory since.
-
-    Of two that note something at the same moment one may win in the stage, and the other one in the working directory;
-    then each copy has a record that the other one lacks.
-    """
+    """Return that the stage was put back from a backup: its mark is older than the copy in the working directory."""
     work, stage = settings.paths.work, settings.paths.stage
-    # In this order, for a record is noted in the stage first.
-    here, there = _read(work / paths.stage_mark_copy()), _read(stage / paths.stage_mark())
-    if there is None or here is None or not there["last"]:
+    mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
+    # In this order, for a mark is published in the stage first.
+    here, there = _read(copy), _read(mark)
+    if there is None or here is None or here["number"] <= there["number"]:
         return None
-    known, newer = _numbers(there), _numbers(here)
-    if newer.get(there["last"][-1][0], 0) < there["last"][-1][1]:
-        return None
+    known = {place: number for place, number, _ in there["last"]}
     lost = [_name(entry) for entry in here["last"] if known.get(entry[0], 0) < entry[1]]
-    if not lost:
-        return None
     return Cause(
         "stage-restored",
         Verdict.ACTION,
         f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
         "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
         "remove from the stage the downlinks that Level-1 has taken, and their tokens; then: "
-        f"cp {work / paths.stage_mark_copy()} {stage / paths.stage_mark()}; then stage again what is gone and Level-1 "
+        f"cp {file_of(copy, here['number'])} {mark}/; then stage again what is gone and Level-1 "
         "has not taken: snakemake dl=… -R deliver_run",
     )
 
@@ -143,8 +138,6 @@ def claim(settings: Settings, *series: str) -> None:
 def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
     """Note records in the mark, each with the series whose last one it is, after they were published.
 
-    Of two that do so at the same moment one may win: a backup lacks both.
-
     Raises
     ------
     StageError
@@ -163,53 +156,58 @@ def noted(settings: Settings, place: str, record: Record) -> None:
 
 def _write(settings: Settings, new: Iterable[Entry]) -> None:
     work, stage = settings.paths.work, settings.paths.stage
-    before = _read(stage / paths.stage_mark()) or {"last": []}
-    entries = [tuple(entry) for entry in before["last"]]
-    added = {entry[0]: entry for entry in new if entry not in entries}
-    if entries and not added:
-        return
-    kept = [entry for entry in entries if entry[0] not in added]
-    mark = {
-        "id": working_directory.begin(work),
-        "work": str(work),
-        "last": [list(entry) for entry in [*kept, *added.values()][-MOST:]],
-    }
-    content = sealed(mark)
-    try:
-        write_bytes(stage / paths.stage_mark(), content, locked=False)
-    except HalfPipeError as error:
-        why = error.__cause__ if isinstance(error.__cause__, OSError) else OSError(0, str(error))
-        raise StageError(
-            f"the stage {stage} cannot be written, at {stage / paths.stage_mark()}: {why.strerror}. {advice(why)}"
-        ) from error
-    write_bytes(work / paths.stage_mark_copy(), content, locked=False)
+    mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
+    new, owner = list(new)[-MOST:], {"id": working_directory.begin(work), "work": str(work)}
+    while True:
+        before = _read(mark) or {"number": 0, "last": []}
+        known = {place: number for place, number, _ in before["last"]}
+        added = {entry[0]: entry for entry in new if entry[1] > known.get(entry[0], 0)}
+        if before["number"] and not added:
+            return
+        last = [*(entry for entry in before["last"] if entry[0] not in added), *map(list, added.values())]
+        number, content = before["number"] + 1, sealed({**owner, "last": last[-MOST:]})
+        with suppress(TakenError):
+            try:
+                publish_file(mark, number, content)
+            except TakenError:
+                raise
+            except HalfPipeError as error:
+                raise StageError(f"the stage {stage} cannot be written: {error}") from error
+            publish_file(copy, number, content)
+        for home in (mark, copy):
+            for older in numbers(home):
+                if older < number:
+                    file_of(home, older).unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Mapping[str, Any] | None:
-    """Read a mark; None if there is none.
+def _read(home: Path) -> Mapping[str, Any] | None:
+    """Read the last mark in a directory, with its number; None if there is none.
 
     Raises
     ------
     ConfigError
         If it cannot be read, or is damaged.
     """
-    try:
-        content = path.read_bytes()
-        mark = json.loads(content)
-        if seal_of(content) is None:
-            raise ValueError("checksum mismatch")
-        _ = mark["id"], mark["work"], [(str(a), int(b), str(c)) for a, b, c in mark["last"]]
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(
-            f"{path}: damaged ({error!r}). It says which working directory the stage belongs to, so nothing was done. "
-            "There are two copies, this one and the other in the working directory or the stage: copy the whole one "
-            "over this one"
-        ) from error
-    return dict(mark)
+    while there := numbers(home):
+        path = file_of(home, max(there))
+        try:
+            content = path.read_bytes()
+            mark = json.loads(content)
+            if seal_of(content) is None:
+                raise ValueError("checksum mismatch")
+            _ = mark["id"], mark["work"], [(str(a), int(b), str(c)) for a, b, c in mark["last"]]
+        except FileNotFoundError:
+            continue  # a newer one has been published
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                f"{path}: damaged ({error!r}). It says which working directory the stage belongs to, so nothing was "
+                "done. There are two copies, this one and the other in the working directory or the stage: copy the "
+                "whole one over this one"
+            ) from error
+        return {**mark, "number": max(there)}
+    return None
 
 
 def _lost(work: Path, mark: Mapping[str, Any], series: Collection[str]) -> Iterator[str]:
@@ -227,11 +225,6 @@ def _lost(work: Path, mark: Mapping[str, Any], series: Collection[str]) -> Itera
                     break
         else:
             yield _name((place, number, seal))
-
-
-def _numbers(mark: Mapping[str, Any]) -> dict[str, int]:
-    """Return the number of the last record of each series that a mark names."""
-    return {place: number for place, number, _ in mark["last"]}
 
 
 def _name(entry: Iterable[Any]) -> str:

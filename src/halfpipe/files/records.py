@@ -28,7 +28,7 @@ from halfpipe.files.json_files import SEAL, seal_of
 
 PREVIOUS = "previous"
 MOST_BYTES = 1 << 26  # of a record: the receipt of thousands of chunks; a larger file is none
-_NAME = re.compile(r"(\d{6})\.json")
+_NAME = re.compile(r"(\d{6,})\.json")
 
 
 class TakenError(HalfPipeError):
@@ -107,7 +107,7 @@ class Series:
         DamagedError
             If a record is gone or damaged in both copies, or does not follow the one before it.
         """
-        first, second = _numbers(self.home), _numbers(self.second)
+        first, second = numbers(self.home), numbers(self.second)
         self.records = []
         next_one: Record | None = None
         for number in range(max(first | second, default=0), 0, -1):
@@ -145,14 +145,14 @@ class Series:
         content = sealed(values, self.records[-1].seal if self.records else None)
         record = opened(content, number)
         assert record is not None
-        _publish(self.home, number, content)
+        publish_file(self.home, number, content)
         try:
-            _publish(self.second, number, content)
+            publish_file(self.second, number, content)
         except TakenError:
             other = self._open(self.second, number)
             # The first copy of what another process published was lost just now.
             if other is not None and other.seal != record.seal:
-                _publish(self.home, number, other.content, over=True)
+                publish_file(self.home, number, other.content, over=True)
                 raise
         self.records.append(record)
         return record
@@ -169,7 +169,7 @@ class Series:
 
     def damaged(self, number: int, why: object = "") -> DamagedError:
         """Return the error that says that a record cannot be used."""
-        copies = f"{_file(self.home, number)} and {_file(self.second, number)}"
+        copies = f"{file_of(self.home, number)} and {file_of(self.second, number)}"
         return DamagedError(
             f"record {number} is gone or damaged in both copies ({why or 'neither can be read'}): {copies}. Until it "
             f"is back, {self._at_stake}.",
@@ -178,10 +178,10 @@ class Series:
 
     def file(self, number: int) -> Path:
         """Return the first copy of a record."""
-        return _file(self.home, number)
+        return file_of(self.home, number)
 
     def _open(self, home: Path, number: int) -> Record | None:
-        path = _file(home, number)
+        path = file_of(home, number)
         try:
             with path.open("rb") as file:
                 return opened(file.read(MOST_BYTES), number)
@@ -192,7 +192,7 @@ class Series:
 
     def _mend(self, home: Path, record: Record) -> None:
         """Write a lost or damaged copy again; who may only read leaves it."""
-        path = _file(home, record.number)
+        path = file_of(home, record.number)
         try:
             there = self._open(home, record.number)
             if there is not None and (home == self.second or there.seal == record.seal):
@@ -200,18 +200,19 @@ class Series:
             if path.is_dir():
                 path.rename(home / f".{path.name}.damaged")
             # The name of a damaged copy stays taken, or another process could publish its own record under it.
-            _publish(home, record.number, record.content, over=path.exists())
+            publish_file(home, record.number, record.content, over=path.exists())
         except (OSError, HalfPipeError) as error:
             self.harmed[path] = f"is lost or damaged, and cannot be mended: {error}"
         else:
             self.harmed[path] = "was lost or damaged, and is mended from its other copy"
 
 
-def _file(home: Path, number: int) -> Path:
+def file_of(home: Path, number: int) -> Path:
+    """Return the file of a record in a directory."""
     return home / f"{number:06d}.json"
 
 
-def _numbers(home: Path) -> set[int]:
+def numbers(home: Path) -> set[int]:
     """Return the numbers of the records in a directory."""
     try:
         names = os.listdir(home)  # noqa: PTH208 - asked of all downlinks
@@ -222,9 +223,17 @@ def _numbers(home: Path) -> set[int]:
     return {int(match[1]) for match in map(_NAME.fullmatch, names) if match}
 
 
-def _publish(home: Path, number: int, content: bytes, *, over: bool = False) -> None:
-    """Write a record beside its place, flush it, and link it to its name: a new one, or `over` a damaged copy."""
-    path = _file(home, number)
+def publish_file(home: Path, number: int, content: bytes, *, over: bool = False) -> None:
+    """Write a record beside its place, flush it, and link it to its name: a new one, or `over` a damaged copy.
+
+    Raises
+    ------
+    TakenError
+        If another process has published one of this number.
+    HalfPipeError
+        If it cannot be written.
+    """
+    path = file_of(home, number)
     part = home / f".{path.name}.{os.urandom(6).hex()}.part"
     try:
         _make(home)

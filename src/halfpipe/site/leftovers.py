@@ -27,8 +27,7 @@ LOG = re.compile(
 SETTINGS = re.compile(r"[0-9a-f]+\.json")
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
 TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
-MARKS = (paths.format_mark(), paths.stage_mark_copy(), paths.stage_mark())
-MARK_PART = re.compile(rf"\.({'|'.join(map(re.escape, MARKS))})\.\w+\.part")
+MARK_PART = re.compile(rf"\.{re.escape(paths.format_mark())}\.\w+\.part")
 CONTEXT = re.compile(re.escape(PurePath(paths.context("")).name))
 KEPT_INDEXES = re.compile(rf"(?P<dl>{DownlinkId.PATTERN})")  # of chunks that no `deliver_run` came to
 HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old

@@ -197,7 +197,7 @@ def test_a_downlink_that_only_runs_know_is_named(configfile: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
     (work / f"dl={FIRST}").unlink()
     for mark in (configfile.parent / "stage" / paths.stage_mark(), work / paths.stage_mark_copy()):
-        mark.unlink()  # it knows the receipts: else nothing is done
+        shutil.rmtree(mark)  # it knows the receipts: else nothing is done
     assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
     one = found(configfile, person=True)[FIRST]
     assert (one["verdict"], codes(one)) == ("action", ["receipt-lost", "receipt-lost"])

@@ -1,5 +1,6 @@
 """Working directories and stages that are not mounted, are another's, or were put back from a backup are refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError
+from halfpipe.files import records
 from halfpipe.files.records import DamagedError, Record, Series
 from halfpipe.settings import Paths, Settings
 
@@ -33,7 +35,11 @@ def noted(settings: Settings, *values: int) -> list[Record]:
 
 
 def mark_of(settings: Settings) -> Path:
-    return settings.paths.stage / paths.stage_mark()
+    return max((settings.paths.stage / paths.stage_mark()).iterdir())
+
+
+def copy_of(settings: Settings) -> Path:
+    return max((settings.paths.work / paths.stage_mark_copy()).iterdir())
 
 
 def test_a_new_site_may_lack_both_but_not_what_they_are_in(settings: Settings) -> None:
@@ -53,7 +59,7 @@ def test_what_is_noted_twice_is_there_once_and_the_oldest_go(settings: Settings)
     before = mark_of(settings).read_bytes()
     stage_mark.note(settings, [(PLACE, record)])
     assert mark_of(settings).read_bytes() == before
-    assert (settings.paths.work / paths.stage_mark_copy()).read_bytes() == before
+    assert copy_of(settings).read_bytes() == before
     stage_mark.note(settings, [(f"{n:09d}/receipts", record) for n in range(3 * stage_mark.MOST)])
     assert len(mark_of(settings).read_bytes()) < 300 * stage_mark.MOST
 
@@ -67,9 +73,9 @@ def test_a_working_directory_that_the_stage_knows_and_is_not_there_is_refused(
     shutil.rmtree(settings.paths.work)
     if gone == "emptied":
         settings.paths.work.mkdir()
-    with pytest.raises(ConfigError, match="rm ") as told:
+    with pytest.raises(ConfigError, match="rm -r ") as told:
         stage_mark.refuse(settings)
-    Path(str(told.value).rpartition("rm ")[2]).unlink()
+    shutil.rmtree(str(told.value).rpartition("rm -r ")[2])
     stage_mark.refuse(settings)
 
 
@@ -131,10 +137,12 @@ def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(set
 def test_a_stage_that_was_put_back_is_told_and_refused_by_who_delivers(settings: Settings) -> None:
     noted(settings, 1)
     assert stage_mark.stage_lacks(settings) is None
-    before = mark_of(settings).read_bytes()
+    marks = settings.paths.stage / paths.stage_mark()
+    shutil.copytree(marks, marks.with_name("backup"))
     noted(settings, 2)
     now = mark_of(settings).read_bytes()
-    mark_of(settings).write_bytes(before)
+    shutil.rmtree(marks)
+    marks.with_name("backup").rename(marks)
     cause = stage_mark.stage_lacks(settings)
     assert cause is not None
     assert (cause.code, f"{PLACE}/000002.json" in cause.text) == ("stage-restored", True)
@@ -142,29 +150,36 @@ def test_a_stage_that_was_put_back_is_told_and_refused_by_who_delivers(settings:
     with pytest.raises(ConfigError) as told:
         stage_mark.refuse_delivery(settings)
     assert told.value.code == "stage-restored"
-    (settings.paths.stage / paths.stage_mark()).write_bytes(
-        (settings.paths.work / paths.stage_mark_copy()).read_bytes()
-    )
+    shutil.copy2(copy_of(settings), marks)
     assert mark_of(settings).read_bytes() == now
     stage_mark.refuse_delivery(settings)
 
 
-def test_two_that_note_at_the_same_moment_make_no_stage_from_a_backup(settings: Settings) -> None:
-    (first,) = noted(settings, 1)
-    before = [mark_of(settings), settings.paths.work / paths.stage_mark_copy()]
-    contents = [path.read_bytes() for path in before]
-    made = []
-    for name in ("230401001/receipts", "230401002/receipts"):
-        for path, content in zip(before, contents, strict=True):
-            path.write_bytes(content)
-        stage_mark.note(settings, [(name, first)])
-        made.append(before[0].read_bytes())
-    for there in (contents[0], *made):
-        for here in (contents[0], *made):
-            before[0].write_bytes(there)
-            before[1].write_bytes(here)
-            restored = stage_mark.stage_lacks(settings) is not None
-            assert restored == (there == contents[0] != here)
+def test_a_process_that_stood_still_undoes_nothing_that_others_have_noted(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (record,) = noted(settings, 1)
+    late, publish = iter(["230401002/receipts", "230401003/receipts"]), records.publish_file
+
+    def publish_after_two_others(home: Path, number: int, content: bytes) -> None:
+        if (place := next(late, None)) is not None:
+            stage_mark.note(settings, [(place, record)])
+        publish(home, number, content)
+
+    monkeypatch.setattr(stage_mark, "publish_file", publish_after_two_others)
+    stage_mark.note(settings, [("230401001/receipts", record)])
+    for mark in (mark_of(settings), copy_of(settings)):
+        known = {place for place, *_ in json.loads(mark.read_bytes())["last"]}
+        assert known == {PLACE, *(f"23040100{n}/receipts" for n in (1, 2, 3))}
+        assert len(list(mark.parent.iterdir())) == 1
+    assert stage_mark.stage_lacks(settings) is None
+
+
+def test_a_number_that_is_lower_than_what_is_known_is_not_noted(settings: Settings) -> None:
+    first, second = noted(settings, 1, 2)
+    before = mark_of(settings)
+    stage_mark.note(settings, [(PLACE, first)])
+    assert (mark_of(settings), first.number < second.number) == (before, True)
 
 
 @pytest.mark.parametrize(

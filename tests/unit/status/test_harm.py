@@ -61,7 +61,7 @@ def test_each_file_and_directory(whole: Site, harm: str, tmp_path: Path) -> None
         "chunks",
         "copies",
         "format.json",
-        "stage-mark.json",
+        "stage-mark",
     }
     paths = [
         path.relative_to(whole.work)
