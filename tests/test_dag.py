@@ -7,6 +7,7 @@ a hole, and chunk 4, which some tests keep back, fills the hole.
 import base64
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -222,6 +223,24 @@ def test_a_receipt_made_again_mends_the_texts(done: Site) -> None:
     (done.work / paths.receipt(DL)).unlink()
     done.process(DL)
     assert done.tree() == before
+
+
+def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) -> None:
+    """Its head stood still, and another one has handed the downlink off, which Level-1 has taken."""
+    made, kept = [paths.receipt(DL), *(paths.manifest(run, DL) for run in CHUNKS)], done.home / "kept"
+    for name in made:
+        (kept / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(done.work / name, kept / name)
+    take_stage(done)
+    for path in done.work.glob(f"{DL}/chunks/*.evt"):  # cleaned up
+        path.unlink()
+    # What a merge calls to decode them, while it runs; then the merge fails.
+    other = f"cp -a {kept}/. {done.work} && touch {done.home}/done && exit 1"
+    done.configure(decoder={"command": shlex.join(["sh", "-c", other])})
+    assert done.snakemake(f"dl={DL}", "-R", "deliver_run").status != 0
+    assert (done.home / "done").exists()
+    assert [name for name in made if not (done.work / name).exists()] == []
+    assert done.outstanding(DL) == frozenset()
 
 
 def findings(site: Site) -> list[tuple[str, Path]]:
@@ -534,6 +553,7 @@ def test_the_default_profile_is_policy_alone() -> None:
     assert content == {
         "rerun-triggers": ["mtime", "input"],
         "ignore-incomplete": True,
+        "keep-incomplete": True,
         "keep-going": True,
         "nolock": True,
         "logger": ["halfpipe"],

@@ -288,25 +288,24 @@ class Round:
             else to_do(self.jobs[downlink], work)
         )
         if jobs:
+            leases.check_downlink(work, DownlinkId(downlink))
             withdraw(work, DownlinkId(downlink))
         failed = False
         while jobs and not failed:
             made = {name for job in jobs for name in job.outputs}
             ready = [job for job in jobs if made.isdisjoint(job.inputs)]
             jobs = [job for job in jobs if job not in ready]
-            running = {}
+            running = []
             for job in ready:
                 self._forget(job)
-                running[self._fork(partial(self._job, job, rng and random.Random(rng.random())))] = job
-            for pid, job in running.items():
-                if os.waitpid(pid, 0)[1]:
-                    self._forget(job)
-                    failed = True
+                running.append(self._fork(partial(self._job, job, rng and random.Random(rng.random()))))
+            for pid in running:
+                failed |= os.waitpid(pid, 0)[1] != 0
         leases.give_back_downlinks()
         sys.exit(failed)
 
     def _forget(self, job: Listed) -> None:
-        """Remove the outputs of a job, as Snakemake does before it runs and after it failed."""
+        """Remove the outputs of a job, as Snakemake does before it runs."""
         for name in job.outputs:
             (self.site.work / name).unlink(missing_ok=True)
 
