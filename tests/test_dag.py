@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from halfpipe import paths
+from halfpipe.files.leases import HEAD_VARIABLE
 from halfpipe.ids import DownlinkId
 from halfpipe.status.checks import check
 from tests.support.golden_cases import GOLDEN, take_chunk
@@ -241,6 +242,23 @@ def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) 
     assert (done.home / "done").exists()
     assert [name for name in made if not (done.work / name).exists()] == []
     assert done.outstanding(DL) == frozenset()
+
+
+@pytest.mark.parametrize(("rule", "of"), [("decode_chunk", "chunk=00002"), ("deliver_run", f"run={LPA}")])
+def test_a_job_of_slurm_that_starts_after_its_head_was_followed_removes_nothing(
+    rule: str, of: str, done: Site
+) -> None:
+    """It reads the workflow anew; another head has handed the downlink off, and Level-1 has taken that."""
+    take_stage(done)
+    before = done.tree()
+    words = ["--mode", "subprocess", "--executor", "local", "--force", "--directory", str(done.work)]
+    job = ["--target-jobs", f"{rule}:dl={DL},{of}", "--allowed-rules", rule]
+    env = {
+        "HALFPIPE_SETTINGS": str(next(done.work.glob(paths.settings("*")))),
+        HEAD_VARIABLE: "host-1-of-one-gone",
+    }
+    assert run(done.command(*words, *job), env).status != 0
+    assert done.tree() == before
 
 
 def findings(site: Site) -> list[tuple[str, Path]]:

@@ -46,6 +46,7 @@ SETTINGS = "HALFPIPE_SETTINGS"  # where a job in Slurm, which reads the workflow
 try:
     if SETTINGS in os.environ and not workflow.is_main_process:
         settings = Settings.read(Path(os.environ[SETTINGS]))
+        leases.check_head(settings.paths.work)  # before Snakemake removes what others may have made since
     else:
         given = workflow.config_settings
         forgotten = not given.configfiles and not given.config

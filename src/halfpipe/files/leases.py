@@ -484,6 +484,22 @@ def check_downlink(work: Path, downlink: DownlinkId) -> None:
         lease.check()
 
 
+def check_head(work: Path) -> None:
+    """Make sure that the process that has started this one is not gone, if one has.
+
+    Raises
+    ------
+    LockedError
+        If it has ended, or somebody has followed.
+    """
+    head = os.environ.get(HEAD_VARIABLE, "")
+    if head and _touched(work, head) is None:
+        raise LockedError(
+            f"the process that started this job is gone ({work / paths.heartbeats() / head}): the job started too "
+            "late and did nothing."
+        )
+
+
 def give_back_downlinks() -> None:
     """Give back what this process took with `hold_downlink`; jobs of it that show no sign of life were killed."""
     mine = [lease for lease in _downlinks.values() if lease.is_of_this_process]

@@ -638,6 +638,18 @@ def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:
     assert (lease.home / "000002").exists()
 
 
+def test_a_job_finds_out_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+    leases.check_head(tmp_path)  # nobody has started it
+    leases.hold_downlink(tmp_path, DL, print)
+    try:
+        leases.check_head(tmp_path)
+    finally:
+        leases.give_back_downlinks()
+    with pytest.raises(LockedError):
+        leases.check_head(tmp_path)
+
+
 def test_a_head_that_was_followed_finds_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
     leases.check_downlink(tmp_path, DL)  # which it never took
