@@ -153,7 +153,7 @@ class Round:
     journal: Path
     typed: bool = False
     apart: bool = False
-    late: float = 0.1  # so often a record is published long after it was decided
+    late: float = 0.3  # so often a record is published long after it was decided
     aim: tuple[str, int] | None = None  # a rule, and a moment of its first job
     did: Counter[str] = field(default_factory=Counter)
     heads: dict[int, tuple[str, bool]] = field(default_factory=dict)
@@ -571,7 +571,6 @@ def main(home: Path, rounds: int, seed: int, how: str = "link") -> int:
             print(json.dumps({"seed": seed + number, "failed": ""}), flush=True)
             continue
         mine = Round(site, jobs, seed + number, journal, number % TYPED == TYPED - 1 and how == "link")
-        mine.late = 0.3 if how == "replace" else 0.1
         mine.apart = hosts and number % APART == 0
         if number < 0:  # in peace: what is right
             mine.todo.clear()
