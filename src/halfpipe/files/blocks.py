@@ -4,6 +4,7 @@ They lie in one small file beside those that they are of, and stay when these ar
 is the CRC-32 of the sums of its pages: that of all its bytes costs a merge a fifth of its time, this one a twelfth.
 """
 
+import logging
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,9 +14,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.errors import FormatError
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import read_json, write_json
 
+log = logging.getLogger(__name__)
 BLOCK = 1 << 20  # bytes, read at once: in smaller pieces threads of Python wait for each other more
 PAGE = 1 << 12  # bytes that are summed, as words of 64 bits; the last page of a file is filled up with zeros
 
@@ -54,12 +56,9 @@ class Blocks:
 
     @classmethod
     def load(cls, path: Path, name: str) -> Self | None:
-        """Return those of the file `name` from what `save` wrote; None if nothing was kept of it.
+        """Return those of the file `name` from what `save` wrote; None if nothing was kept of it, or it is damaged.
 
-        Raises
-        ------
-        FormatError
-            If the file is damaged.
+        Without checksums nothing is compared; `halfpipe status --check` names a file of them that is damaged.
         """
         if not path.exists():
             return None
@@ -67,10 +66,9 @@ class Blocks:
             content = read_json(path)
             sums = content["files"].get(name) if content["block"] == BLOCK else None
             return None if sums is None else cls([int(each) for each in sums])
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise FormatError(
-                f"{path}: holds no checksums ({error}). Remove it, and nothing is compared, then re-run the command."
-            ) from error
+        except (HalfPipeError, TypeError, ValueError, KeyError, AttributeError) as error:
+            log.warning("%s holds no checksums, so its blocks are not compared: %s", path, error)
+            return None
 
     def damaged(
         self, handle: int, starts: NDArray[np.int64], sizes: NDArray[np.int64], room: memoryview
