@@ -109,9 +109,7 @@ def outstanding():
         logger.warning(line)
     if not found.ready and not found.held:
         where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"
-        logger.warning(
-            f"nothing is outstanding on {where}; to process a downlink, name it: snakemake dl=230401001"
-        )
+        logger.warning(f"nothing is outstanding on {where}; to process one: snakemake dl=230401001")
     return [dl for dl in found.ready if dl not in in_work]
 
 

@@ -1,3 +1,5 @@
+import re
+
 from halfpipe.errors import IdError
 from halfpipe.ids import Downlinks
 
@@ -5,7 +7,7 @@ from halfpipe.ids import Downlinks
 @in_words
 def refuse_misspelt(wildcards):
     """Name the mistake in a target."""
-    kind, _, word = wildcards.misspelt.rpartition("=")
+    word = re.sub(r"^(dl|submit|pictures)=", "", wildcards.misspelt)
     Downlinks(word)
     if DownlinkId.matches(word):
         raise IdError(f"no target is called {word}: snakemake dl={word}")
