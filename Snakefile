@@ -29,6 +29,7 @@ wildcard_constraints:
 onstart:
     if is_head():
         end_at_sigterm()
+        start_no_timers()
         refuse_held()
         begin_working_directory()
         configuration.write_down(settings)

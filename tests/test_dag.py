@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from halfpipe import paths
 from halfpipe.files.leases import HEAD_VARIABLE
@@ -573,8 +574,19 @@ def test_the_default_profile_is_policy_alone() -> None:
         "keep-incomplete": True,
         "keep-going": True,
         "nolock": True,
+        "scheduler": "greedy",
         "logger": ["halfpipe"],
     }
+
+
+def test_the_head_starts_no_timers(products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+    monkeypatch.setattr(JobScheduler, "_schedule_reevalutation", lambda _, seconds: started.append(seconds))
+    site = put_together(tmp_path, products)
+    site.process(DL)
+    assert started == []
+    site.snakemake(f"dl={DL}", "-F", "--no-hooks").good()
+    assert len(started) > 1, "else start_no_timers of workflow/head.smk is needed no more"
 
 
 def test_the_rules_stand_in_the_order_of_the_data(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ These tests fail where a new Snakemake works otherwise:
 - `onstart` comes before the first output is removed, so receipts are withdrawn in time: test_faults_short.py,
   test_a_head_that_dies_while_outputs_are_removed_leaves_no_receipt
 - SIGTERM is noted while jobs are selected: test_concurrency.py, test_a_head_that_is_told_to_end_while_it_selects_jobs_ends
+- no look at waiting jobs starts a timer: test_dag.py, test_the_head_starts_no_timers
 - `ignore-incomplete` of profiles/default keeps what a killed head made: test_dag.py, head_killed_after_its_jobs
 """
 
@@ -58,6 +59,15 @@ def end_at_sigterm():
     end = workflow.scheduler.exit_gracefully
     if signal.getsignal(signal.SIGTERM) == end:
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end).start())
+
+
+def start_no_timers():
+    """Have jobs looked for when one has ended, and not in each second once more for each time they were looked for.
+
+    While jobs wait, each look at them starts a timer for the limit of 100 jobs a second, and each timer ends with a
+    look: the head's time grows with the square of the jobs.
+    """
+    workflow.scheduler.job_rate_limiter = None
 
 
 def refuse_held():
