@@ -18,7 +18,7 @@ import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe import paths
 from halfpipe.errors import DecoderError, HalfPipeError
 from halfpipe.process import rule_program
-from halfpipe.process.failure import EVENTS, Failure
+from halfpipe.process.failure import Failure
 from halfpipe.run.accepted_losses import ShrunkError
 from halfpipe.settings import ROOT, Paths, Settings
 from tests.support.workflow import Site
@@ -80,11 +80,9 @@ def common(*, dryrun: bool) -> Any:
 
 
 @pytest.fixture
-def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[plugin.LogHandler]:
-    """The plugin as a head has it, with a file for what it says."""
-    monkeypatch.setenv(EVENTS, str(tmp_path / "said.events"))
+def head() -> Iterator[plugin.LogHandler]:
+    """The plugin as a head has it."""
     handler = plugin.LogHandler(common(dryrun=False), None)
-    assert EVENTS not in os.environ, "no job's business"
     yield handler
     handler.close()
 
