@@ -1,7 +1,7 @@
 """HalfPipe: from a downlink of the Fermi Large Area Telescope to per-run event files for Level-1.
 
 snakemake --profile s3df dl=230401001       process a downlink
-snakemake --profile s3df dl=2023-04-01      process those of a day
+snakemake --profile s3df --config dl=2023-04-01      process those of a day
 snakemake -n dl=230401001                   show what is outstanding
 """
 
@@ -11,6 +11,7 @@ min_version("9.27")
 
 
 include: "workflow/common.smk"
+include: "workflow/head.smk"
 
 
 workdir: plan.work
@@ -28,6 +29,7 @@ wildcard_constraints:
 onstart:
     if is_head():
         end_at_sigterm()
+        start_no_timers()
         refuse_held()
         begin_working_directory()
         configuration.write_down(settings)
@@ -44,7 +46,6 @@ onerror:
 
 
 include: "workflow/rules/misspelt.smk"
-include: "workflow/rules/ranges.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/handoff.smk"
 include: "workflow/rules/submit.smk"

@@ -203,7 +203,7 @@ def templates() -> list[str]:
     """Return every text in the program, with … for what is filled in."""
     found = []
     sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
-    for path in [*sources, ROOT / "workflow" / "common.smk"]:
+    for path in [*sources, *(ROOT / "workflow").glob("*.smk")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(re.sub(r"%[-\w.]*[a-z]", "…", node.value))

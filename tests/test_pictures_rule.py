@@ -97,7 +97,7 @@ def test_what_comes_after_the_receipt_does_not_withdraw_it() -> None:
     }
     assert after == {"ledger", "submit", "pictures"}
     named = re.search(
-        r"^AFTER_RECEIPT = \{(.*?)\}", (ROOT / "workflow" / "common.smk").read_text(), re.MULTILINE
+        r"^AFTER_RECEIPT = \{(.*?)\}", (ROOT / "workflow" / "head.smk").read_text(), re.MULTILINE
     )
     assert named is not None
     assert after == set(re.findall(r'"(\w+)"', named[1]))

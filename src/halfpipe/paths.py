@@ -8,7 +8,6 @@ without arguments it returns the pattern with the wildcards open; called with id
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 BENCHMARK_SUFFIX = ".jsonl"
 FAILURE_SUFFIX = ".failure.json"
-EVENTS_SUFFIX = ".events"
 
 
 def format_mark() -> str:
@@ -149,11 +148,6 @@ def downlink_halt(switch: str, dl: str) -> str:
 def force() -> str:
     """Return the directory of the operator's list of runs that are given up."""
     return "force"
-
-
-def held_list() -> str:
-    """Return what unattended processing last found held."""
-    return f"{unattended_logs()}/held.log"
 
 
 def online_file(ground_id: int, run_: str) -> str:

@@ -1,29 +1,24 @@
 """What the head of an invocation knows of its jobs, for programs: a logger plugin of Snakemake, ``logger: halfpipe``.
 
 It prints nothing and leaves what is printed to Snakemake or to another plugin. Of a job that failed and could not say
-why itself it writes the record beside the log (`halfpipe.process.failure`). Where the environment names a file
-(`EVENTS`), it writes there a line of JSON of each job that begins or is finished and of each error, for the process
-that started the head.
+why itself it writes the record beside the log (`halfpipe.process.failure`).
 """
 
-import json
 import logging
-import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CalledProcessError
-from typing import IO, Any
+from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from halfpipe.errors import HalfPipeError
-from halfpipe.process.failure import EVENTS, Failure, forget, in_a_line
+from halfpipe.process.failure import Failure, forget, in_a_line
 
 LOGGER = logging.getLogger("snakemake.logging")
 SIGNALLED = 128  # a shell adds it to the signal that ended a command
@@ -69,18 +64,12 @@ class LogHandler(LogHandlerBase):
         self._lock = threading.Lock()
         self._given: dict[int, Any] = {}  # resources, by job
         self._queries = list(QUERIES)
-        self._out: IO[str] | None = None
-        if self.common_settings.dryrun:
-            return
-        if path := os.environ.pop(EVENTS, ""):  # no job's business
-            self._out = Path(path).open("w", buffering=1)  # noqa: SIM115 - until `close`
-        LOGGER.addFilter(self._at_once)
+        if not self.common_settings.dryrun:
+            LOGGER.addFilter(self._at_once)
 
     def close(self) -> None:
         """Take no more."""
         LOGGER.removeFilter(self._at_once)
-        if self._out is not None:
-            self._out.close()
         super().close()
 
     def settle(self) -> None:
@@ -92,7 +81,6 @@ class LogHandler(LogHandlerBase):
     def _at_once(self, record: logging.LogRecord) -> bool:
         """Note in the thread that logs, for it is still at work on the exception, what the record does not say."""
         event, error = _of(record, "event"), sys.exc_info()[1]
-        came_of = list(_chain(error))
         if isinstance(error, KeyboardInterrupt):
             self.interrupted = True
         if event is LogEvent.JOB_INFO:
@@ -102,12 +90,8 @@ class LogHandler(LogHandlerBase):
             with self._lock:
                 self._open += 1
             record.status = next(
-                (one.returncode for one in came_of if isinstance(one, CalledProcessError)), None
+                (one.returncode for one in _chain(error) if isinstance(one, CalledProcessError)), None
             )
-        elif event is LogEvent.ERROR and not any(isinstance(one, CalledProcessError) for one in came_of):
-            ours = next((one for one in came_of if isinstance(one, HalfPipeError)), None)
-            said = Failure("snakemake", in_a_line(record.getMessage()))
-            record.failure = said if ours is None else Failure.of(ours)
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -115,22 +99,14 @@ class LogHandler(LogHandlerBase):
         try:
             match _of(record, "event"):
                 case LogEvent.JOB_INFO:
-                    self._begun(record)
-                case LogEvent.JOB_FINISHED:
-                    self._say("finished", job=_of(record, "job_id"))
+                    given = _of(record, "resources")
+                    self._given[_of(record, "jobid")] = {
+                        name: given.get(name) for name in ("mem_mb", "runtime")
+                    }
                 case LogEvent.JOB_ERROR:
                     self._failed(record)
-                case LogEvent.ERROR if hasattr(record, "failure"):
-                    self._say("error", **asdict(record.failure))
         except Exception:
             self.handleError(record)  # an error here would end the thread of all plugins
-
-    def _begun(self, record: logging.LogRecord) -> None:
-        job, resources = _of(record, "jobid"), _of(record, "resources")
-        self._given[job] = {name: resources.get(name) for name in ("mem_mb", "runtime")}
-        for log in _logs(record)[:1]:
-            rule, command = _of(record, "rule_name"), _of(record, "shellcmd") or ""
-            self._say("begun", job=job, rule=rule, log=str(log), command=command)
 
     def _failed(self, record: logging.LogRecord) -> None:
         try:
@@ -181,10 +157,6 @@ class LogHandler(LogHandlerBase):
             ):  # of the step alone that the command was: then the job has just failed
                 return NO_MEMORY
         return ""
-
-    def _say(self, event: str, **what: Any) -> None:
-        if self._out is not None:
-            self._out.write(json.dumps({"event": event, **what}) + "\n")
 
 
 def _unsaid(record: logging.LogRecord) -> Failure | None:

@@ -44,7 +44,6 @@ class Job(NamedTuple):
     dl: str = ""
     run: str = ""
     chunk: str = ""
-    misspelt: str = ""
 
 
 @dataclass(frozen=True)

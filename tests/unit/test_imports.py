@@ -50,7 +50,7 @@ def test_a_program_loads_nothing_heavy_at_its_start(name: str, tmp_path: Path) -
 
 
 def test_the_rules_load_nothing_heavy(tmp_path: Path) -> None:
-    text = (ROOT / "workflow" / "common.smk").read_text()
+    text = "\n".join(path.read_text() for path in (ROOT / "workflow").glob("*.smk"))
     imports = re.findall(r"^(?:from|import) (?!snakemake).*$", text, re.MULTILINE)
     assert "from halfpipe.downlink.plan import Plan, no_retdefs, refuse_closed" in imports
     modules = loaded(tmp_path, "-c", "\n".join(imports))

@@ -1,20 +1,28 @@
-rule misspelt:
-    """Name the mistake in a target that looks like a downlink and is none.
+import re
 
-    A failing job, so that good targets beside it go on. Uses wildcard `misspelt`.
+from halfpipe.errors import IdError
+from halfpipe.ids import Downlinks
+
+
+@in_words
+def refuse_misspelt(wildcards):
+    """Name the mistake in a target."""
+    word = re.sub(r"^(dl|submit|pictures)=", "", wildcards.misspelt)
+    Downlinks(word)
+    if DownlinkId.matches(word):
+        raise IdError(f"no target is called {word}: snakemake dl={word}")
+    raise IdError(f"{word} is no target: snakemake --config dl={word}, or halfpipe process {word}")
+
+
+rule misspelt:
+    """Name the mistake in a target that looks like a downlink and is none, before anything is begun.
+
+    Uses wildcard `misspelt`.
     """
     input:
-        is_misspelt,
+        refuse_misspelt,
     output:
-        "dl={misspelt}",
-    log:
-        "logs/misspelt-{misspelt}.log",
+        "{misspelt}",
     wildcard_constraints:
-        misspelt=rf"(?!{DownlinkId.PATTERN}$)[^/]*",
+        misspelt=rf"(?:(?:dl|submit|pictures)=(?!{DownlinkId.PATTERN}$)|(?=[0-9]))[^/]*",
     localrule: True
-    conda:
-        "../../envs/halfpipe.yaml"
-    params:
-        program=program("misspelt"),
-    shell:
-        "{params.program} --log {log:q} -- {wildcards.misspelt:q}"

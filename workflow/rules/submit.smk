@@ -22,10 +22,3 @@ rule submit:
         program=program("submit"),
     shell:
         "{params.program} --downlink {wildcards.dl} --log {log}"
-
-
-use rule misspelt as misspelt_submission with:
-    output:
-        paths.submitted("{misspelt}"),
-    log:
-        "logs/misspelt-submission-{misspelt}.log",

@@ -8,7 +8,7 @@ from halfpipe.cli.verbs import RUN, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import RunId
 from halfpipe.site.invocations import GOOD, again, invocation, process
-from halfpipe.site.unattended_turn import Limits
+from halfpipe.site.unattended_turn import MINUTES
 from halfpipe.tools import run_alone
 from halfpipe.words import count
 
@@ -32,9 +32,7 @@ from halfpipe.words import count
 @click.option(
     "--cores", type=int, metavar="N", help="For snakemake, if the profile has none; else all there are."
 )
-@click.option(
-    "--timeout-minutes", type=float, default=Limits.minutes, show_default=True, help="For all of it."
-)
+@click.option("--timeout-minutes", type=float, default=MINUTES, show_default=True, help="For all of it.")
 @as_json
 def command(
     site: Site, run: RunId, orphans: bool, cores: int | None, timeout_minutes: float, as_json: bool

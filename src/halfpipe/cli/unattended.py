@@ -9,8 +9,7 @@ import click
 
 from halfpipe.cli.verbs import Site, Verb, cores, downlinks
 from halfpipe.ids import DownlinkId
-from halfpipe.site import unattended_turn
-from halfpipe.site.unattended_turn import Limits
+from halfpipe.site import alarms, unattended_turn
 
 
 @click.command(
@@ -33,19 +32,11 @@ from halfpipe.site.unattended_turn import Limits
 @downlinks
 @cores
 @click.option(
-    "--timeout-minutes", type=float, default=Limits.minutes, show_default=True, help="For one downlink."
-)
-@click.option(
-    "--keep-days",
+    "--timeout-minutes",
     type=float,
-    default=Limits.keep_days,
+    default=unattended_turn.MINUTES,
     show_default=True,
-    help="How long logs of invocations stay.",
-)
-@click.option(
-    "--late-hours",
-    type=float,
-    help="Report a RetDef that is missing for longer; without it, alarm.late_hours.",
+    help="For one downlink.",
 )
 @click.option("--quiet", is_flag=True, help="Say nothing (status 4) if another one runs on this host.")
 def command(
@@ -53,8 +44,6 @@ def command(
     downlinks: tuple[DownlinkId, ...],
     cores: int | None,
     timeout_minutes: float,
-    keep_days: float,
-    late_hours: float | None,
     quiet: bool,
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
@@ -66,8 +55,8 @@ def command(
     It prints nothing if all went well. It reports what needs action when that begins, when it changes, when it is
     over, and once in alarm.remind_hours while it lasts. The report is printed, so that cron or systemd mail it, or
     given to alarm.command: the downlink, why, the job, its log and the commands that go on. A downlink
-    that somebody else has in work is left alone, and so is one that a halt switch holds: logs/unattended/held.log
-    under paths.work has those. Once a week it sums the week up.
+    that somebody else has in work is left alone, and so is one that a halt switch holds. Once a week it sums the
+    week up.
     """
     # A shell starts what it puts into the background with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
@@ -79,9 +68,8 @@ def command(
         said.append(message)
         return _printed(text, site)
 
-    limits = Limits(timeout_minutes, keep_days, late_hours)
     return unattended_turn.turn(
-        site.settings, site.snakemake_options(cores), downlinks, limits, say, quiet=quiet
+        site.settings, site.snakemake_options(cores), downlinks, timeout_minutes, say, quiet=quiet
     )
 
 
@@ -91,7 +79,7 @@ def _printed(text: str, site: Site) -> bool:
         click.echo(text)
         sys.stdout.flush()
     except OSError as error:
-        unattended_turn.record(site.work, f"(could not be printed: {error.strerror})\n{text}")
+        alarms.record(site.work, f"(could not be printed: {error.strerror})\n{text}")
         with suppress(OSError):  # what is left in the buffer must not fail our end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

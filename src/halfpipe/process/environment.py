@@ -2,14 +2,6 @@
 
 import gc
 import os
-from pathlib import Path
-
-
-def put_first_on_path(directory: Path) -> None:
-    """Have programs looked for in `directory` before anywhere else, once."""
-    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    if str(directory) not in places:
-        os.environ["PATH"] = os.pathsep.join([str(directory), *places])
 
 
 def without_idle_threads() -> None:

@@ -19,7 +19,6 @@ from halfpipe.files.advice import advice
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
 
-EVENTS = "HALFPIPE_EVENTS"  # in the environment of a head: the file in which it says what comes of its jobs
 SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGKILL: ("killed", "killed from outside (SIGKILL), most often because memory ran out"),
     signal.SIGINT: ("interrupted", "ended by Ctrl-C (SIGINT)"),

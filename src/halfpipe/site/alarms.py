@@ -8,18 +8,24 @@ import json
 import re
 import shlex
 import tempfile
+import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import write_text
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
+from halfpipe.tables import weekly
+from halfpipe.tables.weekly import WEEK, iso_week
 from halfpipe.words import utc
 
 SITE = "site "  # before the code of a cause that is of no downlink: its subject
@@ -27,6 +33,7 @@ LETTERS = 500  # of a cause that are kept to see whether it changes
 COMMAND_SECONDS = 120.0  # that `alarm.command` may take
 MOST_IN_SUBJECT = 100  # letters
 MOST_OF_A_CODE = 5
+MOST_SAID = 1 << 20  # bytes of what was told that are kept
 # What is another at every turn and is no change: ages, times, and names that are made up for one try.
 PASSING = re.compile(
     r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?(Z| UTC|\+00:00)?"
@@ -236,6 +243,66 @@ def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]
     )
 
 
-def wants_telling(cause: Cause) -> bool:
-    """Tell whether a cause is worth a mail: somebody must act, or may have to."""
-    return cause.verdict is Verdict.ACTION
+class Teller:
+    """Tells a person what there is to tell, and remembers it.
+
+    `say` prints a text, and tells whether anybody took it.
+    """
+
+    def __init__(self, settings: Settings, say: Callable[[str], bool]) -> None:
+        self._settings, self._say = settings, say
+        self._path = settings.paths.work / paths.alert_state()
+        self.look()
+
+    def look(self) -> None:
+        """Look up what was told: while a turn runs, others that cannot begin tell of it."""
+        self.memory = Memory.read(self._path)
+
+    def of_site(self, code: str, causes: Iterable[Cause]) -> None:
+        """Tell of one trouble of the site, if there is one, and leave all others and the downlinks as they are."""
+        subject = of_site(code)
+        self.tell([(subject, cause) for cause in causes], unknown=set(self.memory.told) - {subject})
+
+    def tell(
+        self,
+        found: Iterable[tuple[str, Cause]],
+        unknown: Container[str] = (),
+        details: Mapping[str, str] | None = None,
+    ) -> None:
+        """Tell what is new, has changed, is over, or has not been told for long; and on Mondays of the week."""
+        now = time.time()
+        worth = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
+        remind = self._settings.alarm.remind_hours * 3600
+        messages, told = tell(self.memory.told, worth, now, remind, unknown)
+        memory = replace(self.memory, told=told, week=iso_week(now))
+        memory.wanted = [(at, codes) for at, codes in memory.wanted if at >= now - 2 * WEEK]
+        new = [m for m in messages if m.kind in {Kind.NEW, Kind.CHANGED}]
+        memory.wanted += [(now, sorted({cause.code for cause in m.causes})) for m in new]
+        if self.memory.week not in {"", memory.week}:
+            done = weekly.handed_off(self._settings, now - WEEK, now)
+            subject, _, text = weekly.text(done, memory.wanted, len(told), now).partition("\n\n")
+            if not self._send(subject, text):
+                memory.week = self.memory.week
+        if messages and not self._send(subject_of(messages), text_of(messages, details)):
+            memory = replace(memory, told=self.memory.told)  # told again at the next turn
+        if memory != self.memory:
+            try:
+                memory.write(self._path)
+            except (HalfPipeError, OSError) as error:
+                self._say(f"what was told cannot be remembered, so it comes again: {error}")
+        self.memory = memory
+
+    def _send(self, subject: str, text: str) -> bool:
+        record(self._settings.paths.work, f"{subject}\n\n{text}")
+        return send(self._settings, subject, text, self._say)
+
+
+def record(work: Path, text: str) -> None:
+    """Append to the record of all that was told, of which the last `MOST_SAID` bytes stay."""
+    path = work / paths.message_log()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size > MOST_SAID:
+            path.write_bytes(path.read_bytes()[-MOST_SAID // 2 :])
+        with path.open("a") as out:
+            out.write(f"--- {utc(time.time())}\n{text}\n")

@@ -20,10 +20,11 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import read_json, write_json
+from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_number, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.site.invocations import GOOD, Outcome, invocation, process
+from halfpipe.site.invocations import GOOD, invocation, process
 from halfpipe.status.failures import end_of
 
 MOST = 100  # downlinks of a batch: Snakemake looks at all of their files before the first job starts
@@ -151,10 +152,11 @@ def run(
         if batch:
             log = home / paths.batch_logs() / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{batch[0]}.log"
             words = invocation(map(paths.receipt, batch), options)
+            before = _job_logs(home, batch)
             good = _invoke(words, log, home, batch, work, moved)
             fresh = [dl for dl in batch if dl in work.done]
             ended(fresh, log)
-            if good or fresh or Outcome.of(log).jobs:
+            if good or fresh or _job_logs(home, batch) != before:
                 barren = 0
             elif len(batch) > 1:  # one of them keeps all from being begun: the halves find it
                 queue[:0] = _batches(batch, -(-len(batch) // 2))
@@ -167,6 +169,12 @@ def run(
             queue = _batches(sorted(work.left), most)
     if again is not None and not set(work.todo) - work.done:
         again.end()
+
+
+def _job_logs(work: Path, downlinks: Sequence[DownlinkId]) -> dict[str, float]:
+    """Return the logs of jobs of downlinks and their times: one that begins changes them."""
+    logs = (str(path) for dl in downlinks for path in (work / paths.benchmarks(dl)).glob("*.log"))
+    return {path: modified(path) or 0.0 for path in logs}
 
 
 def _batches(downlinks: Sequence[DownlinkId], most: int) -> list[Sequence[DownlinkId]]:

@@ -1,23 +1,17 @@
 """Invocations of Snakemake as programs of others: each with a log of its own, and ended with all that it started."""
 
 import ctypes
-import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from halfpipe import paths
-from halfpipe.process.failure import EVENTS, Failure
 from halfpipe.settings import ROOT
-from halfpipe.status.failures import FailedJob, failed
 
 GOOD, FAILED, OUT_OF_TIME = 0, 1, 3  # how one ends
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
@@ -25,46 +19,6 @@ GRACE_SECONDS = 60.0  # in which Snakemake cancels its Slurm jobs, and local job
 ORPHAN_SECONDS = 5.0  # the same for what Snakemake leaves behind when it has ended
 POLL_SECONDS = 0.1
 SIGN_SECONDS = 60.0
-AT_THE_LIMIT = Failure("time-limit", "the job was ended at the time limit")
-ENDED = frozenset(
-    {"killed", "interrupted", "terminated"}
-)  # codes of what the end at a time limit does to jobs
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of an invocation: the jobs that failed or were not finished, and its own last error."""
-
-    jobs: tuple[FailedJob, ...] = ()
-    error: Failure | None = None
-
-    @classmethod
-    def of(cls, log: Path, *, late: bool = False) -> "Outcome":
-        """Read it from what the head has left beside its log; if it was `late`, its jobs were ended for that."""
-        begun, error = dict[int, Any](), None
-        for said in _events(log):
-            if said["event"] == "begun":
-                begun[said["job"]] = said
-            elif said["event"] == "finished":
-                begun.pop(said["job"], None)
-            else:
-                error = Failure(said["code"], said["text"], said["do"])
-        jobs = [_unfinished(said, late=late) for said in begun.values()]
-        return cls(tuple(sorted(jobs, key=lambda job: job.log)), error)
-
-
-def _events(log: Path) -> list[Any]:
-    """Return what the head has said; a last line that is torn is left out."""
-    with suppress(OSError):
-        lines = log.with_suffix(paths.EVENTS_SUFFIX).read_text().split("\n")
-        return [json.loads(line) for line in lines[:-1]]
-    return []
-
-
-def _unfinished(said: Mapping[str, Any], *, late: bool) -> FailedJob:
-    job = failed(said["rule"], Path(said["log"]))
-    why = AT_THE_LIMIT if late and job.why.code in ENDED else job.why
-    return replace(job, why=replace(why, command=job.why.command or said["command"]))
 
 
 def again(words: Sequence[str]) -> str:
@@ -96,14 +50,12 @@ def process(
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.with_suffix(paths.EVENTS_SUFFIX).unlink(missing_ok=True)
     with log.open("w") as out:
         out.write(shlex.join(words) + "\n")
         out.flush()
         running = subprocess.Popen(
             words,
             cwd=ROOT,
-            env={**os.environ, EVENTS: str(log.with_suffix(paths.EVENTS_SUFFIX))},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

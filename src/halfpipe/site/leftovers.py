@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -21,17 +21,16 @@ from halfpipe.settings import Settings
 from halfpipe.site.in_work import at_work, nobody_else
 from halfpipe.site.removable_products import DAY, DOWNLINK, RUN, directories, listed, remove_unchanged
 
-LOG = re.compile(
-    r".*\.(log|failure\.json|events)", re.DOTALL
-)  # what jobs took of time and memory lies beside their logs, and stays
+# What jobs took of time and memory lies beside their logs, and stays.
+LOG = re.compile(r".*\.(log|failure\.json)", re.DOTALL)
 SETTINGS = re.compile(r"[0-9a-f]+\.json")
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
-TARGET_PART = re.compile(rf"\.\w+=(?P<dl>{DownlinkId.PATTERN})\.part")  # of what users name, as a receipt
+TARGET_PART = re.compile(rf"\.\w+={DownlinkId.PATTERN}\.part")  # of what users name, as a receipt
 MARK_PART = re.compile(rf"\.{re.escape(paths.format_mark())}\.\w+\.part")
-CONTEXT = re.compile(re.escape(PurePath(paths.context("")).name))
-KEPT_INDEXES = re.compile(rf"(?P<dl>{DownlinkId.PATTERN})")  # of chunks that no `deliver_run` came to
+CONTEXT = PurePath(paths.context("")).name
 HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old
-SCRATCH = re.compile(PurePath(paths.stage_scratch(rf"(?P<dl>{DownlinkId.PATTERN})", r"\w+")).name)
+SCRATCH = re.compile(PurePath(paths.stage_scratch(DownlinkId.PATTERN, r"\w+")).name)
+ID = re.compile(rf"(?<!\w){DownlinkId.PATTERN}(?!\w)")
 LEAST_AGE = DAY  # longer than any job runs
 # A head and each of its jobs make the file of their settings as young as their own start. A log that names it is
 # written to until its job ends, which takes no ten days: all logs that name settings this much older have gone.
@@ -59,46 +58,45 @@ class Leftover:
 def found(work: Path, stage: Path) -> list[Leftover]:
     """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
     left = [*_left(work, "", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
-    left += _left(work, str(PurePath(paths.kept_indexes(""))), KEPT_INDEXES)
-    left += [
-        *_left(work, "", MARK_PART),
-        *_left(stage, "", MARK_PART),
-        *_left(work, paths.all_settings(), PART),
-    ]
-    left += (
-        heart
-        for heart in _left(work, paths.heartbeats(), HEARTBEAT)
-        if time.time() - heart.changed > LEAST_AGE
-    )
-    for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
-        series = [paths.receipts(downlink), paths.submissions(downlink)]
-        for home in (downlink, paths.chunks(downlink), *series, *map(paths.copies, series)):
-            left += _left(work, home, PART, downlink)
-    for run in map(RunId, directories(work, paths.runs(), RUN)):
-        left += _left(work, paths.run(run), CONTEXT, run=run)
-        series = [paths.deliveries(run), paths.online_record(run), paths.repipe_record(run)]
-        for home in (*series, *map(paths.copies, series)):
-            left += _left(work, home, PART, run=run)
-        for name in directories(work, paths.run(run), DOWNLINK):
-            left += _left(work, f"{paths.run(run)}/{name}", PART, DownlinkId(name))
+    left += _left(work, "", MARK_PART)
+    # Of chunks that no `deliver_run` came to.
+    left += _left(work, str(PurePath(paths.kept_indexes(""))), DOWNLINK)
+    old = time.time() - LEAST_AGE
+    left += (heart for heart in _left(work, paths.heartbeats(), HEARTBEAT) if heart.changed < old)
+    others = (paths.runs(), paths.copies(""), paths.all_settings(), paths.stage_mark_copy())
+    for top in (
+        *(work / name for name in (*directories(work, "", DOWNLINK), *others)),
+        stage / paths.stage_mark(),
+    ):
+        left += _half_made(top)
     return left
 
 
-def _left(
-    root: Path,
-    below: str,
-    wanted: re.Pattern[str],
-    downlink: DownlinkId | None = None,
-    run: RunId | None = None,
-) -> Iterator[Leftover]:
-    """Find files and directories under the names `wanted`, which say the downlink where it is not given."""
-    for path, status in listed(root, below, wanted):
-        match = wanted.fullmatch(path.name)
-        owner = DownlinkId(match["dl"]) if match and "dl" in wanted.groupindex else downlink
+def _half_made(top: Path) -> Iterator[Leftover]:
+    """Find what is half-made below a directory, by its name; a run and a downlink are called in its path."""
+    for place, below, names in [] if top.is_symlink() else os.walk(top):
+        half = [name for name in (*below, *names) if PART.fullmatch(name) or name == CONTEXT]
+        below[:] = set(below).difference(half)
+        for name in half:
+            yield from _leftover(Path(place, name), Path(place).relative_to(top.parent).parts)
+
+
+def _left(root: Path, below: str, wanted: re.Pattern[str]) -> Iterator[Leftover]:
+    """Find files and directories under the names `wanted`, which say the downlink if there is one."""
+    for path, _ in listed(root, below, wanted):
+        yield from _leftover(path, ID.findall(path.name))
+
+
+def _leftover(path: Path, names: Sequence[str]) -> Iterator[Leftover]:
+    """Yield a file or directory that is there and no link; its downlink and its run are among `names`."""
+    with suppress(FileNotFoundError):
+        status = path.lstat()
+        downlink = next((DownlinkId(name) for name in names if DOWNLINK.fullmatch(name)), None)
+        run = next((RunId(name) for name in names if RUN.fullmatch(name)), None)
         if stat.S_ISDIR(status.st_mode):
-            yield Leftover(path, owner, run, True, *_measured(path))
+            yield Leftover(path, downlink, run, True, *_measured(path))
         elif stat.S_ISREG(status.st_mode):
-            yield Leftover(path, owner, run, False, status.st_size, status.st_mtime)
+            yield Leftover(path, downlink, run, False, status.st_size, status.st_mtime)
 
 
 def _measured(directory: Path) -> tuple[int, float]:

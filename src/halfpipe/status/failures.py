@@ -181,7 +181,7 @@ def names(jobs: Sequence[FailedJob]) -> str:
     return "; ".join(said)
 
 
-def end_of(log: Path) -> list[str]:
+def end_of(log: Path, most: int = LINES_OF_A_LOG) -> list[str]:
     """Return the last lines of a log, without what a terminal obeys."""
     try:
         with log.open("rb") as file:
@@ -189,4 +189,4 @@ def end_of(log: Path) -> list[str]:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError as error:
         return [f"(no log: {error.strerror})"]
-    return [shortened(in_a_line(line), LETTERS_OF_A_LINE) for line in lines[-LINES_OF_A_LOG:]]
+    return [shortened(in_a_line(line), LETTERS_OF_A_LINE) for line in lines[-most:]]

@@ -4,21 +4,10 @@ import gc
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from halfpipe.process.environment import look_for_garbage_seldom, put_first_on_path, without_idle_threads
-
-
-def test_a_directory_comes_first_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    put_first_on_path(Path("/programs"))
-    put_first_on_path(Path("/programs"))
-    assert os.environ["PATH"] == "/programs:/usr/bin:/bin"
-    monkeypatch.delenv("PATH")
-    put_first_on_path(Path("/programs"))
-    assert os.environ["PATH"] == f"/programs:{os.defpath}"
+from halfpipe.process.environment import look_for_garbage_seldom, without_idle_threads
 
 
 def test_numpy_starts_no_threads_unless_somebody_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,7 @@ def test_the_recap_is_the_last_that_is_said(site: Site) -> None:
         )
         assert f"  log                  {site.work}/logs/{DL}/decode_chunk-00001.log" in last
         assert last[-4].startswith(f"  repeat this job      cd {site.work} && ")
-        assert last[-1].startswith("  try again            snakemake ")
+        assert last[-1].startswith("  try again ")
         assert f"\n{OTHER}         1     1" in ended.said, "what its downlinks have now"
 
 

@@ -1,0 +1,141 @@
+"""What only the head does, the process that runs jobs: it hangs on how Snakemake 9.27 works inside.
+
+These tests fail where a new Snakemake works otherwise:
+- a receipt is forced for a RetDef that came later: test_dag.py, test_a_late_retdef_is_noticed_without_records
+- leases are taken before files are looked at: test_concurrency.py, test_the_same_downlink_twice_at_once
+- `onstart` comes before the first output is removed, so receipts are withdrawn in time: test_faults_short.py,
+  test_a_head_that_dies_while_outputs_are_removed_leaves_no_receipt
+- SIGTERM is noted while jobs are selected: test_concurrency.py, test_a_head_that_is_told_to_end_while_it_selects_jobs_ends
+- no look at waiting jobs starts a timer: test_dag.py, test_the_head_starts_no_timers
+- `ignore-incomplete` of profiles/default keeps what a killed head made: test_dag.py, head_killed_after_its_jobs
+"""
+
+import signal
+import threading
+from dataclasses import replace
+
+from halfpipe.downlink.withdrawal import withdraw
+from halfpipe.files import working_directory
+from halfpipe.process.failure import Failure
+from halfpipe.settings import BUILT_IN
+from halfpipe.status import failures, recap
+from halfpipe.tables import job_figures
+from snakemake_logger_plugin_halfpipe import LogHandler
+
+AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing of what a receipt vouches for
+
+invocation = job_figures.Invocation(plan.work)
+
+
+def is_head():
+    """Tell whether this process runs jobs: a dry run, a drawing or a job of another process does not."""
+    return (
+        workflow.is_main_process
+        and workflow.executor_plugin is not None
+        and not workflow.dryrun
+        and not workflow.touch
+    )
+
+
+def force_receipt(dl):
+    """Have a receipt made again for a RetDef that came later.
+
+    Snakemake's own records would say so too, but they do not outlive every crash.
+    """
+    workflow.dag.forcefiles.add(paths.receipt(dl))
+
+
+def jobs_to_run():
+    """Return the rules and downlinks of the jobs that are to be run, each pair once."""
+    jobs = workflow.dag.needrun_jobs()
+    return sorted({(job.rule.name, job.wildcards.dl) for job in jobs if "dl" in job.wildcards.keys()})
+
+
+def end_at_sigterm():
+    """Have SIGTERM noted by a thread: Snakemake's handler waits for a lock that the thread it interrupts may hold.
+
+    The scheduler holds it while it selects jobs, of thousands for a second at a time.
+    """
+    end = workflow.scheduler.exit_gracefully
+    if signal.getsignal(signal.SIGTERM) == end:
+        signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=end).start())
+
+
+def start_no_timers():
+    """Have jobs looked for when one has ended, and not in each second once more for each time they were looked for.
+
+    While jobs wait, each look at them starts a timer for the limit of 100 jobs a second, and each timer ends with a
+    look: the head's time grows with the square of the jobs.
+    """
+    workflow.scheduler.job_rate_limiter = None
+
+
+def refuse_held():
+    """Refuse jobs that a halt switch holds, all of them at once, before anything is changed."""
+    refused = {}
+    for name, dl in jobs_to_run():
+        try:
+            if name in halts.HOLDS:
+                halts.refuse(plan.work, halts.HOLDS[name], DownlinkId(dl))
+        except HalfPipeError as error:
+            refused[str(error)] = error
+    if refused:
+        raise WorkflowError("\n".join(refused)) from next(iter(refused.values()))
+
+
+@in_words
+def begin_working_directory():
+    """Make the mark of the working directory, if this is the first that is processed there, and look into the ledger."""
+    working_directory.begin(plan.work)
+    if settings.ledger.url not in {None, BUILT_IN}:
+        # The library of the database takes a while to load.
+        from halfpipe.ledger.lacks import refuse_delivery
+
+        refuse_delivery(settings, {DownlinkId(dl) for name, dl in jobs_to_run()})
+
+
+@in_words
+def withdraw_receipts():
+    """Remove the receipts of downlinks that have jobs to run, before Snakemake removes the first output."""
+    for dl in {dl for name, dl in jobs_to_run() if name not in AFTER_RECEIPT}:
+        leases.check_downlink(plan.work, DownlinkId(dl))  # who has followed may have handed it off
+        withdraw(plan.work, DownlinkId(dl))
+
+
+def say_end():
+    """Say what the invocation has delivered, and what its downlinks have now."""
+    if is_head():
+        made = [str(file) for job in workflow.dag.finished_jobs for file in job.output]
+        logger.info(invocation.delivered(made))
+        of_dag = {DownlinkId(job.wildcards.dl) for job in workflow.dag.jobs if "dl" in job.wildcards.keys()}
+        logger.info("\n".join(recap.standing(settings, of_dag)))
+
+
+def say_failure(logs):
+    """Say the same, and after all that Snakemake still says, what failed and what to do; `logs` are its own."""
+    if not is_head():
+        return
+    ended = ""
+    for heard in workflow.logger_manager.get_log_handlers():
+        if isinstance(heard, LogHandler):
+            heard.settle()
+            ended = "ended by Ctrl-C" if heard.interrupted else ""
+    if not ended and workflow.scheduler._user_kill:
+        ended = "ended by SIGTERM"
+    say_end()
+    unsaid = Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
+    jobs = []
+    for job in {*workflow.scheduler.failed, *workflow.scheduler.running}:
+        one = failures.failed(job.rule.name, plan.work / str(job.log[0]), unsaid)
+        if not one.why.command:
+            one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
+        jobs.append(one)
+    begun = {}  # jobs of each downlink, done or not
+    left = set()
+    for job in workflow.dag.needrun_jobs(exclude_finished=False):
+        if "dl" in job.wildcards.keys():
+            dl = DownlinkId(job.wildcards.dl)
+            begun[dl] = begun.get(dl, 0) + 1
+            left |= set() if workflow.dag.finished(job) else {dl}
+    text = recap.recap(jobs, {dl: begun[dl] for dl in left}, "the same command", plan.work, ended)
+    recap.say_at_the_end(text, logs)
