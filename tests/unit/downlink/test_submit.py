@@ -571,7 +571,10 @@ def test_the_stage_knows_of_a_submission_before_level1_hears(level1: Level1) -> 
     seen = level1.home / "seen"
     words = f"cp -r {level1.stage / paths.stage_mark()} {seen}-{{dl}}"
     submitted(level1.settings(command=words, check=None))
-    assert json.loads(max(Path(f"{seen}-{DL}").iterdir()).read_bytes())["last"][-1][:2] == [paths.submissions(DL), 1]
+    assert json.loads(max(Path(f"{seen}-{DL}").iterdir()).read_bytes())["last"][-1][:2] == [
+        paths.submissions(DL),
+        1,
+    ]
     assert known(level1) == [2]
 
 
