@@ -96,7 +96,7 @@ def test_it_goes_on_wherever_it_was_ended_and_made_anew_it_is_the_same(month: Si
         assert f"to go on: {same}\n" in said
     process(site, "230401001..230402002", "--batch", "1").good()
     nothing = process(site, "2023-04").good()
-    assert nothing.said == "0 of 4 downlinks outstanding\n0 of 0 handed off, 0 an hour\n"
+    assert nothing.said == "0 of 4 downlinks outstanding\n0 of 0 handed off\n"
     assert handed_off(site) == handed_off(straight)
     assert harness.half_written(site) == []
 
@@ -131,7 +131,7 @@ def test_one_that_fails_or_is_held_stops_no_other_one(three: Site) -> None:
     good = three.retdefs / SECOND / f"RetDef-{SECOND}-00001.xml"
     text = good.read_text()
     good.write_text("no RetDef")
-    three.halfpipe("halt", "stage", THIRD, "--reason", "says N. N.").good()
+    three.halfpipe("hold", "stage", THIRD, "--reason", "says N. N.").good()
     ended = process(three, "2024-06", "--batch", "2")
     assert ended.status == 1
     assert three.has_receipt(FIRST)
@@ -144,7 +144,7 @@ def test_one_that_fails_or_is_held_stops_no_other_one(three: Site) -> None:
     assert f"{THIRD}: left alone: it is held by {three.work}/{THIRD}/haltStage\n" in ended.said
     assert "\n1 of 3 handed off, " in ended.said
     good.write_text(text)
-    three.halfpipe("resume", "stage", THIRD).good()
+    three.halfpipe("hold", "stage", THIRD, "--resume").good()
     process(three, "2024-06").good()
     assert all(three.has_receipt(dl) for dl in (FIRST, SECOND, THIRD))
 

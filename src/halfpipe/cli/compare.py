@@ -44,14 +44,13 @@ GROUPS = [
     cls=Verb,
     examples=[
         ("halfpipe compare 230401001 --with /legacy/stage", "with a stage of the legacy"),
-        ("halfpipe compare 230401001 --with /legacy/Downlinks", "with what the legacy remembers of it"),
-        ("halfpipe compare 2023-04 --with DIR", "a table of a month"),
-        ("halfpipe compare 2023-04 --with DIR -o /tmp/board", "and as a page of the board there"),
+        ("halfpipe compare 230401001 --with /legacy/Downlinks", "with the legacy's records of it"),
+        ("halfpipe compare 2023-04 --with DIR -o /tmp/board", "a month, as a page of the board, too"),
     ],
     statuses={
         0: "the same events, byte for byte; files may be cut otherwise",
-        1: "other events or other bytes, all explained, or the other side has no records left",
-        2: "there is nothing to compare on one of the sides",
+        1: "differences, all explained, or the other side has no records left",
+        2: "nothing to compare on one of the sides",
         3: "something is unexplained, or a downlink could not be compared",
     },
 )
@@ -62,24 +61,24 @@ GROUPS = [
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="A stage, an archive of deliveries, the legacy's tree of downlinks, or another working directory.",
+    help="A stage, an archive, the legacy's tree of downlinks, or a working directory.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write what was found as a page, too: beside the pages of a board if DIR has one.",
+    help="Write the result as a page, too, beside those of a board.",
 )
 @as_json
 def command(
     site: Site, downlinks: tuple[DownlinkId, ...], other: Path, output: Path | None, as_json: bool
 ) -> int:
-    """Compare what was delivered with what another system delivered, event by event and text by text.
+    """Compare deliveries with those of another system, event by event and text by text.
 
-    "here" is the stage, or what the working directory has where Level-1 took it; "there" is DIR. Each group of events
-    that is not the same on both sides has its reason: a defect of the legacy by its number (docs/legacy.md), "orphan",
-    "late", "input", "elsewhere", "held", "gone", or "unexplained".
+    "here" is the stage, or the working directory's records where Level-1 took the files; "there" is DIR. Each group of
+    events that differs has its reason: a defect of the legacy by its number (docs/legacy.md), "orphan", "late",
+    "input", "elsewhere", "held", "gone", or "unexplained".
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")
@@ -105,11 +104,11 @@ def command(
         )
     else:
         for one in found:
-            _tell(one)
+            _print(one)
         if len(downlinks) > 1:
             printed.table(COLUMNS, [_row(one) for one in found])
-    for said in failed:
-        click.echo(f"error: {said}", err=True)
+    for failure in failed:
+        click.echo(f"error: {failure}", err=True)
     if output is not None:
         from halfpipe.tools.comparison_page import write_page  # noqa: PLC0415 - the library of templates
 
@@ -135,7 +134,7 @@ def _row(one: "Compared") -> list[printed.Cell]:
     return [one.downlink, len(one.runs), *events, one.explained, one.unexplained, shown]
 
 
-def _tell(one: "Compared") -> None:
+def _print(one: "Compared") -> None:
     """Print what was found of a downlink: the verdict, then each thing that differs."""
     here, there, same = (one.total(name) for name in ("here", "there", "same"))
     click.echo(f"downlink {one.downlink}: {one.verdict} ({here} here, {there} there, {same} the same)")
@@ -161,8 +160,8 @@ def _lines(one: "Compared") -> Iterator[str]:
         for cut in run.cuts:
             yield f"cut otherwise there: {cut.file}, {cut.events} events{_by(cut.defect)}: {cut.text}"
         for header in run.headers:
-            said = f"{header.field} is {header.here} here, {header.there} there, in {header.files} of run {run.run}"
-            yield f"header: {said}{_by(header.defect)}" + (
+            differs = f"{header.field} is {header.here} here, {header.there} there, in {header.files} of run {run.run}"
+            yield f"header: {differs}{_by(header.defect)}" + (
                 ": unexplained" if header.kind == "unexplained" else ""
             )
     for text in one.texts:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import DOWNLINK, RUN, SEVERAL, Group, Site, Verb, as_json, downlinks
+from halfpipe.cli.verbs import DOWNLINK, RUN, SEVERAL, Site, Verb, as_json, downlinks
 from halfpipe.errors import ConfigError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.words import count
@@ -18,7 +18,7 @@ from halfpipe.words import count
 if TYPE_CHECKING:
     from halfpipe.ledger.database import Ledger
 
-FAILED = "the ledger cannot be reached or used; nothing was changed in it"
+FAILED = "the ledger cannot be reached or used; nothing changed in it"
 GOOD = {0: "good", 1: FAILED}
 
 of_downlinks = click.argument(
@@ -26,26 +26,25 @@ of_downlinks = click.argument(
 )
 
 
-@click.group("ledger", cls=Group)
+@click.group("ledger")
 def command() -> None:
-    """Load, compare and mend the ledger of acquisitions.
+    """Compare and repair the ledger, the database in which Level-1 sees the runs.
 
-    Level-1 reads from it how a run stands. A downlink is loaded by the command that submits it; all here is for
-    the day on which ledger and files disagree. docs/ledger.md explains it.
+    Submitting a downlink loads it into the ledger. These verbs are for the day on which ledger and files disagree.
+    docs/ledger.md explains it.
     """
 
 
 @command.command("load", cls=Verb, examples=[("halfpipe ledger load 230401001", "")], statuses=GOOD)
 @of_downlinks
 def load_downlinks(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
-    """Enter what downlinks brought, and how their runs stand now."""
+    """Enter downlinks, and the state of their runs."""
     from halfpipe.ledger import operations
-    from halfpipe.ledger.database import Ledger
 
     for downlink in downlinks:
         operations.load_downlink(site.settings, downlink, sys.stderr)
         click.echo(f"downlink {downlink}: loaded into the ledger")
-    _say_pending(Ledger.of(site.settings))
+    _say_pending(_ledger(site))
 
 
 @command.command(
@@ -63,9 +62,8 @@ def compare(site: Site, downlinks: tuple[DownlinkId, ...], as_json: bool) -> int
     """Compare the ledger with the files."""
     from halfpipe.ledger import moot_update
     from halfpipe.ledger.check import check
-    from halfpipe.ledger.database import Ledger
 
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     found = check(ledger, site.settings, downlinks)
     if as_json:
         pending = moot_update.pending(ledger)
@@ -81,13 +79,12 @@ def compare(site: Site, downlinks: tuple[DownlinkId, ...], as_json: bool) -> int
 @command.command(
     "rebuild", cls=Verb, examples=[("halfpipe ledger rebuild", "")], statuses={0: "good", 1: FAILED}
 )
-@click.option("--no-moot", is_flag=True, help="The MOOT database knows all of it already.")
+@click.option("--no-moot", is_flag=True, help="MOOT knows all of it already: do not notify it.")
 def rebuild(site: Site, no_moot: bool) -> None:
-    """Make the ledger say what the files say."""
+    """Rebuild the ledger from the files."""
     from halfpipe.ledger import load
-    from halfpipe.ledger.database import Ledger
 
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     number = load.rebuild(ledger, site.settings, tell_moot=not no_moot, shown=_shown)
     click.echo(f"{count(number, 'downlink')} in {ledger.name}")
     _say_pending(ledger)
@@ -107,9 +104,8 @@ def remove(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
     Their files stay, and loading them again is outstanding.
     """
     from halfpipe.ledger import operations
-    from halfpipe.ledger.database import Ledger
 
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     for downlink in downlinks:
         runs = operations.remove_downlink(ledger, site.settings, downlink)
         click.echo(f"downlink {downlink}: taken out of the ledger, with {count(len(runs), 'run')}")
@@ -121,11 +117,10 @@ def remove(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
     "runs", nargs=-1, required=True, type=RUN, metavar="RUN...", help="As 2c2e5787 or r0741234567."
 )
 def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
-    """Compute the rows of runs anew, and say how they stand now."""
+    """Recompute the rows of runs, and show their state."""
     from halfpipe.ledger import load
-    from halfpipe.ledger.database import Ledger
 
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     for run, status in load.refresh(ledger, site.settings, runs).items():
         said = status or "not in the ledger, because no downlink with it is loaded"
         click.echo(f"run {run} ({run.l1}): {said}")
@@ -134,10 +129,8 @@ def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
 
 @command.command("upgrade", cls=Verb, examples=[("halfpipe ledger upgrade", "")], statuses=GOOD)
 def upgrade(site: Site) -> None:
-    """Bring the tables to the newest version, or make them."""
-    from halfpipe.ledger.database import Ledger
-
-    ledger = Ledger.of(site.settings)
+    """Create the tables, or bring them up to date."""
+    ledger = _ledger(site)
     before = ledger.upgrade() or "none"
     click.echo(f"{ledger.name}: the tables were of version {before}, and are up to date")
 
@@ -146,25 +139,30 @@ def upgrade(site: Site) -> None:
     "moot",
     cls=Verb,
     examples=[("halfpipe ledger moot", "")],
-    statuses={0: "it was told of all", 1: f"some are left, or {FAILED}"},
+    statuses={0: "it has all", 1: f"some are left, or {FAILED}"},
 )
 def moot(site: Site) -> int:
-    """Tell the MOOT database what it has not heard yet."""
+    """Notify the MOOT database of what it has not received."""
     from halfpipe.ledger import moot_update
-    from halfpipe.ledger.database import Ledger
 
     if site.settings.moot.update is None:
-        raise ConfigError("moot.update is null: nobody tells the MOOT database. Set it in the config.")
-    ledger = Ledger.of(site.settings)
+        raise ConfigError("moot.update is null: the MOOT database cannot be notified. Set it in the config.")
+    ledger = _ledger(site)
     before = moot_update.pending(ledger)
     left = moot_update.send(ledger, site.settings.moot.update, sys.stderr)
-    click.echo(f"the MOOT database was told of {count(len(before) - len(left), 'run')}, {len(left)} are left")
+    click.echo(f"the MOOT database received {count(len(before) - len(left), 'run')}, {len(left)} left")
     return 1 if left else 0
 
 
+def _ledger(site: Site) -> "Ledger":
+    from halfpipe.ledger.database import Ledger
+
+    return Ledger.of(site.settings)
+
+
 def _say_pending(ledger: "Ledger") -> None:
-    """Say how many runs MOOT has not heard of: nobody tells it but a load, and the verb `moot`."""
+    """Print how many runs MOOT has not received: only a load and the verb `moot` notify it."""
     from halfpipe.ledger import moot_update
 
     if pending := moot_update.pending(ledger):
-        click.echo(f"the MOOT database has not heard of {count(len(pending), 'run')} (halfpipe ledger moot)")
+        click.echo(f"the MOOT database lacks {count(len(pending), 'run')}: halfpipe ledger moot")
