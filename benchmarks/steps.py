@@ -20,12 +20,12 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt, idx
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
-from halfpipe.merge.ordering import merge_chunks, merged
+from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import merged_index
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.event_records import Records, evt_files_of
-from halfpipe.run.event_table import open_events, write_events
+from halfpipe.run.event_table import load_events
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
 
@@ -68,7 +68,7 @@ class Merge:
 
     def order(self) -> None:
         """Put the events in order, each once."""
-        self.events: NDArray[np.void] = merge_chunks([(read.path.name, read.events) for read in self.indexes])
+        self.events: NDArray[np.void] = in_one([read.events for read in self.indexes])
 
     def settle(self) -> None:
         """Find out what is settled, and decide what is delivered in which files."""
@@ -95,8 +95,8 @@ class Copy:
         vouchers = [scene.work / paths.chunk(downlink, chunk) for chunk in scene.chunks(run)]
         products = [ChunkProducts.of(read_json(path), run) for path in vouchers]
         index = merged_index.build([(chunk, home) for chunk in products])
-        write_events(scratch / "events.npy", merged(index.parts))
-        table = open_events(scratch / "events.npy", index.files)
+        merged_index.save(index, scratch, run, downlink)
+        table = load_events(scratch, run, downlink)
         self.decision = decide(downlink, index.datagrams, {downlink: table.keys(0)}, {}, limits(scene))
         places = {(dl, file): home / table.files[file] for dl, file in evt_files_of(self.decision)}
         self._records = Records(self.decision, {downlink: table}, places)

@@ -12,7 +12,7 @@ from halfpipe import paths
 from halfpipe.formats import idx
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision, decide
-from halfpipe.merge.ordering import merge_chunks
+from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
 from tests.support.golden_cases import GOLDEN, Case, Step, case_names, read_case
@@ -32,7 +32,9 @@ class Run:
         """Take in the index files `products` of `downlink`."""
         indexes = [(path.name, idx.read_index(path)) for path in products]
         self.datagrams[downlink] = KnownDatagrams.of([line for _, index in indexes for line in index.lines])
-        self.events[downlink] = merge_chunks([(name, index.events) for name, index in indexes])
+        self.events[downlink] = in_one(
+            [index.events for _, index in sorted(indexes, key=lambda pair: pair[0])]
+        )
 
 
 @dataclass

@@ -101,8 +101,8 @@ def take(out: Path, work: Path, chunk: ChunkId) -> None:
         known = load_datagrams(work, run, DL)
         assert known.lines == merged.datagrams.lines
         part = load_events(work, run, DL)
-        assert part.files == merged.files
-        assert np.array_equal(part.rows(np.arange(part.count)), merged.events)
+        assert part.files == merged.table.files
+        assert np.array_equal(part.events, merged.table.events)
         decision = decide(DL, known, {DL: part.keys(0)}, {}, Merge(min_epus=1))
         assert len(decision.events) + decision.orphans == decision.known
 

@@ -184,14 +184,14 @@ def test_an_event_part_with_pickled_objects_is_refused(tmp_path: Path) -> None:
 
     with path.open("wb") as file:
         np.save(file, objects, allow_pickle=True)
-    with pytest.raises(StateError, match=f"^{path}: made by another version"):
+    with pytest.raises(StateError, match=f"^{path}: .*made again"):
         load_events(tmp_path, run, downlink)
     with path.open("wb") as file:
         np.savez(file, objects=objects)
-    with pytest.raises(StateError, match=f"^{path}: not an event array"):
+    with pytest.raises(StateError, match=f"^{path}: .*made again"):
         load_events(tmp_path, run, downlink)
     path.write_bytes(pickle.dumps(Evil(mark)))
-    with pytest.raises(StateError, match=f"^{path}: not an event array"):
+    with pytest.raises(StateError, match=f"^{path}: .*made again"):
         load_events(tmp_path, run, downlink)
     assert not mark.exists()
     assert load_chunks(tmp_path, run, downlink)[0].chunk == chunk

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
-from halfpipe.merge.ordering import merge_chunks
+from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.deliveries import Delivery, EventFile, History, Release
 from halfpipe.run.shrinking import lost
@@ -34,7 +34,8 @@ def library_datagrams(chunks: Sequence[Chunk]) -> KnownDatagrams:
 
 def library_events(chunks: Sequence[Chunk]) -> NDArray[np.void]:
     """Return the merged events of `chunks`."""
-    return merge_chunks([(chunk.name, event_array(chunk.events)) for chunk in chunks])
+    in_names = sorted(chunks, key=lambda chunk: chunk.name)
+    return in_one([event_array([]), *(event_array(chunk.events) for chunk in in_names)])
 
 
 def library_view(decision: Decision) -> dict[str, object]:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from halfpipe.run.accepted_losses import ShrunkError, accepted
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.event_records import Records, Times, decided
-from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.moot_keys import Moot
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, NewInput, context_scratch
@@ -86,18 +84,18 @@ def deliver_run(
     work = settings.paths.work
     with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
-        index, brought = _merge(context, downlink, chunks, threads)
+        brought = _merge(context, downlink, chunks, threads)
         give_back()
         while True:
             try:
-                return _deliver(context, (of_downlink, lease), index, brought, threads)
+                return _deliver(context, (of_downlink, lease), brought, threads)
             except TakenError as error:
                 lease.check()  # who has followed has removed what is merged here
                 log.warning("%s Decided again what is delivered.", error)
 
 
 def _deliver(
-    context: Context, under: Sequence[Lease], index: MergedIndex, brought: NewInput, threads: int
+    context: Context, under: Sequence[Lease], brought: NewInput, threads: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Decide what is delivered of what is known now, record it and stage it.
 
@@ -133,7 +131,7 @@ def _deliver(
     files = event_files.describe(records, decision.files, run)
     others = [file for delivery in recorded.values() for file in delivery.files]
     held = [*_unnamed(decision, run), *level1_acceptance.refusals([*others, *files])] if files else []
-    merged = _publish_index(context, brought, index)
+    merged = _publish_index(context, brought)
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
@@ -180,33 +178,31 @@ def _deliver(
     return merged, manifest
 
 
-def _merge(
-    context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int
-) -> tuple[MergedIndex, NewInput]:
-    """Merge what the downlink brings of the run; nobody else sees it yet, and its events lie on disk alone."""
-    work, run = context.work, context.run
-    products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
+def _merge(context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int) -> NewInput:
+    """Merge what the downlink brings of the run; nobody else sees it yet."""
+    work = context.work
+    products = [
+        ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), context.run) for chunk in chunks
+    ]
     index = merged_index.build(
         [(chunk, context.products(downlink, chunk)) for chunk in products],
         threads,
-        work / paths.context(run),
         lambda name: work / paths.kept_index(downlink, name),
     )
-    apart = merged_index.write_scratch(index, work, run, downlink)
-    return replace(index, parts=()), NewInput(downlink, index.datagrams, apart, index.chunks)
+    return NewInput(downlink, index)
 
 
-def _publish_index(context: Context, brought: NewInput, index: MergedIndex) -> dict[str, Any]:
+def _publish_index(context: Context, brought: NewInput) -> dict[str, Any]:
     """Make what the downlink brings of the run known to all downlinks; say what that is."""
     work, run, downlink = context.work, context.run, brought.downlink
-    events = merged_index.save(index, work, run, downlink, brought.events)
+    merged_index.save(brought.index, work, run, downlink)
     # Of no use any more: from here on the merged index is read.
-    for chunk in brought.chunks:
+    for chunk in brought.index.chunks:
         for name in chunk.files:
             (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)
     with suppress(OSError):
         (work / paths.kept_indexes(downlink)).rmdir()  # unless other runs are to come
-    return index.as_json(events) | {"downlink": str(downlink), "run": str(run)}
+    return brought.index.as_json() | {"downlink": str(downlink), "run": str(run)}
 
 
 def _refuse_to_shrink(
@@ -220,9 +216,7 @@ def _refuse_to_shrink(
     )
     if before is None or not files:
         return None
-    chunks = shrinking.chunks_that_lost(
-        settings.paths.work, run, downlink, files, brought.events, brought.chunks
-    )
+    chunks = shrinking.chunks_that_lost(settings.paths.work, run, downlink, files, brought.index)
     loss = Loss(files, chunks)
     if accepted(settings, downlink, run) is None:
         said = shrinking.refusal(run, downlink, before, loss, known.missing)

@@ -18,11 +18,3 @@ def joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
 def taken(table: NDArray[np.void], rows: NDArray[np.integer[Any]]) -> NDArray[np.void]:
     """Return the rows of `table` with the given numbers, in their order."""
     return table.take(rows)
-
-
-def put(table: NDArray[np.void], at: int, rows: NDArray[np.void]) -> None:
-    """Copy `rows` into `table`, from row `at` on; both of one type."""
-    if rows.dtype != table.dtype:
-        raise TypeError(f"rows of {rows.dtype} do not fit into a table of {table.dtype}")
-    plain = f"V{table.dtype.itemsize}"
-    table.view(plain)[at : at + len(rows)] = rows.view(plain)

@@ -272,7 +272,7 @@ def _rates(state: State, view: Interval) -> Rates:
         table = load_events(state.work, state.run, downlink)
         rows = np.flatnonzero(state.known["source"] == number)
         for begin in range(0, len(rows), _BLOCK):
-            events = table.rows(state.known["row"][rows[begin : begin + _BLOCK]])
+            events = table.events[state.known["row"][rows[begin : begin + _BLOCK]]]
             place = (events["sequence"] - np.uint64(view.first)).astype(np.float64)
             bins = np.clip((place / edges[-1] * BINS).astype(np.int64), 0, BINS - 1)
             np.add.at(sums, bins, events["utc"])

@@ -15,59 +15,45 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import FormatError
-from halfpipe.files.advice import in_the_way
-from halfpipe.files.durable import fsync_directory, make_directory, remove_file, write_bytes
+from halfpipe.files.durable import make_directory, remove_file, write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.formats import evt, idx, kept_index
 from halfpipe.formats.kept_index import SIZED, SizedIndex
-from halfpipe.formats.row_copies import joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.ordering import Rows, in_order, merged
+from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process import progress
 from halfpipe.process.memory import give_back
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.datagrams import dump_datagrams
-from halfpipe.run.event_table import EventTable, highest, open_events, write_events
-from halfpipe.run.rows_on_disk import RowsOnDisk
-
-IN_MEMORY = 1 << 21  # events that are held before others go to disk: 75 MB
+from halfpipe.run.event_table import EventTable, highest, write_events
 
 
 @dataclass(frozen=True)
 class MergedIndex:
     """What a downlink brings of a run.
 
-    `parts` are its events (dtype `SIZED`), index by index in file-name order, each part in order; their
-    field ``file`` counts into `files`, the base names of the evt files. `chunks` are the products it was
-    made from.
+    `table` has its events in order, each once. `chunks` are the products it was made from.
     """
 
     datagrams: KnownDatagrams
-    parts: tuple[Rows, ...]
-    files: tuple[str, ...]
+    table: EventTable
     chunks: tuple[ChunkProducts, ...]
 
-    @property
-    def events(self) -> NDArray[np.void]:
-        """All events in order, each once (dtype `SIZED`): a copy."""
-        return joined([np.empty(0, SIZED), *merged(self.parts)])
-
-    def as_json(self, events: int) -> dict[str, Any]:
-        """Say what it holds, as its ``index.json`` does; `events` is what `save` counted."""
+    def as_json(self) -> dict[str, Any]:
+        """Say what it holds, as its ``index.json`` does."""
         return {
             "chunks": [chunk.as_json() for chunk in self.chunks],
             "datagrams": {
                 str(apid): [list(pair) for pair in pairs] for apid, pairs in self.datagrams.ranges().items()
             },
-            "events": events,
+            "events": len(self.table.events),
         }
 
 
 def build(
     chunks: Iterable[tuple[ChunkProducts, Path]],
     threads: int = 1,
-    scratch: Path | None = None,
     kept: Callable[[str], Path] | None = None,
 ) -> MergedIndex:
     """Merge the chunk indexes of one run within one downlink.
@@ -78,8 +64,6 @@ def build(
         The products of each chunk and the directory where they lie.
     threads
         So many indexes are read at a time.
-    scratch
-        Directory for events that are too many for the memory; None: all are held.
     kept
         Where was kept what `decode_chunk` read of the index of this name; None: nowhere. What is not there
         is read again.
@@ -97,8 +81,7 @@ def build(
         if name.endswith(".idx")
     ]
     files: dict[str, int] = {}
-    parts: list[tuple[str, Rows]] = []
-    held, on_disk = 0, None
+    parts: dict[str, NDArray[np.void]] = {}
     lines: list[bytes] = []
     total = sum(chunk.files[name] for chunk, _, name in names)
     with progress.of("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
@@ -113,34 +96,27 @@ def build(
                 )
             if len(part.events):
                 part.events["file"] = codes[part.events["file"]]
-            held += len(part.events)
-            if scratch is not None and held > IN_MEMORY:
-                on_disk = on_disk or RowsOnDisk(scratch)
-                parts.append((name, on_disk.put(part.events)))
-            else:
-                parts.append((name, part.events))
+            parts[name] = part.events
             bar.add(events=len(part.events), size=chunk.files[name])
+    events = in_one([np.empty(0, SIZED), *(parts[name] for name in sorted(parts))])
+    parts.clear()
     give_back()
-    parts.sort(key=lambda part: part[0])
     return MergedIndex(
-        KnownDatagrams.of(lines),
-        tuple(part for _, part in parts),
-        tuple(files),
-        tuple(chunk for chunk, _ in listed),
+        KnownDatagrams.of(lines), EventTable(events, tuple(files)), tuple(chunk for chunk, _ in listed)
     )
 
 
 def _read_part(
     chunk: ChunkProducts, directory: Path, name: str, kept: Callable[[str], Path] | None
 ) -> SizedIndex:
-    """Return what was kept of an index or read it, its events in order."""
+    """Return what was kept of an index or read it."""
     known = None
     if kept is not None and name in chunk.checksums:
         known = kept_index.kept(kept(name), chunk.checksums[name], chunk.files)
     if known is None:
         index = idx.read_index(directory / name)
         known = kept_index.with_sizes(index, [*_sizes(chunk, directory, index)])
-    return SizedIndex(known.lines, in_order(known.events), known.files)
+    return known
 
 
 def _sizes(chunk: ChunkProducts, directory: Path, index: idx.Index) -> Iterator[NDArray[np.int64]]:
@@ -157,19 +133,8 @@ def _sizes(chunk: ChunkProducts, directory: Path, index: idx.Index) -> Iterator[
             yield evt.record_layout(opened.data, offsets, str(directory / file)).sizes
 
 
-def write_scratch(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
-    """Write the events of a merged index into scratch of the run's context, from where `save` takes them."""
-    path = work / paths.context(run) / downlink / "brought.npy"
-    write_events(path, merged(index.parts))
-    return open_events(path, index.files)
-
-
-def save(
-    index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId, apart: EventTable | None = None
-) -> int:
+def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> None:
     """Write the parts of a merged index, each whole or not at all; the caller holds the run's lock.
-
-    Returns the number of its events. Those that were `write_scratch` are linked, and stay there too.
 
     In an order in which other downlinks can go on with what a death in between leaves: the events never
     lie beside a list of files that they do not count into (they are made again where they are missing),
@@ -179,19 +144,7 @@ def save(
     remove_file(work / paths.events(run, downlink))
     write_json(
         work / paths.chunk_list(run, downlink),
-        {"chunks": [chunk.as_json() for chunk in index.chunks], "files": list(index.files)},
+        {"chunks": [chunk.as_json() for chunk in index.chunks], "files": list(index.table.files)},
     )
-    events = work / paths.events(run, downlink)
-    if apart is None:
-        count = write_events(events, merged(index.parts))
-    else:
-        count = apart.count
-        try:
-            # What a killed job of the version before left, which wrote here.
-            events.with_name(f".{events.name}.part").unlink(missing_ok=True)
-            events.hardlink_to(apart.path)
-            fsync_directory(events.parent)
-        except OSError as error:
-            raise in_the_way(events, error) from error
+    write_events(work / paths.events(run, downlink), index.table.events)
     write_bytes(work / paths.datagrams(run, downlink), dump_datagrams(index.datagrams.lines))
-    return count

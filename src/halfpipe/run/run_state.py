@@ -24,14 +24,14 @@ from halfpipe.formats import evt
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import listed
-from halfpipe.merge.ordering import merged
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import merged_index
 from halfpipe.run.chunk_files import ChunkProducts, load_chunks
 from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.event_table import EventTable, load_events, open_events, write_events
+from halfpipe.run.event_table import EventTable, load_events
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 
@@ -43,9 +43,7 @@ class NewInput:
     """What the downlink in work brings of a run, before it is known to others."""
 
     downlink: DownlinkId
-    datagrams: KnownDatagrams
-    events: EventTable
-    chunks: tuple[ChunkProducts, ...]
+    index: MergedIndex
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class KnownRun:
         others = [dl for dl in begun_downlinks(work, run) if brought is None or dl != brought.downlink]
         known = {dl: datagrams for dl in others if (datagrams := _made_known(context, dl)) is not None}
         if brought is not None:
-            known = dict(sorted({**known, brought.downlink: brought.datagrams}.items()))
+            known = dict(sorted({**known, brought.downlink: brought.index.datagrams}.items()))
         return cls(context, recorded, known, brought)
 
     @cached_property
@@ -167,7 +165,7 @@ class KnownRun:
         """Return the events of one downlink; gone or damaged, its chunks are read, or decoded, again."""
         work, run = self.context.work, self.context.run
         if self.brought is not None and downlink == self.brought.downlink:
-            return self.brought.events
+            return self.brought.index.table
         events = work / paths.events(run, downlink)
         if events.exists():
             try:
@@ -176,11 +174,7 @@ class KnownRun:
                 log.warning("%s", error)
                 remove_file(events)
         places = [(chunk, self._place(downlink, chunk)) for chunk in self._chunks(downlink)]
-        scratch = work / paths.context(run)
-        index = merged_index.build([(chunk, place) for chunk, place in places if place], scratch=scratch)
-        path = scratch / downlink / "events.npy"
-        write_events(path, merged(index.parts))
-        return open_events(path, index.files)
+        return merged_index.build([(chunk, place) for chunk, place in places if place]).table
 
     def evt_file(self, downlink: DownlinkId, name: str) -> Path | None:
         """Return where the evt file `name` of `downlink` lies; None if it is gone and done without.
@@ -203,7 +197,7 @@ class KnownRun:
     def _chunks(self, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
         """Return the chunk products of a downlink."""
         if self.brought is not None and downlink == self.brought.downlink:
-            return self.brought.chunks
+            return self.brought.index.chunks
         return load_chunks(self.context.work, self.context.run, downlink)
 
     def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:

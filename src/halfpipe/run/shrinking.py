@@ -13,9 +13,10 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
-from halfpipe.run.chunk_files import ChunkProducts, load_chunks
+from halfpipe.run.chunk_files import load_chunks
 from halfpipe.run.deliveries import Delivery, EventFile, LegacySpan
-from halfpipe.run.event_table import EventTable, load_events
+from halfpipe.run.event_table import load_events
+from halfpipe.run.merged_index import MergedIndex
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,11 @@ def chunks_that_lost(
     run: RunId,
     downlink: DownlinkId,
     files: Mapping[EventFile | LegacySpan, int],
-    brought: EventTable,
-    chunks: tuple[ChunkProducts, ...],
+    brought: MergedIndex,
 ) -> dict[str, int | None]:
     """Return how many events each chunk lost of what lay in `files`, None where that is not known any more.
 
-    The index that the downlink brought before is compared with what it brings now (`brought`, of `chunks`): by
+    The index that the downlink brought before is compared with what it brings now: by
     its events, or where these were cleaned up by the sizes of the products.
     """
     try:
@@ -98,7 +98,7 @@ def chunks_that_lost(
     if (work / paths.events(run, downlink)).exists():
         old = load_events(work, run, downlink)
         chunk_of = {name: str(chunk.chunk) for chunk in before for name in chunk.files}
-        keys, now = old.keys(0), brought.keys(0)
+        keys, now = old.keys(0), brought.table.keys(0)
         gone = ~np.isin(_together(keys), _together(now))
         inside = np.zeros(len(keys), dtype=bool)
         for file in files:
@@ -108,7 +108,7 @@ def chunks_that_lost(
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             found[chunk_of[old.files[number]]] += count
         return dict(sorted(found.items()))
-    sizes = {name: size for chunk in chunks for name, size in chunk.files.items()}
+    sizes = {name: size for chunk in brought.chunks for name, size in chunk.files.items()}
     return {
         str(chunk.chunk): None
         for chunk in before

@@ -54,8 +54,8 @@ def text(work: Path, run: RunId, downlink: DownlinkId) -> Iterator[bytes]:
     datagrams = load_datagrams(work, run, downlink)
     events = load_events(work, run, downlink)
     yield b"".join(line + b"\n" for line in datagrams.lines)
-    for first in range(0, events.count, BLOCK):
-        rows = events.rows(np.arange(first, min(first + BLOCK, events.count)))
+    for first in range(0, len(events.events), BLOCK):
+        rows = events.events[first : first + BLOCK]
         yield idx.merged_lines(run.met, rows, events.files, *actions(datagrams, rows))
     now = file.stat() if file.exists() else None
     if now is None or (now.st_ino, now.st_mtime_ns) != (state.st_ino, state.st_mtime_ns):

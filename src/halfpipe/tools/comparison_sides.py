@@ -284,7 +284,7 @@ class Known:
                 )
                 continue
             table = load_events(self.work, self.run, downlink)
-            rows = table.rows(np.arange(table.count))
+            rows = table.events
             part = np.zeros(len(rows), _KNOWN)
             for name in ("sequence", "apid", "datagram", "offset", "size"):
                 part[name] = rows[name]

@@ -310,7 +310,7 @@ def _write_run(
     brought = [chunk for entry in entries.values() if (chunk := ChunkProducts.of(entry, id_)).files]
     with context_scratch(work, id_) if brought else nullcontext():
         places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
-        index = merged_index.build(places, scratch=work / paths.context(id_)) if brought else None
+        index = merged_index.build(places) if brought else None
         datagrams = _datagrams_then(run.of.datagrams, index.datagrams if index else KnownDatagrams.of(()))
         recorded = Deliveries(work, id_)
         delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
@@ -324,8 +324,8 @@ def _write_run(
             recorded.publish(delivery)
         manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}
         if index is not None:
-            events = merged_index.save(index, work, id_, downlink)
-            vouched = index.as_json(events) | {"downlink": str(downlink), "run": str(id_)}
+            merged_index.save(index, work, id_, downlink)
+            vouched = index.as_json() | {"downlink": str(downlink), "run": str(id_)}
             write_json(work / paths.index(id_, downlink), vouched)
     if run.known is Known.WHOLE:
         write_json(work / paths.manifest(id_, downlink), manifest)

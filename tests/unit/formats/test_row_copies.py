@@ -5,7 +5,7 @@ import pytest
 
 from halfpipe.formats.idx import EVENT
 from halfpipe.formats.kept_index import SIZED
-from halfpipe.formats.row_copies import joined, put, taken
+from halfpipe.formats.row_copies import joined, taken
 from halfpipe.run.event_table import KEY
 
 RNG = np.random.default_rng(2)
@@ -28,15 +28,3 @@ def test_joined_and_taken(kind: np.dtype[np.void]) -> None:
 def test_tables_of_different_types_are_refused() -> None:
     with pytest.raises(TypeError, match="different types"):
         joined([np.empty(1, EVENT), np.empty(1, SIZED)])
-
-
-def test_put() -> None:
-    table = np.zeros(5, SIZED)
-    rows = RNG.integers(0, 256, 2 * SIZED.itemsize, np.uint8).view(SIZED)
-    put(table, 1, rows)
-    assert table[1:3].tobytes() == rows.tobytes()
-    assert table[[0, 3, 4]].tobytes() == bytes(3 * SIZED.itemsize)
-    with pytest.raises(ValueError, match="broadcast"):
-        put(table, 4, rows)
-    with pytest.raises(TypeError, match="do not fit"):
-        put(table, 0, np.zeros(1, EVENT))

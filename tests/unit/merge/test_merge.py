@@ -4,22 +4,18 @@ Each case is also decided by the reference (`Run.process` compares), so that bot
 written here.
 """
 
-import tempfile
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfpipe.formats.idx import EVENT
 from halfpipe.merge import decision as deciding
 from halfpipe.merge.decision import Decision, split
 from halfpipe.merge.intervals import Interval, intersect, join
-from halfpipe.merge.ordering import Rows, in_order, merge_chunks, merged
+from halfpipe.merge.ordering import in_one, in_order
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.rows_on_disk import RowsOnDisk
 from halfpipe.settings import Merge
 from tests.support import model
 from tests.support.bridge import HIGHEST, LOWEST, Run, event_array
@@ -437,46 +433,6 @@ class TestDuplicates:
         assert copies(decision) == [0, 9, 5]
         assert decision.known == 3
 
-    def test_merge_chunks_sorts_by_sequence_and_apid(self) -> None:
-        merged = merge_chunks(
-            [
-                ("a.idx", event_array([Event(9, 957, 3, 1), Event(2, 957, 0, 2)])),
-                (
-                    "b.idx",
-                    event_array([Event(9, 956, 3, 3), Event(2, 957, 0, 4), Event(2**63 + 1, 956, 9, 5)]),
-                ),
-            ]
-        )
-        assert merged.dtype.names is not None
-        assert set(EVENT.names or ()) <= set(merged.dtype.names)
-        assert [(int(e["sequence"]), int(e["apid"]), int(e["offset"])) for e in merged] == [
-            (2, 957, 2),
-            (9, 956, 3),
-            (9, 957, 1),
-            (2**63 + 1, 956, 5),
-        ]
-
-    def test_merge_chunks_of_nothing(self) -> None:
-        assert len(merge_chunks([])) == 0
-        assert len(merge_chunks([("a.idx", event_array([]))])) == 0
-
-    @given(
-        st.lists(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([956, 957])), max_size=8), max_size=4)
-    )
-    @settings(deadline=None, derandomize=True, database=None)
-    def test_merge_chunks_keeps_first_of_equals(self, chunks: list[list[tuple[int, int]]]) -> None:
-        numbered = [
-            [Event(sequence, apid, 0, 100 * n + m) for m, (sequence, apid) in enumerate(chunk)]
-            for n, chunk in enumerate(chunks)
-        ]
-        first: dict[tuple[int, int], int] = {}
-        for chunk in numbered:
-            for event in chunk:
-                first.setdefault((event.sequence, event.apid), event.copy)
-        merged = merge_chunks([(f"{n:05d}.idx", event_array(chunk)) for n, chunk in enumerate(numbered)])
-        found = [((int(e["sequence"]), int(e["apid"])), int(e["offset"])) for e in merged]
-        assert found == sorted(first.items())
-
 
 class TestFiles:
     def sizes(self, count: int, **knobs: float) -> list[int]:
@@ -729,25 +685,14 @@ class TestSlices:
         assert ordered.tobytes() == event_array([first[key] for key in sorted(first)]).tobytes()
         assert in_order(ordered) is ordered, "what is in order is not copied"
 
-    @given(BASES, st.lists(EVENTS, max_size=4), st.integers(1, 4), st.booleans())
+    @given(BASES, st.lists(EVENTS, min_size=1, max_size=4))
     @MANY
-    def test_merged(self, base: int, lists: list[list[tuple[int, int]]], most: int, stored: bool) -> None:
-        parts = [in_order(event_array(self.part(base, number, keys))) for number, keys in enumerate(lists)]
-        with tempfile.TemporaryDirectory() as home:
-            file = RowsOnDisk(Path(home))
-            rows: list[Rows] = [file.put(part) if stored else part for part in parts]
-            windows = list(merged(rows, most))
-        whole = [row for part in parts for row in part.tolist()]
+    def test_in_one(self, base: int, lists: list[list[tuple[int, int]]]) -> None:
+        parts = [event_array(self.part(base, number, keys)) for number, keys in enumerate(lists)]
         first: dict[tuple[int, int], tuple[object, ...]] = {}
-        for row in whole:
+        for row in [row for part in parts for row in part.tolist()]:
             first.setdefault((row[0], row[1]), row)
-        assert [row for window in windows for row in window.tolist()] == [first[key] for key in sorted(first)]
-        assert all(map(len, windows))
-        for one, other in pairwise(windows):
-            assert one["sequence"][-1] < other["sequence"][0], "no window ends between equal sequences"
-        if sum(map(bool, lists)) > 1:
-            of_one_sequence = 3  # APIDs
-            assert max(map(len, windows)) <= len(parts) * (most + of_one_sequence - 1)
+        assert in_one(parts).tolist() == [first[key] for key in sorted(first)]
 
     @given(BASES, st.lists(PLACES, max_size=12).map(sorted), INTERVALS)
     @MANY

@@ -46,13 +46,15 @@ def test_sizes_are_those_of_the_records_however_they_are_found(name: str) -> Non
             run = RunId.from_met(met)
             quick = built(name, step.downlink, run)
             slow = built(name, step.downlink, run, whole=False)
-            assert quick.events.tobytes() == slow.events.tobytes()
-            assert quick.files == slow.files
+            assert quick.table.events.tobytes() == slow.table.events.tobytes()
+            assert quick.table.files == slow.table.files
             assert quick.datagrams.lines == slow.datagrams.lines
-            keys = [(e["sequence"], e["apid"]) for e in quick.events]
+            keys = [(e["sequence"], e["apid"]) for e in quick.table.events]
             assert keys == sorted(set(keys)), "in order, each once"
-            for event in quick.events[::7]:
-                content = (case.directory / "in" / step.downlink / quick.files[event["file"]]).read_bytes()
+            for event in quick.table.events[::7]:
+                content = (
+                    case.directory / "in" / step.downlink / quick.table.files[event["file"]]
+                ).read_bytes()
                 sequence = struct.unpack_from("<Q", content, event["offset"] + 104)[0]
                 assert sequence == event["sequence"]
                 after = event["offset"] + event["size"]
@@ -70,44 +72,31 @@ def test_of_equal_events_the_first_chunk_in_file_name_order_counts() -> None:
         for event in read.events:
             first.setdefault((int(event["sequence"]), int(event["apid"])), read.files[event["file"]])
     lines = sum(len(idx.read_index(path).events) for path in case.products(DL, RUN.met))
-    assert lines > len(merged.events) == len(first)
-    assert {(e["sequence"], e["apid"]): merged.files[e["file"]] for e in merged.events} == first
+    assert lines > len(merged.table.events) == len(first)
+    assert {(e["sequence"], e["apid"]): merged.table.files[e["file"]] for e in merged.table.events} == first
 
 
 def test_no_chunk_gives_an_empty_index() -> None:
     empty = merged_index.build([])
-    assert (len(empty.events), empty.files, empty.chunks, empty.datagrams.lines) == (0, (), (), ())
-    assert empty.events.dtype == SIZED
-
-
-@pytest.mark.parametrize("held", [0, 50, 120])
-def test_events_put_aside_are_merged_as_those_held(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
-) -> None:
-    everything = built("complete_multichunk")
-    monkeypatch.setattr(merged_index, "IN_MEMORY", held)
-    merged = merged_index.build(
-        products(GOLDEN / "complete_multichunk" / "in" / DL, RUN), 2, tmp_path / "aside"
+    assert (len(empty.table.events), empty.table.files, empty.chunks, empty.datagrams.lines) == (
+        0,
+        (),
+        (),
+        (),
     )
-    kinds = [isinstance(part, np.ndarray) for part in merged.parts]
-    assert not all(kinds)
-    assert any(kinds) is (held > 0)
-    assert merged.events.tobytes() == everything.events.tobytes()
-    assert merged_index.save(merged, tmp_path, RUN, DL) == len(everything.events)
-    part = load_events(tmp_path, RUN, DL)
-    assert part.rows(np.arange(part.count)).tobytes() == everything.events.tobytes()
-    assert list((tmp_path / "aside").iterdir()) == [], "the file has no name"
+    assert empty.table.events.dtype == SIZED
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     for number, merged in enumerate((built("multi3"), merged_index.build([]))):
         work = tmp_path / str(number)
-        count = merged_index.save(merged, work, RUN, DL)
+        merged_index.save(merged, work, RUN, DL)
         part = load_events(work, RUN, DL)
-        assert part.count == count == len(merged.events)
-        assert part.rows(np.arange(count)).tobytes() == merged.events.tobytes()
-        assert part.files == merged.files
-        assert np.load(part.path).tobytes() == merged.events.tobytes(), "what others read"
+        assert part.events.tobytes() == merged.table.events.tobytes()
+        assert part.files == merged.table.files
+        assert np.load(work / paths.events(RUN, DL)).tobytes() == merged.table.events.tobytes(), (
+            "what others read"
+        )
         assert load_chunks(work, RUN, DL) == merged.chunks
         read = load_datagrams(work, RUN, DL)
         assert read.lines == merged.datagrams.lines
@@ -117,53 +106,32 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
         assert again == {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
 
 
-def test_rows_and_keys_are_those_of_the_file_whatever_the_block(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_are_those_of_the_file(tmp_path: Path) -> None:
     merged = built("complete_multichunk")
     merged_index.save(merged, tmp_path, RUN, DL)
-    part, events = load_events(tmp_path, RUN, DL), merged.events
-    rng = np.random.default_rng(3)
-    for block in (1, 7, 1 << 17):
-        monkeypatch.setattr(event_table, "_BLOCK", block)
-        keys = part.keys(5)
-        assert keys.dtype == event_table.KEY
-        assert keys["row"].tolist() == list(range(len(events)))
-        assert set(keys["source"].tolist()) == {5}
-        for name in ("sequence", "apid", "datagram", "size", "file"):
-            assert keys[name].tolist() == events[name].tolist()
-        for size in (0, 1, 5, len(events)):
-            chosen = np.sort(rng.choice(len(events), size, replace=False)).astype(np.uint32)
-            assert part.rows(chosen).tobytes() == events[chosen].tobytes()
+    part, events = load_events(tmp_path, RUN, DL), merged.table.events
+    keys = part.keys(5)
+    assert keys.dtype == event_table.KEY
+    assert keys["row"].tolist() == list(range(len(events)))
+    assert set(keys["source"].tolist()) == {5}
+    for name in ("sequence", "apid", "datagram", "size", "file"):
+        assert keys[name].tolist() == events[name].tolist()
+    assert part.keys(5, [0]).tolist() == keys[keys["file"] > 0].tolist()
 
 
 def test_more_than_a_key_has_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     merged_index.save(built("multi3"), tmp_path, RUN, DL)
     part = load_events(tmp_path, RUN, DL)
-    assert part.keys(65535)["source"].tolist() == [65535] * part.count
-    with pytest.raises(StateError, match=rf"^{part.path}: .* of downlink 65537 of a run, .* 65536 downlinks"):
+    assert part.keys(65535)["source"].tolist() == [65535] * len(part.events)
+    with pytest.raises(StateError, match=r"of downlink 65537 of a run, .* 65536 downlinks"):
         part.keys(65536)
-    with pytest.raises(StateError, match=rf"^{part.path}: 4294967297 events .* 4294967296 events"):
-        dataclasses.replace(part, count=2**32 + 1).keys(0)
+    many = np.broadcast_to(part.events[:1], 2**32 + 1)
+    with pytest.raises(StateError, match=r"4294967297 events .* 4294967296 events"):
+        dataclasses.replace(part, events=many).keys(0)
     files = len(part.files)
     monkeypatch.setattr(merged_index, "highest", lambda _: files - 2)
     with pytest.raises(FormatError, match=rf"\.idx: with it a downlink brings {files} event files"):
         built("multi3")
-
-
-def test_an_event_part_that_became_shorter_is_named(tmp_path: Path) -> None:
-    merged_index.save(built("multi3"), tmp_path, RUN, DL)
-    part = load_events(tmp_path, RUN, DL)
-    part.path.write_bytes(part.path.read_bytes()[:-1])
-    last = np.array([part.count - 1])
-    shorter = f"^{part.path}: became shorter while it was read"
-    with pytest.raises(StateError, match=shorter):
-        part.keys(0)
-    with pytest.raises(StateError, match=shorter):
-        part.rows(last)
-    part.path.unlink()
-    with pytest.raises(StateError, match=f"^{part.path}: cannot be read: No such file"):
-        part.rows(last)
 
 
 def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -172,14 +140,12 @@ def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:
     good = path.read_bytes()
     for content in (b"", good[:3], good[:60], good[:-1], b"x" + good[1:], b"not an array\n"):
         path.write_bytes(content)
-        with pytest.raises(
-            StateError, match=rf"^{path}: not an event array .*Remove it: it will be made again\.$"
-        ):
+        with pytest.raises(StateError, match=rf"^{path}: .*Remove it: it will be made again\.$"):
             load_events(tmp_path, RUN, DL)
     with path.open("wb") as file:
         np.save(file, np.zeros(3, idx.EVENT))
     with pytest.raises(
-        StateError, match=rf"^{path}: made by another version\. Remove it: it will be made again\.$"
+        StateError, match=rf"^{path}: .*made by another version\. Remove it: it will be made again\.$"
     ):
         load_events(tmp_path, RUN, DL)
 
@@ -217,7 +183,7 @@ def test_what_was_kept_of_an_index_is_taken_for_it(whole: bool, tmp_path: Path) 
     def kept(name: str) -> Path:
         return tmp_path / name
 
-    assert merged_index.build(listed, kept=kept).events.tobytes() == without.events.tobytes(), (
+    assert merged_index.build(listed, kept=kept).table.events.tobytes() == without.table.events.tobytes(), (
         "nothing is there yet"
     )
     for chunk, _ in listed:
@@ -232,8 +198,8 @@ def test_what_was_kept_of_an_index_is_taken_for_it(whole: bool, tmp_path: Path) 
     (tmp_path / "no" / "index").mkdir(parents=True)
     elsewhere = [(chunk, tmp_path / "no" / "index") for chunk, _ in listed]
     with_it = merged_index.build(elsewhere, kept=kept)
-    assert with_it.events.tobytes() == without.events.tobytes()
-    assert (with_it.files, with_it.datagrams.lines) == (without.files, without.datagrams.lines)
+    assert with_it.table.events.tobytes() == without.table.events.tobytes()
+    assert (with_it.table.files, with_it.datagrams.lines) == (without.table.files, without.datagrams.lines)
     with pytest.raises(MissingInputError):
         merged_index.build(elsewhere)
 

@@ -230,7 +230,8 @@ def test_a_merged_index_that_is_harmed_is_made_again(
     assert len(known.datagrams[FIRST].lines) > 0
     table = known.event_table(FIRST)
     if part is paths.events:
-        assert table.path.read_bytes() == content, "in scratch of the merge"
+        assert len(table.events) > 0
+        assert content.endswith(table.events.tobytes())
         assert not path.exists()
     else:
         assert path.read_bytes() == content

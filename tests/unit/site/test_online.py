@@ -20,7 +20,7 @@ from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.process.told_once import By, Outcome
-from halfpipe.run import event_table, run_state
+from halfpipe.run import event_table, merged_index, run_state
 from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.run.deliveries import EventFile
 from halfpipe.run.moot_keys import Moot
@@ -166,12 +166,12 @@ class TestFile:
 
             return called
 
-        for of_them in (event_table.load_events, event_table.write_events):
-            monkeypatch.setattr(run_state, of_them.__name__, spied(of_them))
+        monkeypatch.setattr(run_state, "load_events", spied(event_table.load_events))
+        monkeypatch.setattr(merged_index, "build", spied(merged_index.build))
         for path in site.work.glob("runs/*/*/events.npy") if gone else []:
             path.unlink()
         assert online.go().what is What.MADE
-        assert read == ["write_events" if gone else "load_events"] * 2
+        assert read == ["build" if gone else "load_events"] * 2
 
     def test_what_cannot_be_had_is_an_error_or_left_out_and_said(self, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST)
