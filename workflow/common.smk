@@ -16,6 +16,7 @@ from snakemake.settings.types import DeploymentMethod
 from halfpipe import config as configuration
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
+from halfpipe.downlink.invocation import Invocation
 from halfpipe.downlink.plan import Plan, no_retdefs, refuse_closed
 from halfpipe.downlink.ranges import expand
 from halfpipe.downlink.submission_causes import warnings_before
@@ -28,7 +29,6 @@ from halfpipe.process.failure import Failure
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
 from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.status import failures, recap
-from halfpipe.tables import job_figures
 from snakemake_logger_plugin_halfpipe import LogHandler
 
 ROOT = Path(workflow.basedir)
@@ -61,7 +61,7 @@ leases.lifetime = settings.lease.seconds
 settings_file = configuration.written_at(settings)
 os.environ[SETTINGS] = str(settings_file)
 plan = Plan(settings)
-invocation = job_figures.Invocation(plan.work)
+invocation = Invocation(plan.work)
 seen = {}
 hopeless = []  # targets of a dry run of which nothing can be made, in words
 

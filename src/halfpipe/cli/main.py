@@ -24,9 +24,7 @@ VERBS: Mapping[str, Mapping[str, str]] = {
     "Look": {
         "status": "Say how each downlink stands, and what a person has to do.",
         "board": "Write pages that say how the site and each downlink stand.",
-        "show": "Show what is known of runs or downlinks.",
-        "delivered": "List what was delivered, a line for each downlink and run.",
-        "waiting": "List the runs that are not complete, and what each waits for.",
+        "show": "Show what is known of runs and downlinks, or what is in event files.",
         "check": "Say what keeps a downlink from being good, and compare receipts, manifests and files.",
         "compare": "Compare what was delivered with what another system delivered, event by event and text by text.",
         "inventory": "Count what a tree of the legacy holds, and list what has to be copied.",
@@ -34,9 +32,6 @@ VERBS: Mapping[str, Mapping[str, str]] = {
         "find": "Find the downlinks, runs and files that have a time, or a run.",
         "picture": "Draw a run or a downlink.",
         "diff": "Say what changed between two hand-offs of a downlink.",
-        "throughput": "Say what the jobs of each rule took, and how fast they were.",
-        "evt": "Show or check event files.",
-        "index": "Print the merged index of a run within a downlink.",
         "config": "Print the configuration as it is in effect, or describe its keys.",
     },
     "Act": {

@@ -18,7 +18,6 @@ from halfpipe.site import batches
 from halfpipe.site.batches import MOST, Reprocessing, Work
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
-from halfpipe.tables.receipt_changes import changes
 from halfpipe.words import count
 
 MOST_SHOWN = 20  # downlinks of which the causes are printed
@@ -127,12 +126,14 @@ def _standing(work: Work, begun: float) -> str:
 
 def _changes(work: Path, fresh: Sequence[DownlinkId], anew: Reprocessing) -> Iterator[str]:
     """Yield what reprocessing has changed of downlinks, by the receipts of their hand-offs."""
+    from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences  # noqa: PLC0415 - pandas
+
     same = 0
     for dl in fresh:
         try:
             made = {handoff.number: handoff.receipt for handoff in hand_offs(work, dl)}
             before = made[anew.before[dl]] if anew.before[dl] else None
-            found = changes(before, read_receipt(work, dl))
+            found = list(sentences(changed_bytes(changed_runs(before, read_receipt(work, dl)))))
         except HalfPipeError as error:
             found = [f"the changes cannot be compared: {error}"]
         yield from (f"{dl}  {line}" for line in found)
