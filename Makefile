@@ -12,7 +12,7 @@ PYTEST = $(if $(CLOCK),$(OTHER_CLOCK) $(CLOCK)) $(BIN)/python -m pytest
 
 # The tests that a day, a zone or an umask can spoil, as far as they are fast.
 OF_DAYS = $(addprefix tests/unit/,status pages site ledger cli/test_verb_acts.py cli/test_verb_status.py) \
-  $(addprefix tests/unit/tables/test_,found_downlinks.py job_figures.py summaries.py incomplete_runs.py) \
+  $(addprefix tests/unit/tables/test_,found_downlinks.py jobs.py summaries.py incomplete_runs.py) \
   tests/unit/downlink/test_submit.py tests/unit/downlink/test_submissions.py \
   tests/unit/downlink/test_submission_causes.py tests/test_accounts.py tests/test_working_directory.py
 

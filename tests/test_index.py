@@ -194,7 +194,7 @@ def test_a_downlink_that_vanished_is_named_no_more(site: Site) -> None:
     for words in (
         ["status", "--all"],
         ["find", "--run", RUN],
-        ["delivered"],
+        ["show", "--delivered"],
         ["status", f"{FIRST}..{SECOND}"],
     ):
         said = site.halfpipe(*words).said

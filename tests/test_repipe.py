@@ -265,7 +265,7 @@ def test_a_run_that_nobody_knows_is_found_in_level_0(
     assert [value["downlink"] for value in done(site.work, run)] == [found.downlink]
     with pytest.raises(MissingInputError, match="no packets of run 29d7d35c"):
         run_alone.prepare(site.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)
-    assert "no run" in site.halfpipe("waiting", "--days", "0").said
+    assert "0 open runs" in site.halfpipe("show", "--waiting", "--days", "0").said
 
 
 def test_an_id_is_used_once_and_what_was_cut_off_goes_on(theirs: Site, simulation: Simulation) -> None:

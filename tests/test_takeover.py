@@ -168,7 +168,13 @@ def test_what_was_taken_over_is_done_with(site: Site, legacy: Callable[[str], Pa
     assert {each["verdict"] for each in causes.values()} == {"good"}
     assert {each["state"] for each in causes.values()} == {"taken over"}
     site.halfpipe("check", FIRST, SECOND).good()
-    for words in (["show", FIRST], ["show", RUN], ["delivered", FIRST], ["waiting"], ["cleanup"]):
+    for words in (
+        ["show", FIRST],
+        ["show", RUN],
+        ["show", "--delivered", FIRST],
+        ["show", "--waiting"],
+        ["cleanup"],
+    ):
         site.halfpipe(*words).good()
     for words in (["--met", str(int(MET) + 5)], ["--run", RUN]):
         assert site.halfpipe("find", *words).good().said.count("times and files are not known here") == 2, (

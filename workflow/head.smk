@@ -14,17 +14,17 @@ import signal
 import threading
 from dataclasses import replace
 
+from halfpipe.downlink.invocation import Invocation
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.files import working_directory
 from halfpipe.process.failure import Failure
 from halfpipe.settings import BUILT_IN
 from halfpipe.status import failures, recap
-from halfpipe.tables import job_figures
 from snakemake_logger_plugin_halfpipe import LogHandler
 
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing of what a receipt vouches for
 
-invocation = job_figures.Invocation(plan.work)
+invocation = Invocation(plan.work)
 
 
 def is_head():

@@ -125,7 +125,7 @@ def _mutate_products(tmp_path: Path, numbers: range, spoil: str) -> Counter[str]
             (out / f"{stem}.idx").write_bytes(lines)
             outcomes[outcome(seed, partial(take, out, work, chunk), str(out), stem)] += 1
             if spoil == "evt":
-                outcome(seed, partial(evt_view.check_evt, out / f"{stem}.evt", None), f"{stem}.evt")
+                outcome(seed, partial(evt_view.check_evt, out / f"{stem}.evt"), f"{stem}.evt")
             shutil.rmtree(out)
             shutil.rmtree(work, ignore_errors=True)
     return outcomes

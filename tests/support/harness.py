@@ -123,7 +123,7 @@ def _in_stage(site: Site) -> Iterator[tuple[Path, str]]:
                 for file in path.iterdir():
                     if delivered.get(file.name) != file.stat().st_size:
                         yield file, f"{file.stat().st_size} bytes, recorded are {delivered.get(file.name)}"
-                    faults = check_evt(file, DownlinkId(home.name).number).faults
+                    faults = check_evt(file).faults
                     yield from ((file, fault) for fault in faults)
                 if not list(path.iterdir()):
                     yield path, "a run without files"

@@ -5,7 +5,8 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.ids import DownlinkId
-from halfpipe.tables.handoff_diff import HandOff, diff, sentence
+from halfpipe.run.receipt_file import HandOff
+from halfpipe.words import utc
 
 MOST = 6  # lines of input, and of config
 
@@ -28,21 +29,29 @@ def command(site: Site, downlink: DownlinkId, before: int | None, after: int | N
 
     Events, files, spans and orphans of each run; chunks, RetDefs and hours of level-0; settings and version.
     """
-    found = diff(site.work, downlink, before, after)
+    from halfpipe.tables import handoff_diff
+
+    one, other = handoff_diff.two_hand_offs(site.work, downlink, before, after)
+    old, new = one.receipt, other.receipt
+    runs = handoff_diff.changed_runs(old, new)
+    changes = {
+        "input": handoff_diff.changed_input(old, new),
+        "settings": handoff_diff.changed_settings(old["config"], new["config"]),
+        "HalfPipe": handoff_diff.changed_settings({"": old["software"]}, {"": new["software"]}),
+    }
     if as_json:
-        printed.as_json(work=site.work, diff=found)
+        numbers = {"before": one.number, "after": other.number, "reason": new.get("reason")}
+        printed.as_json(work=site.work, downlink=downlink, **numbers, runs=runs, **changes)
         return
-    reason = f", because {found.after.reason}" if found.after.reason else ""
-    click.echo(f"downlink {downlink}: {_when(found.before)} → {_when(found.after)}{reason}")
-    for change in found.runs:
-        click.echo(f"  run {change.run}  {sentence(change)}")
-    for title, lines in (("input", found.input), ("settings", found.config)):
+    reason = f", because {new['reason']}" if new.get("reason") else ""
+    click.echo(f"downlink {downlink}: {_when(one)} → {_when(other)}{reason}")
+    for line in handoff_diff.sentences(runs):
+        click.echo(f"  {line}")
+    for title, lines in changes.items():
         more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
-        click.echo(f"  {title:12}  {'; '.join([*lines[:MOST], *more]) or 'the same'}")
-    one, other = found.software
-    click.echo(f"  HalfPipe      {f'{one}, the same' if one == other else f'{one} → {other}'}")
+        click.echo(f"  {title}: {'; '.join([*lines[:MOST], *more]) or 'the same'}")
 
 
 def _when(handoff: HandOff) -> str:
-    when = f" ({handoff.when:%Y-%m-%d %H:%M} UTC)" if handoff.when else ""
+    when = f" ({utc(handoff.made)})" if handoff.made else ""
     return f"hand-off {handoff.number}{when}"

@@ -6,27 +6,13 @@ from datetime import UTC, datetime
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Column, Marked
 from halfpipe.cli.verbs import RUN, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
-from halfpipe.tables.found_downlinks import Found, find
 from halfpipe.words import count
-
-COLUMNS = [
-    Column("downlink"),
-    Column("run"),
-    Column("L1 run", drop=3),
-    Column("from (UTC)"),
-    Column("to (UTC)", drop=2),
-    Column("MET", drop=1),
-    Column("events", number=True),
-    Column("state"),
-    Column("what"),
-]
 
 
 class _Utc(click.ParamType[float]):
@@ -65,36 +51,29 @@ def command(site: Site, utc: float | None, met: float | None, runs: tuple[RunId,
         raise click.UsageError("Give --utc or --met, not both.")
     if utc is None and met is None and not runs:
         raise click.UsageError("Give a time (--utc or --met), or a run (--run).")
+    from halfpipe.tables.found_downlinks import find
+
     when = met if utc is None else met_of.unix_to_met(utc)
     failed: list[HalfPipeError] = []
     found = find(site.settings, when, runs, failed.append)
     looked = Looked(site.settings, time.time(), time.time())
-    states = {one.downlink: account(looked, one.downlink).state for one in found}
-    outstanding = sorted({one.downlink for one in found if one.outstanding})
+    states = {dl: account(looked, DownlinkId(dl)).state for dl in found["downlink"].unique()}
+    outstanding = sorted(set(found["downlink"][found["outstanding"]]))
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""
+    found.insert(2, "l1_run", [RunId(run).l1 for run in found["run"]])
+    found.insert(7, "state", found["downlink"].map(states))
     if as_json:
-        printed.as_json(work=site.work, met=when, found=found, states=states, do=do)
+        printed.as_json(work=site.work, met=when, found=found, do=do)
     else:
-        printed.table(COLUMNS, [_row(one, states) for one in found])
+        shown = found.assign(**{end: found[end].map(_utc, na_action="ignore") for end in ("begin", "end")})
+        printed.frame(shown.drop(columns="outstanding"), drop=["l1_run", "end"])
         click.echo(f"{count(len(states), 'downlink')} found")
         if do:
-            click.echo(
-                f"{len(outstanding)} of them {'is' if len(outstanding) == 1 else 'are'} outstanding: {do}"
-            )
+            click.echo(f"outstanding: {do}")
     for error in failed:
         click.echo(str(error), err=True)
-    return 1 if failed or not found else 0
+    return 1 if failed or found.empty else 0
 
 
-def _row(one: Found, states: dict[DownlinkId, str]) -> list[printed.Cell]:
-    times = [None if at is None else met_of.utc(met_of.met_to_unix(at)) for at in (one.begin, one.end)]
-    return [
-        one.downlink,
-        one.run,
-        one.run.l1,
-        *times,
-        None if one.begin is None or one.end is None else f"{one.begin:.0f}-{one.end:.0f}",
-        one.events,
-        Marked(states[one.downlink], "yellow") if one.outstanding else states[one.downlink],
-        one.what or "nothing delivered",
-    ]
+def _utc(met: float) -> datetime:
+    return met_of.utc(met_of.met_to_unix(met))

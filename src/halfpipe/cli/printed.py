@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import Console
     from rich.text import Text
 
 NOTHING = "-"  # in a cell, so that columns can be counted
+STATES = {"HELD": "bold red", "open": "yellow", "outstanding": "yellow"}  # that are to be seen at once
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,29 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, notes: b
             for cell, width, column in zip(line, widths, columns, strict=True)
         )
         click.echo("  ".join(parts).rstrip())
+
+
+def frame(data: "DataFrame", *, drop: Sequence[str] = (), notes: bool = False) -> None:
+    """Print a frame as `table` does: its columns have their names; where it is narrow, those of `drop` go in order."""
+    found = records(data)
+    columns = []
+    for name in data:
+        values = [one[name] for one in found if one[name] is not None]
+        number = bool(values) and all(isinstance(value, int | float) for value in values)
+        columns.append(Column(name, number, len(drop) - drop.index(name) if name in drop else 0))
+    for one in found:
+        if one.get("state") in STATES:
+            one["state"] = Marked(one["state"], STATES[one["state"]])
+    rows = [list(one.values()) for one in found]
+    table(columns, rows, notes=notes)
+    if notes:
+        notes_below(rows)
+
+
+def records(data: "DataFrame") -> list[dict[str, Any]]:
+    """Return a frame as JSON has it: an object for each row, null for what is not known."""
+    rows: list[dict[str, Any]] = data.astype(object).where(data.notna(), None).to_dict("records")
+    return rows
 
 
 def _plain(value: Cell) -> str:
@@ -135,11 +160,13 @@ def _styled(value: Cell) -> "Text":
 def _fitting(columns: Sequence[Column], cells: Sequence[Sequence["Text"]], width: int) -> list[int]:
     """Return the columns that fit; the last one, if it is text, is folded and wants a third of the width."""
     widths = [max(len(c.title), *(row[n].cell_len for row in cells)) + 2 for n, c in enumerate(columns)]
-    if not columns[-1].number:
+    if not columns[-1].number and not columns[-1].drop:
         widths[-1] = min(widths[-1], width // 3)
     left = set(range(len(columns)))
-    for number in sorted(left, key=lambda n: -columns[n].drop):
-        if columns[number].drop and sum(widths[n] for n in left) - 2 > width:
+    # The first one names the row and stays, so does the last one unless it may go: nothing is cut in its middle.
+    may_go = [n for n, column in enumerate(columns) if n and (column.drop or n < len(columns) - 1)]
+    for number in sorted(may_go, key=lambda n: (columns[n].drop, n), reverse=True):
+        if sum(widths[n] for n in left) - 2 > width:
             left.remove(number)
     return sorted(left)
 
@@ -157,7 +184,7 @@ def _console() -> "Console":
 
 
 def as_json(**values: Any) -> None:
-    """Print values as one JSON object: dataclasses by their fields, times in ISO 8601."""
+    """Print values as one JSON object: dataclasses by their fields, frames by rows, times in ISO 8601."""
     click.echo(json.dumps(values, default=_for_json, indent=1))
 
 
@@ -168,4 +195,6 @@ def _for_json(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Path):
         return str(value)
+    if hasattr(value, "to_dict"):
+        return records(value)
     raise TypeError(repr(value))

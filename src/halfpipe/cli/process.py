@@ -20,7 +20,6 @@ from halfpipe.site.invocations import GOOD, invocation
 from halfpipe.site.unattended_turn import MINUTES
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
-from halfpipe.tables.receipt_changes import changes
 from halfpipe.tools import run_alone
 from halfpipe.words import count
 
@@ -161,12 +160,14 @@ def _progress(work: Work) -> str:
 
 def _changes(work: Path, fresh: Sequence[DownlinkId], reprocessing: Reprocessing) -> Iterator[str]:
     """Yield what reprocessing has changed of downlinks, by the receipts of their hand-offs."""
+    from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences  # noqa: PLC0415 - pandas
+
     same = 0
     for dl in fresh:
         try:
             made = {handoff.number: handoff.receipt for handoff in hand_offs(work, dl)}
             before = made[reprocessing.before[dl]] if reprocessing.before[dl] else None
-            found = changes(before, read_receipt(work, dl))
+            found = list(sentences(changed_bytes(changed_runs(before, read_receipt(work, dl)))))
         except HalfPipeError as error:
             found = [f"the changes cannot be compared: {error}"]
         yield from (f"{dl}  {line}" for line in found)

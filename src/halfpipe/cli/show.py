@@ -1,117 +1,159 @@
 """`halfpipe show`."""
 
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from halfpipe import paths
 from halfpipe.cli import printed
-from halfpipe.cli.delivered import COLUMNS as OF_RECEIPT
-from halfpipe.cli.delivered import row as row_of_receipt
-from halfpipe.cli.printed import Column
-from halfpipe.cli.verbs import EITHER, Site, Verb, as_json
-from halfpipe.ids import DownlinkId, RunId
-from halfpipe.tables.summaries import Downlink, Part, Run, show, show_downlink
+from halfpipe.cli.verbs import Known, Site, Verb, as_json, read_either
+from halfpipe.errors import HalfPipeError, IdError
+from halfpipe.files.durable import write_bytes
+from halfpipe.formats import evt_view
+from halfpipe.ids import DownlinkId, Downlinks, RunId
+from halfpipe.run import force_list
+from halfpipe.tables import names
 from halfpipe.words import count
 
-FILES = [
-    Column("downlink"),
-    Column("file"),
-    Column("events", number=True),
-    Column("sequences"),
-    Column("MET", drop=2),
-    Column("sha256", drop=3),
-]
+if TYPE_CHECKING:
+    from halfpipe.tables.summaries import Downlink, Run
+
+What = RunId | DownlinkId | Path
+RECEIPT_DROP = ("handoff", "l1_run", "files")
+
+
+def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
+    try:
+        return Path(text) if text.endswith(".evt") else read_either(text)
+    except IdError as error:
+        raise IdError(f"{error}, and no event file, whose name ends in .evt") from error
+
+
+def _view(name: str, text: str) -> Callable[[Any], Any]:
+    return click.option(f"--{name}", "view", flag_value=name, help=text)
 
 
 @click.command(
     "show",
     cls=Verb,
+    at_work=False,
     examples=[
-        ("halfpipe show r0702010205", "a run, named as Level-1 does"),
-        ("halfpipe show 29d7d35d", "the same by its eight hex digits"),
+        ("halfpipe show r0702010205", "a run, named as Level-1 does, or 29d7d35d"),
         ("halfpipe show 230401001", "a downlink"),
+        ("halfpipe show --delivered 2023-04 --csv", "what was delivered, for a spreadsheet"),
+        ("halfpipe show --waiting --days 0", "all runs that are not complete"),
+        ("halfpipe show --jobs --by day -o jobs.svg", "how fast jobs were, as a picture too"),
+        ("halfpipe show r0702010205 230401001 --index", "a merged index"),
+        ("halfpipe show FILE.evt --event -1", "the last event of a file"),
     ],
-    statuses={0: "good", 1: "nothing is known of one of them"},
+    statuses={
+        0: "good",
+        1: "not all could be shown, a file is not good, or a run waits that was not given up",
+    },
 )
 @click.argument(
     "what",
     nargs=-1,
-    required=True,
-    type=EITHER,
-    metavar="RUN|DL...",
-    help="A run, as 2c2e5787 or r0741234567, or downlinks, as 230401001 or 2023-04-01.",
+    type=Known("run", _read, lambda work: [*names.downlinks(work), *names.runs(work)]),
+    metavar="[RUN|DL|FILE]...",
+    help="Runs, as 2c2e5787 or r0741234567; downlinks, as 230401001 or 2023-04; event files.",
 )
+@_view("delivered", "What was delivered, a line for each downlink and run: of DL..., or of all.")
+@_view("waiting", "The runs that are not complete, and what each waits for: RUN..., or all.")
+@_view("jobs", "What the jobs of each rule took, and how fast they were: of DL..., or of all.")
+@_view("index", "The merged index of RUN within DL: datagrams, then events, delivered or not.")
+@_view("check", "Whether event files are sound, a line for each FILE or fault.")
+@click.option("--days", type=float, help="--waiting: runs older than this, not than retire.report_days.")
+@click.option("--by", type=click.Choice(["day"]), help="--jobs: by the day on which they began, UTC.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="--jobs --by day: an .svg or .png.",
+)
+@click.option("--event", type=int, metavar="N", help="Event N of FILE, from 0; -1 is the last.")
+@click.option("--sequence", type=int, metavar="S", help="Every event of FILE with this GEM sequence.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma separated values.")
 @as_json
-def command(site: Site, what: tuple[RunId | DownlinkId, ...], as_json: bool) -> None:
-    """Show what is known of runs or downlinks.
+def command(site: Site, what: tuple[What, ...], view: str | None, **options: Any) -> int | None:
+    """Show what is known of runs and downlinks, or what is in event files.
 
     Of a run: which downlink delivered which files of it and when, and why the rest was not delivered. Of a
-    downlink: how far it is, its runs, its hand-offs, and what was done to submit them.
+    downlink: how far it is, its runs, its hand-offs, and what was done to submit them. Of an event file: its header
+    and counts, or any event with all its fields.
     """
+    wanted: tuple[type, ...] = WANTED.get(view or "", (RunId, DownlinkId))
+    if view is None and what and all(isinstance(one, Path) for one in what):
+        view, wanted = "file", (Path,)
+    if (not what and view in {None, "index", "check"}) or not all(isinstance(one, wanted) for one in what):
+        raise click.UsageError(
+            "name runs, downlinks or event files, or give one of the options, as help says."
+        )
+    if wanted != (Path,):
+        site.check()
+        if not options["as_json"] and not options["as_csv"]:
+            site.say()
+    return VIEWS[view](site, what, options)
+
+
+def _everything(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
+    from halfpipe.tables.summaries import Run, show, show_downlink
+
     found = [
-        show(site.work, each) if isinstance(each, RunId) else show_downlink(site.settings, each)
-        for each in what
+        show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one) for one in what
     ]
-    if as_json:
+    if options["as_json"]:
         printed.as_json(work=site.work, shown=found)
-        return
+        return 0
     for number, each in enumerate(found):
         if number:
             click.echo()
         _print_run(each) if isinstance(each, Run) else _print_downlink(each)
+    return 0
 
 
-def _print_run(run: Run) -> None:
-    started = f"{run.started:%Y-%m-%d %H:%M:%S} UTC"
-    click.echo(f"run {run.run}, {run.l1_run}, started {started}, MET {run.met}")
-    printed.table(FILES, [row for part in run.parts for row in _rows(part)])
-    for part in run.parts:
-        click.echo(f"downlink {part.downlink}, {_when(part)}")
-        if not part.files:
+def _print_run(run: "Run") -> None:
+    click.echo(f"run {run.run}, {run.l1_run}, started {_utc(run.started)}, MET {run.met}")
+    printed.frame(run.files.assign(sha256=run.files["sha256"].str[:16]), drop=["sha256", "MET"])
+    for part in run.parts.itertuples():
+        if part.handoff is None:
+            when = "not handed off (no manifest)"
+        else:
+            when = (
+                f"hand-off {part.handoff}, {_utc(part.handed_off)}"
+                if part.handed_off
+                else "not handed off yet"
+            )
+        click.echo(f"downlink {part.downlink}, {when}")
+        if part.downlink not in set(run.files["downlink"]):
             click.echo("  nothing delivered")
-        if part.times:
-            first, last = map(_utc, part.times)
-            click.echo(f"  events from {first} to {last}")
+        if part.begin:
+            click.echo(f"  events from {_utc(part.begin)} to {_utc(part.end)}")
         if part.state:
             click.echo(f"  {part.state} when it was delivered")
         for reason in part.why:
             click.echo(f"  {reason}")
-    if run.parts and run.parts[-1].state == "open":
-        click.echo(f"what it waits for: halfpipe waiting {run.run}")
+    if len(run.parts) and run.parts["state"].iloc[-1] == "open":
+        click.echo(f"what it waits for: halfpipe explain {run.run}")
     for each in run.repipes:
         click.echo(
             f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into a stage "
             "of its own; they do not count here"
         )
-    click.echo(f"in all {count(run.events, 'event')} delivered by {count(run.deliveries, 'downlink')}")
-
-
-def _rows(part: Part) -> list[Sequence[printed.Cell]]:
-    return [
-        [
-            part.downlink,
-            file.name,
-            file.events,
-            f"{file.sequences[0]}-{file.sequences[1]}",
-            f"{file.seconds[0]}-{file.seconds[1]}",
-            file.sha256[:16],
-        ]
-        for file in part.files
-    ]
+    events = run.parts["events"].dropna() if len(run.parts) else ()
+    click.echo(f"in all {count(sum(events), 'event')} delivered by {count(len(events), 'downlink')}")
 
 
 def _utc(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _when(part: Part) -> str:
-    if part.handoff is None:
-        return "not handed off (no manifest)"
-    return f"hand-off {part.handoff}, {_utc(part.handed_off)}" if part.handed_off else "not handed off yet"
-
-
-def _print_downlink(shown: Downlink) -> None:
+def _print_downlink(shown: "Downlink") -> None:
     one = shown.account
     click.echo(f"downlink {one.downlink}, {one.state}: {one.verdict}")
     for cause in one.causes:
@@ -121,14 +163,145 @@ def _print_downlink(shown: Downlink) -> None:
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
     for line in shown.running:
         click.echo(f"  {line}")
-    printed.table(OF_RECEIPT, [row_of_receipt(run) for run in shown.runs])
+    printed.frame(shown.runs, drop=RECEIPT_DROP)
     for run, reasons in shown.why.items():
         for reason in reasons:
             click.echo(f"  run {run}: {reason}")
-    for run in (said.run for said in shown.runs if said.state == "open"):
-        click.echo(f"what run {run} waits for: halfpipe waiting {run}")
+    for run in shown.runs["run"][shown.runs["state"] == "open"]:
+        click.echo(f"what run {run} waits for: halfpipe explain {run}")
     for number, when in shown.handoffs.items():
         click.echo(f"hand-off {number}, {_utc(when) if when else 'not ended, or its receipt is lost'}")
     for attempt in shown.submissions:
-        outcome = attempt.outcome or "nobody knows how it ended"
-        click.echo(f"{attempt.action} of hand-off {attempt.handoff}, {attempt.when}: {outcome}")
+        outcome = attempt["outcome"] or "nobody knows how it ended"
+        click.echo(f"{attempt['action']} of hand-off {attempt['handoff']}, {attempt['when']}: {outcome}")
+
+
+def _delivered(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
+    from halfpipe.tables import frames
+
+    every = (dl for dl in names.downlinks(site.work) if (site.work / paths.receipt(dl)).exists())
+    failed: list[HalfPipeError] = []
+    found = frames.runs(frames.receipts(site.work, what or every, failed.append))
+    if options["as_json"]:
+        printed.as_json(work=site.work, delivered=found, failed=list(map(str, failed)))
+    elif options["as_csv"]:
+        found.to_csv(sys.stdout, index=False)
+    else:
+        printed.frame(found, drop=RECEIPT_DROP)
+        downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
+        click.echo(f"{downlinks}, {runs}, {count(found['events'].sum(), 'event')} delivered")
+    for error in failed:
+        click.echo(f"error: {error}", err=True)
+    return 1 if failed else 0
+
+
+def _waiting(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
+    from halfpipe.tables.incomplete_runs import waiting
+
+    days = site.settings.retire.report_days if options["days"] is None else options["days"]
+    refused = force_list.read(site.work).refused
+    found = waiting(site.settings, what or names.runs(site.work), days, time.time())
+    given_up = (found["state"] == "given up").sum()
+    if options["as_json"]:
+        printed.as_json(work=site.work, days=days, refused=refused, runs=found)
+    elif options["as_csv"]:
+        found.to_csv(sys.stdout, index=False)
+    else:
+        for complaint in refused:
+            click.echo(complaint)
+        printed.frame(found, drop=["met", "started", "downlinks"], notes=True)
+        click.echo(
+            f"{count(len(found), 'open run')} older than {days:g} days"
+            f"{f', {given_up} of them given up' if given_up else ''}"
+        )
+    return 1 if refused or given_up < len(found) else 0
+
+
+def _jobs(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
+    from halfpipe.tables import jobs
+
+    by, output = options["by"], options["output"]
+    if output is not None and not by:
+        raise click.UsageError("-o draws what changed from day to day: give --by day too.")
+    wanted = what or jobs.downlinks(site.work)
+    found = jobs.rates(jobs.jobs(site.work, wanted), ["day", "rule"] if by else ["rule"])
+    if output is not None:
+        from halfpipe.pages.drawn import simulated
+        from halfpipe.pages.throughput_picture import picture
+
+        kind = output.suffix.removeprefix(".").lower()
+        write_bytes(output, picture(found, kind, simulated(site.settings)))
+    if options["as_json"]:
+        printed.as_json(work=site.work, downlinks=wanted, jobs=found)
+    elif options["as_csv"]:
+        found.to_csv(sys.stdout, index=False)
+    else:
+        printed.frame(found, drop=["CPU_s", "memory_MB", "max_s"])
+        click.echo(f"{count(len(wanted), 'downlink')}, {count(found['jobs'].sum(), 'job')}")
+    return 0
+
+
+def _index(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
+    from halfpipe.tables import index_text
+
+    run, downlink = (
+        sorted(what, key=lambda one: isinstance(one, DownlinkId)) if len(what) == 2 else (None, None)
+    )
+    if not isinstance(run, RunId) or not isinstance(downlink, DownlinkId):
+        raise click.UsageError("--index: name a run and a single downlink.")
+    sys.stdout.buffer.writelines(index_text.text(site.work, run, downlink))
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _file(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
+    event, sequence = options["event"], options["sequence"]
+    if event is not None and sequence is not None:
+        raise click.UsageError("--event and --sequence: give one of the two.")
+    for path in what:
+        if event is None and sequence is None:
+            lines = evt_view.describe_file(path)
+        else:
+            lines = evt_view.describe_events(path, number=event, sequence=sequence)
+        for line in lines:
+            click.echo(line)
+    return 0
+
+
+def _check(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
+    results = [_checked(path) for path in what]
+    bad = sum(bool(one["faults"]) for one in results)
+    if options["as_json"]:
+        printed.as_json(files=results)
+        return 1 if bad else 0
+    for one in results:
+        for fault in one["faults"] or [f"{count(one['events'], 'event')}, good"]:
+            click.echo(f"{one['file']}: {fault}")
+    if bad:
+        click.echo(f"not good: {bad} of {count(len(what), 'file')}; have them made again", err=True)
+    return 1 if bad else 0
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    try:
+        verdict = evt_view.check_evt(path)
+    except HalfPipeError as error:
+        return {"file": path, "events": 0, "faults": [str(error).removeprefix(f"{path}: ")]}
+    return {"file": path, "events": verdict.events, "faults": verdict.faults}
+
+
+VIEWS = {
+    None: _everything,
+    "delivered": _delivered,
+    "waiting": _waiting,
+    "jobs": _jobs,
+    "index": _index,
+    "check": _check,
+    "file": _file,
+}
+WANTED: Mapping[str, tuple[type, ...]] = {
+    "delivered": (DownlinkId,),
+    "jobs": (DownlinkId,),
+    "waiting": (RunId,),
+    "check": (Path,),
+}

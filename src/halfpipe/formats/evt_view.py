@@ -1,6 +1,6 @@
 """Event files for the eye: every field of a record by name, and whether a file is sound as a whole.
 
-For `halfpipe evt`; the format itself is in `halfpipe.formats.evt`.
+For `halfpipe show FILE`; the format itself is in `halfpipe.formats.evt`.
 """
 
 import re
@@ -29,6 +29,7 @@ from halfpipe.formats.evt import (
     record_layout,
     walk,
 )
+from halfpipe.ids import DownlinkId
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Verdict:
     faults: tuple[str, ...]
 
 
-def check_evt(path: Path, downlink: int | None = None) -> Verdict:
+def check_evt(path: Path) -> Verdict:
     """Check an event file as a whole: records, their order, and what header and name say of them.
 
     Records must be in the order of (sequence, APID). In what the decoder makes of a chunk an event may
@@ -106,9 +107,8 @@ def check_evt(path: Path, downlink: int | None = None) -> Verdict:
     Parameters
     ----------
     path
-        Name of the file; if it is that of a staged file or of a chunk's, it must fit the events.
-    downlink
-        What the header must hold as its run id; None: anything.
+        Name of the file; if it is that of a staged file or of a chunk's, it must fit the events. If one of the two
+        directories around it is named as a downlink, the header must name that.
 
     Raises
     ------
@@ -120,19 +120,18 @@ def check_evt(path: Path, downlink: int | None = None) -> Verdict:
     sequences = context_column(evt.data, offsets, "scalers_sequence")
     apids = context_column(evt.data, offsets, "ccsds_apid")
     faults = [
-        *_header_faults(evt, offsets, sequences, downlink),
+        *_header_faults(evt, offsets, sequences),
         *_order_faults(path, offsets, sequences, apids),
         *_name_faults(evt, offsets, sequences, apids),
     ]
     return Verdict(offsets.size, tuple(faults))
 
 
-def _header_faults(
-    evt: EvtFile, offsets: NDArray[np.int64], sequences: NDArray[np.uint64], downlink: int | None
-) -> Iterator[str]:
+def _header_faults(evt: EvtFile, offsets: NDArray[np.int64], sequences: NDArray[np.uint64]) -> Iterator[str]:
     said = {"evtcnt": offsets.size}
-    if downlink is not None:
-        said["runid"] = downlink
+    around = [home.name for home in evt.path.absolute().parents[:2] if DownlinkId.matches(home.name)]
+    if around:
+        said["runid"] = DownlinkId(around[0]).number
     if offsets.size:
         ends = offsets[[0, -1]]
         said["gemseq_beg"], said["gemseq_end"] = sequences[[0, -1]].tolist()

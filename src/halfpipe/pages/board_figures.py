@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from halfpipe.ids import RunKind
-from halfpipe.tables.latency import Latency
+from halfpipe.tables.latency import Latency, median_and_95
 
 DAY = 86400
 USUAL_DAYS = 90.0  # of which the median is taken
@@ -150,8 +150,7 @@ def by_day(entries: Iterable[tuple[float, float | None, int]]) -> list[Day]:
     found = []
     for day in range(min(days), max(days) + 1) if days else ():
         several = days.get(day, [])
-        known = sorted(took for took, _ in several if took is not None)
-        late = known[min(len(known) - 1, int(0.95 * len(known)))] if known else None
-        waiting = sum(number for _, number in several)
-        found.append(Day(day, len(several), median(known) if known else None, late, waiting))
+        known = [took for took, _ in several if took is not None]
+        middle, late = median_and_95(known) if known else (None, None)
+        found.append(Day(day, len(several), middle, late, sum(number for _, number in several)))
     return found

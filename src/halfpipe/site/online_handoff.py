@@ -26,7 +26,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision, listed
-from halfpipe.merge.settle import OPENS, KnownDatagrams
+from halfpipe.merge.settle import OPENS, KnownDatagrams, what_is_missing
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.told_once import By, OpenError, how_it_was_cut_off
 from halfpipe.run import event_files, force_list
@@ -37,7 +37,6 @@ from halfpipe.run.receipt_file import read_receipt
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
 from halfpipe.site.online_records import Made, Record, State, files_there
-from halfpipe.tables.incomplete_runs import what_is_missing
 
 log = logging.getLogger(__name__)
 

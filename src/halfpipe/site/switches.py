@@ -82,7 +82,7 @@ def give_up(work: Path, run: RunId, reason: str) -> tuple[Path, bool]:
     if not (work / paths.run(run)).is_dir():
         raise MissingInputError(
             f"nothing is known of run {run} ({run.l1}): there is no {work / paths.run(run)}. Give the run as "
-            "halfpipe waiting lists it."
+            "halfpipe show --waiting lists it."
         )
     file = next(iter(_names_of(work, run)), work / paths.force() / run.l1)
     return file, _put_down(file, reason)

@@ -1,36 +1,33 @@
 """Runs that are not complete, with what is missing of them: what an operator may have to give up."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
+
+import pandas as pd
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
-from halfpipe.ids import DownlinkId, RunId, RunKind
-from halfpipe.merge.settle import Segment, enough_epus, is_complete
+from halfpipe.ids import RunId, RunKind
+from halfpipe.merge.settle import what_is_missing
 from halfpipe.run import force_list
 from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.settings import Settings
 
-
-@dataclass(frozen=True)
-class Waiting:
-    """An open run: since when (Unix seconds), the downlinks that brought it, and what is missing, in words."""
-
-    run: RunId
-    kind: RunKind
-    started: float
-    downlinks: tuple[DownlinkId, ...]
-    missing: str
-    given_up: bool
+DAY = 86400
+COLUMNS = ["run", "l1_run", "kind", "started", "met", "days", "state", "downlinks", "last", "missing"]
 
 
-def waiting(settings: Settings, of: Iterable[RunId], older_than: float) -> list[Waiting]:
-    """Return the runs among `of` that are not complete and started before `older_than`, Unix seconds.
+def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) -> pd.DataFrame:
+    """Return the runs among `runs` that are not complete and started more than `days` days before `now`, Unix seconds.
+
+    Returns
+    -------
+    DataFrame
+        By run: when it ``started`` (UTC, MET, and days ago), its ``state``, ``open`` or ``given up``, how many
+        ``downlinks`` brought it and the ``last`` of them, and in words what is ``missing``.
 
     Raises
     ------
@@ -41,10 +38,11 @@ def waiting(settings: Settings, of: Iterable[RunId], older_than: float) -> list[
     """
     work, min_epus = settings.paths.work, settings.merge.min_epus
     given_up = force_list.read(work).runs
-    found = []
-    for run in of:
-        started = float(met.met_to_unix(run.met))
-        if started >= older_than:
+    rows = []
+    for run in runs:
+        started = met.met_to_unix(run.met)
+        age = (now - started) / DAY
+        if age <= days:
             continue
         home = work / paths.run(run)
         if not home.is_dir():
@@ -57,11 +55,13 @@ def waiting(settings: Settings, of: Iterable[RunId], older_than: float) -> list[
         if not downlinks or _said_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
         segments = known_datagrams(work, run).segments()
-        if not is_complete(segments, min_epus):
-            missing = "; ".join(what_is_missing(segments, min_epus))
-            kind = RunKind.of(segments)
-            found.append(Waiting(run, kind, started, tuple(downlinks), missing, run in given_up))
-    return found
+        if missing := "; ".join(what_is_missing(segments, min_epus)):
+            state = "given up" if run in given_up else "open"
+            when = (met.utc(started), run.met, round(age, 1))
+            rows.append(
+                (run, run.l1, RunKind.of(segments), *when, state, len(downlinks), downlinks[-1], missing)
+            )
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _said_complete(manifests: Sequence[Path]) -> bool:
@@ -86,23 +86,3 @@ def _within(
         for apid, ranges in some.items()
         for a, b in ranges
     )
-
-
-def what_is_missing(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> list[str]:
-    """Say what keeps a run from being complete; nothing if it is."""
-    said = []
-    if not segments:
-        said.append("no datagram is known")
-    elif not enough_epus(segments, min_epus):
-        said.append(f"only {len(segments)} of {min_epus} EPUs seen ({', '.join(map(str, segments))})")
-    for apid, of_apid in segments.items():
-        if not of_apid[0].opens:
-            said.append(f"APID {apid}: its start, before datagram {of_apid[0].datagrams[0]}")
-        for one, other in pairwise(of_apid):
-            first, last = one.datagrams[1] + 1, other.datagrams[0] - 1
-            said.append(
-                f"APID {apid}: " + (f"datagrams {first} to {last}" if first < last else f"datagram {first}")
-            )
-        if not of_apid[-1].closes:
-            said.append(f"APID {apid}: its end, after datagram {of_apid[-1].datagrams[1]}")
-    return said

@@ -3,11 +3,12 @@
 Nothing depends on it. What cannot be told, because logs or RetDefs are gone, is None.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from halfpipe import paths
@@ -50,16 +51,23 @@ class Latency:
     @property
     def seconds(self) -> float | None:
         """From the youngest RetDef to the hand-off."""
-        return _between(self.retdef, self.handed_off)
+        return between(self.retdef, self.handed_off)
 
     @property
     def since_event(self) -> float | None:
         """From the last event to the submission, or to the hand-off where it was not submitted."""
-        return _between(self.last_event, self.handed_off if self.submitted is None else self.submitted)
+        return between(self.last_event, self.handed_off if self.submitted is None else self.submitted)
 
 
-def _between(first: float | None, last: float | None) -> float | None:
+def between(first: float | None, last: float | None) -> float | None:
+    """Return the seconds from one time to another; None if one is not known."""
     return None if first is None or last is None else last - first
+
+
+def median_and_95(values: Iterable[float]) -> tuple[float, float]:
+    """Return the median, and what 95 % of the values are within."""
+    known = sorted(values)
+    return median(known), known[min(len(known) - 1, int(0.95 * len(known)))]
 
 
 def latencies(settings: Settings, downlink: DownlinkId) -> list[Latency]:

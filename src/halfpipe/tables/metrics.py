@@ -4,13 +4,12 @@ The form is Prometheus's text exposition format 0.0.4: a line a number, before i
 """
 
 from collections.abc import Iterator, Mapping
-from statistics import median
 
 from halfpipe.causes import Verdict
 from halfpipe.status.account import Site
 from halfpipe.status.overview import DAY, Overview
 from halfpipe.status.site_causes import last_turn, youngest_retdef
-from halfpipe.tables.latency import latency
+from halfpipe.tables.latency import latency, median_and_95
 
 LATENCY_DAYS = 7.0  # over which latency is told
 
@@ -54,13 +53,13 @@ def _numbers(site: Site, found: Overview) -> Iterator[tuple[str, str, Labelled]]
         "Downlinks with a latest hand-off that was not submitted to Level-1.",
         {"": len(waits)},
     )
-    took = sorted(_latencies(site, found))
+    took = list(_latencies(site, found))
     if took:
-        late = took[min(len(took) - 1, int(0.95 * len(took)))]
+        middle, late = median_and_95(took)
         yield (
             "latency_seconds",
             f"From the youngest RetDef to the hand-off, of {LATENCY_DAYS:g} days.",
-            {'{quantile="0.5"}': median(took), '{quantile="0.95"}': late},
+            {'{quantile="0.5"}': middle, '{quantile="0.95"}': late},
         )
     retdef = youngest_retdef(site.settings.paths.retdef, site.now)
     if retdef is not None:

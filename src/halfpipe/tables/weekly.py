@@ -3,27 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import median
 
 from halfpipe import paths
-from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
-from halfpipe.tables.latency import latency
+from halfpipe.tables import names
+from halfpipe.tables.latency import between, latency, median_and_95
 from halfpipe.words import count
 
 WEEK = 7 * 86400.0
-
-
-@dataclass(frozen=True)
-class HandedOff:
-    """A downlink that was handed off: its events, and how long after its last event, seconds; None if not known."""
-
-    downlink: DownlinkId
-    events: int
-    latency: float | None
 
 
 def iso_week(now: float) -> str:
@@ -32,27 +21,22 @@ def iso_week(now: float) -> str:
     return f"{year}-W{week:02d}"
 
 
-def handed_off(settings: Settings, after: float, until: float) -> Iterator[HandedOff]:
-    """Yield the downlinks whose receipts were written between two times, Unix seconds."""
+def handed_off(settings: Settings, after: float, until: float) -> Iterator[tuple[int, float | None]]:
+    """Yield of each downlink whose receipt was written between two times, Unix seconds, its events and its latency.
+
+    That is from its last event to its first hand-off, seconds; None if nobody knows.
+    """
     work = settings.paths.work
-    for path in sorted(work.glob(paths.receipt("*"))):
-        name = path.name.removeprefix(paths.receipt(""))
+    for downlink in names.downlinks(work):
         with suppress(Exception):  # a damaged receipt is for others to tell
-            if DownlinkId.matches(name) and after <= path.stat().st_mtime < until:
-                events = sum(run["delivered"] for run in read_receipt(work, DownlinkId(name))["runs"])
-                yield HandedOff(DownlinkId(name), events, _latency(settings, DownlinkId(name)))
-
-
-def _latency(settings: Settings, downlink: DownlinkId) -> float | None:
-    """Return the seconds from a downlink's last event to its first hand-off; None if nobody knows."""
-    first = latency(settings, downlink)
-    if first is None or first.last_event is None or first.handed_off is None:
-        return None
-    return first.handed_off - first.last_event
+            if after <= (work / paths.receipt(downlink)).stat().st_mtime < until:
+                events = sum(run["delivered"] for run in read_receipt(work, downlink)["runs"])
+                first = latency(settings, downlink)
+                yield events, between(first.last_event, first.handed_off) if first else None
 
 
 def text(
-    downlinks: Iterable[HandedOff],
+    downlinks: Iterable[tuple[int, float | None]],
     wanted: Sequence[tuple[float, Sequence[str]]],
     lasting: int,
     now: float,
@@ -62,7 +46,7 @@ def text(
     Parameters
     ----------
     downlinks
-        Those that were handed off.
+        The events and the latency of those that were handed off.
     wanted
         When action was needed, Unix seconds, and for which codes.
     lasting
@@ -75,13 +59,13 @@ def text(
     lines = [
         f"HalfPipe: the week from {begin} to {end}",
         "",
-        f"{count(len(several), 'downlink')} handed off, {count(sum(one.events for one in several), 'event')}",
+        f"{count(len(several), 'downlink')} handed off, {count(sum(events for events, _ in several), 'event')}",
     ]
-    known = sorted(one.latency for one in several if one.latency is not None)
+    known = [seconds for _, seconds in several if seconds is not None]
     if known:
-        late = known[min(len(known) - 1, int(0.95 * len(known)))]
+        middle, late = median_and_95(known)
         lines.append(
-            f"from the last event to the hand-off: median {median(known) / 60:,.0f} min, 95 % within "
+            f"from the last event to the hand-off: median {middle / 60:,.0f} min, 95 % within "
             f"{late / 60:,.0f} min ({count(len(known), 'downlink')})"
         )
     codes = Counter(code for at, some in wanted if now - WEEK <= at < now for code in some)

@@ -1,4 +1,4 @@
-"""`halfpipe submit`, `online`, `cleanup` and `delivered`: their command lines, and what they print for programs."""
+"""Command lines of `halfpipe submit`, `online`, `cleanup` and `show`, and what they print for programs."""
 
 import csv
 import json
@@ -75,15 +75,17 @@ def test_cleanup_lines_have_plain_numbers_in_a_pipe(shared: Path) -> None:
 
 
 def test_delivered_as_a_table_of_values(shared: Path) -> None:
-    rows = list(csv.DictReader(halfpipe("delivered", "--csv", configfile=shared).stdout.splitlines()))
-    found = json.loads(halfpipe("delivered", "--json", configfile=shared).stdout)["delivered"]
+    rows = list(
+        csv.DictReader(halfpipe("show", "--delivered", "--csv", configfile=shared).stdout.splitlines())
+    )
+    found = json.loads(halfpipe("show", "--delivered", "--json", configfile=shared).stdout)["delivered"]
     assert rows == [{key: str(value) for key, value in one.items()} for one in found]
     assert [(row["downlink"], row["run"], row["state"]) for row in rows] == [
         (FIRST, SPREAD, "open"), (FIRST, LCI, "complete"), (SECOND, SPREAD, "open")
     ]  # fmt: skip
-    *_, last = halfpipe("delivered", FIRST, configfile=shared).stdout.splitlines()
+    *_, last = halfpipe("show", "--delivered", FIRST, configfile=shared).stdout.splitlines()
     assert last == "1 downlink, 2 runs, 72 events delivered"
-    ended = halfpipe("delivered", "240602001", FIRST, configfile=shared)
+    ended = halfpipe("show", "--delivered", "240602001", FIRST, configfile=shared)
     assert ended.exit_code == 1
     assert "dl=240602001: no such file" in ended.stderr
     assert ended.stdout.endswith("1 downlink, 2 runs, 72 events delivered\n")
@@ -95,12 +97,12 @@ def test_one_receipt_that_cannot_be_believed_does_not_stop_the_others(
 ) -> None:
     receipt = configfile.parent / "work" / f"dl={FIRST}"
     receipt.write_text(change(receipt.read_text()))
-    ended = halfpipe("delivered", configfile=configfile)
+    ended = halfpipe("show", "--delivered", configfile=configfile)
     assert ended.exit_code == 1
     assert ended.stdout.endswith("1 downlink, 1 run, 35 events delivered\n")
     assert f"error: {receipt}: " in ended.stderr
     assert ended.stderr.endswith(f". To have it rewritten: snakemake dl={FIRST} -R receipt\n")
-    content = json.loads(halfpipe("delivered", "--json", configfile=configfile).stdout)
+    content = json.loads(halfpipe("show", "--delivered", "--json", configfile=configfile).stdout)
     assert [one["downlink"] for one in content["delivered"]] == [SECOND]
     assert len(content["failed"]) == 1
     every = json.loads(halfpipe("status", "--json", configfile=configfile).stdout)["downlinks"]
@@ -129,7 +131,7 @@ def test_verbs_take_ranges_where_they_take_downlinks(configfile: Path) -> None:
         (["status", "2024-07"], "2024-07: there is no downlink from 240700000 to 240799999; looked in"),
         (["status", "2024-13"], "month must be in 1..12"),
         (["show", "240601002..240601001"], "ends before it begins"),
-        (["index", LCI, "2024-06"], "name a single downlink here"),
+        (["show", "--index", LCI, "2024-06"], "a single downlink"),
     ],
 )
 def test_ranges_that_cannot_be_used(shared: Path, words: list[str], said: str) -> None:

@@ -49,6 +49,7 @@ def test_bash(home: Path, shared: Path) -> None:
     assert completed(home, "halfpipe status 24", site) == [FIRST, SECOND, HALF_WAY]
     assert completed(home, f"halfpipe status {FIRST} 24", site) == [SECOND, HALF_WAY], "each once"
     assert completed(home, "halfpipe force 2c", site) == [SPREAD, LCI, CUT]
+    assert completed(home, "halfpipe show --index 2c", site) == [SPREAD, LCI, CUT]
     assert completed(home, "halfpipe show 2", site) == [FIRST, SECOND, HALF_WAY, SPREAD, LCI, CUT]
     assert completed(home, f"halfpipe --configfile {shared} submit 2406010") == [FIRST, SECOND]
     assert completed(home, "halfpipe status 24", "no such profile") == []

@@ -1,4 +1,4 @@
-"""`halfpipe evt show` on golden files, where any number can be looked up in the bytes themselves."""
+"""`halfpipe show FILE` on golden files, where any number can be looked up in the bytes themselves."""
 
 import struct
 from pathlib import Path
@@ -13,7 +13,7 @@ LCI = next((CASES / "lci_acd" / "in").rglob("*.evt"))
 
 
 def shown(*arguments: str | Path) -> list[str]:
-    ended = halfpipe("evt", "show", *arguments)
+    ended = halfpipe("show", *arguments)
     assert (ended.exit_code, ended.stderr) == (0, "")
     return ended.stdout.splitlines()
 
@@ -87,7 +87,7 @@ def test_every_event_of_a_sequence_is_shown() -> None:
     ],
 )
 def test_what_is_not_there(arguments: list[str], complaint: str) -> None:
-    ended = halfpipe("evt", "show", LPA, *arguments)
+    ended = halfpipe("show", LPA, *arguments)
     assert ended.exit_code == 1
     assert f"{LPA}: {complaint}" in ended.stderr
 
@@ -95,12 +95,12 @@ def test_what_is_not_there(arguments: list[str], complaint: str) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "simulated.evt"
     path.write_bytes(LPA.read_bytes()[:-1])
-    ended = halfpipe("evt", "show", path, "--event", "0")
+    ended = halfpipe("show", path, "--event", "0")
     assert ended.exit_code == 1
     assert f"{path}: record at byte " in ended.stderr
 
 
 def test_one_way_to_choose_an_event() -> None:
-    ended = halfpipe("evt", "show", LPA, "--event", "0", "--sequence", "5")
+    ended = halfpipe("show", LPA, "--event", "0", "--sequence", "5")
     assert ended.exit_code == 2
     assert "give one of the two" in ended.stderr

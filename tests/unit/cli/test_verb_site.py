@@ -17,14 +17,15 @@ from tests.support.in_process import ROOT
 from tests.support.leases import leases
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
-from tests.support.worked_site import FIRST, SECOND
+from tests.support.worked_site import CUT, FIRST, LCI, SECOND, SPREAD
 
 FORGOTTEN = "error: no config was given, so there is no working directory to look at."
 OF_A_SITE = [
-    ("status",), ("show", FIRST), ("delivered",), ("waiting",), ("explain", FIRST), ("check",), ("throughput",),
+    ("status",), ("show", FIRST), ("show", "--delivered"), ("show", "--waiting"), ("explain", FIRST), ("check",),
+    ("show", "--jobs"),
     ("find", "--met", "1"),
     ("submit", FIRST),
-    ("index", "2c2e5787", FIRST), ("submit", "--open"), ("online",), ("hold",), ("hold", "stage", "--resume"),
+    ("show", "--index", "2c2e5787", FIRST), ("submit", "--open"), ("online",), ("hold",), ("hold", "stage", "--resume"),
     ("force",),
     ("cleanup",), ("ledger", "check"), ("unattended",), ("config",),
 ]  # fmt: skip
@@ -73,21 +74,24 @@ def test_the_site_may_be_named_before_or_after_the_verb_and_by_the_environment(
     profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = str(profile / "config.yaml")
-    wanted = give("delivered", "--csv", "--configfile", config).stdout
+    wanted = give("show", "--delivered", "--csv", "--configfile", config).stdout
     assert FIRST in wanted
     for words in (
-        ["--profile", str(profile), "delivered", "--csv"],
-        ["delivered", "--profile", str(profile), "--csv"],
-        ["--configfile", config, "delivered", "--csv"],
-        ["--profile", "no such", "delivered", "--csv", "--profile", str(profile)],
+        ["--profile", str(profile), "show", "--delivered", "--csv"],
+        ["show", "--delivered", "--profile", str(profile), "--csv"],
+        ["--configfile", config, "show", "--delivered", "--csv"],
+        ["--profile", "no such", "show", "--delivered", "--csv", "--profile", str(profile)],
     ):
         ended = give(*words)
         assert (ended.exit_code, ended.stdout, ended.stderr) == (0, wanted, "")
-    assert give("delivered", "--csv", env={"SNAKEMAKE_PROFILE": str(profile)}).stdout == wanted
+    assert give("show", "--delivered", "--csv", env={"SNAKEMAKE_PROFILE": str(profile)}).stdout == wanted
     monkeypatch.chdir(profile.parent)
-    ended = give("delivered", env={"SNAKEMAKE_PROFILE": profile.name})
+    ended = give("show", "--delivered", env={"SNAKEMAKE_PROFILE": profile.name})
     assert ended.stderr == f"HalfPipe at {profile}/work (profile {profile.name})\n"
-    assert give("delivered", "--profile", "none", env={"SNAKEMAKE_PROFILE": profile.name}).exit_code == 2
+    assert (
+        give("show", "--delivered", "--profile", "none", env={"SNAKEMAKE_PROFILE": profile.name}).exit_code
+        == 2
+    )
 
 
 def test_config_files_of_the_command_line_take_the_place_of_the_profiles(
@@ -116,15 +120,15 @@ def test_what_is_wrong_with_a_config_is_told_with_status_2(shared: Path) -> None
 def test_an_error_of_the_file_system_is_told_and_no_traceback(configfile: Path) -> None:
     (configfile.parent / "work" / f"dl={FIRST}").unlink()
     (configfile.parent / "work" / f"dl={FIRST}").mkdir()
-    ended = give("delivered", FIRST, configfile=configfile)
+    ended = give("show", "--delivered", FIRST, configfile=configfile)
     assert ended.exit_code == 1
     assert f"error: {configfile.parent}/work/dl={FIRST}: Is a directory." in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 def test_a_defect_is_told_as_such(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("halfpipe.cli.delivered.delivered", lambda *_: 1 / 0)
-    ended = give("delivered", configfile=shared)
+    monkeypatch.setattr("halfpipe.tables.frames.runs", lambda *_: 1 / 0)
+    ended = give("show", "--delivered", configfile=shared)
     assert ended.exit_code == 1
     assert "ZeroDivisionError" in ended.stderr
     assert ended.stderr.endswith(
@@ -168,7 +172,7 @@ def test_a_verb_that_is_ended_gives_its_leases_back(configfile: Path, number: si
 
 
 def test_a_terminal_has_colours_unless_it_wants_none(shared: Path) -> None:
-    words: list[str | Path] = ["delivered", "--configfile", shared]
+    words: list[str | Path] = ["show", "--delivered", "--configfile", shared]
     assert "\x1b[1m" in on_terminal(*words)
     for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         said = on_terminal(*words, env=env)
@@ -179,9 +183,11 @@ def test_a_terminal_has_colours_unless_it_wants_none(shared: Path) -> None:
     assert said.isascii()
 
 
-@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("columns", [60, 80, 200])
 @pytest.mark.parametrize(
-    "words", [("status",), ("delivered",), ("waiting", "--days", "0"), ("show", "2c2e5787")], ids=" ".join
+    "words",
+    [("status",), ("show", "--delivered"), ("show", "--waiting", "--days", "0"), ("show", "2c2e5787")],
+    ids=" ".join,
 )
 def test_tables_fit_the_terminal(words: tuple[str, ...], columns: int, shared: Path) -> None:
     said = on_terminal(*words, "--configfile", shared, columns=columns, env={"NO_COLOR": "1"})
@@ -190,15 +196,18 @@ def test_tables_fit_the_terminal(words: tuple[str, ...], columns: int, shared: P
     table = [line for line in lines if line.startswith(("downlink  ", "run  ", FIRST, "2c2e"))]
     assert len(table) > 1
     assert max(map(len, table)) <= columns
+    assert all(line.split()[0] in {"downlink", "run", FIRST, SPREAD, LCI, CUT} for line in table), (
+        "no id is cut"
+    )
 
 
 @pytest.mark.parametrize(
     "words",
     [
         ("status",),
-        ("delivered",),
-        ("waiting", "--days", "0"),
-        ("throughput",),
+        ("show", "--delivered"),
+        ("show", "--waiting", "--days", "0"),
+        ("show", "--jobs"),
         ("hold",),
         ("force",),
     ],
@@ -224,9 +233,9 @@ def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Pa
 @pytest.mark.parametrize(
     "words",
     [
-        ("status",), ("show", FIRST, "2c2e5787"), ("explain", FIRST), ("find", "--met", "1"), ("delivered",),
-        ("waiting", "--days", "0"), ("check",),
-        ("throughput",), ("submit", "--open"), ("online",), ("hold",), ("force",), ("cleanup",),
+        ("status",), ("show", FIRST, "2c2e5787"), ("explain", FIRST), ("find", "--met", "1"), ("show", "--delivered"),
+        ("show", "--waiting", "--days", "0"), ("check",),
+        ("show", "--jobs"), ("submit", "--open"), ("online",), ("hold",), ("force",), ("cleanup",),
         ("config",), ("config", "--schema"),
     ],
     ids=" ".join,

@@ -1,13 +1,15 @@
 """`find`: which downlink has a time or a run, processed or outstanding, and the command for what is outstanding."""
 
 import json
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from halfpipe import paths
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.tables.found_downlinks import Found, find
+from halfpipe.tables.found_downlinks import find
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.workflow import Site
 
@@ -23,35 +25,34 @@ def half_done(site: Site) -> Site:
     return site
 
 
-def found_on(site: Site, when: float | None, *runs: RunId) -> list[Found]:
+def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = False) -> list[dict[str, Any]]:
+    """Return what is found of processed or outstanding downlinks."""
     failed: list[Exception] = []
-    found = find(site.settings, when, runs, failed.append)
+    found: pd.DataFrame = find(site.settings, when, runs, failed.append)
     assert failed == []
-    return found
+    rows: list[dict[str, Any]] = found[found.pop("outstanding") == outstanding].to_dict("records")
+    return rows
 
 
 def test_a_time_that_was_delivered(half_done: Site) -> None:
     (file,) = half_done.receipt(FIRST)["runs"][0]["files"]
     begin, end = file["seconds"]
+    one = {"downlink": FIRST, "run": RUN, "begin": begin, "end": end}
     for when in (begin, end, end + 0.9):
-        delivered = [one for one in found_on(half_done, when) if not one.outstanding]
-        assert delivered == [Found(FIRST, RUN, False, file["name"], file["events"], begin, end)]
-    assert [one for one in found_on(half_done, begin - 1) if not one.outstanding] == []
-    assert [one for one in found_on(half_done, end + 1) if not one.outstanding] == []
+        assert found_on(half_done, when) == [one | {"events": file["events"], "what": file["name"]}]
+    assert found_on(half_done, begin - 1) == found_on(half_done, end + 1) == []
 
 
 def test_a_time_that_is_announced(half_done: Site) -> None:
-    everything = found_on(half_done, None, RUN)
-    outstanding = [one for one in everything if one.outstanding]
-    assert {one.downlink for one in everything} == {FIRST, SECOND}
-    assert {one.downlink for one in outstanding} == {SECOND}
+    outstanding = found_on(half_done, None, RUN, outstanding=True)
+    assert {one["downlink"] for one in found_on(half_done, None, RUN)} == {FIRST}
+    assert {one["downlink"] for one in outstanding} == {SECOND}
     for one in outstanding:
-        assert one.begin is not None
-        assert one in found_on(half_done, one.begin)
-        assert one not in found_on(half_done, one.begin - 1)
+        assert one["what"] in {other["what"] for other in found_on(half_done, one["begin"], outstanding=True)}
+        assert found_on(half_done, min(each["begin"] for each in outstanding) - 1, outstanding=True) == []
     assert found_on(half_done, None, RunId("00000001")) == []
     half_done.by_hand(SECOND)
-    assert [one for one in found_on(half_done, None, RUN) if one.outstanding] == []
+    assert found_on(half_done, None, RUN, outstanding=True) == []
 
 
 def test_the_verb(half_done: Site) -> None:
@@ -62,9 +63,11 @@ def test_the_verb(half_done: Site) -> None:
         assert f"{FIRST}  {RUN}  r0741234567  {utc}Z" in ended.said
         assert file["name"] in ended.said
     ended = half_done.halfpipe("find", "--run", "r0741234567").good()
-    assert ended.said.endswith(f"1 of them is outstanding: snakemake dl={SECOND}\n")
+    assert ended.said.endswith(f": snakemake dl={SECOND}\n")
     said = json.loads(half_done.halfpipe("find", "--run", RUN, "--json").said)
-    assert (said["do"], said["states"][FIRST]) == (f"snakemake dl={SECOND}", "handed off 1")
+    states = {one["downlink"]: (one["state"], one["outstanding"]) for one in said["found"]}
+    assert (said["do"], states[FIRST]) == (f"snakemake dl={SECOND}", ("handed off 1", False))
+    assert states[SECOND] == ("outstanding", True)
     assert half_done.halfpipe("find", "--met", "1").status == 1
     for words in ([], ["--met", "1", "--utc", utc], ["--utc", "noon"]):
         assert half_done.halfpipe("find", *words).status == 2

@@ -3,39 +3,84 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId
-from halfpipe.tables.handoff_diff import diff, sentence
+from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences, two_hand_offs
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
-RUN = "2c2e5787"
+KINDS = ["new", "gone", "changed", "same"]
+
+
+def diff(site: Site) -> Any:
+    return json.loads(site.halfpipe("diff", DL, "--json").good().said)
+
+
+def run(name: str, *files: tuple[str, str], delivered: int = 10) -> dict[str, Any]:
+    """Return what a receipt holds of a run, as far as it is compared."""
+    return {
+        "run": name,
+        "l1_run": "",
+        "kind": "LPA",
+        "files": [{"name": file, "sha256": sha256, "events": 1, "seconds": [1, 2]} for file, sha256 in files],
+        "delivered": delivered,
+        "orphans": 0,
+        "late": 0,
+        "held": False,
+        "complete": True,
+    }
+
+
+def receipt(*runs: dict[str, Any]) -> dict[str, Any]:
+    return {"downlink": DL, "handoff": 1, "runs": list(runs)}
+
+
+def test_each_run_that_differs_has_a_line() -> None:
+    before = receipt(run("a", ("x", "1"), ("y", "2"), ("z", "3")), run("b", ("x", "1")), run("c", ("x", "1")))
+    now = run("a", ("x", "1"), ("y", "9"), ("w", "4"), delivered=1_410)
+    after = receipt(now, run("c", ("x", "1")), run("d", ("x", "5")), run("e", delivered=0))
+    found = changed_runs(before, after)
+    assert found.set_index("run")[[*KINDS, "events", "events_before"]].T.to_dict("list") == {
+        "a": [1, 1, 1, 1, 1410, 10],
+        "b": [0, 1, 0, 0, 0, 10],
+        "c": [0, 0, 0, 1, 10, 10],
+        "d": [1, 0, 0, 0, 10, 0],
+        "e": [0, 0, 0, 0, 0, 0],
+    }
+    changed = changed_bytes(found)
+    assert list(changed["run"]) == ["a", "b", "d"]
+    first, *_ = sentences(changed)
+    assert first.startswith("run a: +1,400 events, ")
+    assert changed_bytes(changed_runs(after, after)).empty
+
+
+@pytest.mark.parametrize("runs", [[run("a", ("x", "1"))], []])
+def test_a_first_hand_off_is_all_new(runs: list[dict[str, Any]]) -> None:
+    found = changed_bytes(changed_runs(None, receipt(*runs)))
+    assert found[["run", "new", "events"]].to_numpy().tolist() == [["a", 1, 10]] * len(runs)
 
 
 def test_the_same_again_with_a_reason(site: Site) -> None:
     build(read_case(GOLDEN / "gap_one"), site)
     site.process(DL)
-    with pytest.raises(MissingInputError, match="no two hand-offs to compare: there are 1"):
-        diff(site.work, DL)
+    with pytest.raises(MissingInputError):
+        two_hand_offs(site.work, DL)
     site.snakemake(f"dl={DL}", "-R", "deliver_run", "--config", "reason=a look").good()
-    found = diff(site.work, DL)
-    (change,) = found.runs
-    assert change.is_same
-    assert sentence(change) == "the same: 91 events in 2 files"
-    assert (found.input, found.config) == ((), ())
-    assert (found.before.number, found.before.reason) == (1, None)
-    assert (found.after.number, found.after.reason) == (2, "a look")
+    found = diff(site)
+    (change,) = found["runs"]
+    assert (change["events"], change["events_before"]) == (91, 91)
+    assert [change[kind] for kind in KINDS] == [0, 0, 0, 2]
+    assert (found["input"], found["settings"], found["HalfPipe"]) == ([], [], [])
+    assert (found["before"], found["after"], found["reason"]) == (1, 2, "a look")
     # The receipt alone made again is the same hand-off, whatever is said now.
     site.snakemake(f"dl={DL}", "-R", "receipt", "--config", "reason=another").good()
     assert site.receipt(DL)["reason"] == "a look"
-    said = site.halfpipe("diff", DL).good().said.splitlines()
-    assert said[0].startswith(f"downlink {DL}: hand-off 1 (")
-    assert said[0].endswith("), because a look")
-    assert len(said) == 5
+    assert len(site.halfpipe("diff", DL).good().said.splitlines()) == 5
     assert site.halfpipe("diff", DL, "1", "7").status == 1
 
 
@@ -49,19 +94,13 @@ def test_a_chunk_that_came_later_and_a_setting(site: Site, tmp_path: Path) -> No
     site.configure(merge={"max_events": 50})
     site.process(DL, again=True)
     after = site.receipt(DL)["runs"][0]
-    found = diff(site.work, DL)
-    (change,) = found.runs
-    assert change.events == (before["delivered"], after["delivered"])
-    assert change.events[1] > change.events[0]
+    found = diff(site)
+    (change,) = found["runs"]
+    assert (change["events_before"], change["events"]) == (before["delivered"], after["delivered"])
+    assert change["events"] > change["events_before"]
+    assert (change["orphans_before"], change["orphans"]) == (before["orphans"], after["orphans"])
     names = [{file["name"] for file in run["files"]} for run in (before, after)]
-    assert set(change.new) == names[1] - names[0] != set()
-    assert set(change.changed) | set(change.same) == names[0] & names[1]
-    assert change.orphans == (before["orphans"], after["orphans"])
-    assert found.input == (f"chunk {last.stem[-5:]} came",)
-    assert found.config == ("merge.max_events was 1000, is 50",)
-    assert sentence(change).startswith(f"+{change.events[1] - change.events[0]:,} events, ")
-    said = json.loads(site.halfpipe("diff", DL, "1", "2", "--json").good().said)["diff"]
-    assert (said["before"]["number"], said["runs"][0]["run"]) == (1, RUN)
-    assert [site.halfpipe("diff", DL).said.count(word) for word in ("input ", "settings ", "HalfPipe ")] == [
-        1
-    ] * 3
+    assert change["new"] == len(names[1] - names[0]) > 0
+    assert change["changed"] + change["same"] == len(names[0] & names[1])
+    assert found["input"] == [f"chunk {last.stem[-5:]} came"]
+    assert found["settings"] == ["merge.max_events was 1000, is 50"]

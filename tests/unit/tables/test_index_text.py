@@ -111,24 +111,23 @@ def test_simulated_level0_and_the_program(tmp_path: Path) -> None:
         magic7={"command": None},
     )
     site.by_hand(downlink)
-    out = tmp_path / "merged.idx"
-    ended = halfpipe("index", run, downlink, "--out", out, configfile=site.configfile)
-    assert (ended.exit_code, ended.stdout) == (0, "")
-    assert_is_what_the_chunks_say(site, downlink, run, out.read_bytes())
-    printed = halfpipe("index", run.l1, f"dl={downlink}", configfile=site.configfile).stdout
-    assert printed.encode() == out.read_bytes()
-    lines = idx.parse_datagrams(read(out.read_bytes())[0], "the text")
+    printed = halfpipe(
+        "show", "--index", run.l1, f"dl={downlink}", configfile=site.configfile
+    ).stdout.encode()
+    assert_is_what_the_chunks_say(site, downlink, run, printed)
+    lines = idx.parse_datagrams(read(printed)[0], "the text")
     assert set(lines["startedat"].tolist()) == {run.met}
-    bad = halfpipe("index", "2c2e0000", downlink, "--out", out, configfile=site.configfile)
-    assert bad.exit_code == 1
+    bad = halfpipe("show", "2c2e0000", downlink, "--index", configfile=site.configfile)
+    assert (bad.exit_code, bad.stdout) == (1, "")
     assert f"no merged index of run 2c2e0000 (r0741212160) in downlink {downlink}" in bad.stderr
-    assert printed.encode() == out.read_bytes()
+    for words in ([run, run], [downlink, downlink], [run]):
+        assert halfpipe("show", "--index", *words, configfile=site.configfile).exit_code == 2
 
 
 def test_a_reader_may_leave_early(tmp_path: Path) -> None:
     site = processed(tmp_path, "split2", ONE)
     job = subprocess.Popen(
-        [*COMMAND, "index", RUN, ONE, "--configfile", str(site.configfile)],
+        [*COMMAND, "show", "--index", RUN, ONE, "--configfile", str(site.configfile)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -39,8 +39,8 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert first[4] == "  events from 2024-06-28 02:29:27 UTC to 2024-06-28 02:29:43 UTC"
     assert first[5] == "  open when it was delivered"
     assert "orphans wait for datagrams that are missing" in first[6]
-    assert first[7] == f"what it waits for: halfpipe waiting {RUN}"
-    assert f"what run {RUN} waits for: halfpipe waiting {RUN}\n" in shown(site, "240601001")
+    assert first[7] == f"what it waits for: halfpipe explain {RUN}"
+    assert f"what run {RUN} waits for: halfpipe explain {RUN}\n" in shown(site, "240601001")
     assert first[8] == "in all 51 events delivered by 1 downlink"
 
     site.by_hand("240601002")
@@ -49,7 +49,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert one == other
     assert "downlink 240601002, hand-off 1, 2" in one
     assert "  complete when it was delivered" in one
-    assert "halfpipe waiting" not in one
+    assert "halfpipe explain" not in one
     assert one.splitlines()[-1] == "in all 130 events delivered by 2 downlinks"
 
     forget(site.work, paths.receipts("240601002"))

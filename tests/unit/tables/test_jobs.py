@@ -1,18 +1,21 @@
-"""`throughput`: what each rule took over many downlinks, and what an invocation delivered."""
+"""`show --jobs`: what each rule took over many downlinks, and what an invocation delivered."""
 
 import json
 import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from halfpipe import paths
+from halfpipe.downlink.invocation import Invocation
 from halfpipe.ids import DownlinkId
 from halfpipe.pages.throughput_picture import picture
 from halfpipe.process.usage import Usage
-from halfpipe.tables import job_figures
+from halfpipe.tables import jobs
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.series import rewrite
 from tests.support.svg import written
@@ -57,10 +60,10 @@ def took(site: Site, seconds: float, rule: str, *ids: str) -> None:
         out.write(json.dumps(asdict(usage)) + "\n")
 
 
-def rates(site: Site, *downlinks: DownlinkId) -> dict[str, job_figures.Rate]:
+def rates(site: Site, *downlinks: DownlinkId) -> dict[str, Any]:
     """Return the rates by rule."""
-    found = job_figures.rates(job_figures.jobs(site.work, downlinks or job_figures.downlinks(site.work)))
-    return {rate.rule: rate for rate in found}
+    found = jobs.rates(jobs.jobs(site.work, downlinks or jobs.downlinks(site.work)))
+    return {one["rule"]: one for one in found.to_dict("records")}
 
 
 def test_rates_are_what_was_made_by_the_time_it_took(done: Site) -> None:
@@ -74,20 +77,18 @@ def test_rates_are_what_was_made_by_the_time_it_took(done: Site) -> None:
     (done.work / paths.logs() / "unattended").mkdir()
     found = rates(done)
     assert list(found) == ["decode_chunk", "deliver_run", "receipt", "a_rule_to_come"]
-    decoded = found["decode_chunk"]
     products = [path for path in CASE.directory.glob("in/*/*") if path.suffix in {".evt", ".idx"}]
     events = sum(path.read_text().count("EVT:") for path in products if path.suffix == ".idx")
     size = sum(path.stat().st_size for path in products)
-    assert decoded == job_figures.Rate(
-        "decode_chunk", 4, 2.5, 6.0, 24.0, 6_000_000, events, size, round(events / 12, 1), round(size / 12, 1)
-    )
-    staged = [content for step in CASE.steps for content in step.expected.files.values()]
+    assert list(found["decode_chunk"].values()) == [
+        "decode_chunk", 4, 2.5, 6.0, 24.0, 6, events, round(size / 1e6), round(events / 12), round(size / 12e6, 3)
+    ]  # fmt: skip
     delivered = found["deliver_run"]
-    assert (delivered.jobs, delivered.events) == (2, 130)
-    assert delivered.size == sum(map(len, staged))
-    assert delivered.events_per_second == 6.5
-    assert found["receipt"] == job_figures.Rate("receipt", 2, 1.0, 1.5, 4.0, 1_500_000, 0, 0, 0.0, 0.0)
-    assert rates(done, OTHER)["deliver_run"].max_seconds == 15.0
+    staged = sum(len(content) for step in CASE.steps for content in step.expected.files.values())
+    assert (delivered["jobs"], delivered["events"], delivered["MB"]) == (2, 130, round(staged / 1e6))
+    assert (delivered["events/s"], delivered["MB/s"]) == (round(6.5), round(staged / 20e6, 3))
+    assert list(found["receipt"].values()) == ["receipt", 2, 1.0, 1.5, 4.0, 2, 0, 0, 0, 0.0]
+    assert rates(done, OTHER)["deliver_run"]["max_s"] == 15.0
 
 
 def test_a_job_whose_products_are_gone_makes_nobody_slow(done: Site) -> None:
@@ -97,34 +98,36 @@ def test_a_job_whose_products_are_gone_makes_nobody_slow(done: Site) -> None:
     (done.work / paths.chunk(ONE, "00002")).unlink()
     took(done, 99.0, "decode_chunk", ONE, "nonsense")
     both = rates(done)["decode_chunk"]
-    assert (both.jobs, both.max_seconds) == (3, 99.0)
-    assert (both.events, both.events_per_second) == (alone.events, alone.events_per_second)
-    assert alone.events > 0
+    assert (both["jobs"], both["max_s"]) == (3, 99.0)
+    assert (both["events"], both["events/s"]) == (alone["events"], alone["events/s"])
+    assert alone["events"] > 0
     manifest = done.work / paths.manifest(RUN, ONE)
     took(done, 1.0, "deliver_run", ONE, RUN)
-    assert rates(done)["deliver_run"].events == 51
+    assert rates(done)["deliver_run"]["events"] == 51
     rewrite(manifest, held=["why"])
-    assert rates(done)["deliver_run"].events == 0
+    assert rates(done)["deliver_run"]["events"] == 0
 
 
-def test_the_program(done: Site) -> None:
-    said = halfpipe("throughput", configfile=done.configfile).stdout
-    assert said == "no job has a record of what it took\n0 downlinks, 0 jobs\n"
+def test_the_verb(done: Site) -> None:
+    def shown(*words: str | Path) -> Any:
+        return json.loads(halfpipe("show", "--jobs", *words, "--json", configfile=done.configfile).stdout)
+
+    assert (shown()["downlinks"], shown()["jobs"]) == ([], [])
     took(done, 2.0, "deliver_run", ONE, RUN)
     took(done, 4.0, "deliver_run", OTHER, RUN)
-    header, row, last = halfpipe("throughput", configfile=done.configfile).stdout.splitlines()
-    assert " ".join(header.split()) == "rule jobs median_s max_s CPU_s max_MB_memory events MB events/s MB/s"
+    header, row, last = halfpipe("show", "--jobs", configfile=done.configfile).stdout.splitlines()
+    assert header.split() == list(rates(done)["deliver_run"])
     assert row.split() == ["deliver_run", "2", "3.0", "4.0", "12.0", "4", "130", "0", "22", "0.0"]
     assert last == "2 downlinks, 2 jobs"
-    found = json.loads(halfpipe("throughput", f"dl={OTHER}", "--json", configfile=done.configfile).stdout)
-    assert found["downlinks"] == [OTHER]
-    (rate,) = found["rules"]
-    assert rate == asdict(rates(done, OTHER)["deliver_run"])
-    assert rate["events"] == 79
+    found = shown(f"dl={OTHER}")
+    assert (found["downlinks"], found["jobs"]) == ([OTHER], [rates(done, OTHER)["deliver_run"]])
+    assert found["jobs"][0]["events"] == 79
+    ended = halfpipe("show", "--jobs", "--csv", configfile=done.configfile)
+    assert ended.stdout.splitlines()[0].split(",") == header.split()
 
 
 def test_what_an_invocation_delivered(done: Site) -> None:
-    invocation = job_figures.Invocation(done.work)
+    invocation = Invocation(done.work)
     invocation.begin()
     outputs = [
         output
@@ -157,79 +160,53 @@ def test_a_damaged_manifest_is_passed_over(done: Site, content: str | None) -> N
     if content is not None:
         manifest.write_bytes(content.encode("latin-1"))
     took(done, 1.0, "deliver_run", ONE, RUN)
-    assert rates(done)["deliver_run"].events == 0
+    assert rates(done)["deliver_run"]["events"] == 0
     outputs = [paths.manifest(RUN, dl) for dl in (ONE, OTHER)]
-    assert "1 run with 79 events" in job_figures.Invocation(done.work).delivered(outputs)
+    assert "1 run with 79 events" in Invocation(done.work).delivered(outputs)
 
 
-def test_rates_by_day_are_those_of_the_jobs_that_began_then(done: Site) -> None:
-    took(done, 2, "decode_chunk", ONE, "00001")
-    took(done, 4, "decode_chunk", ONE, "00002")
-    path = done.work / paths.benchmark("decode_chunk", ONE, "00002")
-    path.write_text(path.read_text().replace("2024-06-28", "2024-06-29"))
-    jobs = list(job_figures.jobs(done.work, [ONE]))
-    days = job_figures.rates_by_day(jobs)
-    assert list(days) == ["2024-06-28", "2024-06-29"]
-    assert [rate.max_seconds for of_day in days.values() for rate in of_day] == [2, 4]
-    ended = halfpipe("throughput", "--by", "day", configfile=done.configfile)
-    assert [line.split()[:3] for line in ended.stdout.splitlines()[1:3]] == [
-        ["2024-06-28", "decode_chunk", "1"],
-        ["2024-06-29", "decode_chunk", "1"],
-    ]
-    said = json.loads(halfpipe("throughput", "--by", "day", "--json", configfile=done.configfile).stdout)
-    assert list(said["days"]) == list(days)
+def test_days_are_told_apart_and_drawn(done: Site, tmp_path: Path) -> None:
+    def drawn(name: str, *words: str) -> Path | None:
+        by_day = ("show", "--jobs", "--by", "day", "-o", tmp_path / name)
+        ended = halfpipe(*by_day, *words, configfile=done.configfile)
+        return tmp_path / name if ended.exit_code == 0 else None
 
-
-def test_days_are_drawn(done: Site, tmp_path: Path) -> None:
-    svg = tmp_path / "days.svg"
-    ended = halfpipe("throughput", "--by", "day", "-o", svg, configfile=done.configfile)
-    assert ended.exit_code == 1
-    assert "nothing to draw" in ended.stderr
-    assert not svg.exists()
+    assert drawn("none.svg") is None
     took(done, 2, "decode_chunk", ONE, "00001")
     took(done, 4, "decode_chunk", ONE, "00002")
     took(done, 7, "a_rule_to_come", ONE)
     path = done.work / paths.benchmark("decode_chunk", ONE, "00002")
     path.write_text(path.read_text().replace("2024-06-28", "2024-07-01"))
-    ended = halfpipe("throughput", "--by", "day", "-o", svg, configfile=done.configfile)
-    assert ended.exit_code == 0
-    assert ended.stdout.splitlines()[-1] == f"1 downlink, 3 jobs; drawn in {svg}"
-    before = svg.read_bytes()
-    halfpipe("throughput", "--by", "day", "--json", "-o", svg, configfile=done.configfile)
-    assert svg.read_bytes() == before
-    title, description, *texts = written(before)
-    assert title == "Throughput from 2024-06-28 to 2024-07-01"
-    assert description.startswith(
-        "3 jobs on 2 days. On 2024-07-01: decode_chunk: 1 job, median 4 s, longest 4 s"
-    )
-    assert {"06-28", "06-29", "06-30", "07-01", "decode_chunk", "a_rule_to_come"} <= set(texts)
-    assert {"million events / day", "events / s", "seconds"} <= set(texts)
-    assert not any("SIMULATED" in words for words in texts)  # the site's decoder is another command
-    png = tmp_path / "days.PNG"
-    ended = halfpipe("throughput", "--by", "day", "-o", png, configfile=done.configfile)
-    assert ended.exit_code == 0
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert halfpipe("throughput", "-o", svg, configfile=done.configfile).exit_code == 2
-    assert halfpipe("throughput", "--by", "day", "-o", "x.gif", configfile=done.configfile).exit_code == 1
-
-
-def test_a_drawing_of_what_the_built_in_decoder_read_says_simulated(done: Site, tmp_path: Path) -> None:
-    took(done, 2, "decode_chunk", ONE, "00001")
-    done.configure(decoder={"command": "built-in"})
-    svg = tmp_path / "days.svg"
-    halfpipe("throughput", "--by", "day", "-o", svg, configfile=done.configfile)
+    days = jobs.rates(jobs.jobs(done.work, [ONE]), ["day", "rule"])
+    assert days[["day", "rule", "max_s"]].to_numpy().tolist() == [
+        ["2024-06-28", "decode_chunk", 2], ["2024-06-28", "a_rule_to_come", 7], ["2024-07-01", "decode_chunk", 4]
+    ]  # fmt: skip
+    svg = drawn("days.svg")
+    assert svg
+    same = drawn("same.svg", "--json")
+    assert same
+    assert same.read_bytes() == svg.read_bytes()
     title, description, *texts = written(svg.read_bytes())
-    assert title == "Throughput on 2024-06-28"
+    assert title.split()[-3:] == ["2024-06-28", "to", "2024-07-01"]
+    assert description.startswith("3 jobs on 2 days")
+    assert {*days["rule"], "2024-06-28", "2024-06-29", "2024-06-30", "2024-07-01"} <= set(texts)
+    assert not any("SIMULATED" in words for words in texts)  # the site's decoder is another command
+    png = drawn("days.PNG")
+    assert png
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert drawn("days.gif") is None
+    assert halfpipe("show", "--jobs", "-o", svg, configfile=done.configfile).exit_code == 2
+    done.configure(decoder={"command": "built-in"})
+    simulated = drawn("simulated.svg")
+    assert simulated
+    _, description, *texts = written(simulated.read_bytes())
     assert "SIMULATED" in description
     assert any("SIMULATED" in words for words in texts)
 
 
 def test_the_drawing_of_a_month_is_small() -> None:
-    days = {
-        f"2024-06-{day:02}": [
-            job_figures.Rate(rule, 9, 2.5 + day % 3, 60.0, 24.0, 10**9, 10**7, 10**9, 45000.0, 10**8)
-            for rule in job_figures.RULES
-        ]
-        for day in range(1, 31)
-    }
-    assert len(picture(days, "svg")) < MOST_OF_A_MONTH
+    figures = {"jobs": 9, "median_s": 2.5, "events": 10**7, "events/s": 45000}
+    days = [
+        {"day": f"2024-06-{day:02}", "rule": rule, **figures} for day in range(1, 31) for rule in jobs.RULES
+    ]
+    assert len(picture(pd.DataFrame(days), "svg")) < MOST_OF_A_MONTH

@@ -1,0 +1,82 @@
+"""Receipts as pandas frames: what was delivered, found and compared is a selection, a sum or a merge of these."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from halfpipe.decode.shortfall import missing_hours
+from halfpipe.downlink.receipt import state_of
+from halfpipe.errors import HalfPipeError
+from halfpipe.ids import DownlinkId
+from halfpipe.run.receipt_file import read_receipt
+
+Receipt = Mapping[str, Any]
+
+
+def receipts(
+    work: Path, downlinks: Iterable[DownlinkId], failed: Callable[[HalfPipeError], object]
+) -> list[Receipt]:
+    """Read the receipts of downlinks; `failed` takes the error of one that cannot be believed, or is not there."""
+    found = []
+    for downlink in downlinks:
+        try:
+            found.append(read_receipt(work, downlink))
+        except HalfPipeError as error:
+            failed(error)
+    return found
+
+
+def runs(receipts: Iterable[Receipt]) -> pd.DataFrame:
+    """Return a row for each downlink and run: what the downlink delivered of it, and how it stood then."""
+    rows = [
+        (
+            receipt["downlink"],
+            receipt["handoff"],
+            run["run"],
+            run["l1_run"],
+            run["kind"],
+            len(run["files"]),
+            run["delivered"],
+            run["orphans"],
+            run["late"],
+            state_of(run),
+        )
+        for receipt in receipts
+        for run in receipt["runs"]
+    ]
+    columns = ["downlink", "handoff", "run", "l1_run", "kind", "files", "events", "orphans", "late", "state"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def files(receipts: Iterable[Receipt]) -> pd.DataFrame:
+    """Return a row for each event file: its events, and the MET of the first and the last."""
+    rows = [
+        (receipt["downlink"], run["run"], file["name"], file["events"], *file["seconds"], file["sha256"])
+        for receipt in receipts
+        for run in receipt["runs"]
+        for file in run["files"]
+    ]
+    return pd.DataFrame(rows, columns=["downlink", "run", "name", "events", "begin", "end", "sha256"])
+
+
+def chunks(receipts: Iterable[Receipt]) -> pd.DataFrame:
+    """Return a row for each chunk: its RetDef, and the bytes that it was decoded to, by their checksums."""
+    rows = [
+        (chunk["chunk"], str(chunk["retdef"]), " ".join(file["sha256"] for file in chunk["files"]))
+        for receipt in receipts
+        for chunk in receipt["chunks"]
+    ]
+    return pd.DataFrame(rows, columns=["chunk", "retdef", "made"])
+
+
+def hours(receipts: Iterable[Receipt]) -> pd.DataFrame:
+    """Return a row for each hour of level-0 that the archive did not have when a chunk was decoded."""
+    rows = [
+        (chunk["chunk"], hour["hour"], hour["apid"])
+        for receipt in receipts
+        for chunk in receipt["chunks"]
+        for hour in missing_hours(chunk)
+    ]
+    return pd.DataFrame(rows, columns=["chunk", "hour", "apid"])
