@@ -126,7 +126,6 @@ def is_misspelt(wildcards):
 def downlink(wildcards):
     """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
     if wildcards.dl not in seen:
-        when = time.time()
         try:
             if is_head():
                 leases.hold_downlink(plan.work, DownlinkId(wildcards.dl), logger.info)
@@ -142,8 +141,6 @@ def downlink(wildcards):
                 if of.new:
                     # Snakemake's own records would say so too, but they do not outlive every crash.
                     workflow.dag.forcefiles.add(paths.receipt(of.downlink))
-            if is_head():
-                plan.of(wildcards.dl).known.remember(when)
         except HalfPipeError as error:
             raise WorkflowError(str(error))
         seen[wildcards.dl] = plan.of(wildcards.dl)

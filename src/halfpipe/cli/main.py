@@ -22,12 +22,11 @@ from halfpipe.process.rule_program import GROUP_MAY_WRITE
 # Each verb with what its help says first, so that this help needs no other module.
 VERBS: Mapping[str, Mapping[str, str]] = {
     "Look": {
-        "status": "Say how each downlink stands, and what a person has to do.",
+        "status": "Show the state of each downlink, and what needs action.",
         "board": "Write pages that say how the site and each downlink stand.",
         "show": "Show what is known of runs or downlinks.",
         "delivered": "List what was delivered, a line for each downlink and run.",
         "waiting": "List the runs that are not complete, and what each waits for.",
-        "check": "Say what keeps a downlink from being good, and compare receipts, manifests and files.",
         "compare": "Compare what was delivered with what another system delivered, event by event and text by text.",
         "inventory": "Count what a tree of the legacy holds, and list what has to be copied.",
         "explain": "Explain why events of a run or a downlink are not delivered, and what to do.",

@@ -39,15 +39,15 @@ def test_bash(home: Path, shared: Path) -> None:
     site = shared.parent
     assert completed(home, "halfpipe un") == ["unattended"]
     assert completed(home, "halfpipe ledger re") == ["rebuild", "refresh", "remove"]
-    assert completed(home, "halfpipe check --no") == ["--no-checksums"]
+    assert completed(home, "halfpipe status --no") == ["--no-checksums"]
     assert completed(home, "halfpipe halt s") == ["stage"]
     assert completed(home, "halfpipe completion z") == ["zsh"]
-    assert completed(home, "halfpipe check 24", site) == [FIRST, SECOND, HALF_WAY]
-    assert completed(home, f"halfpipe check {FIRST} 24", site) == [SECOND, HALF_WAY], "each once"
+    assert completed(home, "halfpipe status 24", site) == [FIRST, SECOND, HALF_WAY]
+    assert completed(home, f"halfpipe status {FIRST} 24", site) == [SECOND, HALF_WAY], "each once"
     assert completed(home, "halfpipe index 2c", site) == [SPREAD, LCI, CUT]
     assert completed(home, "halfpipe show 2", site) == [FIRST, SECOND, HALF_WAY, SPREAD, LCI, CUT]
     assert completed(home, f"halfpipe --configfile {shared} submit 2406010") == [FIRST, SECOND]
-    assert completed(home, "halfpipe check 24", "no such profile") == []
+    assert completed(home, "halfpipe status 24", "no such profile") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -30,7 +30,7 @@ NAMES = [" ".join(("halfpipe", *names)) for names, _ in EVERY]
 def test_all_that_operators_had_is_a_verb() -> None:
     listed = {name for of_subject in VERBS.values() for name in of_subject}
     assert listed >= {
-        "status", "show", "delivered", "check", "waiting", "throughput", "submit", "online", "cleanup",
+        "status", "show", "delivered", "waiting", "throughput", "submit", "online", "cleanup",
         "ledger", "unattended", "evt", "index", "halt", "resume", "force", "config",
     }  # fmt: skip
     assert {"halfpipe evt show", "halfpipe evt check", "halfpipe ledger rebuild"} <= set(NAMES)

@@ -21,7 +21,8 @@ from tests.support.worked_site import FIRST, SECOND
 
 FORGOTTEN = "error: no config was given, so there is no working directory to look at."
 OF_A_SITE = [
-    ("status",), ("show", FIRST), ("delivered",), ("waiting",), ("explain", FIRST), ("check",), ("throughput",),
+    ("status",), ("show", FIRST), ("delivered",), ("waiting",), ("explain", FIRST), ("status", "--check"),
+    ("throughput",),
     ("find", "--met", "1"),
     ("submit", FIRST),
     ("index", "2c2e5787", FIRST), ("submit", "--open"), ("online",), ("halt",), ("resume", "stage"), ("force",),
@@ -132,7 +133,7 @@ def test_a_defect_is_told_as_such(shared: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_nobody_reads_on(shared: Path) -> None:
-    words = [*COMMAND, "check", "--configfile", str(shared)]
+    words = [*COMMAND, "status", "--configfile", str(shared)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         assert reader.stderr is not None
@@ -226,7 +227,7 @@ def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Pa
     "words",
     [
         ("status",), ("show", FIRST, "2c2e5787"), ("explain", FIRST), ("find", "--met", "1"), ("delivered",),
-        ("waiting", "--days", "0"), ("check",),
+        ("waiting", "--days", "0"), ("status", "--check"),
         ("throughput",), ("submit", "--open"), ("online",), ("halt",), ("force",), ("cleanup",),
         ("config",), ("config", "--schema"),
     ],
