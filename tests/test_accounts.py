@@ -240,8 +240,8 @@ def test_a_level_0_hour_that_is_missing_needs_action_in_every_report(site: Site,
         "without a receipt too"
     )
     assert re.search(rf"^{DL} needs action: chunk 0000\d .*{hour}", site.process(DL).said, re.MULTILINE)
-    for verb in ("status", "check"):
-        ended = site.halfpipe(verb, f"dl={DL}")
+    for words in ([], ["--check"]):
+        ended = site.halfpipe("status", *words, f"dl={DL}")
         assert (ended.status, hour in ended.said) == (1, True), ended.said
 
 

@@ -23,6 +23,7 @@ from halfpipe.files.leases import HEAD_VARIABLE
 from halfpipe.ids import DownlinkId
 from halfpipe.status.checks import check
 from tests.support.golden_cases import GOLDEN, take_chunk
+from tests.support.harness import path_of
 from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, leases
 from tests.support.workflow import SNAKEMAKE, Job, Site, run
@@ -263,8 +264,12 @@ def test_a_job_of_slurm_that_starts_after_its_head_was_followed_removes_nothing(
 
 
 def findings(site: Site) -> list[tuple[str, Path]]:
-    """Return what `check` finds."""
-    return [(found.what, found.path) for found in check(site.settings, DownlinkId(DL))]
+    """Return the codes and the files of what `check` finds; what is missing has one code."""
+    missing = {"receipt-missing", "stage-partly-gone"}
+    return [
+        ("file-missing" if found.code in missing else found.code, path_of(found))
+        for found in check(site.settings, DownlinkId(DL))
+    ]
 
 
 def test_check_names_every_missing_file_and_every_damaged_one(four: Site, tmp_path: Path) -> None:
@@ -279,10 +284,10 @@ def test_check_names_every_missing_file_and_every_damaged_one(four: Site, tmp_pa
     for path in records:
         content = path.read_bytes()
         path.unlink()
-        assert [what for what, _ in findings(site)] == ["mended"], path
+        assert [what for what, _ in findings(site)] == ["record-mended"], path
         assert path.read_bytes() == content
         path.write_bytes(content[:-9])
-        assert [what for what, _ in findings(site)] == ["mended"], path
+        assert [what for what, _ in findings(site)] == ["record-mended"], path
         assert path.read_bytes() == content
     kinds = {re.sub(r"[0-9a-f]{5,}|\d+", "N", path.name) for path in vouched}
     assert kinds == {
@@ -294,34 +299,32 @@ def test_check_names_every_missing_file_and_every_damaged_one(four: Site, tmp_pa
         aside = path.rename(site.home / "aside")
         found = findings(site)
         aside.rename(path)
-        assert found == [("missing", path)], path
+        assert found == [("file-missing", path)], path
     for path in vouched:
         if path.suffix in {".evt", ".idx", ".xml", ".txt"} and path.name != "datagrams.idx":
             content = path.read_bytes()
             if content:
                 path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-                assert findings(site) == [("differs", path)], path
+                assert findings(site) == [("file-differs", path)], path
                 path.write_bytes(content[:-1])
-                assert findings(site) == [("differs", path)], path
+                assert findings(site) == [("file-differs", path)], path
                 path.write_bytes(content)
     assert findings(site) == []
 
 
 def test_check_ends_with_1_where_something_is_missing(done: Site) -> None:
-    good = done.halfpipe("check").good()
-    assert f"downlink {DL}: good" in good.said
+    done.halfpipe("status", "--check", DL).good()
     lost = done.work / paths.chunk(DL, "00002")
     lost.unlink()
-    bad = done.halfpipe("check", f"dl={DL}")
+    bad = done.halfpipe("status", "--check", f"dl={DL}")
     assert bad.status == 1
-    assert f"missing: {lost}" in bad.said
-    assert "1 downlink, 1 fault\n" in bad.said
+    assert f"{DL}: {lost}: missing" in bad.said
     # What a receipt vouches for is nobody's outstanding work.
     assert done.outstanding(DL) == frozenset()
     lost.touch()
     done.halfpipe("submit", DL, "--settle", "submitted").good()
     take_stage(done)
-    taken = done.halfpipe("check", DL)
+    taken = done.halfpipe("status", "--check", DL)
     assert "Level-1 has taken the hand-off" in taken.said
 
 

@@ -167,7 +167,7 @@ def test_what_was_taken_over_is_done_with(site: Site, legacy: Callable[[str], Pa
     causes = {each["dl"]: each for each in json.loads(said.said)["downlinks"]}
     assert {each["verdict"] for each in causes.values()} == {"good"}
     assert {each["state"] for each in causes.values()} == {"taken over"}
-    site.halfpipe("check", FIRST, SECOND).good()
+    site.halfpipe("status", "--check", FIRST, SECOND).good()
     for words in (
         ["show", FIRST],
         ["show", RUN],

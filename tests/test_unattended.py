@@ -356,7 +356,7 @@ def test_a_held_run_needs_action_though_its_invocation_ended_well(outstanding: S
     assert f"    halfpipe show {RUN}\n" in said
     assert json.loads((site.work / paths.last_turn()).read_text())["downlinks"] == {FIRST: 0}
     assert unattended(site, FIRST) == (1, ""), "it was told"
-    checked = site.halfpipe("check", f"dl={FIRST}")
+    checked = site.halfpipe("status", "--check", f"dl={FIRST}")
     assert (checked.status, f"run {RUN} is held" in checked.said) == (1, True)
 
 

@@ -74,7 +74,6 @@ def downlink(wildcards):
 @in_words
 def look_at(dl):
     """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
-    when = time.time()
     if is_head():
         leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
     of = plan.of(dl)
@@ -87,9 +86,7 @@ def look_at(dl):
         logger.warning(line)
     if of.new:
         force_receipt(of.downlink)
-    if is_head():
-        of.known.remember(when)
-    elif not of.retdefs:  # a job would say so, and others beside it would go on
+    if not is_head() and not of.retdefs:  # a job would say so, and others beside it would go on
         raise MissingInputError(no_retdefs(of.downlink, plan.search))
     return of
 

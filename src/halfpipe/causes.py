@@ -35,4 +35,10 @@ class Cause:
             if self.since is None
             else datetime.fromtimestamp(self.since, UTC).isoformat(timespec="seconds")
         )
-        return {"code": self.code, "text": self.text, "since": when, "do": self.do}
+        return {
+            "code": self.code,
+            "verdict": str(self.verdict),
+            "text": self.text,
+            "since": when,
+            "do": self.do,
+        }

@@ -255,19 +255,9 @@ def kept_index(dl: str, name: str) -> str:
     return f"{kept_indexes(dl)}/{name}.rows"
 
 
-def known_retdefs(dl: str) -> str:
-    """Return what is known of the RetDefs of a downlink: a cache, by month (``YYMM``)."""
-    return f".cache/retdefs/{dl[:4]}/{dl}"
-
-
 def wanting() -> str:
     """Return the list of the downlinks that wanted a person when they were last looked at: a cache."""
     return ".cache/wanting"
-
-
-def index_of_downlinks() -> str:
-    """Return what is known of all downlinks, to tell faster how they stand: a cache, a database of SQLite."""
-    return ".cache/index.sqlite"
 
 
 def leases() -> str:

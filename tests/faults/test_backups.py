@@ -240,7 +240,7 @@ def night(story: Story, old: str, new: str) -> dict[str, int]:
     """Give every command that a person gives who knows of nothing; return how each ended."""
     commands = [
         ("status",),
-        ("check",),
+        ("status", "--all", "--check"),
         ("snakemake", "-n", f"dl={new}"),
         ("snakemake", "-n", f"dl={old}", "-F"),
         ("snakemake", f"dl={new}"),

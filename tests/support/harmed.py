@@ -9,20 +9,16 @@ import re
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 
 from halfpipe import paths
-from halfpipe.causes import Cause
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt
-from halfpipe.status import account_cache
 from halfpipe_simulator.scenario import Scenario
 from tests.support import in_process
 from tests.support.in_process import ROOT
@@ -63,8 +59,6 @@ KINDS = {
     "logs/{dl}/{rule}-….log": rf"work/logs/{ID}/.*\.log",
     "logs/{dl}/{rule}-….jsonl": rf"work/logs/{ID}/.*\.jsonl",
     ".cache/wanting": r"work/\.cache/wanting",
-    ".cache/index.sqlite": r"work/\.cache/index\.sqlite",
-    ".cache/retdefs/{month}/{dl}": r"work/\.cache/retdefs/.*",
     ".snakemake": r"work/\.snakemake/.*",
     "stage/{dl}/r%010d/r%010d-e%020d.evt": rf"stage/{ID}/r\d{{10}}/.*\.evt",
     "stage/{dl}/delivered_events_{dl}.txt": rf"stage/{ID}/delivered_events_.*",
@@ -158,8 +152,7 @@ class Story:
         self.end()
 
     def _keep(self, moment: str) -> None:
-        with nothing_is_young():
-            self.said("status")  # what it remembers of downlinks is among the files
+        self.said("status")  # what it remembers of downlinks is among the files
         shutil.copytree(self.site.home, self.home / moment)
 
     def restore(self, moment: str) -> None:
@@ -260,16 +253,13 @@ class Story:
         return True
 
     def said(self, verb: str) -> tuple[int, list[str], list[str]]:
-        """Give `status` or `check`; return how it ended, the codes of what it says, and what is to be done."""
-        words = ["status", "--all", "--json"] if verb == "status" else ["check", "--json"]
-        with patch.object(Cause, "as_json", _with_verdict):
-            status, output = self.verb(*words)
+        """Give `status`, with `--check` or without; return how it ended, its codes, and what is to be done."""
+        status, output = self.verb("status", "--all", "--json", *(["--check"] if verb == "check" else []))
         try:
             answer = json.loads(output[output.index("{") :])
         except ValueError:
             return status, [f"!{output.strip()[-200:]}"], []
-        key = "causes" if verb == "status" else "found"
-        causes = [cause for one in answer["downlinks"] for cause in one[key]] + answer.get("site", [])
+        causes = [cause for one in answer["downlinks"] for cause in one["causes"]] + answer["site"]
         codes = {f"{cause['code']}{'!' if cause['verdict'] == 'action' else ''}" for cause in causes}
         do = [cause["do"] for cause in causes if cause["verdict"] == "action" and cause["do"]]
         return status, sorted(codes), do
@@ -291,23 +281,6 @@ class Story:
                     shutil.copy(words[1], words[2])
                 else:
                     Path(words[1]).unlink(missing_ok=True)
-
-
-def _with_verdict(cause: Cause) -> dict[str, Any]:
-    return {
-        "code": cause.code,
-        "verdict": str(cause.verdict),
-        "text": cause.text,
-        "do": cause.do,
-        "since": None,
-    }
-
-
-@contextmanager
-def nothing_is_young() -> Iterator[None]:
-    """Let the index of downlinks count at once: nobody waits for files to grow old."""
-    with patch.object(account_cache, "YOUNG_SECONDS", 0.0):
-        yield
 
 
 @dataclass
@@ -339,29 +312,28 @@ class Seen:
 def look(story: Story, moment: str, name: str, how: str) -> Seen | None:
     """Harm one file, ask, go on, do what is said, and compare the end of the story; None if it cannot be harmed so."""
     story.restore(moment)
-    with nothing_is_young():
-        base = set(story.said("status")[1])
-        story.said("status")
-        if not story.harm(name, how):
-            return None
-        seen = Seen(moment, name, how)
-        one, seen.status, do = story.said("status")
-        seen.status = [code for code in seen.status if code not in base]
-        two, seen.check, also = story.said("check")
-        seen.check = [code for code in seen.check if code not in base]
+    base = set(story.said("status")[1])
+    story.said("status")
+    if not story.harm(name, how):
+        return None
+    seen = Seen(moment, name, how)
+    one, seen.status, do = story.said("status")
+    seen.status = [code for code in seen.status if code not in base]
+    two, seen.check, also = story.said("check")
+    seen.check = [code for code in seen.check if code not in base]
+    three, said = story.next_invocation()
+    seen.exits = (one, two, three)
+    four, codes, more = story.said("status")
+    seen.after = [code for code in codes if code not in base]
+    do = [*do, *also, *more]
+    while (do or four or three) and seen.rounds < 3:
+        seen.rounds += 1
+        story.follow(dict.fromkeys(do))
         three, said = story.next_invocation()
-        seen.exits = (one, two, three)
-        four, codes, more = story.said("status")
-        seen.after = [code for code in codes if code not in base]
-        do = [*do, *also, *more]
-        while (do or four or three) and seen.rounds < 3:
-            seen.rounds += 1
-            story.follow(dict.fromkeys(do))
-            three, said = story.next_invocation()
-            four, _, do = story.said("status")
-            do += story.said("check")[2]
-        three, said = story.end()
-        four, seen.last, _ = story.said("status")
+        four, _, do = story.said("status")
+        do += story.said("check")[2]
+    three, said = story.end()
+    four, seen.last, _ = story.said("status")
     seen.end = _end(story, four or three)
     if seen.end not in {"same", "same events"}:
         seen.end += f" | {said.strip()[-300:]!r}" if three else ""

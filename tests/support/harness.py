@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from halfpipe.causes import Cause
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import check_evt
 from halfpipe.formats.retdef import parse_retdef
@@ -226,3 +227,8 @@ def event_records(files: dict[Path, bytes]) -> list[bytes]:
         ends = [*offsets[1:].tolist(), len(content)]
         found += [content[a:b] for a, b in zip(offsets.tolist(), ends, strict=True)]
     return sorted(found)
+
+
+def path_of(cause: Cause) -> Path:
+    """Return the file that a cause of `halfpipe.status.checks.check` is about."""
+    return Path(cause.text.partition(": ")[0])

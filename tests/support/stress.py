@@ -41,7 +41,7 @@ from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support import in_process
 from tests.support.golden_cases import take_chunk
-from tests.support.harness import event_records
+from tests.support.harness import event_records, path_of
 from tests.support.in_process import ROOT
 from tests.support.injected.sitecustomize import CHANGES
 from tests.support.workflow import Listed, Site, to_do
@@ -505,7 +505,7 @@ class Round:
             raise EventsError(f"{found.total() - len(found)} events twice")
         if sorted(found) != list(expected):
             raise EventsError(f"{len(found)} events, not {len(expected)}")
-        told = {finding.path for dl in DOWNLINKS for finding in check(self.settings, DownlinkId(dl))}
+        told = {path_of(cause) for dl in DOWNLINKS for cause in check(self.settings, DownlinkId(dl))}
         for dl in DOWNLINKS:
             last = hand_offs(work, DownlinkId(dl))[-1].receipt
             assert (self.taken.get(dl) or there[dl]).keys() == files_of(last), f"{dl}: not what is recorded"

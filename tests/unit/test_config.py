@@ -173,7 +173,7 @@ def test_files_that_are_no_config(tmp_path: Path, content: bytes) -> None:
 def test_a_command_says_so_without_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(SITE | {"stage": "here"}))
-    command = [str(Path(sys.executable).with_name("halfpipe")), "check", "--configfile", str(path)]
+    command = [str(Path(sys.executable).with_name("halfpipe")), "status", "--configfile", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"the configuration cannot be used: {path}: unknown key stage (known here: " in done.stderr

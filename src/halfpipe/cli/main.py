@@ -29,7 +29,6 @@ VERBS: Mapping[str, Sequence[str]] = {
         "compare",
         "picture",
         "board",
-        "check",
     ],
     "Act on downlinks and runs": ["process", "retdefs", "submit", "online", "hold", "force", "cleanup"],
     "Run the site": ["unattended", "ledger", "takeover", "config"],

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,8 +14,9 @@ from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_number
-from halfpipe.status.account import Account
+from halfpipe.status.account import Account, account
 from halfpipe.status.account import Site as Looked
+from halfpipe.status.checks import examine
 from halfpipe.status.overview import DAY, known, overview, recent
 from halfpipe.words import count, utc
 
@@ -41,6 +43,7 @@ STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
     examples=[
         ("halfpipe status", "the last week, and all that is not done or needs action"),
         ("halfpipe status 230401001", "one downlink"),
+        ("halfpipe status --check 230401001", "and each file against the receipt, byte for byte"),
         ("halfpipe status --all --json", "all there ever were, for a program"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
@@ -50,19 +53,33 @@ STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
     "--days", type=click.FloatRange(min=0), default=DAYS, show_default=True, help="How far to look back."
 )
 @click.option("--all", "every", is_flag=True, help="All downlinks of which there is anything.")
+@click.option("--check", "checks", is_flag=True, help="Compare receipts, manifests and files, too.")
+@click.option("--no-checksums", is_flag=True, help="With --check: sizes only.")
 @as_json
-def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: bool, as_json: bool) -> int:
-    """Say how each downlink stands, and what a person has to do.
+def command(
+    site: Site,
+    downlinks: tuple[DownlinkId, ...],
+    days: float,
+    every: bool,
+    checks: bool,
+    no_checksums: bool,
+    as_json: bool,
+) -> int:
+    """Show the state of each downlink, and what needs action.
 
     Downlinks that need action come first, then the newest. "waiting" are events that are kept for the next
     downlink of their run; "level-1" is the number of the hand-off that Level-1 has; a "hand-off" in brackets is the
     last one, and the downlink is to be handed off again.
 
     Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
+    With --check all causes are shown. Files that Level-1 has taken away, or that clean-up has removed, are notes.
     """
+    if no_checksums and not checks:
+        raise click.UsageError("--no-checksums is for --check")
     now = time.time()
     looked = Looked(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
-    found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)))
+    draw_up = partial(examine, checksums=not no_checksums) if checks else account
+    found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), draw_up)
     if as_json:
         printed.as_json(work=site.work, **found.as_json())
     else:
@@ -70,13 +87,13 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], days: float, every: b
         rows = [_row(one, site.work) for one in found.accounts]
         printed.table(COLUMNS, rows, notes=True)
         # Those that need action come first, and all is told of them below.
-        printed.notes_below(rows[len(found.wanting) :])
+        printed.notes_below([] if checks else rows[len(found.wanting) :])
         click.echo(_how_many(len(found.wanting), len(found.accounts), site))
         for cause in found.site:
             _say("site", cause)
-        for one in found.wanting:
+        for one in found.accounts if checks else found.wanting:
             for cause in one.causes:
-                if cause.verdict is Verdict.ACTION or (cause.failed and cause.do):
+                if checks or cause.verdict is Verdict.ACTION or (cause.failed and cause.do):
                     _say(one.downlink, cause)
     return 1 if found.needs_action else 0
 

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.downlink import halts, receipt_inputs
-from halfpipe.downlink.known_retdefs import YOUNG_SECONDS, RetDefs
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
 from halfpipe.files.advice import cannot_be_read
-from halfpipe.formats.retdef import FILE_NAME, made_here, parse_retdef, read_content
+from halfpipe.formats.retdef import FILE_NAME, made_here, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.settings import Settings
 
 MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
+CLOCK_SECONDS = 600.0  # by which a file server's clock may be ahead
 
 
 @dataclass(frozen=True)
@@ -98,18 +98,13 @@ class DownlinkPlan:
         return said
 
     @cached_property
-    def known(self) -> RetDefs:
-        """What is known of the RetDefs, those that count and those on the search path."""
-        return RetDefs(self.work, self.downlink)
-
-    @cached_property
     def _announced(self) -> dict[ChunkId, RunId | HalfPipeError]:
         """The run of each RetDef that counts, or why it cannot be read."""
         found: dict[ChunkId, RunId | HalfPipeError] = {}
         for chunk in self.chunks:
             if chunk in self.retdefs:
                 try:
-                    found[chunk] = self.known.run(self.retdefs[chunk])
+                    found[chunk] = read_retdef(self.retdefs[chunk]).run
                 except HalfPipeError as error:
                     found[chunk] = error
         return found
@@ -209,7 +204,7 @@ class Plan:
 
     def reissued(self, downlink: str) -> list[str]:
         """Say which staged RetDefs of `downlink` differ from what the search path holds now."""
-        said, known, staged = [], self.of(downlink).known, f"{self.work / downlink}/"
+        said, staged = [], f"{self.work / downlink}/"
         listings = self.listings(downlink)
         for chunk, path in self.of(downlink).retdefs.items():
             if not str(path).startswith(staged):
@@ -218,7 +213,7 @@ class Plan:
             if source is None or source == path:
                 continue
             with suppress(HalfPipeError):  # a source that cannot be read says nothing
-                if known.sha256(source) == known.sha256(path):
+                if read_content(source) == read_content(path):
                     continue
                 said.append(
                     f"RetDef of chunk {chunk} of downlink {downlink} was issued again: {source} differs from what "
@@ -432,7 +427,7 @@ def past_times(stat: os.stat_result, now: float) -> list[float]:
 
     A file server whose clock is some minutes off is borne with.
     """
-    return [when for when in (stat.st_mtime, stat.st_ctime) if when <= now + YOUNG_SECONDS]
+    return [when for when in (stat.st_mtime, stat.st_ctime) if when <= now + CLOCK_SECONDS]
 
 
 @dataclass(frozen=True)

@@ -56,35 +56,38 @@ def look(
         of_run = stage / paths.staged_run(downlink, run["l1_run"])
         again = f"snakemake dl={downlink} -R {paths.manifest(run['run'], downlink)}"
         for file in run["files"]:
-            yield from _file(of_run / file["name"], file, again, checksums=checksums, is_event_file=True)
+            code, what = wrong_with(of_run / file["name"], file, checksums=checksums)
+            if code:
+                code = "stage-partly-gone" if code == "file-missing" else code
+                yield Wrong(code, of_run / file["name"], what, again, is_event_file=True)
             token = stage / paths.tokens(run["l1_run"]) / Path(file["name"]).stem
             if untouched and not token.exists():
-                yield Wrong("file-missing", token, "this token is gone", again)
+                yield Wrong("file-missing", token, "this token is missing", again)
         if untouched:
             yield from _strange(of_run, {file["name"] for file in run["files"]})
     texts = receipt.get("texts", ())
     for text in texts:
         again = f"snakemake dl={downlink} -R receipt"
-        yield from _file(home / text["name"], text, again, checksums=checksums)
+        code, what = wrong_with(home / text["name"], text, checksums=checksums)
+        if code:
+            yield Wrong(code, home / text["name"], what, again)
     if untouched:
         yield from _strange(
             home, {text["name"] for text in texts} | {run["l1_run"] for run in receipt["runs"]}
         )
 
 
-def _file(
-    path: Path, said: Mapping[str, Any], do: str, *, checksums: bool, is_event_file: bool = False
-) -> Iterator[Wrong]:
+def wrong_with(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> tuple[str, str]:
+    """Return the code of what is wrong with a file, and what it is; both empty if nothing is."""
     try:
         size = path.stat().st_size
     except OSError:
-        code = "stage-partly-gone" if is_event_file else "file-missing"
-        yield Wrong(code, path, "it is gone", do, is_event_file)
-        return
-    if size != said["size"]:
-        yield Wrong("file-differs", path, f"{size} bytes, {said['size']} expected", do)
-    elif checksums and sha256(path) != said["sha256"]:
-        yield Wrong("file-differs", path, "checksum mismatch", do)
+        return "file-missing", "missing"
+    if size != expected.get("size", size):
+        return "file-differs", f"{size} bytes, {expected['size']} expected"
+    if checksums and sha256(path) != expected["sha256"]:
+        return "file-differs", "checksum mismatch"
+    return "", ""
 
 
 def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.downlink import halts
-from halfpipe.downlink.known_retdefs import State
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import leases
@@ -209,11 +208,11 @@ def _invoke(
 ) -> bool:
     """Run one invocation, and count what is handed off meanwhile; return whether it ended well."""
     receipts = {dl: home / paths.receipt(dl) for dl in batch}
-    before = {dl: State.of(path) for dl, path in receipts.items()}
+    before = {dl: modified(str(path)) for dl, path in receipts.items()}
 
     def look() -> None:
         # A receipt goes before the first job of its downlink, so one that is there and another is a new one.
-        work.done.update(dl for dl, path in receipts.items() if State.of(path) not in {None, before[dl]})
+        work.done.update(dl for dl, path in receipts.items() if modified(str(path)) not in {None, before[dl]})
         moved(len(work.done))
 
     try:

@@ -276,5 +276,5 @@ def _vouched(work: Path, products: Products) -> tuple[Products, Products]:
         name: size for name, size in products.sizes.items() if name == events or vouched.get(name) == size
     }
     others = {name: size for name, size in products.sizes.items() if name not in going}
-    kept = f"nothing vouches for {next(iter(others), '')}; see halfpipe check"
+    kept = f"nothing vouches for {next(iter(others), '')}; see halfpipe status --check"
     return replace(products, sizes=going), replace(products, sizes=others, kept=kept)

@@ -6,7 +6,7 @@ that an earlier version has processed, is no cause.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -36,8 +36,6 @@ from halfpipe.status.failures import failures
 from halfpipe.words import count
 
 RUNS_KEPT = 64  # whose deliveries were read
-NOT_KNOWN = "not known"  # the state of a downlink whose files stop its account
-WORST_FIRST = (Verdict.ACTION, Verdict.NOTE)
 
 
 @dataclass(frozen=True)
@@ -180,32 +178,27 @@ class Downlink:
 
 
 def account(site: Site, downlink: DownlinkId) -> Account:
-    """Draw up the account of one downlink."""
-    return account_of(Downlink(site, downlink))
-
-
-def account_of(of: Downlink) -> Account:
-    """Draw up an account; what was read for it stays with the downlink. What stops it is its cause."""
+    """Draw up the account of one downlink. What stops it is its cause."""
     try:
-        return _account(of)
+        return _account(Downlink(site, downlink))
     except OSError as error:
         cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
-        cause = Cause("no-account", Verdict.ACTION, str(error), f"halfpipe show {of.id}")
-    return Account(of.id, NOT_KNOWN, (cause,))
+        cause = Cause("no-account", Verdict.ACTION, str(error), f"halfpipe show {downlink}")
+    return Account(downlink, "not known", (cause,))
 
 
 def _account(of: Downlink) -> Account:
     site, downlink = of.site, of.id
     receipt = of.receipt if isinstance(of.receipt, Mapping) else None
-    causes = sorted(_causes(of, receipt), key=lambda cause: WORST_FIRST.index(cause.verdict))
+    causes = worst_first(_causes(of, receipt))
     runs = receipt["runs"] if receipt else []
     expected = site.plan.expected(downlink, of.lying)
     decoded = expected if receipt else _decoded(of)
     return Account(
         downlink,
         _state(of, receipt, causes),
-        tuple(causes),
+        causes,
         (min(decoded, expected), expected),
         len(runs),
         sum(run["delivered"] for run in runs),
@@ -214,6 +207,11 @@ def _account(of: Downlink) -> Account:
         of.told.handoff if of.told else None,
         of.receipt_time if receipt else None,
     )
+
+
+def worst_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
+    """Return causes in their order, but those that need action first."""
+    return tuple(sorted(causes, key=lambda cause: cause.verdict is not Verdict.ACTION))
 
 
 def _decoded(of: Downlink) -> int:

@@ -3,116 +3,95 @@
 It comes on top of the account, which says how a downlink stands: `examine` gives the causes of both.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.stage_look import look
+from halfpipe.downlink.stage_look import look, wrong_with
 from halfpipe.downlink.stage_state import is_submitted, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
-from halfpipe.files.reading import sha256
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run import receipt_file
 from halfpipe.run.chunk_files import load_chunks
 from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.deliveries import Deliveries, EventFile
 from halfpipe.run.event_table import load_events
-from halfpipe.run.receipt_file import DAMAGED, EDITED, ReceiptError, hand_offs, read_receipt
+from halfpipe.run.receipt_file import DAMAGED, EDITED, ReceiptError, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import WORST_FIRST, Site, account
+from halfpipe.status.account import Account, Site, account, worst_first
 
-CODES = {
-    "missing": "file-missing",
-    "differs": "file-differs",
-    "damaged": "file-damaged",
-    "left behind": "token-left",
-    "mended": "record-mended",
-    "not in the stage": "file-taken",
-}
 # Of these the account says more.
 OF_ACCOUNT = {DAMAGED, EDITED, "record-damaged", "delivery-differs", "stage-gone", "stage-partly-gone"}
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
 
 
-@dataclass(frozen=True)
-class Finding:
-    """Something about one file, and what to `do`; a `note` is worth knowing and no fault.
-
-    `code` is that of its cause; without one it follows from `what`.
-    """
-
-    what: str
-    path: Path
-    detail: str = ""
-    note: bool = False
-    do: str = ""
-    code: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.what}: {self.path}" + (f" ({self.detail})" if self.detail else "")
-
-    @property
-    def cause(self) -> Cause:
-        """The cause that it is for the downlink."""
-        verdict = Verdict.NOTE if self.note else Verdict.ACTION
-        return Cause(self.code or CODES[self.what], verdict, str(self), self.do)
-
-
-def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> list[Cause]:
-    """Return the causes of a downlink's account, then what its files give besides, the worst first."""
+def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> Account:
+    """Draw up the account of a downlink, and add what its files give besides."""
     # Before the account, which reads records too: reading mends them, and says nothing of it.
-    files = [finding.cause for finding in check(site.settings, downlink, checksums=checksums)]
-    causes = list(account(site, downlink).causes)
-    told = {cause.code for cause in causes}
-    causes += [cause for cause in files if cause.code not in told & OF_ACCOUNT]
-    return sorted(causes, key=lambda cause: WORST_FIRST.index(cause.verdict))
+    of_files = list(check(site.settings, downlink, checksums=checksums))
+    found = account(site, downlink)
+    known = {cause.code for cause in found.causes} & OF_ACCOUNT
+    return replace(
+        found, causes=worst_first([*found.causes, *(one for one in of_files if one.code not in known)])
+    )
 
 
-def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -> list[Finding]:
-    """Compare everything that the receipt of `downlink` vouches for with the files.
+def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -> Iterator[Cause]:
+    """Compare all that the last hand-off of `downlink` records with the files; without a hand-off there is nothing.
 
     With `checksums` the files are read and their checksums compared, not only their sizes.
     """
     work = settings.paths.work
     path = work / paths.receipt(downlink)
-    found: list[Finding] = []
+    records = Series(work, paths.receipts(downlink))
     try:
-        of_series = receipt_file.series(work, downlink)
-        found += (Finding("mended", copy, said, note=True) for copy, said in of_series.verify())
-        made = hand_offs(work, downlink)
-        receipt: Mapping[str, Any] = read_receipt(work, downlink)
+        yield from _mended(records)
     except DamagedError as error:
-        return [Finding("damaged", work / paths.receipts(downlink), str(error), code="record-damaged")]
+        yield Cause("record-damaged", Verdict.ACTION, str(error))
+        return
+    last = records.records[-1].values if records.records else None
+    try:
+        receipt: Mapping[str, Any] = read_receipt(work, downlink)
     except MissingInputError:
-        do = f"snakemake dl={downlink}"
-        found.append(Finding("missing", path, "the downlink is outstanding", do=do, code="receipt-missing"))
-        if not made:
-            return found
-        receipt = made[-1].receipt
+        if last is None:
+            return
+        yield _fault("receipt-missing", path, "missing", f"snakemake dl={downlink}")
+        receipt = last
     except ReceiptError as error:
-        what = "damaged" if error.code == DAMAGED else "edited"
-        return [*found, Finding(what, path, error.what, do=error.do, code=error.code)]
-    if not made or made[-1].receipt != receipt:
+        yield _fault(error.code, path, error.what, error.do)
+        return
+    if receipt != last:
         do = f"snakemake dl={downlink} -R receipt"
-        found.append(Finding("differs", path, "it is not the last recorded hand-off", do=do))
+        yield _fault("file-differs", path, "it is not the last recorded hand-off", do)
     checker = _Checker(work, settings.paths.stage, downlink, checksums)
     for chunk in receipt["chunks"]:
-        found += checker.chunk(chunk)
+        yield from checker.chunk(chunk)
     for run in receipt["runs"]:
-        found += checker.run(run)
-    found += checker.staged(receipt)
-    return found
+        yield from checker.run(run)
+    yield from checker.staged(receipt)
 
 
-def _cleaned_up(path: Path) -> Finding:
-    return Finding("missing", path, "cleaned up or lost; it is made again when it is needed", note=True)
+def _fault(code: str, path: Path, what: str, do: str = "") -> Cause:
+    return Cause(code, Verdict.ACTION, f"{path}: {what}", do)
+
+
+def _note(code: str, path: Path, what: str, do: str = "") -> Cause:
+    return Cause(code, Verdict.NOTE, f"{path}: {what}", do)
+
+
+def _mended(records: Series) -> Iterator[Cause]:
+    for copy, what in records.verify():
+        yield _note("record-mended", copy, what)
+
+
+def _cleaned_up(path: Path) -> Cause:
+    return _note("file-missing", path, "cleaned up or lost; it is made again when it is needed")
 
 
 def _damage(read: Callable[[], object]) -> str:
@@ -137,54 +116,52 @@ class _Checker:
         """Return the command that makes a product, or what a rule makes, again."""
         return f"snakemake dl={self.downlink} -R {what}"
 
-    def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Finding]:
+    def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Cause]:
         if chunk["files"] == [] and (self.work / paths.taken_over(self.downlink)).exists():
             return  # its products were gone when the downlink was taken over
-        retdef, vouches = (
-            paths.retdef(self.downlink, chunk["chunk"]),
-            paths.chunk(self.downlink, chunk["chunk"]),
-        )
+        retdef = paths.retdef(self.downlink, chunk["chunk"])
+        of_chunk = paths.chunk(self.downlink, chunk["chunk"])
         yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, self.again(retdef))
-        yield from self._agrees(self.work / vouches, chunk, self.again(vouches))
+        yield from self._agrees(self.work / of_chunk, chunk, self.again(of_chunk))
         sums = self.work / paths.chunks(self.downlink) / paths.block_checksums(chunk["chunk"])
         if any("announced" in file for file in chunk["files"]):
             unseen = "records are copied without being compared"
             if not sums.exists():
-                yield Finding("missing", sums, unseen, note=True, do=self.again(vouches))
+                yield _note("file-missing", sums, unseen, self.again(of_chunk))
             elif damage := _damage(lambda: read_json(sums)):
-                yield Finding("damaged", sums, f"{damage}; without it {unseen}", note=True, do=f"rm {sums}")
+                yield _note("file-damaged", sums, f"{damage}; without it {unseen}", f"rm {sums}")
         for file in chunk["files"]:
             path = self.work / paths.chunks(self.downlink) / file["name"]
-            yield from self._file(path, file, self.again(vouches)) if path.exists() else [_cleaned_up(path)]
+            yield from self._file(path, file, self.again(of_chunk)) if path.exists() else [_cleaned_up(path)]
 
-    def run(self, run: Mapping[str, Any]) -> Iterator[Finding]:
+    def run(self, run: Mapping[str, Any]) -> Iterator[Cause]:
         if run.get("taken_over", "whole") != "whole":
             return
         run_id = RunId(run["run"])
-        made = (paths.index, paths.datagrams, paths.chunk_list)
         manifest = paths.manifest(run_id, self.downlink)
         deliver = self.again(manifest)
-        yield from self._exist((self.work / path(run_id, self.downlink) for path in made), deliver)
+        for made in (paths.index, paths.datagrams, paths.chunk_list):
+            if not (path := self.work / made(run_id, self.downlink)).exists():
+                yield _fault("file-missing", path, "missing", deliver)
         yield from self._merged(run_id)
         events = self.work / paths.events(run_id, self.downlink)
         if not events.exists():
             yield _cleaned_up(events)
-        said = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
-        yield from self._agrees(self.work / manifest, said, deliver)
-        series = Series(self.work, paths.deliveries(run_id))
+        expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
+        yield from self._agrees(self.work / manifest, expected, deliver)
+        records = Series(self.work, paths.deliveries(run_id))
         try:
-            for copy, said_of_it in series.verify():
-                yield Finding("mended", copy, said_of_it, note=True)
+            yield from _mended(records)
             recorded = Deliveries(self.work, run_id).latest().get(self.downlink)
         except DamagedError as error:
-            yield Finding("damaged", series.home, str(error), code="record-damaged")
+            yield Cause("record-damaged", Verdict.ACTION, str(error))
             return
         files = [EventFile.of(entry) for entry in run["files"]]
         if files and (recorded is None or list(recorded.files) != files):
             what = f"what it records of downlink {self.downlink} is not what the receipt says"
-            yield Finding("differs", series.home, what, do=deliver, code="delivery-differs")
+            yield _fault("delivery-differs", records.home, what, deliver)
 
-    def _merged(self, run: RunId) -> Iterator[Finding]:
+    def _merged(self, run: RunId) -> Iterator[Cause]:
         """Read what other downlinks read of the run: a part that is damaged is made again when it is merged."""
         for path, read in (
             (paths.chunk_list, load_chunks),
@@ -193,61 +170,46 @@ class _Checker:
         ):
             if damage := _damage(partial(read, self.work, run, self.downlink)):
                 what = f"{damage}; it is made again when a downlink of the run is merged"
-                yield Finding("damaged", self.work / path(run, self.downlink), what, note=True)
+                yield _note("file-damaged", self.work / path(run, self.downlink), what)
                 return
 
-    def staged(self, receipt: Mapping[str, Any]) -> Iterator[Finding]:
+    def staged(self, receipt: Mapping[str, Any]) -> Iterator[Cause]:
         home = self.stage / paths.staged(self.downlink)
         for run in receipt["runs"]:
             halt = self.stage / paths.halt_cleanup(self.downlink, run["l1_run"])
             if halt.exists():
-                yield Finding("left behind", halt, "Level-1 cannot retire the run", do=self.again("receipt"))
+                yield _fault("token-left", halt, "Level-1 cannot retire the run", self.again("receipt"))
         record = Record(self.work, self.downlink)
         submitted = is_submitted(receipt, record)
         if not home.is_dir():
             if submitted or not names_files(receipt):
-                yield Finding("not in the stage", home, "Level-1 has taken the hand-off", note=True)
+                yield _note("file-taken", home, "Level-1 has taken the hand-off")
             else:
-                yield Finding(
-                    "not in the stage",
-                    home,
-                    f"and hand-off {receipt['handoff']} was never submitted",
-                    do=self.again("deliver_run"),
-                    code="stage-gone",
-                )
+                what = f"gone, and hand-off {receipt['handoff']} was never submitted"
+                yield _fault("stage-gone", home, what, self.again("deliver_run"))
             return
-        found = look(
+        for wrong in look(
             self.stage, self.downlink, receipt, checksums=self.checksums, untouched=record.last is None
-        )
-        for wrong in found:
+        ):
             if submitted and wrong.is_event_file:
-                yield Finding("not in the stage", wrong.path, "Level-1 is taking the hand-off", note=True)
+                yield _note("file-taken", wrong.path, "Level-1 is taking the hand-off")
             else:
-                what = "missing" if wrong.code in {"file-missing", "stage-partly-gone"} else "differs"
-                yield Finding(what, wrong.path, wrong.what, do=wrong.do, code=wrong.code)
+                yield _fault(wrong.code, wrong.path, wrong.what, wrong.do)
 
-    def _exist(self, wanted: Iterable[Path], do: str) -> Iterator[Finding]:
-        for path in wanted:
-            if not path.exists():
-                yield Finding("missing", path, do=do)
-
-    def _agrees(self, path: Path, said: Mapping[str, Any], do: str) -> Iterator[Finding]:
+    def _agrees(self, path: Path, expected: Mapping[str, Any], do: str) -> Iterator[Cause]:
         if not path.exists():
-            yield Finding("missing", path, do=do)
+            yield _fault("file-missing", path, "missing", do)
             return
         try:
             content = read_json(path)
-            other = [key for key, value in said.items() if content[key] != value]
+            other = [key for key, value in expected.items() if content[key] != value]
         except (HalfPipeError, KeyError, TypeError) as error:
-            yield Finding("damaged", path, str(error), do=do)
+            yield _fault("file-damaged", path, str(error), do)
             return
         if other:
-            yield Finding("differs", path, f"from what the receipt says: {', '.join(other)}", do=do)
+            yield _fault("file-differs", path, f"differs from the receipt: {', '.join(other)}", do)
 
-    def _file(self, path: Path, said: Mapping[str, Any], do: str) -> Iterator[Finding]:
-        if not path.exists():
-            yield Finding("missing", path, do=do)
-        elif "size" in said and path.stat().st_size != said["size"]:
-            yield Finding("differs", path, f"{path.stat().st_size} bytes, {said['size']} expected", do=do)
-        elif self.checksums and sha256(path) != said["sha256"]:
-            yield Finding("differs", path, "checksum mismatch", do=do)
+    def _file(self, path: Path, expected: Mapping[str, Any], do: str) -> Iterator[Cause]:
+        code, what = wrong_with(path, expected, checksums=self.checksums)
+        if code:
+            yield _fault(code, path, what, do)

@@ -1,12 +1,9 @@
 """The accounts of many downlinks: which are looked at, and what is amiss with the site itself."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from typing import Any
 
 from halfpipe import paths
@@ -15,15 +12,10 @@ from halfpipe.downlink.plan_causes import site_troubles as planned
 from halfpipe.files.durable import write_text
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Account, Site
-from halfpipe.status.account_cache import Index, Row
+from halfpipe.status.account import Account, Site, account
 from halfpipe.status.site_causes import site_troubles
 
 DAY = 86400.0
-MANY = 1000  # downlinks from which on it pays to share them out
-PROCESSES = min(2 * (os.cpu_count() or 1), 16)  # they wait for the disk, too
-
-_index: Index | None = None
 
 
 @dataclass(frozen=True)
@@ -54,40 +46,19 @@ class Overview:
         }
 
 
-def overview(site: Site, downlinks: Iterable[DownlinkId]) -> Overview:
+def overview(
+    site: Site,
+    downlinks: Iterable[DownlinkId],
+    draw_up: Callable[[Site, DownlinkId], Account] = account,
+) -> Overview:
     """Draw up the accounts of `downlinks`, and remember which need action, so that they are not lost sight of."""
-    accounts = _accounts(site, sorted(set(downlinks)))
+    accounts = [draw_up(site, downlink) for downlink in sorted(set(downlinks))]
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
     found = Overview(tuple(worst_first), tuple(site_causes(site, [one.downlink for one in accounts])))
     _remember(site, accounts)
     return found
-
-
-def _accounts(site: Site, downlinks: Sequence[DownlinkId]) -> list[Account]:
-    """Draw up accounts, or take them from the index; keep the new ones. Many are shared by some processes."""
-    global _index  # noqa: PLW0603 - what a process that is forked has of its parent
-    _index = Index(site)
-    _index.look()
-    accounts, rows = [], []
-    with ExitStack() as stack:
-        each: Callable[..., Iterable[tuple[Account, Row | None]]] = map
-        if len(downlinks) >= MANY:
-            pool = ProcessPoolExecutor(PROCESSES, mp_context=get_context("fork"))
-            each = partial(stack.enter_context(pool).map, chunksize=MANY // PROCESSES)
-        for found, row in each(_account, downlinks):
-            accounts.append(found)
-            if row is not None:
-                rows.append(row)
-    if rows:
-        _index.keep(rows)
-    return accounts
-
-
-def _account(downlink: DownlinkId) -> tuple[Account, Row | None]:
-    assert _index is not None
-    return _index.account(downlink)
 
 
 def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:

@@ -21,7 +21,8 @@ from tests.support.worked_site import CUT, FIRST, LCI, SECOND, SPREAD
 
 FORGOTTEN = "error: no config was given, so there is no working directory to look at."
 OF_A_SITE = [
-    ("status",), ("show", FIRST), ("show", "--delivered"), ("show", "--waiting"), ("explain", FIRST), ("check",),
+    ("status",), ("show", FIRST), ("show", "--delivered"), ("show", "--waiting"), ("explain", FIRST),
+    ("status", "--check"),
     ("show", "--jobs"),
     ("find", "--met", "1"),
     ("submit", FIRST),
@@ -137,7 +138,7 @@ def test_a_defect_is_told_as_such(shared: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_nobody_reads_on(shared: Path) -> None:
-    words = [*COMMAND, "check", "--configfile", str(shared)]
+    words = [*COMMAND, "status", "--configfile", str(shared)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         assert reader.stderr is not None
@@ -234,7 +235,7 @@ def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Pa
     "words",
     [
         ("status",), ("show", FIRST, "2c2e5787"), ("explain", FIRST), ("find", "--met", "1"), ("show", "--delivered"),
-        ("show", "--waiting", "--days", "0"), ("check",),
+        ("show", "--waiting", "--days", "0"), ("status", "--check"),
         ("show", "--jobs"), ("submit", "--open"), ("online",), ("hold",), ("force",), ("cleanup",),
         ("config",), ("config", "--schema"),
     ],

@@ -412,7 +412,6 @@ NOT_OURS = (
     "work/notes.part",
     "work/.other.part",
     "work/.cache/indexes/notes/x",
-    f"work/{paths.known_retdefs(FIRST)}",
     f"stage/{FIRST}/.x.part",
     "stage/.halfpipe/mine/x",
 )

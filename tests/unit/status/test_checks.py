@@ -1,4 +1,4 @@
-"""`check`: every file that a receipt vouches for is named when it is missing or differs, and nothing else."""
+"""`status --check`: every file that a receipt vouches for is named when it is missing or differs, and nothing else."""
 
 import json
 import re
@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
+from halfpipe.causes import Cause, Verdict
 from halfpipe.config import load
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.status.account import Site as Looked
-from halfpipe.status.checks import Finding, check, examine
+from halfpipe.status.checks import check, examine
 from halfpipe.tables import names
 from tests.support.golden_cases import GOLDEN
+from tests.support.harness import path_of
 from tests.support.series import damage, homes, rewrite
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
@@ -54,8 +55,12 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Site:
     return processed(tmp_path_factory.mktemp("untouched"))
 
 
-def found(site: Site, *, checksums: bool = True) -> list[Finding]:
-    return check(load([site.configfile]), DL, checksums=checksums)
+def found(site: Site, *, checksums: bool = True) -> list[Cause]:
+    return list(check(load([site.configfile]), DL, checksums=checksums))
+
+
+def is_note(cause: Cause) -> bool:
+    return cause.verdict is Verdict.NOTE
 
 
 def files(site: Site) -> Iterator[Path]:
@@ -64,7 +69,9 @@ def files(site: Site) -> Iterator[Path]:
     And but for checksums of blocks and the marks, which it does not ask for.
     """
     for name in site.tree():
-        if not name.startswith("stage/chunktokens/") and not name.endswith((".crc32", *MARKS)):
+        if not name.startswith(("stage/chunktokens/", "work/.cache/")) and not name.endswith(
+            (".crc32", *MARKS)
+        ):
             yield site.home / name
 
 
@@ -86,16 +93,16 @@ def test_every_missing_file_is_named(delivered: Site, tmp_path: Path) -> None:
         path.rename(aside)
         (finding,) = found(delivered)
         if is_record(path):
-            assert (finding.what, finding.note) == ("mended", True)
-            assert str(path) in str(finding)
+            assert (finding.code, path_of(finding)) == ("record-mended", path)
+            assert is_note(finding)
             assert path.read_bytes() == aside.read_bytes()
             continue
         aside.rename(path)
         # What a clean-up may remove is no fault where it is missing.
         large = path.suffix in {".evt", ".idx"} and path.parent.name == "chunks"
-        assert (finding.what, finding.path) == ("missing", path)
-        assert finding.note is (large or path.name == "events.npy")
-        assert str(finding).startswith(f"missing: {path}")
+        assert finding.code in {"file-missing", "receipt-missing", "stage-partly-gone"}
+        assert path_of(finding) == path
+        assert is_note(finding) is (large or path.name == "events.npy")
     assert found(delivered) == []
 
 
@@ -114,15 +121,15 @@ def test_every_other_byte_is_found_where_a_checksum_is_known(delivered: Site) ->
         path.write_bytes(content + b"x")
         if is_record(path):
             (finding,) = found(delivered)
-            assert str(path) in str(finding)
-            assert finding.note
+            assert path_of(finding) == path
+            assert is_note(finding)
             assert path.read_bytes() == content, "it is mended"
             continue
-        assert [finding.path for finding in found(delivered)] == [path]
+        assert [path_of(finding) for finding in found(delivered)] == [path]
         if content and path.suffix != ".json":
             path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
             (finding,) = found(delivered)
-            assert str(finding) == f"differs: {path} (checksum mismatch)"
+            assert (finding.code, path_of(finding)) == ("file-differs", path)
             if path.suffix != ".xml":  # a receipt knows no size of a RetDef
                 assert found(delivered, checksums=False) == []
         path.write_bytes(content)
@@ -134,28 +141,27 @@ def test_a_size_is_told(delivered: Site) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     (finding,) = found(delivered, checksums=False)
-    assert str(finding) == f"differs: {path} ({len(content) - 1} bytes, {len(content)} expected)"
+    assert (finding.code, path_of(finding)) == ("file-differs", path)
+    assert f"{len(content) - 1} bytes, {len(content)} " in finding.text
     path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    ("name", "old", "new", "said"),
+    ("name", "old", "new"),
     [
-        (MANIFEST, '"known": 40', '"known": 41', "damaged: {} ("),
-        (MANIFEST, "{", "", "damaged: {} ("),
-        (f"{DL}/chunks/00003.json", '"events": 40', '"events": 6', "damaged: {} ("),
+        (MANIFEST, '"known": 40', '"known": 41'),
+        (MANIFEST, "{", ""),
+        (f"{DL}/chunks/00003.json", '"events": 40', '"events": 6'),
     ],
-)  # fmt: skip
-def test_what_the_receipt_does_not_agree_with(
-    delivered: Site, name: str, old: str, new: str, said: str
-) -> None:
+)
+def test_what_is_damaged(delivered: Site, name: str, old: str, new: str) -> None:
     path = delivered.work / name
     content = path.read_text()
     assert old in content
     path.write_text(content.replace(old, new, 1))
     (finding,) = found(delivered)
     path.write_text(content)
-    assert str(finding).startswith(said.format(path))
+    assert (finding.code, path_of(finding)) == ("file-damaged", path)
 
 
 @pytest.mark.parametrize(
@@ -167,28 +173,25 @@ def test_what_says_something_else_than_the_receipt(delivered: Site, name: str, s
     rewrite(path, **said)
     (finding,) = found(delivered)
     path.write_bytes(content)
-    assert str(finding) == f"differs: {path} (from what the receipt says: {', '.join(said)})"
+    assert (finding.code, path_of(finding)) == ("file-differs", path)
+    assert finding.text.endswith(", ".join(said))
 
 
-def test_a_damaged_receipt_is_a_finding_and_stops_nothing(delivered: Site) -> None:
+def test_a_damaged_receipt_is_a_cause_and_stops_nothing(delivered: Site) -> None:
     path = delivered.work / f"dl={DL}"
     content = path.read_bytes()
     path.write_bytes(content[:100])
-    (finding,) = found(delivered)
-    ended = halfpipe("check", f"dl={DL}", "240601009", configfile=delivered.configfile)
+    status, by_downlink = told(delivered, DL, "240601009")
     path.write_bytes(content)
-    assert (finding.what, finding.path) == ("damaged", path)
-    assert ended.exit_code == 1
-    lines = ended.stdout.splitlines()
-    assert lines[0] == f"downlink {DL}: 1 fault"
-    assert lines[1].startswith(f"  action: {path}: not JSON (")
-    assert lines[2] == f"  → snakemake dl={DL} -R receipt"
-    assert lines[-4:-1] == [
-        "downlink 240601009: 1 fault",
-        f"  action: missing: {delivered.work}/dl=240601009 (the downlink is outstanding)",
-        "  → snakemake dl=240601009",
-    ]
-    assert lines[-1] == "2 downlinks, 2 faults"
+    assert status == 1
+    assert by_downlink == {DL: ["receipt-damaged"], "240601009": []}
+
+
+def told(site: Site, *downlinks: str) -> tuple[int, dict[str, list[str]]]:
+    """Return how `status --check` ends, and the codes of the causes of each downlink."""
+    ended = halfpipe("status", "--check", "--json", *downlinks, configfile=site.configfile)
+    said = json.loads(ended.stdout)["downlinks"]
+    return ended.exit_code, {one["dl"]: [cause["code"] for cause in one["causes"]] for one in said}
 
 
 @pytest.fixture
@@ -200,54 +203,43 @@ def submitted(delivered: Site, tmp_path: Path) -> Site:
 
 
 def test_what_level_1_has_taken_is_no_fault(submitted: Site, tmp_path: Path) -> None:
-    aside = tmp_path / "aside"
-    shutil.move(submitted.stage / DL, aside)
-    (finding,) = found(submitted)
-    ended = halfpipe("check", configfile=submitted.configfile)
-    shutil.move(aside, submitted.stage / DL)
-    assert finding.note
-    assert str(finding) == f"not in the stage: {submitted.stage}/{DL} (Level-1 has taken the hand-off)"
-    assert ended.exit_code == 0
-    assert ended.stdout.splitlines()[0] == f"downlink {DL}: good"
-
-
-def test_what_level_1_is_taking_is_no_fault(submitted: Site, tmp_path: Path) -> None:
-    shutil.move(submitted.stage / DL / LCI, tmp_path / LCI)
-    (finding,) = found(submitted)
-    shutil.move(tmp_path / LCI, submitted.stage / DL / LCI)
-    assert finding.note
-    assert str(finding).startswith(f"not in the stage: {submitted.stage}/{DL}/{LCI}/{LCI}-e")
-    assert str(finding).endswith(" (Level-1 is taking the hand-off)")
+    for place in (LCI, ""):
+        shutil.move(submitted.stage / DL / place, tmp_path / "aside")
+        (finding,) = found(submitted)
+        status, causes = told(submitted)
+        shutil.move(tmp_path / "aside", submitted.stage / DL / place)
+        assert (finding.code, is_note(finding)) == ("file-taken", True)
+        assert submitted.stage / DL / place in (path_of(finding), path_of(finding).parent)
+        assert (status, causes) == (0, {DL: ["file-taken"]})
 
 
 def test_a_stage_that_was_wiped_before_any_submission_is_a_fault(delivered: Site, tmp_path: Path) -> None:
     aside = tmp_path / "aside"
     shutil.move(delivered.stage / DL, aside)
-    ended = halfpipe("check", configfile=delivered.configfile)
+    (of_files,) = found(delivered)
+    found_here = examine(Looked(delivered.settings), DL)
     shutil.move(aside, delivered.stage / DL)
-    assert ended.exit_code == 1
-    lines = ended.stdout.splitlines()
-    assert lines[0] == f"downlink {DL}: 1 fault"
-    assert f"is gone from the stage ({delivered.stage}/{DL}), and was not submitted" in lines[1]
-    assert lines[2] == f"  → snakemake dl={DL} -R deliver_run"
+    assert of_files.code == "stage-gone"
+    assert [cause.code for cause in found_here.causes] == ["stage-gone", "not-submitted"]
+    assert found_here.causes[0].do == f"snakemake dl={DL} -R deliver_run"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "what"),
+    ("old", "new", "code"),
     [
-        ('"delivered": 40', '"delivered": 41', "edited"),
-        ('\n "runs": [', '\n "run": [', "edited"),
-        ("{", "", "damaged"),
+        ('"delivered": 40', '"delivered": 41', "receipt-edited"),
+        ('\n "runs": [', '\n "run": [', "receipt-edited"),
+        ("{", "", "receipt-damaged"),
     ],
 )
-def test_a_receipt_that_a_hand_or_a_disk_has_changed(delivered: Site, old: str, new: str, what: str) -> None:
+def test_a_receipt_that_a_hand_or_a_disk_has_changed(delivered: Site, old: str, new: str, code: str) -> None:
     path = delivered.work / f"dl={DL}"
     content = path.read_text()
     assert old in content
     path.write_text(content.replace(old, new, 1))
     (finding,) = found(delivered)
     path.write_text(content)
-    assert (finding.what, finding.path, finding.note) == (what, path, False)
+    assert (finding.code, path_of(finding), is_note(finding)) == (code, path, False)
     assert finding.do == f"snakemake dl={DL} -R receipt"
 
 
@@ -256,15 +248,14 @@ def test_a_token_that_keeps_level_1_waiting(delivered: Site) -> None:
     halt.touch()
     (finding,) = found(delivered)
     halt.unlink()
-    assert str(finding).startswith(f"left behind: {halt} (Level-1 cannot retire the run")
+    assert (finding.code, path_of(finding)) == ("token-left", halt)
 
 
 def test_with_nothing_done_yet(tmp_path: Path) -> None:
     site = Site(tmp_path)
     site.work.mkdir()
     assert names.downlinks(site.work) == []
-    ended = halfpipe("check", configfile=site.configfile)
-    assert (ended.exit_code, ended.stdout) == (0, "0 downlinks, 0 faults\n")
+    assert told(site) == (0, {})
 
 
 def test_each_fault_has_its_command_and_nothing_else_is_repaired(delivered: Site, tmp_path: Path) -> None:
@@ -287,7 +278,7 @@ def test_each_fault_has_its_command_and_nothing_else_is_repaired(delivered: Site
         path.rename(aside)
         (finding,) = found(delivered)
         aside.replace(path)
-        assert finding.note or finding.do, path
+        assert is_note(finding) or finding.do, path
 
 
 @pytest.mark.parametrize(
@@ -329,23 +320,18 @@ def test_what_the_account_tells_stands_before_what_files_give(delivered: Site) -
     path = delivered.work / MANIFEST
     content = path.read_text()
     path.write_text(content.replace('"known": 40', '"known": 41', 1))
-    causes = examine(Looked(delivered.settings), DL)
-    ended = halfpipe("check", "--json", configfile=delivered.configfile)
+    causes = examine(Looked(delivered.settings), DL).causes
     path.write_text(content)
     switch.unlink()
     assert [cause.code for cause in causes] == ["switch-misspelt", "file-damaged", "not-submitted"]
-    (said,) = json.loads(ended.stdout)["downlinks"]
-    assert ended.exit_code == 1
-    assert said["faults"] == 2
-    assert [(one["code"], one["verdict"]) for one in said["found"]][1] == ("file-damaged", "action")
-    assert said["found"][1]["do"] == f"snakemake dl={DL} -R {MANIFEST}"
+    assert causes[1].do == f"snakemake dl={DL} -R {MANIFEST}"
 
 
 def test_what_the_account_tells_is_not_told_twice(delivered: Site) -> None:
     both = [home / "000001.json" for home in homes(delivered.work, DELIVERIES)]
     content = both[0].read_bytes()
     damage(delivered.work, DELIVERIES)
-    causes = examine(Looked(delivered.settings), DL)
+    causes = examine(Looked(delivered.settings), DL).causes
     for path in both:
         path.write_bytes(content)
     assert [cause.code for cause in causes if cause.verdict is Verdict.ACTION] == ["record-damaged"]
@@ -359,8 +345,8 @@ def test_a_record_that_is_damaged_in_both_copies_is_a_fault(delivered: Site, pla
     (finding,) = found(delivered)
     for path in both:
         path.write_bytes(content)
-    assert (finding.cause.code, finding.note) == ("record-damaged", False)
-    assert all(str(path) in str(finding) for path in both)
+    assert (finding.code, is_note(finding)) == ("record-damaged", False)
+    assert all(str(path) in finding.text for path in both)
 
 
 def test_a_delivery_that_is_not_what_the_receipt_says(delivered: Site, tmp_path: Path) -> None:
@@ -373,7 +359,7 @@ def test_a_delivery_that_is_not_what_the_receipt_says(delivered: Site, tmp_path:
     for of, home in zip(kept, homes(delivered.work, DELIVERIES), strict=True):
         shutil.rmtree(home)
         shutil.copytree(of, home)
-    assert (finding.what, finding.cause.code) == ("differs", "delivery-differs")
+    assert finding.code == "delivery-differs"
     assert finding.do == f"snakemake dl={DL} -R {MANIFEST}"
 
 
@@ -381,10 +367,10 @@ def test_a_copy_that_was_mended_is_told_by_check_and_not_again(delivered: Site) 
     path = delivered.work / "runs/2c2e6cc0/deliveries/000001.json"
     content = path.read_bytes()
     path.unlink()
-    causes = [cause for cause in examine(Looked(delivered.settings), DL) if cause.code == "record-mended"]
-    assert [cause.verdict for cause in causes] == [Verdict.NOTE]
+    first, again = (examine(Looked(delivered.settings), DL).causes for _ in range(2))
+    assert [cause.verdict for cause in first if cause.code == "record-mended"] == [Verdict.NOTE]
     assert path.read_bytes() == content
-    assert "record-mended" not in {cause.code for cause in examine(Looked(delivered.settings), DL)}
+    assert "record-mended" not in {cause.code for cause in again}
 
 
 def test_records_of_a_run_that_know_less_than_the_receipt(untouched: Site, tmp_path: Path) -> None:
@@ -393,7 +379,7 @@ def test_records_of_a_run_that_know_less_than_the_receipt(untouched: Site, tmp_p
     place = paths.deliveries("2c2e6cc0")
     for home in (place, paths.copies(place)):
         (site.work / home / "000001.json").unlink()
-    causes = {cause.code: cause for cause in examine(Looked(site.settings), DL)}
+    causes = {cause.code: cause for cause in examine(Looked(site.settings), DL).causes}
     assert causes["delivery-differs"].verdict is Verdict.ACTION
     assert "delivery-differs" in {finding.code for finding in found(site)}
     assert site.snakemake(f"dl={DL}", "-R", "deliver_run").status != 0, "the stage knows more, too"
