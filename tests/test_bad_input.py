@@ -193,7 +193,7 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
     site.snakemake(*command).bad(
         "the decoder ended with exit status 3: ",
         f"-r {site.work}/{DL}/RetDef-{DL}-00003.xml",
-        "the decoder was killed by SIGSEGV: ",
+        "the decoder was ended by a crash (SIGSEGV): ",
         f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml",
         "-00001.evt: record at byte ",
         ": cut inside ",

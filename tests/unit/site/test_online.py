@@ -372,7 +372,7 @@ class TestCommand:
         online = on_site(site, "lci_acd", FIRST)
         settings = online.settings(online.command("kill -SEGV $$"))
         result = online.go(settings)
-        assert "its command was killed by SIGSEGV" in result.text
+        assert "its command was ended by a crash (SIGSEGV)" in result.text
         assert f"halfpipe online --started {RUN} (or --not-started {RUN})" in result.text
         assert online.go(settings).what is What.FAILED
         with pytest.raises(OnlineError, match="is not known"):
