@@ -11,7 +11,7 @@ from halfpipe.files import leases
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program
-from halfpipe.process.memory import keep_together
+from halfpipe.process.environment import keep_together
 from halfpipe.run import stage
 from halfpipe.settings import Settings
 

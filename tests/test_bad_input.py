@@ -187,7 +187,7 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
     site.snakemake(*command).bad(
         "the decoder ended with exit status 3: ",
         f"-r {site.work}/{DL}/RetDef-{DL}-00003.xml",
-        "the decoder was killed by SIGSEGV: ",
+        "the decoder was ended by a crash (SIGSEGV): ",
         f"-r {site.work}/{DL}/RetDef-{DL}-00005.xml",
         "-00001.evt: record at byte ",
         ": cut inside ",
@@ -393,9 +393,9 @@ def test_a_config_that_cannot_be_used(site: Site) -> None:
     site.configure(merge={"max_event": 5, "min_epus": "two"}, paths={"retdef": "somewhere"})
     site.snakemake(f"dl={DL}").bad(
         "the configuration cannot be used: ",
-        "unknown key merge.max_event (did you mean merge.max_events? known here: chunk_floor, chunk_scale, ",
-        f"{site.configfile}: merge.min_epus: 'two': expected a whole number",
-        f"{site.configfile}: paths.retdef: 'somewhere': expected a list",
+        "unknown key merge.max_event (did you mean merge.max_events?)",
+        f"{site.configfile}: merge.min_epus: 'two': ",
+        f"{site.configfile}: paths.retdef: 'somewhere': ",
         "config/README.md has every key with its default",
     )
     assert not site.work.exists()

@@ -167,8 +167,7 @@ def is_setting(target: str) -> bool:
 
 def is_key(target: str) -> bool:
     """Tell whether `target` is a key of the configuration."""
-    *section, name = target.split(".")
-    return name in known_keys(section)
+    return target in known_keys()
 
 
 CHECKS: dict[str, Callable[[str], bool]] = {

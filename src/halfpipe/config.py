@@ -1,20 +1,21 @@
-"""The configuration: found, read, held against the model of `halfpipe.settings`, and written down for jobs."""
+"""The configuration: found, also by its profile, read, checked by `halfpipe.settings`, and written down for jobs."""
 
 import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
 from halfpipe.files.durable import write_text
-from halfpipe.settings import ROOT, Settings, absolute
+from halfpipe.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -24,28 +25,86 @@ REMEDY = (
     "Name the site's profile: snakemake --profile s3df ..., halfpipe --profile s3df ..., or once for the shell "
     "export SNAKEMAKE_PROFILE=s3df. Or name its config: --configfile FILE. config/README.md has every key."
 )
-EXPECTED = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "dict_type": "keys with values",
-    "dataclass_type": "keys with values",
-    "missing": "a value, and there is none",
-    "string_too_short": "at least {min_length} letters",
-    "too_short": "at least {min_length}",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-    "enum": "{expected}",
-}
 COMMAND_LINE = "--config"
+VARIABLE = "SNAKEMAKE_PROFILE"
+NONE = "none"  # no profile, whatever the variable says
+PROFILE_FILES = ("", "profile.v9+.yaml", "config.v9+.yaml", "profile.yaml", "config.yaml")
+OWN_WORDS = {"missing", "value_error"}  # errors that do without the value, which may hold a password
 
 
-def load(
-    configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None, root: Path = ROOT
-) -> Settings:
+@dataclass(frozen=True)
+class Profile:
+    """A profile of Snakemake: its name as it was given, its file, and the config files and values that it names."""
+
+    name: str
+    file: Path
+    configfiles: tuple[Path, ...]
+    config: Mapping[str, Any]
+
+
+def find_profile(given: str | None = None) -> Profile | None:
+    """Find and read the profile `given`, or else the one that the environment names; None if there is neither.
+
+    Snakemake's own function does the same and takes a second to import.
+
+    Parameters
+    ----------
+    given
+        A name, a directory or a file, as after ``snakemake --profile``; "none" for none.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such profile, or it cannot be read.
+    """
+    name = given or os.environ.get(VARIABLE)
+    if not name or name == NONE:
+        return None
+    users = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "snakemake")
+    tried = [place / name / file for place in (Path(), users) for file in PROFILE_FILES]
+    file = next((each for each in tried if each.is_file()), None)
+    if file is None:
+        raise ConfigError(
+            f"there is no profile {name!r}: none of {', '.join(str(each.absolute()) for each in tried)}. A name counts "
+            "from the current directory: go to the project's root, or give the profile's whole path "
+            "(--profile DIRECTORY, or SNAKEMAKE_PROFILE)."
+        )
+    content = read_yaml(file)
+    named = content.get("configfile") or content.get("configfiles") or []
+    values = content.get("config") or {}
+    if not isinstance(named, list):  # a single one may be relative to the profile's directory
+        path = os.path.expanduser(os.path.expandvars(str(named)))  # noqa: PTH111 - as Snakemake does
+        named = [file.parent / path if (file.parent / path).exists() else path]
+    values = values if isinstance(values, Mapping) else read_values(map(str, values))
+    return Profile(name, file, tuple(Path(str(each)) for each in named), values)
+
+
+def read_values(entries: Iterable[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` as after ``--config``: the value is YAML, a dot in the key leads into a section.
+
+    Raises
+    ------
+    ConfigError
+        If an entry is something else.
+    """
+    values: dict[str, Any] = {}
+    for entry in entries:
+        key, equals, text = entry.partition("=")
+        *sections, last = key.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if not equals or not last or not isinstance(place, dict):
+            raise ConfigError(f"--config {entry}: expected KEY=VALUE, as in --config merge.min_epus=1")
+        place[last] = value
+    return values
+
+
+def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None = None) -> Settings:
     """Read config files, one over the other key by key, then `overrides` over them.
 
     Parameters
@@ -54,8 +113,6 @@ def load(
         YAML files; each holds what differs from the files before and from the defaults.
     overrides
         What ``--config`` says on the command line.
-    root
-        Where relative paths start.
 
     Raises
     ------
@@ -64,15 +121,14 @@ def load(
         wrong is told at once, each with its file, key, value and what was expected.
     """
     raw: dict[str, Any] = {}
-    said_by: dict[tuple[str, ...], str] = {}
+    sources: dict[tuple[str, ...], str] = {}
     for path in configfiles:
-        _update(raw, _content(path), str(path), said_by)
-    _update(raw, overrides or {}, COMMAND_LINE, said_by)
+        _update(raw, read_yaml(path), str(path), sources)
+    _update(raw, overrides or {}, COMMAND_LINE, sources)
     if "paths" not in raw:
         which = f"no paths in {', '.join(map(str, configfiles))}" if configfiles else "no config was given"
         raise ConfigError(f"{which}, so there is no working directory to look at. {REMEDY}")
-    checked = _checked(Settings, raw, said_by, "config/README.md has every key with its default.")
-    settings: Settings = absolute(checked, root)
+    settings: Settings = _checked(Settings, raw, sources, "config/README.md has every key with its default.")
     _check_places(settings)
     return settings
 
@@ -85,38 +141,42 @@ def load_other(kind: type[T], path: Path, remedy: str) -> T:
     ConfigError
         As `load`.
     """
-    raw: dict[str, Any] = {}
-    said_by: dict[tuple[str, ...], str] = {(): str(path)}
-    _update(raw, _content(path), str(path), said_by)
-    found: T = _checked(kind, raw, said_by, remedy)
+    found: T = _checked(kind, read_yaml(path), {(): str(path)}, remedy)
     return found
 
 
-def _content(path: Path) -> Mapping[str, Any]:
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """Read a file of keys with values.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or holds something else.
+    """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
-    if not isinstance(content or {}, Mapping):
+    if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: holds no keys with values, as in config/s3df.yaml")
-    return content or {}
+    return content
 
 
 def _update(
     base: dict[str, Any],
     over: Mapping[str, Any],
     source: str,
-    said_by: dict[tuple[str, ...], str],
+    sources: dict[tuple[str, ...], str],
     place: tuple[str, ...] = (),
 ) -> None:
-    """Lay `over` over `base`, and note for each value which file says it."""
+    """Lay `over` over `base`, and note where each value is from."""
     for key, value in over.items():
         here = (*place, str(key))
-        said_by[here] = source
+        sources[here] = source
         if isinstance(value, Mapping):
             if not isinstance(base.get(key), dict):
                 base[key] = {}
-            _update(base[key], value, source, said_by, here)
+            _update(base[key], value, source, sources, here)
         else:
             base[key] = value
 
@@ -124,71 +184,61 @@ def _update(
 @cache
 def model(kind: Any = Settings) -> "TypeAdapter[Any]":
     """Return the model that checks settings and describes their keys."""
-    from pydantic import TypeAdapter  # noqa: PLC0415
+    from pydantic import TypeAdapter  # noqa: PLC0415 - 0.3 s that only the head and people pay
 
     return TypeAdapter(kind)
 
 
-def _checked(kind: Any, raw: Mapping[str, Any], said_by: Mapping[tuple[str, ...], str], remedy: str) -> Any:
-    from pydantic import ValidationError  # noqa: PLC0415 - 0.1 s that only the head and people pay
+def _checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], remedy: str) -> Any:
+    from pydantic import ValidationError  # noqa: PLC0415
 
     try:
         return model(kind).validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
-        said = "; ".join(dict.fromkeys(_said(one, said_by, kind) for one in error.errors()))
-        raise ConfigError(f"the configuration cannot be used: {said}. {remedy}") from error
+        problems = dict.fromkeys(_in_words(one, sources, kind) for one in error.errors())
+        raise ConfigError(f"the configuration cannot be used: {'; '.join(problems)}. {remedy}") from error
 
 
-def _said(error: Any, said_by: Mapping[tuple[str, ...], str], kind: Any) -> str:
+def _in_words(error: Any, sources: Mapping[tuple[str, ...], str], kind: type) -> str:
     """Say in words what is wrong with one key."""
     place = tuple(str(each) for each in error["loc"] if each != "[key]")
-    where = next((said_by[place[:n]] for n in range(len(place), -1, -1) if place[:n] in said_by), "")
+    source = next((sources[place[:n]] for n in range(len(place), -1, -1) if place[:n] in sources), "")
     key = ".".join(place)
-    head = f"{where}: {key}" if where else key
+    head = f"{source}: {key}" if source else key
     if error["type"] == "unexpected_keyword_argument":
-        known = known_keys(place[:-1], kind)
-        near = difflib.get_close_matches(place[-1], known, 1)
-        meant = f"did you mean {'.'.join([*place[:-1], near[0]])}? " if near else ""
-        return f"{where}: unknown key {key} ({meant}known here: {', '.join(sorted(known))})"
-    value = "" if error["type"] == "missing" else f"{error['input']!r}: "
-    if error["type"] == "value_error":
-        return f"{head}: {error['ctx']['error']}"
-    expected = EXPECTED.get(error["type"])
-    if expected is None:
-        return f"{head}: {value}{error['msg']}"
-    return f"{head}: {value}expected {expected.format(**error.get('ctx', {}))}"
+        name = ".".join(each for each in place if not each.isdecimal())
+        near = difflib.get_close_matches(name, known_keys(kind), 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        return f"{source}: unknown key {key}{meant}"
+    expected = str(error["msg"]).removeprefix("Value error, ")
+    return f"{head}: {expected}" if error["type"] in OWN_WORDS else f"{head}: {error['input']!r}: {expected}"
 
 
-def known_keys(section: Sequence[str], kind: Any = Settings) -> list[str]:
-    """Return the keys of a section of the configuration, none if there is no such section."""
-    schema = model(kind).json_schema()
-    part = schema
-    for name in section:
-        part = part.get("items", part) if name.isdecimal() else part.get("properties", {}).get(name, {})
-        if "$ref" in part.get("items", {}):
-            part = {"items": schema["$defs"][part["items"]["$ref"].rpartition("/")[2]]}
-        if "$ref" in part:
-            part = schema["$defs"][part["$ref"].rpartition("/")[2]]
-    return list(part.get("properties", {}))
+def known_keys(kind: Any = Settings, section: str = "") -> Iterator[str]:
+    """Yield the keys of the configuration, as ``merge.min_epus``, and its sections."""
+    hints = get_type_hints(kind)
+    for name in (each.name for each in fields(kind)):
+        yield f"{section}{name}"
+        for part in (hints[name], *get_args(hints[name])):
+            if is_dataclass(part):
+                yield from known_keys(part, f"{section}{name}.")
 
 
 def _check_places(settings: Settings) -> None:
     """Refuse what should be there and is not, and keys that contradict."""
     at = settings.paths
-    wanted = [(path, "paths.retdef", True) for path in at.retdef]
-    wanted += [(at.level0, "paths.level0", True)] if at.level0 else []
-    wanted += [(settings.moot.file, "moot.file", False)] if settings.moot.file else []
+    wanted = [("paths.retdef", "directory", path) for path in at.retdef]
+    wanted += [("paths.level0", "directory", at.level0)] if at.level0 else []
+    wanted += [("moot.file", "file", settings.moot.file)] if settings.moot.file else []
     password = settings.ledger.password_file
-    wanted += [(password, "ledger.password_file", False)] if password else []
-    for path, key, directory in wanted:
+    wanted += [("ledger.password_file", "file", password)] if password else []
+    for key, what, path in wanted:
         try:
-            there = path.is_dir() if directory else path.is_file()
+            there = path.is_dir() if what == "directory" else path.is_file()
         except OSError:
-            there = (
-                key == "paths.retdef"
-            )  # a place that cannot be looked at stops nobody: the plan tells of it
+            # A place that cannot be looked at stops nobody: the plan tells of it.
+            there = key == "paths.retdef"
         if not there:
-            what = "directory" if directory else "file"
             raise ConfigError(
                 f"{key}: {path} is no {what}. Correct the path in the config, or have it mounted."
             )

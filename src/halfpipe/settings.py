@@ -8,11 +8,10 @@ without the libraries that check. The docstring below a key is its text in confi
 import json
 import re
 import shlex
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, get_args, get_type_hints
 
 from halfpipe.errors import ConfigError, IdError
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
@@ -26,79 +25,65 @@ SUBMIT_CONTRACT = (
 )
 
 
-class Bound:
-    """The bounds of a value, by the names that the library which checks has for them: ge, gt, le, min_length.
+class Check:
+    """What is checked of a value besides its type; pydantic asks for it by the names of the two methods.
 
-    Not `annotated_types`, which is a tenth of the time that a job takes to start.
+    Not written with pydantic's own classes: importing them would double the time that a job takes to start.
+
+    Parameters
+    ----------
+    read
+        Is given the value before its type is checked, and returns what it stands for; a ConfigError refuses it.
+    written
+        What it may be in a file, as a JSON schema; None: what its type says.
+    **bounds
+        ge, gt, le, min_length, max_length, pattern.
     """
 
-    def __init__(self, **bounds: float) -> None:
-        self._bounds = bounds
+    def __init__(
+        self,
+        read: Callable[[Any], Any] | None = None,
+        written: Mapping[str, Any] | None = None,
+        **bounds: float | str,
+    ) -> None:
+        self._read, self._written, self._bounds = read, written, bounds
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Return how the value is checked: with its bounds."""
-        return handler(source) | self._bounds
-
-
-@dataclass(frozen=True, eq=False)
-class ReadBy:
-    """How a value of a key is read before its type is checked, and what it may be in a file (JSON schema).
-
-    The library that checks asks for this by the names of the two methods.
-    """
-
-    read: Callable[[Any], Any]
-    written: Mapping[str, Any] | None = None
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Return how the value is checked: read first."""
+        """Return how the value is checked."""
+        checked = handler(source) | self._bounds
+        if self._read is None:
+            return checked
         from pydantic_core import core_schema  # noqa: PLC0415 - jobs do without it
 
-        return core_schema.no_info_before_validator_function(self.read, handler(source))
+        return core_schema.no_info_before_validator_function(self._read, checked)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Any:
         """Return what an editor is told."""
-        return dict(self.written) if self.written is not None else handler(schema)
+        return self._written or handler(schema)
 
 
-@dataclass(frozen=True)
-class Command:
-    """A key that holds a command: the names in braces that are filled in, and the one that must be there.
+def command_with(*names: str, needed: str = "") -> Check:
+    """Return the check of a command, in which `names` in braces are filled in, and `needed` must be one of them.
 
     Without one that must be there other names in braces are the command's own business.
     """
 
-    names: tuple[str, ...] = ()
-    needed: str | None = None
-
-    def check(self, text: str) -> str:
-        """Return the command.
-
-        Raises
-        ------
-        ConfigError
-            If it cannot be split into words, has another name in braces, or lacks the one that is needed.
-        """
+    def read(text: Any) -> Any:
         try:
-            words = shlex.split(text)
+            words = shlex.split(text) if isinstance(text, str) else []
         except ValueError as error:
             raise ConfigError(f"{text!r} cannot be split into words: {error}") from error
-        if self.needed is None:
+        if not needed or not isinstance(text, str):
             return text
         found = [name for word in words for name in PLACEHOLDER.findall(word)]
-        other = [name for name in found if name not in self.names]
-        if other:
-            known = ", ".join(f"{{{name}}}" for name in self.names)
+        if other := [name for name in found if name not in names]:
+            known = ", ".join(f"{{{name}}}" for name in names)
             raise ConfigError(f"{{{other[0]}}} stands for nothing; what is filled in: {known}")
-        if self.needed not in found:
-            raise ConfigError(f"{text!r} does not use {{{self.needed}}}: write it where it belongs")
+        if needed not in found:
+            raise ConfigError(f"{text!r} does not use {{{needed}}}: write it where it belongs")
         return text
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Return how the value is checked: as text first."""
-        from pydantic_core import core_schema  # noqa: PLC0415 - jobs do without it
-
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+    return Check(read)
 
 
 def downlinks(value: Any) -> tuple[Downlinks, ...]:
@@ -107,36 +92,15 @@ def downlinks(value: Any) -> tuple[Downlinks, ...]:
     Raises
     ------
     ConfigError
-        If one is neither. A number that lost its leading zero is refused with the right
-        spelling and never mended silently: YAML and ``--config`` lose it in different ways.
+        If one is neither. A number that lost its leading zero is refused and never mended silently: YAML and
+        ``--config`` lose it in different ways.
     """
-    if value is None:
-        return ()
-    items: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
-    found: list[Downlinks] = []
-    for item in items:
-        words = re.split(r"[,\s]+", item.strip()) if isinstance(item, str) else [item]
-        found += [_downlink(word) for word in words if word != ""]
-    return tuple(dict.fromkeys(found))
-
-
-def _downlink(item: Any) -> Downlinks:
-    text = str(item)
-    advice = ""
-    if isinstance(item, int) and 0 <= item < 10**8 and not isinstance(item, bool):
-        spellings = [f'"{item:09d}"']
-        if re.fullmatch(r"[0-7]{8}", f"{item:o}"):
-            spellings.insert(0, f'"0{item:o}"')
-        advice = (
-            f". A leading zero was lost because it was written as a number: write {' or '.join(spellings)}, in "
-            f"quotes, in a config file, or name it as a target: dl={spellings[0].strip(chr(34))}"
-        )
-    elif isinstance(item, float):
-        advice = ". It was read as a number with a fraction: write it as text, in quotes"
+    items = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    words = [word for item in items for word in re.split(r"[,\s]+", str(item)) if word]
     try:
-        return Downlinks(text)
+        return tuple(dict.fromkeys(Downlinks(word) for word in words))
     except IdError as error:
-        raise ConfigError(f"{error}{advice}") from error
+        raise ConfigError(f"{error}. Write ids in quotes: a number loses its leading zero") from error
 
 
 def _without_wildcards(value: Any) -> Any:
@@ -147,23 +111,16 @@ def _without_wildcards(value: Any) -> Any:
     return value
 
 
+def _absolute(value: Any) -> Any:
+    return str(ROOT / value) if isinstance(value, str) and value else None
+
+
 def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _latc(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    try:
-        number = int(value, 0) if isinstance(value, str) else int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = -1
-    if not 0 <= number < 2**32 - 1:
-        raise ConfigError(
-            f"{value!r} is no LATC key of 32 bits. (0xFFFFFFFF, the legacy's way to say that there is none, is "
-            "null here.)"
-        )
-    return number
+def _number(value: Any) -> Any:
+    return int(value, 0) if isinstance(value, str) else value
 
 
 def _url(value: Any) -> Any:
@@ -183,22 +140,23 @@ def _url(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, Bound(min_length=1)]
-Place = Annotated[Path, ReadBy(lambda value: value or None, {"type": "string", "minLength": 1})]
-Days = Annotated[float, Bound(ge=0)]
+Text = Annotated[str, Check(min_length=1)]
+Place = Annotated[Path, Check(_absolute)]
+LATC = Check(_number, {"type": ["integer", "string"]}, ge=0, lt=2**32 - 1)
+Days = Annotated[float, Check(ge=0)]
 
 
-class _Section:
+class Section:
     """What all sections share: an unknown key is refused, and a key's docstring describes it."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
 
 
 @dataclass(frozen=True)
-class Paths(_Section):
+class Paths(Section):
     """Where things lie. Relative paths start at the project's root."""
 
-    work: Annotated[Place, ReadBy(_without_wildcards)]
+    work: Annotated[Place, Check(_without_wildcards)]
     """Snakemake's working directory: receipts, chunk products and what is known of runs."""
     stage: Place
     """Where Level-1 takes its event files from; on a file system of its own if need be."""
@@ -213,10 +171,10 @@ class Paths(_Section):
 
 
 @dataclass(frozen=True)
-class Level0(_Section):
+class Level0(Section):
     """Level-0 hours that have left the archive and are fetched from a copy; docs/level0.md."""
 
-    fetch: Annotated[Text, Command(("hour", "out"), "hour")] | None = None
+    fetch: Annotated[Text, command_with("hour", "out", needed="hour")] | None = None
     """Fetches an hour that a chunk needs and the archive lacks, before the decoder starts; in the project's root,
     without a shell. "{hour}" is its directory below the archive's root, src0077/2012/11/307.11.02.Fri/utc13, and must
     be there; "{out}" is an empty directory: the hour's files lie in it or below afterwards, none if the copy has none.
@@ -224,84 +182,85 @@ class Level0(_Section):
     null: what is missing stays missing."""
     cache: Place | None = None
     """Where fetched hours lie for all jobs, in the archive's layout; every node sees it. Needed with fetch."""
-    cache_gb: Annotated[float, Bound(gt=0)] = 500.0
+    cache_gb: Annotated[float, Check(gt=0)] = 500.0
     """If the cache has more GB (10^9 bytes), hours that nobody reads are removed, the longest unused first; what is
     being fetched comes on top. An hour has some 3 GB."""
-    seconds: Annotated[float, Bound(gt=0)] = 1200.0
+    seconds: Annotated[float, Check(gt=0)] = 1200.0
     """After this time the command is ended, and the job that needs the hour fails."""
 
 
 @dataclass(frozen=True)
-class Decoder(_Section):
+class Decoder(Section):
     """The program that turns level-0 packets of one chunk into an evt file and its index."""
 
-    command: Annotated[Text, Command(("level0",))] = BUILT_IN
+    command: Annotated[Text, command_with("level0")] = BUILT_IN
     """Called as <command> -r RETDEF -o OUTDIR [-k LATC], in the project's root, without a shell. If the first word is
     "python", the project's Python runs. "{level0}" is the root of the level-0 archive. "built-in":
     for simulated level-0 only."""
-    latc: Annotated[str | None, ReadBy(_as_text, {"type": ["string", "integer", "null"]})] = None
+    latc: Annotated[str | None, Check(_as_text, {"type": ["string", "integer", "null"]})] = None
     """LATC master key for the decoder's -k; null: no -k."""
-    max_exceptions: Annotated[int, Bound(ge=0)] | None = None
+    max_exceptions: Annotated[int, Check(ge=0)] | None = None
     """If the decoders of a downlink met more exceptions in all, it is not handed off; null: no limit."""
-    max_missing_events: Annotated[float, Bound(ge=0, le=1)] | None = None
+    max_missing_events: Annotated[float, Check(ge=0, le=1)] | None = None
     """A chunk fails if a larger share of the events that its datagrams announce is missing; null: it never fails for
     that, and HalfPipe reports it to a person."""
 
 
 @dataclass(frozen=True)
-class RetDefs(_Section):
+class RetDefs(Section):
     """When RetDefs are taken to be all there, and how they are made here."""
 
-    settle_seconds: Annotated[float, Bound(ge=0)] = 60.0
+    settle_seconds: Annotated[float, Check(ge=0)] = 60.0
     """A downlink with a younger RetDef is not outstanding yet; if you name it, it is processed. RetDefs of one
     downlink arrive within some dozens of seconds."""
-    command: Annotated[Text, Command(("level0",))] | None = BUILT_IN
+    command: Annotated[Text, command_with("level0")] | None = BUILT_IN
     """Says which runs level-0 packets belong to, for `halfpipe retdefs`; docs/howto.md has what it prints. Called as
     <command> --arch A --scid S --apid P -b T0 -e T1 (Unix UTC seconds), in the project's root, without a shell.
     "built-in": for simulated level-0 only; null: none, and RetDefs cannot be made here."""
 
 
 @dataclass(frozen=True)
-class Outstanding(_Section):
+class Outstanding(Section):
     """Limits of a command that names no downlink."""
 
-    max: Annotated[int, Bound(ge=1)] = 100
+    max: Annotated[int, Check(ge=1)] = 100
     """More outstanding downlinks are refused, because nobody meant the whole mission; 100 are about a week."""
 
 
 @dataclass(frozen=True)
-class Magic7(_Section):
+class Magic7(Section):
     """The program that gives attitude and orbit around a delivery."""
 
-    command: Annotated[Text, Command(("level0",))] | None = BUILT_IN
+    command: Annotated[Text, command_with("level0")] | None = BUILT_IN
     """Called as <command> --arch A --scid S -b T0 -e T1 --lsm (Unix UTC seconds), in the project's root, without a
     shell; ATT and ORB lines are kept. "built-in": for simulated level-0 only; null: none."""
 
 
 @dataclass(frozen=True)
-class Merge(_Section):
+class Merge(Section):
     """Which events go to Level-1 and in which files: by default 125000, 112500, ... 59786, 125000, as the legacy."""
 
     max_events: int = 125000
     """Events in the first file of a series; 0 or less: no limit."""
-    chunk_scale: Annotated[float, Bound(gt=0, le=1)] = 0.9
+    chunk_scale: Annotated[float, Check(gt=0, le=1)] = 0.9
     """Each full file's limit is this times that of the file before."""
-    chunk_floor: Annotated[float, Bound(ge=0, le=1)] = 0.5
+    chunk_floor: Annotated[float, Check(ge=0, le=1)] = 0.5
     """When the limit has fallen to this times max_events or less, it starts at max_events again."""
-    min_events: Annotated[int, Bound(ge=1)] = 2
+    min_events: Annotated[int, Check(ge=1)] = 2
     """Level-1 refuses a whole run for one file with fewer events than 2."""
-    min_epus: Annotated[int, Bound(ge=1, le=4)] = 2
+    min_epus: Annotated[int, Check(ge=1, le=4)] = 2
     """An LPA run needs this many event processing units before anything of it is settled; two are active in
     flight."""
-    latc_override: Annotated[int | None, ReadBy(_latc, {"type": ["integer", "string", "null"]})] = None
-    """Replaces LATC_master of all LPA events, a number of 32 bits (0x... as text); null: none."""
+    latc_override: Annotated[int, LATC] | None = None
+    """Replaces LATC_master of all LPA events, a number of 32 bits (0x... as text); null: none (for the legacy
+    0xFFFFFFFF)."""
     without_context: bool = False
     """Merge a run without chunks of earlier downlinks that were cleaned up and whose level-0 is gone, instead of
     failing; the receipt says what is missing."""
 
 
 @dataclass(frozen=True)
-class Retire(_Section):
+class Retire(Section):
     """Runs that will never be complete, which an operator gives up; docs/retirement.md."""
 
     deliver_orphans: bool = True
@@ -312,10 +271,10 @@ class Retire(_Section):
 
 
 @dataclass(frozen=True)
-class Ledger(_Section):
+class Ledger(Section):
     """The database from which Level-1 reads how a run stands; docs/ledger.md."""
 
-    url: Annotated[Text | None, ReadBy(_url, {"type": ["string", "null"], "minLength": 1})] = BUILT_IN
+    url: Annotated[Text | None, Check(_url)] = BUILT_IN
     """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database. "built-in": an SQLite file
     in paths.work; null: no ledger."""
     password_file: Place | None = None
@@ -324,13 +283,13 @@ class Ledger(_Section):
 
 
 @dataclass(frozen=True)
-class Moot(_Section):
+class Moot(Section):
     """MOOT key and alias of runs."""
 
     file: Place | None = None
     """Lines "r%010d key alias"; a run that is not in it gets 0xFFFFFFF0 and LSEWRITER_UNSET. null: no file. In the
     ledger it comes before the mapping."""
-    update: Annotated[Text, Command()] | None = None
+    update: Annotated[Text, command_with()] | None = None
     """Called for each run whose row in the ledger has changed, in the project's root, without a shell;
     docs/ledger.md has the arguments. If the first word is "python", the project's Python runs. null: no MOOT
     database is told."""
@@ -341,7 +300,7 @@ class Moot(_Section):
 
 
 @dataclass(frozen=True)
-class Submit(_Section):
+class Submit(Section):
     """How a hand-off is submitted to Level-1; docs/submission.md.
 
     In the commands "{dl}" is the downlink and must be there, "{rawdir}" its directory in the stage; they start in
@@ -350,38 +309,40 @@ class Submit(_Section):
 
     automatic: bool = False
     """Whether a command that names no target goes on to the submission, or stops at the receipt."""
-    command: Annotated[Text, Command(("dl", "rawdir"), "dl")] | None = None
+    command: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Creates the stream of Level-1, "pipeline -m PROD createStream -S {dl} -D DOWNLINK_ID={dl}
     -D DOWNLINK_RAWDIR={rawdir} L1Proc", once for each downlink. null: that line is only written down, for a
     person."""
-    check: Annotated[Text, Command(("dl", "rawdir"), "dl")] | None = None
+    check: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Says whether Level-1 has the stream of a downlink, by its exit status: 0 yes, 1 no, anything else it cannot
     say. Asked before each submission. null: a submission that was cut off needs a person."""
-    rollback: Annotated[Text, Command(("dl", "rawdir"), "dl")] | None = None
+    rollback: Annotated[Text, command_with("dl", "rawdir", needed="dl")] | None = None
     """Rolls the stream of a downlink back, for a later hand-off; run by `halfpipe submit --rollback` only. null:
     none."""
-    seconds: Annotated[float, Bound(gt=0)] = 300.0
+    seconds: Annotated[float, Check(gt=0)] = 300.0
     """Seconds that command or rollback may take; then it is ended. If its process was killed, it is believed that there
     is no stream only after 1.2 times as long."""
 
 
 @dataclass(frozen=True)
-class Online(_Section):
+class Online(Section):
     """Which runs Online gets, and the command that tells it; docs/online.md."""
 
     types: tuple[RunKind, ...] = (RunKind.LCI,)
     """Types of the runs that Online gets; the legacy kept calibration runs (LCI) only."""
-    command: Annotated[Text, Command(("file", "run", "l1_run", "gid", "key", "alias"), "file")] | None = None
+    command: (
+        Annotated[Text, command_with("file", "run", "l1_run", "gid", "key", "alias", needed="file")] | None
+    ) = None
     """Run for each new file, in the project's root, without a shell; docs/online.md has an example. "{file}" is the
     file and must be there; "{run}" and "{gid}" are run and ground id as in its name, "{l1_run}" is the run as
     Level-1 names it, "{key}" and "{alias}" are those of MOOT. If the first word is "python", the project's Python
     runs. null: none."""
-    seconds: Annotated[float, Bound(gt=0)] = 300.0
+    seconds: Annotated[float, Check(gt=0)] = 300.0
     """Seconds that the command may take; then it is ended."""
 
 
 @dataclass(frozen=True)
-class CleanUp(_Section):
+class CleanUp(Section):
     """What `halfpipe cleanup` removes, and when."""
 
     retention_days: Days = 30.0
@@ -392,31 +353,31 @@ class CleanUp(_Section):
 
 
 @dataclass(frozen=True)
-class IgnoredChunk(_Section):
+class IgnoredChunk(Section):
     """A chunk that is left out, so that its downlink can be handed off without it."""
 
     dl: DownlinkId
     """The downlink, nine digits in quotes."""
     chunk: ChunkId
     """The chunk, five digits in quotes."""
-    reason: Annotated[str, Bound(min_length=3)]
+    reason: Annotated[str, Check(min_length=3)]
     """Why, and who says so; it stands in the receipt."""
 
 
 @dataclass(frozen=True)
-class AcceptedLoss(_Section):
+class AcceptedLoss(Section):
     """A run of a downlink that may be delivered with fewer events than before."""
 
     dl: DownlinkId
     """The downlink, nine digits in quotes."""
     run: RunId
     """The run, eight hex digits in quotes."""
-    reason: Annotated[str, Bound(min_length=3)]
+    reason: Annotated[str, Check(min_length=3)]
     """Why, and who says so; it stands in the receipt."""
 
 
 @dataclass(frozen=True)
-class Shrink(_Section):
+class Shrink(Section):
     """What may be delivered again with fewer events than Level-1 may have."""
 
     accept: tuple[AcceptedLoss, ...] = ()
@@ -425,7 +386,7 @@ class Shrink(_Section):
 
 
 @dataclass(frozen=True)
-class Repipe(_Section):
+class Repipe(Section):
     """How a run is processed once more on its own: `halfpipe process RUN`."""
 
     ids: tuple[DownlinkId, DownlinkId] = (DownlinkId("990000001"), DownlinkId("990009999"))
@@ -434,43 +395,43 @@ class Repipe(_Section):
 
 
 @dataclass(frozen=True)
-class Lease(_Section):
+class Lease(Section):
     """How long a process that was killed, or a host that is down, stops others."""
 
-    seconds: Annotated[float, Bound(ge=1)] = 300.0
+    seconds: Annotated[float, Check(ge=1)] = 300.0
     """Seconds without a sign of life of a process, by the file server's clock, after which others take over what it was
     at work on. It gives thirty signs in that time."""
 
 
 @dataclass(frozen=True)
-class Alarm(_Section):
+class Alarm(Section):
     """What unattended processing raises an alarm about, and how often."""
 
-    silence_hours: Annotated[float, Bound(gt=0)] | None = 6.0
+    silence_hours: Annotated[float, Check(gt=0)] | None = 6.0
     """A person hears of it if no new RetDef has come for this time; null: never."""
-    late_hours: Annotated[float, Bound(gt=0)] = 24.0
+    late_hours: Annotated[float, Check(gt=0)] = 24.0
     """A person hears of a downlink that has waited for a RetDef for longer."""
-    remind_hours: Annotated[float, Bound(gt=0)] = 24.0
+    remind_hours: Annotated[float, Check(gt=0)] = 24.0
     """While a trouble lasts, a person hears of it again after this time."""
-    command: Annotated[Text, Command(("subject",))] | None = None
+    command: Annotated[Text, command_with("subject")] | None = None
     """Given the message on its standard input, in the project's root, without a shell; "{subject}" is its first line.
     null: the message is printed, for cron or systemd to mail."""
 
 
 @dataclass(frozen=True)
-class Board(_Section):
+class Board(Section):
     """The board: pages that say how the site and each downlink stand."""
 
     dir: Place | None = None
     """Where each turn of unattended processing writes them, a directory of their own; null: it writes none."""
     days: Days = 28.0
     """How far the board looks back; what is not done or needs action is on it however old it is."""
-    pictures: Annotated[int, Bound(ge=0)] = 3
+    pictures: Annotated[int, Check(ge=0)] = 3
     """How many downlinks that have no picture are drawn each time, in the order of the board; one takes a second."""
 
 
 @dataclass(frozen=True)
-class Metrics(_Section):
+class Metrics(Section):
     """Numbers for others: for Prometheus, and for whoever indexes logs."""
 
     file: Place | None = None
@@ -482,35 +443,35 @@ class Metrics(_Section):
 
 
 @dataclass(frozen=True)
-class GoneEvents(_Section):
+class GoneEvents(Section):
     """Events of a chunk that are gone for good, so that nobody need look for them."""
 
     dl: DownlinkId
     """The downlink, nine digits in quotes."""
     chunk: ChunkId
     """The chunk, five digits in quotes."""
-    events: Annotated[int, Bound(ge=0)]
+    events: Annotated[int, Check(ge=0)]
     """How many are gone, as `halfpipe status` says. If more are missing, it needs action again."""
-    reason: Annotated[str, Bound(min_length=3)]
+    reason: Annotated[str, Check(min_length=3)]
     """Why, who says so and since when; `halfpipe status` keeps showing it."""
 
 
 @dataclass(frozen=True)
-class LateEvents(_Section):
+class LateEvents(Section):
     """Late events of a run that are not delivered, so that nobody need process another downlink again for them."""
 
     dl: DownlinkId
     """The downlink that brought them, nine digits in quotes."""
     run: RunId
     """The run, eight hex digits in quotes."""
-    events: Annotated[int, Bound(ge=0)]
+    events: Annotated[int, Check(ge=0)]
     """How many they are, as `halfpipe status` says. If there are more, it needs action again."""
-    reason: Annotated[str, Bound(min_length=3)]
+    reason: Annotated[str, Check(min_length=3)]
     """Why, and who says so; `halfpipe status` keeps showing it."""
 
 
 @dataclass(frozen=True)
-class Ignore(_Section):
+class Ignore(Section):
     """What a person has decided to do without."""
 
     chunks: tuple[IgnoredChunk, ...] = ()
@@ -524,7 +485,7 @@ class Ignore(_Section):
 
 
 @dataclass(frozen=True)
-class Settings(_Section):
+class Settings(Section):
     """The whole configuration, with all paths absolute.
 
     A config file holds only what differs from the defaults.
@@ -533,14 +494,14 @@ class Settings(_Section):
     paths: Paths
     """Where things lie."""
     dl: Annotated[
-        tuple[Downlinks, ...], ReadBy(downlinks, {"type": ["array", "string", "number", "null"]})
+        tuple[Downlinks, ...], Check(downlinks, {"type": ["array", "string", "number", "null"]})
     ] = ()
     """Downlinks to process when no target is named: a list, or text with ids separated by commas or spaces. Write
     ids as text, in quotes, nine digits each. 230401001..230401018, 2023-04 and 2023-04-01 stand for the downlinks of
     these that there are. Empty: every outstanding downlink on the RetDef search path."""
     level0: Level0 = Level0()
     """Level-0."""
-    reason: Annotated[str, Bound(min_length=3)] | None = None
+    reason: Annotated[str, Check(min_length=3)] | None = None
     """Why downlinks are processed again: for the command line, as --config reason="chunk 9 came late". It stands in the
     receipts of the hand-offs that are made then, and `halfpipe diff` shows it."""
     decoder: Decoder = Decoder()
@@ -617,7 +578,7 @@ class Settings(_Section):
             If it cannot be read, or this version has other keys.
         """
         try:
-            found: Self = _built(cls, json.loads(path.read_bytes()))
+            found: Self = _typed(cls, dict(json.loads(path.read_bytes())))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
                 f"{path}: these settings cannot be read ({error!r}). Give the snakemake command again: it writes "
@@ -626,29 +587,14 @@ class Settings(_Section):
         return found
 
 
-def _built(kind: Any, value: Any) -> Any:
+def _typed(kind: Any, value: Any) -> Any:
     """Return what JSON holds as the type `kind`: it was checked before it was written."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return _built(inner[0], value)
-    if origin in {Union, types.UnionType}:
-        return None if value is None else _built(next(one for one in inner if one is not type(None)), value)
-    if origin is tuple:
-        return tuple(_built(inner[0], each) for each in value)
-    if is_dataclass(kind) and isinstance(kind, type):
-        hints = get_type_hints(kind)
-        if odd := dict(value).keys() ^ hints.keys() - {"__pydantic_config__"}:
-            raise KeyError(*sorted(odd))
-        return kind(**{name: _built(hints[name], each) for name, each in value.items()})
-    return value if origin is not None or value is None else kind(value)
-
-
-def absolute(value: Any, root: Path = ROOT) -> Any:
-    """Return settings, or a part of them, with all paths absolute: relative ones start at `root`."""
-    if isinstance(value, Path):
-        return root / value
-    if isinstance(value, tuple):
-        return tuple(absolute(each, root) for each in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        return type(value)(**{each.name: absolute(getattr(value, each.name), root) for each in fields(value)})
-    return value
+    if isinstance(value, list):
+        return tuple(_typed(get_args(kind)[0], each) for each in value)
+    if isinstance(value, dict) and is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        if other := value.keys() ^ {each.name for each in fields(kind)}:
+            raise KeyError(*sorted(other))
+        return kind(**{name: _typed(kinds[name], each) for name, each in value.items()})  # type: ignore[operator]
+    kind = (*get_args(kind), kind)[0]  # of a value that may be null, the other one
+    return kind(value) if isinstance(value, str) else value

@@ -1,22 +1,19 @@
 """The profile is the one that Snakemake takes, and so are the config files that it names."""
 
-import os
 from pathlib import Path
 
 import pytest
-import snakemake
 from snakemake.cli import get_argument_parser, get_profile_dir, parse_config
 
+from halfpipe.config import VARIABLE, Profile, find_profile, read_values
 from halfpipe.errors import ConfigError
-from halfpipe.profiles import MAJOR, VARIABLE, find, read_values
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Be in a directory of the test's own, in which a user's and the host's profiles are looked for too."""
+    """Be in a directory of the test's own, in which a user's profiles are looked for too."""
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
-    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "host"))
     monkeypatch.setenv("SITE", "of_the_site")
     monkeypatch.setattr("snakemake.common.APPDIRS", None)
     here = tmp_path / "here"
@@ -31,8 +28,10 @@ def write(path: Path, text: str = "cores: 1\n") -> Path:
     return path
 
 
-def test_the_version_is_that_of_snakemake() -> None:
-    assert snakemake.__version__.split(".")[0] == str(MAJOR)
+def found(name: str | None = None) -> Profile:
+    profile = find_profile(name)
+    assert profile is not None
+    return profile
 
 
 @pytest.mark.parametrize(
@@ -41,30 +40,25 @@ def test_the_version_is_that_of_snakemake() -> None:
         ["config.yaml"],
         ["profile.yaml"],
         ["profile.v9+.yaml", "config.yaml"],
-        ["profile.v8+.yaml", "config.v9+.yaml", "profile.v10+.yaml", "profile.yaml"],
-        ["profile.v7+.yaml", "profile.v8+.yaml", "profileXv9+.yaml"],
+        ["config.v9+.yaml", "profile.yaml"],
     ],
 )
-@pytest.mark.parametrize("place", ["here", "user/snakemake", "host/snakemake", "deep"])
+@pytest.mark.parametrize("place", ["here", "user/snakemake", "deep"])
 def test_the_file_is_the_one_that_snakemake_finds(tmp_path: Path, place: str, files: list[str]) -> None:
     home = tmp_path / ("here/deep/er" if place == "deep" else place)
     for file in files:
         write(home / "site" / file)
     names = {"deep": ["deep/er/site", str(home / "site"), "deep/er/../er/site/"]}.get(place, ["site"])
-    names += [f"{name}/{files[0]}" for name in names]
-    for name in names:
-        expected, found = get_profile_dir(name), find(name)
+    for name in [*names, *(f"{name}/{files[0]}" for name in names)]:
+        expected = get_profile_dir(name)
         assert expected is not None
-        assert found is not None
-        assert found.file.resolve() == expected[1].resolve()
+        assert found(name).file.resolve() == expected[1].resolve()
 
 
-def test_a_profile_here_goes_before_the_users_and_that_before_the_hosts(tmp_path: Path) -> None:
-    for place in ("host/snakemake", "user/snakemake", "here"):
+def test_a_profile_here_goes_before_the_users(tmp_path: Path) -> None:
+    for place in ("user/snakemake", "here"):
         file = write(tmp_path / place / "site" / "profile.yaml")
-        found = find("site")
-        assert found is not None
-        assert found.file.resolve() == file
+        assert found("site").file.resolve() == file
 
 
 @pytest.mark.parametrize(
@@ -78,8 +72,6 @@ def test_a_profile_here_goes_before_the_users_and_that_before_the_hosts(tmp_path
         "configfile: [a.yaml, here.yaml]",
         "configfile: [$SITE/c.yaml]",
         "configfiles: a.yaml",
-        "configfile: a.yaml\nconfigfiles: here.yaml",
-        "configfiles: here.yaml\nconfigfile: a.yaml",
         "configfile: no such.yaml",
         "configfile: 3",
         "configfile:",
@@ -92,29 +84,18 @@ def test_the_config_files_are_those_that_snakemake_reads(elsewhere: Path, text: 
     write(home / "profile.v9+.yaml", f"{text}\n")
     if linked:
         (elsewhere / "site").symlink_to("profiles/site")
-    for path in (
-        home / "a.yaml",
-        home.parent / "up.yaml",
-        home / "of_the_site/c.yaml",
-        elsewhere / "here.yaml",
-    ):
-        write(path)
+    for path in ("site/a.yaml", "site/../up.yaml", "site/of_the_site/c.yaml", "here.yaml"):
+        write(elsewhere / path)
     given = get_argument_parser(profiles=["site"]).parse_args([])
-    found = find("site")
-    assert found is not None
-    assert list(found.configfiles) == given.configfile
+    assert list(found("site").configfiles) == given.configfile
 
 
 def test_single_values_of_a_profile(elsewhere: Path) -> None:
     write(elsewhere / "site/profile.yaml", "config: {dl: '012345678', outstanding: {max: 3}}\n")
-    found = find("site")
-    assert found is not None
-    assert found.config == {"dl": "012345678", "outstanding": {"max": 3}}
+    assert found("site").config == {"dl": "012345678", "outstanding": {"max": 3}}
     write(elsewhere / "site/profile.yaml", "config: [dl=230401001, 'merge={min_epus: 1}']\n")
-    found = find("site")
-    assert found is not None
-    assert found.config == {"dl": 230401001, "merge": {"min_epus": 1}}
-    assert found.config.keys() == parse_config(["dl=230401001", "merge={min_epus: 1}"]).keys()
+    assert found("site").config == {"dl": 230401001, "merge": {"min_epus": 1}}
+    assert found("site").config.keys() == parse_config(["dl=230401001", "merge={min_epus: 1}"]).keys()
 
 
 def test_the_environment_names_a_profile_and_the_command_line_goes_before_it(
@@ -122,31 +103,22 @@ def test_the_environment_names_a_profile_and_the_command_line_goes_before_it(
 ) -> None:
     write(elsewhere / "site/profile.yaml")
     write(elsewhere / "other/profile.yaml")
-    assert find() is None
+    assert find_profile() is None
     monkeypatch.setenv(VARIABLE, "site")
-    found, other = find(), find("other")
-    assert found is not None
-    assert other is not None
-    assert (found.name, other.name) == ("site", "other")
-    assert find("none") is None
+    assert (found().name, found("other").name) == ("site", "other")
+    assert find_profile("none") is None
 
 
 def test_a_profile_that_cannot_be_used_is_named(elsewhere: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no profile 'site'") as raised:
-        find("site")
-    for place in (elsewhere, tmp_path / "user/snakemake", tmp_path / "host/snakemake"):
+    with pytest.raises(ConfigError) as raised:
+        find_profile("site")
+    for place in (elsewhere, tmp_path / "user/snakemake"):
         assert str(place / "site") in str(raised.value)
     assert get_profile_dir("site") is None
-    file = write(elsewhere / "site/profile.yaml", "- a\n")
-    with pytest.raises(ConfigError, match="holds no keys with values"):
-        find("site")
-    file.write_text("a: [")
-    with pytest.raises(ConfigError, match=r"site/profile.yaml: this profile cannot be read as YAML"):
-        find("site")
-    if os.geteuid():
-        file.chmod(0)
-        with pytest.raises(ConfigError, match="Permission denied"):
-            find("site")
+    for text in ("- a\n", "a: ["):
+        file = write(elsewhere / "site/profile.yaml", text)
+        with pytest.raises(ConfigError, match=f"^site/{file.name}: "):
+            find_profile("site")
 
 
 def test_values_of_the_command_line() -> None:
@@ -165,8 +137,6 @@ def test_values_of_the_command_line() -> None:
         "moot": {"file": None},
         "a": "b: c: d",
     }
-    for wrong in ("dl", "=3", "merge.=3"):
+    for wrong in (["dl"], ["=3"], ["merge.=3"], ["merge=3", "merge.min_epus=1"]):
         with pytest.raises(ConfigError, match="expected KEY=VALUE"):
-            read_values([wrong])
-    with pytest.raises(ConfigError, match="expected KEY=VALUE"):
-        read_values(["merge=3", "merge.min_epus=1"])
+            read_values(wrong)

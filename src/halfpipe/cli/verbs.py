@@ -13,11 +13,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from halfpipe.cli import printed
+from halfpipe.config import NONE, VARIABLE, Profile, find_profile, load, read_values
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, IdError
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, Downlinks, RunId
-from halfpipe.profiles import NONE, VARIABLE, Profile, find, read_values
 from halfpipe.settings import ROOT, Settings
 from halfpipe.tables import names
 
@@ -35,7 +35,7 @@ class Site:
     @cached_property
     def profile(self) -> Profile | None:
         """The profile, None without one."""
-        return find(self.profile_name)
+        return find_profile(self.profile_name)
 
     @property
     def configfiles(self) -> tuple[Path, ...]:
@@ -51,8 +51,6 @@ class Site:
         ConfigError
             If nothing says which site is meant, or what it says cannot be used.
         """
-        from halfpipe.config import load  # noqa: PLC0415 - the libraries that read and check it take 0.1 s
-
         values = read_values(self.given_values) or (self.profile.config if self.profile else {})
         settings = load(self.configfiles, values)
         leases.lifetime = settings.lease.seconds

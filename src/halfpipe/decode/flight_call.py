@@ -71,7 +71,7 @@ def call(
         last.append(line)
         hear(line.decode(errors="replace"))
 
-    words = [*_limited(program), *flight.command(program, options, work)]
+    words = [*_limited(program), *flight.command(program, options, work.source, work.target)]
     ending = run(
         words,
         work.source,
@@ -79,7 +79,7 @@ def call(
         None if errors is None else _passed_on(errors, Lines(last.append)),
         seconds=program.seconds,
         grace=GRACE_SECONDS,
-        environment=flight.process_environment(work),
+        environment=flight.process_environment(work.source, work.target),
         pass_fds=(work.lock,),
         whole_group=True,
     )

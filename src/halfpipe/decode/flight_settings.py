@@ -4,87 +4,40 @@ The docstring below a key says what it means.
 """
 
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated
 
 from halfpipe import config
 from halfpipe.errors import ConfigError, MissingInputError
-from halfpipe.settings import Bound, Place, ReadBy, Text
+from halfpipe.settings import Check, Place, Section, Text
 
 NO_CONTAINER = "none"
-INSIDE = PurePosixPath("/halfpipe")
 BARE_PATH = "/usr/local/bin:/usr/bin:/bin"
-
-
-def _matching(pattern: str, expected: str) -> ReadBy:
-    """Return what refuses text that `pattern` does not match as a whole; other values are left to their type."""
-
-    def read(value: Any) -> Any:
-        if isinstance(value, str) and not re.fullmatch(pattern, value):
-            raise ConfigError(f"{value!r}: expected {expected}")
-        return value
-
-    return ReadBy(read)
+PLAIN = r"/[^,:\x00-\x1f]*"  # a path as it may stand in --bind
 
 
 @dataclass(frozen=True)
-class Bind:
-    """A path of this machine and where the container has it."""
-
-    source: Path
-    target: PurePosixPath
-
-    @classmethod
-    def of(cls, text: Any) -> Self:
-        """Read ``source:target``, or a path that is the same on both sides.
-
-        Raises
-        ------
-        ConfigError
-            If it is neither.
-        """
-        if not re.fullmatch(r"/[^,:\x00-\x1f]*(:/[^,:\x00-\x1f]*)?", str(text)):
-            raise ConfigError(f"{text!r}: expected /path or /path:/path, without commas")
-        source, _, target = text.partition(":")
-        return cls(Path(source), PurePosixPath(target or source))
-
-    def __str__(self) -> str:
-        """Return the value of ``--bind``."""
-        return f"{self.source}:{self.target}"
-
-
-@dataclass(frozen=True)
-class Call:
+class Call(Section):
     """A flight program: its command and its limits."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    program: Annotated[tuple[Annotated[Text, _matching(r"[^\x00]*", "a word")], ...], Bound(min_length=1)]
+    program: Annotated[tuple[Annotated[str, Check(pattern=r"^[^\x00]+$")], ...], Check(min_length=1)]
     """The words of the command as it is found inside the container; the options follow them."""
-    seconds: Annotated[float, Bound(gt=0)]
+    seconds: Annotated[float, Check(gt=0)]
     """After so many seconds the program is killed with everything that it started."""
-    memory_mib: Annotated[int, Bound(ge=256)] | None = None
+    memory_mib: Annotated[int, Check(ge=256)] | None = None
     """Address space that the program may use (RLIMIT_AS), MiB; null: no limit but Slurm's."""
     harmless: tuple[Text, ...] = ()
     """Beginnings of lines that may stand at the end of the output and mean no fault."""
 
 
 @dataclass(frozen=True)
-class Flight:
+class Flight(Section):
     """How the flight programs are called."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
-
-    runtime: Annotated[
-        str,
-        _matching(
-            r"none|(.*/)?(apptainer|singularity)", "apptainer or singularity, by name or path, or none"
-        ),
-    ]
+    runtime: Annotated[str, Check(pattern="^(none|(.*/)?(apptainer|singularity))$")]
     """apptainer or singularity, by name or path; none: the programs are started as they are."""
     decoder: Call
     """The decoder of a chunk."""
@@ -92,21 +45,21 @@ class Flight:
     """The program of attitude and orbit."""
     image: Place | None = None
     """The container's image, a file or a directory."""
-    binds: tuple[Annotated[Bind, ReadBy(Bind.of, {"type": "string"})], ...] = ()
+    binds: tuple[Annotated[str, Check(pattern=f"^{PLAIN}(:{PLAIN})?$")], ...] = ()
     """What the container sees of the machine: "source:target", or "path" for the same path on both sides. What is
     not listed does not exist inside."""
-    inside: Annotated[PurePosixPath, _matching(r"/[^,:\x00-\x1f]*", "an absolute path")] | None = INSIDE
+    inside: Annotated[str, Check(pattern=f"^{PLAIN}$")] | None = "/halfpipe"
     """Where the container sees the working copy; one name, so that it is the same in every message. null: the path
     that it has outside."""
     environment: Mapping[
-        Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")],
-        Annotated[str, _matching(r'[^,"\x00-\x1f]*', "a value without commas, quotes and line ends")],
+        Annotated[str, Check(pattern="^[A-Za-z_][A-Za-z0-9_]*$")],
+        Annotated[str, Check(pattern=r'^[^,"\x00-\x1f]*$')],
     ] = field(default_factory=dict)
     """Variables for the programs. Of the caller's environment nothing else reaches them."""
     scratch: tuple[Text, ...] = ("LSCRATCH", "TMPDIR")
     """Where working copies lie: names of environment variables and paths; the first that is a directory in which one
     may write is taken. Without one, the machine's temporary directory."""
-    umask: Annotated[str, _matching("0?[0-7]{3}", 'octal digits in quotes, as in "0002"')] = "0002"
+    umask: Annotated[str, Check(pattern="^0?[0-7]{3}$")] = "0002"
     """Octal text. 0002: products may be written by the group, so that a colleague can go on."""
 
     @property
@@ -114,14 +67,20 @@ class Flight:
         """Whether the programs are started without a container."""
         return self.runtime == NO_CONTAINER
 
+    @property
+    def bound(self) -> dict[PurePosixPath, Path]:
+        """Where on this machine the paths of `binds` lie that the programs see."""
+        pairs = (bind.partition(":") for bind in self.binds)
+        return {PurePosixPath(target or source): Path(source) for source, _, target in pairs}
+
     def outside(self, path: str) -> Path | None:
         """Return where `path`, as the programs see it, lies on this machine; None if no bind leads there."""
         if self.bare:
             return Path(path)
         wanted = PurePosixPath(os.path.normpath(path))
-        for bind in sorted(self.binds, key=lambda bind: -len(bind.target.parts)):
-            if wanted.is_relative_to(bind.target):
-                return bind.source / wanted.relative_to(bind.target)
+        for target in (wanted, *wanted.parents):
+            if target in self.bound:
+                return self.bound[target] / wanted.relative_to(target)
         return None
 
     def check(self, archive: str, source: Path) -> None:
@@ -168,37 +127,37 @@ class Flight:
             raise ConfigError(
                 f"{source}: image: {self.runtime} needs one. Name the container's image, or set runtime: none."
             )
-        for what, path in [("image", self.image), *(("binds", bind.source) for bind in self.binds)]:
+        for what, path in [("image", self.image), *(("binds", path) for path in self.bound.values())]:
             if not path.exists():
                 raise MissingInputError(
                     f"{source}: {what}: {path} is not there. Correct the path, or have it mounted."
                 )
 
-    def command(self, call: Call, options: Sequence[str], work: Bind) -> list[str]:
+    def command(self, call: Call, options: Sequence[str], source: Path, target: PurePosixPath) -> list[str]:
         """Return the whole command: runtime, binds, environment, image, program and options, word by word.
 
-        `work` is the working copy.
+        The working copy lies in `source`, and the program sees it as `target`.
         """
         program = [*call.program, *options]
         if self.bare:
             return program
         words = [self.runtime, "exec", "--cleanenv"]
-        for bind in (*self.binds, work):
-            words += ["--bind", str(bind)]
-        for name, value in self.variables(work).items():
+        for bind in (*self.binds, f"{source}:{target}"):
+            words += ["--bind", bind]
+        for name, value in self.variables(target).items():
             words += ["--env", f"{name}={value}"]
-        return [*words, "--pwd", str(work.target), str(self.image), *program]
+        return [*words, "--pwd", str(target), str(self.image), *program]
 
-    def variables(self, work: Bind) -> dict[str, str]:
+    def variables(self, target: PurePosixPath) -> dict[str, str]:
         """Return the environment that the programs get, temporary directory included."""
-        return {**self.environment, "TMPDIR": str(work.target / "tmp")}
+        return {**self.environment, "TMPDIR": str(target / "tmp")}
 
-    def process_environment(self, work: Bind) -> dict[str, str]:
+    def process_environment(self, source: Path, target: PurePosixPath) -> dict[str, str]:
         """Return the environment of the process that is started: a bare program's, or the runtime's."""
         if not self.bare:
-            return {**os.environ, "TMPDIR": str(work.source / "tmp")}
+            return {**os.environ, "TMPDIR": str(source / "tmp")}
         kept = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME") if name in os.environ}
-        return {"PATH": BARE_PATH, **kept, **self.variables(work)}
+        return {"PATH": BARE_PATH, **kept, **self.variables(target)}
 
 
 def load(path: Path) -> Flight:

@@ -11,19 +11,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from halfpipe.decode.flight_settings import Bind, Flight
+from halfpipe.decode.flight_settings import Flight
 from halfpipe.files.advice import in_the_way
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class WorkingCopy(Bind):
+class WorkingCopy:
     """A directory of one call's own: `source` here, `target` as the program sees it; below it `out` and `tmp`.
 
     The program inherits `lock`, so that nobody takes the directory for a leftover while the program lives.
     """
 
+    source: Path
+    target: PurePosixPath
     lock: int
 
     @property

@@ -17,7 +17,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision
 from halfpipe.process import progress
-from halfpipe.process.memory import give_back
+from halfpipe.process.environment import give_back
 from halfpipe.run import event_files, force_list, level1_acceptance, merged_index, shrinking, stage
 from halfpipe.run.accepted_losses import ShrunkError, accepted
 from halfpipe.run.chunk_files import ChunkProducts

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from halfpipe.ids import Apid, ChunkId, DownlinkId, RunId
-from halfpipe.settings import Bound
+from halfpipe.settings import Check
 
-Count = Annotated[int, Bound(ge=0)]
-Sequence = Annotated[int, Bound(ge=0, le=2**64 - 1)]
-Span = Annotated[list[Sequence], Bound(min_length=2, max_length=2)]
-Second = Annotated[int, Bound(ge=0, le=2**32 - 1)]
-Sha256 = Annotated[str, Bound(min_length=64, max_length=64)]
-Words = Annotated[str, Bound(min_length=1)]
+Count = Annotated[int, Check(ge=0)]
+Sequence = Annotated[int, Check(ge=0, le=2**64 - 1)]
+Span = Annotated[list[Sequence], Check(min_length=2, max_length=2)]
+Second = Annotated[int, Check(ge=0, le=2**32 - 1)]
+Sha256 = Annotated[str, Check(min_length=64, max_length=64)]
+Words = Annotated[str, Check(min_length=1)]
 
 
 class Text(TypedDict):
@@ -31,13 +31,13 @@ class EventFile(TypedDict):
 
     name: Words
     """Its name in the run's directory, r<run>-e<first sequence>.evt."""
-    events: Annotated[int, Bound(ge=1)]
+    events: Annotated[int, Check(ge=1)]
     """How many events it holds."""
     sequences: Span
     """Sequences of its first and last event."""
-    seconds: Annotated[list[Second], Bound(min_length=2, max_length=2)]
+    seconds: Annotated[list[Second], Check(min_length=2, max_length=2)]
     """Time-tone seconds (MET) of its first and last event."""
-    size: Annotated[int, Bound(ge=176)]
+    size: Annotated[int, Check(ge=176)]
     """Bytes."""
     sha256: Sha256
     """SHA-256."""
@@ -48,7 +48,7 @@ class Product(TypedDict):
 
     name: Words
     """Its name, <ground id>-<run>-<apid>-<chunk>.{evt,idx}."""
-    ground: Annotated[str, Bound(min_length=8, max_length=8)]
+    ground: Annotated[str, Check(min_length=8, max_length=8)]
     """Ground id of the acquisition, eight hex digits."""
     run: Annotated[str, RunId]
     """The run, MET seconds of its start as eight hex digits."""
@@ -92,12 +92,12 @@ class Index(Product):
 class DecoderLog(TypedDict):
     """What the decoder said."""
 
-    processing: list[Annotated[str, Bound(min_length=17, max_length=17)]]
+    processing: list[Annotated[str, Check(min_length=17, max_length=17)]]
     """Ground id and run of everything that it said it was processing."""
-    exceptions: dict[Literal["DFI", "PktFile", "PktRetriever"], Annotated[int, Bound(ge=1)]]
+    exceptions: dict[Literal["DFI", "PktFile", "PktRetriever"], Annotated[int, Check(ge=1)]]
     """How many exceptions of each kind it reported: in the contents of a datagram, in a packet file, in what was
     retrieved from the archive."""
-    exceptions_by_run: dict[Annotated[str, RunId], dict[str, Annotated[int, Bound(ge=1)]]]
+    exceptions_by_run: dict[Annotated[str, RunId], dict[str, Annotated[int, Check(ge=1)]]]
     """The same by the run that it was processing, then by kind."""
     lines: list[str]
     """The exceptions in its words; of very many only the first, the job's log has them all."""
@@ -108,7 +108,7 @@ class Hour(TypedDict):
 
     hour: Words
     """Its directory, relative to the archive's root."""
-    apid: Annotated[int, Bound(ge=955, le=968)]
+    apid: Annotated[int, Check(ge=955, le=968)]
     """The APID."""
 
 
@@ -143,14 +143,14 @@ class Ignored(TypedDict):
 
     chunk: Annotated[str, ChunkId]
     """The chunk, five digits."""
-    reason: Annotated[str, Bound(min_length=3)]
+    reason: Annotated[str, Check(min_length=3)]
     """Why, as ignore.chunks of the config says."""
 
 
 class Moot(TypedDict):
     """A MOOT configuration."""
 
-    key: Annotated[int, Bound(ge=0, le=2**32 - 1)]
+    key: Annotated[int, Check(ge=0, le=2**32 - 1)]
     """Its key; 4294967280 if nobody knows one."""
     alias: Words
     """Its alias; LSEWRITER_UNSET if nobody knows one."""
@@ -170,11 +170,11 @@ class FromManifest(TypedDict):
 
     run: Annotated[str, RunId]
     """The run, MET seconds of its start as eight hex digits."""
-    l1_run: Annotated[str, Bound(min_length=11, max_length=11)]
+    l1_run: Annotated[str, Check(min_length=11, max_length=11)]
     """Its name towards Level-1."""
     kind: Literal["LPA", "LCI"]
     """LPA if all its APIDs are 955 to 958, else LCI."""
-    epus: list[Annotated[int, Bound(ge=955, le=968)]]
+    epus: list[Annotated[int, Check(ge=955, le=968)]]
     """The EPUs, by APID, of which a datagram is known from any downlink."""
     complete: bool
     """Whether enough EPUs are seen and each is known from its start to its close."""
@@ -210,13 +210,13 @@ class FromManifest(TypedDict):
     """First and last delivered sequence of each file series."""
     gaps: list[Span]
     """Upper edge of one settled interval and lower edge of the next."""
-    times: Annotated[list[float], Bound(min_length=2, max_length=2)] | None
+    times: Annotated[list[float], Check(min_length=2, max_length=2)] | None
     """Unix UTC seconds of the first and the last event delivered, in order of sequence; null without one."""
     moot: Moot
     """The MOOT configuration that the event files carry."""
     missing: list[Words]
     """Chunks that the merge had to do without, and why."""
-    handoff: Annotated[int, Bound(ge=1)]
+    handoff: Annotated[int, Check(ge=1)]
     """The hand-off for which the run was delivered last."""
     delivery: Sha256 | None
     """The record of its latest delivery by this downlink, by its checksum; null: it never delivered any of it."""
@@ -233,7 +233,7 @@ class Run(FromManifest):
     taken_over: NotRequired[Literal["whole", "spans", "nothing", "refused"]]
     """If the legacy delivered the run: what is known of that. Whole: its datagrams, events and spans; spans: only
     these; nothing: it recorded none; refused: its record cannot be read."""
-    legacy: NotRequired[list[Annotated[list[int | None], Bound(min_length=3, max_length=3)]]]
+    legacy: NotRequired[list[Annotated[list[int | None], Check(min_length=3, max_length=3)]]]
     """First and last sequence of each span that the legacy recorded, and the events of its merged index; null if that
     is gone."""
     named: bool
@@ -254,7 +254,7 @@ class Receipt(TypedDict):
     """True if the downlink was taken over from the legacy: nothing of it was staged here."""
     downlink: Annotated[str, DownlinkId]
     """The downlink, nine digits, YYMMDDnnn."""
-    handoff: Annotated[int, Bound(ge=1)]
+    handoff: Annotated[int, Check(ge=1)]
     """The number of this hand-off of the downlink, from 1; a receipt that is made again alone keeps its number."""
     reason: NotRequired[Words]
     """Why this hand-off was made, if somebody said so (`reason` of the config)."""

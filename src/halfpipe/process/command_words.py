@@ -33,30 +33,25 @@ def archive(settings: Settings, arch: str) -> str:
 
 def decoder(settings: Settings, level0: str) -> list[str]:
     """Return the words of the decoder, for level-0 below `level0`, as it is seen from here."""
-    command = settings.decoder.command
-    if command == BUILT_IN:
-        command = "python scripts/simulated_decoder.py --level0 {level0}"
-    return filled_in(command, {"level0": level0})
+    return _reading(settings.decoder.command, "python scripts/simulated_decoder.py --level0 {level0}", level0)
 
 
 def magic7(settings: Settings, arch: str) -> list[str]:
     """Return the words of the magic-7 program, none if there is none."""
-    command, root = settings.magic7.command, archive(settings, arch)
-    if command is None:
-        return []
-    if command == BUILT_IN:
-        command = "python scripts/simulated_magic7.py"
-    return [*filled_in(command, {"level0": root}), "--arch", root]
+    root = archive(settings, arch)
+    words = _reading(settings.magic7.command, "python scripts/simulated_magic7.py", root)
+    return [*words, "--arch", root] if words else []
 
 
 def runs(settings: Settings, arch: str) -> list[str]:
     """Return the words of the program that tells runs from level-0, none if there is none."""
-    command, root = settings.retdef.command, archive(settings, arch)
-    if command is None:
-        return []
-    if command == BUILT_IN:
-        command = "python scripts/simulated_runs.py"
-    return [*filled_in(command, {"level0": root}), "--arch", root]
+    root = archive(settings, arch)
+    words = _reading(settings.retdef.command, "python scripts/simulated_runs.py", root)
+    return [*words, "--arch", root] if words else []
+
+
+def _reading(command: str | None, built_in: str, level0: str) -> list[str]:
+    return filled_in(built_in if command == BUILT_IN else command or "", {"level0": level0})
 
 
 def map_prefix(path: str, prefixes: Mapping[str, str]) -> str:

@@ -80,9 +80,8 @@ class Failure:
     @classmethod
     def read(cls, log: Path) -> Self | None:
         """Return what is recorded of the job with this log; None if nothing is."""
-        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            said = json.loads(log.with_suffix(paths.FAILURE_SUFFIX).read_bytes())
-            return cls(*(str(said[key]) for key in ("code", "text", "do", "command")))
+        with suppress(OSError, ValueError, TypeError, RecursionError):
+            return cls(**json.loads(log.with_suffix(paths.FAILURE_SUFFIX).read_bytes()))
         return None
 
     def write(self, log: Path) -> None:

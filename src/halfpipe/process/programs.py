@@ -59,10 +59,8 @@ class Ending:
 
     def saying(self, said: Sequence[str]) -> str:
         """Say for people how it ended, and the last line that it printed of those in `said`."""
-        killed = self.status is not None and self.status < 0 and not self.late
-        how = f"was {by_signal(-self.status)}" if killed and self.status else self.how
         last = next((line for line in reversed(said) if line.strip()), "")
-        return f"{how}, saying: {last}" if last else how
+        return f"{self.how}, saying: {last}" if last else self.how
 
 
 def run(
@@ -148,7 +146,8 @@ def run(
                 sink(b"")
     if late:
         return Ending(f"was still running after {seconds:g} s and was ended", process.returncode, late=True)
-    return Ending(_how_it_ended(process.returncode), process.returncode)
+    status = process.returncode
+    return Ending(f"was {by_signal(-status)}" if status < 0 else f"ended with exit status {status}", status)
 
 
 def _pumped_until_it_ended(
@@ -212,14 +211,6 @@ def _end(process: subprocess.Popen[bytes], grace: float, whole_group: bool) -> N
             _pumped_until_it_ended(process, none, grace)
     finally:
         _send(process, signal.SIGKILL, whole_group)
-
-
-def _how_it_ended(status: int) -> str:
-    """Say in words how a process ended that returned `status`."""
-    if status < 0:
-        names = {known.value: known.name for known in signal.Signals}  # a real-time signal may have none
-        return f"was killed by {names.get(-status, f'signal {-status}')}"
-    return f"ended with exit status {status}"
 
 
 class Lines:

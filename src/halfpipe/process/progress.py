@@ -1,28 +1,19 @@
-"""How far a job is: a bar for a person at a terminal, plain lines in a log.
+"""How far a job is: a line in its log from time to time, and none if it is done before the first is due.
 
-A job that a person started at a terminal draws a bar. All others, those that Snakemake starts among them,
-write a line from time to time, and none if they are done before the first is due. Nothing of this is ever
-part of a product.
+Nothing of this is ever part of a product.
 """
 
 import logging
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
-
-from halfpipe.files.leases import HEAD_VARIABLE
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 EVERY_SECONDS = 10.0  # between two lines in a log
-LOOK_SECONDS = 1.0  # between two looks at what a decoder has written, and before a bar shows
+LOOK_SECONDS = 1.0  # between two looks at what a decoder has written
 STALE_SECONDS = 3 * EVERY_SECONDS  # a job that has said nothing for so long is not told of
 TAIL_BYTES = 1000  # of a log, which its last line of progress lies in
 LINE = re.compile(
@@ -42,16 +33,9 @@ class Progress:
         directory: Path | None = None,
         say: Callable[[str], None] = _log.info,
         every: float = EVERY_SECONDS,
-        bar: "tqdm[NoReturn] | None" = None,
     ) -> None:
         self.what, self.events, self.size = what, 0, 0
-        self._total, self._directory, self._say, self._every, self._bar = (
-            total_bytes,
-            directory,
-            say,
-            every,
-            bar,
-        )
+        self._total, self._directory, self._say, self._every = total_bytes, directory, say, every
         self._begun = time.monotonic()
         self._due = self._begun + every
         self._lock = threading.Lock()
@@ -89,16 +73,12 @@ class Progress:
     def finish(self) -> None:
         """Say that it is done, if anything was said before."""
         seconds = time.monotonic() - self._begun
-        if self._bar is None and seconds >= self._every:
+        if seconds >= self._every:
             events = f"{self.events:,} events, " if self.events else ""
             self._say(f"{self.what}: done, {events}{self.size / 1e6:,.0f} MB in {seconds:,.0f} s")
 
     def _show(self) -> None:
-        if self._bar is not None:
-            self._bar.total = self._total
-            self._bar.set_postfix_str(f"{self.events:,} events" if self.events else "", refresh=False)
-            self._bar.update(self.size - self._bar.n)
-        elif (now := time.monotonic()) >= self._due:
+        if (now := time.monotonic()) >= self._due:
             self._due = now + self._every
             self._say(self.line())
 
@@ -123,7 +103,7 @@ def of(
     directory
         Where another program writes: the bytes that are done are those of its files.
     say
-        Takes lines, without their ends, where no bar is drawn; by default the job's log.
+        Takes lines, without their ends; by default the job's log.
     every
         Seconds between two lines.
 
@@ -132,34 +112,10 @@ def of(
     >>> with progress.of("deliver_run 14b2a3c4", total_bytes=5_000_000) as bar:
     ...     bar.add(events=1000, size=5_000_000)
     """
-    with _bar(what, total_bytes) if watched_by_a_person() else nullcontext() as bar:
-        progress = Progress(what, total_bytes, directory, say, every, bar)
-        with nullcontext() if directory is None else _looked_after(progress):
-            yield progress
-        progress.finish()
-
-
-def watched_by_a_person() -> bool:
-    """Tell whether a person started this job at a terminal: Snakemake's jobs share theirs with others."""
-    return sys.stderr.isatty() and not os.environ.get(HEAD_VARIABLE)
-
-
-def _bar(what: str, total_bytes: int | None) -> "tqdm[NoReturn]":
-    """Return a bar, which leaves the line to messages that are printed on the terminal meanwhile."""
-    from tqdm import tqdm  # noqa: PLC0415 - takes time to import, and most jobs have no use for it
-
-    bar: tqdm[NoReturn] = tqdm(
-        total=total_bytes, desc=what, unit="B", unit_scale=True, leave=False, delay=LOOK_SECONDS
-    )
-
-    def clear(_: logging.LogRecord) -> bool:
-        bar.clear()  # nothing, once it is closed
-        return True
-
-    for handler in logging.getLogger("halfpipe").handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.addFilter(clear)
-    return bar
+    progress = Progress(what, total_bytes, directory, say, every)
+    with nullcontext() if directory is None else _looked_after(progress):
+        yield progress
+    progress.finish()
 
 
 @contextmanager

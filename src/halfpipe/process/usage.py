@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
 
 from halfpipe.paths import BENCHMARK_SUFFIX
 
@@ -46,23 +45,6 @@ class Usage:
     seconds: float
     cpu_seconds: float
     memory: int
-
-    @classmethod
-    def of(cls, entry: Any) -> Self:
-        """Read it from JSON.
-
-        Raises
-        ------
-        KeyError, TypeError, ValueError
-            If it is something else.
-        """
-        return cls(
-            str(entry["begun"]),
-            str(entry["host"]),
-            float(entry["seconds"]),
-            float(entry["cpu_seconds"]),
-            int(entry["memory"]),
-        )
 
 
 @contextmanager
@@ -99,8 +81,8 @@ def tries(path: Path) -> Iterator[Usage]:
     except OSError:
         return
     for line in reversed(lines):
-        with suppress(KeyError, TypeError, ValueError, RecursionError):
-            yield Usage.of(json.loads(line))
+        with suppress(TypeError, ValueError, RecursionError):
+            yield Usage(**json.loads(line))
 
 
 def _cpu_seconds() -> float:

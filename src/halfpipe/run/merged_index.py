@@ -23,7 +23,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process import progress
-from halfpipe.process.memory import give_back
+from halfpipe.process.environment import give_back
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.run.event_table import EventTable, highest, write_events

@@ -101,7 +101,8 @@ def test_a_decoder_that_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "how"), [("exit3", "ended with exit status 3"), ("sigsegv", "was killed by SIGSEGV")]
+    ("fault", "how"),
+    [("exit3", "ended with exit status 3"), ("sigsegv", "was ended by a crash (SIGSEGV)")],
 )
 def test_a_decoder_that_dies(tmp_path: Path, fault: str, how: str) -> None:
     with pytest.raises(DecoderError) as caught:

@@ -230,7 +230,8 @@ def test_a_command_that_is_killed_leaves_it_open(level1: Level1) -> None:
     said = refused(lambda: submitted(level1.settings()))
     record = level1.work / paths.submissions(DL)
     assert said.startswith(
-        f"downlink {DL}: whether hand-off 1 was submitted to Level-1 is not known: its command was killed by SIGSEGV, "
+        f"downlink {DL}: whether hand-off 1 was submitted to Level-1 is not known: "
+        "its command was ended by a crash (SIGSEGV), "
         f"attempt 1 in {record}: "
     )
     assert said.endswith(

@@ -54,7 +54,7 @@ def test_streams_can_be_told_apart(tmp_path: Path) -> None:
     ("code", "status", "how"),
     [
         ("raise SystemExit(200)", 200, "ended with exit status 200"),
-        ("import os; os.kill(os.getpid(), 11)", -11, "was killed by SIGSEGV"),
+        ("import os; os.kill(os.getpid(), 11)", -11, "was ended by a crash (SIGSEGV)"),
         ("import os; os.kill(os.getpid(), 40)", -40, "was killed by signal 40"),
         ("import os; os.close(1); os.close(2); import time; time.sleep(0.3); os._exit(3)", 3,
          "ended with exit status 3"),

@@ -1,15 +1,10 @@
-"""Progress: a bar for a person, plain lines for a log, nothing for a short job."""
+"""Progress: lines for a log, nothing for a short job."""
 
-import fcntl
 import io
 import logging
-import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 import threading
 import time
 from contextlib import suppress
@@ -18,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from halfpipe.decode.decoder_log import PROGRESS, DecoderLog
-from halfpipe.files.leases import HEAD_VARIABLE
 from halfpipe.process import progress
 from halfpipe.process.programs import Log, run
 from halfpipe_simulator.scenario import Scenario
@@ -27,20 +21,6 @@ from tests.support.in_process import ROOT
 LINE = re.compile(
     r"decode_chunk 00003: (?P<events>[\d,]+) events, [\d,]+ MB, [\d,]+\.\d MB/s(, (?P<left>[\d,]+) s left)?"
 )
-JOB = """
-import logging, sys, time
-from halfpipe.process import progress
-log = logging.getLogger("halfpipe")
-log.setLevel(logging.INFO)
-log.addHandler(logging.StreamHandler())
-progress.LOOK_SECONDS = 0.1
-with progress.of("deliver_run 14b2a3c4", total_bytes=8_000_000, every=0.1) as bar:
-    for step in range(8):
-        time.sleep(0.1)
-        bar.add(events=1000, size=1_000_000)
-        if step == 5:
-            log.warning("one message")
-"""
 
 
 class Clock:
@@ -117,44 +97,6 @@ def test_several_threads_count_together() -> None:
     finally:
         sys.setswitchinterval(before)
     assert (bar.events, bar.size) == (40_000, 80_000)
-
-
-def at_a_terminal(environment: dict[str, str]) -> str:
-    """Run `JOB` at a terminal of its own, and return all that it wrote there."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    job = subprocess.Popen([sys.executable, "-c", JOB], stderr=theirs, env=os.environ | environment)
-    os.close(theirs)
-    written = b""
-    while True:
-        try:
-            piece = os.read(ours, 1 << 16)
-        except OSError:  # what a terminal says when nobody has it open any more
-            break
-        if not piece:
-            break
-        written += piece
-    os.close(ours)
-    assert job.wait() == 0, written
-    return written.decode().replace("\r\n", "\n")
-
-
-def test_a_person_at_a_terminal_sees_a_bar_that_goes_away() -> None:
-    states = at_a_terminal({HEAD_VARIABLE: ""}).split("\r")
-    assert any(re.search(r"deliver_run 14b2a3c4: +\d+%\|.*MB/s, \d,000 events\]", state) for state in states)
-    # A message has the line for itself, and nothing is left of the bar.
-    (message,) = (state for state in states if "message" in state)
-    assert message == "one message\n"
-    assert states[-1].strip() == ""
-
-
-def test_a_job_of_snakemake_at_a_terminal_writes_plain_lines() -> None:
-    written = at_a_terminal({HEAD_VARIABLE: "0123456789abcdef"})
-    assert re.search(
-        r"^deliver_run 14b2a3c4: \d,000 events, \d MB, .* MB/s, \d s left$", written, re.MULTILINE
-    )
-    assert set(re.findall(r"[\x00-\x1f\x7f]", written)) == {"\n"}
-    assert re.search(r"^deliver_run 14b2a3c4: done, 8,000 events, 8 MB in \d+ s$", written, re.MULTILINE)
 
 
 def test_lines_go_into_the_log_of_the_job(
