@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from itertools import pairwise
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from halfpipe.pages.drawn import (
     VERMILION,
     Mark,
     content,
+    duration,
     legend,
     simulated,
 )
@@ -274,18 +274,10 @@ def _draw_steps(axes: "Axes", took: Latency | None) -> None:
         seconds = max(0.0, getattr(took, end) - getattr(took, begin))
         mark = Mark(says, colour, BLACK, hatch)
         axes.broken_barh([(n, 1)], (0, 1), **mark.style())
-        axes.text(n + 0.5, -0.15, f"{says}\n{_duration(seconds)}", ha="center", va="top", fontsize=8)
+        axes.text(n + 0.5, -0.15, f"{says}\n{duration(seconds)}", ha="center", va="top", fontsize=8)
     axes.set_xlim(-0.02, len(known) - 1 + 0.02)
     axes.set_ylim(0, 1)
     axes.set_xticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xlabel("\n\n\n")
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in words of two units at the most."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    days, rest = divmod(round(seconds), 86400)
-    return f"{f'{days} days ' if days else ''}{timedelta(seconds=rest)}"

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,14 @@ def simulated(settings: Settings) -> str:
     return (
         "SIMULATED: the built-in decoder reads nothing else." if settings.decoder.command == BUILT_IN else ""
     )
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as ``12.0 s``, ``0:14:02`` or ``2 days 3:00:00``."""
+    if abs(seconds) < 60:
+        return f"{seconds:.1f} s"
+    days, rest = divmod(round(seconds), 86400)
+    return f"{f'{days} days ' if days else ''}{timedelta(seconds=rest)}"
 
 
 @dataclass(frozen=True)
