@@ -2,17 +2,15 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.in_process import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")])
 FILES = ("Makefile", "Snakefile", "pyproject.toml", "requirements.lock")
 DIRECTORIES = ("config", "envs", "profiles", "scripts", "src", "tests/support/standin", "workflow")
 STATUS = re.compile(r"  # exit status (\d+)\b")
@@ -45,12 +43,6 @@ def sections(document: str) -> dict[str, str]:
     return dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
 
 
-def slugs(document: Path) -> set[str]:
-    """Return what links into a document may point at: its headings as they stand in addresses."""
-    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
-
-
 def rows(section: str) -> list[list[str]]:
     """Return the rows of the tables of a section as their cells, without heads."""
     found, before = list[list[str]](), ""
@@ -59,14 +51,6 @@ def rows(section: str) -> list[list[str]]:
             found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))])
         before = line
     return found
-
-
-def code(text: str) -> Iterator[str]:
-    """Yield what a document shows as code: each piece between backticks, each line of a block."""
-    blocks = re.compile(r"^```\w*\n(.*?)^```$|^((?: {4}.*\n)+)", re.MULTILINE | re.DOTALL)
-    for block in blocks.finditer(text):
-        yield from (block[1] or block[2]).splitlines()
-    yield from re.findall(r"`([^`\n]+(?:\n[^`\n]+)?)`", blocks.sub("", text))
 
 
 def commands(section: str) -> list[Command]:
@@ -83,15 +67,6 @@ def commands(section: str) -> list[Command]:
                 head += "\n" + lines.pop(0)[2:]
             found.append(Command(head, tuple(lines)))
     return found
-
-
-def words_of(command: str, line: str) -> list[str] | None:
-    """Return the words of a line of code that gives `command`, after its name; None for anything else."""
-    given = re.match(rf"\s*(?:\$ |ExecStart=)?(?:.*&& )?(?:\S*bin/)?{command}( .*|$)", line, re.DOTALL)
-    if given is None:
-        return None
-    text = re.split(r" #|[|;&>]", given[1])[0]
-    return [word for word in shlex.split(text, posix=False) if word not in {"…", "..."}]
 
 
 def pattern(line: str) -> re.Pattern[str]:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import click
 from click.testing import CliRunner, Result
 
 from halfpipe.cli.main import command
@@ -41,13 +40,3 @@ def on_terminal(*words: str | Path, columns: int = 80, env: Mapping[str, str] | 
             pass
     os.close(ours)
     return said.decode().replace("\r\n", "\n")
-
-
-def find(group: click.Command, *words: str) -> click.Command | None:
-    """Return the verb that words behind `group` name, as ``ledger``, ``remove``; None if there is none."""
-    found: click.Command | None = group
-    for word in words:
-        if not isinstance(found, click.Group) or word not in found.list_commands(click.Context(found)):
-            return None
-        found = found.get_command(click.Context(found), word)
-    return found

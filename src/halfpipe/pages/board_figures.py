@@ -1,21 +1,23 @@
-"""What of a downlink is compared with other downlinks, what is usual, and which days were slow."""
+"""The figures of downlinks as a frame: what is usual, what is far from it, and how the days were."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from math import isnan, nan
 from typing import Any
 
-from halfpipe.ids import RunKind
-from halfpipe.tables.latency import Latency, median_and_95
+import numpy as np
+import pandas as pd
 
-DAY = 86400
+from halfpipe.ids import RunKind
+from halfpipe.tables.latency import Latency
+
 USUAL_DAYS = 90.0  # of which the median is taken
 FEWEST = 10  # downlinks, below which nothing is called usual
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A figure that is compared.
+    """A figure that is compared with its median.
 
     Attributes
     ----------
@@ -24,9 +26,9 @@ class Measure:
     scale
         What its value, in SI units or as a share, is multiplied by for its unit.
     most, least
-        It is odd above `most` or below `least` times the median.
+        It is unusual above `most` or below `least` times the median.
     never_below
-        It is never odd up to this, whatever the median: 3 exceptions instead of 1 are no news.
+        It is never unusual up to this, whatever the median: 3 exceptions instead of 1 are no news.
     digits
         Behind the point.
     """
@@ -39,118 +41,95 @@ class Measure:
     never_below: float = 0.0
     digits: int = 0
 
+    def shown(self, value: float) -> str:
+        """Return a value with its unit, as ``14 min`` or ``3.1 %``; nothing for NaN."""
+        return "" if isnan(value) else f"{value * self.scale:,.{self.digits}f} {self.unit}".strip()
 
+
+STEPS = {  # of a hand-off, by the names of their times
+    "last_event": "last event",
+    "retdef": "youngest RetDef came",
+    "start": "first chunk was begun",
+    "decoded": "last chunk was decoded",
+    "handed_off": "handed off",
+    "submitted": "submitted to Level-1",
+}
 MEASURES: Mapping[str, Measure] = {
     "rate": Measure("event rate of LPA runs", "/s", most=2.0, least=0.5, digits=1),
     "waiting": Measure("events that wait", "%", 100.0, never_below=0.01, digits=1),
     "exceptions": Measure("exceptions of the decoder", "", never_below=10.0),
     "latency": Measure("RetDef to hand-off", "min", 1 / 60, never_below=600.0),
 }
-Figures = Mapping[str, float]  # by the name of the measure; what is not known is not there
 
 
-@dataclass(frozen=True)
-class Odd:
-    """A figure that is far from what is usual: its measure, itself, and the median."""
-
-    measure: Measure
-    value: float
-    median: float
-
-    def __str__(self) -> str:
-        if not self.median:
-            return f"{self.measure.name}: {shown(self.measure, self.value)}, mostly none"
-        return (
-            f"{self.measure.name}: {shown(self.measure, self.value)}, {self.value / self.median:.1f} times the median "
-            f"of {USUAL_DAYS:g} days ({shown(self.measure, self.median)})"
-        )
+COLUMNS = ("when", "orphans", *MEASURES, *STEPS)
 
 
-def shown(measure: Measure, value: float) -> str:
-    """Return a value with its unit, as ``14 min`` or ``3.1 %``."""
-    return f"{value * measure.scale:,.{measure.digits}f} {measure.unit}".strip()
+def figures(receipt: Mapping[str, Any], written: float, times: Sequence[Latency]) -> dict[str, float]:
+    """Return the row of a downlink, `COLUMNS`; NaN is what is not known.
 
-
-def figures(receipt: Mapping[str, Any], latency: Latency | None) -> Figures:
-    """Return the figures of a downlink.
+    `when` and the latency are those of its first hand-off, the times of the steps those of its last.
 
     Parameters
     ----------
     receipt
         Its receipt.
-    latency
-        The times of its first hand-off; None if they are not known.
+    written
+        When that was written, Unix seconds, for a downlink whose times are not known.
+    times
+        The times of its hand-offs.
     """
-    found: dict[str, float] = {}
-    spans = [
-        (file["events"], file["seconds"][1] - file["seconds"][0])
-        for run in receipt["runs"]
-        if run["kind"] == RunKind.LPA
-        for file in run["files"]
-    ]
-    seconds = sum(length for _, length in spans)
-    if seconds:
-        found["rate"] = sum(events for events, _ in spans) / seconds
-    orphans = sum(run["orphans"] for run in receipt["runs"])
-    if here := orphans + sum(run["delivered"] for run in receipt["runs"]):
-        found["waiting"] = orphans / here
-    found["exceptions"] = float(exceptions(receipt))
-    if latency is not None and latency.seconds is not None:
-        found["latency"] = latency.seconds
-    return found
+    runs = receipt["runs"]
+    files = [file for run in runs if run["kind"] == RunKind.LPA for file in run["files"]]
+    seconds = sum(file["seconds"][1] - file["seconds"][0] for file in files)
+    orphans = sum(run["orphans"] for run in runs)
+    events = orphans + sum(run["delivered"] for run in runs)
+    first, last = (times[0], times[-1]) if times else (Latency(0), Latency(0))
+    return {
+        "when": first.handed_off or written,
+        "orphans": orphans,
+        "rate": sum(file["events"] for file in files) / seconds if seconds else nan,
+        "waiting": orphans / events if events else nan,
+        "exceptions": sum(sum(chunk["said"]["exceptions"].values()) for chunk in receipt.get("chunks", ())),
+        "latency": nan if first.seconds is None else first.seconds,
+        **{step: getattr(last, step) or nan for step in STEPS},
+    }
 
 
-def exceptions(receipt: Mapping[str, Any]) -> int:
-    """Return how many exceptions the decoders of a downlink met."""
-    return sum(sum(chunk["said"]["exceptions"].values()) for chunk in receipt.get("chunks", ()))
+def usual(frame: pd.DataFrame) -> pd.Series:
+    """Return the median of each measure; NaN where fewer than `FEWEST` downlinks have it."""
+    known = frame[list(MEASURES)]
+    return known.median().where(known.count() >= FEWEST)
 
 
-def usual(every: Sequence[Figures]) -> dict[str, float]:
-    """Return the median of each figure that enough downlinks have."""
-    columns = {name: [each[name] for each in every if name in each] for name in MEASURES}
-    return {name: median(values) for name, values in columns.items() if len(values) >= FEWEST}
+def unusual(frame: pd.DataFrame, medians: pd.Series) -> pd.DataFrame:
+    """Tell of each downlink which of its figures are far from the medians; what is not known is not."""
+    return pd.DataFrame(
+        {
+            name: (frame[name] > np.maximum(each.most * medians[name], each.never_below))
+            | (frame[name] < each.least * medians[name])
+            for name, each in MEASURES.items()
+        }
+    )
 
 
-def odd(own: Figures, medians: Figures) -> list[Odd]:
-    """Return those figures of a downlink that are far from the medians."""
-    found = []
-    for name, measure in MEASURES.items():
-        if name in own and name in medians:
-            value, middle = own[name], medians[name]
-            if value > max(measure.most * middle, measure.never_below) or value < measure.least * middle:
-                found.append(Odd(measure, value, middle))
-    return found
+def compared(name: str, value: float, median: float) -> str:
+    """Say how far an unusual figure is from its median."""
+    measure = MEASURES[name]
+    said = f"{measure.name}: {measure.shown(value)}"
+    if not median:
+        return f"{said}, mostly none"
+    times, middle = value / median, measure.shown(median)
+    return f"{said}, {times:.1f} times the median of {USUAL_DAYS:g} days ({middle})"
 
 
-@dataclass(frozen=True)
-class Day:
-    """A day: what its downlinks, `count` of them, took from RetDef to hand-off, and the events that waited then.
+def by_day(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each `day` (UTC) from the first hand-off to the last.
 
-    `middle` and `late`, seconds, are the median and what 95 % were within; None if no time is known.
+    Columns are the number of `downlinks`; `middle` and `late`, the median of their latencies and what 95 % were
+    within, seconds; and `orphans`, the events that waited.
     """
-
-    day: int
-    count: int
-    middle: float | None
-    late: float | None
-    waiting: int
-
-
-def by_day(entries: Iterable[tuple[float, float | None, int]]) -> list[Day]:
-    """Sum up days, counted from the Unix epoch (UTC), from the first with a downlink to the last.
-
-    Parameters
-    ----------
-    entries
-        Of each downlink: when it was handed off (Unix seconds), what it took (seconds), and events that wait.
-    """
-    days: dict[int, list[tuple[float | None, int]]] = {}
-    for when, took, waiting in entries:
-        days.setdefault(int(when // DAY), []).append((took, waiting))
-    found = []
-    for day in range(min(days), max(days) + 1) if days else ():
-        several = days.get(day, [])
-        known = [took for took, _ in several if took is not None]
-        middle, late = median_and_95(known) if known else (None, None)
-        found.append(Day(day, len(several), middle, late, sum(number for _, number in several)))
-    return found
+    days = frame.set_index(pd.to_datetime(frame["when"], unit="s")).resample("D")
+    late = days["latency"].quantile(0.95)
+    found = pd.DataFrame({"downlinks": days.size(), "middle": days["latency"].median(), "late": late})
+    return found.assign(orphans=days["orphans"].sum()).reset_index(names="day")

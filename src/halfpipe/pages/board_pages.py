@@ -7,13 +7,15 @@ of a downlink is left as it is while nothing on it changes but the time.
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from math import isnan
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from halfpipe import paths
@@ -21,65 +23,40 @@ from halfpipe.causes import Verdict
 from halfpipe.decode.shortfall import missing_hours, sentences
 from halfpipe.downlink.receipt import state_of
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
-from halfpipe.pages import board_drawings, board_pictures
+from halfpipe.pages import downlink_picture
 from halfpipe.pages.board_figures import (
+    COLUMNS,
     MEASURES,
+    STEPS,
     USUAL_DAYS,
-    Figures,
-    Odd,
     by_day,
+    compared,
     figures,
-    odd,
-    shown,
+    unusual,
     usual,
 )
-from halfpipe.pages.board_level0 import Hour, hours
-from halfpipe.run.receipt_file import HandOff, ReceiptError, hand_offs, read_receipt
+from halfpipe.pages.drawn import duration
+from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
+from halfpipe.status import explanation
 from halfpipe.status.account import Account, Site
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview, known
 from halfpipe.status.site_causes import last_turn, youngest_retdef
-from halfpipe.tables.latency import Latency, latencies
+from halfpipe.tables.latency import latencies
 from halfpipe.words import count
 
 DAY = 86400.0
-LEVEL0_DAYS = 8.0  # downlinks that were handed off before brought no hour of the last week
+MOST_DAYS = 30  # on the page of the site
 MOST_PICTURES = 12  # small ones on the page of the site
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 # What a remedy may be, so that a click copies it; words may stand before it.
 COMMAND = re.compile(r"((?:.*: )?)((?:snakemake|halfpipe|mkdir|rm|touch|ls|kill) .*)", re.DOTALL)
 MADE = re.compile(rb'<time id="made" datetime="[^"]*">[^<]*</time>')
-
-
-@dataclass(frozen=True)
-class Row:
-    """A downlink on the page of the site: its account, its times, and which of its figures are odd."""
-
-    account: Account
-    latency: Latency | None
-    figures: Figures
-    odd: Mapping[str, Odd]
-
-    @property
-    def state(self) -> str:
-        """How far it is, in two words: what it failed at, and who is at work, stands elsewhere."""
-        said = self.account.state
-        return next((short for short in ("taken", "failed", "in work") if said.startswith(short)), said)
-
-
-@dataclass(frozen=True)
-class Known:
-    """What is read of a downlink for the comparison with others: when it was handed off, figures, what waits."""
-
-    handed_off: float
-    figures: Figures
-    latency: Latency | None
-    waiting: int
 
 
 def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
@@ -92,7 +69,7 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
     home
         The directory; it is made. Pages and pictures of downlinks that the board has no more are removed.
     new_pictures
-        How many downlinks that have no picture are drawn.
+        How many downlinks that have no picture are drawn, each in about a second; the next time goes on.
 
     Raises
     ------
@@ -100,117 +77,123 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
         If a page cannot be written.
     """
     settings, now = site.settings, site.now
-    board_pictures.draw(site, [account.downlink for account in found.accounts], home, new_pictures)
-    every = {downlink: one for downlink in _compared(site, found) if (one := _known(settings, downlink))}
-    recent = [one for one in every.values() if one.handed_off >= now - USUAL_DAYS * DAY]
-    medians = usual([one.figures for one in recent])
-    rows = [_row(account, every.get(account.downlink), medians) for account in found.accounts]
-    pages, week = Templates(settings.paths.work, now), list[Hour]()
-    written = 0
-    for row in rows:
-        receipt = _receipt(settings, row.account.downlink)
-        if (row.account.handed_off or 0.0) >= now - LEVEL0_DAYS * DAY:
-            week += hours(settings.paths.work, row.account.downlink, receipt.get("chunks", ()))
-        page = pages.page("downlink.html", _downlink(settings, row, receipt, medians, home))
-        written += _replace(home / paths.board_page(row.account.downlink), page)
-    _remove_others(home, {paths.board_page(row.account.downlink) for row in rows})
-    _replace(
-        home / paths.board(), pages.page("board.html", _site(site, found, rows, recent, medians, week, home))
-    )
+    accounts = {account.downlink: account for account in found.accounts}
+    _draw(site, list(accounts), home, new_pictures)
+    frame = _figures(site, list(accounts))
+    recent = frame[frame["when"] >= now - USUAL_DAYS * DAY]
+    middles = usual(recent)
+    medians = middles.to_dict()
+    every, far = frame.to_dict("index"), unusual(frame, middles).to_dict("index")
+    rows, written = [], 0
+    for downlink, account in accounts.items():
+        row = _row(account, home)
+        if own := every.get(downlink):
+            names = [name for name, is_far in far[downlink].items() if is_far]
+            row["steps"] = [(words, own[name]) for name, words in STEPS.items() if not isnan(own[name])]
+            row |= {"figures": own, "far": {name: compared(name, own[name], medians[name]) for name in names}}
+        rows.append(row)
+        values = {"row": row, "medians": medians, **_downlink(settings, account)}
+        written += _replace(
+            home / paths.board_page(downlink), page("downlink.html", settings.paths.work, now, values)
+        )
+    for path in home.glob(paths.board_page("*")):
+        if DownlinkId.matches(path.stem) and path.stem not in accounts:
+            remove_file(path)
+    values = _site(site, found, home) | {
+        "rows": rows,
+        "medians": medians,
+        "compared": len(recent),
+        "days": by_day(recent).tail(MOST_DAYS).iloc[::-1].to_dict("records"),
+    }
+    _replace(home / paths.board(), page("board.html", settings.paths.work, now, values))
     return written + 1
 
 
-def _compared(site: Site, found: Overview) -> list[DownlinkId]:
-    """Return the downlinks that the board has, and those whose figures say what is usual."""
-    shown_ones = {account.downlink for account in found.accounts}
+def _draw(site: Site, shown: Sequence[DownlinkId], home: Path, most: int) -> None:
+    """Draw downlinks that were handed off and have no picture, and remove what tells of an earlier hand-off."""
+    handed_off = {
+        downlink: at
+        for downlink in shown
+        if (at := modified(f"{site.settings.paths.work}/{paths.receipt(downlink)}")) is not None
+    }
+    for path in home.glob(paths.board_picture("*")):
+        if DownlinkId.matches(path.stem) and path.stat().st_mtime < handed_off.get(
+            DownlinkId(path.stem), float("inf")
+        ):
+            remove_file(path)
+    looked = explanation.Site(site.settings, site.now)
+    lacking = [downlink for downlink in handed_off if not (home / paths.board_picture(downlink)).exists()]
+    for downlink in lacking[:most]:
+        with suppress(HalfPipeError):  # one that cannot be drawn is not there: its causes say why
+            drawn = downlink_picture.picture(looked, downlink, "svg")
+            write_bytes(home / paths.board_picture(downlink), drawn, lasting=False)
+
+
+def _figures(site: Site, shown: Sequence[DownlinkId]) -> pd.DataFrame:
+    """Return the figures of downlinks that were handed off: of those shown, and of those that say what is usual."""
     work, oldest = site.settings.paths.work, site.now - USUAL_DAYS * DAY
-    others = (dl for dl in known(site) if (modified(f"{work}/{paths.receipt(dl)}") or 0.0) >= oldest)
-    return sorted(shown_ones.union(others))
+    handed_off = {
+        downlink: modified(f"{work}/{paths.receipt(downlink)}") or 0.0 for downlink in {*shown, *known(site)}
+    }
+    rows = {
+        downlink: figures(receipt, at, latencies(site.settings, downlink))
+        for downlink, at in sorted(handed_off.items())
+        if at and (at >= oldest or downlink in shown) and (receipt := _receipt(work, downlink))
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).astype(float)
 
 
-def _known(settings: Settings, downlink: DownlinkId) -> Known | None:
-    """Read a downlink that was handed off; None if it was not, or its receipt cannot be believed."""
-    receipt = _receipt(settings, downlink)
-    times = latencies(settings, downlink)
-    first = times[0] if times else None
-    handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
-    if not receipt or handed_off is None:
-        return None
-    if first is not None and first.handed_off is not None:
-        handed_off = first.handed_off
-    latest = times[-1] if times else None
-    waiting = sum(run["orphans"] for run in receipt["runs"])
-    return Known(handed_off, figures(receipt, first), latest, waiting)
-
-
-def _receipt(settings: Settings, downlink: DownlinkId) -> Mapping[str, Any]:
-    """Return a receipt; nothing if there is none, or none that can be believed: its account says so."""
+def _readable(read: Callable[[], Any]) -> Any:
+    """Return what is read, nothing if it is damaged: the account says what is wrong."""
     try:
-        return read_receipt(settings.paths.work, downlink)
-    except (MissingInputError, ReceiptError):
-        return {}
+        return read()
+    except HalfPipeError:
+        return ()
 
 
-def _row(account: Account, known_of: Known | None, medians: Figures) -> Row:
-    own = known_of.figures if known_of else {}
-    strays = {name: each for name in own for each in odd({name: own[name]}, medians)}
-    return Row(account, known_of.latency if known_of else None, own, strays)
+def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
+    return _readable(lambda: read_receipt(work, downlink)) or {}
 
 
-def _site(
-    site: Site,
-    found: Overview,
-    rows: Sequence[Row],
-    recent: Sequence[Known],
-    medians: Figures,
-    week: Sequence[Hour],
-    home: Path,
-) -> dict[str, Any]:
-    """Return what the template of the site's page shows."""
-    days = by_day((one.handed_off, one.figures.get("latency"), one.waiting) for one in recent)
+def _row(account: Account, home: Path) -> dict[str, Any]:
+    """Return a row of the page of the site, for a downlink of which nothing is known but its account."""
+    # What it failed at, and who is at work, stands elsewhere.
+    state = next((word for word in ("taken", "failed", "in work") if account.state.startswith(word)), None)
+    picture = paths.board_picture(account.downlink)
+    return {
+        "account": account,
+        "state": state or account.state,
+        "picture": picture if (home / picture).exists() else None,
+        "figures": None,
+        "far": {},
+        "steps": (),
+    }
+
+
+def _site(site: Site, found: Overview, home: Path) -> dict[str, Any]:
+    """Return what the page of the site shows besides downlinks."""
+    wanting, of_site = len(found.wanting), sum(cause.verdict is Verdict.ACTION for cause in found.site)
+    parts = [f"{count(wanting, 'downlink')} {'needs' if wanting == 1 else 'need'} action"] if wanting else []
+    parts += [f"the site needs action: {count(of_site, 'trouble')}"] if of_site else []
+    good = "Nothing needs action" if found.accounts else "No downlinks found"
     last = youngest_retdef(site.settings.paths.retdef, site.now)
     return {
-        "rows": rows,
-        "wanting": len(found.wanting),
-        "headline": _headline(found),
+        "headline": " · ".join(parts) or good,
         "needs_action": found.needs_action,
         "site": found.site,
         "last_retdef": last[0] if last else None,
         "turn": last_turn(site.settings.paths.work),
-        "days": days,
-        "latency": board_drawings.latency(days),
-        "waiting": board_drawings.waiting(days),
-        "level0": board_drawings.level0(week),
-        "missing": sum(each.found is False for each in week),
         "compared_page": paths.board_compared() if (home / paths.board_compared()).exists() else None,
-        "usual": [(measure, medians.get(name)) for name, measure in MEASURES.items()],
-        "compared": len(recent),
-        "strays": [row for row in rows if row.odd],
-        "pictures": [(row.account, picture) for row in rows for picture in _pictures(home, row)][
-            :MOST_PICTURES
-        ],
+        "most_pictures": MOST_PICTURES,
     }
 
 
-def _headline(found: Overview) -> str:
-    wanting = len(found.wanting)
-    of_site = sum(cause.verdict is Verdict.ACTION for cause in found.site)
-    parts = [f"{count(wanting, 'downlink')} {'needs' if wanting == 1 else 'need'} action"] if wanting else []
-    parts += [f"the site needs action: {count(of_site, 'trouble')}"] if of_site else []
-    return " · ".join(parts) or ("Nothing needs action" if found.accounts else "No downlinks found")
-
-
-def _downlink(
-    settings: Settings,
-    row: Row,
-    receipt: Mapping[str, Any],
-    medians: Figures,
-    home: Path,
-) -> dict[str, Any]:
-    """Return what the template of a downlink's page shows."""
-    work, downlink = settings.paths.work, row.account.downlink
+def _downlink(settings: Settings, account: Account) -> dict[str, Any]:
+    """Return what the page of a downlink shows besides its row."""
+    work, downlink = settings.paths.work, account.downlink
+    receipt = _receipt(work, downlink)
+    failed = failed_jobs(work, downlink) if any(cause.failed for cause in account.causes) else ()
     return {
-        "row": row,
         "runs": receipt.get("runs", ()),
         "chunks": [
             {
@@ -224,56 +207,10 @@ def _downlink(
             for chunk in receipt.get("chunks", ())
         ],
         "ignored": receipt.get("ignored", ()),
-        "compared": [
-            (measure, row.figures.get(name), medians.get(name)) for name, measure in MEASURES.items()
-        ],
-        "steps": list(_steps(row.latency)),
-        "handoffs": _handoffs(work, downlink),
-        "attempts": _attempts(work, downlink),
-        "logs": [(job.log, end_of(job.log)) for job in failed_jobs(work, downlink)]
-        if any(cause.failed for cause in row.account.causes)
-        else (),
-        "pictures": list(_pictures(home, row)),
+        "handoffs": _readable(lambda: hand_offs(work, downlink)),
+        "attempts": _readable(lambda: Record(work, downlink).attempts),
+        "logs": [(job.log, end_of(job.log)) for job in failed],
     }
-
-
-def _steps(latency: Latency | None) -> Iterator[tuple[str, float, float | None]]:
-    """Yield the steps of a hand-off whose times are known: in words, when, and the seconds since the one before."""
-    named = (
-        ("last_event", "last event"),
-        ("retdef", "youngest RetDef came"),
-        ("start", "first chunk was begun"),
-    )
-    more = (
-        ("decoded", "last chunk was decoded"),
-        ("handed_off", "handed off"),
-        ("submitted", "submitted to Level-1"),
-    )
-    before: float | None = None
-    for name, words in (*named, *more):
-        at = getattr(latency, name, None)
-        if at is not None:
-            yield words, at, None if before is None else at - before
-            before = at
-
-
-def _handoffs(work: Path, downlink: DownlinkId) -> Sequence[HandOff]:
-    with suppress(HalfPipeError):  # a damaged list is a cause
-        return hand_offs(work, downlink)
-    return ()
-
-
-def _attempts(work: Path, downlink: DownlinkId) -> Sequence[Any]:
-    with suppress(HalfPipeError):
-        return Record(work, downlink).attempts
-    return ()
-
-
-def _pictures(home: Path, row: Row) -> Iterator[str]:
-    """Yield the pictures of a downlink that lie in the board's directory, relative to it."""
-    name = paths.board_picture(row.account.downlink)
-    if (home / name).exists():
-        yield name
 
 
 def _replace(path: Path, content: bytes) -> bool:
@@ -285,84 +222,47 @@ def _replace(path: Path, content: bytes) -> bool:
     return True
 
 
-def _remove_others(home: Path, pages: set[str]) -> None:
-    for path in home.glob(paths.board_page("*")):
-        if DownlinkId.matches(path.stem) and path.name not in pages:
-            remove_file(path)
+def page(template: str, work: Path, now: float, values: Mapping[str, Any]) -> bytes:
+    """Return a page of a working directory, made `now` (Unix seconds), by the name of its template."""
+    return _environment().get_template(template).render(values, work=str(work), now=now).encode()
 
 
-class Templates:
-    """The templates of the package, with what they share: words for times, and which script and style are allowed."""
-
-    def __init__(self, work: Path, now: float) -> None:
-        self._environment = Environment(
-            loader=PackageLoader("halfpipe.pages"),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.filters |= {
-            "iso": _iso,
-            "when": _when,
-            "brief": _brief,
-            "span": _span,
-            "grouped": _grouped,
-            "remedy": remedy,
-            "below": lambda text: text.replace(f"{work}/", ""),
-        }
-        source = {name: self._environment.get_template(name).render() for name in ("board.css", "board.js")}
-        self._environment.globals |= {
-            "now": now,
-            "work": work,
-            "SIGNS": SIGNS,
-            "USUAL_DAYS": USUAL_DAYS,
-            "state_of": state_of,
-            "policy": _policy(source),
-            "index": paths.board(),
-            "page_of": paths.board_page,
-            "measured": shown,
-        }
-
-    def page(self, template: str, values: Mapping[str, Any]) -> bytes:
-        """Return a page by the name of its template."""
-        return self._environment.get_template(template).render(values).encode()
-
-
-def _policy(source: Mapping[str, str]) -> str:
-    """Return the policy by which a browser runs our script and style alone, and asks nobody for anything."""
+@cache
+def _environment() -> Environment:
+    """Return the templates of the package, with what they share."""
+    made = Environment(
+        loader=PackageLoader("halfpipe.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters |= {"utc": _utc, "duration": duration, "grouped": _grouped, "remedy": remedy}
+    made.globals |= {
+        "SIGNS": SIGNS,
+        "MEASURES": MEASURES,
+        "USUAL_DAYS": USUAL_DAYS,
+        "state_of": state_of,
+        "index": paths.board(),
+        "page_of": paths.board_page,
+    }
+    # A browser runs our script and style alone, and asks nobody for anything.
     style, script = (
-        f"'sha256-{base64.b64encode(hashlib.sha256(source[name].encode()).digest()).decode()}'"
+        base64.b64encode(hashlib.sha256(made.get_template(name).render().encode()).digest()).decode()
         for name in ("board.css", "board.js")
     )
-    return f"default-src 'none'; style-src {style}; script-src {script}; img-src 'self' file: data:"
+    made.globals["policy"] = (
+        f"default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; img-src 'self' file: data:"
+    )
+    return made
 
 
-def _grouped(value: object) -> str:
-    """Return a number as ``2,412,077``; nothing for what is not known."""
-    return f"{value:,}" if isinstance(value, int) else ""
+def _grouped(value: float) -> str:
+    """Return a number as ``2,412,077``; nothing for NaN."""
+    return "" if isnan(value) else f"{value:,.0f}"
 
 
-def _iso(unix: float) -> str:
-    return f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def _when(unix: float) -> str:
-    return f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _brief(unix: float) -> str:
-    return f"{datetime.fromtimestamp(unix, UTC):%m-%d %H:%M}"
+def _utc(unix: float, form: str = "%Y-%m-%d %H:%M UTC") -> str:
+    return "" if isnan(unix) else f"{datetime.fromtimestamp(unix, UTC):{form}}"
 
 
 def remedy(do: str) -> tuple[str, str]:
     """Return what to do as words, and the command behind them; either may be empty."""
     found = COMMAND.fullmatch(do)
     return (found[1], found[2]) if found else (do, "")
-
-
-def _span(seconds: float) -> str:
-    """Return a time for people: ``40 s``, ``14 min``, ``5.2 h``, ``9.1 d``."""
-    for unit, size, below in (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172800.0)):
-        if abs(seconds) < below:
-            return f"{seconds / size:,.{int(unit == 'h')}f} {unit}"
-    return f"{seconds / DAY:,.1f} d"

@@ -2,11 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 from itertools import pairwise
-from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
@@ -17,17 +14,21 @@ from halfpipe.formats import met as met_of
 from halfpipe.formats.retdef import RetDef, Span, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.pages.drawn import (
-    BLACK,
+    BLUE,
+    DARK,
     GREY,
     LIGHT,
     OF_EPU,
-    STYLE,
+    ORANGE,
     VERMILION,
+    Axes,
+    Lane,
     Mark,
-    content,
-    legend,
+    draw_lanes,
+    duration,
     simulated,
 )
+from halfpipe.pages.drawn import picture as drawn
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
@@ -35,71 +36,20 @@ from halfpipe.status.explanation import Site
 from halfpipe.tables.latency import Latency, latency
 from halfpipe.words import count
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 MOST_CHUNKS = 40
-MOST_FILES = 60
-MOST_LINES = 6
-HOUR = 3600.0
+DAY, HOUR = 86400.0, 3600.0
 
 NOT_DECODED = Mark("announced, not decoded yet", "white", GREY)
 MISSING_HOUR = Mark("an hour without data in the archive", "white", VERMILION, "xxx")
-FILE = Mark("event file", "#595959", "white")
-STEPS = (
-    ("last_event", "retdef", "data come down,\nRetDefs are made", LIGHT, ""),
-    ("retdef", "start", "waits", "white", "---"),
-    ("start", "decoded", "decoding", OF_EPU[6], ""),
-    ("decoded", "handed_off", "merging and\nhand-off", OF_EPU[7], "//"),
-    ("handed_off", "submitted", "waits for the\nsubmission", "white", "\\\\"),
-)
-ORDER = ("last_event", "retdef", "start", "decoded", "handed_off", "submitted")
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """A chunk as it is drawn: what its RetDef says, and what vouches for its products; None without them."""
-
-    chunk: ChunkId
-    retdef: RetDef | None
-    content: Mapping[str, Any] | None
-
-    @property
-    def events(self) -> int:
-        """How many events it brought."""
-        return sum(file.get("events", 0) for file in self.content["files"]) if self.content else 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of its event records."""
-        files = self.content["files"] if self.content else ()
-        return sum(file["size"] for file in files if file["kind"] == "evt")
-
-    @property
-    def exceptions(self) -> int:
-        """How many exceptions the decoder reported."""
-        return sum(self.content["said"]["exceptions"].values()) if self.content else 0
-
-    @property
-    def spans(self) -> Sequence[Span]:
-        """The times that it is of."""
-        return self.retdef.spans if self.retdef else ()
-
-    @property
-    def says(self) -> str:
-        """What stands behind its bar."""
-        if self.retdef is None:
-            return "has no RetDef"
-        if self.content is None:
-            return "not decoded yet"
-        seconds = sum(span.end - span.begin for span in self.spans)
-        parts = [count(self.events, "event"), f"{self.size / 1e6:.1f} MB"]
-        parts += [f"{self.events / seconds:.1f} / s"] if seconds else []
-        parts += [count(self.exceptions, "exception")] if self.exceptions else []
-        hours = missing_hours(self.content)
-        parts += [f"{count(len(hours), 'hour')} missing"] if hours else []
-        return ", ".join(parts)
+FILE = Mark("event file", DARK, "white")
+# What follows each of the steps of `Latency`.
+STEPS = {
+    "last_event": Mark("data come down,\nRetDefs are made", LIGHT),
+    "retdef": Mark("waits", "white", hatch="---"),
+    "start": Mark("decoding", BLUE),
+    "decoded": Mark("merging and\nhand-off", ORANGE, hatch="//"),
+    "handed_off": Mark("waits for the\nsubmission", "white", hatch="\\\\"),
+}
 
 
 def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> bytes:
@@ -112,180 +62,143 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
     HalfPipeError
         If what is known is damaged, or there is no such kind of picture.
     """
-    import matplotlib as mpl  # noqa: PLC0415 - takes half a second
-
     chunks = list(_chunks(site, downlink))
     if not chunks:
         raise MissingInputError(f"nothing is known of downlink {downlink}: it has no RetDefs")
-    receipt = None
+    receipt: Mapping[str, Any] = {}
     if (site.work / paths.receipt(downlink)).exists():
         receipt = read_receipt(site.work, downlink)
-    title, described = _words(site, downlink, chunks, receipt)
-    note = note or simulated(site.settings)
-    with mpl.rc_context(STYLE):
-        figure = _figure(site, downlink, chunks, receipt, title, described, note)
-        return content(figure, kind, title, " ".join(described))
+    lanes = [_lane(*each) for each in chunks[:MOST_CHUNKS]]
 
+    def paint(top: Axes, files: Axes, steps: Axes) -> list[Mark]:
+        more = f" (the first {len(lanes)} of {len(chunks)})" if len(lanes) < len(chunks) else ""
+        top.set_title(f"chunks{more}, by the times of their data")
+        _time_axis(top, lanes)
+        marks = draw_lanes(top, lanes)
+        marks += _draw_files(files, site.settings.merge.max_events, receipt)
+        _draw_steps(steps, latency(site.settings, downlink))
+        return marks
 
-def _chunks(site: Site, downlink: DownlinkId) -> Iterator[_Chunk]:
-    of = Plan(site.settings).of(downlink)
-    for chunk in of.chunks if of.retdefs else ():
-        retdef, made = None, None
-        if chunk in of.retdefs:
-            with suppress(HalfPipeError):
-                retdef = read_retdef(of.retdefs[chunk])
-        with suppress(MissingInputError):
-            made = read_json(site.work / paths.chunk(downlink, chunk))
-        yield _Chunk(chunk, retdef, made)
-
-
-def _words(
-    site: Site, downlink: DownlinkId, chunks: Sequence[_Chunk], receipt: Mapping[str, Any] | None
-) -> tuple[str, list[str]]:
     state = account(Looked(site.settings, site.now, site.now), downlink)
     delivered = f", {count(state.events, 'event')} delivered, {state.orphans:,} waiting" if receipt else ""
-    title = f"Downlink {downlink}: {state.state}{delivered}"
-    decoded = sum(one.content is not None for one in chunks)
-    described = [f"{decoded} of {count(len(chunks), 'chunk')} decoded."]
-    described += [
-        f"Chunk {one.chunk}: no data of {each['hour']}, APID {each['apid']}."
-        for one in chunks
-        if one.content
-        for each in missing_hours(one.content)
+    decoded = [(chunk, made) for chunk, _, made in chunks if made]
+    sentences = [f"{len(decoded)} of {count(len(chunks), 'chunk')} decoded."]
+    sentences += [
+        f"Chunk {chunk}: no data of {each['hour']}, APID {each['apid']}."
+        for chunk, made in decoded
+        for each in missing_hours(made)
     ]
-    return title, described
+    title, heights = f"Downlink {downlink}: {state.state}{delivered}", [0.28 * len(lanes) + 0.6, 1.4, 0.7]
+    return drawn(kind, title, sentences, note or simulated(site.settings), heights, paint)
 
 
-def _figure(
-    site: Site,
-    downlink: DownlinkId,
-    chunks: Sequence[_Chunk],
-    receipt: Mapping[str, Any] | None,
-    title: str,
-    described: Sequence[str],
-    note: str,
-) -> "Figure":
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    shown = chunks[:MOST_CHUNKS]
-    lines = [line for one in described for line in wrap(one, 118)][:MOST_LINES]
-    figure = Figure(figsize=(10, 4.2 + 0.28 * len(shown) + 0.17 * len(lines)), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    ratios = [0.28 * len(shown) + 0.5, 1.4, 0.45]
-    top, files, steps = figure.subplots(3, 1, height_ratios=ratios)
-    marks = _draw_chunks(top, shown, len(chunks))
-    marks += _draw_files(files, site.settings.merge.max_events, receipt)
-    _draw_steps(steps, latency(site.settings, downlink))
-    steps.set_xlabel("\n".join([steps.get_xlabel(), *lines, *([note] if note else [])]), loc="left")
-    legend(figure, marks)
-    return figure
+def _chunks(
+    site: Site, downlink: DownlinkId
+) -> Iterator[tuple[ChunkId, RetDef | None, Mapping[str, Any] | None]]:
+    """Yield each chunk with its RetDef and what vouches for its products; None without them."""
+    found = Plan(site.settings).of(downlink)
+    for chunk in found.chunks if found.retdefs else ():
+        retdef, made = None, None
+        with suppress(KeyError, HalfPipeError):
+            retdef = read_retdef(found.retdefs[chunk])
+        with suppress(MissingInputError):
+            made = read_json(site.work / paths.chunk(downlink, chunk))
+        yield chunk, retdef, made
 
 
-def _draw_chunks(axes: "Axes", chunks: Sequence[_Chunk], every: int) -> list[Mark]:
-    marks: list[Mark] = []
-    times = [at for one in chunks for span in one.spans for at in (span.begin, span.end)] or [0.0, HOUR]
-    begin, end = min(times), max(times)
-    least = max(1.0, end - begin) / 300
-    for number, one in enumerate(chunks):
-        for span in one.spans:
-            mark = Mark(f"EPU {span.apid}", OF_EPU[span.apid % 10]) if one.content else NOT_DECODED
-            width = max(least, span.end - span.begin)
-            style = mark.style() | ({} if one.content else {"linestyle": "--"})
-            axes.broken_barh([(span.begin - begin, width)], (-number - 0.3, 0.6), **style)
-            marks.append(mark)
-            for at in _missing(one, span):
-                axes.broken_barh(
-                    [(at[0] - begin, at[1] - at[0])], (-number - 0.3, 0.6), **MISSING_HOUR.style()
-                )
-                marks.append(MISSING_HOUR)
-        axes.text(1.005, -number, one.says, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-    axes.set_yticks([-n for n in range(len(chunks))], [_name(one) for one in chunks])
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-len(chunks) + 0.4, 0.6)
-    axes.set_xlim(-0.02 * (end - begin), 1.02 * (end - begin))
-    _utc_axis(axes, begin, end)
-    more = f" (the first {len(chunks)} of {every})" if every > len(chunks) else ""
-    axes.set_title(f"chunks{more}, by the times of their data", fontsize=10)
-    return marks
+def _lane(chunk: ChunkId, retdef: RetDef | None, made: Mapping[str, Any] | None) -> Lane:
+    """Return the lane of a chunk; times are days, as matplotlib has them."""
+    if retdef is None:
+        return Lane(chunk, [], "has no RetDef")
+    apids = sorted({span.apid for span in retdef.spans})
+    label = f"{chunk} · run {retdef.run} · EPU {', '.join(map(str, apids))}"
+    parts = [
+        (Mark(f"EPU {apid}", OF_EPU[apid % 10]) if made else NOT_DECODED, _days(retdef, apid))
+        for apid in apids
+    ]
+    if made is None:
+        return Lane(label, parts, "not decoded yet")
+    hours = missing_hours(made)
+    gone = [part for span in retdef.spans for part in _missing(hours, span)]
+    seconds = sum(span.end - span.begin for span in retdef.spans)
+    events = sum(file.get("events", 0) for file in made["files"])
+    size = sum(file["size"] for file in made["files"] if file["kind"] == "evt")
+    exceptions = sum(made["said"]["exceptions"].values())
+    says = [count(events, "event"), f"{size / 1e6:.1f} MB"]
+    says += [f"{events / seconds:.1f} / s"] if seconds else []
+    says += [count(exceptions, "exception")] if exceptions else []
+    says += [f"{count(len(hours), 'hour')} missing"] if hours else []
+    return Lane(label, [*parts, (MISSING_HOUR, gone)], ", ".join(says))
 
 
-def _name(one: _Chunk) -> str:
-    run = f" · run {one.retdef.run}" if one.retdef else ""
-    apids = ", ".join(str(apid) for apid in sorted({span.apid for span in one.spans}))
-    return f"{one.chunk}{run}{f' · EPU {apids}' if apids else ''}"
+def _days(retdef: RetDef, apid: int) -> list[tuple[float, float]]:
+    return [(span.begin / DAY, span.end / DAY) for span in retdef.spans if span.apid == apid]
 
 
-def _missing(one: _Chunk, span: Span) -> Iterator[tuple[float, float]]:
-    """Yield the parts of a span in which the archive had nothing."""
-    gone = {each["hour"] for each in missing_hours(one.content or {}) if each["apid"] == span.apid}
+def _missing(hours: Sequence[Mapping[str, Any]], span: Span) -> Iterator[tuple[float, float]]:
+    """Yield the parts of a span in which the archive had nothing, days."""
+    gone = {each["hour"] for each in hours if each["apid"] == span.apid}
     hour = span.begin // HOUR * HOUR
     while hour < span.end:
         if any(name.endswith(str(met_of.hour_directory(hour))) for name in gone):
-            yield max(hour, span.begin), min(hour + HOUR, span.end)
+            yield max(hour, span.begin) / DAY, min(hour + HOUR, span.end) / DAY
         hour += HOUR
 
 
-def _utc_axis(axes: "Axes", begin: float, end: float) -> None:
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+def _time_axis(axes: Axes, lanes: list[Lane]) -> None:
+    from matplotlib.dates import AutoDateLocator, DateFormatter  # noqa: PLC0415 - takes half a second
 
-    ticks = [at for at in MaxNLocator(6).tick_values(0, end - begin) if 0 <= at <= end - begin]
-    axes.set_xticks(ticks, [f"{met_of.utc(begin + at):%H:%M:%S}" for at in ticks])
-    axes.set_xlabel(f"UTC, from {met_of.utc(begin):%Y-%m-%d}", loc="left")
+    times = [at for lane in lanes for _, spans in lane.parts for span in spans for at in span] or [0.0, 1.0]
+    margin = max(0.02 * (max(times) - min(times)), 1 / DAY)
+    axes.set_xlim(min(times) - margin, max(times) + margin)
+    axes.xaxis.set_major_locator(AutoDateLocator(maxticks=8))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))  # type: ignore[no-untyped-call]
+    axes.set_xlabel(f"UTC, from {met_of.utc(min(times) * DAY):%Y-%m-%d}")
 
 
-def _draw_files(axes: "Axes", most: int, receipt: Mapping[str, Any] | None) -> list[Mark]:
-    axes.set_title("event files for Level-1, by run", fontsize=10)
+def _draw_files(axes: Axes, most: int, receipt: Mapping[str, Any]) -> list[Mark]:
+    axes.set_title("event files for Level-1, by run")
     axes.set_ylabel("events")
-    if not receipt or not any(run["files"] for run in receipt["runs"]):
-        axes.text(0.5, 0.5, "no event file was delivered", transform=axes.transAxes, ha="center", va="center")
-        axes.set_xticks([])
-        axes.set_yticks([])
+    runs = receipt.get("runs", ())
+    largest = max((file["events"] for run in runs for file in run["files"]), default=0)
+    if not largest:
+        _nothing(axes, "no event file was delivered")
         return []
-    at, ticks = 0, []
-    for run in receipt["runs"]:
-        files = run["files"][:MOST_FILES]
-        axes.bar([at + n for n in range(len(files))], [f["events"] for f in files], width=0.8, **FILE.style())
-        said = "held" if run["held"] else f"{run['orphans']:,} waiting" if run["orphans"] else ""
-        ticks.append((at + (max(1, len(files)) - 1) / 2, f"{run['run']}\n{said or run['kind']}"))
-        at += max(1, len(files)) + 1
-    axes.set_xticks([x for x, _ in ticks], [label for _, label in ticks])
-    largest = max(file["events"] for run in receipt["runs"] for file in run["files"])
-    if 0 < most <= 4 * largest:
-        axes.axhline(most, color=VERMILION, linestyle="--", linewidth=1)
+    at, ticks, labels = 0, [], []
+    for run in runs:
+        wide = max(1, len(run["files"]))
+        events = [file["events"] for file in run["files"]]
+        axes.bar(range(at, at + len(events)), events, width=0.8, **FILE.style())
+        ticks.append(at + (wide - 1) / 2)
+        says = "held" if run["held"] else f"{run['orphans']:,} waiting" if run["orphans"] else run["kind"]
+        labels.append(f"{run['run']}\n{says}")
+        at += wide + 1
+    axes.set_xticks(ticks, labels)
+    axes.set_xlim(-1, max(at, 6) - 0.5)
     if most > 0:
         said = f"limit of a file:\n{most:,} events\n(merge.max_events)"
         axes.text(1.005, 1.0, said, transform=axes.transAxes, va="top", fontsize=8)
-    axes.set_xlim(-1, max(at, 6) - 0.5)
+        if most <= 4 * largest:
+            axes.axhline(most, color=VERMILION, linestyle="--", linewidth=1)
     return [FILE]
 
 
-def _draw_steps(axes: "Axes", took: Latency | None) -> None:
-    axes.set_title("how long each step took (not to scale)", fontsize=10)
-    known = [step for step in ORDER if took and getattr(took, step) is not None]
-    axes.set_yticks([])
+def _draw_steps(axes: Axes, took: Latency | None) -> None:
+    axes.set_title("how long each step took (not to scale)")
+    known = [(step, at) for step in (*STEPS, "submitted") if took and (at := getattr(took, step)) is not None]
     if len(known) < 2:
-        axes.text(0.5, 0.5, "no times are known", transform=axes.transAxes, ha="center", va="center")
-        axes.set_xticks([])
+        _nothing(axes, "no times are known")
         return
-    said = {begin: (says, colour, hatch) for begin, _, says, colour, hatch in STEPS}
     # Each step as wide as the others: they take from seconds to days.
-    for n, (begin, end) in enumerate(pairwise(known)):
-        says, colour, hatch = said[begin]
-        seconds = max(0.0, getattr(took, end) - getattr(took, begin))
-        mark = Mark(says, colour, BLACK, hatch)
+    for n, ((step, begin), (_, end)) in enumerate(pairwise(known)):
+        mark = STEPS[step]
         axes.broken_barh([(n, 1)], (0, 1), **mark.style())
-        axes.text(n + 0.5, -0.15, f"{says}\n{_duration(seconds)}", ha="center", va="top", fontsize=8)
-    axes.set_xlim(-0.02, len(known) - 1 + 0.02)
-    axes.set_ylim(0, 1)
-    axes.set_xticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_xlabel("\n\n\n")
+        said = f"{mark.says}\n{duration(max(0.0, end - begin))}"
+        axes.text(n + 0.5, -0.15, said, ha="center", va="top", fontsize=8)
+    axes.set(xlim=(-0.02, len(known) - 0.98), ylim=(0, 1), xticks=[], yticks=[], xlabel="\n\n\n")
+    axes.spines[:].set_visible(False)
 
 
-def _duration(seconds: float) -> str:
-    """Return a duration in words of two units at the most."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    days, rest = divmod(round(seconds), 86400)
-    return f"{f'{days} days ' if days else ''}{timedelta(seconds=rest)}"
+def _nothing(axes: Axes, says: str) -> None:
+    axes.text(0.5, 0.5, says, transform=axes.transAxes, ha="center", va="center")
+    axes.set(xticks=[], yticks=[])

@@ -1,4 +1,4 @@
-"""What pictures share: colours and hatching that tell apart without colour too, and the bytes of the file.
+"""What pictures share: colours and hatching that tell apart without colour too, lanes, and the bytes of the file.
 
 Colours are those of Okabe and Ito, which the colour-blind tell apart; what means something has a hatching besides, for
 whoever prints it in grey. The same input gives the same bytes: no clock, no random names.
@@ -6,23 +6,26 @@ whoever prints it in grey. The same input gives the same bytes: no clock, no ran
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from html import escape
-from typing import TYPE_CHECKING, Any
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.settings import BUILT_IN, Settings
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
-GREY, LIGHT = "#8C8C8C", "#D9D9D9"
+GREY, LIGHT, DARK = "#8C8C8C", "#D9D9D9", "#595959"
 OF_EPU = {5: GREEN, 6: BLUE, 7: ORANGE, 8: SKY}  # by the last digit of the APID
 FORMATS = ("svg", "png")
+LANE = 0.54  # the height of a bar, of that of its lane
+MOST_LINES = 7  # of text below a picture
+LETTERS = 118  # of such a line
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "halfpipe",
@@ -33,9 +36,13 @@ STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "xaxis.labellocation": "left",
     "path.simplify": True,
     "savefig.dpi": 110,
+    "timezone": "UTC",
 }
+Axes = Any  # of matplotlib, which takes half a second to load
 
 
 def simulated(settings: Settings) -> str:
@@ -43,6 +50,14 @@ def simulated(settings: Settings) -> str:
     return (
         "SIMULATED: the built-in decoder reads nothing else." if settings.decoder.command == BUILT_IN else ""
     )
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as ``12.0 s``, ``0:14:02`` or ``2 days 3:00:00``."""
+    if abs(seconds) < 60:
+        return f"{seconds:.1f} s"
+    days, rest = divmod(round(seconds), 86400)
+    return f"{f'{days} days ' if days else ''}{timedelta(seconds=rest)}"
 
 
 @dataclass(frozen=True)
@@ -59,67 +74,124 @@ class Mark:
         return {"facecolor": self.colour, "edgecolor": self.edge, "hatch": self.hatch, "linewidth": 0.6}
 
 
-def bars(
-    axes: "Axes", at: float, height: float, stretches: Sequence[tuple[float, float]], mark: Mark
-) -> None:
-    """Draw stretches (begin, end) in a lane around `at`; the shortest can still be seen."""
+@dataclass(frozen=True)
+class Lane:
+    """A line of a picture: its label, stretches (begin, end) of some kinds, and what stands behind it.
+
+    `begins` are where thin white lines part its stretches.
+    """
+
+    label: str
+    parts: Sequence[tuple[Mark, Sequence[tuple[float, float]]]]
+    says: str = ""
+    begins: Sequence[float] = ()
+
+
+def draw_lanes(axes: Axes, lanes: Sequence[Lane]) -> list[Mark]:
+    """Draw lanes from the top, inside the limits of the axes, and return the marks for the legend."""
+    for row, lane in enumerate(lanes):
+        for mark, stretches in lane.parts:
+            axes.broken_barh(_bars(axes, stretches), (-row - LANE / 2, LANE), **mark.style())
+        uprights(axes, lane.begins, -row - LANE / 2, -row + LANE / 2, color="white", linewidth=0.5)
+        axes.text(1.005, -row, lane.says, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    axes.set_yticks([-row for row in range(len(lanes))], [lane.label for lane in lanes])
+    axes.set_ylim(-len(lanes) + 0.4, 0.6)
+    axes.tick_params(axis="y", length=0)
+    return [mark for lane in lanes for mark, stretches in lane.parts if stretches]
+
+
+def _bars(axes: Axes, stretches: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return begin and width of stretches within the limits: the shortest can still be seen, none hides another."""
     left, right = axes.get_xlim()
     least = (right - left) / 400
-    wide: list[tuple[float, float]] = []
+    bars: list[list[float]] = []
     for first, last in stretches:
         begin, end = max(first, left), min(last, right)
+        short = max(0.0, least - (end - begin)) / 2
         if end < begin:
             continue
-        short = max(0.0, least - (end - begin)) / 2
-        begin, end = begin - short, end + short
-        if wide and begin <= wide[-1][1]:
-            wide[-1] = (wide[-1][0], max(end, wide[-1][1]))
+        if bars and begin - short <= bars[-1][1]:
+            bars[-1][1] = max(end + short, bars[-1][1])
         else:
-            wide.append((begin, end))
-    axes.broken_barh([(a, b - a) for a, b in wide], (at - height / 2, height), **mark.style())
+            bars.append([begin - short, end + short])
+    return [(begin, end - begin) for begin, end in bars]
 
 
-def legend(figure: "Figure", marks: Sequence[Mark]) -> None:
-    """Put a legend below everything."""
-    from matplotlib.patches import Patch  # noqa: PLC0415 - takes half a second
-
-    patches = [Patch(label=mark.says, **mark.style()) for mark in dict.fromkeys(marks)]
-    figure.legend(
-        handles=patches, loc="outside lower left", ncols=3, frameon=False, handlelength=2.6, handleheight=1.2
-    )
+def uprights(axes: Axes, at: Any, low: Any, high: Any, **style: Any) -> None:
+    """Draw upright lines as one path, which is short in an SVG."""
+    lows, highs = np.broadcast_to(low, np.shape(at)), np.broadcast_to(high, np.shape(at))
+    nothing = np.full(np.shape(at), np.nan)
+    axes.plot(np.repeat(at, 3), np.stack([lows, highs, nothing], axis=-1).ravel(), **style)
 
 
-def content(figure: "Figure", kind: str, title: str, description: str) -> bytes:
-    """Return the bytes of a picture; `kind` is one of `FORMATS`.
+def picture(
+    kind: str,
+    title: str,
+    sentences: Sequence[str],
+    note: str,
+    heights: Sequence[float],
+    paint: Callable[..., Sequence[Mark]],
+) -> bytes:
+    """Return the bytes of a picture.
 
-    An SVG has the title and the description in it, which readers for the blind read out.
+    Parameters
+    ----------
+    kind
+        One of `FORMATS`.
+    title, sentences, note
+        What stands above and below it; an SVG has them as title and description too, which readers for the blind
+        read out.
+    heights
+        Of its panels, inches.
+    paint
+        Draws into the axes of all panels, and returns the marks that the legend explains.
 
     Raises
     ------
     HalfPipeError
-        If `kind` is none of them.
+        If there is no such kind of picture.
     """
     if kind not in FORMATS:
         raise HalfPipeError(
             f".{kind}: no kind of picture that is made here. Name a file that ends in .svg or .png."
         )
+    import matplotlib as mpl  # noqa: PLC0415 - takes half a second
+    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
+    from matplotlib.patches import Patch  # noqa: PLC0415 - as above
+
+    lines = [line for one in sentences for line in wrap(one, LETTERS)]
+    lines = [*lines[: MOST_LINES - 1], "…"] if len(lines) > MOST_LINES else lines
+    below = [*lines, note] if note else lines
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, sum(heights) + 1.5 + 0.17 * len(below)), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+        panels = figure.subplots(len(heights), 1, height_ratios=heights)
+        marks = dict.fromkeys(paint(*panels))
+        panels[-1].set_xlabel("\n".join([panels[-1].get_xlabel(), *below]))
+        figure.legend(
+            handles=[Patch(label=mark.says, **mark.style()) for mark in marks],
+            loc="outside lower left",
+            ncols=3,
+            frameon=False,
+            handlelength=2.6,
+            handleheight=1.2,
+        )
+        return _content(figure, kind, title, " ".join([*sentences, note]))
+
+
+def _content(figure: Any, kind: str, title: str, description: str) -> bytes:
     out = io.BytesIO()
     if kind == "png":
-        figure.savefig(
-            out, format="png", metadata={"Software": None, "Title": title, "Description": description}
-        )
+        says = {"Software": None, "Title": title, "Description": description}
+        figure.savefig(out, format="png", metadata=says)
         return out.getvalue()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     head, opening, rest = out.getvalue().decode().partition("<svg ")
-    attributes, end, rest = rest.partition(">")
-    said = (
-        f'{opening}role="img" aria-labelledby="title description" {attributes}{end}\n'
-        f'<title id="title">{escape(title)}</title>\n<desc id="description">{escape(description)}</desc>'
-    )
-    return (head + said + _short(rest)).encode()
-
-
-def _short(body: str) -> str:
-    """Return the body of an SVG with hundredths of a point, which nobody sees, and without breaks in its paths."""
-    drawn = re.sub(r'(?<=[ "(-])(\d+\.\d\d)\d+', r"\1", body)
-    return re.sub(r"\n(?=[MLQCz])|(?<=z)\n(?=\")", " ", drawn)
+    attributes, end, body = rest.partition(">")
+    # Hundredths of a point nobody sees; without them and breaks in its paths it is half as large.
+    body = re.sub(r'(?<=[ "(-])(\d+\.\d\d)\d+', r"\1", body)
+    body = re.sub(r"\n(?=[MLQCz])|(?<=z)\n(?=\")", " ", body)
+    return (
+        f'{head}{opening}role="img" aria-labelledby="title description" {attributes}{end}\n'
+        f'<title id="title">{escape(title)}</title>\n<desc id="description">{escape(description)}</desc>{body}'
+    ).encode()

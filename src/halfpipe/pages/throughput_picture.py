@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from halfpipe.errors import MissingInputError
-from halfpipe.pages.drawn import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, VERMILION, content
+from halfpipe.pages import drawn
+from halfpipe.pages.drawn import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from halfpipe.words import count
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def picture(rates: "pd.DataFrame", kind: str, note: str = "") -> bytes:
     HalfPipeError
         If there is no such kind of picture.
     """
-    import matplotlib as mpl  # noqa: PLC0415 - takes half a second
-    import pandas as pd  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    import pandas as pd  # noqa: PLC0415 - only who draws has it loaded
 
     if rates.empty:
         raise MissingInputError("no job has a record of what it took, so there is nothing to draw")
@@ -54,10 +53,9 @@ def picture(rates: "pd.DataFrame", kind: str, note: str = "") -> bytes:
     title = f"Throughput on {days[0]}" if len(days) == 1 else f"Throughput from {days[0]} to {days[-1]}"
     # Days without jobs are there too: a line breaks at them.
     every = [f"{day:%Y-%m-%d}" for day in pd.date_range(days[0], days[-1])]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 7.5), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        for axes, (column, label) in zip(figure.subplots(3, 1, sharex=True), DRAWN.items(), strict=True):
+
+    def paint(*panels: drawn.Axes) -> list[drawn.Mark]:
+        for axes, (column, label) in zip(panels, DRAWN.items(), strict=True):
             table = rates.pivot_table(column, "day", "rule").reindex(every)
             for rule in table if column == "median_s" else table.columns.intersection(MAKE_EVENTS):
                 colour, marker, stroke = LINES.get(rule, OTHER)
@@ -66,10 +64,10 @@ def picture(rates: "pd.DataFrame", kind: str, note: str = "") -> bytes:
             axes.set_ylabel(label)
             axes.set_ylim(bottom=0)
             axes.grid(axis="y", color="#E5E5E5")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.005, 1), frameon=False)
-        axes.set_xticks(every[:: -(-len(every) // 7)])
-        axes.set_xlabel(
-            "\n".join(["day on which the jobs began, UTC", *([note] if note else [])]), loc="left"
-        )
-        jobs = f"{count(int(rates['jobs'].sum()), 'job')} on {count(len(days), 'day')}."
-        return content(figure, kind, title, f"{jobs} {note}".strip())
+            axes.set_xticks(every[:: -(-len(every) // 7)])
+        panels[-1].legend(loc="upper left", bbox_to_anchor=(1.005, 1), frameon=False)
+        panels[-1].set_xlabel("day on which the jobs began, UTC")
+        return []
+
+    jobs = f"{count(int(rates['jobs'].sum()), 'job')} on {count(len(days), 'day')}."
+    return drawn.picture(kind, title, [jobs], note, [2.2, 2.2, 2.2], paint)

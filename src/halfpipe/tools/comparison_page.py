@@ -6,7 +6,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.files.durable import write_bytes
-from halfpipe.pages.board_pages import Templates
+from halfpipe.pages.board_pages import page
 from halfpipe.settings import Settings
 from halfpipe.tools.comparison import Compared
 
@@ -40,6 +40,6 @@ def write_page(
         "unlike": sum(bool(one.unexplained) for one in found) + len(failed),
         "same": sum(not one.status for one in found),
     }
-    page = Templates(settings.paths.work, time.time()).page("compared.html", values)
-    write_bytes(path, page, lasting=False)
+    content = page("compared.html", settings.paths.work, time.time(), values)
+    write_bytes(path, content, lasting=False)
     return path

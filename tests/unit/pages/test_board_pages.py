@@ -1,20 +1,15 @@
 """The pages tell what the account tells, escape it, ask nobody for anything, and are written when they change."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from halfpipe import paths
-from halfpipe.decode.level0_hours import directory_of
-from halfpipe.formats.retdef import read_retdef
 from halfpipe.pages import board_pages
-from halfpipe.pages.board_level0 import hours
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import overview, recent
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
@@ -157,25 +152,6 @@ def test_a_receipt_that_cannot_be_read_hides_no_downlink(site: Site, tmp_path: P
 )
 def test_only_a_command_is_copied(do: str, words: str, command: str) -> None:
     assert board_pages.remedy(do) == (words, command)
-
-
-def test_hours_that_were_missing_are_told_by_apid(site: Site) -> None:
-    receipt = json.loads((site.work / paths.receipt(FIRST)).read_text())
-    chunk = receipt["chunks"][0]
-    (first, *_) = every = hours(site.work, FIRST, [chunk | {"level0": {"needed": 1, "missing": []}}])
-    assert {each.found for each in every} == {True}
-    when = f"src0077/2024/06/{first.hour}"
-    lost = hours(
-        site.work, FIRST, [chunk | {"level0": {"needed": 1, "missing": [{"hour": when, "apid": 1}]}}]
-    )
-    assert lost == every, "another hour"
-    assert {
-        each.found for each in hours(site.work, FIRST, [chunk | {"level0": {"needed": 1, "missing": None}}])
-    } == {None}
-    retdef = read_retdef(site.work / paths.retdef(FIRST, chunk["chunk"]))
-    missing = [{"hour": str(directory_of(Path(), retdef, first.hour)), "apid": first.apid}]
-    again = [chunk, chunk | {"level0": {"needed": 1, "missing": missing}}]
-    assert hours(site.work, FIRST, again)[0] == replace(first, found=False), "missing for one is missing"
 
 
 def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
