@@ -213,13 +213,13 @@ def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> N
     assert site.staged(SECOND) == case.steps[1].expected.files, "as if nothing had been lost"
     before = site.staged(SECOND)
 
-    site.halfpipe("release", RUN, FIRST).bad("Say why")
-    assert site.halfpipe("release", RUN, FIRST, "--reason", "rolled back").good().said == (
+    site.halfpipe("force", RUN, "--reopen", FIRST).bad("Say why")
+    assert site.halfpipe("force", RUN, "--reopen", FIRST, "--reason", "rolled back").good().said == (
         f"run {RUN} (r0741234567): sequences {last + 1} to 1102 of downlink {FIRST} are open to other downlinks\n"
     )
     said = values(site.work, paths.deliveries(RUN))[-1]
     assert (said["kind"], said["downlink"], said["reason"]) == ("release", FIRST, "rolled back")
-    site.halfpipe("release", RUN, FIRST, "--reason", "again").bad("nothing was released")
+    site.halfpipe("force", RUN, "--reopen", FIRST, "--reason", "again").bad("nothing was released")
     site.process(SECOND, again=True)
     (second,) = site.receipt(SECOND)["runs"]
     assert last < second["spans"][0][0] <= 1102, "now they go with the second downlink"
@@ -247,7 +247,7 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path) -> None:
     assert other not in {run["run"] for run in site.receipt(FIRST)["runs"]}
     assert not any(gone["l1_run"] in name for name in site.staged(FIRST))
     assert [cause.code for cause in troubles(site.settings, FIRST)] == []
-    site.halfpipe("release", other, FIRST, "--reason", "rolled back").good()
+    site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
 
 
 def test_min_events_that_was_raised_takes_nothing_back(tmp_path: Path) -> None:

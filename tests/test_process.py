@@ -131,7 +131,7 @@ def test_one_that_fails_or_is_held_stops_no_other_one(three: Site) -> None:
     good = three.retdefs / SECOND / f"RetDef-{SECOND}-00001.xml"
     text = good.read_text()
     good.write_text("no RetDef")
-    three.halfpipe("halt", "stage", THIRD, "--reason", "says N. N.").good()
+    three.halfpipe("hold", "stage", THIRD, "--reason", "says N. N.").good()
     ended = process(three, "2024-06", "--batch", "2")
     assert ended.status == 1
     assert three.has_receipt(FIRST)
@@ -144,7 +144,7 @@ def test_one_that_fails_or_is_held_stops_no_other_one(three: Site) -> None:
     assert f"{THIRD}: left alone: it is held by {three.work}/{THIRD}/haltStage\n" in ended.said
     assert "\n1 of 3 handed off, " in ended.said
     good.write_text(text)
-    three.halfpipe("resume", "stage", THIRD).good()
+    three.halfpipe("hold", "stage", THIRD, "--resume").good()
     process(three, "2024-06").good()
     assert all(three.has_receipt(dl) for dl in (FIRST, SECOND, THIRD))
 

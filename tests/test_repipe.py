@@ -308,15 +308,15 @@ def test_attitude_that_ends_before_the_events_is_told(
 @pytest.mark.workflow
 def test_the_verb(theirs: Site, simulation: Simulation) -> None:
     run = simulation.runs[0]
-    said = theirs.halfpipe("repipe", run.l1, "--cores", "2").good().said
+    said = theirs.halfpipe("process", run.l1, "--cores", "2").good().said
     count = len(all_of(theirs, run))
     assert said.startswith(f"run {run} is processed as downlink {FIRST}; ")
     assert f"\nrun {run} ({run.l1}) as downlink {FIRST}: {count:,} events in " in said
     theirs.configure(magic7={"command": "python no-such-program"})
-    theirs.halfpipe("repipe", run, "--cores", "2").bad(
+    theirs.halfpipe("process", run, "--cores", "2").bad(
         f"was not delivered by downlink 990000002; all that was printed: {theirs.work / paths.repipe_log('990000002')}"
     )
     # The same command goes on with it, by the config as it is then.
     theirs.configure(magic7={"command": None})
-    said = theirs.halfpipe("repipe", run, "--cores", "2").good().said
+    said = theirs.halfpipe("process", run, "--cores", "2").good().said
     assert said.startswith(f"run {run} goes on as downlink 990000002; ")

@@ -438,7 +438,7 @@ def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -
     assert named.status == 1
     assert (
         f"downlink {FIRST}: staging is held by {file}. Nothing was done. To let it go on: "
-        f"halfpipe resume stage{f' {FIRST}' if place == FIRST else ''}\n"
+        f"halfpipe hold stage{f' {FIRST}' if place == FIRST else ''} --resume\n"
     ) in named.said
     assert site.tree() == before
     # The default target leaves it out; what was handed off goes on.

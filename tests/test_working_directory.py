@@ -52,7 +52,7 @@ def test_another_format_is_refused_by_every_command_and_nothing_is_changed(good:
             ["show", DL],
             ["unattended"],
             ["process", DL],
-            ["halt", "stage", "--reason", "x"],
+            ["hold", "stage", "--reason", "x"],
         ):
             ended = good.halfpipe(*words)
             assert (ended.status, said in " ".join(ended.said.split())) == (2, True), (words, ended.said)

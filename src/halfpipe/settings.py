@@ -421,12 +421,12 @@ class Shrink(_Section):
 
     accept: tuple[AcceptedLoss, ...] = ()
     """Runs of downlinks for which that is accepted, as in {dl: "230401001", run: "29d7d35d", reason: "lost"}. What
-    the earlier spans covered beyond the new ones stays closed to other downlinks until `halfpipe release`."""
+    the earlier spans covered beyond the new ones stays closed to other downlinks until `halfpipe force --reopen`."""
 
 
 @dataclass(frozen=True)
 class Repipe(_Section):
-    """How a run is processed once more on its own: `halfpipe repipe`."""
+    """How a run is processed once more on its own: `halfpipe process RUN`."""
 
     ids: tuple[DownlinkId, DownlinkId] = (DownlinkId("990000001"), DownlinkId("990009999"))
     """First and last of the ids that made-up downlinks get, which no real one may have: each is used once, the lowest

@@ -468,7 +468,10 @@ def release(story: Story, given: Arguments) -> bool:
     if not closed or not books.has_receipt(dl) or of.submitted not in {0, of.handoff}:
         return False
     for run in closed:
-        if story.heard(story.world.site.halfpipe("release", run, dl, "--reason", "a story")).status == 0:
+        if (
+            story.heard(story.world.site.halfpipe("force", run, "--reopen", dl, "--reason", "a story")).status
+            == 0
+        ):
             books.recorded[run][dl] = model.release(books.recorded[run][dl])
             l1 = RunId(run).l1
             latest = {(l1, key) for file in of.latest.get(l1, []) for key in file.keys}

@@ -17,9 +17,9 @@ from halfpipe.words import count
     "board",
     cls=Verb,
     examples=[
-        ("halfpipe board -o /tmp/board", "write the pages; then open /tmp/board/index.html in a browser"),
-        ("halfpipe board --days 7", "of the last week, into board.dir of the config"),
-        ("halfpipe board --pictures 500", "draw every downlink that has no picture yet"),
+        ("halfpipe board -o /tmp/board", "then open /tmp/board/index.html in a browser"),
+        ("halfpipe board --days 7", "of the last week, into board.dir"),
+        ("halfpipe board --pictures 500", "draw up to 500 downlinks that have no picture"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
 )
@@ -29,21 +29,20 @@ from halfpipe.words import count
     "output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Where the pages go; without it, board.dir.",
+    help="Where the pages go. Default: board.dir.",
 )
-@click.option("--days", type=click.FloatRange(min=0), help="How far to look back; without it, board.days.")
+@click.option("--days", type=click.FloatRange(min=0), help="How far to look back. Default: board.days.")
 @click.option(
     "--pictures",
     "new",
     type=click.IntRange(min=0),
-    help="How many downlinks that have no picture are drawn; without it, board.pictures.",
+    help="How many new pictures are drawn. Default: board.pictures.",
 )
 def command(site: Site, output: Path | None, days: float | None, new: int | None) -> int:
-    """Write pages that say how the site and each downlink stand.
+    """Write web pages that show the state of the site and of each downlink.
 
-    One page has the downlinks of the last weeks, and all that are not done or need action; each has a page of its
-    own. They need no server and no network. Unattended processing writes
-    them too, if board.dir is set.
+    One page lists the downlinks of the last weeks, and all that are not done or need action; each downlink has its
+    own page. They need no server and no network. If board.dir is set, unattended processing writes them, too.
     """
     from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 

@@ -17,23 +17,23 @@ ROW = "{:8}  {:11}  {:9}  {:>5}  {:>15}  {}"  # each is printed as soon as it is
     "cleanup",
     cls=Verb,
     examples=[
-        ("halfpipe cleanup", "look: what would go, and why the rest stays"),
+        ("halfpipe cleanup", "look: what would be removed, and why the rest stays"),
         ("halfpipe cleanup --remove", "do it"),
-        ('halfpipe halt cleanup --reason "..."', "hold it"),
+        ('halfpipe hold cleanup --reason "…"', "hold it"),
     ],
     statuses={
-        0: "all that may go is gone, or without --remove would go",
+        0: "all that may go is removed, or without --remove would be",
         1: "something could not be removed; the rest was done",
     },
 )
 @click.option("--remove", is_flag=True, help="Remove it; without this, only look.")
 @as_json
 def command(site: Site, remove: bool, as_json: bool) -> int:
-    """Remove what is large and can be made again, and what killed jobs left.
+    """Remove large files that can be regenerated, and what killed jobs left.
 
-    Event records and indexes of chunks and the event parts of merged indexes go when their run is retired, all its
-    downlinks are handed off and submitted, and cleanup.retention_days have passed; half-made files of killed jobs
-    after a day; logs after cleanup.log_days. What is in work stays, and nothing waits for it.
+    Decoded chunks and merged events of a run are removed when the run is retired, all its downlinks are handed off and
+    submitted, and cleanup.retention_days have passed; partial files of killed jobs after a day; logs after
+    cleanup.log_days. Files in use stay.
     """
     now, settings = time.time(), site.settings
     switch = halts.holding(site.work, halts.Switch.CLEANUP)

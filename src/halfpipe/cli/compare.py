@@ -44,14 +44,13 @@ GROUPS = [
     cls=Verb,
     examples=[
         ("halfpipe compare 230401001 --with /legacy/stage", "with a stage of the legacy"),
-        ("halfpipe compare 230401001 --with /legacy/Downlinks", "with what the legacy remembers of it"),
-        ("halfpipe compare 2023-04 --with DIR", "a table of a month"),
-        ("halfpipe compare 2023-04 --with DIR -o /tmp/board", "and as a page of the board there"),
+        ("halfpipe compare 230401001 --with /legacy/Downlinks", "with the legacy's records of it"),
+        ("halfpipe compare 2023-04 --with DIR -o /tmp/board", "a month, as a page of the board, too"),
     ],
     statuses={
         0: "the same events, byte for byte; files may be cut otherwise",
-        1: "other events or other bytes, all explained, or the other side has no records left",
-        2: "there is nothing to compare on one of the sides",
+        1: "differences, all explained, or the other side has no records left",
+        2: "nothing to compare on one of the sides",
         3: "something is unexplained, or a downlink could not be compared",
     },
 )
@@ -62,24 +61,24 @@ GROUPS = [
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="A stage, an archive of deliveries, the legacy's tree of downlinks, or another working directory.",
+    help="A stage, an archive, the legacy's tree of downlinks, or a working directory.",
 )
 @click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write what was found as a page, too: beside the pages of a board if DIR has one.",
+    help="Write the result as a page, too, beside those of a board.",
 )
 @as_json
 def command(
     site: Site, downlinks: tuple[DownlinkId, ...], other: Path, output: Path | None, as_json: bool
 ) -> int:
-    """Compare what was delivered with what another system delivered, event by event and text by text.
+    """Compare deliveries with those of another system, event by event and text by text.
 
-    "here" is the stage, or what the working directory has where Level-1 took it; "there" is DIR. Each group of events
-    that is not the same on both sides has its reason: a defect of the legacy by its number (docs/legacy.md), "orphan",
-    "late", "input", "elsewhere", "held", "gone", or "unexplained".
+    "here" is the stage, or the working directory's records where Level-1 took the files; "there" is DIR. Each group of
+    events that differs has its reason: a defect of the legacy by its number (docs/legacy.md), "orphan", "late",
+    "input", "elsewhere", "held", "gone", or "unexplained".
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")

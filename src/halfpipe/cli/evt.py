@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import DOWNLINK, Group, Verb, as_json
+from halfpipe.cli.verbs import DOWNLINK, Verb, as_json
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view
 from halfpipe.ids import DownlinkId
@@ -14,7 +14,7 @@ from halfpipe.words import count
 FILE = click.Path(path_type=Path)
 
 
-@click.group("evt", cls=Group, of_site=False)
+@click.group("evt")
 def command() -> None:
     """Show or check event files.
 
@@ -37,7 +37,7 @@ def command() -> None:
 @click.option("--event", type=int, metavar="N", help="Show event N, counted from 0; -1 is the last.")
 @click.option("--sequence", type=int, metavar="S", help="Show every event with this GEM sequence.")
 def show(file: Path, event: int | None, sequence: int | None) -> None:
-    """Show an event file: its header and counts, or any event with all its fields.
+    """Show the header and counts of an event file, or any event.
 
     A line has the byte in the file, the part of the record, the name of the field, and its value.
     """
@@ -62,7 +62,7 @@ def show(file: Path, event: int | None, sequence: int | None) -> None:
 @click.option("--downlink", type=DOWNLINK, metavar="DL", help="Downlink that the headers must name.")
 @as_json
 def check(files: tuple[Path, ...], downlink: DownlinkId | None, as_json: bool) -> int:
-    """Check event files: every record, their order, and the header and the name against the content.
+    """Check event files: every record, their order, header and name.
 
     One line for each file, or for each fault.
     """

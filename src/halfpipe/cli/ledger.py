@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import DOWNLINK, RUN, SEVERAL, Group, Site, Verb, as_json, downlinks
+from halfpipe.cli.verbs import DOWNLINK, RUN, SEVERAL, Site, Verb, as_json, downlinks
 from halfpipe.errors import ConfigError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.words import count
@@ -18,7 +18,7 @@ from halfpipe.words import count
 if TYPE_CHECKING:
     from halfpipe.ledger.database import Ledger
 
-FAILED = "the ledger cannot be reached or used; nothing was changed in it"
+FAILED = "the ledger cannot be reached or used; nothing changed in it"
 GOOD = {0: "good", 1: FAILED}
 
 of_downlinks = click.argument(
@@ -26,19 +26,19 @@ of_downlinks = click.argument(
 )
 
 
-@click.group("ledger", cls=Group)
+@click.group("ledger")
 def command() -> None:
-    """Load, compare and mend the ledger of acquisitions.
+    """Compare and repair the ledger, the database in which Level-1 sees the runs.
 
-    Level-1 reads from it how a run stands. A downlink is loaded by the command that submits it; all here is for
-    the day on which ledger and files disagree. docs/ledger.md explains it.
+    Submitting a downlink loads it into the ledger. These verbs are for the day on which ledger and files disagree.
+    docs/ledger.md explains it.
     """
 
 
 @command.command("load", cls=Verb, examples=[("halfpipe ledger load 230401001", "")], statuses=GOOD)
 @of_downlinks
 def load_downlinks(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
-    """Enter what downlinks brought, and how their runs stand now."""
+    """Enter downlinks, and the state of their runs."""
     from halfpipe.ledger import operations
     from halfpipe.ledger.database import Ledger
 
@@ -81,9 +81,9 @@ def compare(site: Site, downlinks: tuple[DownlinkId, ...], as_json: bool) -> int
 @command.command(
     "rebuild", cls=Verb, examples=[("halfpipe ledger rebuild", "")], statuses={0: "good", 1: FAILED}
 )
-@click.option("--no-moot", is_flag=True, help="The MOOT database knows all of it already.")
+@click.option("--no-moot", is_flag=True, help="MOOT knows all of it already: do not notify it.")
 def rebuild(site: Site, no_moot: bool) -> None:
-    """Make the ledger say what the files say."""
+    """Rebuild the ledger from the files."""
     from halfpipe.ledger import load
     from halfpipe.ledger.database import Ledger
 
@@ -121,7 +121,7 @@ def remove(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
     "runs", nargs=-1, required=True, type=RUN, metavar="RUN...", help="As 2c2e5787 or r0741234567."
 )
 def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
-    """Compute the rows of runs anew, and say how they stand now."""
+    """Recompute the rows of runs, and show their state."""
     from halfpipe.ledger import load
     from halfpipe.ledger.database import Ledger
 
@@ -134,7 +134,7 @@ def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
 
 @command.command("upgrade", cls=Verb, examples=[("halfpipe ledger upgrade", "")], statuses=GOOD)
 def upgrade(site: Site) -> None:
-    """Bring the tables to the newest version, or make them."""
+    """Create the tables, or bring them up to date."""
     from halfpipe.ledger.database import Ledger
 
     ledger = Ledger.of(site.settings)
@@ -146,10 +146,10 @@ def upgrade(site: Site) -> None:
     "moot",
     cls=Verb,
     examples=[("halfpipe ledger moot", "")],
-    statuses={0: "it was told of all", 1: f"some are left, or {FAILED}"},
+    statuses={0: "it has all", 1: f"some are left, or {FAILED}"},
 )
 def moot(site: Site) -> int:
-    """Tell the MOOT database what it has not heard yet."""
+    """Notify the MOOT database of what it has not received."""
     from halfpipe.ledger import moot_update
     from halfpipe.ledger.database import Ledger
 

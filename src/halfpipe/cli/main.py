@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,61 +14,43 @@ import click
 
 import halfpipe
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import Group
+from halfpipe.cli.verbs import site_options
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files.advice import advice
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
 
-# Each verb with what its help says first, so that this help needs no other module.
-VERBS: Mapping[str, Mapping[str, str]] = {
-    "Look": {
-        "status": "Say how each downlink stands, and what a person has to do.",
-        "board": "Write pages that say how the site and each downlink stand.",
-        "show": "Show what is known of runs or downlinks.",
-        "delivered": "List what was delivered, a line for each downlink and run.",
-        "waiting": "List the runs that are not complete, and what each waits for.",
-        "check": "Say what keeps a downlink from being good, and compare receipts, manifests and files.",
-        "compare": "Compare what was delivered with what another system delivered, event by event and text by text.",
-        "inventory": "Count what a tree of the legacy holds, and list what has to be copied.",
-        "explain": "Explain why events of a run or a downlink are not delivered, and what to do.",
-        "find": "Find the downlinks, runs and files that have a time, or a run.",
-        "picture": "Draw a run or a downlink.",
-        "diff": "Say what changed between two hand-offs of a downlink.",
-        "throughput": "Say what the jobs of each rule took, and how fast they were.",
-        "evt": "Show or check event files.",
-        "index": "Print the merged index of a run within a downlink.",
-        "config": "Print the configuration as it is in effect, or describe its keys.",
-    },
-    "Act": {
-        "submit": "Submit a downlink to Level-1, roll it back, or settle what is open.",
-        "online": "Hand whole runs to Online.",
-        "retdefs": "Make the RetDefs of a downlink from level-0, or compare the existing ones with it.",
-        "repipe": "Process a run once more on its own, from all that lies in the level-0 archive.",
-        "halt": "Hold a kind of work, or list what is held.",
-        "resume": "Let work go on that was held.",
-        "force": "Give up runs that will never be complete, or list them.",
-        "takeover": "Make known here what the legacy has delivered, so that HalfPipe goes on with its runs.",
-        "release": "Let other downlinks deliver what a downlink no longer delivers of a run.",
-        "cleanup": "Remove what is large and can be made again, and what killed jobs left.",
-        "ledger": "Load, compare and mend the ledger of acquisitions.",
-        "process": "Process many downlinks in batches, oldest first, up to their hand-off.",
-        "unattended": "Process every outstanding downlink, for cron or a systemd timer.",
-    },
-    "Shell": {
-        "completion": "Print what makes a shell complete verbs, options, downlinks and runs.",
-    },
+VERBS: Mapping[str, Sequence[str]] = {
+    "Look": [
+        "status",
+        "show",
+        "explain",
+        "find",
+        "diff",
+        "compare",
+        "picture",
+        "board",
+        "delivered",
+        "waiting",
+        "check",
+        "throughput",
+        "evt",
+        "index",
+    ],
+    "Act on downlinks and runs": ["process", "retdefs", "submit", "online", "hold", "force", "cleanup"],
+    "Run the site": ["unattended", "ledger", "takeover", "config"],
 }
+WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
 NOBODY_READS = 128 + signal.SIGPIPE
 
 log = logging.getLogger("halfpipe")
 
 
-class Command(Group):
+class Command(click.Group):
     """The group of all verbs; a verb's module is loaded when the verb is."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click has it
         """Return all verbs."""
-        return [name for verbs in VERBS.values() for name in verbs]
+        return [name for names in VERBS.values() for name in names]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load a verb."""
@@ -78,11 +60,12 @@ class Command(Group):
         command: click.Command = importlib.import_module(f"halfpipe.cli.{cmd_name}").command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the verbs by subject."""
-        for subject, verbs in VERBS.items():
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs by subject, each with the first sentence of its help."""
+        for subject, names in VERBS.items():
+            verbs = [verb for name in names if (verb := self.get_command(ctx, name))]
             with formatter.section(subject):
-                formatter.write_dl([(name, said) for name, said in verbs.items()])
+                formatter.write_dl([(verb.name or "", verb.get_short_help_str(WIDEST)) for verb in verbs])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; its errors are told in words and become its exit status, which is what it returns."""
@@ -149,17 +132,18 @@ def _end(number: int, _frame: object) -> None:
 @click.group(
     "halfpipe",
     cls=Command,
-    examples=[
-        ("export SNAKEMAKE_PROFILE=s3df", "once: which site is meant, for snakemake too"),
-        ("snakemake dl=230401001", "process a downlink"),
-        ("halfpipe status", "see how far each downlink is"),
-        ("halfpipe show r0702010205", "see what was delivered of a run"),
-    ],
+    params=site_options(hidden=False),
+    context_settings={"max_content_width": WIDEST, "help_option_names": ["-h", "--help"]},
 )
 @click.version_option(halfpipe.__version__, message="%(prog)s %(version)s")
 def command() -> None:
-    """HalfPipe: from a downlink of the Fermi Large Area Telescope to event files for Level-1.
+    r"""HalfPipe: from a downlink of the Fermi Large Area Telescope to event files for Level-1.
 
-    snakemake processes the downlinks. Everything else that people ask and do is a verb here, as in
-    `halfpipe status`; `halfpipe VERB --help` explains it.
+    snakemake processes downlinks; the verbs below show and do everything else. For one verb: `halfpipe VERB --help`.
+
+    \b
+      export SNAKEMAKE_PROFILE=s3df   once: name the site, for snakemake too
+      snakemake dl=230401001          process a downlink
+      halfpipe status                 see the state of each downlink
+      halfpipe show r0702010205       see what was delivered of a run
     """

@@ -20,20 +20,20 @@ QUIET = {What.BEFORE, What.OTHER}  # of no interest where no downlink is named: 
     "online",
     cls=Verb,
     examples=[
-        ("halfpipe online", "all runs that are ready; what the others wait for"),
+        ("halfpipe online", "all runs that are ready; why the others wait"),
         ("halfpipe online 230401001", "the runs of a downlink that was handed off"),
-        ("halfpipe online --again r0702010205", "make the file of a run anew"),
-        ("halfpipe online --started r0702010205", "say that its command did its work"),
+        ("halfpipe online --again r0702010205", "regenerate the file of a run"),
+        ("halfpipe online --started r0702010205", "record that its command did its work"),
     ],
     statuses={
-        0: "all that is ready was handed off, though runs may wait or be held",
-        1: "something failed or is not known, or what was named is held",
+        0: "all that is ready is handed off; runs may wait or be held",
+        1: "something failed or is unknown, or what was named is held",
     },
 )
 @downlinks
-@click.option("--again", type=RUN, metavar="RUN", help="Make the file of a run anew, and run its command.")
-@click.option("--started", type=RUN, metavar="RUN", help="Say that the command of a run did its work.")
-@click.option("--not-started", type=RUN, metavar="RUN", help="Say that it did not.")
+@click.option("--again", type=RUN, metavar="RUN", help="Regenerate the file of a run, and run its command.")
+@click.option("--started", type=RUN, metavar="RUN", help="Record that the command of a run did its work.")
+@click.option("--not-started", type=RUN, metavar="RUN", help="Record that it did not.")
 @as_json
 def command(
     site: Site,
@@ -45,8 +45,8 @@ def command(
 ) -> int:
     """Hand whole runs to Online.
 
-    A run that is there from start to stop becomes one file in paths.online, once; runs that wait are listed with
-    what they lack. docs/online.md explains it.
+    Each run whose data are complete from start to stop becomes one file in paths.online, once. The other runs are
+    listed with what they lack. docs/online.md explains it.
     """
     named = [run for run in (again, started, not_started) if run]
     if len(named) + bool(downlinks) > 1:

@@ -15,8 +15,8 @@ from halfpipe.status.explanation import Site as Looked
     "picture",
     cls=Verb,
     examples=[
-        ("halfpipe picture r0702010205", "a run, into run-29d7d35d.svg"),
-        ("halfpipe picture 230401001 -o today.png", "a downlink, into a file of that name"),
+        ("halfpipe picture r0702010205", "a run, as run-29d7d35d.svg"),
+        ("halfpipe picture 230401001 -o today.png", "a downlink, as this file"),
     ],
     statuses={0: "it is drawn", 1: "nothing is known of it, or the file cannot be written"},
 )
@@ -28,14 +28,14 @@ from halfpipe.status.explanation import Site as Looked
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Where to, .svg or .png; without it an SVG here, named after what is drawn.",
+    help="An .svg or .png. Default: an SVG here, named after what is drawn.",
 )
 def command(site: Site, what: RunId | DownlinkId, output: Path | None) -> None:
-    """Draw a run or a downlink.
+    """Draw a run or a downlink, as SVG or PNG.
 
-    Of a run: what came of each EPU by which downlink, where something is missing, what is settled, delivered, waiting,
-    late, withheld or held, and the rate of events. Of a downlink: its chunks with their times, hours that were missing,
-    its event files, and how long each step took. docs/pictures.md explains them.
+    A run: which downlink contains what of each EPU, what is missing, delivered, waiting, late, withheld or held, and
+    the rate of events. A downlink: its chunks in time, missing hours, its event files, and how long each step took.
+    docs/pictures.md explains them.
     """
     # They load what draws.
     from halfpipe.pages import downlink_picture, run_picture  # noqa: PLC0415

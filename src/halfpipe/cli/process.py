@@ -9,16 +9,20 @@ from pathlib import Path
 
 import click
 
+from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.cli.verbs import DOWNLINK, SEVERAL, Site, Verb, cores
+from halfpipe.cli.verbs import EITHER, SEVERAL, Site, Verb, cores
 from halfpipe.errors import HalfPipeError
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import hand_offs, read_receipt
-from halfpipe.site import batches
+from halfpipe.site import batches, invocations
 from halfpipe.site.batches import MOST, Reprocessing, Work
+from halfpipe.site.invocations import GOOD, invocation
+from halfpipe.site.unattended_turn import Limits
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
 from halfpipe.tables.receipt_changes import changes
+from halfpipe.tools import run_alone
 from halfpipe.words import count
 
 MOST_SHOWN = 20  # downlinks of which the causes are printed
@@ -30,37 +34,55 @@ MOST_SHOWN = 20  # downlinks of which the causes are printed
     examples=[
         ("halfpipe process 2023-04", "what is outstanding of a month"),
         ("halfpipe process 230401001..230401018", "from one downlink to another"),
-        ("halfpipe process 2023-04 --again", "all of it anew, and say what has changed"),
+        ("halfpipe process 2023-04 --again", "regenerate all of it, and list what changed"),
+        ("halfpipe process r0702010205", "one run, from all of level-0, into its own stage"),
     ],
     statuses={
-        0: "all that was ready is handed off",
-        1: "some are not, or need action",
-        130: "ended by SIGINT, with all that it had started",
-        143: "ended by SIGTERM, with all that it had started",
+        0: "all that was ready is handed off; the run is in its own stage",
+        1: "something is not, or needs action",
+        130: "ended by SIGINT, with all that it had started (143: by SIGTERM)",
     },
 )
-@click.argument("downlinks", nargs=-1, required=True, type=DOWNLINK, metavar="DL...", help=f"{SEVERAL}.")
-@click.option("--again", is_flag=True, help="Process again what was handed off; say what changed.")
-@click.option(
-    "--batch", type=click.IntRange(1, MOST), default=MOST, show_default=True, help="Downlinks in one go."
+@click.argument(
+    "what", nargs=-1, required=True, type=EITHER, metavar="DL...|RUN", help=f"{SEVERAL}; or one run."
 )
+@click.option("--again", is_flag=True, help="Process again what was handed off, and list what changed.")
+@click.option(
+    "--batch", type=click.IntRange(1, MOST), default=MOST, show_default=True, help="Downlinks per batch."
+)
+@click.option("--orphans", is_flag=True, help="Of a run: deliver the events that wait, too.")
 @cores
-def command(site: Site, downlinks: tuple[DownlinkId, ...], again: bool, batch: int, cores: int | None) -> int:
-    """Process many downlinks in batches, oldest first, up to their hand-off.
+def command(
+    site: Site,
+    what: tuple[DownlinkId | RunId, ...],
+    again: bool,
+    batch: int,
+    orphans: bool,
+    cores: int | None,
+) -> int:
+    """Process many downlinks in batches up to their hand-off, or one run on its own.
 
-    Each batch is an invocation of snakemake with the same profile and config. A downlink that fails stops no other
-    one; what waits for RetDefs, is held, or is in work elsewhere is left alone and named. Nothing is submitted to
-    Level-1, whatever submit.automatic says.
+    Each batch is one call of snakemake, oldest downlinks first. A downlink that fails stops no other one; what waits
+    for RetDefs, is held, or is in work elsewhere is left alone and named. Nothing is submitted to Level-1. The same
+    command goes on where it ended.
 
-    You can end it at any time: the same command goes on with what is outstanding. With --again it goes on with
-    those that are not regenerated yet.
+    A run is processed from all that the level-0 archive has of it, as a made-up downlink (repipe.ids) with a working
+    directory and a stage of its own in repipe/ under paths.work. What counts as delivered stays as it is. Level-1
+    gets it only by hand: roll back first what it had of the run.
     """
+    downlinks = tuple(one for one in what if isinstance(one, DownlinkId))
+    if len(downlinks) < len(what) > 1:
+        raise click.UsageError("Name downlinks, or one run alone.")
+    if (downlinks and orphans) or (again and not downlinks):
+        raise click.UsageError("--orphans goes with a run, --again with downlinks.")
     # A shell starts what it puts into the background with SIGINT ignored, and Snakemake would inherit that.
     for number in (
         signal.SIGINT,
         *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]),
     ):
         signal.signal(number, signal.getsignal(signal.SIGTERM))
+    if not downlinks:
+        return _process_run(site, RunId(what[0]), cores, orphans=orphans)
     options = site.snakemake_options(cores)
     anew = Reprocessing(site.work, downlinks) if again else None
     work = batches.work_on(site.settings, downlinks, anew)
@@ -81,6 +103,28 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], again: bool, batch: i
     if work.failed or work.left:
         click.echo(f"to try again what is left: {_same_command()}")
     return 1 if troubles or work.failed else 0
+
+
+def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) -> int:
+    prepared = run_alone.prepare(site.settings, run, orphans=orphans)
+    words = invocation([paths.receipt(prepared.downlink)], site.snakemake_options(cores, prepared.configfile))
+    log = site.work / paths.repipe_log(prepared.downlink)
+    begun = "is processed as" if prepared.new else "goes on as"
+    click.echo(f"run {run} {begun} downlink {prepared.downlink}; what snakemake prints: {log}", err=True)
+    if invocations.process(words, log, Limits.minutes * 60) != GOOD:
+        raise HalfPipeError(
+            f"run {run} was not delivered by downlink {prepared.downlink}; all that was printed: {log}. Fix this "
+            f"and re-run the command; to see it fail: {invocations.again(words)}"
+        )
+    found = run_alone.finish(site.settings, run, prepared)
+    left = f", {count(found.orphans, 'orphan')} left" if found.orphans else ""
+    click.echo(
+        f"run {run} ({run.l1}) as downlink {found.downlink}: {count(found.events, 'event')} in "
+        f"{count(found.files, 'file')}{left}: {found.stage}"
+    )
+    for complaint in found.complaints:
+        click.echo(complaint)
+    return 1 if found.complaints or not found.files else 0
 
 
 def _run(

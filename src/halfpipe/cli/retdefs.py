@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -34,18 +33,7 @@ GAPS = [
 ]
 
 
-class Time(click.ParamType[float]):
-    """A date and time of UTC as an argument, read as Unix seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
-        try:
-            found = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time: expected one of UTC, as 2023-04-01T02:50.", param, ctx)
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 
 
 @click.command(
@@ -55,10 +43,7 @@ class Time(click.ParamType[float]):
     examples=[
         ("halfpipe retdefs 230401001", "compare the RetDefs of a downlink with level-0"),
         ("halfpipe retdefs 230401001 --l0key 1081721 -o made", "make them in made/230401001"),
-        (
-            "halfpipe retdefs 230401001 --from 2023-04-01 --to 2023-04-02 -o made",
-            "of a span of time",
-        ),
+        ("halfpipe retdefs 230401001 --from 2023-04-01 --to 2023-04-02", "of a span of time"),
     ],
     statuses={0: "good", 1: "packets are in no RetDef, or of no known run; or an error"},
 )
@@ -69,50 +54,41 @@ class Time(click.ParamType[float]):
     type=click.IntRange(0),
     multiple=True,
     metavar="N",
-    help="Key of the delivery, which ends the names of its level-0 files; may be given again. Without it, that of the "
-    "downlink's RetDefs; if there are none, packets of the span count whatever their key.",
+    help="Key that ends the names of its level-0 files. May be repeated. Default: that of its RetDefs, or any.",
 )
 @click.option(
-    "--from",
-    "begin",
-    type=Time(),
-    metavar="TIME",
-    help="Packets from then on, UTC, as 2023-04-01T02:50; without it, two days before the downlink.",
+    "--from", "begin", type=TIME, metavar="TIME", help="First packets (UTC). Default: 2 days before."
 )
 @click.option(
-    "--to",
-    "end",
-    type=Time(),
-    metavar="TIME",
-    help="Packets until then; without it, the end of the day after.",
+    "--to", "end", type=TIME, metavar="TIME", help="Last packets. Default: the end of the next day."
 )
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write RetDefs into DIR/DL; those that were made here before are replaced. Without it nothing is written.",
+    help="Write RetDefs into DIR/DL; those that HalfPipe made there before are replaced.",
 )
 @as_json
 def command(
     site: Site,
     downlink: DownlinkId,
     keys: tuple[int, ...],
-    begin: float | None,
-    end: float | None,
+    begin: datetime | None,
+    end: datetime | None,
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Make the RetDefs of a downlink from level-0, or compare the existing ones with it.
+    """Compare the RetDefs of a downlink with level-0, or make them.
 
-    One for each run and APID and contiguous piece of packets, at most 20 if that is possible. Gaps in the packets'
-    counters are listed by APID and hour, and so is what no RetDef of the downlink covers. If the search path
-    (paths.retdef) has RetDefs of the site and RetDefs that were made here, the site's count.
+    It makes one RetDef for each run, APID and contiguous piece of packets, at most 20 if that is possible. It lists
+    gaps in the packets' counters by APID and hour, and packets that no RetDef of the downlink covers. Where
+    paths.retdef has RetDefs of the site and of HalfPipe, the site's count.
     """
     if not as_json:
         site.say()
     settings = site.settings
-    asked = made_retdefs.asked_for(settings, downlink, keys, (begin, end))
+    asked = made_retdefs.asked_for(settings, downlink, keys, (_unix(begin), _unix(end)))
     found = made_retdefs.look(settings, asked, made_retdefs.told_runs(settings, asked))
     made = found.made()
     written = made_retdefs.write(made, downlink, out) if out is not None else []
@@ -153,6 +129,10 @@ def _what(each: Uncovered, found: Found) -> str:
     if each.run is None:
         return f"{times} are of no known run, and in no RetDef"
     return f"{times} lie in the archive, and no RetDef of downlink {found.asked.downlink} covers them"
+
+
+def _unix(time: datetime | None) -> float | None:
+    return time.replace(tzinfo=UTC).timestamp() if time else None
 
 
 def _when(unix: float) -> datetime:

@@ -16,32 +16,32 @@ from halfpipe.ids import DownlinkId
     "submit",
     cls=Verb,
     examples=[
-        ("halfpipe submit 230401001", "submit it, once; snakemake submit=... does it too"),
-        ("halfpipe submit --open", "what a person has to settle"),
-        ("halfpipe submit 230401001 --settle submitted", "say that Level-1 has it"),
-        ("halfpipe submit 230401001 --settle not-submitted", "say that it has not"),
-        ("halfpipe submit 230401001 --rollback", "have Level-1 take a later hand-off"),
-        ("halfpipe submit 230401001 --rolled-back", "say that it was rolled back by hand"),
+        ("halfpipe submit 230401001", "submit it once, as snakemake submit=… does"),
+        ("halfpipe submit --open", "list submissions whose outcome is unknown"),
+        ("halfpipe submit 230401001 --settle submitted", "record that Level-1 has it"),
+        ("halfpipe submit 230401001 --settle not-submitted", "record that it has not"),
+        ("halfpipe submit 230401001 --rollback", "have Level-1 take the newest hand-off"),
+        ("halfpipe submit 230401001 --rolled-back", "record a roll-back made by hand"),
     ],
     statuses={
-        0: "good, or written down for a person to give, where the config has no command",
-        1: "it was not submitted, or nobody knows; the message says how to go on",
+        0: "good; without submit.command, the command to run is in DL/submit.txt",
+        1: "not submitted, or the outcome is unknown; the message says how to go on",
     },
 )
 @click.argument(
     "downlink", required=False, type=DOWNLINK, metavar="[DL]", help="As 230401001 or dl=230401001."
 )
-@click.option("--open", "list_open", is_flag=True, help="List what nobody knows to be submitted or not.")
+@click.option("--open", "list_open", is_flag=True, help="List submissions whose outcome is unknown.")
 @click.option(
-    "--rollback", is_flag=True, help="Have Level-1 take the present hand-off in place of an earlier one."
+    "--rollback", is_flag=True, help="Have Level-1 take the newest hand-off instead of an earlier one."
 )
 @click.option(
-    "--rolled-back", is_flag=True, help="Say that a person has rolled it back, for the present hand-off."
+    "--rolled-back", is_flag=True, help="Record that a person has rolled it back, to the newest hand-off."
 )
 @click.option(
     "--settle",
     type=click.Choice(["submitted", "not-submitted"]),
-    help="Say what the pipeline shows of the last try.",
+    help="Record what the pipeline shows of the last try.",
 )
 @as_json
 def command(
@@ -53,10 +53,10 @@ def command(
     settle: str | None,
     as_json: bool,
 ) -> None:
-    """Submit a downlink to Level-1, roll it back, or settle what is open.
+    """Submit a downlink to Level-1, roll it back, or record what a person found out.
 
-    A stream of Level-1 is created once, whatever dies and whoever asks again; later hand-offs are roll-backs of
-    it, which a person asks for. DL/submissions records each try; docs/submission.md explains it.
+    A downlink is submitted once, whatever dies and whoever repeats the command. A later hand-off reaches Level-1 by a
+    roll-back, which a person asks for. DL/submissions records each try; docs/submission.md explains it.
     """
     if bool(downlink) + list_open != 1 or rollback + rolled_back + bool(settle) > (not list_open):
         raise click.UsageError(

@@ -8,14 +8,22 @@ from pathlib import Path
 import click
 
 from halfpipe.cli import printed
+from halfpipe.cli.printed import Column
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.tools.legacy_downlink import Known
 from halfpipe.tools.legacy_takeover import Report, takeover
 from halfpipe.words import count
 
 SHOWN = 20  # of a kind; --json has all
+FILES = [
+    Column("what"),
+    Column("year"),
+    Column("files", number=True),
+    Column("MB", number=True),
+    Column("becomes"),
+]
 HOW = {
-    Known.WHOLE: "whole: what was brought and what was delivered",
+    Known.WHOLE: "whole: their data and what was delivered",
     Known.SPANS: "by their spans only: chunk products are gone",
     Known.NOTHING: "without anything recorded as delivered",
     Known.REFUSED: "REFUSED: nothing more of them is delivered until they can be read",
@@ -25,30 +33,59 @@ HOW = {
 @click.command(
     "takeover",
     cls=Verb,
+    at_work=False,
     examples=[
-        ("halfpipe takeover /nfs/u42/Downlinks", "look: what would be taken over, and what refused"),
-        ("halfpipe takeover /nfs/u42/Downlinks --do", "do it; again, it takes what has come since"),
-        ("halfpipe takeover /nfs/u42/Downlinks --do --watch 600", "while both run: again every ten minutes"),
+        ("halfpipe takeover /nfs/u42/Downlinks", "look: what would be taken over"),
+        ("halfpipe takeover /nfs/u42/Downlinks --do", "do it; again, it takes what is new"),
+        ("halfpipe takeover /nfs/u42/Downlinks --do --watch 600", "again every ten minutes"),
+        ("halfpipe takeover /nfs/u42/Downlinks --list", "count the files, by kind and year"),
+        ("halfpipe takeover /nfs/u42/Downlinks --list -o DIR", "list what to copy, for rsync"),
     ],
     statuses={
         0: "all was taken over, or would be",
-        1: "something was refused; all else was done",
-        130: "ended by SIGINT; the same command goes on",
-        143: "ended by SIGTERM; the same command goes on",
+        1: "something was refused or cannot be read; all else was done",
+        130: "ended by SIGINT (143: by SIGTERM); the same command goes on",
     },
 )
-@click.argument("root", metavar="OUTPUTBASE", type=click.Path(path_type=Path))
+@click.argument("root", metavar="OUTPUTBASE", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--do", is_flag=True, help="Do it; without this, only look.")
 @click.option(
-    "--watch", metavar="SECONDS", type=click.IntRange(min=1), help="Do it again and again, until ended."
+    "--watch", metavar="SECONDS", type=click.IntRange(min=1), help="Repeat after SECONDS, until ended."
+)
+@click.option("--list", "list_files", is_flag=True, help="Import nothing: count the files of the tree.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="With --list: write the names of what has to be copied there, for rsync and sha256sum.",
 )
 @as_json
-def command(site: Site, root: Path, do: bool, watch: int | None, as_json: bool) -> int:
-    """Make known here what the legacy has delivered, so that HalfPipe goes on with its runs.
+def command(
+    site: Site,
+    root: Path,
+    do: bool,
+    watch: int | None,
+    list_files: bool,
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Import the legacy's delivery records, so that HalfPipe continues its runs.
 
-    OUTPUTBASE is the legacy's directory of downlinks; it is read and never written. Downlinks that are taken over count
-    as processed here, and nothing of them is staged or submitted. It leaves alone what the legacy has not handed off.
+    OUTPUTBASE is the legacy's directory of downlinks. It is read and never written. Downlinks that are taken over count
+    as processed, and nothing of them is staged or submitted. What the legacy has not handed off is left alone.
     """
+    if list_files:
+        if do or watch:
+            raise click.UsageError("--list imports nothing: give it without --do and --watch.")
+        if not root.is_dir():
+            raise click.UsageError(f"{root}: no such directory.")
+        return _list(root, output, as_json=as_json)
+    if output:
+        raise click.UsageError("-o goes with --list.")
+    site.check()
+    if not as_json:
+        site.say()
     if watch is not None:  # a shell starts what it puts into the background with SIGINT ignored
         signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     while True:
@@ -60,6 +97,29 @@ def command(site: Site, root: Path, do: bool, watch: int | None, as_json: bool) 
         if watch is None:
             return 1 if report.refused else 0
         time.sleep(watch)
+
+
+def _list(tree: Path, output: Path | None, *, as_json: bool) -> int:
+    """Count what a tree holds, by kind and year; with `output`, list what has to be copied."""
+    from halfpipe.tools import legacy_files  # noqa: PLC0415 - pandas
+
+    files, unread = legacy_files.take_inventory(tree)
+    listed = legacy_files.write_lists(files, output) if output else None
+    sums = files.groupby(["kind", "year", "becomes"])["size"].agg(files="size", bytes="sum").reset_index()
+    if as_json:
+        printed.as_json(tree=tree, kinds=sums.to_dict("records"), unread=unread, listed=listed)
+        return 1 if unread else 0
+    printed.table(
+        FILES, [[one.kind, one.year, one.files, one.bytes / 1e6, one.becomes] for one in sums.itertuples()]
+    )
+    for kind in legacy_files.ODD:
+        if odd := list(files.path[files.kind == kind]):
+            click.echo(f"{kind}: {_few(odd)}")
+    for text in unread:
+        click.echo(f"error: {text}", err=True)
+    if output:
+        click.echo(f"{count(listed or 0, 'name')} to copy are listed in {output}")
+    return 1 if unread else 0
 
 
 def _progress(done: int, of: int) -> None:

@@ -18,36 +18,39 @@ from halfpipe.site.unattended_turn import Limits
     cls=Verb,
     at_work=False,
     examples=[
-        ("halfpipe unattended --profile s3df", "one turn, as the timer has it"),
-        ("halfpipe unattended --timeout-minutes 60 230401001", "one downlink, for an hour at most"),
+        ("halfpipe unattended --profile s3df", "one turn, as the timer runs it"),
+        ("halfpipe unattended --timeout-minutes 60 230401001", "one downlink, at most an hour"),
     ],
     statuses={
-        0: "all went well, or nothing was outstanding",
+        0: "good, or nothing was outstanding",
         1: "a downlink failed, or has waited too long for a RetDef",
         3: "a downlink ran out of time; others may have failed",
-        4: "another unattended invocation is running: nothing was done",
-        130: "ended by SIGINT, with all that it had started",
-        143: "ended by SIGTERM, with all that it had started",
+        4: "another unattended turn is running: nothing was done",
+        130: "ended by SIGINT, with all that it had started (143: by SIGTERM)",
     },
 )
 @downlinks
 @cores
 @click.option(
-    "--timeout-minutes", type=float, default=Limits.minutes, show_default=True, help="For one downlink."
+    "--timeout-minutes",
+    type=float,
+    default=Limits.minutes,
+    show_default=True,
+    help="Time limit of a downlink.",
 )
 @click.option(
     "--keep-days",
     type=float,
     default=Limits.keep_days,
     show_default=True,
-    help="How long logs of invocations stay.",
+    help="How long logs are kept.",
 )
 @click.option(
     "--late-hours",
     type=float,
-    help="Report a RetDef that is missing for longer; without it, alarm.late_hours.",
+    help="Report a RetDef that is missing for longer. Default: alarm.late_hours.",
 )
-@click.option("--quiet", is_flag=True, help="Say nothing (status 4) if another one runs on this host.")
+@click.option("--quiet", is_flag=True, help="Print nothing (status 4) if another turn is running.")
 def command(
     site: Site,
     downlinks: tuple[DownlinkId, ...],
@@ -59,15 +62,11 @@ def command(
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
 
-    It takes one after the other, each by an invocation of snakemake of its own with the same profile and config, so one
-    that fails or hangs does not stop the next; those that were tried before come last. With submit.automatic each
-    goes on to its submission, otherwise to its receipt.
+    Each downlink is a call of snakemake of its own, up to its receipt, or with submit.automatic to its submission. One
+    that fails or hangs does not stop the next. Downlinks that are held or in work elsewhere are left alone.
 
-    It prints nothing if all went well. It reports what needs action when that begins, when it changes, when it is
-    over, and once in alarm.remind_hours while it lasts. The report is printed, so that cron or systemd mail it, or
-    given to alarm.command: the downlink, why, the job, its log and the commands that go on. A downlink
-    that somebody else has in work is left alone, and so is one that a halt switch holds: logs/unattended/held.log
-    under paths.work has those. Once a week it sums the week up.
+    It is silent on success. It reports a problem when it appears, changes or is resolved, and again after
+    alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it. Once a week it sums the week up.
     """
     # A shell starts what it puts into the background with SIGINT ignored, and Snakemake would inherit that.
     signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ from halfpipe.profiles import NONE, VARIABLE, Profile, find, read_values
 from halfpipe.settings import ROOT, Settings
 from halfpipe.tables import names
 
-WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
-UNUSABLE = {2: "the command line or the configuration cannot be used: nothing was done"}
-Examples = Sequence[tuple[str, str]]
+UNUSABLE = {2: "the command line or the configuration is wrong: nothing was done"}
 
 
 @dataclass
@@ -130,89 +128,62 @@ def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         setattr(ctx.find_root().ensure_object(Site), option.name, value)
 
 
-def _site_options() -> list[click.Option]:
-    file = click.Path(path_type=Path)
+def site_options(*, hidden: bool) -> list[click.Parameter]:
+    """Return the options that say which site is meant: every verb takes them, the help of `halfpipe` has them."""
+    site_option = partial(click.Option, expose_value=False, callback=_remember, hidden=hidden)
     return [
-        click.Option(
+        site_option(
             ["--profile", "profile_name"],
             metavar="NAME_OR_DIR",
-            help=f"Profile of the site, as for snakemake; its configfile counts. Without it: ${VARIABLE}.",
-            expose_value=False,
-            callback=_remember,
             type=click.Path(),
+            help=f"Profile of the site, as for snakemake. Default: ${VARIABLE}.",
         ),
-        click.Option(
+        site_option(
             ["--configfile", "given_configfiles"],
             metavar="FILE",
+            type=click.Path(path_type=Path),
             multiple=True,
-            help="Config file instead of the profile's; may be given again, the later one counts.",
-            expose_value=False,
-            callback=_remember,
-            type=file,
+            help="Config file in place of the profile's. May be repeated; the later one counts.",
         ),
-        click.Option(
+        site_option(
             ["--config", "given_values"],
             metavar="KEY=VALUE",
             multiple=True,
-            help="One value over those of the files, as merge.min_epus=1; may be given again.",
-            expose_value=False,
-            callback=_remember,
+            help="One value that overrides the files, as merge.min_epus=1. May be repeated.",
         ),
     ]
 
 
-class _Told(click.Command):
-    """A command whose help has the options of the site apart, examples and exit statuses."""
-
-    def __init__(
-        self,
-        *args: Any,
-        examples: Examples = (),
-        statuses: Mapping[int, str] | None = None,
-        of_site: bool = True,
-        **more: Any,
-    ) -> None:
-        more["context_settings"] = {"max_content_width": WIDEST, "help_option_names": ["-h", "--help"]}
-        super().__init__(*args, **more)
-        self.examples, self.statuses, self.of_site = examples, statuses or {}, of_site
-        self.site_options = _site_options() if of_site else []
-        self.params += self.site_options
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verb's own options, then those that say which site is meant."""
-        own = [
-            one
-            for one in self.get_params(ctx)
-            if isinstance(one, click.Option) and one not in self.site_options
-        ]
-        for title, options in (("Options", own), ("Which site", self.site_options)):
-            records = [record for one in options if (record := one.get_help_record(ctx)) is not None]
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write examples and exit statuses."""
-        if self.examples:
-            with formatter.section("Examples"):
-                formatter.write_dl(self.examples, col_max=46)
-        if self.statuses:
-            with formatter.section("Exit status"):
-                every = {**self.statuses, **(UNUSABLE if self.of_site else {})}
-                formatter.write_dl([(str(number), said) for number, said in sorted(every.items())])
-        super().format_epilog(ctx, formatter)
-
-
-class Verb(_Told):
-    """A verb; with `of_site` its function is given the site as `site`.
+class Verb(click.Command):
+    """A verb: its help ends with examples and exit statuses, and with `of_site` its function is given the `site`.
 
     With `at_work` besides, the working directory is there, and it was said which one it is. The function returns
     the exit status, None for 0.
     """
 
-    def __init__(self, *args: Any, at_work: bool = True, **more: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        examples: Sequence[tuple[str, str]] = (),
+        statuses: Mapping[int, str] | None = None,
+        of_site: bool = True,
+        at_work: bool = True,
+        **more: Any,
+    ) -> None:
         super().__init__(*args, **more)
-        self.at_work = at_work
+        self.examples, self.statuses = examples, {**(statuses or {}), **UNUSABLE}
+        self.of_site, self.at_work = of_site, at_work
+        self.params += site_options(hidden=True) if of_site else []
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write examples and exit statuses."""
+        with formatter.section("Examples"):
+            formatter.write_dl(self.examples, col_max=60)
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(number), meaning) for number, meaning in sorted(self.statuses.items())])
+        if self.of_site:
+            with formatter.section("Which site"):
+                formatter.write_text("--profile, --configfile, --config: see halfpipe --help")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Find the site and run the verb."""
@@ -236,23 +207,6 @@ def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
 
     every = (expand(site.settings, [one]) if isinstance(one, Downlinks) else [one] for one in values)
     return dict.fromkeys(value for each in every for value in each)
-
-
-class Group(_Told, click.Group):
-    """A group of verbs."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs with the whole sentence that each says first."""
-        every = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        with formatter.section("Verbs"):
-            formatter.write_dl(
-                [(name, verb.get_short_help_str(WIDEST)) for name, verb in every.items() if verb]
-            )
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the verbs, then the options."""
-        self.format_commands(ctx, formatter)
-        _Told.format_options(self, ctx, formatter)
 
 
 class Known(click.ParamType[Any]):
@@ -310,8 +264,17 @@ cores = click.option(
     "--cores",
     type=click.IntRange(1),
     metavar="N",
-    help="For snakemake, if the profile has none; else all there are.",
+    help="Cores for snakemake if the profile names none; without it, all.",
 )
+
+
+def reason_given(reason: str | None) -> str:
+    """Return what a person says after ``--reason``, which every decision needs."""
+    if not (reason or "").strip():
+        raise click.UsageError('Say why, for the next person: --reason "TEXT".')
+    return reason or ""
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 SEVERAL = "As 230401001 or dl=230401001; several as 230401001..230401018, 2023-04 or 2023-04-01"
 downlinks = click.argument(

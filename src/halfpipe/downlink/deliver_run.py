@@ -351,8 +351,8 @@ def _why(manifest: dict[str, Any]) -> list[str]:
         spans = ", ".join(f"{first} to {last}" for first, last in manifest["closed"])
         why.append(
             f"sequences {spans}, which this downlink had delivered, stay closed to other downlinks, because Level-1 "
-            f"may have them; once it is rolled back: halfpipe release {manifest['run']} {manifest['downlink']} "
-            '--reason "..."'
+            f"may have them; once it is rolled back: halfpipe force {manifest['run']} "
+            f'--reopen {manifest["downlink"]} --reason "..."'
         )
     why += [f"merged without: {missing}" for missing in manifest["missing"]]
     return why

@@ -155,7 +155,7 @@ def says(file: Path) -> str:
 
 def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:
     """Return the command that lets go what `file` holds, of all downlinks or of this one."""
-    return f"halfpipe resume {switch.called}{f' {downlink}' if file.parent.name == downlink else ''}"
+    return f"halfpipe hold {switch.called}{f' {downlink}' if file.parent.name == downlink else ''} --resume"
 
 
 def notes(work: Path, downlink: DownlinkId) -> list[str]:

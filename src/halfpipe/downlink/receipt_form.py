@@ -201,7 +201,7 @@ class FromManifest(TypedDict):
     """The reason for which that was accepted, as shrink.accept of the config says; null: nothing was."""
     closed: list[Span]
     """What earlier deliveries of this downlink covered beyond this one: closed to other downlinks until
-    `halfpipe release`."""
+    `halfpipe force --reopen`."""
     why: list[Words]
     """In words, why events of the run were not delivered."""
     files: list[EventFile]

@@ -180,5 +180,5 @@ def _said(run: RunId, downlink: DownlinkId, said: Mapping[str, Any]) -> Iterator
             "closed-spans",
             Verdict.NOTE,
             f"sequences {spans} of run {run}, delivered before and not now, stay closed to other downlinks",
-            f'halfpipe release {run} {downlink} --reason "…"',
+            f'halfpipe force {run} --reopen {downlink} --reason "…"',
         )

@@ -52,7 +52,7 @@ def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
     file = _place(work, switch, downlink)
     if not _is_there(file):
         other = halts.holding(work, switch, downlink)
-        but = f", but {other} holds it: halfpipe resume {switch.called}" if other else ""
+        but = f", but {other} holds it: halfpipe hold {switch.called} --resume" if other else ""
         raise MissingInputError(f"{file}: no such file, so nothing was to be removed{but}")
     said = says(file)
     _remove(file)

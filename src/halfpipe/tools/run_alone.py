@@ -102,7 +102,7 @@ def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     made_retdefs.write(retdefs, downlink, work / paths.repipe_retdefs(downlink))
     if orphans:
         given_up = work / paths.repipe_work(downlink) / paths.force() / run.l1
-        write_text(given_up, "asked for by halfpipe repipe --orphans\n")
+        write_text(given_up, "asked for by halfpipe process --orphans\n")
     me = whoami()
     by = f"{me.user} on {me.host}"
     note(work, run, {"downlink": downlink, "orphans": orphans, "when": _now(), "by": by})

@@ -29,7 +29,7 @@ def seal_broken(content: str) -> str:
         (["submit", "--rolled-back"], "Give a downlink"),
         (["submit", FIRST, "--settle", "perhaps"], "'perhaps' is not one of"),
         (["submit", FIRST, "--json"], "--json goes with --open"),
-        (["halt", "stage", "--reason", "x", "--json"], "--json goes with the list"),
+        (["hold", "stage", "--reason", "x", "--json"], "--json goes with the list"),
         (["force", SPREAD, "--reason", "x", "--json"], "--json goes with the list"),
         (["online", FIRST, "--again", LCI], "one of them"),
         (["online", "--started", LCI, "--not-started", LCI], "one of them"),
@@ -125,7 +125,7 @@ def test_verbs_take_ranges_where_they_take_downlinks(configfile: Path) -> None:
     assert of("status", f"{SECOND}..2024-06-02", SECOND) == [HALF_WAY, SECOND]
     shown = json.loads(halfpipe("show", "2024-06-01", LCI, "--json", configfile=configfile).stdout)["shown"]
     assert len(shown) == 3
-    halted = halfpipe("halt", "stage", "2024-06-01", "--reason", "says N. N.", configfile=configfile)
+    halted = halfpipe("hold", "stage", "2024-06-01", "--reason", "says N. N.", configfile=configfile)
     assert halted.exit_code == 0
     work = configfile.parent / "work"
     assert [dl for dl in (FIRST, SECOND, HALF_WAY) if (work / dl / "haltStage").exists()] == [FIRST, SECOND]

@@ -1,4 +1,4 @@
-"""The help of every verb: what it says, how wide it is, and that its examples can be given."""
+"""The help of every verb fits a screen and has all parts, and its examples can be given."""
 
 import re
 import shlex
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from halfpipe.cli.main import VERBS, command
-from halfpipe.cli.verbs import WIDEST
+from halfpipe.cli.main import WIDEST, command
 from tests.support.verbs import halfpipe
 
 
@@ -27,37 +27,21 @@ EVERY = list(verbs())
 NAMES = [" ".join(("halfpipe", *names)) for names, _ in EVERY]
 
 
-def test_all_that_operators_had_is_a_verb() -> None:
-    listed = {name for of_subject in VERBS.values() for name in of_subject}
-    assert listed >= {
-        "status", "show", "delivered", "check", "waiting", "throughput", "submit", "online", "cleanup",
-        "ledger", "unattended", "evt", "index", "halt", "resume", "force", "config",
-    }  # fmt: skip
-    assert {"halfpipe evt show", "halfpipe evt check", "halfpipe ledger rebuild"} <= set(NAMES)
-
-
 @pytest.mark.parametrize(("names", "verb"), EVERY, ids=NAMES)
-@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("width", [80, WIDEST])
 def test_a_help_text_fits_and_has_all_parts(names: tuple[str, ...], verb: click.Command, width: int) -> None:
-    ended = halfpipe(*names, "--help", env={"COLUMNS": str(width)})
+    given = [*names, "--help"]
+    ended = CliRunner().invoke(command, given, prog_name="halfpipe", terminal_width=width)
     assert ended.exit_code == 0, ended.output
     lines = ended.stdout.splitlines()
-    assert max(map(len, lines)) <= min(width, WIDEST)
+    assert max(map(len, lines)) <= width
     assert lines[0].startswith(f"Usage: {' '.join(('halfpipe', *names))} ")
+    if names and width == WIDEST:
+        assert len(lines) <= 40, "does not fit a screen"
     assert not re.search(r"[a-z,]\.\.\.$", ended.stdout, re.MULTILINE), "a sentence was cut"
     if not isinstance(verb, click.Group):
         assert "Examples:" in lines
         assert "Exit status:" in lines
-    assert halfpipe(*names, "-h").stdout.split() == ended.stdout.split()
-
-
-def test_the_list_of_verbs_says_what_each_says_first() -> None:
-    for of_subject in VERBS.values():
-        for name, said in of_subject.items():
-            verb = command.get_command(click.Context(command), name)
-            assert verb is not None
-            assert verb.help is not None
-            assert verb.help.split("\n\n")[0].replace("\n", " ") == said
 
 
 @pytest.mark.parametrize(("names", "verb"), EVERY, ids=NAMES)
@@ -65,8 +49,7 @@ def test_examples_are_what_the_verb_takes(names: tuple[str, ...], verb: click.Co
     examples = [line for line, _ in getattr(verb, "examples", ())]
     assert examples or isinstance(verb, click.Group)
     for line in examples:
-        inside = re.fullmatch(r'eval "\$\((.*)\)"', line)
-        words = shlex.split(re.split(r"[|>]", inside[1] if inside else line)[0])
+        words = shlex.split(re.split(r"[|>]", line)[0])
         if words[0] == "halfpipe":
             *_, last = [found for found, _ in EVERY if list(found) == words[1 : 1 + len(found)]]
             asked = dict(EVERY)[last]

@@ -46,7 +46,7 @@ def test_what_no_retdef_covers_is_status_1(simulation: Simulation, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--from", "yesterday"], "is no time: expected one of UTC"),
+        (["--from", "yesterday"], "'yesterday' does not match the formats"),
         (["--l0key", "-5"], "-5 is not in the range"),
         (["--from", "2023-04-02", "--to", "2023-04-01"], "--from is not before --to"),
     ],

@@ -24,7 +24,8 @@ OF_A_SITE = [
     ("status",), ("show", FIRST), ("delivered",), ("waiting",), ("explain", FIRST), ("check",), ("throughput",),
     ("find", "--met", "1"),
     ("submit", FIRST),
-    ("index", "2c2e5787", FIRST), ("submit", "--open"), ("online",), ("halt",), ("resume", "stage"), ("force",),
+    ("index", "2c2e5787", FIRST), ("submit", "--open"), ("online",), ("hold",), ("hold", "stage", "--resume"),
+    ("force",),
     ("cleanup",), ("ledger", "check"), ("unattended",), ("config",),
 ]  # fmt: skip
 
@@ -200,7 +201,7 @@ def test_tables_fit_the_terminal(words: tuple[str, ...], columns: int, shared: P
         ("delivered",),
         ("waiting", "--days", "0"),
         ("throughput",),
-        ("halt",),
+        ("hold",),
         ("force",),
     ],
     ids=" ".join,
@@ -227,7 +228,7 @@ def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Pa
     [
         ("status",), ("show", FIRST, "2c2e5787"), ("explain", FIRST), ("find", "--met", "1"), ("delivered",),
         ("waiting", "--days", "0"), ("check",),
-        ("throughput",), ("submit", "--open"), ("online",), ("halt",), ("force",), ("cleanup",),
+        ("throughput",), ("submit", "--open"), ("online",), ("hold",), ("force",), ("cleanup",),
         ("config",), ("config", "--schema"),
     ],
     ids=" ".join,
@@ -245,14 +246,12 @@ def test_the_version() -> None:
     assert give("--version").stdout == f"halfpipe {halfpipe.__version__}\n"
 
 
-def test_it_starts_light_and_says_how_fast(tmp_path: Path) -> None:
+def test_it_starts_light() -> None:
+    program = "import sys, halfpipe.cli.main as main\ntry: main.command(['--version'])\nfinally: print(*sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    begun = time.monotonic()
-    program = "import sys, halfpipe.cli.main as main\ntry: main.command(['-h'])\nfinally: print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
     )
-    print(f"halfpipe --help took {time.monotonic() - begun:.2f} s")
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "click" in loaded
-    assert not loaded & {"numpy", "rich", "pydantic", "sqlalchemy", "snakemake", "tqdm", "erfa"}
+    assert not loaded & {"numpy", "pandas", "rich", "pydantic", "sqlalchemy", "snakemake", "tqdm", "erfa"}

@@ -96,7 +96,7 @@ def test_what_is_held(configfile: Path, place: str) -> None:
     one = found(configfile)[HALF_WAY]
     assert (one["state"], one["verdict"], codes(one)) == ("held", "note", ["switch-holds"])
     assert str(switch) in one["causes"][0]["text"]
-    assert one["causes"][0]["do"].startswith("halfpipe resume stage")
+    assert one["causes"][0]["do"].startswith("halfpipe hold stage")
 
 
 def test_what_waits_for_retdefs(configfile: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) -> None:
     log = configfile.parent / "work" / "logs" / HALF_WAY / "deliver_run-2c2e5787.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    why, remedy = "the stage is away." + " It is long." * 60, "To see it: halfpipe halt"
+    why, remedy = "the stage is away." + " It is long." * 60, "To see it: halfpipe hold"
     Failure("stage", why, remedy).write(log)
     seen = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"}).splitlines()
     assert len(seen) < 20

@@ -72,13 +72,14 @@ def test_what_is_refused_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(HeldError) as error:
         halts.refuse(tmp_path, Switch.STAGE, DL)
     assert str(error.value) == (
-        f"downlink {DL}: staging is held by {file}. Nothing was done. To let it go on: halfpipe resume stage {DL}"
+        f"downlink {DL}: staging is held by {file}. Nothing was done. To let it go on: halfpipe hold stage {DL} "
+        "--resume"
     )
     file.unlink()
     everywhere = put(tmp_path / "halts" / "haltStage")
     everywhere.write_text("2026-11-26 09:17:00 UTC, root on vm: disk full\n")
     with pytest.raises(
-        HeldError, match=r"haltStage \(2026-11-26 09:17:00 UTC, root on vm: disk full\)\. .* stage$"
+        HeldError, match=r"haltStage \(2026-11-26 09:17:00 UTC, root on vm: disk full\)\. .* stage --resume$"
     ):
         halts.refuse(tmp_path, Switch.STAGE, DL)
 

@@ -388,13 +388,13 @@ def test_switches_hold(settings: Settings) -> None:
     own.touch()
     (cause,) = found(settings)
     assert codes([cause]) == [("switch-holds", Verdict.NOTE)]
-    assert cause.do == f"halfpipe resume stage {DL}"
+    assert cause.do == f"halfpipe hold stage {DL} --resume"
     assert cause.since == own.stat().st_mtime
     everywhere.parent.mkdir()
     everywhere.touch()
-    assert [cause.do for cause in found(settings)] == ["halfpipe resume stage"]
+    assert [cause.do for cause in found(settings)] == ["halfpipe hold stage --resume"]
     assert [(cause.code, cause.do) for cause in site_troubles(Plan(settings))] == [
-        ("switch-holds", "halfpipe resume stage")
+        ("switch-holds", "halfpipe hold stage --resume")
     ]
     put(work, 1)
     hand_off(settings, 1)
@@ -402,7 +402,7 @@ def test_switches_hold(settings: Settings) -> None:
     (work / DL / "haltL1").touch()
     assert found(settings) == []
     submitting = replace(settings, submit=replace(settings.submit, automatic=True))
-    assert [cause.do for cause in found(submitting)] == [f"halfpipe resume l1 {DL}"]
+    assert [cause.do for cause in found(submitting)] == [f"halfpipe hold l1 {DL} --resume"]
 
 
 def test_who_is_at_work(settings: Settings) -> None:

@@ -90,7 +90,7 @@ def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wante
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("not-submitted", Verdict.NOTE)
     assert cause.text == f"hand-off 1 is held by {level1.work / DL / 'haltL1'}"
-    assert cause.do == f"halfpipe resume l1 {DL}"
+    assert cause.do == f"halfpipe hold l1 {DL} --resume"
     level1.hand_off(files=False)
     assert found(level1) == []
 

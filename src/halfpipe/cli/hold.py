@@ -1,0 +1,88 @@
+"""`halfpipe hold`."""
+
+import click
+
+from halfpipe.cli import printed
+from halfpipe.cli.printed import Column
+from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json, reason_given
+from halfpipe.downlink import halts
+from halfpipe.downlink.halts import Switch
+from halfpipe.ids import DownlinkId
+from halfpipe.site import switches
+from halfpipe.words import count
+
+SWITCHES = {switch.called: switch for switch in Switch}
+COLUMNS = [Column("what"), Column("downlink"), Column("held by")]
+
+
+@click.command(
+    "hold",
+    cls=Verb,
+    examples=[
+        ("halfpipe hold", "list what is held, by whom, and why"),
+        ('halfpipe hold stage --reason "disk full"', "stage nothing more, of all downlinks"),
+        ('halfpipe hold l1 230401001 --reason "ask N. N."', "do not submit one downlink"),
+        ("halfpipe hold stage --resume", "let it go on"),
+    ],
+    statuses={
+        0: "good; what was held before stays as it was",
+        1: "the file cannot be made or removed, or nothing was held",
+    },
+)
+@click.argument(
+    "what",
+    required=False,
+    type=click.Choice(list(SWITCHES)),
+    help="stage: staging and the hand-off; l1: submission and roll-backs; online; cleanup.",
+)
+@click.argument("downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help="Downlinks; none: all of them.")
+@click.option("--reason", metavar="TEXT", help="Why, for the next person; who and when are added.")
+@click.option("--resume", is_flag=True, help="Let it go on.")
+@as_json
+def command(
+    site: Site,
+    what: str | None,
+    downlinks: tuple[DownlinkId, ...],
+    reason: str | None,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Hold staging, submission, Online or clean-up, let it go on, or list what is held.
+
+    A file holds the work until it is removed: in halts/ of the working directory, or in the directory of a downlink.
+    Work that has begun goes on. Held work is no failure: the next command or timer does it when it is let go.
+    """
+    if what is None:
+        if resume:
+            raise click.UsageError("Name what goes on, as in: halfpipe hold stage --resume.")
+        _list(site, as_json=as_json)
+        return
+    if as_json:
+        raise click.UsageError("--json goes with the list.")
+    switch = SWITCHES[what]
+    if switch is Switch.CLEANUP and downlinks:
+        raise click.UsageError("cleanup is held for all downlinks only: name none.")
+    why = "" if resume else reason_given(reason)
+    for downlink in downlinks or [None]:
+        work = f"{switch.what} of {f'downlink {downlink}' if downlink else 'all downlinks'}"
+        if resume:
+            since = switches.let_go(site.work, switch, downlink)
+            click.echo(f"{work} may go on; it was held since {since or 'an unknown time'}")
+            if other := halts.holding(site.work, switch, downlink):
+                click.echo(f"but all downlinks are held, by {other}: halfpipe hold {what} --resume")
+        else:
+            file, new = switches.hold(site.work, switch, downlink, why)
+            click.echo(f"{work} {'is' if new else 'was already'} held by {file}: {halts.says(file)}")
+
+
+def _list(site: Site, *, as_json: bool) -> None:
+    held = switches.put_down(site.work)
+    if as_json:
+        printed.as_json(work=site.work, held=held)
+        return
+    rows = [
+        [one.switch.called, one.downlink or "all", f"{one.file}: {one.says or 'no name and no reason'}"]
+        for one in held
+    ]
+    printed.table(COLUMNS, rows)
+    click.echo(count(len(held), "halt switch", "halt switches"))
