@@ -55,7 +55,7 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     assert give(site, "check").good().said == f"0 differences between {name} and {site.work}\n"
     before = content(Ledger.of(load([site.configfile])))
 
-    unheard = "the MOOT database has not heard of 1 run (halfpipe ledger moot)\n"
+    unheard = "the MOOT database lacks 1 run: halfpipe ledger moot\n"
     said = give(site, "remove", first).good().said
     assert said == f"downlink {first}: taken out of the ledger, with 1 run\n{unheard}"
     assert not (site.work / paths.loaded(first)).exists()
@@ -77,13 +77,13 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     assert said.startswith(
         f"run {RUN} ({RUN.l1}): Complete\nrun {OTHER} ({OTHER.l1}): not in the ledger, because no downlink "
     )
-    assert give(site, "moot").good().said == "the MOOT database was told of 1 run, 0 are left\n"
-    assert give(site, "moot").good().said == "the MOOT database was told of 0 runs, 0 are left\n"
+    assert give(site, "moot").good().said == "the MOOT database received 1 run, 0 left\n"
+    assert give(site, "moot").good().said == "the MOOT database received 0 runs, 0 left\n"
     (tmp_path / "down").write_text("99")
     give(site, "remove", second).good()
     ended = give(site, "moot")
     assert ended.status == 1
-    assert ended.said.endswith("the MOOT database was told of 0 runs, 1 are left\n")
+    assert ended.said.endswith("the MOOT database received 0 runs, 1 left\n")
 
 
 def test_what_the_config_has_not_is_told(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_the_config_has_not_is_told(tmp_path: Path) -> None:
     site.work.mkdir()
     ended = give(site, "moot")
     assert (ended.status, ended.said) == (
-        2, "error: moot.update is null: nobody tells the MOOT database. Set it in the config.\n"
+        2, "error: moot.update is null: the MOOT database cannot be notified. Set it in the config.\n"
     )  # fmt: skip
     site.configure(ledger={"url": None})
     for words in (["check"], ["load", "240601001"], ["rebuild"], ["remove", "240601001"], ["upgrade"]):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import click
 
-from halfpipe.cli.main import nobody_reads
 from halfpipe.cli.verbs import DOWNLINK, RUN, Site, Verb
 from halfpipe.files.durable import replacing
 from halfpipe.ids import DownlinkId, RunId
@@ -37,8 +36,5 @@ def command(site: Site, run: RunId, downlink: DownlinkId, out: Path | None) -> N
                 file.write(lines)
                 bar.add(events=lines.count(b"EVT:"), size=len(lines))
         return
-    try:
-        sys.stdout.buffer.writelines(pieces)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        nobody_reads()
+    sys.stdout.buffer.writelines(pieces)
+    sys.stdout.buffer.flush()

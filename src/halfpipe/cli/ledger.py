@@ -40,12 +40,11 @@ def command() -> None:
 def load_downlinks(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
     """Enter downlinks, and the state of their runs."""
     from halfpipe.ledger import operations
-    from halfpipe.ledger.database import Ledger
 
     for downlink in downlinks:
         operations.load_downlink(site.settings, downlink, sys.stderr)
         click.echo(f"downlink {downlink}: loaded into the ledger")
-    _say_pending(Ledger.of(site.settings))
+    _say_pending(_ledger(site))
 
 
 @command.command(
@@ -63,9 +62,8 @@ def compare(site: Site, downlinks: tuple[DownlinkId, ...], as_json: bool) -> int
     """Compare the ledger with the files."""
     from halfpipe.ledger import moot_update
     from halfpipe.ledger.check import check
-    from halfpipe.ledger.database import Ledger
 
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     found = check(ledger, site.settings, downlinks)
     if as_json:
         pending = moot_update.pending(ledger)
@@ -85,9 +83,8 @@ def compare(site: Site, downlinks: tuple[DownlinkId, ...], as_json: bool) -> int
 def rebuild(site: Site, no_moot: bool) -> None:
     """Rebuild the ledger from the files."""
     from halfpipe.ledger import load
-    from halfpipe.ledger.database import Ledger
 
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     number = load.rebuild(ledger, site.settings, tell_moot=not no_moot, shown=_shown)
     click.echo(f"{count(number, 'downlink')} in {ledger.name}")
     _say_pending(ledger)
@@ -107,9 +104,8 @@ def remove(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
     Their files stay, and loading them again is outstanding.
     """
     from halfpipe.ledger import operations
-    from halfpipe.ledger.database import Ledger
 
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     for downlink in downlinks:
         runs = operations.remove_downlink(ledger, site.settings, downlink)
         click.echo(f"downlink {downlink}: taken out of the ledger, with {count(len(runs), 'run')}")
@@ -123,9 +119,8 @@ def remove(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
 def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
     """Recompute the rows of runs, and show their state."""
     from halfpipe.ledger import load
-    from halfpipe.ledger.database import Ledger
 
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     for run, status in load.refresh(ledger, site.settings, runs).items():
         said = status or "not in the ledger, because no downlink with it is loaded"
         click.echo(f"run {run} ({run.l1}): {said}")
@@ -135,9 +130,7 @@ def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
 @command.command("upgrade", cls=Verb, examples=[("halfpipe ledger upgrade", "")], statuses=GOOD)
 def upgrade(site: Site) -> None:
     """Create the tables, or bring them up to date."""
-    from halfpipe.ledger.database import Ledger
-
-    ledger = Ledger.of(site.settings)
+    ledger = _ledger(site)
     before = ledger.upgrade() or "none"
     click.echo(f"{ledger.name}: the tables were of version {before}, and are up to date")
 
@@ -151,20 +144,25 @@ def upgrade(site: Site) -> None:
 def moot(site: Site) -> int:
     """Notify the MOOT database of what it has not received."""
     from halfpipe.ledger import moot_update
-    from halfpipe.ledger.database import Ledger
 
     if site.settings.moot.update is None:
-        raise ConfigError("moot.update is null: nobody tells the MOOT database. Set it in the config.")
-    ledger = Ledger.of(site.settings)
+        raise ConfigError("moot.update is null: the MOOT database cannot be notified. Set it in the config.")
+    ledger = _ledger(site)
     before = moot_update.pending(ledger)
     left = moot_update.send(ledger, site.settings.moot.update, sys.stderr)
-    click.echo(f"the MOOT database was told of {count(len(before) - len(left), 'run')}, {len(left)} are left")
+    click.echo(f"the MOOT database received {count(len(before) - len(left), 'run')}, {len(left)} left")
     return 1 if left else 0
 
 
+def _ledger(site: Site) -> "Ledger":
+    from halfpipe.ledger.database import Ledger
+
+    return Ledger.of(site.settings)
+
+
 def _say_pending(ledger: "Ledger") -> None:
-    """Say how many runs MOOT has not heard of: nobody tells it but a load, and the verb `moot`."""
+    """Print how many runs MOOT has not received: only a load and the verb `moot` notify it."""
     from halfpipe.ledger import moot_update
 
     if pending := moot_update.pending(ledger):
-        click.echo(f"the MOOT database has not heard of {count(len(pending), 'run')} (halfpipe ledger moot)")
+        click.echo(f"the MOOT database lacks {count(len(pending), 'run')}: halfpipe ledger moot")

@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -40,7 +40,6 @@ VERBS: Mapping[str, Sequence[str]] = {
     "Run the site": ["unattended", "ledger", "takeover", "config"],
 }
 WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is
-NOBODY_READS = 128 + signal.SIGPIPE
 
 log = logging.getLogger("halfpipe")
 
@@ -73,9 +72,8 @@ class Command(click.Group):
             with _prepared():
                 status = super().invoke(ctx)
                 sys.stdout.flush()
-        except BrokenPipeError:
-            nobody_reads()
-            status = NOBODY_READS
+        except BrokenPipeError:  # head has seen enough: click ends with 1
+            raise
         except HalfPipeError as error:
             _tell(str(error))
             status = 2 if isinstance(error, ConfigError) else 1
@@ -95,12 +93,6 @@ class Command(click.Group):
 def _tell(message: str) -> None:
     sys.stdout.flush()
     click.echo(printed.tinted("error: ", fg="red", bold=True) + message, err=True)
-
-
-def nobody_reads() -> None:
-    """Have nothing more printed: who read it, such as head, has seen enough."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -140,9 +140,7 @@ def test_nobody_reads_on(shared: Path) -> None:
         reader.stdout.close()
         said = reader.stderr.read()
     assert said.decode() == f"HalfPipe at {shared.parent}/work ({shared})\n"
-    assert reader.returncode == 128 + signal.SIGPIPE, (
-        "whatever it would have found, it does not say that all is good"
-    )
+    assert reader.returncode == 1, "whatever it would have found, it does not say that all is good"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
