@@ -104,11 +104,11 @@ def command(
         )
     else:
         for one in found:
-            _tell(one)
+            _print(one)
         if len(downlinks) > 1:
             printed.table(COLUMNS, [_row(one) for one in found])
-    for said in failed:
-        click.echo(f"error: {said}", err=True)
+    for failure in failed:
+        click.echo(f"error: {failure}", err=True)
     if output is not None:
         from halfpipe.tools.comparison_page import write_page  # noqa: PLC0415 - the library of templates
 
@@ -134,7 +134,7 @@ def _row(one: "Compared") -> list[printed.Cell]:
     return [one.downlink, len(one.runs), *events, one.explained, one.unexplained, shown]
 
 
-def _tell(one: "Compared") -> None:
+def _print(one: "Compared") -> None:
     """Print what was found of a downlink: the verdict, then each thing that differs."""
     here, there, same = (one.total(name) for name in ("here", "there", "same"))
     click.echo(f"downlink {one.downlink}: {one.verdict} ({here} here, {there} there, {same} the same)")
@@ -160,8 +160,8 @@ def _lines(one: "Compared") -> Iterator[str]:
         for cut in run.cuts:
             yield f"cut otherwise there: {cut.file}, {cut.events} events{_by(cut.defect)}: {cut.text}"
         for header in run.headers:
-            said = f"{header.field} is {header.here} here, {header.there} there, in {header.files} of run {run.run}"
-            yield f"header: {said}{_by(header.defect)}" + (
+            differs = f"{header.field} is {header.here} here, {header.there} there, in {header.files} of run {run.run}"
+            yield f"header: {differs}{_by(header.defect)}" + (
                 ": unexplained" if header.kind == "unexplained" else ""
             )
     for text in one.texts:

@@ -3,7 +3,6 @@
 import shlex
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -84,25 +83,24 @@ def command(
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
     options = site.snakemake_options(cores)
-    anew = Reprocessing(site.work, downlinks) if again else None
-    work = batches.work_on(site.settings, downlinks, anew)
-    for line in _beginning(work, anew, batch):
+    reprocessing = Reprocessing(site.work, downlinks) if again else None
+    work = batches.work_on(site.settings, downlinks, reprocessing)
+    for line in _beginning(work, reprocessing, batch):
         click.echo(line)
-    begun = time.monotonic()
     try:
-        _run(site, options, work, anew, batch, begun)
+        _run(site, options, work, reprocessing, batch)
     except (SystemExit, HalfPipeError):
-        click.echo(f"ended: {_standing(work, begun)}\nto go on: {_same_command()}")
+        click.echo(f"ended: {_progress(work)}\nto go on: {_same_command()}")
         raise
-    click.echo(_standing(work, begun))
-    troubles = list(_troubles(site, work))
-    for trouble in troubles[:MOST_SHOWN]:
-        click.echo(trouble)
-    if len(troubles) > MOST_SHOWN:
-        click.echo(f"and {len(troubles) - MOST_SHOWN} more: halfpipe status {work.todo[0]}..{work.todo[-1]}")
+    click.echo(_progress(work))
+    problems = list(_problems(site, work))
+    for problem in problems[:MOST_SHOWN]:
+        click.echo(problem)
+    if len(problems) > MOST_SHOWN:
+        click.echo(f"and {len(problems) - MOST_SHOWN} more: halfpipe status {work.todo[0]}..{work.todo[-1]}")
     if work.failed or work.left:
         click.echo(f"to try again what is left: {_same_command()}")
-    return 1 if troubles or work.failed else 0
+    return 1 if problems or work.failed else 0
 
 
 def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) -> int:
@@ -128,7 +126,7 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
 
 
 def _run(
-    site: Site, options: Sequence[str], work: Work, anew: Reprocessing | None, batch: int, begun: float
+    site: Site, options: Sequence[str], work: Work, reprocessing: Reprocessing | None, batch: int
 ) -> None:
     from tqdm import tqdm  # noqa: PLC0415 - takes time to import
 
@@ -139,43 +137,35 @@ def _run(
             bar.update(done - bar.n)
 
         def ended(fresh: Sequence[DownlinkId], log: Path) -> None:
-            if anew is not None:
-                for line in _changes(site.work, fresh, anew):
+            if reprocessing is not None:
+                for line in _changes(site.work, fresh, reprocessing):
                     tqdm.write(line)
-            seconds = time.monotonic() - begun
-            left = len(work.todo) - len(work.done)
-            rest = (
-                f", {tqdm.format_interval(seconds / len(work.done) * left)} left"
-                if work.done and left
-                else ""
-            )
-            tqdm.write(f"{_standing(work, begun)}{rest}; last batch: {log}")
+            tqdm.write(f"{_progress(work)}; last batch: {log}")
 
-        batches.run(site.settings, options, work, anew, batch, ended, moved)
+        batches.run(site.settings, options, work, reprocessing, batch, ended, moved)
 
 
-def _beginning(work: Work, anew: Reprocessing | None, batch: int) -> Iterator[str]:
+def _beginning(work: Work, reprocessing: Reprocessing | None, batch: int) -> Iterator[str]:
     """Yield what there is to do, and what is left alone."""
     yield from work.told
-    what = "to be regenerated" if anew else "outstanding"
+    what = "to be regenerated" if reprocessing else "outstanding"
     of = f"{len(work.todo):,} of {count(len(work.named), 'downlink')} {what}"
     yield f"{of}, in {count(-(-len(work.todo) // batch), 'batch', 'batches')}" if work.todo else of
-    if anew is not None and anew.begun_earlier:
-        yield f"the rest was regenerated before; to begin with all of them, first: rm {anew.file}"
+    if reprocessing is not None and reprocessing.begun_earlier:
+        yield f"the rest was regenerated before; to begin with all of them, first: rm {reprocessing.file}"
 
 
-def _standing(work: Work, begun: float) -> str:
-    hours = max(time.monotonic() - begun, 1.0) / 3600
-    return f"{len(work.done):,} of {len(work.todo):,} handed off, {len(work.done) / hours:,.0f} an hour"
+def _progress(work: Work) -> str:
+    return f"{len(work.done):,} of {len(work.todo):,} handed off"
 
 
-def _changes(work: Path, fresh: Sequence[DownlinkId], anew: Reprocessing) -> Iterator[str]:
+def _changes(work: Path, fresh: Sequence[DownlinkId], reprocessing: Reprocessing) -> Iterator[str]:
     """Yield what reprocessing has changed of downlinks, by the receipts of their hand-offs."""
     same = 0
     for dl in fresh:
         try:
             made = {handoff.number: handoff.receipt for handoff in hand_offs(work, dl)}
-            before = made[anew.before[dl]] if anew.before[dl] else None
+            before = made[reprocessing.before[dl]] if reprocessing.before[dl] else None
             found = changes(before, read_receipt(work, dl))
         except HalfPipeError as error:
             found = [f"the changes cannot be compared: {error}"]
@@ -185,7 +175,7 @@ def _changes(work: Path, fresh: Sequence[DownlinkId], anew: Reprocessing) -> Ite
         yield f"{same:,} of {count(len(fresh), 'downlink')}: the same events in the same files, byte for byte"
 
 
-def _troubles(site: Site, work: Work) -> Iterator[str]:
+def _problems(site: Site, work: Work) -> Iterator[str]:
     """Yield why downlinks are not handed off, or need action though they are."""
     looked = Looked(site.settings)
     for dl in work.todo:

@@ -1,6 +1,5 @@
 """`halfpipe retdefs`."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.formats.retdef import RetDef
 from halfpipe.ids import DownlinkId
 from halfpipe.tools import made_retdefs
-from halfpipe.tools.made_retdefs import Found, Uncovered
+from halfpipe.tools.made_retdefs import Uncovered
 from halfpipe.words import count, utc
 
 CHUNKS = [
@@ -107,28 +106,21 @@ def command(
     else:
         printed.table(CHUNKS, [_row(retdef) for retdef in made])
         printed.table(GAPS, [[g.apid, _when(g.hour), g.gaps, g.missing, g.elsewhere] for g in found.gaps])
-        for line in _said(found):
+        for line in [*found.faults, *(_uncovered(each, downlink) for each in found.uncovered)]:
             click.echo(line)
         where = f"written to {out / downlink}" if out is not None else "nothing was written (no -o)"
         click.echo(f"{count(found.packets, 'packet')}, {count(len(made), 'chunk')}: {where}")
     return 1 if found.uncovered else 0
 
 
-def _said(found: Found) -> Iterator[str]:
-    yield from found.faults
-    for each in found.uncovered:
-        yield f"{_whose(each)}: {_what(each, found)}"
-
-
-def _whose(each: Uncovered) -> str:
-    return f"run {each.run} ({each.run.l1}), APID {each.apid}" if each.run else f"APID {each.apid}"
-
-
-def _what(each: Uncovered, found: Found) -> str:
+def _uncovered(each: Uncovered, downlink: DownlinkId) -> str:
     times = f"{count(each.packets, 'packet')} from {utc(each.begin)} to {utc(each.end)}"
     if each.run is None:
-        return f"{times} are of no known run, and in no RetDef"
-    return f"{times} lie in the archive, and no RetDef of downlink {found.asked.downlink} covers them"
+        return f"APID {each.apid}: {times} are of no known run, and in no RetDef"
+    return (
+        f"run {each.run} ({each.run.l1}), APID {each.apid}: {times} are in the archive, and no RetDef of downlink "
+        f"{downlink} covers them"
+    )
 
 
 def _unix(time: datetime | None) -> float | None:

@@ -18,29 +18,21 @@ def seal_broken(content: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    "words",
     [
-        (["submit"], "Give a downlink"),
-        (["submit", FIRST, "--open"], "Give a downlink"),
-        (["submit", "--open", "--rollback"], "Give a downlink"),
-        (["submit", "--rollback"], "Give a downlink"),
-        (["submit", FIRST, "--rollback", "--settle", "submitted"], "Give a downlink"),
-        (["submit", FIRST, "--rollback", "--rolled-back"], "Give a downlink"),
-        (["submit", "--rolled-back"], "Give a downlink"),
-        (["submit", FIRST, "--settle", "perhaps"], "'perhaps' is not one of"),
-        (["submit", FIRST, "--json"], "--json goes with --open"),
-        (["hold", "stage", "--reason", "x", "--json"], "--json goes with the list"),
-        (["force", SPREAD, "--reason", "x", "--json"], "--json goes with the list"),
-        (["online", FIRST, "--again", LCI], "one of them"),
-        (["online", "--started", LCI, "--not-started", LCI], "one of them"),
-        (["cleanup", "--everything"], "No such option"),
+        ["submit"], ["submit", FIRST, "--open"], ["submit", "--open", "--rollback"], ["submit", "--rollback"],
+        ["submit", FIRST, "--rollback", "--settle", "submitted"], ["submit", FIRST, "--rollback", "--rolled-back"],
+        ["submit", "--rolled-back"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
+        ["hold", "stage", "--reason", "x", "--json"], ["force", SPREAD, "--reason", "x", "--json"],
+        ["online", FIRST, "--again", LCI], ["online", "--started", LCI, "--not-started", LCI],
+        ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--orphans"],
+        ["cleanup", "--everything"],
     ],
-)
-def test_a_command_line_that_cannot_be_used_does_nothing(shared: Path, words: list[str], said: str) -> None:
+    ids=" ".join,
+)  # fmt: skip
+def test_a_command_line_that_cannot_be_used_does_nothing(shared: Path, words: list[str]) -> None:
     before = {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")}
-    ended = halfpipe(*words, configfile=shared)
-    assert ended.exit_code == 2
-    assert said in ended.stderr
+    assert halfpipe(*words, configfile=shared).exit_code == 2
     assert {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")} == before
 
 

@@ -39,7 +39,7 @@ def test_what_no_retdef_covers_is_status_1(simulation: Simulation, tmp_path: Pat
     ended = halfpipe("retdefs", DL, "-o", tmp_path / "out", configfile=configfile)
     assert ended.exit_code == 1
     assert f"run {simulation.runs[0]} ({simulation.runs[0].l1}), APID 957: " in ended.stdout
-    assert f"lie in the archive, and no RetDef of downlink {DL} covers them" in ended.stdout
+    assert f"are in the archive, and no RetDef of downlink {DL} covers them" in ended.stdout
     assert len(list((tmp_path / "out" / DL).iterdir())) == len(simulation.chunks)
 
 
