@@ -56,6 +56,17 @@ def test_examples_are_what_the_verb_takes(names: tuple[str, ...], verb: click.Co
             asked.make_context(" ".join(words), words[1 + len(last) :])
 
 
+def test_the_first_help_has_each_verb_on_a_line_with_its_sentence_and_how_to_begin() -> None:
+    lines = halfpipe("--help", env={"COLUMNS": "100"}).stdout.splitlines()
+    assert "    snakemake dl=230401001          process a downlink" in lines
+    for names, verb in EVERY:
+        if len(names) == 1:
+            assert verb.help
+            sentence = verb.help.split("\n\n")[0].split()
+            (line,) = [line for line in lines if line.startswith(f"  {names[0]} ")]
+            assert line.split()[1:] == sentence[: len(line.split()) - 1]
+
+
 def test_a_verb_that_is_misspelt_is_named() -> None:
     ended = halfpipe("statsu")
     assert ended.exit_code == 2
