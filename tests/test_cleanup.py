@@ -189,7 +189,7 @@ def test_a_day_of_clean_up(site: Site) -> None:
 
 def test_how_the_program_ends(site: Site) -> None:
     site.work.mkdir()
-    assert site.halfpipe("cleanup").good().said.endswith("\n0 bytes would be freed; --remove does it\n")
+    assert site.halfpipe("cleanup").good().said.endswith("0 bytes would be freed; --remove does it\n")
     assert site.halfpipe("cleanup", "--everything").status == 2
     site.configure(cleanup={"retention_days": -1})
     ended = site.halfpipe("cleanup")

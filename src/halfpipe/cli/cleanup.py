@@ -5,12 +5,20 @@ import time
 import click
 
 from halfpipe.cli import printed
+from halfpipe.cli.printed import Column
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.downlink import halts
 from halfpipe.site import leftovers, removable_products
 from halfpipe.words import count
 
-ROW = "{:8}  {:11}  {:9}  {:>5}  {:>15}  {}"  # each is printed as soon as it is known
+COLUMNS = [
+    Column("run"),
+    Column("L1 run", drop=1),
+    Column("downlink"),
+    Column("files", number=True),
+    Column("bytes", number=True),
+    Column("what becomes of it"),
+]
 
 
 @click.command(
@@ -38,45 +46,36 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     now, settings = time.time(), site.settings
     switch = halts.holding(site.work, halts.Switch.CLEANUP)
     halted = f"clean-up is held by {switch}" if switch else ""
-    goes = "removed" if remove else "goes"
-    rows, left = list[removable_products.Products](), list[leftovers.Leftover]()
-
-    def say(line: str) -> None:
-        if not as_json:
-            click.echo(line)
-
-    def bytes_of(size: int) -> str:
-        return f"{size:,}" if printed.on_terminal() else str(size)
-
-    run = "L1 run" if printed.on_terminal() else "L1_run"
-    say(ROW.format("run", run, "downlink", "files", "bytes", "what becomes of it"))
-    for row in removable_products.clean(settings, now, halted, remove=remove):
-        rows.append(row)
-        what = f"stays: {row.kept}" if row.kept else goes
-        say(ROW.format(row.run, row.run.l1, row.downlink, row.files, bytes_of(row.size), what))
-    for one in leftovers.clean(settings, now, halted, remove=remove):
-        left.append(one)
-        what = f"stays: {one.kept}" if one.kept else goes
-        say(f"left half-made: {one.path}, {count(one.size, 'byte')}, {what}")
+    products = list(removable_products.clean(settings, now, halted, remove=remove))
+    partial = list(leftovers.clean(settings, now, halted, remove=remove))
     logs, of_logs = (0, 0) if halted else leftovers.clean_logs(settings, now, remove=remove)
-    if logs:
-        days = f"{settings.cleanup.log_days:g}"
-        say(f"{count(logs, 'log')} older than {days} days, {count(of_logs, 'byte')}, {goes}")
-    every: list[removable_products.Products | leftovers.Leftover] = [*rows, *left]
+    every: list[removable_products.Products | leftovers.Leftover] = [*products, *partial]
     size = of_logs + sum(each.size for each in every if not each.kept)
-    say(
-        f"{count(size, 'byte')} freed"
-        if remove
-        else f"{count(size, 'byte')} would be freed; --remove does it"
-    )
+    failed = any(each.failed for each in every)
     if as_json:
         printed.as_json(
             work=site.work,
             removed=remove,
             held_by=switch,
-            products=rows,
-            left_half_made=left,
+            products=products,
+            left_half_made=partial,
             logs={"files": logs, "size": of_logs},
             size=size,
         )
-    return 1 if any(each.failed for each in every) else 0
+        return 1 if failed else 0
+
+    def fate(each: removable_products.Products | leftovers.Leftover) -> str:
+        return f"stays: {each.kept}" if each.kept else ("removed" if remove else "goes")
+
+    rows: list[list[printed.Cell]] = [
+        [row.run, row.run.l1, row.downlink, row.files, row.size, fate(row)] for row in products
+    ]
+    printed.table(COLUMNS, rows)
+    for one in partial:
+        click.echo(f"partial: {one.path}, {count(one.size, 'byte')}, {fate(one)}")
+    if logs:
+        click.echo(
+            f"{count(logs, 'log')} older than {settings.cleanup.log_days:g} days, {count(of_logs, 'byte')}"
+        )
+    click.echo(f"{count(size, 'byte')} {'freed' if remove else 'would be freed; --remove does it'}")
+    return 1 if failed else 0

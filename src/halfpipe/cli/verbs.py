@@ -180,8 +180,8 @@ class Verb(click.Command):
         with formatter.section("Exit status"):
             formatter.write_dl([(str(number), meaning) for number, meaning in sorted(self.statuses.items())])
         if self.of_site:
-            with formatter.section("Which site"):
-                formatter.write_text("--profile, --configfile, --config: see halfpipe --help")
+            formatter.write_paragraph()
+            formatter.write_text("Which site: --profile, --configfile and --config, as in halfpipe --help.")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Find the site and run the verb."""

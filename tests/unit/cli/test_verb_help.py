@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from halfpipe.cli.main import WIDEST, command
+from tests.support.in_process import ROOT
 from tests.support.verbs import halfpipe
 
 
@@ -54,6 +55,25 @@ def test_examples_are_what_the_verb_takes(names: tuple[str, ...], verb: click.Co
             *_, last = [found for found, _ in EVERY if list(found) == words[1 : 1 + len(found)]]
             asked = dict(EVERY)[last]
             asked.make_context(" ".join(words), words[1 + len(last) :])
+
+
+def test_the_first_help_has_each_verb_on_a_line_with_its_sentence_and_how_to_begin() -> None:
+    lines = halfpipe("--help", env={"COLUMNS": "100"}).stdout.splitlines()
+    assert "    snakemake dl=230401001          process a downlink" in lines
+    for names, verb in EVERY:
+        if len(names) == 1:
+            assert verb.help
+            sentence = verb.help.split("\n\n")[0].split()
+            (line,) = [line for line in lines if line.startswith(f"  {names[0]} ")]
+            assert line.split()[1:] == sentence[: len(line.split()) - 1]
+
+
+def test_every_verb_that_a_remedy_names_is_there() -> None:
+    named = set()
+    for file in [*(ROOT / "src" / "halfpipe").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]:
+        named |= set(re.findall(r"\bhalfpipe (?!import\b|[a-z]+=)([a-z]+)\b", file.read_text()))
+    assert len(named) > 10
+    assert named <= set(command.list_commands(click.Context(command)))
 
 
 def test_a_verb_that_is_misspelt_is_named() -> None:
