@@ -81,7 +81,7 @@ def _view(name: str, text: str) -> Callable[[Any], Any]:
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma separated values.")
 @as_json
 def command(site: Site, what: tuple[What, ...], view: str | None, **options: Any) -> int | None:
-    """Show what is known of runs and downlinks, or what is in event files.
+    """Show runs, downlinks and event files; what was delivered, which runs wait, how fast jobs were.
 
     Of a run: which downlink delivered which files of it and when, and why the rest was not delivered. Of a
     downlink: how far it is, its runs, its hand-offs, and what was done to submit them. Of an event file: its header
@@ -119,33 +119,19 @@ def _everything(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -
 
 def _print_run(run: "Run") -> None:
     click.echo(f"run {run.run}, {run.l1_run}, started {_utc(run.started)}, MET {run.met}")
+    printed.frame(run.parts.drop(columns="why"), drop=["begin", "end", "handed_off"])
     printed.frame(run.files.assign(sha256=run.files["sha256"].str[:16]), drop=["sha256", "MET"])
     for part in run.parts.itertuples():
-        if part.handoff is None:
-            when = "not handed off (no manifest)"
-        else:
-            when = (
-                f"hand-off {part.handoff}, {_utc(part.handed_off)}"
-                if part.handed_off
-                else "not handed off yet"
-            )
-        click.echo(f"downlink {part.downlink}, {when}")
-        if part.downlink not in set(run.files["downlink"]):
-            click.echo("  nothing delivered")
-        if part.begin:
-            click.echo(f"  events from {_utc(part.begin)} to {_utc(part.end)}")
-        if part.state:
-            click.echo(f"  {part.state} when it was delivered")
         for reason in part.why:
-            click.echo(f"  {reason}")
-    if len(run.parts) and run.parts["state"].iloc[-1] == "open":
+            click.echo(f"downlink {part.downlink}: {reason}")
+    if list(run.parts["state"])[-1:] == ["open"]:
         click.echo(f"what it waits for: halfpipe explain {run.run}")
     for each in run.repipes:
         click.echo(
             f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into a stage "
             "of its own; they do not count here"
         )
-    events = run.parts["events"].dropna() if len(run.parts) else ()
+    events = run.parts["events"].dropna()
     click.echo(f"in all {count(sum(events), 'event')} delivered by {count(len(events), 'downlink')}")
 
 

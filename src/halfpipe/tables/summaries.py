@@ -23,6 +23,8 @@ from halfpipe.settings import Settings
 from halfpipe.status.account import Account, Site, account
 from halfpipe.tables import frames
 
+PARTS = ["downlink", "handoff", "handed_off", "events", "begin", "end", "state", "why"]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -71,17 +73,10 @@ def show(work: Path, run: RunId) -> Run:
     for downlink in sorted(manifests.keys() | latest.keys()):
         manifest, delivery = manifests.get(downlink), latest.get(downlink)
         begin, end = map(met.utc, delivery.times) if delivery and delivery.times else (None, None)
-        part = {
-            "downlink": downlink,
-            "handoff": manifest and manifest["handoff"],
-            "handed_off": manifest and _times(work, downlink).get(manifest["handoff"]),
-            "events": delivery and delivery.events,
-            "begin": begin,
-            "end": end,
-            "state": manifest and ("complete" if manifest["complete"] else "open"),
-            "why": manifest["why"] if manifest else [],
-        }
-        parts.append(part)
+        number = manifest and manifest["handoff"]
+        state = manifest and ("complete" if manifest["complete"] else "open")
+        events, why = delivery and delivery.events, manifest["why"] if manifest else []
+        parts.append((downlink, number, _times(work, downlink).get(number), events, begin, end, state, why))
         for file in delivery.files if delivery else ():
             sequences, seconds = ("{}-{}".format(*pair) for pair in (file.sequences, file.seconds))
             files.append((downlink, file.name, file.events, sequences, seconds, file.sha256))
@@ -90,13 +85,13 @@ def show(work: Path, run: RunId) -> Run:
         run.l1,
         met.utc(met.met_to_unix(run.met)),
         run.met,
-        pd.DataFrame(parts, dtype=object),
+        pd.DataFrame(parts, columns=PARTS, dtype=object),
         pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),
         repipes.done(work, run),
     )
 
 
-def _times(work: Path, downlink: DownlinkId) -> dict[int, datetime | None]:
+def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None]:
     """Return when each hand-off of a downlink was made."""
     made = {handoff.number: handoff.made for handoff in hand_offs(work, downlink)}
     return {number: None if at is None else datetime.fromtimestamp(at, UTC) for number, at in made.items()}
@@ -114,7 +109,7 @@ class Downlink:
     account: Account
     runs: pd.DataFrame
     why: Mapping[str, Sequence[str]]
-    handoffs: Mapping[int, datetime | None]
+    handoffs: Mapping[int | None, datetime | None]
     submissions: tuple[Mapping[str, Any], ...]
     running: tuple[str, ...]
 

@@ -1,8 +1,9 @@
 """`show`: everything that was delivered of a run, when and by which downlink."""
 
-import re
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,45 +20,56 @@ CASE = read_case(GOLDEN / "split2")
 RUN, L1 = RunId("2c2e5787"), "r0741234567"
 
 
-def shown(site: Site, *words: str) -> str:
-    ended = halfpipe("show", *words, configfile=site.configfile)
+def shown(site: Site, *words: str) -> dict[str, Any]:
+    ended = halfpipe("show", *words, "--json", configfile=site.configfile)
     assert ended.exit_code == 0, ended.output
-    return ended.stdout
+    (one,) = json.loads(ended.stdout)["shown"]
+    return dict(one)
 
 
 def test_a_run_of_two_downlinks(site: Site) -> None:
     site.replay(CASE.directory / "in")
     site.add_retdefs(CASE.directory / "in", *CASE.downlinks)
     site.by_hand("240601001")
-    first = shown(site, RUN).splitlines()
-    assert first[0] == f"run {RUN}, {L1}, started 2024-06-28 02:29:22 UTC, MET 741234567"
+    first = shown(site, RUN)
+    assert (first["run"], first["l1_run"], first["met"]) == (RUN, L1, 741234567)
+    assert first["started"] == "2024-06-28T02:29:22+00:00"
     sha = site.receipt("240601001")["runs"][0]["files"][0]["sha256"]
     name = f"{L1}-e00000000000000001000.evt"
-    assert first[1].split() == ["downlink", "file", "events", "sequences", "MET", "sha256"]
-    assert first[2].split() == ["240601001", name, "51", "1000-1104", "741234567-741234583", sha[:16]]
-    assert re.fullmatch(r"downlink 240601001, hand-off 1, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", first[3])
-    assert first[4] == "  events from 2024-06-28 02:29:27 UTC to 2024-06-28 02:29:43 UTC"
-    assert first[5] == "  open when it was delivered"
-    assert "orphans wait for datagrams that are missing" in first[6]
-    assert first[7] == f"what it waits for: halfpipe explain {RUN}"
-    assert f"what run {RUN} waits for: halfpipe explain {RUN}\n" in shown(site, "240601001")
-    assert first[8] == "in all 51 events delivered by 1 downlink"
+    assert [list(file.values()) for file in first["files"]] == [
+        ["240601001", name, 51, "1000-1104", "741234567-741234583", sha]
+    ]
+    (part,) = first["parts"]
+    times = "2024-06-28T02:29:27", "2024-06-28T02:29:43"
+    assert (part["begin"][:19], part["end"][:19]) == times
+    assert (part["downlink"], part["handoff"], part["events"], part["state"]) == ("240601001", 1, 51, "open")
+    assert part["handed_off"] is not None
+    assert any("orphans wait for datagrams that are missing" in why for why in part["why"])
+    lines = halfpipe("show", RUN, configfile=site.configfile).stdout.splitlines()
+    assert [lines[n].split()[:2] for n in (0, 2, 4)] == [
+        ["run", f"{RUN},"], ["240601001", "1"], ["240601001", name]
+    ]  # fmt: skip
+    assert lines[-1] == "in all 51 events delivered by 1 downlink"
+    for what in (RUN, "240601001"):
+        assert f"halfpipe explain {RUN}\n" in halfpipe("show", what, configfile=site.configfile).stdout
 
     site.by_hand("240601002")
     shutil.rmtree(site.stage / "240601002")  # what Level-1 has taken stays known
-    one, other = shown(site, L1).strip(), shown(site, RUN).strip()
-    assert one == other
-    assert "downlink 240601002, hand-off 1, 2" in one
-    assert "  complete when it was delivered" in one
-    assert "halfpipe explain" not in one
-    assert one.splitlines()[-1] == "in all 130 events delivered by 2 downlinks"
+    assert shown(site, L1) == shown(site, RUN)
+    parts = shown(site, RUN)["parts"]
+    assert [(part["handoff"], part["events"], part["state"]) for part in parts] == [
+        (1, 51, "open"), (1, 79, "complete")
+    ]  # fmt: skip
+    assert "halfpipe explain" not in halfpipe("show", RUN, configfile=site.configfile).stdout
 
     forget(site.work, paths.receipts("240601002"))
     for mark in (site.stage / paths.stage_mark(), site.work / paths.stage_mark_copy()):
         shutil.rmtree(mark)  # it knows the receipt: else nothing is done
-    assert "downlink 240601002, not handed off yet" in shown(site, RUN)
+    part = shown(site, RUN)["parts"][1]
+    assert (part["handoff"], part["handed_off"]) == (1, None)
     (site.work / "runs" / RUN / "240601002" / "manifest.json").unlink()
-    assert "downlink 240601002, not handed off (no manifest)" in shown(site, RUN)
+    part = shown(site, RUN)["parts"][1]
+    assert (part["handoff"], part["events"], part["state"]) == (None, 79, None)
 
 
 def test_a_run_that_nobody_knows(tmp_path: Path) -> None:
