@@ -84,7 +84,7 @@ def frame(data: "DataFrame", *, drop: Sequence[str] = (), notes: bool = False) -
     columns = []
     for name in data:
         values = [one[name] for one in found if one[name] is not None]
-        number = bool(values) and all(isinstance(value, int | float) for value in values)
+        number = data[name].dtype.kind in "iuf" or all(isinstance(value, int | float) for value in values)
         columns.append(Column(name, number, len(drop) - drop.index(name) if name in drop else 0))
     for one in found:
         if one.get("state") in STATES:

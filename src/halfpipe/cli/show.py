@@ -168,6 +168,7 @@ def _delivered(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) ->
     every = (dl for dl in names.downlinks(site.work) if (site.work / paths.receipt(dl)).exists())
     failed: list[HalfPipeError] = []
     found = frames.runs(frames.receipts(site.work, what or every, failed.append))
+    found = frames.with_submitted(site.work, found, failed.append)
     if options["as_json"]:
         printed.as_json(work=site.work, delivered=found, failed=list(map(str, failed)))
     elif options["as_csv"]:

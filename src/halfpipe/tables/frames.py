@@ -8,6 +8,7 @@ import pandas as pd
 
 from halfpipe.decode.shortfall import missing_hours
 from halfpipe.downlink.receipt import state_of
+from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import read_receipt
@@ -48,6 +49,20 @@ def runs(receipts: Iterable[Receipt]) -> pd.DataFrame:
     ]
     columns = ["downlink", "handoff", "run", "l1_run", "kind", "files", "events", "orphans", "late", "state"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def with_submitted(work: Path, runs: pd.DataFrame, failed: Callable[[HalfPipeError], object]) -> pd.DataFrame:
+    """Return `runs` with ``submitted``: the hand-off that Level-1 has of the downlink, none if it has none."""
+    numbers: dict[str, int] = {}
+    for downlink in map(DownlinkId, runs["downlink"].unique()):
+        try:
+            if told := Record(work, downlink).told:
+                numbers[downlink] = told.handoff
+        except HalfPipeError as error:
+            failed(error)
+    found = runs.copy()
+    found.insert(2, "submitted", found["downlink"].map(numbers).astype("Int64"))
+    return found
 
 
 def files(receipts: Iterable[Receipt]) -> pd.DataFrame:

@@ -79,9 +79,9 @@ def test_delivered_as_a_table_of_values(shared: Path) -> None:
         csv.DictReader(halfpipe("show", "--delivered", "--csv", configfile=shared).stdout.splitlines())
     )
     found = json.loads(halfpipe("show", "--delivered", "--json", configfile=shared).stdout)["delivered"]
-    assert rows == [{key: str(value) for key, value in one.items()} for one in found]
-    assert [(row["downlink"], row["run"], row["state"]) for row in rows] == [
-        (FIRST, SPREAD, "open"), (FIRST, LCI, "complete"), (SECOND, SPREAD, "open")
+    assert rows == [{key: "" if value is None else str(value) for key, value in one.items()} for one in found]
+    assert [(one["downlink"], one["submitted"], one["run"], one["state"]) for one in found] == [
+        (FIRST, 2, SPREAD, "open"), (FIRST, 2, LCI, "complete"), (SECOND, None, SPREAD, "open")
     ]  # fmt: skip
     *_, last = halfpipe("show", "--delivered", FIRST, configfile=shared).stdout.splitlines()
     assert last == "1 downlink, 2 runs, 72 events delivered"
