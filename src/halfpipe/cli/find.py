@@ -61,7 +61,7 @@ def command(site: Site, utc: float | None, met: float | None, runs: tuple[RunId,
     outstanding = sorted(set(found["downlink"][found["outstanding"]]))
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""
     found.insert(2, "l1_run", [RunId(run).l1 for run in found["run"]])
-    found.insert(7, "state", found["downlink"].map(states))
+    found.insert(6, "state", found["downlink"].map(states))
     if as_json:
         printed.as_json(work=site.work, met=when, found=found, do=do)
     else:
