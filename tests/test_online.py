@@ -190,7 +190,7 @@ def test_the_story_of_a_site(site: Site) -> None:
     ended = at_online(online, FIRST)
     assert (ended.status, f"process it first, snakemake dl={FIRST}" in ended.said) == (1, True)
     site.by_hand(FIRST)
-    waits = f"{RUN}  {RUN.l1}  waits: APID 965: datagrams 6 to 7\n1 waits\n"
+    waits = f"{RUN}  {RUN.l1}  waits: datagrams 6 to 7 of EPU 965 are missing\n1 waits\n"
     assert at_online(online).good().said.endswith(waits)
     assert at_online(online, f"dl={FIRST}").good().said.endswith(waits)
     ended = at_online(online, "--again", RUN)

@@ -14,7 +14,7 @@ from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages import downlink_picture as of_downlink
 from halfpipe.pages import run_picture as of_run
-from halfpipe.status.explanation import Site as Looked
+from halfpipe.status.account import Site as Looked
 from halfpipe.status.explanation import explain
 from halfpipe.tables.latency import Latency
 from halfpipe_simulator.scenario import Scenario

@@ -1,6 +1,5 @@
 """`halfpipe explain`."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from halfpipe.errors import IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.merge.undelivered import Kind
+from halfpipe.status.account import Site as Looked
 from halfpipe.status.explanation import (
     HELD,
     Explained,
@@ -22,7 +22,6 @@ from halfpipe.status.explanation import (
     runs_of,
     together,
 )
-from halfpipe.status.explanation import Site as Looked
 from halfpipe.tables import names
 from halfpipe.words import count, utc
 
@@ -74,7 +73,7 @@ def command(site: Site, what: tuple[Asked, ...], as_json: bool) -> int:
     It explains each run as it stands now, whichever downlinks have brought it: what its events wait for, where that may
     be, and the next command.
     """
-    looked = Looked(site.settings, time.time())
+    looked = Looked(site.settings)
     found: list[OfRun | Place] = []
     for each in what:
         if isinstance(each, tuple):

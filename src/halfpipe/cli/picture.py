@@ -8,7 +8,7 @@ import click
 from halfpipe.cli.verbs import EITHER, Site, Verb
 from halfpipe.files.durable import write_bytes
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.status.explanation import Site as Looked
+from halfpipe.status.account import Site as Looked
 
 
 @click.command(

@@ -124,8 +124,6 @@ def _print_run(run: "Run") -> None:
     for part in run.parts.itertuples():
         for reason in part.why:
             click.echo(f"downlink {part.downlink}: {reason}")
-    if list(run.parts["state"])[-1:] == ["open"]:
-        click.echo(f"what it waits for: halfpipe explain {run.run}")
     for each in run.repipes:
         click.echo(
             f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into a stage "
@@ -153,8 +151,6 @@ def _print_downlink(shown: "Downlink") -> None:
     for run, reasons in shown.why.items():
         for reason in reasons:
             click.echo(f"  run {run}: {reason}")
-    for run in shown.runs["run"][shown.runs["state"] == "open"]:
-        click.echo(f"what run {run} waits for: halfpipe explain {run}")
     for number, when in shown.handoffs.items():
         click.echo(f"hand-off {number}, {_utc(when) if when else 'not ended, or its receipt is lost'}")
     for attempt in shown.submissions:

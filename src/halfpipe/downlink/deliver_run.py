@@ -323,8 +323,7 @@ def _why(manifest: dict[str, Any]) -> list[str]:
         why.append(f"{unsettled} orphans of it stay undelivered, as retire.deliver_orphans says")
     elif unsettled:
         why.append(
-            f"{unsettled} orphans wait for datagrams that are missing, for an EPU to go on, or for one that was not "
-            f"seen yet (seen: {', '.join(map(str, manifest['epus'])) or 'none'})"
+            f"{count(unsettled, 'orphan')} waited for what was missing: halfpipe explain {manifest['run']}"
         )
     if manifest["withheld"]:
         why.append(

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -162,23 +161,3 @@ def is_complete(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> boo
     return enough_epus(segments, min_epus) and all(
         len(of_apid) == 1 and of_apid[0].opens and of_apid[0].closes for of_apid in segments.values()
     )
-
-
-def what_is_missing(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> list[str]:
-    """Say what keeps a run from being complete; nothing if it is."""
-    said = []
-    if not segments:
-        said.append("no datagram is known")
-    elif not enough_epus(segments, min_epus):
-        said.append(f"only {len(segments)} of {min_epus} EPUs seen ({', '.join(map(str, segments))})")
-    for apid, of_apid in segments.items():
-        if not of_apid[0].opens:
-            said.append(f"APID {apid}: its start, before datagram {of_apid[0].datagrams[0]}")
-        for one, other in pairwise(of_apid):
-            first, last = one.datagrams[1] + 1, other.datagrams[0] - 1
-            said.append(
-                f"APID {apid}: " + (f"datagrams {first} to {last}" if first < last else f"datagram {first}")
-            )
-        if not of_apid[-1].closes:
-            said.append(f"APID {apid}: its end, after datagram {of_apid[-1].datagrams[1]}")
-    return said

@@ -7,6 +7,7 @@ would leave behind, or take.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,9 +165,41 @@ def _stretches(
 
 def missing_at(segments: Mapping[int, Sequence[Segment]], min_epus: int, sequence: int) -> tuple[Lack, ...]:
     """Return what has to come before `sequence` is settled; nothing if it is."""
-    unseen = () if enough_epus(segments, min_epus) else (Lack(What.EPU),)
     of_seen = (lack for apid, of_apid in segments.items() for lack in _of_one(apid, of_apid, sequence))
-    return (*unseen, *of_seen)
+    return (*_unseen(segments, min_epus), *of_seen)
+
+
+def missing_of_run(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> list[str]:
+    """Say what keeps a run from being complete; nothing if it is."""
+    of_seen = (lack for apid, of_apid in segments.items() for lack in _between(apid, of_apid, None, None))
+    return [in_words(lack, segments, min_epus) for lack in (*_unseen(segments, min_epus), *of_seen)]
+
+
+def in_words(lack: Lack, segments: Mapping[int, Sequence[Segment]], min_epus: int) -> str:
+    """Say what is missing, in the words of all reports."""
+    epu = f"EPU {lack.apid}"
+    numbers = f"datagram{'' if lack.first == lack.last else 's'} {lack.first}"
+    if lack.last != lack.first:
+        numbers += f" to {lack.last}"
+    match lack.what:
+        case What.EPU if not segments:
+            return "no datagram is known"
+        case What.EPU:
+            return f"only {len(segments)} of {min_epus} EPUs were seen ({', '.join(map(str, segments))})"
+        case What.START if lack.last is None:
+            first = segments[lack.apid or 0][0].datagrams[0]
+            return f"{epu} has no start: its first datagram, {first}, does not open the run"
+        case What.START:
+            return f"the start of {epu} is missing: {numbers}"
+        case What.END:
+            assert lack.first is not None
+            return f"{epu} stops after datagram {lack.first - 1}: its later data have not arrived"
+        case _:
+            return f"{numbers} of {epu} {'is' if lack.first == lack.last else 'are'} missing"
+
+
+def _unseen(segments: Mapping[int, Sequence[Segment]], min_epus: int) -> tuple[Lack, ...]:
+    return () if enough_epus(segments, min_epus) else (Lack(What.EPU),)
 
 
 def _of_one(apid: int, segments: Sequence[Segment], sequence: int) -> Iterator[Lack]:
@@ -179,13 +212,16 @@ def _of_one(apid: int, segments: Sequence[Segment], sequence: int) -> Iterator[L
     if 0 in sides:
         return
     below = max((n for n, side in enumerate(sides) if side == -1), default=None)
-    begin = below or 0
-    above = next((n for n in range(begin, len(sides)) if sides[n] == 1), None)
-    end = len(segments) - 1 if above is None else above
+    above = next((n for n in range(below or 0, len(sides)) if sides[n] == 1), None)
+    yield from _between(apid, segments, below, above)
+
+
+def _between(apid: int, segments: Sequence[Segment], below: int | None, above: int | None) -> Iterator[Lack]:
+    """Yield what is missing from one segment of an EPU to another; None: before the first, after the last."""
     if below is None and not segments[0].opens:
         last = segments[0].datagrams[0] - 1
         yield Lack(What.START, apid, 0, last) if last >= 0 else Lack(What.START, apid)
-    for one, other in zip(segments[begin:end], segments[begin + 1 : end + 1], strict=True):
+    for one, other in pairwise(segments[below or 0 : len(segments) if above is None else above + 1]):
         yield Lack(What.DATAGRAMS, apid, one.datagrams[1] + 1, other.datagrams[0] - 1)
     if above is None and not segments[-1].closes:
         yield Lack(What.END, apid, segments[-1].datagrams[1] + 1)

@@ -10,7 +10,7 @@ from halfpipe.pages import downlink_picture as downlinks
 from halfpipe.pages import run_picture as runs
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.explanation import Site
+from halfpipe.status.account import Site
 
 
 def draw(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:

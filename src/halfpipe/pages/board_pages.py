@@ -42,7 +42,6 @@ from halfpipe.pages.board_figures import (
 from halfpipe.pages.drawn import duration
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status import explanation
 from halfpipe.status.account import Account, Site
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview, known
@@ -121,11 +120,10 @@ def _draw(site: Site, shown: Sequence[DownlinkId], home: Path, most: int) -> Non
             DownlinkId(path.stem), float("inf")
         ):
             remove_file(path)
-    looked = explanation.Site(site.settings, site.now)
     lacking = [downlink for downlink in handed_off if not (home / paths.board_picture(downlink)).exists()]
     for downlink in lacking[:most]:
         with suppress(HalfPipeError):  # one that cannot be drawn is not there: its causes say why
-            drawn = downlink_picture.picture(looked, downlink, "svg")
+            drawn = downlink_picture.picture(site, downlink, "svg")
             write_bytes(home / paths.board_picture(downlink), drawn, lasting=False)
 
 

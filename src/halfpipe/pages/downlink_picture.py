@@ -30,9 +30,7 @@ from halfpipe.pages.drawn import (
 )
 from halfpipe.pages.drawn import picture as drawn
 from halfpipe.run.receipt_file import read_receipt
-from halfpipe.status.account import Site as Looked
-from halfpipe.status.account import account
-from halfpipe.status.explanation import Site
+from halfpipe.status.account import Site, account
 from halfpipe.tables.latency import Latency, latency
 from halfpipe.words import count
 
@@ -79,7 +77,7 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
         _draw_steps(steps, latency(site.settings, downlink))
         return marks
 
-    state = account(Looked(site.settings, site.now, site.now), downlink)
+    state = account(Site(site.settings, site.now, site.now), downlink)
     delivered = f", {count(state.events, 'event')} delivered, {state.orphans:,} waiting" if receipt else ""
     decoded = [(chunk, made) for chunk, _, made in chunks if made]
     sentences = [f"{len(decoded)} of {count(len(chunks), 'chunk')} decoded."]

@@ -30,7 +30,8 @@ from halfpipe.pages.drawn import (
 from halfpipe.pages.drawn import picture as drawn
 from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.event_table import load_events
-from halfpipe.status.explanation import HELD, OfRun, Site, State, explain
+from halfpipe.status.account import Site
+from halfpipe.status.explanation import HELD, OfRun, State, explain
 from halfpipe.words import count, shortened
 
 BINS = 120

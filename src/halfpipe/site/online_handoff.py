@@ -26,7 +26,8 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision, listed
-from halfpipe.merge.settle import OPENS, KnownDatagrams, what_is_missing
+from halfpipe.merge.settle import OPENS, KnownDatagrams
+from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.told_once import By, OpenError, how_it_was_cut_off
 from halfpipe.run import event_files, force_list
@@ -179,14 +180,14 @@ def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
     That is more than what keeps it from being complete for Level-1 (ground-chain §7): datagrams are counted
     from 0, and only ``stop`` ends a run, ``abort`` and ``pause`` do not.
     """
-    said = what_is_missing(known.segments(), min_epus)
+    said = missing_of_run(known.segments(), min_epus)
     for apid, rows in known.by_apid().items():
         first, last = int(rows[0]["datagram"]), int(rows[-1]["datagram"])
         closed = bytes(rows[-1]["caction"])
         if bytes(rows[0]["oaction"]) == OPENS and first > 0:
-            said.append(f"APID {apid}: datagrams 0 to {first - 1}, before the one that opens it")
+            said.append(f"EPU {apid}: datagrams 0 to {first - 1}, before the one that opens it")
         if closed in {b"abort", b"pause"}:
-            said.append(f"APID {apid}: its stop, for datagram {last} ends with {closed.decode()}")
+            said.append(f"EPU {apid}: its stop, for datagram {last} ends with {closed.decode()}")
     return said
 
 

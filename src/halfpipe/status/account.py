@@ -16,6 +16,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.downlink.announcements import Announced, outstanding_chunks
 from halfpipe.downlink.plan import FoundFiles, Plan
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.record_causes import lost_downlinks
@@ -29,6 +30,7 @@ from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
@@ -96,15 +98,33 @@ class Site:
     now: float = field(default_factory=time.time)
     since: float = 0.0  # runs that nothing was brought of since then are not searched for lost downlinks
 
+    @property
+    def work(self) -> Path:
+        """`paths.work`."""
+        return self.settings.paths.work
+
     @cached_property
     def plan(self) -> Plan:
         """The plan, however many downlinks are outstanding."""
         return Plan(self.settings)
 
     @cached_property
+    def announced(self) -> Mapping[RunId, Sequence[Announced]]:
+        """The outstanding chunks by run."""
+        found: dict[RunId, list[Announced]] = {}
+        for each in outstanding_chunks(self.plan):
+            found.setdefault(each.retdef.run, []).append(each)
+        return found
+
+    @cached_property
+    def given_up(self) -> frozenset[RunId]:
+        """The runs that are given up."""
+        return force_list.read(self.work).runs
+
+    @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
         """Downlinks that runs know and that have no receipt any more, with these runs."""
-        return lost_downlinks(self.settings.paths.work, self.since)
+        return lost_downlinks(self.work, self.since)
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
@@ -115,7 +135,7 @@ class Site:
     def leased(self) -> frozenset[str]:
         """The names of all leases."""
         with suppress(OSError):
-            return frozenset(os.listdir(self.settings.paths.work / paths.leases()))  # noqa: PTH208
+            return frozenset(os.listdir(self.work / paths.leases()))  # noqa: PTH208
         return frozenset()
 
 
@@ -134,7 +154,7 @@ class Downlink:
     @property
     def work(self) -> Path:
         """`paths.work`."""
-        return self.settings.paths.work
+        return self.site.work
 
     @cached_property
     def lying(self) -> FoundFiles:

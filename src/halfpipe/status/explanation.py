@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
-from halfpipe.downlink.announcements import Announced, outstanding_chunks
-from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
@@ -21,13 +19,13 @@ from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.decision import all_known, listed
 from halfpipe.merge.settle import KnownDatagrams, Segment
-from halfpipe.merge.undelivered import Group, Kind, Lack, What, missing_at, undelivered
-from halfpipe.run import force_list
+from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, missing_at, undelivered
 from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
 from halfpipe.run.event_table import load_events
 from halfpipe.settings import Settings
+from halfpipe.status.account import Site
 from halfpipe.words import count
 
 DAY = 86400.0
@@ -87,32 +85,6 @@ class OfRun:
     def events(self, *kinds: str) -> int:
         """Count the events of some kinds."""
         return sum(group.events for group in self.groups if group.kind in kinds)
-
-
-@dataclass
-class Site:
-    """What is looked at once for all runs, at `now` (Unix seconds)."""
-
-    settings: Settings
-    now: float
-
-    @property
-    def work(self) -> Path:
-        """`paths.work`."""
-        return self.settings.paths.work
-
-    @cached_property
-    def announced(self) -> Mapping[RunId, Sequence[Announced]]:
-        """The outstanding chunks by run."""
-        found: dict[RunId, list[Announced]] = {}
-        for each in outstanding_chunks(Plan(self.settings)):
-            found.setdefault(each.retdef.run, []).append(each)
-        return found
-
-    @cached_property
-    def given_up(self) -> frozenset[RunId]:
-        """The runs that are given up."""
-        return force_list.read(self.work).runs
 
 
 @dataclass
@@ -205,22 +177,25 @@ class State:
             if file["kind"] == "idx" and file["run"] == self.run
         )
 
-    def sources(self, lack: Lack) -> Iterator[WaitsFor]:
-        """Yield the outstanding chunks that may bring what is lacking."""
+    def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
+        """Yield the outstanding chunks that may contain what is lacking."""
+        if lack.what is not What.EPU and lack.first is None:
+            return  # nothing can come
         for each in self.site.announced.get(self.run, ()):
             apids = {span.apid for span in each.retdef.spans}
             if (lack.apid in apids) if lack.apid else apids - self.segments.keys():
-                yield WaitsFor(lack.apid, lack.what, numbers(lack), each.downlink, each.chunk)
+                yield each.downlink, each.chunk
 
-    def short_chunks(self, lack: Lack) -> Iterator[tuple[WaitsFor, list[str]]]:
+    def short_chunks(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId, list[str]]]:
         """Yield the chunks that were decoded without hours of level-0 of the EPU, with these hours."""
         for downlink, chunk in self.chunks:
             hours = [each["hour"] for each in missing_hours(chunk) if each["apid"] == lack.apid]
             if hours:
-                yield (
-                    WaitsFor(lack.apid, lack.what, numbers(lack), downlink, ChunkId(chunk["chunk"])),
-                    hours,
-                )
+                yield downlink, ChunkId(chunk["chunk"]), hours
+
+    def missing(self, lack: Lack) -> str:
+        """Say what is missing."""
+        return in_words(lack, self.segments, self.site.settings.merge.min_epus)
 
     @property
     def is_old(self) -> bool:
@@ -234,11 +209,6 @@ class State:
         last = self.downlinks[-1]
         forced = f" -R {paths.manifest(self.run, last)}" if last in self.manifests else ""
         return f"snakemake dl={last}{forced}"
-
-
-def numbers(lack: Lack) -> tuple[int, int | None] | None:
-    """Return the numbers of the datagrams that are lacking."""
-    return None if lack.first is None else (lack.first, lack.last)
 
 
 def explain(site: Site, run: RunId) -> OfRun:
@@ -304,9 +274,9 @@ def _explained(state: State, group: Group) -> Explained:
         case Kind.DUE if held:
             kind = HELD
             why = (
-                f"Level-1 would refuse the whole run, so nothing of it was staged by downlink {held[-1]}: "
+                f"Level-1 would refuse the whole run, so downlink {held[-1]} staged nothing of it: "
                 + "; ".join(state.manifests[held[-1]]["held"])
-                + ". Mend that, then deliver the run again.",
+                + ". Fix this, then deliver the run again.",
             )
             do = f"snakemake dl={held[-1]} -R {paths.manifest(state.run, held[-1])}"
         case _:
@@ -317,84 +287,50 @@ def _explained(state: State, group: Group) -> Explained:
 def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[tuple[WaitsFor, ...], tuple[str, ...], str]:
     if state.is_given_up:
         kept = "The run is given up, and retire.deliver_orphans keeps back what is not settled."
-        return tuple(WaitsFor(each.apid, each.what, numbers(each)) for each in lacks), (kept,), ""
+        return tuple(map(_waits_for, lacks)), (kept,), ""
     waits: list[WaitsFor] = []
-    why = [sentence(lack, state) for lack in lacks]
-    downlinks: set[DownlinkId] = set()
+    why = [f"{text[0].upper()}{text[1:]}." for text in map(state.missing, lacks)]
+    pending: set[DownlinkId] = set()
     short: set[DownlinkId] = set()
     unknown = False
     for lack in lacks:
-        found = list(state.sources(lack)) if lack.what is What.EPU or lack.first is not None else []
-        hours = [] if found else list(state.short_chunks(lack))
-        waits += found or [each for each, _ in hours] or [WaitsFor(lack.apid, lack.what, numbers(lack))]
-        downlinks.update(each.downlink for each in found if each.downlink)
-        short.update(each.downlink for each, _ in hours if each.downlink)
-        why += _where(lack, found, hours)
-        unknown = unknown or not (found or hours)
+        epu = f"EPU {lack.apid}" if lack.apid else "another EPU"
+        if found := list(state.sources(lack)):
+            waits += [_waits_for(lack, *source) for source in found]
+            pending.update(downlink for downlink, _ in found)
+            why += [
+                f"Chunk {chunk} of downlink {dl} contains data of {epu}, and is not processed yet."
+                for dl, chunk in found
+            ]
+        elif decoded := list(state.short_chunks(lack)):
+            waits += [_waits_for(lack, dl, chunk) for dl, chunk, _ in decoded]
+            short.update(downlink for downlink, _, _ in decoded)
+            why += [
+                f"Chunk {chunk} of downlink {dl} was decoded without {count(len(hours), 'level-0 hour')} of {epu}: "
+                f"{', '.join(hours)}. Have the archive completed."
+                for dl, chunk, hours in decoded
+            ]
+        else:
+            waits.append(_waits_for(lack))
+            unknown = True
+            if lack.what is What.EPU or lack.first is not None:
+                why.append(f"No pending downlink contains data of {epu} for this run.")
     do = ""
-    if downlinks:
-        do = "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(downlinks))
+    if pending:
+        do = "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
     elif short:
         do = f"snakemake dl={min(short)} -R decode_chunk"
-    elif unknown and state.is_old:
-        why.append("To deliver without what is missing, give the run up.")
-        do = f'halfpipe force {state.run} --reason "..."'
     elif unknown:
-        why.append("They are offered again with the next downlink of the run.")
+        why.append("The next downlink normally brings it.")
+        if state.is_old:
+            why.append("Only if it never will, give the run up.")
+            do = f'halfpipe force {state.run} --reason "..."'
     return tuple(waits), tuple(dict.fromkeys(why)), do
 
 
-def sentence(lack: Lack, state: State) -> str:
-    """Say what is lacking."""
-    match lack.what:
-        case What.EPU:
-            seen = ", ".join(map(str, state.segments)) or "none"
-            return (
-                f"They wait for an EPU that was not seen yet: {state.site.settings.merge.min_epus} are needed "
-                f"(merge.min_epus), seen: {seen}."
-            )
-        case What.START if lack.last is None:
-            first = state.segments[lack.apid or 0][0].datagrams[0]
-            return (
-                f"They wait for the start of EPU {lack.apid}, which cannot come: its first datagram, {first}, does not "
-                "open the run."
-            )
-        case What.START:
-            return f"They wait for the start of EPU {lack.apid}: {_datagrams(lack.first, lack.last)}."
-        case What.END:
-            assert lack.first is not None
-            after = f"what follows its datagram {lack.first - 1} is missing"
-            return f"They wait for EPU {lack.apid} to go on or to end: {after}."
-        case _:
-            return f"They wait for {_datagrams(lack.first, lack.last)} of EPU {lack.apid}."
-
-
-def _datagrams(first: int | None, last: int | None) -> str:
-    return f"datagram {first}" if first == last else f"datagrams {first} to {last}"
-
-
-def _where(
-    lack: Lack, found: Sequence[WaitsFor], short: Sequence[tuple[WaitsFor, Sequence[str]]]
-) -> Iterator[str]:
-    """Say where what is lacking may be."""
-    if lack.what is What.START and lack.last is None:
-        return
-    epu = f"EPU {lack.apid}" if lack.apid else "another EPU"
-    for downlink in sorted({each.downlink for each in found if each.downlink}):
-        chunks = [each.chunk for each in found if each.downlink == downlink and each.chunk]
-        bring = "brings" if len(chunks) == 1 else "bring"
-        are = "is" if len(chunks) == 1 else "are"
-        yield (
-            f"{'Chunk' if len(chunks) == 1 else 'Chunks'} {', '.join(chunks)} of downlink {downlink} {bring} {epu} of "
-            f"this run and {are} outstanding."
-        )
-    for each, hours in short:
-        yield (
-            f"Chunk {each.chunk} of downlink {each.downlink} was decoded without {count(len(hours), 'level-0 hour')} "
-            f"of {epu}: {', '.join(hours)}. Have the archive completed."
-        )
-    if not found and not short:
-        yield f"No outstanding downlink announces {epu} of this run: the data have not arrived."
+def _waits_for(lack: Lack, downlink: DownlinkId | None = None, chunk: ChunkId | None = None) -> WaitsFor:
+    numbers = None if lack.first is None else (lack.first, lack.last)
+    return WaitsFor(lack.apid, lack.what, numbers, downlink, chunk)
 
 
 def _late(state: State, inside: DownlinkId) -> tuple[tuple[str, ...], str]:
@@ -458,9 +394,7 @@ def explain_sequence(site: Site, run: RunId, sequence: int) -> Place:
     if not len(events):
         lacks = missing_at(state.segments, site.settings.merge.min_epus, sequence)
         said.append("no event of this sequence is known" + ("" if lacks else ", and no more can come"))
-        said += [
-            sentence(lack, state).replace("They wait", "one may come: the place waits") for lack in lacks
-        ]
+        said += [f"one may come: {state.missing(lack)}" for lack in lacks]
     return Place(run, sequence, tuple(said), tuple(_explained(state, group) for group in groups))
 
 

@@ -10,7 +10,7 @@ from halfpipe.errors import MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import RunId, RunKind
-from halfpipe.merge.settle import what_is_missing
+from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.run import force_list
 from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
@@ -55,7 +55,7 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
         if not downlinks or _said_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
         segments = known_datagrams(work, run).segments()
-        if missing := "; ".join(what_is_missing(segments, min_epus)):
+        if missing := "; ".join(missing_of_run(segments, min_epus)):
             state = "given up" if run in given_up else "open"
             when = (met.utc(started), run.met, round(age, 1))
             rows.append(

@@ -9,7 +9,7 @@ from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages import downlink_picture as of_downlink
 from halfpipe.pages import run_picture as of_run
-from halfpipe.status.explanation import Site as Looked
+from halfpipe.status.account import Site as Looked
 from tests.support import gallery
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.svg import written
@@ -29,7 +29,7 @@ MOST = 50_000  # bytes of an SVG
             [
                 "end missing",
                 "waiting: 33",
-                "of downlink 230401002 brings EPU 956 of this run and is outstanding",
+                "of downlink 230401002 contains data of EPU 956, and is not processed yet",
             ],
         ),
         (gallery.late_epu, ["EPU 957 · 230401002", "late: 1,306", "late: came after the delivery"]),

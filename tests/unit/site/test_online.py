@@ -97,7 +97,7 @@ class TestFile:
     def test_two_downlinks_and_their_files_become_one(self, site: Site) -> None:
         """One lacks two datagrams in the middle, which the other brings."""
         online = on_site(site, "lci_gap_filled", FIRST)
-        assert online.go() == Result(RUN, What.WAITS, "waits: APID 965: datagrams 6 to 7")
+        assert online.go() == Result(RUN, What.WAITS, "waits: datagrams 6 to 7 of EPU 965 are missing")
         assert online.files() == {}
         site.by_hand(SECOND)
         assert online.go().what is What.MADE
@@ -209,7 +209,7 @@ class TestWhole:
     def test_only_stop_ends_a_run(self, closing: str, site: Site) -> None:
         online = on_site(site, "lci_acd", FIRST, change=rewrite(lambda text: text.replace(" stop", closing)))
         assert site.receipt(FIRST)["runs"][0]["complete"], "it is for Level-1"
-        said = f"waits: APID 965: its stop, for datagram 14 ends with {closing}"
+        said = f"waits: EPU 965: its stop, for datagram 14 ends with {closing}"
         assert online.go() == Result(RUN, What.WAITS, said)
 
     def test_datagrams_count_from_0(self, site: Site) -> None:
@@ -220,7 +220,7 @@ class TestWhole:
             return text
 
         online = on_site(site, "lci_acd", FIRST, change=rewrite(shifted))
-        said = "waits: APID 965: datagrams 0 to 2, before the one that opens it"
+        said = "waits: EPU 965: datagrams 0 to 2, before the one that opens it"
         assert online.go() == Result(RUN, What.WAITS, said)
 
     def test_given_up_it_is_made_of_what_is_there(self, site: Site) -> None:
@@ -228,12 +228,12 @@ class TestWhole:
         force(site, f"{GID}-{RUN}")
         result = online.go()
         assert result.what is What.MADE
-        assert "given up, though it lacks APID 965: datagrams 6 to 7" in result.text
+        assert "given up, though it lacks datagrams 6 to 7 of EPU 965 are missing" in result.text
         bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]
         assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
         made = Record(site.work, RUN).made
         assert made is not None
-        assert made.missing == "APID 965: datagrams 6 to 7"
+        assert made.missing == "datagrams 6 to 7 of EPU 965 are missing"
 
     def test_a_run_without_events_has_no_file(self, site: Site) -> None:
         def without_events(home: Path) -> None:

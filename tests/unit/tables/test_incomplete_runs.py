@@ -53,7 +53,7 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     (found,) = found_on(site)
     assert (found.run, found.kind, found.downlinks, found.last) == (RUN, "LPA", 1, "240601001")
     assert (found.state, found.met) == ("open", 741234567)
-    assert all(f"APID {apid}: its end, after datagram " in found.missing for apid in (956, 957))
+    assert all(f"EPU {apid} stops after datagram " in found.missing for apid in (956, 957))
     assert "its start" not in found.missing
     assert found_on(site, -10) == [], "too young"
     ended = give(site)
@@ -78,8 +78,8 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("gap_one", "APID 956: datagrams 3 to 4"),
-        ("one_epu_then_other", "only 1 of 2 EPUs seen (956)"),
+        ("gap_one", "datagrams 3 to 4 of EPU 956 are missing"),
+        ("one_epu_then_other", "only 1 of 2 EPUs were seen (956)"),
     ],
 )
 def test_what_is_missing(site: Site, case: str, said: str) -> None:
@@ -104,7 +104,7 @@ def test_a_run_that_was_complete_until_an_epu_turned_up(site: Site, tmp_path: Pa
     site.by_hand("240601002")
     assert read_json(site.work / paths.manifest(RUN, DownlinkId("240601001")))["complete"]
     (found,) = found_on(site)
-    assert found.missing.startswith("APID 957: its end, after datagram ")
+    assert found.missing.startswith("EPU 957 stops after datagram ")
 
 
 def test_a_run_of_which_nothing_is_known(site: Site) -> None:

@@ -44,7 +44,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert (part["begin"][:19], part["end"][:19]) == times
     assert (part["downlink"], part["handoff"], part["events"], part["state"]) == ("240601001", 1, 51, "open")
     assert part["handed_off"] is not None
-    assert any("orphans wait for datagrams that are missing" in why for why in part["why"])
+    assert any(f"halfpipe explain {RUN}" in why for why in part["why"])
     lines = halfpipe("show", RUN, configfile=site.configfile).stdout.splitlines()
     assert [lines[n].split()[:2] for n in (0, 2, 4)] == [
         ["run", f"{RUN},"], ["240601001", "1"], ["240601001", name]
