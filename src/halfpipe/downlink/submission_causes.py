@@ -88,8 +88,8 @@ def troubles(
         yield Cause(
             "handoff-not-submitted",
             Verdict.ACTION,
-            f"hand-off {number} ({_what(receipt)}) is not at Level-1, which has hand-off {record.told.handoff}: a "
-            "later one needs a roll-back, which is never made by itself",
+            f"Level-1 still has hand-off {record.told.handoff}: hand-off {number} ({_what(receipt)}) needs a manual "
+            "roll-back",
             how_to_roll_back(settings, downlink),
             handed_off_at(settings, downlink, receipt),
         )
@@ -168,8 +168,7 @@ def _unsettled(
         return Cause(
             "written-for-person",
             Verdict.ACTION,
-            f"the command that submits {what} is written down for a person ({line}), and nobody has said that it was "
-            f"given{taken}",
+            f"{what} is not confirmed: a person gives its command, which is in {line}{taken}",
             f"{shlex.join(last.command)}; then: halfpipe submit {downlink} --settle submitted",
             since,
         )
@@ -241,11 +240,11 @@ def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[st
         return
     yield from _ledger(settings, downlink, receipt)
     late = since is not None and time.time() - since > settings.alarm.late_hours * HOUR
-    who = "the next turn submits it" if settings.submit.automatic else "nobody has submitted it"
+    who = ": the next turn submits it" if settings.submit.automatic else ""
     yield Cause(
         "not-submitted",
         Verdict.ACTION if late else Verdict.NOTE,
-        f"hand-off {receipt['handoff']} ({_what(receipt)}) is not at Level-1: {who}",
+        f"hand-off {receipt['handoff']} ({_what(receipt)}) is not submitted yet{who}",
         f"snakemake submit={downlink}",
         since,
     )

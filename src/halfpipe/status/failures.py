@@ -34,6 +34,8 @@ PRODUCT: Mapping[str, Callable[[str, str], str]] = {
     "submit": lambda dl, _: paths.submitted(dl),
     "pictures": lambda dl, _: paths.drawn(dl),
 }
+LATE = ("ledger", "submit")  # rules after the receipt
+TOLD = {"submission", "held"}  # by records of submissions, and by the switch
 
 
 @dataclass(frozen=True)
@@ -100,31 +102,20 @@ def _ended_well(log: Path) -> bool:
 def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = False) -> Iterator[Cause]:
     """Yield why jobs of a downlink did not end well, each cause once, in the order of the rules.
 
-    What a contradiction of the same code explains, which says best what is to be done, is only told. `after_receipt`
+    What a contradiction of the same code explains, which says best what is to be done, is a note. `after_receipt`
     asks for the jobs that lead on to Level-1: of a submission that was attempted, its records say how it ended.
     """
-    find = _late_jobs if after_receipt else failed_jobs
-    jobs = find(settings.paths.work, downlink)
-    again = f"snakemake submit={downlink}" if after_receipt else f"snakemake dl={downlink}"
+    jobs = failed_jobs(settings.paths.work, downlink)
+    again = f"snakemake dl={downlink}"
+    if after_receipt:
+        again = f"snakemake submit={downlink}"
+        jobs = [
+            job for job in jobs if job.rule in LATE and job.why is not KILLED and job.why.code not in TOLD
+        ]
     groups = by_cause(jobs)
     known = {one.code: one.do for one in contradictions(settings, downlink)} if groups else {}
     for group in groups:
         yield cause_of(group, again, known)
-
-
-def _late_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
-    """Return the jobs after the receipt that failed before Level-1 was told, and not because a switch holds them."""
-    found = []
-    for rule in ("ledger", "submit"):
-        log = work / paths.log(rule, downlink)
-        if (
-            log.with_suffix(paths.FAILURE_SUFFIX).exists()
-            and not (work / PRODUCT[rule](downlink, "")).exists()
-        ):
-            job = failed(rule, log)
-            if job.why.code not in {"submission", "held"}:
-                found.append(job)
-    return found
 
 
 def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, str]) -> Cause:

@@ -80,7 +80,7 @@ def test_what_was_submitted_and_taken_is_good(level1: Level1) -> None:
 def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wanted(level1: Level1) -> None:
     (cause,) = found(level1)
     assert (cause.code, cause.verdict, cause.do) == ("not-submitted", Verdict.NOTE, f"snakemake submit={DL}")
-    assert cause.text == f"hand-off 1 (2 events of run {RUN}) is not at Level-1: nobody has submitted it"
+    assert cause.text == f"hand-off 1 (2 events of run {RUN}) is not submitted yet"
     long_ago = time.time() - 25 * 3600
     os.utime(level1.work / paths.receipts(DL) / "000001.json", (long_ago, long_ago))
     (cause,) = found(level1)

@@ -377,7 +377,7 @@ def test_what_is_gone_from_the_stage_is_not_submitted(level1: Level1) -> None:
     gone = level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
     gone.unlink()
     assert refused(lambda: submitted(level1.settings()), StageError) == (
-        f"{gone}: it is gone, so the stage does not hold hand-off 1, and Level-1 would fail. Nothing was submitted. "
+        f"{gone}: missing, so the stage does not hold hand-off 1, and Level-1 would fail. Nothing was submitted. "
         f"To have it as it was: snakemake dl={DL} -R {paths.manifest(RUN, DL)}"
     )
     assert level1.outcomes() == []
