@@ -1,7 +1,6 @@
 """`halfpipe explain`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -82,27 +81,13 @@ def command(site: Site, what: tuple[Asked, ...], as_json: bool) -> int:
             runs = runs_of(site.settings, each) if isinstance(each, DownlinkId) else [each]
             found += [explain(looked, run) for run in runs]
     if as_json:
-        printed.as_json(work=site.work, groups=[_for_json(g) for one in found for g in one.groups])
+        printed.as_json(work=site.work, groups=[group for one in found for group in one.groups])
     else:
         for number, one in enumerate(found):
             if number:
                 click.echo()
             _print_run(one) if isinstance(one, OfRun) else _print_place(one)
     return 1 if any(one.groups for one in found) else 0
-
-
-def _for_json(group: Explained) -> dict[str, Any]:
-    return {
-        "run": group.run,
-        "kind": str(group.kind),
-        "apid": group.apid,
-        "first": group.first,
-        "last": group.last,
-        "events": group.events,
-        "waits_for": group.waits_for,
-        "why": list(group.why),
-        "do": group.do,
-    }
 
 
 def _print_run(of: OfRun) -> None:
@@ -128,7 +113,7 @@ def _print_run(of: OfRun) -> None:
 
 def _print_place(of: Place) -> None:
     click.echo(f"run {of.run}, sequence {of.sequence}")
-    for line in of.said:
+    for line in of.known:
         click.echo(f"  {line}")
     _print_groups(of.groups)
 

@@ -37,7 +37,7 @@ def troubles(
     plan: Plan,
     downlink: DownlinkId,
     now: float,
-    lying: FoundFiles | None = None,
+    files: FoundFiles | None = None,
     made_of: frozenset[str] | None = None,
 ) -> Iterator[Cause]:
     """Yield what is amiss with a downlink's RetDefs, its switches and its lease.
@@ -50,14 +50,14 @@ def troubles(
         The downlink, processed or not.
     now
         Unix time, seconds.
-    lying
+    files
         What lies there of it, if that was looked for already.
     made_of
         The chunks that its receipt names, if that is read already.
     """
     home = f"{plan.work}/{downlink}"
-    lying = lying or plan.lying(downlink)
-    names, listings, staged = sorted(lying.names), lying.listings, lying.staged
+    files = files or plan.lying(downlink)
+    names, listings, staged = sorted(files.names), files.listings, files.staged
     if staged.unread is not None:
         place = plan.work / downlink
         yield Cause(

@@ -58,11 +58,11 @@ def troubles(
             yield Cause("record-damaged", Verdict.ACTION, error.text, error.do)
             continue
         yield from _unreadable(deliveries, downlink)
-        if said := of_receipt.get(run):
+        if entry := of_receipt.get(run):
             if not of_last:
-                yield from _differs(run, downlink, said, deliveries.seal(downlink))
-                yield from _datagrams_gone(work, run, downlink, said)
-            yield from _said(run, downlink, said)
+                yield from _differs(run, downlink, entry, deliveries.seal(downlink))
+                yield from _datagrams_gone(work, run, downlink, entry)
+            yield from _noted(run, downlink, entry)
         else:
             yield from _lost(work, run, downlink, deliveries)
 
@@ -116,8 +116,8 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
 
 
 def _unreadable(deliveries: Deliveries, downlink: DownlinkId) -> Iterator[Cause]:
-    if said := deliveries.unreadable.get(downlink):
-        yield Cause("takeover-refused", Verdict.ACTION, said.text, said.do)
+    if entry := deliveries.unreadable.get(downlink):
+        yield Cause("takeover-refused", Verdict.ACTION, entry.text, entry.do)
 
 
 def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
@@ -133,9 +133,9 @@ def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) 
         )
 
 
-def _differs(run: RunId, downlink: DownlinkId, said: Mapping[str, Any], seal: str | None) -> Iterator[Cause]:
+def _differs(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], seal: str | None) -> Iterator[Cause]:
     """Yield that what a receipt names is not what is recorded: a run's records were put back from a backup."""
-    if said["delivery"] != seal:
+    if entry["delivery"] != seal:
         yield Cause(
             "delivery-differs",
             Verdict.ACTION,
@@ -145,9 +145,11 @@ def _differs(run: RunId, downlink: DownlinkId, said: Mapping[str, Any], seal: st
         )
 
 
-def _datagrams_gone(work: Path, run: RunId, downlink: DownlinkId, said: Mapping[str, Any]) -> Iterator[Cause]:
+def _datagrams_gone(
+    work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]
+) -> Iterator[Cause]:
     """Yield that what a downlink brought of a run is not known to others any more, who decide without it."""
-    if said.get("taken_over", "whole") == "whole" and not (work / paths.datagrams(run, downlink)).is_file():
+    if entry.get("taken_over", "whole") == "whole" and not (work / paths.datagrams(run, downlink)).is_file():
         yield Cause(
             "datagrams-gone",
             Verdict.ACTION,
@@ -157,25 +159,25 @@ def _datagrams_gone(work: Path, run: RunId, downlink: DownlinkId, said: Mapping[
         )
 
 
-def _said(run: RunId, downlink: DownlinkId, said: Mapping[str, Any]) -> Iterator[Cause]:
+def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield what a receipt itself says of a run."""
-    if said["held"]:
-        events = said.get("held_events")
+    if entry["held"]:
+        events = entry.get("held_events")
         what = "it" if events is None else f"{count(events, 'event')} of it"
         yield Cause(
             "run-held",
             Verdict.ACTION,
-            f"run {run} is held, {what} not staged, because Level-1 would refuse it: {'; '.join(said['l1']['why'])}",
+            f"run {run} is held, {what} not staged, because Level-1 would refuse it: {'; '.join(entry['l1']['why'])}",
             f"halfpipe show {run}",
         )
-    if said.get("accepted"):
+    if entry.get("accepted"):
         yield Cause(
             "shrunk-accepted",
             Verdict.NOTE,
-            f"run {run} was delivered with fewer events than before, as was accepted: {said['accepted']}",
+            f"run {run} was delivered with fewer events than before, as was accepted: {entry['accepted']}",
         )
-    if said.get("closed"):
-        spans = ", ".join(f"{first} to {last}" for first, last in said["closed"])
+    if entry.get("closed"):
+        spans = ", ".join(f"{first} to {last}" for first, last in entry["closed"])
         yield Cause(
             "closed-spans",
             Verdict.NOTE,

@@ -157,7 +157,7 @@ class Downlink:
         return self.site.work
 
     @cached_property
-    def lying(self) -> FoundFiles:
+    def files(self) -> FoundFiles:
         """What lies of it in its directory and on the search path."""
         return self.site.plan.lying(self.id)
 
@@ -185,7 +185,7 @@ class Downlink:
             return None
 
     @property
-    def told(self) -> Attempt | None:
+    def confirmed(self) -> Attempt | None:
         """The attempt by which Level-1 has a hand-off of it."""
         return self.record.told if self.record else None
 
@@ -213,7 +213,7 @@ def _account(of: Downlink) -> Account:
     receipt = of.receipt if isinstance(of.receipt, Mapping) else None
     causes = worst_first(_causes(of, receipt))
     runs = receipt["runs"] if receipt else []
-    expected = site.plan.expected(downlink, of.lying)
+    expected = site.plan.expected(downlink, of.files)
     decoded = expected if receipt else _decoded(of)
     return Account(
         downlink,
@@ -224,7 +224,7 @@ def _account(of: Downlink) -> Account:
         sum(run["delivered"] for run in runs),
         sum(run["orphans"] for run in runs),
         receipt["handoff"] if receipt else None,
-        of.told.handoff if of.told else None,
+        of.confirmed.handoff if of.confirmed else None,
         of.receipt_time if receipt else None,
     )
 
@@ -266,7 +266,7 @@ def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cau
 def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
     """Yield all that keeps a downlink from being good."""
     made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
-    found = list(planned(of.site.plan, of.id, of.site.now, of.lying, made_of))
+    found = list(planned(of.site.plan, of.id, of.site.now, of.files, made_of))
     yield from found
     in_work = bool(of.in_work)
     if receipt is None and not in_work:
@@ -276,7 +276,7 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
         if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
             yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", f"snakemake dl={of.id}")
     if receipt is not None:
-        if not in_work and of.told is None:
+        if not in_work and of.confirmed is None:
             yield from failures(of.settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):

@@ -353,7 +353,7 @@ class Place:
 
     run: RunId
     sequence: int
-    said: tuple[str, ...]
+    known: tuple[str, ...]
     groups: tuple[Explained, ...]
 
 
@@ -367,7 +367,7 @@ def explain_sequence(site: Site, run: RunId, sequence: int) -> Place:
     """
     state = State(site, run)
     events = state.known[np.flatnonzero(state.known["sequence"] == sequence)]
-    said: list[str] = []
+    known: list[str] = []
     groups: list[Group] = []
     for event in events:
         apid = int(event["apid"])
@@ -380,7 +380,7 @@ def explain_sequence(site: Site, run: RunId, sequence: int) -> Place:
         by = [one for one in spans if listed(event.reshape(1), one.datagrams).all()]
         if by:
             files = [f.name for f in by[-1].files if f.sequences[0] <= sequence <= f.sequences[1]]
-            said.append(
+            known.append(
                 f"EPU {apid}: delivered by downlink {by[-1].downlink} in {', '.join(files) or 'a file'}"
             )
             continue
@@ -393,13 +393,13 @@ def explain_sequence(site: Site, run: RunId, sequence: int) -> Place:
         ]
     if not len(events):
         lacks = missing_at(state.segments, site.settings.merge.min_epus, sequence)
-        said.append("no event of this sequence is known" + ("" if lacks else ", and no more can come"))
-        said += [f"one may come: {state.missing(lack)}" for lack in lacks]
-    return Place(run, sequence, tuple(said), tuple(_explained(state, group) for group in groups))
+        known.append("no event of this sequence is known" + ("" if lacks else ", and no more can come"))
+        known += [f"one may come: {state.missing(lack)}" for lack in lacks]
+    return Place(run, sequence, tuple(known), tuple(_explained(state, group) for group in groups))
 
 
 def together(groups: Iterable[Explained]) -> list[list[Explained]]:
-    """Put groups together that are told in the same words, in the order of their first."""
+    """Put groups together that have the same words, in the order of their first."""
     found: dict[tuple[object, ...], list[Explained]] = {}
     for group in groups:
         found.setdefault((group.kind, group.why, group.do), []).append(group)

@@ -133,7 +133,7 @@ def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, str]) ->
     why, log, verdict = jobs[0].why, jobs[0].log, Verdict.ACTION
     text, do = jobs[0].text.rstrip("."), then(why.do, again)
     if why.code in known:
-        text, verdict = "blocked by what is said of its records", Verdict.NOTE
+        text, verdict = "blocked by the problem above", Verdict.NOTE
         do = "" if repeats(known[why.code]) else f"once that is done: {again}"
     named = names(jobs)
     since = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(log))

@@ -39,10 +39,7 @@ class Overview:
         """Return it for programs."""
         return {
             "downlinks": [one.as_json() for one in self.accounts],
-            "site": [
-                {key: value for key, value in cause.as_json().items() if key != "since"}
-                for cause in self.site
-            ],
+            "site": [cause.as_json() for cause in self.site],
         }
 
 

@@ -149,14 +149,14 @@ def test_one_sequence(site: Site) -> None:
     assert explain_sequence(looked, RUN, 1093).groups == said_of(site).groups
     delivered = explain_sequence(looked, RUN, site.receipt(FIRST)["runs"][0]["files"][0]["sequences"][0])
     assert delivered.groups == ()
-    assert f"delivered by downlink {FIRST} in r0741234567-e" in delivered.said[0]
-    assert explain_sequence(looked, RUN, 1).said == (
+    assert f"delivered by downlink {FIRST} in r0741234567-e" in delivered.known[0]
+    assert explain_sequence(looked, RUN, 1).known == (
         "no event of this sequence is known, and no more can come",
     )
     case = read_case(GOLDEN / "gap_one")
     known = {e.sequence for c in case.chunks(FIRST, case.steps[0].runs[0]) for e in c.events}
     unknown = next(sequence for sequence in range(1093, 1163) if sequence not in known)
-    assert explain_sequence(looked, RUN, unknown).said == (
+    assert explain_sequence(looked, RUN, unknown).known == (
         "no event of this sequence is known",
         "one may come: datagrams 3 to 4 of EPU 956 are missing",
     )
