@@ -6,21 +6,23 @@ class HalfPipeError(Exception):
 
     Parameters
     ----------
-    said
+    message
         What happened, at length: logs have it whole.
     do
         What is to be done besides re-running the command, most often the next command; empty: nothing.
     code
         What programs tell it by; None: that of the class.
     text
-        What happened in a sentence, where `said` is longer than that; empty: `said`.
+        What happened in a sentence, where `message` is longer than that; empty: `message`.
     """
 
     code = "failed"
 
-    def __init__(self, said: object = "", do: str = "", *, code: str | None = None, text: str = "") -> None:
-        super().__init__(f"{said} {do}" if do else said)
-        self.text, self.do = text or str(said), do
+    def __init__(
+        self, message: object = "", do: str = "", *, code: str | None = None, text: str = ""
+    ) -> None:
+        super().__init__(f"{message} {do}" if do else message)
+        self.text, self.do = text or str(message), do
         if code is not None:
             self.code = code
 

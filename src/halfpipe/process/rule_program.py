@@ -84,7 +84,8 @@ def run(
         signal.signal(signal.SIGTERM, ended_by)
         for handler in log.handlers[:]:
             log.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):
+                handler.close()
     return 0
 
 
@@ -93,19 +94,8 @@ def _end(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-class _LogFile(logging.FileHandler):
-    """A log file that cannot be written (a full disk) must not hide what the job itself has to say."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Pass over a line that cannot be written; warnings and errors stand on the terminal too."""
-
-    def close(self) -> None:
-        """Close the file."""
-        with suppress(OSError):
-            super().close()
-
-
 def _log_to(path: Path | None) -> None:
+    logging.raiseExceptions = False  # a full disk must not hide what the job itself has to say
     log.setLevel(logging.INFO)
     log.propagate = False
     terminal = logging.StreamHandler()
@@ -117,7 +107,7 @@ def _log_to(path: Path | None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"")
             # Appending, as the programs do that share it: else each writes over what the other wrote.
-            file = _LogFile(path, mode="a", errors="backslashreplace")
+            file = logging.FileHandler(path, mode="a", errors="backslashreplace")
         except OSError as error:
             log.warning("%s: there will be no log: %s. %s", path, error.strerror, advice(error))
             return

@@ -64,6 +64,18 @@ def test_a_job_that_fails_records_why(
     assert Failure.read(log) is None
 
 
+def test_a_log_on_a_full_disk_fails_no_job_and_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Settings, "read", lambda _: Settings(Paths(tmp_path, tmp_path)))
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    (tmp_path / "job.log").symlink_to("/dev/full")
+    argv = ["--settings", str(tmp_path), "--log", str(tmp_path / "job.log")]
+    job = rule_program.parser("", downlink=False)
+    assert rule_program.run(lambda *_: rule_program.log.warning("heard"), job, argv) == 0
+    assert capsys.readouterr().err == "heard\n"
+
+
 def test_an_error_says_what_to_do_last_and_survives_another_process() -> None:
     error = DecoderError("at length", "mend it", text="in short")
     assert (str(error), error.text, error.do, error.code) == (
