@@ -4,8 +4,6 @@ import copy
 import json
 import os
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
@@ -153,16 +151,6 @@ def test_files_that_are_no_config(tmp_path: Path, content: bytes) -> None:
         load([path])
     with pytest.raises(ConfigError, match=f"^{tmp_path}/nowhere: cannot be read as YAML: .*No such file"):
         load([tmp_path / "nowhere"])
-
-
-def test_a_command_says_so_without_a_traceback(tmp_path: Path) -> None:
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(SITE | {"stage": "here"}))
-    command = [str(Path(sys.executable).with_name("halfpipe")), "status", "--configfile", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert f"the configuration cannot be used: {path}: unknown key stage" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -133,15 +133,6 @@ def test_settings_that_cannot_be_used_name_the_key(tmp_path: Path, keys: dict[st
         settings(tmp_path, **keys)
 
 
-def test_settings_that_are_none(tmp_path: Path) -> None:
-    for content in (b"", b"[1, 2", b"\xff\xfe\x00", b"- a"):
-        (tmp_path / "f.yaml").write_bytes(content)
-        with pytest.raises(ConfigError, match=r"f\.yaml: (cannot be read|holds no keys|runtime: )"):
-            load(tmp_path / "f.yaml")
-    with pytest.raises(ConfigError, match="No such file"):
-        load(tmp_path / "none.yaml")
-
-
 def test_an_archive_that_the_program_would_not_find(tmp_path: Path) -> None:
     (tmp_path / "level0").mkdir()
     bare, source = settings(tmp_path), tmp_path / "flight.yaml"
