@@ -61,13 +61,15 @@ def find_profile(given: str | None = None) -> Profile | None:
     if not name or name == NONE:
         return None
     users = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config", "snakemake")
-    tried = [place / name / file for place in (Path(), users) for file in PROFILE_FILES]
-    file = next((each for each in tried if each.is_file()), None)
+    places = [Path(name), users / name]
+    file = next(
+        (place / each for place in places for each in PROFILE_FILES if (place / each).is_file()), None
+    )
     if file is None:
         raise ConfigError(
-            f"there is no profile {name!r}: none of {', '.join(str(each.absolute()) for each in tried)}. A name counts "
-            "from the current directory: go to the project's root, or give the profile's whole path "
-            "(--profile DIRECTORY, or SNAKEMAKE_PROFILE)."
+            f"there is no profile {name!r}: none of {', '.join(PROFILE_FILES[1:])} in {places[0].absolute()} or "
+            f"{places[1]}. A name counts from the current directory: go to the project's root, or give the profile's "
+            "whole path (--profile DIRECTORY, or SNAKEMAKE_PROFILE)."
         )
     content = read_yaml(file)
     named = content.get("configfile") or content.get("configfiles") or []
@@ -210,7 +212,7 @@ def _in_words(error: Any, sources: Mapping[tuple[str, ...], str], kind: type) ->
         near = difflib.get_close_matches(name, known_keys(kind), 1)
         meant = f" (did you mean {near[0]}?)" if near else ""
         return f"{source}: unknown key {key}{meant}"
-    expected = str(error["msg"]).removeprefix("Value error, ")
+    expected = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
     return f"{head}: {expected}" if error["type"] in OWN_WORDS else f"{head}: {error['input']!r}: {expected}"
 
 
