@@ -3,16 +3,15 @@
 A chunk's index has one line ``EVT:`` of 15 fields for each event and one ``DGM:`` of 21 to 23 fields for
 each datagram, white-space separated; any other line is ignored. Event lines come by the million, so they
 are read and written as arrays of bytes, block by block. Writers pad columns to fixed widths, which makes
-the lines of a block `_Even`; what is not is read token by token, and that way also finds what is wrong.
+the lines of a block `_Even`; what is not is read line by line, and that way also finds what is wrong.
 """
 
 import math
-import os
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +77,9 @@ DATAGRAM = np.dtype(
     ]
 )
 
+_KEYS = ("hwkey", "swkey")  # of any bits, or no number
+_EXACT = ("startedat", "apid", "datagram")  # never negative
+
 EVT_FIELDS = 15
 DGM_FIELDS = range(21, 24)
 LONGEST_NAME = 255  # bytes, as file systems have it
@@ -87,8 +89,7 @@ REMEDY = "Have the chunk decoded again, or the index merged again"
 # Where the columns that are read stand in an EVT line, the tag included.
 _STARTEDAT, _SEQUENCE, _UTC, _APID, _DATAGRAM, _OFFSET, _FILE = 1, 2, 5, 7, 8, 13, 14
 
-_FIRST = 1 << 12  # bytes of text parsed at a time at least: a small file may grow while it is read
-_PAD = 24  # three groups of eight digits may be read before a token's end, wherever it stands
+_MOST_DIGITS = 20  # of a whole number of 64 bits
 _BLANK = 32  # bytes up to here are white where the only ones below it are newlines
 _EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
 
@@ -111,8 +112,6 @@ class Index:
         dtype `DATAGRAM`, in the order of their lines.
     lines
         The lines of the datagrams as they stand, without their newlines.
-    ignored
-        How many lines are neither.
     """
 
     path: Path
@@ -121,7 +120,6 @@ class Index:
     files: tuple[str, ...]
     datagrams: NDArray[np.void]
     lines: tuple[bytes, ...]
-    ignored: int
 
 
 def read_index(path: Path) -> Index:
@@ -136,24 +134,17 @@ def read_index(path: Path) -> Index:
         not what it should be, lines of several runs, a last line that was cut.
     """
     reader = _Reader(path)
-    rest = 0  # bytes of a line whose end has not been read yet
+    rest = b""  # of a line whose end has not been read yet
     try:
         with open_regular(path) as file:
-            block = min(BLOCK, max(_FIRST, os.fstat(file.fileno()).st_size))
-            buffer = bytearray(_PAD + 3 * block)
-            room = memoryview(buffer)
-            room[:_PAD] = b" " * _PAD
-            while count := file.readinto(room[_PAD + rest : _PAD + rest + block]):
-                end = _PAD + rest + count
-                whole = buffer.rfind(b"\n", _PAD + rest, end) + 1
-                if whole:
-                    reader.take(np.frombuffer(buffer, np.uint8, whole))
-                    rest = end - whole
-                    room[_PAD : _PAD + rest] = bytes(room[whole:end])
-                else:
-                    rest += count
-                    if rest > 2 * block:
-                        raise reader.error(0, f"has more than {2 * block} bytes")
+            while piece := file.read(BLOCK):
+                text = rest + piece
+                end = text.rfind(b"\n", len(rest)) + 1
+                if end:
+                    reader.take(text[:end])
+                rest = text[end:]
+                if len(rest) > 2 * BLOCK:
+                    raise reader.error(0, f"has more than {2 * BLOCK} bytes")
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such index. {REMEDY}.") from error
     except OSError as error:
@@ -161,18 +152,6 @@ def read_index(path: Path) -> Index:
     if rest:
         raise reader.error(0, "is cut: the file ends without a newline")
     return reader.index()
-
-
-class _Column(NamedTuple):
-    """One token of each of n lines: where it starts and ends in the text."""
-
-    text: NDArray[np.uint8]
-    starts: NDArray[np.int64]
-    ends: NDArray[np.int64]
-
-    def token(self, i: int) -> bytes:
-        """Return the token of line `i`."""
-        return self.text[self.starts[i] : self.ends[i]].tobytes()
 
 
 class _Reader:
@@ -186,21 +165,20 @@ class _Reader:
         self.files: dict[str, int] = {}
         self.lines: list[bytes] = []
         self.numbers: list[int] = []
-        self.ignored = 0
 
     def error(self, line: int, complaint: str) -> FormatError:
         """Return the error that names line `line` of this block (from 0)."""
         return FormatError(f"{self.path}: line {self.before + line + 1} {complaint}. {REMEDY}.")
 
-    def take(self, text: NDArray[np.uint8]) -> None:
-        """Take in a block of whole lines, which follow on `_PAD` blanks."""
-        if not self._take_even(text):
+    def take(self, text: bytes) -> None:
+        """Take in a block of whole lines."""
+        if not self._take_even(np.frombuffer(text, np.uint8)):
             self._take_any(text)
 
     def _take_even(self, text: NDArray[np.uint8]) -> bool:
         """Take in a block of nothing but good DGM lines and EVT lines that are `_Even`; False if it is none."""
-        stops = np.flatnonzero(text[_PAD:] < _BLANK) + _PAD
-        begins = np.concatenate(([_PAD], stops[:-1] + 1))
+        stops = np.flatnonzero(text < _BLANK)
+        begins = np.concatenate(([0], stops[:-1] + 1))
         if not (text[stops] == ord("\n")).all() or int((stops - begins).min()) < len(_EVT_TAG) + 1:
             return False
         tags = _at_every_byte(text, "<u4")[begins]
@@ -217,7 +195,11 @@ class _Reader:
             lines = _at_every_byte(text, f"V{length}")[begins[evt]].view(np.uint8).reshape(-1, length)
             if not self._even_events(int(evt[0]), _Even.of(lines, _EVT_TAG, (EVT_FIELDS,))):
                 return False
-        self._note(text, begins[dgm], stops[dgm], dgm)
+        view = text.data
+        self.lines += [
+            view[a:b].tobytes() for a, b in zip(begins[dgm].tolist(), stops[dgm].tolist(), strict=True)
+        ]
+        self.numbers += (dgm + (self.before + 1)).tolist()
         self.before += stops.size
         return True
 
@@ -247,102 +229,49 @@ class _Reader:
         self.events.append(events)
         return True
 
-    def _note(
-        self,
-        text: NDArray[np.uint8],
-        begins: NDArray[np.int64],
-        stops: NDArray[np.int64],
-        numbers: NDArray[np.int64],
-    ) -> None:
-        """Keep the lines of datagrams, and where they are from."""
-        view = text.data
-        self.lines += [view[a:b].tobytes() for a, b in zip(begins.tolist(), stops.tolist(), strict=True)]
-        self.numbers += (numbers + (self.before + 1)).tolist()
+    def _take_any(self, text: bytes) -> None:
+        """Take in a block of any lines, one by one."""
+        events = []
+        for number, line in enumerate(text.split(b"\n")[:-1]):
+            fields = line.split()
+            tag = fields[0] if fields else b""
+            if tag == _EVT_TAG:
+                events.append(self._event(number, fields))
+            elif tag == _DGM_TAG:
+                self.lines.append(line)
+                self.numbers.append(self.before + number + 1)
+        self.events.append(np.array(events, EVENT))
+        self.before += number + 1
 
-    def _take_any(self, text: NDArray[np.uint8]) -> None:
-        white = (text == _BLANK) | (text - np.uint8(9) < 5)  # tab to carriage return; NUL is not white
-        edges = np.flatnonzero(white[1:] != white[:-1]) + 1  # the text begins and ends white
-        starts, ends = edges[::2], edges[1::2]
-        stops = np.flatnonzero(text == ord("\n"))
-        begins = np.concatenate(([_PAD], stops[:-1] + 1))
-        first = np.searchsorted(starts, begins)
-        count = np.diff(first, append=starts.size)
-        evt, dgm = (_lines_with_tag(text, starts, ends, first, count, tag) for tag in (_EVT_TAG, _DGM_TAG))
-        wrong = evt[count[evt] != EVT_FIELDS]
-        if wrong.size:
-            raise self.error(
-                int(wrong[0]), f"is an EVT line of {count[wrong[0]]} fields, expected {EVT_FIELDS}"
-            )
-        if evt.size:
-            self._events(
-                evt, lambda column: _Column(text, starts[first[evt] + column], ends[first[evt] + column])
-            )
-        self._note(text, begins[dgm], stops[dgm], dgm)
-        self.ignored += stops.size - evt.size - dgm.size
-        self.before += stops.size
+    def _event(self, line: int, fields: Sequence[bytes]) -> tuple[float, ...]:
+        if len(fields) != EVT_FIELDS:
+            raise self.error(line, f"is an EVT line of {len(fields)} fields, expected {EVT_FIELDS}")
 
-    def _events(self, lines: NDArray[np.int64], column: Callable[[int], _Column]) -> None:
-        startedat = self._integers(lines, column(_STARTEDAT), "startedAt", 2**32 - 1)
-        if self.startedat is None:
-            self.startedat = int(startedat[0])
-        other = np.flatnonzero(startedat != self.startedat)
-        if other.size:
-            i = other[0]
-            raise self.error(
-                int(lines[i]), f"is of run {startedat[i]}, lines before it of run {self.startedat}"
-            )
-        events = np.empty(lines.size, EVENT)
-        events["sequence"] = self._integers(lines, column(_SEQUENCE), "sequence", 2**64 - 1)
-        events["apid"] = self._integers(lines, column(_APID), "apid", 2**16 - 1)
-        events["datagram"] = self._integers(lines, column(_DATAGRAM), "datagrams", 2**32 - 1)
-        events["utc"] = self._times(lines, column(_UTC), "evtUTC")
-        events["offset"] = self._integers(lines, column(_OFFSET), "fileofst", 2**63 - 1)
-        events["file"] = self._files(lines, column(_FILE))
-        self.events.append(events)
-
-    def _integers(
-        self, lines: NDArray[np.int64], column: _Column, field: str, highest: int
-    ) -> NDArray[np.uint64]:
-        values, good = _decimals(column)
-        good &= values <= np.uint64(highest)
-        if not good.all():
-            i = int(np.argmin(good))
-            raise self.error(
-                int(lines[i]),
-                f"has {_shown(column.token(i))} for {field}, expected a whole number from 0 to {highest}",
-            )
-        return values
-
-    def _times(self, lines: NDArray[np.int64], column: _Column, field: str) -> NDArray[np.float64]:
-        text, starts, ends = column
-        point = ends - 7  # before six decimals
-        usual = (point > starts) & (text[point] == ord("."))
-        point = np.where(usual, point, starts)
-        seconds, good = _decimals(_Column(text, starts, point))
-        micros, good_too = _decimals(_Column(text, point + 1, ends))
-        usual &= good & good_too & (seconds < 2**32)
-        # Both numbers are exact in binary64, so the quotient is what reading the text would give.
-        times = (seconds * np.uint64(10**6) + micros).astype(np.float64) / 1e6
-        for i in np.flatnonzero(~usual).tolist():
-            try:
-                times[i] = _finite(column.token(i))
-            except ValueError:
+        def whole(column: int, field: str, highest: int) -> int:
+            token = fields[column]
+            if not token.isdigit() or len(token) > _MOST_DIGITS or int(token) > highest:
                 raise self.error(
-                    int(lines[i]), f"has {_shown(column.token(i))} for {field}, expected seconds"
-                ) from None
-        return times
+                    line, f"has {_shown(token)} for {field}, expected a whole number from 0 to {highest}"
+                )
+            return int(token)
 
-    def _files(self, lines: NDArray[np.int64], column: _Column) -> NDArray[np.uint16]:
-        codes = np.empty(lines.size, np.uint16)
-        lengths = column.ends - column.starts
-        for length in np.unique(lengths):
-            rows = np.flatnonzero(lengths == length)
-            names = _at_every_byte(column.text, f"S{length}")[column.starts[rows]]
-            while rows.size:  # once for each event file in the block: they are few
-                same = names == names[0]
-                codes[rows[same]] = self._code(int(lines[rows[0]]), column.token(rows[0]))
-                rows, names = rows[~same], names[~same]
-        return codes
+        startedat = whole(_STARTEDAT, "startedAt", 2**32 - 1)
+        if self.startedat is None:
+            self.startedat = startedat
+        if startedat != self.startedat:
+            raise self.error(line, f"is of run {startedat}, lines before it of run {self.startedat}")
+        try:
+            utc = _finite(fields[_UTC])
+        except ValueError:
+            raise self.error(line, f"has {_shown(fields[_UTC])} for evtUTC, expected seconds") from None
+        return (
+            whole(_SEQUENCE, "sequence", 2**64 - 1),
+            whole(_APID, "apid", 2**16 - 1),
+            whole(_DATAGRAM, "datagrams", 2**32 - 1),
+            utc,
+            whole(_OFFSET, "fileofst", 2**63 - 1),
+            self._code(line, fields[_FILE]),
+        )
 
     def _code(self, line: int, token: bytes) -> int:
         name = token.rpartition(b"/")[2].decode("ascii", "replace")
@@ -373,7 +302,6 @@ class _Reader:
             files=tuple(self.files),
             datagrams=datagrams,
             lines=tuple(self.lines),
-            ignored=self.ignored,
         )
 
 
@@ -525,43 +453,7 @@ def _at_every_byte(text: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
     return np.ndarray(max(0, text.size - item.itemsize + 1), item, buffer=text.data, strides=(1,))
 
 
-def _lines_with_tag(
-    text: NDArray[np.uint8],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    first: NDArray[np.int64],
-    count: NDArray[np.int64],
-    tag: bytes,
-) -> NDArray[np.int64]:
-    """Return the lines whose first token is `tag`."""
-    lines = np.flatnonzero(count)
-    token = first[lines]
-    lines = lines[ends[token] - starts[token] == len(tag)]
-    found = _at_every_byte(text, f"S{len(tag)}")[starts[first[lines]]]
-    tagged: NDArray[np.int64] = lines[found == tag]
-    return tagged
-
-
 _KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range(9)], np.uint64)
-
-
-def _decimals(column: _Column) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-    """Return the whole numbers that the tokens spell, and which tokens are numbers of 64 bits at all."""
-    text, starts, ends = column
-    lengths = ends - starts
-    good = (lengths > 0) & (lengths <= 20)
-    values = np.zeros(lengths.size, np.uint64)
-    words = _at_every_byte(text, "<u8")
-    for group in range(min(3, -(-int(lengths.max(initial=0)) // 8))):
-        digits = np.clip(lengths - 8 * group, 0, 8)
-        word = (words[ends - 8 * (group + 1)] ^ np.uint64(0x3030303030303030)) & _KEEP[digits]
-        good &= _not_digits(word) == 0
-        word = _pairwise(word)
-        part = word * np.uint64(10 ** (8 * group))
-        values += part
-        if group == 2:
-            good &= (word <= 1844) & (values >= part)  # else beyond 64 bits
-    return values, good
 
 
 def _finite(text: bytes) -> float:
@@ -616,11 +508,10 @@ def _datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> N
                 datagrams[field] = values
                 continue
             cells = [cell.strip() for cell in even.cells(column + 1).tolist()]
-        read = _reader_of(field)
         found: list[float | bytes] = []
         for number, cell in zip(numbers, cells, strict=True):
             try:
-                found.append(read(cell))
+                found.append(_cell(field, cell))
             except ValueError as error:
                 raise FormatError(
                     f"{source}: line {number} has {_shown(cell)} for {field}, expected {error}. {REMEDY}."
@@ -659,49 +550,32 @@ def _even_column(lines: _Even, column: int, kind: np.dtype[Any]) -> NDArray[Any]
     return lines.times(column) if kind.kind == "f" else lines.whole(column, int(np.iinfo(kind).max))
 
 
-def _reader_of(field: str) -> Callable[[bytes], float | bytes]:
-    """Return what reads one field of a datagram; it raises ValueError with what it had expected."""
+def _cell(field: str, cell: bytes) -> float | bytes:
+    """Read one field of a datagram; ValueError with what was expected if it is not that."""
     kind = DATAGRAM[field]
-    bits = 8 * kind.itemsize
-    top: int = 2**bits - 1
-
-    def text(cell: bytes) -> bytes:
+    if kind.kind == "S":
         if len(cell) > kind.itemsize:
             raise ValueError(f"at most {kind.itemsize} letters")
         return cell
-
-    def seconds(cell: bytes) -> float:
+    if kind.kind == "f":
         try:
             return _finite(cell)
         except ValueError:
             raise ValueError("seconds") from None
-
-    def exact(cell: bytes) -> int:
+    bits = 8 * kind.itemsize
+    top: int = 2**bits - 1
+    try:
         value = _whole(cell)
-        if not 0 <= value <= top:
-            raise ValueError(f"a whole number from 0 to {top}")
-        return value
-
-    def whole(cell: bytes) -> int:
-        value = _whole(cell)
-        if not -(top // 2) - 1 <= value <= top:
-            raise ValueError(f"a whole number of {bits} bits")
-        value &= top
-        return value - top - 1 if kind.kind == "i" and value > top // 2 else value
-
-    def key(cell: bytes) -> int:
-        try:
-            return _whole(cell) & top
-        except ValueError:
+    except ValueError:
+        if field in _KEYS:
             return 0
-
-    if kind.kind == "S":
-        return text
-    if kind.kind == "f":
-        return seconds
-    if field in ("hwkey", "swkey"):
-        return key
-    return exact if field in ("startedat", "apid", "datagram") else whole
+        raise
+    if field in _EXACT and not 0 <= value <= top:
+        raise ValueError(f"a whole number from 0 to {top}")
+    if field not in _KEYS and not -(top // 2) - 1 <= value <= top:
+        raise ValueError(f"a whole number of {bits} bits")
+    value &= top
+    return value - top - 1 if kind.kind == "i" and value > top // 2 else value
 
 
 def _whole(cell: bytes) -> int:

@@ -70,7 +70,6 @@ def test_golden_indexes_are_written_again_byte_for_byte(case: str) -> None:
         for name in ("sequence", "apid", "datagram", "utc", "offset"):
             assert index.events[name].tolist() == plain[name].tolist(), name
         assert index.files == ((f"{path.stem}.evt",) if evt else ())
-        assert index.ignored == 0
 
 
 def test_one_line_of_each_kind(tmp_path: Path) -> None:
@@ -87,13 +86,13 @@ def test_one_line_of_each_kind(tmp_path: Path) -> None:
 
 def test_an_index_without_lines(tmp_path: Path) -> None:
     index = read(tmp_path)
-    assert (index.startedat, index.files, index.lines, index.ignored) == (None, (), (), 0)
+    assert (index.startedat, index.files, index.lines) == (None, (), ())
     assert index.events.dtype == idx.EVENT
     assert index.datagrams.dtype == idx.DATAGRAM
     assert index.events.size == index.datagrams.size == 0
 
 
-def test_other_lines_are_counted_and_ignored(tmp_path: Path) -> None:
+def test_other_lines_are_ignored(tmp_path: Path) -> None:
     other = [
         b"",
         b"   ",
@@ -106,7 +105,6 @@ def test_other_lines_are_counted_and_ignored(tmp_path: Path) -> None:
         b"\0\0\0\0 5",
     ]
     index = read(tmp_path, *other, EVT, *other, DGM, b"  " + EVT)
-    assert index.ignored == 2 * len(other)
     assert (index.events.size, len(index.lines)) == (2, 1)
 
 
@@ -317,7 +315,6 @@ def test_any_table_comes_back_from_its_text(
 ) -> None:
     monkeypatch.setattr(idx, "BLOCK", block)
     content = b""
-    junk = 0
     expected: list[tuple[object, ...]] = []
     datagrams: list[NDArray[np.void]] = [np.empty(0, idx.DATAGRAM)]
     for _ in range(data.draw(st.integers(0, 5))):
@@ -332,7 +329,6 @@ def test_any_table_comes_back_from_its_text(
             content += idx.dgm_lines(datagrams[-1])
         else:
             content += b"some remark\n"
-            junk += 1
     path = tmp_path / "simulated.idx"
     path.write_bytes(content)
     index = idx.read_index(path)
@@ -340,7 +336,6 @@ def test_any_table_comes_back_from_its_text(
     assert found == expected
     assert index.datagrams.tolist() == np.concatenate(datagrams).tolist()
     assert idx.dgm_lines(index.datagrams) == b"".join(line + b"\n" for line in index.lines)
-    assert index.ignored == junk
     assert index.startedat == (startedat if found or index.lines else None)
 
 
@@ -379,10 +374,10 @@ def outcome(path: Path) -> object:
     except FormatError as error:
         return str(error)
     events = [(*event.item()[:5], index.files[event["file"]]) for event in index.events]
-    return index.startedat, events, index.datagrams.tolist(), index.lines, index.ignored
+    return index.startedat, events, index.datagrams.tolist(), index.lines
 
 
-def token_by_token(path: Path) -> object:
+def line_by_line(path: Path) -> object:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(idx._Reader, "_take_even", lambda *_: False)
         patch.setattr(idx, "_even_datagrams", lambda _: None)
@@ -415,7 +410,7 @@ events_alike = st.tuples(
     ),
     datagrams=st.integers(0, 2),
 )
-def test_even_lines_are_read_as_token_by_token(
+def test_even_lines_are_read_as_line_by_line(
     tmp_path: Path, rows: list[tuple[object, ...]], changes: list[tuple[int, int]], datagrams: int
 ) -> None:
     lines = [(EVENT_FORM % row).encode() for row in rows] + [DGM] * datagrams
@@ -424,7 +419,7 @@ def test_even_lines_are_read_as_token_by_token(
         content[place % len(content)] = byte
     path = tmp_path / "simulated.idx"
     path.write_bytes(content)
-    assert outcome(path) == token_by_token(path)
+    assert outcome(path) == line_by_line(path)
 
 
 @pytest.mark.parametrize("field", range(15))
@@ -434,7 +429,7 @@ def test_any_last_byte_of_a_field(tmp_path: Path, field: int, byte: int) -> None
     line = EVT[:end] + bytes([byte]) + EVT[end + 1 :]
     path = tmp_path / "simulated.idx"
     path.write_bytes(EVT + b"\n" + line + b"\n")
-    assert outcome(path) == token_by_token(path)
+    assert outcome(path) == line_by_line(path)
 
 
 @pytest.mark.parametrize("between", [b"\t", b"\r", b"\0", b"\x1f"])
@@ -450,12 +445,12 @@ def test_only_newlines_end_lines(tmp_path: Path, between: bytes) -> None:
 @pytest.mark.parametrize(
     "text", [b"-1", b"0xFF", b"x", b"1", b"12345678901", b"1.5", b"18446744073709551615", b"N" * 17]
 )
-def test_datagram_columns_are_read_as_token_by_token(tmp_path: Path, field: int, text: bytes) -> None:
+def test_datagram_columns_are_read_as_line_by_line(tmp_path: Path, field: int, text: bytes) -> None:
     end = [found.end() for found in re.finditer(rb"[^ ]+", DGM)][field]
     line = DGM[: end - len(text)] + text + DGM[end:] if end >= len(text) else DGM
     path = tmp_path / "simulated.idx"
     path.write_bytes(b"".join(DGM + b"\n" + line + b"\n" for _ in range(2)))
-    assert outcome(path) == token_by_token(path)
+    assert outcome(path) == line_by_line(path)
 
 
 def test_columns_as_narrow_as_can_be(tmp_path: Path) -> None:
@@ -469,7 +464,7 @@ def test_columns_as_narrow_as_can_be(tmp_path: Path) -> None:
 
 def test_what_writers_write_takes_the_quick_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path,) = (GOLDEN / "complete_basic" / "in").rglob("*0956-00001.idx")
-    expected = token_by_token(path)
+    expected = line_by_line(path)
     monkeypatch.delattr(idx._Reader, "_take_any")
     monkeypatch.delattr(idx, "_datagram_fields")
     assert outcome(path) == expected
