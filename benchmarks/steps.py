@@ -112,8 +112,8 @@ class Copy:
     def _write(self, out: Path, number: int) -> None:
         with (out / f"{number}.evt").open("wb", buffering=0) as file:
             write_whole(file, bytes(evt.HEADER_SIZE))
-            for batch in self._records.batches(*self.decision.files[number], None):
-                write_whole(file, batch.content.data)
+            for content, _ in self._records.batches(*self.decision.files[number], None):
+                write_whole(file, content.data)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -166,7 +166,8 @@ class _Hour:
             whole = part / "whole"
             whole.mkdir()
             for path in sorted((part / "out").rglob("*")):
-                if archive_hours.names(scid).fullmatch(path.name) and path.is_file():
+                name = archive_hours.NAME.fullmatch(path.name)
+                if name and int(name[1]) == scid and path.is_file():
                     path.rename(whole / path.name)
             if not any(whole.iterdir()):
                 log.warning("level-0 of %s: the copy has none of it either", self.directory)

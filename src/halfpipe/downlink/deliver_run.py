@@ -23,9 +23,10 @@ from halfpipe.run.accepted_losses import ShrunkError, accepted
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.event_records import Records, Times, decided
+from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.moot_keys import Moot
 from halfpipe.run.receipt_file import next_number
-from halfpipe.run.run_state import Context, KnownRun, NewInput, context_scratch
+from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.run.shrinking import Loss
 from halfpipe.settings import Settings
 from halfpipe.words import count
@@ -84,18 +85,18 @@ def deliver_run(
     work = settings.paths.work
     with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
-        brought = _merge(context, downlink, chunks, threads)
+        index = _merge(context, downlink, chunks, threads)
         give_back()
         while True:
             try:
-                return _deliver(context, (of_downlink, lease), brought, threads)
+                return _deliver(context, (of_downlink, lease), downlink, index, threads)
             except TakenError as error:
                 lease.check()  # who has followed has removed what is merged here
                 log.warning("%s Decided again what is delivered.", error)
 
 
 def _deliver(
-    context: Context, under: Sequence[Lease], brought: NewInput, threads: int
+    context: Context, under: Sequence[Lease], downlink: DownlinkId, index: MergedIndex, threads: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Decide what is delivered of what is known now, record it and stage it.
 
@@ -106,8 +107,8 @@ def _deliver(
     LeaseLostError
         If another process has followed; nothing was staged then.
     """
-    settings, work, run, downlink = context.settings, context.work, context.run, brought.downlink
-    known = KnownRun.read(context, brought)
+    settings, work, run = context.settings, context.work, context.run
+    known = KnownRun.read(context, {downlink: index})
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
         what = f"{unreadable.text}. Nothing was delivered."
         raise StateError(what, unreadable.do, code="takeover-refused")
@@ -127,11 +128,11 @@ def _deliver(
         given_up=given_up and settings.retire.deliver_orphans,
     )
     before = recorded.pop(downlink, None)
-    loss = _refuse_to_shrink(known, brought, before, decision)
+    loss = _refuse_to_shrink(known, downlink, before, decision)
     files = event_files.describe(records, decision.files, run)
     others = [file for delivery in recorded.values() for file in delivery.files]
     held = [*_unnamed(decision, run), *level1_acceptance.refusals([*others, *files])] if files else []
-    merged = _publish_index(context, brought)
+    merged = _publish_index(context, downlink, index)
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
@@ -178,45 +179,44 @@ def _deliver(
     return merged, manifest
 
 
-def _merge(context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int) -> NewInput:
+def _merge(context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int) -> MergedIndex:
     """Merge what the downlink brings of the run; nobody else sees it yet."""
     work = context.work
     products = [
         ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), context.run) for chunk in chunks
     ]
-    index = merged_index.build(
+    return merged_index.build(
         [(chunk, context.products(downlink, chunk)) for chunk in products],
         threads,
         lambda name: work / paths.kept_index(downlink, name),
     )
-    return NewInput(downlink, index)
 
 
-def _publish_index(context: Context, brought: NewInput) -> dict[str, Any]:
+def _publish_index(context: Context, downlink: DownlinkId, index: MergedIndex) -> dict[str, Any]:
     """Make what the downlink brings of the run known to all downlinks; say what that is."""
-    work, run, downlink = context.work, context.run, brought.downlink
-    merged_index.save(brought.index, work, run, downlink)
+    work, run = context.work, context.run
+    merged_index.save(index, work, run, downlink)
     # Of no use any more: from here on the merged index is read.
-    for chunk in brought.index.chunks:
+    for chunk in index.chunks:
         for name in chunk.files:
             (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)
     with suppress(OSError):
         (work / paths.kept_indexes(downlink)).rmdir()  # unless other runs are to come
-    return brought.index.as_json() | {"downlink": str(downlink), "run": str(run)}
+    return index.as_json() | {"downlink": str(downlink), "run": str(run)}
 
 
 def _refuse_to_shrink(
-    known: KnownRun, brought: NewInput, before: Delivery | None, decision: Decision
+    known: KnownRun, downlink: DownlinkId, before: Delivery | None, decision: Decision
 ) -> Loss | None:
     """Return what is lost of the delivery `before`, None without any; refuse it if nobody accepts it."""
-    run, settings, downlink = known.context.run, known.context.settings, brought.downlink
+    run, settings = known.context.run, known.context.settings
     # In one piece, else each search copies it.
     files = (
         {} if before is None else shrinking.lost(before, np.ascontiguousarray(decision.events["sequence"]))
     )
     if before is None or not files:
         return None
-    chunks = shrinking.chunks_that_lost(settings.paths.work, run, downlink, files, brought.index)
+    chunks = shrinking.chunks_that_lost(settings.paths.work, run, downlink, files, known.brought[downlink])
     loss = Loss(files, chunks)
     if accepted(settings, downlink, run) is None:
         said = shrinking.refusal(run, downlink, before, loss, known.missing)

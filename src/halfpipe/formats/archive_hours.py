@@ -26,12 +26,6 @@ def every(directory: Path, scid: int) -> list[tuple[int, Path]]:
     return [(int(match[2]), path) for match, path in found if match and int(match[1]) == scid]
 
 
-def names(scid: int, apid: int | None = None) -> re.Pattern[str]:
-    """Return what matches the names of the archive's files of an APID, or all, whatever delivery they came with."""
-    of = "[0-9]{4}" if apid is None else f"{apid:04d}"
-    return re.compile(rf"s{scid:04d}a{of}t[0-9]{{10}}\.[0-9]{{10}}", re.ASCII)
-
-
 def files(directory: Path, scid: int, apid: int) -> list[Path]:
     """Return the files of one APID in the directory of an hour, in order; none if there is no such directory.
 
@@ -40,8 +34,4 @@ def files(directory: Path, scid: int, apid: int) -> list[Path]:
     OSError
         If it cannot be listed.
     """
-    pattern = names(scid, apid)
-    try:
-        return sorted(path for path in directory.iterdir() if pattern.fullmatch(path.name))
-    except FileNotFoundError:
-        return []
+    return [path for number, path in every(directory, scid) if number == apid]

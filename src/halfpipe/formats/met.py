@@ -7,7 +7,6 @@ order is put in order by MET. The way back takes such a time for the second afte
 
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import overload
 
 # astropy's own leap seconds, offline; importing astropy.time instead takes half a second in every job.
 import erfa
@@ -50,27 +49,14 @@ def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> ND
     return unix
 
 
-@overload
-def met_to_unix(met: float) -> float: ...
-@overload
-def met_to_unix(met: NDArray[np.generic]) -> NDArray[np.float64]: ...
-def met_to_unix(met: float | NDArray[np.generic]) -> float | NDArray[np.float64]:
-    """Return Unix UTC seconds of MET `met`, a number or an array of any shape."""
-    values = np.asarray(met, np.float64)
-    leaps = _LEAPS[np.searchsorted(_MET_AFTER, values, side="right")]
-    unix: NDArray[np.float64] = values + EPOCH - leaps
-    return unix if isinstance(met, np.ndarray) else float(unix)
+def met_to_unix(met: float) -> float:
+    """Return Unix UTC seconds of MET `met`."""
+    return float(met + EPOCH - _LEAPS[np.searchsorted(_MET_AFTER, met, side="right")])
 
 
-@overload
-def unix_to_met(unix: float) -> float: ...
-@overload
-def unix_to_met(unix: NDArray[np.generic]) -> NDArray[np.float64]: ...
-def unix_to_met(unix: float | NDArray[np.generic]) -> float | NDArray[np.float64]:
-    """Return MET of Unix UTC seconds `unix`, a number or an array of any shape."""
-    values = np.asarray(unix, np.float64)
-    met: NDArray[np.float64] = values - EPOCH + _LEAPS[np.searchsorted(_UNIX_AFTER, values, side="right")]
-    return met if isinstance(unix, np.ndarray) else float(met)
+def unix_to_met(unix: float) -> float:
+    """Return MET of Unix UTC seconds `unix`."""
+    return float(unix - EPOCH + _LEAPS[np.searchsorted(_UNIX_AFTER, unix, side="right")])
 
 
 def utc(unix: float) -> datetime:

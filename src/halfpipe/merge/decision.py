@@ -19,7 +19,6 @@ from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
 
 LEAST_IN_A_FILE = 2  # events: Level-1 refuses a whole run for a file with fewer
-_BLOCK = 1 << 17  # events looked at at a time, where a copy of all would take as much memory again
 
 
 class Recorded(Protocol):
@@ -278,23 +277,15 @@ def late_rows(
 ) -> Iterator[tuple[DownlinkId, NDArray[np.void]]]:
     """Yield the events inside spans of `others` whose datagram was not known when these were recorded.
 
-    Of several deliveries of a downlink, oldest first, the last that covers a place counts there. They come block by
-    block, with the downlink of the span.
+    Of several deliveries of a downlink, oldest first, the last that covers a place counts there. They come delivery by
+    delivery, with the downlink of the span.
     """
-    last_said = [
-        (
-            downlink,
-            subtract(join(record.spans), (span for later in records[n + 1 :] for span in later.spans)),
-            record.datagrams,
-        )
-        for downlink, records in others.items()
-        for n, record in enumerate(records)
-    ]
-    for first in range(0, len(known), _BLOCK):
-        inside = taken(known[first : first + _BLOCK], np.flatnonzero(is_foreign[first : first + _BLOCK]))
-        for downlink, spans, datagrams in last_said:
-            here = inside[_inside(inside["sequence"], spans)]
-            yield downlink, here[~listed(here, datagrams)]
+    inside = taken(known, np.flatnonzero(is_foreign))
+    for downlink, records in others.items():
+        for n, record in enumerate(records):
+            later = (span for after in records[n + 1 :] for span in after.spans)
+            here = inside[_inside(inside["sequence"], subtract(join(record.spans), later))]
+            yield downlink, here[~listed(here, record.datagrams)]
 
 
 def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:

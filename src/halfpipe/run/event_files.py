@@ -96,13 +96,13 @@ def write(
     with replacing(home / file.name, buffering=0) as out:
         reserve(out, file.size)
         write_whole(out, packed)
-        for batch in records.batches(*cut, header.latc):
-            write_whole(out, batch.content.data)
-            digest.update(batch.content.data)
-            size += len(batch.content)
-            times.append(batch.times)
+        for content, of_content in records.batches(*cut, header.latc):
+            write_whole(out, content.data)
+            digest.update(content.data)
+            size += len(content)
+            times.append(of_content)
             if bar is not None:
-                bar.add(size=len(batch.content))
+                bar.add(size=len(content))
             if stop is not None and stop.is_set():
                 raise HalfPipeError(f"{file.name}: given up, because the delivery is not made")
     if bar is not None:

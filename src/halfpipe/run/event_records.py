@@ -19,12 +19,11 @@ from halfpipe.formats import evt
 from halfpipe.formats.row_copies import taken
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, Recorded, decide, in_sources
-from halfpipe.run.event_table import KEY, EventTable
+from halfpipe.run.event_table import EventTable
 from halfpipe.run.run_state import KnownRun
 from halfpipe.settings import Merge
 
 BATCH_BYTES = 4 << 20  # what is read is hashed and written while it lies in the processor's cache
-_BLOCK = 1 << 20  # events looked at at a time
 
 
 def decided(
@@ -78,15 +77,8 @@ def decided(
 
 def evt_files_of(decision: Decision) -> list[tuple[DownlinkId, int]]:
     """Return in which evt files the delivered events lie: downlinks, and numbers in the files of their tables."""
-    events, highest_file = decision.events, np.iinfo(KEY["file"]).max
-    used = []
-    for number, downlink in enumerate(decision.sources):
-        found: NDArray[np.bool_] = np.zeros(highest_file + 1, dtype=bool)
-        for first in range(0, len(events), _BLOCK):
-            block = events[first : first + _BLOCK]
-            found[block["file"][block["source"] == number]] = True
-        used += [(downlink, file) for file in np.flatnonzero(found).tolist()]
-    return used
+    pairs = np.unique(decision.events["source"].astype(np.uint32) << 16 | decision.events["file"])
+    return [(decision.sources[pair >> 16], pair & 0xFFFF) for pair in pairs.tolist()]
 
 
 @dataclass(frozen=True)
@@ -112,14 +104,6 @@ class Times:
             min(part.earliest for part in parts),
             max(part.latest for part in parts),
         )
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some records that follow each other in an event file: their bytes, and their events' times."""
-
-    content: NDArray[np.uint8]
-    times: Times
 
 
 class Records:
@@ -149,10 +133,10 @@ class Records:
         self._paths = {(number[downlink], file): path for (downlink, file), path in evt_files.items()}
         self._blocks = {key: _blocks_of(path) for key, path in self._paths.items()}
 
-    def batches(self, begin: int, end: int, latc: int | None) -> Iterator[Batch]:
-        """Yield the records of the events `begin` to `end` (half-open) in order, some megabytes at a time.
+    def batches(self, begin: int, end: int, latc: int | None) -> Iterator[tuple[NDArray[np.uint8], Times]]:
+        """Yield the records of the events `begin` to `end` (half-open) in order, and their times, some MB at a time.
 
-        A batch lies in memory that the next one takes over.
+        The bytes lie in memory that the next ones take over.
 
         Raises
         ------
@@ -181,7 +165,7 @@ class Records:
                         f"{' or '.join(self._files_of(events))}: a record is not what it was when it was indexed "
                         f"({error}) Process the downlink of that chunk again."
                     ) from error
-            yield Batch(filled[evt.HEADER_SIZE :], Times.of(utc))
+            yield filled[evt.HEADER_SIZE :], Times.of(utc)
             begin += count
             most = 2 * count + 1  # the next ones are about as large
 

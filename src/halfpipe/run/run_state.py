@@ -7,11 +7,12 @@ as context, into scratch of the merge; they never come back to where they were.
 import logging
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Self
 
 import numpy as np
@@ -36,14 +37,6 @@ from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class NewInput:
-    """What the downlink in work brings of a run, before it is known to others."""
-
-    downlink: DownlinkId
-    index: MergedIndex
 
 
 @dataclass(frozen=True)
@@ -105,26 +98,26 @@ def _utc(unix: float) -> str:
 class KnownRun:
     """The state of a run as one downlink's merge finds it.
 
-    `datagrams` are those that each downlink has made known; `missing` says which chunks the merge has to do
+    `datagrams` are those that each downlink has made known, `brought` is what the downlink in work brings before it is
+    known to others; `missing` says which chunks the merge has to do
     without, as the config allows.
     """
 
     context: Context
     recorded: Deliveries
     datagrams: dict[DownlinkId, KnownDatagrams]
-    brought: NewInput | None = None
+    brought: Mapping[DownlinkId, MergedIndex]
     missing: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, context: Context, brought: NewInput | None = None) -> Self:
+    def read(cls, context: Context, brought: Mapping[DownlinkId, MergedIndex] = MappingProxyType({})) -> Self:
         """Read the datagram parts and the deliveries of a run; what is `brought` now stands for what was before."""
         work, run = context.work, context.run
         recorded = Deliveries(work, run)
-        others = [dl for dl in begun_downlinks(work, run) if brought is None or dl != brought.downlink]
+        others = [dl for dl in begun_downlinks(work, run) if dl not in brought]
         known = {dl: datagrams for dl in others if (datagrams := _made_known(context, dl)) is not None}
-        if brought is not None:
-            known = dict(sorted({**known, brought.downlink: brought.index.datagrams}.items()))
-        return cls(context, recorded, known, brought)
+        known |= {dl: index.datagrams for dl, index in brought.items()}
+        return cls(context, recorded, dict(sorted(known.items())), brought)
 
     @cached_property
     def all_datagrams(self) -> KnownDatagrams:
@@ -164,8 +157,8 @@ class KnownRun:
     def event_table(self, downlink: DownlinkId) -> EventTable:
         """Return the events of one downlink; gone or damaged, its chunks are read, or decoded, again."""
         work, run = self.context.work, self.context.run
-        if self.brought is not None and downlink == self.brought.downlink:
-            return self.brought.index.table
+        if downlink in self.brought:
+            return self.brought[downlink].table
         events = work / paths.events(run, downlink)
         if events.exists():
             try:
@@ -196,8 +189,8 @@ class KnownRun:
 
     def _chunks(self, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
         """Return the chunk products of a downlink."""
-        if self.brought is not None and downlink == self.brought.downlink:
-            return self.brought.index.chunks
+        if downlink in self.brought:
+            return self.brought[downlink].chunks
         return load_chunks(self.context.work, self.context.run, downlink)
 
     def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:

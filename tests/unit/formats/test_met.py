@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 from astropy.time import Time, TimeDelta
 from astropy.utils import iers
@@ -63,13 +62,6 @@ def test_known_times(seconds: int, unix: int) -> None:
 @given(st.integers(0, 2**32 - 1).filter(lambda seconds: seconds not in LEAPS))
 def test_there_and_back(seconds: int) -> None:
     assert met.unix_to_met(met.met_to_unix(seconds)) == seconds
-
-
-def test_arrays_keep_their_shape() -> None:
-    seconds = np.array([[0, 157766400], [157766401, 504921605]])
-    unix = met.met_to_unix(seconds)
-    assert unix.tolist() == [[met.met_to_unix(s) for s in row] for row in seconds.tolist()]
-    assert met.unix_to_met(unix).shape == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -562,9 +562,7 @@ class TestLate:
         assert again.late == 0
         assert run.again(SECOND).late == 0
 
-    @pytest.mark.parametrize("block", [1, 2, 3])
-    def test_counted_block_by_block(self, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-        monkeypatch.setattr(deciding, "_BLOCK", block)
+    def test_counted_where_they_lie_inside_a_span(self) -> None:
         run = Run(Rules())
         run.process(FIRST, (epu(956, [3, 5]), epu(957, [4, 9])))
         assert run.process(SECOND, (epu(958, [1, 4, 7, 8, 12]),)).late == 3

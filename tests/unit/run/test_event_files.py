@@ -106,7 +106,7 @@ def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     case = read_case(GOLDEN / "complete_multichunk")
     source = case.directory / "in" / case.steps[0].downlink
     decision, records = records_of(case, source, tmp_path)
-    sizes = [len(batch.content) for batch in records.batches(0, len(decision.events), None)]
+    sizes = [len(content) for content, _ in records.batches(0, len(decision.events), None)]
     assert len(sizes) > 20
     assert max(sizes) <= 3000
     assert all(one + other > 3000 for one, other in itertools.pairwise(sizes)), "no smaller than need be"
