@@ -11,8 +11,8 @@ def l0key(path: Path) -> int:
     return int(path.suffix[1:])
 
 
-def every(directory: Path, scid: int) -> list[tuple[int, Path]]:
-    """Return all files of a spacecraft in the directory of an hour, in order, each with its APID; none without one.
+def files(directory: Path, scid: int, apid: int) -> list[Path]:
+    """Return the files of one APID in the directory of an hour, in order; none if there is no such directory.
 
     Raises
     ------
@@ -23,15 +23,4 @@ def every(directory: Path, scid: int) -> list[tuple[int, Path]]:
         found = [(NAME.fullmatch(path.name), path) for path in sorted(directory.iterdir())]
     except FileNotFoundError:
         return []
-    return [(int(match[2]), path) for match, path in found if match and int(match[1]) == scid]
-
-
-def files(directory: Path, scid: int, apid: int) -> list[Path]:
-    """Return the files of one APID in the directory of an hour, in order; none if there is no such directory.
-
-    Raises
-    ------
-    OSError
-        If it cannot be listed.
-    """
-    return [path for number, path in every(directory, scid) if number == apid]
+    return [path for match, path in found if match and (int(match[1]), int(match[2])) == (scid, apid)]

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.files.durable import write_whole
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.reading import open_regular
 from halfpipe.formats.idx import EVENT, Index
 
@@ -87,17 +88,10 @@ def keep(index: SizedIndex, path: Path, idx_sha256: str, evt_sizes: Mapping[str,
         "events": len(index.events),
         "crc32": zlib.crc32(index.events.view(np.uint8).data, zlib.crc32(lines)),
     }
-    part = path.with_name(f".{path.name}.part")
     # A full disk is for others to tell; and a machine that dies leaves what the checksum finds.
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb", buffering=0) as out:
-                write_whole(out, json.dumps(header).encode() + b"\n" + lines)
-                write_whole(out, index.events.view(np.uint8).data)
-            part.rename(path)
-        except OSError:
-            part.unlink(missing_ok=True)
+    with suppress(HalfPipeError), replacing(path, buffering=0, lasting=False) as out:
+        write_whole(out, json.dumps(header).encode() + b"\n" + lines)
+        write_whole(out, index.events.view(np.uint8).data)
 
 
 def kept(path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> SizedIndex | None:

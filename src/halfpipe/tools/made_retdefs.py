@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.downlink.plan import Plan, sorted_out
 from halfpipe.errors import ConfigError, DecoderError, HalfPipeError, IdError, MissingInputError
-from halfpipe.files.advice import advice
 from halfpipe.files.durable import make_directory, remove_file, write_bytes
 from halfpipe.formats import archive_hours, level0, met
 from halfpipe.formats.retdef import OURS, RetDef, Span, content_of, made_here, read_retdef
@@ -338,27 +337,16 @@ def files_of(asked: Asked) -> dict[int, list[tuple[int, Path]]]:
     ConfigError
         If there are more than `MOST_HOURS`.
     """
-    if not level0.source_path(asked.root, asked.scid).is_dir():
-        raise MissingInputError(
-            f"{level0.source_path(asked.root, asked.scid)}: no such directory, so {asked.root} is no level-0 archive "
-            f"of spacecraft {asked.scid}. Mount it or mend paths.level0."
-        )
     found: dict[int, list[tuple[int, Path]]] = {}
     hours: set[int] = set()
-    first, last = (int(time // met.HOUR) for time in asked.span)
-    for hour in range(first - 1, last + 2):  # which hour a packet stands in is not known to the second
-        directory = level0.hour_path(asked.root, asked.scid, hour * met.HOUR)
-        try:
-            listed = archive_hours.every(directory, asked.scid)
-        except OSError as error:
-            raise MissingInputError(
-                f"{directory}: cannot be read: {error.strerror}. {advice(error)}"
-            ) from error
-        for apid in APIDS:
-            of_apid = [path for number, path in listed if number == apid]
-            if of_apid and (asked.keys is None or any(archive_hours.l0key(p) in asked.keys for p in of_apid)):
-                found.setdefault(apid, []).extend((hour * met.HOUR, path) for path in of_apid)
-                hours.add(hour)
+    for apid in APIDS:
+        listed, _ = level0.archive_files(asked.root, asked.scid, apid, [asked.span])
+        of_apid = {
+            hour for hour, path in listed if asked.keys is None or archive_hours.l0key(path) in asked.keys
+        }
+        if of_apid:
+            found[apid] = [(hour, path) for hour, path in listed if hour in of_apid]
+            hours |= of_apid
     if len(hours) > MOST_HOURS:
         raise ConfigError(
             f"{len(hours)} hours of the archive are asked for, and at most {MOST_HOURS} are read at a time. Name a "
