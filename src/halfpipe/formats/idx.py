@@ -7,6 +7,7 @@ the lines of a block `_Even`; what is not is read line by line, and that way als
 """
 
 import math
+import os
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ REMEDY = "Have the chunk decoded again, or the index merged again"
 # Where the columns that are read stand in an EVT line, the tag included.
 _STARTEDAT, _SEQUENCE, _UTC, _APID, _DATAGRAM, _OFFSET, _FILE = 1, 2, 5, 7, 8, 13, 14
 
+_FIRST = 1 << 12  # bytes of text parsed at a time at least: a small file may grow while it is read
 _MOST_DIGITS = 20  # of a whole number of 64 bits
 _BLANK = 32  # bytes up to here are white where the only ones below it are newlines
 _EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
@@ -134,17 +136,23 @@ def read_index(path: Path) -> Index:
         not what it should be, lines of several runs, a last line that was cut.
     """
     reader = _Reader(path)
-    rest = b""  # of a line whose end has not been read yet
+    rest = 0  # bytes of a line whose end has not been read yet
     try:
         with open_regular(path) as file:
-            while piece := file.read(BLOCK):
-                text = rest + piece
-                end = text.rfind(b"\n", len(rest)) + 1
+            block = min(BLOCK, max(_FIRST, os.fstat(file.fileno()).st_size))
+            buffer = bytearray(
+                3 * block
+            )  # one for all: memory that is new each time costs as much as parsing
+            room = memoryview(buffer)
+            while count := file.readinto(room[rest : rest + block]):
+                stop = rest + count
+                end = buffer.rfind(b"\n", rest, stop) + 1
                 if end:
-                    reader.take(text[:end])
-                rest = text[end:]
-                if len(rest) > 2 * BLOCK:
-                    raise reader.error(0, f"has more than {2 * BLOCK} bytes")
+                    reader.take(buffer, end)
+                rest = stop - end
+                if rest > 2 * block:
+                    raise reader.error(0, f"has more than {2 * block} bytes")
+                room[:rest] = bytes(room[end:stop])
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such index. {REMEDY}.") from error
     except OSError as error:
@@ -170,10 +178,10 @@ class _Reader:
         """Return the error that names line `line` of this block (from 0)."""
         return FormatError(f"{self.path}: line {self.before + line + 1} {complaint}. {REMEDY}.")
 
-    def take(self, text: bytes) -> None:
-        """Take in a block of whole lines."""
-        if not self._take_even(np.frombuffer(text, np.uint8)):
-            self._take_any(text)
+    def take(self, text: bytearray, end: int) -> None:
+        """Take in the whole lines that `text` has up to byte `end`."""
+        if not self._take_even(np.frombuffer(text, np.uint8, end)):
+            self._take_any(bytes(text[:end]))
 
     def _take_even(self, text: NDArray[np.uint8]) -> bool:
         """Take in a block of nothing but good DGM lines and EVT lines that are `_Even`; False if it is none."""
