@@ -23,7 +23,6 @@ from halfpipe.process.environment import look_for_garbage_seldom, without_idle_t
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
 from halfpipe.settings import Settings
 
-ROOT = Path(workflow.basedir)
 SETTINGS = "HALFPIPE_SETTINGS"  # where a job in Slurm, which reads the workflow anew, finds those of its head
 
 os.umask(GROUP_MAY_WRITE)  # as its jobs have it: others of the group process downlinks here too
@@ -59,8 +58,7 @@ def read_settings():
 
 
 settings = read_settings()
-settings_file = configuration.written_at(settings)
-os.environ[SETTINGS] = str(settings_file)
+os.environ[SETTINGS] = str(configuration.written_at(settings))
 leases.lifetime = settings.lease.seconds
 plan = Plan(settings)
 
@@ -112,6 +110,6 @@ def outstanding():
 
 def program(name):
     """Return the command of a rule's program, as a function: braces in a path would be taken for wildcards."""
-    script = ROOT / "scripts" / f"{name}.py"
-    command = shlex.join([sys.executable, str(script), "--settings", str(settings_file)])
+    script = f"{workflow.basedir}/scripts/{name}.py"
+    command = shlex.join([sys.executable, script, "--settings", os.environ[SETTINGS]])
     return lambda wildcards: command
