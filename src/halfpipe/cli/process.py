@@ -3,7 +3,9 @@
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -86,12 +88,16 @@ def command(
     work = batches.work_on(site.settings, downlinks, reprocessing)
     for line in _beginning(work, reprocessing, batch):
         click.echo(line)
+    begun = time.monotonic()
     try:
-        _run(site, options, work, reprocessing, batch)
+        for fresh, log in batches.run(site.settings, options, work, reprocessing, batch):
+            for line in _changes(site.work, fresh, reprocessing) if reprocessing else ():
+                click.echo(line)
+            click.echo(f"{_progress(work, begun)}; last batch: {log}")
     except (SystemExit, HalfPipeError):
-        click.echo(f"ended: {_progress(work)}\nto go on: {_same_command()}")
+        click.echo(f"ended: {_progress(work, begun)}\nto go on: {_same_command()}")
         raise
-    click.echo(_progress(work))
+    click.echo(_progress(work, begun))
     problems = list(_problems(site, work))
     for problem in problems[:MOST_SHOWN]:
         click.echo(problem)
@@ -124,26 +130,6 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
     return 1 if found.complaints or not found.files else 0
 
 
-def _run(
-    site: Site, options: Sequence[str], work: Work, reprocessing: Reprocessing | None, batch: int
-) -> None:
-    from tqdm import tqdm  # noqa: PLC0415 - takes time to import
-
-    # None: a bar only where a person looks at it.
-    with tqdm(total=len(work.todo), unit=" downlinks", disable=None) as bar:
-
-        def moved(done: int) -> None:
-            bar.update(done - bar.n)
-
-        def ended(fresh: Sequence[DownlinkId], log: Path) -> None:
-            if reprocessing is not None:
-                for line in _changes(site.work, fresh, reprocessing):
-                    tqdm.write(line)
-            tqdm.write(f"{_progress(work)}; last batch: {log}")
-
-        batches.run(site.settings, options, work, reprocessing, batch, ended, moved)
-
-
 def _beginning(work: Work, reprocessing: Reprocessing | None, batch: int) -> Iterator[str]:
     """Yield what there is to do, and what is left alone."""
     yield from work.told
@@ -154,8 +140,11 @@ def _beginning(work: Work, reprocessing: Reprocessing | None, batch: int) -> Ite
         yield f"the rest was regenerated before; to begin with all of them, first: rm {reprocessing.file}"
 
 
-def _progress(work: Work) -> str:
-    return f"{len(work.done):,} of {len(work.todo):,} handed off"
+def _progress(work: Work, begun: float) -> str:
+    done, left = len(work.done), len(work.todo) - len(work.done)
+    hours = max(time.monotonic() - begun, 1.0) / 3600
+    rest = f", {timedelta(hours=round(hours / done * left, 2))} left" if done and left else ""
+    return f"{done:,} of {len(work.todo):,} handed off, {done / hours:,.0f} an hour{rest}"
 
 
 def _changes(work: Path, fresh: Sequence[DownlinkId], reprocessing: Reprocessing) -> Iterator[str]:

@@ -7,7 +7,7 @@ receipts, whatever `submit.automatic` says.
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,6 @@ from halfpipe.site.invocations import GOOD, invocation, process
 from halfpipe.status.failures import end_of
 
 MOST = 100  # downlinks of a batch: Snakemake looks at all of their files before the first job starts
-LOOK_SECONDS = 2.0  # between two looks at which are done
 ENOUGH = (
     3  # invocations for a single downlink that fail before any job, one after the other: it is none of them
 )
@@ -113,14 +112,8 @@ def work_on(settings: Settings, named: Sequence[DownlinkId], again: Reprocessing
 
 
 def run(
-    settings: Settings,
-    options: Sequence[str],
-    work: Work,
-    again: Reprocessing | None,
-    most: int,
-    ended: Callable[[Sequence[DownlinkId], Path], object],
-    moved: Callable[[int], object],
-) -> None:
+    settings: Settings, options: Sequence[str], work: Work, again: Reprocessing | None, most: int
+) -> Iterator[tuple[Sequence[DownlinkId], Path]]:
     """Process what is to be done, batch after batch; `work` has what became of it, whatever ends this.
 
     Parameters
@@ -131,10 +124,11 @@ def run(
         The options of Snakemake that give it the same settings.
     most
         Downlinks of a batch.
-    ended
-        Told of each batch, when it has ended, which downlinks it handed off, and its log.
-    moved
-        Told from time to time how many are done in all.
+
+    Yields
+    ------
+    tuple
+        Of each batch, when it has ended, the downlinks that it handed off, and its log.
 
     Raises
     ------
@@ -152,9 +146,9 @@ def run(
             log = home / paths.batch_logs() / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{batch[0]}.log"
             words = invocation(map(paths.receipt, batch), options)
             before = _job_logs(home, batch)
-            good = _invoke(words, log, home, batch, work, moved)
+            good = _invoke(words, log, home, batch, work)
             fresh = [dl for dl in batch if dl in work.done]
-            ended(fresh, log)
+            yield fresh, log
             if good or fresh or _job_logs(home, batch) != before:
                 barren = 0
             elif len(batch) > 1:  # one of them keeps all from being begun: the halves find it
@@ -198,27 +192,15 @@ def _free(settings: Settings, batch: Iterable[DownlinkId], work: Work) -> list[D
     return free
 
 
-def _invoke(
-    words: Sequence[str],
-    log: Path,
-    home: Path,
-    batch: Sequence[DownlinkId],
-    work: Work,
-    moved: Callable[[int], object],
-) -> bool:
-    """Run one invocation, and count what is handed off meanwhile; return whether it ended well."""
+def _invoke(words: Sequence[str], log: Path, home: Path, batch: Sequence[DownlinkId], work: Work) -> bool:
+    """Run one invocation, and note what it has handed off; return whether it ended well."""
     receipts = {dl: home / paths.receipt(dl) for dl in batch}
     before = {dl: modified(str(path)) for dl, path in receipts.items()}
-
-    def look() -> None:
+    try:
+        good = process(words, log, float("inf")) == GOOD
+    finally:
         # A receipt goes before the first job of its downlink, so one that is there and another is a new one.
         work.done.update(dl for dl, path in receipts.items() if modified(str(path)) not in {None, before[dl]})
-        moved(len(work.done))
-
-    try:
-        good = process(words, log, float("inf"), look, LOOK_SECONDS) == GOOD
-    finally:
-        look()
     if good:
         work.done.update(dl for dl, path in receipts.items() if path.is_file())
     return good

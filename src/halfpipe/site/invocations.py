@@ -36,11 +36,10 @@ def process(
     log: Path,
     seconds: float,
     sign: Callable[[], object] = lambda: None,
-    every: float = SIGN_SECONDS,
 ) -> int:
     """Run one invocation into `log`. At the time limit, or if we are told to end, all that it started ends.
 
-    Meanwhile `sign` is called all `every` seconds, to show that we get on. From the first call on this process takes
+    Meanwhile `sign` is called once a minute, to show that we get on. From the first call on this process takes
     care of what dead children of it leave behind.
 
     Returns
@@ -66,7 +65,7 @@ def process(
             while (left := until - time.monotonic()) > 0:
                 sign()
                 with suppress(subprocess.TimeoutExpired):
-                    return FAILED if running.wait(min(left, every)) else GOOD
+                    return FAILED if running.wait(min(left, SIGN_SECONDS)) else GOOD
             out.write(f"\nhalfpipe: ended after {seconds:g} s, the time limit\n")
             return OUT_OF_TIME
         finally:
