@@ -187,19 +187,15 @@ def test_the_story_of_a_site(site: Site) -> None:
 
     with_online(online)
     assert at_online(online).good().said.endswith("no run is known\n")
-    ended = at_online(online, FIRST)
-    assert (ended.status, f"process it first, snakemake dl={FIRST}" in ended.said) == (1, True)
     site.by_hand(FIRST)
     waits = f"{RUN}  {RUN.l1}  waits: datagrams 6 to 7 of EPU 965 are missing\n1 waits\n"
     assert at_online(online).good().said.endswith(waits)
-    assert at_online(online, f"dl={FIRST}").good().said.endswith(waits)
     ended = at_online(online, "--again", RUN)
     assert (ended.status, ended.said.endswith(waits)) == (1, True), "whoever names a run wants it now"
 
     site.by_hand(SECOND)
-    assert f"{NAME} made, " in at_online(online, SECOND).good().said
+    assert f"{NAME} made, " in at_online(online).good().said
     assert at_online(online).good().said.endswith("1 before\n")
-    assert f"{RUN}  {RUN.l1}  {NAME} was made before\n" in at_online(online, FIRST).good().said
     assert f"{NAME} made, " in at_online(online, "--again", RUN.l1).good().said
 
 
@@ -210,12 +206,9 @@ def test_switches_and_the_operators_list(site: Site) -> None:
     switch.parent.mkdir()
     switch.touch()
     assert at_online(online).good().said.endswith(f"the hand-off to Online is held by {switch}\n")
-    ended = at_online(online, FIRST)
-    assert ended.status == 1
-    assert f"downlink {FIRST}: the hand-off to Online is held by {switch}. Nothing was done." in ended.said
     switch.rename(site.work / FIRST / "haltOnline")
     assert f"held by {site.work / FIRST / 'haltOnline'}\n1 held\n" in at_online(online).good().said
-    assert at_online(online, FIRST).status == 1
+    assert at_online(online, "--again", RUN).status == 1
     assert online.files() == {}
     (site.work / FIRST / "haltOnline").unlink()
     (site.work / "force").mkdir()
@@ -239,7 +232,7 @@ def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
     ledger.upgrade()
     ledger.write(lambda connection: connection.execute(insert(ACQUISITIONS), [planned]))
     site.by_hand(FIRST)
-    at_online(online, FIRST).good()
+    at_online(online).good()
     (event_file,) = site.staged(FIRST).values()
     assert online.files() == {NAME: without_downlink(event_file)}
     header = evt.read_header(online.home / NAME)
@@ -287,8 +280,8 @@ def test_of_a_downlink_only_its_calibration_runs(tmp_path: Path) -> None:
     site.add_retdefs(home, FIRST)
     site.by_hand(FIRST)
     online = with_online(Online(site))
-    said = at_online(online, FIRST).good().said
-    assert f"{other}  {other.l1}  LPA: not for Online (online.types)\n" in said
+    said = at_online(online).good().said
+    assert "1 other" in said
     assert f"{RUN}  {RUN.l1}  {NAME} made" in said
     assert list(online.files()) == [NAME]
     assert Record(site.work, other).state is State.NOTHING

@@ -6,14 +6,14 @@ from collections import Counter
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import RUN, Site, Verb, as_json, downlinks
+from halfpipe.cli.verbs import RUN, Site, Verb, as_json
 from halfpipe.downlink import halts
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import RunId
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import What
 from halfpipe.tables import names
 
-QUIET = {What.BEFORE, What.OTHER}  # of no interest where no downlink is named: most runs of a mission
+QUIET = {What.BEFORE, What.OTHER}  # most runs of a mission
 
 
 @click.command(
@@ -21,23 +21,20 @@ QUIET = {What.BEFORE, What.OTHER}  # of no interest where no downlink is named: 
     cls=Verb,
     examples=[
         ("halfpipe online", "all runs that are ready; why the others wait"),
-        ("halfpipe online 230401001", "the runs of a downlink that was handed off"),
         ("halfpipe online --again r0702010205", "regenerate the file of a run"),
         ("halfpipe online --started r0702010205", "record that its command did its work"),
     ],
     statuses={
         0: "all that is ready is handed off; runs may wait or be held",
-        1: "something failed or is unknown, or what was named is held",
+        1: "something failed or is unknown, or the run that was named is held",
     },
 )
-@downlinks
 @click.option("--again", type=RUN, metavar="RUN", help="Regenerate the file of a run, and run its command.")
 @click.option("--started", type=RUN, metavar="RUN", help="Record that the command of a run did its work.")
 @click.option("--not-started", type=RUN, metavar="RUN", help="Record that it did not.")
 @as_json
 def command(
     site: Site,
-    downlinks: tuple[DownlinkId, ...],
     again: RunId | None,
     started: RunId | None,
     not_started: RunId | None,
@@ -49,8 +46,8 @@ def command(
     listed with what they lack. docs/online.md explains it.
     """
     named = [run for run in (again, started, not_started) if run]
-    if len(named) + bool(downlinks) > 1:
-        raise click.UsageError("Give downlinks, --again, --started or --not-started: one of them.")
+    if len(named) > 1:
+        raise click.UsageError("Give --again, --started or --not-started: one of them.")
     if site.settings.paths.online is None and not named:
         click.echo("paths.online is null: the hand-off to Online is switched off")
         return 0
@@ -59,12 +56,11 @@ def command(
             online_handoff.settle(site.settings, run, started=started is not None)
             click.echo(f"{run}: settled, {'started' if started else 'not started'}")
             return 0
-        return _go(site, downlinks, again, as_json=as_json)
+        return _go(site, again, as_json=as_json)
 
 
-def _go(site: Site, downlinks: tuple[DownlinkId, ...], again: RunId | None, *, as_json: bool) -> int:
+def _go(site: Site, again: RunId | None, *, as_json: bool) -> int:
     """Hand runs off, and say what became of each."""
-    runs = online_handoff.runs_of(site.settings, downlinks) if downlinks else names.runs(site.work)
     switch = halts.holding(site.work, halts.Switch.ONLINE)
     if switch is not None and again is None:
         click.echo(f"the hand-off to Online is held by {switch}")
@@ -72,7 +68,7 @@ def _go(site: Site, downlinks: tuple[DownlinkId, ...], again: RunId | None, *, a
     if again is not None:
         results = iter([online_handoff.again(site.settings, again, sys.stderr)])
     else:
-        results = online_handoff.hand_off(site.settings, runs, sys.stderr)
+        results = online_handoff.hand_off(site.settings, names.runs(site.work), sys.stderr)
     counts: Counter[What] = Counter()
     found = []
     for result in results:
@@ -80,7 +76,7 @@ def _go(site: Site, downlinks: tuple[DownlinkId, ...], again: RunId | None, *, a
         found.append(result)
         if result.what is What.FAILED:
             click.echo(result, err=True)
-        elif not as_json and (downlinks or again or result.what not in QUIET):
+        elif not as_json and (again or result.what not in QUIET):
             click.echo(result)
     if as_json:
         printed.as_json(work=site.work, runs=found)

@@ -19,7 +19,7 @@ import numpy as np
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
+from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
@@ -34,7 +34,6 @@ from halfpipe.run import event_files, force_list
 from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.event_records import Records, decided
-from halfpipe.run.receipt_file import read_receipt
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
 from halfpipe.site.online_records import Made, Record, State, files_there
@@ -83,30 +82,6 @@ def alone(work: Path) -> Iterator[None]:
         yield
     finally:
         lease.give_back()
-
-
-def runs_of(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[RunId]:
-    """Return the runs of downlinks that were handed off, which a person names.
-
-    Raises
-    ------
-    HeldError
-        If a switch holds the hand-off to Online of one.
-    MissingInputError
-        If one has no receipt.
-    """
-    runs: set[RunId] = set()
-    for downlink in downlinks:
-        halts.refuse(settings.paths.work, halts.Switch.ONLINE, downlink)
-        try:
-            receipt = read_receipt(settings.paths.work, downlink)
-        except MissingInputError as error:
-            raise MissingInputError(
-                f"{error}. Runs go to Online after the hand-off of their downlink: process it first, "
-                f"snakemake dl={downlink}"
-            ) from error
-        runs.update(RunId(run["run"]) for run in receipt["runs"])
-    return sorted(runs)
 
 
 def hand_off(settings: Settings, runs: Iterable[RunId], output: IO[str]) -> Iterator[Result]:

@@ -24,7 +24,7 @@ def seal_broken(content: str) -> str:
         ["submit", FIRST, "--rollback", "--settle", "submitted"], ["submit", FIRST, "--rollback", "--rolled-back"],
         ["submit", "--rolled-back"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
         ["hold", "stage", "--reason", "x", "--json"], ["force", SPREAD, "--reason", "x", "--json"],
-        ["online", FIRST, "--again", LCI], ["online", "--started", LCI, "--not-started", LCI],
+        ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--orphans"],
         ["cleanup", "--everything"],
     ],

@@ -13,12 +13,11 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.config import load
-from halfpipe.downlink.halts import HeldError
-from halfpipe.errors import ConfigError, MissingInputError, StateError
+from halfpipe.errors import ConfigError, StateError
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
-from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.ids import RunId, RunKind
 from halfpipe.process.told_once import By, Outcome
 from halfpipe.run import event_table, merged_index, run_state
 from halfpipe.run.datagrams import dump_datagrams
@@ -557,19 +556,6 @@ class TestRecord:
         series.publish(one)
         with pytest.raises(StateError, match=r"000005\.json"):
             Record(tmp_path, RUN)
-
-
-def test_a_downlink_without_a_receipt_or_that_is_held_has_no_runs(site: Site) -> None:
-    settings = on_site(site, "lci_acd", FIRST).settings()
-    assert online_handoff.runs_of(settings, [DownlinkId(FIRST)] * 2) == [RUN]
-    switch = site.work / FIRST / "haltOnline"
-    switch.touch()
-    with pytest.raises(HeldError, match=f"the hand-off to Online is held by {switch}"):
-        online_handoff.runs_of(settings, [DownlinkId(FIRST)])
-    switch.unlink()
-    (site.work / paths.receipt(FIRST)).unlink()
-    with pytest.raises(MissingInputError, match=f"process it first, snakemake dl={FIRST}"):
-        online_handoff.runs_of(settings, [DownlinkId(FIRST)])
 
 
 def test_the_record_has_the_files_checksum(site: Site) -> None:
