@@ -1,11 +1,10 @@
 """`halfpipe status` over a whole mission of SIMULATED downlinks: processed, submitted, taken by Level-1.
 
-`python -m benchmarks.history` makes their working directory and measures: the last week and all of it, from cold, when
-the kernel knows nothing of the files, and again. Three downlinks that share a run are simulated and
+`python -m benchmarks.history [NUMBER]` makes their working directory and measures: from cold, when the kernel does not
+know anything of it, then again, then the last week. Three downlinks that share a run are simulated and
 processed; all others are copies of these with ids, times and checksums of their own.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -14,17 +13,18 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from benchmarks.measure import ROOT, SNAKEMAKE, Launcher, Usage
+from benchmarks.measure import ROOT, SNAKEMAKE, Launcher
 from benchmarks.sizes import Sizes
 from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
-from halfpipe.files.json_files import SEAL, write_json
+from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.datagrams import FIRST_LINE
 
@@ -44,18 +44,16 @@ NOT_COPIED = {
     paths.format_mark(),
     paths.stage_mark_copy(),
 }
-CUT = 100  # bytes off the end of a damaged receipt
 SEALED = f'{{\n "{SEAL}": "'.encode()  # how JSON begins; its seal and the end of that line come next
 DROP = Path("/proc/sys/vm/drop_caches")
 
 
 @dataclass(frozen=True)
 class History:
-    """A site below `home` with so many downlinks, of which one in `one_in` has a damaged receipt (0: none has)."""
+    """A site below `home` with so many downlinks."""
 
     home: Path
     downlinks: int
-    one_in: int = 0
 
     @property
     def groups(self) -> int:
@@ -73,22 +71,18 @@ class History:
         """Return how many downlinks there are up to one of a group, itself included; below 1 it is not part of it."""
         return self.downlinks - (self.groups - group) * len(TEMPLATE) + number + 1
 
-    def is_damaged(self, group: int, number: int) -> bool:
-        """Tell whether the receipt of a downlink of a group is damaged."""
-        return self.one_in > 0 and self.place(group, number) % self.one_in == 0
-
     def when(self, group: int) -> float:
         """Return when a group was processed, Unix seconds."""
         return (datetime.now(UTC) - (self.groups - 1 - group) * DAY / GROUPS_A_DAY).timestamp()
 
 
-def build(root: Path, downlinks: int, one_in: int = 0) -> History:
+def build(root: Path, downlinks: int) -> History:
     """Return a history below `root`; it is written unless it is there."""
-    history = History(root / f"history-{downlinks}-{one_in}", downlinks, one_in)
-    if not (history.home / "scene.json").exists():
+    history = History(root / f"history-{downlinks}", downlinks)
+    if not (history.home / "whole").exists():
         shutil.rmtree(history.home, ignore_errors=True)
         _write(history, _template(root / "history-template"))
-        write_json(history.home / "scene.json", {"downlinks": downlinks, "one_in": one_in})
+        (history.home / "whole").touch()
     return history
 
 
@@ -97,15 +91,16 @@ def _template(home: Path) -> Path:
     if (home / "whole").exists():
         return home
     shutil.rmtree(home, ignore_errors=True)
-    simulate = [
+    program = [
         sys.executable,
         str(ROOT / "scripts" / "simulate.py"),
         "--out",
         str(home),
-        "--downlinks",
-        *TEMPLATE,
+        "--events",
+        "900",
+        "--whole",
     ]
-    subprocess.run([*simulate, "--events", "900", "--whole"], check=True, cwd=ROOT)
+    subprocess.run([*program, "--downlinks", *TEMPLATE], check=True, cwd=ROOT)
     with (home / "config.yaml").open("a") as config:
         config.write('submit:\n  command: "true {dl}"\nledger:\n  url: null\n')
     for target in ("dl", "submit"):
@@ -170,8 +165,6 @@ def _write_groups(history: History, groups: Sequence[int], files: Mapping[str, b
             if of is not None and history.place(group, of) < 1:
                 continue
             path, new = history.home / _replaced(name.encode(), ids).decode(), _replaced(content, ids)
-            if path.name.startswith("dl=") and of is not None and history.is_damaged(group, of):
-                new = new[:-CUT]
             if path.parent not in places:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 places.add(path.parent)
@@ -194,45 +187,24 @@ def _sum(content: bytes) -> bytes:
     return hashlib.sha256(content).hexdigest().encode()
 
 
-def told(line: str) -> None:
-    """Say what was measured."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make a history and measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--downlinks", type=int, default=DOWNLINKS)
-    parser.add_argument("--one-in", type=int, default=0, metavar="N", help="one receipt in N is damaged")
-    arguments = parser.parse_args(argv)
+def main() -> None:
+    """Make the downlinks and measure."""
     home = Sizes.from_environment().home
     home.mkdir(parents=True, exist_ok=True)
-    history = build(home, arguments.downlinks, arguments.one_in)
+    history = build(home, int(sys.argv[1]) if len(sys.argv) > 1 else DOWNLINKS)
     launcher = Launcher(home)
-    program = Path(sys.executable).with_name("halfpipe")
-    status = [program, "status", "--profile", history.home]
-
-    def say(what: str, used: Usage) -> None:
+    status = [Path(sys.executable).with_name("halfpipe"), "status", "--profile", history.home]
+    sys.stdout.write(f"SIMULATED: {history.downlinks:,} downlinks in {history.home}\n")
+    shutil.rmtree(history.home / "work" / ".cache", ignore_errors=True)
+    subprocess.run(["sync"], check=True)
+    with suppress(OSError):  # only root may; else what the kernel holds is warm
+        DROP.write_text("3\n")
+    for what, more in {"cold": ["--all"], "again": ["--all"], "a week": []}.items():
+        used = launcher.run([*status, *more], statuses=(0, 1))
         peak = (used.peak or 0) / 1e6
-        last = next((line for line in launcher.said.splitlines() if "downlinks need" in line), "")
-        told(f"{what:20} {used.wall:6.1f} s, {used.cpu:5.1f} s of CPU, {peak:4.0f} MB  {last}")
-
-    told(f"SIMULATED: {arguments.downlinks:,} downlinks in {history.home}")
-    try:
-        for what, more in {"a week": [], "all": ["--all"]}.items():
-            subprocess.run(["sync"], check=True)
-            cold = "cold"
-            try:
-                DROP.write_text("3\n")
-            except OSError:
-                cold = "cold, kernel's warm"
-            for when in (cold, "again"):
-                say(f"{what}, {when}", launcher.run([*status, *more], statuses=(0, 1)))
-    finally:
-        launcher.close()
-    return 0
+        sys.stdout.write(f"{what:8} {used.wall:6.1f} s, {used.cpu:5.1f} s of CPU, {peak:4.0f} MB\n")
+    launcher.close()
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

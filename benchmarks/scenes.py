@@ -10,54 +10,40 @@ writers and checked by what checks a decoder's products.
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.files.durable import write_bytes, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import sha256
-from halfpipe.formats import evt, idx, level0, met
+from halfpipe.formats import evt, level0, met
+from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe_simulator.datagrams import (
-    CHECKSUM_SIZE,
-    DATAGRAM_HEADER,
-    EVENT_ROW,
-    MAX_SIZE,
-    About,
-    decode,
-    encode,
-)
-from halfpipe_simulator.events import Events, make_events
-from halfpipe_simulator.packets import PACKET_SPACING, packet_count, packets_of
+from halfpipe_simulator.datagrams import decode
+from halfpipe_simulator.decoder import Product
+from halfpipe_simulator.packets import PACKET_SIZE, packets_of
+from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, run_datagrams
+from halfpipe_simulator.scenario import MARK, MARK_TEXT
 
-FORM = 2  # counts up when scenes are built in another way: then those of before are built again
+FORM = 3  # counts up when scenes are built in another way: those of before are not used then
 APIDS = (956, 957)
 CELLS = (18, 64)  # of 16 bytes: with two handlers on average a record has 1.13 kB
 RATE = 400.0  # events per second of both EPUs together
 START = 702010205  # MET seconds
 SCID = 77
-GROUND_ID = 0x770100
 FIRST_L0KEY = 1081721
-CLOSE_DELAY = 50_000  # microseconds from the last event of a datagram to its first packet
-BATCH = 500  # datagrams made at a time
-PER_DATAGRAM = (MAX_SIZE - DATAGRAM_HEADER.itemsize - CHECKSUM_SIZE) // (
-    EVENT_ROW.itemsize
-    + 16 * CELLS[1]
-    + evt.LPA_INFO.itemsize
-    + 4 * evt.LPA_HANDLER.itemsize
-    + evt.LPA_KEYS.itemsize
-)
-MARK = "SIMULATED.txt"
+BATCH = 500  # datagrams decoded at a time
+PER_DATAGRAM = 46  # so many of the largest events fill one
 
 
 @dataclass(frozen=True)
@@ -84,10 +70,6 @@ class Shape:
     runs: int = 1
     level0: bool = False
 
-    def __post_init__(self) -> None:
-        if self.chunks % len(self.apids):
-            raise ValueError(f"{self.chunks} chunks of a run: expected one, or as many of each EPU")
-
     @property
     def apids(self) -> tuple[int, ...]:
         """The EPUs that the events come from."""
@@ -97,7 +79,7 @@ class Shape:
     def name(self) -> str:
         """Name of the scene's directory."""
         archive = "-level0" if self.level0 else ""
-        return f"run-{self.events}-{self.chunks}-{self.downlinks}-{self.runs}{archive}"
+        return f"run{FORM}-{self.events}-{self.chunks}-{self.downlinks}-{self.runs}{archive}"
 
 
 def downlink_id(number: int) -> DownlinkId:
@@ -185,202 +167,101 @@ class Scene:
 
 
 def build(root: Path, shape: Shape) -> Scene:
-    """Return the scene of `shape` below `root`; it is built unless it is there and whole."""
+    """Return the scene of `shape` below `root`; it is built unless it is there."""
     scene = Scene(root / shape.name, shape)
-    if not is_whole(scene):
-        shutil.rmtree(scene.home, ignore_errors=True)
-        part = Scene(scene.home.with_name(f".{scene.home.name}.part"), shape)
+    if not scene.home.exists():
+        part = Scene(root / ".part", shape)
         shutil.rmtree(part.home, ignore_errors=True)
-        _write(part)
+        write_text(part.home / MARK, MARK_TEXT)
+        for number in range(shape.runs):
+            _write_run(part, number)
         part.home.rename(scene.home)
     return scene
-
-
-def is_whole(scene: Scene) -> bool:
-    """Tell whether the scene was built to its end, in the present way, and all files have their sizes."""
-    try:
-        content = json.loads((scene.home / "scene.json").read_bytes())
-        sizes = {name: (scene.home / name).stat().st_size for name in content["sizes"]}
-    except (OSError, ValueError, KeyError):
-        return False
-    return bool(content == _described(scene, sizes))
-
-
-def _described(scene: Scene, sizes: dict[str, int]) -> dict[str, Any]:
-    return {"form": FORM, "shape": asdict(scene.shape), "sizes": sizes}
-
-
-def _write(scene: Scene) -> None:
-    write_text(scene.home / MARK, "Everything in this directory is simulated. None of it is flight data.\n")
-    for number in range(scene.shape.runs):
-        _write_run(scene, number)
-    files = [path for path in sorted(scene.home.rglob("*")) if path.is_file()]
-    sizes = {str(path.relative_to(scene.home)): path.stat().st_size for path in files}
-    write_json(scene.home / "scene.json", _described(scene, sizes))
 
 
 def _run(shape: Shape, number: int) -> RunId:
     return RunId.from_met(START + number * (int(1.1 * shape.events / RATE) + 60))
 
 
-@dataclass(frozen=True)
-class _Datagram:
-    """One datagram; `stamp` is the time of its first packet, MET microseconds."""
-
-    content: bytes
-    stamp: int
-
-    @property
-    def last_stamp(self) -> int:
-        return self.stamp + (packet_count(len(self.content)) - 1) * PACKET_SPACING
-
-
 def _write_run(scene: Scene, number: int) -> None:
-    """Write all chunks of one run: pieces of equal length of the datagrams of each EPU."""
+    """Write all chunks of one run: pieces of about equal length of the datagrams of each EPU."""
     shape, run = scene.shape, scene.runs[number]
-    rng = np.random.default_rng([shape.events, number])
-    steps = rng.exponential(met.MICROSECONDS / RATE, shape.events)
-    times = run.met * met.MICROSECONDS + 100_000 + np.cumsum(np.maximum(steps, 1)).astype(np.int64)
-    # Sequences have holes: the trigger system counts what the filters then reject, too.
-    sequences = np.uint64(1000) + np.cumsum(rng.integers(1, 6, shape.events).astype(np.uint64))
-    epu = rng.integers(0, len(shape.apids), shape.events)
-    for place, apid in enumerate(shape.apids):
-        own = np.flatnonzero(epu == place)
-        count = -(-own.size // PER_DATAGRAM)
-        pieces = shape.downlinks * shape.chunks // len(shape.apids)
-        if count < pieces:
-            raise ValueError(
-                f"{shape.events} events are too few for {shape.chunks} chunks in {shape.downlinks}"
-            )
-        edges = [count * piece // pieces for piece in range(pieces + 1)]
-        archive = _Archive(scene.level0, apid) if shape.level0 else None
-        for piece in range(pieces):
-            downlink, rank = divmod(piece, pieces // shape.downlinks)
-            chunk = scene.chunks(run)[rank * len(shape.apids) + place]
-            made = _datagrams(rng, run, number, apid, times[own], sequences[own], edges[piece : piece + 2])
-            _write_chunk(scene, scene.downlinks[downlink], chunk, run, number, apid, made, archive)
-
-
-def _datagrams(
-    rng: np.random.Generator,
-    run: RunId,
-    number: int,
-    apid: int,
-    times: NDArray[np.int64],
-    sequences: NDArray[np.uint64],
-    between: Sequence[int],
-) -> Iterator[list[_Datagram]]:
-    """Make the datagrams of one EPU from one number up to another, some hundred at a time."""
-    last_of_all = -(-times.size // PER_DATAGRAM) - 1
-    free = 0
-    for first in range(between[0], between[1], BATCH):
-        numbers = range(first, min(first + BATCH, between[1]))
-        part = slice(numbers.start * PER_DATAGRAM, min(numbers.stop * PER_DATAGRAM, times.size))
-        events = make_events(
-            rng,
-            kind=evt.InfoType.LPA,
-            times=times[part],
-            sequences=sequences[part],
-            startedat=run.met,
-            hwkey=0x1C00 + number,
-            swkey=0x2200 + number,
-            cells=CELLS,
-        )
-        batch = []
-        for datagram in numbers:
-            begin = (datagram - first) * PER_DATAGRAM
-            end = min(begin + PER_DATAGRAM, events.rows.size)
-            about = _about(run, number, apid, datagram, datagram == last_of_all)
-            stamp = max(free, int(events.met[end - 1]) + CLOSE_DELAY)
-            batch.append(_Datagram(_encode(about, events, begin, end), stamp))
-            free = batch[-1].last_stamp + PACKET_SPACING
-        yield batch
-
-
-def _about(run: RunId, number: int, apid: int, datagram: int, last: bool) -> About:
-    """Say what stands in a datagram's header: the first starts the run, the last stops it."""
-    return About(
-        startedat=run.met,
-        groundid=GROUND_ID + number,
-        apid=apid,
-        datagram=datagram,
-        open_action=2 if datagram else 0,
-        open_reason=4 if datagram else 0,
-        close_action=0 if last else 3,
-        close_reason=0 if last else 4,
-        crate=apid - APIDS[0],
-        hwkey=0x1C00 + number,
-        swkey=0x2200 + number,
+    pieces = shape.downlinks * shape.chunks // len(shape.apids)
+    length = shape.events / RATE * met.MICROSECONDS
+    archive = _Archive(scene.level0) if shape.level0 else None
+    spec = Run(
+        kind=evt.InfoType.LPA,
+        events=shape.events,
+        epus=shape.apids,
+        rate=RATE,
+        per_datagram=PER_DATAGRAM,
+        cells=CELLS,
     )
 
+    def piece(datagram: Datagram) -> tuple[int, int]:
+        since = datagram.met - run.met * met.MICROSECONDS
+        return datagram.apid, min(pieces - 1, int(since / length * pieces))
 
-def _encode(about: About, events: Events, begin: int, end: int) -> bytes:
-    payload = events.payload[events.edges[begin] : events.edges[end]].tobytes()
-    return encode(about, events.rows[begin:end], payload)
+    rng = np.random.default_rng([shape.events, number])
+    made = run_datagrams(rng, spec, run, number, PACKET_SIZE)
+    for (apid, place), datagrams in groupby(made, piece):
+        _write_chunk(scene, number, apid, place, datagrams, archive)
 
 
 class _Archive:
-    """The hourly files of one APID; packets come in the order of their times."""
+    """The hourly files of level-0; packets of an APID come in the order of their times."""
 
-    def __init__(self, root: Path, apid: int) -> None:
-        self._root, self._apid = root, apid
-        self._sequence = 0
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files: dict[tuple[int, int, int], Path] = {}
+        self._packets: Counter[int] = Counter()
 
-    def add(self, batch: Sequence[_Datagram], l0key: int) -> None:
+    def add(self, batch: Sequence[Datagram], l0key: int) -> None:
         """Append the packets of datagrams to the files of their hours; `l0key` is that of the delivery."""
-        stamps = np.array([datagram.stamp for datagram in batch])
-        unix = met.unix_microseconds(*np.divmod(stamps, met.MICROSECONDS))
-        hours = (unix // met.MICROSECONDS // met.HOUR).tolist()
-        for hour in sorted(set(hours)):
-            packets: list[bytes] = []
-            here = [datagram for datagram, its in zip(batch, hours, strict=True) if its == hour]
-            for datagram in here:
-                made = packets_of(datagram.content, apid=self._apid, seq=self._sequence, met=datagram.stamp)
-                self._sequence = (self._sequence + len(made)) % level0.COUNTER
-                packets += made
-            home = level0.hour_path(self._root, SCID, hour * met.HOUR)
-            home.mkdir(parents=True, exist_ok=True)
-            begun = sorted(home.glob(f"*a{self._apid:04d}t*.{l0key:010d}"))
-            first = here[0].stamp // met.MICROSECONDS
-            path = begun[-1] if begun else home / level0.file_name(SCID, self._apid, first, l0key)
-            with path.open("ab") as out:
+        for datagram in batch:
+            apid, hour = datagram.apid, datagram.span[0] // met.MICROSECONDS // met.HOUR
+            sequence = self._packets[apid] % level0.COUNTER
+            packets = packets_of(datagram.content, apid=apid, seq=sequence, met=datagram.met)
+            self._packets[apid] += len(packets)
+            if (hour, apid, l0key) not in self._files:
+                home = level0.hour_path(self._root, SCID, hour * met.HOUR)
+                home.mkdir(parents=True, exist_ok=True)
+                name = level0.file_name(SCID, apid, datagram.met // met.MICROSECONDS, l0key)
+                self._files[hour, apid, l0key] = home / name
+            with self._files[hour, apid, l0key].open("ab") as out:
                 out.write(b"".join(packets))
 
 
 def _write_chunk(
-    scene: Scene,
-    downlink: DownlinkId,
-    chunk: ChunkId,
-    run: RunId,
-    number: int,
-    apid: int,
-    datagrams: Iterator[list[_Datagram]],
-    archive: _Archive | None,
+    scene: Scene, number: int, apid: int, piece: int, datagrams: Iterator[Datagram], archive: _Archive | None
 ) -> None:
     """Write the products of one chunk, its RetDef, what vouches for it, and its packets if wanted."""
-    home = scene.work / paths.chunks(downlink)
-    scratch = scene.work / paths.chunk_scratch(downlink, chunk)
+    run, apids = scene.runs[number], scene.shape.apids
+    downlink, rank = divmod(piece, scene.shape.chunks // len(apids))
+    dl = scene.downlinks[downlink]
+    chunk = scene.chunks(run)[rank * len(apids) + apids.index(apid)]
+    scratch = scene.work / paths.chunk_scratch(dl, chunk)
     scratch.mkdir(parents=True)
-    l0key = FIRST_L0KEY + scene.downlinks.index(downlink)
     name = f"{GROUND_ID + number:08x}-{run}-{apid:04d}-{chunk}"
     begin, end = 0, 0
-    with ExitStack() as stack:
-        products = [stack.enter_context((scratch / f"{name}.{kind}").open("wb")) for kind in ("evt", "idx")]
-        growing = _Growing(name, *products)
-        for batch in datagrams:
-            growing.add(batch)
+    with (scratch / f"{name}.evt").open("wb") as events, (scratch / f"{name}.idx").open("wb") as index:
+        events.write(bytes(evt.HEADER_SIZE))
+        product = Product(name, events, index)
+        while batch := list(islice(datagrams, BATCH)):
+            stamps = np.array([datagram.span for datagram in batch])
+            product.add(decode([datagram.content for datagram in batch], stamps[:, 0], scid=SCID))
+            begin, end = begin or int(stamps[0, 0]), int(stamps[-1, 1])
             if archive is not None:
-                archive.add(batch, l0key)
-            begin, end = begin or batch[0].stamp, batch[-1].last_stamp
-        growing.finish(downlink)
-    retdef = _retdef(run, GROUND_ID + number, apid, chunk, l0key, (begin, end))
-    write_bytes(scene.work / paths.retdef(downlink, chunk), retdef)
+                archive.add(batch, FIRST_L0KEY + downlink)
+        product.finish(dl.number)
+    retdef = scene.work / paths.retdef(dl, chunk)
+    write_bytes(retdef, _retdef(run, GROUND_ID + number, apid, chunk, FIRST_L0KEY + downlink, (begin, end)))
     content = {
-        "downlink": downlink,
+        "downlink": dl,
         "chunk": chunk,
-        "retdef": sha256(scene.work / paths.retdef(downlink, chunk)),
+        "retdef": sha256(retdef),
         "runs": [run],
-        "files": check_products(scratch, chunk, lambda name: scene.work / paths.kept_index(downlink, name)),
+        "files": check_products(scratch, chunk, lambda name: scene.work / paths.kept_index(dl, name)),
         "said": {
             "processing": [f"{GROUND_ID + number:08x}-{run}"],
             "exceptions": {},
@@ -389,67 +270,17 @@ def _write_chunk(
         },
     }
     for path in sorted(scratch.iterdir()):
-        path.rename(home / path.name)
+        path.rename(scene.work / paths.chunks(dl) / path.name)
     scratch.rmdir()
-    write_json(scene.work / paths.chunk(downlink, chunk), content)
-
-
-class _Growing:
-    """Event file and index of one chunk while they grow, as the built-in decoder writes them."""
-
-    def __init__(self, name: str, events: IO[bytes], index: IO[bytes]) -> None:
-        self._name, self._events, self._index = name, events, index
-        self._size, self._count = evt.HEADER_SIZE, 0
-        self._first = self._last = (0, 0)
-        events.write(bytes(evt.HEADER_SIZE))
-
-    def add(self, batch: Sequence[_Datagram]) -> None:
-        """Append the records, and the lines of each datagram: its events, then itself."""
-        stamps = np.array([datagram.stamp for datagram in batch])
-        unix = met.unix_microseconds(*np.divmod(stamps, met.MICROSECONDS))
-        decoded = decode([datagram.content for datagram in batch], unix, scid=SCID)
-        self._events.write(decoded.records.data)
-        decoded.lines["offset"] += self._size
-        self._size += decoded.records.size
-        lines = idx.evt_lines(decoded.lines, f"{self._name}.evt").splitlines(keepends=True)
-        at = 0
-        of_datagrams = idx.dgm_lines(decoded.datagrams).splitlines(keepends=True)
-        for events, line in zip(decoded.datagrams["nevts"].tolist(), of_datagrams, strict=True):
-            self._index.writelines([*lines[at : at + events], line])
-            at += events
-        places = [(int(decoded.seconds[which]), int(decoded.lines["sequence"][which])) for which in (0, -1)]
-        self._first, self._last = self._first if self._count else places[0], places[1]
-        self._count += decoded.lines.size
-
-    def finish(self, downlink: DownlinkId) -> None:
-        """Write the header, which says how many events there are."""
-        self._events.seek(0)
-        self._events.write(
-            evt.pack_header(
-                runid=downlink.number,
-                seconds=(self._first[0], self._last[0]),
-                sequences=(self._first[1], self._last[1]),
-                events=self._count,
-                moot_key=evt.MOOT_UNSET_KEY,
-                moot_alias=evt.MOOT_UNSET_ALIAS,
-            )
-        )
+    write_json(scene.work / paths.chunk(dl, chunk), content)
 
 
 def _retdef(run: RunId, ground: int, apid: int, chunk: ChunkId, l0key: int, span: tuple[int, int]) -> bytes:
-    """Return a RetDef of one span; its edges come as MET microseconds (ground-chain §4)."""
-    edges = met.unix_microseconds(*np.divmod(np.array(span), met.MICROSECONDS)).tolist()
-    begin, end = (f"{edge // met.MICROSECONDS}.{edge % met.MICROSECONDS:06d}" for edge in edges)
-    return (
-        '<?xml version="1.0" encoding="US-ASCII" ?>\n'
-        '<retdef type="LSEP">\n'
-        f'  <arch scid="{SCID}">/simulated/level0</arch>\n'
-        f'  <run runid="{run.met}" l0key="{l0key}" chunkid="{chunk.number}" gndid="{ground}" start="{run.met}"/>\n'
-        "  <spans>\n"
-        f'    <span apid="{apid}" tbeg="{begin}" tend="{end}"/>\n'
-        "  </spans>\n"
-        "</retdef>\n"
-    ).encode()
+    """Return a RetDef of one span, Unix microseconds."""
+    begin, end = (edge / met.MICROSECONDS for edge in span)
+    return content_of(
+        RetDef("LSEP", "/simulated/level0", SCID, run, l0key, chunk, ground, (Span(apid, begin, end),))
+    )
 
 
 @dataclass(frozen=True)
@@ -535,10 +366,9 @@ rule receipt:
 def build_mission(root: Path, downlinks: int) -> Mission:
     """Return RetDefs of so many downlinks below `root`; they are written unless they are there."""
     mission = Mission(root / f"mission-{downlinks}", downlinks)
-    if not (mission.home / "scene.json").exists():
+    if not mission.configfile.exists():  # it is written last
         shutil.rmtree(mission.home, ignore_errors=True)
         _write_mission(mission)
-        write_json(mission.home / "scene.json", {"form": FORM, "downlinks": downlinks})
     return mission
 
 
@@ -551,7 +381,7 @@ def _write_mission(mission: Mission) -> None:
         of_run = mission.chunks_of(number)
         for run, chunks in of_run.items():
             for chunk in chunks:
-                begin = run.met * met.MICROSECONDS + chunk.number * 100 * met.MICROSECONDS
+                begin = round(met.met_to_unix(run.met) + 100 * chunk.number) * met.MICROSECONDS
                 span = (begin, begin + 90 * met.MICROSECONDS)
                 text = _retdef(run, GROUND_ID, APIDS[chunk.number % 2], chunk, FIRST_L0KEY + number, span)
                 (home / f"RetDef-{downlink}-{chunk}.xml").write_bytes(text)
@@ -563,7 +393,7 @@ def _write_mission(mission: Mission) -> None:
             },
         }
     write_text(mission.bare / "Snakefile", BARE)
-    write_json(mission.bare / "downlinks.json", bare)
+    write_text(mission.bare / "downlinks.json", json.dumps(bare))
     config = {
         "dl": list(map(str, bare)),
         "paths": {

@@ -1,10 +1,9 @@
-"""What it costs to take a mission over from the legacy: `python -m benchmarks.takeover`.
+"""What it costs to take a mission over from the legacy: `python -m benchmarks.takeover [NUMBER]`.
 
 Makes a SIMULATED tree of the legacy's with its 60,000 downlinks, all but the last of them long cleaned up, and measures
 `halfpipe takeover` on it: a look, the takeover itself, and a later turn that finds nothing new.
 """
 
-import argparse
 import datetime
 import shutil
 import sys
@@ -16,6 +15,7 @@ from benchmarks.sizes import Sizes
 from halfpipe import paths
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 
+DOWNLINKS = 60_000
 LAUNCH = datetime.date(2008, 6, 11)
 A_DAY = 10  # downlinks
 CHUNKS = 10
@@ -88,11 +88,9 @@ def measure(home: Path, number: int) -> dict[str, Usage]:
         launcher.close()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main() -> None:
     """Measure, and print what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--downlinks", type=int, default=60_000)
-    number = parser.parse_args(argv).downlinks
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else DOWNLINKS
     home = Sizes.from_environment().home / "takeover"
     home.mkdir(parents=True, exist_ok=True)
     for name, usage in measure(home, number).items():
@@ -100,8 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(
             f"{name:14} {number:,} downlinks: {usage.wall:7.1f} s, {usage.cpu:7.1f} s of CPU, {peak:.0f} MB\n"
         )
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()
