@@ -149,12 +149,8 @@ def picture(
     Raises
     ------
     HalfPipeError
-        If there is no such kind of picture.
+        As `content`.
     """
-    if kind not in FORMATS:
-        raise HalfPipeError(
-            f".{kind}: no kind of picture that is made here. Name a file that ends in .svg or .png."
-        )
     import matplotlib as mpl  # noqa: PLC0415 - takes half a second
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
     from matplotlib.patches import Patch  # noqa: PLC0415 - as above
@@ -176,10 +172,21 @@ def picture(
             handlelength=2.6,
             handleheight=1.2,
         )
-        return _content(figure, kind, title, " ".join([*sentences, note]))
+        return content(figure, kind, title, " ".join([*sentences, note]))
 
 
-def _content(figure: Any, kind: str, title: str, description: str) -> bytes:
+def content(figure: Any, kind: str, title: str, description: str) -> bytes:
+    """Return the bytes of a figure, with its title and description.
+
+    Raises
+    ------
+    HalfPipeError
+        If there is no such kind of picture.
+    """
+    if kind not in FORMATS:
+        raise HalfPipeError(
+            f".{kind}: no kind of picture that is made here. Name a file that ends in .svg or .png."
+        )
     out = io.BytesIO()
     if kind == "png":
         says = {"Software": None, "Title": title, "Description": description}
