@@ -51,7 +51,8 @@ def bench_board(race: Race, launcher: Launcher, history: History, scratch: Path)
     race.run(
         f"halfpipe board, {DOWNLINKS:,} downlinks, 5 % with trouble, for the first time",
         lambda: launcher.run(
-            [PROGRAM, "board", "-o", out, "--days", "10000", "--profile", history.home], statuses=(1,)
+            [PROGRAM, "board", "-o", out, "--days", "10000", "--pictures", "0", "--profile", history.home],
+            statuses=(1,),
         ),
         {},
         ready=ready,
