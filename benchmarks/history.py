@@ -35,6 +35,7 @@ GROUPS_A_DAY = 3
 DAY = timedelta(days=1)
 PARTS = 64  # in which it is written, for two processes
 CLEANED_UP = {".evt", ".idx", ".npy"}
+KEPT = Path(paths.datagrams("", "")).name  # no clean-up takes it
 NOT_COPIED = {
     ".cache",
     ".snakemake",
@@ -135,7 +136,7 @@ def _files(template: Path, below: Iterable[Path]) -> dict[str, bytes]:
     return {
         str(path.relative_to(template)): path.read_bytes()
         for path in sorted(found)
-        if path.is_file() and (path.suffix not in CLEANED_UP or path.name == "datagrams.idx")
+        if path.is_file() and (path.suffix not in CLEANED_UP or path.name == KEPT)
     }
 
 
