@@ -381,7 +381,7 @@ def test_a_file_where_the_stage_should_be(site: Site) -> None:
     add_case(site, "runid_small")
     site.stage.write_text("not a directory\n")
     site.snakemake(f"dl={DL}").bad(
-        f"the stage {site.stage} cannot be written, at {site.stage}",
+        f"the stage {site.stage} cannot be written: {site.stage}/",
         "A file is where a directory should be: move it aside.",
     )
     site.stage.unlink()

@@ -67,7 +67,7 @@ def test_what_comes_after_it_is_late_inside_and_delivered_outside(open_run: Site
     assert open_run.text("retired_runs", SECOND) == [f"{L1} COMPLETE"], "it is whole after all"
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     again = open_run.receipt(FIRST)["runs"][0]
-    assert (again["show", "--delivered"], again["late"]) == (first["delivered"] + second["late"], 0)
+    assert (again["delivered"], again["late"]) == (first["delivered"] + second["late"], 0)
 
 
 def test_taken_back_the_rule_holds_again_and_the_spans_stay(open_run: Site) -> None:
@@ -115,7 +115,7 @@ def test_orphans_stay_where_the_config_forbids_them(open_run: Site) -> None:
     give_up(open_run, L1)
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     (run,) = open_run.receipt(FIRST)["runs"]
-    assert (run["show", "--delivered"], run["orphans"]) == (before["show", "--delivered"], before["orphans"])
+    assert (run["delivered"], run["orphans"]) == (before["delivered"], before["orphans"])
     assert f"{before['orphans']} orphans of it stay undelivered" in "\n".join(run["why"])
     assert open_run.text("retired_runs", FIRST) == [f"{L1} INCOMPLETE"]
 

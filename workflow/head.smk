@@ -10,13 +10,16 @@ These tests fail where a new Snakemake works otherwise:
 - `ignore-incomplete` of profiles/default keeps what a killed head made: test_dag.py, head_killed_after_its_jobs
 """
 
+import re
 import signal
 import threading
 from dataclasses import replace
 
 from halfpipe.downlink.invocation import Invocation
 from halfpipe.downlink.withdrawal import withdraw
+from halfpipe.errors import IdError
 from halfpipe.files import working_directory
+from halfpipe.ids import Downlinks
 from halfpipe.process.failure import Failure
 from halfpipe.settings import BUILT_IN
 from halfpipe.status import failures, recap
@@ -35,6 +38,16 @@ def is_head():
         and not workflow.dryrun
         and not workflow.touch
     )
+
+
+@in_words
+def refuse_misspelt(wildcards):
+    """Name the mistake in a target."""
+    word = re.sub(r"^(dl|submit|pictures)=", "", wildcards.misspelt)
+    Downlinks(word)
+    if DownlinkId.matches(word):
+        raise IdError(f"no target is called {word}: snakemake dl={word}")
+    raise IdError(f"{word} is no target: snakemake --config dl={word}, or halfpipe process {word}")
 
 
 def force_receipt(dl):

@@ -123,7 +123,7 @@ def _end(number: int, _frame: object) -> None:
 )
 @click.version_option(halfpipe.__version__, message="%(prog)s %(version)s")
 def command() -> None:
-    r"""HalfPipe: from a downlink of the Fermi Large Area Telescope to event files for Level-1.
+    """HalfPipe: from a downlink of the Fermi Large Area Telescope to event files for Level-1.
 
     snakemake processes downlinks; the verbs below show and do everything else. For one verb: `halfpipe VERB --help`.
 
@@ -132,4 +132,4 @@ def command() -> None:
       snakemake dl=230401001          process a downlink
       halfpipe status                 see the state of each downlink
       halfpipe show r0702010205       see what was delivered of a run
-    """
+    """  # noqa: D301 - click reads the character

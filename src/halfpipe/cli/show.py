@@ -46,9 +46,7 @@ def _view(name: str, text: str) -> Callable[[Any], Any]:
         ("halfpipe show r0702010205", "a run, named as Level-1 does, or 29d7d35d"),
         ("halfpipe show 230401001", "a downlink"),
         ("halfpipe show --delivered 2023-04 --csv", "what was delivered, for a spreadsheet"),
-        ("halfpipe show --waiting --days 0", "all runs that are not complete"),
         ("halfpipe show --jobs --by day -o jobs.svg", "how fast jobs were, as a picture too"),
-        ("halfpipe show r0702010205 230401001 --index", "a merged index"),
         ("halfpipe show FILE.evt --event -1", "the last event of a file"),
     ],
     statuses={

@@ -134,7 +134,7 @@ def test_a_reader_may_leave_early(tmp_path: Path) -> None:
     assert job.stdout is not None
     job.stdout.close()
     _, said = job.communicate(timeout=60)
-    assert (job.returncode, said) == (0, f"HalfPipe at {site.work} ({site.configfile})\n".encode())
+    assert (job.returncode, said) == (1, f"HalfPipe at {site.work} ({site.configfile})\n".encode())
 
 
 def test_what_is_not_there_or_changes_meanwhile_is_told(

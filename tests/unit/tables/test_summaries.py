@@ -60,7 +60,6 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert [(part["handoff"], part["events"], part["state"]) for part in parts] == [
         (1, 51, "open"), (1, 79, "complete")
     ]  # fmt: skip
-    assert "halfpipe explain" not in halfpipe("show", RUN, configfile=site.configfile).stdout
 
     forget(site.work, paths.receipts("240601002"))
     for mark in (site.stage / paths.stage_mark(), site.work / paths.stage_mark_copy()):
