@@ -170,7 +170,7 @@ def kill_with_check(home: Path, number: int, seed: int) -> None:
             found[state(level1, downlink) if ended else "not killed"] += 1
         assert submitter.submit(downlink) == 0, submitter.said.read_text()
         assert level1.commands(downlink) == ["createStream"], (seed, downlink)
-        assert Record(level1.work, downlink).told is not None
+        assert Record(level1.work, downlink).last_confirmed is not None
         assert (level1.work / paths.submitted(downlink)).exists()
     submitter.close()
     assert found["intended"] + found["there"] > number // 10, found
@@ -181,7 +181,7 @@ def kill_with_check(home: Path, number: int, seed: int) -> None:
 def state(level1: Level1, downlink: str) -> str:
     """Say how far a submission came that was killed."""
     record = Record(level1.work, downlink)
-    if record.told is not None:
+    if record.last_confirmed is not None:
         return "recorded"
     if not record.is_open:
         return "untouched"

@@ -100,7 +100,7 @@ def outstanding():
     found = plan.outstanding(time.time())
     in_work = {dl: who for dl in found.ready if (who := leases.in_work(plan.work, dl))}
     busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
-    for line in [*found.told, *found.waiting, *halts.summary(found.held), *busy]:
+    for line in [*found.messages, *found.waiting, *halts.summary(found.held), *busy]:
         logger.warning(line)
     if not found.ready and not found.held:
         where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"

@@ -275,7 +275,7 @@ def remedy(story: Story, now: Backup, code: str) -> None:
         now.put_back(over=False)
     for downlink, number in story.streams_made().items():
         record = Record(site.work, DownlinkId(downlink))
-        if number and record.told is None:
+        if number and record.last_confirmed is None:
             assert story.give("submit", downlink, "--settle", "submitted").status == 0, story.said
     for _ in range(3):
         found = json.loads(story.give("status", "--all", "--json").said)

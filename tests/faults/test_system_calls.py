@@ -186,8 +186,8 @@ def submitted(home: Path, check: bool, every: int) -> Counter[str]:
         assert open_attempts(level1.work) == []
         assert found(level1.work) == []
         record = Record(level1.work, DL)
-        assert record.told is not None
-        assert record.told.handoff == 1
+        assert record.last_confirmed is not None
+        assert record.last_confirmed.handoff == 1
         last = max(json.loads(noted(level1.stage)))
         assert last == [paths.submissions(DL), len(level1.recorded())]
         return {"product": (level1.work / paths.submitted(DL)).read_bytes()}

@@ -132,7 +132,7 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
 
 def _beginning(work: Work, reprocessing: Reprocessing | None, batch: int) -> Iterator[str]:
     """Yield what there is to do, and what is left alone."""
-    yield from work.told
+    yield from work.messages
     what = "to be regenerated" if reprocessing else "outstanding"
     of = f"{len(work.todo):,} of {count(len(work.named), 'downlink')} {what}"
     yield f"{of}, in {count(-(-len(work.todo) // batch), 'batch', 'batches')}" if work.todo else of

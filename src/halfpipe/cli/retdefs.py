@@ -88,7 +88,7 @@ def command(
         site.say()
     settings = site.settings
     asked = made_retdefs.asked_for(settings, downlink, keys, (_unix(begin), _unix(end)))
-    found = made_retdefs.look(settings, asked, made_retdefs.told_runs(settings, asked))
+    found = made_retdefs.look(settings, asked, made_retdefs.recorded_runs(settings, asked))
     made = found.made()
     written = made_retdefs.write(made, downlink, out) if out is not None else []
     if as_json:

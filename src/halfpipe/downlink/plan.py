@@ -187,7 +187,7 @@ class Plan:
                 raise HalfPipeError(cannot_be_read(home / dl, listing.unread))
             for chunk in listing.chunks:
                 retdefs.setdefault(ChunkId(chunk), home / paths.retdef(dl, chunk))
-            odd += listing.odd(home, dl)
+            odd += listing.problems(home, dl)
         return DownlinkPlan(dl, self.work, self.search, retdefs, self.settings.ignored(dl), tuple(odd))
 
     def source(
@@ -257,7 +257,9 @@ class Plan:
         for dl in sorted(downlinks):
             listings = self.listings(dl, closed)
             told += [
-                line for home, one in zip(self.search, listings, strict=True) for line in one.odd(home, dl)
+                line
+                for home, one in zip(self.search, listings, strict=True)
+                for line in one.problems(home, dl)
             ]
             handed_off = paths.receipt(dl) in names
             to_stage = (
@@ -278,7 +280,7 @@ class Plan:
                 continue
             unread = next((one.unread for one in listings if one.unread), None)
             times = self.times(dl, listings, now)
-            told += times.told(dl)
+            told += times.problems(dl)
             if plan.holes:
                 waits = f"waits for the RetDef of chunk {', '.join(plan.holes)}"
                 waiting.append(f"downlink {dl} {waits}")
@@ -441,7 +443,7 @@ class Times:
     written: float
     future: tuple[str, ...]
 
-    def told(self, downlink: str) -> list[str]:
+    def problems(self, downlink: str) -> list[str]:
         """Say which times do not count."""
         return [
             f"downlink {downlink}: the time of {path} lies in the future, and does not count. Set it right: "
@@ -461,7 +463,7 @@ class Listing:
     elsewhere: Sequence[str] = ()
     unread: OSError | None = None
 
-    def odd(self, home: Path, downlink: str) -> list[str]:
+    def problems(self, home: Path, downlink: str) -> list[str]:
         """Say what is wrong with the directory of `downlink` in `home`."""
         said = [f"downlink {downlink}: {misplaced(home, downlink, name)}" for name in self.elsewhere]
         if self.unread is not None:
@@ -491,7 +493,7 @@ class Outstanding:
     waiting: tuple[str, ...]
     incomplete: Mapping[DownlinkId, tuple[str, float]]
     held: Mapping[DownlinkId, Path]
-    told: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 def listed(directory: str, downlink: str) -> Listing:

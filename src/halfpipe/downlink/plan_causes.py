@@ -65,7 +65,7 @@ def troubles(
         )
         return
     yield from _lease(plan.work, downlink)
-    yield from _odd(plan, downlink, listings)
+    yield from _problems(plan, downlink, listings)
     for name in names:
         if halts.is_misspelt(name, downlink):
             yield _misspelt(plan.work / downlink / name, downlink)
@@ -111,7 +111,7 @@ def _coming(
 ) -> Iterator[Cause]:
     """Yield what a downlink waits for that is not handed off, or not with all its RetDefs."""
     times = plan.times(downlink, listings, now)
-    for text, path in zip(times.told(downlink), times.future, strict=True):
+    for text, path in zip(times.problems(downlink), times.future, strict=True):
         yield Cause("retdef-future", Verdict.NOTE, text, f"touch {path}")
     age = now - times.written if times.written else 0.0
     missing = _holes(every, plan.ignored(downlink))
@@ -140,7 +140,7 @@ def _holes(listings: Sequence[Listing], ignored: frozenset[str]) -> list[str]:
     return [ChunkId.of(number) for number, _ in zip(holes, range(MOST_HOLES), strict=False)]
 
 
-def _odd(plan: Plan, downlink: DownlinkId, listings: Sequence[Listing]) -> Iterator[Cause]:
+def _problems(plan: Plan, downlink: DownlinkId, listings: Sequence[Listing]) -> Iterator[Cause]:
     """Yield RetDefs of others in the directories of a downlink, and directories that cannot be listed."""
     for home, listing in zip(plan.search, listings, strict=True):
         for name in listing.elsewhere:

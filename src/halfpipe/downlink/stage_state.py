@@ -27,7 +27,7 @@ class StageState(StrEnum):
 
 def is_submitted(receipt: Mapping[str, Any], record: Record) -> bool:
     """Tell whether the hand-off of a receipt is the one that Level-1 has, or had by a roll-back."""
-    return record.told is not None and record.told.handoff == receipt["handoff"]
+    return record.last_confirmed is not None and record.last_confirmed.handoff == receipt["handoff"]
 
 
 def names_files(receipt: Mapping[str, Any]) -> bool:

@@ -84,12 +84,12 @@ def troubles(
     if told_of or is_submitted(receipt, record) or in_work:
         return
     yield from _stage(settings, record, receipt)
-    if record.told is not None:
+    if record.last_confirmed is not None:
         yield Cause(
             "handoff-not-submitted",
             Verdict.ACTION,
-            f"Level-1 still has hand-off {record.told.handoff}: hand-off {number} ({_what(receipt)}) needs a manual "
-            "roll-back",
+            f"Level-1 still has hand-off {record.last_confirmed.handoff}: hand-off {number} ({_what(receipt)}) needs a "
+            "manual roll-back",
             how_to_roll_back(settings, downlink),
             handed_off_at(settings, downlink, receipt),
         )
@@ -103,7 +103,7 @@ def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool =
     If this process may `removes` what says how it was submitted, what no record says of that is recorded before.
     """
     try:
-        told = (Kept(settings, downlink) if removes else Record(settings.paths.work, downlink)).told
+        told = (Kept(settings, downlink) if removes else Record(settings.paths.work, downlink)).last_confirmed
     except StateError as error:
         return [str(error)]
     if told is None:
@@ -117,7 +117,7 @@ def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool =
 def warnings_after(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> list[str]:
     """Say after a hand-off that Level-1 does not get it by itself; mostly nothing."""
     try:
-        told = Record(settings.paths.work, downlink).told
+        told = Record(settings.paths.work, downlink).last_confirmed
     except HalfPipeError as error:
         return [str(error)]
     if told is None or told.handoff >= receipt["handoff"] or not names_files(receipt):
@@ -192,7 +192,7 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
     downlink, number = DownlinkId(record.id), receipt["handoff"]
     stage = settings.paths.stage
     home = stage / paths.staged(downlink)
-    otherwise = "--settle submitted" if record.told is None else "--rolled-back"
+    otherwise = "--settle submitted" if record.last_confirmed is None else "--rolled-back"
     otherwise = f"if Level-1 got it in another way, say so: halfpipe submit {downlink} {otherwise}"
     what = f"hand-off {number} ({_what(receipt)})"
     if not home.is_dir():

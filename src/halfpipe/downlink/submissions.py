@@ -77,7 +77,7 @@ def lost(work: Path, record: Record) -> int | None:
     """Return the hand-off that ``submit=<id>`` says was submitted and no record does: both copies of it are gone."""
     with suppress(HalfPipeError, OSError, KeyError, TypeError, ValueError):
         number = int(read_json(work / paths.submitted(record.id))["submitted"])
-        if number > (record.told.handoff if record.told else 0):
+        if number > (record.last_confirmed.handoff if record.last_confirmed else 0):
             return number
     return None
 
@@ -92,7 +92,7 @@ class Kept(Record):
         self._product = settings.paths.work / paths.submitted(downlink)
         super().__init__(settings.paths.work, downlink, partial(stage_mark.noted, settings))
         if (number := lost(settings.paths.work, self)) is not None:
-            action = Action.ROLLBACK if self.told else Action.SUBMIT
+            action = Action.ROLLBACK if self.last_confirmed else Action.SUBMIT
             self.done(Outcome.TOLD, By.PRODUCT, action=action, handoff=number)
         elif self.attempts and not self._product.exists():
             # Which a killed process may not have done.

@@ -67,9 +67,9 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     halts.refuse(work, halts.Switch.L1, downlink)
     receipt = _receipt(work, downlink)
     record = Kept(settings, downlink)
-    if record.told is None:
+    if record.last_confirmed is None:
         _settle_with_check(settings, record, output)
-    if record.told is None and names_files(receipt):
+    if record.last_confirmed is None and names_files(receipt):
         if settings.submit.command is None:
             stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
             _check_stage(settings, downlink, receipt, untouched=True)
@@ -141,7 +141,7 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
 
 def _want_stream(settings: Settings, record: Record) -> None:
     """See that there is a stream to roll back, and nothing to be settled before."""
-    if record.told is None:
+    if record.last_confirmed is None:
         raise SubmissionError(
             f"downlink {record.id}: no hand-off was submitted ({record.path}), so there is no stream to roll "
             "back.",
@@ -228,7 +228,7 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
     if not exists and record.may_run:
         # It may be heard yet: then there would be two streams, or a person would look too early.
         record.wait(log.warning)
-        if record.told is None:
+        if record.last_confirmed is None:
             _settle_with_check(settings, record, output)
         return
     is_to_settle = last is not None and (
@@ -391,7 +391,7 @@ def how_to_roll_back(settings: Settings, downlink: str) -> str:
 
 def _warn(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> None:
     """Say what a person may want to do that is never done by itself."""
-    known, last, downlink = record.told, record.last, record.id
+    known, last, downlink = record.last_confirmed, record.last, record.id
     if known is not None and known.handoff < receipt["handoff"]:
         log.warning(
             "downlink %s: Level-1 has hand-off %d, now there is %d. It is not submitted by itself: it needs a "
@@ -414,11 +414,11 @@ def _warn(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Non
 
 
 def _product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:
-    known = record.told or (record.last if names_files(receipt) else None)
+    known = record.last_confirmed or (record.last if names_files(receipt) else None)
     return {
         "downlink": record.id,
         "handoff": receipt["handoff"],
         "state": record.word(known.outcome) if known else "nothing to submit",
-        "submitted": record.told.handoff if record.told else None,
+        "submitted": record.last_confirmed.handoff if record.last_confirmed else None,
         "command": shlex.join(known.command) if known and known.command else None,
     }

@@ -137,7 +137,7 @@ def _looked_after(progress: Progress) -> Iterator[None]:
     progress.reached()
 
 
-def told_by(log: Path, now: float) -> str | None:
+def progress_in_log(log: Path, now: float) -> str | None:
     """Return how far a job is, as its log said last; None if it said nothing, has ended, or says nothing any more.
 
     A job writes its first such line after ten seconds, and one more when it is done.

@@ -202,7 +202,7 @@ class Record(Generic[A]):
         return self.attempts[-1] if self.attempts[self._since :] else None
 
     @property
-    def told(self) -> A | None:
+    def last_confirmed(self) -> A | None:
         """The latest attempt that was heard; None if none was, or nobody knows."""
         mine = self.attempts[self._since :]
         return next((a for a in reversed(mine) if a.outcome is Outcome.TOLD), None)

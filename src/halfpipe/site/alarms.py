@@ -185,7 +185,7 @@ class Memory:
 
     Attributes
     ----------
-    told
+    sent
         What was told, by subject.
     week
         The ISO week of the last turn, as ``2026-W48``; empty before the first.
@@ -193,7 +193,7 @@ class Memory:
         When action was needed in the last weeks, Unix seconds, and for which codes.
     """
 
-    told: dict[str, Told] = field(default_factory=dict)
+    sent: dict[str, Told] = field(default_factory=dict)
     week: str = ""
     wanted: list[tuple[float, list[str]]] = field(default_factory=list)
 
@@ -204,7 +204,7 @@ class Memory:
             value: Any = json.loads(path.read_bytes())
             told = {
                 str(subject): Told(tuple(map(str, one["causes"])), float(one["since"]), float(one["at"]))
-                for subject, one in value["told"].items()
+                for subject, one in value["sent"].items()
             }
             wanted = [(float(at), [str(code) for code in codes]) for at, codes in value["wanted"]]
             return cls(told, str(value["week"]), wanted)
@@ -261,7 +261,7 @@ class Teller:
     def of_site(self, code: str, causes: Iterable[Cause]) -> None:
         """Tell of one trouble of the site, if there is one, and leave all others and the downlinks as they are."""
         subject = of_site(code)
-        self.tell([(subject, cause) for cause in causes], unknown=set(self.memory.told) - {subject})
+        self.tell([(subject, cause) for cause in causes], unknown=set(self.memory.sent) - {subject})
 
     def tell(
         self,
@@ -273,8 +273,8 @@ class Teller:
         now = time.time()
         worth = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
         remind = self._settings.alarm.remind_hours * 3600
-        messages, told = tell(self.memory.told, worth, now, remind, unknown)
-        memory = replace(self.memory, told=told, week=iso_week(now))
+        messages, told = tell(self.memory.sent, worth, now, remind, unknown)
+        memory = replace(self.memory, sent=told, week=iso_week(now))
         memory.wanted = [(at, codes) for at, codes in memory.wanted if at >= now - 2 * WEEK]
         new = [m for m in messages if m.kind in {Kind.NEW, Kind.CHANGED}]
         memory.wanted += [(now, sorted({cause.code for cause in m.causes})) for m in new]
@@ -284,7 +284,7 @@ class Teller:
             if not self._send(subject, text):
                 memory.week = self.memory.week
         if messages and not self._send(subject_of(messages), text_of(messages, details)):
-            memory = replace(memory, told=self.memory.told)  # told again at the next turn
+            memory = replace(memory, sent=self.memory.sent)  # told again at the next turn
         if memory != self.memory:
             try:
                 memory.write(self._path)

@@ -54,7 +54,7 @@ class Work:
     todo: tuple[DownlinkId, ...] = ()
     done: set[DownlinkId] = field(default_factory=set)
     left: dict[DownlinkId, str] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[DownlinkId]:
@@ -102,7 +102,7 @@ def work_on(settings: Settings, named: Sequence[DownlinkId], again: Reprocessing
     """Find what is to be done of the downlinks that are `named`, all of it anew with `again`."""
     work = Work(tuple(named))
     found = Plan(settings).outstanding(time.time(), frozenset(named))
-    work.told += [*found.told, *found.waiting]
+    work.messages += [*found.messages, *found.waiting]
     todo = set(found.ready)
     if again is not None:
         todo |= {dl for dl in named if again.before[dl]}

@@ -97,7 +97,7 @@ class Record(told_once.Record[told_once.Attempt]):
         """How far the hand-off is."""
         if self._is_making or self.made is None:
             return State.MAKING if self._is_making else State.NOTHING
-        if not self.made.tell or self.told:
+        if not self.made.tell or self.last_confirmed:
             return State.DONE
         return State.OPEN if self.is_open else State.UNTOLD
 

@@ -138,7 +138,7 @@ def is_submitted(work: Path, downlink: DownlinkId) -> bool:
     FormatError, MissingInputError
         If its receipt is, or is not there.
     """
-    has = Record(work, downlink).told
+    has = Record(work, downlink).last_confirmed
     if has is not None and has.handoff == last_number(work, downlink):
         return True
     return not names_files(read_receipt(work, downlink))

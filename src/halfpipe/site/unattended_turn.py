@@ -146,10 +146,10 @@ def _process_all(
     sign()
     teller.look()
     of_site_now = [] if named else site_troubles(settings, time.time())
-    told = [DownlinkId(subject) for subject in teller.memory.told if DownlinkId.matches(subject)]
+    told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
     every = named or {*recent(Site(settings), DAYS), *told, *failed}
     causes, unknown = _accounts(settings, every, failed)
-    unknown |= set(teller.memory.told) - set(named) if named else {of_site(CODE)}
+    unknown |= set(teller.memory.sent) - set(named) if named else {of_site(CODE)}
     teller.tell([*causes, *((of_site(one.code), one) for one in of_site_now)], unknown, details)
     needs_action = any(cause.verdict is Verdict.ACTION for _, cause in causes)
     return max([*ended.values(), FAILED if needs_action else GOOD])

@@ -187,7 +187,7 @@ class Downlink:
     @property
     def confirmed(self) -> Attempt | None:
         """The attempt by which Level-1 has a hand-off of it."""
-        return self.record.told if self.record else None
+        return self.record.last_confirmed if self.record else None
 
     @cached_property
     def in_work(self) -> str | None:

@@ -339,7 +339,7 @@ def _late(state: State, inside: DownlinkId) -> tuple[tuple[str, ...], str]:
         "Processed again, it takes them in."
     ]
     with suppress(HalfPipeError):
-        if told := Record(state.work, inside).told:
+        if told := Record(state.work, inside).last_confirmed:
             why.append(
                 f"Level-1 has hand-off {told.handoff} of it: have it rolled back, then halfpipe submit {inside} "
                 "--rolled-back."

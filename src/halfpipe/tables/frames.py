@@ -56,7 +56,7 @@ def with_submitted(work: Path, runs: pd.DataFrame, failed: Callable[[HalfPipeErr
     numbers: dict[str, int] = {}
     for downlink in map(DownlinkId, runs["downlink"].unique()):
         try:
-            if told := Record(work, downlink).told:
+            if told := Record(work, downlink).last_confirmed:
                 numbers[downlink] = told.handoff
         except HalfPipeError as error:
             failed(error)

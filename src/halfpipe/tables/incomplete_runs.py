@@ -52,7 +52,7 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
             )
         downlinks = known_downlinks(work, run)
         # Most runs of a mission are complete, and small files say so.
-        if not downlinks or _said_complete([work / paths.manifest(run, dl) for dl in downlinks]):
+        if not downlinks or _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
         segments = known_datagrams(work, run).segments()
         if missing := "; ".join(missing_of_run(segments, min_epus)):
@@ -64,7 +64,7 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _said_complete(manifests: Sequence[Path]) -> bool:
+def _recorded_complete(manifests: Sequence[Path]) -> bool:
     """Tell whether a manifest calls the run complete, and no other one knows of more datagrams than it."""
     if not all(path.exists() for path in manifests):
         return False

@@ -145,5 +145,5 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> Downlink:
         {run["run"]: run["why"] for receipt in receipts for run in receipt["runs"]},
         _times(work, downlink),
         tuple(submissions),
-        tuple(said for log in logs if (said := progress.told_by(log, time.time()))),
+        tuple(said for log in logs if (said := progress.progress_in_log(log, time.time()))),
     )

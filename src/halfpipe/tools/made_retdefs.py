@@ -180,7 +180,7 @@ def _day(downlink: DownlinkId) -> float:
         ) from error
 
 
-def told_runs(settings: Settings, asked: Asked) -> RunsOf:
+def recorded_runs(settings: Settings, asked: Asked) -> RunsOf:
     """Return what asks the command of the config for the runs of an APID between two times.
 
     Raises

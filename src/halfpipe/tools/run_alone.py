@@ -259,7 +259,7 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     if settings.retdef.command is None and own:
         runs_of = _from_what_is_known(known)
     else:
-        runs_of = made_retdefs.told_runs(settings, asked)
+        runs_of = made_retdefs.recorded_runs(settings, asked)
     while True:
         found = made_retdefs.look(settings, asked, runs_of, only=run)
         last = max((piece.end for chunk in found.chunks for piece in chunk), default=0)

@@ -115,7 +115,7 @@ def test_a_time_in_the_future_is_told_and_does_not_count(settings: Settings) -> 
     assert cause.do == f"touch {retdef}"
     outstanding = Plan(settings).outstanding(time.time() + 90)
     assert outstanding.ready == (DL,)
-    assert outstanding.told == (cause.text,)
+    assert outstanding.messages == (cause.text,)
 
 
 def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settings) -> None:
@@ -130,7 +130,7 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     assert cause.do == f"mkdir -p {home / OTHER} && mv {stray} {home / OTHER}/"
     outstanding = Plan(settings).outstanding(time.time() + HOUR)
     assert outstanding.ready == (DL,)
-    assert outstanding.told == (f"downlink {DL}: {cause.text}",)
+    assert outstanding.messages == (f"downlink {DL}: {cause.text}",)
     assert Plan(settings).of(DL).complaints() == [f"downlink {DL}: {cause.text}"]
     # One that is a copy of what lies in its place is harmless.
     put(home, 2, dl=OTHER)
@@ -160,7 +160,7 @@ def test_a_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Se
     assert found(settings, dl=OTHER) == []
     outstanding = Plan(settings).outstanding(time.time() + HOUR)
     assert outstanding.ready == (OTHER,)
-    assert outstanding.told == (f"downlink {DL}: {cause.text}",)
+    assert outstanding.messages == (f"downlink {DL}: {cause.text}",)
     assert outstanding.waiting == (f"downlink {DL} waits: RetDefs of it may lie where nothing can be listed",)
     # Who names it is told, and it goes on with what there is.
     plan = Plan(settings).of(DL)
@@ -185,7 +185,7 @@ def test_a_place_on_the_search_path_that_cannot_be_listed_stops_nobody(
     monkeypatch.setattr(os, "scandir", denied)  # root may look everywhere
     outstanding = Plan(settings).outstanding(time.time() + HOUR)
     assert outstanding.ready == (OTHER,)
-    (line,) = outstanding.told
+    (line,) = outstanding.messages
     assert line.startswith(
         f"RetDefs there are not seen: {first} cannot be listed: Permission denied. {first} belongs"
     )
@@ -239,7 +239,7 @@ def test_a_place_that_is_gone_stale_costs_nobody_else_anything(settings: Setting
     assert outstanding.waiting == ()
     (cause,) = site_troubles(Plan(settings))
     assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
-    assert outstanding.told == (cause.text,)
+    assert outstanding.messages == (cause.text,)
     assert found(settings) == []
     assert found(settings, dl=OTHER) == []  # what is gone nobody knows
 
@@ -261,10 +261,10 @@ def test_begun_and_its_retdefs_gone(settings: Settings) -> None:
     assert codes([cause]) == [("retdefs-gone", Verdict.ACTION)]
     assert cause.text.startswith(f"downlink {DL} was begun and is not handed off, and its RetDefs are gone")
     assert cause.do == f"snakemake dl={DL}"
-    assert Plan(settings).outstanding(time.time()).told == (cause.text,)
+    assert Plan(settings).outstanding(time.time()).messages == (cause.text,)
     hand_off(settings, 1)
     assert found(settings) == []
-    assert Plan(settings).outstanding(time.time()).told == ()
+    assert Plan(settings).outstanding(time.time()).messages == ()
 
 
 def test_a_retdef_that_came_after_the_receipt(settings: Settings) -> None:
@@ -371,7 +371,7 @@ def test_a_misspelt_switch_is_named(settings: Settings) -> None:
         )
         assert cause.do == f"mv {file} {file.with_name(right)}"
         if of_all:
-            assert Plan(settings).outstanding(time.time() + HOUR).told == (cause.text,)
+            assert Plan(settings).outstanding(time.time() + HOUR).messages == (cause.text,)
         file.unlink()
     for name in ("README", ".nfs0001", "haltStage", "haltCleanup"):
         (work / "halts" / name).touch()

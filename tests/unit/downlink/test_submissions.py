@@ -66,7 +66,7 @@ def test_what_lies_on_disk_is_read_and_continued(tmp_path: Path) -> None:
         (3, Action.ROLLBACK, 2, None),
     ]
     assert record.attempts[0].command == ("pipeline", "-S", DL, "é")
-    assert record.told == record.attempts[1]
+    assert record.last_confirmed == record.attempts[1]
     assert record.attempts[1].when == WHEN_AND_WHO["when"]
     record.settle(told=True, by=By.PERSON)
     last = values(tmp_path, paths.submissions(DL))[-1]
@@ -134,9 +134,9 @@ def test_what_only_the_product_says_is_recorded_again(
     before = len(values(tmp_path, paths.submissions(DL)))
     for _ in range(2):
         record = kept(tmp_path)
-        assert record.told is not None
-        assert record.told.handoff == 1
-        assert record.told.by is (By.PRODUCT if gone else By.PERSON)
+        assert record.last_confirmed is not None
+        assert record.last_confirmed.handoff == 1
+        assert record.last_confirmed.by is (By.PRODUCT if gone else By.PERSON)
         assert record.is_open is not bool(gone)
         assert len(values(tmp_path, paths.submissions(DL))) == before + bool(gone)
 
@@ -144,7 +144,7 @@ def test_what_only_the_product_says_is_recorded_again(
 def test_a_roll_back_that_only_the_product_says_is_one(tmp_path: Path) -> None:
     Record(tmp_path, DL).done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=1)
     write_json(tmp_path / paths.submitted(DL), {"submitted": 2})
-    told = kept(tmp_path).told
+    told = kept(tmp_path).last_confirmed
     assert told is not None
     assert (told.action, told.handoff) == (Action.ROLLBACK, 2)
 

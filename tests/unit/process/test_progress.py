@@ -165,9 +165,9 @@ def test_the_built_in_decoder_says_how_far_it_is(tmp_path: Path) -> None:
 
 def test_a_log_tells_how_far_its_job_is(tmp_path: Path) -> None:
     log = tmp_path / "decode_chunk-00003.log"
-    assert progress.told_by(log, time.time()) is None
+    assert progress.progress_in_log(log, time.time()) is None
     log.write_text("2026-11-26 14:55:02,123 INFO    begun\n")
-    assert progress.told_by(log, time.time()) is None
+    assert progress.progress_in_log(log, time.time()) is None
 
     def write(line: str) -> None:
         with log.open("a") as file:
@@ -175,10 +175,10 @@ def test_a_log_tells_how_far_its_job_is(tmp_path: Path) -> None:
 
     how_far = progress.Progress("decode_chunk 00003", 8_000_000, say=write, every=0.0)
     how_far.add(events=12_000, size=2_000_000)
-    said = progress.told_by(log, time.time())
+    said = progress.progress_in_log(log, time.time())
     assert said is not None
     assert LINE.fullmatch(said), said
     assert said.startswith("decode_chunk 00003: 12,000 events, 2 MB, ")
-    assert progress.told_by(log, time.time() + progress.STALE_SECONDS) is None, "it was killed"
+    assert progress.progress_in_log(log, time.time() + progress.STALE_SECONDS) is None, "it was killed"
     how_far.finish()
-    assert progress.told_by(log, time.time()) is None, log.read_text()
+    assert progress.progress_in_log(log, time.time()) is None, log.read_text()

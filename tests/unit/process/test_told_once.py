@@ -83,7 +83,7 @@ def test_what_is_recorded_comes_back(
     assert record.last == (record.attempts[-1] if story else None)
     assert record.is_open == (bool(ends) and ends[-1] is None)
     known = [number for number, end in enumerate(ends, 1) if end is Outcome.TOLD]
-    assert (record.told.number if record.told else None) == (known[-1] if known else None)
+    assert (record.last_confirmed.number if record.last_confirmed else None) == (known[-1] if known else None)
 
 
 @pytest.mark.parametrize("harm", [forget, damage])

@@ -136,7 +136,7 @@ def test_what_was_told_is_remembered_and_damage_to_it_tells_again(tmp_path: Path
     memory = Memory({"230401001": Told((mark(CAUSES[0]),), 1.0, 2.0)}, "2026-W48", [(1.0, ["failed"])])
     memory.write(path)
     assert Memory.read(path) == memory
-    for damage in ("", "[]", "{}", '{"told": 1, "week": "", "wanted": []}', json.dumps({"told": {"x": {}}})):
+    for damage in ("", "[]", "{}", '{"sent": 1, "week": "", "wanted": []}', json.dumps({"sent": {"x": {}}})):
         path.write_text(damage)
         assert Memory.read(path) == Memory()
 

@@ -60,7 +60,7 @@ def submitted(settings: Settings, number: int, at: float) -> None:
     """Record a submission at a time."""
     when = datetime.fromtimestamp(at, UTC).isoformat()
     record = Record(settings.paths.work, DL)
-    action = Action.ROLLBACK if record.told else Action.SUBMIT
+    action = Action.ROLLBACK if record.last_confirmed else Action.SUBMIT
     record.done(Outcome.TOLD, By.ANSWER, action=action, handoff=number, when=when)
 
 

@@ -15,7 +15,7 @@ from halfpipe.formats import met
 from halfpipe.formats.retdef import OURS, read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.settings import RetDefs, Settings
-from halfpipe.tools.made_retdefs import Found, asked_for, files_of, look, told_runs, write
+from halfpipe.tools.made_retdefs import Found, asked_for, files_of, look, recorded_runs, write
 from halfpipe_simulator.scenario import FIRST_L0KEY, FLIGHT_ARCHIVE, L0KEYS_PER_DOWNLINK, Scenario, Simulation
 
 ONE, TWO = DownlinkId("230401001"), DownlinkId("230401002")
@@ -48,7 +48,7 @@ def made(
     settings: Settings, downlink: DownlinkId, *keys: int, span: tuple[float, float] | None = None
 ) -> Found:
     asked = asked_for(settings, downlink, keys, span or (None, None))
-    return look(settings, asked, told_runs(settings, asked))
+    return look(settings, asked, recorded_runs(settings, asked))
 
 
 @pytest.mark.parametrize("downlink", [ONE, TWO])
