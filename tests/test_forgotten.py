@@ -338,7 +338,7 @@ def test_numbers_of_hand_offs_go_on(tmp_path: Path, gone: str) -> None:
 
 
 def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
-    """Row 21: a run that was given up, of which only events are known, can stand in no text."""
+    """Row 21: a run that was abandoned, of which only events are known, can stand in no text."""
     site, _, source = on_site(tmp_path)
     for path in (source / FIRST).glob("*.idx"):
         kept = [line for line in path.read_text().splitlines(keepends=True) if line.startswith("EVT:")]

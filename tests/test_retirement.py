@@ -1,4 +1,4 @@
-"""Runs given up by an operator, through the workflow: delivered, retired, taken back, and what comes later."""
+"""Runs abandoned by an operator, through the workflow: delivered, retired, taken back, and what comes later."""
 
 import itertools
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_given_up_it_delivers_all_and_is_retired_incomplete(open_run: Site) -> N
     assert "GIVEN UP by an operator" in "\n".join(run["why"])
     assert open_run.receipt(FIRST)["handoff"] == 2
     shown = open_run.halfpipe("show", "--delivered", FIRST).good().said
-    assert "given up" in shown
+    assert "abandoned" in shown
 
 
 def test_what_comes_after_it_is_late_inside_and_delivered_outside(open_run: Site) -> None:
@@ -82,7 +82,7 @@ def test_taken_back_the_rule_holds_again_and_the_spans_stay(open_run: Site) -> N
 
 
 def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
-    """What Level-1 asks before it retires a run, from given up to late data that make it whole."""
+    """What Level-1 asks before it retires a run, from abandoned to late data that make it whole."""
     url = f"sqlite:///{open_run.work}/ledger.sqlite"
     open_run.configure(ledger={"url": url})
 

@@ -146,7 +146,7 @@ def downlink_halt(switch: str, dl: str) -> str:
 
 
 def force() -> str:
-    """Return the directory of the operator's list of runs that are given up."""
+    """Return the directory of the operator's list of runs that are abandoned."""
     return "force"
 
 

@@ -264,7 +264,7 @@ class Retire(Section):
     """Runs that will never be complete, which an operator gives up; docs/retirement.md."""
 
     deliver_orphans: bool = True
-    """Whether the next downlink of a run that was given up delivers all that is known of it; if false, what is not
+    """Whether the next downlink of a run that was abandoned delivers all that is known of it; if false, what is not
     settled stays undelivered."""
     report_days: Days = 7.0
     """Open runs that started longer ago are reported; giving one up stays a person's act."""

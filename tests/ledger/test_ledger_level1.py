@@ -2,7 +2,7 @@
 
 A model of Level-1 takes hand-offs and finishes with their files at random moments, and would retire a run where its
 checkRun does (ground-chain §6): the ledger says Complete or Incomplete, and nothing lies in the run's token directory.
-Then it must have got every event that was settled by then; and of a run that was given up, every event that was known
+Then it must have got every event that was settled by then; and of a run that was abandoned, every event that was known
 when the ledger came to say so.
 """
 

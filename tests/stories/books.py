@@ -355,7 +355,7 @@ class Books:
         if of.accepted:
             found["a loss is accepted"] = Amiss.MAYBE
         if any(run in self.given_up and dl in self.brought[run] for run in self.runs):
-            found["a run is given up"] = Amiss.MAYBE
+            found["a run is abandoned"] = Amiss.MAYBE
         if leases(self.world.site.work):
             found["a lease is left"] = Amiss.MAYBE
         return found

@@ -101,7 +101,7 @@ class Story:
         made = Scenario(seed=17, downlinks=(A, B, C))
         made.lpa_run(events=60, parts=3, per_datagram=6, repeated_datagrams=2)
         made.lpa_run(events=40, parts=2, first=1, per_datagram=6, repeated_datagrams=1)
-        made.lpa_run(events=30, per_datagram=6, lost_datagrams=1)  # is given up
+        made.lpa_run(events=30, per_datagram=6, lost_datagrams=1)  # is abandoned
         made.write(simulation)
         first = Site(self.home / "decoding")
         first.configure(

@@ -65,7 +65,7 @@ def command(
     for run in runs:
         if take_back:
             for file in switches.take_back(site.work, run):
-                click.echo(f"run {run} ({run.l1}) is no longer given up: {file} is removed")
+                click.echo(f"run {run} ({run.l1}) is no longer abandoned: {file} is removed")
         elif reopen:
             spans = deliveries.release(site.work, run, reopen, why)
             sequences = ", ".join(f"{first} to {last}" for first, last in spans)
@@ -76,7 +76,7 @@ def command(
             file, new = switches.give_up(site.work, run, why)
             by = halts.says(file)
             click.echo(
-                f"run {run} ({run.l1}) {'is' if new else 'was already'} given up {f'({by})' if by else f'by {file}'}"
+                f"run {run} ({run.l1}) {'is' if new else 'was already'} abandoned {f'({by})' if by else f'by {file}'}"
             )
             click.echo(f"  it counts when a downlink of it is processed; at once: {_at_once(site, run)}")
     return 0
@@ -98,5 +98,5 @@ def _list(site: Site, *, as_json: bool) -> int:
         for complaint in refused:
             click.echo(complaint)
         printed.table(COLUMNS, [[run, run.l1, says] for run, says in abandoned.items()])
-        click.echo(f"{count(len(abandoned), 'run')} given up")
+        click.echo(f"{count(len(abandoned), 'run')} abandoned")
     return 1 if refused else 0

@@ -51,7 +51,7 @@ def _view(name: str, text: str) -> Callable[[Any], Any]:
     ],
     statuses={
         0: "good",
-        1: "not all could be shown, a file is not good, or a run waits that was not given up",
+        1: "not all could be shown, a file is not good, or a run waits that was not abandoned",
     },
 )
 @click.argument(
@@ -182,7 +182,7 @@ def _waiting(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> i
     days = site.settings.retire.report_days if options["days"] is None else options["days"]
     refused = force_list.read(site.work).refused
     found = waiting(site.settings, what or names.runs(site.work), days, time.time())
-    given_up = (found["state"] == "given up").sum()
+    given_up = (found["state"] == "abandoned").sum()
     if options["as_json"]:
         printed.as_json(work=site.work, days=days, refused=refused, runs=found)
     elif options["as_csv"]:
@@ -193,7 +193,7 @@ def _waiting(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> i
         printed.frame(found, drop=["met", "started", "downlinks"], notes=True)
         click.echo(
             f"{count(len(found), 'open run')} older than {days:g} days"
-            f"{f', {given_up} of them given up' if given_up else ''}"
+            f"{f', {given_up} of them abandoned' if given_up else ''}"
         )
     return 1 if refused or given_up < len(found) else 0
 

@@ -138,7 +138,7 @@ def _say(report: Report) -> None:
         click.echo(f"{count(len(downlinks), 'downlink')} left, {reason}: {_few(downlinks)}")
     if report.given_up:
         click.echo(
-            f"{count(len(report.given_up), 'run')} {would}given up as in the legacy: {_few(report.given_up)}"
+            f"{count(len(report.given_up), 'run')} {would}abandoned as in the legacy: {_few(report.given_up)}"
         )
     if report.switches:
         switches = [f"{dl}/{name}" for dl, names in report.switches.items() for name in names]

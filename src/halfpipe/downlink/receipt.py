@@ -236,7 +236,7 @@ def state_of(run: Mapping[str, Any]) -> str:
     """Say in one word how a run of a receipt stands."""
     if run["held"]:
         return "HELD"
-    return "complete" if run["complete"] else ("given up" if run["given_up"] else "open")
+    return "complete" if run["complete"] else ("abandoned" if run["given_up"] else "open")
 
 
 def table(receipt: Mapping[str, Any]) -> str:

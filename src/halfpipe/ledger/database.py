@@ -179,7 +179,7 @@ class Ledger:
             raise LedgerError(
                 f"the ledger {self.name} is that of the working directory with the id {owner}, and this one has the id "
                 f"{self._owner} ({paths.format_mark()}). Nothing was done.",
-                "See that paths.work and ledger.url are those you mean. If that one is given up on purpose, set "
+                "See that paths.work and ledger.url are those you mean. If that one is abandoned on purpose, set "
                 f"{LOCK.name}.owner to NULL in the database",
                 code=FOREIGN,
             )

@@ -1,4 +1,4 @@
-"""Which runs that an operator has given up are Incomplete: those of which nothing is left to be delivered."""
+"""Which runs that an operator has abandoned are Incomplete: those of which nothing is left to be delivered."""
 
 from pathlib import Path
 

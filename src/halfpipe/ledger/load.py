@@ -94,7 +94,7 @@ def _remove(ledger: Ledger, standing: Standing, gone: Collection[DownlinkId]) ->
 
 
 def refresh(ledger: Ledger, settings: Settings, runs: Iterable[RunId]) -> dict[RunId, str | None]:
-    """Compute the rows of `runs` anew: one was given up, or what MOOT says has changed.
+    """Compute the rows of `runs` anew: one was abandoned, or what MOOT says has changed.
 
     Returns
     -------
@@ -257,7 +257,7 @@ def _want_row(connection: Connection, run: RunId, downlink: DownlinkId) -> None:
     if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
         raise StateError(
             f"run {run} ({run.l1}): downlink {downlink} has event files of it, and no datagram of it is known, so it "
-            "cannot have a row, without which Level-1 fails. Was it given up (force/)? Take that back, and have its "
+            "cannot have a row, without which Level-1 fails. Was it abandoned (force/)? Take that back, and have its "
             "chunks decoded again (-F)."
         )
 

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Standing:
-    """How runs stand beside what was downlinked of them: given up by an operator, or with a key by hand.
+    """How runs stand beside what was downlinked of them: abandoned by an operator, or with a key by hand.
 
     `tells_moot`: the MOOT database is to be told of runs that change.
 
@@ -47,7 +47,7 @@ class Standing:
     Raises
     ------
     HalfPipeError
-        If the list of runs given up, or with `all_runs` the MOOT file, cannot be read.
+        If the list of runs abandoned, or with `all_runs` the MOOT file, cannot be read.
     """
 
     def __init__(self, settings: Settings, *, all_runs: bool = False) -> None:

@@ -103,7 +103,7 @@ def undelivered(
     limits
         As for `halfpipe.merge.decision.decide`.
     given_up
-        The run is given up, and the config lets its orphans go out.
+        The run is abandoned, and the config lets its orphans go out.
     """
     places = settled(segments, limits.min_epus, given_up=given_up)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)

@@ -73,14 +73,14 @@ def write(
     bar
         Is told how far it is.
     stop
-        Once it is set, the file is given up.
+        Once it is set, the file is abandoned.
 
     Raises
     ------
     StateError
         If a record is not where it was when it was indexed, or cannot be read.
     HalfPipeError
-        If the file cannot be written, or was given up. Nothing is left of it then.
+        If the file cannot be written, or was abandoned. Nothing is left of it then.
     """
     packed = evt.pack_header(
         runid=header.downlink.number,
@@ -104,7 +104,7 @@ def write(
             if bar is not None:
                 bar.add(size=len(content))
             if stop is not None and stop.is_set():
-                raise HalfPipeError(f"{file.name}: given up, because the delivery is not made")
+                raise HalfPipeError(f"{file.name}: abandoned, because the delivery is not made")
     if bar is not None:
         bar.add(events=file.events)
     if size != file.size:
@@ -126,12 +126,12 @@ def write_all(
 
     Reading, hashing and writing let other threads of Python go on; while one file is flushed to disk,
     which is to wait, another is written. At the first error, or when the program is to end, those in work
-    are given up.
+    are abandoned.
 
     Raises
     ------
     HalfPipeError
-        That of a file that failed before any was given up.
+        That of a file that failed before any was abandoned.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(2 * threads) as pool:

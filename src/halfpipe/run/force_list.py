@@ -1,4 +1,4 @@
-"""Runs that an operator has given up: a file for each in `force/` of the working directory.
+"""Runs that an operator has abandoned: a file for each in `force/` of the working directory.
 
 The directory and its names are the legacy's (ground-chain §7, §8): a run by its start, or with the ground id
 ahead of it, in hexadecimal, and by its decimal start. Removing the file takes the decision back.
@@ -21,14 +21,14 @@ _DECIMAL = re.compile(r"r?([0-9]{1,10})", re.ASCII)
 
 @dataclass(frozen=True)
 class ForceList:
-    """The list as it stands: the runs given up, and what is wrong with the names that give no run."""
+    """The list as it stands: the runs abandoned, and what is wrong with the names that give no run."""
 
     runs: frozenset[RunId]
     refused: tuple[str, ...]
 
 
 def read(work: Path) -> ForceList:
-    """Read the operator's list of runs given up.
+    """Read the operator's list of runs abandoned.
 
     A name that is no run, or may be two, gives up nothing and is among `refused`: work goes on, and
     whoever shows the list says so.
@@ -36,7 +36,7 @@ def read(work: Path) -> ForceList:
     Raises
     ------
     HalfPipeError
-        If the directory is there and cannot be read: then nobody knows what was given up.
+        If the directory is there and cannot be read: then nobody knows what was abandoned.
     """
     home = work / paths.force()
     try:
@@ -74,11 +74,11 @@ def _complaint(found: Iterable[RunId]) -> str:
             "gives up no run: expected a name such as 2c2e5787, 00770101-2c2e5787, r0741234567 or 741234567. "
             "Rename or remove the file."
         )
-    return f"may be run {either}, so no run is given up. Rename the file to the one with r and ten digits."
+    return f"may be run {either}, so no run is abandoned. Rename the file to the one with r and ten digits."
 
 
 def in_effect(work: Path, run: RunId, downlinks: Iterable[DownlinkId], forced: ForceList) -> bool:
-    """Tell whether a run that is given up has been delivered as such: only then may Level-1 retire it.
+    """Tell whether a run that is abandoned has been delivered as such: only then may Level-1 retire it.
 
     Parameters
     ----------

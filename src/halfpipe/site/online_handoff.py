@@ -234,7 +234,7 @@ def _compare(work: Path, run: RunId, record: Record) -> Result:
 
 
 def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output: IO[str]) -> Result:
-    """Make the file of a run if it is whole or given up, and go on to its command."""
+    """Make the file of a run if it is whole or abandoned, and go on to its command."""
     work, home = settings.paths.work, _home(settings)
     with leases.run_lease(work, run, log.warning), context_scratch(work, run):
         brought = _brought(work, run)
@@ -267,7 +267,7 @@ def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output
         record.has_made(Made(file, ground_id, moot, ranges, brought, missing, tell))
 
     said = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
-    said += [f"given up, though it lacks {missing}"] if missing else []
+    said += [f"abandoned, though it lacks {missing}"] if missing else []
     said += [f"its ground id is the lowest of {n}" for n in [_ground_ids(datagrams)] if n > 1]
     said += [f"without: {gone}" for gone in known.missing]
     if tell:

@@ -108,7 +108,7 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: Sequence[Dow
         complete and is_complete(known_datagrams(work, run).segments(), settings.merge.min_epus)
     ):
         yield "the run is open: more of it may come"
-    # One that was given up may go, whatever Online lacks.
+    # One that was abandoned may go, whatever Online lacks.
     if (
         online is not None
         and run not in given_up.runs

@@ -67,7 +67,7 @@ def put_down(work: Path) -> list[PutDown]:
 
 
 def give_up(work: Path, run: RunId, reason: str) -> tuple[Path, bool]:
-    """Put `run` on the list of runs that are given up; one that is on it stays as it is.
+    """Put `run` on the list of runs that are abandoned; one that is on it stays as it is.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def give_up(work: Path, run: RunId, reason: str) -> tuple[Path, bool]:
 
 
 def take_back(work: Path, run: RunId) -> list[Path]:
-    """Take `run` off the list of runs that are given up, and return the files that were removed.
+    """Take `run` off the list of runs that are abandoned, and return the files that were removed.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def take_back(work: Path, run: RunId) -> list[Path]:
     files = _names_of(work, run)
     if not files:
         raise MissingInputError(
-            f"run {run} ({run.l1}) is not given up: no file in {work / paths.force()} names it"
+            f"run {run} ({run.l1}) is not abandoned: no file in {work / paths.force()} names it"
         )
     for file in files:
         _remove(file)
@@ -107,7 +107,7 @@ def take_back(work: Path, run: RunId) -> list[Path]:
 
 
 def given_up(work: Path) -> dict[RunId, str]:
-    """Return the runs that are given up, in order, and what their files say."""
+    """Return the runs that are abandoned, in order, and what their files say."""
     runs = sorted(force_list.read(work).runs)
     return {run: "; ".join(filter(None, (says(file) for file in _names_of(work, run)))) for run in runs}
 

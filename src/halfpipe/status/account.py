@@ -118,7 +118,7 @@ class Site:
 
     @cached_property
     def given_up(self) -> frozenset[RunId]:
-        """The runs that are given up."""
+        """The runs that are abandoned."""
         return force_list.read(self.work).runs
 
     @cached_property

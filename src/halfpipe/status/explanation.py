@@ -286,7 +286,7 @@ def _explained(state: State, group: Group) -> Explained:
 
 def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[tuple[WaitsFor, ...], tuple[str, ...], str]:
     if state.is_given_up:
-        kept = "The run is given up, and retire.deliver_orphans keeps back what is not settled."
+        kept = "The run is abandoned, and retire.deliver_orphans keeps back what is not settled."
         return tuple(map(_waits_for, lacks)), (kept,), ""
     waits: list[WaitsFor] = []
     why = [f"{text[0].upper()}{text[1:]}." for text in map(state.missing, lacks)]

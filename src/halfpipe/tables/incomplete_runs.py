@@ -26,7 +26,7 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
     Returns
     -------
     DataFrame
-        By run: when it ``started`` (UTC, MET, and days ago), its ``state``, ``open`` or ``given up``, how many
+        By run: when it ``started`` (UTC, MET, and days ago), its ``state``, ``open`` or ``abandoned``, how many
         ``downlinks`` brought it and the ``last`` of them, and in words what is ``missing``.
 
     Raises
@@ -56,7 +56,7 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
             continue
         segments = known_datagrams(work, run).segments()
         if missing := "; ".join(missing_of_run(segments, min_epus)):
-            state = "given up" if run in given_up else "open"
+            state = "abandoned" if run in given_up else "open"
             when = (met.utc(started), run.met, round(age, 1))
             rows.append(
                 (run, run.l1, RunKind.of(segments), *when, state, len(downlinks), downlinks[-1], missing)

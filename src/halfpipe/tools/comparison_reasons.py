@@ -40,7 +40,7 @@ class Reason(NamedTuple):
 UNEXPLAINED = Reason("unexplained", None, "no known reason")
 DEFECTS: Mapping[int, str] = {
     1: "the legacy counts the events of its last span only",
-    2: "the legacy never delivers what waits in a run that was given up",
+    2: "the legacy never delivers what waits in a run that was abandoned",
     3: "the legacy delivers nothing of an LPA run without exactly two EPUs, and calls it complete all the same",
     4: "the legacy's span bridges a hole, as nothing was there to skip: what comes later in it is lost",
     5: "after abort or pause the legacy does not deliver what the other EPU brings behind the end of the first",

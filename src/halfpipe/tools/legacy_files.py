@@ -30,7 +30,7 @@ KINDS = (  # what a file is, what becomes of it, and its path below the tree of 
     ("odd file in a downlink", UNKNOWN, rf"{DL}/.*"),
     ("evt, of Online", UNKNOWN, r"evt/.*"),
     ("stage, of Online", AGAIN, r"stage/.*"),
-    ("given up", COPY, r"force/.*"),
+    ("abandoned", COPY, r"force/.*"),
     ("lock", LEFT, r"lock/.*"),
     ("transient directory", UNKNOWN, r"[^/]*/.*"),
     ("odd file at the top", UNKNOWN, r"[^/]*"),

@@ -45,7 +45,7 @@ class Report:
     refused
         In words, by downlink: records and chunk products that cannot be read, downlinks that failed.
     given_up
-        Runs that an operator of the legacy gave up, and that were not given up here.
+        Runs that an operator of the legacy gave up, and that were not abandoned here.
     switches
         Switches of downlinks that came along, by downlink.
     odd

@@ -179,7 +179,7 @@ def downlinks(root: Path) -> tuple[list[DownlinkId], list[str]]:
 
 
 def given_up(root: Path) -> Iterator[tuple[str, RunId | None]]:
-    """Yield the names in the legacy's list of runs given up, and the runs; None if a name gives none."""
+    """Yield the names in the legacy's list of runs abandoned, and the runs; None if a name gives none."""
     try:
         names = sorted(os.listdir(root / FORCE))  # noqa: PTH208
     except FileNotFoundError:

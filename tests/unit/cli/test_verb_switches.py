@@ -114,7 +114,7 @@ def test_a_run_is_given_up_and_that_is_taken_back(configfile: Path) -> None:
     assert listed(configfile, "force", "runs") == [{"run": RUN, "l1_run": RUN.l1, "says": content.strip()}]
     _, row, last = halfpipe("force", configfile=configfile).stdout.splitlines()
     assert row.split(maxsplit=2) == [RUN, RUN.l1, content.strip()]
-    assert last == "1 run given up"
+    assert last == "1 run abandoned"
 
     by_hand = work / "force" / f"00770101-{RUN}"
     by_hand.touch()

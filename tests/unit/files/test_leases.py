@@ -469,7 +469,7 @@ def test_a_head_strikes_out_jobs_that_were_killed_and_leaves_those_that_live(tmp
             f"downlink-{DL}",
             f"downlink-{DL}/job-{os.uname().nodename}-{living.process.pid}-x-x",
         ]
-        assert "LeaseLostError" in living.finish(), "its head has given up"
+        assert "LeaseLostError" in living.finish(), "its head has abandoned"
     assert left(tmp_path) == []
 
 

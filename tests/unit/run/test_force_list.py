@@ -1,4 +1,4 @@
-"""The operator's list of runs given up: names in hexadecimal and decimal, and those that may be two runs."""
+"""The operator's list of runs abandoned: names in hexadecimal and decimal, and those that may be two runs."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_eight_digits_may_be_two_runs(tmp_path: Path) -> None:
     assert not found.runs
     assert found.refused == (
         f"{tmp_path}/force/23958729: may be run 016d94c9 (r0023958729) or 23958729 (r0597002025), so no run is "
-        "given up. Rename the file to the one with r and ten digits.",
+        "abandoned. Rename the file to the one with r and ten digits.",
     ), found.refused
     (tmp_path / paths.run(hexadecimal)).mkdir(parents=True)
     assert force_list.read(tmp_path) == ForceList(frozenset([hexadecimal]), ()), "the one that is known"

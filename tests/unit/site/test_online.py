@@ -227,7 +227,7 @@ class TestWhole:
         force(site, f"{GID}-{RUN}")
         result = online.go()
         assert result.what is What.MADE
-        assert "given up, though it lacks datagrams 6 to 7 of EPU 965 are missing" in result.text
+        assert "abandoned, though it lacks datagrams 6 to 7 of EPU 965 are missing" in result.text
         bodies = [part[evt.HEADER_SIZE :] for part in staged("lci_gap_filled", FIRST)]
         assert online.files()[NAME][evt.HEADER_SIZE :] == b"".join(bodies)
         made = Record(site.work, RUN).made

@@ -67,7 +67,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
     assert (due.kind, due.do) == (Kind.DUE, f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json")
     site.configure(retire={"deliver_orphans": False})
     (kept,) = said_of(site).groups
-    assert kept.why == ("The run is given up, and retire.deliver_orphans keeps back what is not settled.",)
+    assert kept.why == ("The run is abandoned, and retire.deliver_orphans keeps back what is not settled.",)
     site.configure(retire={"deliver_orphans": True})
     site.snakemake(*due.do.split()[1:]).good()
     assert said_of(site).groups == ()

@@ -1,4 +1,4 @@
-"""`show --waiting`: open runs with what is missing, and those that were given up."""
+"""`show --waiting`: open runs with what is missing, and those that were abandoned."""
 
 import json
 import shutil
@@ -69,7 +69,7 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     (site.work / "force" / RUN).touch()
     ended = give(site, "r0741234567")
     assert ended.exit_code == 0
-    assert "  given_up  " in ended.stdout
+    assert "  abandoned  " in ended.stdout
 
     site.by_hand("240601002")
     assert found_on(site) == []

@@ -34,7 +34,7 @@ from tests.support.verbs import halfpipe
         ("990000001x/741234567/r0741234567-spans.txt", "transient directory", UNKNOWN, "other"),
         ("evt/0077014d-2c2e5787.evt", "evt, of Online", UNKNOWN, "evt"),
         ("stage/0077014d-2c2e5787-0957-00004.idx", "stage, of Online", AGAIN, "stage"),
-        ("force/0077014d-2c2e5787", "given up", COPY, "force"),
+        ("force/0077014d-2c2e5787", "abandoned", COPY, "force"),
         ("lock/halfpipe-240601001", "lock", LEFT, "lock"),
         ("evt", "odd file at the top", UNKNOWN, "other"),
         ("Downlinks/240601001/RetDef-240601001-00002.xml", "RetDef", COPY, "2024"),
