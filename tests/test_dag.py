@@ -583,6 +583,7 @@ def test_the_default_profile_is_policy_alone() -> None:
 def test_the_head_starts_no_timers(products: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     monkeypatch.setattr(JobScheduler, "_schedule_reevalutation", lambda _, seconds: started.append(seconds))
+    monkeypatch.setattr(Site, "typing", False)  # the scheduler of this process is looked at
     site = put_together(tmp_path, products)
     site.process(DL)
     assert started == []

@@ -97,7 +97,8 @@ def command(
     except (SystemExit, HalfPipeError):
         click.echo(f"ended: {_progress(work, begun)}\nto go on: {_same_command()}")
         raise
-    click.echo(_progress(work, begun))
+    if work.todo:
+        click.echo(_progress(work, begun))
     problems = list(_problems(site, work))
     for problem in problems[:MOST_SHOWN]:
         click.echo(problem)
