@@ -323,7 +323,7 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[tuple[WaitsFor, ...],
     elif unknown:
         why.append("The next downlink normally brings it.")
         if state.is_old:
-            why.append("Only if it never will, give the run up.")
+            why.append("Only if it never will, abandon the run.")
             do = f'halfpipe force {state.run} --reason "..."'
     return tuple(waits), tuple(dict.fromkeys(why)), do
 

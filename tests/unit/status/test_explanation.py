@@ -57,7 +57,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
     on_site(site, "gap_one", FIRST)
     (group,) = said_of(site).groups
     assert [(one.apid, one.datagrams, one.downlink) for one in group.waits_for] == [(956, (3, 4), None)]
-    assert group.why[-2:] == (NORMALLY, "Only if it never will, give the run up.")
+    assert group.why[-2:] == (NORMALLY, "Only if it never will, abandon the run.")
     assert group.do == f'halfpipe force {RUN} --reason "..."'
     (young,) = said_of(site, now=1719541762.0).groups
     assert (young.do, young.why[-1]) == ("", NORMALLY)
