@@ -11,10 +11,13 @@ OTHER_CLOCK = $(BIN)/python -m tests.support.other_clock
 PYTEST = $(if $(CLOCK),$(OTHER_CLOCK) $(CLOCK)) $(BIN)/python -m pytest
 
 # The tests that a day, a zone or an umask can spoil, as far as they are fast.
-OF_DAYS = $(addprefix tests/unit/,status pages site ledger cli/test_verb_acts.py cli/test_verb_status.py) \
+OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_status.py) \
+  $(addprefix tests/unit/status/test_,failures.py harm.py site_causes.py) \
+  $(addprefix tests/unit/pages/test_board_,figures.py pages.py) \
+  $(addprefix tests/unit/site/test_,alarms.py cleanup.py publish.py) \
   $(addprefix tests/unit/tables/test_,found_downlinks.py jobs.py summaries.py incomplete_runs.py) \
-  tests/unit/downlink/test_submit.py tests/unit/downlink/test_submissions.py \
-  tests/unit/downlink/test_submission_causes.py tests/test_accounts.py tests/test_working_directory.py
+  $(addprefix tests/unit/downlink/test_,submit.py submissions.py submission_causes.py) \
+  tests/test_accounts.py tests/test_working_directory.py
 
 # Of what Snakemake says, a line a finished job and what the jobs say; of what pip says, how far it is.
 A_LINE_A_JOB = sed -u -n -e '/^Finished jobid/{s/.*Rule: \(.*\))/\1/;h;d}' \
