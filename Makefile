@@ -106,8 +106,7 @@ lint: $(VENV) ## ruff, snakefmt, snakemake --lint and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
-	mkdir -p build
-	$(BIN)/snakemake --lint --config "paths={work: build/lint, stage: build/stage}"
+	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 
 format: $(VENV) ## put the layout right where lint complains of it

@@ -23,6 +23,8 @@ from halfpipe.process.environment import look_for_garbage_seldom, without_idle_t
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
 from halfpipe.settings import Settings
 
+# snakemake --lint looks at the rules, whatever the site; it alone asks for no environment variables.
+LINTED = {"paths": {"work": "build/lint", "stage": "build/lint/stage"}}
 SETTINGS = "HALFPIPE_SETTINGS"  # where a job in Slurm, which reads the workflow anew, finds those of its head
 
 os.umask(GROUP_MAY_WRITE)  # as its jobs have it: others of the group process downlinks here too
@@ -51,6 +53,8 @@ def read_settings():
         leases.check_head(found.paths.work)  # before Snakemake removes what others may have made since
         return found
     given = workflow.config_settings
+    if not (workflow.check_envvars or given.configfiles or given.config):
+        return configuration.load([], LINTED)
     found = configuration.load(given.configfiles, given.config)
     stage_mark.refuse_delivery(found)
     refuse_closed(found.paths.work)
