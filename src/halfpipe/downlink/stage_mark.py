@@ -32,7 +32,10 @@ LOOKED_AT = 20  # of them, the last ones: a backup lacks the last of all
 Entry = tuple[str, int, str]  # a series, the number of a record, its seal
 
 
-def refuse(settings: Settings, *series: str) -> None:
+Mark = Mapping[str, Any]
+
+
+def refuse(settings: Settings, *series: str) -> tuple[Mark | None, Mark | None]:
     """Refuse a working directory or a stage that is not mounted or belongs to another, and one put back from a backup.
 
     It reads two small files and a few records, and changes nothing. Who delivers or submits calls `refuse_delivery`.
@@ -43,6 +46,11 @@ def refuse(settings: Settings, *series: str) -> None:
         The settings.
     *series
         Series that are looked at besides those that were written last: one directory may be from a backup.
+
+    Returns
+    -------
+    tuple
+        The mark in the stage, and its copy in the working directory; None where there is none.
 
     Raises
     ------
@@ -59,7 +67,8 @@ def refuse(settings: Settings, *series: str) -> None:
                 code="not-mounted",
             )
     mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
-    there, here = _read(mark), _read(copy)
+    # In this order, for a mark is published in the stage first.
+    here, there = _read(copy), _read(mark)
     known = working_directory.refuse_other(work)
     if there is not None and there["id"] != known:
         raise ConfigError(
@@ -84,27 +93,35 @@ def refuse(settings: Settings, *series: str) -> None:
             f"Level-1 has nothing of it any more: rm -r {mark} {copy}",
             code="work-restored",
         )
+    return there, here
 
 
-def refuse_delivery(settings: Settings, *series: str) -> None:
+def refuse_delivery(settings: Settings, *series: str) -> Mark | None:
     """Refuse what `refuse` does, and a stage that was put back: for whoever stages or submits something.
+
+    It returns the mark in the stage; None if there is none.
 
     Raises
     ------
     ConfigError
         As `refuse`, and if the stage lacks what the working directory knows.
     """
-    refuse(settings, *series)
-    if lacks := stage_lacks(settings):
+    there, here = refuse(settings, *series)
+    if lacks := _lacks(settings, there, here):
         raise ConfigError(f"{lacks.text}. Nothing was done.", lacks.do, code=lacks.code)
+    return there
 
 
 def stage_lacks(settings: Settings) -> Cause | None:
     """Return that the stage was put back from a backup: its mark is older than the copy in the working directory."""
+    # In this order, for a mark is published in the stage first.
+    here = _read(settings.paths.work / paths.stage_mark_copy())
+    return _lacks(settings, _read(settings.paths.stage / paths.stage_mark()), here)
+
+
+def _lacks(settings: Settings, there: Mark | None, here: Mark | None) -> Cause | None:
     work, stage = settings.paths.work, settings.paths.stage
     mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
-    # In this order, for a mark is published in the stage first.
-    here, there = _read(copy), _read(mark)
     if there is None or here is None or here["number"] <= there["number"]:
         return None
     known = {place: number for place, number, _ in there["last"]}
@@ -130,8 +147,7 @@ def claim(settings: Settings, *series: str) -> None:
     StageError
         If the stage cannot be written.
     """
-    refuse_delivery(settings, *series)
-    if _read(settings.paths.stage / paths.stage_mark()) is None:
+    if refuse_delivery(settings, *series) is None:
         _write(settings, ())
 
 
@@ -180,7 +196,7 @@ def _write(settings: Settings, new: Iterable[Entry]) -> None:
                     file_of(home, older).unlink(missing_ok=True)
 
 
-def _read(home: Path) -> Mapping[str, Any] | None:
+def _read(home: Path) -> Mark | None:
     """Read the last mark in a directory, with its number; None if there is none.
 
     Raises
@@ -210,7 +226,7 @@ def _read(home: Path) -> Mapping[str, Any] | None:
     return None
 
 
-def _lost(work: Path, mark: Mapping[str, Any], series: Collection[str]) -> Iterator[str]:
+def _lost(work: Path, mark: Mark, series: Collection[str]) -> Iterator[str]:
     """Yield the last records of a mark, and those of some series, that the working directory lacks.
 
     One that is damaged in both copies it has: whoever reads its series says so, and what to do.
