@@ -7,7 +7,7 @@ after a death in between nothing goes to Level-1 twice.
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -34,7 +34,6 @@ from halfpipe.run.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
 from halfpipe.run.moot_keys import UNSET, Moot, read_moot
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.run.replaced import nobody_reads
-from halfpipe.run.run_state import context_scratch
 from halfpipe.settings import Settings
 from halfpipe.tools.legacy_spans import read_spans
 from halfpipe.tools.legacy_tree import LegacyDownlink, LegacyRun, grew
@@ -308,25 +307,22 @@ def _write_run(
     """Record what was delivered of a run, then what the downlink brought of it; return its manifest."""
     id_, downlink = run.of.run, legacy.id
     brought = [chunk for entry in entries.values() if (chunk := ChunkProducts.of(entry, id_)).files]
-    with context_scratch(work, id_) if brought else nullcontext():
-        places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
-        index = merged_index.build(places) if brought else None
-        datagrams = _datagrams_then(run.of.datagrams, index.datagrams if index else KnownDatagrams.of(()))
-        recorded = Deliveries(work, id_)
-        delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
-        if run.known is Known.REFUSED:
-            text = (
-                f"what the legacy delivered of run {id_} in downlink {downlink} cannot be read: {run.refused}"
-            )
-            do = f"restore it from a backup, then: halfpipe takeover {legacy.home.parent} --do"
-            recorded.publish(Unreadable(downlink, text, do))
-        else:
-            recorded.publish(delivery)
-        manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}
-        if index is not None:
-            merged_index.save(index, work, id_, downlink)
-            vouched = index.as_json() | {"downlink": str(downlink), "run": str(id_)}
-            write_json(work / paths.index(id_, downlink), vouched)
+    places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
+    index = merged_index.build(places) if brought else None
+    datagrams = _datagrams_then(run.of.datagrams, index.datagrams if index else KnownDatagrams.of(()))
+    recorded = Deliveries(work, id_)
+    delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
+    if run.known is Known.REFUSED:
+        text = f"what the legacy delivered of run {id_} in downlink {downlink} cannot be read: {run.refused}"
+        do = f"restore it from a backup, then: halfpipe takeover {legacy.home.parent} --do"
+        recorded.publish(Unreadable(downlink, text, do))
+    else:
+        recorded.publish(delivery)
+    manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}
+    if index is not None:
+        merged_index.save(index, work, id_, downlink)
+        vouched = index.as_json() | {"downlink": str(downlink), "run": str(id_)}
+        write_json(work / paths.index(id_, downlink), vouched)
     if run.known is Known.WHOLE:
         write_json(work / paths.manifest(id_, downlink), manifest)
     return manifest
