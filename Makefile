@@ -17,7 +17,7 @@ OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_sta
   $(addprefix tests/unit/site/test_,alarms.py cleanup.py publish.py) \
   $(addprefix tests/unit/tables/test_,found_downlinks.py jobs.py summaries.py incomplete_runs.py) \
   $(addprefix tests/unit/downlink/test_,submit.py submissions.py submission_causes.py) \
-  tests/test_accounts.py tests/test_working_directory.py
+  tests/contract/test_accounts.py tests/contract/test_working_directory.py
 
 # Of what Snakemake says, a line a finished job and what the jobs say; of what pip says, how far it is.
 A_LINE_A_JOB = sed -u -n -e '/^Finished jobid/{s/.*Rule: \(.*\))/\1/;h;d}' \
@@ -61,36 +61,36 @@ test-workflow: $(VENV) ## commands as they are typed, killed, side by side, on b
 	$(PYTEST) -n auto -m "workflow and not long"
 
 golden: $(VENV) ## all golden cases, and each with the commands as they are typed
-	$(PYTEST) -n auto -m "workflow or not workflow" tests/test_golden.py
+	$(PYTEST) -n auto -m "workflow or not workflow" tests/contract/test_golden.py
 
 histories: $(VENV) ## 20,000 random delivery histories against the slow model
-	$(PYTEST) -m long tests/test_histories.py
+	$(PYTEST) -m long tests/contract/test_histories.py
 
 test-faults: $(VENV) ## harm to every rule, at system calls with strace, which root has installed if need be
 	$(BIN)/python -m tests.support.system_calls --install
 	$(PYTEST) -n 2 -m faults tests/faults
 
 test-stories: $(VENV) ## 300 random stories through the whole workflow, each with books of its own; half an hour
-	$(PYTEST) -n 2 -m "stories or not stories" tests/stories
+	$(PYTEST) -n 2 -m "stories or not stories" tests/faults/test_stories.py
 
 test-ledger: $(VENV) ## the ledger on a private PostgreSQL, which root has installed if need be
 	$(BIN)/python -m tests.support.private_postgresql --install
-	$(PYTEST) -n 2 -m postgresql tests
+	$(PYTEST) -n 2 -m postgresql tests/site
 
 test-xrootd: $(VENV) ## level-0 from a private XRootD server, which root has installed if need be
 	$(BIN)/python -m tests.support.private_xrootd --install
-	$(PYTEST) -n 2 -m xrootd tests/xrootd
+	$(PYTEST) -n 2 -m xrootd tests/site
 
 test-slurm: $(VENV) ## on a private Slurm, which root has installed if need be; HALFPIPE_SLURM=site: the one here
 	@test "$$HALFPIPE_SLURM" = site || $(BIN)/python -m tests.support.private_slurm --install
-	$(PYTEST) -n 2 -m slurm tests/slurm
+	$(PYTEST) -n 2 -m slurm tests/site
 
 pictures: $(VENV) ## the pictures of docs/pictures.md
 	$(BIN)/python -m tests.support.gallery docs/pictures svg
 
 test-board: $(VENV) ## the board in a real browser, which root has installed if need be
 	$(BIN)/python -m tests.support.browser --install
-	$(PYTEST) -m browser tests/board
+	$(PYTEST) -m browser tests/site
 
 bench: $(VENV) ## what each step costs beside cp; on a machine that does nothing else
 	$(BIN)/python -m benchmarks

@@ -1,1 +1,1 @@
-"""Tests that do harm to the workflow, or run it twice at once, and look at what is left."""
+"""Harm, death, hosts side by side, and bad input: what is left is looked at."""

@@ -53,7 +53,7 @@ class Level1:
             "check": self.client("streamExists"),
             "rollback": self.client("rollbackStream"),
         }
-        # What is loaded before is the story of tests/test_ledger_rule.py.
+        # What is loaded before is the story of tests/contract/test_ledger_rule.py.
         return Settings(
             Paths(self.work, self.stage), ledger=Ledger(url=None), submit=Submit(**commands | submit)
         )
@@ -121,7 +121,7 @@ def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
     site.replay(GOLDEN / "split2" / "in")
     site.configure(
         merge={"min_events": 1},
-        ledger={"url": None},  # what is loaded before is the story of tests/test_ledger_rule.py
+        ledger={"url": None},  # what is loaded before is the story of tests/contract/test_ledger_rule.py
         submit={
             "command": level1.client("createStream", VARIABLES),
             "check": level1.client("streamExists"),

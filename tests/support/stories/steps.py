@@ -11,11 +11,11 @@ from halfpipe import paths
 from halfpipe.downlink import submit as submission
 from halfpipe.files.records import opened
 from halfpipe.ids import RunId
-from tests.stories.books import Books, WrongError
-from tests.stories.world import NewInput, World, job_that_dies
 from tests.support import in_process, model, verbs
 from tests.support.leases import left_by_another
 from tests.support.series import homes
+from tests.support.stories.books import Books, WrongError
+from tests.support.stories.world import NewInput, World, job_that_dies
 from tests.support.workflow import Ended
 
 Do = Callable[["Story", "Arguments"], bool]

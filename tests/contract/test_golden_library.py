@@ -1,4 +1,4 @@
-"""Every golden case decided by the library alone, step by step; tests/test_golden.py compares the bytes of files."""
+"""Every golden case decided by the library alone, step by step; test_golden.py compares the bytes of files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -26,7 +26,7 @@ from tests.support.legacy_model import deliver
 from tests.support.verbs import COMMAND
 from tests.support.workflow import Ended, Site
 
-CASES = Path(__file__).resolve().parent / "takeover"
+CASES = Path(__file__).resolve().parents[1] / "takeover"
 NAMES = sorted(path.parent.name for path in CASES.glob("*/case.yaml"))
 TYPED = {"split3_after1", "reprocessed_here"}
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.steps import STEPS, Step
-from tests.stories.story import tell
+from tests.support.stories.steps import STEPS, Step
+from tests.support.stories.story import tell
 
 EVERY_DAY = range(1, 13)
 ALL = range(13, 301)

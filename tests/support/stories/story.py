@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.stories.books import Books, WrongError
-from tests.stories.steps import Step, Story
-from tests.stories.world import Shape, World
+from tests.support.stories.books import Books, WrongError
+from tests.support.stories.steps import Step, Story
+from tests.support.stories.world import Shape, World
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Told:
             return f"story {self.seed}: good, {len(self.steps)} steps, {self.seconds:.1f} s"
         return (
             f"story {self.seed}: {self.wrong}\n"
-            f'  python -m tests.stories {self.seed} --steps "{"; ".join(map(str, self.steps))}"'
+            f'  python -m tests.support.stories {self.seed} --steps "{"; ".join(map(str, self.steps))}"'
         )
 
 

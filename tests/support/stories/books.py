@@ -15,11 +15,11 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from tests.stories.world import Hour, Key, NewInput, StagedFile, World, hours_of
 from tests.support import model
 from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
 from tests.support.model import Delivery, Outcome, Rules
+from tests.support.stories.world import Hour, Key, NewInput, StagedFile, World, hours_of
 
 NOTHING = Delivery()
 

@@ -1,12 +1,12 @@
-"""Tell stories: `python -m tests.stories SEED… | FIRST-LAST…`; a failing one is made shorter."""
+"""Tell stories: `python -m tests.support.stories SEED… | FIRST-LAST…`; a failing one is made shorter."""
 
 import argparse
 import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.stories.steps import Step
-from tests.stories.story import shorter, tell
+from tests.support.stories.steps import Step
+from tests.support.stories.story import shorter, tell
 
 
 def seeds(text: str) -> range:

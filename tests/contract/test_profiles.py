@@ -57,7 +57,7 @@ def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
 
 
 def test_local_rules_stay_local() -> None:
-    # A dry run does not tell them apart; tests/slurm counts what was submitted.
+    # A dry run does not tell them apart; tests/site/test_slurm.py counts what was submitted.
     text = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *ROOT.glob("workflow/rules/*.smk")])
     rules = re.findall(r"^rule (\w+):\n((?:(?: {4}.*)?\n)*)", text + "\n", re.MULTILINE)
     assert {name for name, block in rules if "localrule: True" not in block} == SUBMITTED

@@ -1,1 +1,0 @@
-"""What comes from outside is data: mutated, misnamed, oversized, and never interpreted."""

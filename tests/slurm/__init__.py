@@ -1,1 +1,0 @@
-"""Tests on a Slurm: a private one of a single node, or one that is already there."""
