@@ -5,11 +5,10 @@ acquisition of type LPA or LCI that was requested under its ground id before tha
 key. Of equal times the highest key is taken, so that the order of rows does not matter.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, func, select
 
 from halfpipe.errors import LedgerError, StateError
 from halfpipe.ids import RunId, RunKind
@@ -18,74 +17,6 @@ from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
 from halfpipe.run.moot_keys import Moot, is_good
 
 UNKNOWN = Moot(0xFFFFFFFF, "UNKNOWN")
-
-
-@dataclass(frozen=True)
-class Default:
-    """A row of ``glastops_acqdefaults``: what holds for LPA runs from `completed` on (UTC, no zone)."""
-
-    completed: datetime
-    moot: Moot
-
-
-@dataclass(frozen=True)
-class Acquisition:
-    """A row of ``glastops_acquisition``: what was requested under a ground id.
-
-    `startedat` is the start of the run that the row is known to be of, None if that was not said; `type` is
-    of that or of something else; `moot` is None if the row has no key.
-    """
-
-    ground_id: int
-    requested: datetime
-    startedat: int | None
-    type: str | None
-    moot: Moot | None
-
-
-def map_moot(
-    run: RunId,
-    kind: RunKind,
-    ground_id: int,
-    start: datetime,
-    defaults: Iterable[Default],
-    acquisitions: Iterable[Acquisition],
-) -> Moot:
-    """Map a run to its MOOT key and alias; `UNKNOWN` if nothing says it.
-
-    Parameters
-    ----------
-    run, kind
-        The run, and its kind by its APIDs.
-    ground_id
-        Of its first datagram.
-    start
-        Time of its first datagram, UTC without a zone.
-    defaults, acquisitions
-        Any rows, in any order. An acquisition that is known to be of another run does not count, nor one
-        whose type is neither LPA nor LCI; which of the two does not matter. The earlier system took rows
-        without a run only, and had no answer once the run was written into one.
-    """
-    moot = UNKNOWN
-    if kind is RunKind.LPA:
-        earlier = [row for row in defaults if row.completed < start]
-        latest = max(earlier, key=lambda row: (row.completed, row.moot.key, row.moot.alias), default=None)
-        moot = latest.moot if latest else UNKNOWN
-    requested = [
-        row
-        for row in acquisitions
-        if row.ground_id == ground_id
-        and row.requested < start
-        and row.startedat in (None, run.met)
-        and row.type in RunKind.__members__
-    ]
-    found = max(requested, key=_order, default=None)
-    return found.moot if found and found.moot else moot
-
-
-def _order(row: Acquisition) -> tuple[datetime, int, str]:
-    key, alias = (row.moot.key, row.moot.alias) if row.moot else (-1, "")
-    return row.requested, key, alias
 
 
 def mapped_by(ledger: Ledger, run: RunId) -> Callable[[RunKind, float, int], Moot | None]:
@@ -117,50 +48,52 @@ def mapped_by(ledger: Ledger, run: RunId) -> Callable[[RunKind, float, int], Moo
 
 
 def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, start: datetime) -> Moot:
-    """Map a run, as `map_moot` does, by the rows that the ledger has.
+    """Map a run to its MOOT key and alias by the rows that others have entered; `UNKNOWN` if nothing says it.
+
+    Parameters
+    ----------
+    connection
+        A connection to the ledger's database.
+    run, kind
+        The run, and its kind by its APIDs.
+    ground_id, start
+        Of its first datagram, and that one's time, UTC without a zone.
 
     Raises
     ------
     StateError
-        If a row that may count has a key or an alias that an event file cannot hold.
+        If the row that counts has a key or an alias that an event file cannot hold.
     """
-    defaults = read_defaults(connection, start)
-    return map_moot(run, kind, ground_id, start, defaults, read_acquisitions(connection, ground_id))
-
-
-def read_defaults(connection: Connection, start: datetime) -> list[Default]:
-    """Read the defaults that may hold at `start` (UTC without a zone): the latest before it."""
-    table = DEFAULTS.c
-    earlier = (table.tcompleted < start) & table.moot_key.is_not(None)
-    times = select(table.tcompleted).where(earlier).order_by(table.tcompleted.desc()).limit(1)
-    latest = connection.execute(times).scalar()
-    rows = connection.execute(
-        select(table.tcompleted, table.moot_key, table.moot_alias).where(earlier, table.tcompleted == latest)
+    requested, completed = ACQUISITIONS.c, DEFAULTS.c
+    kind_asked = func.trim(requested.type)  # a fixed-width column fills up with blanks
+    found = _latest(
+        connection,
+        ACQUISITIONS,
+        requested.trequested,
+        (requested.id == ground_id)
+        & (requested.trequested < start)
+        # One that is known to be of another run does not count. The earlier system took rows without a run only, and
+        # had no answer once the run was written into one.
+        & (requested.startedat.is_(None) | (requested.startedat == run.met))
+        # Which of the two was asked for is not what was sent.
+        & ((kind_asked == RunKind.LPA) | (kind_asked == RunKind.LCI)),
     )
-    return [Default(time, _moot(key, alias, DEFAULTS)) for time, key, alias in rows]
+    if found is None and kind is RunKind.LPA:
+        earlier = (completed.tcompleted < start) & completed.moot_key.is_not(None)
+        found = _latest(connection, DEFAULTS, completed.tcompleted, earlier)
+    return found or UNKNOWN
 
 
-def read_acquisitions(connection: Connection, ground_id: int) -> list[Acquisition]:
-    """Read what was requested under `ground_id`."""
-    table = ACQUISITIONS.c
-    columns = (table.id, table.trequested, table.startedat, table.type, table.moot_key, table.moot_alias)
-    return [
-        Acquisition(
-            int(ground),
-            requested,
-            None if started is None else int(started),
-            type_ and type_.strip(),
-            _moot(key, alias, ACQUISITIONS) if key else None,  # 0 is no key, as in the earlier system
-        )
-        for ground, requested, started, type_, key, alias in connection.execute(
-            select(*columns).where(table.id == ground_id)
-        )
-    ]
-
-
-def _moot(key: int, alias: str | None, table: Table) -> Moot:
-    """Make it of what others have entered; a fixed-width column fills up with blanks."""
-    found = Moot(int(key), (alias or "").strip() or UNKNOWN.alias)
+def _latest(
+    connection: Connection, table: Table, time: ColumnElement[datetime], which: ColumnElement[bool]
+) -> Moot | None:
+    """Return key and alias of the latest row, None if there is none or it has no key."""
+    key, alias = table.c.moot_key, table.c.moot_alias
+    order = (time.desc(), func.coalesce(key, 0).desc(), func.coalesce(alias, "").desc())
+    row = connection.execute(select(key, alias).where(which).order_by(*order).limit(1)).first()
+    if row is None or (table is ACQUISITIONS and not row.moot_key):  # 0 is no key, as in the earlier system
+        return None
+    found = Moot(int(row.moot_key), (row.moot_alias or "").strip() or UNKNOWN.alias)
     if not is_good(found):
         raise StateError(
             f"{table.name} has key {found.key} and alias {found.alias!r}, expected a number of 32 bits and a word of "

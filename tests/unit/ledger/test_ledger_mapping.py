@@ -1,78 +1,109 @@
-"""The MOOT mapping as a function over rows."""
+"""The MOOT mapping over the rows that others have entered."""
 
-import itertools
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, create_engine, insert
 
+from halfpipe.errors import StateError
 from halfpipe.ids import RunId, RunKind
-from halfpipe.ledger.mapping import UNKNOWN, Acquisition, Default, map_moot
+from halfpipe.ledger.mapping import UNKNOWN, look_up
+from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
 from halfpipe.run.moot_keys import Moot
 
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
-GROUND = 7799117
+GROUND = 2**32 - 1
 START = datetime(2024, 6, 28, 2, 29, 27)
-A, B, C = Moot(1, "nomSciOps"), Moot(2, "calibOps"), Moot(2**32 - 2, "conSciOps_noCal")
+
+Row = dict[str, Any]
 
 
-def before(seconds: float) -> datetime:
-    return START - timedelta(seconds=seconds)
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    made = create_engine("sqlite://")
+    for table in (DEFAULTS, ACQUISITIONS):
+        table.create(made)
+    return made
 
 
-def requested(seconds: float, **other: object) -> Acquisition:
-    values = {"ground_id": GROUND, "requested": before(seconds), "startedat": None, "type": "LPA", "moot": B}
-    values |= other
-    return Acquisition(**values)  # type: ignore[arg-type]
+def default(seconds: float, key: int | None, **other: object) -> Row:
+    """Return a default that was complete so long before the run."""
+    return {
+        "tcompleted": START - timedelta(seconds=seconds),
+        "moot_key": key,
+        "moot_alias": f"of{key}",
+        **other,
+    }
 
 
-def mapped(defaults: list[Default], acquisitions: list[Acquisition], kind: RunKind = RunKind.LPA) -> Moot:
-    return map_moot(RUN, kind, GROUND, START, defaults, acquisitions)
+def request(seconds: float, key: int | None, **other: object) -> Row:
+    """Return what was requested so long before the run."""
+    values: Row = {
+        "id": GROUND,
+        "trequested": START - timedelta(seconds=seconds),
+        "startedat": None,
+        "type": "LPA",
+    }
+    return values | {"moot_key": key, "moot_alias": f"of{key}"} | other
 
 
-def test_nothing_is_known() -> None:
-    assert mapped([], [], RunKind.LCI) == mapped([], []) == UNKNOWN == Moot(0xFFFFFFFF, "UNKNOWN")
+def mapped(engine: Engine, defaults: list[Row], requests: list[Row], kind: RunKind = RunKind.LPA) -> Moot:
+    def ask(connection: Connection) -> Moot:
+        for table, rows in ((DEFAULTS, defaults), (ACQUISITIONS, requests)):
+            if rows:
+                connection.execute(insert(table), rows)
+        return look_up(connection, RUN, kind, GROUND, START)
+
+    with engine.connect() as connection:  # nothing is committed
+        return ask(connection)
 
 
-def test_an_lpa_run_has_the_latest_default_before_its_first_datagram() -> None:
-    defaults = [Default(before(9), A), Default(before(1), B), Default(before(0), C), Default(before(-5), C)]
-    for order in itertools.permutations(defaults):
-        assert mapped(list(order), []) == B
-    assert mapped(defaults, [], RunKind.LCI) == UNKNOWN, "defaults are for LPA runs"
+DEFAULT_ROWS = [default(9, 1), default(1, 2), default(0.5, None), default(0, 3), default(-5, 3)]
 
 
-def test_the_latest_request_under_the_ground_id_wins() -> None:
-    defaults = [Default(before(1), A)]
-    assert mapped(defaults, [requested(2, moot=B), requested(1, moot=C)]) == C
-    assert mapped([], [requested(2)], RunKind.LCI) == B
-    for wrong in (
-        requested(0),
-        requested(-1),
-        requested(1, ground_id=GROUND + 1),
-        requested(1, startedat=OTHER.met),
-        requested(1, startedat=-1),
-        requested(1, moot=None),
-    ):
-        assert mapped(defaults, [wrong]) == A, wrong
-    # Written into the row after it was mapped: mapping it again must give the same.
-    assert mapped(defaults, [requested(1, startedat=RUN.met)]) == B
+@pytest.mark.parametrize(
+    ("defaults", "requests", "lpa", "lci"),
+    [
+        ([], [], None, None),
+        (DEFAULT_ROWS, [], 2, None),
+        (DEFAULT_ROWS[::-1], [], 2, None),
+        ([default(1, 5), default(1, 4)], [], 5, None),
+        (DEFAULT_ROWS, [request(2, 7), request(1, 8)], 8, 8),
+        (DEFAULT_ROWS, [request(1, 8), request(2, 7)], 8, 8),
+        (DEFAULT_ROWS, [request(1, 7), request(1, None), request(1, 8), request(3, 9)], 8, 8),
+        (DEFAULT_ROWS, [request(0, 7), request(-1, 7)], 2, None),
+        (DEFAULT_ROWS, [request(1, 7, id=0), request(1, 7, startedat=OTHER.met)], 2, None),
+        (DEFAULT_ROWS, [request(1, 7, startedat=RUN.met)], 7, 7),
+        (DEFAULT_ROWS, [request(1, None), request(2, 7)], 2, None),
+        (DEFAULT_ROWS, [request(1, 0)], 2, None),
+        ([], [request(2, 7, type="LPA"), request(3, 8, type="LCI")], 7, 7),
+        ([], [request(3, 7, type="LPA"), request(2, 8, type="LCI  ")], 8, 8),
+        ([], [*(request(1, 7, type=other) for other in (None, "", "lpa", "MAGIC7")), request(2, 8)], 8, 8),
+    ],
+)
+def test_which_row_counts(
+    engine: Engine, defaults: list[Row], requests: list[Row], lpa: int | None, lci: int | None
+) -> None:
+    for kind, key in ((RunKind.LPA, lpa), (RunKind.LCI, lci)):
+        expected = UNKNOWN if key is None else Moot(key, f"of{key}")
+        assert mapped(engine, defaults, requests, kind) == expected
 
 
-def test_a_request_of_another_type_does_not_count_and_lpa_or_lci_is_the_same() -> None:
-    for kind in RunKind:
-        assert mapped([], [requested(2, type="LPA"), requested(3, type="LCI", moot=C)], kind) == B
-        assert mapped([], [requested(3, type="LPA"), requested(2, type="LCI", moot=C)], kind) == C
-        for other in (None, "", "lpa", "MAGIC7"):
-            assert mapped([], [requested(1, type=other), requested(2, moot=C)], kind) == C, other
-
-
-@given(st.permutations([requested(1, moot=A), requested(1, moot=B), requested(1, moot=None), requested(3)]))
-def test_the_order_of_rows_does_not_matter(rows: list[Acquisition]) -> None:
-    assert mapped([], rows) == B
-
-
-@pytest.mark.parametrize("ground_id", [0, 2**32 - 1])
-def test_ground_ids_of_32_bits(ground_id: int) -> None:
-    row = requested(1, ground_id=ground_id)
-    assert map_moot(RUN, RunKind.LPA, ground_id, START, [], [row]) == B
+@pytest.mark.parametrize(
+    ("key", "alias", "good"),
+    [
+        (0, " x ", Moot(0, "x")),
+        (9, None, Moot(9, "UNKNOWN")),
+        (2**32, "x", None),
+        (-1, "x", None),
+        (9, "a b", None),
+    ],
+)
+def test_what_an_event_file_can_hold(engine: Engine, key: int, alias: str | None, good: Moot | None) -> None:
+    rows = [default(1, key, moot_alias=alias)]
+    if good is not None:
+        assert mapped(engine, rows, []) == good
+        return
+    with pytest.raises(StateError):
+        mapped(engine, rows, [])
