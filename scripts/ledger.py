@@ -4,7 +4,7 @@
 import argparse
 from collections.abc import Sequence
 
-from halfpipe.ledger.operations import load_downlink
+from halfpipe.ledger.load import load_downlink
 from halfpipe.process import rule_program
 from halfpipe.settings import Settings
 

@@ -1,7 +1,7 @@
 """Stands in for what updates the MOOT database: notes its arguments in a file, and fails when it is told to.
 
 ``moot_stand_in.py HOME ...``: appends the arguments as JSON to HOME/told; while HOME/down holds a number above
-0 that is counted down, and it fails; and it fails for each run that HOME/refused names.
+0 that is counted down, and it fails.
 """
 
 import json
@@ -17,11 +17,6 @@ def main(home: Path, arguments: list[str]) -> int:
         down.write_text(str(left - 1))
         print("the MOOT database is down (simulated)")
         return 3
-    refused = home / "refused"
-    if refused.exists() and arguments[arguments.index("--run") + 1] in refused.read_text().split():
-        with (home / "refusals").open("a") as file:
-            print(arguments[arguments.index("--run") + 1], file=file)
-        return 4
     with (home / "told").open("a") as file:
         file.write(json.dumps(arguments) + "\n")
     return 0

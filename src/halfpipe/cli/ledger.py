@@ -39,10 +39,10 @@ def command() -> None:
 @of_downlinks
 def load_downlinks(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
     """Enter downlinks, and the state of their runs."""
-    from halfpipe.ledger import operations
+    from halfpipe.ledger import load
 
     for downlink in downlinks:
-        operations.load_downlink(site.settings, downlink, sys.stderr)
+        load.load_downlink(site.settings, downlink, sys.stderr)
         click.echo(f"downlink {downlink}: loaded into the ledger")
     _say_pending(_ledger(site))
 
@@ -103,11 +103,11 @@ def remove(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
 
     Their files stay, and loading them again is outstanding.
     """
-    from halfpipe.ledger import operations
+    from halfpipe.ledger import load
 
     ledger = _ledger(site)
     for downlink in downlinks:
-        runs = operations.remove_downlink(ledger, site.settings, downlink)
+        runs = load.remove_downlink(ledger, site.settings, downlink)
         click.echo(f"downlink {downlink}: taken out of the ledger, with {count(len(runs), 'run')}")
     _say_pending(ledger)
 
@@ -129,10 +129,10 @@ def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
 
 @command.command("upgrade", cls=Verb, examples=[("halfpipe ledger upgrade", "")], statuses=GOOD)
 def upgrade(site: Site) -> None:
-    """Create the tables, or bring them up to date."""
+    """Create the tables."""
     ledger = _ledger(site)
-    before = ledger.upgrade() or "none"
-    click.echo(f"{ledger.name}: the tables were of version {before}, and are up to date")
+    made = ledger.upgrade() is None
+    click.echo(f"{ledger.name}: {'the tables were created' if made else 'the tables were there'}")
 
 
 @command.command(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from halfpipe import paths
 from halfpipe.errors import ConfigError, LedgerError
 from halfpipe.files import working_directory
-from halfpipe.ledger.tables import LOCK, OURS, REVISION, VERSION_TABLE
+from halfpipe.ledger.tables import LOCK, METADATA, OURS, REVISION, VERSION
 from halfpipe.settings import BUILT_IN, Settings
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
@@ -129,7 +129,7 @@ class Ledger:
             Then nothing was changed.
         """
         if not self._ready:
-            self._tried(lambda: self._make_or_compare(upgrade=False), also=_MADE_BY_ANOTHER)
+            self._tried(self._make_or_compare, also=_MADE_BY_ANOTHER)
             self._ready = True
 
         def once() -> T:
@@ -186,18 +186,19 @@ class Ledger:
         return owner
 
     def upgrade(self) -> str | None:
-        """Bring the tables to the newest version; return the one that they had, None if there were none."""
-        found = self._tried(lambda: self._make_or_compare(upgrade=True), also=_MADE_BY_ANOTHER)
+        """Make the tables if there are none; return the version of those that there were, None if there were none."""
+        found = self._tried(self._make_or_compare, also=_MADE_BY_ANOTHER)
         self._ready = True
         return found
 
-    def _make_or_compare(self, *, upgrade: bool) -> str | None:
+    def _make_or_compare(self) -> str | None:
         with self._engine.begin() as connection:
             found = _revision(connection)
             if found is None:
                 self._refuse_strangers(connection)
-            if found is None or (upgrade and found != REVISION):
-                _migrate(connection)
+                METADATA.create_all(connection)  # those of others that are there stay
+                connection.execute(insert(LOCK), [{"id": 1}])
+                connection.execute(insert(VERSION), [{"version_num": REVISION}])
             else:
                 self._compare(found)
             return found
@@ -207,8 +208,8 @@ class Ledger:
         # Asked again: another loader may have made them all since.
         if strangers and _revision(connection) is None:
             raise LedgerError(
-                f"{self.name}: has {', '.join(strangers)} and no {VERSION_TABLE}: tables of the earlier system, or, on "
-                "Oracle, the rest of an upgrade that was killed.",
+                f"{self.name}: has {', '.join(strangers)} and no {VERSION.name}: tables of the earlier system, or, on "
+                "Oracle, what is left of an upgrade that was killed.",
                 "Move them away (docs/ledger.md), then: halfpipe ledger upgrade",
             )
 
@@ -221,7 +222,7 @@ class Ledger:
         if found != REVISION:
             raise LedgerError(
                 f"{self.name}: its tables have version {found}, this program wants {REVISION}.",
-                "Back it up, then: halfpipe ledger upgrade",
+                "Move its tables away (docs/ledger.md), then: halfpipe ledger rebuild",
             )
 
     def _tried(self, once: Callable[[], T], also: re.Pattern[str] | None = None) -> T:
@@ -276,21 +277,10 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _revision(connection: Connection) -> str | None:
     """Return the version of the tables, None if there are none of ours."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    if not inspect(connection).has_table(VERSION.name):
         return None
-    found: str | None = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    found: str | None = connection.execute(select(VERSION.c.version_num)).scalar()
     return found
-
-
-def _migrate(connection: Connection) -> None:
-    # Only where there is something to do: they take as long to import as a load.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", "halfpipe.ledger:migrations")
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 def _passes(error: SQLAlchemyError, also: re.Pattern[str] | None) -> bool:

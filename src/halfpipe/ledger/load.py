@@ -9,11 +9,17 @@ import logging
 import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from typing import IO
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from halfpipe import paths
 from halfpipe.errors import HalfPipeError, LedgerError, StateError
+from halfpipe.files import leases
+from halfpipe.files.durable import remove_file
+from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.rows import Entry, Part, Row, Standing, by_table, handed_off, read_entry, sum_up
@@ -22,6 +28,50 @@ from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
+    """Load a downlink, tell the MOOT database of its runs, and write last that it is in the ledger.
+
+    Parameters
+    ----------
+    settings, downlink
+        The settings, and a downlink that was handed off.
+    output
+        Takes what the command `moot.update` prints.
+
+    Raises
+    ------
+    LockedError
+        If somebody else is at work on the downlink.
+    ConfigError, MissingInputError, StateError, LedgerError
+        As `Ledger.of` and `load`.
+    """
+    ledger, marker = Ledger.of(settings), settings.paths.work / paths.loaded(downlink)
+    with leases.downlink_job(settings.paths.work, downlink):
+        remove_file(marker)
+        entry = load(ledger, settings, downlink)
+        if settings.moot.update is not None:
+            moot_update.send(ledger, settings.moot.update, output, sorted(entry.parts))
+        write_json(marker, entry.as_json())
+
+
+def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> list[RunId]:
+    """Take a downlink out of the ledger; its files stay, and loading it again is outstanding.
+
+    Returns
+    -------
+    list
+        The runs that it had.
+
+    Raises
+    ------
+    HalfPipeError
+        As `load_downlink`.
+    """
+    with leases.downlink_job(settings.paths.work, downlink):
+        remove_file(settings.paths.work / paths.loaded(downlink))
+        return remove(ledger, settings, [downlink])
 
 
 def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:

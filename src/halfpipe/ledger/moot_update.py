@@ -15,7 +15,6 @@ have come last. Each load tells some of what earlier ones had to leave.
 import logging
 import secrets
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
@@ -25,13 +24,11 @@ from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import PENDING, RUNS
 from halfpipe.process.command_words import filled_in
-from halfpipe.process.programs import Log
+from halfpipe.process.programs import Ending, Log
 from halfpipe.process.programs import run as run_program
 from halfpipe.settings import ROOT
 
-WAITS = (1.0, 5.0)  # seconds between the tries
 LONGEST = 120.0  # seconds that the command may take
-REFUSALS = 3  # runs in a row that cannot be told: then it is MOOT and not the runs
 CATCH_UP = 20  # runs of earlier loads that a load tells at most, for a submission waits for it
 
 log = logging.getLogger(__name__)
@@ -64,28 +61,19 @@ def pending(ledger: Ledger) -> list[RunId]:
     return ledger.read(_pending)
 
 
-def send(
-    ledger: Ledger,
-    command: str,
-    output: IO[str],
-    runs: Sequence[RunId] | None = None,
-    waits: Sequence[float] = WAITS,
-) -> list[RunId]:
-    """Tell the MOOT database of the runs that are pending; return those that are pending still.
+def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | None = None) -> list[RunId]:
+    """Tell the MOOT database of the runs that are pending, each once; return those that are pending still.
 
     Parameters
     ----------
     ledger
         The ledger.
     command
-        `moot.update` of the config.
+        `moot.update` of the config. One that hangs or is not there ends it.
     output
         Takes what the command prints.
     runs
         These first, and of the others `CATCH_UP` at most; None, all.
-    waits
-        Seconds between the tries of a run. One that cannot be told costs the next ones their second try, and
-        `REFUSALS` in a row, or a command that hangs or is not there, end it.
     """
     noted = pending(ledger)
     todo = noted
@@ -94,20 +82,13 @@ def send(
         others = [run for run in noted if run not in first]
         todo = [run for run in noted if run in first] + others[:CATCH_UP]
     told: set[RunId] = set()
-    refused = 0
     for run in todo:
-        try:
-            cause = _tell_of(run, ledger, command, output, () if refused else waits)
-        except _IsDownError as error:
-            log.warning("run %s (%s): %s", run, run.l1, error)
-            break
-        if not cause:
+        ending = _tell_of(run, ledger, command, output)
+        if ending is None:
             told.add(run)
-            refused = 0
             continue
-        log.warning("run %s (%s): %s", run, run.l1, cause)
-        refused += 1
-        if refused == REFUSALS:
+        log.warning("run %s (%s): moot.update %s", run, run.l1, ending.how)
+        if ending.status is None or ending.late:  # no sense in telling it of other runs
             break
     left = [run for run in noted if run not in told]
     if left:
@@ -126,8 +107,8 @@ def _pending(connection: Connection) -> list[RunId]:
     return [RunId.from_met(int(seconds)) for seconds in met.scalars()]
 
 
-def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str], waits: Sequence[float]) -> str:
-    """Tell of one run what its row says now; return what was wrong, nothing if it went well."""
+def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Ending | None:
+    """Tell of one run what its row says now; return how the command ended if it did not go well."""
 
     def noted(connection: Connection) -> tuple[Mapping[str, Any], str] | None:
         token = connection.execute(select(PENDING.c.token).where(PENDING.c.startedat == run.met)).scalar()
@@ -136,13 +117,14 @@ def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str], waits: S
 
     while found := ledger.read(noted):
         row, token = found
-        cause = _tell([*filled_in(command, {}), *options(row)], output, waits)
-        if cause:
-            return cause
+        words = [*filled_in(command, {}), *options(row)]
+        ending = run_program(words, ROOT, Log(output), seconds=LONGEST)
+        if not ending.well:
+            return ending
         log.info("the MOOT database was told: %s", shlex.join(options(row)))
         if _strike_off(ledger, run, row, token):
             break
-    return ""
+    return None
 
 
 def _strike_off(ledger: Ledger, run: RunId, row: Mapping[str, Any], token: str) -> bool:
@@ -166,28 +148,3 @@ def _strike_off(ledger: Ledger, run: RunId, row: Mapping[str, Any], token: str) 
         return False
 
     return ledger.write(strike)
-
-
-class _IsDownError(Exception):
-    """The command cannot be started, or hangs: there is no sense in telling it of other runs."""
-
-
-def _tell(command: Sequence[str], output: IO[str], waits: Sequence[float]) -> str:
-    """Run the command, several times if need be; return what was wrong at the last, nothing if it went well."""
-    cause = ""
-    for wait in (0.0, *waits):
-        time.sleep(wait)
-        cause = _once(command, output)
-        if not cause:
-            return ""
-        log.info("%s: %s", shlex.join(command), cause)
-    return cause
-
-
-def _once(command: Sequence[str], output: IO[str]) -> str:
-    ending = run_program(command, ROOT, Log(output), seconds=LONGEST)
-    if ending.status is None:
-        raise _IsDownError(f"moot.update {command[0]}: {ending.how}. Correct it in the config")
-    if ending.late:
-        raise _IsDownError(f"moot.update {ending.how}")
-    return "" if ending.well else f"moot.update {ending.how}"

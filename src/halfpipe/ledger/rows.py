@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, StateError
+from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
-from halfpipe.ledger.given_up import is_given_up
 from halfpipe.ledger.tables import DATAGRAMS, LINKS, SEGMENTS
+from halfpipe.merge.decision import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
-from halfpipe.run.datagrams import read_datagrams
+from halfpipe.run.datagrams import known_datagrams, read_datagrams
+from halfpipe.run.deliveries import Delivery
+from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.moot_keys import UNSET, Moot, first_datagram, moot_of, read_moot
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
@@ -58,13 +61,35 @@ class Standing:
         for complaint in force_list.read(self.work).refused:
             log.warning("%s", complaint)
 
-    def is_given_up(self, run: RunId) -> bool:
-        """Tell whether an operator has given a run up, and nothing of it is left to be delivered."""
-        return is_given_up(self.work, run)
-
     def key(self, run: RunId) -> Moot:
         """Return the key and alias that `moot.file` has for a run, `UNSET` if it has none."""
         return moot_of(run, self._file) if self._keys is None else self._keys.get(run, UNSET)
+
+
+def is_given_up(work: Path, run: RunId) -> bool:
+    """Tell whether the ledger may call a run Incomplete, by the operator's list as it is now.
+
+    Level-1 retires a run that is. So a delivery must have been made under the file in the list, and it must
+    have known every datagram that any downlink has brought by now: where the file was removed, a downlink
+    came, and the file is put back, the orphans of that downlink still wait for the next delivery. The list is
+    read each time: a file that is removed during a rebuild, or while the database is down, counts.
+
+    Raises
+    ------
+    HalfPipeError
+        If the list, a manifest or a datagram part cannot be read.
+    """
+    forced = force_list.read(work)
+    if run not in forced.runs:
+        return False
+    rows = known_datagrams(work, run).rows
+    knew_all = [
+        dl
+        for dl in known_downlinks(work, run)
+        if (manifest := work / paths.manifest(run, dl)).exists()
+        and listed(rows, Delivery.of(read_json(manifest)).datagrams).all()
+    ]
+    return force_list.in_effect(work, run, knew_all, forced)
 
 
 @dataclass(frozen=True)
@@ -296,7 +321,7 @@ def _status(run: RunId, parts: Iterable[Part], complete: bool, standing: Standin
         return IN_PROGRESS
     if complete:
         return COMPLETE
-    return INCOMPLETE if standing.is_given_up(run) else IN_PROGRESS
+    return INCOMPLETE if is_given_up(standing.work, run) else IN_PROGRESS
 
 
 def _datagram(row: np.void, part: Part) -> Row:

@@ -38,8 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISION = "0002"  # the newest of migrations/versions
-VERSION_TABLE = "halfpipe_ledger_version"
+REVISION = "0002"  # of these tables: another number when they change
 WORD = 16  # letters that a word of an index line has at most (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
@@ -199,6 +198,10 @@ PENDING = Table(
     *_of_run(),
     Column("token", String(32), nullable=False),
     PrimaryKeyConstraint("scid", "startedat", name="halfpipe_moot_pending_pk"),
+)
+
+VERSION = Table(
+    "halfpipe_ledger_version", METADATA, Column("version_num", String(32), nullable=False, primary_key=True)
 )
 
 OF_A_DOWNLINK = (LINKS, SEGMENTS, DATAGRAMS)
