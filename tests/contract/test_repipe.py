@@ -20,7 +20,6 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.repipes import done
-from halfpipe.settings import ROOT
 from halfpipe.tools import run_alone
 from halfpipe_simulator.scenario import FIRST_L0KEY, L0KEYS_PER_DOWNLINK, Scenario, Simulation
 from tests.support import in_process
@@ -226,21 +225,6 @@ def test_without_a_command_the_known_datagrams_say_which_packets_are_of_the_run(
     assert [each.spans for each in run_alone.retdefs_of(theirs.settings, run)] == by_command
 
 
-def test_the_ledger_alone_says_which_packets_are_of_the_run(
-    theirs: Site, simulation: Simulation, tmp_path: Path
-) -> None:
-    run = simulation.runs[0]
-    by_command = [each.spans for each in run_alone.retdefs_of(theirs.settings, run)]
-    theirs.halfpipe("ledger", "rebuild").good()
-    site = site_of(tmp_path / "other", simulation)
-    site.work.mkdir()
-    site.configure(retdef={"command": None}, ledger={"url": f"sqlite:///{theirs.work / paths.ledger()}"})
-    assert [each.spans for each in run_alone.retdefs_of(site.settings, run)] == by_command
-    site.configure(ledger={"url": None})
-    with pytest.raises(ConfigError, match=r"retdef\.command is null"):
-        run_alone.retdefs_of(site.settings, run)
-
-
 def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, simulation: Simulation) -> None:
     theirs.halfpipe("ledger", "rebuild").good()
     row = {"tcompleted": datetime(2023, 1, 1), "moot_key": 77, "moot_alias": "nomSciOps"}
@@ -283,26 +267,6 @@ def test_an_id_is_used_once_and_what_was_cut_off_goes_on(theirs: Site, simulatio
         run_alone.prepare(theirs.settings, other, orphans=False)
     theirs.configure(repipe={"ids": ["230401003", "230401004"]})  # a real downlink has the first
     assert run_alone.prepare(theirs.settings, other, orphans=False).downlink == "230401004"
-
-
-def test_attitude_that_ends_before_the_events_is_told(
-    theirs: Site, simulation: Simulation, tmp_path: Path
-) -> None:
-    run = simulation.runs[0]
-    last = Deliveries(theirs.work, run).latest()[DownlinkId(DOWNLINKS[1])].window
-    assert last is not None
-    program = tmp_path / "short.py"
-    program.write_text(
-        "import subprocess, sys\n"
-        "words = sys.argv[1:]\n"
-        f"words[words.index('-e') + 1] = '{last[1] - 5:.6f}'\n"
-        f"program = {str(ROOT / 'scripts' / 'simulated_magic7.py')!r}\n"
-        "sys.exit(subprocess.run([sys.executable, program, *words]).returncode)\n"
-    )
-    theirs.configure(magic7={"command": f"python {program}"})
-    found, _ = repiped(theirs, run)
-    (said,) = found.complaints
-    assert "attitude and orbit reach from" in said
 
 
 @pytest.mark.workflow

@@ -167,7 +167,7 @@ def _one(settings: Settings, report: Report, downlink: DownlinkId) -> legacy_tre
 def _enter(settings: Settings, downlink: DownlinkId) -> None:
     """Enter a downlink into the ledger, by which Level-1 judges whether its runs are complete."""
     if settings.ledger.url is not None:
-        from halfpipe.ledger.operations import load_downlink  # noqa: PLC0415 - the library of the database
+        from halfpipe.ledger.load import load_downlink  # noqa: PLC0415 - the library of the database
 
         load_downlink(settings, downlink, sys.stderr)
 

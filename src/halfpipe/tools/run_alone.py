@@ -5,30 +5,29 @@ run's directory only remembers that it was done.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.downlink.plan import Plan
-from halfpipe.errors import ConfigError, LedgerError, MissingInputError
+from halfpipe.errors import ConfigError, MissingInputError
 from halfpipe.files import working_directory
 from halfpipe.files.durable import make_directory, write_text
 from halfpipe.files.leases import whoami
 from halfpipe.formats import met
 from halfpipe.formats.retdef import RetDef
-from halfpipe.ids import LPA_APIDS, DownlinkId, RunId, RunKind
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.process import command_words
 from halfpipe.run.datagrams import known_datagrams
-from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.run.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
 from halfpipe.tools import made_retdefs
-from halfpipe.tools.made_retdefs import MOST_HOURS, Asked, RunsOf, Times
+from halfpipe.tools.made_retdefs import MOST_HOURS, Asked, RunsOf
 from halfpipe.tools.pieces import REACH, Stretch, stretches
 
 log = logging.getLogger(__name__)
@@ -167,67 +166,22 @@ def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
     )
 
 
-@dataclass(frozen=True)
-class _Known:
-    """When datagrams of a run came, of one APID or of all of a kind (APID 0); Unix UTC microseconds."""
-
-    kind: RunKind
-    apid: int
-    stretch: Stretch
-
-
-def _known(settings: Settings, run: RunId) -> list[_Known]:
-    """Return what working directory and ledger know of a run, and of those beside it."""
+def _known(settings: Settings, run: RunId) -> dict[int, list[Stretch]]:
+    """Return by APID when datagrams came that the working directory knows of a run, and of those beside it."""
     work, plan = settings.paths.work, Plan(settings)
-    beside = {run}.union(*(plan.of(dl).runs for dl in known_downlinks(work, run)))
-    found = []
-    for each in sorted(beside):
+    found: dict[int, list[Stretch]] = {}
+    for each in sorted({run}.union(*(plan.of(dl).runs for dl in known_downlinks(work, run)))):
         for apid, rows in known_datagrams(work, each).by_apid().items():
             first, last = (round(time * met.MICROSECONDS) for time in (rows["utc"].min(), rows["utc"].max()))
-            stretch = Stretch(first, last, each, int(rows["groundid"][0]))
-            found.append(_Known(RunKind.of([apid]), apid, stretch))
-    return [*found, *_of_ledger(settings, run, {one.stretch.run for one in found})]
-
-
-def _of_ledger(settings: Settings, run: RunId, but: set[RunId]) -> Iterator[_Known]:
-    if settings.ledger.url is None:
-        return
-    # Only here: the database's library takes as long to load as all else.
-    from halfpipe.ledger.database import Ledger as Database  # noqa: PLC0415
-    from halfpipe.ledger.database import NoLedgerError  # noqa: PLC0415
-    from halfpipe.ledger.run_times import run_times  # noqa: PLC0415
-
-    try:
-        rows = run_times(Database.of(settings), run, MARGIN)
-    except NoLedgerError:
-        return
-    except LedgerError:
-        if run in but:  # what is recorded is enough
-            return
-        raise
-    for row in rows:
-        if row.run not in but:
-            first, last = (round(time * met.MICROSECONDS) for time in (row.begin, row.end))
-            yield _Known(row.kind, 0, Stretch(first, last, row.run, -1))
-
-
-def _from_what_is_known(known: Sequence[_Known]) -> RunsOf:
-    """Return what tells the runs of an APID without a command: by the times of datagrams."""
-
-    def runs_of(apid: int, _times: Times) -> tuple[Stretch, ...]:
-        kind = RunKind.LPA if apid in LPA_APIDS else RunKind.LCI
-        return stretches(
-            one.stretch for one in known if one.apid == apid or (not one.apid and one.kind == kind)
-        )
-
-    return runs_of
+            found.setdefault(apid, []).append(Stretch(first, last, each, int(rows["groundid"][0])))
+    return found
 
 
 def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     """Make the RetDefs of a run alone, of all its packets in the archive, whatever delivery they came with.
 
-    Which these are `retdef.command` tells; without one, the times of the datagrams that working directory or ledger
-    know. Looked at is what is known of the run with a margin, at least two hours from its start.
+    Which these are `retdef.command` tells; without one, the times of the datagrams that the working directory
+    knows. Looked at is what is known of the run with a margin, at least two hours from its start.
 
     Raises
     ------
@@ -235,7 +189,7 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         As `prepare`.
     """
     known = _known(settings, run)
-    own = [one.stretch for one in known if one.stretch.run == run]
+    own = [stretch for of_apid in known.values() for stretch in of_apid if stretch.run == run]
     plan = Plan(settings)
     there = [
         retdef
@@ -256,9 +210,8 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         None,
         (begin, end),
     )
-    if settings.retdef.command is None and own:
-        runs_of = _from_what_is_known(known)
-    else:
+    runs_of: RunsOf = lambda apid, _times: stretches(known.get(apid, ()))  # noqa: E731
+    if settings.retdef.command is not None or not own:
         runs_of = made_retdefs.recorded_runs(settings, asked)
     while True:
         found = made_retdefs.look(settings, asked, runs_of, only=run)
@@ -283,10 +236,6 @@ def finish(settings: Settings, run: RunId, prepared: Prepared) -> Repiped:
     receipt = read_receipt(own, downlink)
     entries = {entry["run"]: entry for entry in receipt["runs"]}
     mine = entries.get(run, {"files": [], "orphans": 0})
-    delivery = Deliveries(own, run).latest().get(downlink)
-    window = delivery.window if delivery else None
-    text = stage / paths.staged(downlink) / paths.text("magic7", downlink)
-    complaints = [*_others(run, entries), *_holes(text, window, wanted=settings.magic7.command is not None)]
     result = Repiped(
         downlink,
         run,
@@ -294,7 +243,7 @@ def finish(settings: Settings, run: RunId, prepared: Prepared) -> Repiped:
         len(mine["files"]),
         sum(file["events"] for file in mine["files"]),
         mine["orphans"],
-        tuple(complaints),
+        tuple(_others(run, entries)),
     )
     if downlink not in {value["downlink"] for value in done(work, run)}:
         said = {"files": result.files, "events": result.events, "left": result.orphans, "when": _now()}
@@ -308,32 +257,3 @@ def _others(run: RunId, entries: Iterable[str]) -> Iterator[str]:
             f"run {other} came with it, though its packets were not asked for: Level-1 must not get that directory. "
             "The chunks' logs say what the decoder found."
         )
-
-
-def _holes(text: Path, window: Times | None, *, wanted: bool) -> Iterator[str]:
-    """Say where attitude and orbit do not cover the events: Level-1 fails on the whole hand-off then."""
-    if window is None or not wanted:
-        return
-    first, last = _ends(text)
-    if first is None or last is None:
-        yield f"{text}: there is no attitude and orbit, and Level-1 needs some. Mend the magic-7 command."
-        return
-    if first > window[0] or last < window[1]:
-        begin, end, low, high = (f"{met.utc(time):%H:%M:%S}" for time in (first, last, *window))
-        yield (
-            f"{text}: attitude and orbit reach from {begin} to {end} UTC, the events from {low} to {high}. See that "
-            "the archive has these hours of magic-7 (APID 1020)."
-        )
-
-
-def _ends(text: Path) -> tuple[float | None, float | None]:
-    """Return the times of the first and the last line of a magic-7 text, Unix UTC seconds."""
-    try:
-        with text.open("rb") as file:
-            head = file.readline()
-            file.seek(max(0, text.stat().st_size - 1024))
-            tail = file.read().splitlines()[-1:]
-        seconds = [float(met.met_to_unix(float(line.split()[3]))) for line in (head, *tail)]
-        return seconds[0], seconds[-1]
-    except (OSError, ValueError, IndexError):
-        return None, None
