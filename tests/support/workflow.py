@@ -281,8 +281,8 @@ class Site:
             (self.stage / downlink / name).rename(level1 / name)
         shutil.rmtree(self.stage / downlink)
         # Level-1 deletes the token of a file when it is done with it.
-        for token in self.stage.glob("chunktokens/*/*"):
-            if not token.name.startswith("haltCleanup"):
+        for name in taken:
+            for token in self.stage.glob(f"chunktokens/*/{Path(name).stem}"):
                 token.unlink()
         return taken
 
