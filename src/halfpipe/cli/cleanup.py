@@ -5,20 +5,10 @@ import time
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Column
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.downlink import halts
 from halfpipe.site import leftovers, removable_products
 from halfpipe.words import count
-
-COLUMNS = [
-    Column("run"),
-    Column("L1 run", drop=1),
-    Column("downlink"),
-    Column("files", number=True),
-    Column("bytes", number=True),
-    Column("what becomes of it"),
-]
 
 
 @click.command(
@@ -67,10 +57,18 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     def fate(each: removable_products.Products | leftovers.Leftover) -> str:
         return f"stays: {each.kept}" if each.kept else ("removed" if remove else "goes")
 
-    rows: list[list[printed.Cell]] = [
-        [row.run, row.run.l1, row.downlink, row.files, row.size, fate(row)] for row in products
+    rows = [
+        {
+            "run": row.run,
+            "L1 run": row.run.l1,
+            "downlink": row.downlink,
+            "files": row.files,
+            "bytes": row.size,
+            "what becomes of it": fate(row),
+        }
+        for row in products
     ]
-    printed.table(COLUMNS, rows)
+    printed.table(rows, drop=["L1 run"])
     for one in partial:
         click.echo(f"partial: {one.path}, {count(one.size, 'byte')}, {fate(one)}")
     if logs:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Column, Marked
+from halfpipe.cli.printed import Marked
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.ids import DownlinkId
@@ -16,27 +16,7 @@ from halfpipe.words import count
 if TYPE_CHECKING:
     from halfpipe.tools.comparison import Compared
 
-COLUMNS = [
-    Column("downlink"),
-    Column("runs", number=True, drop=1),
-    Column("here", number=True),
-    Column("there", number=True),
-    Column("same", number=True),
-    Column("explained", number=True),
-    Column("unexplained", number=True),
-    Column("verdict"),
-]
 MOST = 30  # groups shown of a downlink
-GROUPS = [
-    Column("run"),
-    Column("where"),
-    Column("first", number=True),
-    Column("last", number=True),
-    Column("events", number=True),
-    Column("kind"),
-    Column("defect", number=True),
-    Column("why"),
-]
 
 
 @click.command(
@@ -106,7 +86,7 @@ def command(
         for one in found:
             _print(one)
         if len(downlinks) > 1:
-            printed.table(COLUMNS, [_row(one) for one in found])
+            printed.table([_row(one) for one in found], drop=["runs"])
     for failure in failed:
         click.echo(f"error: {failure}", err=True)
     if output is not None:
@@ -128,10 +108,15 @@ def _json_of(one: "Compared") -> dict[str, object]:
     }
 
 
-def _row(one: "Compared") -> list[printed.Cell]:
-    events = (one.total(name) for name in ("here", "there", "same"))
-    shown = Marked(one.verdict) if one.unexplained else one.verdict
-    return [one.downlink, len(one.runs), *events, one.explained, one.unexplained, shown]
+def _row(one: "Compared") -> dict[str, printed.Cell]:
+    return {
+        "downlink": one.downlink,
+        "runs": len(one.runs),
+        **{name: one.total(name) for name in ("here", "there", "same")},
+        "explained": one.explained,
+        "unexplained": one.unexplained,
+        "verdict": Marked(one.verdict) if one.unexplained else one.verdict,
+    }
 
 
 def _print(one: "Compared") -> None:
@@ -139,20 +124,12 @@ def _print(one: "Compared") -> None:
     here, there, same = (one.total(name) for name in ("here", "there", "same"))
     click.echo(f"downlink {one.downlink}: {one.verdict} ({here} here, {there} there, {same} the same)")
     printed.table(
-        GROUPS,
-        [
-            [g.run, g.where, g.first, g.last, g.events, _kind(g.kind), g.defect, g.text]
-            for g in one.groups[:MOST]
-        ],
+        [vars(g) | ({"kind": Marked(g.kind)} if g.kind == "unexplained" else {}) for g in one.groups[:MOST]]
     )
     if len(one.groups) > MOST:
         click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
     for line in _lines(one):
         click.echo(f"  {line}")
-
-
-def _kind(kind: str) -> printed.Cell:
-    return Marked(kind) if kind == "unexplained" else kind
 
 
 def _lines(one: "Compared") -> Iterator[str]:

@@ -66,7 +66,7 @@ def command(site: Site, utc: float | None, met: float | None, runs: tuple[RunId,
         printed.as_json(work=site.work, met=when, found=found, do=do)
     else:
         shown = found.assign(**{end: found[end].map(_utc, na_action="ignore") for end in ("begin", "end")})
-        printed.frame(shown.drop(columns="outstanding"), drop=["l1_run", "end"])
+        printed.table(shown.drop(columns="outstanding"), drop=["l1_run", "end"])
         click.echo(f"{count(len(states), 'downlink')} found")
         if do:
             click.echo(f"outstanding: {do}")

@@ -4,7 +4,6 @@ import click
 
 from halfpipe import paths
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Column
 from halfpipe.cli.verbs import DOWNLINK, RUN, Site, Verb, as_json, reason_given
 from halfpipe.downlink import halts
 from halfpipe.ids import DownlinkId, RunId
@@ -12,8 +11,6 @@ from halfpipe.run import deliveries, force_list
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.site import switches
 from halfpipe.words import count
-
-COLUMNS = [Column("run"), Column("L1 run"), Column("says")]
 
 
 @click.command(
@@ -91,12 +88,12 @@ def _at_once(site: Site, run: RunId) -> str:
 
 def _list(site: Site, *, as_json: bool) -> int:
     refused, abandoned = force_list.read(site.work).refused, switches.given_up(site.work)
+    runs = [{"run": run, "l1_run": run.l1, "says": says} for run, says in abandoned.items()]
     if as_json:
-        runs = [{"run": run, "l1_run": run.l1, "says": says} for run, says in abandoned.items()]
         printed.as_json(work=site.work, refused=refused, runs=runs)
     else:
         for complaint in refused:
             click.echo(complaint)
-        printed.table(COLUMNS, [[run, run.l1, says] for run, says in abandoned.items()])
+        printed.table(runs)
         click.echo(f"{count(len(abandoned), 'run')} abandoned")
     return 1 if refused else 0

@@ -3,7 +3,6 @@
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Column
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json, reason_given
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
@@ -12,7 +11,6 @@ from halfpipe.site import switches
 from halfpipe.words import count
 
 SWITCHES = {switch.called: switch for switch in Switch}
-COLUMNS = [Column("what"), Column("downlink"), Column("held by")]
 
 
 @click.command(
@@ -81,8 +79,12 @@ def _list(site: Site, *, as_json: bool) -> None:
         printed.as_json(work=site.work, held=held)
         return
     rows = [
-        [one.switch.called, one.downlink or "all", f"{one.file}: {one.says or 'no name and no reason'}"]
+        {
+            "what": one.switch.called,
+            "downlink": one.downlink or "all",
+            "held by": f"{one.file}: {one.says or 'no name and no reason'}",
+        }
         for one in held
     ]
-    printed.table(COLUMNS, rows)
+    printed.table(rows)
     click.echo(count(len(held), "halt switch", "halt switches"))

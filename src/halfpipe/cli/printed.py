@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,15 +29,7 @@ class Marked:
 
 
 Cell = str | int | float | datetime | Marked | None
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: numbers stand to the right; where the terminal is narrow, the highest `drop` goes first."""
-
-    title: str
-    number: bool = False
-    drop: int = 0
+Rows = Sequence[Mapping[str, Cell]]
 
 
 def on_terminal() -> bool:
@@ -54,45 +46,45 @@ def _plain_terminal() -> bool:
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, notes: bool = False) -> None:
-    """Print a table, nothing without rows: on a terminal as wide as it is, elsewhere aligned by spaces.
+def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), notes: slice | None = None) -> None:
+    """Print rows, nothing without any: on a terminal as wide as it is, elsewhere aligned by spaces.
 
-    Elsewhere cells have no spaces, so that columns can be counted, but for the last one, which may hold any text. On
-    a terminal it is folded; with `notes` it is left out there, for `notes_below` to print.
+    Numbers stand to the right. Elsewhere cells have no spaces, so that columns can be counted, but for the last one,
+    which may hold any text.
+
+    Parameters
+    ----------
+    data
+        A frame, or rows whose keys are the columns.
+    drop
+        The columns that go first where a terminal is narrow, in this order.
+    notes
+        On a terminal the last column has no place in the table: it is printed below, of these rows. None: it is folded.
     """
-    if not rows:
+    every = data if isinstance(data, Sequence) else records(data)
+    if not every:
         return
+    states = [row.get("state") for row in every]
+    rows = [
+        {**row, "state": Marked(state, STATES[state])} if isinstance(state, str) and state in STATES else row
+        for row, state in zip(every, states, strict=True)
+    ]
+    names = list(rows[0])
+    numbers = {name for name in names if all(isinstance(row[name], int | float | None) for row in rows)}
     if on_terminal():
-        _drawn(columns[:-1] if notes else columns, rows)
+        _drawn(names[:-1] if notes else names, rows, numbers, drop)
+        if notes:
+            _notes([(row[names[0]], row[names[-1]]) for row in rows[notes]])
         return
-    cells = [[_plain(value) for value in row] for row in rows]
-    lines = [[column.title for column in columns], *cells]
-    for line in lines:
-        line[:-1] = [cell.replace(" ", "_") for cell in line[:-1]]
+    lines = [names, *([_plain(row[name]) for name in names] for row in rows)]
+    lines = [[*(cell.replace(" ", "_") for cell in line[:-1]), line[-1]] for line in lines]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
         parts = (
-            cell.rjust(width) if column.number else cell.ljust(width)
-            for cell, width, column in zip(line, widths, columns, strict=True)
+            cell.rjust(width) if name in numbers else cell.ljust(width)
+            for name, cell, width in zip(names, line, widths, strict=True)
         )
         click.echo("  ".join(parts).rstrip())
-
-
-def frame(data: "DataFrame", *, drop: Sequence[str] = (), notes: bool = False) -> None:
-    """Print a frame as `table` does: its columns have their names; where it is narrow, those of `drop` go in order."""
-    found = records(data)
-    columns = []
-    for name in data:
-        values = [one[name] for one in found if one[name] is not None]
-        number = data[name].dtype.kind in "iuf" or all(isinstance(value, int | float) for value in values)
-        columns.append(Column(name, number, len(drop) - drop.index(name) if name in drop else 0))
-    for one in found:
-        if one.get("state") in STATES:
-            one["state"] = Marked(one["state"], STATES[one["state"]])
-    rows = [list(one.values()) for one in found]
-    table(columns, rows, notes=notes)
-    if notes:
-        notes_below(rows)
 
 
 def records(data: "DataFrame") -> list[dict[str, Any]]:
@@ -120,34 +112,31 @@ def _text(value: Cell, *, grouped: bool) -> str:
     return f"{value:,}" if grouped and isinstance(value, int) else str(value)
 
 
-def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+def _drawn(names: Sequence[str], rows: Rows, numbers: Container[str], drop: Sequence[str]) -> None:
     from rich.table import Table  # noqa: PLC0415 - not in a pipe
 
     console = _console()
-    cells = [[_styled(value) for value in row] for row in rows]
-    kept = _fitting(columns, cells, console.width)
+    cells = [{name: _styled(row[name]) for name in names} for row in rows]
+    kept = _fitting(names, cells, numbers, drop, console.width)
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number in kept:
-        column = columns[number]
-        folded = number == len(columns) - 1 and not column.number
-        side: Literal["right", "left"] = "right" if column.number else "left"
-        drawn.add_column(_styled(column.title), justify=side, no_wrap=not folded, overflow="fold")
+    for name in kept:
+        folded = name == names[-1] and name not in numbers
+        side: Literal["right", "left"] = "right" if name in numbers else "left"
+        drawn.add_column(_styled(name), justify=side, no_wrap=not folded, overflow="fold")
     for row in cells:
-        drawn.add_row(*(row[number] for number in kept))
+        drawn.add_row(*(row[name] for name in kept))
     console.print(drawn)
 
 
-def notes_below(rows: Sequence[Sequence[Cell]]) -> None:
-    """Print on a terminal what the last column of a table with `notes` has, after what the first one has."""
-    if not on_terminal():
-        return
+def _notes(notes: Sequence[tuple[Cell, Cell]]) -> None:
+    """Print the last column of a table below it, after what the first one has."""
     from rich.table import Table  # noqa: PLC0415
 
     drawn = Table.grid(padding=(0, 2))
     drawn.add_column(no_wrap=True)
-    for row in rows:
-        if row[-1]:
-            drawn.add_row("", _styled(row[0]), _styled(row[-1]))
+    for name, note in notes:
+        if note:
+            drawn.add_row("", _styled(name), _styled(note))
     _console().print(drawn)
 
 
@@ -157,18 +146,24 @@ def _styled(value: Cell) -> "Text":
     return Text(_text(value, grouped=True), value.style if isinstance(value, Marked) else "")
 
 
-def _fitting(columns: Sequence[Column], cells: Sequence[Sequence["Text"]], width: int) -> list[int]:
+def _fitting(
+    names: Sequence[str],
+    cells: Sequence[Mapping[str, "Text"]],
+    numbers: Container[str],
+    drop: Sequence[str],
+    width: int,
+) -> list[str]:
     """Return the columns that fit; the last one, if it is text, is folded and wants a third of the width."""
-    widths = [max(len(c.title), *(row[n].cell_len for row in cells)) + 2 for n, c in enumerate(columns)]
-    if not columns[-1].number and not columns[-1].drop:
-        widths[-1] = min(widths[-1], width // 3)
-    left = set(range(len(columns)))
+    widths = {name: max(len(name), *(row[name].cell_len for row in cells)) + 2 for name in names}
+    last = names[-1]
+    if last not in numbers and last not in drop:
+        widths[last] = min(widths[last], width // 3)
+    kept = list(names)
     # The first one names the row and stays, so does the last one unless it may go: nothing is cut in its middle.
-    may_go = [n for n, column in enumerate(columns) if n and (column.drop or n < len(columns) - 1)]
-    for number in sorted(may_go, key=lambda n: (columns[n].drop, n), reverse=True):
-        if sum(widths[n] for n in left) - 2 > width:
-            left.remove(number)
-    return sorted(left)
+    for name in [*drop, *names[-2:0:-1]]:
+        if name in kept and sum(widths[one] for one in kept) - 2 > width:
+            kept.remove(name)
+    return kept
 
 
 def _console() -> "Console":

@@ -7,30 +7,12 @@ from pathlib import Path
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Column
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.formats.retdef import RetDef
 from halfpipe.ids import DownlinkId
 from halfpipe.tools import made_retdefs
 from halfpipe.tools.made_retdefs import Uncovered
 from halfpipe.words import count, utc
-
-CHUNKS = [
-    Column("chunk"),
-    Column("run"),
-    Column("APID", number=True),
-    Column("spans", number=True),
-    Column("begin (UTC)"),
-    Column("end (UTC)"),
-]
-GAPS = [
-    Column("APID", number=True),
-    Column("hour (UTC)"),
-    Column("gaps", number=True),
-    Column("missing packets", number=True),
-    Column("elsewhere", number=True),
-]
-
 
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
 
@@ -104,8 +86,8 @@ def command(
             faults=found.faults,
         )
     else:
-        printed.table(CHUNKS, [_row(retdef) for retdef in made])
-        printed.table(GAPS, [[g.apid, _when(g.hour), g.gaps, g.missing, g.elsewhere] for g in found.gaps])
+        printed.table([_row(retdef) for retdef in made])
+        printed.table([{**asdict(gap), "hour": _when(gap.hour)} for gap in found.gaps])
         for line in [*found.faults, *(_uncovered(each, downlink) for each in found.uncovered)]:
             click.echo(line)
         where = f"written to {out / downlink}" if out is not None else "nothing was written (no -o)"
@@ -131,6 +113,13 @@ def _when(unix: float) -> datetime:
     return datetime.fromtimestamp(unix, UTC)
 
 
-def _row(retdef: RetDef) -> list[printed.Cell]:
+def _row(retdef: RetDef) -> dict[str, printed.Cell]:
     first, last = retdef.spans[0], retdef.spans[-1]
-    return [retdef.chunk, retdef.run, first.apid, len(retdef.spans), _when(first.begin), _when(last.end)]
+    return {
+        "chunk": retdef.chunk,
+        "run": retdef.run,
+        "APID": first.apid,
+        "spans": len(retdef.spans),
+        "begin": _when(first.begin),
+        "end": _when(last.end),
+    }

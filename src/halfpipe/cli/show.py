@@ -13,7 +13,6 @@ from halfpipe import paths
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Known, Site, Verb, as_json, read_either
 from halfpipe.errors import HalfPipeError, IdError
-from halfpipe.files.durable import write_bytes
 from halfpipe.formats import evt_view
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.run import force_list
@@ -21,6 +20,8 @@ from halfpipe.tables import names
 from halfpipe.words import count
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from halfpipe.tables.summaries import Downlink, Run
 
 What = RunId | DownlinkId | Path
@@ -46,7 +47,7 @@ def _view(name: str, text: str) -> Callable[[Any], Any]:
         ("halfpipe show r0702010205", "a run, named as Level-1 does, or 29d7d35d"),
         ("halfpipe show 230401001", "a downlink"),
         ("halfpipe show --delivered 2023-04 --csv", "what was delivered, for a spreadsheet"),
-        ("halfpipe show --jobs --by day -o jobs.svg", "how fast jobs were, as a picture too"),
+        ("halfpipe show --jobs --by day", "how fast jobs were from day to day"),
         ("halfpipe show FILE.evt --event -1", "the last event of a file"),
     ],
     statuses={
@@ -68,12 +69,6 @@ def _view(name: str, text: str) -> Callable[[Any], Any]:
 @_view("check", "Whether event files are sound, a line for each FILE or fault.")
 @click.option("--days", type=float, help="--waiting: runs older than this, not than retire.report_days.")
 @click.option("--by", type=click.Choice(["day"]), help="--jobs: by the day on which they began, UTC.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="--jobs --by day: an .svg or .png.",
-)
 @click.option("--event", type=int, metavar="N", help="Event N of FILE, from 0; -1 is the last.")
 @click.option("--sequence", type=int, metavar="S", help="Every event of FILE with this GEM sequence.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma separated values.")
@@ -117,8 +112,8 @@ def _everything(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -
 
 def _print_run(run: "Run") -> None:
     click.echo(f"run {run.run}, {run.l1_run}, started {_utc(run.started)}, MET {run.met}")
-    printed.frame(run.parts.drop(columns="why"), drop=["begin", "end", "handed_off"])
-    printed.frame(run.files.assign(sha256=run.files["sha256"].str[:16]), drop=["sha256", "MET"])
+    printed.table(run.parts.drop(columns="why"), drop=["begin", "end", "handed_off"])
+    printed.table(run.files.assign(sha256=run.files["sha256"].str[:16]), drop=["sha256", "MET"])
     for part in run.parts.itertuples():
         for reason in part.why:
             click.echo(f"downlink {part.downlink}: {reason}")
@@ -145,7 +140,7 @@ def _print_downlink(shown: "Downlink") -> None:
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
     for line in shown.running:
         click.echo(f"  {line}")
-    printed.frame(shown.runs, drop=RECEIPT_DROP)
+    printed.table(shown.runs, drop=RECEIPT_DROP)
     for run, reasons in shown.why.items():
         for reason in reasons:
             click.echo(f"  run {run}: {reason}")
@@ -156,6 +151,15 @@ def _print_downlink(shown: "Downlink") -> None:
         click.echo(f"{attempt['action']} of hand-off {attempt['handoff']}, {attempt['when']}: {outcome}")
 
 
+def _table(site: Site, options: Mapping[str, Any], key: str, found: "DataFrame", **more: Any) -> bool:
+    """Print a frame as the options ask for; `more` is what JSON has besides. Tell whether a person reads it."""
+    if options["as_json"]:
+        printed.as_json(work=site.work, **more, **{key: found})
+    elif options["as_csv"]:
+        found.to_csv(sys.stdout, index=False)
+    return not options["as_json"] and not options["as_csv"]
+
+
 def _delivered(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
     from halfpipe.tables import frames
 
@@ -163,12 +167,8 @@ def _delivered(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) ->
     failed: list[HalfPipeError] = []
     found = frames.runs(frames.receipts(site.work, what or every, failed.append))
     found = frames.with_submitted(site.work, found, failed.append)
-    if options["as_json"]:
-        printed.as_json(work=site.work, delivered=found, failed=list(map(str, failed)))
-    elif options["as_csv"]:
-        found.to_csv(sys.stdout, index=False)
-    else:
-        printed.frame(found, drop=RECEIPT_DROP)
+    if _table(site, options, "delivered", found, failed=list(map(str, failed))):
+        printed.table(found, drop=RECEIPT_DROP)
         downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
         click.echo(f"{downlinks}, {runs}, {count(found['events'].sum(), 'event')} delivered")
     for error in failed:
@@ -183,14 +183,10 @@ def _waiting(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> i
     refused = force_list.read(site.work).refused
     found = waiting(site.settings, what or names.runs(site.work), days, time.time())
     given_up = (found["state"] == "abandoned").sum()
-    if options["as_json"]:
-        printed.as_json(work=site.work, days=days, refused=refused, runs=found)
-    elif options["as_csv"]:
-        found.to_csv(sys.stdout, index=False)
-    else:
+    if _table(site, options, "runs", found, days=days, refused=refused):
         for complaint in refused:
             click.echo(complaint)
-        printed.frame(found, drop=["met", "started", "downlinks"], notes=True)
+        printed.table(found, drop=["met", "started", "downlinks"], notes=slice(None))
         click.echo(
             f"{count(len(found), 'open run')} older than {days:g} days"
             f"{f', {given_up} of them abandoned' if given_up else ''}"
@@ -201,23 +197,10 @@ def _waiting(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> i
 def _jobs(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
     from halfpipe.tables import jobs
 
-    by, output = options["by"], options["output"]
-    if output is not None and not by:
-        raise click.UsageError("-o draws what changed from day to day: give --by day too.")
     wanted = what or jobs.downlinks(site.work)
-    found = jobs.rates(jobs.jobs(site.work, wanted), ["day", "rule"] if by else ["rule"])
-    if output is not None:
-        from halfpipe.pages.drawn import simulated
-        from halfpipe.pages.throughput_picture import picture
-
-        kind = output.suffix.removeprefix(".").lower()
-        write_bytes(output, picture(found, kind, simulated(site.settings)))
-    if options["as_json"]:
-        printed.as_json(work=site.work, downlinks=wanted, jobs=found)
-    elif options["as_csv"]:
-        found.to_csv(sys.stdout, index=False)
-    else:
-        printed.frame(found, drop=["CPU_s", "memory_MB", "max_s"])
+    found = jobs.rates(jobs.jobs(site.work, wanted), ["day", "rule"] if options["by"] else ["rule"])
+    if _table(site, options, "jobs", found, downlinks=wanted):
+        printed.table(found, drop=["CPU_s", "memory_MB", "max_s"])
         click.echo(f"{count(len(wanted), 'downlink')}, {count(found['jobs'].sum(), 'job')}")
     return 0
 

@@ -9,7 +9,7 @@ import click
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Column, Marked
+from halfpipe.cli.printed import Marked
 from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
@@ -21,18 +21,7 @@ from halfpipe.status.overview import DAY, known, overview, recent
 from halfpipe.words import count, utc
 
 DAYS = 7.0
-COLUMNS = [
-    Column("downlink"),
-    Column("state"),
-    Column("chunks", number=True, drop=3),
-    Column("runs", number=True, drop=2),
-    Column("events", number=True),
-    Column("waiting", number=True),
-    Column("hand-off", number=True),
-    Column("level-1", number=True),
-    Column("when (UTC)", drop=4),
-    Column("what"),
-]
+DROP = ["when (UTC)", "chunks", "runs"]  # where a terminal is narrow
 SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! ", Verdict.GOOD: ""}
 STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
 
@@ -85,9 +74,9 @@ def command(
     else:
         click.echo(utc(now))
         rows = [_row(one, site.work) for one in found.accounts]
-        printed.table(COLUMNS, rows, notes=True)
         # Those that need action come first, and all is told of them below.
-        printed.notes_below([] if checks else rows[len(found.wanting) :])
+        told_below = slice(len(rows) if checks else len(found.wanting), None)
+        printed.table(rows, drop=DROP, notes=told_below)
         click.echo(_how_many(len(found.wanting), len(found.accounts), site))
         for cause in found.site:
             _say("site", cause)
@@ -107,20 +96,20 @@ def _how_many(wanting: int, every: int, site: Site) -> str:
     return f"{wanting} of {count(every, 'downlink')} {'needs' if wanting == 1 else 'need'} action"
 
 
-def _row(one: Account, work: Path) -> list[printed.Cell]:
+def _row(one: Account, work: Path) -> dict[str, printed.Cell]:
     first, style = one.causes[0] if one.causes else None, STYLES[one.verdict]
-    return [
-        one.downlink,
-        Marked(one.state, style),
-        "{}/{}".format(*one.chunks),
-        one.runs or None,
-        one.events if one.handoff else None,
-        one.orphans if one.handoff else None,
-        one.handoff or _before(work, one.downlink),
-        one.submitted,
-        utc(one.handed_off) if one.handed_off else None,
-        Marked(f"{SIGNS[first.verdict]}{first.verdict}: {first.text}", style) if first else None,
-    ]
+    return {
+        "downlink": one.downlink,
+        "state": Marked(one.state, style),
+        "chunks": "{}/{}".format(*one.chunks),
+        "runs": one.runs or None,
+        "events": one.events if one.handoff else None,
+        "waiting": one.orphans if one.handoff else None,
+        "hand-off": one.handoff or _before(work, one.downlink),
+        "level-1": one.submitted,
+        "when (UTC)": utc(one.handed_off) if one.handed_off else None,
+        "what": Marked(f"{SIGNS[first.verdict]}{first.verdict}: {first.text}", style) if first else None,
+    }
 
 
 def _before(work: Path, downlink: DownlinkId) -> str | None:

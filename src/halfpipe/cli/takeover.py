@@ -8,20 +8,12 @@ from pathlib import Path
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Column
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.tools.legacy_downlink import Known
 from halfpipe.tools.legacy_takeover import Report, takeover
 from halfpipe.words import count
 
 SHOWN = 20  # of a kind; --json has all
-FILES = [
-    Column("what"),
-    Column("year"),
-    Column("files", number=True),
-    Column("MB", number=True),
-    Column("becomes"),
-]
 HOW = {
     Known.WHOLE: "whole: their data and what was delivered",
     Known.SPANS: "by their spans only: chunk products are gone",
@@ -107,11 +99,10 @@ def _list(tree: Path, output: Path | None, *, as_json: bool) -> int:
     listed = legacy_files.write_lists(files, output) if output else None
     sums = files.groupby(["kind", "year", "becomes"])["size"].agg(files="size", bytes="sum").reset_index()
     if as_json:
-        printed.as_json(tree=tree, kinds=sums.to_dict("records"), unread=unread, listed=listed)
+        printed.as_json(tree=tree, kinds=sums, unread=unread, listed=listed)
         return 1 if unread else 0
-    printed.table(
-        FILES, [[one.kind, one.year, one.files, one.bytes / 1e6, one.becomes] for one in sums.itertuples()]
-    )
+    shown = sums.assign(what=sums["kind"], MB=sums["bytes"] / 1e6)
+    printed.table(shown[["what", "year", "files", "MB", "becomes"]])
     for kind in legacy_files.ODD:
         if odd := list(files.path[files.kind == kind]):
             click.echo(f"{kind}: {_few(odd)}")

@@ -21,7 +21,7 @@ def test_what_it_prints(simulation: Simulation) -> None:
     ended = halfpipe("retdefs", DL, configfile=configfile)
     assert ended.exit_code == 0, ended.output
     lines = ended.stdout.splitlines()
-    assert lines[0].split() == ["chunk", "run", "APID", "spans", "begin_(UTC)", "end", "(UTC)"]
+    assert lines[0].split() == ["chunk", "run", "APID", "spans", "begin", "end"]
     assert len([line for line in lines if simulation.runs[0] in line]) == len(simulation.chunks)
     assert lines[-1].endswith(f" packets, {len(simulation.chunks)} chunks: nothing was written (no -o)")
     (gap,) = [line.split() for line in lines if line.strip().startswith(("956  2", "957  2"))]
