@@ -6,9 +6,7 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -17,13 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe import paths
 from halfpipe.tools.legacy_takeover import takeover
 from tests.support.documents import sections
 from tests.support.golden_cases import TEXTS, build, read_case
-from tests.support.leases import leases
 from tests.support.legacy_model import deliver
-from tests.support.verbs import COMMAND
 from tests.support.workflow import Ended, Site
 
 CASES = Path(__file__).resolve().parents[1] / "takeover"
@@ -307,68 +302,6 @@ def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(
 
 
 @pytest.mark.workflow
-def test_a_watch_takes_what_comes_survives_its_death_and_ends_when_told(
-    site: Site, legacy: Callable[[str], Path]
-) -> None:
-    home = legacy("split3_after1")
-    shutil.rmtree(home / FIRST)
-    command = [*COMMAND, "takeover", str(home), "--do", "--watch", "1", "--configfile", str(site.configfile)]
-    said = site.home / "said.txt"
-
-    def watch(*before: str) -> subprocess.Popen[bytes]:
-        with said.open("wb") as out:
-            return subprocess.Popen([*before, *command], stdout=out, stderr=out)
-
-    def appears(*words: str) -> None:
-        until(lambda: all(word in said.read_text() for word in words), f"{words} in {said}")
-
-    def hand_over(downlink: str) -> None:
-        source = CASES / "split3_after2" / "legacy" / downlink
-        shutil.copytree(source, home / ".coming").rename(home / downlink)
-
-    first = watch()
-    try:
-        until((site.work / paths.leases()).exists, "its first turn")
-        hand_over(FIRST)
-        appears("1 downlink taken over, 0 had been before")
-    finally:
-        first.kill()
-    assert first.wait(timeout=60) == -signal.SIGKILL
-    hand_over(SECOND)
-    before = tree_of(home)
-    # A shell that starts it in the background has it begin with SIGINT ignored.
-    for number, words in (
-        (signal.SIGTERM, []),
-        (signal.SIGINT, ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]),
-    ):
-        running = watch(*words)
-        try:
-            if number is signal.SIGTERM:
-                appears("1 downlink taken over, 1 had been before")
-            else:
-                lease = site.work / paths.takeover_lease()
-                until(lease.exists, f"{lease}")
-            running.send_signal(number)
-            assert running.wait(timeout=60) == 128 + number
-        finally:
-            running.kill()
-        assert leases(site.work) == []
-        assert list(site.work.rglob(".*.part")) == []
-    assert tree_of(home) == before
-    assert take(site, home)["unchanged"] == 2
-    site.snakemake(f"dl={THIRD}").good()
-    assert site.staged(THIRD) == read_case(CASES / "split3_after2").steps[2].expected.files
-
-
-def until(happens: Callable[[], bool], what: str) -> None:
-    """Wait for something, not for ever."""
-    end = time.monotonic() + 120
-    while not happens():
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        time.sleep(0.05)
-
-
-@pytest.mark.workflow
 def test_the_document_leads_from_shadow_to_switch_and_back(site: Site) -> None:
     case = read_case(CASES / "split3_after2")
     build(case, site)
@@ -398,7 +331,7 @@ def test_the_document_leads_from_shadow_to_switch_and_back(site: Site) -> None:
 
     production = at("production")
     watch, once_more, status, waiting, outstanding, process = shown(switch)
-    assert watch.startswith(once_more)
+    assert watch.endswith(once_more)
     assert "2 downlinks taken over" in give(production, once_more).good().said
     assert give(production, status).good().said.count("taken_over") == 2
     assert RUN in give(production, waiting).said

@@ -1,7 +1,5 @@
 """`halfpipe takeover`."""
 
-import signal
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +27,6 @@ HOW = {
     examples=[
         ("halfpipe takeover /nfs/u42/Downlinks", "look: what would be taken over"),
         ("halfpipe takeover /nfs/u42/Downlinks --do", "do it; again, it takes what is new"),
-        ("halfpipe takeover /nfs/u42/Downlinks --do --watch 600", "again every ten minutes"),
         ("halfpipe takeover /nfs/u42/Downlinks --list", "count the files, by kind and year"),
         ("halfpipe takeover /nfs/u42/Downlinks --list -o DIR", "list what to copy, for rsync"),
     ],
@@ -41,9 +38,6 @@ HOW = {
 )
 @click.argument("root", metavar="OUTPUTBASE", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--do", is_flag=True, help="Do it; without this, only look.")
-@click.option(
-    "--watch", metavar="SECONDS", type=click.IntRange(min=1), help="Repeat after SECONDS, until ended."
-)
 @click.option("--list", "list_files", is_flag=True, help="Import nothing: count the files of the tree.")
 @click.option(
     "-o",
@@ -57,7 +51,6 @@ def command(
     site: Site,
     root: Path,
     do: bool,
-    watch: int | None,
     list_files: bool,
     output: Path | None,
     as_json: bool,
@@ -68,8 +61,8 @@ def command(
     as processed, and nothing of them is staged or submitted. What the legacy has not handed off is left alone.
     """
     if list_files:
-        if do or watch:
-            raise click.UsageError("--list imports nothing: give it without --do and --watch.")
+        if do:
+            raise click.UsageError("--list imports nothing: give it without --do.")
         if not root.is_dir():
             raise click.UsageError(f"{root}: no such directory.")
         return _list(root, output, as_json=as_json)
@@ -78,17 +71,12 @@ def command(
     site.check()
     if not as_json:
         site.say()
-    if watch is not None:  # a shell starts what it puts into the background with SIGINT ignored
-        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
-    while True:
-        report = takeover(site.settings, root, do=do, watch=_progress)
-        if as_json:
-            printed.as_json(**report.as_json())
-        elif watch is None or report.taken or report.refused:
-            _say(report)
-        if watch is None:
-            return 1 if report.refused else 0
-        time.sleep(watch)
+    report = takeover(site.settings, root, do=do, watch=_progress)
+    if as_json:
+        printed.as_json(**report.as_json())
+    else:
+        _say(report)
+    return 1 if report.refused else 0
 
 
 def _list(tree: Path, output: Path | None, *, as_json: bool) -> int:

@@ -90,7 +90,7 @@ def test_the_verb_needs_no_site_and_names_what_is_odd(tree: Path, tmp_path: Path
     assert "odd file at the top: force\n" in ended.stdout
     assert len(list((tmp_path / "lists").iterdir())) == 4
     assert halfpipe("takeover", tree / "gone", "--list").exit_code == 2
-    for words in (["-o", tmp_path], ["--list", "--do"], ["--list", "--watch", "1"]):
+    for words in (["-o", tmp_path], ["--list", "--do"]):
         assert halfpipe("takeover", tree, *words).exit_code == 2
 
 
