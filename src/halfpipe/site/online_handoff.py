@@ -25,7 +25,7 @@ from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
-from halfpipe.merge.decision import Decision, listed
+from halfpipe.merge.decision import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.command_words import filled_in
@@ -33,10 +33,10 @@ from halfpipe.process.told_once import By, OpenError, how_it_was_cut_off
 from halfpipe.run import event_files, force_list
 from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.event_records import Records, decided
+from halfpipe.run.event_records import decided
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
-from halfpipe.site.online_records import Made, Record, State, files_there
+from halfpipe.site.online_records import Record, State, files_there
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +115,8 @@ def again(settings: Settings, run: RunId, output: IO[str]) -> Result:
     OnlineError
         If nobody knows whether an earlier command has started something.
     """
-    record = _ended(settings, run)
-    if switch := _held_by(settings.paths.work, run):
-        return _held(run, switch)
-    stage_mark.refuse_delivery(settings, paths.online_record(run))
-    return _make(settings, run, record, run in force_list.read(settings.paths.work).runs, output)
+    _home(settings)
+    return _go(settings, run, _ended(settings, run), run in force_list.read(settings.paths.work).runs, output)
 
 
 def settle(settings: Settings, run: RunId, *, started: bool) -> None:
@@ -180,12 +177,19 @@ def _one(
             return _other(run, kinds)
     if record.state is State.DONE:
         return _compare(work, run, record)
-    if switch := _held_by(work, run):
-        return _held(run, switch)
+    return _go(settings, run, record, given_up, output, make=record.state is not State.UNTOLD)
+
+
+def _go(
+    settings: Settings, run: RunId, record: Record, given_up: bool, output: IO[str], *, make: bool = True
+) -> Result:
+    """Make the file of a run that nothing holds, and run its command; or run that alone."""
+    work = settings.paths.work
+    for downlink in [None, *known_downlinks(work, run)]:
+        if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
+            return Result(run, What.HELD, f"held by {switch}")
     stage_mark.refuse_delivery(settings, paths.online_record(run))
-    if record.state is State.UNTOLD:
-        return _tell(settings, run, record, output)
-    return _make(settings, run, record, given_up, output)
+    return _make(settings, run, record, given_up, output) if make else _tell(settings, run, record, output)
 
 
 def _kinds(work: Path, run: RunId) -> set[str]:
@@ -198,18 +202,6 @@ def _brought(work: Path, run: RunId) -> dict[str, int]:
     return {str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in known_downlinks(work, run)}
 
 
-def _held_by(work: Path, run: RunId) -> Path | None:
-    """Return the switch that holds a run: the global one, or that of a downlink which brings it."""
-    for downlink in [None, *known_downlinks(work, run)]:
-        if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
-            return switch
-    return None
-
-
-def _held(run: RunId, switch: Path) -> Result:
-    return Result(run, What.HELD, f"held by {switch}")
-
-
 def _other(run: RunId, kinds: Iterable[str]) -> Result:
     return Result(run, What.OTHER, f"{', '.join(sorted(kinds))}: not for Online (online.types)")
 
@@ -218,19 +210,20 @@ def _compare(work: Path, run: RunId, record: Record) -> Result:
     """Say whether more is known of a run than when its file was made."""
     made = record.made
     assert made is not None
-    if _brought(work, run) != made.brought:
-        known = known_datagrams(work, run)
-        new = known.rows[~listed(known.rows, made.datagrams)]
+    if _brought(work, run) != made["brought"]:
+        known = known_datagrams(work, run).rows
+        then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
+        new = known[~listed(known, then)]
         if len(new):
             apids, counts = np.unique(new["apid"], return_counts=True)
             each = ", ".join(f"{n} of APID {apid}" for apid, n in zip(apids, counts, strict=True))
             return Result(
                 run,
                 What.MORE,
-                f"{made.file.name} was made before {len(new)} datagrams came ({each}) and stays as it is; to make "
-                f"it anew: halfpipe online --again {run}",
+                f"{record.file} was made before {len(new)} datagrams came ({each}) and stays as it is; to make it "
+                f"anew: halfpipe online --again {run}",
             )
-    return Result(run, What.BEFORE, f"{made.file.name} was made before")
+    return Result(run, What.BEFORE, f"{record.file} was made before")
 
 
 def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output: IO[str]) -> Result:
@@ -248,12 +241,16 @@ def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output
         missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
         if missing and not (given_up and len(datagrams.rows)):
             return Result(run, What.WAITS, f"waits: {missing}")
-        decision, records = _all_events(known)
+        # The merge rule with nothing recorded and nobody to wait for: one file of all events that all downlinks
+        # brought, in order, each once; of copies that of the lowest downlink counts.
+        tables = {downlink: known.event_table(downlink) for downlink in sorted(known.datagrams)}
+        decision, records = decided(known, min(tables), tables, {}, WHOLE, given_up=True)
         if not decision.files:
             return Result(run, What.WAITS, "has no events, so there is no file of it")
 
         moot = moot_key.of_run(settings, run, datagrams.rows)
-        ground_id = int(datagrams.rows["groundid"].min())
+        ground_ids = np.unique(datagrams.rows["groundid"])
+        ground_id = int(ground_ids[0])
         (described,) = event_files.describe(records, decision.files, run)
         described = replace(described, name=paths.online_file(ground_id, run))
         record.making(described.name)
@@ -263,30 +260,28 @@ def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output
         # Of a hand-off that was made before, or was cut off, while the lowest ground id was another.
         for name in record.names - {file.name}:
             remove_file(home / name)
-        tell, ranges = settings.online.command is not None, decision.datagrams
-        record.has_made(Made(file, ground_id, moot, ranges, brought, missing, tell))
+        tell = settings.online.command is not None
+        record.has_made(
+            {
+                "file": file.as_json(),
+                "ground_id": ground_id,
+                "moot": {"key": moot.key, "alias": moot.alias},
+                "datagrams": {
+                    str(apid): [list(r) for r in each] for apid, each in decision.datagrams.items()
+                },
+                "brought": brought,
+                "missing": missing,
+                "tell": tell,
+            }
+        )
 
     said = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
     said += [f"abandoned, though it lacks {missing}"] if missing else []
-    said += [f"its ground id is the lowest of {n}" for n in [_ground_ids(datagrams)] if n > 1]
+    said += [f"its ground id is the lowest of {len(ground_ids)}"] if len(ground_ids) > 1 else []
     said += [f"without: {gone}" for gone in known.missing]
     if tell:
         said.append(_tell(settings, run, record, output).text)
     return Result(run, What.MADE, "; ".join(said))
-
-
-def _ground_ids(datagrams: KnownDatagrams) -> int:
-    return len(np.unique(datagrams.rows["groundid"]))
-
-
-def _all_events(known: KnownRun) -> tuple[Decision, Records]:
-    """Decide for one file of all events that all downlinks brought, in order, each once; find the records.
-
-    It is the merge rule with nothing recorded and nobody to wait for; of copies that of the lowest downlink
-    counts.
-    """
-    tables = {downlink: known.event_table(downlink) for downlink in sorted(known.datagrams)}
-    return decided(known, min(tables), tables, {}, WHOLE, given_up=True)
 
 
 def _tell(settings: Settings, run: RunId, record: Record, output: IO[str]) -> Result:
@@ -299,7 +294,7 @@ def _tell(settings: Settings, run: RunId, record: Record, output: IO[str]) -> Re
     """
     made, command = record.made, settings.online.command
     assert made is not None
-    file = _home(settings) / made.file.name
+    file = _home(settings) / record.file
     if command is None:
         return Result(run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
     if not file.exists():
@@ -311,9 +306,9 @@ def _tell(settings: Settings, run: RunId, record: Record, output: IO[str]) -> Re
         "file": str(file),
         "run": run,
         "l1_run": run.l1,
-        "gid": f"{made.ground_id:08x}",
-        "key": str(made.moot.key),
-        "alias": made.moot.alias,
+        "gid": f"{made['ground_id']:08x}",
+        "key": str(made["moot"]["key"]),
+        "alias": made["moot"]["alias"],
     }
     try:
         answer = record.tell(filled_in(command, stands_for), output, settings.online.seconds)

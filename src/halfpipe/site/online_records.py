@@ -7,18 +7,14 @@ never started.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from halfpipe import paths
 from halfpipe.ids import RunId
-from halfpipe.merge.intervals import Ranges
 from halfpipe.process import told_once
 from halfpipe.process.told_once import By, Outcome
-from halfpipe.run.deliveries import EventFile
-from halfpipe.run.moot_keys import Moot
 
 FILE = re.compile(rf"[0-9a-f]{{8}}-({RunId.PATTERN})\.evt")  # as `paths.online_file` names them
 
@@ -33,52 +29,13 @@ class State(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True)
-class Made:
-    """A file that was made.
-
-    `brought` is how many bytes of datagram lines each downlink had brought, by its id; `missing` says what
-    the run lacked, empty if nothing; `tell`, whether a command follows.
-    """
-
-    file: EventFile
-    ground_id: int
-    moot: Moot
-    datagrams: Ranges
-    brought: Mapping[str, int]
-    missing: str
-    tell: bool
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Read one from JSON."""
-        return cls(
-            EventFile.of(entry["file"]),
-            int(entry["ground_id"]),
-            Moot(entry["moot"]["key"], entry["moot"]["alias"]),
-            {int(apid): tuple((a, b) for a, b in ranges) for apid, ranges in entry["datagrams"].items()},
-            {str(downlink): int(size) for downlink, size in entry["brought"].items()},
-            str(entry["missing"]),
-            bool(entry["tell"]),
-        )
-
-    def as_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return {
-            "file": self.file.as_json(),
-            "ground_id": self.ground_id,
-            "moot": {"key": self.moot.key, "alias": self.moot.alias},
-            "datagrams": {str(apid): [list(pair) for pair in r] for apid, r in self.datagrams.items()},
-            "brought": dict(self.brought),
-            "missing": self.missing,
-            "tell": self.tell,
-        }
-
-
 class Record(told_once.Record[told_once.Attempt]):
     """What was done for one run: `names` of all files that were begun, `made`, the latest one.
 
-    The attempts that count are those to run the command for that file.
+    `made` is what its record says: the ``file`` as a delivery has it, its ``ground_id`` and ``moot`` key and alias; the
+    numbers of its ``datagrams`` by APID; how many bytes of datagram lines each downlink had ``brought``; what was
+    ``missing``, empty if nothing; and whether a command follows (``tell``). The attempts that count are those to run
+    the command for that file.
     """
 
     COMMAND = "an Online command"
@@ -88,7 +45,7 @@ class Record(told_once.Record[told_once.Attempt]):
     def read(self) -> None:
         """Read all records, again."""
         self.names: frozenset[str] = frozenset()
-        self.made: Made | None = None
+        self.made: Mapping[str, Any] | None = None
         self._is_making = False
         super().read()
 
@@ -97,7 +54,7 @@ class Record(told_once.Record[told_once.Attempt]):
         """How far the hand-off is."""
         if self._is_making or self.made is None:
             return State.MAKING if self._is_making else State.NOTHING
-        if not self.made.tell or self.last_confirmed:
+        if not self.made["tell"] or self.last_confirmed:
             return State.DONE
         return State.OPEN if self.is_open else State.UNTOLD
 
@@ -115,7 +72,8 @@ class Record(told_once.Record[told_once.Attempt]):
             self.names |= {str(value["making"])}
             self._is_making = True
         elif "made" in value:
-            self.made, self._is_making = Made.of(value["made"]), False
+            self.made, self._is_making = value["made"], False
+            self.file = str(value["made"]["file"]["name"])
             self._since = len(self.attempts)
         else:
             super()._take(value)
@@ -131,9 +89,9 @@ class Record(told_once.Record[told_once.Attempt]):
         """Record that the file `name` is about to be written."""
         self.append({"making": name})
 
-    def has_made(self, made: Made) -> None:
+    def has_made(self, made: Mapping[str, Any]) -> None:
         """Record that a file is in its place."""
-        self.append({"made": made.as_json()})
+        self.append({"made": made})
 
 
 def files_there(home: Path) -> dict[RunId, str]:
