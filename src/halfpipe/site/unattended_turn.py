@@ -5,7 +5,7 @@ fails or hangs does not stop the next; those that were tried before come last. N
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,18 +15,19 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
+from halfpipe.files.durable import write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
 from halfpipe.site.invocations import FAILED, GOOD, OUT_OF_TIME, again, invocation, process
-from halfpipe.site.publish import CODE, publish
 from halfpipe.status.account import Site, account
 from halfpipe.status.failures import end_of
-from halfpipe.status.overview import recent
+from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import lease_troubles, site_troubles
 
 UNUSABLE, RUNNING = 2, 4  # exit statuses, besides those of an invocation
+UNPUBLISHED = "board-failed"  # the code of its cause
 MINUTES = 240.0  # that a downlink may take
 DAYS = 7.0  # downlinks that are older and were not wanting are not looked at
 LINES = (
@@ -116,7 +117,26 @@ def _publish(settings: Settings, teller: Teller) -> None:
     if settings.board.dir is not None or settings.metrics.file is not None:
         causes = list(publish(settings))
         teller.look()
-        teller.of_site(CODE, causes)
+        teller.of_site(UNPUBLISHED, causes)
+
+
+def publish(settings: Settings) -> Iterator[Cause]:
+    """Write the board and the metrics that the config asks for, and yield why it could not be: nothing stops a turn."""
+    board, metrics, now = settings.board.dir, settings.metrics.file, time.time()
+    site = Site(settings, now, now - settings.board.days * DAY)
+    try:
+        found = overview(site, recent(site, settings.board.days))
+        if board is not None:
+            from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
+
+            board_pages.make(site, found, board, settings.board.pictures)
+        if metrics is not None:
+            from halfpipe.tables.metrics import text  # noqa: PLC0415 - only where they are asked for
+
+            write_bytes(metrics, text(site, found).encode(), lasting=False)
+    except Exception as error:  # whatever is wrong with pages, downlinks are processed
+        what = f"the board or the metrics could not be written: {error or type(error).__name__}"
+        yield Cause(UNPUBLISHED, Verdict.ACTION, what, "halfpipe board", now)
 
 
 def _process_all(
@@ -149,7 +169,7 @@ def _process_all(
     told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
     every = named or {*recent(Site(settings), DAYS), *told, *failed}
     causes, unknown = _accounts(settings, every, failed)
-    unknown |= set(teller.memory.sent) - set(named) if named else {of_site(CODE)}
+    unknown |= set(teller.memory.sent) - set(named) if named else {of_site(UNPUBLISHED)}
     teller.tell([*causes, *((of_site(one.code), one) for one in of_site_now)], unknown, details)
     needs_action = any(cause.verdict is Verdict.ACTION for _, cause in causes)
     return max([*ended.values(), FAILED if needs_action else GOOD])

@@ -11,7 +11,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.files.json_files import write_json
 from halfpipe.settings import Board, Metrics, Settings
-from halfpipe.site.publish import publish
+from halfpipe.site.unattended_turn import publish
 from halfpipe.tables.latency import Latency
 from tests.support.board_site import DAYS, FIRST, SECOND, lay_out
 from tests.support.workflow import Site
