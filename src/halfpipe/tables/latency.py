@@ -53,11 +53,6 @@ class Latency:
         """From the youngest RetDef to the hand-off."""
         return between(self.retdef, self.handed_off)
 
-    @property
-    def since_event(self) -> float | None:
-        """From the last event to the submission, or to the hand-off where it was not submitted."""
-        return between(self.last_event, self.handed_off if self.submitted is None else self.submitted)
-
 
 def between(first: float | None, last: float | None) -> float | None:
     """Return the seconds from one time to another; None if one is not known."""
