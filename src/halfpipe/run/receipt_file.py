@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +142,6 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     return content
 
 
-@lru_cache(maxsize=4)  # an account asks several times for one
 def _read(written: bytes) -> tuple[str, str, Mapping[str, Any]]:
     """Return what a receipt says; else the code of the cause why it cannot be used, and what is wrong."""
     record = opened(written)
