@@ -54,24 +54,18 @@ def test_what_is_open(configfile: Path) -> None:
     )
 
 
-def test_online_for_programs(shared: Path) -> None:
-    found = json.loads(halfpipe("online", "--json", configfile=shared).stdout)["runs"]
-    assert {one["run"]: one["what"] for one in found}[LCI] == "before"
-
-
-def test_cleanup_for_programs(shared: Path) -> None:
+def test_online_and_cleanup_for_programs(shared: Path) -> None:
+    found = json.loads(halfpipe("online", "--json", configfile=shared).stdout)
+    assert {one["run"]: one["what"] for one in found["runs"]}[LCI] == "before"
     found = json.loads(halfpipe("cleanup", "--json", configfile=shared).stdout)
     assert (found["removed"], found["held_by"], found["size"]) == (False, None, 0)
     one = next(one for one in found["products"] if (one["run"], one["downlink"]) == (SPREAD, FIRST))
     assert "less than 30" in one["kept"]
     (left,) = found["left_half_made"]
     assert left["path"].startswith(str(shared.parent / "work" / ".cache"))
-
-
-def test_cleanup_lines_have_plain_numbers_in_a_pipe(shared: Path) -> None:
     head, row, *_ = halfpipe("cleanup", configfile=shared).stdout.splitlines()
     assert head.split()[:5] == ["run", "L1_run", "downlink", "files", "bytes"]
-    assert row.split()[4].isdigit()
+    assert row.split()[4].isdigit(), "plain numbers in a pipe"
 
 
 def test_delivered_as_a_table_of_values(shared: Path) -> None:

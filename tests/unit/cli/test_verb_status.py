@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,61 +30,39 @@ def found(configfile: Path, *words: str, person: bool = False) -> dict[str, dict
     return {one["dl"]: one for one in json.loads(ended.stdout)["downlinks"]}
 
 
-def codes(one: dict[str, Any]) -> list[str]:
-    """Return the codes of the causes of a downlink."""
-    return [cause["code"] for cause in one["causes"]]
+def seen(one: dict[str, Any]) -> tuple[str, str, list[str]]:
+    """Return state, verdict, and the codes of the causes of a downlink."""
+    return one["state"], one["verdict"], [cause["code"] for cause in one["causes"]]
 
 
 def test_what_was_processed_and_what_is_outstanding(shared: Path) -> None:
     every = found(shared)
     assert list(every) == [HALF_WAY, SECOND, FIRST]
-    first = {
-        "state": "submitted 2",
-        "verdict": "good",
-        "handoff": 2,
-        "submitted": 2,
-        "events": 72,
-        "orphans": 12,
-    }
-    assert every[FIRST] == {"dl": FIRST, "causes": []} | first
-    assert (every[SECOND]["state"], every[SECOND]["verdict"]) == ("handed off 1", "note")
-    assert (every[SECOND]["events"], codes(every[SECOND])) == (35, ["not-submitted"])
-    assert (every[HALF_WAY]["state"], every[HALF_WAY]["handoff"]) == ("outstanding", None)
-    (cause,) = every[HALF_WAY]["causes"]
-    assert (cause["code"], cause["do"]) == ("outstanding", f"snakemake dl={HALF_WAY}")
+    assert every[FIRST].items() >= {"handoff": 2, "submitted": 2, "events": 72, "orphans": 12}.items()
+    assert seen(every[FIRST]) == ("submitted 2", "good", [])
+    assert seen(every[SECOND]) == ("handed off 1", "note", ["not-submitted"])
+    assert seen(every[HALF_WAY]) == ("outstanding", "note", ["outstanding"])
+    assert every[HALF_WAY]["causes"][0]["do"] == f"snakemake dl={HALF_WAY}"
+    _, head, half_way, _, first, _ = halfpipe("status", configfile=shared).stdout.splitlines()
+    assert head.split() == [
+        "downlink", "state", "chunks", "runs", "events", "waiting", "hand-off", "level-1", "when_(UTC)", "what"
+    ]  # fmt: skip
+    assert half_way.split()[:9] == [HALF_WAY, "outstanding", "3/6", "-", "-", "-", "-", "-", "-"]
+    assert first.split()[:8] == [FIRST, "submitted_2", "5/5", "2", "72", "12", "2", "2"]
 
 
 def test_which_downlinks(configfile: Path) -> None:
+    work = configfile.parent / "work"
     assert list(found(configfile, f"dl={FIRST}")) == [FIRST]
-    work, retdefs = configfile.parent / "work", configfile.parent / "retdefs"
-    for place in (work / f"dl={FIRST}", *([retdefs / FIRST] if (retdefs / FIRST).exists() else [])):
+    for place in (work / f"dl={FIRST}", *(configfile.parent / "retdefs").glob(FIRST)):
         os.utime(place, (LONG_AGO, LONG_AGO))
     assert list(found(configfile)) == [HALF_WAY, SECOND], "the last week, and what is not done"
     assert list(found(configfile, "--all")) == [HALF_WAY, SECOND, FIRST]
     assert list(found(configfile, "--days", "100000")) == [HALF_WAY, SECOND, FIRST]
-
-
-def test_one_that_wanted_a_person_is_not_lost_sight_of(configfile: Path) -> None:
-    work = configfile.parent / "work"
     damage(work, paths.receipts(FIRST))
-    os.utime(work / f"dl={FIRST}", (LONG_AGO, LONG_AGO))
-    for place in (configfile.parent / "retdefs").glob(FIRST):
-        os.utime(place, (LONG_AGO, LONG_AGO))
     assert FIRST not in found(configfile)
     assert found(configfile, "--all", person=True)[FIRST]["verdict"] == "action"
-    assert FIRST in found(configfile, person=True)
-
-
-def test_lines_in_a_pipe(shared: Path) -> None:
-    now, head, half_way, _, first, last = halfpipe("status", configfile=shared).stdout.splitlines()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", now)
-    assert head.split() == [
-        "downlink", "state", "chunks", "runs", "events", "waiting", "hand-off", "level-1", "when_(UTC)", "what"
-    ]  # fmt: skip
-    assert half_way.split(maxsplit=9)[:9] == [HALF_WAY, "outstanding", "3/6", "-", "-", "-", "-", "-", "-"]
-    assert half_way.endswith("! note: it is not handed off yet")
-    assert first.split()[:8] == [FIRST, "submitted_2", "5/5", "2", "72", "12", "2", "2"]
-    assert last == "no downlink needs action"
+    assert FIRST in found(configfile, person=True), "it is not lost sight of"
 
 
 @pytest.mark.parametrize("place", ["halts", HALF_WAY])
@@ -94,7 +71,7 @@ def test_what_is_held(configfile: Path, place: str) -> None:
     switch.parent.mkdir(exist_ok=True)
     switch.touch()
     one = found(configfile)[HALF_WAY]
-    assert (one["state"], one["verdict"], codes(one)) == ("held", "note", ["switch-holds"])
+    assert seen(one) == ("held", "note", ["switch-holds"])
     assert str(switch) in one["causes"][0]["text"]
     assert one["causes"][0]["do"].startswith("halfpipe hold stage")
 
@@ -102,32 +79,23 @@ def test_what_is_held(configfile: Path, place: str) -> None:
 def test_what_waits_for_retdefs(configfile: Path) -> None:
     retdefs = sorted((configfile.parent / "retdefs" / HALF_WAY).iterdir())
     configfile.write_text(configfile.read_text().replace("settle_seconds: 0", "settle_seconds: 60"))
-    one = found(configfile)[HALF_WAY]
-    assert (one["state"], codes(one)) == ("waiting for RetDefs", ["settling"])
+    assert seen(found(configfile)[HALF_WAY]) == ("waiting for RetDefs", "note", ["settling"])
     retdefs[-2].unlink()
     (configfile.parent / "work" / HALF_WAY / retdefs[-2].name).unlink()
     one = found(configfile, "--config", "alarm.late_hours=1000000000")[HALF_WAY]
-    assert (one["state"], one["verdict"], codes(one)) == ("waiting for RetDefs", "note", ["waits-retdef"])
+    assert seen(one) == ("waiting for RetDefs", "note", ["waits-retdef"])
     assert "chunk 00005" in one["causes"][0]["text"]
     assert found(configfile, person=True)[HALF_WAY]["verdict"] == "action", "they are of long ago"
+    for path in (configfile.parent / "retdefs" / HALF_WAY).iterdir():
+        path.unlink()
+    assert "retdefs-gone" in seen(found(configfile, person=True)[HALF_WAY])[2]
 
 
 def test_what_is_in_work(configfile: Path) -> None:
     with held_by_another(configfile.parent / "work", paths.downlink_lease(SECOND), silent=40) as holder:
         one = found(configfile)[SECOND]
-    assert one["state"] == "in work"
-    assert re.fullmatch(
-        f"in work by {re.escape(str(holder))}, last heard of 4. s ago; taken over at 300 s",
-        one["causes"][0]["text"],
-    )
-    assert one["events"] == 35, "of the receipt that is still there"
-
-
-def test_retdefs_that_are_gone_need_action(configfile: Path) -> None:
-    for path in (configfile.parent / "retdefs" / HALF_WAY).iterdir():
-        path.unlink()
-    one = found(configfile, person=True)[HALF_WAY]
-    assert "retdefs-gone" in codes(one)
+    assert (one["state"], one["events"]) == ("in work", 35), "of the receipt that is still there"
+    assert str(holder) in one["causes"][0]["text"]
 
 
 def test_level_1_has_taken_it_only_after_a_submission(configfile: Path) -> None:
@@ -136,8 +104,8 @@ def test_level_1_has_taken_it_only_after_a_submission(configfile: Path) -> None:
         if (stage / downlink).exists():
             (stage / downlink).rename(configfile.parent / f"taken-{downlink}")
     every = found(configfile, person=True)
-    assert (every[FIRST]["state"], every[FIRST]["verdict"]) == ("taken by Level-1", "good")
-    assert (every[SECOND]["verdict"], codes(every[SECOND])[0]) == ("action", "stage-gone")
+    assert seen(every[FIRST]) == ("taken by Level-1", "good", [])
+    assert (every[SECOND]["verdict"], seen(every[SECOND])[2][0]) == ("action", "stage-gone")
 
 
 def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
@@ -145,28 +113,22 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
     assert halfpipe("submit", SECOND, *words, configfile=configfile).exit_code == 0
     every = found(configfile, person=True)
     assert list(every) == [SECOND, HALF_WAY, FIRST], "it comes first"
-    assert codes(every[SECOND]) == ["written-for-person"]
+    assert seen(every[SECOND])[2] == ["written-for-person"]
     settle = f"halfpipe submit {SECOND} --settle submitted"
     assert every[SECOND]["causes"][0]["do"].endswith(settle)
     said = halfpipe("status", configfile=configfile).stdout
     assert "\n1 of 3 downlinks needs action\n" in said
     assert said.splitlines()[-1].endswith(settle)
-    seen = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"})
-    assert "1 of 3 downlinks needs action" in seen
-    assert f"✗ {SECOND}: " in seen
-    assert re.search(rf"^ +{HALF_WAY} +! note: it is not handed off yet *$", seen, re.MULTILINE)
-    assert max(map(len, seen.partition("1 of 3 downlinks")[0].splitlines()[2:])) <= 80
 
     submit.settle(load([configfile]), DownlinkId(SECOND), submitted=True)
     assert found(configfile)[SECOND]["verdict"] == "good"
     receipt = work / f"dl={SECOND}"
     content = json.loads(receipt.read_text())
     receipt.write_text(sealed_text(content | {"handoff": 2}))
-    one = found(configfile, person=True)[SECOND]
-    assert "handoff-not-submitted" in codes(one)
+    assert "handoff-not-submitted" in seen(found(configfile, person=True)[SECOND])[2]
     content["runs"][0]["held"] = True
     receipt.write_text(sealed_text(content))
-    assert "run-held" in codes(found(configfile, person=True)[SECOND])
+    assert "run-held" in seen(found(configfile, person=True)[SECOND])[2]
 
 
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) -> None:
@@ -174,40 +136,29 @@ def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) 
     log.parent.mkdir(parents=True, exist_ok=True)
     why, remedy = "the stage is away." + " It is long." * 60, "To see it: halfpipe hold"
     Failure("stage", why, remedy).write(log)
-    seen = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"}).splitlines()
-    assert len(seen) < 20
-    (told,) = [
-        line for line in seen if line.startswith(f"✗ {HALF_WAY}: deliver_run 2c2e5787: the stage is away.")
-    ]
-    assert f"It is long; its log: {log}, since " in told
-    assert f"  → {remedy}; then: snakemake dl={HALF_WAY}" in seen, "whole"
+    lines = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"}).splitlines()
+    assert len(lines) < 20
+    (cause,) = [line for line in lines if line.startswith(f"✗ {HALF_WAY}: deliver_run 2c2e5787: ")]
+    assert f"; its log: {log}, since " in cause
+    assert f"  → {remedy}; then: snakemake dl={HALF_WAY}" in lines, "whole"
+    assert any(re.match(rf" +{SECOND} +! note: ", line) for line in lines)
+    assert max(map(len, lines[2 : lines.index("1 of 3 downlinks needs action")])) <= 80
 
 
 def test_an_earlier_hand_off_is_not_forgotten(configfile: Path) -> None:
-    (configfile.parent / "work" / f"dl={FIRST}").unlink()
-    line = next(
-        x for x in halfpipe("status", configfile=configfile).stdout.splitlines() if x.startswith(FIRST)
-    )
-    assert line.split()[6] == "(2)"
-
-
-def test_a_downlink_that_only_runs_know_is_named(configfile: Path) -> None:
     work = configfile.parent / "work"
+    (work / f"dl={FIRST}").unlink()
+    rows = [line.split() for line in halfpipe("status", configfile=configfile).stdout.splitlines()]
+    assert [row[6] for row in rows if row[0] == FIRST] == ["(2)"]
+
     for place in (work / FIRST, work / paths.copies(FIRST), configfile.parent / "retdefs" / FIRST):
         shutil.rmtree(place, ignore_errors=True)
-    (work / f"dl={FIRST}").unlink()
     for mark in (configfile.parent / "stage" / paths.stage_mark(), work / paths.stage_mark_copy()):
         shutil.rmtree(mark)  # it knows the receipts: else nothing is done
     assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
     one = found(configfile, person=True)[FIRST]
-    assert (one["verdict"], codes(one)) == ("action", ["receipt-lost", "receipt-lost"])
+    assert seen(one)[1:] == ("action", ["receipt-lost", "receipt-lost"])
     assert one["causes"][0]["do"] == f"snakemake dl={FIRST}"
-
-
-def test_a_week_is_told_at_once(shared: Path) -> None:
-    begun = time.monotonic()
-    found(shared)
-    print(f"status took {time.monotonic() - begun:.2f} s")
 
 
 def test_a_site_without_downlinks_says_so(tmp_path: Path) -> None:

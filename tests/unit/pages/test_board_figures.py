@@ -4,7 +4,7 @@ from math import nan
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfpipe.pages.board_figures import COLUMNS, FEWEST, MEASURES, by_day, compared, figures, unusual, usual
@@ -77,6 +77,7 @@ def test_it_is_shown_with_its_median() -> None:
         st.tuples(st.floats(0, 1e7), st.just(nan) | st.floats(0, 1e5), st.integers(0, 10**6)), min_size=1
     )
 )
+@settings(max_examples=25)
 def test_days_hold_every_downlink_once(entries: list[tuple[float, float, int]]) -> None:
     every = pd.DataFrame(entries, columns=["when", "latency", "orphans"])
     days = by_day(every)

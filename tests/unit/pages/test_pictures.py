@@ -49,8 +49,7 @@ def test_a_run(case: Callable[[Path], Site], said: list[str], tmp_path: Path) ->
     assert "SIMULATED" in text
     assert b"dc:date" not in svg
     if case is gallery.gap:
-        assert svg == gallery.picture(site, None, "svg")
-        assert gallery.picture(site, None, "png") == gallery.picture(site, None, "png")
+        assert svg == gallery.picture(site, None, "svg"), "the same input gives the same bytes"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,6 @@ def test_a_downlink(case: Callable[[Path], Site], said: list[str], tmp_path: Pat
     assert len(svg) < MOST
     text = "\n".join(written(svg))
     assert [words for words in said if words not in text] == []
-    assert svg == gallery.picture(site, gallery.OF_DOWNLINKS[case], "svg")
 
 
 def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Site) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as of_test
 from hypothesis import strategies as st
 
 from halfpipe import paths
@@ -51,6 +52,7 @@ def flat(found: dict[str, list[Cause]]) -> list[tuple[str, Cause]]:
 
 
 @given(turns)
+@of_test(max_examples=40)
 def test_over_any_history_what_was_told_last_is_what_there_is(
     history: list[tuple[dict[str, list[Cause]], set[str]]],
 ) -> None:
@@ -85,6 +87,7 @@ def test_over_any_history_what_was_told_last_is_what_there_is(
 
 
 @given(st.integers(1, 600), st.floats(1.0, 1e5))
+@of_test(max_examples=25)
 def test_what_lasts_is_told_once_in_the_time_to_remind(number: int, remind: float) -> None:
     state: dict[str, Told] = {}
     told = 0

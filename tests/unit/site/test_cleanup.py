@@ -163,35 +163,29 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "no manifest of ours"),
     "damaged": (f"work/{paths.chunk_list(RUN, SECOND)}", damage, "chunks.json: not JSON"),
     "other datagrams": (f"work/{paths.datagrams(RUN, FIRST)}", lambda p: p.write_text("x\n"), "expected a DGM line"),
-    "open": (f"work/{paths.datagrams(RUN, SECOND)}", no_datagrams, "the run is open"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", KEEPS)
-@pytest.mark.parametrize("remove", [False, True])
-def test_each_reason_keeps_the_run(what: str, remove: bool, old: Site) -> None:
+def test_each_reason_keeps_the_run(what: str, old: Site) -> None:
     path, change, said = KEEPS[what]
     old.stage.mkdir(exist_ok=True)
     change(old.home / path)
-    os.utime((old.home / path).parent, (OLD, OLD))
-    for touched in old.work.rglob("*"):
+    for touched in ((old.home / path).parent, *old.work.rglob("*")):
         os.utime(touched, (OLD, OLD))
     before = old.tree()
-    rows = cleaned(old, remove=remove)
-    assert [row.downlink for row in rows] == [FIRST, SECOND]
-    assert all(said in row.kept for row in rows), rows
+    for remove in (False, True):
+        rows = cleaned(old, remove=remove)
+        assert [row.downlink for row in rows] == [FIRST, SECOND]
+        assert all(said in row.kept for row in rows), rows
     assert old.tree() == before
 
 
 def test_a_halt_keeps_everything(old: Site) -> None:
+    leave(old, f"work/{FIRST}/.part.part", OLD)
     before = old.tree()
-    assert [row.kept for row in cleaned(old, halted="held by a file")] == ["held by a file"] * 2
-    part = old.work / FIRST / ".part.part"
-    put(part)
-    os.utime(part, (OLD, OLD))
-    (left,) = leftover(old, halted="held by a file")
-    assert left.kept == "held by a file"
-    part.unlink()
+    rows = [*cleaned(old, halted="held by a file"), *leftover(old, halted="held by a file")]
+    assert [row.kept for row in rows] == ["held by a file"] * 3
     assert old.tree() == before
 
 
@@ -214,18 +208,20 @@ LEASES = {
 }
 
 
-@pytest.mark.parametrize("remove", [False, True])
 @pytest.mark.parametrize("which", LEASES)
-def test_what_is_in_work_stays_and_nobody_waits(which: str, remove: bool, old: Site) -> None:
+def test_what_is_in_work_stays_and_nobody_waits(which: str, old: Site) -> None:
     goes = removable(old)
     with held(old.work, LEASES[which]) as who:
         began = time.monotonic()
-        rows = cleaned(old, remove=remove)
+        rows = [*cleaned(old, remove=False), *cleaned(old)]
         assert time.monotonic() - began < 5
         (kept,) = {row.kept for row in rows}
         assert re.fullmatch(rf"in work: .*{re.escape(who)}.* holds {LEASES[which].split('/')[1]}", kept)
         assert not any(row.failed for row in rows)
+        with pytest.raises(LockedError), nobody_else(old.work, SECOND, RUN):
+            pytest.fail("entered")
     assert removable(old) == goes
+    assert leases(old.work) == [], "what was taken is given back"
     cleaned(old)
     assert removable(old) == {}
 
@@ -242,13 +238,19 @@ def test_a_lease_that_is_taken_between_the_look_and_the_removal(which: str, old:
     assert len(removable(old)) == 5
 
 
-def test_a_downlink_that_is_processed_again_between_the_look_and_the_removal(old: Site) -> None:
+def test_what_changed_between_the_look_and_the_removal_stays(old: Site) -> None:
     rows = removable_products.clean(settings(old), NOW, "", remove=True)
     assert next(rows).kept == ""
-    (old.work / paths.receipt(FIRST)).unlink()
+    events = old.work / paths.events(RUN, SECOND)
+    content = events.read_bytes()
+    events.write_bytes(b"more")
     (second,) = rows
-    assert second.kept == f"downlink {FIRST} has no receipt: it is outstanding"
-    assert len(removable(old)) == 5
+    assert (second.failed, events.read_bytes()) == (True, b"more")
+    assert str(events) in second.kept
+    events.write_bytes(content)
+    rows = removable_products.clean(settings(old), NOW, "", remove=True)
+    (old.work / paths.receipt(FIRST)).unlink()  # it is processed again
+    assert [row.kept for row in rows] == [f"downlink {FIRST} has no receipt: it is outstanding"]
 
 
 def test_the_leases_are_held_while_files_go_and_not_between(
@@ -327,17 +329,6 @@ def test_files_of_one_chunk_go_by_run(old: Site) -> None:
     assert sorted(home.glob("*-*")) == sorted([open_one, unvouched, other_size])
 
 
-def test_a_file_that_changed_since_it_was_seen_stays_and_the_rest_goes_on(old: Site) -> None:
-    seen = removable_products.clean(settings(old), NOW, "", remove=True)
-    assert next(seen).kept == ""
-    events = old.work / paths.events(RUN, SECOND)
-    events.write_bytes(b"more")
-    (second,) = seen
-    assert second.failed
-    assert f"{events}: a moment ago this was a file of " in second.kept
-    assert events.read_bytes() == b"more"
-
-
 @pytest.mark.parametrize(
     "place", [f"{FIRST}", paths.chunks(FIRST), "runs", paths.run(RUN), f"{paths.run(RUN)}/{FIRST}"]
 )
@@ -352,14 +343,19 @@ def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) ->
     assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
 
 
-def test_a_product_that_is_a_link_stays(old: Site) -> None:
-    outside = old.home / "outside"
-    outside.mkdir()
+def test_links_stay_and_are_no_leftovers(old: Site) -> None:
+    outside = leave(old, "outside/file", OLD)
     links = [*(old.work / paths.chunks(FIRST)).glob("*-*"), old.work / paths.events(RUN, FIRST)]
     for link in links:
-        link.rename(outside / link.name)
-        link.symlink_to(outside / link.name)
+        link.rename(outside.parent / link.name)
+        link.symlink_to(outside.parent / link.name)
+    scratch = f"stage/{paths.stage_scratch(FIRST, 'texts')}"
+    for name in (f"work/{FIRST}/.link.part", f"work/{paths.context(RUN)}", scratch):
+        (old.home / name).parent.mkdir(exist_ok=True)
+        (old.home / name).symlink_to(outside.parent)
+        os.utime(old.home / name, (OLD, OLD), follow_symlinks=False)
     assert [row.downlink for row in cleaned(old)] == [SECOND]
+    assert leftover(old) == []
     assert all(link.is_symlink() and link.exists() for link in links)
 
 
@@ -393,17 +389,13 @@ LEFT: dict[str, str | None] = {
     f"work/{FIRST}/.RetDef-{FIRST}-00001.xml.part": paths.downlink_lease(FIRST),
     f"work/{paths.chunks(FIRST)}/.00001.json.part": paths.downlink_lease(FIRST),
     f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt": paths.downlink_lease(FIRST),
-    f"work/.{paths.submitted(FIRST)}.part": paths.downlink_lease(FIRST),
-    f"work/{paths.receipts(FIRST)}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST) + "/job",
+    f"work/{paths.receipts(FIRST)}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST),
     f"work/{paths.copies(paths.receipts(FIRST))}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST),
     f"work/{paths.deliveries(RUN)}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
     f"work/{paths.copies(paths.deliveries(RUN))}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
-    f"work/{paths.submissions(FIRST)}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST),
-    f"work/{paths.copies(paths.online_record(RUN))}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
-    f"work/{paths.repipe_record(RUN)}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
     f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part": paths.downlink_lease(FIRST),
     f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt": paths.run_lease(RUN),
-    f"work/{paths.kept_index(FIRST, 'x.idx')}": paths.downlink_lease(FIRST) + "/job",
+    f"work/{paths.kept_index(FIRST, 'x.idx')}": paths.downlink_lease(FIRST),
     f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt": paths.downlink_lease(FIRST),
     f"stage/{paths.stage_scratch(FIRST, 'texts')}/half.txt": paths.downlink_lease(FIRST),
 }
@@ -446,17 +438,6 @@ def test_what_killed_jobs_left_goes(old: Site) -> None:
     assert leases(old.work) == []
 
 
-def test_links_are_no_leftovers(old: Site) -> None:
-    outside = leave(old, "outside/file", OLD)
-    scratch = f"stage/{paths.stage_scratch(FIRST, 'texts')}"
-    for name in (f"work/{FIRST}/.link.part", f"work/{paths.context(RUN)}", scratch):
-        (old.home / name).parent.mkdir(exist_ok=True)
-        (old.home / name).symlink_to(outside.parent)
-        os.utime(old.home / name, (OLD, OLD), follow_symlinks=False)
-    assert leftover(old) == []
-    assert outside.exists()
-
-
 def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> None:
     site = Site(open_to_all)
     path = leave(site, f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt", OLD)
@@ -479,20 +460,24 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
     assert not later.exists()
 
 
-@pytest.mark.parametrize("name", [name for name, lease in LEFT.items() if lease])
-def test_what_a_living_job_may_write_stays(name: str, old: Site) -> None:
-    path = leave(old, name, OLD)
-    with held(old.work, str(LEFT[name])) as who:
+@pytest.mark.parametrize("which", ["downlink", "job", "run"])
+def test_what_a_living_job_may_write_stays(which: str, old: Site) -> None:
+    place = {"downlink": paths.downlink_lease(FIRST), "run": paths.run_lease(RUN)}
+    lease = place.get(which, f"{place['downlink']}/job")
+    own = {name for name, of in LEFT.items() if of and (of == place["run"]) == (which == "run")}
+    for name in own:
+        leave(old, name, OLD)
+    every = old.tree()
+    with held(old.work, lease) as who:
         for remove in (False, True):
-            (row,) = leftover(old, remove=remove)
-            assert who in row.kept
-    os.utime(path, (NOW - 3600, NOW - 3600))
-    (row,) = leftover(old)
-    assert row.kept == "changed 1.0 hours ago, less than 24"
-    assert path.exists()
-    (row,) = leftover(old, now=NOW + removable_products.DAY)
-    assert row.kept == ""
-    assert not path.exists()
+            rows = leftover(old, remove=remove)
+            assert len(rows) == len(own)
+            assert all(who in row.kept for row in rows)
+    assert old.tree() == every
+    for row in rows:
+        os.utime(row.path, (NOW - 3600, NOW - 3600))
+    assert {row.kept for row in leftover(old)} == {"changed 1.0 hours ago, less than 24"}
+    assert {row.kept for row in leftover(old, now=NOW + removable_products.DAY)} == {""}
     assert not (old.stage / ".halfpipe").exists()
 
 
@@ -551,13 +536,3 @@ def test_heartbeats_of_the_killed_go_after_a_day(old: Site) -> None:
     with held_by_another(old.work, paths.run_lease(RUN)):
         assert [row.path.parent for row in leftover(old)] == [old.work / paths.heartbeats()]
         assert len(list((old.work / paths.heartbeats()).iterdir())) == 1
-
-
-def test_an_owner_in_another_process_is_refused(old: Site) -> None:
-    with (
-        held(old.work, paths.run_lease(RUN)),
-        pytest.raises(LockedError, match="in work"),
-        nobody_else(old.work, FIRST, RUN),
-    ):
-        pytest.fail("entered")
-    assert leases(old.work) == [], "what was taken is given back"

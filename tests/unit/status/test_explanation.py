@@ -1,4 +1,4 @@
-"""`explain`: what is said of events that were not delivered, and that the commands it gives deliver them."""
+"""`explain`: what is said of events that were not delivered, and that what is to be done delivers them."""
 
 import json
 import time
@@ -69,7 +69,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
     (kept,) = said_of(site).groups
     assert kept.why == ("The run is abandoned, and retire.deliver_orphans keeps back what is not settled.",)
     site.configure(retire={"deliver_orphans": True})
-    site.snakemake(*due.do.split()[1:]).good()
+    site.by_hand(FIRST)
     assert said_of(site).groups == ()
 
 
@@ -84,7 +84,7 @@ def test_late_events_go_with_the_downlink_that_they_lie_inside(site: Site) -> No
     (group,) = said_of(site).groups
     assert (group.kind, group.events) == (Kind.LATE, 18)
     assert group.do == f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json"
-    site.snakemake(*group.do.split()[1:]).good()
+    site.by_hand(FIRST)
     assert said_of(site).groups == ()
 
 
@@ -139,7 +139,7 @@ def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
         assert "was decoded without 1 level-0 hour of EPU 95" in " ".join(group.why)
         assert group.do == f"snakemake dl={SIMULATED} -R decode_chunk"
     away.rename(second)
-    site.snakemake(*groups[0].do.split()[1:]).good()
+    site.by_hand(SIMULATED)
     assert said_of(site, run).groups == ()
 
 

@@ -67,7 +67,7 @@ def test_a_first_hand_off_is_all_new(runs: list[dict[str, Any]]) -> None:
 
 def test_the_same_again_with_a_reason(site: Site) -> None:
     build(read_case(GOLDEN / "gap_one"), site)
-    site.process(DL)
+    site.by_hand(DL)
     with pytest.raises(MissingInputError):
         two_hand_offs(site.work, DL)
     site.snakemake(f"dl={DL}", "-R", "deliver_run", "--config", "reason=a look").good()
@@ -88,11 +88,11 @@ def test_a_chunk_that_came_later_and_a_setting(site: Site, tmp_path: Path) -> No
     build(read_case(GOLDEN / "complete_multichunk"), site)
     last = max((site.retdefs / DL).iterdir())
     away = shutil.move(last, tmp_path / last.name)
-    site.process(DL)
+    site.by_hand(DL)
     before = site.receipt(DL)["runs"][0]
     shutil.move(away, last)
     site.configure(merge={"max_events": 50})
-    site.process(DL, again=True)
+    site.by_hand(DL)
     after = site.receipt(DL)["runs"][0]
     found = diff(site)
     (change,) = found["runs"]
