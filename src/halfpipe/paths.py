@@ -255,11 +255,6 @@ def kept_index(dl: str, name: str) -> str:
     return f"{kept_indexes(dl)}/{name}.rows"
 
 
-def wanting() -> str:
-    """Return the list of the downlinks that wanted a person when they were last looked at: a cache."""
-    return ".cache/wanting"
-
-
 def leases() -> str:
     """Return the directory of all leases: who is at work on what, a directory for each thing."""
     return "leases"

@@ -58,7 +58,6 @@ KINDS = {
     "settings/*.json": r"work/settings/.*",
     "logs/{dl}/{rule}-….log": rf"work/logs/{ID}/.*\.log",
     "logs/{dl}/{rule}-….jsonl": rf"work/logs/{ID}/.*\.jsonl",
-    ".cache/wanting": r"work/\.cache/wanting",
     ".snakemake": r"work/\.snakemake/.*",
     "stage/{dl}/r%010d/r%010d-e%020d.evt": rf"stage/{ID}/r\d{{10}}/.*\.evt",
     "stage/{dl}/delivered_events_{dl}.txt": rf"stage/{ID}/delivered_events_.*",

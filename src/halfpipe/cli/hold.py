@@ -78,11 +78,11 @@ def _list(site: Site, *, as_json: bool) -> None:
     if as_json:
         printed.as_json(work=site.work, held=held)
         return
-    rows = [
+    rows: list[dict[str, printed.Cell]] = [
         {
-            "what": one.switch.called,
-            "downlink": one.downlink or "all",
-            "held by": f"{one.file}: {one.says or 'no name and no reason'}",
+            "what": one["switch"].called,
+            "downlink": one["downlink"] or "all",
+            "held by": f"{one['file']}: {one['says'] or 'no name and no reason'}",
         }
         for one in held
     ]

@@ -4,9 +4,9 @@ Anybody may make or remove them by hand as well: `halts` and `halfpipe.run.force
 there.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from halfpipe import paths
 from halfpipe.downlink import halts
@@ -17,16 +17,6 @@ from halfpipe.files.leases import whoami
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import force_list
 from halfpipe.tables import names
-
-
-@dataclass(frozen=True)
-class PutDown:
-    """A switch that is there: what it holds, of which downlink (None: of all), and what its file says."""
-
-    switch: Switch
-    downlink: DownlinkId | None
-    file: Path
-    says: str
 
 
 def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> tuple[Path, bool]:
@@ -59,11 +49,15 @@ def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
     return said
 
 
-def put_down(work: Path) -> list[PutDown]:
-    """Return all switches that are there, those for all downlinks first."""
+def put_down(work: Path) -> list[dict[str, Any]]:
+    """Return all switches that are there, those for all downlinks first: of which downlink, and what the file says."""
     places = [(switch, downlink) for downlink in (None, *names.downlinks(work)) for switch in Switch]
     found = ((switch, downlink, _place(work, switch, downlink)) for switch, downlink in places)
-    return [PutDown(switch, dl, file, says(file)) for switch, dl, file in found if _is_there(file)]
+    return [
+        {"switch": switch, "downlink": dl, "file": file, "says": says(file)}
+        for switch, dl, file in found
+        if _is_there(file)
+    ]
 
 
 def give_up(work: Path, run: RunId, reason: str) -> tuple[Path, bool]:

@@ -1,5 +1,6 @@
 """The accounts of many downlinks: which are looked at, and what is amiss with the site itself."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -9,7 +10,6 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.plan_causes import site_troubles as planned
-from halfpipe.files.durable import write_text
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, Site, account
@@ -48,14 +48,12 @@ def overview(
     downlinks: Iterable[DownlinkId],
     draw_up: Callable[[Site, DownlinkId], Account] = account,
 ) -> Overview:
-    """Draw up the accounts of `downlinks`, and remember which need action, so that they are not lost sight of."""
+    """Draw up the accounts of `downlinks`."""
     accounts = [draw_up(site, downlink) for downlink in sorted(set(downlinks))]
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
-    found = Overview(tuple(worst_first), tuple(site_causes(site, [one.downlink for one in accounts])))
-    _remember(site, accounts)
-    return found
+    return Overview(tuple(worst_first), tuple(site_causes(site, [one.downlink for one in accounts])))
 
 
 def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
@@ -83,10 +81,12 @@ def known(site: Site) -> list[DownlinkId]:
 def recent(site: Site, days: float) -> list[DownlinkId]:
     """Return the downlinks that are not done with, in order.
 
-    These are those something of which is younger than `days`, those that are not handed off, and those that wanted
-    a person when they were last looked at.
+    These are those something of which is younger than `days`, those that are not handed off, and those of which
+    unattended processing has told that they need action.
     """
-    oldest, settings, wanted = site.now - days * DAY, site.settings, _remembered(site)
+    oldest, settings, told = site.now - days * DAY, site.settings, set[str]()
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        told = set(json.loads((settings.paths.work / paths.alert_state()).read_bytes())["sent"])
 
     def is_old(downlink: DownlinkId) -> bool:
         handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
@@ -94,21 +94,4 @@ def recent(site: Site, days: float) -> list[DownlinkId]:
             return False
         return all((modified(f"{home}/{downlink}") or 0.0) <= oldest for home in settings.paths.retdef)
 
-    return [downlink for downlink in known(site) if downlink in wanted or not is_old(downlink)]
-
-
-def _remembered(site: Site) -> frozenset[str]:
-    with suppress(OSError, UnicodeDecodeError):
-        return frozenset((site.settings.paths.work / paths.wanting()).read_text().split())
-    return frozenset()
-
-
-def _remember(site: Site, accounts: Iterable[Account]) -> None:
-    """Keep which downlinks need action; a cache, which may be deleted and need not be writable."""
-    before = _remembered(site)
-    now = before - {one.downlink for one in accounts} | {
-        one.downlink for one in accounts if one.verdict is Verdict.ACTION
-    }
-    if now != before:
-        with suppress(Exception):
-            write_text(site.settings.paths.work / paths.wanting(), "".join(f"{dl}\n" for dl in sorted(now)))
+    return [downlink for downlink in known(site) if downlink in told or not is_old(downlink)]

@@ -14,6 +14,7 @@ from halfpipe.config import load
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
+from halfpipe.site.alarms import Memory, Told
 from tests.support.leases import held_by_another
 from tests.support.series import damage, sealed_text
 from tests.support.verbs import halfpipe, on_terminal
@@ -62,6 +63,7 @@ def test_which_downlinks(configfile: Path) -> None:
     damage(work, paths.receipts(FIRST))
     assert FIRST not in found(configfile)
     assert found(configfile, "--all", person=True)[FIRST]["verdict"] == "action"
+    Memory({FIRST: Told(("record-damaged",), 1.0, 1.0)}).write(work / paths.alert_state())
     assert FIRST in found(configfile, person=True), "it is not lost sight of"
 
 
