@@ -22,8 +22,6 @@ from halfpipe.words import count
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from halfpipe.tables.summaries import Downlink, Run
-
 What = RunId | DownlinkId | Path
 RECEIPT_DROP = ("handoff", "l1_run", "files")
 
@@ -95,7 +93,7 @@ def command(site: Site, what: tuple[What, ...], view: str | None, **options: Any
 
 
 def _everything(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -> int:
-    from halfpipe.tables.summaries import Run, show, show_downlink
+    from halfpipe.tables.summaries import show, show_downlink
 
     found = [
         show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one) for one in what
@@ -106,23 +104,24 @@ def _everything(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -
     for number, each in enumerate(found):
         if number:
             click.echo()
-        _print_run(each) if isinstance(each, Run) else _print_downlink(each)
+        _print_run(each) if "parts" in each else _print_downlink(each)
     return 0
 
 
-def _print_run(run: "Run") -> None:
-    click.echo(f"run {run.run}, {run.l1_run}, started {_utc(run.started)}, MET {run.met}")
-    printed.table(run.parts.drop(columns="why"), drop=["begin", "end", "handed_off"])
-    printed.table(run.files.assign(sha256=run.files["sha256"].str[:16]), drop=["sha256", "MET"])
-    for part in run.parts.itertuples():
+def _print_run(run: Mapping[str, Any]) -> None:
+    parts, files = run["parts"], run["files"]
+    click.echo(f"run {run['run']}, {run['l1_run']}, started {_utc(run['started'])}, MET {run['met']}")
+    printed.table(parts.drop(columns="why"), drop=["begin", "end", "handed_off"])
+    printed.table(files.assign(sha256=files["sha256"].str[:16]), drop=["sha256", "MET"])
+    for part in parts.itertuples():
         for reason in part.why:
             click.echo(f"downlink {part.downlink}: {reason}")
-    for each in run.repipes:
+    for each in run["repipes"]:
         click.echo(
             f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into a stage "
             "of its own; they do not count here"
         )
-    events = run.parts["events"].dropna()
+    events = parts["events"].dropna()
     click.echo(f"in all {count(sum(events), 'event')} delivered by {count(len(events), 'downlink')}")
 
 
@@ -130,23 +129,23 @@ def _utc(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _print_downlink(shown: "Downlink") -> None:
-    one = shown.account
+def _print_downlink(shown: Mapping[str, Any]) -> None:
+    one = shown["account"]
     click.echo(f"downlink {one.downlink}, {one.state}: {one.verdict}")
     for cause in one.causes:
         click.echo(f"  {cause.verdict}: {cause.text}")
         if cause.do:
             click.echo(f"    → {cause.do}")
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
-    for line in shown.running:
+    for line in shown["running"]:
         click.echo(f"  {line}")
-    printed.table(shown.runs, drop=RECEIPT_DROP)
-    for run, reasons in shown.why.items():
+    printed.table(shown["runs"], drop=RECEIPT_DROP)
+    for run, reasons in shown["why"].items():
         for reason in reasons:
             click.echo(f"  run {run}: {reason}")
-    for number, when in shown.handoffs.items():
+    for number, when in shown["handoffs"].items():
         click.echo(f"hand-off {number}, {_utc(when) if when else 'not ended, or its receipt is lost'}")
-    for attempt in shown.submissions:
+    for attempt in shown["submissions"]:
         outcome = attempt["outcome"] or "nobody knows how it ended"
         click.echo(f"{attempt['action']} of hand-off {attempt['handoff']}, {attempt['when']}: {outcome}")
 

@@ -1,8 +1,6 @@
 """Everything that is known of a run, or of a downlink: what was delivered, when, and what is still waiting."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,42 +18,23 @@ from halfpipe.run import repipes
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import Account, Site, account
+from halfpipe.status.account import Site, account
 from halfpipe.tables import frames
 
 PARTS = ["downlink", "handoff", "handed_off", "events", "begin", "end", "state", "why"]
 
 
-@dataclass(frozen=True)
-class Run:
-    """What is known of a run.
-
-    Attributes
-    ----------
-    run, l1_run
-        Its name here, and Level-1's.
-    started, met
-        Its start.
-    parts
-        What each downlink delivered of it: the number of the hand-off, none without a manifest; when that was; the
-        events; the times of the first and the last; the state of the run then, and why the rest was not delivered.
-    files
-        The event files.
-    repipes
-        The made-up downlinks that processed it once more (`halfpipe.run.repipes`); they do not count.
-    """
-
-    run: RunId
-    l1_run: str
-    started: datetime
-    met: int
-    parts: pd.DataFrame
-    files: pd.DataFrame
-    repipes: tuple[Mapping[str, Any], ...]
-
-
-def show(work: Path, run: RunId) -> Run:
+def show(work: Path, run: RunId) -> dict[str, Any]:
     """Return what is known of `run`.
+
+    Returns
+    -------
+    dict
+        Its name ``run``, and Level-1's (``l1_run``); when it ``started``, UTC and ``met``. ``parts``, a frame, is what
+        each downlink delivered of it: the number of the hand-off, none without a manifest; when that was; the events;
+        the times of the first and the last; the state of the run then, and why the rest was not delivered. ``files``, a
+        frame, are the event files. ``repipes`` are the made-up downlinks that processed it once more
+        (`halfpipe.run.repipes`); they do not count.
 
     Raises
     ------
@@ -80,15 +59,15 @@ def show(work: Path, run: RunId) -> Run:
         for file in delivery.files if delivery else ():
             sequences, seconds = ("{}-{}".format(*pair) for pair in (file.sequences, file.seconds))
             files.append((downlink, file.name, file.events, sequences, seconds, file.sha256))
-    return Run(
-        run,
-        run.l1,
-        met.utc(met.met_to_unix(run.met)),
-        run.met,
-        pd.DataFrame(parts, columns=PARTS, dtype=object),
-        pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),
-        repipes.done(work, run),
-    )
+    return {
+        "run": run,
+        "l1_run": run.l1,
+        "started": met.utc(met.met_to_unix(run.met)),
+        "met": run.met,
+        "parts": pd.DataFrame(parts, columns=PARTS, dtype=object),
+        "files": pd.DataFrame(files, columns=["downlink", "file", "events", "sequences", "MET", "sha256"]),
+        "repipes": repipes.done(work, run),
+    }
 
 
 def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None]:
@@ -97,25 +76,16 @@ def _times(work: Path, downlink: DownlinkId) -> dict[int | None, datetime | None
     return {number: None if at is None else datetime.fromtimestamp(at, UTC) for number, at in made.items()}
 
 
-@dataclass(frozen=True)
-class Downlink:
-    """A downlink: how it stands, what its receipt says of its runs, and why what was not delivered was not.
-
-    `handoffs` are its hand-offs with the times of their receipts, None of one that has none; `submissions` the attempts
-    to give them to Level-1, whose `outcome` is empty if nobody knows it; `running` is how far each job is that has run
-    for ten seconds.
-    """
-
-    account: Account
-    runs: pd.DataFrame
-    why: Mapping[str, Sequence[str]]
-    handoffs: Mapping[int | None, datetime | None]
-    submissions: tuple[Mapping[str, Any], ...]
-    running: tuple[str, ...]
-
-
-def show_downlink(settings: Settings, downlink: DownlinkId) -> Downlink:
+def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
     """Return what is known of `downlink`.
+
+    Returns
+    -------
+    dict
+        Its ``account``; its ``runs``, a frame, as its receipt says, and ``why`` what was not delivered of them was not.
+        ``handoffs`` with the times of their receipts, None of one that has none; ``submissions``, the attempts to give
+        them to Level-1, whose ``outcome`` is empty if nobody knows it; ``running``, how far each job is that has run
+        for ten seconds.
 
     Raises
     ------
@@ -129,21 +99,19 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> Downlink:
         raise MissingInputError(f"nothing is known of downlink {downlink}: there is no {where}")
     receipts = [read_receipt(work, downlink)] if (work / paths.receipt(downlink)).exists() else []
     record = Record(work, downlink)
-    submissions = (
+    submissions = [
         {
-            "action": each.action,
-            "handoff": each.handoff,
-            "when": each.when,
+            **{key: getattr(each, key) for key in ("action", "handoff", "when")},
             "outcome": record.word(each.outcome),
         }
         for each in record.attempts
-    )
+    ]
     logs = sorted((work / paths.logs() / downlink).glob("*.log"))
-    return Downlink(
-        found,
-        frames.runs(receipts),
-        {run["run"]: run["why"] for receipt in receipts for run in receipt["runs"]},
-        _times(work, downlink),
-        tuple(submissions),
-        tuple(said for log in logs if (said := progress.progress_in_log(log, time.time()))),
-    )
+    return {
+        "account": found,
+        "runs": frames.runs(receipts),
+        "why": {run["run"]: run["why"] for receipt in receipts for run in receipt["runs"]},
+        "handoffs": _times(work, downlink),
+        "submissions": submissions,
+        "running": [said for log in logs if (said := progress.progress_in_log(log, time.time()))],
+    }
