@@ -17,6 +17,7 @@ DOWNLINKS = 2000
 ONE_IN = 20  # has trouble
 NEED_ACTION = 10  # of those; the others are not handed off yet
 CUT = 100  # bytes off the end of a damaged receipt
+ASKED = ("--config", "board.days=10000", "--config", "board.pictures=0")
 SECONDS, PAGE = 10.0, 300_000  # what the board may take, and bytes of its page without pictures
 ROW = re.compile(r"<tbody>\n(.*?)</tbody>", re.DOTALL)
 PROGRAM = Path(sys.executable).with_name("halfpipe")
@@ -51,7 +52,7 @@ def bench_board(race: Race, launcher: Launcher, history: History, scratch: Path)
     race.run(
         f"halfpipe board, {DOWNLINKS:,} downlinks, 5 % with trouble, for the first time",
         lambda: launcher.run(
-            [PROGRAM, "board", "-o", out, "--days", "10000", "--pictures", "0", "--profile", history.home],
+            [PROGRAM, "board", "-o", out, *ASKED, "--profile", history.home],
             statuses=(1,),
         ),
         {},

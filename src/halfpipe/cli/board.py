@@ -18,8 +18,8 @@ from halfpipe.words import count
     cls=Verb,
     examples=[
         ("halfpipe board -o /tmp/board", "then open /tmp/board/index.html in a browser"),
-        ("halfpipe board --days 7", "of the last week, into board.dir"),
-        ("halfpipe board --pictures 500", "draw up to 500 downlinks that have no picture"),
+        ("halfpipe board --config board.days=7", "of the last week, into board.dir"),
+        ("halfpipe board --config board.pictures=500", "draw up to 500 downlinks that have no picture"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
 )
@@ -31,14 +31,7 @@ from halfpipe.words import count
     metavar="DIR",
     help="Where the pages go. Default: board.dir.",
 )
-@click.option("--days", type=click.FloatRange(min=0), help="How far to look back. Default: board.days.")
-@click.option(
-    "--pictures",
-    "new",
-    type=click.IntRange(min=0),
-    help="How many new pictures are drawn. Default: board.pictures.",
-)
-def command(site: Site, output: Path | None, days: float | None, new: int | None) -> int:
+def command(site: Site, output: Path | None) -> int:
     """Write web pages that show the state of the site and of each downlink.
 
     One page lists the downlinks of the last weeks, and all that are not done or need action; each downlink has its
@@ -46,13 +39,13 @@ def command(site: Site, output: Path | None, days: float | None, new: int | None
     """
     from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-    home = output or site.settings.board.dir
+    home, asked = output or site.settings.board.dir, site.settings.board
     if home is None:
         raise ConfigError("nothing says where the pages go: give -o DIR, or set board.dir in the config")
-    now, back = time.time(), site.settings.board.days if days is None else days
-    looked = Looked(site.settings, now, now - back * DAY)
-    found = overview(looked, recent(looked, back))
-    written = board_pages.make(looked, found, home, site.settings.board.pictures if new is None else new)
+    now = time.time()
+    looked = Looked(site.settings, now, now - asked.days * DAY)
+    found = overview(looked, recent(looked, asked.days))
+    written = board_pages.make(looked, found, home, asked.pictures)
     click.echo(
         f"{home / paths.board()}: {count(len(found.accounts), 'downlink')}, {count(written, 'page')} written"
     )

@@ -158,7 +158,9 @@ def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
     ended = halfpipe("board", configfile=site.configfile)
     assert ended.exit_code == 2
     assert "board.dir" in ended.stderr
-    ended = halfpipe("board", "-o", tmp_path / "board", "--days", str(DAYS), configfile=site.configfile)
+    ended = halfpipe(
+        "board", "-o", tmp_path / "board", "--config", f"board.days={DAYS}", configfile=site.configfile
+    )
     assert ended.exit_code == 1, "a downlink needs action"
     assert ended.stdout == f"{tmp_path / 'board' / 'index.html'}: 3 downlinks, 4 pages written\n"
     assert len(list((tmp_path / "board").glob(paths.board_picture("*")))) == 2, "board.pictures is 3"
