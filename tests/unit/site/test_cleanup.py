@@ -329,9 +329,7 @@ def test_files_of_one_chunk_go_by_run(old: Site) -> None:
     assert sorted(home.glob("*-*")) == sorted([open_one, unvouched, other_size])
 
 
-@pytest.mark.parametrize(
-    "place", [f"{FIRST}", paths.chunks(FIRST), "runs", paths.run(RUN), f"{paths.run(RUN)}/{FIRST}"]
-)
+@pytest.mark.parametrize("place", [f"{FIRST}", paths.chunks(FIRST), "runs", f"{paths.run(RUN)}/{FIRST}"])
 def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) -> None:
     outside = old.home / "outside"
     (old.work / place).rename(outside)
@@ -523,16 +521,12 @@ def test_settings_go_with_the_last_log_that_can_name_them(old: Site) -> None:
     assert log.exists()
 
 
-def test_the_leases_of_a_dead_process_stop_nobody(old: Site) -> None:
-    left_by_another(old.work, paths.downlink_lease(FIRST), silent=1e4)
-    left_by_another(old.work, paths.run_lease(RUN), silent=1e4)
-    cleaned(old)
-    assert removable(old) == {}
-    assert leases(old.work) == []
-
-
-def test_heartbeats_of_the_killed_go_after_a_day(old: Site) -> None:
+def test_the_leases_of_a_dead_process_stop_nobody_and_its_heartbeat_goes_after_a_day(old: Site) -> None:
     left_by_another(old.work, paths.downlink_lease(FIRST), silent=2 * 86400)
     with held_by_another(old.work, paths.run_lease(RUN)):
         assert [row.path.parent for row in leftover(old)] == [old.work / paths.heartbeats()]
         assert len(list((old.work / paths.heartbeats()).iterdir())) == 1
+    left_by_another(old.work, paths.run_lease(RUN), silent=1e4)
+    cleaned(old)
+    assert removable(old) == {}
+    assert leases(old.work) == []
