@@ -19,7 +19,6 @@ from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
 from halfpipe.ids import RunId, RunKind
 from halfpipe.process.told_once import By, Outcome
-from halfpipe.run import event_table, merged_index, run_state
 from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import OnlineError, Result, What
@@ -141,23 +140,6 @@ def test_products_that_were_cleaned_up_are_decoded_again(site: Site) -> None:
     shutil.rmtree(online.home)
     assert again(online).what is What.MADE
     assert online.files() == whole
-
-
-@pytest.mark.parametrize("gone", [False, True])
-def test_each_downlink_is_read_once(gone: bool, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run may have hundreds of them."""
-    online = on_site(site, "lci_gap_filled", FIRST, SECOND)
-    read: list[str] = []
-
-    def spied(original: Callable[..., object]) -> Callable[..., object]:
-        return lambda *arguments: read.append(original.__name__) or original(*arguments)
-
-    monkeypatch.setattr(run_state, "load_events", spied(event_table.load_events))
-    monkeypatch.setattr(merged_index, "build", spied(merged_index.build))
-    for path in site.work.glob("runs/*/*/events.npy") if gone else []:
-        path.unlink()
-    assert online.go().what is What.MADE
-    assert read == ["build" if gone else "load_events"] * 2
 
 
 def test_what_cannot_be_had_is_an_error_or_left_out_and_said(site: Site) -> None:
