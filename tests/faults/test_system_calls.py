@@ -110,8 +110,10 @@ def all_there_is(site: Site, *downlinks: str) -> dict[str, bytes]:
 
 def noted(stage: Path) -> bytes:
     """Return which records the stage's mark knows."""
-    known = [json.loads(mark.read_bytes())["last"] for mark in (stage / paths.stage_mark()).glob("*.json")]
-    return json.dumps(sorted(entry[:2] for entry in known[-1]) if known else []).encode()
+    marks = sorted((stage / paths.stage_mark()).glob("[0-9]*.json"))
+    known = [json.loads(mark.read_bytes())["last"] for mark in marks[-1:]]
+    assert len(marks) <= 1, "only the last mark is kept"
+    return json.dumps(sorted(entry[:2] for last in known for entry in last)).encode()
 
 
 def processed(home: Path, again: bool) -> tuple[Site, str, list[Listed]]:

@@ -179,21 +179,22 @@ def _write(settings: Settings, new: Iterable[Entry]) -> None:
         known = {place: number for place, number, _ in before["last"]}
         added = {entry[0]: entry for entry in new if entry[1] > known.get(entry[0], 0)}
         if before["number"] and not added:
-            return
+            break
         last = [*(entry for entry in before["last"] if entry[0] not in added), *map(list, added.values())]
-        number, content = before["number"] + 1, sealed({**owner, "last": last[-MOST:]})
-        with suppress(TakenError):
-            try:
-                publish_file(mark, number, content)
-            except TakenError:
-                raise
-            except HalfPipeError as error:
-                raise StageError(f"the stage {stage} cannot be written: {error}") from error
-            publish_file(copy, number, content)
-        for home in (mark, copy):
-            for older in numbers(home):
-                if older < number:
-                    file_of(home, older).unlink(missing_ok=True)
+        try:
+            publish_file(mark, before["number"] + 1, sealed({**owner, "last": last[-MOST:]}))
+        except TakenError:
+            continue
+        except HalfPipeError as error:
+            raise StageError(f"the stage {stage} cannot be written: {error}") from error
+    # Also for one that died before it came so far.
+    if before["number"] not in numbers(copy):
+        with suppress(TakenError, FileNotFoundError):  # whoever has published a newer one does this
+            publish_file(copy, before["number"], file_of(mark, before["number"]).read_bytes())
+    for home in (mark, copy):
+        for older in numbers(home):
+            if older < before["number"]:
+                file_of(home, older).unlink(missing_ok=True)
 
 
 def _read(home: Path) -> Mark | None:

@@ -190,7 +190,8 @@ class Series:
     def _open(self, home: Path, number: int) -> Record | None:
         path = f"{home}/{number:06d}.json"
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - asked of all downlinks
+            with open(path, "rb") as file:  # noqa: PTH123 - asked of all downlinks
+                # Room for its size and no more: MOST_BYTES would be cleared first. A read may be short, this one not.
                 return opened(file.read(min(os.fstat(file.fileno()).st_size, MOST_BYTES)), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
