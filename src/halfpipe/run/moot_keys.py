@@ -1,8 +1,9 @@
 """Which MOOT key and alias a run carries (ground-chain §10; `moot.file` of the config)."""
 
+import io
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from halfpipe.files.reading import open_regular
 from halfpipe.formats.evt import MOOT_UNSET_ALIAS, MOOT_UNSET_KEY
 from halfpipe.ids import RunId
 
-LINE = re.compile(r"(r[0-9]{10})\s+(0[xX][0-9a-fA-F]+|[0-9]+)\s+(\S+)", re.ASCII)
+# A key of more digits is none, and takes long to read as a number.
+LINE = re.compile(r"(r[0-9]{10})\s+(0[xX][0-9a-fA-F]{1,18}|[0-9]{1,20})\s+(\S{1,1000})", re.ASCII)
 MAX_SIZE = 1 << 26  # bytes: ten times what the whole mission has
-LONGEST_LINE = 1024  # bytes
 MOST_SHOWN = 50  # lines that are passed over, one by one; the others are counted
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ def is_good(moot: Moot) -> bool:
     return 0 <= moot.key < 2**32 and re.fullmatch(r"[!-~]+", moot.alias) is not None
 
 
-def read_moot(path: Path) -> Mapping[RunId, Moot]:
-    """Read lines ``r%010d key alias``.
+def read_moot(path: Path, only: RunId | None = None) -> Mapping[RunId, Moot]:
+    """Read lines ``r%010d key alias``, of all runs or of one.
 
     A line that is something else is reported and passed over, so that one bad line costs no other run
     its key.
@@ -52,8 +53,28 @@ def read_moot(path: Path) -> Mapping[RunId, Moot]:
         If two lines give one run different keys, or the file is larger than `MAX_SIZE`.
     """
     known: dict[RunId, Moot] = {}
-    for run, moot in _moots(path, known):
-        known[run] = moot
+    passed_over = 0
+    for number, raw in enumerate(_content(path), 1):
+        line = raw.decode(errors="replace").rstrip("\r\n")
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = LINE.fullmatch(line.strip())
+        moot = Moot(int(match[2], 16 if "x" in match[2].lower() else 10), match[3]) if match else UNSET
+        if match is None or int(match[1][1:]) >= 2**32 or not is_good(moot):
+            passed_over += 1
+            if passed_over <= MOST_SHOWN:
+                log.warning("%s, line %d: passed over, not 'r%%010d key alias': %.80r", path, number, line)
+            continue
+        run = RunId.from_l1(match[1])
+        if only not in {None, run}:
+            continue
+        if known.setdefault(run, moot) != moot:
+            raise FormatError(
+                f"{path}, line {number}: run {match[1]} ({run}) has key {moot.key} {moot.alias} here and "
+                f"{known[run].key} {known[run].alias} before. Remove the wrong line."
+            )
+    if passed_over > MOST_SHOWN:
+        log.warning("%s: %d more lines were passed over", path, passed_over - MOST_SHOWN)
     return known
 
 
@@ -65,13 +86,7 @@ def moot_of(run: RunId, path: Path | None) -> Moot:
     ConfigError, FormatError
         As `read_moot`, but what the file says of other runs does not matter.
     """
-    if path is None:
-        return UNSET
-    known: dict[RunId, Moot] = {}
-    for other, moot in _moots(path, known):
-        if other == run:
-            known[run] = moot
-    return known.get(run, UNSET)
+    return UNSET if path is None else read_moot(path, run).get(run, UNSET)
 
 
 def first_datagram(rows: NDArray[np.void]) -> np.void:
@@ -88,52 +103,14 @@ def first_datagram(rows: NDArray[np.void]) -> np.void:
     return first
 
 
-def _moots(path: Path, known: Mapping[RunId, Moot]) -> Iterator[tuple[RunId, Moot]]:
-    """Yield what the good lines say, one line in memory at a time; each must agree with what is `known`."""
-    passed_over = 0
-    for number, line in _lines(path):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        match = LINE.fullmatch(line.strip())
-        moot = _moot(match[2], match[3]) if match else None
-        if match is None or moot is None or int(match[1][1:]) >= 2**32:
-            passed_over += 1
-            if passed_over <= MOST_SHOWN:
-                log.warning("%s, line %d: passed over, not 'r%%010d key alias': %.80r", path, number, line)
-            continue
-        run = RunId.from_l1(match[1])
-        if known.get(run, moot) != moot:
-            raise FormatError(
-                f"{path}, line {number}: run {match[1]} ({run}) has key {moot.key} {moot.alias} here and "
-                f"{known[run].key} {known[run].alias} before. Remove the wrong line."
-            )
-        yield run, moot
-    if passed_over > MOST_SHOWN:
-        log.warning("%s: %d more lines were passed over", path, passed_over - MOST_SHOWN)
-
-
-def _moot(key: str, alias: str) -> Moot | None:
-    if len(key) > 20:
-        return None
-    moot = Moot(int(key, 0 if key[:2].lower() == "0x" else 10), alias)
-    return moot if is_good(moot) else None
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines and their numbers from 1; of one that is too long, its beginning and three dots."""
+def _content(path: Path) -> io.BytesIO:
     try:
         with open_regular(path) as file:
-            if path.stat().st_size > MAX_SIZE:
-                raise FormatError(
-                    f"moot.file {path}: more than {MAX_SIZE} bytes, expected a line a run. Name the right file."
-                )
-            number = 1
-            while piece := file.readline(LONGEST_LINE):
-                whole = rest = piece
-                while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
-                    rest = file.readline(LONGEST_LINE)
-                    whole = piece + b" ..."
-                yield number, whole.decode(errors="replace").rstrip("\r\n")
-                number += 1
+            content = file.read(MAX_SIZE + 1)
     except OSError as error:
         raise ConfigError(f"moot.file {path}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_SIZE:
+        raise FormatError(
+            f"moot.file {path}: more than {MAX_SIZE} bytes, expected a line a run. Name the right file."
+        )
+    return io.BytesIO(content)  # its lines, one at a time
