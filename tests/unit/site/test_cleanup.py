@@ -162,7 +162,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
     "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "no manifest of ours"),
     "damaged": (f"work/{paths.chunk_list(RUN, SECOND)}", damage, "chunks.json: not JSON"),
-    "other datagrams": (f"work/{paths.datagrams(RUN, FIRST)}", lambda p: p.write_text("x\n"), "expected a DGM line"),
+    "other datagrams": (f"work/{paths.datagrams(RUN, FIRST)}", lambda p: p.write_text("x\n"), "not what was written"),
 }  # fmt: skip
 
 
