@@ -124,15 +124,11 @@ def sound_datagrams(packets: Retrieval, apid: int) -> Iterator[tuple[int, bytes]
     for number in range(len(packets)):
         datagram = packets.payload(number)
         complaint = complaint_of(datagram, apid)
-        if complaint is not None:
-            mended = (other for other in packets.mended(number) if not complaint_of(other, apid))
-            found = next(mended, None)
-            if found is None:
-                file, offset = packets.place(number)
-                print(f"DFI exception: {file} at byte {offset}: {complaint}")
-                continue
-            datagram = found
-        yield number, datagram
+        if complaint is None:
+            yield number, datagram
+            continue
+        file, offset = packets.place(number)
+        print(f"DFI exception: {file} at byte {offset}: {complaint}")
 
 
 def batches(packets: Retrieval, apid: int) -> Iterator[tuple[tuple[int, int], list[int], list[bytes]]]:

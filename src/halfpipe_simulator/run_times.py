@@ -6,7 +6,7 @@ Only the datagrams themselves say it. One that is damaged says nothing here: the
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
 
 from halfpipe.errors import HalfPipeError
@@ -18,10 +18,9 @@ from halfpipe_simulator.datagrams import complaint_of, run_of
 def runs(packets: Retrieval, apid: int) -> Iterator[tuple[int, tuple[int, int]]]:
     """Yield number, and ground id and run start (MET seconds), of each datagram that is sound."""
     for number in range(len(packets)):
-        copies = chain([packets.payload(number)], packets.mended(number))
-        sound = next((copy for copy in copies if not complaint_of(copy, apid)), None)
-        if sound is not None:
-            yield number, run_of(sound)
+        datagram = packets.payload(number)
+        if not complaint_of(datagram, apid):
+            yield number, run_of(datagram)
 
 
 def series(packets: Retrieval, apid: int) -> Iterator[tuple[int, int, int, int]]:

@@ -132,7 +132,7 @@ def _shown(name: str) -> str:
 
 def _check_index(
     path: Path, run: RunId, apid: int, products: set[str], *, again: bool
-) -> tuple[dict[str, Any], kept_index.SizedIndex]:
+) -> tuple[dict[str, Any], idx.Index]:
     """Check an index against the evt files that it names; return its counts, and its rows."""
     index = idx.read_index(path)
     if index.startedat not in {None, run.met}:
@@ -149,7 +149,6 @@ def _check_index(
             f"seconds, expected 0 to {MAX_TIME}. Nothing of this chunk was taken; decode it again."
         )
     whole = True
-    sizes = []
     besides: list[Unlisted] = []
     for number, name in enumerate(index.files):
         if name not in products:
@@ -157,9 +156,9 @@ def _check_index(
                 f"{path}: names the event file {name}, which the decoder did not write beside it. "
                 "Nothing of this chunk was taken. Fix the decoder, then re-run the command."
             )
-        events = index.events[index.events["file"] == number]
-        of_file, without_hole, rest = _check_records(path, path.with_name(name), events)
-        sizes.append(of_file)
+        of_file = index.events["file"] == number
+        sizes, without_hole, rest = _check_records(path, path.with_name(name), index.events[of_file])
+        index.events["size"][of_file] = sizes
         whole &= without_hole
         besides.append(rest)
     held = account(index, together(besides))
@@ -169,7 +168,7 @@ def _check_index(
             "of this chunk was taken. Fix the decoder or what it read, then re-run the command."
         )
     counts = {"events": len(index.events), "datagrams": len(index.datagrams), "whole": whole} | held.as_json()
-    return counts, kept_index.with_sizes(index, sizes)
+    return counts, index
 
 
 def _check_records(index: Path, file: Path, events: Any) -> tuple[NDArray[np.int64], bool, Unlisted]:

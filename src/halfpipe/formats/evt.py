@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.files.reading import open_regular
+from halfpipe.formats.structured import at_every_byte, layout
 
 MARKER = 0xFAF32000
 VERSION = 0x09090909
@@ -50,210 +51,82 @@ class KeysType(IntEnum):
     LCI = 1
 
 
-def _packed(*fields: tuple[str, DTypeLike, int], size: int) -> np.dtype[np.void]:
-    """Return a dtype with every field at its stated offset; the fields must fill it without a hole."""
-    names, formats, offsets = zip(*fields, strict=True)
-    dtype = np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
-    ends = [offset + np.dtype(kind).itemsize for _, kind, offset in fields]
-    if (*offsets[1:], size) != tuple(ends):
-        raise TypeError(f"fields and offsets do not agree: {fields}")
-    return dtype
-
-
-HEADER = _packed(
-    ("marker", "<u4", 0),
-    ("version", "<u4", 4),
-    ("runid", "<u4", 8),
-    ("secs_beg", "<u4", 12),
-    ("secs_end", "<u4", 16),
-    ("evtcnt", "<u8", 20),
-    ("gemseq_beg", "<u8", 28),
-    ("gemseq_end", "<u8", 36),
-    ("src_apids", ("<u4", 4), 44),
-    ("src_seqerr", ("<u4", 4), 60),
-    ("dfi_apids", ("<u4", 4), 76),
-    ("dfi_dfierr", ("<u4", 4), 92),
-    ("moot_key", "<u4", 108),
-    ("moot_alias", "S64", 112),
-    size=HEADER_SIZE,
+HEADER = layout(
+    "<u4 marker version runid secs_beg secs_end",
+    "<u8 evtcnt gemseq_beg gemseq_end",
+    "4<u4 src_apids src_seqerr dfi_apids dfi_dfierr",
+    "<u4 moot_key",
+    "S64 moot_alias",
 )
 
-
-def _timetone(prefix: str, at: int) -> list[tuple[str, DTypeLike, int]]:
-    return [
-        (f"{prefix}_timeSecs", "<u4", at),
-        (f"{prefix}_tics", "<u4", at + 4),
-        (f"{prefix}_hacks", "<u4", at + 8),
-        (f"{prefix}_incomplete", "<u4", at + 12),
-        (f"{prefix}_flywheeling", "<u4", at + 16),
-        (f"{prefix}_missingTimeTone", "u1", at + 20),
-        (f"{prefix}_missingCpuPps", "u1", at + 21),
-        (f"{prefix}_missingLatPps", "u1", at + 22),
-        (f"{prefix}_earlyEvent", "u1", at + 23),
-        (f"{prefix}_sourceGps", "u1", at + 24),
-        (f"{prefix}_pad", "V3", at + 25),
-    ]
-
-
-CONTEXT = _packed(
-    ("ccsds_scid", "<i4", 0),
-    ("ccsds_apid", "<i4", 4),
-    ("ccsds_utc", "<f8", 8),
-    *_timetone("current", 16),
-    *_timetone("previous", 44),
-    ("scalers_elapsed", "<u8", 72),
-    ("scalers_livetime", "<u8", 80),
-    ("scalers_prescaled", "<u8", 88),
-    ("scalers_discarded", "<u8", 96),
-    ("scalers_sequence", "<u8", 104),
-    ("scalers_deadzone", "<u8", 112),
-    ("run_platform", "<i4", 120),
-    ("run_origin", "<i4", 124),
-    ("run_groundId", "<u4", 128),
-    ("run_startedAt", "<u4", 132),
-    ("run_platformTxt", "S16", 136),
-    ("run_originTxt", "S16", 152),
-    ("open_modeChanges", "<u4", 168),
-    ("open_datagrams", "<u4", 172),
-    ("open_action", "<i4", 176),
-    ("open_reason", "<i4", 180),
-    ("open_crate", "<i4", 184),
-    ("open_mode", "<i4", 188),
-    ("open_actionTxt", "S16", 192),
-    ("open_reasonTxt", "S16", 208),
-    ("open_crateTxt", "S16", 224),
-    ("open_modeTxt", "S16", 240),
-    ("close_action", "<i4", 256),
-    ("close_reason", "<i4", 260),
-    ("close_actionTxt", "S16", 264),
-    ("close_reasonTxt", "S16", 280),
-    size=296,
+_TIMETONE = (
+    "<u4 {0}_timeSecs {0}_tics {0}_hacks {0}_incomplete {0}_flywheeling",
+    "u1 {0}_missingTimeTone {0}_missingCpuPps {0}_missingLatPps {0}_earlyEvent {0}_sourceGps",
+    "V3 {0}_pad",
 )
 
-_INFO: list[tuple[str, DTypeLike, int]] = [
-    ("timeTics", "<u4", 0),
-    ("timeHack_tics", "<u4", 4),
-    ("timeHack_hacks", "<u4", 8),
-    ("compressionLevel", "<i4", 12),
-    ("compressedSize", "<i4", 16),
-]
-
-LPA_INFO = _packed(
-    *_INFO,
-    ("softwareKey", "<u4", 20),
-    ("hardwareKey", "<u4", 24),
-    ("lpaDbKey", "<u4", 28),
-    size=32,
+CONTEXT = layout(
+    "<i4 ccsds_scid ccsds_apid",
+    "<f8 ccsds_utc",
+    *(part.format("current") for part in _TIMETONE),
+    *(part.format("previous") for part in _TIMETONE),
+    "<u8 scalers_elapsed scalers_livetime scalers_prescaled scalers_discarded scalers_sequence scalers_deadzone",
+    "<i4 run_platform run_origin",
+    "<u4 run_groundId run_startedAt",
+    "S16 run_platformTxt run_originTxt",
+    "<u4 open_modeChanges open_datagrams",
+    "<i4 open_action open_reason open_crate open_mode",
+    "S16 open_actionTxt open_reasonTxt open_crateTxt open_modeTxt",
+    "<i4 close_action close_reason",
+    "S16 close_actionTxt close_reasonTxt",
 )
+
+_INFO = ("<u4 timeTics timeHack_tics timeHack_hacks", "<i4 compressionLevel compressedSize")
+
+LPA_INFO = layout(*_INFO, "<u4 softwareKey hardwareKey lpaDbKey")
 
 # The last four words are the gamma handler's; the other handlers use the first of them only.
-LPA_HANDLER = _packed(
-    ("type", "<i4", 0),
-    ("masterKey", "<u4", 4),
-    ("cfgKey", "<u4", 8),
-    ("cfgId", "<u4", 12),
-    ("state", "<i4", 16),
-    ("prescaler", "<i4", 20),
-    ("version", "<u4", 24),
-    ("id", "<u4", 28),
-    ("has", "u1", 32),
-    ("pad", "V3", 33),
-    ("rsd_status", "<u4", 36),
-    ("rsd_energyValid", "<u4", 40),
-    ("rsd_energyInLeus", "<i4", 44),
-    ("rsd_stage", "<u4", 48),
-    size=52,
+LPA_HANDLER = layout(
+    "<i4 type",
+    "<u4 masterKey cfgKey cfgId",
+    "<i4 state prescaler",
+    "<u4 version id",
+    "u1 has",
+    "V3 pad",
+    "<u4 rsd_status rsd_energyValid",
+    "<i4 rsd_energyInLeus",
+    "<u4 rsd_stage",
 )
 
-_LCI_INFO: list[tuple[str, DTypeLike, int]] = [
+_LCI_INFO = (
     *_INFO,
-    ("autoRange", "u1", 20),
-    ("zeroSupression", "u1", 21),
-    ("strobe", "u1", 22),
-    ("pad", "V1", 23),
-    ("periodicPrescale", "<u4", 24),
-    ("softwareKey", "<u4", 28),
-    ("writeCfg", "<u4", 32),
-    ("readCfg", "<u4", 36),
-]
+    "u1 autoRange zeroSupression strobe",
+    "V1 pad",
+    "<u4 periodicPrescale softwareKey writeCfg readCfg",
+)
+_CHANNEL = ("<u2 channel_numChan", "u1 channel_single channel_all channel_latc channel_perFE")
 
-
-def _channel(at: int) -> list[tuple[str, DTypeLike, int]]:
-    return [
-        ("channel_numChan", "<u2", at),
-        ("channel_single", "u1", at + 2),
-        ("channel_all", "u1", at + 3),
-        ("channel_latc", "u1", at + 4),
-        ("channel_perFE", "u1", at + 5),
-    ]
-
-
-LCI_ACD_INFO = _packed(
+LCI_ACD_INFO = layout(
     *_LCI_INFO,
-    ("injected", "<u2", 40),
-    ("threshold", "<u2", 42),
-    ("biasDac", "<u2", 44),
-    ("holdDelay", "<u2", 46),
-    ("hitmapDelay", "<u2", 48),
-    ("range", "<u2", 50),
-    ("trigger_veto", "<u2", 52),
-    ("trigger_vetoVernier", "<u2", 54),
-    ("trigger_hld", "<u2", 56),
-    *_channel(58),
-    size=64,
+    "<u2 injected threshold biasDac holdDelay hitmapDelay range trigger_veto trigger_vetoVernier trigger_hld",
+    *_CHANNEL,
 )
 
-LCI_CAL_INFO = _packed(
+LCI_CAL_INFO = layout(
     *_LCI_INFO,
-    ("uld", "<u2", 40),
-    ("injected", "<u2", 42),
-    ("delay", "<u2", 44),
-    ("firstRange", "<u2", 46),
-    ("threshold", "<u2", 48),
-    ("calibGain", "<u2", 50),
-    ("highCalEna", "<u2", 52),
-    ("highRngEna", "<u2", 54),
-    ("highGain", "<u2", 56),
-    ("lowCalEna", "<u2", 58),
-    ("lowRngEna", "<u2", 60),
-    ("lowGain", "<u2", 62),
-    ("trigger_le", "<u2", 64),
-    ("trigger_lowTrgEna", "<u2", 66),
-    ("trigger_he", "<u2", 68),
-    ("trigger_highTrgEna", "<u2", 70),
-    *_channel(72),
-    ("tail", "V2", 78),
-    size=80,
+    "<u2 uld injected delay firstRange threshold calibGain highCalEna highRngEna highGain lowCalEna lowRngEna",
+    "<u2 lowGain trigger_le trigger_lowTrgEna trigger_he trigger_highTrgEna",
+    *_CHANNEL,
+    "V2 tail",
 )
 
-LCI_TKR_INFO = _packed(
-    *_LCI_INFO,
-    ("dacRange", "<u4", 40),
-    ("injected", "<u2", 44),
-    ("delay", "<u2", 46),
-    ("threshold", "<u2", 48),
-    ("splitLow", "<u2", 50),
-    ("splitHigh", "<u2", 52),
-    *_channel(54),
-    size=60,
+LCI_TKR_INFO = layout(
+    *_LCI_INFO, "<u4 dacRange", "<u2 injected delay threshold splitLow splitHigh", *_CHANNEL
 )
 
-LPA_KEYS = _packed(
-    ("type", "<i4", 0),
-    ("LATC_master", "<u4", 4),
-    ("LATC_ignore", "<u4", 8),
-    ("SBS", "<u4", 12),
-    ("LPA_db", "<u4", 16),
-    size=20,
-)
+LPA_KEYS = layout("<i4 type", "<u4 LATC_master LATC_ignore SBS LPA_db")
 
-LCI_KEYS = _packed(
-    ("type", "<i4", 0),
-    ("LATC_master", "<u4", 4),
-    ("LATC_ignore", "<u4", 8),
-    ("LCI_script", "<u4", 12),
-    size=16,
-)
+LCI_KEYS = layout("<i4 type", "<u4 LATC_master LATC_ignore LCI_script")
 
 LCI_INFO_OF = {
     InfoType.LCI_ACD: LCI_ACD_INFO,
@@ -280,7 +153,13 @@ class RecordLayout:
 
 
 def open_evt(path: Path) -> EvtFile:
-    """Map the event file `path` and read its header.
+    """Map the event file `path` and read its header; raises as `read_header`."""
+    header = read_header(path)
+    return EvtFile(path, np.memmap(path, np.uint8, "r").view(np.ndarray), header)
+
+
+def read_header(path: Path) -> np.void:
+    """Read the header (dtype `HEADER`) of the event file `path`.
 
     Raises
     ------
@@ -290,20 +169,6 @@ def open_evt(path: Path) -> EvtFile:
         If it cannot be read, is shorter than a header, or has another marker or version.
     """
     try:
-        size = path.stat().st_size
-        if size < HEADER_SIZE:
-            raise _short(path, size)
-        data = np.memmap(path, np.uint8, "r").view(np.ndarray)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such event file. Have it made again.") from error
-    except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
-    return EvtFile(path, data, _header(path, data[:HEADER_SIZE].tobytes()))
-
-
-def read_header(path: Path) -> np.void:
-    """Read the header (dtype `HEADER`) of the event file `path`; raises as `open_evt`."""
-    try:
         with open_regular(path) as file:
             content = file.read(HEADER_SIZE)
     except FileNotFoundError as error:
@@ -311,17 +176,9 @@ def read_header(path: Path) -> np.void:
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
     if len(content) < HEADER_SIZE:
-        raise _short(path, len(content))
-    return _header(path, content)
-
-
-def _short(path: Path, size: int) -> FormatError:
-    return FormatError(
-        f"{path}: {size} bytes, but the header of an event file alone has {HEADER_SIZE}. {REMEDY}."
-    )
-
-
-def _header(path: Path, content: bytes) -> np.void:
+        raise FormatError(
+            f"{path}: {len(content)} bytes, but the header of an event file alone has {HEADER_SIZE}. {REMEDY}."
+        )
     header: np.void = np.frombuffer(content, HEADER)[0]
     if header["marker"] != MARKER:
         raise FormatError(
@@ -385,12 +242,6 @@ def pack_header(
     return header.tobytes()
 
 
-def _at_every_byte(data: NDArray[np.uint8], dtype: DTypeLike) -> NDArray[Any]:
-    """View `data` as items that start at every byte: indexed with offsets, it gathers them."""
-    item = np.dtype(dtype)
-    return np.ndarray(max(0, data.size - item.itemsize + 1), item, buffer=data.data, strides=(1,))
-
-
 def contexts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.void]:
     """Gather the contexts (dtype `CONTEXT`, one a record) of the records at `offsets`.
 
@@ -402,12 +253,12 @@ def contexts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.
     IndexError
         If a context would reach over the end of `data`.
     """
-    return _at_every_byte(data, CONTEXT)[offsets]
+    return at_every_byte(data, CONTEXT)[offsets]
 
 
 def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: str) -> NDArray[Any]:
     """Gather one field of `CONTEXT`, by its name, from the records at `offsets`; otherwise as `contexts`."""
-    return _at_every_byte(data, CONTEXT[field])[offsets + field_starts(CONTEXT)[field]]
+    return at_every_byte(data, CONTEXT[field])[offsets + field_starts(CONTEXT)[field]]
 
 
 class _Walker:
@@ -418,7 +269,7 @@ class _Walker:
         self.records = records
         self.name = name
         self.at = records
-        self._words = _at_every_byte(data, "<i4")
+        self._words = at_every_byte(data, "<i4")
 
     def subset(self, which: NDArray[np.bool_]) -> "_Walker":
         """Return a walker over some of the records, standing where this one stands."""
@@ -436,23 +287,14 @@ class _Walker:
             ),
         )
 
-    def step(
-        self, part: str, lengths: NDArray[np.int64] | int, dtype: np.dtype[np.void] | None = None
-    ) -> NDArray[np.int64]:
-        """Step over `part`, which has `lengths` bytes and consists of `dtype`; return where it starts."""
-        starts = self.at
+    def step(self, part: str, lengths: NDArray[np.int64] | int) -> NDArray[np.int64]:
+        """Step over `part`, which has `lengths` bytes; return where it starts."""
+        starts, size = self.at, self.data.size
         ends = starts + lengths
-        size = self.data.size
-
-        def cut(i: int) -> str:
-            where = part
-            if dtype is not None:
-                number, within = divmod(size - int(starts[i]), dtype.itemsize)
-                count = f" {number}" if ends[i] - starts[i] > dtype.itemsize else ""
-                where = f"{part}{count}, field {_field_at(dtype, within)}"
-            return f"cut inside {where}: needs bytes {starts[i]} to {ends[i]}, the file ends at {size}"
-
-        self._demand(ends <= size, cut)
+        self._demand(
+            ends <= size,
+            lambda i: f"cut inside {part}: needs bytes {starts[i]} to {ends[i]}, the file ends at {size}",
+        )
         self.at = ends
         return starts
 
@@ -491,11 +333,6 @@ class _Walker:
             raise FormatError(f"{self.name}: record at byte {self.records[i]}: {complaint(i)}. {REMEDY}.")
 
 
-def _field_at(dtype: np.dtype[np.void], byte: int) -> str:
-    """Return the name of the field of `dtype` that `byte` belongs to."""
-    return [name for name, at in field_starts(dtype).items() if at <= byte][-1]
-
-
 @cache
 def field_starts(dtype: np.dtype[np.void]) -> dict[str, int]:
     """Return the offset of each field of `dtype`, in order."""
@@ -526,7 +363,7 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
     """
     walker = _Walker(data, np.asarray(offsets, np.int64), name)
     walker.start()
-    walker.step("the context", CONTEXT.itemsize, CONTEXT)
+    walker.step("the context", CONTEXT.itemsize)
     at = walker.step("the EBF length", 4)
     length = walker.lengths(at)
     walker.limit("the EBF length", at, length, 8, EBF_LIMIT)
@@ -549,10 +386,10 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
 
 
 def _step_over_lpa(walker: _Walker) -> None:
-    walker.step("the LPA info", LPA_INFO.itemsize, LPA_INFO)
+    walker.step("the LPA info", LPA_INFO.itemsize)
     at = walker.step("the number of handlers", 4)
     count = walker.lengths(at)
-    walker.step("handler", count * LPA_HANDLER.itemsize, LPA_HANDLER)
+    walker.step("the handlers", count * LPA_HANDLER.itemsize)
     walker.limit("the number of handlers", at, count, 0, HANDLER_LIMIT)
     _step_over_keys(walker, "LPA", KeysType.LPA, LPA_KEYS)
 
@@ -560,7 +397,7 @@ def _step_over_lpa(walker: _Walker) -> None:
 def _step_over_lci(walker: _Walker, info: np.dtype[np.void]) -> None:
     at = walker.step("the info length", 4)
     walker.expect("the info length", at, info.itemsize)
-    walker.step("the LCI info", info.itemsize, info)
+    walker.step("the LCI info", info.itemsize)
     _step_over_keys(walker, "LCI", KeysType.LCI, LCI_KEYS)
 
 
@@ -568,7 +405,7 @@ def _step_over_keys(walker: _Walker, kind: str, keys_type: KeysType, keys: np.dt
     at = walker.step("the key type", 4)
     walker.expect(f"the key type behind an {kind} info", at, keys_type)
     walker.at = at
-    walker.step(f"the {kind} keys", keys.itemsize, keys)
+    walker.step(f"the {kind} keys", keys.itemsize)
 
 
 def walk(data: NDArray[np.uint8], name: str) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.files.reading import open_regular
-from halfpipe.formats.row_copies import joined
+from halfpipe.formats.structured import at_every_byte, joined, layout
 
 EVENT = np.dtype(
     [
@@ -29,53 +30,36 @@ EVENT = np.dtype(
         ("utc", "f8"),  # Unix seconds
         ("offset", "i8"),  # bytes, of the record in its event file
         ("file", "u2"),  # counts into the names of the event files
+        ("size", "u4"),  # bytes, of the record; 0 until it was looked at, for no line has it
     ]
 )
 
 # Every field of an EVT line but the file's name: for writers.
-EVENT_LINE = np.dtype(
-    [
-        ("startedat", "u4"),
-        ("sequence", "u8"),
-        ("elapsed", "u8"),
-        ("livetime", "u8"),
-        ("utc", "f8"),
-        ("scid", "i4"),
-        ("apid", "u2"),
-        ("datagram", "u4"),
-        ("dgmevt", "u4"),  # counts the events of the datagram from 0
-        ("oaction", "S16"),
-        ("caction", "S16"),
-        ("dgmutc", "f8"),
-        ("offset", "i8"),
-    ]
+EVENT_LINE = layout(
+    "u4 startedat",
+    "u8 sequence elapsed livetime",
+    "f8 utc",
+    "i4 scid",
+    "u2 apid",
+    "u4 datagram dgmevt",  # the latter counts the events of the datagram from 0
+    "S16 oaction caction",
+    "f8 dgmutc",
+    "i8 offset",
 )
 
-DATAGRAM = np.dtype(
-    [
-        ("startedat", "u4"),  # MET seconds
-        ("utc", "f8"),  # Unix seconds, as all times here
-        ("scid", "i4"),
-        ("apid", "u2"),
-        ("datagram", "u4"),
-        ("groundid", "u4"),
-        ("modechanges", "u4"),
-        ("modename", "S16"),
-        ("oaction", "S16"),
-        ("oreason", "S16"),
-        ("caction", "S16"),
-        ("creason", "S16"),
-        ("platform", "S16"),
-        ("origin", "S16"),
-        ("crate", "S16"),
-        ("evtutc0", "f8"),
-        ("evtseq0", "u8"),
-        ("evtutc1", "f8"),
-        ("evtseq1", "u8"),
-        ("nevts", "u8"),
-        ("hwkey", "u4"),
-        ("swkey", "u4"),
-    ]
+# Times are Unix seconds, but `startedat`, which is MET.
+DATAGRAM = layout(
+    "u4 startedat",
+    "f8 utc",
+    "i4 scid",
+    "u2 apid",
+    "u4 datagram groundid modechanges",
+    "S16 modename oaction oreason caction creason platform origin crate",
+    "f8 evtutc0",
+    "u8 evtseq0",
+    "f8 evtutc1",
+    "u8 evtseq1 nevts",
+    "u4 hwkey swkey",
 )
 
 _KEYS = ("hwkey", "swkey")  # of any bits, or no number
@@ -88,7 +72,8 @@ BLOCK = 1 << 21  # bytes of text parsed at a time: smaller ones cost more calls,
 REMEDY = "Have the chunk decoded again, or the index merged again"
 
 # Where the columns that are read stand in an EVT line, the tag included.
-_STARTEDAT, _SEQUENCE, _UTC, _APID, _DATAGRAM, _OFFSET, _FILE = 1, 2, 5, 7, 8, 13, 14
+_STARTEDAT, _FILE = 1, 14
+_COLUMNS = {"sequence": 2, "apid": 7, "datagram": 8, "utc": 5, "offset": 13}
 
 _FIRST = 1 << 12  # bytes of text parsed at a time at least: a small file may grow while it is read
 _MOST_DIGITS = 20  # of a whole number of 64 bits
@@ -97,31 +82,34 @@ _EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
 
 
 @dataclass(frozen=True, eq=False)
-class Index:
-    """One index file.
+class Rows:
+    """What a merge needs of an index.
 
     Attributes
     ----------
-    path
-        The file.
-    startedat
-        Start of the run, MET seconds; None if there is neither an event nor a datagram.
+    lines
+        The lines of the datagrams as they stand, without their newlines.
     events
         dtype `EVENT`, in the order of their lines.
     files
         Base names of the event files; `events["file"]` counts into them.
-    datagrams
-        dtype `DATAGRAM`, in the order of their lines.
-    lines
-        The lines of the datagrams as they stand, without their newlines.
+    """
+
+    lines: tuple[bytes, ...]
+    events: NDArray[np.void]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Index(Rows):
+    """One index file: its `path`, the run's start (MET seconds; None without a line), all rows.
+
+    `datagrams` has dtype `DATAGRAM`, in the order of their lines.
     """
 
     path: Path
     startedat: int | None
-    events: NDArray[np.void]
-    files: tuple[str, ...]
     datagrams: NDArray[np.void]
-    lines: tuple[bytes, ...]
 
 
 def read_index(path: Path) -> Index:
@@ -189,7 +177,7 @@ class _Reader:
         begins = np.concatenate(([0], stops[:-1] + 1))
         if not (text[stops] == ord("\n")).all() or int((stops - begins).min()) < len(_EVT_TAG) + 1:
             return False
-        tags = _at_every_byte(text, "<u4")[begins]
+        tags = at_every_byte(text, "<u4")[begins]
         is_evt = tags == int.from_bytes(_EVT_TAG, "little")
         is_dgm = tags == int.from_bytes(_DGM_TAG, "little")
         evt, dgm = np.flatnonzero(is_evt), np.flatnonzero(is_dgm)
@@ -200,7 +188,7 @@ class _Reader:
             length = int(lengths[0])
             if (lengths != length).any():
                 return False
-            lines = _at_every_byte(text, f"V{length}")[begins[evt]].view(np.uint8).reshape(-1, length)
+            lines = at_every_byte(text, f"V{length}")[begins[evt]].view(np.uint8).reshape(-1, length)
             if not self._even_events(int(evt[0]), _Even.of(lines, _EVT_TAG, (EVT_FIELDS,))):
                 return False
         view = text.data
@@ -217,22 +205,16 @@ class _Reader:
         startedat, name = lines.constant(_STARTEDAT), lines.constant(_FILE)
         if startedat is None or name is None:
             return False
-        columns = {
-            "sequence": lines.whole(_SEQUENCE, 2**64 - 1),
-            "apid": lines.whole(_APID, 2**16 - 1),
-            "datagram": lines.whole(_DATAGRAM, 2**32 - 1),
-            "utc": lines.times(_UTC),
-            "offset": lines.whole(_OFFSET, 2**63 - 1),
-        }
         run = self.startedat
         if not startedat.isdigit() or int(startedat) >= 2**32 or (run is not None and int(startedat) != run):
             return False
         events = np.empty(lines.size, EVENT)
-        for field, values in columns.items():
+        for field, column in _COLUMNS.items():
+            values = lines.column(column, EVENT[field])
             if values is None:
                 return False
             events[field] = values
-        events["file"] = self._code(first, name)
+        events["file"], events["size"] = self._code(first, name), 0
         self.startedat = int(startedat)
         self.events.append(events)
         return True
@@ -255,31 +237,20 @@ class _Reader:
         if len(fields) != EVT_FIELDS:
             raise self.error(line, f"is an EVT line of {len(fields)} fields, expected {EVT_FIELDS}")
 
-        def whole(column: int, field: str, highest: int) -> int:
-            token = fields[column]
-            if not token.isdigit() or len(token) > _MOST_DIGITS or int(token) > highest:
+        def cell(field: str, column: int) -> float:
+            try:
+                return _number(fields[column], EVENT_LINE[field])
+            except ValueError as error:
                 raise self.error(
-                    line, f"has {_shown(token)} for {field}, expected a whole number from 0 to {highest}"
-                )
-            return int(token)
+                    line, f"has {_shown(fields[column])} for {field}, expected {error}"
+                ) from None
 
-        startedat = whole(_STARTEDAT, "startedAt", 2**32 - 1)
+        startedat = cell("startedat", _STARTEDAT)
         if self.startedat is None:
-            self.startedat = startedat
+            self.startedat = int(startedat)
         if startedat != self.startedat:
             raise self.error(line, f"is of run {startedat}, lines before it of run {self.startedat}")
-        try:
-            utc = _finite(fields[_UTC])
-        except ValueError:
-            raise self.error(line, f"has {_shown(fields[_UTC])} for evtUTC, expected seconds") from None
-        return (
-            whole(_SEQUENCE, "sequence", 2**64 - 1),
-            whole(_APID, "apid", 2**16 - 1),
-            whole(_DATAGRAM, "datagrams", 2**32 - 1),
-            utc,
-            whole(_OFFSET, "fileofst", 2**63 - 1),
-            self._code(line, fields[_FILE]),
-        )
+        return (*(cell(*each) for each in _COLUMNS.items()), self._code(line, fields[_FILE]), 0)
 
     def _code(self, line: int, token: bytes) -> int:
         name = token.rpartition(b"/")[2].decode("ascii", "replace")
@@ -383,7 +354,7 @@ class _Even:
     def _begin(self, column: int) -> int:
         return self.ends[column - 1] + 1
 
-    def cells(self, column: int) -> NDArray[np.bytes_]:
+    def _cells(self, column: int) -> NDArray[np.bytes_]:
         """Return the column with the blanks before its tokens."""
         begin, end = self._begin(column), self.ends[column]
         return np.ascontiguousarray(self.lines[:, begin:end]).view(f"S{end - begin}").reshape(-1)
@@ -393,13 +364,15 @@ class _Even:
         begin, end = self._begin(column), self.ends[column]
         return self.lines[0, begin:end].tobytes().strip() if self._same(begin, end) else None
 
-    def whole(self, column: int, highest: int) -> NDArray[np.uint64] | None:
-        """Return whole numbers of up to 18 digits."""
-        return self._digits(self._begin(column), self.ends[column], highest)
-
-    def times(self, column: int) -> NDArray[np.float64] | None:
-        """Return seconds with six decimals."""
+    def column(self, column: int, kind: np.dtype[Any]) -> NDArray[Any] | None:
+        """Return words that `kind` has room for, seconds with six decimals, or whole numbers of up to 18 digits."""
         begin, end = self._begin(column), self.ends[column]
+        if kind.kind == "S":
+            heads, codes = _distinct(self._cells(column))
+            words = [word.strip() for word in heads.tolist()]
+            return np.array(words)[codes] if max(map(len, words)) <= kind.itemsize else None
+        if kind.kind != "f":
+            return self._digits(begin, end, int(np.iinfo(kind).max))
         point = end - 7
         if point <= begin or self.every[point] != ord(".") or self.some[point] != ord("."):
             return None
@@ -409,12 +382,6 @@ class _Even:
             return None
         # Both numbers are exact in binary64, so the quotient is what reading the text would give.
         return (seconds * np.uint64(10**6) + micros).astype(np.float64) / 1e6
-
-    def words(self, column: int, longest: int) -> NDArray[np.bytes_] | None:
-        """Return tokens of at most `longest` letters."""
-        heads, codes = _distinct(self.cells(column))
-        words = [word.strip() for word in heads.tolist()]
-        return np.array(words)[codes] if max(map(len, words)) <= longest else None
 
     def _digits(self, begin: int, end: int, highest: int) -> NDArray[np.uint64] | None:
         begin += int(np.argmax(self.some[begin:end] > _BLANK))
@@ -455,21 +422,21 @@ def _distinct(texts: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], NDArray[np
     return heads, np.repeat(codes, np.diff(starts, append=texts.size))
 
 
-def _at_every_byte(text: NDArray[np.uint8], dtype: str) -> NDArray[Any]:
-    """View `text` as items that start at every byte: indexed with positions, it gathers them."""
-    item = np.dtype(dtype)
-    return np.ndarray(max(0, text.size - item.itemsize + 1), item, buffer=text.data, strides=(1,))
-
-
 _KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range(9)], np.uint64)
 
 
-def _finite(text: bytes) -> float:
-    """Read a number of seconds; ValueError if it is none."""
-    value = float(text)
-    if not math.isfinite(value) or b"_" in text:
-        raise ValueError(text)
-    return value
+def _number(text: bytes, kind: np.dtype[Any]) -> float:
+    """Read seconds, or a whole number from 0 that `kind` has room for; ValueError with what was expected."""
+    if kind.kind == "f":
+        with suppress(ValueError):
+            value = float(text)
+            if math.isfinite(value) and b"_" not in text:
+                return value
+        raise ValueError("seconds")
+    top = int(np.iinfo(kind).max)
+    if not text.isdigit() or len(text) > _MOST_DIGITS or int(text) > top:
+        raise ValueError(f"a whole number from 0 to {top}")
+    return int(text)
 
 
 def _shown(token: bytes) -> str:
@@ -503,41 +470,37 @@ def _datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> N
     if not lines:
         return np.zeros(0, DATAGRAM)
     even = _even_datagrams(lines)
-    rows = [] if even is not None else _datagram_fields(lines, source, numbers)
+    rows: list[list[bytes]] = []
     datagrams = np.zeros(len(lines), DATAGRAM)
-    for column, field in enumerate(_names(DATAGRAM)):
-        if even is None:
-            cells = [row[column] if column < len(row) else b"0" for row in rows]
-        elif column + 1 >= len(even.ends):
-            continue
-        else:
-            values = _even_column(even, column + 1, DATAGRAM[field])
+    for column, field in enumerate(_names(DATAGRAM), 1):
+        if even is not None:
+            if column == len(even.ends):
+                break
+            values = even.column(column, DATAGRAM[field])
             if values is not None:
                 datagrams[field] = values
                 continue
-            cells = [cell.strip() for cell in even.cells(column + 1).tolist()]
-        found: list[float | bytes] = []
-        for number, cell in zip(numbers, cells, strict=True):
+        rows = rows or _datagram_fields(lines, source, numbers)
+        for at, row in enumerate(rows):
             try:
-                found.append(_cell(field, cell))
+                datagrams[field][at] = _cell(field, row[column] if column < len(row) else b"0")
             except ValueError as error:
                 raise FormatError(
-                    f"{source}: line {number} has {_shown(cell)} for {field}, expected {error}. {REMEDY}."
+                    f"{source}: line {numbers[at]} has {_shown(row[column])} for {field}, expected {error}. {REMEDY}."
                 ) from None
-        datagrams[field] = found
     return datagrams
 
 
 def _datagram_fields(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> list[list[bytes]]:
     rows = []
     for number, line in zip(numbers, lines, strict=True):
-        tag, *values = line.split() or [b""]
-        if tag != _DGM_TAG or len(values) + 1 not in DGM_FIELDS:
+        row = line.split() or [b""]
+        if row[0] != _DGM_TAG or len(row) not in DGM_FIELDS:
             raise FormatError(
-                f"{source}: line {number} has {len(values) + 1} fields and tag {_shown(tag)}, expected "
+                f"{source}: line {number} has {len(row)} fields and tag {_shown(row[0])}, expected "
                 f"a DGM line of {DGM_FIELDS[0]} to {DGM_FIELDS[-1]} fields. {REMEDY}."
             )
-        rows.append(values)
+        rows.append(row)
     return rows
 
 
@@ -552,12 +515,6 @@ def _even_datagrams(lines: Sequence[bytes]) -> _Even | None:
     return _Even.of(text, _DGM_TAG, DGM_FIELDS)
 
 
-def _even_column(lines: _Even, column: int, kind: np.dtype[Any]) -> NDArray[Any] | None:
-    if kind.kind == "S":
-        return lines.words(column, kind.itemsize)
-    return lines.times(column) if kind.kind == "f" else lines.whole(column, int(np.iinfo(kind).max))
-
-
 def _cell(field: str, cell: bytes) -> float | bytes:
     """Read one field of a datagram; ValueError with what was expected if it is not that."""
     kind = DATAGRAM[field]
@@ -565,11 +522,8 @@ def _cell(field: str, cell: bytes) -> float | bytes:
         if len(cell) > kind.itemsize:
             raise ValueError(f"at most {kind.itemsize} letters")
         return cell
-    if kind.kind == "f":
-        try:
-            return _finite(cell)
-        except ValueError:
-            raise ValueError("seconds") from None
+    if kind.kind == "f" or field in _EXACT:
+        return _number(cell, kind)
     bits = 8 * kind.itemsize
     top: int = 2**bits - 1
     try:
@@ -578,8 +532,6 @@ def _cell(field: str, cell: bytes) -> float | bytes:
         if field in _KEYS:
             return 0
         raise
-    if field in _EXACT and not 0 <= value <= top:
-        raise ValueError(f"a whole number from 0 to {top}")
     if field not in _KEYS and not -(top // 2) - 1 <= value <= top:
         raise ValueError(f"a whole number of {bits} bits")
     value &= top
@@ -667,7 +619,6 @@ _EVT_WIDTHS = (10, 20, 20, 20, 19, 3, 4, 8, 8, 16, 16, 19, 20)
 _DGM_WIDTHS = (10, 19, 3, 4, 7, 8, 3, *(8 * (16,)), 19, 20, 19, 20, 10, 10, 10)
 
 _ROWS = 1 << 13  # lines written at a time: they stay in the processor's cache
-_FEW = 64  # so few lines are written sooner one by one
 
 # The four digits of each number below 10000, as one word of text.
 _FOUR_DIGITS = np.frombuffer("".join(f"{number:04d}" for number in range(10000)).encode(), "<u4")
@@ -683,7 +634,7 @@ def _written(tag: bytes, table: NDArray[np.void], widths: Sequence[int], file: s
     parts: list[bytes | memoryview] = []
     for start in range(0, table.size, _ROWS):
         rows = table[start : start + _ROWS]
-        text = _padded(form, length, rows, widths) if rows.size >= _FEW else None
+        text = _padded(form, length, rows, widths)
         parts.append(_spelt(form, [rows[name] for name in _names(table.dtype)]) if text is None else text)
     return b"".join(parts)
 

@@ -10,62 +10,21 @@ A file is one line of JSON, the datagram lines of the index, and the rows, of wh
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.reading import open_regular
-from halfpipe.formats.idx import EVENT, Index
+from halfpipe.formats.idx import EVENT, Rows
 
-SIZED = np.dtype([*((name, EVENT[name]) for name in EVENT.names or ()), ("size", np.uint32)])
 MOST_HEADER = 1 << 16  # bytes; an index names one event file, seldom two
 
 
-@dataclass(frozen=True)
-class SizedIndex:
-    """One chunk index.
-
-    Attributes
-    ----------
-    lines
-        Its datagram lines, without their newlines.
-    events
-        dtype `SIZED`, in the order of their lines; ``file`` counts into `files`.
-    files
-        Base names of the event files.
-    """
-
-    lines: tuple[bytes, ...]
-    events: NDArray[np.void]
-    files: tuple[str, ...]
-
-
-def with_sizes(index: Index, sizes: Sequence[NDArray[np.integer[Any]]]) -> SizedIndex:
-    """Add the sizes of the records to the events of an index.
-
-    Parameters
-    ----------
-    index
-        The index.
-    sizes
-        For each of its event files the sizes of the records, bytes, in the order of their lines.
-    """
-    events = np.empty(len(index.events), SIZED)
-    for field in EVENT.names or ():
-        events[field] = index.events[field]
-    for number, of_file in enumerate(sizes):
-        events["size"][index.events["file"] == number] = of_file
-    return SizedIndex(index.lines, events, index.files)
-
-
-def keep(index: SizedIndex, path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> None:
+def keep(index: Rows, path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> None:
     """Keep what was read of an index at `path`, if that can be written; nothing depends on it.
 
     Parameters
@@ -83,7 +42,7 @@ def keep(index: SizedIndex, path: Path, idx_sha256: str, evt_sizes: Mapping[str,
     header = {
         "idx": idx_sha256,
         "evt": [[name, evt_sizes[name]] for name in index.files],
-        "fields": SIZED.descr,
+        "fields": EVENT.descr,
         "lines": len(lines),
         "events": len(index.events),
         "crc32": zlib.crc32(index.events.view(np.uint8).data, zlib.crc32(lines)),
@@ -94,7 +53,7 @@ def keep(index: SizedIndex, path: Path, idx_sha256: str, evt_sizes: Mapping[str,
         write_whole(out, index.events.view(np.uint8).data)
 
 
-def kept(path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> SizedIndex | None:
+def kept(path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> Rows | None:
     """Return what was kept at `path`; None if it is not there, not whole, or of other files.
 
     Parameters
@@ -108,18 +67,18 @@ def kept(path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> SizedInde
         header = json.loads(file.readline(MOST_HEADER))
         files = [(str(name), int(size)) for name, size in header["evt"]]
         known = header["idx"] == idx_sha256 and all(evt_sizes.get(name) == size for name, size in files)
-        if not known or header["fields"] != [list(field) for field in SIZED.descr]:
+        if not known or header["fields"] != [list(field) for field in EVENT.descr]:
             return None
         length, count = int(header["lines"]), int(header["events"])
         start = file.tell()
         if (
             min(length, count) < 0
-            or os.fstat(file.fileno()).st_size != start + length + count * SIZED.itemsize
+            or os.fstat(file.fileno()).st_size != start + length + count * EVENT.itemsize
         ):
             return None
         lines = file.read(length)
-        events = np.empty(count, SIZED)
+        events = np.empty(count, EVENT)
         whole = file.readinto(events.view(np.uint8).data) == events.nbytes
         if whole and zlib.crc32(events.view(np.uint8).data, zlib.crc32(lines)) == header["crc32"]:
-            return SizedIndex(tuple(lines.split(b"\n")[:-1]), events, tuple(name for name, _ in files))
+            return Rows(tuple(lines.split(b"\n")[:-1]), events, tuple(name for name, _ in files))
     return None

@@ -11,10 +11,9 @@ import mmap
 import struct
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import chain, combinations, islice
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from halfpipe.errors import MissingInputError
 from halfpipe.files.advice import advice
 from halfpipe.files.reading import open_regular
 from halfpipe.formats import archive_hours, met
-from halfpipe.formats.row_copies import joined, taken
+from halfpipe.formats.structured import at_every_byte, joined, layout
 
 HEADER_SIZE = 16
 ROUNDING = 16
@@ -40,7 +39,6 @@ _OPEN_MAPS = 8
 _WINDOW = 1 << 25  # bytes of mapped files that are looked at before they are let go
 _PACKETS = 1 << 13  # packets whose headers lie in about as much
 _LONGEST = 1 << 20  # payload bytes of a datagram: flags that lie must not join a whole file to one
-_TRIALS = 100  # combinations of repeated packets that are tried to mend one datagram
 
 _Bytes = bytes | mmap.mmap
 
@@ -54,30 +52,10 @@ class Flags(IntEnum):
     ALONE = 3
 
 
-HEADER = np.dtype(
-    [
-        ("identity", ">u2"),
-        ("sequence", ">u2"),
-        ("length", ">u2"),
-        ("seconds", ">u4"),
-        ("microseconds", ">u4"),
-        ("pad", ">u2"),
-    ]
-)
+HEADER = layout(">u2 identity sequence length", ">u4 seconds microseconds", ">u2 pad")
 
 # `file` counts into the list of files; `met` and `unix` in microseconds; `size` is the whole packet.
-PACKET = np.dtype(
-    [
-        ("file", "u4"),
-        ("offset", "i8"),
-        ("met", "i8"),
-        ("unix", "i8"),
-        ("size", "u4"),
-        ("pad", "u2"),
-        ("flags", "u1"),
-        ("count", "u2"),
-    ]
-)
+PACKET = layout("u4 file", "i8 offset met unix", "u4 size", "u2 pad", "u1 flags", "u2 count")
 
 
 @dataclass(frozen=True)
@@ -142,26 +120,6 @@ class Retrieval:
         """Return the payloads of the packets of `datagram` joined."""
         rows = self.packets[self.begins[datagram] : self.ends[datagram]]
         return self._join(rows)
-
-    def mended(self, datagram: int) -> Iterator[bytes]:
-        """Yield what `datagram` is with other copies of its packets, where it was delivered repeatedly.
-
-        One delivery may be damaged inside a payload, which only a checksum of the datagram tells.
-        """
-        begin, end = int(self.begins[datagram]), int(self.ends[datagram])
-        low, high = np.searchsorted(self.copy_of, [begin, end])
-        if low == high:
-            return
-        pool = np.concatenate([self.packets[begin:end], self.copies[low:high]])
-        places = (self.copy_of[low:high] - begin).tolist()
-        others = list(zip(places, range(end - begin, pool.size), strict=True))
-        # The other delivery whole, then one packet of it, then two, and so on.
-        choices = chain([others], *(combinations(others, count) for count in range(1, len(others))))
-        for chosen in islice(choices, _TRIALS):
-            numbers = list(range(end - begin))
-            for place, number in chosen:
-                numbers[place] = number
-            yield self._join(pool[numbers])
 
     def place(self, datagram: int) -> tuple[Path, int]:
         """Return the file and the byte where the first packet of `datagram` starts."""
@@ -357,8 +315,6 @@ def _microseconds(spans: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
 
 def _span_of(edges: NDArray[np.int64], unix: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return which span each time lies in, -1 for none."""
-    if not edges.size:
-        return np.full(unix.shape, -1, np.int64)
     at = np.searchsorted(edges[:, 0], unix, side="right") - 1
     return np.where((at >= 0) & (unix <= edges[at, 1]), at, -1)
 
@@ -492,7 +448,7 @@ def _clean_runs(data: _Bytes, identity: int, seconds: tuple[int, int]) -> dict[i
     for begin in range(0, total, _WINDOW // ROUNDING):
         rows = np.frombuffer(data, HEADER, min(_WINDOW // ROUNDING, total - begin), ROUNDING * begin)
         which = np.flatnonzero(rows["identity"] == identity)
-        found.append(taken(rows, which))
+        found.append(rows.take(which))
         places.append(ROUNDING * (begin + which))
         _let_go(data)
     rows, at = joined(found), np.concatenate(places)
@@ -538,7 +494,7 @@ def _rows(data: _Bytes, offsets: NDArray[np.int64]) -> NDArray[np.void]:
     rows = np.zeros(offsets.size, PACKET)
     if not offsets.size:
         return rows
-    everywhere = np.ndarray(len(data) - HEADER_SIZE + 1, f"V{HEADER_SIZE}", buffer=data, strides=(1,))
+    everywhere = at_every_byte(data, f"V{HEADER_SIZE}")
     parts = []
     for begin in range(0, offsets.size, _PACKETS):
         parts.append(everywhere[offsets[begin : begin + _PACKETS]])
@@ -557,24 +513,15 @@ def _rows(data: _Bytes, offsets: NDArray[np.int64]) -> NDArray[np.void]:
 
 def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
     """Sort by time and counter, the counter unwrapped among packets of one time; then by file and byte."""
-    if not rows.size or _is_in_order(rows):
+    if not rows.size:
         return rows
-    rows = rows[np.argsort(rows["met"], kind="stable")]
+    rows = rows.take(np.argsort(rows["met"], kind="stable"))
     starts = np.flatnonzero(np.r_[True, np.diff(rows["met"]) != 0])
     count = rows["count"].astype(np.int64)
     lowest, highest = np.minimum.reduceat(count, starts), np.maximum.reduceat(count, starts)
     wraps = np.repeat(highest - lowest > COUNTER // 2, np.diff(np.r_[starts, rows.size]))
     count[wraps & (count < COUNTER // 2)] += COUNTER
-    return rows[np.lexsort((rows["offset"], rows["file"], count, rows["met"]))]
-
-
-def _is_in_order(rows: NDArray[np.void]) -> bool:
-    """Tell whether times rise and counters go on by one where they do not."""
-    step = np.diff(rows["met"])
-    same = step == 0
-    longest = int(np.diff(np.flatnonzero(np.r_[True, ~same, True])).max())
-    follows = (rows["count"][1:] - rows["count"][:-1]) % COUNTER == 1
-    return bool((step >= 0).all() and follows[same].all() and longest < COUNTER // 2)
+    return rows.take(np.lexsort((rows["offset"], rows["file"], count, rows["met"])))
 
 
 def _each_once(
@@ -583,10 +530,8 @@ def _each_once(
     """Split sorted packets into the first of each (time, counter), the others, and of which those are."""
     again = np.zeros(rows.size, bool)
     again[1:] = (np.diff(rows["met"]) == 0) & (rows["count"][1:] == rows["count"][:-1])
-    if not again.any():
-        return rows, rows[again], np.zeros(0, np.int64)
     number = np.cumsum(~again) - 1
-    return rows[~again], rows[again], number[again].astype(np.int64)
+    return rows.take(np.flatnonzero(~again)), rows[again], number[again].astype(np.int64)
 
 
 def _without_strays(
@@ -600,11 +545,14 @@ def _without_strays(
     step = np.diff(count) % COUNTER
     stray = np.zeros(packets.size, bool)
     stray[1:-1] = ((step[:-1] + step[1:]) % COUNTER == 1) & (step[:-1] != 1) & (step[1:] != 1)
-    if not stray.any():
-        return packets, copies, copy_of, packets[stray]
     stays = ~stray[copy_of]
     number = np.cumsum(~stray) - 1
-    return packets[~stray], copies[stays], number[copy_of[stays]].astype(np.int64), packets[stray]
+    return (
+        packets.take(np.flatnonzero(~stray)),
+        copies[stays],
+        number[copy_of[stays]].astype(np.int64),
+        packets[stray],
+    )
 
 
 def _datagrams(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats.idx import EVENT
-from halfpipe.formats.row_copies import joined, taken
+from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
 from halfpipe.merge.ordering import ahead, behind, in_one
@@ -280,7 +280,7 @@ def late_rows(
     Of several deliveries of a downlink, oldest first, the last that covers a place counts there. They come delivery by
     delivery, with the downlink of the span.
     """
-    inside = taken(known, np.flatnonzero(is_foreign))
+    inside = known.take(np.flatnonzero(is_foreign))
     for downlink, records in others.items():
         for n, record in enumerate(records):
             later = (span for after in records[n + 1 :] for span in after.spans)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats.row_copies import joined, taken
+from halfpipe.formats.structured import joined
 
 
 def in_order(events: NDArray[np.void]) -> NDArray[np.void]:
@@ -31,7 +31,7 @@ def _first_of_equals(events: NDArray[np.void]) -> NDArray[np.void]:
         first = np.ones(len(order), dtype=bool)
         first[1:] = (sequence[1:] != sequence[:-1]) | (apid[1:] != apid[:-1])
         order = order[first]
-    return taken(events, order)
+    return events.take(order)
 
 
 def in_one(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:

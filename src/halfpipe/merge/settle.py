@@ -49,31 +49,19 @@ class KnownDatagrams:
             If a line is no DGM line; names `source`.
         """
         unique = sorted(set(lines))
-        return cls._first_of_each(unique, parse_datagrams(unique, source))
-
-    @classmethod
-    def together(cls, parts: "Iterable[KnownDatagrams]") -> Self:
-        """Join what several downlinks make known."""
-        every = [part for part in parts if part.lines]
-        if not every:
-            return cls.of(())
-        if len(every) == 1:
-            return cls(every[0].lines, every[0].rows)
-        lines = [line for part in every for line in part.lines]
-        order = sorted(range(len(lines)), key=lines.__getitem__)
-        return cls._first_of_each(
-            [lines[i] for i in order], np.concatenate([part.rows for part in every])[order]
-        )
-
-    @classmethod
-    def _first_of_each(cls, lines: Sequence[bytes], rows: NDArray[np.void]) -> Self:
-        """Keep the first of the lines, which come sorted, for each (APID, number)."""
+        rows = parse_datagrams(unique, source)
         order = np.lexsort((rows["datagram"], rows["apid"]))  # stable: equal ones stay as the lines sort
         apids, numbers = rows["apid"][order], rows["datagram"][order]
         first = np.ones(len(order), dtype=bool)
         first[1:] = (apids[1:] != apids[:-1]) | (numbers[1:] != numbers[:-1])
         kept = order[first]
-        return cls(tuple(lines[i] for i in kept), rows[kept])
+        return cls(tuple(unique[i] for i in kept), rows[kept])
+
+    @classmethod
+    def together(cls, parts: "Iterable[KnownDatagrams]") -> "KnownDatagrams":
+        """Join what several downlinks make known."""
+        every = [part for part in parts if part.lines]
+        return every[0] if len(every) == 1 else cls.of(line for part in every for line in part.lines)
 
     def ranges(self) -> Ranges:
         """Return the known numbers of each APID as inclusive ranges."""

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats.row_copies import joined
+from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Recorded, holding, late_rows, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract

@@ -16,7 +16,6 @@ from halfpipe.files.blocks import BLOCK, Blocks
 from halfpipe.files.reading import open_regular
 from halfpipe.files.scattered_reads import read_pieces
 from halfpipe.formats import evt
-from halfpipe.formats.row_copies import taken
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, Recorded, decide, in_sources
 from halfpipe.run.event_table import EventTable
@@ -188,7 +187,7 @@ class Records:
         for source in _numbers_in(sources):
             table = self._tables[source]
             of_source = np.flatnonzero(sources == source)
-            rows = taken(table.events, events["row"][of_source])
+            rows = table.events.take(events["row"][of_source])
             utc[of_source] = rows["utc"]
             starts[of_source] = rows["offset"]
             for file in _numbers_in(files[of_source]):

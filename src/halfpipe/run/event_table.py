@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.errors import StateError
 from halfpipe.files.durable import replacing, write_whole
-from halfpipe.formats.kept_index import SIZED
+from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.chunk_files import load_files
 
@@ -35,7 +35,7 @@ KEY = np.dtype(
 
 @dataclass(frozen=True, eq=False)
 class EventTable:
-    """The events of a merged index (dtype `SIZED`), in order, and the evt files they count into.
+    """The events of a merged index (dtype `EVENT`), in order, and the evt files they count into.
 
     They are held, or lie in a file that is mapped.
     """
@@ -72,7 +72,7 @@ def highest(field: str) -> int:
 
 
 def write_events(path: Path, events: NDArray[np.void]) -> None:
-    """Write events (dtype `SIZED`) to `path`."""
+    """Write events (dtype `EVENT`) to `path`."""
     with replacing(path, buffering=0) as out:
         npy.write_array_header_1_0(out, npy.header_data_from_array_1_0(events))
         write_whole(out, events.view(np.uint8).data)
@@ -95,6 +95,6 @@ def load_events(work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
         raise StateError(
             f"{path}: not an event array ({error}). Remove it: it will be made again."
         ) from error
-    if events.dtype != SIZED or events.ndim != 1 or events.offset + events.nbytes != path.stat().st_size:
+    if events.dtype != EVENT or events.ndim != 1 or events.offset + events.nbytes != path.stat().st_size:
         raise StateError(f"{path}: damaged, or made by another version. Remove it: it will be made again.")
     return EventTable(np.asarray(events), load_files(work, run, downlink))

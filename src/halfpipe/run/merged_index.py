@@ -4,7 +4,7 @@ The datagram part is text and never deleted. The event part is an array, ordered
 without duplicates; it is large and can be made again from the chunk products.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from halfpipe.errors import FormatError
 from halfpipe.files.durable import make_directory, remove_file, write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.formats import evt, idx, kept_index
-from halfpipe.formats.kept_index import SIZED, SizedIndex
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
@@ -98,7 +97,7 @@ def build(
                 part.events["file"] = codes[part.events["file"]]
             parts[name] = part.events
             bar.add(events=len(part.events), size=chunk.files[name])
-    events = in_one([np.empty(0, SIZED), *(parts[name] for name in sorted(parts))])
+    events = in_one([np.empty(0, idx.EVENT), *(parts[name] for name in sorted(parts))])
     parts.clear()
     give_back()
     return MergedIndex(
@@ -108,29 +107,24 @@ def build(
 
 def _read_part(
     chunk: ChunkProducts, directory: Path, name: str, kept: Callable[[str], Path] | None
-) -> SizedIndex:
-    """Return what was kept of an index or read it."""
-    known = None
+) -> idx.Rows:
+    """Return what was kept of an index, or read it and find the sizes of its records."""
     if kept is not None and name in chunk.checksums:
         known = kept_index.kept(kept(name), chunk.checksums[name], chunk.files)
-    if known is None:
-        index = idx.read_index(directory / name)
-        known = kept_index.with_sizes(index, [*_sizes(chunk, directory, index)])
-    return known
-
-
-def _sizes(chunk: ChunkProducts, directory: Path, index: idx.Index) -> Iterator[NDArray[np.int64]]:
-    """Yield the sizes of the records in each event file of an index, in the order of their lines."""
+        if known is not None:
+            return known
+    index = idx.read_index(directory / name)
     for number, file in enumerate(index.files):
-        offsets = index.events["offset"][index.events["file"] == number]
+        of_file = np.flatnonzero(index.events["file"] == number)
+        offsets = index.events["offset"][of_file]
         if chunk.whole:
             order = np.argsort(offsets, kind="stable")
-            sizes = np.empty(len(offsets), np.int64)
-            sizes[order] = np.diff(offsets[order], append=chunk.files[file])
-            yield sizes
+            index.events["size"][of_file[order]] = np.diff(offsets[order], append=chunk.files[file])
         else:
             opened = evt.open_evt(directory / file)
-            yield evt.record_layout(opened.data, offsets, str(directory / file)).sizes
+            layout = evt.record_layout(opened.data, offsets, str(directory / file))
+            index.events["size"][of_file] = layout.sizes
+    return index
 
 
 def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats import evt
-from halfpipe.formats.row_copies import taken
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_order
 
@@ -183,4 +182,4 @@ def neighbours(rows: NDArray[np.intp], codes: NDArray[np.intp], apart: NDArray[n
 
 def subset(rows: NDArray[np.void], which: NDArray[np.bool_]) -> NDArray[np.void]:
     """Return the rows of a mask."""
-    return taken(rows, np.flatnonzero(which))
+    return rows.take(np.flatnonzero(which))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from halfpipe.errors import MissingInputError
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import fields
-from halfpipe.formats.row_copies import joined
+from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import listed
 from halfpipe.merge.intervals import HIGHEST, Interval, Ranges

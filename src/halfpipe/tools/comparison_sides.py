@@ -20,7 +20,7 @@ from halfpipe.downlink.texts import texts
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
-from halfpipe.formats.row_copies import joined
+from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import in_sources, listed
 from halfpipe.merge.intervals import Interval, Ranges

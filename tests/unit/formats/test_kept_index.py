@@ -7,22 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfpipe.formats import evt, idx, kept_index
-from halfpipe.formats.kept_index import SIZED, SizedIndex
-from tests.support.golden_cases import GOLDEN
+from halfpipe.formats import kept_index
+from halfpipe.formats.idx import EVENT, Rows
 
-HOME = GOLDEN / "complete_multichunk" / "in" / "240601001"
 SHA = "ab" * 32
 
 
-def rows(count: int, files: tuple[str, ...] = ("a.evt",)) -> SizedIndex:
+def rows(count: int, files: tuple[str, ...] = ("a.evt",)) -> Rows:
     rng = np.random.default_rng(count)
-    events = rng.integers(0, 256, count * SIZED.itemsize, np.uint8).view(SIZED)
+    events = rng.integers(0, 256, count * EVENT.itemsize, np.uint8).view(EVENT)
     events["file"] = 0
-    return SizedIndex((b"DGM: one", b"DGM: two")[: count % 3], events, files if count else ())
+    return Rows((b"DGM: one", b"DGM: two")[: count % 3], events, files if count else ())
 
 
-def same(one: SizedIndex, other: SizedIndex | None) -> bool:
+def same(one: Rows, other: Rows | None) -> bool:
     return other is not None and (
         (one.lines, one.files, one.events.dtype, one.events.tobytes())
         == (other.lines, other.files, other.events.dtype, other.events.tobytes())
@@ -47,7 +45,7 @@ def test_of_other_files_there_is_nothing(tmp_path: Path) -> None:
     assert kept_index.kept(tmp_path, SHA, {"a.evt": 5}) is None, "a directory"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(data=st.data())
 def test_what_is_damaged_is_the_same_or_nothing(data: st.DataObject, tmp_path: Path) -> None:
     path, kept = tmp_path / "x.rows", rows(5)
@@ -57,7 +55,7 @@ def test_what_is_damaged_is_the_same_or_nothing(data: st.DataObject, tmp_path: P
         case "cut":
             del content[data.draw(st.integers(0, len(content) - 1)) :]
         case "longer":
-            content += data.draw(st.binary(min_size=1, max_size=2 * SIZED.itemsize))
+            content += data.draw(st.binary(min_size=1, max_size=2 * EVENT.itemsize))
         case "changed":
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
         case "other":
@@ -100,17 +98,3 @@ def test_where_nothing_can_be_kept_nothing_is(tmp_path: Path) -> None:
     (tmp_path / "x.rows").mkdir()
     kept_index.keep(rows(3), tmp_path / "x.rows", SHA, {"a.evt": 5})
     assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "x.rows"], "no half of it either"
-
-
-def test_rows_of_an_index_have_the_sizes_of_their_records() -> None:
-    found = sorted(HOME.glob("*.idx"))
-    assert len(found) > 1
-    for path in found:
-        index = idx.read_index(path)
-        opened = evt.open_evt(path.with_suffix(".evt"))
-        sizes = evt.record_layout(opened.data, index.events["offset"], path.name).sizes
-        made = kept_index.with_sizes(index, [sizes])
-        assert (made.lines, made.files) == (index.lines, index.files)
-        assert made.events["size"].tolist() == sizes.tolist()
-        for name in idx.EVENT.names or ():
-            assert (made.events[name] == index.events[name]).all()

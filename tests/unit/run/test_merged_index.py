@@ -12,7 +12,6 @@ from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError, StateError
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx, kept_index
-from halfpipe.formats.kept_index import SIZED
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import event_table, merged_index
@@ -84,7 +83,7 @@ def test_no_chunk_gives_an_empty_index() -> None:
         (),
         (),
     )
-    assert empty.table.events.dtype == SIZED
+    assert empty.table.events.dtype == idx.EVENT
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:
         with pytest.raises(StateError, match=rf"^{path}: .*Remove it: it will be made again\.$"):
             load_events(tmp_path, RUN, DL)
     with path.open("wb") as file:
-        np.save(file, np.zeros(3, idx.EVENT))
+        np.save(file, np.zeros(3, idx.EVENT_LINE))
     with pytest.raises(
         StateError, match=rf"^{path}: .*made by another version\. Remove it: it will be made again\.$"
     ):
@@ -191,10 +190,8 @@ def test_what_was_kept_of_an_index_is_taken_for_it(whole: bool, tmp_path: Path) 
             if name.endswith(".idx"):
                 read = idx.read_index(source / name)
                 opened = evt.open_evt(source / name.replace(".idx", ".evt"))
-                sizes = evt.record_layout(opened.data, read.events["offset"], name).sizes
-                kept_index.keep(
-                    kept_index.with_sizes(read, [sizes]), kept(name), chunk.checksums[name], chunk.files
-                )
+                read.events["size"] = evt.record_layout(opened.data, read.events["offset"], name).sizes
+                kept_index.keep(read, kept(name), chunk.checksums[name], chunk.files)
     (tmp_path / "no" / "index").mkdir(parents=True)
     elsewhere = [(chunk, tmp_path / "no" / "index") for chunk, _ in listed]
     with_it = merged_index.build(elsewhere, kept=kept)

@@ -1,0 +1,282 @@
+"""Event files: golden bytes, every kind of damage, and walks against a plain reading of the layout."""
+
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.formats import evt
+from tests.support.golden_cases import GOLDEN, case_names
+from tests.support.original_events import LPA_FILE, LPA_RECORD, RECORDS, TKR_RECORD
+
+CASES = case_names()
+GOOD: dict[str, Any] = {
+    "runid": 1,
+    "seconds": (2, 3),
+    "sequences": (2**40, 2**64 - 1),
+    "events": 2**33,
+    "moot_key": 0,
+    "moot_alias": "",
+}
+INFOTYPE = 332  # where it stands in each of these records
+
+
+def as_data(content: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(content, np.uint8)
+
+
+def at(*offsets: int) -> NDArray[np.int64]:
+    return np.array(offsets, np.int64)
+
+
+def plain_walk(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield offset, size and info type of each record, read off the layout one word after the other."""
+    offset = 176
+    while offset < len(content):
+        end = offset + 296
+        end += 4 + struct.unpack_from("<I", content, end)[0]
+        kind = struct.unpack_from("<i", content, end)[0]
+        end += 4
+        if kind == 0:
+            end += 32
+            end += 4 + 52 * struct.unpack_from("<I", content, end)[0] + 4 + 4 * 4
+        else:
+            end += 4 + struct.unpack_from("<I", content, end)[0] + 4 + 3 * 4
+        yield offset, end - offset, kind
+        offset = end
+
+
+def write(tmp_path: Path, content: bytes) -> Path:
+    path = tmp_path / "simulated.evt"
+    path.write_bytes(content)
+    return path
+
+
+def test_layouts_have_the_sizes_of_the_format() -> None:
+    sizes = {
+        evt.HEADER: 176,
+        evt.CONTEXT: 296,
+        evt.LPA_INFO: 32,
+        evt.LPA_HANDLER: 52,
+        evt.LCI_ACD_INFO: 64,
+        evt.LCI_CAL_INFO: 80,
+        evt.LCI_TKR_INFO: 60,
+        evt.LPA_KEYS: 20,
+        evt.LCI_KEYS: 16,
+    }
+    assert {dtype: dtype.itemsize for dtype in sizes} == sizes
+
+
+def test_signs_of_fields() -> None:
+    handler = struct.pack(
+        "<i3I2i2IB3xIIiI", -1, *3 * [2**32 - 1], -1, -3, *2 * [2**32 - 1], 1, *2 * [2**32 - 1], -7, 5
+    )
+    found = np.frombuffer(handler, evt.LPA_HANDLER)[0]
+    assert found["type"] == found["state"] == -1
+    assert (found["prescaler"], found["rsd_energyInLeus"], found["rsd_stage"]) == (-3, -7, 5)
+    assert found["masterKey"] == found["version"] == found["rsd_status"] == 2**32 - 1
+    context = np.frombuffer(b"\xff" * 296, evt.CONTEXT)[0]
+    signed = {name for name in evt.CONTEXT.names or () if evt.CONTEXT[name].kind == "i"}
+    assert {name for name in signed if context[name] == -1} == {
+        *("ccsds_scid", "ccsds_apid", "run_platform", "run_origin", "open_action", "open_reason"),
+        *("open_crate", "open_mode", "close_action", "close_reason"),
+    }
+
+
+def packed(**values: Any) -> bytes:
+    return evt.pack_header(**(GOOD | values))
+
+
+def test_header_bytes() -> None:
+    once = (741234567,) * 2
+    named = {"runid": 240601001, "moot_key": 2468, "moot_alias": "NOMINAL"}
+    assert packed(seconds=once, sequences=(70000, 70000), events=1, **named) == LPA_FILE[:176]
+    assert packed()[20:44] == struct.pack("<3Q", 2**33, 2**40, 2**64 - 1)
+    for alias in ("", "x" * 63, "x" * 70, evt.MOOT_UNSET_ALIAS):
+        assert packed(moot_alias=alias)[112:] == alias.encode()[:63].ljust(64, b"\0")
+    for field, value in [("runid", 2**32), ("seconds", (0, -1)), ("sequences", (2**64, 0)), ("moot_key", -1)]:
+        with pytest.raises(FormatError):
+            packed(**{field: value})
+
+
+FIELDS = [
+    ("ccsds_apid", "<i", 4),
+    ("ccsds_utc", "<d", 8),
+    ("current_timeSecs", "<I", 16),
+    ("scalers_sequence", "<Q", 104),
+    ("run_startedAt", "<I", 132),
+    ("open_datagrams", "<I", 172),
+]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden_files_are_rebuilt_byte_for_byte(case: str) -> None:
+    paths = sorted((GOLDEN / case).rglob("*.evt"))
+    assert paths
+    for path in paths:
+        content = path.read_bytes()
+        file = evt.open_evt(path)
+        offsets = evt.walk(file.data, str(path))
+        layout = evt.record_layout(file.data, offsets, str(path))
+        expected = list(plain_walk(content))
+        assert list(zip(offsets, layout.sizes, layout.infotypes, strict=True)) == expected
+        header = bytearray(
+            evt.pack_header(
+                runid=int(file.header["runid"]),
+                seconds=(int(file.header["secs_beg"]), int(file.header["secs_end"])),
+                sequences=(int(file.header["gemseq_beg"]), int(file.header["gemseq_end"])),
+                events=len(offsets),
+                moot_key=int(file.header["moot_key"]),
+                moot_alias=file.header["moot_alias"].decode(),
+            )
+        )
+        if "in" in path.relative_to(GOLDEN / case).parts:  # the decoder fills the four arrays
+            arrays = [file.header[name] for name in ("src_apids", "src_seqerr", "dfi_apids", "dfi_dfierr")]
+            header[44:108] = np.concatenate(arrays).astype("<u4").tobytes()
+        context = evt.contexts(file.data, offsets[::-1])
+        assert context.tobytes() == b"".join(content[o : o + 296] for o in offsets[::-1])
+        for field, form, place in FIELDS:
+            values = [struct.unpack_from(form, content, o + place)[0] for o in offsets]
+            assert context[field][::-1].tolist() == values
+            assert evt.context_column(file.data, offsets, field).tolist() == values
+        records = [file.data[o : o + s].tobytes() for o, s in zip(offsets, layout.sizes, strict=True)]
+        assert bytes(header) + b"".join(records) == content
+
+
+def test_no_records() -> None:
+    data = as_data(LPA_FILE[:176])
+    assert evt.walk(data, "simulated").shape == (0,)
+    layout = evt.record_layout(data, at(), "simulated")
+    assert layout.sizes.dtype == np.dtype(np.int64)
+    assert layout.infotypes.dtype == np.dtype(np.int32)
+    assert layout.sizes.shape == layout.infotypes.shape == (0,)
+    assert evt.contexts(data, at()).shape == (0,)
+
+
+def test_open_reads_the_header_and_maps_the_rest(tmp_path: Path) -> None:
+    file = evt.open_evt(write(tmp_path, LPA_FILE))
+    assert file.data.tobytes() == LPA_FILE
+    assert not file.data.flags.writeable
+    assert (file.header["runid"], file.header["moot_alias"]) == (240601001, b"NOMINAL")
+
+
+@pytest.mark.parametrize("read", [evt.open_evt, evt.read_header])
+def test_other_files_are_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    with pytest.raises(MissingInputError):
+        read(tmp_path / "gone.evt")
+    with pytest.raises(FormatError):
+        read(tmp_path)
+    for content in (b"", LPA_FILE[:175], b"\x01" + LPA_FILE[1:], LPA_FILE[:4] + b"\x08" * 4 + LPA_FILE[8:]):
+        path = write(tmp_path, content)
+        with pytest.raises(FormatError, match=f"^{path}: "):
+            read(path)
+
+
+READERS = (evt.walk, lambda data, name: evt.record_layout(data, at(176, len(LPA_FILE)), name))
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a_cut_at_any_byte_is_named_with_its_record(kind: str) -> None:
+    start, whole = len(LPA_FILE), LPA_FILE + RECORDS[kind]
+    for size in range(start + 1, len(whole), 3):
+        for read in READERS:
+            with pytest.raises(FormatError) as caught:
+                read(as_data(whole[:size]), "simulated.evt")
+            assert str(caught.value).startswith(f"simulated.evt: record at byte {start}: cut inside ")
+            assert f" {size}. " in str(caught.value)
+
+
+KEYS = {
+    "LPA": 20,
+    "LCI_ACD": 16,
+    "LCI_CAL": 16,
+    "LCI_TKR": 16,
+}  # bytes, at a record's end; the type comes first
+# A number that cannot stand at a byte of a record; counted from its end if that is negative.
+DAMAGES = [
+    *(("LPA", 296, number) for number in (0, 7, 131073, 2**32 - 1)),  # the length of the EBF
+    *((kind, 300, 0x104F0011) for kind in RECORDS),  # its marker
+    *((kind, 304, 33) for kind in RECORDS),  # its inner length
+    *((kind, INFOTYPE, number) for kind in RECORDS for number in (4, 2**32 - 1)),
+    *(("LCI_ACD", 336, number) for number in (80, 0)),  # the length of the info
+    *(("LCI_CAL", 336, number) for number in (64, 0)),
+    *(("LCI_TKR", 336, number) for number in (64, 0)),
+    *((kind, -size, number) for kind, size in KEYS.items() for number in (kind == "LPA", 2, 2**32 - 1)),
+]
+
+
+@pytest.mark.parametrize(("kind", "place", "number"), DAMAGES)
+@pytest.mark.parametrize("last", [True, False], ids=["last", "inside"])
+def test_damage_is_named(kind: str, place: int, number: int, last: bool) -> None:
+    record = bytearray(RECORDS[kind])
+    place %= len(record)
+    struct.pack_into("<I", record, place, number)
+    start = len(LPA_FILE)
+    content = LPA_FILE + bytes(record) + (b"" if last else TKR_RECORD)
+    for read in READERS:
+        with pytest.raises(FormatError) as caught:
+            read(as_data(content), "simulated.evt")
+        assert str(caught.value).startswith(f"simulated.evt: record at byte {start}: ")
+        assert f" at byte {start + place} is " in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "place", "number"), [("LCI_ACD", 296, 131072), ("LPA", 368, 2**32 - 1)])
+def test_a_length_beyond_the_end_is_a_cut(kind: str, place: int, number: int) -> None:
+    record = bytearray(RECORDS[kind])
+    struct.pack_into("<I", record, place, number)
+    for read in READERS:
+        with pytest.raises(FormatError, match=f"record at byte {len(LPA_FILE)}: cut inside "):
+            read(as_data(LPA_FILE + bytes(record)), "simulated.evt")
+
+
+@pytest.mark.parametrize("offset", [-1, 0, 175, len(LPA_FILE), 2**40])
+def test_records_start_behind_the_header_and_before_the_end(offset: int) -> None:
+    with pytest.raises(FormatError, match=f"simulated: record at byte {offset}: "):
+        evt.record_layout(as_data(LPA_FILE), at(offset), "simulated")
+
+
+def test_an_offset_into_the_middle_of_a_record_is_found_out() -> None:
+    with pytest.raises(FormatError, match="record at byte 180"):
+        evt.record_layout(as_data(LPA_FILE + LPA_RECORD), at(180), "simulated")
+
+
+def test_latc_master_lies_so_far_from_the_end() -> None:
+    place = len(LPA_RECORD) - evt.LATC_FROM_END
+    assert struct.unpack_from("<I", LPA_RECORD, place)[0] == 7423
+
+
+@st.composite
+def any_record(draw: st.DrawFn) -> bytes:
+    kind = draw(st.sampled_from(sorted(RECORDS)))
+    record = RECORDS[kind]
+    length = 8 + draw(st.integers(0, 70))
+    ebf = struct.pack("<3I", length, 0x104F0010, length) + draw(
+        st.binary(min_size=length - 8, max_size=length - 8)
+    )
+    tail = record[INFOTYPE:]
+    if kind == "LPA":
+        handlers = draw(st.integers(0, 6))
+        tail = tail[:36] + struct.pack("<I", handlers) + handlers * tail[40:92] + tail[-20:]
+    return record[:296] + ebf + tail
+
+
+@settings(max_examples=30)
+@given(st.lists(any_record(), max_size=12), st.randoms(use_true_random=False))
+def test_walk_and_layout_agree_with_a_plain_reading(records: list[bytes], random: Random) -> None:
+    content = LPA_FILE[:176] + b"".join(records)
+    offsets = evt.walk(as_data(content), "simulated")
+    expected = list(plain_walk(content))
+    assert offsets.tolist() == [offset for offset, _, _ in expected]
+    assert [size for _, size, _ in expected] == [len(record) for record in records]
+    random.shuffle(expected)
+    layout = evt.record_layout(as_data(content), at(*(offset for offset, _, _ in expected)), "simulated")
+    assert layout.sizes.tolist() == [size for _, size, _ in expected]
+    assert layout.infotypes.tolist() == [kind for _, _, kind in expected]
