@@ -1,16 +1,13 @@
 """Whole files: a writer that fails, and a disk that is full."""
 
-import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError, StateError
+from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files.durable import (
     MOST_AT_ONCE,
     fsync_directory,
@@ -19,14 +16,8 @@ from halfpipe.files.durable import (
     write_text,
     write_whole,
 )
-from halfpipe.files.json_files import dump_json, read_json, write_json
 from halfpipe.files.reading import sha256
 from halfpipe.files.reserved import reserve
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
 
 
 def listing(home: Path) -> list[str]:
@@ -56,24 +47,24 @@ def test_two_writers_without_a_lock_both_end_well(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, StateError])
-def test_a_writer_that_fails_leaves_nothing(error: type[BaseException], tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StateError])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_writer_that_fails_leaves_what_was(
+    error: type[BaseException], old: bytes | None, tmp_path: Path
+) -> None:
     path = tmp_path / "file"
+    if old is not None:
+        write_bytes(path, old)
 
     def fail() -> None:
         with replacing(path) as out:
             out.write(b"half")
             out.flush()
-            raise error("on purpose")
+            raise error
 
-    with pytest.raises(error, match="on purpose"):
+    with pytest.raises(error):
         fail()
-    assert listing(tmp_path) == []
-    write_bytes(path, b"old")
-    with pytest.raises(error, match="on purpose"):
-        fail()
-    assert listing(tmp_path) == ["file"]
-    assert path.read_bytes() == b"old"
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [old] * (old is not None)
 
 
 def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
@@ -83,18 +74,13 @@ def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "whole"
 
 
-@pytest.mark.parametrize(
-    ("obstacle", "advice"), [("file", "A file is where a directory"), ("dir", "A directory is where a file")]
-)
-def test_what_is_in_the_way_is_named(obstacle: str, advice: str, tmp_path: Path) -> None:
-    if obstacle == "file":
-        (tmp_path / "a").write_bytes(b"")
-        path = tmp_path / "a" / "b"
-    else:
-        path = tmp_path / "a"
-        path.mkdir()
-    with pytest.raises(HalfPipeError, match=advice) as raised:
+@pytest.mark.parametrize("below", ["", "b"])
+def test_what_is_in_the_way_is_named(below: str, tmp_path: Path) -> None:
+    path = tmp_path / "a" / below
+    (tmp_path / "a").touch() if below else path.mkdir()
+    with pytest.raises(HalfPipeError) as raised:
         write_bytes(path, b"content")
+    assert raised.value.code == "system"
     assert str(path) in str(raised.value)
     assert not list(tmp_path.glob(".*.part"))
 
@@ -117,8 +103,9 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_leaves_nothing_and_says_so(tiny: Path) -> None:
     write_bytes(tiny / "file", b"old")
-    with pytest.raises(HalfPipeError, match="The disk is full: free some space") as raised:
+    with pytest.raises(HalfPipeError) as raised:
         write_bytes(tiny / "file", bytes(1 << 20))
+    assert raised.value.code == "system"
     assert str(tiny / "file") in str(raised.value)
     assert listing(tiny) == ["file"]
     assert (tiny / "file").read_bytes() == b"old"
@@ -131,7 +118,7 @@ def test_room_for_a_file_is_there_or_not_before_anything_is_written(tiny: Path, 
             assert out.tell() == 0
             write_whole(out, b"x" * min(size, 3))
 
-    with pytest.raises(HalfPipeError, match="The disk is full: free some space"):
+    with pytest.raises(HalfPipeError):
         reserved(tiny / "large", 1 << 40)
     assert listing(tiny) == []
     reserved(tmp_path / "fits", 3)
@@ -144,33 +131,6 @@ def test_large_pieces_are_written_whole(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb", buffering=0) as out:
         write_whole(out, content)
     assert (tmp_path / "file").read_bytes() == content
-
-
-@given(JSON)
-def test_the_same_value_gives_the_same_bytes(value: object) -> None:
-    assert json.loads(dump_json(value)) == value
-    assert dump_json(json.loads(dump_json(value))) == dump_json(value)
-    assert dump_json(value).endswith("\n")
-
-
-def test_the_order_of_keys_does_not_matter(tmp_path: Path) -> None:
-    write_json(tmp_path / "one", {"b": 1, "a": [1, 2]})
-    write_json(tmp_path / "two", {"a": [1, 2], "b": 1})
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert read_json(tmp_path / "one") == {"a": [1, 2], "b": 1}
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b'{"a": 1} x', b"\xff\xfe"])
-def test_what_is_not_json_is_named(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "file.json"
-    path.write_bytes(content)
-    with pytest.raises(FormatError, match=rf"{path}: not JSON"):
-        read_json(path)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match=str(tmp_path / "file.json")):
-        read_json(tmp_path / "file.json")
 
 
 def test_a_checksum_and_a_flush(tmp_path: Path) -> None:

@@ -1,13 +1,20 @@
 """JSON that says itself whether it is whole."""
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from halfpipe.errors import FormatError
-from halfpipe.files.json_files import read_json, seal_of, write_json
+from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files.json_files import dump_json, read_json, seal_of, write_json
 
 VALUE = {"a": 1, "b": ["c", {"d": None}]}
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
 
 
 @pytest.fixture
@@ -35,12 +42,20 @@ def test_each_byte_that_changes_is_seen_or_changes_nothing(file: Path) -> None:
         assert at < content.index(b'": "')
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xa7"])
-def test_what_is_nothing(content: bytes, file: Path) -> None:
-    file.write_bytes(content)
-    with pytest.raises(FormatError) as error:
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"\xa7", b'{"a": 1} x', None])
+def test_what_is_nothing(content: bytes | None, file: Path) -> None:
+    file.write_bytes(content) if content is not None else file.unlink()
+    with pytest.raises(MissingInputError if content is None else FormatError, match=str(file)) as error:
         read_json(file, "Do this")
-    assert error.value.do == "Do this"
+    assert error.value.do == ("Do this" if content is not None else "")
+
+
+@settings(max_examples=25)
+@given(JSON)
+def test_the_same_value_gives_the_same_bytes(value: object) -> None:
+    assert json.loads(dump_json(value)) == value
+    assert dump_json(json.loads(dump_json(value))) == dump_json(value)
+    assert dump_json({"b": value, "a": 1}) == dump_json({"a": 1, "b": value})
 
 
 def test_what_another_program_wrote_needs_no_seal(tmp_path: Path) -> None:

@@ -124,16 +124,26 @@ def another(work: Path, takes: str, head: str = "", lifetime: float = LIFETIME) 
             other.kill()
 
 
+def there(work: Path, place: str) -> leases.Found:
+    """Return the lease at `place`, which is there."""
+    found = leases.look(work, place)
+    assert found is not None
+    return found
+
+
+def pid_of(found: leases.Found) -> int:
+    assert found.holder is not None
+    return found.holder.pid
+
+
 def test_a_lease_says_who_holds_it_and_goes_when_it_is_given_back(tmp_path: Path) -> None:
     mine = Lease(tmp_path, "leases/a")
     with another(tmp_path, "thing") as other:
         assert other.line() == "held"
         assert not mine.try_take()
-        found = mine.look()
-        assert found is not None
+        found = there(tmp_path, "leases/a")
         assert found.lives
-        assert found.holder is not None
-        assert found.holder.pid == other.process.pid
+        assert pid_of(found) == other.process.pid
         assert re.fullmatch(rf"\S+, process {other.process.pid} on \S+, since \S+\+00:00", str(found))
         time.sleep(1.2 * LIFETIME)
         assert not mine.try_take(), "its heart beats"
@@ -155,9 +165,7 @@ def test_what_a_killed_process_held_is_over_after_its_lifetime(tmp_path: Path) -
     while not mine.try_take():
         time.sleep(0.05)
     assert LIFETIME - 0.2 < time.monotonic() - killed < LIFETIME + 1
-    found = mine.look()
-    assert found is not None
-    assert found.number == 2
+    assert there(tmp_path, "leases/a").number == 2
     mine.check()
     mine.give_back()
     assert left(tmp_path) == [], "and its heartbeat is gone"
@@ -204,12 +212,11 @@ def test_the_clock_is_the_file_servers(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_others_go_by_the_lifetime_that_the_holder_says(tmp_path: Path) -> None:
-    left_by_another(tmp_path, "leases/a", silent=200)
-    assert not Lease(tmp_path, "leases/a").try_take()
-    left_by_another(tmp_path, "leases/b", silent=301)
-    lease = Lease(tmp_path, "leases/b")
-    assert lease.try_take()
-    lease.give_back()
+    for name, silent in (("a", 200), ("b", 301)):
+        left_by_another(tmp_path, f"leases/{name}", silent=silent)
+        lease = Lease(tmp_path, f"leases/{name}")
+        assert lease.try_take() is (silent > 300)
+        lease.give_back()
 
 
 @pytest.mark.parametrize(
@@ -219,9 +226,7 @@ def test_a_lease_that_does_not_say_whose_it_is_lives_by_its_own_time(tmp_path: P
     lease = Lease(tmp_path, "leases/a")
     lease.home.mkdir(parents=True)
     (lease.home / "000007").write_bytes(content)
-    found = lease.look()
-    assert found is not None
-    assert str(found) == "a process that does not say who it is"
+    assert there(tmp_path, "leases/a").holder is None
     assert not lease.try_take()
     os.utime(lease.home / "000007", (1, 1))
     assert lease.try_take()
@@ -307,32 +312,23 @@ def test_a_link_that_was_repeated_by_the_network_is_ours(
     lease.give_back()
 
 
-def test_waiting_says_for_whom_and_reminds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "PATIENCE_SECONDS", 0.5)
+@pytest.mark.parametrize(("seconds", "messages"), [(0.3, 0), (2.2, 2)])
+def test_who_waits_says_for_whom_and_reminds_but_not_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, messages: int
+) -> None:
+    monkeypatch.setattr(leases, "PATIENCE_SECONDS", 0.5 if messages else 2.0)
     monkeypatch.setattr(leases, "REMIND_SECONDS", 1.0)
     said: list[str] = []
     with another(tmp_path, "run") as other:
         assert other.line() == "held"
-        ending = threading.Timer(2.2, other.finish)
+        ending = threading.Timer(seconds, other.finish)
         ending.start()
         with leases.run_lease(tmp_path, RUN, said.append) as lease:
             lease.check()
         ending.join()
-    assert len(said) == 2
-    assert re.match(rf"waiting for run {RUN}, held by \S+, process \d+ on ", said[0])
+        assert len(said) == messages
+        assert all(f"run {RUN}, " in line and f"process {other.process.pid} on " in line for line in said)
     assert left(tmp_path) == []
-
-
-def test_who_waits_for_a_moment_says_nothing(tmp_path: Path) -> None:
-    said: list[str] = []
-    with another(tmp_path, "run") as other:
-        other.line()
-        ending = threading.Timer(0.3, other.finish)
-        ending.start()
-        with leases.run_lease(tmp_path, RUN, said.append):
-            pass
-        ending.join()
-    assert said == []
 
 
 def test_a_run_is_free_again_after_an_error(tmp_path: Path) -> None:
@@ -374,7 +370,7 @@ def test_the_same_command_after_a_kill_waits_and_says_so(tmp_path: Path) -> None
 
 def test_silence_is_told(tmp_path: Path) -> None:
     left_by_another(tmp_path, PLACE, silent=40)
-    assert re.search(r", last heard of 4\d s ago; taken over at 300 s$", str(leases.in_work(tmp_path, DL)))
+    assert re.search(r" 4\d s ago; .* 300 s$", str(leases.in_work(tmp_path, DL)))
 
 
 def test_jobs_work_under_the_lease_of_their_head(tmp_path: Path) -> None:
@@ -383,14 +379,10 @@ def test_jobs_work_under_the_lease_of_their_head(tmp_path: Path) -> None:
         with another(tmp_path, "job", heart) as one, another(tmp_path, "job", heart) as two:
             assert one.line().startswith("held")
             assert two.line().startswith("held")
-            found = leases.look(tmp_path, PLACE)
-            assert found is not None
-            assert len(found.jobs) == 2
+            assert len(there(tmp_path, PLACE).jobs) == 2
             assert one.finish() == ""
             assert two.finish() == ""
-        found = leases.look(tmp_path, PLACE)
-        assert found is not None
-        assert found.jobs == ()
+        assert there(tmp_path, PLACE).jobs == ()
         head.finish()
     assert left(tmp_path) == []
 
@@ -404,22 +396,16 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
         assert head.line().startswith("waiting for a sign of life")
         time.sleep(LIFETIME + 0.5)
         assert leases.in_work(tmp_path, DL) is None
-        said = head.line()
-        assert said.startswith(
-            f"waiting for jobs of downlink {DL} that a killed process left behind, held by "
-        )
-        assert f"process {orphan.process.pid} on" in said
+        assert f"process {orphan.process.pid} on" in head.line()
         assert orphan.finish() == "", "nobody has followed its head"
         head.head()
         with another(tmp_path, "job", heart) as late:
             refused = late.line()
         assert refused.startswith("refused LockedError ")
-        assert "the process that started this job is gone, now " in refused
         assert f"process {head.process.pid} on" in refused
-        assert refused.endswith("the job started too late and did nothing.")
         head.finish()
     with another(tmp_path, "job", heart) as later:
-        assert "nobody is at work now" in later.line()
+        assert later.line().startswith("refused LockedError ")
     assert left(tmp_path) == []
 
 
@@ -445,13 +431,12 @@ def test_a_head_that_stood_still_starts_no_job_after_another(tmp_path: Path) -> 
             head.head()
             slow.go_on()
             with another(tmp_path, "job", heart) as late:
-                assert "started too late" in late.line()
+                assert late.line().startswith("refused LockedError ")
             slow.finish()
             assert slow.process.returncode == 1, "it has ended by itself, and what it began is left to others"
-            found = leases.look(tmp_path, PLACE)
-            assert found is not None
-            assert found.holder is not None
-            assert found.holder.pid == head.process.pid, "what it gave back was not its own any more"
+            assert pid_of(there(tmp_path, PLACE)) == head.process.pid, (
+                "what it gave back was not its own any more"
+            )
             head.finish()
     assert left(tmp_path) == []
 
@@ -505,23 +490,21 @@ def test_a_forked_child_gives_nothing_back(tmp_path: Path, monkeypatch: pytest.M
     assert left(tmp_path) == []
 
 
-def test_twenty_thousand_downlinks_and_one_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_downlinks_have_one_heartbeat_and_one_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
-    monkeypatch.setattr(leases, "lifetime", 300.0)
-    every = [DownlinkId(f"23{number:07d}") for number in range(20_000)]
-    begun = time.process_time()
+    every = [DownlinkId(f"23{number:07d}") for number in range(500)]
     try:
-        for number, downlink in enumerate(every):
+        for downlink in every:
             leases.hold_downlink(tmp_path, downlink, print)
-            if number == 9_999:
-                half, handles = time.process_time() - begun, len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-                value = os.environ[leases.HEAD_VARIABLE]
-        whole = time.process_time() - begun
+            if downlink is every[0]:
+                handles, value = len(list(Path("/proc/self/fd").iterdir())), os.environ[leases.HEAD_VARIABLE]
         assert os.environ[leases.HEAD_VARIABLE] == value
-        assert len(value) < 200
-        assert whole < 4 * half, "linear"
-        assert len(os.listdir("/proc/self/fd")) <= handles  # noqa: PTH208
-        assert len(list((tmp_path / paths.heartbeats()).iterdir())) == 1
+        assert len(list(Path("/proc/self/fd").iterdir())) <= handles
+        assert [path.name for path in (tmp_path / paths.heartbeats()).iterdir() if path.name[0] != "."] == [
+            value
+        ]
         with leases.downlink_job(tmp_path, every[-1]) as lease:
             lease.check()
     finally:
@@ -564,18 +547,15 @@ def adders(work: Path, many: int, times: int, lifetime: float, *before: str) -> 
     return [subprocess.Popen(words) for _ in range(many)]
 
 
-def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path) -> None:
-    others = adders(tmp_path, 4, 25, 30.0)
-    assert [other.wait(timeout=120) for other in others] == [0, 0, 0, 0]
-    assert (tmp_path / "number").read_text() == "100"
-    assert left(tmp_path) == []
-
-
-def test_what_a_killed_one_left_goes_to_one_of_many(tmp_path: Path) -> None:
-    left_by_another(tmp_path, OF_RUN, silent=1e4)
-    others = adders(tmp_path, 6, 1, 30.0)
-    assert [other.wait(timeout=60) for other in others] == [0] * 6
-    assert (tmp_path / "number").read_text() == "6"
+@pytest.mark.parametrize(("many", "times", "killed"), [(4, 15, False), (6, 1, True)])
+def test_runs_are_changed_by_one_process_at_a_time(
+    tmp_path: Path, many: int, times: int, killed: bool
+) -> None:
+    if killed:
+        left_by_another(tmp_path, OF_RUN, silent=1e4)
+    others = adders(tmp_path, many, times, 30.0)
+    assert [other.wait(timeout=120) for other in others] == [0] * many
+    assert (tmp_path / "number").read_text() == str(many * times)
     assert left(tmp_path) == []
 
 
@@ -614,9 +594,9 @@ def test_two_hosts_of_one_name_and_number(tmp_path: Path) -> None:
         'hostname node1; exec "$@"',
         "sh",
     )
-    others = adders(tmp_path, 2, 30, 30.0, *words)
+    others = adders(tmp_path, 2, 15, 30.0, *words)
     assert [other.wait(timeout=120) for other in others] == [0, 0]
-    assert (tmp_path / "number").read_text() == "60"
+    assert (tmp_path / "number").read_text() == "30"
     assert left(tmp_path) == []
 
 
@@ -641,23 +621,15 @@ def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:
 def test_a_job_finds_out_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
     leases.check_head(tmp_path)  # nobody has started it
-    leases.hold_downlink(tmp_path, DL, print)
-    try:
-        leases.check_head(tmp_path)
-    finally:
-        leases.give_back_downlinks()
-    with pytest.raises(LockedError):
-        leases.check_head(tmp_path)
-
-
-def test_a_head_that_was_followed_finds_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
     leases.check_downlink(tmp_path, DL)  # which it never took
     leases.hold_downlink(tmp_path, DL, print)
     try:
+        leases.check_head(tmp_path)
         leases.check_downlink(tmp_path, DL)
         left_by_another(tmp_path, PLACE, number=2)
         with pytest.raises(LeaseLostError):
             leases.check_downlink(tmp_path, DL)
     finally:
         leases.give_back_downlinks()
+    with pytest.raises(LockedError):
+        leases.check_head(tmp_path)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ def test_it_is_made_once(tmp_path: Path) -> None:
     work = tmp_path / "site" / "work"
     assert refuse_other(work) is None
     assert not work.exists()
-    with pytest.raises(ConfigError, match="nothing was processed"):
+    with pytest.raises(ConfigError, match=str(work)):
         identity(work)
     known = begin(work)
     assert json.loads((work / "format.json").read_text()) == {"format": FORMAT, "id": known}
@@ -51,54 +50,34 @@ def test_heads_that_race_agree(tmp_path: Path) -> None:
     assert names(tmp_path / "work") == ["format.json"]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        "{",
-        "[" * 100_000,
-        "[]",
-        "null",
-        "{}",
-        '{"format": 1}',
-        '{"format": 1, "id": "x"}',
-        '{"format": 1, "id": 7}',
-        '{"format": true, "id": "0123456789abcdef0123456789abcdef"}',
-        '{"format": "1", "id": "0123456789abcdef0123456789abcdef"}',
-        b"\xff",
-    ],
-    ids=range(12),
-)
-@pytest.mark.parametrize("use", [begin, identity, refuse_other])
-def test_a_damaged_one_is_refused_and_stays(
-    tmp_path: Path, content: str | bytes, use: Callable[[Path], str]
-) -> None:
+USES = [begin, identity, refuse_other]
+ID = '"id": "0123456789abcdef0123456789abcdef"'
+DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 1}', '{"format": 1, "id": "x"}', "\xff"]
+DAMAGED += [
+    '{"format": 1, "id": 7}',
+    f'{{"format": true, {ID}}}',
+    f'{{"format": "1", {ID}}}',
+    f'{{"format": 2, {ID}}}',
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_one_and_one_of_another_format_are_refused_and_stay(tmp_path: Path, content: str) -> None:
     mark = tmp_path / paths.format_mark()
-    mark.write_bytes(content.encode() if isinstance(content, str) else content)
-    before = mark.read_bytes()
-    with pytest.raises(ConfigError, match=f"^{mark}: damaged"):
-        use(tmp_path)
-    assert mark.read_bytes() == before
-
-
-@pytest.mark.parametrize("use", [begin, identity, refuse_other])
-def test_another_format_is_refused(tmp_path: Path, use: Callable[[Path], str]) -> None:
-    (tmp_path / paths.format_mark()).write_text(json.dumps({"format": FORMAT + 1, "some": "thing else"}))
-    with pytest.raises(
-        ConfigError, match=f"has format {FORMAT + 1}, and this HalfPipe knows format {FORMAT} alone"
-    ):
-        use(tmp_path)
+    mark.write_text(content, encoding="latin-1")
+    for use in USES:
+        with pytest.raises(ConfigError, match=r"damaged|format 2"):
+            use(tmp_path)
+        assert mark.read_text(encoding="latin-1") == content
 
 
 @pytest.mark.parametrize("name", ["runs", "dl=240601001"])
-@pytest.mark.parametrize("use", [begin, identity, refuse_other])
-def test_what_was_processed_without_a_mark_is_refused(
-    tmp_path: Path, name: str, use: Callable[[Path], str]
-) -> None:
+def test_what_was_processed_without_a_mark_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(ConfigError, match=f"^{tmp_path} has {name} and no format.json"):
-        use(tmp_path)
-    assert names(tmp_path) == [name]
+    for use in USES:
+        with pytest.raises(ConfigError, match=f"^{tmp_path} has {name} "):
+            use(tmp_path)
+        assert names(tmp_path) == [name]
 
 
 def test_logs_locks_and_switches_are_no_processing(tmp_path: Path) -> None:
@@ -110,8 +89,8 @@ def test_logs_locks_and_switches_are_no_processing(tmp_path: Path) -> None:
 
 def test_one_that_cannot_be_made_or_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"cannot be made: .* A file is where a directory should be"):
+    with pytest.raises(ConfigError):
         begin(tmp_path / "file" / "work")
     (tmp_path / paths.format_mark()).mkdir()
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match=str(tmp_path)):
         refuse_other(tmp_path)

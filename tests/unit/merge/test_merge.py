@@ -4,6 +4,7 @@ Each case is also decided by the reference (`Run.process` compares), so that bot
 written here.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -83,120 +84,86 @@ def files(decision: Decision) -> list[list[int]]:
     return [sequences(decision)[begin:end] for begin, end in decision.files]
 
 
-def copies(decision: Decision) -> list[int]:
-    """Return which copy of each event is delivered."""
-    return [int(offset) for offset in decision.events["offset"]]
+WHOLE = epu(957, [2, 12])
+TOP = 2**64 - 2
+# What one downlink brings; what is settled; the files; how many orphans; whether the run is complete.
+SETTLED: dict[str, tuple[list[Chunk], list[tuple[int, int]], list[list[int]], int, bool]] = {
+    "whole run": ([epu(956, [1, 3], [5]), epu(957, [2], [4, 6])], [ALL], [[1, 2, 3, 4, 5, 6]], 0, True),
+    "nothing known": ([], [], [], 0, False),
+    "a lone EPU settles nothing": ([epu(956, [1, 3], [5])], [], [], 3, False),
+    "from the first event without start": (
+        [epu(956, [1, 3, 9], number=1), epu(957, [2, 4, 8])], [(1, HIGHEST)], [[1, 2, 3, 4, 8, 9]], 0, False),
+    "another opening is no start": (
+        [epu(956, [1, 3, 9]), epu(957, [2, 4, 8], opening="resume")], [(2, HIGHEST)], [[2, 3, 4, 8, 9]], 1, False),
+    "to the last event without close": (
+        [open_ended(956, [1, 3, 9]), open_ended(957, [2, 4, 8])], [(LOWEST, 8)], [[1, 2, 3, 4, 8]], 1, False),
+    **{f"{closing} closes": ([epu(956, [1, 9], closing=closing), WHOLE], [ALL], [[1, 2, 9, 12]], 0, True)
+       for closing in ("stop", "abort", "pause")},
+    **{f"{closing} does not": ([epu(956, [1, 9], closing=closing), WHOLE], [(LOWEST, 9)], [[1, 2, 9]], 1, False)
+       for closing in ("continue", "start", "unknown")},
+    # legacy-defects 6: of an EPU that has stopped nothing can be missing.
+    "one EPU stopped, the other not": (
+        [epu(956, [1, 3, 9]), open_ended(957, [2, 8], [10, 15])], [(LOWEST, 15)], [[1, 2, 3, 8, 9, 10, 15]], 0, False),
+    "a lost datagram cuts the segment": (
+        [epu(956, [1, 9], None, [20, 28]), epu(957, [2, 12, 22, 30])],
+        [(LOWEST, 9), (20, HIGHEST)], [[1, 2, 9], [20, 22, 28, 30]], 1, False),
+    "gaps in both": (
+        [epu(956, [1, 5], None, [20, 40]), epu(957, [2, 25], None, [35, 41])],
+        [(LOWEST, 5), (20, 25), (35, HIGHEST)], [[1, 2, 5], [20, 25], [35, 40, 41]], 0, False),
+    "outer losses are no gaps": (
+        [open_ended(956, [5, 9], number=1), open_ended(957, [6, 12], number=3)], [(6, 9)], [[6, 9]], 2, False),
+    # legacy-defects 4: no event lies in the hole, yet no file and no span bridges it.
+    "a hole without events of the other": (
+        [epu(956, [1, 9], None, [20, 29]), epu(957, [2, 5], [22, 30])],
+        [(LOWEST, 9), (20, HIGHEST)], [[1, 2, 5, 9], [20, 22, 29, 30]], 0, False),
+    "intervals that touch stay two": (
+        [epu(956, [1049], None, [1050]), epu(957, [1040, 1060])],
+        [(LOWEST, 1049), (1050, HIGHEST)], [[1040, 1049], [1050, 1060]], 0, False),
+    "without events, continued": ([epu(956, [1, 9], [], [20]), WHOLE], [ALL], [[1, 2, 9, 12, 20]], 0, True),
+    "without events, opened and closed": ([epu(956, [], [5, 9], []), WHOLE], [ALL], [[2, 5, 9, 12]], 0, True),
+    # legacy-defects 22: an event-less last datagram does not make the segment end at sequence 0.
+    "without events, no end": ([open_ended(956, [1, 9], []), WHOLE], [(LOWEST, 9)], [[1, 2, 9]], 1, False),
+    "without events, no begin": ([epu(956, [], [4, 9], number=1), WHOLE], [(4, HIGHEST)], [[4, 9, 12]], 1, False),
+    "no event at all, whole": ([epu(956, [], []), WHOLE], [ALL], [[2, 12]], 0, True),
+    "no event at all, not closed": ([open_ended(956, []), WHOLE], [], [], 2, False),
+    "no event at all, not opened": ([epu(956, [], number=1), WHOLE], [], [], 2, False),
+    "every EPU must cover": (
+        [epu(955, [1, 30]), epu(956, [2, 9], None, [20, 31]), epu(958, [3, 8])],
+        [(LOWEST, 9), (20, HIGHEST)], [[1, 2, 3, 8, 9], [20, 30, 31]], 0, False),
+    "LCI needs one EPU": (
+        [epu(965, [1, 5], None, [20, 30])], [(LOWEST, 5), (20, HIGHEST)], [[1, 5], [20, 30]], 0, False),
+    "LCI, whole": ([epu(966, [1], [2])], [ALL], [[1, 2]], 0, True),
+    "LCI, one of two open": ([epu(966, [1], [2]), open_ended(967, [3])], [(LOWEST, 3)], [[1, 2, 3]], 0, False),
+    # legacy-defects 7: spans of one APID only.
+    "LCI needs all that are seen": (
+        [epu(956, [1, 30]), epu(965, [3, 5], None, [20, 31])],
+        [(LOWEST, 5), (20, HIGHEST)], [[1, 3, 5], [20, 30, 31]], 0, False),
+    "large sequences are exact": (
+        [open_ended(956, [TOP - 4, TOP - 2]), open_ended(957, [TOP - 3, TOP - 1, TOP])],
+        [(LOWEST, TOP - 2)], [[TOP - 4, TOP - 3, TOP - 2]], 2, False),
+    "the first segment closed, yet more is known": (
+        [epu(956, [1, 2], closing="pause"), epu(956, [8, 9], number=2, chunk=2), epu(957, [3, 7])],
+        [ALL], [[1, 2, 3, 7, 8, 9]], 0, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_what_is_settled(name: str) -> None:
+    chunks, places, delivered, orphans, complete = SETTLED[name]
+    decision = process(ONE, *chunks)
+    assert decision.settled == tuple(places)
+    assert decision.gaps == tuple((one[1], other[0]) for one, other in pairwise(places))
+    assert files(decision) == delivered
+    assert decision.spans == tuple((file[0], file[-1]) for file in delivered)
+    assert (decision.orphans, decision.withheld, decision.late) == (orphans, 0, 0)
+    assert decision.known == orphans + sum(map(len, delivered))
+    assert decision.complete is complete
+    apids = sorted({line.apid for chunk in chunks for line in chunk.datagrams})
+    assert decision.epus == tuple(apids) == tuple(decision.datagrams)
+    assert decision.kind == ("LCI" if any(apid > 960 for apid in apids) else "LPA")
 
 
 class TestSettled:
-    def test_whole_run(self) -> None:
-        decision = process(ONE, epu(956, [1, 3], [5]), epu(957, [2], [4, 6]))
-        assert decision.settled == (ALL,)
-        assert decision.complete
-        assert decision.gaps == ()
-        assert decision.spans == ((1, 6),)
-        assert sequences(decision) == [1, 2, 3, 4, 5, 6]
-        assert (decision.known, decision.orphans, decision.withheld, decision.late) == (6, 0, 0, 0)
-        assert decision.epus == (956, 957)
-        assert decision.kind == "LPA"
-        assert decision.datagrams == {956: ((0, 1),), 957: ((0, 1),)}
-
-    def test_lone_epu_settles_nothing(self) -> None:
-        decision = process(ONE, epu(956, [1, 3], [5]))
-        assert decision.settled == ()
-        assert decision.orphans == 3
-        assert not decision.complete
-        assert decision.spans == ()
-
-    def test_covers_from_first_event_without_start(self) -> None:
-        decision = process(ONE, epu(956, [1, 3, 9], number=1), epu(957, [2, 4, 8]))
-        assert decision.settled == ((1, HIGHEST),)
-        decision = process(ONE, epu(956, [1, 3, 9]), epu(957, [2, 4, 8], opening="resume"))
-        assert decision.settled == ((2, HIGHEST),)
-        assert sequences(decision) == [2, 3, 4, 8, 9]
-        assert decision.orphans == 1
-
-    def test_covers_to_last_event_without_close(self) -> None:
-        decision = process(ONE, open_ended(956, [1, 3, 9]), open_ended(957, [2, 4, 8]))
-        assert decision.settled == ((LOWEST, 8),)
-        assert sequences(decision) == [1, 2, 3, 4, 8]
-        assert decision.orphans == 1
-
-    @pytest.mark.parametrize("closing", ["stop", "abort", "pause"])
-    def test_closing_actions(self, closing: str) -> None:
-        decision = process(ONE, epu(956, [1, 9], closing=closing), epu(957, [2, 4]))
-        assert decision.settled == (ALL,)
-        assert decision.complete
-
-    @pytest.mark.parametrize("closing", ["continue", "start", "unknown"])
-    def test_other_actions_do_not_close(self, closing: str) -> None:
-        decision = process(ONE, epu(956, [1, 9], closing=closing), epu(957, [2, 4]))
-        assert decision.settled == ((LOWEST, 9),)
-        assert not decision.complete
-
-    def test_one_epu_stopped_the_other_not(self) -> None:
-        # legacy-defects 6: of an EPU that has stopped nothing can be missing.
-        decision = process(ONE, epu(956, [1, 3, 9]), open_ended(957, [2, 8], [10, 15]))
-        assert decision.settled == ((LOWEST, 15),)
-        assert decision.orphans == 0
-
-    def test_lost_datagram_cuts_the_segment(self) -> None:
-        decision = process(ONE, epu(956, [1, 9], None, [20, 28]), epu(957, [2, 12, 22, 30]))
-        assert decision.settled == ((LOWEST, 9), (20, HIGHEST))
-        assert decision.gaps == ((9, 20),)
-        assert files(decision) == [[1, 2, 9], [20, 22, 28, 30]]
-        assert decision.spans == ((1, 9), (20, 30))
-        assert decision.orphans == 1
-
-    def test_gaps_in_both(self) -> None:
-        decision = process(ONE, epu(956, [1, 5], None, [20, 40]), epu(957, [2, 25], None, [35, 41]))
-        assert decision.settled == ((LOWEST, 5), (20, 25), (35, HIGHEST))
-        assert decision.gaps == ((5, 20), (25, 35))
-
-    def test_outer_losses_are_no_gaps(self) -> None:
-        decision = process(ONE, open_ended(956, [5, 9], number=1), open_ended(957, [6, 12], number=3))
-        assert decision.settled == ((6, 9),)
-        assert decision.gaps == ()
-        assert decision.orphans == 2
-
-    def test_hole_without_events_of_the_other(self) -> None:
-        # legacy-defects 4: no event lies in the hole, yet no file and no span bridges it.
-        decision = process(ONE, epu(956, [1, 9], None, [20, 29]), epu(957, [2, 5], [22, 30]))
-        assert files(decision) == [[1, 2, 5, 9], [20, 22, 29, 30]]
-        assert decision.spans == ((1, 9), (20, 30))
-
-    def test_touching_intervals_stay_two(self) -> None:
-        decision = process(ONE, epu(956, [1049], None, [1050]), epu(957, [1040, 1060]))
-        assert decision.settled == ((LOWEST, 1049), (1050, HIGHEST))
-        assert decision.gaps == ((1049, 1050),)
-        assert files(decision) == [[1040, 1049], [1050, 1060]]
-
-    def test_datagrams_without_events_count_for_continuity(self) -> None:
-        decision = process(ONE, epu(956, [1, 9], [], [20]), epu(957, [2, 12]))
-        assert decision.settled == (ALL,)
-
-    def test_datagrams_without_events_open_and_close(self) -> None:
-        decision = process(ONE, epu(956, [], [5, 9], []), epu(957, [2, 12]))
-        assert decision.settled == (ALL,)
-        assert decision.complete
-
-    def test_datagrams_without_events_are_no_edges(self) -> None:
-        # legacy-defects 22: an event-less last datagram does not make the segment end at sequence 0.
-        decision = process(ONE, open_ended(956, [1, 9], []), epu(957, [2, 12]))
-        assert decision.settled == ((LOWEST, 9),)
-        decision = process(ONE, epu(956, [], [4, 9], number=1), epu(957, [2, 12]))
-        assert decision.settled == ((4, HIGHEST),)
-
-    def test_segment_without_any_event(self) -> None:
-        other = epu(957, [2, 12])
-        assert process(ONE, epu(956, [], []), other).settled == (ALL,)
-        assert process(ONE, open_ended(956, []), other).settled == ()
-        assert process(ONE, epu(956, [], number=1), other).settled == ()
-
-    def test_every_epu_must_cover(self) -> None:
-        decision = process(ONE, epu(955, [1, 30]), epu(956, [2, 9], None, [20, 31]), epu(958, [3, 8]))
-        assert decision.settled == ((LOWEST, 9), (20, HIGHEST))
-
     def test_number_of_epus(self) -> None:
         one = epu(956, [1, 2])
         assert process(Rules(min_events=1, min_epus=1), one).settled == (ALL,)
@@ -205,27 +172,12 @@ class TestSettled:
         assert process(Rules(min_events=1, min_epus=3), *both).settled == ()
         assert not process(Rules(min_events=1, min_epus=3), *both).complete
 
-    def test_lci_needs_one_epu(self) -> None:
-        decision = process(ONE, epu(965, [1, 5], None, [20, 30]))
-        assert decision.kind == "LCI"
-        assert decision.settled == ((LOWEST, 5), (20, HIGHEST))
-        assert files(decision) == [[1, 5], [20, 30]]
-
-    def test_lci_needs_all_that_are_seen(self) -> None:
-        # legacy-defects 7: spans of one APID only.
-        decision = process(ONE, epu(956, [1, 30]), epu(965, [3, 5], None, [20, 31]))
-        assert decision.kind == "LCI"
-        assert decision.settled == ((LOWEST, 5), (20, HIGHEST))
-
     def test_event_lines_make_no_datagram_known(self) -> None:
         silent = Chunk("0077014d-2c2e5787-0957-00002.idx", (Event(2, 957, 0, 0),))
         decision = process(ONE, epu(956, [1, 3]), silent)
-        assert decision.epus == (956,)
-        assert decision.settled == ()
-        assert decision.known == 3
+        assert (decision.epus, decision.settled, decision.known) == ((956,), (), 3)
         # With both EPUs seen the event goes out with its place, whatever is known of its datagram.
-        decision = process(ONE, epu(956, [1, 3]), epu(957, [4]), silent)
-        assert sequences(decision) == [1, 2, 3, 4]
+        assert sequences(process(ONE, epu(956, [1, 3]), epu(957, [4]), silent)) == [1, 2, 3, 4]
 
     def test_of_differing_lines_the_first_sorted_counts(self) -> None:
         early = Datagram(956, 0, "start", "continue", 2, 1, 9, utc=1.0)
@@ -248,13 +200,6 @@ class TestSettled:
             assert after.settled == (ALL,)
             assert sequences(after) == [10, 12, 13, 14]
 
-    def test_large_sequences_are_exact(self) -> None:
-        top = 2**64 - 2
-        decision = process(ONE, open_ended(956, [top - 4, top - 2]), open_ended(957, [top - 3, top - 1, top]))
-        assert decision.settled == ((LOWEST, top - 2),)
-        assert sequences(decision) == [top - 4, top - 3, top - 2]
-        assert decision.orphans == 2
-
     def test_a_run_given_up_is_settled_everywhere(self) -> None:
         lone = Run(ONE, given_up=True)
         decision = lone.process(FIRST, [epu(956, [1, 2], None, [5])])
@@ -263,175 +208,108 @@ class TestSettled:
         late = Run(ONE)
         late.process(FIRST, [epu(956, [1], [3], [9]), epu(957, [2], None, [8])])
         late.given_up = True
-        decision = late.again(FIRST)
-        assert files(decision) == [[1, 2], [3], [8, 9]]
-
-    def test_nothing_known(self) -> None:
-        decision = process(ONE)
-        assert decision.settled == ()
-        assert decision.epus == ()
-        assert decision.known == 0
-        assert not decision.complete
+        assert files(late.again(FIRST)) == [[1, 2], [3], [8, 9]]
 
 
-class TestDelivered:
-    def test_order_and_equal_sequences_of_two_epus(self) -> None:
-        decision = process(ONE, epu(957, [2, 5, 9]), epu(956, [5, 7]))
-        assert [(int(e["sequence"]), int(e["apid"])) for e in decision.events] == [
-            (2, 957),
-            (5, 956),
-            (5, 957),
-            (7, 956),
-            (9, 957),
-        ]
-
-    def test_orphans_are_offered_again(self) -> None:
-        run = Run(ONE)
-        assert run.process(FIRST, (epu(956, [1, 3, 5]),)).orphans == 3
-        decision = run.process(SECOND, (epu(957, [2, 4]),))
-        assert sequences(decision) == [1, 2, 3, 4, 5]
-        assert [str(decision.sources[e["source"]]) for e in decision.events] == [
-            FIRST,
-            SECOND,
-            FIRST,
-            SECOND,
-            FIRST,
-        ]
-        assert decision.orphans == 0
-
-    def test_what_is_delivered_is_not_delivered_again(self) -> None:
-        run = Run(ONE)
-        run.process(FIRST, (open_ended(956, [1, 3]), open_ended(957, [2, 4])))
-        decision = run.process(
-            SECOND,
-            (open_ended(956, [1, 3], [5, 8], copy=7), open_ended(957, [2, 4], [6, 7], copy=7)),
-        )
-        assert sequences(decision) == [4, 5, 6, 7]
-        assert decision.spans == ((4, 7),)
-        assert decision.orphans == 1
-
-    def test_series_ends_at_the_span_of_another_downlink(self) -> None:
-        run = Run(ONE)
-        run.process(FIRST, (open_ended(956, [5, 7], number=1), open_ended(957, [6, 8], number=1)))
-        decision = run.process(
-            SECOND,
-            (
-                open_ended(956, [1, 3], number=0),
-                epu(956, [9, 11], number=2, chunk=2),
-                open_ended(957, [2], number=0),
-                epu(957, [10], number=2, chunk=2),
-            ),
-        )
-        assert decision.settled == (ALL,)
-        assert run.deliveries[FIRST][-1].spans == ((6, 7),)
-        assert files(decision) == [[1, 2, 3, 5], [8, 9, 10, 11]]
-        assert decision.spans == ((1, 5), (8, 11))
-        assert decision.complete
-
-    def test_filled_hole(self) -> None:
-        run = Run(ONE)
-        before = run.process(FIRST, (epu(956, [1, 9], None, [20, 29]), epu(957, [2, 12, 22, 30])))
-        assert before.gaps == ((9, 20),)
-        after = run.process(SECOND, (open_ended(956, [10, 19], number=1),))
-        assert files(after) == [[10, 12, 19]]
-        assert after.gaps == ()
-        assert after.complete
-
-    def test_again_gives_the_same_files_though_the_hole_is_filled(self) -> None:
-        run = Run(ONE)
-        before = run.process(FIRST, (epu(956, [1049], None, [1050]), epu(957, [1040, 1060])))
-        assert files(before) == [[1040, 1049], [1050, 1060]]
-        filled = run.process(SECOND, (open_ended(956, [], number=1),))
-        assert sequences(filled) == []
-        assert filled.complete
+Step = tuple[str, list[Chunk] | None, list[list[int]], dict[str, object]]
+EARLY, LATE = (
+    [open_ended(956, [1, 3]), open_ended(957, [2, 4])],
+    [epu(956, [5, 7], number=1), epu(957, [6, 8], number=1)],
+)
+MORE_EARLY = [open_ended(956, [1, 3], chunk=2), open_ended(957, [2, 4], chunk=2)]
+MORE_LATE = [epu(956, [5, 7], number=1, chunk=2), epu(957, [6, 8], number=1, chunk=2)]
+BOTH, HOLE = [epu(956, [1, 3]), epu(957, [2, 4])], [epu(956, [1049], None, [1050]), epu(957, [1040, 1060])]
+PAIR, LONE = [epu(956, [1, 5]), epu(957, [2, 9])], [epu(956, [1, 9], None, [20, 29]), epu(957, [2, 22])]
+# Steps: the downlink, what it brings (None: what it brought before), the files, and figures of the decision.
+HISTORIES: dict[str, tuple[Rules, list[Step]]] = {
+    "equal sequences of two EPUs": (ONE, [
+        (FIRST, [epu(957, [2, 5, 9]), epu(956, [5, 7])], [[2, 5, 5, 7, 9]], {"apids": [957, 956, 957, 956, 957]})]),
+    "orphans are offered again": (ONE, [
+        (FIRST, [epu(956, [1, 3, 5])], [], {"orphans": 3}),
+        (SECOND, [epu(957, [2, 4])], [[1, 2, 3, 4, 5]],
+         {"orphans": 0, "from": [FIRST, SECOND, FIRST, SECOND, FIRST]})]),
+    "what is delivered is not delivered again": (ONE, [
+        (FIRST, EARLY, [[1, 2, 3]], {}),
+        (SECOND, [open_ended(956, [1, 3], [5, 8]), open_ended(957, [2, 4], [6, 7])], [[4, 5, 6, 7]], {"orphans": 1})]),
+    "a series ends at the span of another downlink": (ONE, [
+        (FIRST, [open_ended(956, [5, 7], number=1), open_ended(957, [6, 8], number=1)], [[6, 7]], {}),
+        (SECOND, [open_ended(956, [1, 3]), epu(956, [9, 11], number=2, chunk=2), open_ended(957, [2]),
+                  epu(957, [10], number=2, chunk=2)],
+         [[1, 2, 3, 5], [8, 9, 10, 11]], {"settled": (ALL,), "complete": True})]),
+    "again the same files, though the hole is filled": (ONE, [
+        (FIRST, HOLE, [[1040, 1049], [1050, 1060]], {}),
+        (SECOND, [open_ended(956, [], number=1)], [], {"complete": True}),
         # One settled interval now, but the edges of its own spans still cut.
-        after = run.again(FIRST)
-        assert after.settled == (ALL,)
-        assert files(after) == [[1040, 1049], [1050, 1060]]
-        assert after.spans == before.spans
-
-    def test_again_with_more_of_its_own(self) -> None:
-        run = Run(ONE)
-        early = (open_ended(956, [1, 3]), open_ended(957, [2, 4]))
-        assert run.process(FIRST, early).spans == ((1, 3),)
-        more = (*early, epu(956, [5], number=1, chunk=2), epu(957, [6], number=1, chunk=2))
-        decision = run.process(FIRST, more)
-        assert files(decision) == [[1, 2, 3], [4, 5, 6]]
-        assert decision.spans == ((1, 3), (4, 6))
-        assert files(run.again(FIRST)) == [[1, 2, 3], [4, 5, 6]]
-
-    def test_again_with_more_of_its_own_ahead(self) -> None:
-        run = Run(ONE)
-        rest = (epu(956, [5, 7], number=1), epu(957, [6, 8], number=1))
-        assert run.process(FIRST, rest).spans == ((6, 8),)
-        more = (*rest, open_ended(956, [1, 3], chunk=2), open_ended(957, [2, 4], chunk=2))
-        decision = run.process(FIRST, more)
-        assert files(decision) == [[1, 2, 3, 4, 5], [6, 7, 8]]
-        assert decision.spans == ((1, 5), (6, 8))
-        assert files(run.again(FIRST)) == [[1, 2, 3, 4, 5], [6, 7, 8]]
-
-    def test_again_with_less_delivers_what_is_left(self) -> None:
-        run = Run(ONE)
-        run.process(FIRST, (epu(956, [1, 3]), epu(957, [2, 4])))
-        decision = run.process(FIRST, (epu(956, [1, 3]),))
-        assert decision.settled == ((1, 4),)
-        assert sequences(decision) == [1, 3]
-        assert decision.spans == ((1, 3),)
-
-    def test_own_spans_count_as_settled(self) -> None:
-        run = Run(ONE)
-        run.process(FIRST, (epu(956, [1, 3, 20]), epu(957, [2, 4])))
-        decision = run.process(SECOND, (open_ended(958, [5, 8], number=2),))
-        assert decision.settled == ((5, 8),)
-        assert decision.late == 2
-        assert sequences(decision) == []
-        assert decision.orphans == 0
-        again = run.again(FIRST)
-        assert again.settled == ((1, 20),)  # its own span and the settled interval inside it
-        assert sequences(again) == [1, 2, 3, 4, 5, 8, 20]
-        assert again.spans == ((1, 20),)
-        assert again.late == 0
-
-    def test_own_spans_that_only_touch_are_not_joined(self) -> None:
-        run = Run(ONE)
-        run.process(FIRST, (epu(956, [1, 3]), epu(957, [2, 4])))
-        run.process(SECOND, (epu(958, [5, 8], number=2),))
-        again = run.again(FIRST)
-        assert again.settled == ((1, 4), (5, HIGHEST))
-        assert again.gaps == ((4, 5),)
-        assert files(again) == [[1, 2, 3, 4]]
+        (FIRST, None, [[1040, 1049], [1050, 1060]], {"settled": (ALL,)})]),
+    "again with more of its own behind": (ONE, [
+        (FIRST, EARLY, [[1, 2, 3]], {}),
+        (FIRST, EARLY + MORE_LATE, [[1, 2, 3], [4, 5, 6, 7, 8]], {}),
+        (FIRST, None, [[1, 2, 3], [4, 5, 6, 7, 8]], {})]),
+    "again with more of its own ahead": (ONE, [
+        (FIRST, LATE, [[6, 7, 8]], {}),
+        (FIRST, LATE + MORE_EARLY, [[1, 2, 3, 4, 5], [6, 7, 8]], {}),
+        (FIRST, None, [[1, 2, 3, 4, 5], [6, 7, 8]], {})]),
+    "again with less, what is left": (ONE, [
+        (FIRST, BOTH, [[1, 2, 3, 4]], {}), (FIRST, BOTH[:1], [[1, 3]], {"settled": ((1, 4),)})]),
+    "own spans count as settled": (ONE, [
+        (FIRST, [epu(956, [1, 3, 20]), epu(957, [2, 4])], [[1, 2, 3, 4, 20]], {}),
+        (SECOND, [open_ended(958, [5, 8], number=2)], [], {"settled": ((5, 8),), "late": 2, "orphans": 0}),
+        # Its own span and the settled interval inside it.
+        (FIRST, None, [[1, 2, 3, 4, 5, 8, 20]], {"settled": ((1, 20),), "late": 0})]),
+    "own spans that only touch are not joined": (ONE, [
+        (FIRST, BOTH, [[1, 2, 3, 4]], {}), (SECOND, [epu(958, [5, 8], number=2)], [[5, 8]], {}),
+        (FIRST, None, [[1, 2, 3, 4]], {"settled": ((1, 4), (5, HIGHEST)), "gaps": ((4, 5),)})]),
+    "its own copy wins": (ONE, [
+        (FIRST, [epu(956, [1, 3], copy=1)], [], {}),
+        (SECOND, [epu(956, [1, 3], copy=2), epu(957, [2], copy=2)], [[1, 2, 3]], {"copies": [2, 2, 2], "known": 3})]),
+    "among others the lowest id wins": (ONE, [
+        *((dl, [epu(956, [1, 3], copy=int(dl[-1]))], [], {}) for dl in (THIRD, SECOND, FOURTH)),
+        (FIRST, [epu(957, [2], copy=1)], [[1, 2, 3]], {"copies": [2, 1, 2]})]),
+    "within a downlink the first chunk by name wins": (ONE, [
+        (FIRST, [epu(956, [1, 3], chunk=12, copy=12), epu(956, [1, 3], chunk=3, copy=3), epu(957, [2])], [[1, 2, 3]],
+         {"copies": [3, 0, 3]})]),
+    "within a chunk the first line wins": (ONE, [
+        (FIRST, [replace(BOTH[0], events=(Event(3, 956, 0, 5), *BOTH[0].events, Event(1, 956, 0, 6))),
+                 epu(957, [2], copy=9)], [[1, 2, 3]], {"copies": [0, 9, 5], "known": 3})]),
+    "a lone event in a filled hole": (Rules(), [
+        (FIRST, LONE, [[1, 2, 9], [20, 22, 29]], {}),
+        (SECOND, [open_ended(956, [10], number=1)], [], {"orphans": 1, "withheld": 1, "complete": True})]),
+    "withheld until the series grows": (Rules(), [
+        (FIRST, [open_ended(956, [1]), open_ended(957, [2])], [],
+         {"settled": ((LOWEST, 1),), "orphans": 2, "withheld": 1}),
+        (SECOND, [epu(956, [3], number=1), epu(957, [], number=1)], [[1, 2, 3]], {"orphans": 0, "withheld": 0})]),
+    "two events of one sequence are two": (Rules(), [
+        (FIRST, [open_ended(956, [5, 8]), open_ended(957, [5])], [[5, 5]], {})]),
+    "series beside a withheld one are not touched": (Rules(min_events=3), [
+        (FIRST, [epu(956, [1, 3], None, [20, 29]), epu(957, [2])], [[1, 2, 3]], {"orphans": 2, "withheld": 2})]),
+    "a third EPU turns up afterwards": (Rules(), [
+        (FIRST, PAIR, [[1, 2, 5, 9]], {}),
+        # 12 lies outside the span; late events do not keep the run from being complete.
+        (SECOND, [epu(958, [4, 7, 12])], [], {"late": 2, "complete": True, "orphans": 1, "withheld": 1}),
+        (THIRD, [], [], {"late": 2}),
+        (FIRST, None, [[1, 2, 4, 5, 7, 9]], {"late": 0}),
+        (SECOND, None, [], {"late": 0}), (THIRD, [], [], {"late": 0})]),
+    "not late if it was known before": (ONE, [
+        (FIRST, PAIR[:1], [], {}), (SECOND, PAIR[1:], [[1, 2, 5, 9]], {}),
+        (THIRD, PAIR[:1], [], {"late": 0, "orphans": 0, "datagrams": {956: ((0, 0),), 957: ((0, 0),)}})]),
+}  # fmt: skip
 
 
-class TestDuplicates:
-    def test_current_copy_wins(self) -> None:
-        run = Run(ONE)
-        run.process(FIRST, (epu(956, [1, 3], copy=1),))
-        decision = run.process(SECOND, (epu(956, [1, 3], copy=2), epu(957, [2], copy=2)))
-        assert copies(decision) == [2, 2, 2]
-        assert decision.known == 3
-
-    def test_among_others_the_lowest_id_wins(self) -> None:
-        run = Run(ONE)
-        run.process(THIRD, (epu(956, [1, 3], copy=3),))
-        run.process(SECOND, (epu(956, [1, 3], copy=2),))
-        run.process(FOURTH, (epu(956, [1, 3], copy=4),))
-        decision = run.process(FIRST, (epu(957, [2], copy=1),))
-        assert copies(decision) == [2, 1, 2]
-
-    def test_within_a_downlink_the_first_chunk_by_name_wins(self) -> None:
-        decision = process(
-            ONE, epu(956, [1, 3], chunk=12, copy=12), epu(956, [1, 3], chunk=3, copy=3), epu(957, [2])
-        )
-        assert copies(decision) == [3, 0, 3]
-
-    def test_within_a_chunk_the_first_line_wins(self) -> None:
-        whole = epu(956, [1, 3])
-        doubled = Chunk(
-            whole.name, (Event(3, 956, 0, 5), *whole.events, Event(1, 956, 0, 6)), whole.datagrams
-        )
-        decision = process(ONE, doubled, epu(957, [2], copy=9))
-        assert copies(decision) == [0, 9, 5]
-        assert decision.known == 3
+@pytest.mark.parametrize("name", HISTORIES)
+def test_what_is_delivered(name: str) -> None:
+    rules, steps = HISTORIES[name]
+    run = Run(rules)
+    for downlink, chunks, expected, figures in steps:
+        decision = run.again(downlink) if chunks is None else run.process(downlink, chunks)
+        assert files(decision) == expected
+        assert decision.spans == tuple((file[0], file[-1]) for file in expected)
+        special = {
+            "apids": decision.events["apid"].tolist(),
+            "copies": decision.events["offset"].tolist(),
+            "from": [decision.sources[each] for each in decision.events["source"]],
+        }
+        for figure, value in figures.items():
+            assert special.get(figure, getattr(decision, figure, None)) == value, figure
 
 
 class TestFiles:
@@ -491,7 +369,7 @@ class TestFiles:
         sequence = np.array([1, 1, 2, 3, 3, 3, 4, 9], dtype=np.uint64)
         assert split(sequence, 2, 7, Merge(max_events=2, min_events=1, chunk_floor=1.0)) == [(2, 6), (6, 7)]
 
-    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=60, deadline=None, derandomize=True, database=None)
     @given(
         steps=st.lists(st.sampled_from([0, 0, 1, 2]), min_size=1, max_size=60),
         max_events=st.integers(-1, 12),
@@ -514,104 +392,6 @@ class TestFiles:
         assert [end - begin for begin, end in cut] == expected
         assert [begin for begin, _ in cut] == [0, *(end for _, end in cut[:-1])]
         assert all(sequence[end - 1] < sequence[end] for _, end in cut[:-1])
-
-
-class TestWithheld:
-    def test_lone_event_in_a_filled_hole(self) -> None:
-        run = Run(Rules())
-        run.process(FIRST, (epu(956, [1, 9], None, [20, 29]), epu(957, [2, 22])))
-        decision = run.process(SECOND, (open_ended(956, [10], number=1),))
-        assert decision.spans == ()
-        assert decision.files == ()
-        assert (decision.orphans, decision.withheld) == (1, 1)
-        assert decision.complete
-
-    def test_goes_out_when_the_series_grows(self) -> None:
-        run = Run(Rules())
-        before = run.process(FIRST, (open_ended(956, [1]), open_ended(957, [2])))
-        assert before.settled == ((LOWEST, 1),)
-        assert (before.orphans, before.withheld, before.spans) == (2, 1, ())
-        after = run.process(SECOND, (epu(956, [3], number=1), epu(957, [], number=1)))
-        assert files(after) == [[1, 2, 3]]
-        assert (after.orphans, after.withheld) == (0, 0)
-
-    def test_two_events_of_one_sequence_are_two(self) -> None:
-        decision = process(Rules(), open_ended(956, [5, 8]), open_ended(957, [5]))
-        assert files(decision) == [[5, 5]]
-        assert decision.spans == ((5, 5),)
-
-    def test_series_beside_it_are_not_touched(self) -> None:
-        decision = process(Rules(min_events=3), epu(956, [1, 3], None, [20, 29]), epu(957, [2, 22]))
-        assert files(decision) == [[1, 2, 3], [20, 22, 29]]
-        decision = process(Rules(min_events=3), epu(956, [1, 3], None, [20, 29]), epu(957, [2]))
-        assert files(decision) == [[1, 2, 3]]
-        assert decision.spans == ((1, 3),)
-        assert (decision.orphans, decision.withheld) == (2, 2)
-
-
-class TestLate:
-    def test_third_epu_turns_up_afterwards(self) -> None:
-        run = Run(Rules())
-        run.process(FIRST, (epu(956, [1, 5]), epu(957, [2, 9])))
-        decision = run.process(SECOND, (epu(958, [4, 7, 12]),))
-        assert decision.late == 2
-        assert decision.complete  # late events do not keep it from being complete
-        assert (decision.orphans, decision.withheld) == (1, 1)  # 12 lies outside the span
-        again = run.again(FIRST)
-        assert sequences(again) == [1, 2, 4, 5, 7, 9]
-        assert again.late == 0
-        assert run.again(SECOND).late == 0
-
-    def test_counted_where_they_lie_inside_a_span(self) -> None:
-        run = Run(Rules())
-        run.process(FIRST, (epu(956, [3, 5]), epu(957, [4, 9])))
-        assert run.process(SECOND, (epu(958, [1, 4, 7, 8, 12]),)).late == 3
-
-    def test_not_late_if_brought_before(self) -> None:
-        run = Run(Rules())
-        run.process(FIRST, (epu(956, [1, 5]), epu(957, [2, 9])))
-        decision = run.process(SECOND, (epu(956, [1, 5]), epu(957, [2, 9])))
-        assert decision.late == 0
-        assert decision.orphans == 0
-
-    def test_known_though_brought_by_another_downlink(self) -> None:
-        run = Run(ONE)
-        run.process(FIRST, (epu(956, [1, 5]),))
-        run.process(SECOND, (epu(957, [2, 9]),))
-        decision = run.process(THIRD, (epu(956, [1, 5]),))
-        assert decision.late == 0
-        assert decision.datagrams == {956: ((0, 0),), 957: ((0, 0),)}
-
-    def test_counted_at_every_downlink_until_processed_again(self) -> None:
-        run = Run(Rules())
-        run.process(FIRST, (epu(956, [1, 5]), epu(957, [2, 9])))
-        run.process(SECOND, (epu(958, [4]),))
-        assert run.process(THIRD, ()).late == 1
-        run.again(FIRST)
-        assert run.process(THIRD, ()).late == 0
-
-
-class TestComplete:
-    def test_needs_one_segment(self) -> None:
-        assert not process(ONE, epu(956, [1], None, [9]), epu(957, [2])).complete
-
-    def test_needs_start_and_close(self) -> None:
-        assert not process(ONE, epu(956, [1], number=1), epu(957, [2])).complete
-        assert not process(ONE, open_ended(956, [1]), epu(957, [2])).complete
-
-    def test_first_segment_closed_yet_more_is_known(self) -> None:
-        paused = epu(956, [1, 2], closing="pause")
-        resumed = epu(956, [8, 9], number=2, chunk=2)
-        assert not process(ONE, paused, resumed, epu(957, [3, 7])).complete
-
-    def test_is_complete_without_events(self) -> None:
-        decision = process(ONE, epu(956, []), epu(957, [], []))
-        assert decision.complete
-        assert decision.events.size == 0
-
-    def test_lci(self) -> None:
-        assert process(ONE, epu(966, [1], [2])).complete
-        assert not process(ONE, epu(966, [1], [2]), open_ended(967, [3])).complete
 
 
 class TestIntervals:
@@ -656,7 +436,7 @@ class TestKnownDatagrams:
 class TestSlices:
     """The parts of the merge that move events by slices, each against what is obvious."""
 
-    MANY = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    MANY = settings(max_examples=60, deadline=None, derandomize=True, database=None)
     # At both ends of 64 bits, and where binary64 tells neighbours no longer apart.
     BASES = st.sampled_from([0, 2**53 - 4, 2**63 - 4, HIGHEST - 9])
     PLACES = st.integers(0, 9)
@@ -671,26 +451,16 @@ class TestSlices:
     def part(base: int, number: int, keys: list[tuple[int, int]]) -> list[Event]:
         return [Event(base + place, apid, 0, 100 * number + n) for n, (place, apid) in enumerate(keys)]
 
-    @given(BASES, EVENTS)
-    @MANY
-    def test_in_order(self, base: int, keys: list[tuple[int, int]]) -> None:
-        events = self.part(base, 0, keys)
-        first: dict[tuple[int, int], Event] = {}
-        for event in events:
-            first.setdefault((event.sequence, event.apid), event)
-        table = event_array(events)
-        ordered = in_order(table)
-        assert ordered.tobytes() == event_array([first[key] for key in sorted(first)]).tobytes()
-        assert in_order(ordered) is ordered, "what is in order is not copied"
-
     @given(BASES, st.lists(EVENTS, min_size=1, max_size=4))
     @MANY
     def test_in_one(self, base: int, lists: list[list[tuple[int, int]]]) -> None:
-        parts = [event_array(self.part(base, number, keys)) for number, keys in enumerate(lists)]
-        first: dict[tuple[int, int], tuple[object, ...]] = {}
-        for row in [row for part in parts for row in part.tolist()]:
-            first.setdefault((row[0], row[1]), row)
-        assert in_one(parts).tolist() == [first[key] for key in sorted(first)]
+        parts = [self.part(base, number, keys) for number, keys in enumerate(lists)]
+        first: dict[tuple[int, int], Event] = {}
+        for event in [event for part in parts for event in part]:
+            first.setdefault((event.sequence, event.apid), event)
+        ordered = in_one([event_array(part) for part in parts])
+        assert ordered.tobytes() == event_array([first[key] for key in sorted(first)]).tobytes()
+        assert in_order(ordered) is ordered, "what is in order is not copied"
 
     @given(BASES, st.lists(PLACES, max_size=12).map(sorted), INTERVALS)
     @MANY

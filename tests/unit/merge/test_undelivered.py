@@ -1,5 +1,7 @@
 """Why events are not delivered: figures that can be checked by eye, and every golden case against the reference."""
 
+from functools import cache
+
 import pytest
 
 from halfpipe.ids import DownlinkId
@@ -10,6 +12,7 @@ from tests.support.golden_cases import GOLDEN, case_names, read_case
 from tests.support.model import Chunk, Datagram, Event, Rules
 
 
+@cache
 def after(name: str, steps: int | None = None) -> list[list[Group]]:
     """Return what is said of the run of a golden case after each step, held against the reference."""
     case = read_case(GOLDEN / name)

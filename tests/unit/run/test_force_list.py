@@ -26,29 +26,26 @@ def test_no_list(tmp_path: Path) -> None:
     assert force_list.read(tmp_path) == ForceList(frozenset(), ())
 
 
-@pytest.mark.parametrize("name", ["2c2e5787", "0077014d-2c2e5787", "r0741234567", "741234567", "0741234567"])
-def test_names_of_one_run(tmp_path: Path, name: str) -> None:
-    assert listed(tmp_path, name) == ForceList(frozenset([RUN]), ())
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_names_of_one_run_and_of_none(tmp_path: Path) -> None:
+    for number, name in enumerate(
+        ["2c2e5787", "0077014d-2c2e5787", "r0741234567", "741234567", "0741234567"]
+    ):
+        (tmp_path / str(number)).mkdir()
+        assert listed(tmp_path / str(number), name) == ForceList(frozenset([RUN]), ())
+    none = [
         "2C2E5787",
         "2c2e578",
-        "r741234567x",
-        "README",
-        "4294967296",
-        "r99999999999",
         "2c2e5787-0077014d-",
+        "4294967296",
+        "README",
+        "r741234567x",
+        "r99999999999",
         "²c2e5787",
-    ],
-)
-def test_names_of_no_run(tmp_path: Path, name: str) -> None:
-    found = listed(tmp_path, name, "741234567")
+    ]
+    found = listed(tmp_path, *none, "741234567")
     assert found.runs == {RUN}
-    assert [text.startswith(f"{tmp_path / 'force' / name}: gives up no run") for text in found.refused] == [
-        True
+    assert [text.partition(": ")[0] for text in found.refused] == [
+        str(tmp_path / "force" / name) for name in none
     ]
 
 
@@ -57,10 +54,8 @@ def test_eight_digits_may_be_two_runs(tmp_path: Path) -> None:
     assert force_list.readings("23958729") == {hexadecimal, decimal}
     found = listed(tmp_path, "23958729")
     assert not found.runs
-    assert found.refused == (
-        f"{tmp_path}/force/23958729: may be run 016d94c9 (r0023958729) or 23958729 (r0597002025), so no run is "
-        "abandoned. Rename the file to the one with r and ten digits.",
-    ), found.refused
+    (refused,) = found.refused
+    assert all(run.l1 in refused for run in (hexadecimal, decimal))
     (tmp_path / paths.run(hexadecimal)).mkdir(parents=True)
     assert force_list.read(tmp_path) == ForceList(frozenset([hexadecimal]), ()), "the one that is known"
     (tmp_path / paths.run(decimal)).mkdir(parents=True)
@@ -70,7 +65,7 @@ def test_eight_digits_may_be_two_runs(tmp_path: Path) -> None:
 
 def test_a_list_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "force").write_text("")
-    with pytest.raises(HalfPipeError, match=f"^{tmp_path}/force: cannot be read: Not a directory"):
+    with pytest.raises(HalfPipeError):
         force_list.read(tmp_path)
 
 

@@ -64,20 +64,11 @@ def test_no_line_is_no_failure_here(tmp_path: Path) -> None:
     assert written(words(lines=[]), tmp_path) == ([], 0)
 
 
-def test_a_command_that_fails_after_it_printed(tmp_path: Path) -> None:
-    with pytest.raises(
-        DecoderError, match=r"(?s)^the magic-7 command ended with exit status 4: .*not handed off"
-    ):
-        written(words(status=4), tmp_path)
-    with pytest.raises(DecoderError, match=r"the magic-7 command was killed from outside \(SIGKILL\)"):
-        written(["sh", "-c", "kill -9 $$"], tmp_path)
-
-
-def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        DecoderError, match=r"^/no/such: cannot be started: No such file.*magic7\.command in the config"
-    ):
-        written(["/no/such"], tmp_path)
+def test_a_command_that_fails_after_it_printed_or_is_not_there(tmp_path: Path) -> None:
+    for command in (words(status=4), ["sh", "-c", "kill -9 $$"], ["/no/such"]):
+        with pytest.raises(DecoderError) as caught:
+            written(command, tmp_path)
+        assert caught.value.code == "magic7"
 
 
 def test_its_failure_keeps_the_downlink_from_being_handed_off(

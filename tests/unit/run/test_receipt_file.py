@@ -1,6 +1,5 @@
 """Receipts: the records of a downlink's hand-offs, their numbers, and `dl=<id>`."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,8 @@ RUNS = st.lists(st.integers(0, 2**32 - 1).map(RunId.from_met), max_size=3, uniqu
 
 
 def content(number: int, *named: RunId, **more: Any) -> dict[str, Any]:
-    """Return as much of a receipt as counts here."""
-    runs = [{"run": run, "named": True} for run in named]
+    """Return as much of a receipt as counts here; it has a run that the texts do not name."""
+    runs = [{"run": run, "named": True} for run in named] + [{"run": "2c2e8430", "named": False}]
     return {"handoff": number, "runs": runs, "texts": [TEXT]} | more
 
 
@@ -49,7 +48,7 @@ def test_before_the_first(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=15)  # each writes and flushes files
+@settings(max_examples=8)  # each writes and flushes files
 @given(st.lists(RUNS, min_size=1, max_size=5))
 def test_what_is_published_comes_back_in_order(
     tmp_path_factory: pytest.TempPathFactory, named: list[tuple[RunId, ...]]
@@ -64,13 +63,6 @@ def test_what_is_published_comes_back_in_order(
     assert [(handoff.number, handoff.named) for handoff in found] == list(enumerate(named, 1))
     assert all(handoff.texts == (TEXT,) for handoff in found)
     assert hand_offs(work, DownlinkId("240601002")) == []
-
-
-def test_a_run_that_the_texts_do_not_name(tmp_path: Path) -> None:
-    one = content(1, RUN)
-    one["runs"].append({"run": "2c2e8430", "named": False})
-    publish(tmp_path, DL, one)
-    assert hand_offs(tmp_path, DL)[0].named == (RUN,)
 
 
 def test_a_receipt_that_is_made_again_is_recorded_only_if_it_says_something_else(tmp_path: Path) -> None:
@@ -102,6 +94,7 @@ def test_the_receipt_is_the_last_record(tmp_path: Path) -> None:
         ('"handoff": 1', '"handoff": 2', EDITED),
         ('"sha256": "', '"sha256": "0', EDITED),
         (' "sha256": ', ' "checksum": ', EDITED),
+        ('": ', '" : ', EDITED),
         ("{", "", DAMAGED),
         ("{", "[" * 100_000, DAMAGED),
     ],
@@ -122,13 +115,7 @@ def test_nothing_that_can_be_parsed_passes_unless_it_is_what_was_written(tmp_pat
         (tmp_path / paths.receipt(DL)).write_bytes(written[:cut])
         with pytest.raises(ReceiptError):
             read_receipt(tmp_path, DL)
-    (tmp_path / paths.receipt(DL)).write_text(json.dumps(json.loads(written)))
-    with pytest.raises(ReceiptError) as error:
-        read_receipt(tmp_path, DL)
-    assert error.value.code == EDITED
-
-
-def test_a_receipt_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    (tmp_path / paths.receipt(DL)).unlink()
     (tmp_path / paths.receipt(DL)).mkdir()
     with pytest.raises(ReceiptError) as error:
         read_receipt(tmp_path, DL)
