@@ -63,7 +63,7 @@ def command(
     """Compare the RetDefs of a downlink with level-0, or make them.
 
     It makes one RetDef for each run, APID and contiguous piece of packets, at most 20 if that is possible. It lists
-    gaps in the packets' counters by APID and hour, and packets that no RetDef of the downlink covers. Where
+    gaps in the packets' counters, and packets that no RetDef of the downlink covers. Where
     paths.retdef has RetDefs of the site and of HalfPipe, the site's count.
     """
     if not as_json:
@@ -81,13 +81,11 @@ def command(
             packets=found.packets,
             chunks=[asdict(retdef) for retdef in made],
             written=written,
-            gaps=found.gaps,
             uncovered=found.uncovered,
             faults=found.faults,
         )
     else:
         printed.table([_row(retdef) for retdef in made])
-        printed.table([{**asdict(gap), "hour": _when(gap.hour)} for gap in found.gaps])
         for line in [*found.faults, *(_uncovered(each, downlink) for each in found.uncovered)]:
             click.echo(line)
         where = f"written to {out / downlink}" if out is not None else "nothing was written (no -o)"

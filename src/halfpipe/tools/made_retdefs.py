@@ -23,12 +23,10 @@ from halfpipe.process import command_words
 from halfpipe.process.programs import Lines, Log, run
 from halfpipe.settings import ROOT, Settings
 from halfpipe.tools.pieces import (
-    Gap,
     Piece,
     Stretch,
     chunks,
     delivered,
-    gaps,
     pieces,
     stretch_of,
     stretches,
@@ -72,18 +70,15 @@ class Uncovered:
 
 @dataclass(frozen=True)
 class Found:
-    """What was found: chunks in order, gaps by APID and hour, damage, and what no RetDef of the downlink covers.
+    """What was found: chunks in order, gaps and damage, and what no RetDef of the downlink covers.
 
-    `retdefs` is how many RetDefs the downlink has; where it has none, nothing but packets of no known run is
-    uncovered. `packets` counts those that were asked for.
+    Where it has none, nothing but packets of no known run is uncovered. `packets` counts those that were asked for.
     """
 
     asked: Asked
     chunks: tuple[tuple[Piece, ...], ...]
     packets: int
-    gaps: tuple[Gap, ...]
     faults: tuple[str, ...]
-    retdefs: int
     uncovered: tuple[Uncovered, ...]
 
     def made(self) -> list[RetDef]:
@@ -257,7 +252,7 @@ def look(settings: Settings, asked: Asked, runs_of: RunsOf, only: RunId | None =
     files = files_of(asked)
     every: list[Piece] = []
     rows: dict[int, NDArray[np.void]] = {}
-    all_gaps, faults, uncovered, packets = list[Gap](), list[str](), list[Uncovered](), 0
+    faults, uncovered, packets = list[str](), list[Uncovered](), 0
     for apid in sorted(files):
         got = level0.read_files(files[apid], apid, [asked.span])
         mine = delivered(got, asked.keys)
@@ -272,22 +267,12 @@ def look(settings: Settings, asked: Asked, runs_of: RunsOf, only: RunId | None =
         every += found
         packets += int(mine.sum())
         rows[apid] = got.packets
-        all_gaps += gaps(got.packets, mine, apid)
-        # Where counters jump is told as gaps.
-        faults += [str(fault) for fault in got.faults if not fault.reason.startswith(level0.JUMP)]
+        faults += map(str, got.faults)
         spans = [span for retdef in there for span in retdef.spans if span.apid == apid]
         uncovered += _uncovered(apid, unix, mine, known, nobody, spans if there else None)
     if not packets and only is None:
         raise MissingInputError(_nothing(asked))
-    return Found(
-        asked,
-        tuple(chunks(every, rows)),
-        packets,
-        tuple(all_gaps),
-        tuple(faults),
-        len(there),
-        tuple(uncovered),
-    )
+    return Found(asked, tuple(chunks(every, rows)), packets, tuple(faults), tuple(uncovered))
 
 
 def _uncovered(

@@ -3,7 +3,6 @@
 Pure functions on the packets of one APID, in order and each once, as `halfpipe.formats.level0` gives them.
 """
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.archive_hours import l0key
 from halfpipe.formats.level0 import COUNTER, Flags, Retrieval
-from halfpipe.formats.met import HOUR, MICROSECONDS
+from halfpipe.formats.met import MICROSECONDS
 from halfpipe.ids import RunId
 
 MOST_CHUNKS = 20  # of a downlink, as the maker of the site's RetDefs has it (ground-chain §4)
@@ -50,21 +49,6 @@ class Piece:
     begin: int
     end: int
     size: int
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Where counters of an APID jump in one hour: `hour` is its begin, Unix UTC seconds.
-
-    Of `missing` packets `elsewhere` have come with other deliveries. A counter has 14 bits: of a gap of more than
-    16,383 packets only the rest is seen.
-    """
-
-    apid: int
-    hour: int
-    gaps: int
-    missing: int
-    elsewhere: int
 
 
 def delivered(packets: Retrieval, keys: frozenset[int] | None) -> NDArray[np.bool_]:
@@ -164,23 +148,18 @@ def chunks(every: Iterable[Piece], rows: dict[int, NDArray[np.void]]) -> list[tu
             break
         at = min(near)[1]
         found[at : at + 2] = [found[at] + found[at + 1]]
-    return found if len(found) >= MOST_CHUNKS else _divided(found, rows)
-
-
-def _divided(found: list[tuple[Piece, ...]], rows: dict[int, NDArray[np.void]]) -> list[tuple[Piece, ...]]:
-    heap = [(-sum(piece.size for piece in chunk), n) for n, chunk in enumerate(found)]
-    every = dict(enumerate(found))
-    heapq.heapify(heap)
-    while heap and len(every) < MOST_CHUNKS and -heap[0][0] > LARGE:
-        _, number = heapq.heappop(heap)
-        (piece,) = every[number]
-        halves = _halves(piece, rows[piece.apid])
-        if halves is None:
-            continue
-        every[number], every[max(every) + 1] = (halves[0],), (halves[1],)
-        for at in (number, max(every)):
-            heapq.heappush(heap, (-every[at][0].size, at))
-    return sorted(every.values(), key=lambda chunk: (chunk[0].run, chunk[0].apid, chunk[0].begin))
+    whole: list[Piece] = []  # that cannot be divided
+    while len(found) < MOST_CHUNKS:
+        large = [piece for (piece, *more) in found if piece.size > LARGE and not more and piece not in whole]
+        if not large:
+            break
+        piece = max(large, key=lambda each: each.size)
+        if halves := _halves(piece, rows[piece.apid]):
+            at = found.index((piece,))
+            found[at : at + 1] = [(half,) for half in halves]
+        else:
+            whole.append(piece)
+    return found
 
 
 def _halves(piece: Piece, rows: NDArray[np.void]) -> tuple[Piece, Piece] | None:
@@ -199,24 +178,3 @@ def _halves(piece: Piece, rows: NDArray[np.void]) -> tuple[Piece, Piece] | None:
     return first, replace(
         piece, first=piece.first + at, begin=int(part["unix"][at]), size=piece.size - first.size
     )
-
-
-def gaps(rows: NDArray[np.void], mine: NDArray[np.bool_], apid: int) -> list[Gap]:
-    """Return where the counters of the packets that count jump, by the hour of the packet after a gap."""
-    at = np.flatnonzero(mine)
-    count: NDArray[np.int64] = rows["count"][at].astype(np.int64)
-    step = np.diff(count) % COUNTER
-    jumps = np.flatnonzero(step > 1)
-    missing = step[jumps] - 1
-    elsewhere = np.minimum(missing, np.diff(at)[jumps] - 1)
-    hours = rows["unix"][at[jumps + 1]] // (HOUR * MICROSECONDS)
-    return [
-        Gap(
-            apid,
-            int(hour) * HOUR,
-            int((hours == hour).sum()),
-            int(missing[hours == hour].sum()),
-            int(elsewhere[hours == hour].sum()),
-        )
-        for hour in np.unique(hours)
-    ]

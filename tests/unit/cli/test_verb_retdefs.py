@@ -24,13 +24,12 @@ def test_what_it_prints(simulation: Simulation) -> None:
     assert lines[0].split() == ["chunk", "run", "APID", "spans", "begin", "end"]
     assert len([line for line in lines if simulation.runs[0] in line]) == len(simulation.chunks)
     assert lines[-1].endswith(f" packets, {len(simulation.chunks)} chunks: nothing was written (no -o)")
-    (gap,) = [line.split() for line in lines if line.strip().startswith(("956  2", "957  2"))]
-    assert gap[2] == "1"
     found = json.loads(halfpipe("retdefs", DL, "--json", configfile=configfile).stdout)
     assert found["l0keys"] == [FIRST_L0KEY]
     assert [chunk["chunk"] for chunk in found["chunks"]] == [chunk.number for chunk in simulation.chunks]
-    assert [each["missing"] for each in found["gaps"]] == [int(gap[3])]
-    assert (found["uncovered"], found["written"], found["faults"]) == ([], [], [])
+    assert (found["uncovered"], found["written"]) == ([], [])
+    (gap,) = found["faults"]
+    assert gap in lines
 
 
 def test_what_no_retdef_covers_is_status_1(simulation: Simulation, tmp_path: Path) -> None:
