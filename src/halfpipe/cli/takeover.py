@@ -33,7 +33,6 @@ HOW = {
     statuses={
         0: "all was taken over, or would be",
         1: "something was refused or cannot be read; all else was done",
-        130: "ended by SIGINT (143: by SIGTERM); the same command goes on",
     },
 )
 @click.argument("root", metavar="OUTPUTBASE", type=click.Path(path_type=Path, file_okay=False))
