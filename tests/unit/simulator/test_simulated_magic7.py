@@ -63,20 +63,6 @@ def test_columns_and_rates(simulation: Simulation) -> None:
         assert match[1] == f"{shown:%Y-%m-%d %H:%M:%S.%f}"
 
 
-def test_quaternions_lose_nothing_in_print(simulation: Simulation) -> None:
-    begin = first_event(simulation)
-    for line in window(simulation, begin, begin + 5).stdout.splitlines():
-        if " ATT " in line:
-            for text in line.split(" ")[5:9]:
-                assert f"{float(text):.17g}" == text
-
-
-def test_edges_are_inside(simulation: Simulation) -> None:
-    begin = int(first_event(simulation))
-    lines = window(simulation, begin, begin + 1).stdout.splitlines()
-    assert [line.split(" ")[2] for line in lines] == ["ATT", "ORB", "ATT", "ATT", "ATT", "ATT", "ATT", "ORB"]
-
-
 def test_covers_the_window_of_a_hand_off(simulation: Simulation) -> None:
     first, last = (simulation.chunks[0].begin / 1e6, max(chunk.end for chunk in simulation.chunks) / 1e6)
     done = window(simulation, f"{first - 6000:.6f}", f"{last + 6000:.6f}")
@@ -102,14 +88,6 @@ def test_missing_hours_and_damage_are_told_on_standard_error(tmp_path: Path) -> 
     assert set(done.stdout.splitlines()) < set(whole.stdout.splitlines())
     lost = len(whole.stdout.splitlines()) - len(done.stdout.splitlines())
     assert 6 * 3600 <= lost <= 6 * 3620
-
-
-def test_no_archive_fails(tmp_path: Path) -> None:
-    done = magic7("--arch", tmp_path / "no", "--scid", 77, "-b", 1, "-e", 2, "--lsm")
-    assert done.returncode == 1
-    assert "no directory" in done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
 
 
 def test_says_simulated_where_level1_does_not_read(simulation: Simulation) -> None:
