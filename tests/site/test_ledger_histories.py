@@ -18,7 +18,7 @@ from tests.support.ledger_database import Database
 from tests.support.ledger_files import UTC as START
 from tests.support.ledger_files import Datagram, content, give_up, process, run_rows, settings_of
 
-HISTORIES, LONG_HISTORIES = 40, 300
+HISTORIES, LONG_HISTORIES = 12, 300
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 4))
 RUNS = {RunId("2c2e5787"): (956, 957), RunId("2c2e8000"): (956, 957, 958), RunId("2c2e9000"): (965,)}
 
