@@ -16,7 +16,7 @@ HEAVY = {
     "pydantic",
     "click",
     "rich",
-    "alembic", "asyncio", "astropy", "jsonschema", "matplotlib", "pandas", "psycopg", "scipy", "snakemake",
+    "asyncio", "astropy", "jsonschema", "matplotlib", "pandas", "psycopg", "scipy", "snakemake",
     "sqlalchemy", "tqdm",
 }  # fmt: skip
 NEEDED = {"ledger": {"asyncio", "sqlalchemy"}}
