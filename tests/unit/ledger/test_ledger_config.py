@@ -25,7 +25,7 @@ def test_where_the_ledger_is(tmp_path: Path) -> None:
     assert Ledger.of(with_config(tmp_path, ledger={"url": "built-in"})).name == built_in
     for url in ("postgresql+psycopg://ledger@db.example/fermi?sslmode=require", "sqlite:////data/a {b}/x"):
         assert Ledger.of(with_config(tmp_path, ledger={"url": url})).name == url
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="null"):
         Ledger.of(with_config(tmp_path, ledger={"url": None}))
 
 
