@@ -28,7 +28,7 @@ HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are he
   /^Installing/ {print "  unpacking them"} {fflush()}'
 
 .PHONY: help demo what-demo-does test test-another-day test-workflow golden histories test-faults test-stories test-ledger test-slurm test-xrootd
-.PHONY: test-board pictures bench bench-growth docs lint format lock clean
+.PHONY: test-board pictures bench docs lint format lock clean
 
 help: ## list what there is to make; a bare `make` does it too
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -94,9 +94,6 @@ test-board: $(VENV) ## the board in a real browser, which root has installed if 
 
 bench: $(VENV) ## what each step costs beside cp; on a machine that does nothing else
 	$(BIN)/python -m benchmarks
-
-bench-growth: $(VENV) ## how the time grows, as a picture in docs/
-	$(BIN)/python -m benchmarks.growth
 
 docs: $(VENV) ## pages of all documents in build/docs, offline; a warning or a link that leads nowhere is an error
 	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/docs
