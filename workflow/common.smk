@@ -12,9 +12,8 @@ from snakemake.logging import logger
 
 from halfpipe import config as configuration
 from halfpipe import paths
-from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.plan import Plan, no_retdefs, refuse_closed
-from halfpipe.downlink.ranges import expand
+from halfpipe.downlink import halts, plan_causes, stage_mark
+from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
 from halfpipe.downlink.submission_causes import warnings_before
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import leases
@@ -82,11 +81,11 @@ def look_at(dl):
     if not workflow.is_main_process:
         return of
     of.refuse_closed()
-    held = halts.notes(plan.work, of.downlink)
+    causes = list(plan_causes.troubles(plan, of.downlink, time.time()))
     again = warnings_before(settings, of.downlink, removes=is_head())
-    for line in [*held, *of.complaints(), *of.news(), *plan.reissued(of.downlink), *again]:
+    for line in [*plan_causes.messages(of, causes), *again]:
         logger.warning(line)
-    if of.new:
+    if "retdef-new" in {cause.code for cause in causes}:
         force_receipt(of.downlink)
     if not is_head() and not of.retdefs:  # a job would say so, and others beside it would go on
         raise MissingInputError(no_retdefs(of.downlink, plan.search))
@@ -101,10 +100,10 @@ def requested(wildcards):
 
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
-    found = plan.outstanding(time.time())
+    found = plan_causes.outstanding(plan, time.time())
     in_work = {dl: who for dl in found.ready if (who := leases.in_work(plan.work, dl))}
     busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
-    for line in [*found.messages, *found.waiting, *halts.summary(found.held), *busy]:
+    for line in [*found.waiting, *halts.summary(found.held), *busy]:
         logger.warning(line)
     if not found.ready and not found.held:
         where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"

@@ -372,7 +372,7 @@ def test_a_reissued_retdef_is_reported_and_counts_when_asked_for(done: Site) -> 
     source.write_bytes(new)
     for said in (done.snakemake("-n", f"dl={DL}").good(), done.process(DL)):
         assert said.jobs == frozenset()
-        assert f"RetDef of chunk 00002 of downlink {DL} was issued again: {source}" in said.said
+        assert f"downlink {DL}: the RetDef of chunk 00002 was issued again: {source}" in said.said
         assert f"-F dl={DL}" in said.said
     assert staged.read_bytes() == original
     everything = jobs_of(["00001", "00002", "00003"], [LCI, LPA])
@@ -550,8 +550,8 @@ def test_all_outstanding_downlinks_but_those_that_are_not_ready(tmp_path: Path) 
     with held_by_another(site.work, paths.downlink_lease(busy)):
         ended = site.snakemake("-n").good()
     assert downlinks_of(ended.jobs) == {DL, LATER}
-    assert f"downlink {young} waits: its youngest RetDef is younger than 0.001 s" in ended.said
-    assert f"downlink {holey} waits for the RetDef of chunk 00001" in ended.said
+    assert f"downlink {young}: waits: its youngest RetDef is younger than 0.001 s" in ended.said
+    assert f"downlink {holey}: waits for the RetDef of chunk 00001" in ended.said
     assert re.search(rf"downlink {busy} is in work: .*process 4711 on elsewhere", ended.said)
     # A hole that is there on purpose keeps nobody waiting; a RetDef grows older.
     site.configure(ignore={"chunks": [{"dl": holey, "chunk": "00001", "reason": "the antenna was down"}]})

@@ -183,8 +183,8 @@ def test_retdefs(tmp_path: Path, numbers: range) -> None:
             path.write_bytes(content)
             plan = plan_of(tmp_path / "work", tmp_path / "retdefs").of(DL)
             assert plan.chunks == ("00001",), seed
-            assert len(plan.complaints()) + len(plan.runs) == 1, seed
-            assert all(str(path) in line for line in plan.complaints()), seed
+            assert len(plan.unreadable) + len(plan.runs) == 1, seed
+            assert all(str(path) in str(error) for error in plan.unreadable), seed
     print(f"RetDefs: {dict(outcomes)}")
     assert outcomes["FormatError"] > len(numbers) // 4
     assert outcomes["good"] > len(numbers) // 50

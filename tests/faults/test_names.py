@@ -19,6 +19,7 @@ import pytest
 from halfpipe.decode.chunk_products import check_products, take_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink.plan import Plan, retdef_to_stage
+from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.downlink.texts import texts
 from halfpipe.errors import ConfigError, DecoderError, FormatError, HalfPipeError, MissingInputError
 from halfpipe.formats import evt
@@ -207,14 +208,13 @@ def test_a_retdef_that_is_no_file_is_named_and_stops_nothing(
     spoil(home / RETDEF)
     with watched(tmp_path), at_once():
         found = plan.of(DL)
-        (said,) = found.complaints()
+        (said,) = map(str, found.unreadable)
         assert str(home / RETDEF) in said
         assert why in said
         assert set(found.runs) == {RunId("2c2e5787")}
         with pytest.raises((FormatError, MissingInputError), match=re.escape(DL)):
             retdef_to_stage(plan.settings, DL, CHUNK)
-        plan.reissued(DL)
-        assert plan.outstanding(2e9).ready == (DL,)
+        assert outstanding(plan, 2e9).ready == (DL,)
         with pytest.raises((FormatError, MissingInputError), match=re.escape(str(home / RETDEF))):
             read_retdef(home / RETDEF)
 
@@ -251,7 +251,7 @@ def test_other_names_are_no_retdefs(tmp_path: Path, name: str) -> None:
     assert plan.of(DL).chunks == ("00001", "00002", "00003")
     (home.parent / "240601002\n").mkdir()
     (home.parent / "..240601002").mkdir()
-    assert plan.outstanding(2e9).ready == (DL,)
+    assert outstanding(plan, 2e9).ready == (DL,)
 
 
 def _with_arch(arch: str) -> bytes:

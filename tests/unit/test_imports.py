@@ -52,7 +52,7 @@ def test_a_program_loads_nothing_heavy_at_its_start(name: str, tmp_path: Path) -
 def test_the_rules_load_nothing_heavy(tmp_path: Path) -> None:
     text = "\n".join(path.read_text() for path in (ROOT / "workflow").glob("*.smk"))
     imports = re.findall(r"^(?:from|import) (?!snakemake).*$", text, re.MULTILINE)
-    assert "from halfpipe.downlink.plan import Plan, no_retdefs, refuse_closed" in imports
+    assert "from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed" in imports
     modules = loaded(tmp_path, "-c", "\n".join(imports))
     assert "halfpipe.downlink.plan" in modules
     assert not modules & HEAVY

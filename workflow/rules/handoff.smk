@@ -5,7 +5,9 @@ rule deliver_run:
     first, and no event goes to Level-1 twice; a run that Level-1 would refuse is held. Uses wildcards `dl`, `run`.
     """
     input:
-        lambda wildcards: downlink(wildcards).chunk_files_with(wildcards.run),
+        lambda wildcards: [
+            paths.chunk(wildcards.dl, chunk) for chunk in downlink(wildcards).chunks_with(wildcards.run)
+        ],
     output:
         index=paths.index(),
         manifest=paths.manifest(),

@@ -201,7 +201,7 @@ class Verb(click.Command):
 
 def _expanded(site: Site, values: Iterable[Any]) -> Iterable[Any]:
     """Yield values, the downlinks that a range stands for in its place; each once."""
-    from halfpipe.downlink.ranges import expand  # noqa: PLC0415 - only where a range is named
+    from halfpipe.downlink.plan import expand  # noqa: PLC0415 - only where a range is named
 
     every = (expand(site.settings, [one]) if isinstance(one, Downlinks) else [one] for one in values)
     return dict.fromkeys(value for each in every for value in each)

@@ -78,35 +78,11 @@ def holding(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> P
     return next((work / place for place in places if _is_there(work / place)), None)
 
 
-def misspelt(work: Path, downlink: str | None = None) -> list[str]:
-    """Say which files hold nothing though they look like switches, among those for all downlinks or for one."""
-    home = work / (downlink or "halts")
-    try:
-        names = sorted(os.listdir(home))  # noqa: PTH208 - asked of all downlinks
-    except OSError:
-        return []
-    return [not_a_switch(home / name, downlink)[0] for name in names if is_misspelt(name, downlink)]
-
-
 def is_misspelt(name: str, downlink: str | None) -> bool:
     """Tell whether a file `name` beside the switches of a downlink, or of all, looks like one and is none."""
     if downlink is not None:
         return name.lower().startswith(BEGINNING) and name not in OF_A_DOWNLINK
     return not name.startswith((".", "README")) and name not in OF_ALL
-
-
-def not_a_switch(file: Path, downlink: str | None) -> tuple[str, str]:
-    """Say that a file holds nothing, and return the command that makes it the switch that was meant, if one is near."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only where something is wrong
-
-    names = OF_ALL if downlink is None else OF_A_DOWNLINK
-    alike = {name.lower(): name for name in names} | {
-        name.lower().removeprefix(BEGINNING): name for name in names
-    }
-    near = next(iter(get_close_matches(file.name.lower(), alike, 1)), None)
-    do = f"mv {file} {file.with_name(alike[near])}" if near else f"rm {file}"
-    instead = f"if it is to hold, {do}; if not, rm {file}" if near else f"remove it: {do}"
-    return f"{file} holds nothing: the switches here are {', '.join(names)}; {instead}", do
 
 
 def _is_there(path: Path) -> bool:
@@ -161,10 +137,9 @@ def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:
 def notes(work: Path, downlink: DownlinkId) -> list[str]:
     """Say which switches hold something that a command for `downlink` may ask for."""
     found = ((switch, holding(work, switch, downlink)) for switch in (Switch.STAGE, Switch.L1))
-    held = [
+    return [
         f"downlink {downlink}: {switch.what} is held by {with_reason(file)}" for switch, file in found if file
     ]
-    return [*held, *misspelt(work, downlink)]
 
 
 def summary(held: Mapping[DownlinkId, Path]) -> list[str]:

@@ -4,33 +4,37 @@ They are asked of the whole mission, so they look at names and times, and make n
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
-from halfpipe.downlink.plan import (
-    MOST_HOLES,
-    FoundFiles,
-    Listing,
-    Plan,
-    cannot_be_listed,
-    gone,
-    holds_work,
-    misplaced,
-    new_retdef_message,
-)
+from halfpipe.downlink.plan import DownlinkPlan, FoundFiles, Listing, Plan, cannot_be_listed, holes, names_in
+from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.reading import modified
+from halfpipe.formats.retdef import read_content
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.words import utc
 
 HOUR = 3600.0
 # A RetDef that was left alone for so long before it was staged is what was staged. Clocks of file servers differ.
 STAGED_AFTER_SECONDS = 60.0
+# Codes of what an outstanding downlink waits for.
+BLOCKING = {"waits-retdef", "settling", "search-path-unreadable", "work-unreadable", "retdefs-gone"}
+# Codes of what is said to whoever names a downlink, though it is processed all the same.
+SAID = {
+    "waits-retdef",
+    "search-path-unreadable",
+    "retdef-elsewhere",
+    "retdef-new",
+    "retdef-reissued",
+    "switch-misspelt",
+}
 
 
 def troubles(
@@ -71,21 +75,98 @@ def troubles(
             yield _misspelt(plan.work / downlink / name, downlink)
     receipt_time = modified(f"{plan.work}/{paths.receipt(downlink)}")
     found = any(one.chunks for one in listings)
-    new = plan.unprocessed_chunks(downlink, listings, staged, made_of) if receipt_time else set()
+    new = plan.new_chunks(downlink, files, made_of) if receipt_time else set()
     if receipt_time is None and not found:
-        if holds_work(names) and not plan.closed and not any(one.unread for one in listings):
-            do = f"snakemake dl={downlink}" if staged.chunks else ""
-            yield Cause("retdefs-gone", Verdict.ACTION, gone(plan.work, downlink), do, modified(home))
+        # There is more than what a person has put down.
+        begun = any(not name.lower().startswith(halts.BEGINNING) for name in names)
+        if begun and not plan.closed and not any(one.unread for one in listings):
+            there = len(staged.chunks)
+            then = f"{there} are staged, and it goes on with these" if there else "Have them copied again"
+            text = f"begun and not handed off, and its RetDefs are gone from the search path (paths.retdef). {then}"
+            do = f"snakemake dl={downlink}" if there else ""
+            yield Cause("retdefs-gone", Verdict.ACTION, text, do, modified(home))
     elif receipt_time is None or new:
-        yield from _coming(plan, downlink, [staged, *listings], listings, now)
+        yield from _coming(plan, downlink, files, now)
     if new:
-        since = plan.times(downlink, listings, now).youngest or None
-        yield Cause(
-            "retdef-new", Verdict.NOTE, new_retdef_message(downlink, new), f"snakemake dl={downlink}", since
-        )
-    if receipt_time:
-        yield from _reissued(plan, downlink, staged, listings)
+        text = f"the RetDef of chunk {', '.join(sorted(new))} has come since it was handed off"
+        since = plan.times(downlink, listings, now)[0] or None
+        yield Cause("retdef-new", Verdict.NOTE, text, f"snakemake dl={downlink}", since)
+    yield from _reissued(plan, downlink, staged, listings)
     yield from _held(plan, downlink, to_stage=receipt_time is None or bool(new))
+
+
+def messages(of: DownlinkPlan, causes: Sequence[Cause]) -> list[str]:
+    """Say before a downlink that somebody has named is processed what is amiss with it, and what is held."""
+    said = [f"downlink {of.downlink}: {cause.text}: {cause.do}" for cause in causes if cause.code in SAID]
+    return [*halts.notes(of.work, of.downlink), *said, *map(str, of.unreadable)]
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """Outstanding downlinks: those that are `ready`, and those that a halt switch holds, with its file.
+
+    `waiting` says, a line each, what others wait for, and what is wrong with the search path and the switches.
+    """
+
+    ready: tuple[DownlinkId, ...]
+    held: Mapping[DownlinkId, Path]
+    waiting: tuple[str, ...]
+
+
+def outstanding(plan: Plan, now: float, among: Container[str] | None = None) -> Outstanding:
+    """Find the outstanding downlinks on the search path.
+
+    With `submit.automatic` a downlink that was handed off and not submitted to Level-1 is outstanding too.
+
+    Parameters
+    ----------
+    plan
+        The plan of the site.
+    now
+        Unix time, seconds.
+    among
+        Downlinks that somebody has named: only these, however many they are, and only up to their hand-off.
+
+    Raises
+    ------
+    ConfigError
+        If nobody has named any, and there are more than `outstanding.max`.
+    """
+    submitting, most = plan.settings.submit.automatic and among is None, plan.settings.outstanding.max
+    names = names_in(plan.work)
+    begun = {
+        DownlinkId(name) for name in names if DownlinkId.matches(name) and paths.receipt(name) not in names
+    }
+    ready, held = [], dict[DownlinkId, Path]()
+    waiting = [cause.text for cause in site_troubles(plan) if cause.verdict is Verdict.ACTION]
+    for dl in sorted(begun | plan.on_search_path()):
+        if among is not None and dl not in among:
+            continue
+        files, handed_off = plan.lying(dl), paths.receipt(dl) in names
+        to_stage = (
+            bool(plan.new_chunks(dl, files)) if handed_off else any(one.chunks for one in files.listings)
+        )
+        if handed_off and not to_stage and (paths.submitted(dl) in names or not submitting):
+            continue
+        try:
+            file = halts.holding(plan.work, Switch.STAGE if to_stage else Switch.L1, dl)
+            causes = [cause for cause in troubles(plan, dl, now, files) if cause.code in BLOCKING]
+        except HalfPipeError as error:
+            waiting.append(f"downlink {dl}: {error}")
+            continue
+        if file is not None and (to_stage or handed_off):
+            held[dl] = file
+        elif causes and not (handed_off and not to_stage):
+            waiting += [f"downlink {dl}: {cause.text}" for cause in causes]
+        elif to_stage or handed_off:
+            ready.append(dl)
+    if among is None and len(ready) > most:
+        raise ConfigError(
+            f"{len(ready)} downlinks are outstanding, {ready[0]} to {ready[-1]}: more than outstanding.max "
+            f"({most}). Name those that you mean, as in: snakemake dl={ready[0]} dl={ready[1]}, "
+            "or raise outstanding.max in the config."
+        )
+    return Outstanding(tuple(ready), held, tuple(waiting))
 
 
 def site_troubles(plan: Plan) -> Iterator[Cause]:
@@ -106,53 +187,39 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
             yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", "", lease.signed)
 
 
-def _coming(
-    plan: Plan, downlink: DownlinkId, every: Sequence[Listing], listings: Sequence[Listing], now: float
-) -> Iterator[Cause]:
+def _coming(plan: Plan, downlink: DownlinkId, files: FoundFiles, now: float) -> Iterator[Cause]:
     """Yield what a downlink waits for that is not handed off, or not with all its RetDefs."""
-    times = plan.times(downlink, listings, now)
-    for text, path in zip(times.problems(downlink), times.future, strict=True):
-        yield Cause("retdef-future", Verdict.NOTE, text, f"touch {path}")
-    age = now - times.written if times.written else 0.0
-    missing = _holes(every, plan.ignored(downlink))
+    youngest, written = plan.times(downlink, files.listings, now)
     settle = plan.settings.retdef.settle_seconds
-    if missing:
+    if missing := holes(files.numbers | {chunk.number for chunk in plan.settings.ignored(downlink)}):
+        age = now - written if written else 0.0
         late = age > plan.settings.alarm.late_hours * HOUR
         yield Cause(
             "waits-retdef",
             Verdict.ACTION if late else Verdict.NOTE,
-            f"downlink {downlink} waits for the RetDef of chunk {', '.join(missing)}"
+            f"waits for the RetDef of chunk {', '.join(map(ChunkId.of, missing))}"
             + (f", and has done so for {age / HOUR:.0f} h" if late else ""),
             f"have it made and copied, or list the chunk under ignore.chunks; then: snakemake dl={downlink}",
-            times.written or None,
+            written or None,
         )
-    elif times.youngest and now - times.youngest < settle:
-        text = f"downlink {downlink} waits: its youngest RetDef is younger than {settle:g} s"
-        yield Cause("settling", Verdict.NOTE, text, "", times.youngest)
-
-
-def _holes(listings: Sequence[Listing], ignored: frozenset[str]) -> list[str]:
-    """Return the chunks without a RetDef below the last, the first of them."""
-    there = {int(chunk) for one in listings for chunk in one.chunks} | {int(chunk) for chunk in ignored}
-    if len(there) == max(there, default=0):
-        return []
-    holes = (number for number in range(1, max(there)) if number not in there)
-    return [ChunkId.of(number) for number, _ in zip(holes, range(MOST_HOLES), strict=False)]
+    elif youngest and now - youngest < settle:
+        text = f"waits: its youngest RetDef is younger than {settle:g} s"
+        yield Cause("settling", Verdict.NOTE, text, "", youngest)
 
 
 def _problems(plan: Plan, downlink: DownlinkId, listings: Sequence[Listing]) -> Iterator[Cause]:
     """Yield RetDefs of others in the directories of a downlink, and directories that cannot be listed."""
     for home, listing in zip(plan.search, listings, strict=True):
         for name in listing.elsewhere:
-            right = f"{home}/{name.split('-')[1]}"
-            twice = os.path.exists(f"{right}/{name}")  # noqa: PTH110
-            path = f"{home}/{downlink}/{name}"
+            path, right = home / downlink / name, home / name.split("-")[1]
+            twice = (right / name).exists()
             yield Cause(
                 "retdef-elsewhere",
                 Verdict.NOTE if twice else Verdict.ACTION,
-                misplaced(home, downlink, name),
+                f"{path} is a RetDef of downlink {right.name} and does not count here"
+                + ("; it also lies where it belongs" if twice else ""),
                 f"rm {path}" if twice else f"mkdir -p {right} && mv {path} {right}/",
-                modified(path),
+                modified(str(path)),
             )
         if listing.unread is not None:
             place = home / downlink
@@ -163,22 +230,24 @@ def _reissued(
     plan: Plan, downlink: DownlinkId, staged: Listing, listings: Sequence[Listing]
 ) -> Iterator[Cause]:
     """Yield the staged RetDefs that the search path holds with other content; most are told by their times."""
-    there, seen, young = frozenset(staged.chunks), set[str](), False
+    left = set(staged.chunks)
     for home, listing in zip(plan.search, listings, strict=True):
-        for chunk in listing.chunks:
-            if chunk not in there or chunk in seen:
-                continue
-            seen.add(chunk)
+        for chunk in left.intersection(listing.chunks):
             name = paths.retdef(downlink, chunk)
             try:
                 source, copy = os.stat(f"{home}/{name}"), os.stat(f"{plan.work}/{name}")  # noqa: PTH116
-            except OSError:
+                left.discard(chunk)
+                last = max(source.st_mtime, source.st_ctime)
+                if source.st_size == copy.st_size and last <= copy.st_mtime - STAGED_AFTER_SECONDS:
+                    continue
+                if read_content(home / name) == read_content(plan.work / name):
+                    continue
+            except (OSError, HalfPipeError):  # a source that cannot be read says nothing
                 continue
-            last = max(source.st_mtime, source.st_ctime)
-            young = young or source.st_size != copy.st_size or last > copy.st_mtime - STAGED_AFTER_SECONDS
-    if young:
-        for text in plan.reissued(downlink):
-            yield Cause("retdef-reissued", Verdict.ACTION, text, f"snakemake dl={downlink} -F")
+            text = (
+                f"the RetDef of chunk {chunk} was issued again: {home / name} differs from what was processed"
+            )
+            yield Cause("retdef-reissued", Verdict.ACTION, text, f"snakemake -F dl={downlink}")
 
 
 def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause]:
@@ -197,8 +266,11 @@ def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause
 
 
 def _misspelt(file: Path, downlink: str | None) -> Cause:
-    text, do = halts.not_a_switch(file, downlink)
-    return Cause("switch-misspelt", Verdict.ACTION, text, do, modified(str(file)))
+    names = ", ".join(halts.OF_ALL if downlink is None else halts.OF_A_DOWNLINK)
+    text = (
+        f"{file} holds nothing: the switches here are {names}. If it is to hold, give it one of these names"
+    )
+    return Cause("switch-misspelt", Verdict.ACTION, text, f"rm {file}", modified(str(file)))
 
 
 def _unreadable(place: Path, text: str) -> Cause:

@@ -15,6 +15,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.downlink import halts
 from halfpipe.downlink.plan import Plan
+from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
@@ -101,8 +102,8 @@ class Reprocessing:
 def work_on(settings: Settings, named: Sequence[DownlinkId], again: Reprocessing | None) -> Work:
     """Find what is to be done of the downlinks that are `named`, all of it anew with `again`."""
     work = Work(tuple(named))
-    found = Plan(settings).outstanding(time.time(), frozenset(named))
-    work.messages += [*found.messages, *found.waiting]
+    found = outstanding(Plan(settings), time.time(), frozenset(named))
+    work.messages += found.waiting
     todo = set(found.ready)
     if again is not None:
         todo |= {dl for dl in named if again.before[dl]}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink import plan_causes
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
@@ -38,7 +39,7 @@ LINES = (
 def outstanding(plan: Plan, home: Path) -> list[DownlinkId]:
     """Return the outstanding downlinks that are ready, those last that have a log in `home`: they were tried before."""
     tried = {path.stem.rpartition("-")[2] for path in home.glob("*.log")}
-    return sorted(plan.outstanding(time.time()).ready, key=lambda dl: (dl in tried, dl))
+    return sorted(plan_causes.outstanding(plan, time.time()).ready, key=lambda dl: (dl in tried, dl))
 
 
 def turn(

@@ -16,8 +16,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import troubles as fell_short
-from halfpipe.downlink.announcements import Announced, outstanding_chunks
-from halfpipe.downlink.plan import FoundFiles, Plan
+from halfpipe.downlink.plan import Announced, FoundFiles, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.record_causes import lost_downlinks
 from halfpipe.downlink.record_causes import troubles as contradictions

@@ -13,6 +13,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink import halts
+from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
@@ -165,7 +166,7 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
 def _why_none(site: Site) -> Iterator[str]:
     """Yield why no downlink is processed, if any is there to be."""
     with suppress(Exception):
-        found = site.plan.outstanding(site.now)
+        found = outstanding(site.plan, site.now)
         yield from [*found.waiting, *halts.summary(found.held)]
         for dl in found.ready:
             if who := leases.in_work(site.settings.paths.work, dl):

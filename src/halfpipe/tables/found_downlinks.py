@@ -5,8 +5,7 @@ from collections.abc import Callable, Collection, Iterator
 import pandas as pd
 
 from halfpipe import paths
-from halfpipe.downlink.announcements import outstanding_chunks
-from halfpipe.downlink.plan import Plan
+from halfpipe.downlink.plan import Plan, outstanding_chunks
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId

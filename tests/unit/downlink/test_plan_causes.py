@@ -1,6 +1,5 @@
-"""What keeps a downlink from being processed: each trouble with its code, its verdict and its command."""
+"""What keeps a downlink from being processed, each with its code, verdict and command; and which are outstanding."""
 
-import errno
 import json
 import os
 import time
@@ -13,11 +12,11 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink import plan as planning
-from halfpipe.downlink.plan import Plan
-from halfpipe.downlink.plan_causes import site_troubles, troubles
+from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
+from halfpipe.downlink.plan import Plan, retdef_to_stage
+from halfpipe.downlink.plan_causes import Outstanding, messages, outstanding, site_troubles, troubles
 from halfpipe.downlink.receipt_inputs import chunks_of
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files.json_files import dump_json
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Settings
@@ -46,10 +45,10 @@ def put(home: Path, *chunks: int, dl: str = DL, inside: str = "") -> Path:
     return path
 
 
-def hand_off(settings: Settings, *chunks: int, text: str | None = None) -> Path:
+def hand_off(settings: Settings, *chunks: int, text: str | None = None, dl: str = DL) -> Path:
     """Write a receipt that was made of `chunks`."""
-    receipt = settings.paths.work / paths.receipt(DL)
-    said = {"chunks": [{"chunk": f"{chunk:05d}"} for chunk in chunks], "downlink": DL, "handoff": 1}
+    receipt = settings.paths.work / paths.receipt(dl)
+    said = {"chunks": [{"chunk": f"{chunk:05d}"} for chunk in chunks], "downlink": dl, "handoff": 1}
     receipt.write_text(dump_json(said) if text is None else text)
     return receipt
 
@@ -59,63 +58,72 @@ def found(settings: Settings, age: float = 2 * HOUR, dl: DownlinkId = DL) -> lis
     return list(troubles(Plan(settings), dl, time.time() + age))
 
 
+def every(settings: Settings, age: float = 2 * HOUR, **of: Any) -> Outstanding:
+    """Return the outstanding downlinks when all that there is is so old, seconds."""
+    return outstanding(Plan(settings), time.time() + age, **of)
+
+
+def ready(settings: Settings, age: float = 2 * HOUR) -> tuple[DownlinkId, ...]:
+    return every(settings, age).ready
+
+
 def codes(causes: Iterable[Cause]) -> list[tuple[str, Verdict]]:
     return [(cause.code, cause.verdict) for cause in causes]
 
 
-def test_no_trouble(settings: Settings) -> None:
-    work, home, _ = settings.paths.work, *settings.paths.retdef
-    assert found(settings) == []
-    put(home, 1, 2)
-    assert found(settings) == []
-    put(work, 1, 2)
-    hand_off(settings, 1, 2)
-    assert found(settings) == []
+def test_outstanding_until_there_is_a_receipt(settings: Settings) -> None:
+    work, home, more = settings.paths.work, *settings.paths.retdef
+    assert (found(settings), every(settings)) == ([], Outstanding((), {}, ()))
+    put(home, 1)
+    put(home, 1, dl=OTHER)
+    for name in ("README", "240601003"):
+        (home / name).write_text("no directory")
+    for name in ("240601004", "24060100"):
+        (home / name).mkdir()
+    assert (found(settings), every(settings)) == ([], Outstanding((DL, OTHER), {}, ()))
+    hand_off(settings, 1)
+    put(work, 1)
+    assert (found(settings), ready(settings)) == ([], (OTHER,))
     assert list(site_troubles(Plan(settings))) == []
+    # A copy changes nothing. A new RetDef counts, wherever it turned up and if it was staged already.
+    put(more, 1)
+    assert (found(settings), ready(settings)) == ([], (OTHER,))
+    put(more, 3)
+    assert codes(found(settings)) == [("waits-retdef", Verdict.NOTE), ("retdef-new", Verdict.NOTE)]
+    put(more, 2)
+    put(work, 2)
+    (cause,) = found(settings)
+    assert (cause.code, cause.verdict, cause.do) == ("retdef-new", Verdict.NOTE, f"snakemake dl={DL}")
+    assert "00002, 00003" in cause.text
+    assert ready(settings) == (DL, OTHER)
+    # The loss of a staged one that the receipt was made of starts no turn, nor does one that is to be ignored.
+    hand_off(settings, 1, 2)
+    (work / paths.retdef(DL, "00001")).unlink()
+    ignored = searching(work, home, more, ignored=[(DL, ChunkId.of(3), "bad")])
+    assert (found(ignored), ready(ignored)) == ([], (OTHER,))
 
 
 def test_a_hole_waits_and_needs_action_after_a_day(settings: Settings) -> None:
     retdef = put(settings.paths.retdef[0], 1, 4)
     (cause,) = found(settings)
     assert codes([cause]) == [("waits-retdef", Verdict.NOTE)]
-    assert cause.text == f"downlink {DL} waits for the RetDef of chunk 00002, 00003"
+    assert "00002, 00003" in cause.text
     assert cause.do.endswith(f"snakemake dl={DL}")
     assert cause.since == pytest.approx(retdef.stat().st_ctime, abs=1)
-    (late,) = found(settings, 25 * HOUR)
-    assert codes([late]) == [("waits-retdef", Verdict.ACTION)]
-    assert late.text.endswith(", and has done so for 25 h")
-    (after,) = found(replace(settings, alarm=replace(settings.alarm, late_hours=48)), 25 * HOUR)
-    assert after.verdict is Verdict.NOTE
+    assert every(settings) == Outstanding((), {}, (f"downlink {DL}: {cause.text}",))
+    assert codes(found(settings, 25 * HOUR)) == [("waits-retdef", Verdict.ACTION)]
+    patient = replace(settings, alarm=replace(settings.alarm, late_hours=48))
+    assert codes(found(patient, 25 * HOUR)) == [("waits-retdef", Verdict.NOTE)]
 
 
-def test_what_was_copied_just_now_with_old_times_settles(settings: Settings) -> None:
+def test_young_retdefs_settle_whatever_times_a_copy_brought(settings: Settings) -> None:
     """As by `cp -p` of one half of them: nobody can bring the time of the last change with a copy."""
     retdef = put(settings.paths.retdef[0], 1)
-    os.utime(retdef, (1e9, 1e9))
-    (cause,) = found(settings, 30)
-    assert codes([cause]) == [("settling", Verdict.NOTE)]
-    assert cause.text == f"downlink {DL} waits: its youngest RetDef is younger than 60 s"
-    assert Plan(settings).outstanding(time.time() + 30).ready == ()
-    assert found(settings, 90) == []
-    assert Plan(settings).outstanding(time.time() + 90).ready == (DL,)
-
-
-def test_a_time_in_the_future_is_told_and_does_not_count(settings: Settings) -> None:
-    retdef = put(settings.paths.retdef[0], 1)
     soon, years = time.time() + 300, time.time() + 5 * 365 * 24 * HOUR
-    os.utime(retdef, (soon, soon))  # a clock that is some minutes off
-    assert codes(found(settings, 90)) == [("settling", Verdict.NOTE)]
-    os.utime(retdef, (years, years))
-    assert codes(found(settings, 30)) == [("retdef-future", Verdict.NOTE), ("settling", Verdict.NOTE)]
-    (cause,) = found(settings, 90)
-    assert cause.code == "retdef-future"
-    assert cause.text.startswith(
-        f"downlink {DL}: the time of {retdef} lies in the future, and does not count"
-    )
-    assert cause.do == f"touch {retdef}"
-    outstanding = Plan(settings).outstanding(time.time() + 90)
-    assert outstanding.ready == (DL,)
-    assert outstanding.messages == (cause.text,)
+    for when in (1e9, years, soon):  # `soon` is a file server's clock that is some minutes off
+        os.utime(retdef, (when, when))
+        assert (codes(found(settings, 30)), ready(settings, 30)) == ([("settling", Verdict.NOTE)], ())
+        assert (found(settings, 90) == [], ready(settings, 90) == (DL,)) == (when != soon,) * 2
 
 
 def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settings) -> None:
@@ -124,19 +132,13 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     stray = put(home, 2, dl=OTHER, inside=DL)
     (cause,) = found(settings)
     assert codes([cause]) == [("retdef-elsewhere", Verdict.ACTION)]
-    assert cause.text.startswith(
-        f"{stray} is a RetDef of downlink {OTHER} and does not count here; move it: "
-    )
     assert cause.do == f"mkdir -p {home / OTHER} && mv {stray} {home / OTHER}/"
-    outstanding = Plan(settings).outstanding(time.time() + HOUR)
-    assert outstanding.ready == (DL,)
-    assert outstanding.messages == (f"downlink {DL}: {cause.text}",)
-    assert Plan(settings).of(DL).complaints() == [f"downlink {DL}: {cause.text}"]
+    assert ready(settings) == (DL,)
+    assert messages(Plan(settings).of(DL), [cause]) == [f"downlink {DL}: {cause.text}: {cause.do}"]
     # One that is a copy of what lies in its place is harmless.
     put(home, 2, dl=OTHER)
     (copy,) = found(settings)
-    assert codes([copy]) == [("retdef-elsewhere", Verdict.NOTE)]
-    assert copy.do == f"rm {stray}"
+    assert (codes([copy]), copy.do) == ([("retdef-elsewhere", Verdict.NOTE)], f"rm {stray}")
 
 
 def loop(path: Path) -> Path:
@@ -152,47 +154,31 @@ def test_a_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Se
     place = loop(second / DL)
     (cause,) = found(settings)
     assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
-    assert cause.text == (
-        f"RetDefs there are not seen: {place} cannot be read: {os.strerror(errno.ELOOP)}. A link leads to itself: "
-        "remove it."
-    )
-    assert cause.do == f"ls -ld {place}"
+    assert (str(place) in cause.text, cause.do) == (True, f"ls -ld {place}")
     assert found(settings, dl=OTHER) == []
-    outstanding = Plan(settings).outstanding(time.time() + HOUR)
-    assert outstanding.ready == (OTHER,)
-    assert outstanding.messages == (f"downlink {DL}: {cause.text}",)
-    assert outstanding.waiting == (f"downlink {DL} waits: RetDefs of it may lie where nothing can be listed",)
-    # Who names it is told, and it goes on with what there is.
-    plan = Plan(settings).of(DL)
-    assert plan.chunks == (ChunkId("00001"),)
-    assert plan.complaints() == [f"downlink {DL}: {cause.text}"]
-    assert planning.retdef_to_stage(settings, DL, ChunkId("00001")).startswith(b"<retdef")
+    assert every(settings) == Outstanding((OTHER,), {}, (f"downlink {DL}: {cause.text}",))
+    # Who names it goes on with what there is.
+    assert Plan(settings).of(DL).chunks == (ChunkId("00001"),)
+    assert retdef_to_stage(settings, DL, ChunkId("00001")).startswith(b"<retdef")
+    place.unlink()
+    loop(settings.paths.work / DL)
+    with pytest.raises(HalfPipeError, match=f"{settings.paths.work / DL} cannot be read"):
+        Plan(settings).of(DL)
+    assert codes(found(settings)) == [("work-unreadable", Verdict.ACTION)]
+    assert (ready(settings), len(every(settings).waiting)) == ((OTHER,), 1)
 
 
-def test_a_place_on_the_search_path_that_cannot_be_listed_stops_nobody(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_place_on_the_search_path_that_cannot_be_listed_stops_nobody(settings: Settings) -> None:
     first, second = settings.paths.retdef
     put(first, 1)
-    put(second, 1, dl=OTHER)
-    scandir = os.scandir
-
-    def denied(place: Path) -> "os._ScandirContextManager[os.DirEntry[str]]":  # type: ignore[name-defined]
-        if place == first:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
-        return scandir(place)
-
-    monkeypatch.setattr(os, "scandir", denied)  # root may look everywhere
-    outstanding = Plan(settings).outstanding(time.time() + HOUR)
-    assert outstanding.ready == (OTHER,)
-    (line,) = outstanding.messages
-    assert line.startswith(
-        f"RetDefs there are not seen: {first} cannot be listed: Permission denied. {first} belongs"
-    )
-    assert line.endswith(f"Ask the owner to let others read it: chmod a+rx {first}")
+    (settings.paths.work / OTHER / "chunks").mkdir(parents=True)
+    second.rmdir()
+    loop(second)
     (cause,) = site_troubles(Plan(settings))
     assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
-    assert cause.text == line
+    assert every(settings) == Outstanding((DL,), {}, (cause.text,))
+    assert found(settings) == []
+    assert found(settings, dl=OTHER) == [], "what is gone nobody knows"
 
 
 def test_a_directory_of_somebody_else_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,40 +194,8 @@ def test_a_directory_of_somebody_else_is_named(settings: Settings, monkeypatch: 
             return path != closed
 
         monkeypatch.setattr(os, "access", access)  # root may look everywhere
-        with pytest.raises(HalfPipeError) as caught:
+        with pytest.raises(HalfPipeError, match=rf"^{closed} cannot be listed: .* chmod a\+rx {closed}, "):
             plan.refuse_closed()
-        said = str(caught.value)
-        assert said.startswith(f"{closed} cannot be listed: Permission denied. {closed} belongs to ")
-        assert said.endswith(f"let others read it: chmod a+rx {closed}, then re-run the command.")
-
-
-def test_a_working_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Settings) -> None:
-    for dl in (DL, OTHER):
-        put(settings.paths.retdef[0], 1, dl=dl)
-    place = loop(settings.paths.work / DL)
-    with pytest.raises(HalfPipeError, match=f"{place} cannot be read"):
-        Plan(settings).of(DL)
-    outstanding = Plan(settings).outstanding(time.time() + HOUR)
-    assert outstanding.ready == (OTHER,)
-    (line,) = outstanding.waiting
-    assert line.startswith(f"downlink {DL} waits: {place}")
-    assert codes(found(settings)) == [("work-unreadable", Verdict.ACTION)]
-
-
-def test_a_place_that_is_gone_stale_costs_nobody_else_anything(settings: Settings) -> None:
-    first, second = settings.paths.retdef
-    put(first, 1)
-    (settings.paths.work / OTHER / "chunks").mkdir(parents=True)
-    second.rmdir()
-    loop(second)
-    outstanding = Plan(settings).outstanding(time.time() + HOUR)
-    assert outstanding.ready == (DL,)
-    assert outstanding.waiting == ()
-    (cause,) = site_troubles(Plan(settings))
-    assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
-    assert outstanding.messages == (cause.text,)
-    assert found(settings) == []
-    assert found(settings, dl=OTHER) == []  # what is gone nobody knows
 
 
 def test_begun_and_its_retdefs_gone(settings: Settings) -> None:
@@ -251,158 +205,144 @@ def test_begun_and_its_retdefs_gone(settings: Settings) -> None:
     assert [cause.code for cause in found(settings)] == ["switch-holds"]
     (work / DL / "haltStage").unlink()
     (work / DL / "chunks").mkdir()
-    (bare,) = found(settings)
-    assert codes([bare]) == [("retdefs-gone", Verdict.ACTION)]
-    assert bare.text.endswith(
-        "its RetDefs are gone from the search path (paths.retdef). Have them copied again"
-    )
+    (cause,) = found(settings)
+    assert (codes([cause]), cause.do) == ([("retdefs-gone", Verdict.ACTION)], "")
     put(work, 1)
     (cause,) = found(settings)
-    assert codes([cause]) == [("retdefs-gone", Verdict.ACTION)]
-    assert cause.text.startswith(f"downlink {DL} was begun and is not handed off, and its RetDefs are gone")
-    assert cause.do == f"snakemake dl={DL}"
-    assert Plan(settings).outstanding(time.time()).messages == (cause.text,)
+    assert (codes([cause]), cause.do) == ([("retdefs-gone", Verdict.ACTION)], f"snakemake dl={DL}")
+    assert every(settings) == Outstanding((), {}, (f"downlink {DL}: {cause.text}",))
     hand_off(settings, 1)
-    assert found(settings) == []
-    assert Plan(settings).outstanding(time.time()).messages == ()
+    assert (found(settings), every(settings)) == ([], Outstanding((), {}, ()))
 
 
-def test_a_retdef_that_came_after_the_receipt(settings: Settings) -> None:
-    work, home, more = settings.paths.work, *settings.paths.retdef
-    put(home, 1, 2)
-    put(work, 1, 2)
-    hand_off(settings, 1, 2)
-    put(more, 3)
-    (cause,) = found(settings)
-    assert codes([cause]) == [("retdef-new", Verdict.NOTE)]
-    assert "the RetDef of chunk 00003 has come since it was handed off" in cause.text
-    assert cause.do == f"snakemake dl={DL}"
-    assert Plan(settings).outstanding(time.time() + HOUR).ready == (DL,)
-    assert Plan(settings).of(DL).new == (ChunkId("00003"),)
-    # That it was staged already, by a job that a crash has cut off from its followers, changes nothing.
-    put(work, 3)
-    assert [cause.code for cause in found(settings)] == ["retdef-new"]
-    assert Plan(settings).outstanding(time.time() + HOUR).ready == (DL,)
-    # Neither does the loss of a staged one that the receipt was made of: no turn starts for nothing.
-    hand_off(settings, 1, 2, 3)
-    (work / paths.retdef(DL, "00002")).unlink()
-    assert found(settings) == []
-    assert Plan(settings).outstanding(time.time() + HOUR).ready == ()
-    put(more, 5)
-    assert [cause.code for cause in found(settings)] == ["waits-retdef", "retdef-new"]
+CHUNKS = [
+    {"chunk": f"{n:05d}", "files": [{"chunk": "00077"}], "said": {"lines": ["\n ],\n"]}} for n in (1, 2)
+]
 
 
-def test_what_a_receipt_was_made_of(tmp_path: Path) -> None:
-    path = tmp_path / "receipt"
-    assert chunks_of(str(path)) is None
-    chunks = [
-        {"chunk": f"{n:05d}", "files": [{"chunk": "00077"}], "said": {"lines": ["\n ],\n"]}} for n in (1, 2)
-    ]
-    says: list[dict[str, Any]] = [
-        {"chunks": chunks, "ignored": [{"chunk": "00009", "reason": "lost"}]},
-        {"accepted": ["x"], "chunks": chunks, "runs": [{"chunks": ["00008"]}]},
+@pytest.mark.parametrize(
+    "says",
+    [
+        {"chunks": CHUNKS, "ignored": [{"chunk": "00009", "reason": "lost"}]},
+        {"accepted": ["x"], "chunks": CHUNKS, "runs": [{"chunks": ["00008"]}]},
         {"chunks": [], "ignored": [{"chunk": "00009", "reason": "lost"}]},
-        {"chunks": chunks},
-    ]
-    for said in says:
-        expected = frozenset(chunk["chunk"] for chunk in said["chunks"])
-        for text in (dump_json(said), json.dumps(said), json.dumps(said, indent=2)):
-            path.write_text(text)
-            assert chunks_of(str(path)) == expected, text
-    for damaged in (
-        "",
-        "{",
-        "[]",
-        "null",
-        '{"chunks": 1}',
-        '{"chunks": [1]}',
-        dump_json({"chunks": chunks})[:80],
-    ):
-        path.write_text(damaged)
-        assert chunks_of(str(path)) is None, damaged
+    ],
+)
+def test_what_a_receipt_was_made_of(tmp_path: Path, says: dict[str, Any]) -> None:
+    path = tmp_path / "receipt"
+    for text in (dump_json(says), json.dumps(says), json.dumps(says, indent=2)):
+        path.write_text(text)
+        assert chunks_of(str(path)) == frozenset(chunk["chunk"] for chunk in says["chunks"])
 
 
-def test_a_receipt_that_does_not_say_makes_no_work(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", '{"chunks": 1}', '{"chunks": [1]}', dump_json({"chunks": CHUNKS})[:80]]
+)
+def test_a_receipt_that_does_not_say_makes_no_work(settings: Settings, text: str | None) -> None:
     put(settings.paths.retdef[0], 1, 2)
     put(settings.paths.work, 1, 2)
+    receipt = settings.paths.work / paths.receipt(DL)
+    assert chunks_of(str(receipt if text is None else hand_off(settings, text=text))) is None
     hand_off(settings, text="")
-    assert found(settings) == []
-    assert Plan(settings).outstanding(time.time() + HOUR).ready == ()
+    assert (found(settings), ready(settings)) == ([], ())
     put(settings.paths.retdef[0], 3)
-    assert Plan(settings).outstanding(time.time() + HOUR).ready == (DL,)
+    assert ready(settings) == (DL,)
 
 
 def test_a_retdef_that_was_issued_again(settings: Settings) -> None:
-    work, home, _ = settings.paths.work, *settings.paths.retdef
+    work, home, more = settings.paths.work, *settings.paths.retdef
     source, staged = put(home, 1), put(work, 1)
-    hand_off(settings, 1)
     assert found(settings) == []
+    hand_off(settings, 1)
     source.write_text(content(1, RUN_A) + "\n")
     (cause,) = found(settings)
-    assert codes([cause]) == [("retdef-reissued", Verdict.ACTION)]
-    assert cause.text.startswith(f"RetDef of chunk 00001 of downlink {DL} was issued again: {source} differs")
-    assert cause.do == f"snakemake dl={DL} -F"
+    assert (codes([cause]), cause.do) == ([("retdef-reissued", Verdict.ACTION)], f"snakemake -F dl={DL}")
+    assert str(source) in cause.text
     # Of the same size too, whatever times were set.
     source.write_text(content(1, RUN_A).replace("1719541787.0", "1719541788.0"))
     os.utime(source, (1e9, 1e9))
     assert [cause.code for cause in found(settings)] == ["retdef-reissued"]
     staged.write_bytes(source.read_bytes())
     assert found(settings) == []
-
-
-def test_a_misspelt_switch_is_named(settings: Settings) -> None:
-    work = settings.paths.work
-    put(settings.paths.retdef[0], 1)
-    (work / DL).mkdir()
-    (work / "halts").mkdir()
-    for file, right in (
-        (work / "halts" / "haltstage", "haltStage"),
-        (work / "halts" / "haltL1~", "haltL1"),
-        (work / "halts" / "online", "haltOnline"),
-        (work / DL / "haltStge", "haltStage"),
-        (work / DL / "HALTL1", "haltL1"),
-    ):
-        file.touch()
-        of_all = file.parent.name == "halts"
-        (cause,) = site_troubles(Plan(settings)) if of_all else found(settings)
-        assert codes([cause]) == [("switch-misspelt", Verdict.ACTION)]
-        assert cause.text.startswith(
-            f"{file} holds nothing: the switches here are haltStage, haltL1, haltOnline"
-        )
-        assert cause.do == f"mv {file} {file.with_name(right)}"
-        if of_all:
-            assert Plan(settings).outstanding(time.time() + HOUR).messages == (cause.text,)
-        file.unlink()
-    for name in ("README", ".nfs0001", "haltStage", "haltCleanup"):
-        (work / "halts" / name).touch()
-    assert "switch-misspelt" not in {cause.code for cause in site_troubles(Plan(settings))}
-    (work / DL / "haltCleanup").touch()  # is for all downlinks at once
-    assert "switch-misspelt" in {cause.code for cause in found(settings)}
-
-
-def test_switches_hold(settings: Settings) -> None:
-    work = settings.paths.work
-    put(settings.paths.retdef[0], 1)
-    (work / DL).mkdir()
-    own, everywhere = work / DL / "haltStage", work / "halts" / "haltStage"
-    own.touch()
+    # One that was made here gives way to that of the site.
+    for made in (source, staged):
+        made.write_text(content(1, RUN_A).replace("<retdef ", '<retdef maker="halfpipe" '))
+    assert found(settings) == []
+    put(more, 1)
     (cause,) = found(settings)
-    assert codes([cause]) == [("switch-holds", Verdict.NOTE)]
+    assert (cause.code, str(more) in cause.text) == ("retdef-reissued", True)
+
+
+@pytest.mark.parametrize("name", ["haltstage", "haltL1~", "online", "haltStge"])
+def test_a_misspelt_switch_is_named(settings: Settings, name: str) -> None:
+    work = settings.paths.work
+    put(settings.paths.retdef[0], 1)
+    for home in (work / DL, work / "halts"):
+        home.mkdir()
+    for other in ("README", ".nfs0001", "haltStage", "haltCleanup"):
+        (work / "halts" / other).touch()
+    assert {cause.code for cause in site_troubles(Plan(settings))} == {"switch-holds"}
+    (work / "halts" / name).touch()
+    (cause,) = (one for one in site_troubles(Plan(settings)) if one.code == "switch-misspelt")
+    assert (cause.verdict, cause.do) == (Verdict.ACTION, f"rm {work / 'halts' / name}")
+    assert every(settings).waiting == (cause.text,)
+    (work / DL / name).touch()
+    assert ("switch-misspelt" in {one.code for one in found(settings)}) == name.startswith("halt")
+    (work / DL / "haltCleanup").touch()  # is for all downlinks at once
+    assert "switch-misspelt" in {one.code for one in found(settings)}
+
+
+def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
+    work = settings.paths.work
+    submitting = replace(settings, submit=replace(settings.submit, automatic=True))
+    put(settings.paths.retdef[0], 1)
+    for home in (work / DL, work / "halts"):
+        home.mkdir()
+    own, l1, everywhere = work / DL / "haltStage", work / DL / "haltL1", work / "halts" / "haltStage"
+    own.touch()
+    l1.touch()
+    (cause,) = found(submitting)
+    assert (codes([cause]), cause.since) == ([("switch-holds", Verdict.NOTE)], own.stat().st_mtime)
     assert cause.do == f"halfpipe hold stage {DL} --resume"
-    assert cause.since == own.stat().st_mtime
-    everywhere.parent.mkdir()
+    assert every(submitting) == Outstanding((), {DL: own}, ())
     everywhere.touch()
     assert [cause.do for cause in found(settings)] == ["halfpipe hold stage --resume"]
-    assert [(cause.code, cause.do) for cause in site_troubles(Plan(settings))] == [
-        ("switch-holds", "halfpipe hold stage --resume")
+    assert [cause.do for cause in site_troubles(Plan(settings))] == ["halfpipe hold stage --resume"]
+    assert messages(Plan(settings).of(DL), found(settings)) == [
+        f"downlink {DL}: staging is held by {everywhere}",
+        f"downlink {DL}: submission to Level-1 is held by {l1}",
     ]
+    with pytest.raises(HeldError):
+        refuse(work, Switch.STAGE, DL)
     put(work, 1)
     hand_off(settings, 1)
-    assert found(settings) == []
-    (work / DL / "haltL1").touch()
-    assert found(settings) == []
-    submitting = replace(settings, submit=replace(settings.submit, automatic=True))
+    assert (found(settings), every(settings).held) == ([], {})
     assert [cause.do for cause in found(submitting)] == [f"halfpipe hold l1 {DL} --resume"]
+    assert every(submitting) == Outstanding((), {DL: l1}, ())
+    assert every(submitting, among={DL}) == Outstanding((), {}, ())
+    l1.unlink()
+    assert ready(submitting) == (DL,)
+    (work / paths.submitted(DL)).touch()
+    assert ready(submitting) == ()
+    third = DownlinkId("240601003")
+    assert summary({OTHER: own, DL: l1, third: own}) == [
+        f"held by {l1}: downlink {DL}",
+        f"held by {own}: 2 downlinks, {OTHER} to {third}",
+    ]
+
+
+def test_too_many_are_refused_with_their_number_unless_they_are_named(tmp_path: Path) -> None:
+    work, home = tmp_path / "work", tmp_path / "retdefs"
+    home.mkdir()
+    names = [f"24060{day}001" for day in range(1, 6)]
+    for name in names:
+        put(home, 1, dl=name)
+    put(home, 2, dl="240609001")  # waits, and does not count
+    few, enough = searching(work, home, most=4), searching(work, home, most=5)
+    assert list(ready(enough)) == names
+    with pytest.raises(ConfigError, match=rf"^5 downlinks .*snakemake dl={names[0]} dl={names[1]}"):
+        ready(few)
+    assert list(every(few, among=set(names)).ready) == names
 
 
 def test_who_is_at_work(settings: Settings) -> None:
@@ -410,37 +350,30 @@ def test_who_is_at_work(settings: Settings) -> None:
     put(settings.paths.retdef[0], 1)
     with held_by_another(work, paths.downlink_lease(DL)) as holder:
         (cause,) = found(settings)
-        assert codes([cause]) == [("in-work", Verdict.NOTE)]
-        assert cause.text == f"in work by {holder}"
+        assert (codes([cause]), str(holder) in cause.text) == ([("in-work", Verdict.NOTE)], True)
         assert cause.since == pytest.approx(time.time(), abs=30)
     assert found(settings) == []
     job = job_of_another(work, paths.downlink_lease(DL))
     (cause,) = found(settings)
-    assert codes([cause]) == [("in-work", Verdict.NOTE)]
-    assert job.name in cause.text
+    assert (codes([cause]), job.name in cause.text) == ([("in-work", Verdict.NOTE)], True)
+    with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
+        (cause,) = site_troubles(Plan(settings))
+        assert (codes([cause]), str(holder) in cause.text) == ([("leased", Verdict.NOTE)], True)
+        left_by_another(work, paths.unattended_lease(), silent=1e4)
+        assert len(list(site_troubles(Plan(settings)))) == 1, "who has died is in nobody's way"
 
 
 def test_a_head_that_died_at_work(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
-    holder = left_by_another(work, paths.downlink_lease(DL), silent=1e4)
+    left_by_another(work, paths.downlink_lease(DL), silent=1e4)
     log = work / paths.benchmarks(DL) / "decode_chunk-00001.log"
     log.parent.mkdir(parents=True)
     log.touch()
     os.utime(log, (1_717_200_000, 1_717_200_000))
     (cause,) = found(settings)
     assert codes([cause]) == [("head-died", Verdict.NOTE)]
-    assert cause.text == f"begun by {holder}, which died after 2024-06-01 00:00:00 UTC"
     assert (cause.do, cause.since) == (f"snakemake dl={DL}", 1_717_200_000)
     put(work, 1)
     hand_off(settings, 1)
     assert found(settings) == [], "it died after its hand-off"
-
-
-def test_who_is_at_work_on_what_is_no_downlink(settings: Settings) -> None:
-    with held_by_another(settings.paths.work, paths.run_lease("2c2e5787"), silent=100) as holder:
-        (cause,) = site_troubles(Plan(settings))
-        assert codes([cause]) == [("leased", Verdict.NOTE)]
-        assert cause.text.startswith(f"run-2c2e5787 is in work by {holder}, last heard of 100 s ago")
-        left_by_another(settings.paths.work, paths.unattended_lease(), silent=1e4)
-        assert len(list(site_troubles(Plan(settings)))) == 1, "who has died is in nobody's way"
