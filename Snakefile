@@ -34,7 +34,6 @@ onstart:
         begin_working_directory()
         configuration.write_down(settings)
         withdraw_receipts()
-        invocation.begin()
 
 
 onsuccess:

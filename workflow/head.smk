@@ -15,7 +15,7 @@ import signal
 import threading
 from dataclasses import replace
 
-from halfpipe.downlink.invocation import Invocation
+from halfpipe.downlink.invocation import handed_off
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.errors import IdError
 from halfpipe.files import working_directory
@@ -27,7 +27,7 @@ from snakemake_logger_plugin_halfpipe import LogHandler
 
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing of what a receipt vouches for
 
-invocation = Invocation(plan.work)
+BEGUN = time.monotonic()
 
 
 def is_head():
@@ -119,7 +119,7 @@ def say_end():
     """Say what the invocation has delivered, and what its downlinks have now."""
     if is_head():
         made = [str(file) for job in workflow.dag.finished_jobs for file in job.output]
-        logger.info(invocation.delivered(made))
+        logger.info(handed_off(plan.work, made, time.monotonic() - BEGUN))
         of_dag = {DownlinkId(job.wildcards.dl) for job in workflow.dag.jobs if "dl" in job.wildcards.keys()}
         logger.info("\n".join(recap.standing(settings, of_dag)))
 

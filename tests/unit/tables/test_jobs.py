@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.invocation import Invocation
+from halfpipe.downlink.invocation import handed_off
 from halfpipe.ids import DownlinkId
 from halfpipe.process.usage import Usage
 from halfpipe.tables import jobs
@@ -122,31 +122,16 @@ def test_the_verb(done: Site) -> None:
     assert ended.stdout.splitlines()[0].split(",") == header.split()
 
 
-def test_what_an_invocation_delivered(done: Site) -> None:
-    invocation = Invocation(done.work)
-    invocation.begin()
-    outputs = [
-        output
-        for dl in (ONE, OTHER)
-        for output in (
-            paths.index(RUN, dl),
-            paths.manifest(RUN, dl),
-            paths.receipt(dl),
-            paths.chunk(dl, "00001"),
-        )
-    ]
-    said = invocation.delivered(outputs)
-    assert said.startswith("2 downlinks handed off, 2 runs with 130 events in 0 MB delivered in 0 s: ")
-    # Of an invocation that fails, and of the next, which makes the receipt of what was merged before.
-    said = invocation.delivered(outputs[1:2])
-    assert said.startswith("0 downlinks handed off, 0 runs with 0 events in 0 MB delivered in 0 s: ")
-    assert said.endswith("; 1 run with 51 events in 0 MB merged and not handed off yet")
-    said = invocation.delivered([paths.receipt(ONE)])
-    assert said == (
-        "1 downlink handed off, 1 run with 51 events in 0 MB delivered in 0 s, of these 1 run with 51 events in 0 MB "
-        "merged before: 0 events/s, 0.0 MB/s"
+def test_what_an_invocation_handed_off(done: Site) -> None:
+    outputs = [name for dl in (ONE, OTHER) for name in (paths.manifest(RUN, dl), paths.receipt(dl))]
+    said = handed_off(done.work, outputs, 10.0)
+    assert (
+        said
+        == "2 downlinks handed off, 2 runs with 130 events in 0 MB delivered in 10 s: 13 events/s, 0.0 MB/s"
     )
-    assert invocation.delivered([]) == "nothing was handed off or merged in 0 s"
+    assert handed_off(done.work, [paths.manifest(RUN, ONE), paths.receipt("240601009")], 0.0).startswith(
+        "nothing"
+    )
 
 
 @pytest.mark.parametrize("content", ["[]", '{"held": [], "files": [1]}', "\xff", None])
@@ -157,8 +142,6 @@ def test_a_damaged_manifest_is_passed_over(done: Site, content: str | None) -> N
         manifest.write_bytes(content.encode("latin-1"))
     took(done, 1.0, "deliver_run", ONE, RUN)
     assert rates(done)["deliver_run"]["events"] == 0
-    outputs = [paths.manifest(RUN, dl) for dl in (ONE, OTHER)]
-    assert "1 run with 79 events" in Invocation(done.work).delivered(outputs)
 
 
 def test_days_are_told_apart(done: Site) -> None:
