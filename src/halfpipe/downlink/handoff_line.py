@@ -23,6 +23,9 @@ from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
+SUMS = ("events", "orphans", "withheld", "late", "held_events", "files", "bytes")
+KEPT = {"run", "l1_run", "kind", "handoff", "held", "complete", "given_up", *SUMS}
+
 
 def write(settings: Settings, content: Receipt) -> None:
     """Append the line of a hand-off, if the config wants it; call it before its receipt is recorded.
@@ -61,7 +64,6 @@ def _append(path: Path, line: bytes) -> None:
 def of(content: Receipt, at: float) -> dict[str, Any]:
     """Return what stands in the line of a receipt; `at` is when, Unix seconds."""
     runs = [_of_run(run) for run in content["runs"]]
-    sums = ("events", "orphans", "withheld", "late", "held_events", "files", "bytes")
     exceptions = (chunk["said"]["exceptions"].values() for chunk in content["chunks"])
     line = {
         "id": f"{content['downlink']}-{content['handoff']}",
@@ -71,21 +73,13 @@ def of(content: Receipt, at: float) -> dict[str, Any]:
         "halfpipe": halfpipe.__version__,
         "chunks": len(content["chunks"]),
         "exceptions": sum(map(sum, exceptions)),
-        **{key: sum(run[key] for run in runs) for key in sums},
+        **{key: sum(run[key] for run in runs) for key in SUMS},
         "runs": runs,
     }
     return line | ({"reason": content["reason"]} if "reason" in content else {})
 
 
 def _of_run(run: Run) -> dict[str, Any]:
-    return {
-        "run": run["run"],
-        "l1_run": run["l1_run"],
-        "kind": run["kind"],
-        "handoff": run["handoff"],
-        "events": run["delivered"],
-        "files": len(run["files"]),
-        "bytes": sum(file["size"] for file in run["files"]),
-        **{key: run[key] for key in ("orphans", "withheld", "late", "held_events", "held", "complete")},
-        "given_up": run["given_up"],
-    }
+    sizes = [file["size"] for file in run["files"]]
+    made = {"events": run["delivered"], "files": len(sizes), "bytes": sum(sizes)}
+    return {key: value for key, value in run.items() if key in KEPT} | made
