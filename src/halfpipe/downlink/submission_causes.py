@@ -12,7 +12,7 @@ from halfpipe.downlink import halts
 from halfpipe.downlink.stage_look import STRANGE, look
 from halfpipe.downlink.stage_state import StageState, is_submitted, names_files, stage_state
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, lost
-from halfpipe.downlink.submit import how_to_roll_back
+from halfpipe.downlink.submit import how_to_roll_back, not_taken
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files import leases
 from halfpipe.files.reading import modified
@@ -117,15 +117,10 @@ def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool =
 def warnings_after(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> list[str]:
     """Say after a hand-off that Level-1 does not get it by itself; mostly nothing."""
     try:
-        told = Record(settings.paths.work, downlink).last_confirmed
+        record = Record(settings.paths.work, downlink)
     except HalfPipeError as error:
         return [str(error)]
-    if told is None or told.handoff >= receipt["handoff"] or not names_files(receipt):
-        return []
-    return [
-        f"downlink {downlink}: this is hand-off {receipt['handoff']}, and Level-1 has hand-off {told.handoff}. To have "
-        f"it take this one: {how_to_roll_back(settings, downlink)}"
-    ]
+    return not_taken(settings, record, receipt["handoff"]) if names_files(receipt) else []
 
 
 def handed_off_at(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> float | None:

@@ -341,25 +341,18 @@ def _run(
     if last.check_disagrees:
         raise _unknown(settings, record)
     if answer.status != 0:
+        say_so = f"say so first: halfpipe submit {downlink} --settle submitted (if not, not-submitted)"
         raise SubmissionError(
             f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
             f"{record.path}.",
-            f"Fix this, then {_how_to_go_on(settings, last, downlink)}",
+            "Fix this, then re-run the command"
+            + (
+                "."
+                if last.outcome is Outcome.NOT_SUBMITTED
+                else f"; if Level-1 has the stream all the same, {say_so}"
+            ),
             text=f"submit.{key} {answer.saying}",
         )
-
-
-def _how_to_go_on(settings: Settings, attempt: Attempt, downlink: str) -> str:
-    """Say what follows on a command that did not end well: it may have been heard all the same."""
-    if attempt.outcome is Outcome.NOT_SUBMITTED:
-        return "re-run the command."
-    say_so = f"halfpipe submit {downlink} --settle submitted"
-    if settings.submit.check is None and attempt.action is Action.SUBMIT:
-        return (
-            f"look whether Level-1 has the stream all the same, say so with {say_so} (or not-submitted), and "
-            "re-run the command."
-        )
-    return f"re-run the command; if Level-1 has the stream all the same, say so first: {say_so}"
 
 
 def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
@@ -389,18 +382,22 @@ def how_to_roll_back(settings: Settings, downlink: str) -> str:
     )
 
 
+def not_taken(settings: Settings, record: Record, handoff: int) -> list[str]:
+    """Say that Level-1 has an earlier hand-off than this one, which it does not get by itself; mostly nothing."""
+    known = record.last_confirmed
+    if known is None or known.handoff >= handoff:
+        return []
+    return [
+        f"downlink {record.id}: this is hand-off {handoff}, and Level-1 has hand-off {known.handoff}. To have it take "
+        f"this one: {how_to_roll_back(settings, record.id)}"
+    ]
+
+
 def _warn(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> None:
     """Say what a person may want to do that is never done by itself."""
     known, last, downlink = record.last_confirmed, record.last, record.id
-    if known is not None and known.handoff < receipt["handoff"]:
-        log.warning(
-            "downlink %s: Level-1 has hand-off %d, now there is %d. It is not submitted by itself: it needs a "
-            "roll-back of the same stream. To ask for that: %s",
-            downlink,
-            known.handoff,
-            receipt["handoff"],
-            how_to_roll_back(settings, downlink),
-        )
+    for line in not_taken(settings, record, receipt["handoff"]):
+        log.warning("%s", line)
     if known is not None and last is not None and last.outcome is None:
         log.warning(
             "downlink %s: whether hand-off %d was rolled back in Level-1 is not known, attempt %d in %s; "
