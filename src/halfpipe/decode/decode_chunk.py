@@ -1,7 +1,6 @@
 """One chunk decoded: the decoder is run on its RetDef, and what it made is checked."""
 
 import logging
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -14,8 +13,9 @@ from halfpipe.errors import DecoderError
 from halfpipe.files.advice import in_the_way
 from halfpipe.files.durable import remove_tree
 from halfpipe.formats.retdef import RetDef, with_archive
-from halfpipe.process import command_words, progress
+from halfpipe.process import command_words
 from halfpipe.process.programs import Log, run
+from halfpipe.process.progress import Progress
 from halfpipe.settings import ROOT, Settings
 
 _log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def decode(
         words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]
         if settings.decoder.latc is not None:
             words += ["-k", settings.decoder.latc]
-        with progress.of(f"decode_chunk {retdef.chunk}", directory=out) as bar:
+        with Progress(f"decode_chunk {retdef.chunk}", directory=out) as bar:
             said = DecoderLog(retdef.run, bar)
             _run(words, Log(log, said.hear))
     files = check_products(out, retdef.chunk, kept, again=again)
@@ -113,8 +113,7 @@ def _run(words: list[str], log: Log) -> None:
         raise DecoderError(f"{words[0]}: {ending.how}. Check decoder.command in the config.")
     if not ending.well:
         raise DecoderError(
-            f"the decoder {ending.how}: {shlex.join(words)}\n"
-            f"Its last lines were:\n{chr(10).join(log.said) or '(none)'}\n"
-            "Nothing of this chunk was taken. Fix this, then re-run the command.",
-            text=f"the decoder {ending.saying(log.said)}",
+            f"the decoder {ending.how}: {ending.shown}Nothing of this chunk was taken. Fix this, then re-run the "
+            "command.",
+            text=f"the decoder {ending.saying}",
         )

@@ -153,15 +153,13 @@ class _Hour:
         (part / "out").mkdir()
         try:
             words = command_words.filled_in(keys.fetch, {"hour": self.directory, "out": str(part / "out")})
-            told = Log(output)
             log.info("fetching level-0 of %s: %s", self.directory, shlex.join(words))
-            ended = run(words, ROOT, told, seconds=keys.seconds, whole_group=True)
+            ended = run(words, ROOT, Log(output), seconds=keys.seconds, whole_group=True)
             if not ended.well:
                 raise MissingInputError(
                     f"level-0 of {self.directory} is not in the archive and cannot be fetched: the command of "
-                    f"level0.fetch {ended.how}: {shlex.join(words)}\nIts last lines were:\n"
-                    f"{chr(10).join(told.said) or '(none)'}\nNothing of this chunk was decoded. Fix this, then "
-                    "re-run the command."
+                    f"level0.fetch {ended.how}: {ended.shown}Nothing of this chunk was decoded. Fix this, then re-run "
+                    "the command."
                 )
             whole = part / "whole"
             whole.mkdir()

@@ -16,8 +16,8 @@ from halfpipe.files.records import TakenError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.merge.decision import Decision
-from halfpipe.process import progress
 from halfpipe.process.environment import give_back
+from halfpipe.process.progress import Progress
 from halfpipe.run import event_files, force_list, level1_acceptance, merged_index, shrinking, stage
 from halfpipe.run.accepted_losses import ShrunkError, accepted
 from halfpipe.run.chunk_files import ChunkProducts
@@ -252,7 +252,7 @@ def _stage(
     with stage.scratch(settings.paths.stage, downlink, run.l1) as scratch:
         home = scratch / "new"
         home.mkdir()
-        with progress.of(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
+        with Progress(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
             made = event_files.write_all(records, decision.files, files, header, home, threads, bar)
         delivery = _delivery(downlink, decision, made, number, reason)
         for lease in under:

@@ -25,10 +25,7 @@ HELD_SECONDS = 5.0  # how long something that outlives a program may hold its ou
 LOOK_SECONDS = 0.1  # between two looks whether a program lives that prints nothing
 AT_A_TIME = 1 << 16  # bytes that are read at once
 LINE_LIMIT = 1 << 16  # bytes; a line that is longer is heard in pieces
-LOG_HEAD, LOG_TAIL = (
-    32 << 20,
-    1 << 20,
-)  # bytes of a program's output that its log takes; the last ones are held
+LOG_BYTES = 32 << 20  # of a program's output, that its log takes
 LINES_SAID, LETTERS_SAID = 5, 500  # of the last that a program printed, for a message
 
 _log = logging.getLogger(__name__)
@@ -46,20 +43,30 @@ class Ending:
         Its exit status, below 0 the signal that killed it, None if it could not be started.
     late
         Whether it was ended because its time was up.
+    words, said
+        The command, and the last lines that its log was given.
     """
 
     how: str
     status: int | None
     late: bool = False
+    words: Sequence[str] = ()
+    said: Sequence[str] = ()
 
     @property
     def well(self) -> bool:
         """Whether it did what it was asked for."""
         return self.status == 0 and not self.late
 
-    def saying(self, said: Sequence[str]) -> str:
-        """Say for people how it ended, and the last line that it printed of those in `said`."""
-        last = next((line for line in reversed(said) if line.strip()), "")
+    @property
+    def shown(self) -> str:
+        """The command and its last lines, for a message."""
+        return "\n".join([shlex.join(self.words), "Its last lines were:", *(self.said or ["(none)"]), ""])
+
+    @property
+    def saying(self) -> str:
+        """How it ended, and the last line that it printed."""
+        last = next((line for line in reversed(self.said) if line.strip()), "")
         return f"{self.how}, saying: {last}" if last else self.how
 
 
@@ -120,7 +127,7 @@ def run(
             start_new_session=whole_group,
         )
     except OSError as error:
-        return Ending(f"cannot be started: {error.strerror}", None)
+        return Ending(f"cannot be started: {error.strerror}", None, words=words)
     with process, selectors.DefaultSelector() as streams:
         for stream, sink in zip((process.stdout, process.stderr), sinks, strict=False):
             assert stream is not None
@@ -144,10 +151,12 @@ def run(
         finally:
             for sink in sinks:
                 sink(b"")
-    if late:
-        return Ending(f"was still running after {seconds:g} s and was ended", process.returncode, late=True)
     status = process.returncode
-    return Ending(f"was {by_signal(-status)}" if status < 0 else f"ended with exit status {status}", status)
+    how = f"was {by_signal(-status)}" if status < 0 else f"ended with exit status {status}"
+    if late:
+        how = f"was still running after {seconds:g} s and was ended"
+    said = next((sink.said for sink in sinks if isinstance(sink, Log)), ())
+    return Ending(how, status, late, words, said)
 
 
 def _pumped_until_it_ended(
@@ -235,7 +244,7 @@ class Lines:
 
 
 class Log:
-    """Takes what a program prints into a log: the first `LOG_HEAD` bytes, and at its end the last `LOG_TAIL`.
+    """Takes what a program prints into a log: the first `LOG_BYTES`; the last lines are `said`.
 
     A log that cannot be written is no failure of the program: what it prints is lost then, with a warning.
 
@@ -252,9 +261,7 @@ class Log:
         self._file, self._hear = file, hear
         self._lines = Lines(self._take)
         self._lost = False
-        self._head = 0  # bytes written so far
-        self._tail: deque[tuple[str, int]] = deque()
-        self._held, self._left_out = 0, 0  # bytes
+        self._size = 0  # bytes
         self._said: deque[str] = deque(maxlen=LINES_SAID)
 
     @property
@@ -265,8 +272,6 @@ class Log:
     def __call__(self, data: bytes) -> None:
         """Take the next piece; an empty one is the end."""
         self._lines(data)
-        if not data:
-            self._finish()
         if not self._lost:
             self._try(self._file.flush)
 
@@ -277,31 +282,14 @@ class Log:
         if self._hear is not None and not self._hear(text):
             return
         self._said.append(text.rstrip()[:LETTERS_SAID])
-        if self._head + len(line) <= LOG_HEAD and not self._tail:
-            self._head += len(line)
+        fits = self._size <= LOG_BYTES
+        self._size += len(line)
+        if self._size <= LOG_BYTES:
             self._write(text)
-            return
-        self._tail.append((text, len(line)))
-        self._held += len(line)
-        while self._held > LOG_TAIL:
-            if not self._left_out:
-                self._write(
-                    f"halfpipe: the program has printed {LOG_HEAD >> 20} MiB. Of what follows, the last "
-                    f"{LOG_TAIL >> 20} MiB come here when it has ended.\n"
-                )
-            _, size = self._tail.popleft()
-            self._held -= size
-            self._left_out += size
-
-    def _finish(self) -> None:
-        if self._left_out:
+        elif fits:
             self._write(
-                f"halfpipe: {self._left_out:,} bytes that the program printed are left out here, because a log "
-                f"takes the first {LOG_HEAD >> 20} MiB and the last {LOG_TAIL >> 20} MiB of a program.\n"
+                f"halfpipe: the program has printed {LOG_BYTES >> 20} MiB, the log takes no more of it.\n"
             )
-        for text, _ in self._tail:
-            self._write(text)
-        self._tail.clear()
 
     def _write(self, text: str) -> None:
         if not self._lost:

@@ -8,9 +8,10 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 EVERY_SECONDS = 10.0  # between two lines in a log
 LOOK_SECONDS = 1.0  # between two looks at what a decoder has written
@@ -24,7 +25,26 @@ _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """How far one job is; made by `of`, whose parameters it has. Its methods may be called by several threads."""
+    """How far the work inside the ``with`` is. Its methods may be called by several threads.
+
+    Parameters
+    ----------
+    what
+        The job for people, as in ``deliver_run 14b2a3c4``.
+    total_bytes
+        Bytes that will be added in all, if that is known: then the time left is shown.
+    directory
+        Where another program writes: the bytes that are done are those of its files.
+    say
+        Takes lines, without their ends; by default the job's log.
+    every
+        Seconds between two lines.
+
+    Examples
+    --------
+    >>> with Progress("deliver_run 14b2a3c4", total_bytes=5_000_000) as bar:
+    ...     bar.add(events=1000, size=5_000_000)
+    """
 
     def __init__(
         self,
@@ -39,6 +59,24 @@ class Progress:
         self._begun = time.monotonic()
         self._due = self._begun + every
         self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._looks = threading.Thread(target=self._look, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._directory is not None:
+            self._looks.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._directory is not None:
+            self._ended.set()
+            self._looks.join()
+        if kind is None:
+            self._finish()
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.reached()
 
     def add(self, *, events: int = 0, size: int = 0) -> None:
         """Count `events` and `size` bytes that were done since the last call."""
@@ -70,8 +108,10 @@ class Progress:
             words.append(f"{seconds * (self._total / self.size - 1):,.0f} s left")
         return f"{self.what}: {', '.join(words)}"
 
-    def finish(self) -> None:
+    def _finish(self) -> None:
         """Say that it is done, if anything was said before."""
+        if self._directory is not None:
+            self.reached()
         seconds = time.monotonic() - self._begun
         if seconds >= self._every:
             events = f"{self.events:,} events, " if self.events else ""
@@ -81,60 +121,6 @@ class Progress:
         if (now := time.monotonic()) >= self._due:
             self._due = now + self._every
             self._say(self.line())
-
-
-@contextmanager
-def of(
-    what: str,
-    *,
-    total_bytes: int | None = None,
-    directory: Path | None = None,
-    say: Callable[[str], None] = _log.info,
-    every: float = EVERY_SECONDS,
-) -> Iterator[Progress]:
-    """Show how far the work inside the ``with`` is.
-
-    Parameters
-    ----------
-    what
-        The job for people, as in ``deliver_run 14b2a3c4``.
-    total_bytes
-        Bytes that will be added in all, if that is known: then the time left is shown.
-    directory
-        Where another program writes: the bytes that are done are those of its files.
-    say
-        Takes lines, without their ends; by default the job's log.
-    every
-        Seconds between two lines.
-
-    Examples
-    --------
-    >>> with progress.of("deliver_run 14b2a3c4", total_bytes=5_000_000) as bar:
-    ...     bar.add(events=1000, size=5_000_000)
-    """
-    progress = Progress(what, total_bytes, directory, say, every)
-    with nullcontext() if directory is None else _looked_after(progress):
-        yield progress
-    progress.finish()
-
-
-@contextmanager
-def _looked_after(progress: Progress) -> Iterator[None]:
-    """Let `progress` look at what another program has written, from time to time and at the end."""
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(LOOK_SECONDS):
-            progress.reached()
-
-    thread = threading.Thread(target=look, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-    progress.reached()
 
 
 def progress_in_log(log: Path, now: float) -> str | None:

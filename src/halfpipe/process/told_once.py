@@ -11,7 +11,6 @@ and the intent says by when: before that nobody can know that it was not heard.
 
 import errno
 import os
-import shlex
 import shutil
 import signal
 import time
@@ -72,28 +71,6 @@ class Attempt:
     by: By | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """How a command ended, in words and as its exit status, None if it was not started; and its last lines."""
-
-    words: Sequence[str]
-    how: str
-    status: int | None
-    said: tuple[str, ...]
-
-    @property
-    def shown(self) -> str:
-        """The command and its last lines, for a message."""
-        return (
-            f"{shlex.join(self.words)}\nIts last lines were:\n" + "\n".join(self.said or ("(none)",)) + "\n"
-        )
-
-    @property
-    def saying(self) -> str:
-        """How it ended, and the last line that it printed."""
-        return Ending(self.how, self.status).saying(self.said)
-
-
 class OpenError(HalfPipeError):
     """A command of which nobody knows whether it was heard: how it ended."""
 
@@ -105,20 +82,18 @@ def how_it_was_cut_off(attempt: Attempt, how: str = "") -> str:
     return "a process ended between its command and the record of its answer"
 
 
-def ask(words: Sequence[str], output: IO[str]) -> Answer:
-    """Run a command in the project's root, copy what it prints to `output`, and return its answer."""
-    log = Log(output)
-    ending = run(words, ROOT, log)
-    return Answer(words, ending.how, ending.status, log.said)
+def ask(words: Sequence[str], output: IO[str]) -> Ending:
+    """Run a command in the project's root, copy what it prints to `output`, and return how it ended."""
+    return run(words, ROOT, Log(output))
 
 
-def _ask_in_time(words: Sequence[str], output: IO[str], seconds: float, late: float) -> Answer:
+def _ask_in_time(words: Sequence[str], output: IO[str], seconds: float, late: float) -> Ending:
     """Ask for `seconds` at most, less those that have passed before it could be started."""
     program = ROOT / words[0] if "/" in words[0] else words[0]
     if shutil.which(program) is None:
-        return Answer(words, f"cannot be started: {os.strerror(errno.ENOENT)}", None, ())
+        return Ending(f"cannot be started: {os.strerror(errno.ENOENT)}", None, words=words)
     if late >= seconds:
-        return Answer(words, f"was not started: {late:.0f} s had passed before it could be", None, ())
+        return Ending(f"was not started: {late:.0f} s had passed before it could be", None, words=words)
     grace = (KILLED_AFTER - 1) * seconds
     answer = ask(["timeout", f"--kill-after={grace}", f"{seconds - late}", *words], output)
     how = f"took more than {seconds:g} s, and was ended" if answer.status == TIMED_OUT else answer.how
@@ -308,7 +283,7 @@ class Record(Generic[A]):
         seconds: float,
         doubted: Callable[[], Sequence[str]] | None = None,
         **about: Any,
-    ) -> Answer:
+    ) -> Ending:
         """Run a command between its intent and its answer in the record.
 
         Parameters

@@ -49,8 +49,7 @@ def write(words: Sequence[str], out: IO[bytes], log: IO[str]) -> int:
             out.write(line if line.endswith(b"\n") else line + b"\n")
             count += 1
 
-    messages = Log(log)
-    ending = run(words, ROOT, Lines(keep), messages)
+    ending = run(words, ROOT, Lines(keep), Log(log))
     if ending.status is None:
         raise DecoderError(f"{words[0]}: {ending.how}. Check magic7.command in the config.", code="magic7")
     if not ending.well:
@@ -59,6 +58,6 @@ def write(words: Sequence[str], out: IO[bytes], log: IO[str]) -> int:
             "Level-1 needs its text, so the downlink is not handed off. Fix this (its messages stand in "
             "this job's log), then re-run the command.",
             code="magic7",
-            text=f"the magic-7 command {ending.saying(messages.said)}. Level-1 needs its text",
+            text=f"the magic-7 command {ending.saying}. Level-1 needs its text",
         )
     return count

@@ -21,8 +21,8 @@ from halfpipe.formats import evt, idx, kept_index
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process import progress
 from halfpipe.process.environment import give_back
+from halfpipe.process.progress import Progress
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.run.event_table import EventTable, highest, write_events
@@ -83,7 +83,7 @@ def build(
     parts: dict[str, NDArray[np.void]] = {}
     lines: list[bytes] = []
     total = sum(chunk.files[name] for chunk, _, name in names)
-    with progress.of("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
+    with Progress("reading indexes", total_bytes=total) as bar, ThreadPoolExecutor(threads) as pool:
         read = pool.map(lambda at: _read_part(at[0], at[1], at[2], kept), names)
         for (chunk, directory, name), part in zip(names, read, strict=True):
             lines += part.lines

@@ -233,12 +233,11 @@ def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile("w+") as out:
         given.write(text.encode() + b"\n")
         given.seek(0)
-        log = Log(out)
-        ending = run(words, ROOT, log, seconds=COMMAND_SECONDS, stdin=given)
+        ending = run(words, ROOT, Log(out), seconds=COMMAND_SECONDS, stdin=given)
     if ending.well:
         return True
     return say(
-        f"{subject}\n\n{text}\n\nalarm.command {ending.saying(log.said)}. Mend it: this message went only here. "
+        f"{subject}\n\n{text}\n\nalarm.command {ending.saying}. Mend it: this message went only here. "
         f"It was: {shlex.join(words)}"
     )
 
