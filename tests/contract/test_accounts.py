@@ -1,7 +1,6 @@
 """What a chunk should have against what it has, through the real jobs: level-0 hours, events, damage, times."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -9,17 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 import yaml
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode import shortfall
-from halfpipe.downlink import receipt
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
-from halfpipe.tables.latency import latency
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
@@ -30,42 +26,33 @@ DL = DownlinkId("230401001")
 GOLDEN_DL = DownlinkId("240601001")
 
 
-def simulated(site: Site, home: Path) -> Path:
-    """Give the site a simulated downlink of two archive hours, and the built-in decoder; return its level-0."""
-    made = Scenario(seed=7, downlinks=(DL,), magic7=False).lpa_run(events=450, rate=0.4).write(home)
-    site.add_retdefs(made.path / "downlinks", DL)
-    site.configure(paths={"level0": str(made.path / "level0")}, magic7={"command": None})
-    return made.path / "level0"
-
-
 def troubles(site: Site, downlink: DownlinkId) -> list[Cause]:
     return list(shortfall.troubles(site.settings, downlink, site.receipt(downlink)["chunks"]))
 
 
 def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: Site, tmp_path: Path) -> None:
-    level0 = simulated(site, tmp_path / "sim")
+    scenario = Scenario(seed=7, downlinks=(DL,), magic7=False).lpa_run(events=450, rate=0.4)
+    level0 = site.simulate(scenario).level0  # of two archive hours
     _, second = sorted(level0.glob("src0077/*/*/*/utc*"))
     away = second.rename(tmp_path / second.name)
-    said = site.process(DL).said
+    site.process(DL)
     entry = site.receipt(DL)["chunks"][0]["level0"]
     hour = str(second.relative_to(level0))
     assert entry == {"needed": 2, "missing": [{"hour": hour, "apid": 956}]}
     chunk = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
     assert chunk["level0"] == entry
-    assert hour in receipt.table(site.receipt(DL))
-    assert f"has no packets of APID 956 for {hour}" in said, "the terminal warns"
     found = troubles(site, DL)
-    assert {cause.code for cause in found} == {"level0-missing"}
-    assert {cause.verdict for cause in found} == {Verdict.ACTION}
-    assert all(hour in cause.text for cause in found)
+    assert {(cause.code, cause.verdict) for cause in found} == {("level0-missing", Verdict.ACTION)}
     assert all(f"snakemake dl={DL} -R decode_chunk" in cause.do for cause in found)
+    for words in ([], ["--check"]):
+        ended = site.halfpipe("status", *words, f"dl={DL}")
+        assert (ended.status, hour in ended.said) == (1, True), ended.said
 
     away.rename(second)
     assert {cause.code for cause in troubles(site, DL)} == {"level0-arrived"}
     assert shortfall.arrived_since(site.settings, DL, chunk) == [{"hour": hour, "apid": 956}]
     site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
     assert troubles(site, DL) == []
-    assert "MISSING" not in receipt.table(site.receipt(DL))
     assert site.receipt(DL)["runs"][0]["delivered"] == 450
 
 
@@ -76,40 +63,19 @@ def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
     assert troubles(site, GOLDEN_DL) == []
 
 
-def spoilt(site: Site, fault: str) -> None:
-    """Have the decoder spoil the first chunk of a golden case."""
+def test_events_that_are_announced_and_not_there_are_told(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
-    decoder = ROOT / "tests" / "support" / "bad_decoder.py"
-    source = GOLDEN / "complete_basic" / "in"
-    command = [sys.executable, str(decoder), "--source", str(source), "--fault", f"{GOLDEN_DL}-00001={fault}"]
+    decoder, source = ROOT / "tests" / "support" / "bad_decoder.py", GOLDEN / "complete_basic" / "in"
+    fault = f"{GOLDEN_DL}-00001=line-less"
+    command = [sys.executable, str(decoder), "--source", str(source), "--fault", fault]
     site.configure(decoder={"command": shlex.join(command)})
-
-
-@pytest.mark.parametrize(("fault", "missing"), [("empty-index", None), ("line-less", 1), ("no-lines", None)])
-def test_events_that_are_announced_and_not_there_are_told(
-    site: Site, fault: str, missing: int | None
-) -> None:
-    spoilt(site, fault)
     site.process(GOLDEN_DL)
     (index,) = [file for file in site.receipt(GOLDEN_DL)["chunks"][0]["files"] if file["kind"] == "idx"]
-    assert index["missing_events"] == (index["announced"] if missing is None else missing) > 0
-    assert "that its datagrams announce or its event file holds" in receipt.table(site.receipt(GOLDEN_DL))
+    assert index["missing_events"] == 1
     (cause,) = troubles(site, GOLDEN_DL)
     assert (cause.code, cause.verdict) == ("events-missing", Verdict.ACTION)
-    assert f"of {index['announced']} that" in cause.text
-    assert "chunk 00001" in cause.text
     site.configure(decoder={"max_missing_events": 0})
-    site.snakemake(f"dl={GOLDEN_DL}", "-F").bad(
-        "more than decoder.max_missing_events (0) allows", "Nothing of this chunk was taken"
-    )
-
-
-def test_an_end_that_is_announced_too_late_is_refused(site: Site) -> None:
-    """Else its EPU covers what it has not brought yet, and later events are late."""
-    spoilt(site, "ends-later")
-    site.snakemake(f"dl={GOLDEN_DL}").bad("is said to hold", "Fix the decoder")
-    assert not site.has_receipt(GOLDEN_DL)
-    assert site.staged(GOLDEN_DL) == {}
+    site.snakemake(f"dl={GOLDEN_DL}", "-F").bad("decoder.max_missing_events (0)")
 
 
 def flip(site: Site, downlink: str) -> list[Path]:
@@ -131,8 +97,7 @@ def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -
     first, second = case.downlinks
     site.process(first)
     flipped = flip(site, first)
-    ended = site.snakemake(f"dl={second}")
-    ended.bad("damaged since chunk 0000", "bytes at byte 0 has another checksum", "re-run the command")
+    ended = site.snakemake(f"dl={second}").bad("mv ")
     assert not site.has_receipt(second)
     assert site.staged(second) == {}
     command = next(line for line in ended.said.splitlines() if "mv " in line)
@@ -141,44 +106,6 @@ def test_damage_to_kept_orphans_is_found_before_they_are_delivered(site: Site) -
     Path(old).rename(new)
     site.process(second)
     assert site.staged(second) == case.steps[1].expected.files
-
-
-def test_what_has_lost_its_checksums_is_copied_without_a_look(site: Site) -> None:
-    case = read_case(GOLDEN / "split2")
-    build(case, site)
-    first, second = case.downlinks
-    site.process(first)
-    for path in (site.work / paths.chunks(first)).glob("*.crc32"):
-        path.unlink()
-    flip(site, first)
-    site.process(second)
-    assert site.staged(second).keys() == case.steps[1].expected.files.keys()
-    assert site.staged(second) != case.steps[1].expected.files
-
-
-def test_times_of_every_step(site: Site) -> None:
-    case = read_case(GOLDEN / "complete_basic")
-    build(case, site)
-    site.configure(submit={"command": "true {dl} {rawdir}"})
-    begun = time.time()
-    site.process(GOLDEN_DL)
-    site.snakemake(f"submit={GOLDEN_DL}").good()
-    found = latency(site.settings, GOLDEN_DL)
-    assert found is not None
-    assert found.handoff == 1
-    assert found.last_event == pytest.approx(
-        max(run["times"][1] for run in site.receipt(GOLDEN_DL)["runs"]), abs=1e-3
-    )
-    retdefs = list((site.retdefs / GOLDEN_DL).iterdir())
-    assert found.retdef == pytest.approx(max(path.stat().st_ctime for path in retdefs), abs=1e-3)
-    steps = (found.retdef, begun, found.start, found.decoded, found.handed_off, found.submitted, time.time())
-    known = [each for each in steps if each is not None]
-    assert known == sorted(known)
-    assert len(known) == len(steps)
-    shutil.rmtree(site.work / paths.logs())
-    found = latency(site.settings, GOLDEN_DL)
-    assert found is not None
-    assert (found.start, found.decoded) == (None, None), "what the logs said"
 
 
 def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_are(site: Site) -> None:
@@ -210,60 +137,6 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
     assert found().verdict is Verdict.ACTION
     chunk["chunk"] = "00004"
     assert found().verdict is Verdict.ACTION
-
-
-@pytest.mark.parametrize("harm", ["gone", "cut"])
-def test_a_text_that_is_not_whole_in_the_stage_is_told_and_not_submitted(site: Site, harm: str) -> None:
-    build(read_case(GOLDEN / "complete_basic"), site)
-    site.configure(submit={"command": "true {dl}"}, magic7={"command": None})
-    site.process(GOLDEN_DL)
-    text = site.stage / paths.staged(GOLDEN_DL) / paths.text("delivered_events", GOLDEN_DL)
-    whole = text.read_bytes()
-    text.unlink() if harm == "gone" else text.write_bytes(whole[:-2])
-    gone = next(c for c in account(Looked(site.settings), GOLDEN_DL).causes if c.code == "stage-partly-gone")
-    assert (gone.verdict, gone.do) == (Verdict.ACTION, f"snakemake dl={GOLDEN_DL} -R receipt")
-    assert f"{text}: " in site.snakemake(f"submit={GOLDEN_DL}").bad().said
-    site.snakemake(*gone.do.split()[1:]).good()
-    assert text.read_bytes() == whole
-    site.snakemake(f"submit={GOLDEN_DL}").good()
-    assert account(Looked(site.settings), GOLDEN_DL).state == "submitted 1"
-
-
-def test_a_level_0_hour_that_is_missing_needs_action_in_every_report(site: Site, tmp_path: Path) -> None:
-    level0 = simulated(site, tmp_path / "sim")
-    _, second = sorted(level0.glob("src0077/*/*/*/utc*"))
-    second.rename(tmp_path / second.name)
-    hour = str(second.relative_to(level0))
-    site.snakemake(paths.chunk(DL, "00001")).good()
-    decoded = account(Looked(site.settings), DL)
-    assert ("level0-missing", Verdict.ACTION) in {(c.code, c.verdict) for c in decoded.causes}, (
-        "without a receipt too"
-    )
-    assert re.search(rf"^{DL} needs action: chunk 0000\d .*{hour}", site.process(DL).said, re.MULTILINE)
-    for words in ([], ["--check"]):
-        ended = site.halfpipe("status", *words, f"dl={DL}")
-        assert (ended.status, hour in ended.said) == (1, True), ended.said
-
-
-@pytest.mark.parametrize("words", [[f"dl={GOLDEN_DL}"], ["-n", f"dl={GOLDEN_DL}"]], ids=["real", "dry"])
-def test_a_directory_of_somebody_else_is_named_by_the_command(
-    site: Site, monkeypatch: pytest.MonkeyPatch, words: list[str]
-) -> None:
-    build(read_case(GOLDEN / "complete_basic"), site)
-    site.process(GOLDEN_DL)
-    access = os.access
-    for closed in (site.work, site.work / GOLDEN_DL):
-
-        def refuses(place: object, *how: int, closed: Path = closed, **more: bool) -> bool:
-            return str(place) != str(closed) and access(place, *how, **more)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(os, "access", refuses)  # root may look everywhere
-        ended = site.snakemake(*words)
-        assert ended.status == 1
-        assert f"{closed} cannot be listed: Permission denied. {closed} belongs to " in ended.said
-        remedy = f"Ask the owner to let others read it: chmod a+rx {closed}, then re-run the command."
-        assert remedy in ended.said
-        assert "PermissionError" not in ended.said
 
 
 def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -> None:

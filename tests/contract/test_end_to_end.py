@@ -16,8 +16,6 @@ from halfpipe.formats import evt
 from tests.support.in_process import ROOT
 from tests.support.workflow import Site, run
 
-pytestmark = pytest.mark.either
-
 SCENES = {
     "one downlink": "230401001",
     "a run over three downlinks, a late EPU, losses and repeats": (
@@ -40,7 +38,7 @@ def simulate(site: Site, words: list[str]) -> dict[str, Any]:
     options = [word for word in words if word not in downlinks]
     out = site.home / "simulated"
     program = [sys.executable, str(ROOT / "scripts" / "simulate.py"), "--out", str(out), "--seed", "7"]
-    run([*program, "--events", "4000", *options, "--downlinks", *downlinks]).good()
+    run([*program, "--events", "1500", *options, "--downlinks", *downlinks]).good()
     site.configure(
         paths={"retdef": [str(out / "downlinks")], "level0": str(out / "level0")},
         moot={"file": str(out / "moot.txt")},

@@ -4,17 +4,21 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.golden_cases import GOLDEN, TEXTS, build, case_names, read_case
+from halfpipe.ids import RunId
+from tests.support.golden_cases import GOLDEN, TEXTS, Case, Step, build, case_names, read_case
 from tests.support.workflow import Ended, Site
 
-# Through the command as well in what every change must pass: three runs, and a downlink that is processed again.
-TYPED = {"multi3", "rerun_first"}
+CASES = 48
+PARTS = ("delivered", "orphans", "late", "held_events", "elsewhere")
+Known = dict[str, set[tuple[str, str]]]
+"""Sequences and APIDs of the events that the indexes hold, by run."""
 
 
 def golden(name: str, site: Site, command: Callable[..., Ended]) -> None:
     """Process a case and compare everything that comes out."""
     case = read_case(GOLDEN / name)
     build(case, site)
+    known: Known = {}
     processed: set[str] = set()
     for step in case.steps:
         command(f"dl={step.downlink}", *(["-F"] if step.downlink in processed else [])).good()
@@ -22,21 +26,35 @@ def golden(name: str, site: Site, command: Callable[..., Ended]) -> None:
         assert site.staged(step.downlink) == step.expected.files
         for text in TEXTS:
             assert site.text(text, step.downlink) == step.expected.lines(text)
-        spans = {run["l1_run"]: run["spans"] for run in site.receipt(step.downlink)["runs"] if run["spans"]}
+        runs = site.receipt(step.downlink)["runs"]
         expected = {
             run: [list(span) for span in of_run] for run, of_run in step.expected.spans.items() if of_run
         }
-        assert spans == expected
-    assert command("-n", *(f"dl={downlink}" for downlink in case.downlinks)).good().jobs == frozenset()
+        assert {run["l1_run"]: run["spans"] for run in runs if run["spans"]} == expected
+        add_known(known, case, step)
+        for run in runs:
+            assert run["known"] == len(known.get(run["run"], ())) == sum(run[part] for part in PARTS)
+
+
+def add_known(known: Known, case: Case, step: Step) -> None:
+    """Add what the indexes of a step hold."""
+    for met in step.runs:
+        for path in case.products(step.downlink, met):
+            events = [line.split() for line in path.read_text().splitlines() if line.startswith("EVT:")]
+            known.setdefault(RunId.from_met(met), set()).update((words[2], words[7]) for words in events)
 
 
 @pytest.mark.parametrize("name", case_names())
 def test_golden_in_process(name: str, site: Site) -> None:
     golden(name, site, site.snakemake)
+    assert site.outstanding(*read_case(GOLDEN / name).downlinks) == frozenset()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in TYPED else pytest.mark.workflow) for n in case_names()]
-)
+@pytest.mark.workflow
+@pytest.mark.parametrize("name", case_names())
 def test_golden_as_typed(name: str, site: Site) -> None:
     golden(name, site, site.typed)
+
+
+def test_all_cases_are_there() -> None:
+    assert len(case_names()) == CASES

@@ -1,8 +1,9 @@
 """Random delivery histories of a run: the library against the reference, and what must hold throughout."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
@@ -15,7 +16,7 @@ from tests.support.bridge import RefusedError, Run
 from tests.support.legacy_beside import Beside
 from tests.support.model import Chunk, Datagram, Event, Rules
 
-EXAMPLES = 200
+EXAMPLES = 100
 LONG_EXAMPLES = 20_000
 
 Key = tuple[int, int]
@@ -390,66 +391,23 @@ def histories_with_policies(draw: st.DrawFn) -> tuple[History, tuple[Policy, ...
     return history, tuple(draw(st.lists(policies, min_size=steps, max_size=steps)))
 
 
-@EVERY_DAY
-@given(histories())
-def test_history(history: History) -> None:
-    live(history)
+STRATEGIES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], object]]] = {
+    "consistent": (histories(), live),
+    "odd": (histories(odd=True), live_oddly),
+    "beside the legacy": (histories(), live_beside_the_legacy),
+    "with policies": (histories_with_policies(), lambda pair: live_with_policies(*pair)),
+    "two orders": (two_orders(), lambda pair: live_in_two_orders(*pair)),
+}
 
 
-@EVERY_DAY
-@given(histories(odd=True))
-def test_odd_history(history: History) -> None:
-    live_oddly(history)
+@pytest.mark.parametrize("of", STRATEGIES)
+@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.long)], ids=["some", "many"])
+def test_histories(of: str, many: bool) -> None:
+    strategy, check = STRATEGIES[of]
 
+    @(LONG if many else EVERY_DAY)
+    @given(strategy)
+    def holds(history: Any) -> None:
+        check(history)
 
-@EVERY_DAY
-@given(histories())
-def test_the_legacy_is_explained(history: History) -> None:
-    live_beside_the_legacy(history)
-
-
-@EVERY_DAY
-@given(histories_with_policies())
-def test_nothing_is_forgotten(pair: tuple[History, tuple[Policy, ...]]) -> None:
-    live_with_policies(*pair)
-
-
-@EVERY_DAY
-@given(two_orders())
-def test_order_changes_nothing(pair: tuple[History, tuple[str, ...]]) -> None:
-    live_in_two_orders(*pair)
-
-
-@pytest.mark.long
-@LONG
-@given(histories())
-def test_many_histories(history: History) -> None:
-    live(history)
-
-
-@pytest.mark.long
-@LONG
-@given(histories(odd=True))
-def test_many_odd_histories(history: History) -> None:
-    live_oddly(history)
-
-
-@pytest.mark.long
-@LONG
-@given(histories())
-def test_the_legacy_is_explained_in_many(history: History) -> None:
-    live_beside_the_legacy(history)
-
-
-@pytest.mark.long
-@LONG
-@given(histories_with_policies())
-def test_nothing_is_forgotten_in_many(pair: tuple[History, tuple[Policy, ...]]) -> None:
-    live_with_policies(*pair)
-
-
-@pytest.mark.long
-@LONG
-@given(two_orders())
-def test_many_orders(pair: tuple[History, tuple[str, ...]]) -> None:
-    live_in_two_orders(*pair)
+    holds()

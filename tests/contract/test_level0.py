@@ -15,13 +15,10 @@ FIRST, SECOND = "230401001", "230401002"
 @pytest.fixture
 def made(site: Site) -> Site:
     """A site with a run of two downlinks, and a copy of its archive beside the archive."""
-    out = Scenario(seed=2, downlinks=[FIRST, SECOND], magic7=False).lpa_run(events=400, parts=2, rate=0.5)
-    simulation = out.write(site.home / "simulated")
+    scenario = Scenario(seed=2, downlinks=[FIRST, SECOND], magic7=False)
+    simulation = site.simulate(scenario.lpa_run(events=400, parts=2, rate=0.5))
     shutil.copytree(simulation.level0, site.home / "copy")
-    site.add_retdefs(simulation.path / "downlinks", FIRST, SECOND)
     site.configure(
-        paths={"level0": str(simulation.level0)},
-        magic7={"command": None},
         level0={
             "fetch": f"sh -c 'cp {site.home}/copy/{{hour}}/s* {{out}}'",
             "cache": str(site.home / "cache"),
@@ -49,21 +46,3 @@ def test_the_hand_off_is_the_same_and_nothing_is_outstanding_by_it(made: Site, t
     assert hand_off(gone) == hand_off(made)
     shutil.rmtree(gone.home / "cache")
     assert gone.outstanding(FIRST, SECOND) == frozenset()
-
-
-def test_what_cannot_be_fetched_fails_the_job_and_says_why(made: Site) -> None:
-    shutil.rmtree(made.home / "simulated" / "level0" / "src0077")
-    (made.home / "copy").rename(made.home / "away")
-    made.snakemake(f"dl={FIRST}").bad(
-        "is not in the archive and cannot be fetched: the command of level0.fetch ended with exit status 1",
-        "Nothing of this chunk was decoded.",
-    )
-    assert not made.has_receipt(FIRST)
-    (made.home / "away").rename(made.home / "copy")
-    made.process(FIRST)
-    assert [cause for cause in made.receipt(FIRST)["chunks"] if cause["level0"]["missing"]] == []
-
-
-def test_a_command_without_a_cache_is_refused(made: Site) -> None:
-    made.configure(level0={"cache": None})
-    made.snakemake("-n").bad("level0.fetch: it needs a cache. Name a directory")

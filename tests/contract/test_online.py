@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
@@ -20,12 +19,11 @@ from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
 from halfpipe.site.online_records import Record, State
-from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
 from tests.support.series import forget
-from tests.support.workflow import Ended, Site, run
+from tests.support.workflow import Ended, Site
 
 COMMAND = [sys.executable, "-m", "halfpipe", "online"]
 LIMIT = 1.0  # seconds that the command may take
@@ -152,6 +150,7 @@ def sweep(killed: Killed, every: int) -> None:
     print(len(moments) // every, "kills,", open_, "open")
 
 
+@pytest.mark.workflow
 def test_killed_at_some_moments_there_is_one_whole_file_and_one_command(killed: Killed) -> None:
     sweep(killed, EVERY)
 
@@ -161,37 +160,18 @@ def test_killed_at_any_moment_there_is_one_whole_file_and_one_command(killed: Ki
     sweep(killed, 1)
 
 
-def test_a_full_disk_leaves_nothing_and_the_same_command_goes_on(site: Site) -> None:
-    online = with_online(on_site(site, "lci_acd", FIRST))
-    injected = {"PYTHONPATH": str(ROOT / "tests" / "support" / "injected"), "FAULT_SCRIPT": "online"}
-    fault = {"FAULT_KIND": "short", "FAULT_AT": "1", "FAULT_SIZE": "50000", "FAULT_BELOW": str(site.home)}
-    # What is harmed is known by the name of its program.
-    program = site.home / "scripts" / "online.py"
-    program.parent.mkdir()
-    program.write_text("import runpy; runpy.run_module('halfpipe', run_name='__main__', alter_sys=True)\n")
-    words = [sys.executable, str(program), "online", "--configfile", str(site.configfile)]
-    ended = run(words, {**injected, **fault, "FAULT_ONCE": str(site.home / "once")})
-    assert ended.status == 1
-    assert f"{online.home / NAME}: cannot be written: File too large" in ended.said
-    assert online.files() == {}
-    assert "1 made" in at_online(online).good().said
-
-
 @pytest.mark.either
 def test_the_story_of_a_site(site: Site) -> None:
     online = on_site(site, "lci_gap_filled")
     site.work.mkdir()
     assert "switched off" in at_online(online).good().said
-    ended = at_online(online, "--again", RUN)
-    assert (ended.status, "paths.online is null" in ended.said) == (2, True)
+    assert at_online(online, "--again", RUN).status == 2
 
     with_online(online)
-    assert at_online(online).good().said.endswith("no run is known\n")
+    at_online(online).good()
     site.by_hand(FIRST)
-    waits = f"{RUN}  {RUN.l1}  waits: datagrams 6 to 7 of EPU 965 are missing\n1 waits\n"
-    assert at_online(online).good().said.endswith(waits)
-    ended = at_online(online, "--again", RUN)
-    assert (ended.status, ended.said.endswith(waits)) == (1, True), "whoever names a run wants it now"
+    assert at_online(online).good().said.endswith("\n1 waits\n")
+    assert at_online(online, "--again", RUN).status == 1, "whoever names a run wants it now"
 
     site.by_hand(SECOND)
     assert f"{NAME} made, " in at_online(online).good().said
@@ -199,26 +179,23 @@ def test_the_story_of_a_site(site: Site) -> None:
     assert f"{NAME} made, " in at_online(online, "--again", RUN.l1).good().said
 
 
-@pytest.mark.either
 def test_switches_and_the_operators_list(site: Site) -> None:
     online = with_online(on_site(site, "lci_acd", FIRST))
     switch = site.work / "halts" / "haltOnline"
     switch.parent.mkdir()
     switch.touch()
-    assert at_online(online).good().said.endswith(f"the hand-off to Online is held by {switch}\n")
+    at_online(online).good()
+    assert online.files() == {}
     switch.rename(site.work / FIRST / "haltOnline")
-    assert f"held by {site.work / FIRST / 'haltOnline'}\n1 held\n" in at_online(online).good().said
+    assert at_online(online).good().said.endswith("\n1 held\n")
     assert at_online(online, "--again", RUN).status == 1
     assert online.files() == {}
     (site.work / FIRST / "haltOnline").unlink()
     (site.work / "force").mkdir()
     (site.work / "force" / "README").touch()
-    said = at_online(online).good().said
-    assert "force/README: gives up no run" in said
-    assert "1 made\n" in said
+    assert at_online(online).good().said.endswith("1 made\n")
 
 
-@pytest.mark.either
 def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
     """By the ledger's tables where the config says so; the operators' own file goes before."""
     url = f"sqlite:///{site.home}/keys.sqlite"
@@ -241,14 +218,14 @@ def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
 
     (site.home / "keys.sqlite").unlink()
     before = online.files()
-    ended = at_online(online, "--again", RUN)
-    assert (ended.status, "its MOOT key cannot be looked up" in ended.said) == (1, True)
+    assert at_online(online, "--again", RUN).status == 1
     assert (online.files(), len(online.told)) == (before, 1)
     site.configure(moot={"file": by_hand})
     at_online(online, "--again", RUN).good()
     assert online.files() == {NAME: without_downlink(staged("lci_acd", FIRST)[0])}
 
 
+@pytest.mark.workflow
 def test_two_at_once_make_one_file_and_run_one_command(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     with_online(online, online.command("sleep 0.5"))
@@ -261,27 +238,10 @@ def test_two_at_once_make_one_file_and_run_one_command(site: Site) -> None:
     assert sum("1 before\n" in text for text in said) == 1
 
 
-def test_of_a_downlink_only_its_calibration_runs(tmp_path: Path) -> None:
-    """Two runs, of which one is LPA and stays with Level-1."""
-    other = RunId("2c2e9c11")
-    site = Site(tmp_path)
-    build(read_case(GOLDEN / "lci_acd"), site)
-    home = tmp_path / "in"
-    shutil.copytree(GOLDEN / "lci_acd" / "in", home)
-    for path in (GOLDEN / "complete_basic" / "in" / FIRST).iterdir():
-        number = int(path.stem.rpartition("-")[2]) + 2
-        name = path.name.replace(RUN, other).replace(path.stem[-5:], f"{number:05d}")
-        content = path.read_bytes()
-        if path.suffix != ".evt":
-            text = content.decode().replace(path.stem, Path(name).stem).replace(str(RUN.met), str(other.met))
-            content = text.replace(f'chunkid="{number - 2}"', f'chunkid="{number}"').encode()
-        (home / FIRST / name).write_bytes(content)
-    site.replay(home)
-    site.add_retdefs(home, FIRST)
-    site.by_hand(FIRST)
-    online = with_online(Online(site))
-    said = at_online(online).good().said
-    assert "1 other" in said
-    assert f"{RUN}  {RUN.l1}  {NAME} made" in said
-    assert list(online.files()) == [NAME]
-    assert Record(site.work, other).state is State.NOTHING
+def test_of_a_downlink_only_its_calibration_runs(site: Site) -> None:
+    """Three runs, of which the other two are LPA and stay with Level-1."""
+    online = with_online(on_site(site, "multi3", FIRST))
+    assert "2 other" in at_online(online).good().said
+    (name,) = online.files()
+    assert name.endswith("-2c2e6cc0.evt")
+    assert Record(site.work, RunId("2c2e5787")).state is State.NOTHING

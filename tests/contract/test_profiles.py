@@ -2,6 +2,7 @@
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -56,26 +57,12 @@ def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
     assert not (site.work / ".snakemake" / "slurm_logs").exists()
 
 
-def test_local_rules_stay_local() -> None:
-    # A dry run does not tell them apart; tests/site/test_slurm.py counts what was submitted.
-    text = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *ROOT.glob("workflow/rules/*.smk")])
-    rules = re.findall(r"^rule (\w+):\n((?:(?: {4}.*)?\n)*)", text + "\n", re.MULTILINE)
-    assert {name for name, block in rules if "localrule: True" not in block} == SUBMITTED
-    assert {"stage_retdef", "receipt", "outstanding", "misspelt"} <= {name for name, _ in rules}
-
-
-def test_only_the_profile_retries_and_more_is_asked_each_time() -> None:
-    s3df = profile("s3df")
-    assert s3df["retries"] == 2
-    assert s3df["set-resources"].keys() == SUBMITTED
-    for asked in s3df["set-resources"].values():
-        assert "attempt" in asked["mem_mb"]
-        assert "attempt" in asked["runtime"]
-    for path in [ROOT / "Snakefile", *ROOT.glob("workflow/**/*.smk")]:
-        assert not re.search(r"^\s*(retries: [1-9]|group:)", path.read_text(), re.MULTILINE), path
-        assert "milano" not in path.read_text()
-    # A status query is repeated for an hour: without an answer by then the executor forgets its jobs.
-    assert s3df["slurm-status-attempts"] / s3df["max-status-checks-per-second"] >= 3600
+def test_the_environment_has_what_the_project_depends_on() -> None:
+    named = yaml.safe_load((ROOT / "envs" / "halfpipe.yaml").read_text())["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {re.split("[=<>]", entry)[0] for entry in project["dependencies"]}
+    of_the_head = {name for name in asked if name.startswith("snakemake") or name == "pandas"}  # no job's
+    assert {entry.split()[0] for entry in named} - {"python"} == asked - of_the_head
 
 
 def test_config_of_s3df_can_be_used(tmp_path: Path) -> None:

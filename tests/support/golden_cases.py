@@ -1,6 +1,7 @@
 """The golden cases: chunk products made with a fixed seed, and what must come out of them byte for byte."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -145,6 +146,15 @@ def build(case: Case, site: Site) -> Site:
     )
     site.add_retdefs(case.directory / "in", *case.downlinks)
     return site
+
+
+def build_copy(name: str, site: Site) -> Case:
+    """Set `site` up with a golden case whose products a test may change: they lie below its home."""
+    home = site.home / "golden" / name
+    shutil.copytree(GOLDEN / name, home)
+    case = read_case(home)
+    build(case, site)
+    return case
 
 
 def take_chunk(case: str, downlink: str, number: int, home: Path, taken_as: str, chunk: int) -> None:

@@ -17,6 +17,7 @@ import yaml
 from halfpipe import config, paths
 from halfpipe.files import working_directory
 from halfpipe.settings import Settings
+from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support import in_process, verbs
 from tests.support.in_process import ROOT
 
@@ -179,6 +180,19 @@ class Site:
             for path in source.glob(f"{downlink}/RetDef-*.xml"):
                 copied = shutil.copy(path, self.retdefs / downlink / path.name)
                 os.utime(copied, (LONG_AGO, LONG_AGO))
+
+    def simulate(self, scenario: Scenario) -> Simulation:
+        """Write a scenario beside the site, and use it."""
+        made = scenario.write(self.home / "simulated")
+        self.use(made, magic7=scenario.magic7)
+        self.add_retdefs(made.path / "downlinks", *made.downlinks)
+        return made
+
+    def use(self, made: Simulation, *, magic7: bool = True) -> None:
+        """Use the archive and the MOOT keys of a simulation, and no magic-7 if it has none."""
+        self.configure(paths={"level0": str(made.level0)}, moot={"file": str(made.path / "moot.txt")})
+        if not magic7:
+            self.configure(magic7={"command": None})
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that an operator types."""
