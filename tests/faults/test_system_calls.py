@@ -223,9 +223,10 @@ def taken_over(home: Path, every: int) -> Counter[str]:
 
 
 def ledger(site: Site) -> bytes:
-    """Return what the ledger says."""
+    """Return what the ledger says, but for whose it is: each beginning of a working directory has an id of its own."""
     with sqlite3.connect(site.work / "ledger.sqlite") as database:
-        return "\n".join(database.iterdump()).encode()
+        lines = [line for line in database.iterdump() if not line.startswith('INSERT INTO "halfpipe_lock"')]
+    return "\n".join(lines).encode()
 
 
 def test_a_takeover_killed_at_a_system_call_ends_the_same(tmp_path: Path) -> None:

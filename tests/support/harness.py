@@ -84,8 +84,8 @@ def invoke(site: Site, *arguments: str, env: Mapping[str, str] | None = None) ->
 
 def assert_same(tree: Mapping[str, bytes], expected: Mapping[str, bytes], what: str) -> None:
     """Assert that two trees are the same, file for file and byte for byte."""
-    assert tree.keys() ^ expected.keys() == set(), what
-    assert [name for name in tree if tree[name] != expected[name]] == [], what
+    differ = sorted(name for name in {*tree, *expected} if tree.get(name) != expected.get(name))
+    assert differ == [], f"{what}: {differ}"
 
 
 def half_written(site: Site) -> list[str]:
