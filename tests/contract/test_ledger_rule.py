@@ -114,7 +114,8 @@ def test_what_the_ledger_has_lost_stops_the_submission(lost: str, tmp_path: Path
         gone = delete(DOWNLINKS if lost == "rows" else RUNS)
         Ledger(f"sqlite:///{file}").write(lambda connection: connection.execute(gone))
     ended = site.snakemake(f"submit={FIRST}").bad(f"halfpipe ledger load {FIRST}")
-    assert (ended.jobs, level1.commands()) == ({SUBMIT}, [])
+    assert ended.jobs == {SUBMIT}
+    assert level1.commands() == []
     causes = {each.code: each for each in troubles(site.settings, DownlinkId(FIRST), site.receipt(FIRST))}
     assert causes["ledger-lacks"].verdict is Verdict.ACTION
     of_the_site = [each.code for each in site_troubles(site.settings, [DownlinkId(FIRST)])]
