@@ -23,6 +23,14 @@ def joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
     return np.concatenate([part.view(f"V{kind.itemsize}") for part in parts]).view(kind)
 
 
+def put(room: NDArray[np.void], table: NDArray[np.void]) -> None:
+    """Put the rows of a contiguous table into `room`, which has one type with it."""
+    if table.dtype != room.dtype:
+        raise TypeError(f"tables of different types: {room.dtype}, {table.dtype}")
+    whole = f"V{room.dtype.itemsize}"
+    room.view(whole)[:] = table.view(whole)
+
+
 def at_every_byte(data: Any, dtype: DTypeLike) -> NDArray[Any]:
     """View the bytes `data` as items that start at every byte: indexed with offsets, it gathers them."""
     item = np.dtype(dtype)

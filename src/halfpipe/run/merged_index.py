@@ -97,8 +97,7 @@ def build(
                 part.events["file"] = codes[part.events["file"]]
             parts[name] = part.events
             bar.add(events=len(part.events), size=chunk.files[name])
-    events = in_one([np.empty(0, idx.EVENT), *(parts[name] for name in sorted(parts))])
-    parts.clear()
+    events = in_one([np.empty(0, idx.EVENT), *map(parts.pop, sorted(parts))])
     give_back()
     return MergedIndex(
         KnownDatagrams.of(lines), EventTable(events, tuple(files)), tuple(chunk for chunk, _ in listed)
