@@ -271,10 +271,11 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
     if receipt is None and not in_work:
         failed = list(failures(of.settings, of.id))
         yield from failed
-        yield from _decoded_short(of)
         if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
             yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", f"snakemake dl={of.id}")
-    if receipt is not None:
+    if receipt is None:
+        yield from _decoded_short(of)
+    else:
         if not in_work and of.confirmed is None:
             yield from failures(of.settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)

@@ -303,11 +303,11 @@ def submit(story: Story, given: Arguments) -> bool:
         )
     if story.world.streams.exists() and story.world.streams.read_text().count(f'["create", "{dl}"]') > 1:
         raise WrongError("submit", f"{dl} was submitted twice")
-    if of.submitted or not asked:
+    if of.submitted:
         return True
-    if has and ended.status == 0:
+    if has and ended.status == 0:  # perhaps of an attempt before, which a check has settled now
         of.submitted, of.open = of.handoff, False
-    elif mode != "well":
+    elif asked and mode != "well":
         of.open, of.asked = True, of.handoff
     return True
 
