@@ -202,20 +202,6 @@ def test_damage_is_a_line_and_no_failure(
         assert made == []
 
 
-def test_a_second_delivery_mends_the_first(
-    simulation: Simulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (good,) = decode(simulation, simulation.chunks[0], tmp_path / "good")
-    path = archive_file(simulation)
-    content = bytearray(path.read_bytes())
-    path.with_name(path.name[:-10] + "0009999999").write_bytes(content)
-    content[300] ^= 0xFF
-    path.write_bytes(content)
-    (mended,) = decode(simulation, simulation.chunks[0], tmp_path / "mended")
-    assert "exception" not in capsys.readouterr().out
-    assert mended.read_bytes() == good.read_bytes()
-
-
 def test_what_is_no_archive_or_no_retdef_fails(simulation: Simulation, tmp_path: Path) -> None:
     retdef = simulation.retdef(simulation.chunks[0])
     for of, root in (
