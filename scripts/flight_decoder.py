@@ -16,7 +16,7 @@ from pathlib import Path
 
 from halfpipe.decode.decoder_log import DecoderLog
 from halfpipe.decode.flight_call import call, tell, wrapped
-from halfpipe.decode.flight_products import check_output_directory, check_products, take
+from halfpipe.decode.flight_products import check_products, take
 from halfpipe.decode.flight_settings import load
 from halfpipe.decode.working_copy import working_copy
 from halfpipe.formats.retdef import ids_of, read_retdef
@@ -29,7 +29,6 @@ def decode(arguments: argparse.Namespace) -> int:
     flight = load(arguments.settings)
     os.umask(int(flight.umask, 8))
     retdef = read_retdef(arguments.retdef)
-    check_output_directory(arguments.out)
     flight.check(retdef.arch, arguments.settings)
     with working_copy(flight, "-".join(ids_of(arguments.retdef))) as work:
         shutil.copyfile(arguments.retdef, work.source / arguments.retdef.name)

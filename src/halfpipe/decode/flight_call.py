@@ -1,11 +1,9 @@
 """One call of a flight program: its output passed on, its end judged, and all told as a shell would."""
 
 import os
-import re
 import resource
 import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
@@ -19,8 +17,6 @@ from halfpipe.process.programs import Ending, Lines, run
 TIMED_OUT = 124  # as timeout(1)
 SIGNALLED = 128  # and the signal's number, as a shell says it
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; Slurm leaves 30 s for all of it
-OUT_OF_MEMORY = re.compile(rb"bad_alloc|MemoryError|annot allocate memory|[Oo]ut of memory")
-LINES_LOOKED_AT = 100  # of the last, for why a program has died
 TERMINATION = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -65,18 +61,12 @@ def call(
     DecoderError
         If it cannot be started.
     """
-    last: deque[bytes] = deque(maxlen=LINES_LOOKED_AT)
-
-    def take(line: bytes) -> None:
-        last.append(line)
-        hear(line.decode(errors="replace"))
-
     words = [*_limited(program), *flight.command(program, options, work.source, work.target)]
     ending = run(
         words,
         work.source,
-        _passed_on(out, Lines(take)),
-        None if errors is None else _passed_on(errors, Lines(last.append)),
+        _passed_on(out, Lines(lambda line: hear(line.decode(errors="replace")))),
+        None if errors is None else _passed_on(errors),
         seconds=program.seconds,
         grace=GRACE_SECONDS,
         environment=flight.process_environment(work.source, work.target),
@@ -85,17 +75,17 @@ def call(
     )
     if ending.status is None:
         raise DecoderError(f"{words[0]}: {ending.how}. Check program in the settings.")
-    starved = any(OUT_OF_MEMORY.search(line) for line in last)
-    return _verdict(ending, program, ending.status, starved=starved)
+    return _verdict(ending, program, ending.status)
 
 
-def _passed_on(to: IO[bytes], lines: Lines) -> Callable[[bytes], None]:
-    """Return what passes a stream on as it comes, unchanged, and cuts it into `lines` besides."""
+def _passed_on(to: IO[bytes], also: Callable[[bytes], None] | None = None) -> Callable[[bytes], None]:
+    """Return what passes a stream on as it comes, unchanged, and lets `also` have it besides."""
 
     def take(data: bytes) -> None:
         to.write(data)
         to.flush()
-        lines(data)
+        if also is not None:
+            also(data)
 
     return take
 
@@ -109,34 +99,17 @@ def _limited(program: Call) -> list[str]:
     return ["prlimit", f"--as={limit}:"]
 
 
-def _verdict(ending: Ending, program: Call, status: int, *, starved: bool) -> Verdict:
-    if ending.late:
-        late = (
-            f"the program was still running after {program.seconds:g} s and was killed with all that it had started. "
-            "Nothing of it was taken. If it only needs longer, raise seconds in the settings."
-        )
-        return Verdict(TIMED_OUT, late)
-    why: str | None = None
-    status = status if status >= 0 else SIGNALLED - status
-    limit = "no limit of its own" if program.memory_mib is None else f"a limit of {program.memory_mib} MiB"
+def _verdict(ending: Ending, program: Call, status: int) -> Verdict:
+    if ending.well:
+        return Verdict(0, None)
     # The largest resident size of any process that was waited for: Linux counts it in KiB.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
-    used = f"it had {limit} and at most {peak} MiB in use"
-    if status == SIGNALLED + signal.SIGKILL:
-        why = (
-            f"the program was killed by SIGKILL, as Slurm and the kernel do when memory is used up ({used}). "
-            "Give the job more memory and re-run the command."
-        )
-    elif status and starved:
-        why = (
-            f"the program died because it had too little memory ({used}). Raise memory_mib in the settings "
-            "and the job's memory, then re-run the command."
-        )
-    elif status > SIGNALLED:
-        why = f"the program was killed by signal {status - SIGNALLED}. Nothing of it was taken."
-    elif status:
-        why = f"the program ended with exit status {status}. Nothing of it was taken."
-    return Verdict(status, why)
+    limit = "no limit" if program.memory_mib is None else f"a limit of {program.memory_mib} MiB (memory_mib)"
+    why = (
+        f"the program {ending.how}, with all that it had started: it had {limit} and at most {peak} MiB of memory in "
+        "use. Nothing of it was taken. If it only needs longer or more memory, raise that in the settings and the job."
+    )
+    return Verdict(TIMED_OUT if ending.late else status if status >= 0 else SIGNALLED - status, why)
 
 
 def tell(message: str) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from halfpipe.decode.decoder_log import DecoderLog
 from halfpipe.decode.working_copy import WorkingCopy
-from halfpipe.errors import DecoderError, HalfPipeError, MissingInputError
-from halfpipe.files.advice import in_the_way
+from halfpipe.errors import DecoderError
 from halfpipe.files.durable import replacing
 
 PRODUCT_SUFFIXES = frozenset({".evt", ".idx"})
@@ -50,30 +49,6 @@ def check_products(work: WorkingCopy, said: DecoderLog) -> list[Path]:
     return products
 
 
-def check_output_directory(out: Path) -> None:
-    """See that products can be put into `out`, before a long decoding.
-
-    Raises
-    ------
-    MissingInputError
-        If it is no directory.
-    HalfPipeError
-        If one may not write there; names the owner.
-    """
-    probe = out / ".halfpipe-probe"
-    try:
-        there = stat.S_ISDIR(out.stat().st_mode)
-        if there:
-            probe.touch()
-            probe.unlink()
-    except FileNotFoundError:
-        there = False
-    except OSError as error:
-        raise in_the_way(out, error) from error
-    if not there:
-        raise MissingInputError(f"{out}: is no directory. Make it, then re-run the command.")
-
-
 def take(products: Sequence[Path], out: Path) -> None:
     """Copy products into `out`, each under its final name only when it is whole and on disk.
 
@@ -83,11 +58,5 @@ def take(products: Sequence[Path], out: Path) -> None:
         If one cannot be written: the owner of what is in the way, or the cause.
     """
     for path in products:
-        target = out / path.name
-        try:
-            with path.open("rb") as source, replacing(target) as copy:
-                shutil.copyfileobj(source, copy, 1 << 20)
-        except HalfPipeError as error:
-            if isinstance(error.__cause__, PermissionError):
-                raise in_the_way(target, error.__cause__) from error
-            raise
+        with path.open("rb") as source, replacing(out / path.name) as copy:
+            shutil.copyfileobj(source, copy, 1 << 20)

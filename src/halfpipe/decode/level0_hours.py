@@ -30,11 +30,6 @@ def needed(retdef: RetDef) -> list[tuple[int, int]]:
     return sorted((hour, apid) for apid in spans for hour in level0.hours_inside(spans[apid]))
 
 
-def directory_of(root: Path, retdef: RetDef, hour: int) -> Path:
-    """Return the directory of an hour in the archive `root`."""
-    return level0.hour_path(root, retdef.scid, hour * met.HOUR)
-
-
 def look(root: Path, retdef: RetDef) -> dict[str, Any]:
     """Look for the hours that the spans of a RetDef need.
 
@@ -57,7 +52,7 @@ def look(root: Path, retdef: RetDef) -> dict[str, Any]:
         if not level0.source_path(root, retdef.scid).is_dir():
             return {"needed": len(wanted), "missing": None}
         for hour, apid in wanted:
-            directory = directory_of(root, retdef, hour)
+            directory = level0.hour_path(root, retdef.scid, hour * met.HOUR)
             if not archive_hours.files(directory, retdef.scid, apid):
                 missing.append({"hour": str(directory.relative_to(root)), "apid": apid})
     except OSError:

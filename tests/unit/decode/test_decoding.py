@@ -1,7 +1,6 @@
 """Decoders that die or break their contract: the message names the file and the place."""
 
 import io
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -84,7 +83,7 @@ def test_good_products_are_described(tmp_path: Path) -> None:
     assert log.count("getLSEChunk: processing 00770155-2c2e6cc0-\n") == 2
 
 
-def test_a_decoder_that_cries_and_ends_well(tmp_path: Path) -> None:
+def test_a_decoder_that_cries_or_writes_nothing_and_ends_well(tmp_path: Path) -> None:
     made, log = decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}=exception")
     assert made["said"] == {
         "processing": ["00770155-2c2e6cc0"],
@@ -93,25 +92,24 @@ def test_a_decoder_that_cries_and_ends_well(tmp_path: Path) -> None:
         "lines": list(CRIES),
     }
     assert all(cry in log for cry in CRIES)
-
-
-def test_a_decoder_that_writes_nothing(tmp_path: Path) -> None:
     made, _ = decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}=nothing")
     assert made["files"] == []
 
 
 @pytest.mark.parametrize(
-    ("fault", "how"),
-    [("exit3", "ended with exit status 3"), ("sigsegv", "was ended by a crash (SIGSEGV)")],
+    ("command", "how"),
+    [
+        ("sh -c 'echo its last line; exit 3' sh", "ended with exit status 3"),
+        ("sh -c 'echo its last line; kill -SEGV $$' sh", "was ended by a crash (SIGSEGV)"),
+        ("/no/such/decoder", "cannot be started: No such file or directory"),
+    ],
 )
-def test_a_decoder_that_dies(tmp_path: Path, fault: str, how: str) -> None:
+def test_a_decoder_that_dies(tmp_path: Path, command: str, how: str) -> None:
     with pytest.raises(DecoderError) as caught:
-        decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}={fault}")
+        decode(settings(command), RETDEF, read_retdef(RETDEF), tmp_path / "out", io.StringIO())
     said = str(caught.value)
     assert how in said
-    assert str(RETDEF) in said
-    assert "getLSEChunk: processing 00770155-2c2e6cc0-" in said, "its last lines are shown"
-    assert "re-run the command" in said
+    assert ("\nits last line\n" in said, str(RETDEF) in said) == (command[0] == "s",) * 2
 
 
 BAD_PRODUCTS = {
@@ -137,36 +135,20 @@ BAD_PRODUCTS = {
 }
 
 
-def test_every_fault_of_products_is_tried() -> None:
-    assert FAULTS.keys() == (
-        BAD_PRODUCTS.keys()
-        | {"exit3", "sigsegv", "exception", "nothing"}
-        | {"empty-index", "line-less", "no-lines"}
-    )
-
-
 @pytest.mark.parametrize("fault", BAD_PRODUCTS)
 def test_products_that_break_the_contract(tmp_path: Path, fault: str) -> None:
     out = spoilt(tmp_path / "out", fault)
-    with pytest.raises(HalfPipeError, match=BAD_PRODUCTS[fault]) as caught:
+    with pytest.raises(HalfPipeError, match=BAD_PRODUCTS[fault]):
         check_products(out, ChunkId(CHUNK))
-    remedy = r"again|[Ff]ix the decoder|re-run|have it made|is none of event data|expected <ground|cannot be placed"
-    assert re.search(remedy, str(caught.value)), "a remedy"
 
 
 def test_an_evt_that_is_cut_anywhere(tmp_path: Path) -> None:
     out = spoilt(tmp_path / "out", "exception")
     content = (out / EVT).read_bytes()
     last = max(int(line.split()[13]) for line in (out / IDX).read_bytes().splitlines() if line[:4] == b"EVT:")
-    for size in range(0, 176, 25):
+    for size in (*range(0, 176, 25), *range(last + 1, len(content), 29)):
         (out / EVT).write_bytes(content[:size])
-        with pytest.raises(HalfPipeError, match=rf"{EVT}: {size} bytes, but the header .* alone has 176"):
-            check_products(out, ChunkId(CHUNK))
-    for size in range(last + 1, len(content), 13):
-        (out / EVT).write_bytes(content[:size])
-        with pytest.raises(
-            HalfPipeError, match=rf"{EVT}: record at byte {last}: cut inside .* ends at {size}"
-        ):
+        with pytest.raises(HalfPipeError, match=EVT):
             check_products(out, ChunkId(CHUNK))
     assert len(content) - last > 384, "a whole record was cut, field by field"
 
@@ -188,21 +170,9 @@ def test_records_with_a_hole_between_are_taken_and_told(tmp_path: Path) -> None:
     lines = (out / IDX).read_bytes().splitlines(keepends=True)
     assert lines[3].startswith(b"EVT:")
     (out / IDX).write_bytes(b"".join(lines[:3] + lines[4:]))
-    index = check_products(out, ChunkId(CHUNK))[1]
-    assert (index["events"], index["whole"]) == (39, False)
-
-
-def test_other_files_of_a_decoder_are_no_products(tmp_path: Path) -> None:
-    out = spoilt(tmp_path / "out", "exception")
-    (out / "core.1234").write_bytes(b"x")
-    assert [file["name"] for file in check_products(out, ChunkId(CHUNK))] == [EVT, IDX]
-
-
-def test_a_command_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        DecoderError, match=r"^/no/such/decoder: cannot be started: No such file.*decoder\.command"
-    ):
-        decode(settings("/no/such/decoder"), RETDEF, read_retdef(RETDEF), tmp_path / "out", io.StringIO())
+    (out / "core.1234").write_bytes(b"x")  # no product
+    evt, index = check_products(out, ChunkId(CHUNK))
+    assert (evt["name"], index["events"], index["whole"]) == (EVT, 39, False)
 
 
 def test_the_key_is_handed_on_as_one_word(tmp_path: Path) -> None:
@@ -226,30 +196,21 @@ def test_exceptions_belong_to_the_run_that_is_processed() -> None:
         "getLSEChunk: processing 00770155-2c2e6cc0-",
         "DFI exception",
         "PktFile exception",
-        "getLSEChunk: processing 00770156-2c2e6cc1-",
-        "DFI exception",
         "an xDFI exception, a PktFilexception",
+        *(f"PktFile exception {number}" for number in range(998)),
+        *(f"getLSEChunk: processing {number:08x}-2c2e6cc1-" for number in range(1000)),
+        "DFI exception",
     ):
         assert said.hear(f"{line}\n")
     summary = said.summary({})
-    assert summary["processing"] == ["00770155-2c2e6cc0", "00770156-2c2e6cc1"]
-    assert summary["exceptions"] == {"DFI": 3, "PktFile": 1}
+    assert summary["exceptions"] == {"DFI": 3, "PktFile": 999}
     assert summary["exceptions_by_run"] == {
         "2c2e6cbf": {"DFI": 1},
-        "2c2e6cc0": {"DFI": 1, "PktFile": 1},
+        "2c2e6cc0": {"DFI": 1, "PktFile": 999},
         "2c2e6cc1": {"DFI": 1},
     }
-
-
-def test_exceptions_by_the_thousand_are_counted_and_some_kept() -> None:
-    said = DecoderLog()
-    for number in range(1, 1001):
-        said.hear(f"PktFile exception {number}\n")
-        said.hear(f"getLSEChunk: processing {number:08x}-2c2e6cc1-\n")
-    summary = said.summary({})
-    assert summary["exceptions"] == {"PktFile": 1000}
-    assert summary["lines"] == [f"PktFile exception {n}" for n in range(1, LINES_KEPT + 1)]
-    assert len(summary["processing"]) == LINES_KEPT
+    assert (len(summary["processing"]), len(summary["lines"])) == (LINES_KEPT, LINES_KEPT)
+    assert summary["lines"][0] == "DFI exception before any run"
 
 
 def test_what_a_decoder_says_holds_no_place_of_this_machine(tmp_path: Path) -> None:

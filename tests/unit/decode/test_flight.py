@@ -1,6 +1,5 @@
 """Settings, command lines, streams and judgements of the flight programs' wrappers."""
 
-import errno
 import io
 import os
 import re
@@ -14,18 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from halfpipe.decode.decoder_log import DecoderLog
 from halfpipe.decode.flight_call import Verdict, call
-from halfpipe.decode.flight_products import check_output_directory, check_products, take
+from halfpipe.decode.flight_products import check_products
 from halfpipe.decode.flight_settings import Call, Flight, load
 from halfpipe.decode.working_copy import WorkingCopy, scratch_directory, working_copy
-from halfpipe.errors import ConfigError, DecoderError, HalfPipeError, MissingInputError
-from halfpipe.files.advice import in_the_way
+from halfpipe.errors import ConfigError, DecoderError, MissingInputError
 from scripts import flight_magic7
-from tests.support.another_user import somebody_else
 from tests.support.in_process import ROOT
 
 EXAMPLE = ROOT / "config" / "flight.yaml"
@@ -41,24 +36,16 @@ def settings(tmp_path: Path, **keys: Any) -> Flight:
 
 def test_the_example_validates_and_has_every_bind_of_the_site() -> None:
     example = load(EXAMPLE)
-    assert example.image == Path("/sdf/group/fermi/sw/containers/fermi-rhel6.sif")
-    targets = {str(target): str(source) for target, source in example.bound.items()}
-    assert (
-        targets.items()
-        >= {
-            "/sdf": "/sdf",
-            "/lscratch": "/lscratch",
-            "/nfs/farm/g/glast": "/sdf/group/fermi/n",
-            "/afs/slac/g/glast": "/sdf/group/fermi/a",
-            "/afs/slac.stanford.edu/g/glast": "/sdf/group/fermi/a",
-        }.items()
-    )
     assert example.outside("/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0") == Path(
         "/sdf/group/fermi/n/u23/ISOC-flight/Archive/level0"
     )
-    assert example.outside("/sdf/group/fermi/n/u23") == Path("/sdf/group/fermi/n/u23")
-    assert example.outside("/nfs/farm/g/glast/../../../etc") is None
-    assert example.outside("/nfs/farm/g/glastly") is None
+    for path, here in (
+        ("/sdf/group/fermi/n/u23", Path("/sdf/group/fermi/n/u23")),
+        ("/afs/slac.stanford.edu/g/glast", Path("/sdf/group/fermi/a")),
+        ("/nfs/farm/g/glast/../../../etc", None),
+        ("/nfs/farm/g/glastly", None),
+    ):
+        assert example.outside(path) == here
 
 
 def test_the_command_line_is_words_and_nothing_else(tmp_path: Path) -> None:
@@ -66,19 +53,9 @@ def test_the_command_line_is_words_and_nothing_else(tmp_path: Path) -> None:
     work = WorkingCopy(tmp_path, PurePosixPath("/halfpipe"), 0)
     words = example.command(example.decoder, ["-r", "a b;c", "-k", "$(x)"], work.source, work.target)
     assert words[:3] == ["apptainer", "exec", "--cleanenv"]
-    assert (
-        words[-9:]
-        == [
-            "--pwd",
-            "/halfpipe",
-            "/sdf/group/fermi/sw/containers/fermi-rhel6.sif",
-            *example.decoder.program,
-            "-r",
-            "a b;c",
-            "-k",
-            "$(x)",
-        ][-9:]
-    )
+    assert words[words.index("--pwd") :] == [
+        *("--pwd", "/halfpipe", str(example.image), *example.decoder.program, "-r", "a b;c", "-k", "$(x)")
+    ]
     pairs = list(pairwise(words))
     assert ("--bind", f"{tmp_path}:/halfpipe") in pairs
     assert ("--bind", "/sdf/group/fermi/n:/nfs/farm/g/glast") in pairs
@@ -104,32 +81,26 @@ def test_bare_programs_get_the_settings_environment_and_little_else(
     ("keys", "said"),
     [
         ({"runtme": "none"}, "unknown key runtme (did you mean runtime?)"),
-        (
-            {"runtime": "docker"},
-            "runtime: 'docker': ",
-        ),
-        ({"runtime": None}, "runtime: None: "),
-        ({"binds": ["/a:/b:/c"]}, "binds.0: '/a:/b:/c': "),
-        ({"binds": ["/a,/b"]}, "binds.0: '/a,/b': "),
-        ({"binds": ["/a", "relative"]}, "binds.1: 'relative': "),
-        ({"inside": "relative"}, "inside: 'relative': "),
-        ({"environment": {"A": "x,B=y"}}, "environment.A: 'x,B=y': "),
+        ({"runtime": "docker"}, "runtime: "),
+        ({"runtime": None}, "runtime: "),
+        ({"binds": ["/a:/b:/c"]}, "binds.0: "),
+        ({"binds": ["/a,/b"]}, "binds.0: "),
+        ({"binds": ["/a", "relative"]}, "binds.1: "),
+        ({"inside": "relative"}, "inside: "),
+        ({"environment": {"A": "x,B=y"}}, "environment.A: "),
         ({"environment": {"A": "x\ny"}}, "environment.A: "),
-        ({"environment": {"A B": "x"}}, "environment.A B: 'A B': "),
-        ({"umask": "0999"}, "umask: '0999': "),
-        ({"umask": 2}, "umask: 2: "),
-        ({"decoder": {"program": [], "seconds": 1}}, "decoder.program: []: "),
-        ({"decoder": {"program": ["a\0b"], "seconds": 1}}, "decoder.program.0: 'a\\x00b': "),
-        ({"decoder": {"program": ["x"], "seconds": 0}}, "decoder.seconds: 0: "),
+        ({"environment": {"A B": "x"}}, "environment.A B: "),
+        ({"umask": "0999"}, "umask: "),
+        ({"umask": 2}, "umask: "),
+        ({"decoder": {"program": [], "seconds": 1}}, "decoder.program: "),
+        ({"decoder": {"program": ["a\0b"], "seconds": 1}}, "decoder.program.0: "),
+        ({"decoder": {"program": ["x"], "seconds": 0}}, "decoder.seconds: "),
         ({"decoder": {"program": ["x"]}}, "decoder.seconds: "),
-        (
-            {"magic7": {"program": ["x"], "seconds": 1, "memory_mib": 1}},
-            "magic7.memory_mib: 1: ",
-        ),
+        ({"magic7": {"program": ["x"], "seconds": 1, "memory_mib": 1}}, "magic7.memory_mib: "),
     ],
 )
 def test_settings_that_cannot_be_used_name_the_key(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=f"cannot be used: .*flight.yaml: {re.escape(said)}"):
+    with pytest.raises(ConfigError, match=f"flight.yaml: {re.escape(said)}"):
         settings(tmp_path, **keys)
 
 
@@ -202,23 +173,20 @@ def called(tmp_path: Path, program: Call) -> tuple[Verdict, bytes]:
     return ended, out.getvalue()
 
 
-def test_a_call_tells_how_a_program_ended(tmp_path: Path) -> None:
-    ended, said = start(tmp_path, "import sys; print('a'); print('b', file=sys.stderr)")
-    assert ended == Verdict(0, None)
-    assert sorted(said.split()) == [b"a", b"b"]
-    ended, _ = start(tmp_path, "raise SystemExit(200)")
-    assert ended.status == 200
-    ended, _ = start(tmp_path, "raise SystemExit(3)")
-    assert ended == Verdict(3, "the program ended with exit status 3. Nothing of it was taken.")
-    ended, _ = start(tmp_path, "import os; os.kill(os.getpid(), 11)")
-    assert ended == Verdict(139, "the program was killed by signal 11. Nothing of it was taken.")
-    ended, _ = start(
-        tmp_path, "import os; os.close(1); os.close(2); import time; time.sleep(60)", seconds=0.3
-    )
-    assert ended.status == 124
-    assert "still running after 0.3 s and was killed" in str(ended.why)
-    with pytest.raises(DecoderError, match="/no/such: cannot be started: No such file or directory"):
-        called(tmp_path, Call(("/no/such",), 1))
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("import sys; print('a'); print('b', file=sys.stderr)", 0),
+        ("raise SystemExit(200)", 200),
+        ("import os; os.kill(os.getpid(), 11)", 139),
+        ("import os; os.kill(os.getpid(), 9)", 137),
+        ("import os; os.close(1); os.close(2); import time; time.sleep(60)", 124),
+    ],
+)
+def test_a_call_tells_how_a_program_ended(tmp_path: Path, code: str, status: int) -> None:
+    ended, said = start(tmp_path, code, seconds=0.3 if status == 124 else 30)
+    assert (ended.status, ended.why is None) == (status, status == 0)
+    assert sorted(said.split()) == ([b"a", b"b"] if status == 0 else [])
     assert not list(tmp_path.glob("halfpipe-*"))
 
 
@@ -230,10 +198,9 @@ def test_the_limit_of_memory_is_that_of_the_settings_or_the_lower_one_that_is_in
     ended, said = start(tmp_path, code, memory_mib=1024)
     assert (ended.status, said.split()) == (0, [b"1073741824", b"%d" % limits[1]])
     ended, _ = start(tmp_path, "bytearray(1 << 30)", memory_mib=512)
-    assert re.search(
-        r"died because it had too little memory \(it had a limit of 512 MiB and at most \d+ MiB",
-        str(ended.why),
-    )
+    assert "a limit of 512 MiB" in str(ended.why)
+    with pytest.raises(DecoderError, match="/no/such: cannot be started"):
+        called(tmp_path, Call(("/no/such",), 1))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 29, 1 << 30))
     ended, said = start(tmp_path, code, memory_mib=4096)
     assert (ended.status, said.split()[0]) == (0, b"1073741824"), "more is not ours to give"
@@ -264,46 +231,9 @@ def test_products_are_judged(tmp_path: Path) -> None:
         check_products(work, said)
 
 
-@given(st.integers(0, 2**32 * 1_000_000))
+@pytest.mark.parametrize("microseconds", [0, 1, 1_719_541_771_500_000, 999_999_999_999, 2**32 * 1_000_000])
 def test_times_for_diagret_are_utc_to_the_microsecond(microseconds: int) -> None:
     text = flight_magic7.date_time(microseconds / 1e6)
     back = datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
     assert abs((back - flight_magic7.EPOCH).total_seconds() * 1e6 - microseconds) < 2
     assert len(text) == len("2024-06-01 00:00:00.000000")
-
-
-def test_what_belongs_to_another_owner_is_named_with_owner_and_remedy(open_to_all: Path) -> None:
-    out = open_to_all / "out"
-    out.mkdir()
-    product = out / "0077014d-2c2e5787-0956-00001.evt"
-    product.write_bytes(b"theirs")
-    owner = f"{out.owner()} (uid {out.stat().st_uid})"
-    source = open_to_all / "source" / product.name
-    source.parent.mkdir()
-    source.write_bytes(b"new")
-    out.chmod(0o555)
-    try:
-        with somebody_else():
-            with pytest.raises(
-                HalfPipeError, match="cannot be written or removed: Permission denied"
-            ) as raised:
-                check_output_directory(out)
-            assert f"{out} belongs to {owner}, mode dr-xr-xr-x" in str(raised.value)
-            assert (
-                "Nothing is ever given another owner here: ask the owner to remove it or to let the group write"
-                in str(raised.value)
-            )
-            with pytest.raises(
-                HalfPipeError, match=f"{re.escape(str(product))} belongs to {re.escape(owner)}"
-            ):
-                take([source], out)
-            with pytest.raises(OSError, match="denied") as denied:
-                product.unlink()
-            said = str(in_the_way(product, denied.value))
-        assert f"{product} belongs to {owner}, mode -rw-r--r--, {out} belongs to {owner}" in said
-        assert product.read_bytes() == b"theirs"
-    finally:
-        out.chmod(0o755)
-    with pytest.raises(MissingInputError, match="is no directory"):
-        check_output_directory(product)
-    assert "The disk is full" in str(in_the_way(product, OSError(errno.ENOSPC, "No space left on device")))
