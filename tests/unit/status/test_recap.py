@@ -112,8 +112,8 @@ def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> Non
     retdefs = sorted((site.retdefs / OTHER).iterdir())
     assert recap.standing(site.settings, []) == ["no downlink was processed"]
     retdefs[0].unlink()
-    (waits,) = recap.standing(site.settings, [])
-    assert waits.startswith(f"downlink {OTHER}: waits for the RetDef of chunk 00001")
+    (line,) = recap.standing(site.settings, [])
+    assert line.startswith(f"downlink {OTHER}: waits for the RetDef of chunk 00001")
     (site.work / "halts").mkdir(parents=True)
     held = site.work / "halts" / "haltStage"
     held.touch()
