@@ -332,7 +332,12 @@ def look(story: Story, moment: str, name: str, how: str) -> Seen | None:
         four, _, do = story.said("status")
         do += story.said("check")[2]
     three, said = story.end()
-    four, seen.last, _ = story.said("status")
+    four, seen.last, do = story.said("status")
+    if three and do:  # the last downlink has found what nobody had looked at before
+        story.follow(dict.fromkeys(do))
+        three, said = story.end()
+        four, codes, _ = story.said("status")
+        seen.last = sorted({*seen.last, *codes})
     seen.end = _end(story, four or three)
     if seen.end not in {"same", "same events"}:
         seen.end += f" | {said.strip()[-300:]!r}" if three else ""
