@@ -69,7 +69,7 @@ KINDS = {
     "stage/chunktokens/r%010d/haltCleanup-{dl}": r"stage/chunktokens/r\d{10}/haltCleanup-.*",
     "stage/.halfpipe-mark/{n}.json": r"stage/\.halfpipe-mark/\d{6}\.json",
 }
-_COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|rm) [^;…]+")
+_COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|mv|rm) [^;…]+")
 
 
 def kind_of(name: str) -> str | None:

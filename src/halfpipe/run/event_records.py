@@ -257,8 +257,8 @@ def _read(
                 raise StateError(
                     f"{path}: damaged since chunk {_chunk_of(path)} was decoded: the block of {BLOCK} bytes at "
                     f"byte {damaged} has another checksum. Nothing of it is delivered. Once the file is out of the "
-                    f"way its chunk is decoded again where it is needed: mv {path} {path}.damaged; then re-run "
-                    "the command."
+                    "way, its chunk is decoded again where it is needed.",
+                    f"To have it out of the way: mv {path} {path}.damaged",
                 )
             read_pieces(file.fileno(), starts, sizes, buffer, places)
     except EOFError as error:
