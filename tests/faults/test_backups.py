@@ -62,11 +62,9 @@ class World:
         scene = Scenario(seed=11, downlinks=DOWNLINKS)
         scene.lpa_run(events=120, parts=4, per_datagram=10, repeated_datagrams=2)
         scene.lpa_run(events=90, parts=3, first=1, per_datagram=10)
-        self.simulation = scene.write(self.home / "simulated").path
         site = Site(self.home / "decoding")
-        site.configure(paths={"level0": str(self.simulation / "level0")}, magic7={"command": None})
-        site.configure(merge={"min_events": 1}, ledger={"url": None})
-        site.add_retdefs(self.simulation / "downlinks", *DOWNLINKS)
+        self.simulation = site.simulate(scene).path
+        site.configure(merge={"min_events": 1}, ledger={"url": None}, magic7={"command": None})
         for downlink in DOWNLINKS:
             site.process(downlink)
         for downlink in DOWNLINKS:

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.files.leases import found
-from tests.support.crashes import sweep
+from tests.support.crashes import KILLED, MODES, sweep
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import (
     SCRIPTS,
@@ -188,5 +189,6 @@ def _unfinished(site: Site, cell: Cell) -> bool:
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
-def test_a_crash_of_the_machine_at_every_moment(again: bool, tmp_path: Path) -> None:
-    assert sweep(tmp_path, again, 1) > 100
+@pytest.mark.parametrize("modes", [MODES, KILLED], ids=["crash", "kill"])
+def test_a_death_at_every_moment(modes: Sequence[str], again: bool, tmp_path: Path) -> None:
+    assert sweep(tmp_path, again, 1, modes) > 100

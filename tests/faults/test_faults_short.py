@@ -3,11 +3,12 @@
 import json
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.support.crashes import FIRST, RUN, SECOND, Crashes, prepare, records, sweep
+from tests.support.crashes import FIRST, KILLED, MODES, RUN, SECOND, Crashes, prepare, records, sweep
 from tests.support.harness import Fault, invoke
 from tests.support.leases import leases
 from tests.support.workflow import Job, Site
@@ -18,10 +19,11 @@ EVERY = 16  # moments; all of them in `make test-faults`
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
-def test_after_a_crash_of_the_machine_the_same_command_leaves_the_same_tree(
-    again: bool, tmp_path: Path
+@pytest.mark.parametrize("modes", [MODES, KILLED], ids=["crash", "kill"])
+def test_after_a_death_the_same_command_leaves_the_same_tree(
+    modes: Sequence[str], again: bool, tmp_path: Path
 ) -> None:
-    assert sweep(tmp_path, again, EVERY) >= 10
+    assert sweep(tmp_path, again, EVERY, modes) >= 10
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["first", "again"])

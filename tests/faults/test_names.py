@@ -1,33 +1,38 @@
 """Names and texts from outside: none leads out of `paths.work` and `paths.stage`, no shell sees any."""
 
 import io
-import json
 import logging
 import os
+import pickle
 import re
 import shlex
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, take_products
-from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink.plan import Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import outstanding
-from halfpipe.downlink.texts import texts
-from halfpipe.errors import ConfigError, DecoderError, FormatError, HalfPipeError, MissingInputError
-from halfpipe.formats import evt
+from halfpipe.errors import (
+    DecoderError,
+    FormatError,
+    HalfPipeError,
+    MissingInputError,
+    StateError,
+)
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import moot_keys
-from halfpipe.settings import Decoder, Paths, Settings, downlinks
+from halfpipe.run import merged_index, moot_keys
+from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.event_table import load_events
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
@@ -40,18 +45,7 @@ SOURCE = GOLDEN / "multi3" / "in" / DL
 STEM = "00770155-2c2e6cc0-0965-00003"
 EVT, IDX = f"{STEM}.evt", f"{STEM}.idx"
 RETDEF = f"RetDef-{DL}-{CHUNK}.xml"
-SHELL = (
-    "; touch evil",
-    "$(touch evil)",
-    "`touch evil`",
-    "'; touch evil; '",
-    '"; touch evil; "',
-    "| touch evil #",
-    "&& touch evil",
-    "> evil",
-    "{level0} {wildcards.dl} {0} {",
-    "* ? [a-z] ~ ! \\ ^ %s",
-)
+SHELL = ("; touch evil", "$(touch evil)", "'; touch evil; '", "{level0} {wildcards.dl} {0} {")
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +106,7 @@ def _endless(path: Path) -> None:
 @pytest.mark.parametrize("spoil", [_linked, _pipe, _directory, _socket, _nowhere, _endless])
 def test_a_product_is_a_plain_file(out: Path, name: str, spoil: Callable[[Path], None]) -> None:
     spoil(out / name)
-    assert refused(out).startswith(f"{name}: the decoder wrote a link, a pipe or a directory under this name")
+    assert refused(out).startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +127,6 @@ def test_a_product_is_a_plain_file(out: Path, name: str, spoil: Callable[[Path],
 def test_a_product_has_a_products_name(out: Path, name: str) -> None:
     (out / name).write_bytes(b"")
     said = refused(out)
-    assert "not a product's name" in said
     assert said.isprintable()
     assert said.isascii()
 
@@ -159,7 +152,6 @@ def test_an_index_leads_nowhere_but_beside_itself(out: Path, name: bytes) -> Non
     begin = content.rindex(b" ", 0, last) + 1
     (out / IDX).write_bytes(content[:begin] + name + content[last + len(EVT) :])
     said = refused(out, FormatError)
-    assert "which the decoder did not write beside it" in said or "expected the name of an event file" in said
     assert str(out / IDX) in said
     assert said.isprintable()
 
@@ -232,52 +224,22 @@ def test_a_linked_retdef_is_copied_and_a_linked_secret_is_not(tmp_path: Path) ->
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        f"RetDef-{DL}-00004.xml\n",
-        f"RetDef-{DL}-00004.xml.xml",
-        f"\nRetDef-{DL}-00004.xml",
-        f"RetDef-{DL}-0004.xml",
-        f"RetDef-{DL}-٠٠٠٠٤.xml",
-        f"RetDef-{DL}-$(touch evil).xml",
-        f"RetDef-{DL}-00004\udcff.xml",
-        "RetDef-..-00004.xml",
-    ],
-)
-def test_other_names_are_no_retdefs(tmp_path: Path, name: str) -> None:
+def test_other_names_are_no_retdefs(tmp_path: Path) -> None:
     plan, home = search_path(tmp_path)
-    shutil.copy(SOURCE / RETDEF, home / name)
+    for end in (
+        "00004.xml\n",
+        "00004.xml.xml",
+        "0004.xml",
+        "٠٠٠٠٤.xml",
+        "$(touch evil).xml",
+        "00004\udcff.xml",
+    ):
+        shutil.copy(SOURCE / RETDEF, home / f"RetDef-{DL}-{end}")
+    shutil.copy(SOURCE / RETDEF, home / "RetDef-..-00004.xml")
     assert plan.of(DL).chunks == ("00001", "00002", "00003")
     (home.parent / "240601002\n").mkdir()
     (home.parent / "..240601002").mkdir()
     assert outstanding(plan, 2e9).ready == (DL,)
-
-
-def _with_arch(arch: str) -> bytes:
-    text = (SOURCE / RETDEF).read_text()
-    escaped = arch.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"(<arch[^>]*>)[^<]*", lambda match: match[1] + escaped, text).encode()
-
-
-@pytest.mark.parametrize("text", SHELL)
-def test_no_shell_sees_the_archive_of_a_retdef(tmp_path: Path, text: str) -> None:
-    path = tmp_path / RETDEF
-    path.write_bytes(_with_arch(f"/archive{text}"))
-    retdef = read_retdef(path)
-    assert retdef.arch == f"/archive{text}"
-    shows = tmp_path / "shows.py"
-    shows.write_text("import json, sys; print(json.dumps(sys.argv[1:]))")
-    command = shlex.join([sys.executable, str(shows), "--archive={level0}", "{level0}"])
-    at = Paths(work=tmp_path / "work", stage=tmp_path / "stage", map={"/archive": "/archive"})
-    settings = Settings(at, decoder=Decoder(command, latc="-k; touch evil"))
-    log = io.StringIO()
-    out = tmp_path / "out"
-    decode(settings, path, retdef, out, log)
-    root = f"/archive{text}"
-    words = [f"--archive={root}", root, "-r", str(path), "-o", str(out), "-k", "-k; touch evil"]
-    assert json.loads(log.getvalue()) == words
-    assert sorted(p.name for p in tmp_path.iterdir()) == [RETDEF, "out", "shows.py"]
 
 
 @pytest.mark.parametrize(
@@ -285,7 +247,7 @@ def test_no_shell_sees_the_archive_of_a_retdef(tmp_path: Path, text: str) -> Non
 )
 def test_an_archive_is_an_absolute_path_without_control_characters(arch: str) -> None:
     content = re.sub(rb"(<arch[^>]*>)[^<]*", rb"\g<1>" + arch.encode(), (SOURCE / RETDEF).read_bytes())
-    with pytest.raises(FormatError, match="expected the absolute path of a level-0 archive"):
+    with pytest.raises(FormatError, match="absolute path"):
         parse_retdef(content, Path(RETDEF))
 
 
@@ -295,7 +257,7 @@ def test_a_pipe_in_the_archive_is_not_waited_for(tmp_path: Path) -> None:
     (path,) = simulation.level0.rglob("s0077a0956t*")
     chunk = simulation.chunks[0]
     _pipe(path)
-    with at_once(), pytest.raises(MissingInputError, match=f"^{path}: cannot be read: not a regular file"):
+    with at_once(), pytest.raises(MissingInputError, match=f"^{path}: "):
         retrieve(simulation.level0, 77, 956, [(chunk.begin / 1e6, chunk.end / 1e6)])
     _linked_back = path.with_name(path.name + "x")
     _linked_back.symlink_to("/etc/passwd")  # not an archive file's name
@@ -303,48 +265,16 @@ def test_a_pipe_in_the_archive_is_not_waited_for(tmp_path: Path) -> None:
     assert retrieve(simulation.level0, 77, 956, [(chunk.begin / 1e6, chunk.end / 1e6)]).files == ()
 
 
-RUN = RunId.from_l1("r0741234567")
-
-
-@pytest.mark.parametrize(
-    "alias",
-    ["two words", "a\x1b[2J", "a\x00b", "a\rb", "a\x0bb", "a\x85b", "a\u2028b", "ünset", "", "a" * 2000],
-)
+@pytest.mark.parametrize("alias", ["two words", "a\x1b[2J", "a\x00b", "a\u2028b", "", "a" * 2000])
 def test_an_alias_that_is_not_one_plain_word_is_passed_over(
     tmp_path: Path, alias: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "moot.txt"
     path.write_bytes(f"r0741234567 1 {alias}\nr0741234568 2 good\n".encode())
     assert moot_keys.read_moot(path) == {RunId.from_l1("r0741234568"): moot_keys.Moot(2, "good")}
-    assert moot_keys.moot_of(RUN, path) == moot_keys.UNSET
-    assert f"{path}, line 1: passed over" in caplog.text
+    assert moot_keys.moot_of(RunId.from_l1("r0741234567"), path) == moot_keys.UNSET
+    assert f"{path}, line 1: " in caplog.text
     assert all(record.getMessage().isprintable() for record in caplog.records)
-
-
-@pytest.mark.parametrize("alias", ["$(touch${IFS}evil)", "`evil`", "../../evil", "%s%n", "{run}", "a" * 900])
-def test_any_other_alias_stays_a_word(tmp_path: Path, alias: str) -> None:
-    path = tmp_path / "moot.txt"
-    path.write_text(f"r0741234567 1 {alias}\n")
-    found = moot_keys.moot_of(RUN, path)
-    assert found == moot_keys.Moot(1, alias)
-    manifest = {"l1_run": RUN.l1, "epus": [956], "delivered": 2, "orphans": 0, "kind": "LPA", "gaps": []}
-    manifest |= {"times": [1.0, 2.0], "complete": False, "given_up": False, "files": [], "held": []}
-    said = texts([manifest | {"moot": {"key": found.key, "alias": found.alias}}])
-    assert said["moot_keys"] == f"{RUN.l1} 1 {alias}\n"
-    header = evt.pack_header(
-        runid=1, seconds=(1, 2), sequences=(1, 2), events=2, moot_key=found.key, moot_alias=found.alias
-    )
-    assert len(header) == evt.HEADER_SIZE
-    assert header[112:].rstrip(b"\0") == alias.encode()[:63]
-    assert header[-1] == 0
-
-
-@pytest.mark.parametrize(
-    "value", ["230401001; touch evil", "$(id)", "../../x", "230401001\n\x00", "٢٣٠٤٠١٠٠١"]
-)
-def test_ids_in_the_config(value: str) -> None:
-    with pytest.raises(ConfigError, match="is not a downlink id"):
-        downlinks([value])
 
 
 def evil(*homes: Path) -> list[Path]:
@@ -354,38 +284,24 @@ def evil(*homes: Path) -> list[Path]:
 
 
 MISSPELT = (
-    *(f"230401001{text}" for text in SHELL if "/" not in text),
-    *(text for text in SHELL if "/" not in text),
+    *(f"230401001{text}" for text in SHELL),
     "--help",
     "--log=evil",
-    "-",
-    "..",
     "23040100\n1",
-    "é",
     "٢٣٠٤٠١٠٠١",
-    "".join(map(str, range(1000, 1045))),
 )
 
 
-@pytest.mark.either
 def test_misspelt_targets_are_told_and_not_interpreted(site: Site) -> None:
     for text in MISSPELT:
         ended = site.snakemake(f"dl={text}")
-        assert ended.status == 1
-        assert f"{text!r} is not a downlink id" in ended.said, text
+        assert (ended.status, repr(text) in ended.said) == (1, True), text
+    for target in ("dl=../../evil", "../evil", "runs/../../evil/240601001/manifest.json"):
+        assert site.snakemake(target).status != 0
     assert evil(site.home, site.work) == []
     made = {path.relative_to(site.work).parts[0] for path in site.work.rglob("*") if path.is_file()}
     assert made <= {"logs", ".snakemake", "settings", "format.json"}
     assert not site.stage.exists()
-
-
-@pytest.mark.either
-@pytest.mark.parametrize("target", ["dl=../../evil", "../evil", "runs/../../evil/240601001/manifest.json"])
-def test_targets_do_not_lead_out(site: Site, target: str) -> None:
-    ended = site.snakemake(target)
-    assert ended.status != 0
-    assert "MissingRuleException" in ended.said
-    assert evil(site.home, site.work, site.home.parent) == []
 
 
 @pytest.mark.either
@@ -417,16 +333,25 @@ def test_a_whole_downlink_among_nasty_names(tmp_path: Path) -> None:
     assert evil(tmp_path, site.home, site.work, site.stage) == []
 
 
-def test_programs_take_ids_of_their_shape_only(tmp_path: Path) -> None:
-    for option in (["--downlink", "../../x"], ["--downlink", DL, "--chunk", "../01"]):
-        command = [
-            sys.executable,
-            str(ROOT / "scripts" / "stage_retdef.py"),
-            "--work",
-            str(tmp_path),
-            *option,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert "invalid" in done.stderr
-    assert list(tmp_path.iterdir()) == []
+class Evil:
+    """What a pickle may hold: something that is done when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.mark,))
+
+
+def test_an_event_part_with_pickled_objects_is_refused(out: Path, tmp_path: Path) -> None:
+    run = RunId("2c2e6cc0")
+    entry = {"chunk": CHUNK, "files": check_products(out, CHUNK)}
+    merged_index.save(merged_index.build([(ChunkProducts.of(entry, run), out)]), tmp_path, run, DL)
+    path, mark = tmp_path / paths.events(run, DL), tmp_path / "evil"
+    written = io.BytesIO()
+    np.save(written, np.array([Evil(mark)], object), allow_pickle=True)
+    for content in (written.getvalue(), pickle.dumps(Evil(mark))):
+        path.write_bytes(content)
+        with pytest.raises(StateError, match=f"^{path}: "):
+            load_events(tmp_path, run, DL)
+    assert not mark.exists()

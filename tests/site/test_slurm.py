@@ -36,7 +36,6 @@ from tests.support.leases import leases
 from tests.support.private_slurm import (
     NODE,
     PARTITION,
-    PREFIX,
     PrivateSlurm,
     missing,
     private_slurm,
@@ -388,13 +387,3 @@ def test_drained_node_cancelled_job_and_no_accounting(
     assert [job["state"] for job in again] == ["CANCELLED", "COMPLETED"]
     assert len(states) == len({job["comment"] for job in states.values()}) + 1
     site.nothing_left()
-
-
-@pytest.mark.skipif(AT_SITE, reason="only on a private Slurm")
-def test_private_slurm_leaves_nothing_behind() -> None:
-    report = "import os; print(os.environ['SLURM_CONF'])"
-    command = [sys.executable, "-m", "tests.support.private_slurm", sys.executable, "-c", report]
-    home = Path(run(command).good().said.split()[-1]).parent
-    assert home.name.startswith(PREFIX)
-    assert not home.exists()
-    assert PrivateSlurm(home).left() == []

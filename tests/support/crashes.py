@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from tests.support.workflow import Site
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
-MODES = ("nothing", "chance", "names")
+MODES = ("nothing", "chance", "names")  # what the disk of a crashed machine keeps
+KILLED = ("kill",)  # the process alone dies
 
 
 def prepare(site: Site) -> None:
@@ -84,15 +86,18 @@ class Crashes:
         shutil.rmtree(self.shadow, ignore_errors=True)
 
     def happen(self, at: int, mode: str) -> None:
-        """Process the downlink, and have the machine crash at a moment."""
+        """Process the downlink, and have the machine crash at a moment, or kill the process alone."""
         self.restore()
+        if mode in KILLED:
+            assert self.run(at, shadow=False) == -signal.SIGKILL
+            return
         held = everything_flushed(self.site, self.shadow)
         assert self.run(at) == -signal.SIGKILL
         Crash(self.shadow, mode, random.Random(f"{at} {mode}")).happen(self.site)
         held.close()
 
 
-def sweep(home: Path, again: bool, every: int) -> int:
+def sweep(home: Path, again: bool, every: int, modes: Sequence[str] = MODES) -> int:
     """Crash at every so many moments, each with one kind of disk, and process again; return how often."""
     crashes = Crashes(Site(home / "site"), again, home)
     site = crashes.site
@@ -105,7 +110,7 @@ def sweep(home: Path, again: bool, every: int) -> int:
     assert leases(site.work) == []
     count = 0
     for at, moment in list(enumerate(moments, 1))[every - 1 :: every]:
-        mode = MODES[count % len(MODES)]
+        mode = modes[count % len(modes)]
         what = f"{at} {moment}, the disk keeps {mode}"
         crashes.happen(at, mode)
         assert half_written(site) == [], what

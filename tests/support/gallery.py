@@ -28,14 +28,8 @@ NOTE = "SIMULATED: none of these events was recorded by the Large Area Telescope
 
 def site_of(home: Path, told: Scenario) -> Site:
     """Return a site with the RetDefs and the level-0 of a scenario."""
-    made = told.write(home / "sim")
     site = Site(home)
-    site.add_retdefs(made.path / "downlinks", *made.downlinks)
-    site.configure(
-        paths={"level0": str(made.level0)},
-        magic7={"command": None},
-        moot={"file": str(made.path / "moot.txt")},
-    )
+    site.simulate(told)
     return site
 
 
@@ -111,7 +105,7 @@ def held_run(home: Path) -> Site:
 def missing_hour(home: Path) -> Site:
     """An hour that the archive did not have of one EPU."""
     site = site_of(home, scenario().lpa_run(events=9000))
-    hours = sorted((home / "sim" / "level0").glob("src0077/*/*/*/utc*"))
+    hours = sorted((home / "simulated" / "level0").glob("src0077/*/*/*/utc*"))
     for file in hours[-1].iterdir():
         if "0957" in file.name:
             file.unlink()
