@@ -467,8 +467,6 @@ def parse_datagrams(lines: Sequence[bytes], source: str) -> NDArray[np.void]:
 
 
 def _datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> NDArray[np.void]:
-    if not lines:
-        return np.zeros(0, DATAGRAM)
     even = _even_datagrams(lines)
     rows: list[list[bytes]] = []
     datagrams = np.zeros(len(lines), DATAGRAM)
