@@ -31,7 +31,8 @@ class BothSides:
 
 
 def defects(found: Compared) -> set[int]:
-    """Return the numbers of all defects that events and texts are explained by, but for those of headers."""
+    """Return the numbers of all defects that events, cuts and texts are explained by, but for those of headers."""
     named = [group.defect for group in found.groups]
+    named += [cut.defect for run in found.runs for cut in run.cuts]
     named += [text.reason.defect for text in found.texts]
     return {number for number in named if number is not None}

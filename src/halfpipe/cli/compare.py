@@ -11,6 +11,7 @@ from halfpipe.cli.printed import Marked
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.ids import DownlinkId
+from halfpipe.words import count
 
 if TYPE_CHECKING:
     from halfpipe.tools.comparison import Compared
@@ -24,6 +25,7 @@ MOST = 30  # groups shown of a downlink
     examples=[
         ("halfpipe compare 230401001 --with /legacy/stage", "with a stage of the legacy"),
         ("halfpipe compare 230401001 --with /legacy/Downlinks", "with the legacy's records of it"),
+        ("halfpipe compare 2023-04 --with DIR -o /tmp/board", "a month, as a page of the board, too"),
     ],
     statuses={
         0: "the same events, byte for byte; files may be cut otherwise",
@@ -41,8 +43,17 @@ MOST = 30  # groups shown of a downlink
     metavar="DIR",
     help="A stage, an archive, the legacy's tree of downlinks, or a working directory.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write the result as a page, too, beside those of a board.",
+)
 @as_json
-def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json: bool) -> int:
+def command(
+    site: Site, downlinks: tuple[DownlinkId, ...], other: Path, output: Path | None, as_json: bool
+) -> int:
     """Compare deliveries with those of another system, event by event and text by text.
 
     "here" is the stage, or the working directory's records where Level-1 took the files; "there" is DIR. Each group of
@@ -78,6 +89,11 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
             printed.table([_row(one) for one in found], drop=["runs"])
     for failure in failed:
         click.echo(f"error: {failure}", err=True)
+    if output is not None:
+        from halfpipe.tools.comparison_page import write_page  # noqa: PLC0415 - the library of templates
+
+        page = write_page(site.settings, found, failed, other, output)
+        click.echo(f"{page}: {count(len(found), 'downlink')}", err=as_json)
     if missing:
         return 2
     return 3 if failed else max((one.status for one in found), default=0)
@@ -118,6 +134,8 @@ def _print(one: "Compared") -> None:
 
 def _lines(one: "Compared") -> Iterator[str]:
     for run in one.runs:
+        for cut in run.cuts:
+            yield f"cut otherwise there: {cut.file}, {cut.events} events{_by(cut.defect)}: {cut.text}"
         for header in run.headers:
             differs = f"{header.field} is {header.here} here, {header.there} there, in {header.files} of run {run.run}"
             yield f"header: {differs}{_by(header.defect)}" + (

@@ -98,7 +98,7 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
     for path in home.glob(paths.board_page("*")):
         if DownlinkId.matches(path.stem) and path.stem not in accounts:
             remove_file(path)
-    values = _site(site, found) | {
+    values = _site(site, found, home) | {
         "rows": rows,
         "medians": medians,
         "compared": len(recent),
@@ -168,7 +168,7 @@ def _row(account: Account, home: Path) -> dict[str, Any]:
     }
 
 
-def _site(site: Site, found: Overview) -> dict[str, Any]:
+def _site(site: Site, found: Overview, home: Path) -> dict[str, Any]:
     """Return what the page of the site shows besides downlinks."""
     wanting, of_site = len(found.wanting), sum(cause.verdict is Verdict.ACTION for cause in found.site)
     parts = [f"{count(wanting, 'downlink')} {'needs' if wanting == 1 else 'need'} action"] if wanting else []
@@ -181,6 +181,7 @@ def _site(site: Site, found: Overview) -> dict[str, Any]:
         "site": found.site,
         "last_retdef": last[0] if last else None,
         "turn": last_turn(site.settings.paths.work),
+        "compared_page": paths.board_compared() if (home / paths.board_compared()).exists() else None,
         "most_pictures": MOST_PICTURES,
     }
 

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe.formats import evt
@@ -25,8 +24,6 @@ ROW = np.dtype(
         ("digest", "u8"),  # of the record's bytes; 0 if nobody asked
     ]
 )
-
-KEY = ["sequence", "apid"]  # of an event
 
 
 class Where(StrEnum):
@@ -103,7 +100,7 @@ def rows_of(
 
 @dataclass(frozen=True)
 class Difference:
-    """How two deliveries differ: numbers of rows, in the order of events.
+    """How two deliveries differ: numbers of rows, ascending.
 
     `here` and `there` are on one side only; `ours` and `theirs` are pairs, the same event with other bytes. `same`
     events are on both sides, byte for byte.
@@ -118,19 +115,23 @@ class Difference:
 
 def difference(ours: NDArray[np.void], theirs: NDArray[np.void]) -> Difference:
     """Compare two tables of dtype `ROW`, each in order and with each event once."""
-    sides = (_keys(rows).assign(**{name: range(len(rows))}) for name, rows in (("l", ours), ("r", theirs)))
-    both = pd.merge(*sides, on=KEY, how="outer", sort=True).astype({"l": "Int64", "r": "Int64"})
-    here, there = both.l[both.r.isna()], both.r[both.l.isna()]
-    pairs = both.dropna()
-    left, right = pairs.l.to_numpy(np.intp), pairs.r.to_numpy(np.intp)
+    sequence = np.concatenate([ours["sequence"], theirs["sequence"]])
+    apid = np.concatenate([ours["apid"], theirs["apid"]])
+    order = np.lexsort((apid, sequence))  # stable: of a pair ours comes first
+    sequence, apid = sequence[order], apid[order]
+    paired = np.flatnonzero((sequence[1:] == sequence[:-1]) & (apid[1:] == apid[:-1]))
+    alone = np.ones(len(order), dtype=bool)
+    alone[paired] = alone[paired + 1] = False
+    left, right = order[paired], order[paired + 1] - len(ours)
     other = ours["digest"][left] != theirs["digest"][right]
+    single = order[alone]
     return Difference(
-        here.to_numpy(np.intp), there.to_numpy(np.intp), left[other], right[other], int((~other).sum())
+        single[single < len(ours)],
+        single[single >= len(ours)] - len(ours),
+        left[other],
+        right[other],
+        int(len(paired) - other.sum()),
     )
-
-
-def _keys(rows: NDArray[np.void]) -> pd.DataFrame:
-    return pd.DataFrame({name: rows[name] for name in KEY})
 
 
 def inside(sequences: NDArray[np.uint64], spans: tuple[Interval, ...]) -> NDArray[np.bool_]:
@@ -142,9 +143,18 @@ def inside(sequences: NDArray[np.uint64], spans: tuple[Interval, ...]) -> NDArra
 
 
 def present(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Tell for each event of `rows` whether it is one of `among`, which has each once."""
-    found = _keys(rows).merge(_keys(among), on=KEY, how="left", indicator="side")
-    return np.asarray(found["side"] == "both")
+    """Tell for each event of `rows` whether it is one of `among`; both in order, by sequence and APID."""
+    found = np.zeros(len(rows), dtype=bool)
+    sequences = np.ascontiguousarray(among["sequence"])
+    at = np.searchsorted(sequences, rows["sequence"])
+    # As many EPUs share a sequence at the most.
+    for step in range(4):
+        where = at + step
+        valid = where < len(among)
+        place = np.where(valid, where, 0)
+        if len(among):
+            found |= valid & (sequences[place] == rows["sequence"]) & (among["apid"][place] == rows["apid"])
+    return found
 
 
 def series(delivered: NDArray[np.uint64], skipped: NDArray[np.uint64]) -> tuple[Interval, ...]:

@@ -4,7 +4,7 @@ Files are read one at a time; of a run 34 bytes an event are held.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,8 +87,9 @@ def side_of(root: Path, downlink: DownlinkId) -> Side:
         return stage
     raise MissingInputError(
         f"{root}: nothing of downlink {downlink} was found there. Expected is a stage or an archive of deliveries "
-        f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), a working directory of HalfPipe "
-        f"({paths.receipt(downlink)} in it), or the tree of the legacy ({root}/{downlink}/<run>/r…-e….idx)"
+        f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), event files whose headers name the "
+        f"downlink ({root}/r…/*.evt), a working directory of HalfPipe ({paths.receipt(downlink)} in it), or the tree "
+        f"of the legacy ({root}/{downlink}/<run>/r…-e….idx)"
     )
 
 
@@ -108,25 +109,41 @@ class Stage:
     root: Path
 
     def home(self, downlink: DownlinkId) -> Path | None:
-        """Return the directory of a delivery, None if there is none."""
-        places = (self.root / downlink, self.root / downlink[:4] / downlink)
-        return next((place for place in places if place.is_dir()), None)
+        """Return the directory of a delivery, `root` itself where event files of several may lie; None: nowhere."""
+        for place in (self.root / downlink, self.root / downlink[:4] / downlink):
+            if place.is_dir():
+                return place
+        if self.root.name == downlink or any(self._files(self.root)):
+            return self.root
+        return None
+
+    def _files(self, home: Path, pattern: str = "r*") -> Iterator[Path]:
+        found = (*home.glob(f"{pattern}-e*.evt"), *home.glob(f"{pattern}/{pattern}-e*.evt"))
+        return (path for path in sorted(found) if EVENT_FILE.fullmatch(path.name))
+
+    def _of(self, downlink: DownlinkId, pattern: str = "r*") -> list[Path]:
+        home = self.home(downlink)
+        files = list(self._files(home, pattern)) if home else []
+        if home != self.root or self.root.name == downlink:
+            return files
+        return [path for path in files if evt.read_header(path)["runid"] == downlink.number]
 
     def has(self, downlink: DownlinkId) -> bool:
-        """Tell whether it has a directory."""
-        return self.home(downlink) is not None
+        """Tell whether it has a directory, or files whose headers name it."""
+        home = self.home(downlink)
+        return home is not None and (home != self.root or bool(self._of(downlink)))
 
     def runs(self, downlink: DownlinkId) -> set[RunId]:
-        """Return the runs that have a directory."""
+        """Return the runs that have a directory or a file."""
         home = self.home(downlink)
-        names = {path.name for path in home.glob("r*") if path.is_dir()} if home else set()
+        names = {path.name[:11] for path in self._of(downlink)}
+        if home is not None and home != self.root:
+            names |= {path.name for path in home.glob("r*") if path.is_dir()}
         return {RunId.from_l1(name) for name in names if _L1_RUN.fullmatch(name)}
 
     def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
         """Read the event files of a run, one after the other."""
-        home = self.home(downlink)
-        found = sorted(home.glob(f"{run.l1}/{run.l1}-e*.evt")) if home else []
-        places = tuple(path for path in found if EVENT_FILE.fullmatch(path.name))
+        places = tuple(self._of(downlink, run.l1))
         files, parts = [], [np.empty(0, ROW)]
         for number, path in enumerate(places):
             file, rows = _read(path, number, summed)
@@ -164,21 +181,23 @@ def _read(path: Path, place: int, summed: bool) -> tuple[File, NDArray[np.void]]
     return File(path.name, len(rows), sequences, opened.header), rows
 
 
-@dataclass(frozen=True)
+@dataclass
 class Work:
-    """A working directory, with its stage if that is `there`.
+    """A working directory: what was delivered follows from manifests, its records lie in the chunks' evt files.
 
-    What was delivered follows from manifests. Where event files are not in the stage their records are in the chunks'
-    evt files; nothing is decoded again for it.
+    Nothing is decoded again for it.
     """
 
     root: Path
-    there: Stage | None = None
 
     def manifest(self, downlink: DownlinkId, run: RunId) -> dict[str, Any] | None:
         """Read what vouches for a delivery, None without one."""
         path = self.root / paths.manifest(run, downlink)
         return dict(read_json(path)) if path.exists() else None
+
+    def receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
+        """Read the receipt of a downlink."""
+        return read_receipt(self.root, downlink)
 
     def has(self, downlink: DownlinkId) -> bool:
         """Tell whether it has a receipt."""
@@ -186,21 +205,21 @@ class Work:
 
     def runs(self, downlink: DownlinkId) -> set[RunId]:
         """Return the runs of the receipt."""
-        return {RunId(run["run"]) for run in read_receipt(self.root, downlink)["runs"]}
+        return {RunId(run["run"]) for run in self.receipt(downlink)["runs"]}
+
+    def known(self, run: RunId, first: DownlinkId | None = None) -> "Known":
+        """Return the events that all downlinks brought of a run, those of `first` before their copies of others."""
+        return Known(self.root, run, first)
 
     def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
-        """Read the files that a manifest names, or find their events among those that are known."""
+        """Find the events that a manifest names among those that are known."""
         manifest = self.manifest(downlink, run)
         if manifest is None or not manifest["files"]:
             return Delivered()
-        if self.there is not None:
-            home = self.there.root / paths.staged_run(downlink, run.l1)
-            if all((home / entry["name"]).exists() for entry in manifest["files"]):
-                return self.there.delivered(downlink, run, summed=summed)
         files = tuple(
             File(entry["name"], entry["events"], Interval(*entry["sequences"])) for entry in manifest["files"]
         )
-        known = Known(self.root, run, downlink)
+        known = self.known(run, downlink)
         if known.gone:
             return Delivered(files=files, gone=known.gone)
         rows = known.then(_ranges_of(manifest["datagrams"]))
@@ -216,10 +235,9 @@ class Work:
         return in_delivery(table, known.places, files)
 
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
-        """Return the stage's texts, and for those that are not there what the receipt says; it has no magic-7."""
-        written = texts(read_receipt(self.root, downlink)["runs"])
-        made = {name: sorted(text.splitlines()) for name, text in written.items() if name in TEXTS}
-        return made | (self.there.texts(downlink) if self.there else {})
+        """Write the texts anew, as the receipt has their content; magic-7 is not there."""
+        written = texts(self.receipt(downlink)["runs"])
+        return {name: sorted(text.splitlines()) for name, text in written.items() if name in TEXTS}
 
     def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
         """Return what the manifest lists."""
@@ -389,3 +407,36 @@ class LegacyTree:
             if path.exists():
                 return KnownDatagrams.of(path.read_bytes().split(b"\n")[:-1], str(path)).ranges()
         return None
+
+
+@dataclass(frozen=True)
+class Here:
+    """What HalfPipe delivered: the stage's event files, or where Level-1 took them what the working directory has."""
+
+    work: Work
+    stage: Stage
+
+    def has(self, downlink: DownlinkId) -> bool:
+        """Tell whether it has a receipt."""
+        return self.work.has(downlink)
+
+    def runs(self, downlink: DownlinkId) -> set[RunId]:
+        """Return the runs of the receipt."""
+        return self.work.runs(downlink)
+
+    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+        """Return what the receipt's files hold."""
+        manifest = self.work.manifest(downlink, run)
+        home = self.stage.root / paths.staged_run(downlink, run.l1)
+        files = manifest["files"] if manifest else []
+        if files and all((home / entry["name"]).exists() for entry in files):
+            return self.stage.delivered(downlink, run, summed=summed)
+        return self.work.delivered(downlink, run, summed=summed)
+
+    def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
+        """Return the stage's texts, or what the receipt says of them."""
+        return self.work.texts(downlink) | _lines(self.stage.root / paths.staged(downlink), downlink)
+
+    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
+        """Return what the manifest lists."""
+        return self.work.datagrams(downlink, run)

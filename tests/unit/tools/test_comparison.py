@@ -12,6 +12,9 @@ from halfpipe import paths
 from halfpipe.errors import FormatError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.pages import board_pages
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.overview import overview
 from halfpipe.tools.comparison import compare
 from halfpipe.tools.comparison_sides import side_of
 from halfpipe_simulator.scenario import Scenario
@@ -31,17 +34,21 @@ KNOWN: dict[str, list[tuple[int, set[int]]]] = {
     "dup_two_previous": [(0, {3}), (0, {3}), (0, set())],
     "edge_equal_last": [(35, {20})],
     "eventless_edges": [(1, {22})],
-    "gap_quiet_filled": [(0, set()), (15, {4})],
-    "lci_gap_filled": [(0, set()), (17, {9})],
+    "gap_quiet": [(0, {4})],
+    "gap_quiet_filled": [(0, {4}), (15, {4})],
+    "lci_cal_gap": [(0, {9})],
+    "lci_gap_filled": [(0, {9}), (17, {9})],
+    "maxev_last_single_min2": [(0, {28})],
     "min_epus_one": [(0, {7})],
     "moot_default_alias": [(0, {25})],
     "one_epu_then_other": [(0, {3}), (0, set())],
     "order_reversed": [(0, {3}), (0, {3}), (0, set())],
     "runid_small": [(40, {35})],
+    "seq_over_32bit": [(0, {27})],
     "tail_partner_exhausted": [(40, {20})],
     "third_epu_late_again": [(0, set()), (67, {3}), (18, {3})],
     "three_epus": [(110, {3})],
-    "withheld_lone": [(0, set()), (0, {11, 39})],
+    "withheld_lone": [(0, {4}), (0, {11, 39})],
     "zero_handlers": [(0, {26})],
 }
 IN_SHORT = {"split3", *KNOWN}
@@ -150,64 +157,82 @@ def sides(site: Site, tmp_path: Path) -> BothSides:
     return both
 
 
-def records(path: Path) -> tuple[bytes, list[bytes], list[int]]:
-    """Return the header of an event file, its records and their sequences."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    offsets = evt.walk(data, "")
-    ends = [*offsets[1:].tolist(), len(data)]
-    cut = [data[a:b].tobytes() for a, b in zip(offsets, ends, strict=True)]
-    return (
-        data[: evt.HEADER_SIZE].tobytes(),
-        cut,
-        evt.context_column(data, offsets, "scalers_sequence").tolist(),
-    )
+def test_a_flipped_bit_is_found_and_named(sides: BothSides) -> None:
+    path = only_file(sides.legacy.stage, FIRST)
+    content = bytearray(path.read_bytes())
+    offsets = evt.walk(np.frombuffer(content, np.uint8), "")
+    content[int(offsets[7]) + 312] ^= 4  # in the payload of the event
+    path.write_bytes(content)
+    found = sides.compared(FIRST)
+    (group,) = found.groups
+    sequence = int(evt.context_column(np.frombuffer(content, np.uint8), offsets[7:8], "scalers_sequence")[0])
+    assert (group.first, group.last, group.events, group.where) == (sequence, sequence, 1, "both")
+    assert (group.kind, group.defect, found.status) == ("unexplained", None, 3)
+    assert group.text.startswith("other bytes: ebf payload is ")
 
 
 def cut_out(path: Path, *numbers: int) -> list[int]:
     """Take events out of an event file; return their sequences."""
-    header, every, sequences = records(path)
-    path.write_bytes(header + b"".join(record for n, record in enumerate(every) if n not in numbers))
-    return [sequences[number] for number in numbers]
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    offsets = evt.walk(data, "")
+    ends = [*offsets[1:].tolist(), len(data)]
+    kept = [
+        data[a:b].tobytes() for n, (a, b) in enumerate(zip(offsets, ends, strict=True)) if n not in numbers
+    ]
+    path.write_bytes(data[: evt.HEADER_SIZE].tobytes() + b"".join(kept))
+    sequences: list[int] = evt.context_column(data, offsets, "scalers_sequence")[list(numbers)].tolist()
+    return sequences
 
 
-def test_what_was_put_in_is_found(sides: BothSides) -> None:
-    path, ours = only_file(sides.legacy.stage, FIRST), only_file(sides.site.stage, FIRST)
-    good = path.read_bytes()
-    header, every, sequences = records(path)
+def test_missing_events_are_found_each(sides: BothSides) -> None:
+    first, last = cut_out(only_file(sides.legacy.stage, FIRST), 11, 60)
+    found = sides.compared(FIRST)
+    assert [(g.first, g.last, g.events, g.where, g.kind) for g in found.groups] == [
+        (sequence, sequence, 1, "here", "unexplained") for sequence in (first, last)
+    ]
+    assert found.status == 3
 
-    def found(content: bytes) -> tuple[int, list[tuple[str, int, str, int | None]]]:
-        path.write_bytes(content)
-        result = sides.compared(FIRST)
-        return result.status, [(g.where, g.events, g.kind, g.defect) for g in result.groups]
 
-    flipped = bytearray(every[7])
-    flipped[312] ^= 4  # in the payload of the event
-    flipped_in = header + b"".join([*every[:7], bytes(flipped), *every[8:]])
-    assert found(flipped_in) == (3, [("both", 1, "unexplained", None)])
-    assert sides.compared(FIRST).groups[0].first == sequences[7]
-    assert found(good + every[-1]) == (3, [("there", 0, "unexplained", None)]), "an event twice"
-    other_header = bytearray(good)
-    other_header[12] ^= 1  # secs_beg
-    assert found(bytes(other_header)) == (3, [])
-    fields = [(one.field, one.defect) for one in sides.compared(FIRST).runs[0].headers]
-    assert fields == [("secs_beg", None), ("moot_key", 24), ("moot_alias", 24)]
-    status, groups = found(good[:-100])  # cut by a full disk
-    assert (status, {group[3] for group in groups}, sum(group[1] for group in groups)) == (1, {31}, 130)
-
-    path.write_bytes(good)
-    gone = cut_out(path, 11, 60)
-    groups_found = sides.compared(FIRST).groups
-    assert [(g.first, g.where, g.kind) for g in groups_found] == [(s, "here", "unexplained") for s in gone]
-    path.write_bytes(header + b"".join(every[:50]))  # another cut is no other event
-    rest = path.with_name(paths.event_file("r0741234567", sequences[50]))
-    rest.write_bytes(header + b"".join(every[50:]))
-    result = sides.compared(FIRST)
-    assert (result.status, result.groups) == (0, [])
-    rest.unlink()
-    path.write_bytes(good)
-    (sequence,) = cut_out(ours, 11)  # what is gone from the stage here is not called an orphan
+def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSides) -> None:
+    (sequence,) = cut_out(only_file(sides.site.stage, FIRST), 11)
     (group,) = sides.compared(FIRST).groups
     assert (group.first, group.where, group.kind) == (sequence, "there", "unexplained")
+
+
+def test_another_cut_is_no_other_event(sides: BothSides) -> None:
+    path = only_file(sides.legacy.stage, FIRST)
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    offsets = evt.walk(data, "")
+    middle = int(offsets[50])
+    sequence = int(evt.context_column(data, offsets[50:51], "scalers_sequence")[0])
+    header = data[: evt.HEADER_SIZE].tobytes()
+    path.write_bytes(data[:middle].tobytes())
+    path.with_name(paths.event_file("r0741234567", sequence)).write_bytes(header + data[middle:].tobytes())
+    found = sides.compared(FIRST)
+    assert (found.status, found.groups) == (0, [])
+    assert [(cut.events, cut.defect) for cut in found.runs[0].cuts] == [(50, None), (80, None)]
+
+
+def test_an_event_twice_is_found(sides: BothSides) -> None:
+    path = only_file(sides.legacy.stage, FIRST)
+    content = path.read_bytes()
+    offsets = evt.walk(np.frombuffer(content, np.uint8), "")
+    path.write_bytes(content + content[offsets[-1] :])
+    found = sides.compared(FIRST)
+    assert [(group.where, group.text) for group in found.groups] == [
+        ("there", "1 events were delivered more than once")
+    ]
+    assert found.status == 3
+
+
+def test_a_file_that_was_cut_by_a_full_disk_is_a_known_defect(sides: BothSides) -> None:
+    path = only_file(sides.legacy.stage, FIRST)
+    path.write_bytes(path.read_bytes()[:-100])
+    found = sides.compared(FIRST)
+    assert {group.defect for group in found.groups} == {31}
+    assert sum(group.events for group in found.groups) == 130
+    assert any(f"{path}: " in group.text for group in found.groups)
+    assert found.status == 1
 
 
 def test_after_level1_took_the_stage_the_chunks_are_read(sides: BothSides) -> None:
@@ -233,25 +258,12 @@ def test_without_the_events_that_are_known_here_no_reason_is_sought(sides: BothS
     assert (group.where, group.events, group.kind) == ("there", 129, "unexplained")
 
 
-@pytest.mark.parametrize(
-    ("name", "line", "run", "status"),
-    [
-        ("retired_runs", "r0000000001 COMPLETE", "r0000000001", 3),  # a run that nobody has
-        ("delivered_events", "r0741234567 131 0 LPA", "r0741234567", 3),
-        ("delivered_events", "r0741234567 99 0 LPA", "r0741234567", 0),  # of the last span only
-        ("delivered_events", "r0741234567 130 9 LPA", "r0741234567", 0),
-        ("delivered_events", "r0741234567 x 0 LPA", "r0741234567", 3),
-        ("event_gaps", "r0741234567 1 2", "r0741234567", 3),
-    ],
-)
-def test_a_text_that_differs(sides: BothSides, name: str, line: str, run: str, status: int) -> None:
-    text = sides.legacy.stage / FIRST / f"{name}_{FIRST}.txt"
-    others = [one for one in text.read_text().splitlines() if not one.startswith(run)]
-    text.write_text("\n".join([*others, line]) + "\n")
+def test_a_text_names_a_run_that_nobody_has(sides: BothSides) -> None:
+    text = sides.legacy.stage / FIRST / f"retired_runs_{FIRST}.txt"
+    text.write_text(text.read_text() + "r0000000001 COMPLETE\n")
     found = sides.compared(FIRST)
-    (other,) = (one for one in found.texts if one.text == name)
-    assert (other.run, other.there, found.status) == (run, (line,), status)
-    assert (other.reason.kind == "unexplained") == bool(status)
+    (other,) = (one for one in found.texts if one.text == "retired_runs")
+    assert (other.run, other.reason.kind, found.status) == ("r0000000001", "unexplained", 3)
 
 
 def test_with_an_archive_and_another_working_directory(sides: BothSides, tmp_path: Path) -> None:
@@ -259,6 +271,9 @@ def test_with_an_archive_and_another_working_directory(sides: BothSides, tmp_pat
     archive.mkdir(parents=True)
     shutil.copytree(sides.legacy.stage / FIRST, archive / FIRST)
     assert sides.compared(FIRST, archive.parent).runs[0].same == 130
+    flat = tmp_path / "flat"
+    shutil.copytree(sides.legacy.stage / FIRST / "r0741234567", flat)
+    assert sides.compared(FIRST, flat).runs[0].same == 130
     other = sides.site.clone(tmp_path / "other")
     found = sides.compared(FIRST, other.work)
     assert (found.status, found.runs[0].same, found.runs[0].headers) == (0, 130, [])
@@ -284,6 +299,35 @@ def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
         place.write_text("")
     found = compare(site.settings, DownlinkId(SECOND), other.stage)
     assert found.unexplained == 1, "nobody says it there"
+
+
+def test_a_header_that_differs_is_said_and_not_counted(sides: BothSides) -> None:
+    found = sides.compared(FIRST)
+    assert [(one.field, one.defect) for one in found.runs[0].headers] == [
+        ("moot_key", 24),
+        ("moot_alias", 24),
+    ]
+    path = only_file(sides.legacy.stage, FIRST)
+    content = bytearray(path.read_bytes())
+    content[12] ^= 1  # secs_beg
+    path.write_bytes(content)
+    found = sides.compared(FIRST)
+    assert (found.groups, found.status) == ([], 3)
+    assert [one.field for one in found.runs[0].headers if one.kind == "unexplained"] == ["secs_beg"]
+
+
+def test_a_text_that_differs_without_a_reason(sides: BothSides) -> None:
+    text = sides.legacy.stage / FIRST / f"delivered_events_{FIRST}.txt"
+    text.write_text("r0741234567 131 0 LPA\n")
+    found = sides.compared(FIRST)
+    (other,) = (one for one in found.texts if one.text == "delivered_events")
+    assert (other.run, other.here, other.there) == (
+        "r0741234567",
+        ("r0741234567 130 0 LPA",),
+        ("r0741234567 131 0 LPA",),
+    )
+    assert other.reason.kind == "unexplained"
+    assert found.status == 3
 
 
 def test_delivered_with_another_downlink_there(site: Site, tmp_path: Path) -> None:
@@ -313,16 +357,43 @@ def test_an_orphan_that_was_delivered_there(site: Site, tmp_path: Path) -> None:
 
 
 def test_the_verb(sides: BothSides) -> None:
-    def status(*words: str) -> int:
-        return halfpipe("compare", *words, configfile=sides.site.configfile).exit_code
+    def give(*words: str) -> tuple[int, str]:
+        ended = halfpipe("compare", *words, configfile=sides.site.configfile)
+        return ended.exit_code, ended.output
 
     stage = str(sides.legacy.stage)
-    assert status(FIRST, "--with", stage) == 0
+    status, said = give(FIRST, "--with", stage)
+    assert status == 0
+    assert f"downlink {FIRST}: the same events (130 here, 130 there, 130 the same)" in said
     cut_out(only_file(sides.legacy.stage, FIRST), 11)
-    assert status(FIRST, "--with", stage) == 3
-    assert status(FIRST, SECOND, "--with", stage) == 2, "the second has no receipt"
-    assert status(FIRST, "--with", str(sides.site.retdefs / "nothing")) == status("--with", stage) == 2
+    assert give(FIRST, "--with", stage)[0] == 3
+    status, said = give(FIRST, SECOND, "--with", stage)
+    assert status == 2
+    assert f"error: downlink {SECOND} has no receipt" in said
+    assert give(FIRST, "--with", str(sides.site.retdefs / "nothing"))[0] == 2
+    assert give("--with", stage)[0] == 2
     ended = halfpipe("compare", FIRST, "--with", stage, "--json", configfile=sides.site.configfile)
     (one,) = json.loads(ended.stdout)["downlinks"]
     (group,) = one["runs"][0]["groups"]
+    assert group.keys() >= {"run", "first", "last", "events", "kind", "defect"}
     assert (one["status"], group["events"], group["kind"]) == (3, 1, "unexplained")
+
+
+def test_what_was_found_as_a_page_of_the_board(sides: BothSides, tmp_path: Path) -> None:
+    cut_out(only_file(sides.legacy.stage, FIRST), 11)
+    board = tmp_path / "board"
+    words = ("compare", FIRST, SECOND, "--with", str(sides.legacy.stage), "-o", str(board))
+    ended = halfpipe(*words, configfile=sides.site.configfile)
+    page = board / paths.board_compared()
+    assert f"{page}: 1 downlink\n" in ended.output
+    said = page.read_text()
+    assert "<h1>2 of 2 downlinks with something unexplained</h1>" in said
+    assert f"downlink {SECOND} has no receipt" in said
+    assert f"<th>{FIRST}<td>something unexplained<td>1<td>130<td>129<td>129<td><td><b>1</b>" in said
+    assert "<td>unexplained<td><td>no known reason" in said
+    assert "href" not in said.partition("<main")[2], "a page that is not there is not pointed to"
+    looked = Looked(sides.site.settings)
+    board_pages.make(looked, overview(looked, [DownlinkId(FIRST)]), board)
+    assert f'href="{paths.board_compared()}"' in (board / paths.board()).read_text()
+    halfpipe(*words, configfile=sides.site.configfile)
+    assert f"<a href={paths.board_page(FIRST)}>" in page.read_text()
