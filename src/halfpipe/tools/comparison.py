@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import MissingInputError
 from halfpipe.formats import evt
+from halfpipe.formats.evt_view import fields
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import listed
