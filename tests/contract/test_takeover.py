@@ -206,7 +206,7 @@ def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site, legacy: Call
     good = spans.read_bytes()
     spans.write_bytes(b"cos\nsystem\n(S'touch evil'\ntR.")
     report = take(site, home)
-    assert "operation GLOBAL" in report["refused"][FIRST][0]
+    assert str(spans) in report["refused"][FIRST][0]
     assert report["runs"]["refused"] == [RUN]
     ended = site.snakemake(f"dl={SECOND}")
     ended.bad(
