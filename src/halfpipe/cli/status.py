@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -107,7 +108,7 @@ def _row(one: Account, work: Path) -> dict[str, printed.Cell]:
         "waiting": one.orphans if one.handoff else None,
         "hand-off": one.handoff or _before(work, one.downlink),
         "level-1": one.submitted,
-        "when (UTC)": utc(one.handed_off) if one.handed_off else None,
+        "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,
         "what": Marked(f"{SIGNS[first.verdict]}{first.verdict}: {first.text}", style) if first else None,
     }
 
