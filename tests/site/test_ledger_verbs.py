@@ -1,6 +1,7 @@
 """`halfpipe ledger`: what people do with the ledger of a site whose downlinks were really processed."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     password = str(database.password_file) if database.password_file else None
     site.configure(
         ledger={"url": database.url, "password_file": password},
-        moot={"update": f"python {STAND_IN} {tmp_path}"},
+        moot={"update": shlex.join(["python", str(STAND_IN), str(tmp_path)])},
     )
     site.by_hand(first)
     site.by_hand(second)
