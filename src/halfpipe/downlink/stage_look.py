@@ -14,20 +14,20 @@ from halfpipe.files.reading import sha256
 from halfpipe.ids import DownlinkId
 
 STRANGE = "file-strange"
+GONE = "stage-partly-gone"  # an event file, which Level-1 moves away once it was told
 
 
 @dataclass(frozen=True)
 class Wrong:
     """One file of the stage that is not as it was handed off: what is wrong, and what to `do`.
 
-    `code` is that of its cause. `is_event_file`: Level-1 moves such a one away.
+    `code` is that of its cause.
     """
 
     code: str
     path: Path
     what: str
     do: str
-    is_event_file: bool = False
 
 
 def look(
@@ -58,8 +58,7 @@ def look(
         for file in run["files"]:
             code, what = wrong_with(of_run / file["name"], file, checksums=checksums)
             if code:
-                code = "stage-partly-gone" if code == "file-missing" else code
-                yield Wrong(code, of_run / file["name"], what, again, is_event_file=True)
+                yield Wrong(GONE if code == "file-missing" else code, of_run / file["name"], what, again)
             token = stage / paths.tokens(run["l1_run"]) / Path(file["name"]).stem
             if untouched and not token.exists():
                 yield Wrong("file-missing", token, "this token is missing", again)
@@ -98,7 +97,7 @@ def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:
         return
     for name in sorted(set(names) - set(known)):
         yield Wrong(
-            "file-strange",
+            STRANGE,
             home / name,
             "HalfPipe has not put it there",
             f"see whose it is: ls -ld {home / name}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.stage_look import look, wrong_with
+from halfpipe.downlink.stage_look import GONE, look, wrong_with
 from halfpipe.downlink.stage_state import is_submitted, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError
@@ -191,7 +191,7 @@ class _Checker:
         for wrong in look(
             self.stage, self.downlink, receipt, checksums=self.checksums, untouched=record.last is None
         ):
-            if submitted and wrong.is_event_file:
+            if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
                 yield _note("file-taken", wrong.path, "Level-1 is taking the hand-off")
             else:
                 yield _fault(wrong.code, wrong.path, wrong.what, wrong.do)

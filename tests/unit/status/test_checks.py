@@ -272,3 +272,14 @@ def test_a_delivery_that_is_not_what_the_receipt_says(untouched: Site, tmp_path:
         shutil.rmtree(home)
     assert "delivery-differs" in {finding.code for finding in found(site)}
     assert site.snakemake(f"dl={DL}", "-R", "deliver_run").status != 0, "the stage knows more, too"
+
+
+def test_what_level_1_was_told_of_and_is_damaged_now_needs_action(delivered: Site, tmp_path: Path) -> None:
+    submitted = delivered.clone(tmp_path / "submitted")
+    submit.settle(submitted.settings, DL, submitted=True)
+    path = next((submitted.stage / DL).glob("r*/*.evt"))
+    content = path.read_bytes()
+    for damaged in (content[:-1], content[:-1] + bytes([content[-1] ^ 1])):
+        path.write_bytes(damaged)
+        (finding,) = found(submitted)
+        assert (finding.code, is_note(finding)) == ("file-differs", False)
