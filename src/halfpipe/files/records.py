@@ -188,9 +188,9 @@ class Series:
         return file_of(self.home, number)
 
     def _open(self, home: Path, number: int) -> Record | None:
-        path = f"{home}/{number:06d}.json"
+        path = file_of(home, number)
         try:
-            with open(path, "rb") as file:  # noqa: PTH123 - asked of all downlinks
+            with path.open("rb") as file:
                 # Room for its size and no more: MOST_BYTES would be cleared first. A read may be short, this one not.
                 return opened(file.read(min(os.fstat(file.fileno()).st_size, MOST_BYTES)), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

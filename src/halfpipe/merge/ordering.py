@@ -54,9 +54,8 @@ def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
     order = _order(events)
     if order is None:
         return events
-    for name in (
-        events.dtype.names or ()
-    ):  # in their place: a second table would be the largest thing of a merge
+    # In their place: a second table would be the largest thing of a merge.
+    for name in events.dtype.names or ():
         events[name][: len(order)] = events[name].take(order)
     return events[: len(order)]
 
