@@ -1,4 +1,8 @@
-"""Why a downlink, or the site, is not simply good."""
+"""Why a downlink, or the site, is not simply good: the form of a cause.
+
+Those of a downlink come together in `status/account.py`, those of the site in `status/site_causes.py`; the modules
+that find them are named `*_causes`, besides `decode/shortfall.py` and `status/failures.py`.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime

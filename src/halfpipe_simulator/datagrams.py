@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError
 from halfpipe.formats import evt, idx, met
+from halfpipe_simulator.index_lines import EVENT_LINE
 
 MAGIC = b"SIMULATED-LATDGM"
 VERSION = 1
@@ -152,7 +153,7 @@ class Decoded:
     seconds
         `current_timeSecs` of each record (MET, uint32).
     lines
-        dtype `halfpipe.formats.idx.EVENT_LINE`, one an event; `offset` counts from the start of `records`.
+        dtype `halfpipe_simulator.index_lines.EVENT_LINE`, one an event; `offset` counts from the start of `records`.
     datagrams
         dtype `halfpipe.formats.idx.DATAGRAM`, one a datagram.
     """
@@ -288,7 +289,7 @@ def decode(
     contexts = _contexts(headers, texts, scid)[of]
     records, sizes = _records(contexts, utc, rows, payload, latc)
 
-    lines = np.zeros(rows.size, idx.EVENT_LINE)
+    lines = np.zeros(rows.size, EVENT_LINE)
     lines["startedat"] = headers["startedat"][of]
     lines["sequence"] = rows["scalers_sequence"]
     lines["elapsed"] = rows["scalers_elapsed"]

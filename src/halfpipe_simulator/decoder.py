@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import replacing, write_whole
-from halfpipe.formats import evt, idx
+from halfpipe.formats import evt
 from halfpipe.formats.level0 import Retrieval, retrieve
 from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
 from halfpipe.ids import RunId
 from halfpipe_simulator.datagrams import Decoded, complaint_of, decode, run_of
+from halfpipe_simulator.index_lines import dgm_lines, evt_lines
 
 BATCH = 1 << 21  # bytes of datagrams that are decoded at a time
 TELL_SECONDS = 1.0  # between two lines that say how far it is
@@ -52,9 +53,13 @@ class Product:
             self.seconds = (self.seconds[0] if self.count else first[0], int(decoded.seconds[-1]))
             self.sequences = (self.sequences[0] if self.count else first[1], int(lines["sequence"][-1]))
             self.count += lines.size
-        events = _split(idx.evt_lines(lines, f"{self.name}.evt"), decoded.datagrams["nevts"])
-        datagrams = _split(idx.dgm_lines(decoded.datagrams), np.ones(decoded.datagrams.size, np.int64))
-        write_whole(self.index, b"".join(chain.from_iterable(zip(events, datagrams, strict=True))))
+        events = evt_lines(lines, f"{self.name}.evt")
+        counts = decoded.datagrams["nevts"].tolist()
+        index = (
+            "".join((*islice(events, count), line))
+            for count, line in zip(counts, dgm_lines(decoded.datagrams), strict=True)
+        )
+        write_whole(self.index, "".join(index).encode())
 
     def finish(self, downlink: int) -> None:
         """Write the header, which says how many events there are."""
@@ -70,19 +75,6 @@ class Product:
                 moot_alias=evt.MOOT_UNSET_ALIAS,
             ),
         )
-
-
-def _split(text: bytes, lines: NDArray[np.integer]) -> Iterator[memoryview]:
-    """Yield the next `lines[i]` lines of `text` for each i."""
-    total = int(lines.sum())
-    length = text.find(b"\n") + 1
-    if total and len(text) == total * length and not text[length - 1 :: length].strip(b"\n"):
-        stops = np.arange(1, total + 1) * length  # lines of one length, as they nearly always are
-    else:
-        stops = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n")) + 1
-    edges = np.concatenate(([0], stops))[np.concatenate(([0], np.cumsum(lines, dtype=np.int64)))].tolist()
-    for begin, end in pairwise(edges):
-        yield memoryview(text)[begin:end]
 
 
 @dataclass

@@ -18,6 +18,7 @@ from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.settings import Moot, Paths, Settings
+from halfpipe_simulator.index_lines import dgm_lines
 from tests.support.series import sealed_text
 
 UTC = 1719541767.0  # of the first datagram, Unix seconds: 2024-06-28 02:29:27
@@ -55,7 +56,7 @@ class Datagram:
         }  # fmt: skip
         for name, value in values.items():
             row[name] = value
-        return idx.dgm_lines(row).rstrip(b"\n")
+        return next(dgm_lines(row)).rstrip().encode()
 
 
 def whole(apid: int, count: int, **other: Any) -> list[Datagram]:

@@ -75,5 +75,7 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
         click.echo(
             f"{count(logs, 'log')} older than {settings.cleanup.log_days:g} days, {count(of_logs, 'byte')}"
         )
+    if halted:
+        click.echo(f"{halted}: nothing is removed; to let it go on: halfpipe hold cleanup --resume")
     click.echo(f"{count(size, 'byte')} {'freed' if remove else 'would be freed; --remove does it'}")
     return 1 if failed else 0

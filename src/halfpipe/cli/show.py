@@ -82,9 +82,8 @@ def command(site: Site, what: tuple[What, ...], view: str | None, **options: Any
     if view is None and what and all(isinstance(one, Path) for one in what):
         view, wanted = "file", (Path,)
     if (not what and view in {None, "index", "check"}) or not all(isinstance(one, wanted) for one in what):
-        raise click.UsageError(
-            "name runs, downlinks or event files, or give one of the options, as help says."
-        )
+        option, kinds = f"--{view}: " if view else "", " or ".join(CALLED[kind] for kind in wanted)
+        raise click.UsageError(f"{option}name {kinds}, and nothing else.")
     if wanted != (Path,):
         site.check()
         if not options["as_json"] and not options["as_csv"]:
@@ -262,6 +261,7 @@ VIEWS = {
     "check": _check,
     "file": _file,
 }
+CALLED = {RunId: "runs", DownlinkId: "downlinks", Path: "event files, whose names end in .evt"}
 WANTED: Mapping[str, tuple[type, ...]] = {
     "delivered": (DownlinkId,),
     "jobs": (DownlinkId,),

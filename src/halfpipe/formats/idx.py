@@ -2,7 +2,7 @@
 
 A chunk's index has one line ``EVT:`` of 15 fields for each event and one ``DGM:`` of 21 to 23 fields for
 each datagram, white-space separated; any other line is ignored. Event lines come by the million, so they
-are read and written as arrays of bytes, block by block. Writers pad columns to fixed widths, which makes
+are read as arrays of bytes, block by block. Decoders pad columns to fixed widths, which makes
 the lines of a block `_Even`; what is not is read line by line, and that way also finds what is wrong.
 """
 
@@ -32,19 +32,6 @@ EVENT = np.dtype(
         ("file", "u2"),  # counts into the names of the event files
         ("size", "u4"),  # bytes, of the record; 0 until it was looked at, for no line has it
     ]
-)
-
-# Every field of an EVT line but the file's name: for writers.
-EVENT_LINE = layout(
-    "u4 startedat",
-    "u8 sequence elapsed livetime",
-    "f8 utc",
-    "i4 scid",
-    "u2 apid",
-    "u4 datagram dgmevt",  # the latter counts the events of the datagram from 0
-    "S16 oaction caction",
-    "f8 dgmutc",
-    "i8 offset",
 )
 
 # Times are Unix seconds, but `startedat`, which is MET.
@@ -239,7 +226,7 @@ class _Reader:
 
         def cell(field: str, column: int) -> float:
             try:
-                return _number(fields[column], EVENT_LINE[field])
+                return _number(fields[column], DATAGRAM[field] if field == "startedat" else EVENT[field])
             except ValueError as error:
                 raise self.error(
                     line, f"has {_shown(fields[column])} for {field}, expected {error}"
@@ -545,189 +532,6 @@ def _whole(cell: bytes) -> int:
     raise ValueError("a whole number")
 
 
-def evt_lines(events: NDArray[np.void], file: str) -> bytes:
-    """Write the EVT lines of events that lie in one event file.
-
-    Parameters
-    ----------
-    events
-        dtype `EVENT_LINE`, any number.
-    file
-        The event file as the lines name it: readers take its base name.
-
-    Raises
-    ------
-    FormatError
-        If a text is empty or holds white space, so that the line could not be read again.
-    """
-    _check_words(events, file)
-    return _written(_EVT_TAG, events, _EVT_WIDTHS, file)
-
-
-def dgm_lines(datagrams: NDArray[np.void]) -> bytes:
-    """Write the DGM lines, of 23 fields, of `datagrams` (dtype `DATAGRAM`, any number).
-
-    Raises
-    ------
-    FormatError
-        If a text is empty or holds white space, so that the line could not be read again.
-    """
-    _check_words(datagrams)
-    return _written(_DGM_TAG, datagrams, _DGM_WIDTHS)
-
-
-def merged_lines(
-    startedat: int,
-    events: NDArray[np.void],
-    files: Sequence[str],
-    oactions: NDArray[np.bytes_],
-    cactions: NDArray[np.bytes_],
-) -> bytes:
-    """Write the EVT lines of a merged index, of 9 fields.
-
-    Parameters
-    ----------
-    startedat
-        Start of the run, MET seconds.
-    events
-        dtype `EVENT`, in the order in which they are to be written.
-    files
-        What `events["file"]` counts into.
-    oactions, cactions
-        How the datagram of each event opened and closed.
-
-    Raises
-    ------
-    FormatError
-        If a text is empty or holds white space, so that the line could not be read again.
-    """
-    _check_words(oactions, cactions, *files)
-    names = np.array(files, object)[events["file"]]
-    columns = [events["sequence"], events["apid"], events["datagram"], oactions, cactions, events["offset"]]
-    return _spelt(f"EVT: {startedat:10d} %20d %4d %8d %s %s %20d %s\n", [*columns, names])
-
-
 def _names(dtype: np.dtype[np.void]) -> tuple[str, ...]:
     assert dtype.names is not None
     return dtype.names
-
-
-# Widths to which writers pad the columns of both kinds of line, in their order.
-_EVT_WIDTHS = (10, 20, 20, 20, 19, 3, 4, 8, 8, 16, 16, 19, 20)
-_DGM_WIDTHS = (10, 19, 3, 4, 7, 8, 3, *(8 * (16,)), 19, 20, 19, 20, 10, 10, 10)
-
-_ROWS = 1 << 13  # lines written at a time: they stay in the processor's cache
-
-# The four digits of each number below 10000, as one word of text.
-_FOUR_DIGITS = np.frombuffer("".join(f"{number:04d}" for number in range(10000)).encode(), "<u4")
-
-
-def _written(tag: bytes, table: NDArray[np.void], widths: Sequence[int], file: str = "") -> bytes:
-    """Write the rows of `table` as lines of `tag`, `file` behind them if there is one."""
-    tail = f" {file}\n" if file else "\n"
-    cells = zip((table.dtype[name] for name in _names(table.dtype)), widths, strict=True)
-    signs = [f"%{width}" + {"S": "s", "f": ".6f"}.get(kind.kind, "d") for kind, width in cells]
-    form = " ".join([tag.decode(), *signs]) + tail.replace("%", "%%")
-    length = len(tag) + sum(widths) + len(widths) + len(tail)
-    parts: list[bytes | memoryview] = []
-    for start in range(0, table.size, _ROWS):
-        rows = table[start : start + _ROWS]
-        text = _padded(form, length, rows, widths)
-        parts.append(_spelt(form, [rows[name] for name in _names(table.dtype)]) if text is None else text)
-    return b"".join(parts)
-
-
-def _spelt(form: str, columns: Sequence[NDArray[Any]]) -> bytes:
-    """Write lines one by one, of any numbers and texts."""
-    cells = [(c.astype(str) if c.dtype.kind == "S" else c).tolist() for c in columns]
-    return "".join(map(form.__mod__, zip(*cells, strict=True))).encode()
-
-
-def _padded(form: str, length: int, rows: NDArray[np.void], widths: Sequence[int]) -> memoryview | None:
-    """Write lines of `length` bytes, column by column into copies of the first; None if one does not fit."""
-    first = (cell.decode() if isinstance(cell, bytes) else cell for cell in rows[0].item())
-    model = (form % tuple(first)).encode()
-    if len(model) != length:
-        return None
-    text = np.empty((rows.size, length), np.uint8)
-    text[:] = np.frombuffer(model, np.uint8)
-    end = len(_EVT_TAG)
-    for name, width in zip(_names(rows.dtype), widths, strict=True):
-        end += 1 + width
-        if not _put(text, end, width, np.ascontiguousarray(rows[name])):
-            return None
-    return text.data
-
-
-def _put(text: NDArray[np.uint8], end: int, width: int, column: NDArray[Any]) -> bool:
-    """Put a column, right-justified, before `end` into each line; False if it does not fit."""
-    if column.dtype.kind == "S":
-        words, codes = _distinct(column)
-        padded = np.array([word.rjust(width) for word in words.tolist()], f"V{width}")
-        _strided(text, end - width, f"V{width}")[:] = padded[codes]
-        return True
-    if column.dtype.kind == "f":
-        if not (~np.signbit(column) & (column < 2**32)).all():
-            return False
-        seconds = np.floor(column)
-        micros = (column - seconds) * 1e6
-        nearest = np.rint(micros)
-        # Where rounding is not plain from the product, which is itself rounded, it is not done here.
-        if not (np.abs(micros - nearest) < 0.5 - 1e-6).all():
-            return False
-        whole = seconds.astype(np.uint64) * np.uint64(10**6) + nearest.astype(np.uint64)
-        seconds_too = whole // np.uint64(10**6)
-        _put_digits(text, end, whole - seconds_too * np.uint64(10**6), 6)
-        return _put_whole(text, end - 7, width - 7, seconds_too)
-    if column.dtype.kind == "i" and int(column.min()) < 0:
-        return False
-    return _put_whole(text, end, width, column.astype(np.uint64))
-
-
-def _put_whole(text: NDArray[np.uint8], end: int, width: int, values: NDArray[np.uint64]) -> bool:
-    low, high = int(values.min()), int(values.max())
-    digits = len(str(high))
-    if digits > width:
-        return False
-    if low == high:
-        text[:, end - width : end] = np.frombuffer(b"%*d" % (width, high), np.uint8)
-        return True
-    _put_digits(text, end, values, digits)
-    text[:, end - width : end - digits] = _BLANK
-    for place in range(len(str(low)), digits):
-        text[values < np.uint64(10**place), end - 1 - place] = _BLANK
-    return True
-
-
-def _put_digits(text: NDArray[np.uint8], end: int, values: NDArray[np.uint64], digits: int) -> None:
-    """Put that many digits of each number before `end`, zeros in front."""
-    rest = values
-    for stop in range(end, end - digits, -4):
-        left = digits - (end - stop)
-        above = rest // np.uint64(10000)
-        four = _FOUR_DIGITS[(rest - above * np.uint64(10000)).astype(np.intp)]
-        if left >= 4:
-            _strided(text, stop - 4, "<u4")[:] = four
-        else:
-            text[:, stop - left : stop] = four.view(np.uint8).reshape(-1, 4)[:, 4 - left :]
-        rest = above
-
-
-def _strided(text: NDArray[np.uint8], begin: int, dtype: str) -> NDArray[Any]:
-    """View what stands at `begin` of each line."""
-    return np.ndarray(text.shape[0], dtype, text.data, begin, (text.shape[1],))
-
-
-def _check_words(*texts: NDArray[Any] | str) -> None:
-    """Demand that every text, and every text column of a table, is one word."""
-    for text in texts:
-        if isinstance(text, str):
-            words = [text]
-        elif text.dtype.names is not None:
-            _check_words(*(text[name] for name in text.dtype.names if text.dtype[name].kind == "S"))
-            continue
-        else:
-            words = _distinct(text)[0].astype(str).tolist()
-        for word in words:
-            if word.split() != [word] or not word.isascii():
-                raise FormatError(f"{word!r} cannot stand in a line of an index: expected one ASCII word")

@@ -1,6 +1,6 @@
 """The merged index of a run within a downlink as text, as tools of Level-1 and people read it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +56,27 @@ def text(work: Path, run: RunId, downlink: DownlinkId) -> Iterator[bytes]:
     yield b"".join(line + b"\n" for line in datagrams.lines)
     for first in range(0, len(events.events), BLOCK):
         rows = events.events[first : first + BLOCK]
-        yield idx.merged_lines(run.met, rows, events.files, *actions(datagrams, rows))
+        yield _lines(run.met, rows, events.files, *actions(datagrams, rows))
     now = file.stat() if file.exists() else None
     if now is None or (now.st_ino, now.st_mtime_ns) != (state.st_ino, state.st_mtime_ns):
         raise StateError(f"{file}: was rewritten while it was read. Re-run the command.")
+
+
+def _lines(
+    startedat: int,
+    events: NDArray[np.void],
+    files: Sequence[str],
+    oactions: NDArray[np.bytes_],
+    cactions: NDArray[np.bytes_],
+) -> bytes:
+    columns = [
+        *(events[name].tolist() for name in ("sequence", "apid", "datagram")),
+        *(actions.astype(str).tolist() for actions in (oactions, cactions)),
+        events["offset"].tolist(),
+        [files[code] for code in events["file"].tolist()],
+    ]
+    form = f"EVT: {startedat:10d} %20d %4d %8d %s %s %20d %s\n"
+    return "".join(map(form.__mod__, zip(*columns, strict=True))).encode()
 
 
 def actions(

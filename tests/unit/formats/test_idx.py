@@ -1,9 +1,7 @@
 """Index text: golden lines byte for byte, any table through text and back, every fault with its line."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import idx
+from halfpipe_simulator.index_lines import EVENT_LINE, dgm_lines, evt_lines
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 CASES = sorted(case.parent.name for case in GOLDEN.glob("*/case.yaml"))
@@ -46,10 +45,10 @@ def table(lines: list[bytes]) -> NDArray[np.void]:
     """Return EVT lines as `EVENT_LINE`, read in the plainest way."""
     rows = [tuple(line.split()[1:14]) for line in lines]
     columns = list(zip(*rows, strict=True)) or [()] * 13
-    events = np.empty(len(rows), idx.EVENT_LINE)
-    assert idx.EVENT_LINE.names is not None
-    for name, column in zip(idx.EVENT_LINE.names, columns, strict=True):
-        convert = {"f": float, "S": bytes}.get(idx.EVENT_LINE[name].kind, int)
+    events = np.empty(len(rows), EVENT_LINE)
+    assert EVENT_LINE.names is not None
+    for name, column in zip(EVENT_LINE.names, columns, strict=True):
+        convert = {"f": float, "S": bytes}.get(EVENT_LINE[name].kind, int)
         events[name] = [convert(cell) for cell in column]
     return events
 
@@ -65,9 +64,9 @@ def test_golden_indexes_are_written_again_byte_for_byte(case: str) -> None:
         assert len(evt) + len(dgm) == len(lines)
         index = idx.read_index(path)
         assert b"".join(line + b"\n" for line in index.lines) == b"".join(dgm)
-        assert idx.dgm_lines(index.datagrams) == b"".join(dgm)
+        assert "".join(dgm_lines(index.datagrams)).encode() == b"".join(dgm)
         plain = table(evt)
-        assert idx.evt_lines(plain, f"../{path.parent.name}/{path.stem}.evt") == b"".join(evt)
+        assert "".join(evt_lines(plain, f"../{path.parent.name}/{path.stem}.evt")).encode() == b"".join(evt)
         for name in ("sequence", "apid", "datagram", "utc", "offset"):
             assert index.events[name].tolist() == plain[name].tolist(), name
         assert index.files == ((f"{path.stem}.evt",) if evt else ())
@@ -253,13 +252,13 @@ def test_any_table_comes_back_from_its_text(
     for _ in range(data.draw(st.integers(0, 5))):
         what = data.draw(st.sampled_from(["events", "datagrams", "junk"]))
         if what == "events":
-            events, file = data.draw(rows(idx.EVENT_LINE, startedat)), data.draw(names)
-            content += idx.evt_lines(events, f"../240601001/{file}")
+            events, file = data.draw(rows(EVENT_LINE, startedat)), data.draw(names)
+            content += "".join(evt_lines(events, f"../240601001/{file}")).encode()
             fields = ["sequence", "apid", "datagram", "utc", "offset"]
             expected += [(*event[fields].item(), file) for event in events]
         elif what == "datagrams":
             datagrams.append(data.draw(rows(idx.DATAGRAM, startedat)))
-            content += idx.dgm_lines(datagrams[-1])
+            content += "".join(dgm_lines(datagrams[-1])).encode()
         else:
             content += b"some remark\n"
     path = tmp_path / "simulated.idx"
@@ -268,39 +267,8 @@ def test_any_table_comes_back_from_its_text(
     found = [(*event.item()[:5], index.files[event["file"]]) for event in index.events]
     assert found == expected
     assert index.datagrams.tolist() == np.concatenate(datagrams).tolist()
-    assert idx.dgm_lines(index.datagrams) == b"".join(line + b"\n" for line in index.lines)
+    assert "".join(dgm_lines(index.datagrams)).encode() == b"".join(line + b"\n" for line in index.lines)
     assert index.startedat == (startedat if found or index.lines else None)
-
-
-def test_merged_lines_have_nine_fields() -> None:
-    events = np.array([(1, 956, 0, 0.0, 176, 1, 0), (2**64 - 1, 957, 12, 0.0, 2**40, 0, 0)], idx.EVENT)
-    actions = np.array([b"start", b"continue"], "S16")
-    assert idx.merged_lines(741234567, events, ["b.evt", "a.evt"], actions, actions[::-1]) == (
-        b"EVT:  741234567                    1  956        0 start continue                  176 a.evt\n"
-        b"EVT:  741234567 18446744073709551615  957       12 continue start        1099511627776 b.evt\n"
-    )
-    assert idx.merged_lines(1, events[:0], [], actions[:0], actions[:0]) == b""
-
-
-@pytest.mark.parametrize("text", [b"", b"two words", b"tab\t"])
-def test_writers_refuse_what_could_not_be_read_again(text: bytes) -> None:
-    event, datagram = np.zeros(1, idx.EVENT_LINE), np.zeros(1, idx.DATAGRAM)
-    for table in (event, datagram):
-        for name in table.dtype.names or ():
-            if table.dtype[name].kind == "S":
-                table[name] = b"word"
-    assert idx.evt_lines(event, "a.evt")
-    assert idx.dgm_lines(datagram)
-    event["caction"] = datagram["crate"] = text
-    writers: list[Callable[[], bytes]] = [
-        lambda: idx.evt_lines(event, "a.evt"),
-        lambda: idx.dgm_lines(datagram),
-        lambda: idx.evt_lines(event[:0], "a file.evt"),
-        lambda: idx.merged_lines(1, event[:0], [], event["oaction"], event["caction"]),
-    ]
-    for write in writers:
-        with pytest.raises(FormatError):
-            write()
 
 
 def outcome(path: Path) -> object:
@@ -396,37 +364,3 @@ def test_what_writers_write_takes_the_quick_way(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delattr(idx._Reader, "_take_any")
     monkeypatch.delattr(idx, "_datagram_fields")
     assert outcome(path) == expected
-
-
-numbers_of = {
-    "u": st.integers(0, 2**64 - 1) | st.integers(0, 20),
-    "i": st.integers(-(2**31), 2**31 - 1) | st.integers(0, 999),
-    "f": times
-    | st.sampled_from(
-        [0.0, 0.9999996, 0.9999995, 7812.5e-6, 0.5e-6, 1.5e-6, 4294967295.9999999, -1.5, -0.0, float("inf")]
-    )
-    | st.integers(0, 10**6).map(lambda half: (half + 0.5) * 1e-6)
-    | st.floats(0, 2**33),
-    "S": st.sampled_from([b"start", b"continue", b"x" * 16]),
-}
-
-
-@settings(max_examples=50)
-@given(st.data(), st.sampled_from([idx.EVENT_LINE, idx.DATAGRAM]))
-def test_many_lines_are_those_that_formatting_gives(data: st.DataObject, dtype: np.dtype[np.void]) -> None:
-    table = np.zeros(20, dtype)
-    for name in dtype.names or ():
-        kind = dtype[name]
-        cells: list[Any] = data.draw(st.lists(numbers_of[kind.kind], min_size=1, max_size=3))
-        if kind.kind in "ui":
-            limits = np.iinfo(kind)
-            cells = [min(max(cell, int(limits.min)), int(limits.max)) for cell in cells]
-        table[name] = [cells[row * row % len(cells)] for row in range(table.size)]
-    if dtype == idx.EVENT_LINE:
-        form = "EVT: %10d %20d %20d %20d %19.6f %3d %4d %8d %8d %16s %16s %19.6f %20d %%d.evt\n"
-        form, found = form.replace("%%", "%%%%"), idx.evt_lines(table, "%%d.evt")
-    else:
-        form = "DGM: %10d %19.6f %3d %4d %7d %8d %3d" + 8 * " %16s" + 2 * " %19.6f %20d" + 3 * " %10d" + "\n"
-        found = idx.dgm_lines(table)
-    for row, line in zip(table.tolist(), found.decode().splitlines(keepends=True), strict=True):
-        assert line == form % tuple(cell.decode() if isinstance(cell, bytes) else cell for cell in row)

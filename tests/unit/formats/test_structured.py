@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from halfpipe.formats.idx import EVENT, EVENT_LINE
+from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.run.event_table import KEY
+from halfpipe_simulator.index_lines import EVENT_LINE
 
 RNG = np.random.default_rng(2)
 

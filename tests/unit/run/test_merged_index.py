@@ -142,7 +142,7 @@ def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:
         with pytest.raises(StateError, match=rf"^{path}: .*Remove it: it will be made again\.$"):
             load_events(tmp_path, RUN, DL)
     with path.open("wb") as file:
-        np.save(file, np.zeros(3, idx.EVENT_LINE))
+        np.save(file, np.zeros(3, idx.DATAGRAM))
     with pytest.raises(
         StateError, match=rf"^{path}: .*made by another version\. Remove it: it will be made again\.$"
     ):
