@@ -4,26 +4,24 @@ Which of them are told is a pure function of what was told before, what there is
 is kept in a file that may be deleted: then all that lasts is told once more.
 """
 
-import json
 import re
 import shlex
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.durable import write_text
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
+from halfpipe.status.told import Memory, Told
 from halfpipe.tables import weekly
 from halfpipe.tables.weekly import WEEK, iso_week
 from halfpipe.words import utc
@@ -50,15 +48,6 @@ class Kind(StrEnum):
     CHANGED = "changed"
     LASTS = "lasts"
     OVER = "over"
-
-
-@dataclass(frozen=True)
-class Told:
-    """What was told of one subject: its causes as far as they count, since when they are there, and when last."""
-
-    causes: tuple[str, ...]
-    since: float
-    at: float
 
 
 @dataclass(frozen=True)
@@ -177,44 +166,6 @@ def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = Non
         if details and message.kind in {Kind.NEW, Kind.CHANGED} and message.subject in details:
             lines += [f"  {line}" for line in details[message.subject].splitlines()]
     return "\n".join(lines)
-
-
-@dataclass
-class Memory:
-    """What unattended processing keeps from turn to turn.
-
-    Attributes
-    ----------
-    sent
-        What was told, by subject.
-    week
-        The ISO week of the last turn, as ``2026-W48``; empty before the first.
-    wanted
-        When action was needed in the last weeks, Unix seconds, and for which codes.
-    """
-
-    sent: dict[str, Told] = field(default_factory=dict)
-    week: str = ""
-    wanted: list[tuple[float, list[str]]] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, path: Path) -> "Memory":
-        """Read it; what cannot be read was never told."""
-        try:
-            value: Any = json.loads(path.read_bytes())
-            told = {
-                str(subject): Told(tuple(map(str, one["causes"])), float(one["since"]), float(one["at"]))
-                for subject, one in value["sent"].items()
-            }
-            wanted = [(float(at), [str(code) for code in codes]) for at, codes in value["wanted"]]
-            return cls(told, str(value["week"]), wanted)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return cls()
-
-    def write(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(asdict(self), indent=1, sort_keys=True) + "\n")
 
 
 def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]) -> bool:

@@ -1,6 +1,5 @@
 """The accounts of many downlinks: which are looked at, and what is amiss with the site itself."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -14,6 +13,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, Site, account
 from halfpipe.status.site_causes import site_troubles
+from halfpipe.status.told import Memory
 
 DAY = 86400.0
 
@@ -84,9 +84,8 @@ def recent(site: Site, days: float) -> list[DownlinkId]:
     These are those something of which is younger than `days`, those that are not handed off, and those of which
     unattended processing has told that they need action.
     """
-    oldest, settings, told = site.now - days * DAY, site.settings, set[str]()
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        told = set(json.loads((settings.paths.work / paths.alert_state()).read_bytes())["sent"])
+    oldest, settings = site.now - days * DAY, site.settings
+    told = Memory.read(site.work / paths.alert_state()).sent
 
     def is_old(downlink: DownlinkId) -> bool:
         handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")

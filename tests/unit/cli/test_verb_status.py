@@ -14,7 +14,7 @@ from halfpipe.config import load
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
-from halfpipe.site.alarms import Memory, Told
+from halfpipe.status.told import Memory, Told
 from tests.support.leases import held_by_another
 from tests.support.series import damage, sealed_text
 from tests.support.verbs import halfpipe, on_terminal

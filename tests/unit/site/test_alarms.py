@@ -15,10 +15,8 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.site.alarms import (
     Kind,
-    Memory,
     Message,
     Teller,
-    Told,
     mark,
     of_site,
     send,
@@ -26,6 +24,7 @@ from halfpipe.site.alarms import (
     tell,
     text_of,
 )
+from halfpipe.status.told import Memory, Told
 
 DAY = 86400.0
 TURN = 600.0
