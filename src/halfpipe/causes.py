@@ -22,7 +22,7 @@ class Verdict(StrEnum):
 class Cause:
     """One cause: a stable `code`, a sentence, what to do next, and since when (Unix seconds), if that is known.
 
-    Of jobs that failed, `failed` names them.
+    Of jobs that failed, `failed` names them. `on_it` says who is on it, and until when, if somebody has said so.
     """
 
     code: str
@@ -31,6 +31,7 @@ class Cause:
     do: str = ""
     since: float | None = None
     failed: str = ""
+    on_it: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -45,4 +46,5 @@ class Cause:
             "text": self.text,
             "since": when,
             "do": self.do,
+            "on_it": self.on_it,
         }

@@ -150,6 +150,11 @@ def force() -> str:
     return "force"
 
 
+def acknowledged(what: str) -> str:
+    """Return what a person has said of who is on a downlink, a run or a cause, and until when."""
+    return f"acknowledged/{what}.json"
+
+
 def online_file(ground_id: int, run_: str) -> str:
     """Return the name of the file of a run for Online, relative to `paths.online` (ground-chain §7)."""
     return f"{ground_id:08x}-{run_}.evt"

@@ -1,30 +1,18 @@
 """`halfpipe find`."""
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import RUN, Site, Verb, as_json
+from halfpipe.cli.verbs import RUN, TIME, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
 from halfpipe.words import count
-
-
-class _Utc(click.ParamType[float]):
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read a date and time; without a zone it is UTC."""
-        try:
-            time = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no date and time, as in 2023-04-01T12:34:56", param, ctx)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 @click.command(
@@ -37,7 +25,7 @@ class _Utc(click.ParamType[float]):
     ],
     statuses={0: "something was found", 1: "nothing was, or a receipt cannot be believed"},
 )
-@click.option("--utc", type=_Utc(), metavar="TIME", help="A date and time, as 2023-04-01T12:34:56.")
+@click.option("--utc", type=TIME, metavar="TIME", help="A date and time, as 2023-04-01T12:34:56.")
 @click.option("--met", type=click.FloatRange(0, 2**32), metavar="SECONDS", help="Mission elapsed time.")
 @click.option("--run", "runs", type=RUN, multiple=True, metavar="RUN", help="A run; may be given again.")
 @as_json

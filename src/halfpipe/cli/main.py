@@ -30,7 +30,16 @@ VERBS: Mapping[str, Sequence[str]] = {
         "picture",
         "board",
     ],
-    "Act on downlinks and runs": ["process", "retdefs", "submit", "online", "hold", "force", "cleanup"],
+    "Act on downlinks and runs": [
+        "process",
+        "retdefs",
+        "submit",
+        "online",
+        "hold",
+        "force",
+        "acknowledge",
+        "cleanup",
+    ],
     "Run the site": ["unattended", "ledger", "takeover", "config"],
 }
 WIDEST = 100  # columns of a help text: longer lines are hard to read, however wide the terminal is

@@ -109,8 +109,12 @@ def _row(one: Account, work: Path) -> dict[str, printed.Cell]:
         "hand-off": one.handoff or _before(work, one.downlink),
         "level-1": one.submitted,
         "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,
-        "what": Marked(f"{SIGNS[first.verdict]}{first.verdict}: {first.text}", style) if first else None,
+        "what": Marked(f"{SIGNS[first.verdict]}{first.verdict}: {_what(first)}", style) if first else None,
     }
+
+
+def _what(cause: Cause) -> str:
+    return f"{cause.text} ({cause.on_it})" if cause.on_it else cause.text
 
 
 def _before(work: Path, downlink: DownlinkId) -> str | None:
@@ -126,5 +130,7 @@ def _say(what: str, cause: Cause) -> None:
     since = f", since {utc(cause.since)}" if cause.since else ""
     sign, edge = (SIGNS[cause.verdict], "  ") if printed.on_terminal() else ("", "")
     click.echo(f"{sign}{what}: {cause.text}{since}")
+    if cause.on_it:
+        click.echo(f"{edge}{cause.on_it}")
     if cause.do:
         click.echo(f"{edge}→ {cause.do}")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,23 @@ class Known(click.ParamType[Any]):
             taken = {str(value) for value in ctx.params.get(param.name or "") or ()}
             return [CompletionItem(one) for one in known if one.startswith(incomplete) and one not in taken]
         return []
+
+
+class _Utc(click.ParamType[float]):
+    """A date and time, as Unix seconds; without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        try:
+            time = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no date and time, as in 2023-04-01T12:34:56", param, ctx)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+TIME = _Utc()
 
 
 def read_downlinks(text: str) -> DownlinkId | Downlinks:

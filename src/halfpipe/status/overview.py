@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from halfpipe import paths
@@ -11,6 +11,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.plan_causes import site_troubles as planned
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
+from halfpipe.status import acknowledged
 from halfpipe.status.account import Account, Site, account
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.told import Memory
@@ -49,11 +50,14 @@ def overview(
     draw_up: Callable[[Site, DownlinkId], Account] = account,
 ) -> Overview:
     """Draw up the accounts of `downlinks`."""
-    accounts = [draw_up(site, downlink) for downlink in sorted(set(downlinks))]
+    said = acknowledged.read(site.work, site.now)
+    drawn_up = (draw_up(site, downlink) for downlink in sorted(set(downlinks)))
+    accounts = [replace(one, causes=acknowledged.marked(said, one.causes, one.downlink)) for one in drawn_up]
     worst_first = sorted(
         accounts, key=lambda one: (one.verdict is Verdict.ACTION, one.downlink), reverse=True
     )
-    return Overview(tuple(worst_first), tuple(site_causes(site, [one.downlink for one in accounts])))
+    of_site = list(site_causes(site, [one.downlink for one in accounts]))
+    return Overview(tuple(worst_first), acknowledged.marked(said, of_site))
 
 
 def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:

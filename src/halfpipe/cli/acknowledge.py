@@ -1,0 +1,109 @@
+"""`halfpipe acknowledge`."""
+
+import re
+import time
+from datetime import UTC, datetime
+
+import click
+
+from halfpipe.cli import printed
+from halfpipe.cli.verbs import TIME, Known, Site, Verb, as_json, read_either, reason_given
+from halfpipe.errors import HalfPipeError, IdError
+from halfpipe.files.leases import whoami
+from halfpipe.ids import DownlinkId, Downlinks, RunId
+from halfpipe.status import acknowledged
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.acknowledged import Acknowledged
+from halfpipe.status.overview import overview, recent
+from halfpipe.tables import names
+from halfpipe.words import count
+
+DAYS = 7.0  # as status looks back
+
+
+def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
+    try:
+        return read_either(text)
+    except IdError as error:
+        if re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", text):
+            return text
+        raise IdError(f"{error}, and no code of a cause, as in timer-dead") from error
+
+
+@click.command(
+    "acknowledge",
+    cls=Verb,
+    examples=[
+        ("halfpipe acknowledge", "list who is on what, and until when"),
+        (
+            'halfpipe acknowledge 230401001 --until 2026-11-28T14:00 --reason "asks for the RetDef"',
+            "a downlink",
+        ),
+        ('halfpipe acknowledge timer-dead --until 2026-11-28 --reason "new host"', "a cause, by its code"),
+    ],
+    statuses={0: "it is noted, or listed", 1: "nothing is amiss that is called so"},
+)
+@click.argument(
+    "what",
+    required=False,
+    type=Known("downlink, run or code", _read, lambda work: [*names.downlinks(work), *names.runs(work)]),
+    metavar="[DL|RUN|CODE]",
+    help="A downlink, a run, or the code of a cause.",
+)
+@click.option(
+    "--until", type=TIME, metavar="TIME", help="UTC, as 2026-11-28T14:00; one that is over ends it."
+)
+@click.option("--reason", metavar="TEXT", help="What is being done, for the next person.")
+@click.option("--who", metavar="NAME", help="Who is on it. Default: the user.")
+@as_json
+def command(
+    site: Site,
+    what: RunId | DownlinkId | str | None,
+    until: float | None,
+    reason: str | None,
+    who: str | None,
+    as_json: bool,
+) -> None:
+    """Say that somebody is on a trouble, and until when, or list who is.
+
+    Status and the board show it beside the causes of the downlink, beside those that name the run, or beside those
+    with the code. It silences nothing: what needs action still does, and mails go on. It ends by itself.
+    """
+    now = time.time()
+    if what is None:
+        said = acknowledged.read(site.work, now)
+        if as_json:
+            printed.as_json(work=site.work, acknowledged=said)
+            return
+        printed.table(
+            [
+                {
+                    "what": one.what,
+                    "who": one.who,
+                    "until (UTC)": datetime.fromtimestamp(one.until, UTC),
+                    "reason": one.reason,
+                }
+                for one in said
+            ]
+        )
+        click.echo(f"somebody is on {count(len(said), 'trouble')}")
+        return
+    if as_json:
+        raise click.UsageError("--json goes with the list.")
+    if until is None:
+        raise click.UsageError("Say until when, UTC: --until 2026-11-28T14:00.")
+    one = Acknowledged(str(what), who or whoami().user, until, reason_given(reason))
+    looked = Looked(site.settings, now, now - DAYS * 86400)
+    own = {what} if isinstance(what, DownlinkId) else set()
+    found = overview(looked, own.union(recent(looked, DAYS)))
+    causes = [(account.downlink, cause) for account in found.accounts for cause in account.causes]
+    meant = [
+        cause for dl, cause in [*causes, *((None, cause) for cause in found.site)] if one.is_of(cause, dl)
+    ]
+    if not meant:
+        codes = sorted({cause.code for _, cause in causes} | {cause.code for cause in found.site})
+        raise HalfPipeError(f"nothing is amiss that {what} names; codes now: {', '.join(codes) or 'none'}")
+    acknowledged.say(site.work, one)
+    click.echo(
+        f"{count(len(meant), 'cause')} of {what}: {one if until > now else 'nobody is on it any more'}"
+    )

@@ -1,0 +1,99 @@
+"""`halfpipe acknowledge`: who is on what is shown beside its causes, ends by itself, and silences nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfpipe import paths
+from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import Failure
+from halfpipe.status.acknowledged import Acknowledged, read, say
+from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.verbs import halfpipe
+from tests.support.workflow import Site
+
+CASE = read_case(GOLDEN / "split3")
+FAILED, OUTSTANDING, _ = (DownlinkId(downlink) for downlink in CASE.downlinks)
+RUN, LAST_CENTURY, NEXT_CENTURY = "2c2e5787", "1999-01-01", "2100-01-01"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A downlink whose merge failed, another one that is outstanding, and a site with a switch of a wrong name."""
+    site = Site(tmp_path)
+    site.add_retdefs(CASE.directory / "in", FAILED, OUTSTANDING)
+    (site.work / "halts").mkdir(parents=True)
+    (site.work / "halts" / "haltStagge").touch()
+    log = site.work / paths.log("deliver_run", FAILED, RUN)
+    log.parent.mkdir(parents=True)
+    log.write_text("begun\n")
+    Failure("merge", f"run {RUN} is odd").write(log)
+    return site
+
+
+def on_it(site: Site) -> dict[str, tuple[str, str]]:
+    """Return the verdict of each cause of status, and who is on it, by downlink and code."""
+    ended = halfpipe("status", "--all", "--json", configfile=site.configfile)
+    assert ended.exit_code == 1, "nothing is silenced"
+    found: dict[str, Any] = json.loads(ended.stdout)
+    every = [("", found["site"]), *((one["dl"], one["causes"]) for one in found["downlinks"])]
+    return {f"{dl} {c['code']}".strip(): (c["verdict"], c["on_it"]) for dl, causes in every for c in causes}
+
+
+@pytest.mark.parametrize(
+    ("what", "where"),
+    [
+        (FAILED, {f"{FAILED} merge"}),
+        (RUN, {f"{FAILED} merge"}),
+        ("r0741234567", {f"{FAILED} merge"}),
+        ("outstanding", {f"{OUTSTANDING} outstanding"}),
+        ("switch-misspelt", {"switch-misspelt"}),
+    ],
+)
+def test_a_downlink_a_run_and_a_cause(site: Site, what: str, where: set[str]) -> None:
+    before = on_it(site)
+    assert {who for _, who in before.values()} == {""}
+    words = ("acknowledge", what, "--until", NEXT_CENTURY, "--who", "N. N.", "--reason", "asks for it")
+    assert halfpipe(*words, configfile=site.configfile).exit_code == 0
+    said = "N. N. is on it until 2100-01-01 00:00:00 UTC: asks for it"
+    assert on_it(site) == {key: (of, said if key in where else "") for key, (of, _) in before.items()}
+    assert said in halfpipe("status", "--all", configfile=site.configfile).stdout
+    (listed,) = json.loads(halfpipe("acknowledge", "--json", configfile=site.configfile).stdout)[
+        "acknowledged"
+    ]
+    assert (listed["who"], listed["reason"]) == ("N. N.", "asks for it")
+    words = ("acknowledge", what, "--until", LAST_CENTURY, "--reason", "done")
+    assert halfpipe(*words, configfile=site.configfile).exit_code == 0
+    assert on_it(site) == before, "one that is over ends it"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (
+            ("timer-dead", "--until", NEXT_CENTURY, "--reason", "x"),
+            1,
+            "codes now: merge, outstanding, switch-misspelt",
+        ),
+        (("230401009", "--until", NEXT_CENTURY, "--reason", "x"), 1, "nothing is amiss that 230401009 names"),
+        ((FAILED, "--reason", "x"), 2, "--until"),
+        ((FAILED, "--until", NEXT_CENTURY), 2, "--reason"),
+        (("what?", "--until", NEXT_CENTURY, "--reason", "x"), 2, "timer-dead"),
+    ],
+)
+def test_what_nobody_can_be_on_is_refused(site: Site, words: tuple[str, ...], status: int, said: str) -> None:
+    ended = halfpipe("acknowledge", *words, configfile=site.configfile)
+    assert (ended.exit_code, said in ended.stderr) == (status, True), ended.stderr
+    assert read(site.work, 0.0) == ()
+
+
+def test_it_ends_by_itself_and_what_cannot_be_read_was_never_said(tmp_path: Path) -> None:
+    one = Acknowledged("timer-dead", "N. N.", 1000.0, "x")
+    say(tmp_path, one)
+    assert read(tmp_path, 999.0) == (one,)
+    assert read(tmp_path, 1000.0) == ()
+    (tmp_path / paths.acknowledged("silence")).write_text('{"what": 7}')
+    (tmp_path / paths.acknowledged("timer-dead")).write_text("{")
+    assert read(tmp_path, 0.0) == ()
