@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.stories import troubles  # noqa: F401 - its steps are among those that are drawn
 from tests.support.stories.books import Books, WrongError
 from tests.support.stories.steps import Step, Story
 from tests.support.stories.world import Shape, World

@@ -207,8 +207,9 @@ class World:
         return bool(files)
 
     def present(self, hour: Hour) -> bool:
-        """Tell whether an hour is in the archive."""
-        return bool(self.files_of(hour, self.archive))
+        """Tell whether an hour is in the archive, and not only begun to be copied."""
+        files = self.files_of(hour, self.archive)
+        return bool(files) and all(path.stat().st_size for path in files)
 
     def staged(self, downlink: str) -> dict[str, list["StagedFile"]]:
         """Return the staged files by run, as Level-1 names it."""
