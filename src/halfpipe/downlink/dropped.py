@@ -47,9 +47,9 @@ def _refusal(downlink: DownlinkId, run: Mapping[str, Any], receipt: Mapping[str,
         or "none known"
     )
     return (
-        f"run {run['run']} ({run['l1_run']}) of downlink {downlink} SHRINKS: {run['delivered']} events that Level-1 "
-        f"may have would not be delivered again: no chunk brings the run now (chunk {chunks} did). Refused: it is "
-        "not handed off."
+        f"run {run['run']} ({run['l1_run']}) of downlink {downlink} would lose all {run['delivered']} "
+        f"delivered events, which Level-1 may have: no chunk contains the run now (chunk {chunks} did). Refused: the "
+        "downlink is not handed off."
     )
 
 

@@ -50,7 +50,7 @@ class Attempt(told_once.Attempt):
         if self.outcome is Outcome.FAILED:
             return "its command failed, and may have been heard all the same"
         if self.outcome is Outcome.WRITTEN:
-            return "its command line is written down for a person to give"
+            return "its command has to be run by hand"
         return how_it_was_cut_off(self, how)
 
 

@@ -55,7 +55,7 @@ def lacks(
             ).scalars()
         )
         if runs and not linked:
-            found.append("what the downlink brought")
+            found.append("the contents of the downlink")
         for run in runs:
             if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
                 found.append(f"run {run} ({run.l1})")

@@ -93,7 +93,7 @@ def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | 
     left = [run for run in noted if run not in told]
     if left:
         log.warning(
-            "the MOOT database was not told of %d runs (%s). They stay noted, and each load tries some of them; "
+            "the MOOT database did not receive %d runs (%s). They stay noted, and each load tries some of them; "
             "once the cause is mended: halfpipe ledger moot",
             len(left),
             ", ".join(run.l1 for run in left[:CATCH_UP]) + (", ..." if len(left) > CATCH_UP else ""),
@@ -121,7 +121,7 @@ def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Endin
         ending = run_program(words, ROOT, Log(output), seconds=LONGEST)
         if not ending.well:
             return ending
-        log.info("the MOOT database was told: %s", shlex.join(options(row)))
+        log.info("sent to the MOOT database: %s", shlex.join(options(row)))
         if _strike_off(ledger, run, row, token):
             break
     return None

@@ -22,7 +22,7 @@ from halfpipe.files.json_files import dump_json
 SIGNALS: Mapping[int, tuple[str, str]] = {
     signal.SIGKILL: ("killed", "killed from outside (SIGKILL), most often because memory ran out"),
     signal.SIGINT: ("interrupted", "ended by Ctrl-C (SIGINT)"),
-    signal.SIGTERM: ("terminated", "told to end (SIGTERM)"),
+    signal.SIGTERM: ("terminated", "terminated (SIGTERM)"),
     signal.SIGHUP: ("terminated", "ended because its terminal was closed (SIGHUP)"),
     signal.SIGXCPU: ("time-limit", "ended because it had used up its processor time (SIGXCPU)"),
     signal.SIGSEGV: ("crashed", "ended by a crash (SIGSEGV)"),

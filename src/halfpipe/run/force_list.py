@@ -71,7 +71,7 @@ def _complaint(found: Iterable[RunId]) -> str:
     either = " or ".join(f"{run} ({run.l1})" for run in sorted(found))
     if not either:
         return (
-            "gives up no run: expected a name such as 2c2e5787, 00770101-2c2e5787, r0741234567 or 741234567. "
+            "names no run: expected a name such as 2c2e5787, 00770101-2c2e5787, r0741234567 or 741234567. "
             "Rename or remove the file."
         )
     return f"may be run {either}, so no run is abandoned. Rename the file to the one with r and ten digits."

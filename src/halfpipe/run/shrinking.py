@@ -134,9 +134,9 @@ def refusal(run: RunId, downlink: DownlinkId, before: Delivery, loss: Loss, miss
     if missing:
         where += f"; merged without: {'; '.join(missing)}"
     return (
-        f"run {run} ({run.l1}) of downlink {downlink} SHRINKS: {loss.events} of {before.events} events that Level-1 "
-        f"may have, between sequences {loss.first} and {loss.last}, would not be delivered again; {where}. Refused: "
-        "nothing that is recorded, staged or handed off was changed."
+        f"run {run} ({run.l1}) of downlink {downlink} would lose {loss.events} of {before.events} delivered events, "
+        f"which Level-1 may have, between sequences {loss.first} and {loss.last}; {where}. Refused: nothing that is "
+        "recorded, staged or handed off was changed."
     )
 
 

@@ -239,7 +239,7 @@ class Teller:
             try:
                 memory.write(self._path)
             except (HalfPipeError, OSError) as error:
-                self._say(f"what was told cannot be remembered, so it comes again: {error}")
+                self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")
         self.memory = memory
 
     def _send(self, subject: str, text: str) -> bool:

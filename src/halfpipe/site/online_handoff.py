@@ -232,7 +232,7 @@ def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output
     with leases.run_lease(work, run, log.warning), context_scratch(work, run):
         brought = _brought(work, run)
         if not brought:
-            return Result(run, What.OTHER, "no downlink has brought anything of it")
+            return Result(run, What.OTHER, "no downlink contains anything of it")
         known = KnownRun.read(Context(settings, run, output))
         datagrams = known.all_datagrams
         kind = RunKind.of(datagrams.by_apid())

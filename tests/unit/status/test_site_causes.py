@@ -45,7 +45,7 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
     (force / "foo").touch()
     (cause,) = site_troubles(settings, NOW)
     assert (cause.code, cause.verdict, cause.do) == ("force-refused", Verdict.ACTION, "halfpipe force")
-    assert cause.text.startswith(f"{force / 'foo'}: gives up no run: ")
+    assert cause.text.startswith(f"{force / 'foo'}: names no run: ")
 
 
 def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Settings) -> None:

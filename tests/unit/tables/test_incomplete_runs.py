@@ -118,4 +118,4 @@ def test_a_name_in_the_list_that_is_no_run_is_shown(site: Site) -> None:
     (site.work / "force" / "README").touch()
     ended = give(site)
     assert ended.exit_code == 1
-    assert "force/README: gives up no run" in ended.output
+    assert "force/README: names no run" in ended.output
