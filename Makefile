@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 DEMO = demo
+# Tests start hundreds of programs, each of which would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP = $(BIN)/python -m pip install --disable-pip-version-check
 # CLOCK=40d gives tests another clock, as tests/support/other_clock.py says; TZ, LANG and the umask are the caller's.
 OTHER_CLOCK = $(BIN)/python -m tests.support.other_clock
