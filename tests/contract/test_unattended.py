@@ -39,7 +39,7 @@ if (home / ("hangs-" + downlink)).exists():
     (home / f"pid-{os.getpid()}").touch()
     (home / f"pid-{child.pid}").touch()
     time.sleep(300)
-os.execv(sys.executable, [sys.executable, REPLAY, "--source", SOURCE, *sys.argv[1:]])
+os.execvp("sh", ["sh", REPLAY, "--source", SOURCE, *sys.argv[1:]])
 """
 
 

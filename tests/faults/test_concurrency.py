@@ -38,7 +38,7 @@ name = sys.argv[sys.argv.index("-r") + 1]
 end = time.monotonic() + {patience}
 while not (gate / "open").exists() and time.monotonic() < end:
     time.sleep(0.02)
-os.execv(sys.executable, [sys.executable, {replay!r}, "--source", {source!r}, *sys.argv[1:]])
+os.execvp("sh", ["sh", {replay!r}, "--source", {source!r}, *sys.argv[1:]])
 """
 
 

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -320,7 +319,7 @@ def test_a_whole_downlink_among_nasty_names(tmp_path: Path) -> None:
             (source / DL / path.name).write_bytes(arch)
     (site.home / "moot.txt").write_text("r0741234567 1 $(touch\nr0741234567 1 `touch${IFS}evil8`\n")
     site.configure(
-        decoder={"command": shlex.join([sys.executable, str(REPLAY), "--source", str(source), "-k{level0}"])},
+        decoder={"command": shlex.join(["sh", str(REPLAY), "--source", str(source), "-k{level0}"])},
         magic7={"command": None},
         moot={"file": str(site.home / "moot.txt")},
     )

@@ -22,7 +22,7 @@ from tests.support import in_process, verbs
 from tests.support.in_process import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
-REPLAY = ROOT / "tests" / "support" / "replay_decoder.py"
+REPLAY = ROOT / "tests" / "support" / "replay_decoder.sh"
 LEFT_OUT = (
     "work/logs/",
     "work/leases/",
@@ -170,7 +170,7 @@ class Site:
 
     def replay(self, source: Path) -> None:
         """Use the products below `source`/<downlink> instead of a decoder's, and no magic-7."""
-        command = shlex.join([sys.executable, str(REPLAY), "--source", str(source)])
+        command = shlex.join(["sh", str(REPLAY), "--source", str(source)])
         self.configure(decoder={"command": command}, magic7={"command": None})
 
     def add_retdefs(self, source: Path, *downlinks: str) -> None:
