@@ -6,7 +6,6 @@ a hole, and chunk 4, which some tests keep back, fills the hole.
 
 import base64
 import os
-import re
 import shlex
 import shutil
 import time
@@ -158,6 +157,7 @@ def test_a_head_that_was_killed_after_its_jobs_leaves_nothing_outstanding(done: 
     assert done.outstanding(DL) == frozenset()
 
 
+@pytest.mark.workflow
 def test_an_edited_project_makes_nothing_outstanding(done: Site, tmp_path: Path) -> None:
     project = tmp_path / "project"
     for name in ("workflow", "scripts", "config", "profiles", "envs"):
@@ -206,6 +206,7 @@ def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) 
     assert done.outstanding(DL) == frozenset()
 
 
+@pytest.mark.workflow
 def test_a_job_of_slurm_that_starts_after_its_head_was_followed_removes_nothing(done: Site) -> None:
     """It reads the workflow anew; another head has handed the downlink off, and Level-1 has taken that."""
     take_stage(done)
@@ -399,15 +400,3 @@ def test_the_head_starts_no_timers(products: Path, tmp_path: Path, monkeypatch: 
     assert started == []
     site.snakemake(f"dl={DL}", "-F", "--no-hooks").good()
     assert len(started) > 1, "else start_no_timers of workflow/head.smk is needed no more"
-
-
-def test_the_rules_stand_in_the_order_of_the_data(tmp_path: Path) -> None:
-    dot = two_downlinks(tmp_path).snakemake(f"dl={DL}", "--rulegraph").good().said
-    names = dict(re.findall(r'^\s*(\d+)\s*\[\s*label = "(\w+)"', dot, re.MULTILINE))
-    edges = {(names[a], names[b]) for a, b in re.findall(r"^\s*(\d+) -> (\d+)", dot, re.MULTILINE)}
-    assert edges == {
-        ("stage_retdef", "decode_chunk"),
-        ("decode_chunk", "deliver_run"),
-        ("deliver_run", "receipt"),
-        ("decode_chunk", "receipt"),
-    }

@@ -8,7 +8,6 @@ from halfpipe.ids import RunId
 from tests.support.golden_cases import GOLDEN, TEXTS, Case, Step, build, case_names, read_case
 from tests.support.workflow import Ended, Site
 
-CASES = 48
 PARTS = ("delivered", "orphans", "late", "held_events", "elsewhere")
 Known = dict[str, set[tuple[str, str]]]
 """Sequences and APIDs of the events that the indexes hold, by run."""
@@ -54,7 +53,3 @@ def test_golden_in_process(name: str, site: Site) -> None:
 @pytest.mark.parametrize("name", case_names())
 def test_golden_as_typed(name: str, site: Site) -> None:
     golden(name, site, site.typed)
-
-
-def test_all_cases_are_there() -> None:
-    assert len(case_names()) == CASES

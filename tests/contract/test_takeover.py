@@ -2,13 +2,10 @@
 
 import json
 import os
-import re
-import shlex
 import shutil
 import signal
 import sys
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,7 @@ import pytest
 import yaml
 
 from halfpipe.tools.legacy_takeover import takeover
-from tests.support.documents import sections
 from tests.support.golden_cases import TEXTS, build, read_case
-from tests.support.legacy_model import deliver
 from tests.support.workflow import Ended, Site
 
 CASES = Path(__file__).resolve().parents[1] / "takeover"
@@ -299,61 +294,6 @@ def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(
     assert moments > 100
     for number in range(1, moments, max(1, moments // 50)):
         assert taken(number)[1] == expected, f"killed at moment {number} of {moments}"
-
-
-@pytest.mark.workflow
-def test_the_document_leads_from_shadow_to_switch_and_back(site: Site) -> None:
-    case = read_case(CASES / "split3_after2")
-    build(case, site)
-    written, home = case.directory / "legacy", site.home / "legacy"
-    text = sections("docs/switch-over.md")["From shadow to switch, and back"]
-    _, shadow, switch, back = re.split(r"^\*\*", text, flags=re.MULTILINE)
-
-    def at(part: str) -> Site:
-        """Return a site with empty directories of its own, which looks for RetDefs where the first does."""
-        other = Site(site.home / part, deepcopy(site.config))
-        other.configure(paths={"retdef": [str(site.retdefs)]}, submit={"command": None})
-        other.work.mkdir()
-        return other
-
-    def give(at_site: Site, line: str) -> Ended:
-        program, *words = shlex.split(line.replace("OUTPUTBASE", str(home)))
-        return at_site.halfpipe(*words) if program == "halfpipe" else at_site.snakemake(*words)
-
-    shutil.copytree(written / FIRST, home / FIRST)
-    here = at("shadow")
-    look, do, process, compare = shown(shadow)
-    assert "1 downlink would be taken over" in give(here, look).good().said
-    assert "1 downlink taken over" in give(here, do).good().said
-    shutil.copytree(written / SECOND, home / SECOND)
-    give(here, process).good()
-    assert give(here, compare).status in {0, 1}
-
-    production = at("production")
-    watch, once_more, status, waiting, outstanding, process = shown(switch)
-    assert watch.endswith(once_more)
-    assert "2 downlinks taken over" in give(production, once_more).good().said
-    assert give(production, status).good().said.count("taken_over") == 2
-    assert RUN in give(production, waiting).said
-    assert {job.dl for job in give(production, outstanding).good().jobs} == {THIRD}
-    give(production, process).good()
-    assert production.staged(THIRD) == case.steps[2].expected.files
-
-    hold, delivered = shown(back)
-    give(production, hold).good()
-    assert THIRD in give(production, delivered).good().said
-    deliver(home, case.directory / "in", THIRD)
-    assert (
-        "it was processed here: 240602001" in production.halfpipe("takeover", str(home), "--do").good().said
-    )
-    again = at("again")
-    assert "3 downlinks taken over" in give(again, once_more).good().said
-    assert give(again, outstanding).good().jobs == frozenset()
-
-
-def shown(part: str) -> list[str]:
-    """Return the commands in the blocks of a part of the document."""
-    return re.findall(r"^ {4}(\S.*)$", part, re.MULTILINE)
 
 
 def killed_at(number: int, work: Path, act: Callable[[], object]) -> int:

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from halfpipe.cli.main import WIDEST, command
 from tests.support.in_process import ROOT
-from tests.support.verbs import halfpipe
 
 
 def verbs(group: click.Command = command, *names: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -57,27 +56,9 @@ def test_examples_are_what_the_verb_takes(names: tuple[str, ...], verb: click.Co
             asked.make_context(" ".join(words), words[1 + len(last) :])
 
 
-def test_the_first_help_has_each_verb_on_a_line_with_its_sentence_and_how_to_begin() -> None:
-    lines = halfpipe("--help", env={"COLUMNS": "100"}).stdout.splitlines()
-    assert "    snakemake dl=230401001          process a downlink" in lines
-    for names, verb in EVERY:
-        if len(names) == 1:
-            assert verb.help
-            sentence = verb.help.split("\n\n")[0].split()
-            (line,) = [line for line in lines if line.startswith(f"  {names[0]} ")]
-            assert line.split()[1:] == sentence[: len(line.split()) - 1]
-
-
 def test_every_verb_that_a_remedy_names_is_there() -> None:
     named = set()
     for file in [*(ROOT / "src" / "halfpipe").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]:
         named |= set(re.findall(r"\bhalfpipe (?!import\b|[a-z]+=)([a-z]+)\b", file.read_text()))
     assert len(named) > 10
     assert named <= set(command.list_commands(click.Context(command)))
-
-
-def test_a_verb_that_is_misspelt_is_named() -> None:
-    ended = halfpipe("statsu")
-    assert ended.exit_code == 2
-    assert "No such command 'statsu'. Did you mean" in ended.stderr
-    assert "'status'" in ended.stderr

@@ -1,19 +1,15 @@
 """Which site a verb looks at, that it says so, and what it says where there is none."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-import halfpipe
 from halfpipe import paths
-from tests.support.in_process import ROOT
 from tests.support.leases import leases
 from tests.support.verbs import COMMAND, on_terminal
 from tests.support.verbs import halfpipe as give
@@ -208,18 +204,3 @@ def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Pa
     for line in (head, *rows):
         assert len(line) == len(head)
         assert not [cell for cell in line[:-1] if " " in cell]
-
-
-def test_the_version() -> None:
-    assert give("--version").stdout == f"halfpipe {halfpipe.__version__}\n"
-
-
-def test_it_starts_light() -> None:
-    program = "import sys, halfpipe.cli.main as main\ntry: main.command(['--version'])\nfinally: print(*sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
-    )
-    loaded = set(done.stdout.splitlines()[-1].split())
-    assert "click" in loaded
-    assert not loaded & {"numpy", "pandas", "rich", "pydantic", "sqlalchemy", "snakemake", "tqdm", "erfa"}

@@ -10,7 +10,6 @@ from halfpipe.merge.intervals import EVERYTHING, Interval
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.tools.compared_events import ROW, Where, difference, neighbours, present, series
 from halfpipe.tools.comparison_reasons import (
-    DEFECTS,
     UNEXPLAINED,
     Facts,
     Piece,
@@ -20,7 +19,6 @@ from halfpipe.tools.comparison_reasons import (
     why,
     why_other_bytes,
 )
-from tests.support.documents import rows, sections
 from tests.support.legacy_merge import Piece as ModelPiece
 from tests.support.legacy_merge import lpa_spans
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD
@@ -31,11 +29,6 @@ EVENT = np.dtype([("sequence", "u8"), ("apid", "u2"), ("datagram", "u4")])
 
 def piece(first: int, last: int, closing: bytes = GO, *, opens: bool = False, hollow: bool = False) -> Piece:
     return Piece(first, last, opens, closing, hollow)
-
-
-def test_the_document_has_each_defect() -> None:
-    table = rows(sections("docs/legacy.md")["Its defects by number"])
-    assert {int(number): text for number, text in table} == DEFECTS
 
 
 @pytest.mark.parametrize(
