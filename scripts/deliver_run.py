@@ -5,7 +5,7 @@ import argparse
 from collections.abc import Sequence
 
 from halfpipe import paths
-from halfpipe.downlink import deliver_run, halts, stage_mark
+from halfpipe.downlink import deliver_run, halts, stage_look, stage_mark
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.files import leases
 from halfpipe.files.json_files import write_json
@@ -22,6 +22,7 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
     with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
+        stage_look.refuse_foreign(settings, downlink, arguments.runs)
         stage_mark.claim(settings, paths.deliveries(run), paths.receipts(downlink))
         # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)

@@ -16,6 +16,7 @@ import threading
 from dataclasses import replace
 
 from halfpipe.downlink.invocation import handed_off
+from halfpipe.downlink.stage_look import refuse_foreign
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.errors import IdError
 from halfpipe.files import working_directory
@@ -84,12 +85,14 @@ def start_no_timers():
 
 
 def refuse_held():
-    """Refuse jobs that a halt switch holds, all of them at once, before anything is changed."""
+    """Refuse jobs that a halt switch holds or that would stage over others, all at once, before anything is changed."""
     refused = {}
     for name, dl in jobs_to_run():
         try:
             if name in halts.HOLDS:
                 halts.refuse(plan.work, halts.HOLDS[name], DownlinkId(dl))
+                if halts.HOLDS[name] is halts.Switch.STAGE:
+                    refuse_foreign(settings, DownlinkId(dl), plan.of(dl).runs)
         except HalfPipeError as error:
             refused[str(error)] = error
     if refused:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe.config import load
+from halfpipe.config import find_profile, load
 from halfpipe.errors import ConfigError
+from halfpipe.settings import BUILT_IN, Submit
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
 from tests.support.workflow import SNAKEMAKE, Site, run
@@ -39,8 +40,9 @@ def resources_of(said: str) -> dict[str, set[str]]:
 def test_default_profile_takes_nothing_from_a_site_profile() -> None:
     # profiles/default wins over --profile, key by key.
     assert not profile("default").keys() & profile("s3df").keys()
-    assert (ROOT / "s3df").resolve() == PROFILES / "s3df"
-    assert not (ROOT / "s3df").readlink().is_absolute()
+    for name in ("s3df", "shadow"):
+        assert (ROOT / name).resolve() == PROFILES / name
+        assert not (ROOT / name).readlink().is_absolute()
 
 
 def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
@@ -83,3 +85,22 @@ def test_config_of_s3df_can_be_used(tmp_path: Path) -> None:
     binds = yaml.safe_load((ROOT / "config" / "flight.yaml").read_text())["binds"]
     for inside, outside in settings.paths.map.items():
         assert f"{outside}:{inside}" in binds
+
+
+def test_the_shadow_is_production_but_for_its_places_and_what_others_hear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = profile("shadow"), profile("s3df")
+    differs = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
+    assert differs == {"configfile", "slurm-jobname-prefix"}
+    monkeypatch.chdir(ROOT)
+    here = {"paths": {"retdef": [str(tmp_path)]}, "moot": {"file": None}}
+    (production, shadow) = (
+        load(found.configfiles, here) for name in ("s3df", "shadow") if (found := find_profile(name))
+    )
+    places = [each for one in (production, shadow) for each in (one.paths.work, one.paths.stage)]
+    assert len(set(places)) == 4
+    legacys = "/sdf/group/fermi/a/isoc/flightOps"
+    assert not [place for place in places if place.is_relative_to(legacys)]
+    assert shadow.submit == Submit(seconds=production.submit.seconds)
+    assert (shadow.ledger.url, shadow.moot.update, shadow.paths.online) == (BUILT_IN, None, None)

@@ -1,6 +1,7 @@
 """A working directory gets the mark of its format by the first real command, and another format is refused by all."""
 
 import json
+import shutil
 
 import pytest
 
@@ -55,3 +56,30 @@ def test_another_format_is_refused_by_every_command_and_nothing_is_changed(good:
         assert (mark.read_text() if mark.exists() else None) == other
     aside.rename(mark)
     assert good.outstanding(DL) == frozenset()
+
+
+def staged(site: Site) -> dict[str, bytes]:
+    """Return all that lies in the stage, but for marks."""
+    return {name: content for name, content in site.tree().items() if name.startswith("stage/")}
+
+
+def test_what_another_system_has_staged_of_a_downlink_is_left_alone(good: Site) -> None:
+    run = "r0741234567"
+    for name in (
+        f"{DL}/{run}/{run}-e{10:020d}.evt",
+        f"{DL}/delivered_events_{DL}.txt",
+        f"chunktokens/{run}/{run}-e{10:020d}",
+    ):
+        path = good.stage / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"of others: {name}\n")
+    before = staged(good)
+    good.snakemake(f"dl={DL}").bad(DL, str(good.stage / DL / run))
+    assert not (good.stage / paths.stage_mark()).exists()
+    good.snakemake().good()  # names none, and leaves this one out
+    assert staged(good) == before
+    status = good.halfpipe("status", "--json")
+    (one,) = json.loads(status.said)["downlinks"]
+    assert (status.status, one["verdict"], one["causes"][0]["code"]) == (1, "action", "stage-foreign")
+    shutil.rmtree(good.stage / DL)
+    good.process(DL)

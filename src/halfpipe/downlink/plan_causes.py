@@ -13,6 +13,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.plan import DownlinkPlan, FoundFiles, Listing, Plan, cannot_be_listed, holes, names_in
+from halfpipe.downlink.stage_look import foreign
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read
@@ -25,7 +26,14 @@ HOUR = 3600.0
 # A RetDef that was left alone for so long before it was staged is what was staged. Clocks of file servers differ.
 STAGED_AFTER_SECONDS = 60.0
 # Codes of what an outstanding downlink waits for.
-BLOCKING = {"waits-retdef", "settling", "search-path-unreadable", "work-unreadable", "retdefs-gone"}
+BLOCKING = {
+    "waits-retdef",
+    "settling",
+    "search-path-unreadable",
+    "work-unreadable",
+    "retdefs-gone",
+    "stage-foreign",
+}
 # Codes of what is said to whoever names a downlink, though it is processed all the same.
 SAID = {
     "waits-retdef",
@@ -34,6 +42,7 @@ SAID = {
     "retdef-new",
     "retdef-reissued",
     "switch-misspelt",
+    "stage-foreign",
 }
 
 
@@ -87,6 +96,8 @@ def troubles(
             yield Cause("retdefs-gone", Verdict.ACTION, text, do, modified(home))
     elif receipt_time is None or new:
         yield from _coming(plan, downlink, files, now)
+        if os.path.lexists(f"{plan.settings.paths.stage}/{paths.staged(downlink)}"):
+            yield from filter(None, [foreign(plan.settings, downlink, plan.of(downlink).runs)])
     if new:
         text = f"the RetDef of chunk {', '.join(sorted(new))} has come since it was handed off"
         since = plan.times(downlink, listings, now)[0] or None

@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 import halfpipe
 from halfpipe import paths
 from halfpipe.decode import shortfall
-from halfpipe.downlink import dropped, handoff_line, stage_mark
+from halfpipe.downlink import dropped, handoff_line, stage_look, stage_mark
 from halfpipe.downlink.receipt_form import Chunk, FromManifest, Receipt, Run, Text
 from halfpipe.downlink.texts import Exceptions, Manifest, texts
 from halfpipe.errors import DecoderError, StageError, StateError
@@ -58,6 +58,7 @@ def hand_off(
     """
     work, place = settings.paths.work, settings.paths.stage
     stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
+    stage_look.refuse_foreign(settings, downlink, runs)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     _check_announced(downlink, decoded, runs)
     exceptions = _exceptions(decoded)

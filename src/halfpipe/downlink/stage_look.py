@@ -1,20 +1,28 @@
-"""One look at the stage: what lies there of a hand-off, against what its receipt says.
+"""One look at the stage: what lies there of a downlink, against what its records say.
 
-Submission, check and status share it, so that they never say different things of one file.
+Who stages, submits, checks or asks how a downlink stands shares it, so that they never say different things of one
+file.
 """
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import IdError, StageError
 from halfpipe.files.reading import sha256
-from halfpipe.ids import DownlinkId
+from halfpipe.files.records import DamagedError
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.settings import Settings
+from halfpipe.words import count
 
 STRANGE = "file-strange"
 GONE = "stage-partly-gone"  # an event file, which Level-1 moves away once it was told
+MOST_NAMED = 5  # files in a message
 
 
 @dataclass(frozen=True)
@@ -89,13 +97,66 @@ def wrong_with(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> t
     return "", ""
 
 
+def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> Cause | None:
+    """Return that files of a downlink lie in the stage that nothing here has put there: another system stages it.
+
+    They would be replaced and removed. What was put there is recorded before it shows (`Deliveries`); texts come after
+    what was brought of the downlink's `runs` is known. Of a run whose records are damaged, whoever reads them says so.
+    """
+    work, stage = settings.paths.work, settings.paths.stage
+    home = stage / paths.staged(downlink)
+    names, found = _names(home), list[Path]()
+    known = (work / paths.receipts(downlink)).exists() or any(
+        (work / paths.datagrams(run, downlink)).exists() for run in runs
+    )
+    for name in names:
+        place = home / name
+        if not place.is_dir():
+            found += [] if known else [place]
+            continue
+        files = _names(place)  # before the records, for others stage runs of it at this moment
+        try:
+            ours = Deliveries(work, RunId.from_l1(name)).names(downlink)
+        except IdError:
+            ours = set()
+        except DamagedError:
+            continue
+        found += [place / file for file in files if file not in ours] or ([] if files else [place])
+    if not found:
+        return None
+    few = ", ".join(map(str, found[:MOST_NAMED])) + (" and more" if found[MOST_NAMED:] else "")
+    return Cause(
+        "stage-foreign",
+        Verdict.ACTION,
+        f"the stage has {count(len(found), 'file')} of downlink {downlink} that HalfPipe has not put there: {few}. It "
+        "stages nothing of the downlink, for that would replace them. If another system uses this stage, give HalfPipe "
+        "one of its own (paths.stage); if they are left over, move them away",
+        f"ls -lR {home}",
+    )
+
+
+def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
+    """Refuse to stage anything of a downlink that another system stages here.
+
+    Raises
+    ------
+    StageError
+        If `foreign` finds something.
+    """
+    if cause := foreign(settings, downlink, runs):
+        raise StageError(f"{cause.text}.", cause.do, code=cause.code)
+
+
+def _names(home: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(home))  # noqa: PTH208 - names only
+    except OSError:
+        return []
+
+
 def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:
     """Yield what lies in a directory and is of no hand-off: Level-1 takes each directory for a run."""
-    try:
-        names = os.listdir(home)  # noqa: PTH208 - names only
-    except OSError:
-        return
-    for name in sorted(set(names) - set(known)):
+    for name in sorted(set(_names(home)) - set(known)):
         yield Wrong(
             STRANGE,
             home / name,
