@@ -23,7 +23,9 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_look.refuse_foreign(settings, downlink, arguments.runs)
-        stage_mark.claim(settings, paths.deliveries(run), paths.receipts(downlink))
+        stage_mark.claim(
+            settings, paths.deliveries(run), paths.receipts(downlink), paths.submissions(downlink)
+        )
         # Before the first run is delivered: until the hand-off Level-1 may retire none of them.
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
         lease.check()

@@ -79,6 +79,7 @@ def test_a_run_in_one_downlink(ledger: Ledger, tmp_path: Path) -> None:
             "indir": f"{tmp_path}/240601001",
             "outbase": str(tmp_path),
             "handoff": 2,
+            "submitted": None,
         }
     ]
     of = {"downlink_id": 240601001, "scid": 77, "startedat": 741234567}

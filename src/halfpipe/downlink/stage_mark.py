@@ -86,11 +86,18 @@ def refuse(settings: Settings, *series: str) -> tuple[Mark | None, Mark | None]:
             code="not-mounted",
         )
     if there is not None and (lost := list(_lost(work, there, series))):
+        of_submissions = [name for name in lost if Path(name).parent.name == "submissions"]
+        told = [f"halfpipe submit {name.partition('/')[0]} --settle submitted" for name in of_submissions]
         raise ConfigError(
             f"the stage {stage} knows {len(lost)} records that {work} lacks: {', '.join(lost)}. It was put back from a "
-            "backup, and what was delivered since would be delivered and submitted again. Nothing was done. Put a "
-            "newer backup in its place. If there is none: roll back in Level-1 what it got since then, and when "
-            f"Level-1 has nothing of it any more: rm -r {mark} {copy}",
+            "backup, or they are lost: what was delivered since would be delivered and submitted again. Nothing was "
+            "done. Put a newer backup in its place. If there is none: "
+            + (
+                f"look in the pipeline; what Level-1 has, say so after this: rm -r {mark} {copy}; {'; '.join(told)}"
+                if of_submissions == lost
+                else "roll back in Level-1 what it got since then, and when Level-1 has nothing of it any more: "
+                f"rm -r {mark} {copy}"
+            ),
             code="work-restored",
         )
     return there, here
@@ -135,6 +142,12 @@ def _lacks(settings: Settings, there: Mark | None, here: Mark | None) -> Cause |
         f"cp {file_of(copy, here['number'])} {mark}/; then stage again what is gone and Level-1 "
         "has not taken: snakemake dl=… -R deliver_run",
     )
+
+
+def last_noted(settings: Settings, place: str) -> int:
+    """Return the number of the last record of the series at `place` that the stage's mark names, 0 without one."""
+    there = _read(settings.paths.stage / paths.stage_mark())
+    return next((number for series, number, _ in (there or {"last": ()})["last"] if series == place), 0)
 
 
 def claim(settings: Settings, *series: str) -> None:

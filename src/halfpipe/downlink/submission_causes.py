@@ -3,15 +3,16 @@
 import shlex
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink import halts
+from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, look
 from halfpipe.downlink.stage_state import StageState, is_submitted, names_files, stage_state
-from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, lost
+from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger, lost
 from halfpipe.downlink.submit import how_to_roll_back, not_taken
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files import leases
@@ -20,7 +21,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import Outcome
 from halfpipe.run.receipt_file import ReceiptError, hand_offs
 from halfpipe.settings import Settings
-from halfpipe.words import count
+from halfpipe.words import count, utc
 
 HOUR = 3600.0
 
@@ -50,7 +51,7 @@ def troubles(
     Cause
         ``receipt-damaged``, ``receipt-edited``, ``submission-damaged``, ``submission-open``, ``submission-failed``,
         ``written-for-person``, ``handoff-not-submitted``, ``stage-gone``, ``stage-partly-gone``, ``ledger-lacks``,
-        ``not-submitted``.
+        ``not-submitted``, ``not-taken``.
     """
     if isinstance(receipt, ReceiptError):
         since = modified(str(receipt.path))
@@ -80,8 +81,20 @@ def troubles(
             f"halfpipe submit {downlink}",
         )
         return
+    if is_submitted(receipt, record):
+        yield from _not_taken(settings, record, receipt)
+        return
     told_of = unsettled is not None and last is not None and last.handoff == number
-    if told_of or is_submitted(receipt, record) or in_work:
+    if told_of or in_work:
+        return
+    if last is None and (known_by := _witness(settings, record)):
+        yield Cause(
+            "submission-damaged",
+            Verdict.ACTION,
+            f"{known_by}, and there is none in {record.path}: both copies are lost. If the pipeline shows that Level-1 "
+            "has the downlink, say so",
+            f"halfpipe submit {downlink} --settle submitted",
+        )
         return
     yield from _stage(settings, record, receipt)
     if record.last_confirmed is not None:
@@ -180,6 +193,34 @@ def _when(attempt: Attempt) -> float | None:
         return datetime.fromisoformat(attempt.when).timestamp()
     except ValueError:
         return None
+
+
+def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Say that Level-1 was told of a hand-off long ago and it still lies in the stage, which Level-1 clears."""
+    downlink, told = DownlinkId(record.id), record.last_confirmed
+    since = None if told is None else _when(told)
+    if since is None or time.time() - since < settings.alarm.late_hours * HOUR:
+        return
+    if stage_state(settings, downlink, receipt, record) is not StageState.TAKEN:
+        yield Cause(
+            "not-taken",
+            Verdict.ACTION,
+            f"hand-off {receipt['handoff']} was submitted {utc(since)}, and is still in the stage: look in the "
+            f"pipeline what became of stream {downlink}. If it is to be rolled back",
+            how_to_roll_back(settings, downlink),
+            since,
+        )
+
+
+def _witness(settings: Settings, record: Record) -> str:
+    """Name what says that Level-1 was told, though no record does; the ledger is asked of what was entered only."""
+    if number := stage_mark.last_noted(settings, record.place(record.id)):
+        return f"the stage's mark names record {number}"
+    if modified(f"{settings.paths.work}/{paths.loaded(record.id)}") is not None:
+        with suppress(HalfPipeError):  # that it is down is another cause
+            if number := in_ledger(settings, record) or 0:
+                return f"the ledger has hand-off {number} as submitted"
+    return ""
 
 
 def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -17,7 +17,7 @@ from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import look
 from halfpipe.downlink.stage_state import names_files
-from halfpipe.downlink.submissions import Action, Attempt, Kept, Record
+from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
@@ -71,8 +71,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
         _settle_with_check(settings, record, output)
     if record.last_confirmed is None and names_files(receipt):
         if settings.submit.command is None:
-            stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
-            _check_stage(settings, downlink, receipt, untouched=True)
+            _look(settings, record, Action.SUBMIT, receipt)
             _write_down(settings, record, receipt["handoff"])
         else:
             _run(settings, record, Action.SUBMIT, receipt, output)
@@ -89,8 +88,15 @@ def what_came_of_it(content: Mapping[str, Any]) -> str:
 
 
 def save(settings: Settings, downlink: DownlinkId, content: Mapping[str, Any]) -> None:
-    """Write the product."""
+    """Write the product, and have the ledger know it too: a second witness, which no submission waits for."""
     write_json(settings.paths.work / paths.submitted(downlink), content)
+    if settings.ledger.url is not None and content["submitted"]:
+        from halfpipe.ledger.load import note_submitted  # noqa: PLC0415 - the library of the database
+
+        try:
+            note_submitted(settings, downlink, content["submitted"])
+        except HalfPipeError as error:
+            log.warning("%s", error)
 
 
 def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
@@ -316,14 +322,27 @@ def _check_stage(
         )
 
 
+def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any]) -> None:
+    """See that Level-1 was not told yet, and will find all that it is told of."""
+    downlink = DownlinkId(record.id)
+    stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
+    _check_stage(settings, downlink, receipt, untouched=action is Action.SUBMIT)
+    _check_ledger(settings, downlink, receipt)
+    if action is Action.SUBMIT and (number := in_ledger(settings, record)):
+        raise SubmissionError(
+            f"downlink {downlink}: the ledger says that hand-off {number} was submitted, and no record in "
+            f"{record.path} does: both copies are lost. Nothing was submitted.",
+            f"Look whether Level-1 has it, and say so: halfpipe submit {downlink} --settle submitted",
+            code="submission-damaged",
+        )
+
+
 def _run(
     settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any], output: IO[str]
 ) -> None:
     """Run a command between its intent and its answer in the record."""
     downlink = DownlinkId(record.id)
-    stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
-    _check_stage(settings, downlink, receipt, untouched=action is Action.SUBMIT)
-    _check_ledger(settings, downlink, receipt)
+    _look(settings, record, action, receipt)
     key = "command" if action is Action.SUBMIT else "rollback"
     words = _words(settings, getattr(settings.submit, key), downlink)
     # Else a person might give it besides.

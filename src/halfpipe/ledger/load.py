@@ -20,7 +20,7 @@ from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
-from halfpipe.ledger.database import Ledger
+from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.rows import Entry, Part, Row, Standing, by_table, handed_off, read_entry, sum_up
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS
@@ -218,6 +218,34 @@ def rebuild(
             "Mend what is said of each above, then re-run the command."
         )
     return len(there)
+
+
+def note_submitted(settings: Settings, downlink: DownlinkId, handoff: int) -> None:
+    """Write into the row of a downlink, if there is one, which hand-off of it Level-1 has.
+
+    Raises
+    ------
+    ConfigError, LedgerError
+        As `load`.
+    """
+    row = DOWNLINKS.c.id == downlink.number
+    Ledger.of(settings).write(lambda c: c.execute(update(DOWNLINKS).where(row).values(submitted=handoff)))
+
+
+def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
+    """Return the number of the hand-off that Level-1 has as the ledger knows it; None if it knows of none.
+
+    Raises
+    ------
+    ConfigError, LedgerError
+        If the ledger cannot be reached or used.
+    """
+    row = select(DOWNLINKS.c.submitted).where(DOWNLINKS.c.id == downlink.number)
+    try:
+        found: int | None = Ledger.of(settings, waits=()).read(lambda c: c.execute(row).scalar())
+    except NoLedgerError:
+        return None
+    return found
 
 
 def loaded(connection: Connection) -> dict[DownlinkId, int]:

@@ -12,7 +12,8 @@ Deviations, each because a downlink must be loaded again or removed without harm
 - ``downlink_id`` is part of the keys of `SEGMENTS` and `DATAGRAMS`. Two downlinks may bring one datagram;
   with the earlier keys the second is refused, or takes it away from the first.
 - `LINKS` has the checksum of what the downlink brought (`digest`), and whether Level-1 would refuse the run
-  (`held`); `DOWNLINKS` has the number of the hand-off. So `check` can tell what is behind.
+  (`held`); `DOWNLINKS` has the number of the hand-off, and of that which Level-1 was told of, which is a second
+  witness of it besides the records. So `check` can tell what is behind.
 - The datagrams themselves are not here: about 9,000 for each EPU of each of 100,000 runs would be 1.8e9
   rows of what ``datagrams.idx`` has, which is never deleted. As before, `DATAGRAMS` has the first and the
   last of each segment. What is said of a run is computed from the files of all downlinks in `LINKS`:
@@ -38,7 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-REVISION = "0002"  # of these tables: another number when they change
+REVISION = "0003"  # of these tables: another number when they change
 WORD = 16  # letters that a word of an index line has at most (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
@@ -88,6 +89,7 @@ DOWNLINKS = Table(
     Column("indir", String(PATH), nullable=False),
     Column("outbase", String(PATH), nullable=False),
     Column("handoff", Integer, nullable=False),
+    Column("submitted", Integer),
     PrimaryKeyConstraint("id", name="glastops_downlink_pk"),
 )
 

@@ -77,6 +77,20 @@ def test_what_was_submitted_and_taken_is_good(level1: Level1) -> None:
     assert (found(level1), state(level1)) == ([], StageState.TAKEN)
 
 
+def test_what_was_submitted_and_is_not_taken_for_a_day_needs_action(
+    level1: Level1, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted(level1)
+    told, clock = time.time(), time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 25 * 3600)
+    one_file(level1).unlink()
+    (cause,) = found(level1)
+    assert (cause.code, cause.verdict) == ("not-taken", Verdict.ACTION)
+    assert cause.since == pytest.approx(told, abs=60)
+    take(level1)
+    assert found(level1) == []
+
+
 def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wanted(level1: Level1) -> None:
     (cause,) = found(level1)
     assert (cause.code, cause.verdict, cause.do) == ("not-submitted", Verdict.NOTE, f"snakemake submit={DL}")

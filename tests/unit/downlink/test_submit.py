@@ -7,11 +7,13 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
@@ -25,9 +27,11 @@ from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Stage
 from halfpipe.files.json_files import write_json
 from halfpipe.files.records import TakenError
 from halfpipe.ids import DownlinkId
+from halfpipe.ledger.database import Ledger as Database
+from halfpipe.ledger.tables import DOWNLINKS
 from halfpipe.process.told_once import Outcome, ask
 from halfpipe.run.receipt_file import read_receipt
-from halfpipe.settings import Settings
+from halfpipe.settings import Ledger, Settings, Submit
 from tests.support.level1 import DL, RUN, VARIABLES, Level1
 from tests.support.series import damage, forget
 
@@ -472,3 +476,32 @@ def test_another_process_that_submits_is_found_out(level1: Level1, monkeypatch: 
     assert level1.commands() == ["createStream"]
     assert submitted(level1.settings())["state"] == "submitted"
     assert level1.commands() == ["createStream"]
+
+
+@pytest.mark.parametrize(("by", "code"), [("mark", "work-restored"), ("ledger", "submission-damaged")])
+def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
+    level1: Level1, by: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where what says so for Snakemake is gone."""
+    settings = level1.settings(check=None)
+    if by == "ledger":
+        settings = replace(settings, ledger=Ledger())
+        monkeypatch.setattr(submit, "_check_ledger", lambda *_: None)
+        row = {"id": int(DL), "indir": "", "outbase": "", "handoff": 1}
+        Database.of(settings).write(lambda connection: connection.execute(insert(DOWNLINKS), [row]))
+        (level1.work / paths.loaded(DL)).write_text("{}")
+    submit.save(settings, DL, submitted(settings))
+    forget(level1.work, paths.submissions(DL))
+    (level1.work / paths.submitted(DL)).unlink()
+    if by == "ledger":
+        shutil.rmtree(level1.stage / paths.stage_mark())
+        shutil.rmtree(level1.work / paths.stage_mark_copy())
+    (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
+    assert (cause.code, cause.verdict) == ("submission-damaged", Verdict.ACTION)
+    for commands in (settings.submit, Submit()):
+        with pytest.raises(HalfPipeError) as error:
+            submitted(replace(settings, submit=commands))
+        assert error.value.code == code
+    assert level1.commands() == ["createStream"]
+    submit.settle(settings, DL, True)
+    assert list(troubles(settings, DL, read_receipt(level1.work, DL))) == []
