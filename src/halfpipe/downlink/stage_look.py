@@ -121,7 +121,8 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
             ours = set()
         except DamagedError:
             continue
-        found += [place / file for file in files if file not in ours] or ([] if files else [place])
+        # A directory of ours may be empty: Level-1 moves the files first.
+        found += [place / file for file in files if file not in ours] or ([] if files or ours else [place])
     if not found:
         return None
     few = ", ".join(map(str, found[:MOST_NAMED])) + (" and more" if found[MOST_NAMED:] else "")

@@ -65,3 +65,9 @@ def test_a_directory_of_a_run_that_nobody_has_filled_yet_is_of_others(settings: 
     (settings.paths.stage / paths.staged_run(DL, OTHER.l1)).mkdir(parents=True)
     delivered(settings)
     assert foreign(settings, DL, [RUN, OTHER]) is not None
+
+
+def test_a_directory_of_ours_that_level_1_has_emptied_is_ours(settings: Settings) -> None:
+    (settings.paths.stage / paths.staged_run(DL, RUN.l1)).mkdir(parents=True)
+    delivered(settings)
+    assert foreign(settings, DL, [RUN]) is None
