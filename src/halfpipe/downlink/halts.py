@@ -134,6 +134,14 @@ def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:
     return f"halfpipe hold {switch.called}{f' {downlink}' if file.parent.name == downlink else ''} --resume"
 
 
+def offered(switch: Switch, file: Path, downlink: str | None = None) -> str:
+    """Return what status offers: to let a downlink go on; of a switch for all of them only who holds it, and why.
+
+    Such a one may stand because another system delivers again (docs/switch-over.md): nobody lifts it by copying a line.
+    """
+    return resume(switch, file, downlink) if file.parent.name == downlink else "halfpipe hold"
+
+
 def notes(work: Path, downlink: DownlinkId) -> list[str]:
     """Say which switches hold something that a command for `downlink` may ask for."""
     found = ((switch, holding(work, switch, downlink)) for switch in (Switch.STAGE, Switch.L1))

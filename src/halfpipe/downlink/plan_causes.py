@@ -192,7 +192,7 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
         file = f"{work}/{paths.halt(switch)}"
         if os.path.lexists(file):
             text = f"{switch.what} is held for all downlinks by {halts.with_reason(Path(file))}"
-            yield Cause("switch-holds", Verdict.NOTE, text, halts.resume(switch, Path(file)), modified(file))
+            yield Cause("switch-holds", Verdict.NOTE, text, halts.offered(switch, Path(file)), modified(file))
     for lease in leases.found(work):
         if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
             yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", "", lease.signed)
@@ -272,7 +272,10 @@ def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause
         return
     file = halts.holding(plan.work, switch, downlink)
     if file is not None:
-        text, do = f"{switch.what} is held by {halts.with_reason(file)}", halts.resume(switch, file, downlink)
+        text, do = (
+            f"{switch.what} is held by {halts.with_reason(file)}",
+            halts.offered(switch, file, downlink),
+        )
         yield Cause("switch-holds", Verdict.NOTE, text, do, modified(str(file)))
 
 

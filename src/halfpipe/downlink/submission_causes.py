@@ -270,7 +270,7 @@ def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[st
             "not-submitted",
             Verdict.NOTE,
             f"hand-off {receipt['handoff']} is held by {halts.with_reason(file)}",
-            halts.resume(halts.Switch.L1, file, downlink),
+            halts.offered(halts.Switch.L1, file, downlink),
             since,
         )
         return

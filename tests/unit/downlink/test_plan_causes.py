@@ -306,8 +306,8 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
     assert cause.do == f"halfpipe hold stage {DL} --resume"
     assert every(submitting) == Outstanding((), {DL: own}, ())
     everywhere.touch()
-    assert [cause.do for cause in found(settings)] == ["halfpipe hold stage --resume"]
-    assert [cause.do for cause in site_troubles(Plan(settings))] == ["halfpipe hold stage --resume"]
+    assert [cause.do for cause in found(settings)] == ["halfpipe hold"]
+    assert [cause.do for cause in site_troubles(Plan(settings))] == ["halfpipe hold"]
     assert messages(Plan(settings).of(DL), found(settings)) == [
         f"downlink {DL}: staging is held by {everywhere}",
         f"downlink {DL}: submission to Level-1 is held by {l1}",
