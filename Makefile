@@ -41,6 +41,7 @@ $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --progress-bar off --require-hashes -r requirements.lock | $(HOW_FAR)
 	@$(PIP) --quiet --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q src
 	@touch $(VENV)
 
 what-demo-does:
