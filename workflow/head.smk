@@ -127,6 +127,17 @@ def say_end():
         logger.info("\n".join(recap.standing(settings, of_dag)))
 
 
+def unfinished():
+    """Return the jobs that failed or run still; of a group (``--groups``) those that have not made their products."""
+    found = set()
+    for job in {*workflow.scheduler.failed, *workflow.scheduler.running}:
+        if job.is_group():
+            found |= {one for one in job.jobs if not all((plan.work / file).exists() for file in one.output)}
+        else:
+            found.add(job)
+    return found
+
+
 def say_failure(logs):
     """Say the same, and after all that Snakemake still says, what failed and what to do; `logs` are its own."""
     if not is_head():
@@ -141,7 +152,7 @@ def say_failure(logs):
     say_end()
     unsaid = Failure("interrupted", f"the job was {ended} before it had ended") if ended else failures.KILLED
     jobs = []
-    for job in {*workflow.scheduler.failed, *workflow.scheduler.running}:
+    for job in unfinished():
         one = failures.failed(job.rule.name, plan.work / str(job.log[0]), unsaid)
         if not one.why.command:
             one = replace(one, why=replace(one.why, command=job.shellcmd or ""))

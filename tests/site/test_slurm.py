@@ -330,6 +330,16 @@ def test_how_slurm_has_ended_a_job_is_what_is_told(tmp_path: Path, env: Mapping[
     assert leases(site.work) == []
 
 
+def test_a_group_of_jobs_that_fails_is_told_by_its_jobs(tmp_path: Path, env: Mapping[str, str]) -> None:
+    site = golden_site(tmp_path, env)
+    site.configure(decoder={"command": "false"})
+    ended = site.snakemake(f"dl={DL}", "--groups", "decode_chunk=one", "--retries", "0").bad()
+    assert "AttributeError" not in ended.said
+    why = [Failure.read(log) for log in (site.work / "logs" / DL).glob("decode_chunk-*.log")]
+    assert {one and one.code for one in why} == {"decoder"}
+    assert leases(site.work) == []
+
+
 def test_slurmctld_away_for_a_minute(
     tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
