@@ -36,7 +36,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
     examples=[
         ("halfpipe acknowledge", "list who is on what, and until when"),
         (
-            'halfpipe acknowledge 230401001 --until 2026-11-28T14:00 --reason "asks for the RetDef"',
+            'halfpipe acknowledge 230401001 --until 2026-11-28T14:00 --reason "asks"',
             "a downlink",
         ),
         ('halfpipe acknowledge timer-dead --until 2026-11-28 --reason "new host"', "a cause, by its code"),

@@ -5,11 +5,10 @@ import click
 from halfpipe import paths
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, RUN, Site, Verb, as_json, reason_given
-from halfpipe.downlink import halts
+from halfpipe.files import put_down
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import deliveries, force_list
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.site import switches
 from halfpipe.words import count
 
 
@@ -61,7 +60,7 @@ def command(
     why = "" if take_back else reason_given(reason)
     for run in runs:
         if take_back:
-            for file in switches.take_back(site.work, run):
+            for file in force_list.take_back(site.work, run):
                 click.echo(f"run {run} ({run.l1}) is no longer abandoned: {file} is removed")
         elif reopen:
             spans = deliveries.release(site.work, run, reopen, why)
@@ -70,8 +69,8 @@ def command(
                 f"run {run} ({run.l1}): sequences {sequences} of downlink {reopen} are open to other downlinks"
             )
         else:
-            file, new = switches.give_up(site.work, run, why)
-            by = halts.says(file)
+            file, new = force_list.give_up(site.work, run, why)
+            by = put_down.says(file)
             click.echo(
                 f"run {run} ({run.l1}) {'is' if new else 'was already'} abandoned {f'({by})' if by else f'by {file}'}"
             )
@@ -87,7 +86,7 @@ def _at_once(site: Site, run: RunId) -> str:
 
 
 def _list(site: Site, *, as_json: bool) -> int:
-    refused, abandoned = force_list.read(site.work).refused, switches.given_up(site.work)
+    refused, abandoned = force_list.read(site.work).refused, force_list.reasons(site.work)
     runs = [{"run": run, "l1_run": run.l1, "says": says} for run, says in abandoned.items()]
     if as_json:
         printed.as_json(work=site.work, refused=refused, runs=runs)

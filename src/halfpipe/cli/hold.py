@@ -6,8 +6,9 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json, reason_given
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
+from halfpipe.files import put_down
 from halfpipe.ids import DownlinkId
-from halfpipe.site import switches
+from halfpipe.tables import names
 from halfpipe.words import count
 
 SWITCHES = {switch.called: switch for switch in Switch}
@@ -64,17 +65,17 @@ def command(
     for downlink in downlinks or [None]:
         work = f"{switch.what} of {f'downlink {downlink}' if downlink else 'all downlinks'}"
         if resume:
-            since = switches.let_go(site.work, switch, downlink)
+            since = halts.let_go(site.work, switch, downlink)
             click.echo(f"{work} may go on; it was held since {since or 'an unknown time'}")
             if other := halts.holding(site.work, switch, downlink):
                 click.echo(f"but all downlinks are held, by {other}: halfpipe hold {what} --resume")
         else:
-            file, new = switches.hold(site.work, switch, downlink, why)
-            click.echo(f"{work} {'is' if new else 'was already'} held by {file}: {halts.says(file)}")
+            file, new = halts.hold(site.work, switch, downlink, why)
+            click.echo(f"{work} {'is' if new else 'was already'} held by {file}: {put_down.says(file)}")
 
 
 def _list(site: Site, *, as_json: bool) -> None:
-    held = switches.put_down(site.work)
+    held = halts.held(site.work, names.downlinks(site.work))
     if as_json:
         printed.as_json(work=site.work, held=held)
         return

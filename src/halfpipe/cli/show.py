@@ -261,7 +261,11 @@ VIEWS = {
     "check": _check,
     "file": _file,
 }
-CALLED = {RunId: "runs", DownlinkId: "downlinks", Path: "event files, whose names end in .evt"}
+CALLED: Mapping[type, str] = {
+    RunId: "runs",
+    DownlinkId: "downlinks",
+    Path: "event files, whose names end in .evt",
+}
 WANTED: Mapping[str, tuple[type, ...]] = {
     "delivered": (DownlinkId,),
     "jobs": (DownlinkId,),

@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.files import put_down
 from halfpipe.files.advice import advice
 from halfpipe.ids import DownlinkId
 
@@ -46,7 +48,6 @@ HOLDS = {"deliver_run": Switch.STAGE, "receipt": Switch.STAGE, "submit": Switch.
 
 
 BEGINNING = "halt"  # of the names of all switches, in lower case
-MOST = 500  # letters of what stands in a file, which a person may have written
 
 
 class HeldError(HalfPipeError):
@@ -113,20 +114,55 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
         )
 
 
+def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> tuple[Path, bool]:
+    """Put down a switch, for one downlink or for all; one that is there stays as it is.
+
+    Returns
+    -------
+    tuple
+        The file, and whether it is new.
+    """
+    file = _place(work, switch, downlink)
+    return file, put_down.make(file, reason)
+
+
+def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:
+    """Remove a switch and return what its file said.
+
+    Raises
+    ------
+    MissingInputError
+        If it is not there; says which one holds the work all the same.
+    """
+    file = _place(work, switch, downlink)
+    if not _is_there(file):
+        other = holding(work, switch, downlink)
+        but = f", but {other} holds it: halfpipe hold {switch.called} --resume" if other else ""
+        raise MissingInputError(f"{file}: no such file, so nothing was to be removed{but}")
+    said = put_down.says(file)
+    put_down.remove(file)
+    return said
+
+
+def held(work: Path, downlinks: Iterable[DownlinkId]) -> list[dict[str, Any]]:
+    """Return the switches that are there, those for all downlinks first: of which downlink, and what the file says."""
+    places = [(switch, downlink) for downlink in (None, *downlinks) for switch in Switch]
+    found = ((switch, downlink, _place(work, switch, downlink)) for switch, downlink in places)
+    return [
+        {"switch": switch, "downlink": dl, "file": file, "says": put_down.says(file)}
+        for switch, dl, file in found
+        if _is_there(file)
+    ]
+
+
+def _place(work: Path, switch: Switch, downlink: DownlinkId | None) -> Path:
+    return work / (paths.downlink_halt(switch, downlink) if downlink else paths.halt(switch))
+
+
 def with_reason(file: Path) -> str:
     """Name a switch with what its file says: who put it down, when and why."""
-    said = says(file)
+    said = put_down.says(file)
     return f"{file} ({said})" if said else str(file)
-
-
-def says(file: Path) -> str:
-    """Return what a file says in one line, nothing that a terminal obeys; empty if it says nothing or is none."""
-    try:
-        with file.open(errors="replace") as text:
-            line = " ".join(text.read(MOST).split())
-            return "".join(letter if letter.isprintable() else "?" for letter in line)
-    except OSError:
-        return ""
 
 
 def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.files import put_down
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
@@ -65,6 +66,60 @@ def readings(name: str) -> frozenset[RunId]:
     if (match := _DECIMAL.fullmatch(name)) and int(match[1]) < 2**32:
         found.add(RunId.from_met(int(match[1])))
     return frozenset(found)
+
+
+def give_up(work: Path, run: RunId, reason: str) -> tuple[Path, bool]:
+    """Put `run` on the list; one that is on it stays as it is.
+
+    Returns
+    -------
+    tuple
+        The file, and whether it is new: it has the name of the run that cannot be mistaken for another's.
+
+    Raises
+    ------
+    MissingInputError
+        If nothing is known of the run.
+    """
+    if not (work / paths.run(run)).is_dir():
+        raise MissingInputError(
+            f"nothing is known of run {run} ({run.l1}): there is no {work / paths.run(run)}. Give the run as "
+            "halfpipe show --waiting lists it."
+        )
+    file = next(iter(_names_of(work, run)), work / paths.force() / run.l1)
+    return file, put_down.make(file, reason)
+
+
+def take_back(work: Path, run: RunId) -> list[Path]:
+    """Take `run` off the list, and return the files that were removed.
+
+    Raises
+    ------
+    MissingInputError
+        If it is not on the list.
+    """
+    files = _names_of(work, run)
+    if not files:
+        raise MissingInputError(
+            f"run {run} ({run.l1}) is not abandoned: no file in {work / paths.force()} names it"
+        )
+    for file in files:
+        put_down.remove(file)
+    return files
+
+
+def reasons(work: Path) -> dict[RunId, str]:
+    """Return the runs on the list, in order, and what their files say."""
+    runs = sorted(read(work).runs)
+    return {run: "; ".join(filter(None, map(put_down.says, _names_of(work, run)))) for run in runs}
+
+
+def _names_of(work: Path, run: RunId) -> list[Path]:
+    """Return the files in the list that name `run`."""
+    if run not in read(work).runs:
+        return []
+    home = work / paths.force()
+    return sorted(file for file in home.iterdir() if run in readings(file.name))
 
 
 def _complaint(found: Iterable[RunId]) -> str:
