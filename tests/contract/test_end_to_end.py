@@ -5,7 +5,6 @@ the merge that is tested here.
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ import numpy as np
 import pytest
 
 from halfpipe.formats import evt
-from tests.support.in_process import ROOT
-from tests.support.workflow import Site, run
+from tests.support.in_process import ROOT, called, module
+from tests.support.workflow import Site
 
 SCENES = {
-    "one downlink": "230401001",
     "a run over three downlinks, a late EPU, losses and repeats": (
         "230401001 230401002 230401003 --parts 2 --late-epu 957 --lost-packets 3 --repeated-packets 20 "
         "--lost-datagrams 1 --repeated-datagrams 4 --equal-sequences 5 --equal-in-one 3 --l0keys 2"
@@ -37,8 +35,8 @@ def simulate(site: Site, words: list[str]) -> dict[str, Any]:
     downlinks = [word for word in words if word.isdigit() and len(word) == 9]
     options = [word for word in words if word not in downlinks]
     out = site.home / "simulated"
-    program = [sys.executable, str(ROOT / "scripts" / "simulate.py"), "--out", str(out), "--seed", "7"]
-    run([*program, "--events", "1500", *options, "--downlinks", *downlinks]).good()
+    asked: list[object] = ["--out", out, "--seed", 7, "--events", 1500, *options, "--downlinks", *downlinks]
+    assert called(module(str(ROOT / "scripts" / "simulate.py")).main, *asked).returncode == 0
     site.configure(
         paths={"retdef": [str(out / "downlinks")], "level0": str(out / "level0")},
         moot={"file": str(out / "moot.txt")},

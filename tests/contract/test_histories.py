@@ -16,7 +16,7 @@ from tests.support.bridge import RefusedError, Run
 from tests.support.legacy_beside import Beside
 from tests.support.model import Chunk, Datagram, Event, Rules
 
-EXAMPLES = 100
+EXAMPLES = 25
 LONG_EXAMPLES = 20_000
 
 Key = tuple[int, int]

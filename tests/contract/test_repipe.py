@@ -160,7 +160,7 @@ def made_by(site: Site, downlink: str) -> Site:
     return own
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 2])
 def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     theirs: Site, simulation: Simulation, number: int
 ) -> None:

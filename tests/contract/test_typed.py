@@ -29,6 +29,7 @@ def type_(profile: Path, *words: str) -> Ended:
     return run(["env", *others, f"SNAKEMAKE_PROFILE={profile}", *words])
 
 
+@pytest.mark.workflow
 def test_one_downlink_to_its_receipt_and_to_its_submission(profile: Path) -> None:
     target, submission = f"dl={DL}", f"submit={DL}"
     truth = json.loads((profile / "truth.json").read_text())["runs"]

@@ -122,6 +122,7 @@ def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> N
     assert left(site) == []
 
 
+@pytest.mark.workflow
 def test_a_downlink_that_waits_for_a_retdef_is_told_when_it_has_waited_long(site: Site) -> None:
     site.add_retdefs(CASE / "in", FIRST)
     (site.retdefs / FIRST / f"RetDef-{FIRST}-00001.xml").unlink()

@@ -35,7 +35,7 @@ from tests.support.mutate import ANY, OF_TEXT, mutated
 from tests.support.settings import plan_of
 from tests.support.watch import watched
 
-EVERY_DAY, MANY = 200, 10_000
+EVERY_DAY, MANY = 60, 10_000
 DL, CHUNK = DownlinkId("240601001"), ChunkId("00003")
 # LPA with handlers, LCI, and one with several datagrams.
 CASES = (("multi3", "*-00003"), ("latc_lpa", "*-00001"), ("lci_acd", "*-00001"))

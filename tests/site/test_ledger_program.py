@@ -100,8 +100,9 @@ def test_a_site_from_receipts_to_ledger(
 
 
 def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
-    program: ModuleType, tmp_path: Path
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("halfpipe.ledger.database.time.sleep", lambda _seconds: None)
     settings = settings_of(tmp_path)
     process(tmp_path, ONE, {RUN: whole(965, 2)})
     assert load_one(program, settings, ONE, tmp_path) == 0

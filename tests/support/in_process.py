@@ -10,15 +10,16 @@ import io
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn, Self
 from unittest.mock import patch
 
 from snakemake import cli, workflow
@@ -27,13 +28,84 @@ from snakemake.executors import local
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from halfpipe.files import leases
+from halfpipe.process import programs
 from halfpipe.status import recap
+from halfpipe_simulator import attitude, decoder
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR = "in-process"  # what Snakemake calls an executor of its plugins
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+SIMULATORS = {
+    str(ROOT / "scripts" / "simulated_decoder.py"): decoder.main,
+    str(ROOT / "scripts" / "simulated_magic7.py"): attitude.main,
+}
+
 common_settings = local.common_settings
+
+
+class Forked:
+    """A program of the simulator, in a fork of this process, which has imported what it needs."""
+
+    def __init__(
+        self, main: Callable[[Sequence[str]], int], words: Sequence[str], cwd: Path, streams: int
+    ) -> None:
+        ends = [os.pipe() for _ in range(streams)]
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            _become(main, words, cwd, [write for _, write in ends])
+        for _, write in ends:
+            os.close(write)
+        self._streams = [os.fdopen(read, "rb", buffering=0) for read, _ in ends]
+        self.stdout, self.stderr = self._streams[0], self._streams[1] if streams > 1 else None
+
+    def wait(self) -> int:
+        """Wait for its end; return its exit status."""
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in self._streams:
+            stream.close()
+        self.wait()
+
+
+def _become(
+    main: Callable[[Sequence[str]], int], words: Sequence[str], cwd: Path, outputs: list[int]
+) -> NoReturn:
+    """Be a program of the simulator, and end as it does."""
+    status = 1
+    try:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(outputs[0], 1)
+        os.dup2(outputs[-1], 2)
+        os.chdir(cwd)
+        with (
+            open(1, "w", closefd=False) as out,
+            open(2, "w", closefd=False) as errors,
+            redirect_stdout(out),
+            redirect_stderr(errors),
+        ):
+            status = ended(lambda: main(words))
+    finally:
+        os._exit(status)
+
+
+def _popen(words: Sequence[str], **keys: Any) -> Any:
+    """Start a program as ever, but for those of the simulator."""
+    main = SIMULATORS.get(words[1]) if len(words) > 1 and words[0] == sys.executable else None
+    if main is None or keys["env"] or keys["start_new_session"]:
+        return subprocess.Popen(words, **keys)
+    return Forked(main, words[2:], keys["cwd"], 1 if keys["stderr"] == subprocess.STDOUT else 2)
+
+
+vars(programs)["subprocess"] = SimpleNamespace(**(vars(subprocess) | {"Popen": _popen}))
 
 
 class Executor(local.Executor):  # type: ignore[misc]
@@ -112,6 +184,14 @@ def ended(main: Any) -> int:
         return int(main() or 0)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+
+
+def called(main: Callable[[Sequence[str]], int], *words: object) -> "subprocess.CompletedProcess[str]":
+    """Run a program's `main` with words; return how it ended and what it printed, as `subprocess.run` does."""
+    out, errors, asked = io.StringIO(), io.StringIO(), [*map(str, words)]
+    with redirect_stdout(out), redirect_stderr(errors):
+        status = ended(lambda: main(asked))
+    return subprocess.CompletedProcess(asked, status, out.getvalue(), errors.getvalue())
 
 
 @contextmanager

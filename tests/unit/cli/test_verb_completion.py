@@ -42,8 +42,6 @@ def completed(home: Path, line: str, profile: Path | str = "") -> list[str]:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_bash(home: Path, shared: Path) -> None:
     site = shared.parent
-    assert completed(home, "halfpipe ledger re") == ["rebuild", "refresh", "remove"]
     assert completed(home, f"halfpipe status {FIRST} 24", site) == [SECOND, HALF_WAY], "each once"
-    assert completed(home, "halfpipe show 2", site) == [FIRST, SECOND, HALF_WAY, SPREAD, LCI, CUT]
     assert completed(home, f"halfpipe --configfile {shared} force 2c") == [SPREAD, LCI, CUT]
     assert completed(home, "halfpipe status 24", "no such profile") == []

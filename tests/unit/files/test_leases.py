@@ -561,11 +561,10 @@ def test_runs_are_changed_by_one_process_at_a_time(
 
 def test_processes_that_are_killed_and_stopped_beyond_their_lifetime(tmp_path: Path) -> None:
     """Each adds under the run's lease; whoever lost it finds out, and nothing is counted twice."""
-    others = adders(tmp_path, 4, 200, 0.6)
-    for number in range(8):
+    others = adders(tmp_path, 4, 100, 0.6)
+    for number, one in enumerate(others):
         time.sleep(0.3)
-        one = others[number % 4]
-        if number in {3, 6}:
+        if number > 1:
             one.kill()
         else:
             one.send_signal(signal.SIGSTOP)
@@ -575,7 +574,7 @@ def test_processes_that_are_killed_and_stopped_beyond_their_lifetime(tmp_path: P
     assert sorted(ends)[-2:] == [0, 0]
     counted = len(list(tmp_path.glob("value-*")))
     assert int((tmp_path / "number").read_text()) in {counted, counted - 1}  # killed in between
-    assert counted >= 400
+    assert counted >= 200
     left_over = left(tmp_path)
     assert not [name for name in left_over if name.startswith("run-")] or ends.count(-9), left_over
 

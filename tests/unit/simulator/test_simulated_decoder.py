@@ -1,8 +1,6 @@
 """scripts/simulated_decoder.py: what it makes of simulated level-0 is what the level-0 carries."""
 
 import re
-import subprocess
-import sys
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +14,8 @@ from halfpipe.formats import evt, idx
 from halfpipe.formats.evt import InfoType
 from halfpipe_simulator import decoder
 from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
+from tests.support.in_process import called
 
-ROOT = Path(__file__).parents[3]
-SCRIPT = ROOT / "scripts" / "simulated_decoder.py"
 TWO = ("230401001", "230401002")
 
 
@@ -137,21 +134,20 @@ def simulation(tmp_path: Path) -> Simulation:
     return Scenario(seed=2, magic7=False).lpa_run(events=600).write(tmp_path / "sim")
 
 
-def run_program(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def test_contract(simulation: Simulation, tmp_path: Path) -> None:
     chunk = simulation.chunks[0]
-    done = run_program("-r", simulation.retdef(chunk), "-o", tmp_path / "o", "--level0", simulation.level0)
+    done = called(
+        decoder.main, "-r", simulation.retdef(chunk), "-o", tmp_path / "o", "--level0", simulation.level0
+    )
     assert done.returncode == 0, done.stderr
     assert "SIMULATED" in done.stdout
     name = f"00770100-{chunk.run}-0956-00001"
     assert re.search(rf"^getLSEChunk: processing {name}", done.stdout, re.MULTILINE)
     assert "exception" not in done.stdout
     assert sorted(path.name for path in (tmp_path / "o").iterdir()) == [f"{name}.evt", f"{name}.idx"]
-    again = run_program("-r", simulation.retdef(chunk), "-o", tmp_path / "p", "--level0", simulation.level0)
+    again = called(
+        decoder.main, "-r", simulation.retdef(chunk), "-o", tmp_path / "p", "--level0", simulation.level0
+    )
     assert again.returncode == 0
     for path in (tmp_path / "o").iterdir():
         assert path.read_bytes() == (tmp_path / "p" / path.name).read_bytes()

@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,8 @@ import pytest
 from halfpipe.formats import met
 from halfpipe_simulator import attitude
 from halfpipe_simulator.scenario import Scenario, Simulation
+from tests.support.in_process import called
 
-ROOT = Path(__file__).parents[3]
 NUMBER = r"-?[0-9]+\.[0-9]{6}"
 EXACT = r"-?[0-9.]+(?:e-?[0-9]+)?"
 HEAD = r"([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6})"
@@ -19,15 +18,10 @@ ATT = re.compile(rf"{HEAD} ATT ([0-9]+) ([0-9]+)((?: {EXACT}){{4}})(?: {NUMBER})
 ORB = re.compile(rf"{HEAD} ORB ([0-9]+) ([0-9]+)((?: {NUMBER}){{6}}) 5 ([01])")
 
 
-def magic7(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(ROOT / "scripts" / "simulated_magic7.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
 def window(
     simulation: Simulation, begin: float | str, end: float | str
 ) -> "subprocess.CompletedProcess[str]":
-    return magic7("--arch", simulation.level0, "--scid", 77, "-b", begin, "-e", end, "--lsm")
+    return called(attitude.main, "--arch", simulation.level0, "--scid", 77, "-b", begin, "-e", end, "--lsm")
 
 
 @pytest.fixture(scope="module")
