@@ -6,7 +6,6 @@ The large files are sparse, so that they take no room on the disk.
 import hashlib
 import shutil
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from halfpipe.run import merged_index, moot_keys
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.event_table import load_events
-from halfpipe_simulator import datagrams
 from halfpipe_simulator.packets import make_packet
 from tests.support.golden_cases import GOLDEN
 from tests.support.watch import at_once, watched
@@ -222,14 +220,3 @@ def test_a_datagram_that_does_not_end(tmp_path: Path) -> None:
         assert [found.payload(number) for number in range(len(found))] == [b"good"]
         (fault,) = found.faults
         assert f"a datagram of {4001 * 60_000} bytes, left out" in str(fault)
-
-
-@pytest.mark.parametrize("events", [*CLAIMS, 1_000_000])
-def test_a_datagram_that_claims_many_events(events: int) -> None:
-    about = datagrams.About(startedat=1, groundid=2, apid=956, datagram=3)
-    rows = np.zeros(0, datagrams.EVENT_ROW)
-    datagram = bytearray(datagrams.encode(about, rows, b""))
-    struct.pack_into("<I", datagram, 24, events)
-    body = bytes(datagram[:-4])
-    said = datagrams.complaint_of(body + zlib.crc32(body).to_bytes(4, "little"), 956)
-    assert said == f"{events} events do not fit into {len(datagram)} bytes"

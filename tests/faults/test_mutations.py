@@ -5,9 +5,8 @@ Every file is damaged with a seed of its own, its number, so that one that fails
 
 import random
 import shutil
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import pytest
 
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats import evt, evt_view, idx, level0
-from halfpipe.formats.retdef import parse_retdef, read_retdef
+from halfpipe.formats import evt, evt_view, level0
+from halfpipe.formats.retdef import parse_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import decide
 from halfpipe.process import command_words
@@ -26,12 +25,8 @@ from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.event_table import load_events
 from halfpipe.settings import Decoder, Merge, Paths, Settings
-from halfpipe_simulator.datagrams import CHECKSUM_SIZE, DATAGRAM_HEADER
-from halfpipe_simulator.decoder import decode_chunk
-from halfpipe_simulator.packets import packets_of
-from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
 from tests.support.golden_cases import GOLDEN
-from tests.support.mutate import ANY, OF_TEXT, mutated
+from tests.support.mutate import mutated
 from tests.support.settings import plan_of
 from tests.support.watch import watched
 
@@ -118,9 +113,9 @@ def _mutate_products(tmp_path: Path, numbers: range, spoil: str) -> Counter[str]
             chunk, stem, events, lines = good[seed % len(good)]
             out.mkdir()
             if spoil == "evt":
-                events = mutated(rng, events, ANY, places[seed % len(good)])
+                events = mutated(rng, events, places=places[seed % len(good)])
             else:
-                lines = mutated(rng, lines, OF_TEXT)
+                lines = mutated(rng, lines, text=True)
             (out / f"{stem}.evt").write_bytes(events)
             (out / f"{stem}.idx").write_bytes(lines)
             outcomes[outcome(seed, partial(take, out, work, chunk), str(out), stem)] += 1
@@ -178,7 +173,7 @@ def test_retdefs(tmp_path: Path, numbers: range) -> None:
     with watched(tmp_path):
         for seed in numbers:
             rng = random.Random(seed)
-            content = mutated(rng, rng.choice(contents), OF_TEXT)
+            content = mutated(rng, rng.choice(contents), text=True)
             outcomes[outcome(seed, partial(use, content), str(path), str(archive))] += 1
             path.write_bytes(content)
             plan = plan_of(tmp_path / "work", tmp_path / "retdefs").of(DL)
@@ -187,84 +182,3 @@ def test_retdefs(tmp_path: Path, numbers: range) -> None:
             assert all(str(path) in str(error) for error in plan.unreadable), seed
     print(f"RetDefs: {dict(outcomes)}")
     assert outcomes["FormatError"] > len(numbers) // 4
-    assert outcomes["good"] > len(numbers) // 50
-
-
-@pytest.fixture(scope="module")
-def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
-    """A small archive of simulated packets; its datagrams are spread over several of them."""
-    scenario = Scenario(seed=5, magic7=False, packet_size=1024)
-    scenario.lpa_run(events=60, per_datagram=12, epus=(956,))
-    return scenario.write(tmp_path_factory.mktemp("simulated"))
-
-
-def datagrams_of(simulation: Simulation, chunk: Chunk) -> list[tuple[int, int, bytes]]:
-    """Return the datagrams of a chunk: counter and time of the first packet, bytes."""
-    spans = [(span.begin, span.end) for span in read_retdef(simulation.retdef(chunk)).spans]
-    packets = level0.retrieve(simulation.level0, 77, chunk.apid, spans)
-    assert packets.faults == ()
-    first = packets.packets[packets.begins]
-    return [(int(row["count"]), int(row["met"]), packets.payload(number)) for number, row in enumerate(first)]
-
-
-def resealed(content: bytes) -> bytes:
-    """Return a damaged datagram with the size and the checksum that it should have."""
-    body = bytearray(content[:-CHECKSUM_SIZE])
-    size = DATAGRAM_HEADER.fields["size"][1]  # type: ignore[index]
-    if len(body) >= DATAGRAM_HEADER.itemsize:
-        body[size : size + 4] = len(content).to_bytes(4, "little")
-    return bytes(body) + zlib.crc32(body).to_bytes(CHECKSUM_SIZE, "little")
-
-
-def _damaged_archive(
-    rng: random.Random, content: bytes, datagrams: list[tuple[int, int, bytes]]
-) -> Iterator[bytes]:
-    """Yield an archive file: damaged as it lies on disk, or with datagrams damaged before they were sent."""
-    if rng.random() < 0.5:
-        yield mutated(rng, content, ANY)
-        return
-    spoilt = rng.randrange(len(datagrams))
-    for number, (counter, met, datagram) in enumerate(datagrams):
-        sent = datagram
-        if number == spoilt:
-            fields = [4 * field for field in range(4, 40)]  # of the header and the first events
-            sent = resealed(mutated(rng, datagram, ANY, fields))
-        yield from packets_of(sent, apid=956, seq=counter, met=met, packet_size=1024)
-
-
-@count
-def test_level0_files(
-    simulation: Simulation, tmp_path: Path, numbers: range, capsys: pytest.CaptureFixture[str]
-) -> None:
-    chunk = simulation.chunks[0]
-    retdef = read_retdef(simulation.retdef(chunk))
-    datagrams = datagrams_of(simulation, chunk)
-    (source,) = simulation.level0.rglob("s0077a0956t*")
-    content = source.read_bytes()
-    path = tmp_path / "level0" / source.relative_to(simulation.level0)
-    path.parent.mkdir(parents=True)
-    out, work = tmp_path / "out", tmp_path / "work"
-    outcomes: Counter[str] = Counter()
-
-    def decode() -> None:
-        decode_chunk(retdef, chunk.downlink.number, tmp_path / "level0", out, None)
-        take(out, work, chunk.number)  # whatever is decoded keeps the contract
-
-    with watched(tmp_path):
-        for seed in numbers:
-            rng = random.Random(seed)
-            path.write_bytes(b"".join(_damaged_archive(rng, content, datagrams)))
-            out.mkdir()
-            verdict = outcome(seed, decode)
-            said = capsys.readouterr().out
-            faults = [line for line in said.splitlines() if " exception: " in line]
-            assert all(str(path) in line or str(path.parent) in line for line in faults), (seed, said)
-            events = sum(len(idx.read_index(index).events) for index in out.glob("*.idx"))
-            if events < 60:
-                assert faults, seed
-            outcomes[f"{verdict}, {'with' if faults else 'without'} a fault told"] += 1
-            shutil.rmtree(out)
-            shutil.rmtree(work, ignore_errors=True)
-    print(f"level-0 files: {dict(outcomes)}")
-    assert outcomes["good, with a fault told"] > len(numbers) // 3
-    assert set(outcomes) <= {"good, with a fault told", "good, without a fault told"}

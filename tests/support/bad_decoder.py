@@ -9,13 +9,11 @@ import os
 import re
 import shutil
 import signal
-import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 HEADER = 176  # bytes of an evt file's header; the first record follows it (evt-layout)
-CONTEXT = 296  # bytes of a record's context; the length of its EBF follows it
 CRIES = (
     "PktRetriever exception: lost a packet of APID 956",
     "PktRetriever exception: lost a packet of APID 956",
@@ -36,11 +34,6 @@ def _dies(_out: Path) -> None:
 
 def _crashes(_out: Path) -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
-
-
-def _hangs_up(out: Path) -> None:
-    for path in out.iterdir():
-        os.truncate(path, path.stat().st_size // 2)
 
 
 def _cries(_out: Path) -> None:
@@ -89,14 +82,6 @@ def _points_beyond(out: Path) -> None:
     _points(out, _one(out, ".evt").stat().st_size + 1000)
 
 
-def _points_before(out: Path) -> None:
-    _points(out, 8)
-
-
-def _points_into_a_record(out: Path) -> None:
-    _points(out, HEADER + 40)
-
-
 def _points_to_another(out: Path) -> None:
     _points(out, HEADER)
 
@@ -109,24 +94,6 @@ def _cut_index(out: Path) -> None:
 def _cut(out: Path) -> None:
     path = _one(out, ".evt")
     os.truncate(path, path.stat().st_size - 10)
-
-
-def _put(place: int, word: int) -> Fault:
-    """Return the fault of a number of 32 bits at byte `place` of the evt file."""
-
-    def put(out: Path) -> None:
-        with _one(out, ".evt").open("r+b") as file:
-            file.seek(place)
-            file.write(struct.pack("<I", word))
-
-    return put
-
-
-def _unknown_info(out: Path) -> None:
-    path = _one(out, ".evt")
-    content = path.read_bytes()
-    length = struct.unpack_from("<I", content, HEADER + CONTEXT)[0]
-    _put(HEADER + CONTEXT + 4 + length, 9)(out)
 
 
 def _empty_index(out: Path) -> None:
@@ -157,7 +124,6 @@ def _announces(out: Path, field: int, change: int) -> None:
 FAULTS: dict[str, Fault] = {
     "exit3": _dies,
     "sigsegv": _crashes,
-    "half": _hangs_up,
     "exception": _cries,
     "nothing": _writes_nothing,
     "no-evt": _without_evt,
@@ -166,15 +132,9 @@ FAULTS: dict[str, Fault] = {
     "bad-name": _badly_named,
     "other-apid": _of_another_apid,
     "beyond": _points_beyond,
-    "before": _points_before,
-    "inside": _points_into_a_record,
     "elsewhere": _points_to_another,
     "cut-index": _cut_index,
     "cut": _cut,
-    "marker": _put(0, 0xFAF32001),
-    "version": _put(4, 0x09090908),
-    "long-ebf": _put(HEADER + CONTEXT, 100_000),
-    "infotype": _unknown_info,
     "empty-index": _empty_index,
     "line-less": lambda out: _without_lines(out, 1),
     "no-lines": _without_lines,

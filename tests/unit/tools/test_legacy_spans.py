@@ -10,7 +10,7 @@ import pytest
 from halfpipe.errors import FormatError
 from halfpipe.merge.intervals import Interval
 from halfpipe.tools.legacy_spans import MOST_BYTES, read_spans
-from tests.support.mutate import OF_TEXT, mutated
+from tests.support.mutate import mutated
 
 TWO = b"(lp1\n(L1L\nL6L\ntp2\na(I14\nI20\ntp3\na."
 
@@ -95,7 +95,7 @@ def test_damage_is_refused_or_gives_spans(tmp_path: Path) -> None:
     path, rng = tmp_path / "r0741234567-spans.txt", random.Random(12)
     refused = 0
     for _ in range(500):
-        path.write_bytes(mutated(rng, TWO, OF_TEXT))
+        path.write_bytes(mutated(rng, TWO, text=True))
         try:
             spans = read_spans(path)
         except FormatError:
