@@ -579,26 +579,6 @@ def test_processes_that_are_killed_and_stopped_beyond_their_lifetime(tmp_path: P
     assert not [name for name in left_over if name.startswith("run-")] or ends.count(-9), left_over
 
 
-@pytest.mark.skipif(os.getuid() != 0 or shutil.which("unshare") is None, reason="needs namespaces")
-def test_two_hosts_of_one_name_and_number(tmp_path: Path) -> None:
-    """Each in its own namespaces of host names, processes and mounts: the same name, and each is process 1 or 2."""
-    words = (
-        "unshare",
-        "--uts",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "sh",
-        "-c",
-        'hostname node1; exec "$@"',
-        "sh",
-    )
-    others = adders(tmp_path, 2, 15, 30.0, *words)
-    assert [other.wait(timeout=120) for other in others] == [0, 0]
-    assert (tmp_path / "number").read_text() == "30"
-    assert left(tmp_path) == []
-
-
 def test_clean_up_of_leases_that_are_held_elsewhere(tmp_path: Path) -> None:
     with held_by_another(tmp_path, OF_RUN) as holder:
         job_of_another(tmp_path, PLACE)
