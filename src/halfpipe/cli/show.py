@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 What = RunId | DownlinkId | Path
-RECEIPT_DROP = ("handoff", "l1_run", "files")
+STAGED = {"handoff": "staged"}  # what stands beside "submitted": the numbers of two hand-offs
+RECEIPT_DROP = ("l1_run", "files")
 
 
 def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
@@ -110,7 +111,7 @@ def _everything(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -
 def _print_run(run: Mapping[str, Any]) -> None:
     parts, files = run["parts"], run["files"]
     click.echo(f"run {run['run']}, {run['l1_run']}, started {_utc(run['started'])}, MET {run['met']}")
-    printed.table(parts.drop(columns="why"), drop=["begin", "end", "handed_off"])
+    printed.table(parts.drop(columns="why").rename(columns=STAGED), drop=["begin", "end", "handed_off"])
     printed.table(files.assign(sha256=files["sha256"].str[:16]), drop=["sha256", "MET"])
     for part in parts.itertuples():
         for reason in part.why:
@@ -120,8 +121,14 @@ def _print_run(run: Mapping[str, Any]) -> None:
             f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into a stage "
             "of its own; they do not count here"
         )
-    events = parts["events"].dropna()
-    click.echo(f"in all {count(sum(events), 'event')} delivered by {count(len(events), 'downlink')}")
+    events = parts[parts["events"].notna()]
+    click.echo(f"in all {_staged(events)} by {count(len(events), 'downlink')}")
+
+
+def _staged(rows: "DataFrame") -> str:
+    """Say how many events were staged, and of how many of them Level-1 was told."""
+    told = rows[rows["submitted"].notna() & (rows["submitted"] == rows["handoff"])]
+    return f"{count(sum(rows['events']), 'event')} staged, {sum(told['events']):,} of them submitted,"
 
 
 def _utc(time: datetime) -> str:
@@ -138,7 +145,7 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
     for line in shown["running"]:
         click.echo(f"  {line}")
-    printed.table(shown["runs"], drop=RECEIPT_DROP)
+    printed.table(shown["runs"].rename(columns=STAGED), drop=RECEIPT_DROP)
     for run, reasons in shown["why"].items():
         for reason in reasons:
             click.echo(f"  run {run}: {reason}")
@@ -166,9 +173,9 @@ def _delivered(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) ->
     found = frames.runs(frames.receipts(site.work, what or every, failed.append))
     found = frames.with_submitted(site.work, found, failed.append)
     if _table(site, options, "delivered", found, failed=list(map(str, failed))):
-        printed.table(found, drop=RECEIPT_DROP)
+        printed.table(found.rename(columns=STAGED), drop=RECEIPT_DROP)
         downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
-        click.echo(f"{downlinks}, {runs}, {count(found['events'].sum(), 'event')} delivered")
+        click.echo(f"{downlinks}, {runs}, {_staged(found).removesuffix(',')}")
     for error in failed:
         click.echo(f"error: {error}", err=True)
     return 1 if failed else 0

@@ -78,7 +78,7 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
         return marks
 
     state = account(Site(site.settings, site.now, site.now), downlink)
-    delivered = f", {count(state.events, 'event')} delivered, {state.orphans:,} waiting" if receipt else ""
+    delivered = f", {count(state.events, 'event')} staged, {state.orphans:,} waiting" if receipt else ""
     decoded = [(chunk, made) for chunk, _, made in chunks if made]
     sentences = [f"{len(decoded)} of {count(len(chunks), 'chunk')} decoded."]
     sentences += [
@@ -160,7 +160,7 @@ def _draw_files(axes: Axes, most: int, receipt: Mapping[str, Any]) -> list[Mark]
     runs = receipt.get("runs", ())
     largest = max((file["events"] for run in runs for file in run["files"]), default=0)
     if not largest:
-        _nothing(axes, "no event file was delivered")
+        _nothing(axes, "no event file was staged")
         return []
     at, ticks, labels = 0, [], []
     for run in runs:

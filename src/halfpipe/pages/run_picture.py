@@ -6,6 +6,7 @@ from itertools import cycle
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.downlink.submissions import Record
 from halfpipe.formats import met as met_of
 from halfpipe.ids import RunId
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
@@ -41,7 +42,8 @@ MOST_LETTERS = 40  # behind a lane
 MISSING = Mark("missing: events may still come here", "white", GREY, "////")
 AGAIN = Mark("came again", "white", BLACK, "\\\\\\\\")
 SETTLED = Mark("settled: no more events can come", LIGHT, LIGHT)
-DELIVERED = Mark("delivered to Level-1", DARK, DARK)
+STAGED = Mark("staged for Level-1, not submitted", "white", DARK)
+SUBMITTED = Mark("submitted to Level-1", DARK, DARK)
 NOT_DELIVERED: Mapping[str, tuple[str, Mark]] = {
     Kind.ORPHAN: ("waiting", Mark("waiting for missing data", VERMILION, "white", "////")),
     Kind.WITHHELD: ("withheld", Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx")),
@@ -79,7 +81,7 @@ def picture(site: Site, run: RunId, kind: str, note: str = "") -> bytes:
 
 def words(told: OfRun) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    parts = [f"{count(told.delivered, 'event')} delivered"]
+    parts = [f"{count(told.delivered, 'event')} staged"]
     for kind, (says, _) in NOT_DELIVERED.items():
         parts += [f"{told.events(kind):,} {says}"] if told.events(kind) else []
     alike: dict[tuple[str, str], list[str]] = {}
@@ -90,7 +92,7 @@ def words(told: OfRun) -> tuple[str, list[str]]:
     if told.repeated:
         described.append(f"{count(told.repeated, 'event')} came more than once and went out once.")
     title = f"Run {told.run} ({told.l1_run}, {told.kind}): {', '.join(parts)}"
-    return title, described or ["All events that are known are delivered."]
+    return title, described or ["All events that are known are staged."]
 
 
 def _view(state: State) -> Interval:
@@ -129,7 +131,10 @@ def _lanes(state: State, told: OfRun, view: Interval) -> Iterator[Lane]:
     yield Lane("settled", [(SETTLED, shown(settled(state.segments, state.site.settings.merge.min_epus)))])
     for downlink, (*_, last) in state.recorded.items():
         if last.spans:
-            yield Lane(f"delivered · {downlink}: {last.events:,}", [(DELIVERED, shown(last.spans))])
+            told_of = Record(state.work, downlink).last_confirmed
+            submitted = told_of is not None and told_of.handoff >= (last.handoff or 0)
+            mark, name = (SUBMITTED, "submitted") if submitted else (STAGED, "staged")
+            yield Lane(f"{name} · {downlink}: {last.events:,}", [(mark, shown(last.spans))])
     for kind, (name, mark) in NOT_DELIVERED.items():
         stretches = [Interval(group.first, group.last) for group in told.groups if group.kind == kind]
         if stretches:

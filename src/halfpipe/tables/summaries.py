@@ -21,7 +21,7 @@ from halfpipe.settings import Settings
 from halfpipe.status.account import Site, account
 from halfpipe.tables import frames
 
-PARTS = ["downlink", "handoff", "handed_off", "events", "begin", "end", "state", "why"]
+PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "end", "state", "why"]
 
 
 def show(work: Path, run: RunId) -> dict[str, Any]:
@@ -31,9 +31,10 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
     -------
     dict
         Its name ``run``, and Level-1's (``l1_run``); when it ``started``, UTC and ``met``. ``parts``, a frame, is what
-        each downlink delivered of it: the number of the hand-off, none without a manifest; when that was; the events;
-        the times of the first and the last; the state of the run then, and why the rest was not delivered. ``files``, a
-        frame, are the event files. ``repipes`` are the made-up downlinks that processed it once more
+        each downlink staged of it: the number of the hand-off, none without a manifest; which one Level-1 has of the
+        downlink, none without any; when that was; the events; the times of the first and the last; the state of the run
+        then, and why the rest was not delivered. ``files``, a frame, are the event files. ``repipes`` are the made-up
+        downlinks that processed it once more
         (`halfpipe.run.repipes`); they do not count.
 
     Raises
@@ -55,7 +56,9 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         number = manifest and manifest["handoff"]
         state = manifest and ("complete" if manifest["complete"] else "open")
         events, why = delivery and delivery.events, manifest["why"] if manifest else []
-        parts.append((downlink, number, _times(work, downlink).get(number), events, begin, end, state, why))
+        told = Record(work, downlink).last_confirmed
+        when = _times(work, downlink).get(number)
+        parts.append((downlink, number, told and told.handoff, when, events, begin, end, state, why))
         for file in delivery.files if delivery else ():
             sequences, seconds = ("{}-{}".format(*pair) for pair in (file.sequences, file.seconds))
             files.append((downlink, file.name, file.events, sequences, seconds, file.sha256))

@@ -78,11 +78,11 @@ def test_delivered_as_a_table_of_values(shared: Path) -> None:
         (FIRST, 2, SPREAD, "open"), (FIRST, 2, LCI, "complete"), (SECOND, None, SPREAD, "open")
     ]  # fmt: skip
     *_, last = halfpipe("show", "--delivered", FIRST, configfile=shared).stdout.splitlines()
-    assert last == "1 downlink, 2 runs, 72 events delivered"
+    assert last == "1 downlink, 2 runs, 72 events staged, 72 of them submitted"
     ended = halfpipe("show", "--delivered", "240602001", FIRST, configfile=shared)
     assert ended.exit_code == 1
     assert "dl=240602001: no such file" in ended.stderr
-    assert ended.stdout.endswith("1 downlink, 2 runs, 72 events delivered\n")
+    assert ended.stdout.endswith("1 downlink, 2 runs, 72 events staged, 72 of them submitted\n")
 
 
 @pytest.mark.parametrize("change", [lambda content: content[:100], lambda _: "{}", seal_broken])
@@ -93,7 +93,7 @@ def test_one_receipt_that_cannot_be_believed_does_not_stop_the_others(
     receipt.write_text(change(receipt.read_text()))
     ended = halfpipe("show", "--delivered", configfile=configfile)
     assert ended.exit_code == 1
-    assert ended.stdout.endswith("1 downlink, 1 run, 35 events delivered\n")
+    assert ended.stdout.endswith("1 downlink, 1 run, 35 events staged, 0 of them submitted\n")
     assert f"error: {receipt}: " in ended.stderr
     assert ended.stderr.endswith(f". To have it rewritten: snakemake dl={FIRST} -R receipt\n")
     content = json.loads(halfpipe("show", "--delivered", "--json", configfile=configfile).stdout)

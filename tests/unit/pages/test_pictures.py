@@ -22,7 +22,10 @@ MOST = 50_000  # bytes of an SVG
     ("case", "said"),
     [
         (gallery.demo, ["Run 29d7d69f", "waiting: 99", "datagram 37 missing", "end missing"]),
-        (gallery.clean_run, ["4,000 events delivered", "All events that are known are delivered."]),
+        (
+            gallery.clean_run,
+            ["4,000 events staged", "All events that are known are staged.", "staged · 230401001"],
+        ),
         (gallery.gap, ["datagrams 5, 7 missing", "waiting: 104", "missing: events may still come here"]),
         (
             gallery.orphaned_tail,
@@ -34,8 +37,8 @@ MOST = 50_000  # bytes of an SVG
         ),
         (gallery.late_epu, ["EPU 957 · 230401002", "late: 1,306", "late: came after the delivery"]),
         (gallery.duplicate_chunk, ["came again", "1,440 events came more than once and went out once."]),
-        (gallery.lci_run, [", LCI)", "2,000 events delivered", "EPU 965 · 230401001"]),
-        (gallery.held_run, ["0 events delivered, 2,001 held", "held: Level-1 would refuse the run"]),
+        (gallery.lci_run, [", LCI)", "2,000 events staged", "EPU 965 · 230401001"]),
+        (gallery.held_run, ["0 events staged, 2,001 held", "held: Level-1 would refuse the run"]),
         (gallery.missing_hour, ["was decoded without 1 level-0 hour of EPU 957", "end missing"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -59,7 +62,7 @@ def test_a_run(case: Callable[[Path], Site], said: list[str], tmp_path: Path) ->
             gallery.clean_run,
             ["00001 · run 29d7d35d · EPU 956", "4,000 events", "0:03:15", "limit of a file:"],
         ),
-        (gallery.orphaned_tail, ["not decoded yet", "no event file was delivered", "no times are known"]),
+        (gallery.orphaned_tail, ["not decoded yet", "no event file was staged", "no times are known"]),
         (gallery.missing_hour, ["1 hour missing", "an hour without data in the archive", "utc03, APID 957."]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
@@ -77,7 +80,7 @@ def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Si
     downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
     site.by_hand(downlink)
     looked = Looked(site.settings, gallery.NOW)
-    assert "0 events delivered, 68 waiting" in written(of_run.picture(looked, run, "svg"))[0]
+    assert "0 events staged, 68 waiting" in written(of_run.picture(looked, run, "svg"))[0]
     (site.work / paths.events(run, downlink)).unlink()
     assert "no events are known" in written(of_run.picture(looked, run, "svg"))
 
@@ -110,7 +113,7 @@ def test_the_verb(site: Site) -> None:
     assert out.read_bytes().startswith(b"\x89PNG")
     out = site.home / "downlink.svg"
     site.halfpipe("picture", "240601001", "-o", str(out)).good()
-    assert written(out.read_bytes())[0].startswith("Downlink 240601001: handed off 1, 91 events delivered")
+    assert written(out.read_bytes())[0].startswith("Downlink 240601001: handed off 1, 91 events staged")
     ended = site.halfpipe("picture", "240601001", "-o", str(site.home / "downlink.jpg"))
     assert (ended.status, "Name a file that ends in .svg or .png." in ended.said) == (1, True)
     assert site.halfpipe("picture", "240601009", "-o", str(out)).status == 1

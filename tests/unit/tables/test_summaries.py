@@ -49,7 +49,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     assert [lines[n].split()[:2] for n in (0, 2, 4)] == [
         ["run", f"{RUN},"], ["240601001", "1"], ["240601001", name]
     ]  # fmt: skip
-    assert lines[-1] == "in all 51 events delivered by 1 downlink"
+    assert lines[-1] == "in all 51 events staged, 0 of them submitted, by 1 downlink"
     for what in (RUN, "240601001"):
         assert f"halfpipe explain {RUN}\n" in halfpipe("show", what, configfile=site.configfile).stdout
 
