@@ -542,6 +542,11 @@ class Settings(Section):
     """Metrics."""
 
     @property
+    def is_simulated(self) -> bool:
+        """Whether no data here are flight data: the built-in decoder reads simulated ones and nothing else."""
+        return self.decoder.command == BUILT_IN
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """What of the configuration shaped the products: it stands in the receipt."""
         return {

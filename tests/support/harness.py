@@ -36,6 +36,7 @@ TEXT_LINES = {
     "event_gaps": r"r\d{10} \d+ \d+",
     "event_times": r"r\d{10} \d+\.\d+ \d+\.\d+",
     "moot_keys": r"r\d{10} \d+ \S+",
+    "simulated": "SIMULATED: .*",
 }
 
 

@@ -250,13 +250,12 @@ class Site:
 
     def halfpipe(self, *words: str) -> Ended:
         """Give a verb of `halfpipe` with the site's config, in this process or as typed; without where it looked."""
-        head = f"HalfPipe at {self.work} ({self.configfile})\n"
         if Site.typing or words[0] == "unattended":
             ended = run([*verbs.COMMAND, *words, "--configfile", str(self.configfile)])
-            return Ended(ended.status, ended.said.removeprefix(head))
+            return Ended(ended.status, _without_head(ended.said))
         with in_process.as_in_a_process(ROOT):
             result = verbs.halfpipe(*words, configfile=self.configfile)
-        return Ended(result.exit_code, result.output.removeprefix(head))
+        return Ended(result.exit_code, _without_head(result.output))
 
     @property
     def settings(self) -> Settings:
@@ -316,6 +315,11 @@ class Site:
                 if path.is_file() and not name.startswith(LEFT_OUT):
                     kept[name] = path.read_bytes()
         return kept
+
+
+def _without_head(said: str) -> str:
+    """Return what a verb said without where it looked."""
+    return re.sub(r"\AHalfPipe at .*\n", "", said)
 
 
 def run(command: list[str], env: Mapping[str, str] | None = None, cwd: Path = ROOT) -> Ended:

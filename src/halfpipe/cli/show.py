@@ -99,7 +99,7 @@ def _everything(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -
         show(site.work, one) if isinstance(one, RunId) else show_downlink(site.settings, one) for one in what
     ]
     if options["as_json"]:
-        printed.as_json(work=site.work, shown=found)
+        printed.as_json(work=site.work, simulated=site.settings.is_simulated, shown=found)
         return 0
     for number, each in enumerate(found):
         if number:

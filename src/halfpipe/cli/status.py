@@ -71,7 +71,7 @@ def command(
     draw_up = partial(examine, checksums=not no_checksums) if checks else account
     found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), draw_up)
     if as_json:
-        printed.as_json(work=site.work, **found.as_json())
+        printed.as_json(work=site.work, simulated=site.settings.is_simulated, **found.as_json())
     else:
         click.echo(utc(now))
         rows = [_row(one, site.work) for one in found.accounts]

@@ -64,7 +64,8 @@ class Site:
 
     def __str__(self) -> str:
         by = f"profile {self.profile.name}" if self.profile else ", ".join(map(str, self.configfiles))
-        return f"HalfPipe at {self.work} ({by or '--config'})"
+        simulated = ", SIMULATED data" if self.settings.is_simulated else ""
+        return f"HalfPipe at {self.work} ({by or '--config'}){simulated}"
 
     def say(self) -> None:
         """Say on which working directory a verb looks, apart from what it prints."""

@@ -28,6 +28,9 @@ from halfpipe.run.deliveries import EventFile
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
 
+# In a text of its own: Level-1 fails on another line in those that it reads, and reads no other (ground-chain §6).
+SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Telescope.\n"
+
 log = logging.getLogger(__name__)
 
 
@@ -98,6 +101,8 @@ def hand_off(
         "runs": [of_run(manifest, named) for manifest in manifests],
         "texts": list(described),
     }
+    if settings.is_simulated:
+        content["simulated"] = True
     # A receipt that is made again says what it said first.
     reason = settings.reason if known is None else known.receipt.get("reason")
     if reason:
@@ -194,6 +199,8 @@ def _put(
     with stage.scratch(settings.paths.stage, downlink, "texts") as home:
         for name, content in texts(named, exceptions).items():
             write_text(home / paths.text(name, downlink), content)
+        if settings.is_simulated:
+            write_text(home / paths.text("simulated", downlink), SIMULATED)
         windows = [m["window"] for m in named if m["window"]]
         if settings.magic7.command is not None and windows:
             window = min(first for first, _ in windows), max(last for _, last in windows)
@@ -259,6 +266,7 @@ def table(receipt: Mapping[str, Any]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     head = f"downlink {receipt['downlink']}, hand-off {receipt['handoff']}"
+    head += ", SIMULATED data" if receipt.get("simulated") else ""
     short = [
         f"MISSING: {sentence}"
         for chunk in receipt.get("chunks", ())

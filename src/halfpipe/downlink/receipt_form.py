@@ -248,6 +248,8 @@ class Receipt(TypedDict):
     handoff: int
     # Why this hand-off was made, if somebody said so (`reason` of the config).
     reason: NotRequired[str]
+    # True if the data are SIMULATED; flight data say nothing.
+    simulated: NotRequired[bool]
     # What made it.
     software: Software
     # What of the configuration shaped the products (`Settings.provenance`); config/README.md has each key.

@@ -92,9 +92,7 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
             row |= {"figures": own, "far": {name: compared(name, own[name], medians[name]) for name in names}}
         rows.append(row)
         values = {"row": row, "medians": medians, **_downlink(settings, account)}
-        written += _replace(
-            home / paths.board_page(downlink), page("downlink.html", settings.paths.work, now, values)
-        )
+        written += _replace(home / paths.board_page(downlink), page("downlink.html", settings, now, values))
     for path in home.glob(paths.board_page("*")):
         if DownlinkId.matches(path.stem) and path.stem not in accounts:
             remove_file(path)
@@ -104,7 +102,7 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
         "compared": len(recent),
         "days": by_day(recent).tail(MOST_DAYS).iloc[::-1].to_dict("records"),
     }
-    _replace(home / paths.board(), page("board.html", settings.paths.work, now, values))
+    _replace(home / paths.board(), page("board.html", settings, now, values))
     return written + 1
 
 
@@ -220,9 +218,10 @@ def _replace(path: Path, content: bytes) -> bool:
     return True
 
 
-def page(template: str, work: Path, now: float, values: Mapping[str, Any]) -> bytes:
+def page(template: str, settings: Settings, now: float, values: Mapping[str, Any]) -> bytes:
     """Return a page of a working directory, made `now` (Unix seconds), by the name of its template."""
-    return _environment().get_template(template).render(values, work=str(work), now=now).encode()
+    about = {"work": str(settings.paths.work), "simulated": settings.is_simulated, "now": now}
+    return _environment().get_template(template).render(values, **about).encode()
 
 
 @cache

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.settings import BUILT_IN, Settings
+from halfpipe.settings import Settings
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -47,9 +47,7 @@ Axes = Any  # of matplotlib, which takes half a second to load
 
 def simulated(settings: Settings) -> str:
     """Return what has to stand below every picture of a site; nothing where its data may be flight data."""
-    return (
-        "SIMULATED: the built-in decoder reads nothing else." if settings.decoder.command == BUILT_IN else ""
-    )
+    return "SIMULATED: the built-in decoder reads nothing else." if settings.is_simulated else ""
 
 
 def duration(seconds: float) -> str:

@@ -40,6 +40,6 @@ def write_page(
         "unlike": sum(bool(one.unexplained) for one in found) + len(failed),
         "same": sum(not one.status for one in found),
     }
-    content = page("compared.html", settings.paths.work, time.time(), values)
+    content = page("compared.html", settings, time.time(), values)
     write_bytes(path, content, lasting=False)
     return path

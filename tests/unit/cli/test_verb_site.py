@@ -159,7 +159,7 @@ def test_a_terminal_has_colours_unless_it_wants_none(shared: Path) -> None:
     for env in ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, {"FORCE_COLOR": "1", "TERM": "dumb"}, {}):
         said = give(*words, env=env).output
         assert "\x1b" not in said
-        assert "2 downlinks, 2 runs, 107 events delivered" in said
+        assert "2 downlinks, 2 runs, 107 events staged, 72 of them submitted" in said
     assert said.isascii()
 
 

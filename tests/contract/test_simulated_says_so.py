@@ -1,0 +1,41 @@
+"""Simulated data say so wherever a person or a program meets them; other data say nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from halfpipe.downlink.receipt import table
+from tests.support import gallery
+from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.verbs import halfpipe
+from tests.support.workflow import Site
+
+SAYS = "SIMULATED"
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+def test_simulated_data_say_so_everywhere(simulated: bool, site: Site, tmp_path: Path) -> None:
+    if simulated:
+        site, downlink = gallery.clean_run(tmp_path), str(gallery.FIRST)
+    else:
+        case = read_case(GOLDEN / "complete_basic")
+        build(case, site)
+        downlink = case.downlinks[0]
+        site.by_hand(downlink)
+    receipt = site.receipt(downlink)
+    assert receipt.get("simulated", False) is simulated
+    texts = [path.read_text() for path in (site.stage / downlink).glob("simulated_*.txt")]
+    board = site.home / "board"
+    printed = [
+        table(receipt),
+        halfpipe("status", configfile=site.configfile).output,
+        halfpipe("show", downlink, configfile=site.configfile).output,
+        halfpipe("board", "-o", board, configfile=site.configfile).output,
+        *((board / name).read_text() for name in ("index.html", f"{downlink}.html")),
+        *(texts or ([""] if simulated else [])),
+    ]
+    assert [SAYS in each for each in printed] == [simulated] * len(printed)
+    for words in (["status"], ["show", downlink]):
+        found = json.loads(halfpipe(*words, "--json", configfile=site.configfile).stdout)
+        assert found["simulated"] is simulated
