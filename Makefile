@@ -21,11 +21,7 @@ OF_DAYS = $(addprefix tests/unit/,ledger cli/test_verb_acts.py cli/test_verb_sta
   $(addprefix tests/unit/downlink/test_,submit.py submissions.py submission_causes.py) \
   tests/contract/test_accounts.py tests/contract/test_working_directory.py
 
-# Of what Snakemake says, a line a finished job and what the jobs say; of what pip says, how far it is.
-A_LINE_A_JOB = sed -u -n -e '/^Finished jobid/{s/.*Rule: \(.*\))/\1/;h;d}' \
-  -e '/^[0-9]* of [0-9]* steps/{s/ steps.*//;G;s/\n/: /;p;d}' \
-  -e '/^\(Using\|Creating\|Config file\|Assuming\|Building\|Provided\|Rules claiming\|Conda env\)/d' \
-  -e '/^\(Select\|Execute [0-9]\|Complete log\|Elapsed\|\[.*\]$$\|$$\)/d' -e p
+# Of what pip says, how far it is.
 HOW_FAR = awk '/^Collecting/ && ++n % 20 == 0 {print "  " n " of some 100 are here"} \
   /^Installing/ {print "  unpacking them"} {fflush()}'
 
@@ -51,7 +47,7 @@ $(DEMO)/profile.v9+.yaml: | what-demo-does $(VENV)
 	@$(BIN)/python scripts/simulate.py --out $(DEMO) --seed 1 --downlinks 230401001
 
 demo: what-demo-does $(VENV) $(DEMO)/profile.v9+.yaml ## simulate a downlink and process it to its receipt
-	@$(BIN)/snakemake dl=230401001 --profile $(DEMO) --quiet rules host reason 2>&1 | $(A_LINE_A_JOB)
+	@$(BIN)/snakemake dl=230401001 --profile $(DEMO)
 
 test: $(VENV) ## what every change must pass; three minutes
 	$(PYTEST) -n auto

@@ -1,10 +1,11 @@
-"""What the head of an invocation knows of its jobs, for programs: a logger plugin of Snakemake, ``logger: halfpipe``.
+"""What the head of an invocation knows of its jobs, for people and programs: a logger plugin, ``logger: halfpipe``.
 
-It prints nothing and leaves what is printed to Snakemake or to another plugin. Of a job that failed and could not say
-why itself it writes the record beside the log (`halfpipe.process.failure`).
+It leaves what is printed to Snakemake or to another plugin, and has Snakemake print a line for each job that has ended.
+Of a job that failed and could not say why itself it writes the record beside the log (`halfpipe.process.failure`).
 """
 
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -29,6 +30,20 @@ QUERIES = (
     ("squeue", "--noheader", "--states", "all", "--format", "%T", "--jobs"),  # where nothing is accounted
 )
 NO_MEMORY = "OUT_OF_MEMORY"
+TERMINAL = "DefaultStreamHandler"  # Snakemake's name of what prints; not there where another plugin does
+UNPRINTED = {
+    LogEvent.WORKFLOW_STARTED,
+    LogEvent.RESOURCES_INFO,
+    LogEvent.JOB_INFO,
+    LogEvent.JOB_STARTED,
+    LogEvent.SHELLCMD,
+}
+NOISE = re.compile(
+    "Creating specified|Assuming unrestricted|Building DAG|Using shell|Conda environments|Select jobs|Execute [0-9]"
+    # Of a job that failed it is told which one it was, and at the end why.
+    "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode|WorkflowError:\nAt least one job"
+    "|Complete log|Elapsed"
+)
 OF_SLURM = {
     NO_MEMORY: (
         "out-of-memory",
@@ -52,7 +67,7 @@ class LogHandler(LogHandlerBase):
         Whether Ctrl-C ended it.
     """
 
-    writes_to_stream = False
+    writes_to_stream = False  # of two plugins that do, Snakemake takes none
     writes_to_file = False
     has_filter = True  # so that --quiet keeps nothing from it
     has_formatter = True
@@ -64,7 +79,10 @@ class LogHandler(LogHandlerBase):
         self._lock = threading.Lock()
         self._given: dict[int, Any] = {}  # resources, by job
         self._queries = list(QUERIES)
-        if not self.common_settings.dryrun:
+        given = self.common_settings
+        # Who asks for more than the default gets all that Snakemake prints.
+        self._in_short = not (given.verbose or given.printshellcmds or given.debug_dag)
+        if not given.dryrun:
             LOGGER.addFilter(self._at_once)
 
     def close(self) -> None:
@@ -80,6 +98,13 @@ class LogHandler(LogHandlerBase):
 
     def _at_once(self, record: logging.LogRecord) -> bool:
         """Note in the thread that logs, for it is still at work on the exception, what the record does not say."""
+        if self._in_short:  # what prints is made after the plugins
+            self._in_short = False
+            for handler in LOGGER.handlers:
+                if handler.name == TERMINAL:
+                    short = LineAJob(handler.formatter)
+                    handler.addFilter(short.is_printed)
+                    handler.setFormatter(short)
         event, error = _of(record, "event"), sys.exc_info()[1]
         if isinstance(error, KeyboardInterrupt):
             self.interrupted = True
@@ -157,6 +182,43 @@ class LogHandler(LogHandlerBase):
             ):  # of the step alone that the command was: then the job has just failed
                 return NO_MEMORY
         return ""
+
+
+class LineAJob(logging.Formatter):
+    """What Snakemake prints, in short: a line for each job that has ended, and all that is no matter of routine.
+
+    Its own log, in ``.snakemake/log``, has everything.
+    """
+
+    def __init__(self, whole: logging.Formatter | None) -> None:
+        super().__init__()
+        self._whole = whole or logging.Formatter()
+        self._names: dict[int, str] = {}
+        self._ended = ""
+
+    def is_printed(self, record: logging.LogRecord) -> bool:
+        """Tell whether anything is printed of a record; what jobs are called is taken from those that are not."""
+        event = _of(record, "event")
+        if event is LogEvent.JOB_INFO:
+            ids = dict(_of(record, "wildcards"))  # the downlink's first
+            in_order = sorted(ids, key=lambda name: name != "dl")
+            self._names[_of(record, "jobid")] = " ".join(
+                [_of(record, "rule_name"), *(ids[name] for name in in_order)]
+            )
+        elif event is LogEvent.JOB_FINISHED:  # its progress follows
+            self._ended = self._names.pop(_of(record, "job_id"), "")
+            return False
+        return event not in UNPRINTED and not NOISE.match(str(record.msg))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return what is printed of a record."""
+        event = _of(record, "event")
+        if event is LogEvent.PROGRESS:
+            return f"{_of(record, 'done')} of {_of(record, 'total')}: {self._ended}"
+        if event is LogEvent.JOB_ERROR:
+            name = self._names.get(_of(record, "jobid"), _of(record, "rule_name"))
+            return f"failed: {name}; its log: {', '.join(map(str, _logs(record)))}"
+        return self._whole.format(record)
 
 
 def _unsaid(record: logging.LogRecord) -> Failure | None:

@@ -93,7 +93,10 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert site.outstanding(DL) == everything
     assert not (site.work / DL).exists()  # a dry run makes nothing
     assert leases(site.work) == []
-    assert site.process(DL).jobs == everything
+    processed = site.process(DL)
+    assert processed.jobs == everything
+    assert processed.listed == [], "a line for each job is the default,"
+    assert len(processed.said.splitlines()) < len(everything) + 30
     assert site.outstanding(DL) == frozenset()
     again = site.process(DL)
     assert again.jobs == frozenset()
@@ -104,6 +107,9 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert (site.work / paths.receipt(DL)).read_bytes() == (
         site.work / paths.receipts(DL) / "000001.json"
     ).read_bytes()
+    assert len(site.snakemake(f"dl={DL}", "-F", "--printshellcmds").listed) == len(everything), (
+        "more is there"
+    )
 
 
 def one_file_taken(site: Site) -> None:

@@ -231,7 +231,7 @@ def test_after_a_killed_job_the_same_command_leaves_the_same_tree(
     site = build(tmp_path / "site", gate)
     env = Fault("deliver_run", "job", 30).environment(site, tmp_path / "once")
     failed = site.snakemake(f"dl={FIRST}", env=env)
-    assert "Error in rule deliver_run" in failed.bad().said
+    assert "failed: deliver_run" in failed.bad().said
     assert not (site.work / f"dl={FIRST}").exists()
     site.process(FIRST)
     assert site.tree() == undisturbed

@@ -35,6 +35,10 @@ LEFT_OUT = (
 )
 # What a killed job left of a record or of a mark has a name of its own at each try; clean-up removes it.
 PART = re.compile(rf"\.(\d{{6}}\.json|{re.escape(paths.format_mark())})\.[0-9a-f]+\.part")
+# A job that has ended, as the terminal has it.
+DONE = re.compile(
+    r"^(?:\d+ of \d+|failed): (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}))?(?:;.*)?$", re.MULTILINE
+)
 LONG_AGO = 1_717_200_000  # 2024-06-01, Unix seconds
 
 
@@ -66,8 +70,9 @@ class Ended:
 
     @property
     def jobs(self) -> frozenset[Job]:
-        """The jobs that were listed or started, but for the default target's own."""
-        return frozenset(listed.job for listed in self.listed)
+        """The jobs that were listed or have ended, but for the default target's own."""
+        ended = {Job(*words) for words in DONE.findall(self.said) if words[0] != "outstanding"}
+        return frozenset(ended | {listed.job for listed in self.listed})
 
     @property
     def listed(self) -> list[Listed]:

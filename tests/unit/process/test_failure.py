@@ -78,7 +78,7 @@ def test_a_log_on_a_full_disk_fails_no_job_and_hides_nothing(
 
 def common(*, dryrun: bool) -> Any:
     """Return settings of Snakemake that all its plugins get."""
-    return SimpleNamespace(dryrun=dryrun)
+    return SimpleNamespace(dryrun=dryrun, verbose=False, printshellcmds=False, debug_dag=False)
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_what_slurm_says_counts_more_than_what_the_job_could_say(
     monkeypatch.setattr(subprocess, "run", run)
     log, of_slurm = tmp_path / "job.log", tmp_path / "slurm_logs" / "4711.log"
     given = {"mem_mb": 4000, "runtime": 30}
-    tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], rule_name="x", resources=given, shellcmd="do it")
+    tell(head, LogEvent.JOB_INFO, jobid=1, log=[str(log)], resources=given)
     Failure("decoder", "the decoder was killed").write(log)
     failing(head, log, of_slurm)
     failing(head, log, of_slurm)
