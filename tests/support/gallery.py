@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from unittest.mock import patch
 
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
@@ -16,7 +15,6 @@ from halfpipe.pages import downlink_picture as of_downlink
 from halfpipe.pages import run_picture as of_run
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.explanation import explain
-from halfpipe.tables.latency import Latency
 from halfpipe_simulator.scenario import Scenario
 from tests.support.in_process import ROOT, as_in_a_process, module
 from tests.support.workflow import Site
@@ -129,13 +127,6 @@ OF_DOWNLINKS: dict[Callable[[Path], Site], DownlinkId] = {
     missing_hour: FIRST,
     orphaned_tail: SECOND,
 }
-AFTER = {
-    "last_event": 0,
-    "retdef": 5760,
-    "start": 5835,
-    "decoded": 6030,
-    "handed_off": 6042,
-}
 
 
 def picture(site: Site, downlink: DownlinkId | None, kind: str) -> bytes:
@@ -146,13 +137,8 @@ def picture(site: Site, downlink: DownlinkId | None, kind: str) -> bytes:
         run = next((run for run in runs if explain(looked, run).groups), runs[0])
         return of_run.picture(looked, run, kind, NOTE)
     if site.has_receipt(downlink):
-        # What the steps took here says nothing of what they take.
-        begin = max(run["times"][1] for run in site.receipt(downlink)["runs"] if run["times"])
-        took = Latency(1, **{step: begin + after for step, after in AFTER.items()})
         for name in (paths.receipt(downlink), f"{paths.receipts(downlink)}/000001.json"):
             os.utime(site.work / name, (NOW, NOW))
-        with patch("halfpipe.pages.downlink_picture.latency", lambda *_: took):
-            return of_downlink.picture(looked, downlink, kind, NOTE)
     return of_downlink.picture(looked, downlink, kind, NOTE)
 
 

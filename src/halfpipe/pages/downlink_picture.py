@@ -1,8 +1,7 @@
-"""The picture of a downlink: its chunks with their hours, its files against the limit, and how long each step took."""
+"""The picture of a downlink: its chunks with their hours, and its files against the limit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from typing import Any
 
 from halfpipe import paths
@@ -14,24 +13,20 @@ from halfpipe.formats import met as met_of
 from halfpipe.formats.retdef import RetDef, Span, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.pages.drawn import (
-    BLUE,
+    BLACK,
     DARK,
     GREY,
-    LIGHT,
     OF_EPU,
-    ORANGE,
     VERMILION,
     Axes,
     Lane,
     Mark,
     draw_lanes,
-    duration,
     simulated,
 )
 from halfpipe.pages.drawn import picture as drawn
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.status.account import Site, account
-from halfpipe.tables.latency import Latency, latency
 from halfpipe.words import count
 
 MOST_CHUNKS = 40
@@ -40,14 +35,6 @@ DAY, HOUR = 86400.0, 3600.0
 NOT_DECODED = Mark("announced, not decoded yet", "white", GREY)
 MISSING_HOUR = Mark("an hour without data in the archive", "white", VERMILION, "xxx")
 FILE = Mark("event file", DARK, "white")
-# What follows each of the steps of `Latency`.
-STEPS = {
-    "last_event": Mark("data come down,\nRetDefs are made", LIGHT),
-    "retdef": Mark("waits", "white", hatch="---"),
-    "start": Mark("decoding", BLUE),
-    "decoded": Mark("merging and\nhand-off", ORANGE, hatch="//"),
-    "handed_off": Mark("waits for the\nsubmission", "white", hatch="\\\\"),
-}
 
 
 def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> bytes:
@@ -68,14 +55,11 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
         receipt = read_receipt(site.work, downlink)
     lanes = [_lane(*each) for each in chunks[:MOST_CHUNKS]]
 
-    def paint(top: Axes, files: Axes, steps: Axes) -> list[Mark]:
+    def paint(top: Axes, files: Axes) -> list[Mark]:
         more = f" (the first {len(lanes)} of {len(chunks)})" if len(lanes) < len(chunks) else ""
         top.set_title(f"chunks{more}, by the times of their data")
         _time_axis(top, lanes)
-        marks = draw_lanes(top, lanes)
-        marks += _draw_files(files, site.settings.merge.max_events, receipt)
-        _draw_steps(steps, latency(site.settings, downlink))
-        return marks
+        return [*draw_lanes(top, lanes), *_draw_files(files, site.settings.merge.max_events, receipt)]
 
     state = account(Site(site.settings, site.now, site.now), downlink)
     delivered = f", {count(state.events, 'event')} staged, {state.orphans:,} waiting" if receipt else ""
@@ -86,7 +70,7 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
         for chunk, made in decoded
         for each in missing_hours(made)
     ]
-    title, heights = f"Downlink {downlink}: {state.state}{delivered}", [0.28 * len(lanes) + 0.6, 1.4, 0.7]
+    title, heights = f"Downlink {downlink}: {state.state}{delivered}", [0.28 * len(lanes) + 0.6, 1.4]
     return drawn(kind, title, sentences, note or simulated(site.settings), heights, paint)
 
 
@@ -111,7 +95,7 @@ def _lane(chunk: ChunkId, retdef: RetDef | None, made: Mapping[str, Any] | None)
     apids = sorted({span.apid for span in retdef.spans})
     label = f"{chunk} · run {retdef.run} · EPU {', '.join(map(str, apids))}"
     parts = [
-        (Mark(f"EPU {apid}", OF_EPU[apid % 10]) if made else NOT_DECODED, _days(retdef, apid))
+        (Mark(f"EPU {apid}", OF_EPU[apid % 100]) if made else NOT_DECODED, _days(retdef, apid))
         for apid in apids
     ]
     if made is None:
@@ -177,24 +161,8 @@ def _draw_files(axes: Axes, most: int, receipt: Mapping[str, Any]) -> list[Mark]
         said = f"limit of a file:\n{most:,} events\n(merge.max_events)"
         axes.text(1.005, 1.0, said, transform=axes.transAxes, va="top", fontsize=8)
         if most <= 4 * largest:
-            axes.axhline(most, color=VERMILION, linestyle="--", linewidth=1)
+            axes.axhline(most, color=BLACK, linestyle="--", linewidth=1)
     return [FILE]
-
-
-def _draw_steps(axes: Axes, took: Latency | None) -> None:
-    axes.set_title("how long each step took (not to scale)")
-    known = [(step, at) for step in (*STEPS, "submitted") if took and (at := getattr(took, step)) is not None]
-    if len(known) < 2:
-        _nothing(axes, "no times are known")
-        return
-    # Each step as wide as the others: they take from seconds to days.
-    for n, ((step, begin), (_, end)) in enumerate(pairwise(known)):
-        mark = STEPS[step]
-        axes.broken_barh([(n, 1)], (0, 1), **mark.style())
-        said = f"{mark.says}\n{duration(max(0.0, end - begin))}"
-        axes.text(n + 0.5, -0.15, said, ha="center", va="top", fontsize=8)
-    axes.set(xlim=(-0.02, len(known) - 0.98), ylim=(0, 1), xticks=[], yticks=[], xlabel="\n\n\n")
-    axes.spines[:].set_visible(False)
 
 
 def _nothing(axes: Axes, says: str) -> None:

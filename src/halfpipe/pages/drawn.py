@@ -1,7 +1,8 @@
 """What pictures share: colours and hatching that tell apart without colour too, lanes, and the bytes of the file.
 
-Colours are those of Okabe and Ito, which the colour-blind tell apart; what means something has a hatching besides, for
-whoever prints it in grey. The same input gives the same bytes: no clock, no random names.
+In a picture a colour means one thing. They are those of Okabe and Ito, which the colour-blind tell apart; what means
+something has a hatching besides, for whoever prints it in grey. The same input gives the same bytes: no clock and no
+random names.
 """
 
 import io
@@ -20,8 +21,19 @@ from halfpipe.settings import Settings
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+WINE = "#882255"  # of Tol, who has one more
 GREY, LIGHT, DARK = "#8C8C8C", "#D9D9D9", "#595959"
-OF_EPU = {5: GREEN, 6: BLUE, 7: ORANGE, 8: SKY}  # by the last digit of the APID
+# By the last two digits of the APID: of LPA, and of LCI, which a downlink may have besides.
+OF_EPU = {
+    55: GREEN,
+    56: BLUE,
+    57: ORANGE,
+    58: SKY,
+    65: "#A6DBC8",
+    66: "#A9BFDE",
+    67: "#F5D699",
+    68: "#C4E4F7",
+}
 FORMATS = ("svg", "png")
 LANE = 0.54  # the height of a bar, of that of its lane
 MOST_LINES = 7  # of text below a picture

@@ -15,12 +15,12 @@ from halfpipe.merge.undelivered import Kind, What, missing_at
 from halfpipe.pages.drawn import (
     BLACK,
     DARK,
-    GREEN,
     GREY,
     LIGHT,
     OF_EPU,
     PURPLE,
     VERMILION,
+    WINE,
     YELLOW,
     Axes,
     Lane,
@@ -48,7 +48,7 @@ NOT_DELIVERED: Mapping[str, tuple[str, Mark]] = {
     Kind.ORPHAN: ("waiting", Mark("waiting for missing data", VERMILION, "white", "////")),
     Kind.WITHHELD: ("withheld", Mark("withheld: too few for a file", YELLOW, BLACK, "xxxx")),
     Kind.LATE: ("late", Mark("late: came after the delivery", PURPLE, BLACK, "---")),
-    Kind.DUE: ("due", Mark("due: the next delivery takes them", GREEN, BLACK, "++")),
+    Kind.DUE: ("due", Mark("due: the next delivery takes them", WINE, "white", "++")),
     HELD: ("held", Mark("held: Level-1 would refuse the run", "white", "#C00000", "||||")),
 }
 
@@ -114,7 +114,7 @@ def _lanes(state: State, told: OfRun, view: Interval) -> Iterator[Lane]:
         holes = subtract([Interval(LOWEST, HIGHEST)], _covers(segments))
         says = _missing(apid, segments, holes)
         before: tuple[Interval, ...] = ()
-        mark = Mark(f"EPU {apid}: events that came", OF_EPU[apid % 10])
+        mark = Mark(f"EPU {apid}: events that came", OF_EPU[apid % 100])
         for downlink in state.downlinks:
             brought = _covers(datagrams[downlink].segments().get(apid, ()))
             if brought:
@@ -179,7 +179,7 @@ def _draw_rates(top: Axes, axes: Axes, state: State, view: Interval) -> None:
     for apid, stroke in zip(state.segments, cycle(("-", "--", "-.", ":")), strict=False):
         events, _ = np.histogram(at[known["apid"] == apid], edges)
         rate = np.divide(events, seconds, out=np.full(BINS, np.nan), where=seconds > 0)
-        style = {"color": OF_EPU[apid % 10], "linestyle": stroke, "linewidth": 1.4, "label": f"EPU {apid}"}
+        style = {"color": OF_EPU[apid % 100], "linestyle": stroke, "linewidth": 1.4, "label": f"EPU {apid}"}
         axes.stairs(np.round(rate, 3), edges, **style)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 0.95), ncols=4, frameon=False, fontsize=8)
     axes.set_ylim(bottom=0)
