@@ -59,7 +59,8 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), notes: slice | 
     drop
         The columns that go first where a terminal is narrow, in this order.
     notes
-        On a terminal the last column has no place in the table: it is printed below, of these rows. None: it is folded.
+        On a terminal the last column has no place in the table: it is printed below, of these rows, once
+        what several have. None: it is folded.
     """
     every = data if isinstance(data, Sequence) else records(data)
     if not every:
@@ -134,9 +135,13 @@ def _notes(notes: Sequence[tuple[Cell, Cell]]) -> None:
 
     drawn = Table.grid(padding=(0, 2))
     drawn.add_column(no_wrap=True)
+    alike: dict[Cell, list[Cell]] = {}
     for name, note in notes:
+        alike.setdefault(note, []).append(name)
+    for note, (name, *others) in alike.items():
         if note:
-            drawn.add_row("", _styled(name), _styled(note))
+            more = f" (and {len(others)} more like it)" if others else ""
+            drawn.add_row("", _styled(name), _styled(note).append(more))
     _console().print(drawn)
 
 

@@ -127,7 +127,7 @@ def _before(work: Path, downlink: DownlinkId) -> str | None:
 
 def _say(what: str, cause: Cause) -> None:
     """Print what a person is to do: in a pipe without what parts it from the table on a terminal."""
-    since = f", since {utc(cause.since)}" if cause.since else ""
+    since = f", since {utc(cause.since)}" if cause.since and utc(cause.since) not in cause.text else ""
     sign, edge = (SIGNS[cause.verdict], "  ") if printed.on_terminal() else ("", "")
     click.echo(f"{sign}{what}: {cause.text}{since}")
     if cause.on_it:
