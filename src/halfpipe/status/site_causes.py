@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,17 @@ from halfpipe.settings import Settings
 from halfpipe.words import utc
 
 PATIENCE_SECONDS = 3600.0  # after so long without a turn, or in which one does not get on, somebody must act
+LEAST_SHARE, LEAST_BYTES = (
+    0.01,
+    20e9,
+)  # free on a file system: with less of both the next downlink may fill it
+# What a person looks at first, and how the codes of the causes begin that tell of it.
+LIGHTS = {
+    "disk": ("disk-",),
+    "mounts": ("not-mounted", "stage-", "work-", "search-path-"),
+    "ledger": ("ledger-",),
+    "timer": ("timer-", "unattended-", "turn-", "silence"),
+}
 LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looked for
 
 
@@ -32,6 +44,7 @@ def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
     yield from silence(settings, now)
     yield from _not_given_up(settings.paths.work)
     yield from _empty_stage(settings)
+    yield from _disks(settings)
     if restored := stage_lacks(settings):
         yield restored
 
@@ -51,6 +64,33 @@ def _empty_stage(settings: Settings) -> Iterator[Cause]:
             "leaves there. So it is not mounted, or somebody emptied it",
             f"see that its file system is mounted: ls -la {stage}",
         )
+
+
+def free(settings: Settings) -> dict[Path, tuple[int, int]]:
+    """Return the bytes that are free, and all, on the file systems of the working directory and the stage."""
+    found: dict[int, tuple[Path, tuple[int, int]]] = {}
+    for place in (settings.paths.work, settings.paths.stage):
+        with suppress(OSError):
+            usage = shutil.disk_usage(place)
+            found.setdefault(place.stat().st_dev, (place, (usage.free, usage.total)))
+    return dict(found.values())
+
+
+def _disks(settings: Settings) -> Iterator[Cause]:
+    """Yield that a file system is nearly full."""
+    for place, (left, total) in free(settings).items():
+        if left < LEAST_SHARE * total and left < LEAST_BYTES:
+            text = f"the file system of {place} is nearly full: {left / 1e9:.1f} GB are free"
+            yield Cause("disk-low", Verdict.ACTION, text, "halfpipe cleanup --remove")
+
+
+def light(name: str, causes: Iterable[Cause]) -> Cause | None:
+    """Return the worst of the causes that one of `LIGHTS` tells of; None if all is well."""
+    return max(
+        (cause for cause in causes if cause.code.startswith(LIGHTS[name])),
+        key=lambda cause: cause.verdict is Verdict.ACTION,
+        default=None,
+    )
 
 
 def _handed_off(work: Path, name: str) -> bool:

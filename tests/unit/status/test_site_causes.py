@@ -2,18 +2,20 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
+from halfpipe.causes import Cause, Verdict
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import publish
 from halfpipe.settings import Alarm, Paths, Settings
-from halfpipe.status.site_causes import site_troubles, youngest_retdef
+from halfpipe.status.site_causes import LIGHTS, light, site_troubles, youngest_retdef
 from halfpipe.tables import weekly
 from tests.support.leases import held_by_another, left_by_another
 from tests.support.series import sealed_text
@@ -35,6 +37,28 @@ def codes(settings: Settings, now: float = NOW) -> dict[str, Verdict]:
 
 def test_nothing_is_amiss_where_nothing_ever_was(settings: Settings) -> None:
     assert codes(settings) == {}
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "low"),
+    [(5e9, 1e12, True), (30e9, 4e12, False), (15e9, 1e12, False), (0.5e9, 24e9, False)],
+)
+def test_a_disk_is_low_by_its_share_and_by_what_a_downlink_needs(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, free: float, total: float, low: bool
+) -> None:
+    usage = SimpleNamespace(total=total, free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert codes(settings) == ({"disk-low": Verdict.ACTION} if low else {})
+    causes = list(site_troubles(settings, NOW))
+    lights = {name: light(name, causes) for name in LIGHTS}
+    assert lights == {**dict.fromkeys(LIGHTS), "disk": causes[0] if low else None}, (
+        "one file system is told once"
+    )
+
+
+def test_a_light_tells_the_worst() -> None:
+    note, bad = (Cause("ledger-down", verdict, "") for verdict in (Verdict.NOTE, Verdict.ACTION))
+    assert light("ledger", [note, Cause("silence", Verdict.ACTION, ""), bad, note]) == bad
 
 
 def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
