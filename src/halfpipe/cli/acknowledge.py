@@ -35,10 +35,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
     cls=Verb,
     examples=[
         ("halfpipe acknowledge", "list who is on what, and until when"),
-        (
-            'halfpipe acknowledge 230401001 --until 2026-11-28T14:00 --reason "asks"',
-            "a downlink",
-        ),
+        ('halfpipe acknowledge 230401001 --until 2026-11-29 --reason "asks for it"', "a downlink"),
         ('halfpipe acknowledge timer-dead --until 2026-11-28 --reason "new host"', "a cause, by its code"),
     ],
     statuses={0: "it is noted, or listed", 1: "nothing is amiss that is called so"},
