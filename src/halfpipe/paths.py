@@ -375,6 +375,11 @@ def board_page(dl: str) -> str:
     return f"{dl}.html"
 
 
+def board_runs() -> str:
+    """Return the board's page of the runs that are not complete, relative to `board.dir`."""
+    return "runs.html"
+
+
 def board_compared() -> str:
     """Return the board's page of what `halfpipe compare` found, relative to `board.dir`."""
     return "compared.html"

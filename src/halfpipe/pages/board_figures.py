@@ -1,18 +1,28 @@
-"""The figures of downlinks as a frame: what is usual, what is far from it, and how the days were."""
+"""The figures of downlinks as a frame: what is usual, what is far from it, and how they went from day to day.
 
-from collections.abc import Mapping, Sequence
+A column of the frame is a series: a measure, of an EPU if it has the APID behind it, as in ``rate 956``.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isnan, nan
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from halfpipe.ids import RunKind
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.json_files import read_json
+from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.tables.latency import Latency
 
 USUAL_DAYS = 90.0  # of which the median is taken
 FEWEST = 10  # downlinks, below which nothing is called usual
+WIDTH, HEIGHT = 180, 36  # of a trend, pixels
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,10 @@ class Measure:
         """Return a value with its unit, as ``14 min`` or ``3.1 %``; nothing for NaN."""
         return "" if isnan(value) else f"{value * self.scale:,.{self.digits}f} {self.unit}".strip()
 
+    def limits(self, median: float) -> tuple[float, float]:
+        """Return below and above what a value is unusual; NaN where nothing is usual."""
+        return self.least * median, nan if isnan(median) else max(self.most * median, self.never_below)
+
 
 STEPS = {  # of a hand-off, by the names of their times
     "last_event": "last event",
@@ -55,81 +69,147 @@ STEPS = {  # of a hand-off, by the names of their times
     "submitted": "submitted to Level-1",
 }
 MEASURES: Mapping[str, Measure] = {
-    "rate": Measure("event rate of LPA runs", "/s", most=2.0, least=0.5, digits=1),
-    "waiting": Measure("events that wait", "%", 100.0, never_below=0.01, digits=1),
+    "rate": Measure("events of LPA runs", "/s", most=2.0, least=0.5, digits=1),
+    "gaps": Measure("missing datagrams", "", never_below=5.0),
     "exceptions": Measure("exceptions of the decoder", "", never_below=10.0),
+    "waiting": Measure("events that wait", "%", 100.0, never_below=0.01, digits=1),
     "latency": Measure("RetDef to hand-off", "min", 1 / 60, never_below=600.0),
 }
 
 
-COLUMNS = ("when", "orphans", *MEASURES, *STEPS)
+def kind(series: str) -> str:
+    """Return what a column of the frame measures: one of `MEASURES`, or a time."""
+    return series.partition(" ")[0]
 
 
-def figures(receipt: Mapping[str, Any], written: float, times: Sequence[Latency]) -> dict[str, float]:
-    """Return the row of a downlink, `COLUMNS`; NaN is what is not known.
+def called(series: str) -> str:
+    """Return what people call a series."""
+    name, _, apid = series.partition(" ")
+    return f"EPU {apid}: {MEASURES[name].name}" if apid else MEASURES[name].name
 
-    `when` and the latency are those of its first hand-off, the times of the steps those of its last.
+
+def missing_datagrams(work: Path, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Counter[int]:
+    """Count by APID the datagrams between others that were not known of its runs when a downlink was handed off."""
+    missing = Counter[int]()
+    for run in receipt["runs"]:
+        with suppress(HalfPipeError, KeyError):  # of one that is damaged its account tells
+            if not run["complete"]:
+                known = read_json(work / paths.manifest(RunId(run["run"]), downlink))["datagrams"]
+                for apid, ranges in known.items():
+                    missing[int(apid)] += sum(after[0] - before[1] - 1 for before, after in pairwise(ranges))
+    return missing
+
+
+def figures(
+    receipt: Mapping[str, Any], missing: Mapping[int, int], written: float, times: Sequence[Latency]
+) -> dict[str, float]:
+    """Return the row of a downlink; NaN, or no column, is what is not known.
+
+    `when` and the latency are those of its first hand-off, the times of the steps those of its last. The rate of an
+    EPU is its share, of the events that came, of those delivered in a second.
 
     Parameters
     ----------
     receipt
         Its receipt.
+    missing
+        As `missing_datagrams` counts them.
     written
         When that was written, Unix seconds, for a downlink whose times are not known.
     times
         The times of its hand-offs.
     """
     runs = receipt["runs"]
-    files = [file for run in runs if run["kind"] == RunKind.LPA for file in run["files"]]
-    seconds = sum(file["seconds"][1] - file["seconds"][0] for file in files)
+    came, exceptions = dict[str, Counter[int]](), Counter[int]()
+    for chunk in receipt.get("chunks", ()):
+        for file in chunk["files"]:
+            came.setdefault(file["run"], Counter())[int(file["apid"])] += file.get("events", 0)
+        for apid in {int(file["apid"]) for file in chunk["files"]}:
+            exceptions[apid] += sum(chunk["said"]["exceptions"].values())
+    events, seconds = Counter[int](), Counter[int]()
+    for run in runs:
+        own = came.get(run["run"], Counter()) if run["kind"] == RunKind.LPA else {}
+        whole, took = sum(own.values()), sum(f["seconds"][1] - f["seconds"][0] for f in run["files"])
+        for apid, number in own.items() if whole and took else ():
+            events[apid] += sum(file["events"] for file in run["files"]) * number / whole
+            seconds[apid] += took
     orphans = sum(run["orphans"] for run in runs)
-    events = orphans + sum(run["delivered"] for run in runs)
+    known = orphans + sum(run["delivered"] for run in runs)
     first, last = (times[0], times[-1]) if times else (Latency(0), Latency(0))
     return {
         "when": first.handed_off or written,
-        "orphans": orphans,
-        "rate": sum(file["events"] for file in files) / seconds if seconds else nan,
-        "waiting": orphans / events if events else nan,
-        "exceptions": sum(sum(chunk["said"]["exceptions"].values()) for chunk in receipt.get("chunks", ())),
+        **{f"rate {apid}": events[apid] / seconds[apid] for apid in sorted(seconds)},
+        **{f"gaps {apid}": missing.get(apid, 0) for apid in sorted(exceptions)},
+        **{f"exceptions {apid}": exceptions[apid] for apid in sorted(exceptions)},
+        "waiting": orphans / known if known else nan,
         "latency": nan if first.seconds is None else first.seconds,
         **{step: getattr(last, step) or nan for step in STEPS},
     }
 
 
 def usual(frame: pd.DataFrame) -> pd.Series:
-    """Return the median of each measure; NaN where fewer than `FEWEST` downlinks have it."""
-    known = frame[list(MEASURES)]
+    """Return the median of each series; NaN where fewer than `FEWEST` downlinks have it."""
+    known = frame[[name for name in frame if kind(str(name)) in MEASURES]]
     return known.median().where(known.count() >= FEWEST)
 
 
 def unusual(frame: pd.DataFrame, medians: pd.Series) -> pd.DataFrame:
     """Tell of each downlink which of its figures are far from the medians; what is not known is not."""
-    return pd.DataFrame(
-        {
-            name: (frame[name] > np.maximum(each.most * medians[name], each.never_below))
-            | (frame[name] < each.least * medians[name])
-            for name, each in MEASURES.items()
-        }
-    )
+    found = {}
+    for name, median in medians.items():
+        low, high = MEASURES[kind(name)].limits(median)
+        found[name] = (frame[name] > high) | (frame[name] < low)
+    return pd.DataFrame(found, index=frame.index)
 
 
-def compared(name: str, value: float, median: float) -> str:
+def compared(series: str, value: float, median: float) -> str:
     """Say how far an unusual figure is from its median."""
-    measure = MEASURES[name]
-    said = f"{measure.name}: {measure.shown(value)}"
+    of = MEASURES[kind(series)]
+    said = f"{called(series)}: {of.shown(value)}"
     if not median:
         return f"{said}, mostly none"
-    times, middle = value / median, measure.shown(median)
-    return f"{said}, {times:.1f} times the median of {USUAL_DAYS:g} days ({middle})"
+    return f"{said}, {value / median:.1f} times the median of {USUAL_DAYS:g} days ({of.shown(median)})"
 
 
-def by_day(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each `day` (UTC) from the first hand-off to the last.
+@dataclass(frozen=True)
+class Trend:
+    """A series from day to day: what it is called, its latest day, its median and limits.
 
-    Columns are the number of `downlinks`; `middle` and `late`, the median of their latencies and what 95 % were
-    within, seconds; and `orphans`, the events that waited.
+    And how it is drawn, `WIDTH` by `HEIGHT` pixels with zero at the foot: the points of a line, the heights of its
+    limits, and the days that are beyond them.
     """
-    days = frame.set_index(pd.to_datetime(frame["when"], unit="s")).resample("D")
-    late = days["latency"].quantile(0.95)
-    found = pd.DataFrame({"downlinks": days.size(), "middle": days["latency"].median(), "late": late})
-    return found.assign(orphans=days["orphans"].sum()).reset_index(names="day")
+
+    name: str
+    last: str
+    median: str
+    limits: str
+    line: Sequence[tuple[float, float]]
+    dashes: Sequence[float]
+    dots: Sequence[tuple[float, float]]
+
+
+def trends(frame: pd.DataFrame, medians: Mapping[str, float]) -> Iterator[Trend]:
+    """Yield the trends of a frame in the order of `MEASURES`, EPU by EPU: the median of each day's hand-offs, UTC."""
+    days = frame.set_index(pd.to_datetime(frame["when"], unit="s")).resample("D").median()
+    across = (WIDTH - 6) / max(1, len(days) - 1)
+    order = list(MEASURES)
+    for series in sorted(medians, key=lambda name: (order.index(kind(name)), name)):
+        of, values = MEASURES[kind(series)], days[series].tolist()
+        low, high = limits = of.limits(medians[series])
+        top = 1.1 * max((value for value in (*values, high) if not isnan(value)), default=0) or 1.0
+
+        def y(value: float, top: float = top) -> float:
+            return round(HEIGHT * (1 - value / top), 1)
+
+        known = [(round(3 + day * across, 1), value) for day, value in enumerate(values) if not isnan(value)]
+        if known:
+            said = [f"below {of.shown(low)}"] * (low > 0) + [f"above {of.shown(high)}"] * (not isnan(high))
+            yield Trend(
+                called(series),
+                of.shown(known[-1][1]),
+                of.shown(medians[series]),
+                " or ".join(said),
+                [(x, y(value)) for x, value in (known if len(known) > 1 else known * 2)],
+                [y(limit) for limit in limits if limit > 0],
+                [(x, y(value)) for x, value in known if value > high or value < low],
+            )

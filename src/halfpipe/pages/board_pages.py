@@ -1,17 +1,17 @@
-"""The pages: one of the site, and one of each downlink on it. A page is a file of its own and asks for no other.
+"""The pages: one of the site, one of its open runs, and one of each downlink on it.
 
-Each is written beside its place and renamed, the page of the site last, so that whoever looks sees whole pages. That
-of a downlink is left as it is while nothing on it changes but the time.
+A page is a file of its own and asks for no other. Each is written beside its place and renamed, the page of the site
+last, so that whoever looks sees whole pages. Others are left as they are while nothing on them changes but the time.
 """
 
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +26,39 @@ from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
 from halfpipe.files.reading import modified
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages import downlink_picture
 from halfpipe.pages.board_figures import (
-    COLUMNS,
+    HEIGHT,
     MEASURES,
     STEPS,
     USUAL_DAYS,
-    by_day,
+    WIDTH,
+    called,
     compared,
     figures,
+    kind,
+    missing_datagrams,
+    trends,
     unusual,
     usual,
 )
-from halfpipe.pages.drawn import duration
+from halfpipe.pages.drawn import duration, simulated
+from halfpipe.pages.matrix import SIGNS, alike, rows
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import Account, Site
+from halfpipe.status import acknowledged
+from halfpipe.status.account import PHASES, Account, Site
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview, known
-from halfpipe.status.site_causes import last_turn, youngest_retdef
+from halfpipe.status.site_causes import LIGHTS, free, last_turn, light, youngest_retdef
+from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.tables.latency import latencies
 from halfpipe.words import count
 
 DAY = 86400.0
-MOST_DAYS = 30  # on the page of the site
 MOST_PICTURES = 12  # small ones on the page of the site
-SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
+MOST_STRAYS = 50  # downlinks there whose figures are unusual
 # What a remedy may be, so that a click copies it; words may stand before it.
 COMMAND = re.compile(r"((?:.*: )?)((?:snakemake|halfpipe|mkdir|rm|touch|ls|kill) .*)", re.DOTALL)
 MADE = re.compile(rb'<time id="made" datetime="[^"]*">[^<]*</time>')
@@ -78,65 +84,87 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
     settings, now = site.settings, site.now
     accounts = {account.downlink: account for account in found.accounts}
     _draw(site, list(accounts), home, new_pictures)
-    frame = _figures(site, list(accounts))
+    frame, runs = _figures(site, list(accounts))
     recent = frame[frame["when"] >= now - USUAL_DAYS * DAY]
     middles = usual(recent)
-    medians = middles.to_dict()
+    medians = {str(name): value for name, value in middles.items()}
     every, far = frame.to_dict("index"), unusual(frame, middles).to_dict("index")
-    rows, written = [], 0
+    strays, written = list[tuple[DownlinkId, list[str]]](), 0
     for downlink, account in accounts.items():
-        row = _row(account, home)
-        if own := every.get(downlink):
-            names = [name for name, is_far in far[downlink].items() if is_far]
-            row["steps"] = [(words, own[name]) for name, words in STEPS.items() if not isnan(own[name])]
-            row |= {"figures": own, "far": {name: compared(name, own[name], medians[name]) for name in names}}
-        rows.append(row)
-        values = {"row": row, "medians": medians, **_downlink(settings, account)}
+        own = {name: value for name, value in every.get(downlink, {}).items() if not isnan(value)}
+        names = [name for name, is_far in far.get(downlink, {}).items() if is_far]
+        values = {
+            "one": account,
+            "figures": [(called(n), MEASURES[kind(n)], own[n], medians[n]) for n in medians if n in own],
+            "far": [compared(name, own[name], medians[name]) for name in names],
+            "steps": [(words, own[name]) for name, words in STEPS.items() if name in own],
+            "picture": _picture(home, downlink),
+            **_downlink(settings, account),
+        }
+        if names:
+            strays.append((downlink, values["far"]))
         written += _replace(home / paths.board_page(downlink), page("downlink.html", settings, now, values))
-    for path in home.glob(paths.board_page("*")):
+    for path in (*home.glob(paths.board_page("*")), *home.glob(paths.board_picture("*"))):
         if DownlinkId.matches(path.stem) and path.stem not in accounts:
             remove_file(path)
+    waits = list(_open_runs(site, runs))
+    written += _replace(home / paths.board_runs(), page("runs.html", settings, now, {"runs": waits}))
     values = _site(site, found, home) | {
-        "rows": rows,
-        "medians": medians,
+        "rows": rows(found.accounts),
+        "downlinks": len(accounts),
+        "open_runs": len(waits),
         "compared": len(recent),
-        "days": by_day(recent).tail(MOST_DAYS).iloc[::-1].to_dict("records"),
+        "trends": list(trends(recent, medians)) if len(recent) else [],
+        "strays": strays[:MOST_STRAYS],
+        "all_strays": len(strays),
     }
     _replace(home / paths.board(), page("board.html", settings, now, values))
     return written + 1
 
 
+def _picture(home: Path, downlink: DownlinkId) -> str | None:
+    picture = paths.board_picture(downlink)
+    return picture if (home / picture).exists() else None
+
+
 def _draw(site: Site, shown: Sequence[DownlinkId], home: Path, most: int) -> None:
-    """Draw downlinks that were handed off and have no picture, and remove what tells of an earlier hand-off."""
-    handed_off = {
-        downlink: at
-        for downlink in shown
-        if (at := modified(f"{site.settings.paths.work}/{paths.receipt(downlink)}")) is not None
-    }
-    for path in home.glob(paths.board_picture("*")):
-        if DownlinkId.matches(path.stem) and path.stat().st_mtime < handed_off.get(
-            DownlinkId(path.stem), float("inf")
-        ):
-            remove_file(path)
-    lacking = [downlink for downlink in handed_off if not (home / paths.board_picture(downlink)).exists()]
-    for downlink in lacking[:most]:
-        with suppress(HalfPipeError):  # one that cannot be drawn is not there: its causes say why
-            drawn = downlink_picture.picture(site, downlink, "svg")
-            write_bytes(home / paths.board_picture(downlink), drawn, lasting=False)
+    """Draw downlinks that were handed off and have no picture of this hand-off, some of them."""
+    for downlink in shown:
+        picture = home / paths.board_picture(downlink)
+        made, handed_off = modified(str(picture)), modified(f"{site.work}/{paths.receipt(downlink)}")
+        if made is not None and (handed_off is None or made < handed_off):
+            remove_file(picture)
+            made = None
+        if made is None and handed_off is not None and most > 0:
+            most -= 1
+            with suppress(HalfPipeError):  # one that cannot be drawn is not there: its causes say why
+                write_bytes(picture, downlink_picture.picture(site, downlink, "svg"), lasting=False)
 
 
-def _figures(site: Site, shown: Sequence[DownlinkId]) -> pd.DataFrame:
-    """Return the figures of downlinks that were handed off: of those shown, and of those that say what is usual."""
+def _figures(site: Site, shown: Sequence[DownlinkId]) -> tuple[pd.DataFrame, set[RunId]]:
+    """Return the figures of downlinks that were handed off, of those shown and of those that say what is usual.
+
+    And the runs that were not complete when one of them was handed off.
+    """
     work, oldest = site.settings.paths.work, site.now - USUAL_DAYS * DAY
-    handed_off = {
-        downlink: modified(f"{work}/{paths.receipt(downlink)}") or 0.0 for downlink in {*shown, *known(site)}
-    }
-    rows = {
-        downlink: figures(receipt, at, latencies(site.settings, downlink))
-        for downlink, at in sorted(handed_off.items())
-        if at and (at >= oldest or downlink in shown) and (receipt := _receipt(work, downlink))
-    }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).astype(float)
+    found, runs = dict[DownlinkId, dict[str, float]](), set[RunId]()
+    for downlink in sorted({*shown, *known(site)}):
+        at = modified(f"{work}/{paths.receipt(downlink)}") or 0.0
+        if at and (at >= oldest or downlink in shown) and (receipt := _receipt(work, downlink)):
+            missing = missing_datagrams(work, downlink, receipt)
+            found[downlink] = figures(receipt, missing, at, latencies(site.settings, downlink))
+            runs |= {RunId(run["run"]) for run in receipt["runs"] if not run["complete"]}
+    frame = pd.DataFrame.from_dict(found, orient="index").astype(float)
+    return (frame if len(frame) else pd.DataFrame(columns=["when"], dtype=float)), runs
+
+
+def _open_runs(site: Site, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any]]:
+    """Yield what is known of runs that are not complete, the oldest first, and who is on them."""
+    said = acknowledged.read(site.work, site.now)
+    for run in sorted(runs):
+        with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
+            for one in waiting(site.settings, [run], -inf, site.now).to_dict("records"):
+                yield {**one, "on_it": "; ".join(str(each) for each in said if each.what == run)}
 
 
 def _readable(read: Callable[[], Any]) -> Any:
@@ -151,36 +179,29 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     return _readable(lambda: read_receipt(work, downlink)) or {}
 
 
-def _row(account: Account, home: Path) -> dict[str, Any]:
-    """Return a row of the page of the site, for a downlink of which nothing is known but its account."""
-    # What it failed at, and who is at work, stands elsewhere.
-    state = next((word for word in ("taken", "failed", "in work") if account.state.startswith(word)), None)
-    picture = paths.board_picture(account.downlink)
-    return {
-        "account": account,
-        "state": state or account.state,
-        "picture": picture if (home / picture).exists() else None,
-        "figures": None,
-        "far": {},
-        "steps": (),
-    }
-
-
 def _site(site: Site, found: Overview, home: Path) -> dict[str, Any]:
     """Return what the page of the site shows besides downlinks."""
     wanting, of_site = len(found.wanting), sum(cause.verdict is Verdict.ACTION for cause in found.site)
     parts = [f"{count(wanting, 'downlink')} {'needs' if wanting == 1 else 'need'} action"] if wanting else []
     parts += [f"the site needs action: {count(of_site, 'trouble')}"] if of_site else []
     good = "Nothing needs action" if found.accounts else "No downlinks found"
-    last = youngest_retdef(site.settings.paths.retdef, site.now)
+    last, turn = youngest_retdef(site.settings.paths.retdef, site.now), last_turn(site.work)
+    pictures = [(one, p) for one in found.accounts if (p := _picture(home, one.downlink))]
+    says = {
+        "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(site.settings).values()),
+        "mounts": "there",
+        "ledger": "answers" if site.settings.ledger.url else "none",
+        "timer": f"{'not ' * bool(turn.get('status'))}good, last turn" if turn else "no turn yet",
+    }
     return {
         "headline": " · ".join(parts) or good,
         "needs_action": found.needs_action,
         "site": found.site,
         "last_retdef": last[0] if last else None,
-        "turn": last_turn(site.settings.paths.work),
+        "turn": turn,
+        "lights": [(name, light(name, found.site), says[name]) for name in LIGHTS],
         "compared_page": paths.board_compared() if (home / paths.board_compared()).exists() else None,
-        "most_pictures": MOST_PICTURES,
+        "pictures": pictures[:MOST_PICTURES],
     }
 
 
@@ -190,6 +211,7 @@ def _downlink(settings: Settings, account: Account) -> dict[str, Any]:
     receipt = _receipt(work, downlink)
     failed = failed_jobs(work, downlink) if any(cause.failed for cause in account.causes) else ()
     return {
+        "causes": alike(account.causes),
         "runs": receipt.get("runs", ()),
         "chunks": [
             {
@@ -219,9 +241,9 @@ def _replace(path: Path, content: bytes) -> bool:
 
 
 def page(template: str, settings: Settings, now: float, values: Mapping[str, Any]) -> bytes:
-    """Return a page of a working directory, made `now` (Unix seconds), by the name of its template."""
-    about = {"work": str(settings.paths.work), "simulated": settings.is_simulated, "now": now}
-    return _environment().get_template(template).render(values, **about).encode()
+    """Return a page of a site, made `now` (Unix seconds), by the name of its template."""
+    of_site = {"work": str(settings.paths.work), "simulated": settings.is_simulated, "now": now}
+    return _environment().get_template(template).render({**of_site, **values}).encode()
 
 
 @cache
@@ -233,11 +255,14 @@ def _environment() -> Environment:
     made.filters |= {"utc": _utc, "duration": duration, "grouped": _grouped, "remedy": remedy}
     made.globals |= {
         "SIGNS": SIGNS,
-        "MEASURES": MEASURES,
+        "PHASES": PHASES,
+        "WIDTH": WIDTH,
+        "HEIGHT": HEIGHT,
         "USUAL_DAYS": USUAL_DAYS,
         "state_of": state_of,
         "index": paths.board(),
         "page_of": paths.board_page,
+        "runs_page": paths.board_runs(),
     }
     # A browser runs our script and style alone, and asks nobody for anything.
     style, script = (

@@ -20,7 +20,7 @@ from halfpipe.downlink.plan import Announced, FoundFiles, Plan, outstanding_chun
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.record_causes import lost_downlinks
 from halfpipe.downlink.record_causes import troubles as contradictions
-from halfpipe.downlink.stage_state import StageState, is_submitted, stage_state
+from halfpipe.downlink.stage_state import StageState, is_submitted, names_files, stage_state
 from halfpipe.downlink.submission_causes import troubles as at_level1
 from halfpipe.downlink.submissions import Attempt, Record
 from halfpipe.errors import HalfPipeError, MissingInputError
@@ -37,6 +37,16 @@ from halfpipe.status.failures import failures
 from halfpipe.words import count
 
 RUNS_KEPT = 64  # whose deliveries were read
+TAKEN = "taken by Level-1"
+PHASES = (
+    "RetDefs",
+    "level-0",
+    "decoded",
+    "staged",
+    "ledger",
+    "submitted",
+    "taken",
+)  # of a downlink, in order
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,9 @@ class Account:
         Why it is not simply good, the worst first.
     chunks
         How many are decoded, and how many there should be.
+    phases
+        Of each of `PHASES` how much is done, and of how much: RetDefs, hours of level-0, chunks, or the hand-off
+        itself. Of 0, if nothing is to be done, or nobody knows.
     runs, events, orphans
         What its receipt says; 0 without one.
     handoff, submitted
@@ -69,6 +82,7 @@ class Account:
     handoff: int | None = None
     submitted: int | None = None
     handed_off: float | None = None
+    phases: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:
@@ -171,6 +185,15 @@ class Downlink:
             return None
 
     @cached_property
+    def decoded(self) -> Sequence[Mapping[str, Any]]:
+        """What vouches for the chunks that are decoded, as far as it can be read: others are decoded again."""
+        found = []
+        for name in self.site.plan.of(self.id).chunk_files:
+            with suppress(HalfPipeError):
+                found.append(read_json(self.work / name))
+        return found
+
+    @cached_property
     def receipt_time(self) -> float | None:
         """When its receipt was written, Unix seconds."""
         return modified(f"{self.work}/{paths.receipt(self.id)}")
@@ -214,18 +237,41 @@ def _account(of: Downlink) -> Account:
     runs = receipt["runs"] if receipt else []
     expected = site.plan.expected(downlink, of.files)
     decoded = expected if receipt else _decoded(of)
+    chunks, state = (min(decoded, expected), expected), _state(of, receipt, causes)
     return Account(
         downlink,
-        _state(of, receipt, causes),
+        state,
         causes,
-        (min(decoded, expected), expected),
+        chunks,
         len(runs),
         sum(run["delivered"] for run in runs),
         sum(run["orphans"] for run in runs),
         receipt["handoff"] if receipt else None,
         of.confirmed.handoff if of.confirmed else None,
         of.receipt_time if receipt else None,
+        _phases(of, receipt, chunks, taken=state == TAKEN),
     )
+
+
+def _phases(
+    of: Downlink, receipt: Mapping[str, Any] | None, chunks: tuple[int, int], *, taken: bool
+) -> dict[str, tuple[int, int]]:
+    """Return how much is done of each phase, and of how much; nothing of what the legacy did."""
+    if receipt is not None and receipt.get("taken_over"):
+        return {}
+    needed = missing = 0
+    for chunk in receipt["chunks"] if receipt else of.decoded:
+        with suppress(AttributeError, KeyError, TypeError):  # of a damaged one nobody knows
+            missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
+    ignored = {chunk.number for chunk in of.settings.ignored(of.id)}
+    entered = modified(f"{of.work}/{paths.loaded(of.id)}") is not None
+    submitted = receipt is not None and of.record is not None and is_submitted(receipt, of.record)
+    something = int(receipt is None or names_files(receipt))
+    done = (receipt is not None, entered, submitted, taken)
+    each = (1, int(of.settings.ledger.url is not None), something, something)
+    hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
+    retdefs = (len(of.files.numbers - ignored), chunks[1])
+    return dict(zip(PHASES, (retdefs, (needed - missing, needed), chunks, *hand_off), strict=True))
 
 
 def worst_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
@@ -258,7 +304,7 @@ def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cau
     record = of.record
     if record is not None and is_submitted(receipt, record):
         taken = stage_state(of.settings, of.id, receipt, record) is StageState.TAKEN
-        return "taken by Level-1" if taken else f"submitted {receipt['handoff']}"
+        return TAKEN if taken else f"submitted {receipt['handoff']}"
     return f"handed off {receipt['handoff']}"
 
 
@@ -290,11 +336,9 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
 
 def _decoded_short(of: Downlink) -> Iterator[Cause]:
     """Yield what the chunks fell short of that are decoded of a downlink without a receipt."""
-    for name in of.site.plan.of(of.id).chunk_files:
-        with suppress(
-            HalfPipeError, KeyError, TypeError
-        ):  # there is none yet, or a damaged one is decoded again
-            yield from list(fell_short(of.settings, of.id, [read_json(of.work / name)]))
+    for chunk in of.decoded:
+        with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
+            yield from list(fell_short(of.settings, of.id, [chunk]))
 
 
 def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -64,8 +64,8 @@ def test_a_downlink_a_run_and_a_cause(site: Site, what: str, where: set[str]) ->
         "acknowledged"
     ]
     assert (listed["who"], listed["reason"]) == ("N. N.", "asks for it")
-    words = ("acknowledge", what, "--until", LAST_CENTURY, "--reason", "done")
-    assert halfpipe(*words, configfile=site.configfile).exit_code == 0
+    over = ("acknowledge", what, "--until", LAST_CENTURY, "--reason", "done")
+    assert halfpipe(*over, configfile=site.configfile).exit_code == 0
     assert on_it(site) == before, "one that is over ends it"
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.pages import board_pages
 from halfpipe.status.account import Site as Looked
+from halfpipe.status.acknowledged import Acknowledged, say
 from halfpipe.status.overview import overview, recent
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
 from tests.support.verbs import halfpipe
@@ -57,12 +59,20 @@ class Seen(HTMLParser):
 
 
 def test_what_needs_action_is_first_with_its_cause_and_command(site: Site, tmp_path: Path) -> None:
-    assert make(site, tmp_path / "board") == 4
+    assert make(site, tmp_path / "board") == 5
     page = tmp_path / "board" / paths.board()
     text = Seen(page).text
     assert "1 downlink needs action" in text
-    rows = re.findall(r"<tr(?: class=(\w))?><th><a href=(\d+)\.html>", page.read_text())
-    assert rows == [("a", FAILED), ("n", SECOND), ("n", FIRST)]
+    table = page.read_text().split("<tbody>")[1].split("</tbody>")[0]
+    head = re.findall(r"<tr(?: class=(\w))?><th>(.*?)<td>", table)
+    assert [(verdict, re.findall(r"href=(\d+)\.html", links)) for verdict, links in head] == [
+        ("a", [FAILED]),
+        ("n", [SECOND, FIRST]),
+    ], "equal notes are one row"
+    assert "2 downlinks" in text
+    cells = re.findall(r"<td(?: class=(\w))?>([✓✗!·–/ 0-9]+)(?=<|$)", table)
+    assert cells[:7] == [("", "✓"), ("", "–"), ("a", "✗"), *[("", "·")] * 4]
+    assert cells[7:] == [("", "✓"), ("", "–"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
     assert f"decode_chunk 00001: the decoder said {HOSTILE}" in text, "as text, and so escaped"
     assert f"<code>snakemake dl={FAILED}</code>" in page.read_text()
     own = Seen(tmp_path / "board" / paths.board_page(FAILED)).text
@@ -72,7 +82,7 @@ def test_what_needs_action_is_first_with_its_cause_and_command(site: Site, tmp_p
 def test_a_page_runs_its_own_script_alone_and_asks_nobody(site: Site, tmp_path: Path) -> None:
     make(site, tmp_path / "board")
     made = sorted((tmp_path / "board").glob("*.html"))
-    assert len(made) == 4
+    assert len(made) == 5
     for path in made:
         seen = Seen(path)
         assert len(list(seen.named("script"))) == len(list(seen.named("style"))) == 1
@@ -85,6 +95,36 @@ def test_a_page_runs_its_own_script_alone_and_asks_nobody(site: Site, tmp_path: 
         links = [a["href"] for a in seen.named("a") if a.get("href")]
         assert all(link and (link.startswith("#") or (path.parent / link).exists()) for link in links)
         assert not re.search(r"https?://|src=|@import|url\(", re.sub(r"img-src", "", path.read_text()))
+
+
+def test_open_runs_have_a_page_with_what_is_missing_and_who_is_on_them(site: Site, tmp_path: Path) -> None:
+    run, next_century = "2c2e5787", 4_102_444_800.0
+    say(site.work, Acknowledged(run, "N. N.", next_century, "asks for the data"))
+    make(site, tmp_path / "board")
+    text = Seen(tmp_path / "board" / paths.board_runs()).text
+    assert "1 open run" in text
+    assert all(words in text for words in (run, "r0741234567", "end", f"halfpipe explain {run}"))
+    assert "N. N. is on it until 2100-01-01 00:00:00 UTC: asks for the data" in text
+    links = [a["href"] for a in Seen(tmp_path / "board" / paths.board()).named("a")]
+    assert paths.board_runs() in links
+
+
+def test_lights_go_out_with_the_causes_of_the_site_and_say_who_is_on_it(site: Site, tmp_path: Path) -> None:
+    def lights() -> list[tuple[str, str]]:
+        make(site, tmp_path / "board")
+        page = (tmp_path / "board" / paths.board()).read_text()
+        return re.findall(r"<li class=\"(\w)\"><i>.</i> (\w+) ", page)
+
+    assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger"), ("g", "timer")]
+    turn = site.work / paths.last_turn()
+    turn.parent.mkdir(parents=True, exist_ok=True)
+    turn.write_text('{"ended": 1000, "status": 0}')
+    shutil.rmtree(site.stage)
+    say(site.work, Acknowledged("timer-dead", "N. N.", 4_102_444_800.0, "new host"))
+    assert lights() == [("g", "disk"), ("a", "mounts"), ("g", "ledger"), ("a", "timer")]
+    text = Seen(tmp_path / "board" / paths.board()).text
+    assert "timer-dead" in text
+    assert "N. N. is on it until 2100-01-01 00:00:00 UTC: new host" in text
 
 
 def test_a_page_of_a_downlink_is_written_when_it_changes(site: Site, tmp_path: Path) -> None:
@@ -162,5 +202,5 @@ def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
         "board", "-o", tmp_path / "board", "--config", f"board.days={DAYS}", configfile=site.configfile
     )
     assert ended.exit_code == 1, "a downlink needs action"
-    assert ended.stdout == f"{tmp_path / 'board' / 'index.html'}: 3 downlinks, 4 pages written\n"
+    assert ended.stdout == f"{tmp_path / 'board' / 'index.html'}: 3 downlinks, 5 pages written\n"
     assert len(list((tmp_path / "board").glob(paths.board_picture("*")))) == 2, "board.pictures is 3"

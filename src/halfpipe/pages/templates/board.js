@@ -19,6 +19,9 @@ function board(table) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const find = document.getElementById("find"), which = document.getElementById("which");
   const order = document.getElementById("order"), counted = document.getElementById("count");
+  // A row may be of many downlinks.
+  const sizes = new Map(rows.map((row) => [row, row.cells[0].querySelectorAll("a").length]));
+  const every = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
 
   function sort(column, down) {
@@ -39,9 +42,9 @@ function board(table) {
     for (const row of rows) {
       const kind = row.className || "g";
       row.hidden = !((!which.value || which.value === kind) && words.every((word) => texts.get(row).includes(word)));
-      left += !row.hidden;
+      if (!row.hidden) left += sizes.get(row);
     }
-    counted.textContent = left === rows.length ? `${left} downlinks` : `${left} of ${rows.length} downlinks`;
+    counted.textContent = left === every ? `${left} downlinks` : `${left} of ${every} downlinks`;
   }
 
   order.add(new Option("by urgency", ""));
@@ -105,6 +108,14 @@ function ages() {
   if (stale) stale.hidden = Date.now() - Date.parse(document.getElementById("made").dateTime) < STALE;
 }
 
+// Where a screen is narrow, each cell says itself what it is.
+for (const each of document.querySelectorAll("table")) {
+  const heads = [...each.tHead.rows[0].cells].map((head) => head.textContent);
+  for (const row of each.tBodies[0].rows)
+    [...row.cells].forEach((cell, column) => {
+      if (cell.children.length || cell.textContent.trim()) cell.dataset.head = heads[column];
+    });
+}
 const table = document.getElementById("board");
 if (table) board(table);
 document.querySelectorAll("td code, .causes code").forEach(copyable);
