@@ -43,7 +43,7 @@ from halfpipe.pages.board_figures import (
     unusual,
     usual,
 )
-from halfpipe.pages.drawn import duration, simulated
+from halfpipe.pages.drawn import duration
 from halfpipe.pages.matrix import SIGNS, alike, rows
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
