@@ -34,22 +34,16 @@ hypothesis.settings.load_profile("timeless")
 TYPED = ("workflow", "faults", "slurm")  # marks of tests whose commands are typed
 
 
-@pytest.fixture(autouse=True)
-def how() -> None:
-    """Tell by its parameter how the commands of a test are given; `pytest_runtest_setup` sees to it."""
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Have what is marked `either` run with its commands in this process, and once more with them typed."""
-    if metafunc.definition.get_closest_marker("either"):
-        typed = pytest.param("typed", marks=pytest.mark.workflow)
-        metafunc.parametrize("how", ["in process", typed], indirect=True)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Choose before any fixture is made how a site gives its commands."""
     Site.typing = any(item.get_closest_marker(mark) for mark in TYPED)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Have one worker more than there are processors: some tests wait for a lease or a program to end."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture
