@@ -86,7 +86,6 @@ def done(three: Site, tmp_path: Path) -> Site:
     return three.clone(tmp_path)
 
 
-@pytest.mark.either
 def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) -> None:
     site = put_together(tmp_path, products)
     everything = jobs_of(["00001", "00002", "00003"], [LCI, LPA])
@@ -193,7 +192,6 @@ def test_a_lost_receipt_alone_is_outstanding_and_comes_back_the_same(taken: bool
     assert done.outstanding(DL) == frozenset()
 
 
-@pytest.mark.either
 def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) -> None:
     """Its head stood still, and another one has handed the downlink off, which Level-1 has taken."""
     made, kept = [paths.receipt(DL), *(paths.manifest(run, DL) for run in CHUNKS)], done.home / "kept"
@@ -294,7 +292,6 @@ def records_emptied(site: Site) -> None:
         path.write_bytes(b"")
 
 
-@pytest.mark.either
 def test_a_late_retdef_is_noticed_without_records(products: Path, done: Site) -> None:
     """By what the receipt was made of: a crash may leave Snakemake's records empty."""
     records_emptied(done)

@@ -20,8 +20,6 @@ from tests.support.ledger_files import run_rows
 from tests.support.level1 import with_level1
 from tests.support.workflow import Job, Site
 
-pytestmark = pytest.mark.either
-
 FIRST = "240601001"
 RUN = RunId("2c2e5787")
 LEDGER, SUBMIT, RECEIPT = Job("ledger", FIRST), Job("submit", FIRST), Job("receipt", FIRST)

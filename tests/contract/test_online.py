@@ -160,7 +160,6 @@ def test_killed_at_any_moment_there_is_one_whole_file_and_one_command(killed: Ki
     sweep(killed, 1)
 
 
-@pytest.mark.either
 def test_the_story_of_a_site(site: Site) -> None:
     online = on_site(site, "lci_gap_filled")
     site.work.mkdir()

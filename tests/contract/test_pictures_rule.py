@@ -1,7 +1,5 @@
 """Pictures through the workflow: made when somebody asks for them, and nothing else is touched by it."""
 
-import pytest
-
 from halfpipe import paths
 from halfpipe.files.json_files import read_json
 from tests.support.golden_cases import GOLDEN, build, read_case
@@ -17,7 +15,6 @@ def state(site: Site) -> dict[str, tuple[bytes, int]]:
     return {name: ((site.work / name).read_bytes(), (site.work / name).stat().st_mtime_ns) for name in names}
 
 
-@pytest.mark.either
 def test_pictures_are_made_after_the_receipt_and_leave_it_alone(site: Site) -> None:
     build(read_case(GOLDEN / "gap_one"), site)
     assert PICTURES not in site.process(DL).jobs, "not by default"

@@ -117,7 +117,6 @@ def prepare(site: Site) -> tuple[Case, Path, list[Path]]:
     return case, case.directory / "in" / FIRST, clean_up(site, FIRST)
 
 
-@pytest.mark.either
 def test_chunks_that_were_cleaned_up_are_decoded_again_as_context(site: Site) -> None:
     case, level0, gone = prepare(site)
     assert len(gone) == 9

@@ -269,7 +269,6 @@ def switch(path: Path) -> Path:
     return path
 
 
-@pytest.mark.either
 def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)
     site.by_hand(FIRST)

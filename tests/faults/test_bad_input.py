@@ -5,8 +5,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import pytest
-
 from halfpipe import paths
 from halfpipe.files import working_directory
 from tests.support.bad_decoder import CRIES
@@ -116,7 +114,6 @@ def test_bad_retdefs_beside_a_good_downlink(site: Site) -> None:
         assert not list((site.work / downlink).glob("RetDef*")), "what is staged is good"
 
 
-@pytest.mark.either
 def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -> None:
     add_case(site, "multi3")
     add_case(site, "runid_small", SECOND)
@@ -161,7 +158,6 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
     assert not list(site.work.glob("*/chunks/.*"))
 
 
-@pytest.mark.either
 def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: Site) -> None:
     """The decoder cries and ends well, another chunk brings a run that no RetDef announces."""
     add_case(site, "multi3")

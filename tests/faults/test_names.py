@@ -303,7 +303,6 @@ def test_misspelt_targets_are_told_and_not_interpreted(site: Site) -> None:
     assert not site.stage.exists()
 
 
-@pytest.mark.either
 def test_a_whole_downlink_among_nasty_names(tmp_path: Path) -> None:
     site = Site(tmp_path / 'it\'s $(touch evil1) `touch evil2`; touch evil3 & "x" #')
     site.stage = site.home / "{y}"  # not paths.work: what Snakemake may be asked for lies below that
