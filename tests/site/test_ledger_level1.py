@@ -22,7 +22,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, refresh
 from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
-from halfpipe.merge.decision import listed
+from halfpipe.merge.late import listed
 from halfpipe.merge.settle import settled
 from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.deliveries import Deliveries

@@ -6,6 +6,7 @@ library. Sequences are integers, plus and minus infinity are the floats of that 
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -75,7 +76,7 @@ class Delivery:
     """What is recorded of one delivery of a downlink; of a file its first and last sequence and its events."""
 
     spans: tuple[tuple[int, int], ...] = ()
-    listed: frozenset[tuple[int, int]] = frozenset()  # (apid, number) of the datagrams known then
+    held: Mapping[tuple[int, int], int] = field(default_factory=dict)  # events delivered, by (apid, datagram)
     files: tuple[tuple[int, int, int], ...] = ()
 
 
@@ -105,7 +106,8 @@ class Outcome:
     def delivery(self) -> Delivery:
         """What goes on record."""
         files = tuple((file[0][1].sequence, file[-1][1].sequence, len(file)) for file in self.files)
-        return Delivery(tuple(self.spans), self.listed, files)
+        held = Counter((event.apid, event.datagram) for _, event in self.delivered)
+        return Delivery(tuple(self.spans), held, files)
 
 
 def inside(sequence: float, intervals: Iterable[Interval]) -> bool:
@@ -301,17 +303,16 @@ def decide(
 
     due: list[tuple[str, Event]] = []
     orphans: list[int] = []
+    covered_by_others: list[Event] = []
     for downlink, event in events:
         if inside(event.sequence, taken):
-            for deliveries in foreign.values():
-                covering = [delivery for delivery in deliveries if inside(event.sequence, delivery.spans)]
-                # The newest of them: what it knew it delivered.
-                outcome.late += bool(covering) and (event.apid, event.datagram) not in covering[-1].listed
+            covered_by_others.append(event)
         elif inside(event.sequence, places):
             due.append((downlink, event))
         else:
             orphans.append(event.sequence)
     outcome.orphans = len(orphans)
+    outcome.late = sum(late(covered_by_others, deliveries) for deliveries in foreign.values())
 
     for series in _series(due, _breaks(places, taken, orphans, own)):
         again = inside(series[0][1].sequence, own) and len(series) >= 2
@@ -324,6 +325,20 @@ def decide(
         for size in split([event.sequence for _, event in series], rules):
             outcome.files.append(list(itertools.islice(remaining, size)))
     return outcome
+
+
+def late(events: Iterable[Event], deliveries: Sequence[Delivery]) -> int:
+    """Count the events inside the spans of a downlink that its deliveries (oldest first) did not hold.
+
+    Of several that cover a place the newest counts. A datagram of which it held fewer events than are known there now
+    had come only in part, or not at all.
+    """
+    known = Counter[tuple[int, int, int]]()
+    for event in events:
+        covering = [n for n, delivery in enumerate(deliveries) if inside(event.sequence, delivery.spans)]
+        if covering:
+            known[covering[-1], event.apid, event.datagram] += 1
+    return sum(max(0, now - deliveries[n].held.get((a, d), 0)) for (n, a, d), now in known.items())
 
 
 def _breaks(

@@ -1,7 +1,7 @@
 """One run of one downlink to the stage: merge, decide, test as Level-1 will, record, write, make visible."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
 
@@ -109,6 +109,7 @@ def _deliver(
     """
     settings, work, run = context.settings, context.work, context.run
     known = KnownRun.read(context, {downlink: index})
+    tables = known.event_tables(downlink)
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
         what = f"{unreadable.text}. Nothing was delivered."
         raise StateError(what, unreadable.do, code="takeover-refused")
@@ -121,7 +122,7 @@ def _deliver(
     decision, records = decided(
         known,
         downlink,
-        known.event_tables(downlink),
+        tables,
         recorded,
         settings.merge,
         earlier=known.recorded.earlier(),
@@ -147,7 +148,10 @@ def _deliver(
     closed = known.recorded.closed(downlink)
     held_events = max(0, len(decision.events) - delivery.events) if held else 0
     elsewhere = sum(other.events for other in recorded.values())
-    manifest = delivery.as_json() | {
+    known_events = decision.known
+    if len(tables) < len(known.datagrams):  # what was cleaned up others have delivered, as they recorded
+        known_events += max(0, elsewhere + decision.late - decision.foreign)
+    manifest = {key: value for key, value in delivery.as_json().items() if key != "counts"} | {
         "run": str(run),
         "l1_run": run.l1,
         "handoff": number,
@@ -156,8 +160,7 @@ def _deliver(
         "epus": list(decision.epus),
         "complete": decision.complete,
         "given_up": given_up and not decision.complete,
-        # Of others what they recorded: their events are read only where they are needed, and may be cleaned up.
-        "known": delivery.events + decision.orphans + decision.late + held_events + elsewhere,
+        "known": known_events,
         "delivered": delivery.events,
         "orphans": decision.orphans,
         "withheld": decision.withheld,
@@ -173,10 +176,26 @@ def _deliver(
         "moot": {"key": moot.key, "alias": moot.alias},
         "missing": known.missing,
     }
+    if unaccounted := _unaccounted(known, recorded, manifest):
+        manifest["unaccounted"] = unaccounted
     manifest["why"] = [*_why(manifest), *_unjudged(before)]
     for reason in manifest["why"]:
         log.log(logging.WARNING if held or manifest["shrunk"] else logging.INFO, "run %s: %s", run, reason)
     return merged, manifest
+
+
+def _unaccounted(known: KnownRun, others: Mapping[DownlinkId, Delivery], manifest: Mapping[str, Any]) -> int:
+    """Count the known events that stand in no count, as a defect would make them; 0 where that cannot be judged.
+
+    What the legacy delivered may be gone, and of what stays closed to others nobody counted the events.
+    """
+    if any(other.held is None or known.recorded.closed(dl) for dl, other in others.items()):
+        return 0
+    counted: int = sum(
+        manifest[part] for part in ("delivered", "orphans", "late", "held_events", "elsewhere")
+    )
+    there: int = manifest["known"]
+    return max(0, there - counted)
 
 
 def _merge(context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int) -> MergedIndex:
@@ -272,7 +291,9 @@ def _delivery(
     reason: str | None,
 ) -> Delivery:
     if not made:
-        return Delivery(downlink, (), decision.datagrams, (), None, None, number, reason)
+        return Delivery(
+            downlink, (), decision.datagrams, (), None, None, number, reason, counts=decision.counts
+        )
     times = Times.together([of_file for _, of_file in made])
     return Delivery(
         downlink,
@@ -283,6 +304,7 @@ def _delivery(
         (times.earliest, times.latest),
         number,
         reason,
+        counts=decision.counts,
     )
 
 
@@ -335,6 +357,8 @@ def _why(manifest: dict[str, Any]) -> list[str]:
             f"{manifest['late']} late events lie inside what other downlinks have delivered already; "
             "processing these downlinks again delivers them"
         )
+    if "unaccounted" in manifest:
+        why.append(f"{manifest['unaccounted']} known events are neither delivered nor waiting, held or late")
     if manifest["shrunk"]:
         why.append(
             f"SHRUNK: {manifest['shrunk']} events that this downlink had delivered are not delivered again, as was "

@@ -236,7 +236,7 @@ def of_run(manifest: Manifest, named: Collection[str]) -> Run:
         "l1": {"accepts": not manifest["held"], "why": manifest["held"]},
         "named": manifest["run"] in named,
     }
-    said |= {key: manifest[key] for key in ("taken_over", "legacy") if key in manifest}
+    said |= {key: manifest[key] for key in ("taken_over", "legacy", "unaccounted") if key in manifest}
     return cast(Run, said)
 
 

@@ -170,8 +170,8 @@ class FromManifest(TypedDict):
     complete: bool
     # Whether an operator has given the incomplete run up, by a file in force/.
     given_up: bool
-    # Events that are known of the run: the sum of delivered, orphans, late, held_events and elsewhere. Receipts of
-    # the version before have here the events that the known datagrams say they hold.
+    # Events that are known of the run, each once; of what was cleaned up what others recorded. The sum of delivered,
+    # orphans, late, held_events and elsewhere should give the same.
     known: int
     # Events that this downlink delivered.
     delivered: int
@@ -179,7 +179,8 @@ class FromManifest(TypedDict):
     orphans: int
     # Settled events that are too few beside each other to make a file that Level-1 takes.
     withheld: int
-    # Events inside what other downlinks had delivered before these events turned up.
+    # Events inside what other downlinks had delivered before these events turned up, also those of a datagram of
+    # which the other downlink had a part.
     late: int
     # Events that this downlink would deliver if the run were not held.
     held_events: int
@@ -226,6 +227,8 @@ class Run(FromManifest):
     # First and last sequence of each span that the legacy recorded, and the events of its merged index; null if
     # that is gone.
     legacy: NotRequired[list[list[int | None]]]
+    # How many known events are in none of the counts; there only if some are, and HalfPipe has a defect.
+    unaccounted: NotRequired[int]
     # Whether the texts of this hand-off name the run, since all its files lay in the stage.
     named: bool
 

@@ -171,6 +171,14 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
             f"run {run} is held, {what} not staged, because Level-1 would refuse it: {'; '.join(entry['l1']['why'])}",
             f"halfpipe show {run}",
         )
+    if events := entry.get("unaccounted"):
+        yield Cause(
+            "events-unaccounted",
+            Verdict.ACTION,
+            f"{count(events, 'known event')} of run {run} in no count: neither delivered nor waiting, held or late. "
+            "HalfPipe has a defect there: report it with the run's records",
+            f"halfpipe show {run}",
+        )
     if entry.get("accepted"):
         yield Cause(
             "shrunk-accepted",

@@ -17,7 +17,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger.tables import DATAGRAMS, LINKS, SEGMENTS
-from halfpipe.merge.decision import listed
+from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
 from halfpipe.run.datagrams import known_datagrams, read_datagrams

@@ -1,11 +1,10 @@
 """What a downlink delivers of a run, in which files: the merge rule as a pure function over arrays."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +12,13 @@ from numpy.typing import NDArray
 from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
-from halfpipe.merge.intervals import Interval, Ranges, join, subtract
+from halfpipe.merge.intervals import Interval, Ranges, join
+from halfpipe.merge.late import DatagramCounts, Recorded, late_rows, numbers_inside
 from halfpipe.merge.ordering import ahead, behind, in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
 
 LEAST_IN_A_FILE = 2  # events: Level-1 refuses a whole run for a file with fewer
-
-
-class Recorded(Protocol):
-    """A delivery of a downlink as it was recorded."""
-
-    @property
-    def spans(self) -> tuple[Interval, ...]:
-        """What was delivered."""
-
-    @property
-    def datagrams(self) -> Ranges:
-        """What was known then."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +27,9 @@ class Decision:
 
     `events` are the delivered events in the order (sequence, APID), `source` of each counts into
     `sources`; `files` are half-open slices of them, `spans` the first and last sequence of each file
-    series. `known` counts events after removal of duplicates, `orphans` includes `withheld`, `late` events lie
-    inside spans recorded for other downlinks and came after these. `datagrams` is all that is known of the run now.
+    series, `counts` how many there are of each datagram. `known` counts events after removal of duplicates, `foreign`
+    those of them inside spans recorded for other downlinks, and `late` those that these did not hold; `orphans`
+    includes `withheld`. `datagrams` is all that is known of the run now.
     """
 
     kind: RunKind
@@ -52,7 +41,9 @@ class Decision:
     events: NDArray[np.void]
     files: tuple[tuple[int, int], ...]
     spans: tuple[Interval, ...]
+    counts: DatagramCounts
     known: int
+    foreign: int
     orphans: int
     withheld: int
     late: int
@@ -128,7 +119,9 @@ def decide(
         spans=tuple(
             Interval(int(delivered["sequence"][a]), int(delivered["sequence"][b - 1])) for a, b in cuts
         ),
+        counts=DatagramCounts.count(delivered),
         known=len(known),
+        foreign=int(np.count_nonzero(is_foreign)),
         orphans=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,
         withheld=withheld,
         late=sum(len(rows) for _, rows in late_rows(known, is_foreign, others)),
@@ -171,16 +164,6 @@ def holding(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDAr
     return held
 
 
-def _inside(numbers: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
-    """Tell for each number whether one of the disjoint, ordered intervals holds it."""
-    if not intervals:
-        return np.zeros(len(numbers), dtype=bool)
-    firsts, lasts = (np.array(edge, np.uint64) for edge in zip(*intervals, strict=True))
-    place = np.searchsorted(firsts, numbers, side="right")
-    inside: NDArray[np.bool_] = (place > 0) & (numbers <= lasts[np.maximum(place, 1) - 1])
-    return inside
-
-
 def _runs_of(chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """Return where `chosen` is true, as half-open slices."""
     steps = np.flatnonzero(chosen[1:] != chosen[:-1]) + 1
@@ -219,7 +202,7 @@ def _least(
     if limits.min_events <= LEAST_IN_A_FILE or not own:
         return [limits.min_events] * len(series)
     # A series lies in a span of its own as a whole or not at all.
-    again = _inside(sequence[[a for a, _ in series]], join(own)) if series else ()
+    again = numbers_inside(sequence[[a for a, _ in series]], join(own)) if series else ()
     return [LEAST_IN_A_FILE if delivered else limits.min_events for delivered in again]
 
 
@@ -270,29 +253,3 @@ def split(sequence: NDArray[np.uint64], begin: int, end: int, limits: Merge) -> 
     if len(files) > 1 and files[-1][1] - files[-1][0] < limits.min_events:
         files[-2:] = [(files[-2][0], files[-1][1])]
     return files
-
-
-def late_rows(
-    known: NDArray[np.void], is_foreign: NDArray[np.bool_], others: Mapping[DownlinkId, Sequence[Recorded]]
-) -> Iterator[tuple[DownlinkId, NDArray[np.void]]]:
-    """Yield the events inside spans of `others` whose datagram was not known when these were recorded.
-
-    Of several deliveries of a downlink, oldest first, the last that covers a place counts there. They come delivery by
-    delivery, with the downlink of the span.
-    """
-    inside = known.take(np.flatnonzero(is_foreign))
-    for downlink, records in others.items():
-        for n, record in enumerate(records):
-            later = (span for after in records[n + 1 :] for span in after.spans)
-            here = inside[_inside(inside["sequence"], subtract(join(record.spans), later))]
-            yield downlink, here[~listed(here, record.datagrams)]
-
-
-def listed(rows: NDArray[np.void], datagrams: Ranges) -> NDArray[np.bool_]:
-    """Tell for each row, of events or of datagrams, whether its datagram is one of `datagrams`."""
-    found = np.zeros(len(rows), dtype=bool)
-    for apid, ranges in datagrams.items():
-        of_apid = rows["apid"] == apid
-        numbers = rows["datagram"][of_apid].astype(np.uint64)
-        found[of_apid] = _inside(numbers, [Interval(*pair) for pair in ranges])
-    return found

@@ -4,7 +4,7 @@ It is asked of the run as it stands, and of no downlink: what a downlink of the 
 would leave behind, or take.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import Recorded, holding, late_rows, series_of
+from halfpipe.merge.decision import holding, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
+from halfpipe.merge.late import Recorded, late_rows
 from halfpipe.merge.ordering import ahead, behind
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
@@ -89,6 +90,7 @@ def undelivered(
     limits: Merge,
     *,
     given_up: bool = False,
+    own: Callable[[DownlinkId], NDArray[np.void] | None] = lambda _: None,
 ) -> list[Group]:
     """Return the known events of a run that no downlink has delivered, by reason, in the order of sequences.
 
@@ -104,11 +106,13 @@ def undelivered(
         As for `halfpipe.merge.decision.decide`.
     given_up
         The run is abandoned, and the config lets its orphans go out.
+    own
+        As for `halfpipe.merge.late.late_rows`.
     """
     places = settled(segments, limits.min_epus, given_up=given_up)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
     is_settled, is_taken = holding(known["sequence"], places), holding(known["sequence"], taken)
-    found = list(_late(known, is_taken, recorded))
+    found = list(_late(late_rows(known, is_taken, recorded, own)))
 
     ready = known[is_settled & ~is_taken]
     for a, b in series_of(ready["sequence"], places, taken, ()):
@@ -131,11 +135,9 @@ def _by_epu(
         yield Group(kind, apid, int(sequence[0]), int(sequence[-1]), len(sequence), lacks, inside)
 
 
-def _late(
-    known: NDArray[np.void], is_taken: NDArray[np.bool_], recorded: Mapping[DownlinkId, Sequence[Recorded]]
-) -> Iterator[Group]:
+def _late(found: Iterable[tuple[DownlinkId, NDArray[np.void]]]) -> Iterator[Group]:
     by_downlink: dict[DownlinkId, list[NDArray[np.void]]] = {}
-    for downlink, rows in late_rows(known, is_taken, recorded):
+    for downlink, rows in found:
         if len(rows):
             by_downlink.setdefault(downlink, []).append(rows)
     for downlink, parts in by_downlink.items():

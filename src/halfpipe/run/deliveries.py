@@ -18,6 +18,7 @@ from halfpipe.files import leases
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
+from halfpipe.merge.late import DatagramCounts
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Delivery:
     `times` are those of the first and the last event in order of sequence, `window` the earliest and
     the latest: Unix UTC seconds, None without an event. `handoff` is the number of the hand-off that it was
     made for first, None if it is not known. `accepted` is the reason for which fewer events than before were accepted.
+    `counts` says how many events of each datagram it holds; None of the legacy's.
     `legacy` are the spans of a delivery that was taken over from the legacy, which has no files here; None of others.
     """
 
@@ -80,6 +82,7 @@ class Delivery:
     handoff: int | None = None
     accepted: str | None = None
     legacy: tuple[LegacySpan, ...] | None = None
+    counts: DatagramCounts | None = None
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
@@ -94,12 +97,14 @@ class Delivery:
             entry.get("handoff"),
             entry.get("accepted"),
             _legacy_spans(entry.get("legacy")),
+            DatagramCounts.of_json(entry.get("counts")),
         )
 
     def as_json(self) -> dict[str, Any]:
         """Write it as JSON."""
         legacy = None if self.legacy is None else [[*span.sequences, span.events] for span in self.legacy]
-        said = {"handoff": self.handoff, "accepted": self.accepted, "legacy": legacy}
+        counts = self.counts.as_json() if self.counts else None
+        said = {"handoff": self.handoff, "accepted": self.accepted, "legacy": legacy, "counts": counts}
         return {key: value for key, value in said.items() if value is not None} | {
             "downlink": str(self.downlink),
             "spans": [list(span) for span in self.spans],
@@ -115,6 +120,11 @@ class Delivery:
     def events(self) -> int:
         """The number of events delivered; of the legacy's, as far as it is known."""
         return sum(piece.events or 0 for piece in self.pieces)
+
+    @property
+    def held(self) -> int | None:
+        """The number of events delivered; None of the legacy's, if its merged indexes are gone."""
+        return None if any(piece.events is None for piece in self.pieces) else self.events
 
     @property
     def pieces(self) -> tuple[EventFile | LegacySpan, ...]:

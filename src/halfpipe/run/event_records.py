@@ -17,7 +17,8 @@ from halfpipe.files.reading import open_regular
 from halfpipe.files.scattered_reads import read_pieces
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import Decision, Recorded, decide, in_sources
+from halfpipe.merge.decision import Decision, decide, in_sources
+from halfpipe.merge.late import Recorded
 from halfpipe.run.event_table import EventTable
 from halfpipe.run.run_state import KnownRun
 from halfpipe.settings import Merge

@@ -24,7 +24,7 @@ from halfpipe.files.durable import remove_file
 from halfpipe.formats import evt
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.decision import listed
+from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import merged_index
 from halfpipe.run.chunk_files import ChunkProducts, load_chunks

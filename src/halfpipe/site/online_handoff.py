@@ -25,7 +25,7 @@ from halfpipe.files.durable import make_directory, remove_file
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_key
-from halfpipe.merge.decision import listed
+from halfpipe.merge.late import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.command_words import filled_in

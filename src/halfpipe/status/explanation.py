@@ -17,7 +17,9 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
-from halfpipe.merge.decision import all_known, listed
+from halfpipe.merge.decision import all_known, holding
+from halfpipe.merge.intervals import join
+from halfpipe.merge.late import late_rows
 from halfpipe.merge.settle import KnownDatagrams, Segment
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, missing_at, undelivered
 from halfpipe.run.datagrams import load_datagrams
@@ -138,7 +140,22 @@ class State:
         """The events that are not delivered, by reason."""
         settings = self.site.settings
         given_up = self.is_given_up and settings.retire.deliver_orphans
-        return undelivered(self.segments, self.known, self.recorded, settings.merge, given_up=given_up)
+        return undelivered(
+            self.segments, self.known, self.recorded, settings.merge, given_up=given_up, own=self.own
+        )
+
+    def own(self, downlink: DownlinkId) -> NDArray[np.void] | None:
+        """Return the events that a downlink itself has brought; None if they were cleaned up."""
+        if downlink not in self.downlinks or downlink in self.unread:
+            return None
+        return load_events(self.work, self.run, downlink).events
+
+    @cached_property
+    def late(self) -> list[NDArray[np.void]]:
+        """The events that are late."""
+        taken = join(s for records in self.recorded.values() for record in records for s in record.spans)
+        is_taken = holding(self.known["sequence"], taken)
+        return [rows for _, rows in late_rows(self.known, is_taken, self.recorded, self.own)]
 
     @property
     def is_given_up(self) -> bool:
@@ -377,11 +394,11 @@ def explain_sequence(site: Site, run: RunId, sequence: int) -> Place:
             for delivery in records
             if any(span.first <= sequence <= span.last for span in delivery.spans)
         ]
-        by = [one for one in spans if listed(event.reshape(1), one.datagrams).all()]
-        if by:
-            files = [f.name for f in by[-1].files if f.sequences[0] <= sequence <= f.sequences[1]]
+        is_late = any(((rows["sequence"] == sequence) & (rows["apid"] == apid)).any() for rows in state.late)
+        if spans and not is_late:
+            files = [f.name for f in spans[-1].files if f.sequences[0] <= sequence <= f.sequences[1]]
             known.append(
-                f"EPU {apid}: delivered by downlink {by[-1].downlink} in {', '.join(files) or 'a file'}"
+                f"EPU {apid}: delivered by downlink {spans[-1].downlink} in {', '.join(files) or 'a file'}"
             )
             continue
         groups += [

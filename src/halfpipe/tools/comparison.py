@@ -13,8 +13,8 @@ from halfpipe.formats import evt
 from halfpipe.formats.evt_view import fields
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.decision import listed
 from halfpipe.merge.intervals import HIGHEST, Interval, Ranges
+from halfpipe.merge.late import listed
 from halfpipe.merge.ordering import in_order
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.datagrams import known_datagrams

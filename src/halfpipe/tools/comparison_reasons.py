@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from halfpipe.formats import evt
 from halfpipe.ids import RunId, RunKind
-from halfpipe.merge.decision import listed
 from halfpipe.merge.intervals import Interval, Ranges
+from halfpipe.merge.late import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams, settled
 from halfpipe.tools.compared_events import Where, inside, present
 

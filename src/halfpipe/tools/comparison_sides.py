@@ -22,8 +22,9 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.decision import in_sources, listed
+from halfpipe.merge.decision import in_sources
 from halfpipe.merge.intervals import Interval, Ranges
+from halfpipe.merge.late import listed
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.downlinks_of_run import known_downlinks

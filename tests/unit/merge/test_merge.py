@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from halfpipe.merge import decision as deciding
 from halfpipe.merge.decision import Decision, split
 from halfpipe.merge.intervals import Interval, intersect, join
+from halfpipe.merge.late import numbers_inside
 from halfpipe.merge.ordering import in_one, in_order
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
@@ -219,6 +220,8 @@ EARLY, LATE = (
 MORE_EARLY = [open_ended(956, [1, 3], chunk=2), open_ended(957, [2, 4], chunk=2)]
 MORE_LATE = [epu(956, [5, 7], number=1, chunk=2), epu(957, [6, 8], number=1, chunk=2)]
 BOTH, HOLE = [epu(956, [1, 3]), epu(957, [2, 4])], [epu(956, [1049], None, [1050]), epu(957, [1040, 1060])]
+PART, WHOLE_OF_IT = [[1, 3], [5, 7], [13, 15]], [[1, 3], [5, 7, 9, 11], [13, 15]]
+BESIDE = epu(957, [2, 16])
 PAIR, LONE = [epu(956, [1, 5]), epu(957, [2, 9])], [epu(956, [1, 9], None, [20, 29]), epu(957, [2, 22])]
 # Steps: the downlink, what it brings (None: what it brought before), the files, and figures of the decision.
 HISTORIES: dict[str, tuple[Rules, list[Step]]] = {
@@ -289,6 +292,15 @@ HISTORIES: dict[str, tuple[Rules, list[Step]]] = {
         (THIRD, [], [], {"late": 2}),
         (FIRST, None, [[1, 2, 4, 5, 7, 9]], {"late": 0}),
         (SECOND, None, [], {"late": 0}), (THIRD, [], [], {"late": 0})]),
+    # Its line announces no more than the part, so nothing says that more of datagram 1 may come.
+    "a datagram in part, then whole": (ONE, [
+        (FIRST, [epu(956, *PART), BESIDE], [[1, 2, 3, 5, 7, 13, 15, 16]], {"known": 8}),
+        (SECOND, [epu(956, *WHOLE_OF_IT)], [], {"late": 2, "orphans": 0, "known": 10, "complete": True}),
+        (THIRD, [epu(956, *PART)], [], {"late": 2, "known": 10}),
+        (FIRST, None, [[1, 2, 3, 5, 7, 9, 11, 13, 15, 16]], {"late": 0}), (SECOND, None, [], {"late": 0})]),
+    "an event of a datagram that no line makes known is not late": (ONE, [
+        (FIRST, [replace(PAIR[0], events=(*PAIR[0].events, Event(3, 956, 7, 0))), PAIR[1]], [[1, 2, 3, 5, 9]], {}),
+        (SECOND, [], [], {"late": 0})]),
     "not late if it was known before": (ONE, [
         (FIRST, PAIR[:1], [], {}), (SECOND, PAIR[1:], [[1, 2, 5, 9]], {}),
         (THIRD, PAIR[:1], [], {"late": 0, "orphans": 0, "datagrams": {956: ((0, 0),), 957: ((0, 0),)}})]),
@@ -469,7 +481,7 @@ class TestSlices:
         sequence = np.array([base + place for place in places], np.uint64)
         obvious = [any(first <= base + place <= last for first, last in held) for place in places]
         assert deciding.holding(sequence, held).tolist() == obvious
-        assert deciding._inside(sequence, held).tolist() == obvious
+        assert numbers_inside(sequence, held).tolist() == obvious
 
     @given(st.lists(st.booleans(), max_size=12))
     @MANY

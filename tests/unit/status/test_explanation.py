@@ -8,11 +8,13 @@ import pytest
 
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge import decision
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import account
 from halfpipe.status.explanation import HELD, OfRun, explain, explain_sequence, runs_of
 from halfpipe_simulator.scenario import Scenario
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import GOLDEN, build, build_copy, read_case, take_chunk
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
@@ -86,6 +88,82 @@ def test_late_events_go_with_the_downlink_that_they_lie_inside(site: Site) -> No
     assert group.do == f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json"
     site.by_hand(FIRST)
     assert said_of(site).groups == ()
+
+
+def in_part_and_whole(site: Site) -> tuple[Path, list[int]]:
+    """Process a datagram that lacks its last 4 events; where the second downlink is that has all, and which lack."""
+    case = build_copy("complete_basic", site)
+    source = case.directory / "in"
+    for chunk in (1, 2):
+        take_chunk("complete_basic", FIRST, chunk, source / SECOND, SECOND, chunk)
+    (index,) = (source / FIRST).glob("*-0956-00001.idx")
+    taken = take_from_datagram(index, 1, 4)
+    site.add_retdefs(source, SECOND)
+    site.by_hand(FIRST)
+    return source, taken
+
+
+def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
+    source, taken = in_part_and_whole(site)
+    site.by_hand(SECOND)
+
+    first, second = (site.receipt(dl)["runs"][0] for dl in (FIRST, SECOND))
+    everything = len([line for name in source.glob(f"{SECOND}/*.idx") for line in _lines(name, b"EVT:")])
+    assert (first["delivered"], first["known"]) == (everything - 4, everything - 4)
+    assert {part: second[part] for part in ("delivered", "orphans", "late", "elsewhere")} == {
+        "delivered": 0, "orphans": 0, "late": 4, "elsewhere": everything - 4
+    }  # fmt: skip
+    assert second["known"] == everything
+    (group,) = said_of(site).groups
+    assert (group.kind, group.apid, group.events, group.first, group.last) == (
+        Kind.LATE,
+        956,
+        4,
+        taken[0],
+        taken[-1],
+    )
+    looked = Looked(site.settings)
+    assert [one.kind for one in explain_sequence(looked, RUN, taken[1]).groups] == [Kind.LATE]
+    assert (
+        explain_sequence(looked, RUN, taken[0] - 1).groups == explain_sequence(looked, RUN, 1002).groups == ()
+    )
+    assert "late-events" in {cause.code for cause in account(looked, SECOND).causes}
+    site.snakemake(*group.do.split()[1:]).good()
+    assert said_of(site).groups == ()
+    assert site.receipt(FIRST)["runs"][0]["delivered"] == everything
+
+
+def test_an_event_that_is_in_no_count_is_told(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_part_and_whole(site)
+    monkeypatch.setattr(decision, "late_rows", lambda *_: ())
+    site.by_hand(SECOND)
+    assert site.receipt(SECOND)["runs"][0]["unaccounted"] == 4
+    assert "events-unaccounted" in {cause.code for cause in account(Looked(site.settings), SECOND).causes}
+
+
+def take_from_datagram(index: Path, number: int, events: int) -> list[int]:
+    """Take the last events of a datagram out of an index, as if only a part had come; return their sequences."""
+    kept, taken = [], []
+    lines = index.read_bytes().splitlines()
+    of_it = [line.split() for line in lines if line.startswith(b"EVT:") and int(line.split()[8]) == number]
+    gone = {int(words[2]) for words in of_it[-events:]}
+    last = int(of_it[-events - 1][2])
+    for whole in lines:
+        line, words = whole, whole.split()
+        if words[0] == b"EVT:" and int(words[2]) in gone:
+            taken.append(int(words[2]))
+            continue
+        if words[0] == b"DGM:" and int(words[5]) == number:
+            before = b"%20d %10d" % (int(words[19]), int(words[20]))
+            assert before in line
+            line = line.replace(before, b"%20d %10d" % (last, int(words[20]) - events))
+        kept.append(line)
+    index.write_bytes(b"\n".join(kept) + b"\n")
+    return taken
+
+
+def _lines(path: Path, tag: bytes) -> list[bytes]:
+    return [line for line in path.read_bytes().splitlines() if line.startswith(tag)]
 
 
 def test_events_that_are_too_few_and_copies(site: Site) -> None:
