@@ -270,6 +270,39 @@ def test_later_turns_take_what_has_come_since(site: Site, legacy: Callable[[str]
     assert take(site, home)["left"] == {"it was processed here": [SECOND]}
 
 
+def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(
+    site: Site, legacy: Callable[[str], Path]
+) -> None:
+    home = legacy("split3_after1")
+    take(site, home)
+    site.by_hand(SECOND)
+    (span,) = site.receipt(SECOND)["runs"][0]["spans"]
+    # The legacy went on: with the downlink that was processed here, and with another one that brought the same.
+    shutil.copytree(CASES / "split3_after2" / "legacy" / SECOND, home / SECOND)
+    other = "240601005"
+    shutil.copytree(home / SECOND, home / other)
+    for path in sorted((home / other).iterdir()):
+        path.rename(path.with_name(path.name.replace(SECOND, other)))
+    ended = site.halfpipe("takeover", str(home), "--do", "--json")
+    report = json.loads(ended.said)
+    assert (ended.status, report["taken"], report["left"]) == (1, 1, {"it was processed here": [SECOND]})
+    assert report["both"].keys() == {SECOND, other}
+    assert all(f"{span[0]} to {span[1]} of run {RUN}" in both for (both,) in report["both"].values())
+
+    def overlaps(dl: str) -> list[str]:
+        said = json.loads(site.halfpipe("status", "--json", dl).said)["downlinks"][0]
+        return [cause["do"] for cause in said["causes"] if cause["code"] == "deliveries-overlap"]
+
+    again = f"snakemake dl={SECOND} -R runs/{RUN}/{SECOND}/manifest.json"
+    assert [do.endswith(again) for dl in (SECOND, other) for do in overlaps(dl)] == [True, True]
+    assert overlaps(FIRST) == []
+    site.halfpipe("submit", SECOND, "--settle", "submitted").good()
+    assert ["roll" in do for do in overlaps(SECOND)] == [True]
+    site.configure(shrink={"accept": [{"dl": SECOND, "run": RUN, "reason": "the legacy has it"}]})
+    site.snakemake(*again.split()[1:]).good()
+    assert overlaps(SECOND) == overlaps(other) == []
+
+
 @pytest.mark.workflow
 def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(
     site: Site, legacy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch

@@ -32,7 +32,7 @@ HOW = {
     ],
     statuses={
         0: "all was taken over, or would be",
-        1: "something was refused or cannot be read; all else was done",
+        1: "something was refused or cannot be read, or was delivered here, too; all else was done",
     },
 )
 @click.argument("root", metavar="OUTPUTBASE", type=click.Path(path_type=Path, file_okay=False))
@@ -75,7 +75,7 @@ def command(
         printed.as_json(**report.as_json())
     else:
         _say(report)
-    return 1 if report.refused else 0
+    return 1 if report.refused or report.both else 0
 
 
 def _list(tree: Path, output: Path | None, *, as_json: bool) -> int:
@@ -127,6 +127,9 @@ def _say(report: Report) -> None:
         click.echo(
             f"{count(len(report.odd), 'name')} that belong to no downlink, left alone: {_few(report.odd)}"
         )
+    for downlink, pairs in report.both.items():
+        for pair in pairs:
+            click.echo(f"delivered twice, downlink {downlink}: {pair}. Level-1 must give one of the two back")
     for downlink, reasons in report.refused.items():
         for reason in reasons:
             click.echo(f"refused of downlink {downlink}: {reason}")

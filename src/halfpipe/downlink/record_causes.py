@@ -11,6 +11,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
@@ -58,6 +59,7 @@ def troubles(
             yield Cause("record-damaged", Verdict.ACTION, error.text, error.do)
             continue
         yield from _unreadable(deliveries, downlink)
+        yield from _overlaps(work, run, downlink, deliveries)
         if entry := of_receipt.get(run):
             if not of_last:
                 yield from _differs(run, downlink, entry, deliveries.seal(downlink))
@@ -118,6 +120,37 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
 def _unreadable(deliveries: Deliveries, downlink: DownlinkId) -> Iterator[Cause]:
     if entry := deliveries.unreadable.get(downlink):
         yield Cause("takeover-refused", Verdict.ACTION, entry.text, entry.do)
+
+
+def _overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
+    """Yield what this downlink and another one have both delivered; what to do is said of one processed here."""
+    latest = deliveries.latest()
+    for one, other, (first, last) in deliveries.overlaps():
+        if downlink not in (one, other):
+            continue
+        told = {dl: _confirmed(work, dl) for dl in (other, one)}
+        ours = sorted((dl for dl in told if latest[dl].legacy is None), key=lambda dl: told[dl])
+        do = f"halfpipe show {run}"
+        if ours:
+            again, left = ours[0], one if ours[0] == other else other
+            first_of_all = f"have Level-1 roll {again} back; then " if told[again] else ""
+            do = (
+                f'{first_of_all}in the config, shrink: {{accept: [{{dl: "{again}", run: "{run}", reason: "{left} '
+                f'delivered it"}}]}}; then: snakemake dl={again} -R {paths.manifest(run, again)}'
+            )
+        yield Cause(
+            "deliveries-overlap",
+            Verdict.ACTION,
+            f"sequences {first} to {last} of run {run} are in the deliveries of downlinks {one} and {other}: Level-1 "
+            "refuses the run for it, or has these events twice",
+            do,
+        )
+
+
+def _confirmed(work: Path, downlink: DownlinkId) -> bool:
+    with suppress(HalfPipeError):
+        return Record(work, downlink).last_confirmed is not None
+    return True  # its records are damaged, which another cause tells
 
 
 def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from halfpipe.errors import StateError
 from halfpipe.files import leases
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.intervals import Interval, Ranges, join, subtract
+from halfpipe.merge.intervals import Interval, Ranges, intersect, join, subtract
 from halfpipe.merge.late import DatagramCounts
 
 log = logging.getLogger(__name__)
@@ -226,6 +227,18 @@ class History:
                     found.setdefault(downlink, []).insert(0, delivery)
                     newer += delivery.spans
         return found
+
+    def overlaps(self) -> list[tuple[DownlinkId, DownlinkId, Interval]]:
+        """Return the pairs of downlinks whose latest deliveries cover the same sequences, with the first and the last.
+
+        No two do that were decided here one after the other; after a restored backup, or beside another system,
+        some may.
+        """
+        return [
+            (one, other, Interval(common[0].first, common[-1].last))
+            for (one, a), (other, b) in combinations(sorted(self._latest.items()), 2)
+            if (common := intersect(join(a.spans), join(b.spans)))
+        ]
 
     def closed(self, downlink: DownlinkId) -> tuple[Interval, ...]:
         """Return what earlier deliveries of `downlink` covered beyond its latest: closed to others until released."""

@@ -25,7 +25,7 @@ from halfpipe.files.durable import make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
-from halfpipe.merge.intervals import Interval
+from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import By, Outcome
 from halfpipe.run import merged_index
@@ -78,7 +78,7 @@ class TakenRun:
 class Taken:
     """What becomes of a downlink: its runs, and chunks that were refused, with the reason.
 
-    `left` says why it is not taken over.
+    `left` says why it is not taken over, `both` what the legacy delivered and a downlink here, too.
     """
 
     downlink: DownlinkId
@@ -86,6 +86,7 @@ class Taken:
     unchanged: bool = False
     runs: list[TakenRun] = field(default_factory=list)
     chunks: dict[ChunkId, str] = field(default_factory=dict)
+    both: list[str] = field(default_factory=list)
 
 
 def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
@@ -105,7 +106,8 @@ def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
     if _is_taken(work, legacy):
         return Taken(legacy.id, unchanged=True)
     if reason := _processed_here(work, legacy.id):
-        return Taken(legacy.id, reason)
+        of_legacy = [_read_run(run) for _, run in sorted(legacy.runs.items())]
+        return Taken(legacy.id, reason, both=list(_delivered_by_both(work, of_legacy)))
     if reason := legacy.unfinished():
         if do:
             _put_switches(work, legacy)
@@ -114,6 +116,7 @@ def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
         if do:
             held.enter_context(leases.downlink_job(work, legacy.id))
         taken = Taken(legacy.id, runs=[_read_run(run) for _, run in sorted(legacy.runs.items())])
+        taken.both = list(_delivered_by_both(work, taken.runs))
         entries = dict(_chunks(settings, legacy, taken, do=do))
         for run in taken.runs:
             brought = any(run.of.run in entry["runs"] for entry in entries.values())
@@ -142,6 +145,18 @@ def _processed_here(work: Path, downlink: DownlinkId) -> str:
     made = hand_offs(work, downlink)
     ours = any(not handoff.receipt.get("taken_over") for handoff in made)
     return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
+
+
+def _delivered_by_both(work: Path, runs: list[TakenRun]) -> Iterator[str]:
+    """Say which sequences of runs the legacy has delivered and a downlink here, too: it went on after the takeover."""
+    for run in runs:
+        spans = join(span.sequences for span in run.spans)
+        for downlink, delivery in sorted(Deliveries(work, run.of.run).latest().items()):
+            if delivery.legacy is None and (common := intersect(spans, join(delivery.spans))):
+                yield (
+                    f"sequences {common[0].first} to {common[-1].last} of run {run.of.run} were delivered by the "
+                    f"legacy, and here by downlink {downlink}"
+                )
 
 
 def _read_run(run: LegacyRun) -> TakenRun:

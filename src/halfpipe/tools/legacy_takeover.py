@@ -44,6 +44,8 @@ class Report:
         What is known of the runs of those that were taken now: the least of their downlinks.
     refused
         In words, by downlink: records and chunk products that cannot be read, downlinks that failed.
+    both
+        In words, by downlink: what the legacy delivered of it, and a downlink here, too.
     given_up
         Runs that an operator of the legacy gave up, and that were not abandoned here.
     switches
@@ -59,6 +61,7 @@ class Report:
     left: dict[str, list[DownlinkId]] = field(default_factory=dict)
     runs: dict[RunId, Known] = field(default_factory=dict)
     refused: dict[DownlinkId, list[str]] = field(default_factory=dict)
+    both: dict[DownlinkId, list[str]] = field(default_factory=dict)
     given_up: list[RunId] = field(default_factory=list)
     switches: dict[DownlinkId, list[str]] = field(default_factory=dict)
     odd: list[str] = field(default_factory=list)
@@ -70,6 +73,8 @@ class Report:
             self.left.setdefault(taken.left.partition(":")[0], []).append(taken.downlink)
         elif not taken.unchanged:
             self.taken += 1
+        if taken.both:
+            self.both[taken.downlink] = taken.both
         for run in taken.runs:
             before = self.runs.get(run.of.run, Known.WHOLE)
             self.runs[run.of.run] = min(before, run.known, key=WORST_FIRST.index)
