@@ -56,6 +56,29 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
     assert site.receipt(DL)["runs"][0]["delivered"] == 450
 
 
+def with_fault(site: Site, fault: str) -> None:
+    decoder, source = ROOT / "tests" / "support" / "bad_decoder.py", GOLDEN / "complete_basic" / "in"
+    command = [sys.executable, str(decoder), "--source", str(source), "--fault", fault]
+    site.configure(decoder={"command": shlex.join(command)})
+
+
+def test_a_decoder_that_ends_well_and_brings_nothing_hands_nothing_off(site: Site) -> None:
+    build(read_case(GOLDEN / "complete_basic"), site)
+    with_fault(site, f"{GOLDEN_DL}-00001=nothing")
+    site.snakemake(f"dl={GOLDEN_DL}").bad("brought nothing, though its RetDef announces data")
+    assert not (site.work / paths.receipt(GOLDEN_DL)).exists()
+    assert site.staged(GOLDEN_DL) == {}
+    causes = [
+        cause for cause in account(Looked(site.settings), GOLDEN_DL).causes if cause.verdict is Verdict.ACTION
+    ]
+    assert [(cause.code, cause.failed) for cause in causes] == [("decoder-silent", "decode_chunk 00001")]
+    assert site.halfpipe("status", GOLDEN_DL).status == 1
+    site.configure(
+        ignore={"chunks": [{"dl": str(GOLDEN_DL), "chunk": "00001", "reason": "the archive is empty"}]}
+    )
+    site.process(GOLDEN_DL)
+
+
 def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
     site.process(GOLDEN_DL)
@@ -65,10 +88,7 @@ def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
 
 def test_events_that_are_announced_and_not_there_are_told(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
-    decoder, source = ROOT / "tests" / "support" / "bad_decoder.py", GOLDEN / "complete_basic" / "in"
-    fault = f"{GOLDEN_DL}-00001=line-less"
-    command = [sys.executable, str(decoder), "--source", str(source), "--fault", fault]
-    site.configure(decoder={"command": shlex.join(command)})
+    with_fault(site, f"{GOLDEN_DL}-00001=line-less")
     site.process(GOLDEN_DL)
     (index,) = [file for file in site.receipt(GOLDEN_DL)["chunks"][0]["files"] if file["kind"] == "idx"]
     assert index["missing_events"] == 1

@@ -1,10 +1,11 @@
 """One chunk decoded: the decoder is run on its RetDef, and what it made is checked."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from halfpipe import paths
 from halfpipe.decode import fetched
 from halfpipe.decode.announced import too_many
 from halfpipe.decode.chunk_products import check_products
@@ -12,11 +13,12 @@ from halfpipe.decode.decoder_log import DecoderLog
 from halfpipe.errors import DecoderError
 from halfpipe.files.advice import in_the_way
 from halfpipe.files.durable import remove_tree
-from halfpipe.formats.retdef import RetDef, with_archive
+from halfpipe.formats.retdef import RetDef, ids_of, with_archive
 from halfpipe.process import command_words
 from halfpipe.process.programs import Log, run
 from halfpipe.process.progress import Progress
 from halfpipe.settings import ROOT, Settings
+from halfpipe.words import count, utc
 
 _log = logging.getLogger(__name__)
 
@@ -60,8 +62,8 @@ def decode(
     Raises
     ------
     DecoderError
-        If the decoder fails or breaks the contract; the message says how. If more events are missing than the
-        settings allow.
+        If the decoder fails or breaks the contract; the message says how. If it brings nothing, which a RetDef never
+        announces, or more events are missing than the settings allow.
     MissingInputError
         If level-0 is not in the archive and cannot be fetched.
     FormatError
@@ -89,6 +91,8 @@ def decode(
             said = DecoderLog(retdef.run, bar)
             _run(words, Log(log, said.hear))
     files = check_products(out, retdef.chunk, kept, again=again)
+    if not any(file.get("events") or file.get("datagrams") for file in files):
+        raise _silent(settings, retdef_file, retdef, hours)
     if not again and (complaint := too_many(files, settings.decoder.max_missing_events)) is not None:
         raise DecoderError(
             f"chunk {retdef.chunk}: {complaint}, more than decoder.max_missing_events "
@@ -97,6 +101,24 @@ def decode(
         )
     told = said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})
     return {"files": files, "said": told, "level0": hours}
+
+
+def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, hours: Mapping[str, Any]) -> DecoderError:
+    """Return the error of a decoder that ended well and brought not one datagram: its data would be lost unseen."""
+    spans = "; ".join(f"APID {span.apid} from {utc(span.begin)} to {utc(span.end)}" for span in retdef.spans)
+    gone = len(hours["missing"] or ())
+    lacks = f" The archive lacks {gone} of {count(hours['needed'], 'level-0 hour')} of it." if gone else ""
+    downlink = ids_of(retdef_file)[0]
+    without = f'ignore: {{chunks: [{{dl: "{downlink}", chunk: "{retdef.chunk}", reason: "..."}}]}}'
+    text = f"the decoder of chunk {retdef.chunk} ended well and brought nothing, though its RetDef announces data"
+    return DecoderError(
+        f"{text} ({spans}).{lacks} Nothing of this chunk was taken.",
+        f"look into {paths.log('decode_chunk', downlink, retdef.chunk)} and at the archive "
+        f"({command_words.archive(settings, retdef.arch)}), then re-run the command; if the data are gone for good, in "
+        f"the config: {without}",
+        code="decoder-silent",
+        text=text + lacks.rstrip("."),
+    )
 
 
 def _naming(level0: Path, retdef_file: Path, out: Path) -> Path:

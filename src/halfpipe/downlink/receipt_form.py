@@ -118,7 +118,7 @@ class Chunk(TypedDict):
     chunk: str
     # SHA-256 of its RetDef.
     retdef: str
-    # The runs that the decoder brought, in order; none if it wrote nothing.
+    # The runs that the decoder brought, in order; none where its products were gone when it was taken over.
     runs: list[str]
     # The decoder's products, in order of their names.
     files: list[Events | Index]

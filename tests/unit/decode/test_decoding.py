@@ -92,8 +92,10 @@ def test_a_decoder_that_cries_or_writes_nothing_and_ends_well(tmp_path: Path) ->
         "lines": list(CRIES),
     }
     assert all(cry in log for cry in CRIES)
-    made, _ = decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}=nothing")
-    assert made["files"] == []
+    with pytest.raises(DecoderError, match="brought nothing, though its RetDef announces data") as caught:
+        decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}=nothing")
+    assert caught.value.code == "decoder-silent"
+    assert f'chunks: [{{dl: "{DOWNLINK}", chunk: "{CHUNK}"' in caught.value.do
 
 
 @pytest.mark.parametrize(
