@@ -79,6 +79,31 @@ def test_a_decoder_that_ends_well_and_brings_nothing_hands_nothing_off(site: Sit
     site.process(GOLDEN_DL)
 
 
+def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> None:
+    scenario = Scenario(seed=7, downlinks=(DL,), magic7=False).lpa_run(events=200, rate=0.4)
+    level0 = site.simulate(scenario).level0
+    first = min(level0.glob("src0077/*/*/*/utc*/*a0956*"))
+    whole = first.read_bytes()
+    first.write_bytes(whole[: len(whole) * 2 // 3])
+    site.snakemake(f"dl={DL}").good()
+    read = json.loads((site.work / paths.chunk(DL, "00001")).read_text())["read"]
+    status = first.stat()
+    assert read[str(first.relative_to(level0))] == [status.st_size, int(status.st_mtime)]
+    events = site.receipt(DL)["runs"][0]["known"]
+    codes = {cause.code for cause in account(Looked(site.settings), DL).causes}
+    assert ("level0-grown" in codes, "decoder-exceptions" in codes) == (False, True), codes
+    first.write_bytes(whole)
+    (cause,) = [one for one in account(Looked(site.settings), DL).causes if one.code == "level0-grown"]
+    assert (cause.verdict, cause.do) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
+    assert "level0-grown" not in {
+        one.code for one in account(Looked(site.settings, time.time() + 15 * 86400), DL).causes
+    }
+    site.snakemake(*cause.do.split()[1:]).good()
+    codes = {cause.code for cause in account(Looked(site.settings), DL).causes}
+    assert codes.isdisjoint({"level0-grown", "decoder-exceptions"})
+    assert site.receipt(DL)["runs"][0]["known"] == 200 > events
+
+
 def test_an_archive_that_cannot_be_seen_is_not_looked_at(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
     site.process(GOLDEN_DL)

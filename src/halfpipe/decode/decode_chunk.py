@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfpipe import paths
-from halfpipe.decode import fetched
+from halfpipe.decode import fetched, level0_hours
 from halfpipe.decode.announced import too_many
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.decode.decoder_log import DecoderLog
@@ -57,7 +57,8 @@ def decode(
         numbers of its events and datagrams, whether the records lie without a hole, and how many events are
         missing (`halfpipe.decode.announced.Account`); ``said``: the
         runs that were processed and the exceptions, counted by kind, the first ones verbatim; ``level0``: what
-        `halfpipe.decode.level0_hours.look` says of the archive, or of what was fetched in its place.
+        `halfpipe.decode.level0_hours.look` says of the archive, or of what was fetched in its place; ``read``: the
+        files there (`halfpipe.decode.level0_hours.files`).
 
     Raises
     ------
@@ -82,6 +83,7 @@ def decode(
                 each["apid"],
                 each["hour"],
             )
+        read = level0_hours.files(level0, retdef)  # before it is read: what grows meanwhile is told
         if str(level0) != command_words.archive(settings, retdef.arch):
             retdef_file = _naming(level0, retdef_file, out)
         words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]
@@ -100,7 +102,7 @@ def decode(
             "this chunk was taken. Fix this or raise the limit, then re-run the command."
         )
     told = said.summary({str(out): "OUTDIR", str(retdef_file): retdef_file.name})
-    return {"files": files, "said": told, "level0": hours}
+    return {"files": files, "said": told, "level0": hours, "read": read}
 
 
 def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, hours: Mapping[str, Any]) -> DecoderError:

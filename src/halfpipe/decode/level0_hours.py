@@ -3,6 +3,7 @@
 A decoder that finds no packets of an hour ends well: it has decoded all that there was.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ def needed(retdef: RetDef) -> list[tuple[int, int]]:
     for span in retdef.spans:
         spans.setdefault(span.apid, []).append((span.begin, span.end))
     return sorted((hour, apid) for apid in spans for hour in level0.hours_inside(spans[apid]))
+
+
+def files(root: Path, retdef: RetDef) -> dict[str, list[int]]:
+    """Return the files of the hours that the spans of a RetDef need: bytes and time of modification, Unix seconds.
+
+    Their names are relative to `root`. What cannot be looked at is left out.
+    """
+    found = {}
+    for hour, apid in needed(retdef):
+        with suppress(OSError):
+            directory = level0.hour_path(root, retdef.scid, hour * met.HOUR)
+            for path in archive_hours.files(directory, retdef.scid, apid):
+                status = path.stat()
+                found[str(path.relative_to(root))] = [status.st_size, int(status.st_mtime)]
+    return found
 
 
 def look(root: Path, retdef: RetDef) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What chunks fell short of: level-0 hours that were missing, events that are. For accounts; loads no arrays."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,38 @@ def arrived_since(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, 
     return there
 
 
+def grown_since(
+    settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]
+) -> Iterator[tuple[str, int, int]]:
+    """Yield the files of level-0 that have grown since a chunk was decoded: name, bytes then, bytes now.
+
+    `chunk` is the content of its ``{chunk}.json``. A copy to the archive was under way then, and what it brought later
+    is in no event file.
+    """
+    if not (read := chunk.get("read")):
+        return
+    with suppress(HalfPipeError):
+        retdef = read_retdef(settings.paths.work / paths.retdef(downlink, ChunkId(chunk["chunk"])))
+        root = command_words.archive(settings, retdef.arch)
+        for name, (size, _) in sorted(read.items()):
+            with suppress(OSError):  # gone from the archive, or it cannot be seen from here
+                if (now := os.stat(f"{root}/{name}").st_size) > size:  # noqa: PTH116 - asked of many chunks
+                    yield name, size, now
+
+
+def grown(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield that level-0 has grown since a chunk (the content of its ``{chunk}.json``) was decoded."""
+    found = [
+        f"{name} ({then:,} bytes, now {now:,})" for name, then, now in grown_since(settings, downlink, chunk)
+    ]
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        text = (
+            f"level-0 has grown since chunk {chunk['chunk']} was decoded: {', '.join(found[:_NAMED])}{more}"
+        )
+        yield Cause("level0-grown", Verdict.ACTION, text, f"snakemake dl={downlink} -R decode_chunk")
+
+
 def missing_events(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the indexes of a chunk, as they stand in its entry, in which events or bytes are missing."""
     return [file for file in chunk["files"] if file.get("missing_events") or file.get("uncovered_bytes")]
@@ -92,6 +126,12 @@ def troubles(
     """Tell what the chunks of a downlink (entries of its receipt) fell short of, and what to do about it."""
     again = f"snakemake dl={downlink} -R decode_chunk"
     for chunk in chunks:
+        if kinds := chunk["said"]["exceptions"]:
+            met = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
+            first = next(iter(chunk["said"]["lines"]), "")
+            text = f"the decoder of chunk {chunk['chunk']} met exceptions ({met}); the first: {first}"
+            log = paths.log("decode_chunk", downlink, chunk["chunk"])
+            yield Cause("decoder-exceptions", Verdict.NOTE, text, f"see what is lost: {log}")
         hours = missing_hours(chunk)
         there = arrived_since(settings, downlink, chunk)
         if there:

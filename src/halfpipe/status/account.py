@@ -15,6 +15,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.decode.shortfall import grown
 from halfpipe.decode.shortfall import troubles as fell_short
 from halfpipe.downlink.plan import Announced, FoundFiles, Plan, outstanding_chunks
 from halfpipe.downlink.plan_causes import troubles as planned
@@ -36,6 +37,7 @@ from halfpipe.settings import Settings
 from halfpipe.status.failures import failures
 from halfpipe.words import count
 
+LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing more of its hours is copied
 RUNS_KEPT = 64  # whose deliveries were read
 TAKEN = "taken by Level-1"
 PHASES = (
@@ -327,6 +329,7 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
             yield from fell_short(of.settings, of.id, receipt["chunks"])
+            yield from _grown(of, receipt)
     if not in_work:
         yield from contradictions(
             of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.deliveries
@@ -338,7 +341,16 @@ def _decoded_short(of: Downlink) -> Iterator[Cause]:
     """Yield what the chunks fell short of that are decoded of a downlink without a receipt."""
     for chunk in of.decoded:
         with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
-            yield from list(fell_short(of.settings, of.id, [chunk]))
+            yield from [*fell_short(of.settings, of.id, [chunk]), *grown(of.settings, of.id, chunk)]
+
+
+def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield level-0 that has grown since it was decoded, for as long as copies to the archive may be under way."""
+    if of.receipt_time is None or of.receipt_time < of.site.now - LEVEL0_SETTLED_SECONDS:
+        return
+    for chunk in receipt["chunks"]:
+        with suppress(HalfPipeError):
+            yield from grown(of.settings, of.id, read_json(of.work / paths.chunk(of.id, chunk["chunk"])))
 
 
 def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -79,6 +79,7 @@ def test_good_products_are_described(tmp_path: Path) -> None:
         ],
         "said": {"processing": ["00770155-2c2e6cc0"], "exceptions": {}, "exceptions_by_run": {}, "lines": []},
         "level0": {"needed": 1, "missing": None},
+        "read": {},
     }
     assert log.count("getLSEChunk: processing 00770155-2c2e6cc0-\n") == 2
 
