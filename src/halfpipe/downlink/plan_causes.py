@@ -174,10 +174,22 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None) -> 
     if among is None and len(ready) > most:
         raise ConfigError(
             f"{len(ready)} downlinks are outstanding, {ready[0]} to {ready[-1]}: more than outstanding.max "
-            f"({most}). Name those that you mean, as in: snakemake dl={ready[0]} dl={ready[1]}, "
-            "or raise outstanding.max in the config."
+            f"({most}), so none is processed without being named.",
+            f"To process them: halfpipe process {ready[0]}..{ready[-1]}",
+            code="outstanding-many",
         )
     return Outstanding(tuple(ready), held, tuple(waiting))
+
+
+def too_many(plan: Plan, now: float) -> Iterator[Cause]:
+    """Yield that more downlinks are outstanding at `now`, Unix seconds, than `outstanding.max`: none is processed."""
+    names, done = names_in(plan.work), paths.submitted if plan.settings.submit.automatic else paths.receipt
+    if len([dl for dl in plan.on_search_path() if done(dl) not in names]) <= plan.settings.outstanding.max:
+        return
+    try:
+        outstanding(plan, now)
+    except ConfigError as error:
+        yield Cause(error.code, Verdict.ACTION, error.text.rstrip("."), error.do.partition(": ")[2])
 
 
 def site_troubles(plan: Plan) -> Iterator[Cause]:

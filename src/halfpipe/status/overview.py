@@ -9,6 +9,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.plan_causes import site_troubles as planned
+from halfpipe.downlink.plan_causes import too_many
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.status import acknowledged
@@ -63,6 +64,7 @@ def overview(
 def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
     """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
     yield from planned(site.plan)
+    yield from too_many(site.plan, site.now)
     yield from site_troubles(site.settings, site.now)
     if site.settings.ledger.url is not None:
         from halfpipe.ledger.lacks import site_troubles as entered  # noqa: PLC0415 - the library of the database
