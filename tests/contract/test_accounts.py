@@ -167,7 +167,7 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
 
     first = found()
     assert first.verdict is Verdict.ACTION
-    wanted = re.search(r"in the config: (ignore: .*\]\}); ", first.do)
+    wanted = re.search(r"in the config: (ignore: .*\]\}); ", first.first)
     assert wanted is not None
     key = yaml.safe_load(wanted[1])["ignore"]["events"]
     assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]
@@ -199,7 +199,7 @@ def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -
     ((downlink, events),) = late.items()
     (cause,) = told(downlink)
     assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.ACTION, True)
-    entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.do)
+    entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.first)
     assert entry is not None
     ignore = yaml.safe_load(entry[1])
     site.configure(ignore=ignore)

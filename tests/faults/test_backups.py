@@ -280,7 +280,9 @@ def remedy(story: Story, now: Backup, code: str) -> None:
         causes = [
             cause for one in [*found["downlinks"], {"causes": found["site"]}] for cause in one["causes"]
         ]
-        for do in dict.fromkeys(cause["do"] for cause in causes if cause["code"] not in LEFT):
+        for do in dict.fromkeys(
+            do for cause in causes if cause["code"] not in LEFT for do in cause["do"].splitlines()
+        ):
             if do.endswith(" --rollback"):
                 story.roll_back(do.split()[2])
             elif do.startswith(("snakemake ", "halfpipe ")):

@@ -180,7 +180,7 @@ def _problems(site: Site, work: Work) -> Iterator[str]:
             continue
         for cause in causes:
             if cause.verdict is Verdict.ACTION or dl not in work.done:
-                yield f"{dl}: {cause.text}" + (f"\n→ {cause.do}" if cause.do else "")
+                yield "\n→ ".join([f"{dl}: {cause.text}", *cause.steps])
 
 
 def _same_command() -> str:

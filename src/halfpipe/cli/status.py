@@ -83,7 +83,7 @@ def command(
             _say("site", cause)
         for one in found.accounts if checks else found.wanting:
             for cause in one.causes:
-                if checks or cause.verdict is Verdict.ACTION or (cause.failed and cause.do):
+                if checks or cause.verdict is Verdict.ACTION or (cause.failed and cause.steps):
                     _say(one.downlink, cause)
     return 1 if found.needs_action else 0
 
@@ -132,5 +132,5 @@ def _say(what: str, cause: Cause) -> None:
     click.echo(f"{sign}{what}: {cause.text}{since}")
     if cause.on_it:
         click.echo(f"{edge}{cause.on_it}")
-    if cause.do:
-        click.echo(f"{edge}→ {cause.do}")
+    for step in cause.steps:
+        click.echo(f"{edge}→ {step}")

@@ -108,7 +108,11 @@ def troubles(
 
 def messages(of: DownlinkPlan, causes: Sequence[Cause]) -> list[str]:
     """Say before a downlink that somebody has named is processed what is amiss with it, and what is held."""
-    said = [f"downlink {of.downlink}: {cause.text}: {cause.do}" for cause in causes if cause.code in SAID]
+    said = [
+        ": ".join([f"downlink {of.downlink}", cause.text, *cause.steps])
+        for cause in causes
+        if cause.code in SAID
+    ]
     return [*halts.notes(of.work, of.downlink), *said, *map(str, of.unreadable)]
 
 

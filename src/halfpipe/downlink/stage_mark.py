@@ -138,9 +138,9 @@ def _lacks(settings: Settings, there: Mark | None, here: Mark | None) -> Cause |
         Verdict.ACTION,
         f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
         "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
-        "remove from the stage the downlinks that Level-1 has taken, and their tokens; then: "
-        f"cp {file_of(copy, here['number'])} {mark}/; then stage again what is gone and Level-1 "
-        "has not taken: snakemake dl=… -R deliver_run",
+        "remove from the stage the downlinks that Level-1 has taken, and their tokens, and after the command stage "
+        "again what is gone and Level-1 has not taken (snakemake dl=… -R deliver_run): "
+        f"cp {file_of(copy, here['number'])} {mark}/",
     )
 
 

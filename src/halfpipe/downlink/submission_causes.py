@@ -169,7 +169,7 @@ def _unsettled(
             how = "gone" if state is StageState.GONE else "partly gone"
             taken = f"; its files are {how} from the stage, so it may have been"
     what = f"hand-off {last.handoff}" + (" by a roll-back" if last.action is Action.ROLLBACK else "")
-    say = f"halfpipe submit {downlink} --settle submitted (or not-submitted)"
+    say = f"halfpipe submit {downlink} --settle submitted"
     since = _when(last)
     if last.outcome is Outcome.WRITTEN:
         line = work / paths.submit_line(downlink)
@@ -177,12 +177,13 @@ def _unsettled(
             "written-for-person",
             Verdict.ACTION,
             f"{what} is not confirmed: a person gives its command, which is in {line}{taken}",
-            f"{shlex.join(last.command)}; then: halfpipe submit {downlink} --settle submitted",
+            f"{shlex.join(last.command)}\nhalfpipe submit {downlink} --settle submitted",
             since,
         )
     # Given again the command asks the check by itself; of a roll-back, or where it found nothing, it knows nothing.
     asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
-    do = f"snakemake submit={downlink}" if asks else f"look in the pipeline, then: {say}"
+    look_there = "look in the pipeline, and say what it shows (submitted or not-submitted)"
+    do = f"snakemake submit={downlink}" if asks else f"{look_there}: {say}"
     code = "submission-open" if last.outcome is None else "submission-failed"
     text = f"whether Level-1 has {what} is not known since {last.when}: {last.why_unknown()}{taken}"
     return Cause(code, Verdict.ACTION, text, do, since)

@@ -290,7 +290,7 @@ def _check_ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str
     if missing := lacks(settings, downlink, receipt):
         raise LedgerError(
             f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted.",
-            f"To enter it: halfpipe ledger load {downlink} (if it lost more: halfpipe ledger rebuild)",
+            f"To enter it, if it has lost no others: halfpipe ledger load {downlink}",
         )
 
 
@@ -360,7 +360,7 @@ def _run(
     if last.check_disagrees:
         raise _unknown(settings, record)
     if answer.status != 0:
-        say_so = f"say so first: halfpipe submit {downlink} --settle submitted (if not, not-submitted)"
+        say_so = f"say so first (if not, not-submitted): halfpipe submit {downlink} --settle submitted"
         raise SubmissionError(
             f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
             f"{record.path}.",
@@ -386,8 +386,8 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
         f"downlink {downlink}: whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}, attempt "
         f"{attempt.number} in {record.path}: {shlex.join(attempt.command)}\n"
         "Nothing more was done.",
-        f"{asked}Look whether Level-1 has it, and say so: halfpipe submit {downlink} --settle submitted (or "
-        "not-submitted)",
+        f"{asked}Look whether Level-1 has it, and say so (submitted or not-submitted): halfpipe submit {downlink} "
+        "--settle submitted",
         text=f"whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}",
     )
 

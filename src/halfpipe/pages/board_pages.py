@@ -59,8 +59,6 @@ from halfpipe.words import count
 DAY = 86400.0
 MOST_PICTURES = 12  # small ones on the page of the site
 MOST_STRAYS = 50  # downlinks there whose figures are unusual
-# What a remedy may be, so that a click copies it; words may stand before it.
-COMMAND = re.compile(r"((?:.*: )?)((?:snakemake|halfpipe|mkdir|rm|touch|ls|kill) .*)", re.DOTALL)
 MADE = re.compile(rb'<time id="made" datetime="[^"]*">[^<]*</time>')
 
 
@@ -252,7 +250,7 @@ def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("halfpipe.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters |= {"utc": _utc, "duration": duration, "grouped": _grouped, "remedy": remedy}
+    made.filters |= {"utc": _utc, "duration": duration, "grouped": _grouped}
     made.globals |= {
         "SIGNS": SIGNS,
         "PHASES": PHASES,
@@ -282,9 +280,3 @@ def _grouped(value: float) -> str:
 
 def _utc(unix: float, form: str = "%Y-%m-%d %H:%M UTC") -> str:
     return "" if isnan(unix) else f"{datetime.fromtimestamp(unix, UTC):{form}}"
-
-
-def remedy(do: str) -> tuple[str, str]:
-    """Return what to do as words, and the command behind them; either may be empty."""
-    found = COMMAND.fullmatch(do)
-    return (found[1], found[2]) if found else (do, "")

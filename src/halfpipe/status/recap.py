@@ -148,7 +148,7 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
             numbers = [f"{value:,}" for value in (one.handoff, one.runs, one.events, one.orphans)]
         rows.append((dl, *numbers, one.state))
         wants += [
-            f"{dl} needs action: {cause.text}\n    {cause.do}"
+            "\n    ".join([f"{dl} needs action: {cause.text}", *cause.steps])
             for cause in one.causes
             if cause.verdict is Verdict.ACTION and not cause.failed
         ]

@@ -123,7 +123,7 @@ def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
     found = leases.look(work, paths.unattended_lease())
     if found is not None and found.lives and now - found.signed >= PATIENCE_SECONDS:
         holder = found.holder
-        end = f", or end it: kill {holder.pid} on {holder.host}" if holder else ""
+        end = f", or end it on {holder.host}: kill {holder.pid}" if holder else ""
         yield Cause(
             "unattended-lease",
             Verdict.ACTION,
@@ -159,7 +159,7 @@ def _timer(work: Path, now: float) -> Iterator[Cause]:
         Verdict.ACTION,
         f"the last turn of unattended processing ended at {utc(last['ended'])}"
         f"{' on ' + str(last['host']) if 'host' in last else ''}, and none has begun since",
-        "see why: systemctl status halfpipe.timer halfpipe.service (or cron's mail); by hand: halfpipe unattended",
+        "see why, of a crontab in its mail: systemctl status halfpipe.timer halfpipe.service",
         last["ended"],
     )
 
@@ -176,8 +176,8 @@ def silence(settings: Settings, now: float) -> Iterator[Cause]:
             "silence",
             Verdict.ACTION,
             f"no new RetDef has come since {utc(when)} ({path}): alarm.silence_hours is {hours:g}",
-            "ask whether downlinks come, and see that RetDefs are copied: "
-            + ", ".join(map(str, settings.paths.retdef)),
+            "ask whether downlinks come, and see that RetDefs are copied: ls -lt "
+            + " ".join(map(str, settings.paths.retdef)),
             when,
         )
 

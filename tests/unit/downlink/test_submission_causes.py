@@ -174,9 +174,8 @@ def test_what_is_said_before_and_after_a_downlink_is_processed_again(level1: Lev
 
 
 def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> None:
-    look = f"look in the pipeline, then: {SAY} (or not-submitted)"
     level1.leave_open()
-    for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, look)):
+    for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, SAY)):
         (cause,) = found(level1, **keys)
         assert (cause.code, cause.verdict, cause.do) == ("submission-open", Verdict.ACTION, do)
         assert cause.since == pytest.approx(time.time(), abs=60)
@@ -187,7 +186,7 @@ def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> Non
     level1.go_wrong(createStream="refuse")
     with pytest.raises(SubmissionError):
         submitted(level1)
-    for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, look)):
+    for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, SAY)):
         (cause,) = found(level1, **keys)
         assert (cause.code, cause.verdict, cause.do) == ("submission-failed", Verdict.ACTION, do)
     submit.settle(level1.settings(), DL, False)
@@ -195,7 +194,7 @@ def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> Non
     (cause,) = found(level1, command=None, check=None)
     assert (cause.code, cause.verdict) == ("written-for-person", Verdict.ACTION)
     line = (level1.work / paths.submit_line(DL)).read_text().strip()
-    assert cause.do == f"{line}; then: {SAY}"
+    assert cause.do == f"{line}\n{SAY}"
 
 
 def test_a_roll_back_that_was_cut_off_is_one_cause(level1: Level1) -> None:
@@ -219,7 +218,7 @@ def test_a_command_that_ends_well_and_creates_nothing(level1: Level1) -> None:
     (cause,) = found(level1)
     assert (cause.code, cause.do) == (
         "submission-failed",
-        f"look in the pipeline, then: {SAY} (or not-submitted)",
+        SAY,
     )
     assert [downlink for downlink, _ in submit.open_attempts(level1.work)] == [DL]
     level1.go_wrong()

@@ -182,18 +182,6 @@ def test_a_receipt_that_cannot_be_read_hides_no_downlink(site: Site, tmp_path: P
     assert "not JSON" in Seen(tmp_path / "board" / paths.board_page(FIRST)).text
 
 
-@pytest.mark.parametrize(
-    ("do", "words", "command"),
-    [
-        ("snakemake dl=230401001", "", "snakemake dl=230401001"),
-        ("have it made, then: halfpipe show 230401001", "have it made, then: ", "halfpipe show 230401001"),
-        ("ask whether downlinks come", "ask whether downlinks come", ""),
-    ],
-)
-def test_only_a_command_is_copied(do: str, words: str, command: str) -> None:
-    assert board_pages.remedy(do) == (words, command)
-
-
 def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
     ended = halfpipe("board", configfile=site.configfile)
     assert ended.exit_code == 2

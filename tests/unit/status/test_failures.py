@@ -64,7 +64,8 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
     remedy = f"To see it: halfpipe show {RUN}; to read it again: halfpipe takeover {DL} --do"
     left(tmp_path, f"deliver_run-{RUN}", Failure("takeover-refused", why, remedy))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.do) == ("takeover-refused", f"{remedy}; then: {AGAIN}")
+    commands = [f"halfpipe show {RUN}", f"halfpipe takeover {DL} --do", AGAIN]
+    assert (one.code, one.do.splitlines()) == ("takeover-refused", commands)
     assert "and that is all; its log: " in one.text
     assert len(one.text) < 700
 
@@ -83,7 +84,7 @@ def test_what_a_cause_of_the_same_code_explains_is_only_told(tmp_path: Path, rul
     damage(tmp_path, paths.deliveries(RUN))
     left(tmp_path, rule, Failure("record-damaged", "it is torn", "restore it"))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.verdict, one.do) == (Verdict.NOTE, f"once that is done: {AGAIN}")
+    assert (one.verdict, one.steps) == (Verdict.NOTE, ["once that is done", AGAIN])
 
     left(tmp_path, rule, Failure("magic7", "the magic-7 command ended with exit status 1"))
     (one,) = failures(searching(tmp_path), DL)
