@@ -10,7 +10,7 @@ import yaml
 from halfpipe.formats import evt
 from tests.support.golden_cases import Case, build, cases, read_case
 from tests.support.in_process import ROOT
-from tests.support.legacy_model import Event, deliver, read_spans
+from tests.support.legacy_model import deliver, read_spans
 from tests.support.workflow import Site
 
 CASES = ROOT / "tests" / "takeover"
@@ -48,6 +48,9 @@ def is_shared(case: Case) -> bool:
 SHARED = [(case.name, number) for case in cases() if is_shared(case) for number in range(1, len(case.steps))]
 
 
+Event = tuple[int, int]  # sequence and APID
+
+
 def events_of(files: dict[str, bytes], home: Path) -> Counter[tuple[str, Event]]:
     """Return the events of evt files by run, as they are named in indexes."""
     found = Counter[tuple[str, Event]]()
@@ -59,8 +62,7 @@ def events_of(files: dict[str, bytes], home: Path) -> Counter[tuple[str, Event]]
         columns = [evt.context_column(opened.data, offsets, of) for of in ("scalers_sequence", "ccsds_apid")]
         run = f"{int(name[1:11]):08x}"
         found.update(
-            (run, (sequence, f"{apid:03d}"))
-            for sequence, apid in zip(*(np.asarray(column).tolist() for column in columns), strict=True)
+            (run, key) for key in zip(*(np.asarray(column).tolist() for column in columns), strict=True)
         )
     return found
 
@@ -79,8 +81,8 @@ def test_every_event_is_at_level1_once_but_for_what_the_legacy_swallows(
     spans: dict[str, list[tuple[int, int]]] = {}
     for step in case.steps[:number]:
         for run, merged in deliver(home, case.directory / "in", step.downlink).items():
-            at_level1.update((run, event) for file in merged.files for event in file)
-            spans.setdefault(run, []).extend(merged.spans)
+            at_level1.update((run, (event.sequence, event.apid)) for file in merged.spans for event in file)
+            spans.setdefault(run, []).extend(merged.recorded)
     site.halfpipe("takeover", str(home), "--do").good()
     for step in case.steps[number:]:
         site.process(step.downlink)

@@ -4,7 +4,6 @@ Written from what is known of how the legacy behaves, and held against spans tha
 (tests/takeover). Its stage is what `halfpipe compare` is tried on.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -237,9 +236,3 @@ class Legacy:
         if not int.from_bytes(handlers[:4], "little") and before:
             return record[:at] + before + record[-20:], before
         return record, handlers
-
-
-def spans_of(path: Path) -> list[Span]:
-    """Read a record of spans that the legacy wrote: whole numbers, two a span."""
-    numbers = [int(n) for n in re.findall(rb"[IL]([0-9]+)L?\n", path.read_bytes())]
-    return list(zip(numbers[::2], numbers[1::2], strict=True))

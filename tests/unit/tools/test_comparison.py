@@ -20,7 +20,6 @@ from halfpipe.tools.comparison_sides import side_of
 from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects
 from tests.support.golden_cases import GOLDEN, case_names, read_case
-from tests.support.legacy_merge import Legacy, spans_of
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -70,28 +69,6 @@ def test_golden_case(name: str, site: Site, tmp_path: Path) -> None:
 
 
 TREES = [path.parent.name for path in sorted(TAKEOVER.glob("*/case.yaml"))]
-
-
-def test_all_legacy_trees_are_there() -> None:
-    assert len(TREES) == 9
-
-
-@pytest.mark.parametrize("name", TREES)
-def test_the_models_spans_are_those_of_the_legacy(name: str, tmp_path: Path) -> None:
-    home = TAKEOVER / name
-    case = read_case(home)
-    steps = yaml.safe_load((home / "case.yaml").read_text())["taken_over"]
-    model = Legacy(case, tmp_path)
-    for step in case.steps[:steps]:
-        model.process(step)
-    recorded = {path.parent.parent.name: path for path in home.glob("legacy/*/*/r*-spans.txt")}
-    spans = next(iter(model.spans.values()))
-    assert recorded.keys() <= spans.keys()
-    for downlink, path in recorded.items():
-        assert spans[downlink] == spans_of(path)
-    for path in home.glob("legacy/*/delivered_events_*.txt"):
-        ours = tmp_path / path.parent.name / path.name
-        assert sorted(ours.read_text().split("\n")) == sorted(path.read_text().split("\n"))
 
 
 GONE = {"split3_cleaned": {1, 2}, "split3_died": {2}}  # steps of which the legacy has no records of events
