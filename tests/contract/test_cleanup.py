@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfpipe import paths
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Paths, Settings
@@ -165,20 +164,3 @@ def test_a_day_of_clean_up(site: Site) -> None:
     context = {name for name in goes if SECOND in name}
     assert len(context) == 5
     assert lasting(site, ()) == lasting(other, context), "the second one stays cleaned up"
-
-
-def test_what_killed_jobs_left_of_marks_goes(site: Site) -> None:
-    build(read_case(GOLDEN / "split2"), site)
-    site.process(FIRST)
-    homes = (
-        (site.work, paths.format_mark()),
-        (site.work / paths.stage_mark_copy(), "000001.json"),
-        (site.stage / paths.stage_mark(), "000001.json"),
-    )
-    parts = [home / f".{mark}.0123456789ab.part" for home, mark in homes]
-    for part in parts:
-        part.write_bytes(b"half")
-    gone = list(leftovers.clean(site.settings, time.time() + 2 * leftovers.LEAST_AGE, "", remove=True))
-    assert {one.path for one in gone} >= set(parts)
-    assert not any(part.exists() for part in parts)
-    assert all(set(home.glob("*.json")) for home, _ in homes)

@@ -385,6 +385,9 @@ def test_a_link_in_a_scratch_directory_goes_as_a_link(old: Site) -> None:
 
 LEFT: dict[str, str | None] = {
     f"work/{paths.all_settings()}/.0123456789abcdef.json.part": None,
+    f"work/.{paths.format_mark()}.0123456789ab.part": None,
+    f"work/{paths.stage_mark_copy()}/.000001.json.0123456789ab.part": None,
+    f"stage/{paths.stage_mark()}/.000001.json.0123456789ab.part": None,
     f"work/.{paths.receipt(FIRST)}.part": paths.downlink_lease(FIRST),
     f"work/{FIRST}/.RetDef-{FIRST}-00001.xml.part": paths.downlink_lease(FIRST),
     f"work/{paths.chunks(FIRST)}/.00001.json.part": paths.downlink_lease(FIRST),
