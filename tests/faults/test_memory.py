@@ -165,7 +165,11 @@ def test_an_array_that_claims_more_than_the_file_has(tmp_path: Path, shape: str)
     path = tmp_path / "runs" / RUN / DL / "events.npy"
     assert len(load_events(tmp_path, RUN, DL).files) == 1
     path.write_bytes(_with_shape(shape)(path.read_bytes()))
-    with watched(tmp_path), at_once(), pytest.raises(StateError, match=f"^{path}: .* Remove it"):
+    with (
+        watched(tmp_path),
+        at_once(),
+        pytest.raises(StateError, match=f"^{path}: .* halfpipe status --check --mend"),
+    ):
         load_events(tmp_path, RUN, DL)
 
 

@@ -1,5 +1,6 @@
 """`halfpipe status`."""
 
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_number
+from halfpipe.run.run_state import mend
 from halfpipe.status.account import Account, account
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.checks import examine
@@ -34,6 +36,7 @@ STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
         ("halfpipe status", "the last week, and all that is not done or needs action"),
         ("halfpipe status 230401001", "one downlink"),
         ("halfpipe status --check 230401001", "and each file against the receipt, byte for byte"),
+        ("halfpipe status --check --mend 230401001", "make damaged merged indexes again, and check"),
         ("halfpipe status --all --json", "all there ever were, for a program"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
@@ -44,6 +47,7 @@ STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
 )
 @click.option("--all", "every", is_flag=True, help="All downlinks of which there is anything.")
 @click.option("--check", "checks", is_flag=True, help="Compare receipts, manifests and files, too.")
+@click.option("--mend", "mends", is_flag=True, help="With --check: first make damaged merged indexes again.")
 @click.option("--no-checksums", is_flag=True, help="With --check: sizes only.")
 @as_json
 def command(
@@ -52,6 +56,7 @@ def command(
     days: float,
     every: bool,
     checks: bool,
+    mends: bool,
     no_checksums: bool,
     as_json: bool,
 ) -> int:
@@ -62,10 +67,16 @@ def command(
     last one, and the downlink is to be handed off again.
 
     Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
-    With --check all causes are shown. Files that Level-1 has taken away, or that clean-up has removed, are notes.
+    With --check all causes are shown; --mend makes damaged merged indexes again, of the chunks, and hands nothing off.
+    Files that Level-1 has taken away, or that clean-up has removed, are notes.
     """
     if no_checksums and not checks:
         raise click.UsageError("--no-checksums is for --check")
+    if mends and not (checks and downlinks):
+        raise click.UsageError("--mend is for --check, and wants downlinks.")
+    for downlink in downlinks if mends else ():
+        for run in mend(site.settings, downlink, sys.stderr):
+            click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
     now = time.time()
     looked = Looked(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
     draw_up = partial(examine, checksums=not no_checksums) if checks else account

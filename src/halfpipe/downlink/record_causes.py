@@ -189,7 +189,7 @@ def _datagrams_gone(
             Verdict.ACTION,
             f"which datagrams this downlink brought of run {run} is not known any more: "
             f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
-            f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
+            f"halfpipe status --check --mend {downlink}",
         )
 
 

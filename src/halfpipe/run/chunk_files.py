@@ -70,6 +70,6 @@ def load_files(work: Path, run: RunId, downlink: DownlinkId) -> tuple[str, ...]:
 
 
 def _chunk_list(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:
-    do = f"To have it rewritten: snakemake dl={downlink} -R deliver_run"
+    do = f"To have it made again: halfpipe status --check --mend {downlink}"
     content: Mapping[str, Any] = read_json(work / paths.chunk_list(run, downlink), do)
     return content

@@ -32,7 +32,7 @@ def read_datagrams(path: Path, downlink: DownlinkId) -> tuple[bytes, KnownDatagr
     if seal != FIRST_LINE + hashlib.sha256(rest).hexdigest().encode():
         raise FormatError(
             f"{path}: not what was written (checksum mismatch).",
-            f"To have it rewritten: snakemake dl={downlink} -R deliver_run",
+            f"To have it made again: halfpipe status --check --mend {downlink}",
         )
     return content, KnownDatagrams.of(rest.split(b"\n")[:-1], str(path))
 

@@ -87,14 +87,13 @@ def load_events(work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
         If the file is damaged or was written by another version.
     """
     path = work / paths.events(run, downlink)
+    again = f"To have it made again: halfpipe status --check --mend {downlink}"
     try:
         events = npy.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise
     except Exception as error:  # its header is text of Python, and may be wrong in as many ways
-        raise StateError(
-            f"{path}: not an event array ({error}). Remove it: it will be made again."
-        ) from error
+        raise StateError(f"{path}: not an event array ({error}).", again) from error
     if events.dtype != EVENT or events.ndim != 1 or events.offset + events.nbytes != path.stat().st_size:
-        raise StateError(f"{path}: damaged, or made by another version. Remove it: it will be made again.")
+        raise StateError(f"{path}: damaged, or made by another version.", again)
     return EventTable(np.asarray(events), load_files(work, run, downlink))

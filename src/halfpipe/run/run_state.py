@@ -20,6 +20,7 @@ import numpy as np
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.errors import HalfPipeError, MissingInputError, StateError
+from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.formats import evt
 from halfpipe.formats.retdef import read_retdef
@@ -219,15 +220,66 @@ def _made_known(context: Context, downlink: DownlinkId) -> KnownDatagrams | None
             return load_datagrams(work, run, downlink)
         except HalfPipeError as error:
             damage = error
-    chunks = _handed_off(work, run, downlink)
-    if chunks:
+    if _handed_off(work, run, downlink):
         log.warning("%s Made again of the chunks of downlink %s.", damage or "Datagrams are gone.", downlink)
-        index = merged_index.build([(chunk, context.products(downlink, chunk)) for chunk in chunks])
-        merged_index.save(index, work, run, downlink)
-        return index.datagrams
+        return _index_again(context, downlink).datagrams
     if damage is not None:
         raise damage
     return None
+
+
+def _index_again(context: Context, downlink: DownlinkId) -> MergedIndex:
+    """Make the merged index of a downlink again of the chunks that it was handed off with: nothing else is new."""
+    work, run = context.work, context.run
+    chunks = _handed_off(work, run, downlink)
+    index = merged_index.build([(chunk, context.products(downlink, chunk)) for chunk in chunks])
+    merged_index.save(index, work, run, downlink)
+    return index
+
+
+def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunId]:
+    """Make the merged indexes of a downlink again that are damaged, or gone and not cleaned up; return their runs.
+
+    Nothing is delivered or handed off.
+
+    Raises
+    ------
+    HalfPipeError
+        If its last hand-off, or what an index was made of, cannot be read or decoded again.
+    """
+    work, mended = settings.paths.work, []
+    for run in (
+        RunId(entry["run"]) for made in hand_offs(work, downlink)[-1:] for entry in made.receipt["runs"]
+    ):
+        with leases.run_lease(work, run, log.warning), context_scratch(work, run):
+            if _handed_off(work, run, downlink) and index_damage(work, run, downlink):
+                _index_again(Context(settings, run, output), downlink)
+                mended.append(run)
+    return mended
+
+
+def index_damage(work: Path, run: RunId, downlink: DownlinkId) -> dict[Path, str]:
+    """Say what is wrong with the parts of a merged index, by file, read as a merge reads them.
+
+    Its events may have been cleaned up: that they are gone is no damage.
+    """
+    found = {}
+    for part, read in (
+        (paths.chunk_list, load_chunks),
+        (paths.datagrams, load_datagrams),
+        (paths.events, load_events),
+    ):
+        path = work / part(run, downlink)
+        if part is paths.events and found:
+            break  # they count into the list of chunks
+        try:
+            read(work, run, downlink)
+        except (FileNotFoundError, MissingInputError):
+            if part is not paths.events:
+                found[path] = "missing"
+        except HalfPipeError as error:
+            found[path] = error.text.removeprefix(f"{path}: ")
+    return found
 
 
 def _handed_off(work: Path, run: RunId, downlink: DownlinkId) -> list[ChunkProducts]:

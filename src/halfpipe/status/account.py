@@ -5,10 +5,11 @@ that an earlier version has processed, is no cause.
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from halfpipe.status.failures import failures
 from halfpipe.words import count
 
 LEVEL0_SETTLED_SECONDS = 14 * 86400.0  # since a hand-off: after that nothing more of its hours is copied
+COSTS = "The remedy makes another hand-off, which Level-1 gets by a roll-back only"
 RUNS_KEPT = 64  # whose deliveries were read
 TAKEN = "taken by Level-1"
 PHASES = (
@@ -235,7 +237,7 @@ def account(site: Site, downlink: DownlinkId) -> Account:
 def _account(of: Downlink) -> Account:
     site, downlink = of.site, of.id
     receipt = of.receipt if isinstance(of.receipt, Mapping) else None
-    causes = worst_first(_causes(of, receipt))
+    causes = worst_first(with_costs(_causes(of, receipt), downlink, of.confirmed is not None))
     runs = receipt["runs"] if receipt else []
     expected = site.plan.expected(downlink, of.files)
     decoded = expected if receipt else _decoded(of)
@@ -274,6 +276,15 @@ def _phases(
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
     retdefs = (len(of.files.numbers - ignored), chunks[1])
     return dict(zip(PHASES, (retdefs, (needed - missing, needed), chunks, *hand_off), strict=True))
+
+
+def with_costs(causes: Iterable[Cause], downlink: DownlinkId, submitted: bool) -> Iterator[Cause]:
+    """Say of the causes of a downlink that Level-1 has which remedies cost a roll-back, by another hand-off."""
+    costs = re.compile(rf"snakemake (-F )?dl={downlink}(?(1)| -R (?!receipt\b))")
+    for cause in causes:
+        if submitted and costs.search(cause.do):
+            cause = replace(cause, text=f"{cause.text}. {COSTS}")  # noqa: PLW2901
+        yield cause
 
 
 def worst_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:

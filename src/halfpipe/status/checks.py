@@ -3,9 +3,8 @@
 It comes on top of the account, which says how a downlink stands: `examine` gives the causes of both.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,11 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.chunk_files import load_chunks
-from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.deliveries import Deliveries, EventFile
-from halfpipe.run.event_table import load_events
 from halfpipe.run.receipt_file import DAMAGED, EDITED, ReceiptError, read_receipt
+from halfpipe.run.run_state import index_damage
 from halfpipe.settings import Settings
-from halfpipe.status.account import Account, Site, account, worst_first
+from halfpipe.status.account import Account, Site, account, with_costs, worst_first
 
 # Of these the account says more.
 OF_ACCOUNT = {DAMAGED, EDITED, "record-damaged", "delivery-differs", "stage-gone", "stage-partly-gone"}
@@ -37,9 +34,9 @@ def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> Acco
     of_files = list(check(site.settings, downlink, checksums=checksums))
     found = account(site, downlink)
     known = {cause.code for cause in found.causes} & OF_ACCOUNT
-    return replace(
-        found, causes=worst_first([*found.causes, *(one for one in of_files if one.code not in known)])
-    )
+    new = (one for one in of_files if one.code not in known)
+    costly = with_costs(new, downlink, found.submitted is not None)
+    return replace(found, causes=worst_first([*found.causes, *costly]))
 
 
 def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -> Iterator[Cause]:
@@ -94,17 +91,6 @@ def _cleaned_up(path: Path) -> Cause:
     return _note("file-missing", path, "cleaned up or lost; it is made again when it is needed")
 
 
-def _damage(read: Callable[[], object]) -> str:
-    """Say what is wrong with a file that is read; empty if nothing is, or it is not there, which is told elsewhere."""
-    try:
-        read()
-    except (FileNotFoundError, MissingInputError):
-        return ""
-    except HalfPipeError as error:
-        return error.text
-    return ""
-
-
 @dataclass(frozen=True)
 class _Checker:
     work: Path
@@ -128,8 +114,11 @@ class _Checker:
             unseen = "records are copied without being compared"
             if not sums.exists():
                 yield _note("file-missing", sums, unseen, self.again(of_chunk))
-            elif damage := _damage(lambda: read_json(sums)):
-                yield _note("file-damaged", sums, f"{damage}; without it {unseen}", f"rm {sums}")
+            else:
+                try:
+                    read_json(sums)
+                except HalfPipeError as error:
+                    yield _note("file-damaged", sums, f"{error.text}; without it {unseen}", f"rm {sums}")
         for file in chunk["files"]:
             path = self.work / paths.chunks(self.downlink) / file["name"]
             yield from self._file(path, file, self.again(of_chunk)) if path.exists() else [_cleaned_up(path)]
@@ -140,10 +129,11 @@ class _Checker:
         run_id = RunId(run["run"])
         manifest = paths.manifest(run_id, self.downlink)
         deliver = self.again(manifest)
-        for made in (paths.index, paths.datagrams, paths.chunk_list):
-            if not (path := self.work / made(run_id, self.downlink)).exists():
-                yield _fault("file-missing", path, "missing", deliver)
-        yield from self._merged(run_id)
+        if not (path := self.work / paths.index(run_id, self.downlink)).exists():
+            yield _fault("file-missing", path, "missing", deliver)
+        mend = f"halfpipe status --check --mend {self.downlink}"
+        for path, what in index_damage(self.work, run_id, self.downlink).items():
+            yield _fault("file-missing" if what == "missing" else "file-damaged", path, what, mend)
         events = self.work / paths.events(run_id, self.downlink)
         if not events.exists():
             yield _cleaned_up(events)
@@ -160,18 +150,6 @@ class _Checker:
         if files and (recorded is None or list(recorded.files) != files):
             what = f"what it records of downlink {self.downlink} is not what the receipt says"
             yield _fault("delivery-differs", records.home, what, deliver)
-
-    def _merged(self, run: RunId) -> Iterator[Cause]:
-        """Read what other downlinks read of the run: a part that is damaged is made again when it is merged."""
-        for path, read in (
-            (paths.chunk_list, load_chunks),
-            (paths.datagrams, load_datagrams),
-            (paths.events, load_events),
-        ):
-            if damage := _damage(partial(read, self.work, run, self.downlink)):
-                what = f"{damage}; it is made again when a downlink of the run is merged"
-                yield _note("file-damaged", self.work / path(run, self.downlink), what)
-                return
 
     def staged(self, receipt: Mapping[str, Any]) -> Iterator[Cause]:
         home = self.stage / paths.staged(self.downlink)

@@ -15,6 +15,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
+from halfpipe.status.account import COSTS
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.checks import check, examine
 from tests.support.golden_cases import GOLDEN
@@ -30,6 +31,7 @@ RUN = RunId("2c2e6cc0")
 RECEIPT = f"dl={DL}"
 CHUNK = f"{DL}/chunks/00003"
 MANIFEST = f"runs/{RUN}/{DL}/manifest.json"
+MEND = f"halfpipe status --check --mend {DL}"
 MARKS = (paths.format_mark(), paths.stage_mark(), paths.stage_mark_copy())
 
 
@@ -113,10 +115,50 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(
             name = str(path.relative_to(delivered.work))
             run = re.match(r"runs/\w+/\d+/", name)
             target = f"{run[0]}manifest.json" if run else name
-            assert finding.do == f"snakemake dl={DL}" + (f" -R {target}" if name != RECEIPT else "")
+            again = f"snakemake dl={DL}" + (f" -R {target}" if name != RECEIPT else "")
+            assert finding.do == (MEND if path.name in {"datagrams.idx", "chunks.json"} else again)
         assert is_note(finding) or finding.do
         if path.suffix == ".txt":
             assert finding.do == f"snakemake dl={DL} -R receipt"
+
+
+@pytest.mark.parametrize("part", ["datagrams.idx", "events.npy", "chunks.json"])
+def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(
+    untouched: Site, tmp_path: Path, part: str
+) -> None:
+    site = untouched.clone(tmp_path / "site")
+    submit.settle(site.settings, DL, submitted=True)
+    path = site.work / paths.run(RUN) / DL / part
+    content = path.read_bytes()
+    path.write_bytes(content[:-40])
+    (finding,) = found(site)
+    assert (finding.code, path_of(finding), finding.do, is_note(finding)) == (
+        "file-damaged",
+        path,
+        MEND,
+        False,
+    )
+    (told,) = [cause for cause in examine(Looked(site.settings), DL).causes if cause.code == "file-damaged"]
+    assert COSTS not in told.text
+    before = site.receipt(DL)
+    assert halfpipe(*MEND.split()[1:], configfile=site.configfile).exit_code == 0
+    assert (path.read_bytes(), site.receipt(DL), found(site)) == (content, before, [])
+
+
+def test_a_remedy_that_costs_a_roll_back_says_so(untouched: Site, tmp_path: Path) -> None:
+    site = untouched.clone(tmp_path / "site")
+    (site.work / MANIFEST).unlink()
+
+    def costs() -> list[bool]:
+        return [
+            COSTS in one.text
+            for one in examine(Looked(site.settings), DL).causes
+            if one.code == "file-missing"
+        ]
+
+    assert costs() == [False]
+    submit.settle(site.settings, DL, submitted=True)
+    assert costs() == [True]
 
 
 def test_every_other_byte_is_found_where_a_checksum_is_known(delivered: Site) -> None:
