@@ -91,7 +91,7 @@ def command(site: Site, what: tuple[Asked, ...], as_json: bool) -> int:
 
 
 def _print_run(of: OfRun) -> None:
-    waiting = count(of.events(*SAYS) - of.events(Kind.LATE), "waits", "wait")
+    waiting = count(of.events(Kind.ORPHAN, Kind.DUE, HELD), "waits", "wait")
     click.echo(
         f"run {of.run}, {of.l1_run}, {of.kind}, started {utc(met.met_to_unix(of.run.met))}: "
         f"{count(of.delivered, 'event')} delivered, {waiting}, {of.events(Kind.LATE):,} late"

@@ -63,8 +63,8 @@ def command(
     """Show the state of each downlink, and what needs action.
 
     Downlinks that need action come first, then the newest. "waiting" are events that are kept for the next
-    downlink of their run; "level-1" is the number of the hand-off that Level-1 has; a "hand-off" in brackets is the
-    last one, and the downlink is to be handed off again.
+    downlink of their run and wait now, shown at the last one that brought some of it; "level-1" is the number of the
+    hand-off that Level-1 has; a "hand-off" in brackets is the last one, and the downlink is to be handed off again.
 
     Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
     With --check all causes are shown; --mend makes damaged merged indexes again, of the chunks, and hands nothing off.

@@ -25,6 +25,7 @@ from halfpipe.pages.drawn import (
     simulated,
 )
 from halfpipe.pages.drawn import picture as drawn
+from halfpipe.run.downlinks_of_run import waiting_now
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.status.account import Site, account
 from halfpipe.words import count
@@ -59,7 +60,7 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
         more = f" (the first {len(lanes)} of {len(chunks)})" if len(lanes) < len(chunks) else ""
         top.set_title(f"chunks{more}, by the times of their data")
         _time_axis(top, lanes)
-        return [*draw_lanes(top, lanes), *_draw_files(files, site.settings.merge.max_events, receipt)]
+        return [*draw_lanes(top, lanes), *_draw_files(files, site, receipt)]
 
     state = account(Site(site.settings, site.now, site.now), downlink)
     delivered = f", {count(state.events, 'event')} staged, {state.orphans:,} waiting" if receipt else ""
@@ -138,7 +139,8 @@ def _time_axis(axes: Axes, lanes: list[Lane]) -> None:
     axes.set_xlabel(f"UTC, from {met_of.utc(min(times) * DAY):%Y-%m-%d}")
 
 
-def _draw_files(axes: Axes, most: int, receipt: Mapping[str, Any]) -> list[Mark]:
+def _draw_files(axes: Axes, site: Site, receipt: Mapping[str, Any]) -> list[Mark]:
+    most = site.settings.merge.max_events
     axes.set_title("event files for Level-1, by run")
     axes.set_ylabel("events")
     runs = receipt.get("runs", ())
@@ -152,7 +154,8 @@ def _draw_files(axes: Axes, most: int, receipt: Mapping[str, Any]) -> list[Mark]
         events = [file["events"] for file in run["files"]]
         axes.bar(range(at, at + len(events)), events, width=0.8, **FILE.style())
         ticks.append(at + (wide - 1) / 2)
-        says = "held" if run["held"] else f"{run['orphans']:,} waiting" if run["orphans"] else run["kind"]
+        waiting = waiting_now(site.work, DownlinkId(receipt["downlink"]), run)
+        says = "held" if run["held"] else f"{waiting:,} waiting" if waiting else run["kind"]
         labels.append(f"{run['run']}\n{says}")
         at += wide + 1
     axes.set_xticks(ticks, labels)

@@ -33,6 +33,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import waiting_now
 from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.failures import failures
@@ -68,8 +69,10 @@ class Account:
     phases
         Of each of `PHASES` how much is done, and of how much: RetDefs, hours of level-0, chunks, or the hand-off
         itself. Of 0, if nothing is to be done, or nobody knows.
-    runs, events, orphans
+    runs, events
         What its receipt says; 0 without one.
+    orphans
+        The events of its runs that wait now, as `halfpipe.run.downlinks_of_run.waiting_now` counts them.
     handoff, submitted
         Numbers of the latest hand-off and of that which Level-1 has; None without one.
     handed_off
@@ -249,7 +252,7 @@ def _account(of: Downlink) -> Account:
         chunks,
         len(runs),
         sum(run["delivered"] for run in runs),
-        sum(run["orphans"] for run in runs),
+        sum(waiting_now(of.work, downlink, run) for run in runs),
         receipt["handoff"] if receipt else None,
         of.confirmed.handoff if of.confirmed else None,
         of.receipt_time if receipt else None,

@@ -55,6 +55,16 @@ def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> N
     )
 
 
+@pytest.mark.parametrize("name", ["gap_one_filled", "split2", "withheld_lone", "rerun_first"])
+def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) -> None:
+    steps = [step.downlink for step in read_case(GOLDEN / name).steps]
+    for number, downlink in enumerate(steps):
+        on_site(site, name, downlink)
+        looked = Looked(site.settings)
+        accounts = [account(looked, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
+        assert sum(accounts) == said_of(site).events(Kind.ORPHAN, Kind.DUE), (name, downlink)
+
+
 def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> None:
     on_site(site, "gap_one", FIRST)
     (group,) = said_of(site).groups
