@@ -263,7 +263,7 @@ def index_damage(work: Path, run: RunId, downlink: DownlinkId) -> dict[Path, str
 
     Its events may have been cleaned up: that they are gone is no damage.
     """
-    found = {}
+    found: dict[Path, str] = {}
     for part, read in (
         (paths.chunk_list, load_chunks),
         (paths.datagrams, load_datagrams),
