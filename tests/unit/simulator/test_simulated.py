@@ -125,14 +125,6 @@ def test_rows_of_the_index() -> None:
     assert second["utc"] == 1_700_000_009.000001
 
 
-def test_no_datagram_and_no_event_at_all() -> None:
-    nothing = datagrams.decode([], np.zeros(0, np.int64), scid=77)
-    assert nothing.records.size == nothing.lines.size == nothing.datagrams.size == 0
-    empty = datagrams.encode(ABOUT, some_events(InfoType.LPA, 1).rows[:0], b"")
-    assert datagrams.complaint_of(empty, 957) is None
-    assert datagrams.decode([empty], np.array([0]), scid=77).datagrams.size == 1
-
-
 def test_it_says_simulated_in_its_first_bytes() -> None:
     assert encoded(some_events(InfoType.LPA)).startswith(b"SIMULATED")
     assert magic7.encode(np.zeros(1, magic7.ATTITUDE), np.zeros(1, magic7.ANCILLARY)).startswith(b"SIMULATED")

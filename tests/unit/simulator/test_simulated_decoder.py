@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from halfpipe.formats import evt, idx
-from halfpipe.formats.evt import InfoType
 from halfpipe_simulator import decoder
 from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
 from tests.support.in_process import called
@@ -67,15 +66,9 @@ def carried(simulation: Simulation, out: Path) -> dict[str, dict[str, list[list[
 
 
 SCENES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "plain": ({}, {}),
-    "two downlinks": ({"downlinks": TWO}, {"parts": 2}),
     "late epu": ({"downlinks": TWO}, {"late_epu": 957}),
     "epu without events": ({}, {"eventless_epu": 957}),
-    "lost packets": ({}, {"lost_packets": 4}),
-    "repeated packets": ({"l0keys": 2}, {"repeated_packets": 20}),
-    "lost datagrams": ({}, {"lost_datagrams": 2}),
     "equal sequences": ({}, {"equal_sequences": 4, "equal_in_one": 4}),
-    "no start, no stop": ({}, {"no_start": True, "no_stop": True}),
     "leap second": ({"start": datetime(2016, 12, 31, 23, 59, 30, tzinfo=UTC)}, {}),
     "all at once": (
         {"downlinks": TWO, "l0keys": 3},
@@ -88,13 +81,6 @@ SCENES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_all_that_level0_carries_and_nothing_else(tmp_path: Path, scene: str) -> None:
     options, run = SCENES[scene]
     simulation = Scenario(seed=11, magic7=False, **options).lpa_run(events=400, **run).write(tmp_path / "sim")
-    assert carried(simulation, tmp_path / "out") == simulation.truth["carried"]
-
-
-@pytest.mark.parametrize("kind", [InfoType.LCI_ACD, InfoType.LCI_CAL, InfoType.LCI_TKR])
-def test_lci(tmp_path: Path, kind: InfoType) -> None:
-    made = Scenario(seed=11, magic7=False).lci_run(kind, events=200, epus=(965, 966))
-    simulation = made.write(tmp_path / "sim")
     assert carried(simulation, tmp_path / "out") == simulation.truth["carried"]
 
 

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import subprocess
-from collections import Counter, defaultdict
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from snakemake.cli import get_argument_parser
@@ -16,10 +15,8 @@ from space_packet_parser.generators.ccsds import ccsds_generator
 
 from halfpipe.errors import ConfigError
 from halfpipe.formats import met
-from halfpipe.formats.evt import InfoType
 from halfpipe.formats.level0 import Retrieval, retrieve
 from halfpipe.formats.retdef import read_retdef
-from halfpipe_simulator.datagrams import CRATES, DATAGRAM_HEADER, EVENT_ROW
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support.in_process import ROOT, called, module
 
@@ -37,17 +34,6 @@ def packets(simulation: Simulation, apid: int) -> Retrieval:
     chunks = [chunk for chunk in simulation.chunks if chunk.apid == apid]
     span = (min(chunk.begin for chunk in chunks) / 1e6, max(chunk.end for chunk in chunks) / 1e6)
     return retrieve(simulation.level0, 77, apid, [span])
-
-
-def headers(simulation: Simulation, apid: int) -> list[np.void]:
-    found = packets(simulation, apid)
-    return [np.frombuffer(found.payload(number), DATAGRAM_HEADER, 1)[0] for number in range(len(found))]
-
-
-def the_run(simulation: Simulation) -> dict[str, Any]:
-    runs: dict[str, Any] = simulation.truth["runs"]  # type: ignore[assignment]
-    assert len(runs) == 1
-    return dict(next(iter(runs.values())))
 
 
 def carried(simulation: Simulation, downlink: int) -> list[list[Any]]:
@@ -154,110 +140,6 @@ def test_a_directory_of_others_is_not_written_into(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not made by the simulator"):
         scenario().lpa_run(events=100).write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
-
-
-# One option after the other.
-
-
-@pytest.mark.parametrize(
-    ("downlinks", "options", "delivered", "complete"),
-    [
-        (ONE, {}, 300, True),
-        (ONE, {"epus": (955, 958)}, 300, True),
-        (THREE, {"parts": 3}, 300, True),
-        (TWO, {"late_epu": 957}, 300, True),
-        (TWO, {"parts": 2, "eventless_epu": 957}, 300, True),
-        (TWO, {"parts": 2, "repeated_datagrams": 2}, 300, True),
-        (ONE, {"l0keys": 3, "repeated_packets": 5}, 300, True),
-        (ONE, {"equal_sequences": 4}, 300, True),
-        (ONE, {"equal_in_one": 4}, 296, True),
-        (ONE, {"close": "abort"}, 300, True),
-        (ONE, {"close": "pause"}, 300, True),
-        (ONE, {"first_sequence": 2**32 - 100}, 300, True),
-        (ONE, {"no_start": True}, None, False),
-        (ONE, {"no_stop": True}, None, False),
-        (ONE, {"lost_packets": 3}, None, False),
-        (ONE, {"lost_datagrams": 1}, None, False),
-        (ONE, {"orphaned_head": True}, None, False),
-        (ONE, {"orphaned_tail": True}, None, False),
-    ],
-)
-def test_what_must_come_of_it(
-    tmp_path: Path, downlinks: tuple[str, ...], options: dict[str, Any], delivered: int | None, complete: bool
-) -> None:
-    of_run = {name: value for name, value in options.items() if name != "l0keys"}
-    made = scenario(downlinks, l0keys=options.get("l0keys", 1))
-    made.lpa_run(events=300, per_datagram=20, **of_run)
-    simulation = made.write(tmp_path / "out")
-    run = the_run(simulation)
-    assert run["complete"] is complete
-    assert run["late"] == []
-    if delivered is None:
-        assert 0 < len(run["delivered"]) < 300
-    else:
-        assert (len(run["delivered"]), run["orphans"]) == (delivered, [])
-    found = {apid: headers(simulation, apid) for apid in options.get("epus", (956, 957))}
-    code = {"stop": 0, "abort": 1, "pause": 2}[options.get("close", "stop")]
-    assert (found[min(found)][0]["open_action"] == 0) == ("no_start" not in options)
-    assert {of_epu[-1]["close_action"] for of_epu in found.values()} <= {3, code}
-    if "epus" in options:
-        assert [CRATES[int(of_epu[0]["crate"])] for of_epu in found.values()] == ["siu0", "epu2"]
-    if "eventless_epu" in options:
-        assert [int(header["events"]) for header in found[957]] == [0, 0]
-    if "repeated_packets" in options:
-        assert sum(len(packets(simulation, apid).copies) for apid in found) == 5
-        hours = Counter((path.parent, path.name[:10]) for path in simulation.level0.rglob("s0077*"))
-        assert set(hours.values()) == {3}
-    if "first_sequence" in options:
-        sequences = [sequence for sequence, _ in run["delivered"]]
-        assert (min(sequences), max(sequences) > 2**32) == (2**32 - 100, True)
-    if "equal_sequences" in options:
-        assert sorted(Counter(s for s, _ in run["delivered"]).values())[-5:] == [1, 2, 2, 2, 2]
-    if "orphaned_head" in options:
-        assert max(run["orphans"]) < min(run["delivered"])
-    if "orphaned_tail" in options:
-        assert min(run["orphans"]) > max(run["delivered"])
-
-
-@pytest.mark.parametrize("kind", [InfoType.LCI_ACD, InfoType.LCI_CAL, InfoType.LCI_TKR])
-def test_lci_kinds(tmp_path: Path, kind: InfoType) -> None:
-    simulation = scenario().lci_run(kind, events=200).write(tmp_path / "out")
-    run = the_run(simulation)
-    assert (run["kind"], len(run["delivered"]), run["complete"]) == ("LCI", 200, True)
-    row = np.frombuffer(packets(simulation, 965).payload(0), EVENT_ROW, 1, DATAGRAM_HEADER.itemsize)
-    assert row["infotype"][0] == kind
-    assert read_retdef(simulation.retdef(simulation.chunks[0])).kind == "LSEC"
-
-
-def test_late_third_epu(tmp_path: Path) -> None:
-    made = scenario(TWO).lpa_run(events=300, epus=(956, 957, 958), late_epu=958)
-    run = the_run(made.write(tmp_path / "out"))
-    assert {apid for _, apid in run["delivered_by"][TWO[0]]} == {956, 957}
-    assert {apid for _, apid in run["late"]} == {958}
-    edges = [event[0] for event in run["delivered_by"][TWO[0]]]
-    # What the third EPU has before and after the others' events is delivered, it is outside the span.
-    assert all(event[0] < min(edges) or event[0] > max(edges) for event in run["delivered_by"][TWO[1]])
-
-
-def test_lost_packets_and_datagrams(tmp_path: Path) -> None:
-    whole = scenario().lpa_run(events=600).write(tmp_path / "whole")
-    simulation = scenario().lpa_run(events=600, lost_packets=3).write(tmp_path / "packets")
-    sizes = [sum(len(packets(each, apid).packets) for apid in (956, 957)) for each in (whole, simulation)]
-    assert sizes[0] - sizes[1] == 3
-    lost = {tuple(event[1:3]) for event in carried(whole, 0)} - {
-        tuple(event[1:3]) for event in carried(simulation, 0)
-    }
-    assert len(lost) == 3
-    simulation = scenario().lpa_run(events=900, lost_datagrams=1).write(tmp_path / "datagrams")
-    assert [apid for apid, _ in chunks(simulation)] == [956, 956, 957]
-    (_, before), (_, after), _ = chunks(simulation)
-    assert after[0] == before[-1] + 2
-
-
-def test_repeated_datagrams(tmp_path: Path) -> None:
-    simulation = scenario(TWO).lpa_run(events=900, parts=2, repeated_datagrams=2).write(tmp_path / "out")
-    first, second = (dict(chunks(simulation, number)) for number in (0, 1))
-    assert [len(set(first[apid]) & set(second[apid])) for apid in (956, 957)] == [2, 2]
 
 
 @pytest.mark.parametrize(("year", "leap"), [(2016, 1), (2021, 0)])
