@@ -12,9 +12,10 @@ import yaml
 from halfpipe.config import find_profile, load
 from halfpipe.errors import ConfigError
 from halfpipe.settings import BUILT_IN, Submit
+from tests.support import in_process
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.in_process import ROOT
-from tests.support.workflow import SNAKEMAKE, Site, run
+from tests.support.workflow import Ended, Site
 
 PROFILES = ROOT / "profiles"
 SUBMITTED = {"decode_chunk", "deliver_run"}
@@ -48,9 +49,8 @@ def test_default_profile_takes_nothing_from_a_site_profile() -> None:
 def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
     build(CASE, site)
     configfile = os.path.relpath(site.configfile, ROOT)
-    command = [str(SNAKEMAKE), "--profile", "s3df", "-n", f"dl={DL}", "--configfile", configfile]
-    said = run(command).good().said
-    found = resources_of(said)
+    words = ["--profile", "s3df", "-n", f"dl={DL}", "--configfile", configfile]
+    found = resources_of(Ended(*in_process.snakemake(words)).good().said)
     for rule in SUBMITTED:
         expected = {"slurm_partition=milano", "slurm_account=fermi:L1", "mem_mb=4000", "runtime=30"}
         assert expected <= found[rule], rule

@@ -190,6 +190,7 @@ def test_a_dry_run_forgets_nothing() -> None:
     assert plugin.LOGGER.filters == filters
 
 
+@pytest.mark.workflow
 def test_the_terminal_is_left_to_others(site: Site) -> None:
     """Another plugin that prints takes the place of Snakemake's output, as without ours."""
     other = site.home / "plugins" / "snakemake_logger_plugin_noisy"
