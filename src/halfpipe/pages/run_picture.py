@@ -42,7 +42,7 @@ MOST_LETTERS = 40  # behind a lane
 MISSING = Mark("missing: events may still come here", "white", GREY, "////")
 AGAIN = Mark("came again", "white", BLACK, "\\\\\\\\")
 SETTLED = Mark("settled: no more events can come", LIGHT, LIGHT)
-STAGED = Mark("staged for Level-1, not submitted", "white", DARK)
+STAGED = Mark("staged for Level-1, not submitted", "#A6A6A6", DARK)
 SUBMITTED = Mark("submitted to Level-1", DARK, DARK)
 NOT_DELIVERED: Mapping[str, tuple[str, Mark]] = {
     Kind.ORPHAN: ("waiting", Mark("waiting for missing data", VERMILION, "white", "////")),

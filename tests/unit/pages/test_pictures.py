@@ -80,7 +80,7 @@ def test_a_downlink(case: Callable[[Path], Site], said: list[str], tmp_path: Pat
     "marks",
     [
         [of_downlink.NOT_DECODED, of_downlink.MISSING_HOUR, of_downlink.FILE],
-        [of_run.MISSING, of_run.AGAIN, of_run.SETTLED, of_run.DELIVERED]
+        [of_run.MISSING, of_run.AGAIN, of_run.SETTLED, of_run.STAGED, of_run.SUBMITTED]
         + [mark for _, mark in of_run.NOT_DELIVERED.values()],
     ],
     ids=["downlink", "run"],
