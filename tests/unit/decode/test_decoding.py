@@ -174,7 +174,8 @@ def test_records_with_a_hole_between_are_taken_and_told(tmp_path: Path) -> None:
 def test_the_key_is_handed_on_as_one_word(tmp_path: Path) -> None:
     log = io.StringIO()
     given = settings("printf '%s\\n'", "0x12; touch evil")
-    decode(given, RETDEF, read_retdef(RETDEF), tmp_path / "out", log)
+    with pytest.raises(DecoderError):  # it brings nothing
+        decode(given, RETDEF, read_retdef(RETDEF), tmp_path / "out", log)
     assert log.getvalue().splitlines() == [
         "-r",
         str(RETDEF),
@@ -211,7 +212,8 @@ def test_exceptions_belong_to_the_run_that_is_processed() -> None:
 
 def test_what_a_decoder_says_holds_no_place_of_this_machine(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = "sh -c 'echo DFI exception in $4 of $2' sh"
+    products = f"{SOURCE / DOWNLINK / EVT} {SOURCE / DOWNLINK / IDX}"
+    words = f"sh -c 'echo DFI exception in $4 of $2; cp {products} $4' sh"
     made = decode(settings(words), RETDEF, read_retdef(RETDEF), out, io.StringIO())
     assert made["said"]["lines"] == [f"DFI exception in OUTDIR of {RETDEF.name}"]
 
