@@ -15,6 +15,7 @@ from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.downlink.plan import Plan
 from halfpipe.site import unattended_turn as program
+from halfpipe.status.site_causes import last_turn
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, leases, time_passes
@@ -108,6 +109,9 @@ def logs(site: Site) -> list[Path]:
 @pytest.mark.workflow
 def test_nothing_outstanding_is_silence_and_a_bad_config_is_not(site: Site) -> None:
     assert unattended(site) == (0, "")
+    assert last_turn(site.work) is None, "one by hand makes no timer"
+    assert unattended(site, "--timer") == (0, "")
+    assert last_turn(site.work) is not None
     assert left(site) == []
 
     site.add_retdefs(CASE / "in", FIRST, SECOND)
@@ -198,13 +202,13 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     status, said = unattended(site)
     assert status == 4
     assert f" process {first.pid} on " in said
-    assert unattended(site, "--quiet") == (4, "")
+    assert unattended(site, "--timer") == (4, "")
     (number,) = (site.work / paths.unattended_lease()).iterdir()
     os.utime(number, (then := time.time() - 3700, then))
-    status, said = unattended(site, "--quiet")
+    status, said = unattended(site, "--timer")
     assert (status, "site (unattended-lease)" in said) == (4, True), "an hour later"
     assert f"kill {first.pid} on " in said
-    assert unattended(site, "--quiet") == (4, ""), "it was told"
+    assert unattended(site, "--timer") == (4, ""), "it was told"
     assert len(logs(site)) == 1
 
     first.terminate()

@@ -17,7 +17,7 @@ from halfpipe.site import alarms, unattended_turn
     cls=Verb,
     at_work=False,
     examples=[
-        ("halfpipe unattended --profile s3df", "one turn, as the timer runs it"),
+        ("halfpipe unattended --timer --profile s3df", "one turn, as the timer gives it"),
         ("halfpipe unattended --timeout-minutes 60 230401001", "one downlink, at most an hour"),
     ],
     statuses={
@@ -37,13 +37,17 @@ from halfpipe.site import alarms, unattended_turn
     show_default=True,
     help="Time limit of a downlink.",
 )
-@click.option("--quiet", is_flag=True, help="Print nothing (status 4) if another turn is running.")
+@click.option(
+    "--timer",
+    is_flag=True,
+    help="A timer gives this: status tells when no more turns of it end, and it is silent if another turn is running.",
+)
 def command(
     site: Site,
     downlinks: tuple[DownlinkId, ...],
     cores: int | None,
     timeout_minutes: float,
-    quiet: bool,
+    timer: bool,
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
 
@@ -64,7 +68,7 @@ def command(
         return _printed(text, site)
 
     return unattended_turn.turn(
-        site.settings, site.snakemake_options(cores), downlinks, timeout_minutes, say, quiet=quiet
+        site.settings, site.snakemake_options(cores), downlinks, timeout_minutes, say, timer=timer
     )
 
 

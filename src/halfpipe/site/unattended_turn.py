@@ -49,7 +49,7 @@ def turn(
     minutes: float,
     say: Callable[[str], bool],
     *,
-    quiet: bool = False,
+    timer: bool = False,
 ) -> int:
     """Process the downlinks that are named, or else the outstanding ones that nobody has in work.
 
@@ -63,8 +63,9 @@ def turn(
         That each may take.
     say
         Prints what a person has to hear, and tells whether anybody took it.
-    quiet
-        Do not say that another turn is running.
+    timer
+        Whether a timer has begun it: then one that does not come any more is missed, and that another turn is running
+        is not said.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def turn(
     mine = leases.Lease(settings.paths.work, paths.unattended_lease())
     teller = Teller(settings, say)
     if not mine.try_take():
-        if not quiet:
+        if not timer:
             say(f"another unattended invocation is running: {mine.look() or 'it has just ended'}")
         teller.of_site("unattended-lease", lease_troubles(settings.paths.work, time.time()))
         return RUNNING
@@ -89,7 +90,8 @@ def turn(
         teller.of_site("turn-failed", [Cause("turn-failed", Verdict.ACTION, f"{what}: {error}")])
         return status
     finally:
-        _record_turn(settings.paths.work, begun, status, ended)
+        if timer:
+            _record_turn(settings.paths.work, begun, status, ended)
         try:
             _publish(settings, teller)
         finally:
@@ -97,7 +99,7 @@ def turn(
 
 
 def _record_turn(work: Path, begun: float, status: int, ended: Mapping[DownlinkId, int]) -> None:
-    """Write down that a turn has ended, so that a timer that is dead can be seen."""
+    """Write down that a turn of the timer has ended, so that a timer that is dead can be seen."""
     me = leases.whoami()
     with suppress(HalfPipeError, OSError):
         write_json(

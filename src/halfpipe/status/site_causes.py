@@ -10,7 +10,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.plan import past_times
+from halfpipe.downlink.plan import CLOCK_SECONDS, past_times
 from halfpipe.downlink.stage_mark import stage_lacks
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
@@ -135,7 +135,7 @@ def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
 
 
 def last_turn(work: Path) -> dict[str, Any] | None:
-    """Return what is recorded of the last turn of unattended processing; None if there was none.
+    """Return what is recorded of the last turn that a timer gave; None if there was none.
 
     Its keys: `begun` and `ended`, Unix seconds; `status`, how it ended; `downlinks`, how each invocation ended, by
     downlink; `host` and `user`.
@@ -148,19 +148,22 @@ def last_turn(work: Path) -> dict[str, Any] | None:
 
 
 def _timer(work: Path, now: float) -> Iterator[Cause]:
-    """Yield that no turn has ended for long; a site that has had none has no timer."""
+    """Yield that no turn of the timer has ended for long; a site that has had none has no timer."""
     last, lease = last_turn(work), leases.look(work, paths.unattended_lease())
-    if last is None or now - last["ended"] < PATIENCE_SECONDS:
+    if last is None or -CLOCK_SECONDS < now - last["ended"] < PATIENCE_SECONDS:
         return
     if lease is not None and lease.lives:
         return  # it is at work
+    on = f" on {last['host']}" if "host" in last else ""
+    ended, since = f"ended at {utc(last['ended'])}{on}, and none has begun since", last["ended"]
+    if since > now:  # the next turn puts it right, if one comes
+        ended, since = f"ended at a time to come by the clock{on}, so nobody knows when: {utc(since)}", None
     yield Cause(
         "timer-dead",
         Verdict.ACTION,
-        f"the last turn of unattended processing ended at {utc(last['ended'])}"
-        f"{' on ' + str(last['host']) if 'host' in last else ''}, and none has begun since",
+        f"the last turn of unattended processing {ended}",
         "see why, of a crontab in its mail: systemctl status halfpipe.timer halfpipe.service",
-        last["ended"],
+        since,
     )
 
 

@@ -112,6 +112,11 @@ def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Se
         (number,) = (settings.paths.work / paths.unattended_lease()).iterdir()
         os.utime(number, (NOW - 60, NOW - 60))
         assert codes(settings) == {}, "a turn runs"
+    path.write_text(json.dumps({"ended": NOW + 400 * 86400}))
+    (cause,) = site_troubles(settings, NOW)
+    assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, None), (
+        "a time to come is none"
+    )
     for damage in ("", "[]", "{}", '{"ended": "x"}'):
         path.write_text(damage)
         assert codes(settings) == {}
