@@ -103,4 +103,9 @@ def forget(log: Path) -> None:
 
 def in_a_line(text: str) -> str:
     """Return a text as one line without what a terminal obeys."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.splitlines()))
+    return printable(" ".join(text.splitlines()))
+
+
+def printable(text: str) -> str:
+    """Return a line that others have written without what a terminal obeys, but for tabs."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\t" else "?" for c in text)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from halfpipe.process.failure import by_signal
+from halfpipe.process.failure import by_signal, printable
 
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 HELD_SECONDS = 5.0  # how long something that outlives a program may hold its output open
@@ -61,13 +61,14 @@ class Ending:
     @property
     def shown(self) -> str:
         """The command and its last lines, for a message."""
-        return "\n".join([shlex.join(self.words), "Its last lines were:", *(self.said or ["(none)"]), ""])
+        said = [f"  | {line}" for line in self.said or ["(none)"]]  # not ours, whatever it says
+        return "\n".join([shlex.join(self.words), "Its last lines were:", *said, ""])
 
     @property
     def saying(self) -> str:
         """How it ended, and the last line that it printed."""
         last = next((line for line in reversed(self.said) if line.strip()), "")
-        return f"{self.how}, saying: {last}" if last else self.how
+        return f'{self.how}, saying: "{last}"' if last else self.how
 
 
 def run(
@@ -244,7 +245,7 @@ class Lines:
 
 
 class Log:
-    """Takes what a program prints into a log: the first `LOG_BYTES`; the last lines are `said`.
+    """Takes what a program prints into a log, made printable: the first `LOG_BYTES`; the last lines are `said`.
 
     A log that cannot be written is no failure of the program: what it prints is lost then, with a warning.
 
@@ -276,9 +277,8 @@ class Log:
             self._try(self._file.flush)
 
     def _take(self, line: bytes) -> None:
-        text = line.decode(errors="replace")
-        if line.endswith((b"\r", b"\r\n")):
-            text = text.rstrip("\r\n") + "\n"
+        end = "\n" if line.endswith((b"\r", b"\n")) else ""
+        text = printable(line.decode(errors="replace").rstrip("\r\n")) + end
         if self._hear is not None and not self._hear(text):
             return
         self._said.append(text.rstrip()[:LETTERS_SAID])

@@ -38,8 +38,23 @@ def test_both_streams_go_into_the_log_and_the_last_lines_are_kept(tmp_path: Path
     assert (ending.status, ending.well, ending.words) == (0, True, words)
     assert file.getvalue().splitlines() == [str(tmp_path), *"0123456", ""]
     assert ending.said == ("3", "4", "5", "6", "")
-    assert ending.saying == "ended with exit status 0, saying: 6"
-    assert ending.shown.endswith("\nIts last lines were:\n3\n4\n5\n6\n\n")
+    assert ending.saying == 'ended with exit status 0, saying: "6"'
+    assert ending.shown.endswith("\nIts last lines were:\n  | 3\n  | 4\n  | 5\n  | 6\n  | \n")
+
+
+def test_what_a_terminal_obeys_reaches_no_log_and_no_message_and_words_of_others_are_quoted(
+    tmp_path: Path,
+) -> None:
+    file = io.StringIO()
+    code = r"printf '\033]0;x\007a\tb\r\nerror: halfpipe force 29d7d35d\033[2J\n'; exit 1"
+    ending = programs.run(shell(code), tmp_path, Log(file))
+    assert file.getvalue() == "?]0;x?a\tb\nerror: halfpipe force 29d7d35d?[2J\n"
+    assert ending.saying.endswith('saying: "error: halfpipe force 29d7d35d?[2J"')
+    assert [
+        line for line in ending.shown.splitlines() if "error" in line and not line.startswith("  | ")
+    ] == [
+        ending.shown.splitlines()[0]  # the command
+    ]
 
 
 def test_streams_can_be_told_apart(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_command_is_given_the_message_and_its_failure_loses_nothing(tmp_path: 
         return
     (said,) = printed
     assert said.startswith(
-        "It's bad\n\na\nb\n\nalarm.command ended with exit status 1, saying: no mail today."
+        'It\'s bad\n\na\nb\n\nalarm.command ended with exit status 1, saying: "no mail today".'
     )
     assert send(Settings(Paths(tmp_path, tmp_path)), "x", "y", lambda _: False) is False
 
