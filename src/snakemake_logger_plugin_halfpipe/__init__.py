@@ -8,6 +8,7 @@ import logging
 import re
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
 
+from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
@@ -43,6 +45,12 @@ NOISE = re.compile(
     # Of a job that failed it is told which one it was, and at the end why.
     "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode|WorkflowError:\nAt least one job"
     "|Complete log|Elapsed"
+)
+# A sentence of ours, as Snakemake frames what ends a command before its first job (`in_words` in workflow/common.smk).
+SENTENCE = re.compile(
+    r"(?:InputFunctionException|WorkflowError) in [^\n]*\n(?:Error:\n  WorkflowError:\n)?(.*?)\n"
+    r"(?:Wildcards:\n.*)?(?:  File [^\n]*\n)*  File [^\n]*, in call\b.*",
+    re.DOTALL,
 )
 OF_SLURM = {
     NO_MEMORY: (
@@ -82,6 +90,7 @@ class LogHandler(LogHandlerBase):
         given = self.common_settings
         # Who asks for more than the default gets all that Snakemake prints.
         self._in_short = not (given.verbose or given.printshellcmds or given.debug_dag)
+        self._unheard = Quietness.ALL in (given.quiet or ())
         if not given.dryrun:
             LOGGER.addFilter(self._at_once)
 
@@ -105,6 +114,8 @@ class LogHandler(LogHandlerBase):
                     short = LineAJob(handler.formatter)
                     handler.addFilter(short.is_printed)
                     handler.setFormatter(short)
+        if self._unheard and (sentence := _sentence(record)):  # whatever is quiet
+            sys.stderr.write(f"{sentence}\n")
         event, error = _of(record, "event"), sys.exc_info()[1]
         if isinstance(error, KeyboardInterrupt):
             self.interrupted = True
@@ -218,7 +229,13 @@ class LineAJob(logging.Formatter):
         if event is LogEvent.JOB_ERROR:
             name = self._names.get(_of(record, "jobid"), _of(record, "rule_name"))
             return f"failed: {name}; its log: {', '.join(map(str, _logs(record)))}"
-        return self._whole.format(record)
+        return _sentence(record) or self._whole.format(record)
+
+
+def _sentence(record: logging.LogRecord) -> str:
+    """Return what ends a command before its first job, without Snakemake's frame; empty if a record is none such."""
+    found = SENTENCE.fullmatch(str(record.msg))
+    return f"error: {textwrap.dedent(found[1])}" if found else ""
 
 
 def _unsaid(record: logging.LogRecord) -> Failure | None:

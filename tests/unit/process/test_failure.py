@@ -78,7 +78,7 @@ def test_a_log_on_a_full_disk_fails_no_job_and_hides_nothing(
 
 def common(*, dryrun: bool) -> Any:
     """Return settings of Snakemake that all its plugins get."""
-    return SimpleNamespace(dryrun=dryrun, verbose=False, printshellcmds=False, debug_dag=False)
+    return SimpleNamespace(dryrun=dryrun, verbose=False, printshellcmds=False, debug_dag=False, quiet=None)
 
 
 @pytest.fixture
@@ -188,6 +188,21 @@ def test_a_dry_run_forgets_nothing() -> None:
     filters = list(plugin.LOGGER.filters)
     plugin.LogHandler(common(dryrun=True), None).close()
     assert plugin.LOGGER.filters == filters
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["240601007"], "error: no target is called 240601007: snakemake dl=240601007\n"),
+        (["dl=", "--quiet", "all"], "error: '' is no"),
+        (["-n", "dl=2406", "--quiet", "rules", "progress"], "'2406' is no"),
+    ],
+)
+def test_a_misspelt_target_is_told_whatever_is_quiet(site: Site, words: list[str], sentence: str) -> None:
+    ended = site.typed(*words)
+    assert (ended.status, sentence in ended.said) == (1, True), ended.said
+    assert ("Traceback" in ended.said) == ("-n" in words), "without Snakemake's frame"
 
 
 @pytest.mark.workflow
