@@ -316,7 +316,7 @@ def test_what_comes_late_after_a_submission_wants_a_roll_back(by_hand: bool, tmp
     (tmp_path / late.name).rename(late)
     how = f"halfpipe submit {FIRST} --rollback"
     if by_hand:
-        how = f"roll stream {FIRST} back in the pipeline by hand, then: halfpipe submit {FIRST} --rolled-back"
+        how = f"roll stream {FIRST} back in the pipeline by hand, then: halfpipe submit {FIRST} --record-rollback"
     downlink = DownlinkId(FIRST)
     (before,) = warnings_before(site.settings, downlink)
     assert before.endswith(how)
@@ -325,7 +325,7 @@ def test_what_comes_late_after_a_submission_wants_a_roll_back(by_hand: bool, tmp
     (cause,) = troubles(site.settings, downlink, site.receipt(FIRST))
     assert (cause.code, cause.verdict, cause.do) == ("handoff-not-submitted", Verdict.ACTION, how)
     assert cause.since == pytest.approx(time.time(), abs=PATIENCE)
-    site.halfpipe("submit", FIRST, "--rolled-back" if by_hand else "--rollback").good()
+    site.halfpipe("submit", FIRST, "--record-rollback" if by_hand else "--rollback").good()
     assert list(troubles(site.settings, downlink, site.receipt(FIRST))) == []
     site.snakemake().good()
     assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2

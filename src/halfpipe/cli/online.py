@@ -42,8 +42,8 @@ def command(
 ) -> int:
     """Hand whole runs to Online.
 
-    Each run whose data are complete from start to stop becomes one file in paths.online, once. The other runs are
-    listed with what they lack. docs/online.md explains it.
+    Each run whose data are complete from start to stop becomes one file in paths.online, once; none is named for
+    that. The other runs are listed with what they lack. docs/online.md explains it.
     """
     named = [run for run in (again, started, not_started) if run]
     if len(named) > 1:

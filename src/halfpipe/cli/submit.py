@@ -21,7 +21,7 @@ from halfpipe.ids import DownlinkId
         ("halfpipe submit 230401001 --settle submitted", "record that Level-1 has it"),
         ("halfpipe submit 230401001 --settle not-submitted", "record that it has not"),
         ("halfpipe submit 230401001 --rollback", "have Level-1 take the newest hand-off"),
-        ("halfpipe submit 230401001 --rolled-back", "record a roll-back made by hand"),
+        ("halfpipe submit 230401001 --record-rollback", "record a roll-back made by hand"),
     ],
     statuses={
         0: "good; without submit.command, the command to run is in DL/submit.txt",
@@ -36,7 +36,7 @@ from halfpipe.ids import DownlinkId
     "--rollback", is_flag=True, help="Have Level-1 take the newest hand-off instead of an earlier one."
 )
 @click.option(
-    "--rolled-back", is_flag=True, help="Record that a person has rolled it back, to the newest hand-off."
+    "--record-rollback", is_flag=True, help="Record that a person has rolled it back, to the newest hand-off."
 )
 @click.option(
     "--settle",
@@ -49,7 +49,7 @@ def command(
     downlink: DownlinkId | None,
     list_open: bool,
     rollback: bool,
-    rolled_back: bool,
+    record_rollback: bool,
     settle: str | None,
     as_json: bool,
 ) -> None:
@@ -58,9 +58,9 @@ def command(
     A downlink is submitted once, whatever dies and whoever repeats the command. A later hand-off reaches Level-1 by a
     roll-back, which a person asks for. DL/submissions records each try; docs/submission.md explains it.
     """
-    if bool(downlink) + list_open != 1 or rollback + rolled_back + bool(settle) > (not list_open):
+    if bool(downlink) + list_open != 1 or rollback + record_rollback + bool(settle) > (not list_open):
         raise click.UsageError(
-            "Give a downlink, with one of --rollback, --rolled-back and --settle or none; or --open alone."
+            "Give a downlink, with one of --rollback, --record-rollback and --settle or none; or --open alone."
         )
     if as_json and not list_open:
         raise click.UsageError("--json goes with --open.")
@@ -74,7 +74,7 @@ def command(
         elif rollback:
             submit.roll_back(site.settings, downlink, sys.stderr)
             click.echo(f"downlink {downlink}: rolled back in Level-1")
-        elif rolled_back:
+        elif record_rollback:
             done = submit.rolled_back(site.settings, downlink)
             click.echo(f"downlink {downlink}: recorded, Level-1 has hand-off {done.handoff} by a roll-back")
         else:

@@ -3,6 +3,8 @@
 The names are those of the legacy (ground-chain §6, its defect list, no. 10). A switch in `halts/` of the
 working directory holds all downlinks, one in the directory of a downlink holds that one. A file holds
 whatever is in it; a line that says who and why helps the next person.
+
+The jobs of the rules in `HOLDS` obey; `halfpipe online` and `halfpipe cleanup` ask for theirs before they begin.
 """
 
 import os

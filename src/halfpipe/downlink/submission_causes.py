@@ -229,7 +229,7 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
     downlink, number = DownlinkId(record.id), receipt["handoff"]
     stage = settings.paths.stage
     home = stage / paths.staged(downlink)
-    otherwise = "--settle submitted" if record.last_confirmed is None else "--rolled-back"
+    otherwise = "--settle submitted" if record.last_confirmed is None else "--record-rollback"
     otherwise = f"if Level-1 got it in another way, say so: halfpipe submit {downlink} {otherwise}"
     what = f"hand-off {number} ({_what(receipt)})"
     if not home.is_dir():

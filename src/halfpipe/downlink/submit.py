@@ -117,7 +117,7 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
     if settings.submit.rollback is None:
         raise ConfigError(
             "submit.rollback: there is no command for a roll-back in the config. Set it, or roll stream "
-            f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --rolled-back"
+            f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --record-rollback"
         )
     halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
     receipt = _receipt(settings.paths.work, downlink)
@@ -396,9 +396,7 @@ def how_to_roll_back(settings: Settings, downlink: str) -> str:
     """Say how a later hand-off gets to Level-1: by the config's command, or by hand."""
     if settings.submit.rollback is not None:
         return f"halfpipe submit {downlink} --rollback"
-    return (
-        f"roll stream {downlink} back in the pipeline by hand, then: halfpipe submit {downlink} --rolled-back"
-    )
+    return f"roll stream {downlink} back in the pipeline by hand, then: halfpipe submit {downlink} --record-rollback"
 
 
 def not_taken(settings: Settings, record: Record, handoff: int) -> list[str]:

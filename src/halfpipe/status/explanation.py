@@ -359,7 +359,7 @@ def _late(state: State, inside: DownlinkId) -> tuple[tuple[str, ...], str]:
         if told := Record(state.work, inside).last_confirmed:
             why.append(
                 f"Level-1 has hand-off {told.handoff} of it: have it rolled back, then halfpipe submit {inside} "
-                "--rolled-back."
+                "--record-rollback."
             )
     return tuple(why), f"snakemake dl={inside} -R {paths.manifest(state.run, inside)}"
 

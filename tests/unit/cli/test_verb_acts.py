@@ -21,8 +21,8 @@ def seal_broken(content: str) -> str:
     "words",
     [
         ["submit"], ["submit", FIRST, "--open"], ["submit", "--open", "--rollback"], ["submit", "--rollback"],
-        ["submit", FIRST, "--rollback", "--settle", "submitted"], ["submit", FIRST, "--rollback", "--rolled-back"],
-        ["submit", "--rolled-back"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
+        ["submit", FIRST, "--rollback", "--settle", "submitted"], ["submit", FIRST, "--rollback", "--record-rollback"],
+        ["submit", "--record-rollback"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
         ["hold", "stage", "--reason", "x", "--json"], ["force", SPREAD, "--reason", "x", "--json"],
         ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--orphans"],

@@ -147,11 +147,11 @@ def test_a_later_hand_off_is_not_that_which_was_submitted(level1: Level1) -> Non
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("handoff-not-submitted", Verdict.ACTION)
     assert cause.do == f"halfpipe submit {DL} --rollback"
-    assert found(level1, rollback=None)[0].do.endswith(f"halfpipe submit {DL} --rolled-back")
+    assert found(level1, rollback=None)[0].do.endswith(f"halfpipe submit {DL} --record-rollback")
     take(level1)
     assert state(level1) is StageState.GONE
     assert codes(found(level1)) == ["stage-gone", "handoff-not-submitted"]
-    assert found(level1)[0].text.endswith(f"say so: halfpipe submit {DL} --rolled-back")
+    assert found(level1)[0].text.endswith(f"say so: halfpipe submit {DL} --record-rollback")
     assert submit.rolled_back(level1.settings(), DL).handoff == 2
     assert (found(level1), state(level1)) == ([], StageState.TAKEN)
 
