@@ -29,8 +29,8 @@ MOST = 30  # groups shown of a downlink
     ],
     statuses={
         0: "the same events, byte for byte; files may be cut otherwise",
-        1: "differences, all explained, or the other side has no records left",
-        2: "nothing to compare on one of the sides",
+        1: "differences, all explained, a downlink is not there yet, or the other side has no records left",
+        2: "of no downlink there is something on both sides, or the command line is wrong",
         3: "something is unexplained, or a downlink could not be compared",
     },
 )
@@ -66,13 +66,12 @@ def command(
 
     found: list[Compared] = []
     failed: list[str] = []
-    missing = False
+    absent: dict[DownlinkId, str] = {}
     for downlink in downlinks:
         try:
             found.append(compare(site.settings, downlink, other))
         except MissingInputError as error:
-            failed.append(str(error))
-            missing = True
+            absent[downlink] = str(error)
         except HalfPipeError as error:
             failed.append(f"downlink {downlink}: {error}")
     if as_json:
@@ -80,6 +79,7 @@ def command(
             work=site.work,
             other=other,
             downlinks=[{"status": one.status, **_json_of(one)} for one in found],
+            absent=absent,
             failed=failed,
         )
     else:
@@ -87,16 +87,18 @@ def command(
             _print(one)
         if len(downlinks) > 1:
             printed.table([_row(one) for one in found], drop=["runs"])
+    for why in absent.values():
+        click.echo(f"{'not there yet' if found else 'error'}: {why}", err=True)
     for failure in failed:
         click.echo(f"error: {failure}", err=True)
     if output is not None:
         from halfpipe.tools.comparison_page import write_page  # noqa: PLC0415 - the library of templates
 
-        page = write_page(site.settings, found, failed, other, output)
+        page = write_page(site.settings, found, [*absent.values(), *failed], other, output)
         click.echo(f"{page}: {count(len(found), 'downlink')}", err=as_json)
-    if missing:
+    if absent and not found and not failed:
         return 2
-    return 3 if failed else max((one.status for one in found), default=0)
+    return 3 if failed else max([*(one.status for one in found), *(1 for _ in absent)], default=0)
 
 
 def _json_of(one: "Compared") -> dict[str, object]:

@@ -171,7 +171,7 @@ class Verb(click.Command):
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
-        self.examples, self.statuses = examples, {**(statuses or {}), **UNUSABLE}
+        self.examples, self.statuses = examples, {**UNUSABLE, **(statuses or {})}
         self.of_site, self.at_work = of_site, at_work
         self.params += site_options(hidden=True) if of_site else []
 
