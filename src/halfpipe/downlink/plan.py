@@ -6,12 +6,13 @@ path of RetDefs and the directory of each downlink that is asked for.
 
 import errno
 import json
+import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from halfpipe import paths
@@ -26,6 +27,8 @@ from halfpipe.settings import Settings
 MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
 CLOCK_SECONDS = 600.0  # by which a file server's clock may be ahead
 CLOCKS_APART = 60.0  # seconds that the clocks of two file systems may differ by
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -418,7 +421,8 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
     """Return the downlinks that `words` stand for, each once, in order of the words.
 
     A single downlink stands for itself, whether there is anything of it or not. Of a range these are the downlinks
-    with a directory on the RetDef search path, and those of which the working directory knows.
+    with a directory on the RetDef search path, and those of which the working directory knows. Numbers that are not
+    there between two of a day are said.
 
     Raises
     ------
@@ -437,6 +441,8 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
         if known is None:
             known = _known(settings, several)
         inside = [dl for dl in known if several.first <= dl <= several.last]
+        if inside and (gaps := list(_gaps(several, inside))):
+            _log.warning("%s: there is no downlink %s", several, ", ".join(gaps))
         if not inside:
             raise ConfigError(
                 f"{several}: there is no downlink from {several.first} to {several.last}; looked in "
@@ -445,6 +451,24 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
             )
         found += inside
     return tuple(dict.fromkeys(found))
+
+
+def _gaps(several: Downlinks, inside: Iterable[DownlinkId]) -> Iterator[str]:
+    """Yield the holes of a range between two downlinks: numbers of a day before and after which there is one.
+
+    ``230401003``, ``230401005 to 230401007``.
+    """
+    known = {int(dl) for dl in inside}
+    ends = {int(end) for end in several.split("..") if DownlinkId.matches(end)}
+    of_days = (
+        {number // 1000: number for number in sorted(known | ends, reverse=True)} if len(ends) == 2 else {}
+    )
+    for day, first in sorted(of_days.items()):
+        last = max(number for number in known | ends if number // 1000 == day)
+        missing = [number for number in range(first, last + 1) if number not in known]
+        for _, group in groupby(enumerate(missing), lambda pair: pair[1] - pair[0]):
+            begin, *_, end = [f"{number:09d}" for _, number in group] * 2
+            yield begin if begin == end else f"{begin} to {end}"
 
 
 def _known(settings: Settings, several: Downlinks) -> list[DownlinkId]:
