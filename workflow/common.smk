@@ -17,6 +17,7 @@ from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
 from halfpipe.downlink.submission_causes import warnings_before
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import leases
+from halfpipe.files.advice import cannot_be_read
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.process.environment import look_for_garbage_seldom, without_idle_threads
 from halfpipe.process.rule_program import GROUP_MAY_WRITE
@@ -32,7 +33,7 @@ look_for_garbage_seldom()
 
 
 def in_words(function):
-    """Have an error of HalfPipe end Snakemake with its sentence and no traceback."""
+    """Have an error of HalfPipe, or of the operating system, end Snakemake with its sentence and no traceback."""
 
     @wraps(function)
     def call(*arguments):
@@ -40,6 +41,8 @@ def in_words(function):
             return function(*arguments)
         except HalfPipeError as error:
             raise WorkflowError(str(error)) from error
+        except OSError as error:
+            raise WorkflowError(cannot_be_read(Path(error.filename or "a file"), error)) from error
 
     return call
 

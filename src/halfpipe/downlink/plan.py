@@ -18,7 +18,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.downlink import halts, receipt_inputs
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
-from halfpipe.files.advice import cannot_be_read
+from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.reading import changed, modified
 from halfpipe.formats.retdef import FILE_NAME, RetDef, made_here, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
@@ -52,17 +52,23 @@ class DownlinkPlan:
         return tuple(sorted([*(self.retdefs.keys() - self.ignored.keys()), *missing]))
 
     def refuse_closed(self) -> None:
-        """Refuse directories of somebody else that may not be looked into: Snakemake would end with a traceback.
+        """Refuse what Snakemake would end with a traceback for, or take for whole.
+
+        These are directories of somebody else that may not be looked into, and directories where files should be.
 
         Raises
         ------
         HalfPipeError
-            Names the directory, its owner and the command.
+            Names the directory, whose it is if that matters, and the command.
         """
         names = [self.downlink, paths.chunks(self.downlink), paths.runs()]
         names += [name for run in self.runs for name in (paths.run(run), f"{paths.run(run)}/{self.downlink}")]
         for name in ("", *names):
             refuse_closed(self.work / name)
+        for name in (paths.receipt(self.downlink), *self.manifests):
+            if (self.work / name).is_dir():
+                what = f"{self.work / name}: is a directory, and a file should be there."
+                raise HalfPipeError(what, in_place_of(self.work / name, f"snakemake dl={self.downlink}"))
 
     @property
     def unreadable(self) -> list[HalfPipeError]:

@@ -13,6 +13,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.advice import in_place_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
@@ -63,7 +64,7 @@ def troubles(
         if entry := of_receipt.get(run):
             if not of_last:
                 yield from _differs(run, downlink, entry, deliveries.seal(downlink))
-                yield from _datagrams_gone(work, run, downlink, entry)
+                yield from _files_gone(work, run, downlink, entry)
             yield from _noted(run, downlink, entry)
         else:
             yield from _lost(work, run, downlink, deliveries)
@@ -178,12 +179,19 @@ def _differs(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], seal: s
         )
 
 
-def _datagrams_gone(
-    work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]
-) -> Iterator[Cause]:
-    """Yield that what a downlink brought of a run is not known to others any more, who decide without it."""
-    there = os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}")  # noqa: PTH113 - asked of all downlinks
-    if entry.get("taken_over", "whole") == "whole" and not there:
+def _files_gone(work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield that the manifest of a run is gone, or what others decide by: which datagrams a downlink brought of it."""
+    if entry.get("taken_over", "whole") != "whole":
+        return
+    manifest = work / paths.manifest(run, downlink)
+    if not os.path.isfile(manifest):  # noqa: PTH113 - asked of all downlinks
+        again = f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}"
+        what, do = (
+            ("is a directory", in_place_of(manifest, again)) if manifest.is_dir() else ("is gone", again)
+        )
+        text = f"{manifest}, which says what was delivered of run {run}, {what}"
+        yield Cause("manifest-gone", Verdict.ACTION, text, do)
+    if not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
         yield Cause(
             "datagrams-gone",
             Verdict.ACTION,

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -39,9 +40,16 @@ def in_the_way(path: Path, error: OSError) -> HalfPipeError:
     )
 
 
+def in_place_of(path: Path, do: str) -> str:
+    """Return the commands that move a directory aside which lies where a file should be, and then `do`."""
+    place = shlex.quote(str(path))
+    return f"mv {place} {shlex.quote(f'{path}.aside')} && {do}"
+
+
 def cannot_be_read(path: Path, error: OSError) -> str:
     """Say why `path` cannot be read or listed, where permission is lacking whose it is, and what to do."""
-    what = f"{path} cannot be {'listed' if error.errno == errno.ENOTDIR or _is_directory(path) else 'read'}"
+    listed = error.errno == errno.ENOTDIR or (error.errno != errno.EISDIR and _is_directory(path))
+    what = f"{path} cannot be {'listed' if listed else 'read'}"
     what = f"{what}: {error.strerror or error}."
     if error.errno not in {errno.EACCES, errno.EPERM}:
         return f"{what} {_ADVICE_ON_READING.get(error.errno or 0, advice(error))}"

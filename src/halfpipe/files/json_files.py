@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import write_bytes
 
 SEAL = "sha256"
@@ -57,7 +58,7 @@ def read_json(path: Path, do: str = "") -> Any:
     MissingInputError
         If there is no such file.
     FormatError
-        If it is not JSON, has nothing in it, or is not what was written.
+        If it cannot be read, is not JSON, has nothing in it, or is not what was written.
     """
     do = do or f"To have it made again: rm {path}"
     try:
@@ -65,6 +66,10 @@ def read_json(path: Path, do: str = "") -> Any:
         value = json.loads(content)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise FormatError(
+            cannot_be_read(path, error), in_place_of(path, do) if path.is_dir() else ""
+        ) from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not JSON ({error})", do) from error
     if value == {}:

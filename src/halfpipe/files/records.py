@@ -23,7 +23,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files import json_files
-from halfpipe.files.advice import advice
+from halfpipe.files.advice import advice, cannot_be_read
 from halfpipe.files.durable import flush, fsync_directory
 from halfpipe.files.json_files import SEAL, seal_of
 
@@ -196,7 +196,7 @@ class Series:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
-            raise StateError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
+            raise StateError(cannot_be_read(path, error)) from error
 
     def _mend(self, home: Path, record: Record) -> None:
         """Write a lost or damaged copy again; who may only read leaves it."""
@@ -227,7 +227,7 @@ def numbers(home: Path) -> set[int]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError as error:
-        raise StateError(f"{home}: cannot be read: {error.strerror}. {advice(error)}") from error
+        raise StateError(cannot_be_read(home, error)) from error
     return {int(match[1]) for match in map(_NAME.fullmatch, names) if match}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
-from halfpipe.files.advice import advice
+from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.records import Record, Series, opened
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
@@ -135,6 +135,7 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file") from error
     except OSError as error:
+        do = in_place_of(path, do) if path.is_dir() else do
         raise ReceiptError(DAMAGED, path, f"{error.strerror}. {advice(error)}".rstrip("."), do) from error
     code, what, content = _read(written)
     if code:

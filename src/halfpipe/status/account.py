@@ -342,6 +342,7 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
             yield from failures(of.settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
+            yield from _chunks_gone(of, receipt)
             yield from fell_short(of.settings, of.id, receipt["chunks"])
             yield from _grown(of, receipt)
     if not in_work:
@@ -365,6 +366,18 @@ def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     for chunk in receipt["chunks"]:
         with suppress(HalfPipeError):
             yield from grown(of.settings, of.id, read_json(of.work / paths.chunk(of.id, chunk["chunk"])))
+
+
+def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
+    """Yield that all that was decoded of a downlink is gone, which no clean-up does."""
+    place = of.work / paths.chunks(of.id)
+    if receipt["chunks"] and place.name not in of.files.names and of.files.staged.unread is None:
+        yield Cause(
+            "chunks-gone",
+            Verdict.ACTION,
+            f"{place} is gone, with all that was decoded of this downlink",
+            f"snakemake dl={of.id} -R decode_chunk",
+        )
 
 
 def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:

@@ -200,6 +200,19 @@ def test_a_directory_of_somebody_else_is_named(settings: Settings, monkeypatch: 
             plan.refuse_closed()
 
 
+def test_a_directory_where_a_file_should_be_is_refused_with_the_commands(settings: Settings) -> None:
+    put(settings.paths.work, 1)
+    plan = Plan(settings).of(DL)
+    for name in (paths.receipt(DL), *plan.manifests):
+        place = settings.paths.work / name
+        place.mkdir(parents=True)
+        with pytest.raises(HalfPipeError) as refused:
+            plan.refuse_closed()
+        assert refused.value.do == f"mv {place} {place}.aside && snakemake dl={DL}"
+        place.rmdir()
+    plan.refuse_closed()
+
+
 def test_begun_and_its_retdefs_gone(settings: Settings) -> None:
     work = settings.paths.work
     (work / DL).mkdir()

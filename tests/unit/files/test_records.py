@@ -1,5 +1,6 @@
 """Numbered records: union of two copies, mending, exclusive publication, and a stress without mercy."""
 
+import errno
 import json
 import os
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from halfpipe.errors import StateError
 from halfpipe.files import records
 from halfpipe.files.records import DamagedError, Series, TakenError, opened, sealed
 
@@ -120,6 +122,23 @@ def test_a_record_that_is_gone_in_both_copies_stops_with_both_names(tmp_path: Pa
     with pytest.raises(DamagedError) as error:
         series(tmp_path).read()
     assert all(str(path) in str(error.value) for path in gone)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_file_server_that_fails_is_told_in_words(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(tmp_path, 1)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(StateError, match=f"{os.strerror(number)}. The (disk|file server) "):
+        values(tmp_path)
+    monkeypatch.setattr(os, "listdir", fails)
+    with pytest.raises(StateError, match=os.strerror(number)):
+        values(tmp_path)
 
 
 def test_copies_that_tell_different_things_stop(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ HARMS: Mapping[str, Callable[[Path], object]] = {
 # Made again when they are wanted, looked at by `halfpipe check`, or told of in pictures only.
 DONE_WITHOUT = {
     *("chunks.json", "events.npy", "index.json"),
-    "manifest.json",
 }
 
 
@@ -93,7 +92,19 @@ def test_each_file_and_directory(whole: Site, harm: str, tmp_path: Path) -> None
             if codes(whole) == before:
                 silent.add(str(name))
     assert codes(whole) == before, "all is back"
-    done_without = DONE_WITHOUT | ({"datagrams.idx"} if harm in {"rubbish", "a list"} else set())
+    done_without = DONE_WITHOUT | (
+        {"datagrams.idx", "manifest.json"} if harm in {"rubbish", "a list"} else set()
+    )
     assert {name for name in silent if Path(name).suffix and Path(name).name not in done_without} == set()
     places = {Path(name) for name in silent if "." not in name}
     assert harm == "gone" or not {place for place in places if place.parts[0] == "runs"}
+
+
+def test_what_was_decoded_of_a_downlink_is_missed(whole: Site, tmp_path: Path) -> None:
+    before = codes(whole)
+    handed_off = [path.name.removeprefix("dl=") for path in whole.work.glob("dl=*")]
+    for dl in handed_off:
+        with harmed(whole.work / dl, "gone", tmp_path / dl):
+            for _ in range(2):  # the first look mends its records
+                assert ("chunks-gone" in codes(whole)[dl]) == (dl in before), dl
+    assert codes(whole) == before
