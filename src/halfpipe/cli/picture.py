@@ -34,7 +34,7 @@ def command(site: Site, what: RunId | DownlinkId, output: Path | None) -> None:
     """Draw a run or a downlink, as SVG or PNG.
 
     A run: which downlink contains what of each EPU, what is missing, delivered, waiting, late, withheld or held, and
-    the rate of events. A downlink: its chunks in time, missing hours, and its event files.
+    the rate of events. A downlink: its chunks in time, and missing hours.
     docs/pictures.md explains them.
     """
     # They load what draws.

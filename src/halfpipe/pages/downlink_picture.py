@@ -1,4 +1,4 @@
-"""The picture of a downlink: its chunks with their hours, and its files against the limit."""
+"""The picture of a downlink: its chunks by the times of their data, and what each brought."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,8 +13,6 @@ from halfpipe.formats import met as met_of
 from halfpipe.formats.retdef import RetDef, Span, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.pages.drawn import (
-    BLACK,
-    DARK,
     GREY,
     OF_EPU,
     VERMILION,
@@ -25,8 +23,6 @@ from halfpipe.pages.drawn import (
     simulated,
 )
 from halfpipe.pages.drawn import picture as drawn
-from halfpipe.run.downlinks_of_run import waiting_now
-from halfpipe.run.receipt_file import read_receipt
 from halfpipe.status.account import Site, account
 from halfpipe.words import count
 
@@ -35,7 +31,6 @@ DAY, HOUR = 86400.0, 3600.0
 
 NOT_DECODED = Mark("announced, not decoded yet", "white", GREY)
 MISSING_HOUR = Mark("an hour without data in the archive", "white", VERMILION, "xxx")
-FILE = Mark("event file", DARK, "white")
 
 
 def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> bytes:
@@ -51,19 +46,16 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
     chunks = list(_chunks(site, downlink))
     if not chunks:
         raise MissingInputError(f"nothing is known of downlink {downlink}: it has no RetDefs")
-    receipt: Mapping[str, Any] = {}
-    if (site.work / paths.receipt(downlink)).exists():
-        receipt = read_receipt(site.work, downlink)
     lanes = [_lane(*each) for each in chunks[:MOST_CHUNKS]]
 
-    def paint(top: Axes, files: Axes) -> list[Mark]:
+    def paint(top: Axes) -> list[Mark]:
         more = f" (the first {len(lanes)} of {len(chunks)})" if len(lanes) < len(chunks) else ""
         top.set_title(f"chunks{more}, by the times of their data")
         _time_axis(top, lanes)
-        return [*draw_lanes(top, lanes), *_draw_files(files, site, receipt)]
+        return draw_lanes(top, lanes)
 
     state = account(Site(site.settings, site.now, site.now), downlink)
-    delivered = f", {count(state.events, 'event')} staged, {state.orphans:,} waiting" if receipt else ""
+    delivered = f", {count(state.events, 'event')} staged, {state.orphans:,} waiting" if state.handoff else ""
     decoded = [(chunk, made) for chunk, _, made in chunks if made]
     sentences = [f"{len(decoded)} of {count(len(chunks), 'chunk')} decoded."]
     sentences += [
@@ -71,8 +63,8 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
         for chunk, made in decoded
         for each in missing_hours(made)
     ]
-    title, heights = f"Downlink {downlink}: {state.state}{delivered}", [0.28 * len(lanes) + 0.6, 1.4]
-    return drawn(kind, title, sentences, note or simulated(site.settings), heights, paint)
+    title, height = f"Downlink {downlink}: {state.state}{delivered}", 0.28 * len(lanes) + 0.6
+    return drawn(kind, title, sentences, note or simulated(site.settings), [height], paint)
 
 
 def _chunks(
@@ -137,37 +129,3 @@ def _time_axis(axes: Axes, lanes: list[Lane]) -> None:
     axes.xaxis.set_major_locator(AutoDateLocator(maxticks=8))  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))  # type: ignore[no-untyped-call]
     axes.set_xlabel(f"UTC, from {met_of.utc(min(times) * DAY):%Y-%m-%d}")
-
-
-def _draw_files(axes: Axes, site: Site, receipt: Mapping[str, Any]) -> list[Mark]:
-    most = site.settings.merge.max_events
-    axes.set_title("event files for Level-1, by run")
-    axes.set_ylabel("events")
-    runs = receipt.get("runs", ())
-    largest = max((file["events"] for run in runs for file in run["files"]), default=0)
-    if not largest:
-        _nothing(axes, "no event file was staged")
-        return []
-    at, ticks, labels = 0, [], []
-    for run in runs:
-        wide = max(1, len(run["files"]))
-        events = [file["events"] for file in run["files"]]
-        axes.bar(range(at, at + len(events)), events, width=0.8, **FILE.style())
-        ticks.append(at + (wide - 1) / 2)
-        waiting = waiting_now(site.work, DownlinkId(receipt["downlink"]), run)
-        says = "held" if run["held"] else f"{waiting:,} waiting" if waiting else run["kind"]
-        labels.append(f"{run['run']}\n{says}")
-        at += wide + 1
-    axes.set_xticks(ticks, labels)
-    axes.set_xlim(-1, max(at, 6) - 0.5)
-    if most > 0:
-        said = f"limit of a file:\n{most:,} events\n(merge.max_events)"
-        axes.text(1.005, 1.0, said, transform=axes.transAxes, va="top", fontsize=8)
-        if most <= 4 * largest:
-            axes.axhline(most, color=BLACK, linestyle="--", linewidth=1)
-    return [FILE]
-
-
-def _nothing(axes: Axes, says: str) -> None:
-    axes.text(0.5, 0.5, says, transform=axes.transAxes, ha="center", va="center")
-    axes.set(xticks=[], yticks=[])

@@ -171,7 +171,7 @@ def picture(
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, sum(heights) + 1.5 + 0.17 * len(below)), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-        panels = figure.subplots(len(heights), 1, height_ratios=heights)
+        panels = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False).ravel()
         marks = dict.fromkeys(paint(*panels))
         panels[-1].set_xlabel("\n".join([panels[-1].get_xlabel(), *below]))
         figure.legend(
