@@ -153,22 +153,27 @@ def usual(frame: pd.DataFrame) -> pd.Series:
     return known.median().where(known.count() >= FEWEST)
 
 
-def unusual(frame: pd.DataFrame, medians: pd.Series) -> pd.DataFrame:
-    """Tell of each downlink which of its figures are far from the medians; what is not known is not."""
-    found = {}
-    for name, median in medians.items():
-        low, high = MEASURES[kind(name)].limits(median)
-        found[name] = (frame[name] > high) | (frame[name] < low)
-    return pd.DataFrame(found, index=frame.index)
+@dataclass(frozen=True)
+class Compared:
+    """A figure of a downlink beside the median: its name, both in words, and whether it is beyond a limit."""
+
+    name: str
+    here: str
+    median: str
+    unusual: bool
 
 
-def compared(series: str, value: float, median: float) -> str:
-    """Say how far an unusual figure is from its median."""
-    of = MEASURES[kind(series)]
-    said = f"{called(series)}: {of.shown(value)}"
-    if not median:
-        return f"{said}, mostly none"
-    return f"{said}, {value / median:.1f} times the median of {USUAL_DAYS:g} days ({of.shown(median)})"
+def compared(own: Mapping[str, float], medians: Mapping[str, float]) -> list[Compared]:
+    """Return the figures of a downlink that are known; without a median none is unusual."""
+    found = []
+    for series, median in medians.items():
+        if not isnan(value := own.get(series, nan)):
+            of = MEASURES[kind(series)]
+            low, high = of.limits(median)
+            found.append(
+                Compared(called(series), of.shown(value), of.shown(median), value > high or value < low)
+            )
+    return found
 
 
 @dataclass(frozen=True)

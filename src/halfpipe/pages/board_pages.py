@@ -30,17 +30,14 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages import downlink_picture
 from halfpipe.pages.board_figures import (
     HEIGHT,
-    MEASURES,
     STEPS,
     USUAL_DAYS,
     WIDTH,
-    called,
+    Compared,
     compared,
     figures,
-    kind,
     missing_datagrams,
     trends,
-    unusual,
     usual,
 )
 from halfpipe.pages.drawn import duration
@@ -57,8 +54,7 @@ from halfpipe.tables.latency import latencies
 from halfpipe.words import count
 
 DAY = 86400.0
-MOST_PICTURES = 12  # small ones on the page of the site
-MOST_STRAYS = 50  # downlinks there whose figures are unusual
+MOST_STRAYS = 50  # downlinks whose figures are unusual, on the page of the site
 MADE = re.compile(rb'<time id="made" datetime="[^"]*">[^<]*</time>')
 
 
@@ -84,23 +80,20 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
     _draw(site, list(accounts), home, new_pictures)
     frame, runs = _figures(site, list(accounts))
     recent = frame[frame["when"] >= now - USUAL_DAYS * DAY]
-    middles = usual(recent)
-    medians = {str(name): value for name, value in middles.items()}
-    every, far = frame.to_dict("index"), unusual(frame, middles).to_dict("index")
-    strays, written = list[tuple[DownlinkId, list[str]]](), 0
+    medians = {str(name): value for name, value in usual(recent).items()}
+    every, strays, written = frame.to_dict("index"), list[tuple[DownlinkId, list[Compared]]](), 0
     for downlink, account in accounts.items():
-        own = {name: value for name, value in every.get(downlink, {}).items() if not isnan(value)}
-        names = [name for name, is_far in far.get(downlink, {}).items() if is_far]
+        own = every.get(downlink, {})
+        figures = compared(own, medians)
         values = {
             "one": account,
-            "figures": [(called(n), MEASURES[kind(n)], own[n], medians[n]) for n in medians if n in own],
-            "far": [compared(name, own[name], medians[name]) for name in names],
-            "steps": [(words, own[name]) for name, words in STEPS.items() if name in own],
-            "picture": _picture(home, downlink),
+            "figures": figures,
+            "steps": [(words, own[name]) for name, words in STEPS.items() if own and not isnan(own[name])],
+            "picture": picture if (home / (picture := paths.board_picture(downlink))).exists() else None,
             **_downlink(settings, account),
         }
-        if names:
-            strays.append((downlink, values["far"]))
+        if far := [each for each in figures if each.unusual]:
+            strays.append((downlink, far))
         written += _replace(home / paths.board_page(downlink), page("downlink.html", settings, now, values))
     for path in (*home.glob(paths.board_page("*")), *home.glob(paths.board_picture("*"))):
         if DownlinkId.matches(path.stem) and path.stem not in accounts:
@@ -118,11 +111,6 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
     }
     _replace(home / paths.board(), page("board.html", settings, now, values))
     return written + 1
-
-
-def _picture(home: Path, downlink: DownlinkId) -> str | None:
-    picture = paths.board_picture(downlink)
-    return picture if (home / picture).exists() else None
 
 
 def _draw(site: Site, shown: Sequence[DownlinkId], home: Path, most: int) -> None:
@@ -184,7 +172,6 @@ def _site(site: Site, found: Overview, home: Path) -> dict[str, Any]:
     parts += [f"the site needs action: {count(of_site, 'trouble')}"] if of_site else []
     good = "Nothing needs action" if found.accounts else "No downlinks found"
     last, turn = youngest_retdef(site.settings.paths.retdef, site.now), last_turn(site.work)
-    pictures = [(one, p) for one in found.accounts if (p := _picture(home, one.downlink))]
     says = {
         "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(site.settings).values()),
         "mounts": "there",
@@ -199,7 +186,6 @@ def _site(site: Site, found: Overview, home: Path) -> dict[str, Any]:
         "turn": turn,
         "lights": [(name, light(name, found.site), says[name]) for name in LIGHTS],
         "compared_page": paths.board_compared() if (home / paths.board_compared()).exists() else None,
-        "pictures": pictures[:MOST_PICTURES],
     }
 
 

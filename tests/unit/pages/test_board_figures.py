@@ -15,11 +15,11 @@ from halfpipe.pages.board_figures import (
     FEWEST,
     HEIGHT,
     WIDTH,
+    called,
     compared,
     figures,
     missing_datagrams,
     trends,
-    unusual,
     usual,
 )
 from halfpipe.tables.latency import Latency
@@ -99,18 +99,20 @@ def test_nothing_is_usual_among_few() -> None:
     ],
 )
 def test_far_is_a_multiple_of_the_median_and_no_trifle(own: dict[str, float], names: list[str]) -> None:
-    (row,) = unusual(frame(own), pd.Series(MEDIANS)).to_dict("records")
-    assert [name for name, far in row.items() if far] == names
-    unknown = pd.Series(dict.fromkeys(MEDIANS, nan))
-    assert not unusual(frame(own), unknown).any(axis=None), "without a median nothing is far"
+    row = {**dict.fromkeys(MEDIANS, nan), **own}
+    far = [called(name) for name in names]
+    assert [each.name for each in compared(row, MEDIANS) if each.unusual] == far
+    assert len(compared(row, MEDIANS)) == len(own), "what is not known is not there"
+    unknown = dict.fromkeys(MEDIANS, nan)
+    assert not any(each.unusual for each in compared(row, unknown)), "without a median nothing is far"
 
 
 def test_it_is_shown_with_its_median() -> None:
-    slow = compared("latency", 2520.0, 840.0 / 1.1)
-    assert all(figure in slow for figure in ("42 min", "3.3 times", "90 days", "13 min"))
-    many = compared("exceptions 957", 77.0, 0.0)
-    assert "EPU 957" in many
-    assert "77" in many
+    (slow, many) = compared(
+        {"latency": 2520.0, "exceptions 957": 77.0}, {"latency": 840.0, "exceptions 957": 0.0}
+    )
+    assert (slow.here, slow.median) == ("42 min", "14 min")
+    assert (many.name.startswith("EPU 957"), many.here, many.median) == (True, "77", "0")
 
 
 def test_a_trend_has_its_limits_and_the_days_beyond_them() -> None:
