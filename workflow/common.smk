@@ -25,6 +25,7 @@ from halfpipe.settings import Settings
 
 # snakemake --lint looks at the rules, whatever the site; it alone asks for no environment variables.
 LINTED = {"paths": {"work": "build/lint", "stage": "build/lint/stage"}}
+MANY = 20  # downlinks of which it is said that `halfpipe process` is cheaper
 SETTINGS = "HALFPIPE_SETTINGS"  # where a job in Slurm, which reads the workflow anew, finds those of its head
 
 os.umask(GROUP_MAY_WRITE)  # as its jobs have it: others of the group process downlinks here too
@@ -98,7 +99,13 @@ def look_at(dl):
 @in_words
 def requested(wildcards):
     """Return the targets of the config's downlinks, or else of all outstanding ones."""
-    return [plan.target(dl) for dl in expand(settings, settings.dl) or outstanding()]
+    named = expand(settings, settings.dl)
+    if len(named) >= MANY:
+        every = f"{min(named)}..{max(named)}"
+        logger.warning(
+            f"{len(named)} downlinks: halfpipe process {every} hands them off with less processor time"
+        )
+    return [plan.target(dl) for dl in named or outstanding()]
 
 
 def outstanding():

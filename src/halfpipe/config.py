@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
@@ -40,6 +40,7 @@ class Profile:
     file: Path
     configfiles: tuple[Path, ...]
     config: Mapping[str, Any]
+    content: Mapping[str, Any] = field(default_factory=dict, compare=False)  # all that the file says
 
 
 def find_profile(given: str | None = None) -> Profile | None:
@@ -78,7 +79,7 @@ def find_profile(given: str | None = None) -> Profile | None:
         path = os.path.expanduser(os.path.expandvars(str(named)))  # noqa: PTH111 - as Snakemake does
         named = [file.parent / path if (file.parent / path).exists() else path]
     values = values if isinstance(values, Mapping) else read_values(map(str, values))
-    return Profile(name, file, tuple(Path(str(each)) for each in named), values)
+    return Profile(name, file, tuple(Path(str(each)) for each in named), values, content)
 
 
 def read_values(entries: Iterable[str]) -> dict[str, Any]:

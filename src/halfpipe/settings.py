@@ -395,6 +395,15 @@ class Repipe(Section):
 
 
 @dataclass(frozen=True)
+class History(Section):
+    """How `halfpipe process` uses Slurm, where the profile's executor is Slurm."""
+
+    sbatch: Text = "--nice=1000"
+    """Further options of sbatch for its elements, split as a shell would: --nice has them wait behind all other jobs of
+    this user, --qos=NAME puts them under the limits of a QOS, so that a new downlink always finds a node."""
+
+
+@dataclass(frozen=True)
 class Lease(Section):
     """How long a process that was killed, or a host that is down, stops others."""
 
@@ -532,6 +541,8 @@ class Settings(Section):
     """What may shrink."""
     repipe: Repipe = Repipe()
     """Re-piping."""
+    history: History = History()
+    """Many downlinks."""
     lease: Lease = Lease()
     """Leases."""
     alarm: Alarm = Alarm()

@@ -367,6 +367,10 @@ def test_downlinks_named_in_the_config(tmp_path: Path) -> None:
     # A target that is named wins.
     assert downlinks_of(site.snakemake("-n", f"dl={DL}").good().jobs) == {DL}
     assert site.snakemake("--config", "dl=240701001..240701009").status == 1
+    many = [f"2408010{number:02d}" for number in range(20)]
+    for words in (many[1:], many):
+        said = site.snakemake("-n", "--config", f"dl={','.join(words)}").said
+        assert ("halfpipe process 240801000..240801019" in said) == (words == many)
 
 
 def test_all_outstanding_downlinks_but_those_that_are_not_ready(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -17,7 +17,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.site import batches, invocations
-from halfpipe.site.batches import MOST, Reprocessing, Work
+from halfpipe.site.batches import Reprocessing, Work
 from halfpipe.site.invocations import GOOD, invocation
 from halfpipe.site.unattended_turn import MINUTES
 from halfpipe.status.account import Site as Looked
@@ -47,24 +47,20 @@ MOST_SHOWN = 20  # downlinks of which the causes are printed
     "what", nargs=-1, required=True, type=EITHER, metavar="DL...|RUN", help=f"{SEVERAL}; or one run."
 )
 @click.option("--again", is_flag=True, help="Process again what was handed off, and list what changed.")
-@click.option(
-    "--batch", type=click.IntRange(1, MOST), default=MOST, show_default=True, help="Downlinks per batch."
-)
 @click.option("--orphans", is_flag=True, help="Of a run: deliver the events that wait, too.")
 @cores
 def command(
     site: Site,
     what: tuple[DownlinkId | RunId, ...],
     again: bool,
-    batch: int,
     orphans: bool,
     cores: int | None,
 ) -> int:
-    """Process many downlinks in batches up to their hand-off, or one run on its own.
+    """Process many downlinks up to their hand-off, or one run on its own.
 
-    Each batch is one call of snakemake, oldest downlinks first. A downlink that fails stops no other one; what waits
-    for RetDefs, is held, or is in work elsewhere is left alone and named. Nothing is submitted to Level-1. The same
-    command goes on where it ended.
+    On as many cores as are given, or as an array in Slurm if the profile runs jobs there; neighbouring downlinks one
+    after the other. A downlink that fails stops no other one; what waits for RetDefs, is held, or is in work elsewhere
+    is left alone and named. Nothing is submitted to Level-1. The same command goes on where it ended.
 
     A run is processed from all that the level-0 archive has of it, as a made-up downlink (repipe.ids) with a working
     directory and a stage of its own in repipe/ under paths.work. What counts as delivered stays as it is. Level-1
@@ -83,22 +79,21 @@ def command(
         signal.signal(number, signal.getsignal(signal.SIGTERM))
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
-    options = site.snakemake_options(cores)
+    profile = site.profile.content if site.profile else {}
     reprocessing = Reprocessing(site.work, downlinks) if again else None
     work = batches.work_on(site.settings, downlinks, reprocessing)
-    for line in _beginning(work, reprocessing, batch):
+    for line in _beginning(work, reprocessing):
         click.echo(line)
     begun = time.monotonic()
     try:
-        for fresh, log in batches.run(site.settings, options, work, reprocessing, batch):
+        launcher = batches.launcher(site.settings, profile, downlinks, cores)
+        for fresh in batches.run(site.settings, work, reprocessing, launcher):
             for line in _changes(site.work, fresh, reprocessing) if reprocessing else ():
                 click.echo(line)
-            click.echo(f"{_progress(work, begun)}; last batch: {log}")
+            click.echo(_progress(work, begun))
     except (SystemExit, HalfPipeError):
         click.echo(f"ended: {_progress(work, begun)}\nto go on: {_same_command()}")
         raise
-    if work.todo:
-        click.echo(_progress(work, begun))
     problems = list(_problems(site, work))
     for problem in problems[:MOST_SHOWN]:
         click.echo(problem)
@@ -131,12 +126,11 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
     return 1 if found.complaints or not found.files else 0
 
 
-def _beginning(work: Work, reprocessing: Reprocessing | None, batch: int) -> Iterator[str]:
+def _beginning(work: Work, reprocessing: Reprocessing | None) -> Iterator[str]:
     """Yield what there is to do, and what is left alone."""
     yield from work.messages
     what = "to be regenerated" if reprocessing else "outstanding"
-    of = f"{len(work.todo):,} of {count(len(work.named), 'downlink')} {what}"
-    yield f"{of}, in {count(-(-len(work.todo) // batch), 'batch', 'batches')}" if work.todo else of
+    yield f"{len(work.todo):,} of {count(len(work.named), 'downlink')} {what}"
     if reprocessing is not None and reprocessing.begun_earlier:
         yield f"the rest was regenerated before; to begin with all of them, first: rm {reprocessing.file}"
 
@@ -144,8 +138,11 @@ def _beginning(work: Work, reprocessing: Reprocessing | None, batch: int) -> Ite
 def _progress(work: Work, begun: float) -> str:
     done, left = len(work.done), len(work.todo) - len(work.done)
     hours = max(time.monotonic() - begun, 1.0) / 3600
-    rest = f", {timedelta(hours=round(hours / done * left, 2))} left" if done and left else ""
-    return f"{done:,} of {len(work.todo):,} handed off, {done / hours:,.0f} an hour{rest}"
+    words = [f"{done:,} of {len(work.todo):,} handed off", f"{done / hours:,.0f} an hour"]
+    if done and left:
+        ends = datetime.now(UTC) + timedelta(hours=hours / done * left)
+        words.append(f"the last one at {ends:%Y-%m-%d %H:%M} UTC")
+    return ", ".join(words) + (f"; waits: {work.waits}" if work.waits else "")
 
 
 def _changes(work: Path, fresh: Sequence[DownlinkId], reprocessing: Reprocessing) -> Iterator[str]:

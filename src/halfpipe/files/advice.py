@@ -24,6 +24,11 @@ def advice(error: OSError) -> str:
     return known.get(error.errno or 0, "Fix this and re-run the command.")
 
 
+def is_full(text: str) -> bool:
+    """Tell whether a message says that a disk is full or a quota used up: whoever waits may go on."""
+    return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT))
+
+
 def in_the_way(path: Path, error: OSError) -> HalfPipeError:
     """Return the error that says who owns what cannot be written or removed at `path`, and what to do."""
     denied = error.errno in {errno.EACCES, errno.EPERM}

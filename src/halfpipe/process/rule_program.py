@@ -58,7 +58,7 @@ def run(
         failure.forget(arguments.log)
         log.info("%s", command)
     umask = os.umask(GROUP_MAY_WRITE)
-    ended_by = signal.signal(signal.SIGTERM, _end)
+    ended_by = signal.signal(signal.SIGTERM, leave)
     try:
         settings = Settings.read(arguments.settings)
         leases.lifetime = settings.lease.seconds
@@ -89,8 +89,12 @@ def run(
     return 0
 
 
-def _end(number: int, _frame: object) -> None:
-    """Leave by the way of all errors, so that leases are given back and programs that we started are ended."""
+def leave(number: int, _frame: object) -> None:
+    """Leave by the way of all errors, so that leases are given back and programs that we started are ended.
+
+    The same signal again would cut that short: Slurm sends one to each process, and so do parents.
+    """
+    signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 

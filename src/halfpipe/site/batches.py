@@ -1,36 +1,50 @@
-"""Many downlinks in batches, oldest first, each batch an invocation of Snakemake.
+"""Many downlinks in elements of neighbours, oldest first: processes here, or an array in Slurm.
 
 What is outstanding is asked of the files each time, so the same command goes on wherever the last one has ended. A
 downlink that fails is left behind, and all others go on. Nothing is submitted to Level-1: what is asked for are
 receipts, whatever `submit.automatic` says.
+
+A run that several downlinks bring is delivered in their order, so the bytes are those of single commands, one after the
+other. An element has its downlinks one after the other; where one of another element comes first and has not delivered
+the run yet, the later one is finished in the next round.
 """
 
 import hashlib
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Protocol
 
 from halfpipe import paths
-from halfpipe.downlink import halts
+from halfpipe.config import write_down
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import HalfPipeError, MissingInputError
-from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.reading import modified
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import last_number, read_receipt
-from halfpipe.settings import Settings
-from halfpipe.site.invocations import GOOD, invocation, process
+from halfpipe.settings import ROOT, Settings
+from halfpipe.site import invocations
+from halfpipe.site.element import FAILED, FULL, HANDED_OFF, LEFT, WAITS, End
+from halfpipe.site.slurm import LARGEST, TRIES, Arrays, BusyError
 from halfpipe.status.failures import end_of
 
-MOST = 100  # downlinks of a batch: Snakemake looks at all of their files before the first job starts
-ENOUGH = (
-    3  # invocations for a single downlink that fail before any job, one after the other: it is none of them
+MOST = (
+    10  # downlinks of an element: what a killed one has to begin again is little, and its start costs little
 )
+EQUAL = 20  # downlinks that fail for one cause, one after the other: it is none of them
+HERE_SECONDS, SLURM_SECONDS = 0.1, 10.0  # between two looks
+BUSY_SECONDS = 60.0  # between two submissions, if Slurm takes none
+SAY_SECONDS = 60.0  # between two lines that say how far it is
+SHOW_SECONDS = 10.0  # until the last line of another node's log shows here
 
 
 @dataclass
@@ -46,9 +60,11 @@ class Work:
     done
         Those of them that were handed off meanwhile.
     left
-        Those that nothing was tried of, and why: held, in work elsewhere, not ready.
-    told
+        Those that nothing was tried of, and why: held, in work elsewhere.
+    messages
         What else there is to say.
+    waits
+        What all that is left waits for at the moment: a full disk, or Slurm; empty: nothing.
     """
 
     named: tuple[DownlinkId, ...]
@@ -56,11 +72,88 @@ class Work:
     done: set[DownlinkId] = field(default_factory=set)
     left: dict[DownlinkId, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
+    waits: str = ""
 
     @property
     def failed(self) -> list[DownlinkId]:
         """Those that were tried, or would have been, and were not handed off."""
         return [dl for dl in self.todo if dl not in self.done and dl not in self.left]
+
+
+class Launcher(Protocol):
+    """What elements are started with."""
+
+    slots: int
+    """How many elements are to be made, if there are downlinks for them."""
+    largest: int
+    """How many elements are started at a time."""
+    seconds: float
+    """Between two looks at them."""
+
+    def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:
+        """Start elements, as `Arrays.submit`."""
+
+    def left(self) -> int | None:
+        """Return how many have not ended; None if nobody knows now."""
+
+    def end(self) -> None:
+        """End all that are left."""
+
+
+class Here:
+    """Elements as processes of this machine, so many at a time."""
+
+    largest, seconds = sys.maxsize, HERE_SECONDS
+
+    def __init__(self, cores: int) -> None:
+        self.slots = cores
+        self._waiting = list[tuple[list[str], str]]()
+        self._running = list[subprocess.Popen[bytes]]()
+
+    def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:  # noqa: ARG002
+        """Have elements started, as `Arrays.submit`."""
+        invocations.take_orphans()
+        numbers = map(str, range(elements))
+        self._waiting += [([*words, "--element", number], log.replace("%a", number)) for number in numbers]
+
+    def left(self) -> int:
+        """Start what there is room for, and return how many have not ended."""
+        self._running = [one for one in self._running if one.poll() is None]
+        while self._waiting and len(self._running) < self.slots:
+            words, log = self._waiting.pop(0)
+            with open(log, "ab") as out:  # noqa: PTH123 - of a pattern
+                self._running.append(
+                    subprocess.Popen(
+                        words,
+                        cwd=ROOT,
+                        stdin=subprocess.DEVNULL,
+                        stdout=out,
+                        stderr=out,
+                        start_new_session=True,
+                    )
+                )
+        return len(self._running) + len(self._waiting)
+
+    def end(self) -> None:
+        """End all, with all that they have started."""
+        self._waiting.clear()
+        for one in self._running:
+            invocations.end(one)
+
+
+class InSlurm(Arrays):
+    """Elements in Slurm: arrays of one core each, as the profile has partition, account, memory and time."""
+
+    largest, seconds = LARGEST, SLURM_SECONDS
+
+    def __init__(self, profile: Mapping[str, Any], name: str, extra: str) -> None:
+        super().__init__(profile, name, extra)
+        self.slots = int(profile.get("jobs") or 1)
+        self.start = self.submit
+
+    def end(self) -> None:
+        """Cancel all."""
+        self.cancel()
 
 
 class Reprocessing:
@@ -87,6 +180,11 @@ class Reprocessing:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             write_json(self.file, self.before)
 
+    @property
+    def since(self) -> float:
+        """When it began, Unix seconds by the file server's clock: what was made before is made anew."""
+        return self.file.stat().st_mtime
+
     def is_done(self, downlink: DownlinkId) -> bool:
         """Tell whether a downlink has been handed off anew since this began."""
         try:
@@ -109,99 +207,246 @@ def work_on(settings: Settings, named: Sequence[DownlinkId], again: Reprocessing
         todo |= {dl for dl in named if again.before[dl]}
         todo = {dl for dl in todo if not again.is_done(dl)}
     work.todo = tuple(sorted(todo | set(found.held)))
+    work.left = {dl: f"it is held by {file}" for dl, file in found.held.items()}
     return work
 
 
+def launcher(
+    settings: Settings, profile: Mapping[str, Any], named: Sequence[DownlinkId], cores: int | None
+) -> Launcher:
+    """Return what starts elements: an array of Slurm if that is the profile's executor and nobody names `cores`."""
+    if profile.get("executor") != "slurm" or cores:
+        return Here(cores or profile.get("cores") or os.cpu_count() or 1)
+    digest = hashlib.sha256("".join([str(settings.paths.work), *named]).encode()).hexdigest()[:8]
+    arrays = InSlurm(profile, f"halfpipe-process-{digest}", settings.history.sbatch)
+    arrays.cancel(waiting_only=True)  # of the same command, if that was killed
+    return arrays
+
+
+def compose(
+    settings: Settings, downlinks: Sequence[DownlinkId], slots: int, *, alone: bool = False
+) -> list[list[dict[str, Any]]]:
+    """Part downlinks into elements of neighbours, and say of each which others deliver its runs first.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    downlinks
+        Downlinks in order.
+    slots
+        How many elements there should be at least.
+    alone
+        Each is an element, and none waits: the last time that they are tried.
+    """
+    size = 1 if alone else max(1, min(MOST, -(-len(downlinks) // slots)))
+    brought: dict[RunId, list[DownlinkId]] = {}
+    elements = []
+    for begin in range(0, len(downlinks), size):
+        plan, element = Plan(settings), list[dict[str, Any]]()
+        runs = {dl: _runs(plan, dl) for dl in downlinks[begin : begin + size]}
+        for dl, of_dl in runs.items():
+            element.append({"downlink": dl, "after": {run: brought[run] for run in of_dl if run in brought}})
+        for dl, of_dl in runs.items():
+            for run in () if alone else of_dl:
+                brought[run] = [*brought.get(run, ()), dl]
+        elements.append(element)
+    return elements
+
+
+def _runs(plan: Plan, downlink: DownlinkId) -> Sequence[RunId]:
+    try:
+        return plan.of(downlink).runs
+    except HalfPipeError:  # its own process says so
+        return ()
+
+
+@dataclass
+class _Log:
+    """The log of an element, how far it was read, and the downlinks of which it has not said how they ended."""
+
+    path: Path
+    left: set[DownlinkId]
+    at: int = 0
+
+    def hear(self) -> Iterator[End]:
+        """Yield how downlinks have ended since the last time."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.at)
+                lines = file.read().splitlines(keepends=True)
+        except OSError:
+            return
+        for line in lines:
+            if line.endswith(b"\n"):
+                self.at += len(line)
+                if ended := End.read(line.decode(errors="replace")):
+                    if ended.end != FULL:
+                        self.left.discard(ended.downlink)
+                    yield ended
+
+
+class _Rounds:
+    """The rounds of one command: what was heard, and what is to be done again."""
+
+    def __init__(
+        self, settings: Settings, work: Work, again: Reprocessing | None, launcher: Launcher
+    ) -> None:
+        self._settings, self._work, self._launcher = settings, work, launcher
+        self._since = again.since if again else 0.0
+        self._written = write_down(settings)
+        self._begun = self._written.stat().st_mtime  # by the clock of the file server
+        self._equal = list[End]()
+        self._said = time.monotonic()
+        self._fresh = list[DownlinkId]()
+        self.ended, self.waiting = set[DownlinkId](), set[DownlinkId]()
+        self._logs, self.log = list[_Log](), Path()
+
+    def fresh(self) -> Sequence[DownlinkId]:
+        """Return those that were handed off since the last call."""
+        self._fresh, fresh = [], self._fresh
+        return fresh
+
+    def round(self, downlinks: Sequence[DownlinkId], tries: int, *, alone: bool) -> Iterator[None]:
+        """Process downlinks once; yield now and then."""
+        self.waiting.clear()
+        self._logs.clear()
+        elements = compose(self._settings, downlinks, self._launcher.slots, alone=alone)
+        largest = min(self._launcher.largest, len(elements))
+        parts = [elements[begin : begin + largest] for begin in range(0, len(elements), largest)]
+        next_try = 0.0
+        while True:
+            if parts and time.monotonic() >= next_try:
+                try:
+                    self._logs += self._start(parts[0], tries)
+                    del parts[0]
+                    self._work.waits = ""
+                except BusyError as error:
+                    self._work.waits, next_try = str(error), time.monotonic() + BUSY_SECONDS
+            left = self._launcher.left()
+            self.hear()
+            if time.monotonic() - self._said >= SAY_SECONDS:
+                self._said = time.monotonic()
+                yield
+            if left == 0 and not parts:
+                break
+            time.sleep(self._launcher.seconds)
+        until = time.monotonic() + (SHOW_SECONDS if self._launcher.seconds == SLURM_SECONDS else 0.0)
+        while self.hear() and time.monotonic() < until:
+            time.sleep(1.0)
+
+    def _start(self, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int) -> list[_Log]:
+        home = self._settings.paths.work / paths.batch_logs()
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{elements[0][0]['downlink']}"
+        file = home / f"{name}.json"
+        home.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"since": self._since, "elements": elements})
+        script = str(ROOT / "scripts" / "process_downlinks.py")
+        words = [sys.executable, script, "--settings", str(self._written), "--list", str(file)]
+        most = max(map(len, elements))
+        try:
+            self._launcher.start(words, str(home / f"{name}-%a.log"), len(elements), most, tries)
+        except BusyError:
+            file.unlink()
+            raise
+        logs = [
+            _Log(home / f"{name}-{number}.log", {entry["downlink"] for entry in element})
+            for number, element in enumerate(elements)
+        ]
+        self.log = logs[0].path
+        return logs
+
+    def hear(self) -> bool:
+        """Take in how downlinks have ended; return whether there is more to hear.
+
+        Raises
+        ------
+        HalfPipeError
+            If too many have failed for one cause, one after the other.
+        """
+        for log in self._logs:
+            for ended in log.hear():
+                self._take(ended, log.path)
+        self._logs = [log for log in self._logs if log.left]
+        return bool(self._logs)
+
+    def look(self) -> None:
+        """Count what was handed off by who was ended before it could say so."""
+        for dl in self._work.todo:
+            if (modified(str(self._settings.paths.work / paths.receipt(dl))) or 0.0) >= self._begun:
+                self._work.done.add(dl)
+
+    def _take(self, ended: End, log: Path) -> None:
+        work, dl = self._work, ended.downlink
+        work.waits = f"{dl}: {ended.text}" if ended.end == FULL else ""
+        if ended.end == HANDED_OFF:
+            work.done.add(dl)
+            self._fresh.append(dl)
+            self._equal.clear()
+        elif ended.end == LEFT:
+            work.left[dl] = ended.text
+        elif ended.end == WAITS:
+            self.waiting.add(dl)
+        elif ended.end == FAILED:
+            self._equal = [*(one for one in self._equal if one.code == ended.code), ended]
+        if ended.end in {HANDED_OFF, LEFT, FAILED}:
+            self.ended.add(dl)
+        if len(self._equal) >= EQUAL:
+            raise HalfPipeError(
+                f"{EQUAL} downlinks, one after the other, failed for one cause ({ended.code}), so all is ended: "
+                f"{ended.text}; its log: {log}"
+            )
+
+
 def run(
-    settings: Settings, options: Sequence[str], work: Work, again: Reprocessing | None, most: int
-) -> Iterator[tuple[Sequence[DownlinkId], Path]]:
-    """Process what is to be done, batch after batch; `work` has what became of it, whatever ends this.
+    settings: Settings, work: Work, again: Reprocessing | None, launcher: Launcher
+) -> Iterator[Sequence[DownlinkId]]:
+    """Process what is to be done, round after round; `work` has what became of it, whatever ends this.
 
     Parameters
     ----------
     settings, work, again
         As of `work_on`.
-    options
-        The options of Snakemake that give it the same settings.
-    most
-        Downlinks of a batch.
+    launcher
+        Starts elements.
 
     Yields
     ------
-    tuple
-        Of each batch, when it has ended, the downlinks that it handed off, and its log.
+    Sequence
+        Now and then, the downlinks that were handed off since the last time.
 
     Raises
     ------
     HalfPipeError
-        If Snakemake cannot begin, whichever downlink it is given.
+        If elements cannot begin, or too many downlinks fail for one cause.
     """
-    home = settings.paths.work
-    options = [*options, *(["-F"] if again is not None else [])]
-    queue = _batches(work.todo, most)
-    waiting_for_others = True
-    barren = 0
-    while queue:
-        batch = _free(settings, queue.pop(0), work)
-        if batch:
-            log = home / paths.batch_logs() / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{batch[0]}.log"
-            words = invocation(map(paths.receipt, batch), options)
-            before = _job_logs(home, batch)
-            good = _invoke(words, log, home, batch, work)
-            fresh = [dl for dl in batch if dl in work.done]
-            yield fresh, log
-            if good or fresh or _job_logs(home, batch) != before:
-                barren = 0
-            elif len(batch) > 1:  # one of them keeps all from being begun: the halves find it
-                queue[:0] = _batches(batch, -(-len(batch) // 2))
-            else:
-                barren += 1
-                if barren == ENOUGH:
-                    raise HalfPipeError("\n".join([f"snakemake fails before any job: {log}", *end_of(log)]))
-        if not queue and waiting_for_others:
-            waiting_for_others = False  # by now they may have given back what they had
-            queue = _batches(sorted(work.left), most)
-    if again is not None and not set(work.todo) - work.done:
-        again.end()
-
-
-def _job_logs(work: Path, downlinks: Sequence[DownlinkId]) -> dict[str, float]:
-    """Return the logs of jobs of downlinks and their times: one that begins changes them."""
-    logs = (str(path) for dl in downlinks for path in (work / paths.benchmarks(dl)).glob("*.log"))
-    return {path: modified(path) or 0.0 for path in logs}
-
-
-def _batches(downlinks: Sequence[DownlinkId], most: int) -> list[Sequence[DownlinkId]]:
-    return [downlinks[begin : begin + most] for begin in range(0, len(downlinks), most)]
-
-
-def _free(settings: Settings, batch: Iterable[DownlinkId], work: Work) -> list[DownlinkId]:
-    """Return those of a batch that nobody has in work or holds: one of these would stop all others."""
-    plan, free = Plan(settings), []
-    for dl in batch:
-        work.left.pop(dl, None)
-        try:
-            plan.of(dl).refuse_closed()
-            if who := leases.in_work(plan.work, dl):
-                work.left[dl] = f"it is in work by {who}"
-            elif file := halts.holding(plan.work, halts.Switch.STAGE, dl):
-                work.left[dl] = f"it is held by {file}"
-            else:
-                free.append(dl)
-        except HalfPipeError as error:
-            work.left[dl] = str(error)
-    return free
-
-
-def _invoke(words: Sequence[str], log: Path, home: Path, batch: Sequence[DownlinkId], work: Work) -> bool:
-    """Run one invocation, and note what it has handed off; return whether it ended well."""
-    receipts = {dl: home / paths.receipt(dl) for dl in batch}
-    before = {dl: modified(str(path)) for dl, path in receipts.items()}
+    rounds = _Rounds(settings, work, again, launcher)
+    rest = [dl for dl in work.todo if dl not in work.left]
+    held, tries, stalled = set(work.left), 1, 0
     try:
-        good = process(words, log, float("inf")) == GOOD
+        while rest:
+            for _ in rounds.round(rest, tries, alone=stalled > 0):
+                yield rounds.fresh()
+            yield rounds.fresh()
+            left = [dl for dl in rest if dl not in rounds.ended]
+            stalled = stalled + 1 if left == rest else 0
+            tries += any(
+                dl not in rounds.waiting for dl in left
+            )  # an element was killed, perhaps for its memory
+            if stalled == TRIES:
+                if not rounds.ended:
+                    words = [f"no element has come to its first downlink; a log: {rounds.log}"]
+                    raise HalfPipeError("\n".join([*words, *end_of(rounds.log)]))
+                return
+            rest = left
+            if not rest and (rest := sorted(work.left.keys() - held)):
+                held |= set(rest)  # once more: by now they may have given back what they had
+                rounds.ended -= held
+                for dl in rest:
+                    del work.left[dl]
+        if again is not None and not set(work.todo) - work.done:
+            again.end()
     finally:
-        # A receipt goes before the first job of its downlink, so one that is there and another is a new one.
-        work.done.update(dl for dl, path in receipts.items() if modified(str(path)) not in {None, before[dl]})
-    if good:
-        work.done.update(dl for dl, path in receipts.items() if path.is_file())
-    return good
+        with suppress(HalfPipeError):
+            launcher.end()
+        rounds.look()

@@ -47,7 +47,7 @@ def process(
     int
         `GOOD`, `FAILED` or `OUT_OF_TIME`.
     """
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    take_orphans()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as out:
         out.write(shlex.join(words) + "\n")
@@ -70,6 +70,11 @@ def process(
             return OUT_OF_TIME
         finally:
             end(running)
+
+
+def take_orphans() -> None:
+    """Take care, from now on, of what dead children of this process leave behind: `end` finds it."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end(head: subprocess.Popen[bytes]) -> None:

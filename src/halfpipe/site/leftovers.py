@@ -22,7 +22,7 @@ from halfpipe.site.in_work import at_work, nobody_else
 from halfpipe.site.removable_products import DAY, DOWNLINK, RUN, directories, listed, remove_unchanged
 
 # What jobs took of time and memory lies beside their logs, and stays.
-LOG = re.compile(r".*\.(log|failure\.json)", re.DOTALL)
+LOG = re.compile(r".*\.(log|failure\.json)|[0-9]{8}T.*\.json", re.DOTALL)
 SETTINGS = re.compile(r"[0-9a-f]+\.json")
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
 TARGET_PART = re.compile(rf"\.\w+={DownlinkId.PATTERN}\.part")  # of what users name, as a receipt

@@ -176,7 +176,7 @@ def test_the_first_end_is_told_and_ends_the_others(
     part = of.out / f".{of.described[1].name}.part"
     if not bar.killed:
         part.mkdir()
-    before = signal.signal(signal.SIGTERM, rule_program._end)
+    before = signal.signal(signal.SIGTERM, rule_program.leave)
     try:
         with pytest.raises(SystemExit if bar.killed else HalfPipeError) as caught:
             of.write(bar=bar)

@@ -1,0 +1,180 @@
+"""An element of `halfpipe process`: neighbouring downlinks one after the other, each in a process of its own.
+
+That process is a fork of this one, in which all programs are loaded, so a downlink costs no start of a program beside
+those of decoders. What kills it costs no other downlink.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from halfpipe.downlink.halts import HeldError
+from halfpipe.downlink.one_process import Process
+from halfpipe.errors import HalfPipeError, LockedError
+from halfpipe.files import leases
+from halfpipe.files.advice import is_full
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.process.failure import Failure, by_signal
+from halfpipe.process.rule_program import leave
+from halfpipe.settings import Settings
+from halfpipe.status.failures import failed_jobs
+
+FULL_SECONDS = 60.0  # between two tries of a downlink that finds a disk full
+HANDED_OFF, FAILED, WAITS, LEFT, FULL = "handed-off", "failed", "waits", "left", "full"
+BEGINNING = '{"downlink": '  # of the lines of an element's log that say how a downlink has ended
+
+
+@dataclass(frozen=True)
+class End:
+    """How a downlink has ended, as a line of its element's log says it.
+
+    Attributes
+    ----------
+    downlink
+        The downlink.
+    end
+        `HANDED_OFF`, `FAILED`, `WAITS` for other downlinks that deliver a run first, `LEFT` alone, or `FULL`: a
+        disk was full, and it is tried again.
+    code, text
+        Why.
+    seconds, cpu_seconds, memory
+        What its process took, with the programs that it had started: by the clock, of processors, most bytes of one.
+    """
+
+    downlink: DownlinkId
+    end: str
+    code: str = ""
+    text: str = ""
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    memory: int = 0
+
+    @classmethod
+    def read(cls, line: str) -> Self | None:
+        """Read a line of a log; None if it says something else."""
+        if not line.startswith(BEGINNING):
+            return None
+        try:
+            found = cls(**json.loads(line))
+            return replace(found, downlink=DownlinkId(found.downlink))
+        except (ValueError, TypeError, HalfPipeError):
+            return None
+
+    @classmethod
+    def failed(cls, downlink: DownlinkId, why: Failure) -> Self:
+        """Say that it failed, and why."""
+        return cls(downlink, FULL if is_full(why.text) else FAILED, why.code, why.text)
+
+
+def process_all(
+    settings: Settings,
+    written: Path,
+    entries: Iterable[Mapping[str, Any]],
+    since: float,
+    say: Callable[[str], None],
+) -> None:
+    """Process the downlinks of an element, and say of each how it has ended; one that finds a disk full waits.
+
+    Parameters
+    ----------
+    settings, written
+        The settings, and their file.
+    entries
+        Each a ``downlink``, and ``after``: by run the downlinks of other elements that deliver it first.
+    since
+        Unix time: what was made before it is made anew.
+    say
+        Prints a line.
+    """
+    child = _Child()
+    for entry in entries:
+        while (ended := _in_a_child(child, settings, written, entry, since)).end == FULL:
+            say(json.dumps(asdict(ended)))
+            time.sleep(FULL_SECONDS)
+        say(json.dumps(asdict(ended)))
+
+
+def _in_a_child(
+    child: "_Child", settings: Settings, written: Path, entry: Mapping[str, Any], since: float
+) -> End:
+    downlink, begun = DownlinkId(entry["downlink"]), time.monotonic()
+    reading, writing = os.pipe()
+    child.pid = os.fork()
+    if not child.pid:
+        _be_the_child(settings, written, entry, since, writing)
+    os.close(writing)
+    with open(reading) as said:  # noqa: PTH123 - a descriptor
+        line = said.read()
+    _, status, spent = os.wait4(child.pid, 0)
+    child.pid = 0
+    if child.told:
+        raise SystemExit(128 + signal.SIGTERM)
+    ended = End.read(line)
+    if ended is None and os.WIFSIGNALED(status):
+        why = Failure.by_signal(os.WTERMSIG(status))
+        ended = End(downlink, FAILED, why.code, f"its process was {by_signal(os.WTERMSIG(status))}")
+    return replace(
+        ended
+        or End(
+            downlink, FAILED, "defect", "its process ended without a word, which is a defect of the program"
+        ),
+        seconds=round(time.monotonic() - begun, 3),
+        cpu_seconds=round(spent.ru_utime + spent.ru_stime, 3),
+        memory=1024 * spent.ru_maxrss,
+    )
+
+
+class _Child:
+    """The child of this process, if it has one, which ends before it when it is told to."""
+
+    def __init__(self) -> None:
+        self.pid, self.told = 0, False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+
+    def _end(self, number: int, frame: object) -> None:
+        if not self.pid:
+            leave(number, frame)
+        self.told = True
+        os.kill(self.pid, signal.SIGTERM)
+
+
+def _be_the_child(
+    settings: Settings, written: Path, entry: Mapping[str, Any], since: float, writing: int
+) -> None:
+    """Process the downlink, write how it has ended, and end."""
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, leave)
+        ended = _process(settings, written, entry, since)
+        os.write(writing, json.dumps(asdict(ended)).encode())
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        leases.give_back_downlinks()
+        os._exit(0)
+
+
+def _process(settings: Settings, written: Path, entry: Mapping[str, Any], since: float) -> End:
+    downlink = DownlinkId(entry["downlink"])
+    after = {RunId(run): [DownlinkId(dl) for dl in first] for run, first in entry["after"].items()}
+    one = Process(settings, written, downlink, since, after)
+    if who := leases.in_work(settings.paths.work, downlink):  # nobody waits to find out whether it lives
+        return End(downlink, LEFT, LockedError.code, f"it is in work by {who}")
+    try:
+        one.run(lambda line: print(line, flush=True))  # noqa: T201 - its log
+    except (LockedError, HeldError) as error:
+        return End(downlink, LEFT, error.code, str(error))
+    except Exception as error:
+        return End.failed(downlink, Failure.of(error))
+    if one.done:
+        return End(downlink, HANDED_OFF)
+    jobs = failed_jobs(settings.paths.work, downlink)
+    if one.waits_for and not jobs:
+        return End(downlink, WAITS, text=", ".join(sorted(one.waits_for)))
+    return End.failed(downlink, jobs[0].why if jobs else Failure("killed", "it ended before it was done"))

@@ -1,0 +1,138 @@
+"""Slurm as `halfpipe process` uses it: arrays of elements, how many of them are left, and their end."""
+
+import getpass
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from halfpipe.errors import ConfigError, HalfPipeError
+from halfpipe.settings import ROOT
+
+LARGEST = 1000  # elements of an array: Slurm's MaxArraySize is 1001 where a site has set nothing
+TRIES = 3  # with one, two and three times the memory and time of the profile, as its `retries` do
+ANSWER_SECONDS = 60.0  # that a command of Slurm may take
+DEFAULTS = {"mem_mb": 4000, "runtime": 30}
+
+
+class BusyError(HalfPipeError):
+    """Slurm takes no array now: its queue is full, or it does not answer."""
+
+    code = "slurm-busy"
+
+
+class Arrays:
+    """The arrays of one command, all under one name, in which those of an earlier one that was killed are found too.
+
+    Parameters
+    ----------
+    profile
+        The content of the profile of Snakemake.
+    name
+        Of the jobs.
+    extra
+        Further options of sbatch, as `history.sbatch` has them.
+    """
+
+    def __init__(self, profile: Mapping[str, Any], name: str, extra: str) -> None:
+        given = profile.get("default-resources") or {}
+        if not isinstance(given, Mapping):
+            given = dict(str(each).split("=", 1) for each in given)
+        self._given = {**DEFAULTS, **given}
+        self._name, self._extra = name, shlex.split(extra)
+
+    def submit(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:
+        """Submit an array.
+
+        Parameters
+        ----------
+        words
+            The command of each element, which finds its number in its environment.
+        log
+            Of each element; ``%a`` is its number.
+        elements, downlinks
+            How many elements, and downlinks of the largest.
+        tries
+            The how manieth this is, from 1.
+
+        Raises
+        ------
+        BusyError
+            If Slurm does not take it now.
+        ConfigError
+            If the profile asks for what cannot be read as a number.
+        """
+        try:
+            memory, minutes = int(self._given["mem_mb"]), int(self._given["runtime"])
+        except ValueError as error:
+            raise ConfigError(
+                f"default-resources of the profile: {error}. Write MB and minutes as numbers"
+            ) from error
+        named = {"--partition": "slurm_partition", "--account": "slurm_account", "--qos": "slurm_qos"}
+        options = [f"{option}={self._given[key]}" for option, key in named.items() if self._given.get(key)]
+        _ask(
+            *(
+                "sbatch",
+                "--parsable",
+                f"--array=0-{elements - 1}",
+                f"--job-name={self._name}",
+                f"--chdir={ROOT}",
+            ),
+            *(f"--output={log}", "--open-mode=append", "--no-requeue", "--ntasks=1", "--cpus-per-task=1"),
+            *(f"--mem={memory * min(tries, TRIES)}M", f"--time={minutes * downlinks * min(tries, TRIES)}"),
+            *options,
+            *self._extra,
+            f"--wrap=exec {shlex.join(words)}",
+        )
+
+    def left(self) -> int | None:
+        """Return how many elements wait or run; None if Slurm does not say."""
+        try:
+            return len(
+                _ask(
+                    "squeue",
+                    "--noheader",
+                    "--array",
+                    f"--name={self._name}",
+                    f"--user={getpass.getuser()}",
+                    "--format=%i",
+                ).split()
+            )
+        except BusyError:
+            return None
+
+    def cancel(self, *, waiting_only: bool = False) -> None:
+        """Cancel all elements, or only those that have not begun.
+
+        Raises
+        ------
+        BusyError
+            If Slurm does not answer.
+        """
+        _ask(
+            "scancel",
+            f"--name={self._name}",
+            f"--user={getpass.getuser()}",
+            *(["--state=PENDING"] if waiting_only else []),
+        )
+
+
+def _ask(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            words,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=ANSWER_SECONDS,
+        )
+    except FileNotFoundError as error:
+        raise ConfigError(f"{words[0]} is not on the path: start this where Slurm's commands are") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BusyError(f"{words[0]}: {error}") from error
+    except subprocess.CalledProcessError as error:
+        raise BusyError(
+            f"{words[0]}: {' '.join(error.stderr.split()) or f'status {error.returncode}'}"
+        ) from error
+    return done.stdout

@@ -1,0 +1,89 @@
+"""`halfpipe process` on a Slurm: a killed element, a bad RetDef, the bytes of single commands (`make test-slurm`)."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from halfpipe import paths
+from halfpipe.causes import Verdict
+from halfpipe.config import load
+from halfpipe.ids import DownlinkId
+from halfpipe.site.element import End
+from halfpipe.status.checks import check
+from halfpipe_simulator.scenario import Scenario
+from tests.site.test_slurm import content, daemons, private
+from tests.support.in_process import ROOT
+from tests.support.private_slurm import PrivateSlurm, wait_for
+from tests.support.verbs import COMMAND
+from tests.support.workflow import Site, run
+
+__all__ = ["daemons", "private"]  # fixtures
+pytestmark = pytest.mark.slurm
+
+MONTH = [f"2304{day:02d}00{number}" for day in (1, 2, 3, 4) for number in (1, 2)]
+BAD = MONTH[4]
+ELEMENTS = 3
+
+
+@pytest.fixture
+def month(tmp_path: Path) -> Site:
+    """A site with runs that are spread over neighbours, over ends of elements too; a decoder takes a while."""
+    scenario = Scenario(seed=3, downlinks=MONTH, magic7=False)
+    for first in range(0, len(MONTH) - 1):
+        scenario.lci_run(events=20, parts=2, first=first, per_datagram=5)
+    site = Site(tmp_path / "month")
+    site.simulate(scenario)
+    site.work.mkdir()
+    return site
+
+
+def command(site: Site, *words: str) -> list[str]:
+    """Return the command with the profile of the site, of which as many elements are made as it has jobs."""
+    profile = site.home / "profile"
+    profile.mkdir(exist_ok=True)
+    policy = yaml.safe_load((ROOT / "profiles" / "s3df" / "profile.v9+.yaml").read_text())
+    policy |= {"jobs": ELEMENTS, "configfile": str(site.configfile)}
+    (profile / "profile.v9+.yaml").write_text(yaml.safe_dump(policy))
+    return [*COMMAND, "process", "2023-04", *words, "--profile", str(profile)]
+
+
+def ends(site: Site) -> list[End]:
+    """Return how downlinks have ended, as elements said it."""
+    logs = sorted((site.work / paths.batch_logs()).glob("*.log"))
+    return [end for log in logs for end in map(End.read, log.read_text().splitlines(keepends=True)) if end]
+
+
+def test_a_month_with_killed_elements_is_that_of_single_commands(
+    month: Site, tmp_path: Path, daemons: PrivateSlurm
+) -> None:
+    single, site = month.clone(tmp_path / "single"), month.clone(tmp_path / "slurm")
+    for dl in MONTH:
+        single.by_hand(dl)
+
+    retdef = site.retdefs / BAD / f"RetDef-{BAD}-00001.xml"
+    good = retdef.read_text()
+    retdef.write_text("no RetDef")
+    said = tmp_path / "said.txt"
+    with said.open("w") as out:
+        running = subprocess.Popen(
+            command(site), cwd=ROOT, env={**os.environ, **daemons.env}, stdout=out, stderr=out
+        )
+        wait_for("a hand-off", lambda: any(site.work.glob("dl=*")) or running.poll() is not None, 240)
+        states = daemons.run("squeue", "-h", "-r", "-t", "R", "-o", "%i %y").split()
+        if states:
+            daemons.run("scancel", states[0], check=False)
+        assert running.wait(500) == 1, said.read_text()
+    assert BAD in said.read_text()
+    assert (DownlinkId(BAD), "failed", "format") in {(one.downlink, one.end, one.code) for one in ends(site)}
+    assert len(list(site.work.glob("dl=*"))) == len(MONTH) - 1 - (not states)
+
+    retdef.write_text(good)
+    run(command(site), daemons.env).good()
+    assert content(site) == content(single)
+    for dl in MONTH:
+        causes = check(load([site.configfile]), DownlinkId(dl))
+        assert [cause for cause in causes if cause.verdict is Verdict.ACTION] == []
+    assert daemons.run("squeue", "-h") == ""

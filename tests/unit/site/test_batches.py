@@ -1,0 +1,141 @@
+"""Rounds of `halfpipe process` with elements that a test makes up."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from halfpipe.config import load
+from halfpipe.errors import HalfPipeError
+from halfpipe.files.json_files import read_json
+from halfpipe.ids import DownlinkId
+from halfpipe.settings import Settings
+from halfpipe.site import batches
+from halfpipe.site.batches import EQUAL, Work, compose, run
+from halfpipe.site.element import End
+from halfpipe.site.slurm import BusyError
+from tests.support.golden_cases import GOLDEN
+from tests.support.workflow import Site
+
+FIRST, SECOND, THIRD = (DownlinkId(dl) for dl in ("240601001", "240601002", "240602001"))
+MANY = [DownlinkId(f"2407010{number:02d}") for number in range(2 * EQUAL)]
+Says = Callable[[DownlinkId, int], End | None]
+
+
+class Made:
+    """A launcher whose elements end at once, each downlink as `says` has it by the round; None: it is killed there."""
+
+    largest, seconds = 2, 0.0
+
+    def __init__(self, says: Says, slots: int = 1, busy: int = 0) -> None:
+        self._says, self.slots, self._busy = says, slots, busy
+        self.rounds = list[tuple[list[list[str]], int]]()
+        self.ended = False
+
+    def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:
+        if self._busy:
+            self._busy -= 1
+            raise BusyError("sbatch: the queue is full")
+        listed: list[list[dict[str, Any]]] = read_json(Path(words[-1]))["elements"]
+        assert (elements, downlinks) == (len(listed), max(map(len, listed)))
+        self.rounds.append(([[entry["downlink"] for entry in element] for element in listed], tries))
+        for number, element in enumerate(listed):
+            with Path(log.replace("%a", str(number))).open("w") as out:
+                for entry in element:
+                    ended = self._says(DownlinkId(entry["downlink"]), len(self.rounds))
+                    if ended is None:
+                        break
+                    out.write(json.dumps(asdict(ended)) + "\n")
+
+    def left(self) -> int:
+        return 0
+
+    def end(self) -> None:
+        self.ended = True
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A site with three downlinks of one run."""
+    site = Site(tmp_path)
+    site.add_retdefs(GOLDEN / "split3" / "in", FIRST, SECOND, THIRD)
+    site.work.mkdir()
+    return load([site.configfile])
+
+
+def good(dl: DownlinkId, _round: int) -> End:
+    return End(dl, "handed-off")
+
+
+def test_neighbours_are_together_and_a_run_of_two_elements_is_delivered_in_order(settings: Settings) -> None:
+    (whole,) = compose(settings, [FIRST, SECOND, THIRD], 1)
+    assert [(entry["downlink"], entry["after"]) for entry in whole] == [
+        (FIRST, {}),
+        (SECOND, {}),
+        (THIRD, {}),
+    ]
+    one, two, three = compose(settings, [FIRST, SECOND, THIRD], 100)
+    assert [list(entry["after"].values()) for entry in (*one, *two, *three)] == [
+        [],
+        [[FIRST]],
+        [[FIRST, SECOND]],
+    ]
+    assert [entry["after"] for (entry,) in compose(settings, [FIRST, SECOND, THIRD], 3, alone=True)] == [
+        {}
+    ] * 3
+    assert [len(element) for element in compose(settings, MANY[:25], 1)] == [10, 10, 5]
+
+
+def test_what_waits_and_what_was_killed_is_given_again_alone(settings: Settings) -> None:
+    def says(dl: DownlinkId, number: int) -> End | None:
+        if number == 1 and dl == SECOND:
+            return None
+        return End(dl, "waits", text=SECOND) if number == 1 and dl == THIRD else End(dl, "handed-off")
+
+    made = Made(says, slots=2)
+    work = Work((FIRST, SECOND, THIRD), (FIRST, SECOND, THIRD))
+    assert [list(fresh) for fresh in run(settings, work, None, made) if fresh] == [[FIRST], [SECOND, THIRD]]
+    assert made.rounds == [([[FIRST, SECOND], [THIRD]], 1), ([[SECOND], [THIRD]], 2)]
+    assert (work.failed, made.ended) == ([], True)
+
+
+def test_one_that_kills_each_element_is_left_alone_with_no_other_one(settings: Settings) -> None:
+    made = Made(lambda dl, _: None if dl == SECOND else End(dl, "handed-off"))
+    work = Work((FIRST, SECOND, THIRD), (FIRST, SECOND, THIRD))
+    list(run(settings, work, None, made))
+    assert work.failed == [SECOND]
+    assert [len(elements) for elements, _ in made.rounds] == [1, 1, 2, 1, 1, 1]
+
+
+def test_twenty_equal_failures_one_after_the_other_end_it(settings: Settings) -> None:
+    made = Made(lambda dl, _: End(dl, "failed", "decoder", "it ended with exit status 1"))
+    with pytest.raises(HalfPipeError, match="exit status 1"):
+        list(run(settings, Work(tuple(MANY), tuple(MANY)), None, made))
+    assert made.ended
+    every = Made(lambda dl, _: End(dl, "failed" if int(dl) % 10 else "handed-off", "decoder"))
+    work = Work(tuple(MANY), tuple(MANY))
+    list(run(settings, work, None, every))
+    assert len(work.failed) == 36
+
+
+def test_it_waits_for_a_full_queue_and_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "BUSY_SECONDS", 0.0)
+    monkeypatch.setattr(batches, "SAY_SECONDS", 0.0)
+    work = Work((FIRST,), (FIRST,))
+    waits = [work.waits for _ in run(settings, work, None, Made(good, busy=3))]
+    assert waits[:3] == ["sbatch: the queue is full"] * 3
+    assert (waits[-1], work.done) == ("", {FIRST})
+
+
+def test_a_full_disk_is_waited_for_and_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "SAY_SECONDS", 0.0)
+    made = Made(
+        lambda dl, number: End(dl, "full", "system", "No space left") if number == 1 else good(dl, number)
+    )
+    work = Work((FIRST,), (FIRST,))
+    said = [work.waits for _ in run(settings, work, None, made)]
+    assert said[0] == f"{FIRST}: No space left"
+    assert work.done == {FIRST}
