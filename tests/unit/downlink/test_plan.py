@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfpipe import paths
-from halfpipe.downlink.plan import MOST_HOLES, expand, retdef_to_stage
+from halfpipe.downlink.plan import MOST_HOLES, Plan, expand, retdef_to_stage
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
 from halfpipe.ids import ChunkId, DownlinkId
 from tests.support.settings import RUN_A, content, plan_of, searching
@@ -37,6 +37,16 @@ def work(tmp_path: Path) -> Path:
 def home(tmp_path: Path) -> Path:
     (tmp_path / "retdefs").mkdir()
     return tmp_path / "retdefs"
+
+
+def test_what_no_target_names_goes_to_its_submission_unless_that_is_held_or_by_hand(
+    work: Path, home: Path
+) -> None:
+    plan = Plan(searching(work, home, submitting=True))
+    assert (plan.target(DL), plan_of(work, home).target(DL)) == (paths.submitted(DL), paths.receipt(DL))
+    (work / DL).mkdir()
+    (work / DL / "haltL1").touch()
+    assert (plan.target(DL), plan.target(OTHER)) == (paths.receipt(DL), paths.submitted(OTHER))
 
 
 def test_chunks_runs_and_files(work: Path, home: Path) -> None:
