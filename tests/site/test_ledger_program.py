@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, refresh, remove, remove_downlink
 from halfpipe.process.programs import Ending
-from halfpipe.settings import Settings
+from halfpipe.settings import Lease, Settings
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.in_process import ROOT
 from tests.support.ledger_database import Database
@@ -102,8 +103,8 @@ def test_a_site_from_receipts_to_ledger(
 def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("halfpipe.ledger.database.time.sleep", lambda _seconds: None)
-    settings = settings_of(tmp_path)
+    monkeypatch.setattr(leases, "lifetime", 3.0)  # of which a beat is a tenth of a second
+    settings = replace(settings_of(tmp_path), lease=Lease(3.0))
     process(tmp_path, ONE, {RUN: whole(965, 2)})
     assert load_one(program, settings, ONE, tmp_path) == 0
     lease = leases.Lease(tmp_path, paths.downlink_lease(ONE))
@@ -116,6 +117,7 @@ def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
         lease.give_back()
     assert (tmp_path / paths.loaded(ONE)).exists()
     assert set(run_rows(Ledger.of(settings))) == {RUN}
+    monkeypatch.setattr("halfpipe.ledger.database.time.sleep", lambda _seconds: None)
     nowhere = Database(f"sqlite:///{tmp_path}/no/such/directory/ledger.sqlite", None)
     assert load_one(program, nowhere.of(settings), ONE, tmp_path) == 1
     assert not (tmp_path / paths.loaded(ONE)).exists()
