@@ -13,6 +13,7 @@ from halfpipe.downlink.submissions import Action, Record
 from halfpipe.files import working_directory
 from halfpipe.files.durable import write_bytes
 from halfpipe.files.records import Series
+from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import By, Outcome
 from halfpipe.run.receipt_file import publish
@@ -22,7 +23,10 @@ from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
 RUN = RunId("2c2e5787")
-CONTENT = b"evts"  # of its event file
+# Of its event file: as much of one as Level-1 looks at.
+CONTENT = pack_header(
+    runid=int(DL), seconds=(1, 2), sequences=(1, 2), events=2, moot_key=0, moot_alias="nomSciOps"
+)
 CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
 CLIENT = shlex.join(["python", str(ROOT / "tests" / "support" / "standin" / "pipeline")])
 VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
@@ -71,7 +75,7 @@ class Level1:
             "events": 2,
             "sequences": [1, 2],
             "seconds": [1, 2],
-            "size": 4,
+            "size": len(CONTENT),
             "sha256": CHECKSUM,
         }
         run = {"run": RUN, "l1_run": RUN.l1, "named": True, "files": [entry] if files else []}

@@ -16,6 +16,7 @@ from halfpipe.errors import IdError, StageError
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run import level1_acceptance
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.settings import Settings
 from halfpipe.words import count
@@ -45,6 +46,7 @@ def look(
     *,
     checksums: bool = False,
     untouched: bool = False,
+    work: Path | None = None,
 ) -> Iterator[Wrong]:
     """Yield what is wrong with a hand-off in the stage.
 
@@ -56,7 +58,22 @@ def look(
         Whether the files are read.
     untouched
         Whether Level-1 was told nothing yet: then each event file has its token, and nothing else lies there.
+    work
+        `paths.work`, if what lies there is also read as Level-1 reads it, unless it differs; None: it is not.
     """
+    found = False
+    for wrong in _compared(stage, downlink, receipt, checksums=checksums, untouched=untouched):
+        found = True
+        yield wrong
+    home = stage / paths.staged(downlink)
+    if work is not None and not found and home.is_dir():
+        for why in level1_acceptance.failures(stage, work, downlink):
+            yield Wrong("level1-refuses", home, why, f"snakemake dl={downlink} -R deliver_run")
+
+
+def _compared(
+    stage: Path, downlink: DownlinkId, receipt: Mapping[str, Any], *, checksums: bool, untouched: bool
+) -> Iterator[Wrong]:
     home = stage / paths.staged(downlink)
     for run in receipt["runs"]:
         if not run["named"]:

@@ -313,7 +313,8 @@ def _check_stage(
 
     Of what it takes a second time it may have removed tokens.
     """
-    wrong = next(look(settings.paths.stage, downlink, receipt, checksums=True, untouched=untouched), None)
+    stage, work = settings.paths.stage, settings.paths.work
+    wrong = next(look(stage, downlink, receipt, checksums=True, untouched=untouched, work=work), None)
     if wrong is not None:
         raise StageError(
             f"{wrong.path}: {wrong.what}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would "

@@ -166,8 +166,14 @@ class _Checker:
                 what = f"gone, and hand-off {receipt['handoff']} was never submitted"
                 yield _fault("stage-gone", home, what, self.again("deliver_run"))
             return
+        untouched = record.last is None
         for wrong in look(
-            self.stage, self.downlink, receipt, checksums=self.checksums, untouched=record.last is None
+            self.stage,
+            self.downlink,
+            receipt,
+            checksums=self.checksums,
+            untouched=untouched,
+            work=self.work if untouched and self.checksums else None,
         ):
             if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
                 yield _note("file-taken", wrong.path, "Level-1 is taking the hand-off")

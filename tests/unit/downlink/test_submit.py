@@ -30,6 +30,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
 from halfpipe.process.told_once import Outcome, ask
+from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
 from tests.support.level1 import DL, RUN, VARIABLES, Level1
@@ -298,6 +299,9 @@ def test_what_is_not_as_it_was_handed_off_is_not_submitted(command: str | None, 
         strange.mkdir()
         assert str(strange) in refused(settings, StageError)
         strange.rmdir()
+    with pytest.MonkeyPatch.context() as level1_is:
+        level1_is.setattr(level1_acceptance, "failures", lambda *_: iter(["Level-1 would not read this"]))
+        assert "Level-1 would not read this" in refused(settings, StageError)
     assert level1.outcomes() == []
     assert submitted(settings)["handoff"] == 1
 
