@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +106,63 @@ def test_after_the_way_back_to_the_legacy_nothing_is_submitted_and_status_offers
     held = [cause for cause in causes if "halt" in cause["text"]]
     assert len(held) == 3
     assert {cause["do"] for cause in held} == {"halfpipe hold"}
+
+
+def status_of(site: Site) -> tuple[int, set[str]]:
+    """Return how `status` ended, and the codes of what needs action."""
+    ended = site.halfpipe("status", "--all", "--json")
+    found = json.loads(ended.said)
+    causes = [*found["site"], *(cause for one in found["downlinks"] for cause in one["causes"])]
+    return ended.status, {cause["code"] for cause in causes if cause["verdict"] == "action"}
+
+
+def test_a_stage_of_another_working_directory_is_refused_and_nothing_in_it_is_touched(
+    good: Site, tmp_path: Path
+) -> None:
+    good.by_hand(DL)
+    other = Site(tmp_path / "other")
+    other.replay(GOLDEN / "complete_basic" / "in")
+    other.add_retdefs(GOLDEN / "complete_basic" / "in", DL)
+    other.configure(paths={"stage": str(good.stage)})
+    before = good.tree()
+    assert other.snakemake(f"dl={DL}").bad(str(good.work)).jobs == frozenset()
+    assert other.halfpipe("status").status == 2
+    assert good.tree() == before
+    assert not (other.work / "runs").exists()
+
+
+def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(good: Site) -> None:
+    good.by_hand(DL)
+    good.add_retdefs(GOLDEN / "split2" / "in", "240601002")
+    good.stage.rename(good.home / "mounted")
+    good.stage.mkdir()
+    for words in (["dl=240601002"], [f"dl={DL}", "-F"], [f"submit={DL}"], []):
+        good.snakemake(*words).bad(str(good.stage))
+        assert list(good.stage.iterdir()) == []
+    assert good.halfpipe("status").status == 2
+
+
+def test_without_a_command_the_stage_is_looked_at_before_its_line_is_written(good: Site) -> None:
+    good.configure(ledger={"url": None})
+    good.by_hand(DL)
+    file = next((good.stage / DL).glob("r*/*.evt"))
+    content = file.read_bytes()
+    for harmed in (content[:-1] + bytes([content[-1] ^ 1]), content[:-1]):
+        file.write_bytes(harmed)
+        ended = good.snakemake(f"submit={DL}").bad(str(file))
+        assert "createStream" not in ended.said
+        assert not (good.work / paths.submit_line(DL)).exists()
+        assert status_of(good)[0] == 1
+    file.write_bytes(content)
+    good.snakemake(f"submit={DL}").good()
+    assert status_of(good) == (1, {"written-for-person"})
+
+
+def test_a_ledger_that_fails_after_the_hand_off_needs_action_at_once(good: Site) -> None:
+    good.by_hand(DL)
+    assert status_of(good) == (0, set())
+    good.configure(ledger={"url": "sqlite:////no/such/place/ledger.sqlite"})
+    good.snakemake(f"submit={DL}").bad("ledger")
+    assert status_of(good) == (1, {"ledger"})
+    ended = good.halfpipe("status")
+    assert (ended.status, str(good.work / paths.log("ledger", DL)) in ended.said) == (1, True)
