@@ -30,6 +30,7 @@ from halfpipe.settings import Settings
 
 # In a text of its own: Level-1 fails on another line in those that it reads, and reads no other (ground-chain §6).
 SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Telescope.\n"
+SHOWN_AS = {"delivered": "staged", "held_events": "held"}  # in the table for people
 
 log = logging.getLogger(__name__)
 
@@ -251,7 +252,7 @@ def table(receipt: Mapping[str, Any]) -> str:
     """Return what was delivered of a downlink as a table for people."""
     # What is known of the run, then its parts.
     counts = ("known", "delivered", "orphans", "late", "held_events", "elsewhere")
-    rows = [("run", "L1 run", "kind", "files", *(key.removesuffix("_events") for key in counts), "state")]
+    rows = [("run", "L1 run", "kind", "files", *(SHOWN_AS.get(key, key) for key in counts), "state")]
     for run in receipt["runs"]:
         rows.append(
             (
