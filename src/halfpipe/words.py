@@ -13,6 +13,14 @@ def utc(unix: float) -> str:
     return f"{datetime.fromtimestamp(unix, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def lasted(seconds: float) -> str:
+    """Return a duration in the unit that suits it: ``45 s``, ``12 min``, ``3.2 h``, ``9.1 days``."""
+    for unit, most, per, digits in (("s", 60, 1, 0), ("min", 5400, 60, 0), ("h", 172800, 3600, 1)):
+        if seconds < most:
+            return f"{seconds / per:.{digits}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
 def shortened(text: str, most: int) -> str:
     """Return a text of at most `most` letters, cut in its middle: what is to be done stands at its end."""
     if len(text) <= most:

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
+
+LATEST = 200  # runs, whose waits say how long one takes
 
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
@@ -44,3 +47,16 @@ def waiting_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> 
     merged = {dl: modified(f"{work}/{paths.manifest(run, dl)}") or 0.0 for dl in begun_downlinks(work, run)}
     last = max(merged, key=lambda dl: (merged[dl], dl), default=downlink)
     return waiting if last == downlink else 0
+
+
+def came(work: Path, run: RunId) -> list[float]:
+    """Return when the downlinks of a run were handed off first, Unix seconds, in order."""
+    first = (modified(f"{work}/{paths.receipts(dl)}/000001.json") for dl in begun_downlinks(work, run))
+    return sorted(when for when in first if when is not None)
+
+
+def past_waits(work: Path) -> list[float]:
+    """Return how long runs of this site have waited for their next downlink, seconds: of the `LATEST` runs."""
+    names = sorted((name for name in os.listdir(work / paths.runs()) if RunId.matches(name)), reverse=True)  # noqa: PTH208
+    times = (came(work, RunId(name)) for name in names[:LATEST])
+    return sorted(after - before for each in times for before, after in pairwise(each))

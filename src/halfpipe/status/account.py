@@ -33,7 +33,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import waiting_now
+from halfpipe.run.downlinks_of_run import past_waits, waiting_now
 from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.failures import failures
@@ -135,6 +135,11 @@ class Site:
         for each in outstanding_chunks(self.plan):
             found.setdefault(each.retdef.run, []).append(each)
         return found
+
+    @cached_property
+    def past_waits(self) -> Sequence[float]:
+        """How long runs have waited for their next downlink, seconds, the shortest first."""
+        return past_waits(self.work)
 
     @cached_property
     def given_up(self) -> frozenset[RunId]:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,11 @@ from halfpipe.merge.settle import KnownDatagrams, Segment
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, missing_at, undelivered
 from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.deliveries import Deliveries, Delivery
-from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, came, known_downlinks
 from halfpipe.run.event_table import load_events
 from halfpipe.settings import Settings
 from halfpipe.status.account import Site
-from halfpipe.words import count
+from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0
 HELD = "held"  # of events that are due, where Level-1 would refuse the run
@@ -338,11 +339,24 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[tuple[WaitsFor, ...],
     elif short:
         do = f"snakemake dl={min(short)} -R decode_chunk"
     elif unknown:
-        why.append("The next downlink normally brings it.")
+        why += ["The next downlink normally brings it.", *_how_long(state)]
         if state.is_old:
             why.append("Only if it never will, abandon the run.")
             do = f'halfpipe force {state.run} --reason "..."'
     return tuple(waits), tuple(dict.fromkeys(why)), do
+
+
+def _how_long(state: State) -> Iterator[str]:
+    """Say since when nothing of a run has come, and how long such waits took before."""
+    if not (times := came(state.work, state.run)):
+        return  # none of its downlinks is handed off
+    said = f"Nothing of the run has come since {utc(times[-1])}"
+    if past := state.site.past_waits:
+        said += (
+            f"; here the next downlink of a run came after {lasted(median(past))}, at most after {lasted(past[-1])} "
+            f"({count(len(past), 'wait')})"
+        )
+    yield f"{said}."
 
 
 def _waits_for(lack: Lack, downlink: DownlinkId | None = None, chunk: ChunkId | None = None) -> WaitsFor:

@@ -1,11 +1,13 @@
 """`explain`: what is said of events that were not delivered, and that what is to be done delivers them."""
 
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import decision
@@ -13,6 +15,7 @@ from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
 from halfpipe.status.explanation import HELD, OfRun, explain, explain_sequence, runs_of
+from halfpipe.words import utc
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build, build_copy, read_case, take_chunk
 from tests.support.workflow import Site
@@ -69,10 +72,12 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
     on_site(site, "gap_one", FIRST)
     (group,) = said_of(site).groups
     assert [(one.apid, one.datagrams, one.downlink) for one in group.waits_for] == [(956, (3, 4), None)]
-    assert group.why[-2:] == (NORMALLY, "Only if it never will, abandon the run.")
+    *_, normally, since, last = group.why
+    assert (normally, last) == (NORMALLY, "Only if it never will, abandon the run.")
+    assert f"since {utc((site.work / paths.receipts(FIRST) / '000001.json').stat().st_mtime)}." in since
     assert group.do == f'halfpipe force {RUN} --reason "..."'
     (young,) = said_of(site, now=1719541762.0).groups
-    assert (young.do, young.why[-1]) == ("", NORMALLY)
+    assert (young.do, young.why[-2]) == ("", NORMALLY)
 
     site.halfpipe("force", RUN, "--reason", "lost").good()
     (due,) = said_of(site).groups
@@ -83,6 +88,22 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
     site.configure(retire={"deliver_orphans": True})
     site.by_hand(FIRST)
     assert said_of(site).groups == ()
+
+
+def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:
+    on_site(site, "gap_one", FIRST)
+    for run, first, last in [("2c2e5000", 1, 2), ("2c2e5001", 2, 3), ("2c2e5002", 3, 3)]:
+        for number in {first, last}:
+            (site.work / paths.run(run) / f"24053100{number}").mkdir(parents=True)
+    for downlink, when in [("240531001", 0), ("240531002", 5400), ("240531003", 5400 + 86400)]:
+        record = site.work / paths.receipts(downlink) / "000001.json"
+        record.parent.mkdir(parents=True)
+        record.touch()
+        os.utime(record, (1e9 + when, 1e9 + when))
+    since = said_of(site).groups[0].why[-2]
+    assert since.endswith(
+        "UTC; here the next downlink of a run came after 12.8 h, at most after 24.0 h (2 waits)."
+    )
 
 
 def test_an_epu_that_was_not_seen_yet(site: Site) -> None:
