@@ -48,7 +48,7 @@ def in_the_way(path: Path, error: OSError) -> HalfPipeError:
 def in_place_of(path: Path, do: str) -> str:
     """Return the commands that move a directory aside which lies where a file should be, and then `do`."""
     place = shlex.quote(str(path))
-    return f"mv {place} {shlex.quote(f'{path}.aside')} && {do}"
+    return f"mv {place} {shlex.quote(f'{path}.aside')}; {do}"
 
 
 def cannot_be_read(path: Path, error: OSError) -> str:

@@ -52,6 +52,16 @@ def test_what_was_processed_and_what_is_outstanding(shared: Path) -> None:
     assert first.split()[:8] == [FIRST, "submitted_2", "5/5", "2", "72", "12", "2", "2"]
 
 
+def test_where_there_is_nothing_it_is_said_where_was_looked(site: Site) -> None:
+    site.work.mkdir()
+    ended = halfpipe("status", configfile=site.configfile)
+    assert (ended.exit_code, f"no downlinks found in {site.retdefs}, {site.work}" in ended.stdout) == (
+        0,
+        True,
+    )
+    assert "needs action" not in ended.stdout
+
+
 def test_which_downlinks(configfile: Path) -> None:
     work = configfile.parent / "work"
     assert list(found(configfile, f"dl={FIRST}")) == [FIRST]

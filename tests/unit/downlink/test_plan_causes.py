@@ -208,7 +208,7 @@ def test_a_directory_where_a_file_should_be_is_refused_with_the_commands(setting
         place.mkdir(parents=True)
         with pytest.raises(HalfPipeError) as refused:
             plan.refuse_closed()
-        assert refused.value.do == f"mv {place} {place}.aside && snakemake dl={DL}"
+        assert refused.value.do == f"mv {place} {place}.aside; snakemake dl={DL}"
         place.rmdir()
     plan.refuse_closed()
 

@@ -62,12 +62,12 @@ def test_a_downlink_whose_jobs_were_not_begun_is_named(tmp_path: Path) -> None:
 def failing(site: Site) -> None:
     """Let the decoder of one downlink fail, and that of another be killed; a third is good."""
     program = site.home / "decoder.py"
-    replay = shlex.split(site.config["decoder"]["command"])[1:]
+    replay = shlex.split(site.config["decoder"]["command"])
     program.write_text(
         "import os, re, sys\n"
         "dl = re.search('RetDef-([0-9]{9})', ' '.join(sys.argv))[1]\n"
         f"if dl == {str(DL)!r}: sys.exit('cannot go on')\n"
-        f"os.execv(sys.executable, [sys.executable, *{replay!r}, *sys.argv[1:]])\n"
+        f"os.execvp({replay[0]!r}, [*{replay!r}, *sys.argv[1:]])\n"
     )
     site.configure(decoder={"command": f"python {program}"})
 
