@@ -7,7 +7,8 @@ last, so that whoever looks sees whole pages. Others are left as they are while 
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -42,6 +43,7 @@ from halfpipe.pages.board_figures import (
 )
 from halfpipe.pages.drawn import duration
 from halfpipe.pages.matrix import SIGNS, alike, rows
+from halfpipe.run.downlinks_of_run import waiting_now
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status import acknowledged
@@ -127,30 +129,36 @@ def _draw(site: Site, shown: Sequence[DownlinkId], home: Path, most: int) -> Non
                 write_bytes(picture, downlink_picture.picture(site, downlink, "svg"), lasting=False)
 
 
-def _figures(site: Site, shown: Sequence[DownlinkId]) -> tuple[pd.DataFrame, set[RunId]]:
+def _figures(site: Site, shown: Sequence[DownlinkId]) -> tuple[pd.DataFrame, Counter[RunId]]:
     """Return the figures of downlinks that were handed off, of those shown and of those that say what is usual.
 
-    And the runs that were not complete when one of them was handed off.
+    And the runs that were not complete when one of them was handed off, with the events that wait now.
     """
     work, oldest = site.settings.paths.work, site.now - USUAL_DAYS * DAY
-    found, runs = dict[DownlinkId, dict[str, float]](), set[RunId]()
+    found, runs = dict[DownlinkId, dict[str, float]](), Counter[RunId]()
     for downlink in sorted({*shown, *known(site)}):
         at = modified(f"{work}/{paths.receipt(downlink)}") or 0.0
         if at and (at >= oldest or downlink in shown) and (receipt := _receipt(work, downlink)):
             missing = missing_datagrams(work, downlink, receipt)
             found[downlink] = figures(receipt, missing, at, latencies(site.settings, downlink))
-            runs |= {RunId(run["run"]) for run in receipt["runs"] if not run["complete"]}
+            for run in receipt["runs"]:
+                if not run["complete"]:
+                    runs[RunId(run["run"])] += waiting_now(work, downlink, run)
     frame = pd.DataFrame.from_dict(found, orient="index").astype(float)
     return (frame if len(frame) else pd.DataFrame(columns=["when"], dtype=float)), runs
 
 
-def _open_runs(site: Site, runs: Iterable[RunId]) -> Iterator[Mapping[str, Any]]:
+def _open_runs(site: Site, runs: Mapping[RunId, int]) -> Iterator[Mapping[str, Any]]:
     """Yield what is known of runs that are not complete, the oldest first, and who is on them."""
     said = acknowledged.read(site.work, site.now)
     for run in sorted(runs):
         with suppress(HalfPipeError):  # of one that is damaged its downlinks tell
             for one in waiting(site.settings, [run], -inf, site.now).to_dict("records"):
-                yield {**one, "on_it": "; ".join(str(each) for each in said if each.what == run)}
+                yield {
+                    **one,
+                    "waiting": runs[run],
+                    "on_it": "; ".join(str(each) for each in said if each.what == run),
+                }
 
 
 def _readable(read: Callable[[], Any]) -> Any:
@@ -196,6 +204,7 @@ def _downlink(settings: Settings, account: Account) -> dict[str, Any]:
     failed = failed_jobs(work, downlink) if any(cause.failed for cause in account.causes) else ()
     return {
         "causes": alike(account.causes),
+        "simulated": settings.is_simulated or bool(receipt.get("simulated")),
         "runs": receipt.get("runs", ()),
         "chunks": [
             {

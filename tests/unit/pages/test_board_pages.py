@@ -15,6 +15,7 @@ from halfpipe.status.account import Site as Looked
 from halfpipe.status.acknowledged import Acknowledged, say
 from halfpipe.status.overview import overview, recent
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
+from tests.support.series import sealed_text
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -97,12 +98,22 @@ def test_a_page_runs_its_own_script_alone_and_asks_nobody(site: Site, tmp_path: 
         assert not re.search(r"https?://|src=|@import|url\(", re.sub(r"img-src", "", path.read_text()))
 
 
+def test_a_page_of_simulated_data_says_so(site: Site, tmp_path: Path) -> None:
+    receipt = site.work / paths.receipt(FIRST)
+    receipt.write_text(sealed_text({**site.receipt(FIRST), "simulated": True}))
+    make(site, tmp_path / "board")
+    pages = (paths.board(), paths.board_page(FIRST), paths.board_page(SECOND))
+    assert ["SIMULATED" in Seen(tmp_path / "board" / page).text for page in pages] == [False, True, False]
+
+
 def test_open_runs_have_a_page_with_what_is_missing_and_who_is_on_them(site: Site, tmp_path: Path) -> None:
     run, next_century = "2c2e5787", 4_102_444_800.0
     say(site.work, Acknowledged(run, "N. N.", next_century, "asks for the data"))
     make(site, tmp_path / "board")
     text = Seen(tmp_path / "board" / paths.board_runs()).text
     assert "1 open run" in text
+    rows = re.findall(r"<td>([0-9,]+)<td>2<td>", (tmp_path / "board" / paths.board_runs()).read_text())
+    assert rows == ["11"], "what waits now, once, with both downlinks"
     assert all(words in text for words in (run, "r0741234567", "end", f"halfpipe explain {run}"))
     assert "N. N. is on it until 2100-01-01 00:00:00 UTC: asks for the data" in text
     links = [a["href"] for a in Seen(tmp_path / "board" / paths.board()).named("a")]
