@@ -214,7 +214,7 @@ def trends(frame: pd.DataFrame, medians: Mapping[str, float]) -> Iterator[Trend]
                 of.shown(known[-1][1]),
                 of.shown(medians[series]),
                 " or ".join(said),
-                [(x, y(value)) for x, value in (known if len(known) > 1 else known * 2)],
+                [(x + way, y(value)) for x, value in known for way in ((0,) if len(known) > 1 else (-2, 2))],
                 [y(limit) for limit in limits if limit > 0],
                 [(x, y(value)) for x, value in known if value > high or value < low],
             )
