@@ -1,7 +1,9 @@
 """`halfpipe process` on a Slurm: a killed element, a bad RetDef, the bytes of single commands (`make test-slurm`)."""
 
 import os
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,14 +42,14 @@ def month(tmp_path: Path) -> Site:
     return site
 
 
-def command(site: Site, *words: str) -> list[str]:
+def command(site: Site, jobs: int = ELEMENTS) -> list[str]:
     """Return the command with the profile of the site, of which as many elements are made as it has jobs."""
     profile = site.home / "profile"
     profile.mkdir(exist_ok=True)
     policy = yaml.safe_load((ROOT / "profiles" / "s3df" / "profile.v9+.yaml").read_text())
-    policy |= {"jobs": ELEMENTS, "configfile": str(site.configfile)}
+    policy |= {"jobs": jobs, "configfile": str(site.configfile)}
     (profile / "profile.v9+.yaml").write_text(yaml.safe_dump(policy))
-    return [*COMMAND, "process", "2023-04", *words, "--profile", str(profile)]
+    return [*COMMAND, "process", "2023-04", "--profile", str(profile)]
 
 
 def ends(site: Site) -> list[End]:
@@ -86,4 +88,29 @@ def test_a_month_with_killed_elements_is_that_of_single_commands(
     for dl in MONTH:
         causes = check(load([site.configfile]), DownlinkId(dl))
         assert [cause for cause in causes if cause.verdict is Verdict.ACTION] == []
+    assert daemons.run("squeue", "-h") == ""
+
+
+def test_a_command_and_an_element_that_are_killed(month: Site, tmp_path: Path, daemons: PrivateSlurm) -> None:
+    single, site = month.clone(tmp_path / "single"), month.clone(tmp_path / "slurm")
+    for dl in MONTH:
+        single.by_hand(dl)
+    words = command(site, jobs=len(MONTH))
+    running = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **daemons.env})
+    wait_for("a downlink in work", lambda: any(site.work.glob("leases/downlink-*/0*")), 240)
+    assert set(daemons.run("squeue", "-h", "-r", "-o", "%y").split()) == {"1000"}, "history is nice"
+    running.kill()
+    running.wait()
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (
+                b"process_downlinks" in (said := (place / "cmdline").read_bytes())
+                and str(site.home).encode() in said
+            ):
+                os.kill(int(place.name), signal.SIGKILL)
+                break
+    for _ in range(4):  # what was killed is left alone until its lease is over
+        if run(words, daemons.env).status == 0:
+            break
+    assert content(site) == content(single)
     assert daemons.run("squeue", "-h") == ""

@@ -26,6 +26,7 @@ from halfpipe.status.failures import failed_jobs
 
 FULL_SECONDS = 60.0  # between two tries of a downlink that finds a disk full
 HANDED_OFF, FAILED, WAITS, LEFT, FULL = "handed-off", "failed", "waits", "left", "full"
+TOLD = (signal.SIGTERM, signal.SIGINT)  # what tells a process to end
 BEGINNING = '{"downlink": '  # of the lines of an element's log that say how a downlink has ended
 
 
@@ -104,9 +105,11 @@ def _in_a_child(
 ) -> End:
     downlink, begun = DownlinkId(entry["downlink"]), time.monotonic()
     reading, writing = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)  # until it is known whom to tell
     child.pid = os.fork()
     if not child.pid:
         _be_the_child(settings, written, entry, since, writing)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
     os.close(writing)
     with open(reading) as said:  # noqa: PTH123 - a descriptor
         line = said.read()
@@ -134,7 +137,7 @@ class _Child:
 
     def __init__(self) -> None:
         self.pid, self.told = 0, False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in TOLD:
             signal.signal(number, self._end)
 
     def _end(self, number: int, frame: object) -> None:
@@ -149,12 +152,13 @@ def _be_the_child(
 ) -> None:
     """Process the downlink, write how it has ended, and end."""
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in TOLD:
             signal.signal(number, leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
         ended = _process(settings, written, entry, since)
         os.write(writing, json.dumps(asdict(ended)).encode())
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in TOLD:
             signal.signal(number, signal.SIG_IGN)
         leases.give_back_downlinks()
         os._exit(0)
