@@ -128,7 +128,7 @@ class Outstanding:
     waiting: tuple[str, ...]
 
 
-def outstanding(plan: Plan, now: float, among: Container[str] | None = None) -> Outstanding:
+def outstanding(plan: Plan, now: float, among: Container[str] | None = None, since: str = "") -> Outstanding:
     """Find the outstanding downlinks on the search path.
 
     With `submit.automatic` a downlink that was handed off and not submitted to Level-1 is outstanding too.
@@ -141,6 +141,8 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None) -> 
         Unix time, seconds.
     among
         Downlinks that somebody has named: only these, however many they are, and only up to their hand-off.
+    since
+        Those before this id that are done are not looked at, so a RetDef that came late for one is not seen.
 
     Raises
     ------
@@ -157,7 +159,10 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None) -> 
     for dl in sorted(begun | plan.on_search_path()):
         if among is not None and dl not in among:
             continue
-        files, handed_off = plan.lying(dl), paths.receipt(dl) in names
+        handed_off = paths.receipt(dl) in names
+        if handed_off and dl < since and (paths.submitted(dl) in names or not submitting):
+            continue
+        files = plan.lying(dl)
         to_stage = (
             bool(plan.new_chunks(dl, files)) if handed_off else any(one.chunks for one in files.listings)
         )

@@ -25,21 +25,37 @@ from halfpipe.site.invocations import FAILED, GOOD, OUT_OF_TIME, again, invocati
 from halfpipe.status.account import Site, account
 from halfpipe.status.failures import end_of
 from halfpipe.status.overview import DAY, overview, recent
-from halfpipe.status.site_causes import lease_troubles, site_troubles
+from halfpipe.status.site_causes import last_turn, lease_troubles, site_troubles
 
 UNUSABLE, RUNNING = 2, 4  # exit statuses, besides those of an invocation
 UNPUBLISHED = "board-failed"  # the code of its cause
 MINUTES = 240.0  # that a downlink may take
-DAYS = 7.0  # downlinks that are older and were not wanting are not looked at
+DAYS = 7.0  # downlinks that are older and were not wanting are not looked at, but for
+ALL_SECONDS = DAY  # every so often: a RetDef may come late, and whatever else changes
 LINES = (
     30  # of what an invocation printed that a mail has: its end says which job failed, why, and what to do
 )
 
 
-def outstanding(plan: Plan, home: Path) -> list[DownlinkId]:
-    """Return the outstanding downlinks that are ready, those last that have a log in `home`: they were tried before."""
+def outstanding(plan: Plan, home: Path, since: str = "") -> list[DownlinkId]:
+    """Return the outstanding downlinks that are ready, those last that have a log in `home`: they were tried before.
+
+    Those before the id `since` that are done are not looked at.
+    """
     tried = {path.stem.rpartition("-")[2] for path in home.glob("*.log")}
-    return sorted(plan_causes.outstanding(plan, time.time()).ready, key=lambda dl: (dl in tried, dl))
+    ready = plan_causes.outstanding(plan, time.time(), since=since).ready
+    return sorted(ready, key=lambda dl: (dl in tried, dl))
+
+
+def looked_at(work: Path, now: float) -> tuple[float, str]:
+    """Return when a turn looked at all downlinks last, and the first id that one looks at now; empty: at all.
+
+    A mission has tens of thousands that are done, and a turn comes every ten minutes.
+    """
+    last = (last_turn(work) or {}).get("all")
+    if isinstance(last, float) and now - ALL_SECONDS < last <= now:
+        return last, f"{datetime.fromtimestamp(now - DAYS * DAY, UTC):%y%m%d}000"
+    return now, ""
 
 
 def turn(
@@ -81,8 +97,11 @@ def turn(
         return RUNNING
     begun, ended = time.time(), dict[DownlinkId, int]()
     status = FAILED
+    before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
+    looked = before if since else 0.0
     try:
-        status = _process_all(settings, options, named, minutes, teller, ended, mine.sign)
+        status = _process_all(settings, options, named, minutes, teller, ended, mine.sign, since)
+        looked = looked if named else before
         return status
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
@@ -91,14 +110,16 @@ def turn(
         return status
     finally:
         if timer:
-            _record_turn(settings.paths.work, begun, status, ended)
+            _record_turn(settings.paths.work, begun, status, ended, looked)
         try:
             _publish(settings, teller)
         finally:
             mine.give_back()
 
 
-def _record_turn(work: Path, begun: float, status: int, ended: Mapping[DownlinkId, int]) -> None:
+def _record_turn(
+    work: Path, begun: float, status: int, ended: Mapping[DownlinkId, int], looked: float
+) -> None:
     """Write down that a turn of the timer has ended, so that a timer that is dead can be seen."""
     me = leases.whoami()
     with suppress(HalfPipeError, OSError):
@@ -107,6 +128,7 @@ def _record_turn(work: Path, begun: float, status: int, ended: Mapping[DownlinkI
             {
                 "begun": round(begun),
                 "ended": round(time.time()),
+                "all": looked,
                 "status": status,
                 "downlinks": dict(ended),
                 "host": me.host,
@@ -150,9 +172,10 @@ def _process_all(
     teller: Teller,
     ended: dict[DownlinkId, int],
     sign: Callable[[], object],
+    since: str,
 ) -> int:
     plan, home = Plan(settings), settings.paths.work / paths.unattended_logs()
-    wanted = list(dict.fromkeys(named)) or outstanding(plan, home)
+    wanted = list(dict.fromkeys(named)) or outstanding(plan, home, since)
     failed, details = dict[DownlinkId, Cause](), dict[str, str]()
     for number, downlink in enumerate(wanted):
         if number:
@@ -170,7 +193,7 @@ def _process_all(
     teller.look()
     of_site_now = [] if named else site_troubles(settings, time.time())
     told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
-    every = named or {*recent(Site(settings), DAYS), *told, *failed}
+    every = named or {*recent(Site(settings), DAYS, since), *told, *failed}
     causes, unknown = _accounts(settings, every, failed)
     unknown |= set(teller.memory.sent) - set(named) if named else {of_site(UNPUBLISHED)}
     teller.tell([*causes, *((of_site(one.code), one) for one in of_site_now)], unknown, details)

@@ -8,6 +8,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.plan import names_in
 from halfpipe.downlink.plan_causes import site_troubles as planned
 from halfpipe.downlink.plan_causes import too_many
 from halfpipe.files.reading import modified
@@ -84,16 +85,20 @@ def known(site: Site) -> list[DownlinkId]:
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
-def recent(site: Site, days: float) -> list[DownlinkId]:
+def recent(site: Site, days: float, since: str = "") -> list[DownlinkId]:
     """Return the downlinks that are not done with, in order.
 
     These are those something of which is younger than `days`, those that are not handed off, and those of which
-    unattended processing has told that they need action.
+    unattended processing has told that they need action. Those before the id `since` that are handed off are old,
+    whatever was done with them lately.
     """
+    names = names_in(site.work)
     oldest, settings = site.now - days * DAY, site.settings
     told = Memory.read(site.work / paths.alert_state()).sent
 
     def is_old(downlink: DownlinkId) -> bool:
+        if downlink < since and paths.receipt(downlink) in names:
+            return True
         handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
         if not handed_off or handed_off > oldest:
             return False

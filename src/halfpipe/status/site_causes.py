@@ -138,7 +138,7 @@ def last_turn(work: Path) -> dict[str, Any] | None:
     """Return what is recorded of the last turn that a timer gave; None if there was none.
 
     Its keys: `begun` and `ended`, Unix seconds; `status`, how it ended; `downlinks`, how each invocation ended, by
-    downlink; `host` and `user`.
+    downlink; `host` and `user`; `all`, when a turn looked at all downlinks last, Unix seconds.
     """
     with suppress(OSError, ValueError, RecursionError):
         value = json.loads((work / paths.last_turn()).read_bytes())

@@ -13,7 +13,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
-from halfpipe.downlink.plan import Plan, retdef_to_stage
+from halfpipe.downlink.plan import FoundFiles, Plan, retdef_to_stage
 from halfpipe.downlink.plan_causes import Outstanding, messages, outstanding, site_troubles, troubles
 from halfpipe.downlink.receipt_inputs import chunks_of
 from halfpipe.errors import ConfigError, HalfPipeError
@@ -71,6 +71,31 @@ def ready(settings: Settings, age: float = 2 * HOUR) -> tuple[DownlinkId, ...]:
 
 def codes(causes: Iterable[Cause]) -> list[tuple[str, Verdict]]:
     return [(cause.code, cause.verdict) for cause in causes]
+
+
+def test_what_is_done_before_an_id_is_not_looked_at(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = settings.paths.retdef[0]
+    for dl in (DL, OTHER):
+        put(place, 1, 2, dl=dl)
+        hand_off(settings, 1, dl=dl)
+    looked: list[str] = []
+    lying = Plan.lying
+
+    def look(plan: Plan, downlink: str) -> FoundFiles:
+        looked.append(downlink)
+        return lying(plan, downlink)
+
+    monkeypatch.setattr(Plan, "lying", look)
+    for since, seen in (("", [DL, OTHER]), (OTHER, [OTHER]), ("240602000", [])):
+        assert list(every(settings, since=since).ready) == seen
+        assert set(looked) == set(seen)
+        looked.clear()
+    (settings.paths.work / paths.receipt(DL)).unlink()  # what is not done is looked at, however old it is
+    assert every(settings, since="240602000").ready == (DL,)
+    automatic = replace(settings, submit=replace(settings.submit, automatic=True))
+    assert every(automatic, since="240602000").ready == (DL, OTHER)
 
 
 def test_outstanding_until_there_is_a_receipt(settings: Settings) -> None:
