@@ -143,7 +143,10 @@ def test_what_would_deliver_less_is_refused(tmp_path: Path) -> None:
     shutil.copytree(source, whole)
     without(source, FIRST, lambda sequence: sequence > 1060)
     site.snakemake(f"dl={FIRST}", "-F").bad(
-        "51 events", "chunk 00001 (", f"snakemake dl={FIRST} -R decode_chunk", f'dl: "{FIRST}", run: "{RUN}"'
+        "51 delivered events",
+        "chunk 00001 (",
+        f"snakemake dl={FIRST} -R decode_chunk",
+        f'dl: "{FIRST}", run: "{RUN}"',
     )
     assert recorded(site, FIRST) == before
     assert site.staged(FIRST) == staged
@@ -212,7 +215,7 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path) -> None:
     chunks = [c["chunk"] for c in site.receipt(FIRST)["chunks"] if other in c["runs"]]
     ignored = [{"dl": str(FIRST), "chunk": chunk, "reason": "lost on ground"} for chunk in chunks]
     site.configure(ignore={"chunks": ignored})
-    site.snakemake(f"dl={FIRST}", "-F").bad(other, f"{gone['delivered']} events", chunks[0])
+    site.snakemake(f"dl={FIRST}", "-F").bad(other, f"{gone['delivered']} delivered events", chunks[0])
     assert not site.has_receipt(FIRST)
     assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
     site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})

@@ -143,13 +143,10 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
     assert site.staged(SECOND) == {}
     assert not list((site.work / SECOND / "chunks").glob("*.json"))
 
-    receipt = site.receipt(THIRD)
-    assert receipt["chunks"][0]["files"] == []
-    assert receipt["runs"][0]["delivered"] == 0
-    assert site.text("delivered_events", THIRD) == []
+    assert not site.has_receipt(THIRD), "its decoder brought nothing, and did not say why"
 
     decoder(site)
-    site.snakemake(*command).good()
+    site.snakemake(*command[:2]).good()
     assert site.staged(DL) == expected("multi3").files
     assert len(site.staged(SECOND)) == 1
     for text in ("delivered_events", "retired_runs", "event_gaps"):

@@ -1,7 +1,7 @@
 """One chunk decoded: the decoder is run on its RetDef, and what it made is checked."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ from halfpipe.process import command_words
 from halfpipe.process.programs import Log, run
 from halfpipe.process.progress import Progress
 from halfpipe.settings import ROOT, Settings
-from halfpipe.words import count, utc
+from halfpipe.words import utc
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def decode(
     ------
     DecoderError
         If the decoder fails or breaks the contract; the message says how. If it brings nothing, which a RetDef never
-        announces, or more events are missing than the settings allow.
+        announces, without an exception or a missing hour, or more events are missing than the settings allow.
     MissingInputError
         If level-0 is not in the archive and cannot be fetched.
     FormatError
@@ -93,8 +93,9 @@ def decode(
             said = DecoderLog(retdef.run, bar)
             _run(words, Log(log, said.hear))
     files = check_products(out, retdef.chunk, kept, again=again)
-    if not any(file.get("events") or file.get("datagrams") for file in files):
-        raise _silent(settings, retdef_file, retdef, hours)
+    nothing = not any(file.get("events") or file.get("datagrams") for file in files)
+    if nothing and not said.exceptions and not hours["missing"]:  # which status would tell
+        raise _silent(settings, retdef_file, retdef)
     if not again and (complaint := too_many(files, settings.decoder.max_missing_events)) is not None:
         raise DecoderError(
             f"chunk {retdef.chunk}: {complaint}, more than decoder.max_missing_events "
@@ -105,21 +106,19 @@ def decode(
     return {"files": files, "said": told, "level0": hours, "read": read}
 
 
-def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, hours: Mapping[str, Any]) -> DecoderError:
-    """Return the error of a decoder that ended well and brought not one datagram: its data would be lost unseen."""
+def _silent(settings: Settings, retdef_file: Path, retdef: RetDef) -> DecoderError:
+    """Return the error of a decoder that ended well and brought nothing, and does not say why."""
     spans = "; ".join(f"APID {span.apid} from {utc(span.begin)} to {utc(span.end)}" for span in retdef.spans)
-    gone = len(hours["missing"] or ())
-    lacks = f" The archive lacks {gone} of {count(hours['needed'], 'level-0 hour')} of it." if gone else ""
     downlink = ids_of(retdef_file)[0]
     without = f'ignore: {{chunks: [{{dl: "{downlink}", chunk: "{retdef.chunk}", reason: "..."}}]}}'
     text = f"the decoder of chunk {retdef.chunk} ended well and brought nothing, though its RetDef announces data"
     return DecoderError(
-        f"{text} ({spans}).{lacks} Nothing of this chunk was taken.",
+        f"{text} ({spans}). Nothing of this chunk was taken.",
         f"look into {paths.log('decode_chunk', downlink, retdef.chunk)} and at the archive "
         f"({command_words.archive(settings, retdef.arch)}), then re-run the command; if the data are gone for good, in "
         f"the config: {without}",
         code="decoder-silent",
-        text=text + lacks.rstrip("."),
+        text=text,
     )
 
 

@@ -248,9 +248,13 @@ def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunI
         If its last hand-off, or what an index was made of, cannot be read or decoded again.
     """
     work, mended = settings.paths.work, []
-    for run in (
-        RunId(entry["run"]) for made in hand_offs(work, downlink)[-1:] for entry in made.receipt["runs"]
-    ):
+    made = hand_offs(work, downlink)
+    if not made:
+        raise MissingInputError(
+            f"downlink {downlink} has no hand-off, so nobody knows what its merged indexes were made of.",
+            f"Process it: snakemake dl={downlink} -R deliver_run",
+        )
+    for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
         with leases.run_lease(work, run, log.warning), context_scratch(work, run):
             if _handed_off(work, run, downlink) and index_damage(work, run, downlink):
                 _index_again(Context(settings, run, output), downlink)

@@ -112,7 +112,7 @@ def test_a_decoder_that_dies(tmp_path: Path, command: str, how: str) -> None:
         decode(settings(command), RETDEF, read_retdef(RETDEF), tmp_path / "out", io.StringIO())
     said = str(caught.value)
     assert how in said
-    assert ("\nits last line\n" in said, str(RETDEF) in said) == (command[0] == "s",) * 2
+    assert ("\n  | its last line\n" in said, str(RETDEF) in said) == (command[0] == "s",) * 2
 
 
 BAD_PRODUCTS = {

@@ -20,7 +20,7 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run.accepted_losses import ShrunkError
 from halfpipe.run.chunk_files import load_chunks
 from halfpipe.run.deliveries import Deliveries, Delivery
-from halfpipe.run.run_state import Context, KnownRun, context_scratch
+from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
 from tests.support.golden_cases import GOLDEN, Case, read_case
 from tests.support.series import homes, values
@@ -229,7 +229,10 @@ def test_a_merged_index_of_no_hand_off_is_not_made_again(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FormatError) as error:
         KnownRun.read(context(site, DEAD))
-    assert f"snakemake dl={FIRST} -R deliver_run" in error.value.do
+    assert f"halfpipe status --check --mend {FIRST}" in error.value.do
+    with pytest.raises(MissingInputError) as refused:
+        mend(site.settings, DownlinkId(FIRST), io.StringIO())
+    assert f"snakemake dl={FIRST} -R deliver_run" in refused.value.do
 
 
 def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:
