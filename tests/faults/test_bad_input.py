@@ -152,7 +152,7 @@ def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -
     for text in ("delivered_events", "retired_runs", "event_gaps"):
         assert site.text(text, DL) == expected("multi3").lines(text)
     assert site.halted() == []
-    assert not list(site.work.glob("*/chunks/.*"))
+    assert not [path for dl in (DL, SECOND) for path in site.work.glob(f"{dl}/chunks/.*")]
 
 
 def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: Site) -> None:
