@@ -70,7 +70,7 @@ def failures(stage: Path, work: Path, downlink: DownlinkId) -> Iterator[str]:
     for name in sorted(runs):
         try:
             lying = [_lying(path) for path in sorted((home / name).iterdir())]
-            recorded = Deliveries(work, RunId.from_l1(name)).latest()
+            recorded = Deliveries(work, RunId.from_l1(name))
         except DamagedError:  # whoever reads its records says so
             continue
         except HalfPipeError as error:
@@ -78,8 +78,14 @@ def failures(stage: Path, work: Path, downlink: DownlinkId) -> Iterator[str]:
             continue
         if not lying:
             yield f"{home / name} has no event file"
-        others = [file for dl, delivery in recorded.items() if dl != downlink for file in delivery.files]
-        yield from refusals([*others, *lying])
+        others = [dl for dl in recorded.latest() if dl != downlink]
+        yield from refusals([*(file for dl in others for file in recorded.latest()[dl].files), *lying])
+        for one, other, (
+            first,
+            last,
+        ) in recorded.overlaps():  # of what the legacy delivered there are no files
+            if downlink in (one, other):
+                yield f"sequences {first} to {last} of {name} are in the deliveries of downlinks {one} and {other}"
     for text, form in LINES.items():
         path = home / paths.text(text, downlink)
         for line in path.read_text().splitlines() if path.exists() else ():
