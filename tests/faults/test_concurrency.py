@@ -18,7 +18,7 @@ from halfpipe.files.leases import found
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import Fault, event_records, invoke
 from tests.support.in_process import ROOT
-from tests.support.leases import leases
+from tests.support.leases import held_by_another, leases
 from tests.support.series import values
 from tests.support.workflow import REPLAY, Ended, Site
 
@@ -172,6 +172,16 @@ def test_the_same_downlink_twice_at_once(tmp_path: Path, gate: Gate) -> None:
     assert {job.dl for job in everything.ended().jobs} == {SECOND}
     assert_delivered_once(site)
     assert leases(site.work) == []
+
+
+def test_who_holds_a_run_is_said_on_the_terminal_and_in_the_log(tmp_path: Path, gate: Gate) -> None:
+    site = build(tmp_path / "site", gate)
+    gate.open()
+    with held_by_another(site.work, paths.run_lease(RUN)):
+        waits = start(site, f"dl={FIRST}")
+        wait_for(lambda: f"\nwaiting for run {RUN}, held by " in waits.said, waits)
+    waits.ended().good()
+    assert f"waiting for run {RUN}, " in (site.work / paths.log("deliver_run", FIRST, RUN)).read_text()
 
 
 @pytest.fixture(scope="module")
