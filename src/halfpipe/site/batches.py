@@ -294,6 +294,7 @@ class _Rounds:
     ) -> None:
         self._settings, self._work, self._launcher = settings, work, launcher
         self._since = again.since if again else 0.0
+        self._home = settings.paths.work / paths.batch_logs()
         self._written = write_down(settings)
         self._begun = self._written.stat().st_mtime  # by the clock of the file server
         self._equal = list[End]()
@@ -336,7 +337,7 @@ class _Rounds:
             time.sleep(1.0)
 
     def _start(self, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int) -> list[_Log]:
-        home = self._settings.paths.work / paths.batch_logs()
+        home = self._home
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{elements[0][0]['downlink']}"
         file = home / f"{name}.json"
         home.mkdir(parents=True, exist_ok=True)
@@ -364,7 +365,8 @@ class _Rounds:
         HalfPipeError
             If too many have failed for one cause, one after the other.
         """
-        for log in self._logs:
+        there = set(os.listdir(self._home)) if self._logs else set()  # noqa: PTH208 - thousands have not begun
+        for log in (log for log in self._logs if log.path.name in there):
             for ended in log.hear():
                 self._take(ended, log.path)
         self._logs = [log for log in self._logs if log.left]

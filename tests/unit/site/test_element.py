@@ -114,8 +114,8 @@ def test_an_element_that_is_told_to_end_ends_its_downlink_first(
     settings: Settings, acts: dict[str, Callable[[], None]], tmp_path: Path
 ) -> None:
     def act() -> None:
-        os.kill(os.getppid(), signal.SIGTERM)
         try:
+            os.kill(os.getppid(), signal.SIGTERM)
             time.sleep(60)
         finally:
             (tmp_path / "in order").touch()
