@@ -20,10 +20,10 @@ OF_RULE = {
 OF_CODE: Mapping[str, tuple[str, ...]] = {
     "RetDefs": ("retdef", "waits-retdef", "settling", "search-path"),
     "level-0": ("level0",),
-    "decoded": ("events-missing", "decoder"),
+    "decoded": ("events-missing", "decoder", "chunks-"),
     "staged": (
         *("run-", "merged-", "late-events", "no-attitude", "shrunk-", "closed-", "stage-", "file-"),
-        *("datagrams-", "delivery-", "deliveries-", "receipt-", "record-", "mark-"),
+        *("datagrams-", "delivery-", "deliveries-", "receipt-", "record-", "manifest-", "events-unaccounted"),
     ),
     "ledger": ("ledger",),
     "submitted": ("submission", "not-submitted", "handoff-not", "written-for"),
