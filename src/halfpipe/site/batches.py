@@ -5,8 +5,8 @@ downlink that fails is left behind, and all others go on. Nothing is submitted t
 receipts, whatever `submit.automatic` says.
 
 A run that several downlinks bring is delivered in their order, so the bytes are those of single commands, one after the
-other. An element has its downlinks one after the other; where one of another element comes first and has not delivered
-the run yet, the later one is finished in the next round.
+other. An element has its downlinks one after the other; where one that comes first has not delivered the run yet, for
+it is in another element or in work elsewhere, the later one is finished in the next round.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from halfpipe import paths
 from halfpipe.config import write_down
 from halfpipe.downlink.plan import Plan
 from halfpipe.downlink.plan_causes import outstanding
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError, LockedError, MissingInputError
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.reading import modified
@@ -43,6 +43,7 @@ MOST = (
 EQUAL = 20  # downlinks that fail for one cause, one after the other: it is none of them
 HERE_SECONDS, SLURM_SECONDS = 0.1, 10.0  # between two looks
 BUSY_SECONDS = 60.0  # between two submissions, if Slurm takes none
+LOCKED_SECONDS = 10.0  # until those are tried again that others have in work
 SAY_SECONDS = 60.0  # between two lines that say how far it is
 SHOW_SECONDS = 10.0  # until the last line of another node's log shows here
 
@@ -247,7 +248,6 @@ def compose(
         runs = {dl: _runs(plan, dl) for dl in downlinks[begin : begin + size]}
         for dl, of_dl in runs.items():
             element.append({"downlink": dl, "after": {run: brought[run] for run in of_dl if run in brought}})
-        for dl, of_dl in runs.items():
             for run in () if alone else of_dl:
                 brought[run] = [*brought.get(run, ()), dl]
         elements.append(element)
@@ -300,7 +300,7 @@ class _Rounds:
         self._equal = list[End]()
         self._said = time.monotonic()
         self._fresh = list[DownlinkId]()
-        self.ended, self.waiting = set[DownlinkId](), set[DownlinkId]()
+        self.ended, self.waiting, self.locked = (set[DownlinkId]() for _ in range(3))
         self._logs, self.log = list[_Log](), Path()
 
     def fresh(self) -> Sequence[DownlinkId]:
@@ -311,6 +311,7 @@ class _Rounds:
     def round(self, downlinks: Sequence[DownlinkId], tries: int, *, alone: bool) -> Iterator[None]:
         """Process downlinks once; yield now and then."""
         self.waiting.clear()
+        self.locked.clear()
         self._logs.clear()
         elements = compose(self._settings, downlinks, self._launcher.slots, alone=alone)
         largest = min(self._launcher.largest, len(elements))
@@ -383,15 +384,18 @@ class _Rounds:
         work.waits = f"{dl}: {ended.text}" if ended.end == FULL else ""
         if ended.end == HANDED_OFF:
             work.done.add(dl)
+            work.left.pop(dl, None)
             self._fresh.append(dl)
             self._equal.clear()
         elif ended.end == LEFT:
             work.left[dl] = ended.text
+            if ended.code == LockedError.code:
+                self.locked.add(dl)
         elif ended.end == WAITS:
             self.waiting.add(dl)
         elif ended.end == FAILED:
             self._equal = [*(one for one in self._equal if one.code == ended.code), ended]
-        if ended.end in {HANDED_OFF, LEFT, FAILED}:
+        if ended.end in {HANDED_OFF, LEFT, FAILED} and dl not in self.locked:
             self.ended.add(dl)
         if len(self._equal) >= EQUAL:
             raise HalfPipeError(
@@ -424,28 +428,32 @@ def run(
     """
     rounds = _Rounds(settings, work, again, launcher)
     rest = [dl for dl in work.todo if dl not in work.left]
-    held, tries, stalled = set(work.left), 1, 0
+    tries, stalled, patience = 1, 0, 0.0
     try:
         while rest:
             for _ in rounds.round(rest, tries, alone=stalled > 0):
                 yield rounds.fresh()
             yield rounds.fresh()
             left = [dl for dl in rest if dl not in rounds.ended]
-            stalled = stalled + 1 if left == rest else 0
-            tries += any(
-                dl not in rounds.waiting for dl in left
-            )  # an element was killed, perhaps for its memory
+            # An element was killed, perhaps for its memory.
+            tries += any(dl not in rounds.waiting | rounds.locked for dl in left)
+            if left != rest:
+                stalled, patience = 0, 0.0
+            elif rounds.locked and not stalled:  # who has them in work may have been killed, or end
+                now = time.monotonic()
+                patience = patience or now + settings.lease.seconds
+                if now < patience:
+                    time.sleep(LOCKED_SECONDS)
+                else:
+                    stalled = 1
+            else:
+                stalled += 1
             if stalled == TRIES:
-                if not rounds.ended:
+                if not rounds.ended and not work.left:
                     words = [f"no element has come to its first downlink; a log: {rounds.log}"]
                     raise HalfPipeError("\n".join([*words, *end_of(rounds.log)]))
                 return
             rest = left
-            if not rest and (rest := sorted(work.left.keys() - held)):
-                held |= set(rest)  # once more: by now they may have given back what they had
-                rounds.ended -= held
-                for dl in rest:
-                    del work.left[dl]
         if again is not None and not set(work.todo) - work.done:
             again.end()
     finally:

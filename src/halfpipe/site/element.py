@@ -86,17 +86,20 @@ def process_all(
     settings, written
         The settings, and their file.
     entries
-        Each a ``downlink``, and ``after``: by run the downlinks of other elements that deliver it first.
+        Each a ``downlink``, and ``after``: by run the downlinks that deliver it first.
     since
         Unix time: what was made before it is made anew.
     say
         Prints a line.
     """
-    child = _Child()
+    child, failed = _Child(), set[str]()
     for entry in entries:
+        for first in entry["after"].values():
+            first[:] = [dl for dl in first if dl not in failed]  # for which nobody waits
         while (ended := _in_a_child(child, settings, written, entry, since)).end == FULL:
             say(json.dumps(asdict(ended)))
             time.sleep(FULL_SECONDS)
+        failed |= {ended.downlink} if ended.end == FAILED else set()
         say(json.dumps(asdict(ended)))
 
 

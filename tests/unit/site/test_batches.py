@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +72,8 @@ def good(dl: DownlinkId, _round: int) -> End:
 
 def test_neighbours_are_together_and_a_run_of_two_elements_is_delivered_in_order(settings: Settings) -> None:
     (whole,) = compose(settings, [FIRST, SECOND, THIRD], 1)
-    assert [(entry["downlink"], entry["after"]) for entry in whole] == [
-        (FIRST, {}),
-        (SECOND, {}),
-        (THIRD, {}),
-    ]
+    assert [entry["downlink"] for entry in whole] == [FIRST, SECOND, THIRD]
+    assert [list(entry["after"].values()) for entry in whole] == [[], [[FIRST]], [[FIRST, SECOND]]]
     one, two, three = compose(settings, [FIRST, SECOND, THIRD], 100)
     assert [list(entry["after"].values()) for entry in (*one, *two, *three)] == [
         [],
@@ -139,3 +136,23 @@ def test_a_full_disk_is_waited_for_and_told(settings: Settings, monkeypatch: pyt
     said = [work.waits for _ in run(settings, work, None, made)]
     assert said[0] == f"{FIRST}: No space left"
     assert work.done == {FIRST}
+
+
+def test_what_others_have_in_work_is_waited_for_as_long_as_a_lease_lives(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "LOCKED_SECONDS", 0.0)
+
+    def says(dl: DownlinkId, number: int) -> End:
+        if dl == FIRST and number < 4:
+            return End(dl, "left", "locked", "it is in work by somebody")
+        return End(dl, "waits", text=FIRST) if number < 4 else End(dl, "handed-off")
+
+    work = Work((FIRST, SECOND), (FIRST, SECOND))
+    list(run(settings, work, None, Made(says)))
+    assert (work.done, work.left, work.failed) == ({FIRST, SECOND}, {}, [])
+    brief = replace(settings, lease=replace(settings.lease, seconds=0.0))
+    work = Work((FIRST, SECOND), (FIRST, SECOND))
+    made = Made(lambda dl, _: End(dl, "left", "locked", "it is in work") if dl == FIRST else good(dl, 0))
+    list(run(brief, work, None, made))
+    assert (work.done, work.left) == ({SECOND}, {FIRST: "it is in work"})
