@@ -1,7 +1,11 @@
 """A golden case processed here and by the model of the legacy, for `halfpipe compare`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.tools.comparison import Compared, compare
 from tests.support.golden_cases import Case, build
@@ -36,3 +40,28 @@ def defects(found: Compared) -> set[int]:
     named += [cut.defect for run in found.runs for cut in run.cuts]
     named += [text.reason.defect for text in found.texts]
     return {number for number in named if number is not None}
+
+
+def records_of(path: Path) -> list[bytes]:
+    """Return the records of an event file."""
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    offsets = evt.walk(data, "")
+    ends = [*offsets[1:].tolist(), len(data)]
+    return [data[a:b].tobytes() for a, b in zip(offsets.tolist(), ends, strict=True)]
+
+
+def sequence_of(record: bytes) -> int:
+    """Return the sequence of an event."""
+    at = evt.field_starts(evt.CONTEXT)["scalers_sequence"]
+    return int.from_bytes(record[at : at + 8], "little")
+
+
+def write_event_file(path: Path, records: Sequence[bytes]) -> None:
+    """Write records in place of those of an event file, with all of its header right but MOOT key and alias."""
+    header = evt.read_header(path).copy()
+    contexts = [np.frombuffer(record, evt.CONTEXT, 1)[0] for record in (records[0], records[-1])]
+    header["evtcnt"] = len(records)
+    for name, context in zip(("beg", "end"), contexts, strict=True):
+        header[f"secs_{name}"] = context["current_timeSecs"]
+        header[f"gemseq_{name}"] = context["scalers_sequence"]
+    path.write_bytes(header.tobytes() + b"".join(records))

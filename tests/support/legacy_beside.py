@@ -1,4 +1,4 @@
-"""A random delivery history seen by the legacy's model too: is each event that only one side delivers explained?"""
+"""A random delivery history seen by the legacy's model too: does its rule, replayed, give the same?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,17 +7,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.ids import RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.tools.compared_events import Where, present, series
-from halfpipe.tools.comparison_reasons import UNEXPLAINED, Facts, Reason, epus_of_legacy, why
+from halfpipe.settings import Merge
+from halfpipe.tools.candidates import Candidate, Inputs
+from halfpipe.tools.compared_events import Where, present
+from halfpipe.tools.comparison_reasons import Facts, Reason, why
 from tests.support import legacy_merge
 from tests.support.model import Chunk
 
 KEY = np.dtype([("sequence", "u8"), ("apid", "u2"), ("datagram", "u4")])
 NOWHERE = Path()
+RUN = RunId("2c2e5787")
 
 
 def table(rows: Sequence[tuple[int, int, int]]) -> NDArray[np.void]:
@@ -27,82 +30,103 @@ def table(rows: Sequence[tuple[int, int, int]]) -> NDArray[np.void]:
 
 @dataclass
 class Beside:
-    """What the legacy delivers of the run, downlink by downlink, and what is known of each delivery."""
+    """What the legacy's model delivers of the run, downlink by downlink, and what its rule gives."""
 
-    there: dict[str, NDArray[np.void]] = field(default_factory=dict)
+    there: dict[str, Candidate] = field(default_factory=dict)
     here: dict[str, Decision] = field(default_factory=dict)
-    known: dict[str, NDArray[np.void]] = field(default_factory=dict)
     spans: dict[str, list[legacy_merge.Span]] = field(default_factory=dict)
-    would_be_told: bool = True
-    """Whether each event of an LPA run that both sides deliver would be unexplained, were it missing there."""
 
     def step(
         self, downlink: str, brought: Mapping[str, Sequence[Chunk]], decision: Decision
     ) -> list[tuple[Where, int, Reason]]:
         """Let the legacy process a downlink; return what only one side delivers: side, sequence and reason."""
-        chunks = [chunk for of_downlink in brought.values() for chunk in of_downlink]
-        lines = [datagram.line for chunk in chunks for datagram in chunk.datagrams]
-        numbers = {(e.sequence, e.apid): e.datagram for chunk in chunks for e in chunk.events}
-        known = table([(*key, number) for key, number in numbers.items()])
-        events = [legacy_merge.Event(*key, NOWHERE, 0) for key in sorted(numbers)]
+        tables = {
+            DownlinkId(dl): table(
+                list(
+                    {
+                        (e.sequence, e.apid): (e.sequence, e.apid, e.datagram)
+                        for c in chunks
+                        for e in c.events
+                    }.values()
+                )
+            )
+            for dl, chunks in brought.items()
+        }
+        lines = {
+            DownlinkId(dl): KnownDatagrams.of(d.line for chunk in chunks for d in chunk.datagrams)
+            for dl, chunks in brought.items()
+        }
+        keys = sorted({key for rows in tables.values() for key in rows[["sequence", "apid"]].tolist()})
+        every = [line for of_one in lines.values() for line in of_one.lines]
         done = [span for dl, spans in self.spans.items() if dl != downlink for span in spans]
-        merged = legacy_merge.merge(lines, events, done)
-        if not merged.refused:
-            self.spans[downlink] = merged.recorded
-            delivered = [(e.sequence, e.apid) for span in merged.spans for e in span]
-            self.there[downlink] = table([(*key, numbers[key]) for key in delivered])
-        self.here[downlink], self.known[downlink] = decision, known
+        events = [legacy_merge.Event(sequence, apid, NOWHERE, 0) for sequence, apid in keys]
+        model = legacy_merge.merge(every, events, done)
 
-        here, there = self._rows(decision), self.there.get(downlink, known[:0])
-        facts = self._facts(downlink, KnownDatagrams.of(lines), decision, there)
-        found = []
+        recorded = {
+            DownlinkId(dl): tuple(Interval(*span) for span in spans) for dl, spans in self.spans.items()
+        }
+        inputs = Inputs(
+            RUN,
+            DownlinkId(downlink),
+            tables,
+            lines,
+            KnownDatagrams.of(every).ranges(),
+            recorded,
+            Merge(max_events=0),
+        )
+        given = inputs.candidate(inputs.here, legacy=True)
+        if every:
+            self._agree(given, model)
+        if model.refused:
+            before = self.there.get(downlink)
+            given = before.left_by(given) if before else given
+        else:
+            self.spans[downlink] = model.recorded
+        self.there[downlink], self.here[downlink] = given, decision
+
+        here, facts, found = _rows(decision), self._facts(downlink, decision), []
         for rows, where in (
-            (here[~present(here, there)], Where.HERE),
-            (there[~present(there, here)], Where.THERE),
+            (here[~present(here, given.rows)], Where.HERE),
+            (given.rows[~present(given.rows, here)], Where.THERE),
         ):
-            codes, reasons = why(rows, where, facts)
+            codes, reasons = why(rows, where, given, facts)
             found += [
                 (where, int(row["sequence"]), reasons[code]) for row, code in zip(rows, codes, strict=True)
             ]
-        lpa = epus_of_legacy(facts.datagrams.by_apid()) is not None
-        codes, reasons = why(here[present(here, there)], Where.HERE, facts)
-        if lpa:
-            self.would_be_told &= all(reasons[code] == UNEXPLAINED for code in codes)
         return found
 
-    def _rows(self, decision: Decision) -> NDArray[np.void]:
-        events = decision.events
-        return table([(int(e["sequence"]), int(e["apid"]), int(e["datagram"])) for e in events])
+    def _agree(self, given: Candidate, model: legacy_merge.Merge) -> None:
+        """Demand that the rule gives what the model gives."""
+        assert given.merged is not None
+        expected = [(event.sequence, event.apid) for span in model.spans for event in span]
+        assert given.rows[["sequence", "apid"]].tolist() == expected
+        assert (given.merged.refused, given.merged.complete) == (model.refused, model.complete)
+        assert list(given.merged.recorded) == model.recorded
+        said = (
+            ""
+            if model.refused
+            else f"{RUN.l1} {len(model.spans[-1]) if model.spans else 0} {model.orphans} {model.kind}"
+        )
+        assert "".join(given.lines["delivered_events"]) == said
+        assert given.lines["event_gaps"] == sorted(f"{RUN.l1} {first} {last}" for first, last in model.gaps)
 
-    def _facts(
-        self, downlink: str, datagrams: KnownDatagrams, decision: Decision, there: NDArray[np.void]
-    ) -> Facts:
+    def _facts(self, downlink: str, decision: Decision) -> Facts:
         others = {dl: one for dl, one in self.here.items() if dl != downlink}
-        bridged: list[Interval] = []
-        for dl in others:
-            delivered = self.there.get(dl, there[:0])
-            known = self.known[dl]
-            bridged += series(delivered["sequence"], known["sequence"][~present(known, delivered)])
         return Facts(
-            run=RunId("2c2e5787"),
-            datagrams=datagrams,
-            known=self.known[downlink],
-            settled=decision.settled,
+            run=RUN,
             spans=decision.spans,
+            settled=decision.settled,
             recorded=tuple(span for one in others.values() for span in one.spans),
-            here_elsewhere=np.sort(
-                np.concatenate([there[:0], *(self._rows(one) for one in others.values())]),
-                order=["sequence", "apid"],
-            ),
-            there_elsewhere=np.sort(
-                np.concatenate([there[:0], *(rows for dl, rows in self.there.items() if dl != downlink)]),
-                order=["sequence", "apid"],
-            ),
-            bridged=tuple(bridged),
-            damaged=(),
-            there_known=None,
-            apids_there=frozenset(np.unique(there["apid"]).tolist()),
+            here_elsewhere=_joined([_rows(one) for one in others.values()]),
+            there_elsewhere=_joined([one.rows for dl, one in self.there.items() if dl != downlink]),
             held=False,
             given_up=False,
-            legacy=True,
         )
+
+
+def _rows(decision: Decision) -> NDArray[np.void]:
+    return table([(int(e["sequence"]), int(e["apid"]), int(e["datagram"])) for e in decision.events])
+
+
+def _joined(parts: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    return np.sort(np.concatenate([table([]), *parts]), order=["sequence", "apid"])

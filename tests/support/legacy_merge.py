@@ -194,6 +194,7 @@ class Legacy:
         limit = self.case.max_events
         rest = list(events)
         before = b""  # the handlers of the event before
+        opened: set[Path] = set()
         while rest:
             most = limit if limit > 0 else len(rest)
             part, rest = rest[:most], rest[most:]
@@ -203,7 +204,13 @@ class Legacy:
             for event in part:
                 record, before = self.record(event, before)
                 records.append(record)
-            chunk = evt.read_header(part[0].file)
+            key, alias = self.case.moot.get(int(name[1:]), (0, ""))
+            opened.add(part[0].file)  # before the writer, which sets the key of the environment
+            for file in dict.fromkeys(event.file for event in part):
+                if file not in opened:  # its header overwrites what the writer had
+                    chunk = evt.read_header(file)
+                    key, alias = int(chunk["moot_key"]), chunk["moot_alias"].decode()
+                    opened.add(file)
             data = np.frombuffer(bytes(evt.HEADER_SIZE) + b"".join(records), np.uint8)
             ends = np.array([evt.HEADER_SIZE, len(data) - len(records[-1])])
             first, last = evt.context_column(data, ends, "current_timeSecs").tolist()
@@ -212,8 +219,8 @@ class Legacy:
                 seconds=(first, last),
                 sequences=(part[0].sequence, part[-1].sequence),
                 events=len(part),
-                moot_key=int(chunk["moot_key"]),
-                moot_alias=chunk["moot_alias"].decode(),
+                moot_key=key,
+                moot_alias=alias,
             )
             home.mkdir(parents=True, exist_ok=True)
             signed = (part[0].sequence + (1 << 31)) % (1 << 32) - (1 << 31)

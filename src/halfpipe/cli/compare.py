@@ -57,8 +57,8 @@ def command(
     """Compare deliveries with those of another system, event by event and text by text.
 
     "here" is the stage, or the working directory's records where Level-1 took the files; "there" is DIR. Each group of
-    events that differs has its reason: a defect of the legacy by its number (docs/legacy.md), "orphan", "late",
-    "input", "elsewhere", "held", "gone", or "unexplained".
+    events that differs has its reason: a defect of the legacy by its number (docs/legacy.md), whose rule gives exactly
+    what is there, "elsewhere", "orphan", "late", "held", "gone", or "unexplained".
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")

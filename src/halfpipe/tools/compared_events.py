@@ -1,6 +1,7 @@
 """Delivered events as arrays, and how two sets of them differ: pure functions, but for the sums of records."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -36,16 +37,12 @@ class Where(StrEnum):
 
 @dataclass(frozen=True)
 class File:
-    """An event file as it was delivered; without a `header` (dtype `evt.HEADER`) where the file itself is gone.
-
-    `fault` says why nothing of it could be read.
-    """
+    """An event file as it was delivered; without a `header` (dtype `evt.HEADER`) where the file cannot be read."""
 
     name: str
     events: int
     sequences: Interval
     header: np.void | None = None
-    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,13 +50,15 @@ class Delivered:
     """What a downlink delivered of a run.
 
     `rows` (dtype `ROW`) are in order, each event once, their ``place`` counts into `places`, where the records lie.
-    `twice` counts events that were delivered more than once. `gone` says why the records cannot be had.
+    `twice` counts events that were delivered more than once. `wrong` says what contradicts itself, whatever another
+    side has. `gone` says why the records cannot be had.
     """
 
     rows: NDArray[np.void] = field(default_factory=lambda: np.empty(0, ROW))
     places: tuple[Path, ...] = ()
     files: tuple[File, ...] = ()
     twice: int = 0
+    wrong: tuple[str, ...] = ()
     gone: str = ""
     opened: dict[int, evt.EvtFile] = field(default_factory=dict, compare=False)
 
@@ -73,11 +72,11 @@ class Delivered:
 
 
 def in_delivery(
-    rows: NDArray[np.void], places: tuple[Path, ...], files: tuple[File, ...], gone: str = ""
+    rows: NDArray[np.void], places: tuple[Path, ...], files: tuple[File, ...], wrong: tuple[str, ...] = ()
 ) -> Delivered:
     """Put the rows of a delivery in order, and count what is there twice."""
     ordered = in_order(rows)
-    return Delivered(ordered, places, files, len(rows) - len(ordered), gone)
+    return Delivered(ordered, places, files, len(rows) - len(ordered), wrong)
 
 
 def rows_of(
@@ -134,7 +133,7 @@ def difference(ours: NDArray[np.void], theirs: NDArray[np.void]) -> Difference:
     )
 
 
-def inside(sequences: NDArray[np.uint64], spans: tuple[Interval, ...]) -> NDArray[np.bool_]:
+def inside(sequences: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[np.bool_]:
     """Tell for each sequence whether one of the spans holds it."""
     found = np.zeros(len(sequences), dtype=bool)
     for first, last in spans:
@@ -142,19 +141,24 @@ def inside(sequences: NDArray[np.uint64], spans: tuple[Interval, ...]) -> NDArra
     return found
 
 
-def present(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Tell for each event of `rows` whether it is one of `among`; both in order, by sequence and APID."""
-    found = np.zeros(len(rows), dtype=bool)
+def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:
+    """Return where each event of `rows` is `among`, -1 if it is not there; both in order, by sequence and APID."""
+    found = np.full(len(rows), -1, np.intp)
+    if not len(among):
+        return found
     sequences = np.ascontiguousarray(among["sequence"])
     at = np.searchsorted(sequences, rows["sequence"])
     # As many EPUs share a sequence at the most.
     for step in range(4):
-        where = at + step
-        valid = where < len(among)
-        place = np.where(valid, where, 0)
-        if len(among):
-            found |= valid & (sequences[place] == rows["sequence"]) & (among["apid"][place] == rows["apid"])
+        place = np.minimum(at + step, len(among) - 1)
+        equal = (sequences[place] == rows["sequence"]) & (among["apid"][place] == rows["apid"])
+        found[equal] = place[equal]
     return found
+
+
+def present(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell for each event of `rows` whether it is one of `among`; both in order, by sequence and APID."""
+    return where_in(rows, among) >= 0
 
 
 def series(delivered: NDArray[np.uint64], skipped: NDArray[np.uint64]) -> tuple[Interval, ...]:

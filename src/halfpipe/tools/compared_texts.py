@@ -1,20 +1,23 @@
 """The texts of two deliveries, line by line, with the reasons for what differs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from halfpipe.formats import evt
-from halfpipe.ids import RunKind
-from halfpipe.tools.comparison_reasons import LEGACY_EPUS, UNEXPLAINED, Reason, defect, epus_of_legacy
+from halfpipe.ids import DownlinkId
+from halfpipe.tools.candidates import Candidate
+from halfpipe.tools.comparison_reasons import ORDER, UNEXPLAINED, Reason, defect
+from halfpipe.tools.comparison_sides import Side
+from halfpipe.tools.legacy_replay import EIGHT_DIGITS
 
 FOLLOWS = Reason("follows", None, "follows from the events that differ")
 OUTSIDE = Reason("input", None, "comes from a program of others, by another window of time")
-ORDER = Reason(
-    "elsewhere", None, "the other side says it with another downlink: they were processed in another order"
-)
-MAGIC7, RETIRED = "magic7", "retired_runs"
-CLOSE = 2e-6  # seconds: times are printed with six digits
+ABSENT = Reason("absent", None, "the other side has this text of no downlink")
+ROUNDED = Reason("rounded", None, "the last digit is rounded")
+MAGIC7, TIMES, MOOT, RETIRED = "magic7", "event_times", "moot_keys", "retired_runs"
+KINDS = (" ATT ", " ORB ")  # of the lines of magic-7
+CLOSE = 1.5e-6  # seconds: times are printed with six digits
+Texts = Mapping[str, Sequence[str]]  # lines by the names of the texts
 
 
 @dataclass(frozen=True)
@@ -23,32 +26,26 @@ class OfRun:
 
     Attributes
     ----------
+    candidates
+        What gives the events that the other side has.
     differs
-        Whether its events differ, or differed with an earlier downlink.
-    apids
-        The EPUs that were known.
-    files
-        Events in each file of the other side, in order.
-    here
-        How many files were delivered here.
-    outside
-        How many of the known events lie outside the spans of the other side; None if that is not known.
-    reached
-        The first and last sequence that the other side delivered of the run, with this or another downlink.
-    legacy
-        Whether the other side can be the legacy.
+        Whether its events differ, or differed with another downlink.
+    edges
+        The first and the last event (sequence, APID) here and there; None without one.
     retired_elsewhere
         The lines by which other downlinks retire the run, here and there.
+    given_up
+        Whether the run was given up here.
+    legacy
+        Whether the other side can be the legacy.
     """
 
+    candidates: Sequence[Candidate]
     differs: bool
-    apids: frozenset[int]
-    files: tuple[int, ...]
-    here: int
-    outside: int | None
-    reached: tuple[int, int] | None
-    legacy: bool
+    edges: tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
     retired_elsewhere: tuple[frozenset[str], frozenset[str]]
+    given_up: bool
+    legacy: bool
 
 
 @dataclass(frozen=True)
@@ -62,20 +59,32 @@ class TextDifference:
     reason: Reason
 
 
-Texts = Mapping[str, list[str]]  # lines by the names of the texts
-
-
-def of_whole(here: Texts, there: Texts) -> Iterator[TextDifference]:
+def of_whole(here: Texts, there: Texts, side: Side, downlink: DownlinkId) -> Iterator[TextDifference]:
     """Yield the texts that only one side has, and what does not go by runs."""
     for name in sorted(here.keys() | there.keys()):
-        ours, theirs = here.get(name, []), there.get(name, [])
+        ours, theirs = here.get(name, ()), there.get(name, ())
         counted = (f"{len(ours)} lines",), (f"{len(theirs)} lines",)
-        if name not in here or name not in there:
-            if ours or theirs:
-                only = Reason("absent", None, f"only {'here' if ours else 'there'}")
-                yield TextDifference(name, None, *counted, only)
+        if name not in there and (ours or side.writes(name, downlink)):
+            gone = UNEXPLAINED._replace(text="the text is gone there")
+            yield TextDifference(name, None, *counted, gone if side.writes(name, downlink) else ABSENT)
+        elif name not in here:
+            yield TextDifference(name, None, *counted, Reason("absent", None, "only there"))
         elif name == MAGIC7 and ours != theirs:
-            yield TextDifference(name, None, *counted, OUTSIDE)
+            yield TextDifference(name, None, *counted, OUTSIDE if _by_window(ours, theirs) else UNEXPLAINED)
+
+
+def _by_window(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Tell whether lines are the same but for those before and behind, where one side reaches farther."""
+    for kind in KINDS:
+        sides = [[line for line in lines if kind in line] for lines in (ours, theirs)]
+        both = set(sides[0]) & set(sides[1])
+        if not both:
+            return False
+        places = [[n for n, line in enumerate(lines) if line in both] for lines in sides]
+        (a, b), (c, d) = ((place[0], place[-1] + 1) for place in places)
+        if sides[0][a:b] != sides[1][c:d] or min(a, c) or min(len(sides[0]) - b, len(sides[1]) - d):
+            return False
+    return all(any(kind in line for kind in KINDS) for line in (*ours, *theirs))
 
 
 def named(here: Texts, there: Texts) -> set[str]:
@@ -88,8 +97,8 @@ def of_run(
 ) -> Iterator[TextDifference]:
     """Yield the lines of one run that differ; `facts` is asked only then, None if neither side has the run."""
     for name in _by_run(here, there):
-        ours, theirs = ([line for line in side[name] if _run_of(line) == run] for side in (here, there))
-        if ours != theirs and not _same_times(name, ours, theirs):
+        ours, theirs = (sorted(line for line in side[name] if _run_of(line) == run) for side in (here, there))
+        if ours != theirs:
             reason = UNEXPLAINED if facts is None else _why(name, ours, theirs, facts())
             yield TextDifference(name, run, tuple(ours), tuple(theirs), reason)
 
@@ -99,79 +108,77 @@ def _by_run(here: Texts, there: Texts) -> list[str]:
 
 
 def _run_of(line: str) -> str:
-    return (line.split() or [""])[0]
-
-
-def _same_times(name: str, ours: list[str], theirs: list[str]) -> bool:
-    if name != "event_times" or len(ours) != len(theirs):
-        return False
-    try:
-        pairs = [
-            (float(a), float(b))
-            for one, other in zip(ours, theirs, strict=True)
-            for a, b in zip(one.split()[1:], other.split()[1:], strict=True)
-        ]
-    except ValueError:
-        return False
-    return all(abs(a - b) < CLOSE for a, b in pairs)
+    return line.partition(" ")[0]
 
 
 def _why(name: str, ours: list[str], theirs: list[str], run: OfRun) -> Reason:
     """Return why the lines of one run differ."""
-    lpa = epus_of_legacy(run.apids)
-    wrong_epus = run.legacy and lpa is not None and len(lpa) != LEGACY_EPUS
-    if name in {"delivered_events", RETIRED} and wrong_epus:
-        return defect(3)
+    if name == TIMES:
+        return _why_times(ours, theirs, run)
+    if name == MOOT:
+        return _why_moot(ours, theirs, run)
+    given = next((one for one in run.candidates if theirs == list(one.lines[name])), None)
+    if given is None:
+        return UNEXPLAINED
+    legacy = given.merged
+    if legacy is not None and (legacy.refused or given.left):
+        return defect(35 if given.run.met < EIGHT_DIGITS else 3)
+    if legacy is None or given.reordered:
+        here, there = run.retired_elsewhere
+        less, more = set(ours) - set(theirs), set(theirs) - set(ours)
+        moved = less <= there and more <= here and not more & there
+        return ORDER if moved or name != RETIRED else UNEXPLAINED
+    if name == RETIRED and theirs and not given.delivered.any():
+        return defect(39)
     if run.differs:
         return FOLLOWS
-    here, there = run.retired_elsewhere
-    if name == RETIRED and not (set(ours) - there or set(theirs) - here or (ours and theirs)):
-        return ORDER
-    if not run.legacy:
-        return UNEXPLAINED
-    if name == RETIRED and theirs and not ours and not run.here:
-        return defect(39)
-    unset = f"{evt.MOOT_UNSET_KEY} {evt.MOOT_UNSET_ALIAS}"
-    if (
-        name == "moot_keys"
-        and ours[0:1]
-        and ours[0].endswith(unset)
-        and all(_no_key(line) for line in theirs)
-    ):
-        return defect(25)
+    if name == RETIRED:
+        return defect(2 if run.given_up else 34)
     if name == "event_gaps":
-        return _gaps(ours, theirs, run)
-    if name == "delivered_events" and len(ours) == len(theirs) == 1:
-        return _counts(ours[0].split(), theirs[0].split(), run)
-    return UNEXPLAINED
+        return defect(10)
+    _, events, _, kind = theirs[0].split()
+    mine = ours[0].split() if ours else [""] * 4
+    if kind != mine[3]:
+        return defect(7)
+    return defect(1 if events != mine[1] else 11)
 
 
-def _no_key(line: str) -> bool:
-    return line.split()[1:] in ([], ["0"])
-
-
-def _counts(ours: list[str], theirs: list[str], run: OfRun) -> Reason:
-    """Return why counts differ: events, orphans, kind."""
-    if len(ours) != 4 or len(theirs) != 4:
+def _why_moot(ours: list[str], theirs: list[str], run: OfRun) -> Reason:
+    l1 = _run_of([*ours, *theirs][0])
+    if not run.legacy or len(ours) != 1 or theirs not in ([], [l1], [f"{l1} 0"], [f"{l1} 0 "]):
         return UNEXPLAINED
-    other_kind = ours[3] != theirs[3]
-    if other_kind and (theirs[3] == RunKind.LPA) != (epus_of_legacy(run.apids) is not None):
-        return UNEXPLAINED
-    last_files = {str(total) for total in accumulate(reversed(run.files))}
-    if ours[1] != theirs[1] and theirs[1] not in last_files:
-        return UNEXPLAINED
-    if ours[2] != theirs[2] and theirs[2] != str(run.outside):
-        return UNEXPLAINED
-    return defect(7 if other_kind else 1 if ours[1] != theirs[1] else 11)
+    if ours[0] == f"{l1} {evt.MOOT_UNSET_KEY} {evt.MOOT_UNSET_ALIAS}":
+        return defect(25)
+    return defect(35) if int(l1[1:]) < EIGHT_DIGITS and not theirs else UNEXPLAINED
 
 
-def _gaps(ours: list[str], theirs: list[str], run: OfRun) -> Reason:
-    """Return why gaps differ: those that only one side reports must be such as the legacy does not report, or again."""
-    if set(theirs) - set(ours) or run.reached is None:
+def _why_times(ours: list[str], theirs: list[str], run: OfRun) -> Reason:
+    """Return why times differ: of the same event they are the same, of a later one they are later."""
+    here, there = run.edges
+    if bool(ours) != bool(here) or bool(theirs) != bool(there) or len(ours) > 1 or len(theirs) > 1:
         return UNEXPLAINED
-    first, last = run.reached
-    for line in set(ours) - set(theirs):
-        words = line.split()
-        if len(words) != 3 or (int(words[1]) >= first and int(words[2]) <= last):
+    if not (ours and theirs):
+        return FOLLOWS
+    try:
+        said = [[float(word) for word in lines[0].split()[1:]] for lines in (ours, theirs)]
+    except ValueError:
+        return UNEXPLAINED
+    for line, times in zip((ours[0], theirs[0]), said, strict=True):
+        if line != " ".join([_run_of(line), *(f"{time:f}" for time in times)]) or len(times) != len(here):
             return UNEXPLAINED
-    return defect(10)
+    for one, other, time, their_time in zip(here, there, *said, strict=True):
+        if one == other:
+            if abs(time - their_time) > CLOSE:
+                return UNEXPLAINED
+        elif (one > other) != (time > their_time):
+            return UNEXPLAINED
+    return ROUNDED if here == there else FOLLOWS
+
+
+def of_records(records: Texts, run: str, candidates: Iterable[Candidate]) -> Iterator[str]:
+    """Yield what lies beside the legacy's merged indexes of a run and is not what its rule gives."""
+    given = [one for one in candidates if one.merged is not None]
+    for name, lines in records.items():
+        if given and not any(sorted(lines) == list(one.lines[name]) for one in given):
+            has = " | ".join(lines) or "nothing"
+            yield f"{run}: recorded for the text {name} is {has}, not what its rule gives"

@@ -1,6 +1,7 @@
 """Where deliveries are read from: a stage or an archive of event files, a working directory, the legacy's tree.
 
-Files are read one at a time; of a run 34 bytes an event are held.
+Files are read one at a time; of a run 34 bytes an event are held. What contradicts itself is told, whatever the
+other side has: a name, a header or an order that is not that of the events, a file that nobody makes there.
 """
 
 import re
@@ -8,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,12 +32,21 @@ from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.event_table import load_events
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.tools.compared_events import ROW, Delivered, File, in_delivery, inside, rows_of, subset
+from halfpipe.tools.legacy_replay import number_in_name
+from halfpipe.tools.legacy_spans import read_spans
 
 TEXTS = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys", "magic7")
+OF_A_RUN = {
+    "delivered_events": "delivered",
+    "event_gaps": "evtgaps",
+    "retired_runs": "retired",
+}  # in the legacy's tree
 # From 2^31 on the legacy wrote the sequence in a name as a negative number, later modulo 2^32 (its defect 27).
 EVENT_FILE = re.compile(r"(?P<run>r[0-9]{10})-e(?P<sequence>-?[0-9]{19,20})\.evt", re.ASCII)
 _MERGED = re.compile(r"r[0-9]{10}-e[0-9]{20}\.idx", re.ASCII)
+SHOWN = 200  # characters of a line
 LINES = 1 << 16  # of a merged index, held at a time
+_EVT_LINE = "EVT: {:10d} {:20d} {:4d} {:8d} {} {} {:20d} {}"  # of a merged index
 _L1_RUN = re.compile(r"r[0-9]{10}", re.ASCII)
 _MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
@@ -70,6 +80,14 @@ class Side(Protocol):
     def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
         """Return the datagrams that were known when the run was delivered; None if nobody can tell."""
 
+    def writes(self, text: str, downlink: DownlinkId) -> bool:
+        """Tell whether a text is to be expected of a downlink."""
+
+
+REQUIRED = frozenset(
+    {"delivered_events", "retired_runs", "event_gaps", "moot_keys"}
+)  # even if they hold nothing
+
 
 def side_of(root: Path, downlink: DownlinkId) -> Side:
     """Return what lies at `root`.
@@ -84,7 +102,12 @@ def side_of(root: Path, downlink: DownlinkId) -> Side:
     stage = Stage(root)
     if stage.home(downlink) is not None:
         if any(_MET.fullmatch(path.name) for path in (root / downlink).glob("*") if path.is_dir()):
-            return LegacyTree(root)
+            tree = LegacyTree(root)
+            if not tree.texts(downlink):
+                raise MissingInputError(
+                    f"{root}: the legacy has begun downlink {downlink} and not handed it off."
+                )
+            return tree
         return stage
     raise MissingInputError(
         f"{root}: nothing of downlink {downlink} was found there. Expected is a stage or an archive of deliveries "
@@ -98,9 +121,19 @@ def _lines(home: Path, downlink: DownlinkId) -> dict[str, list[str]]:
     found = {}
     for name in TEXTS:
         with suppress(FileNotFoundError):
-            text = (home / paths.text(name, downlink)).read_text(errors="replace")
-            found[name] = sorted(set(text.splitlines()))
+            found[name] = _lines_of(home / paths.text(name, downlink))
     return found
+
+
+def _lines_of(text: Path) -> list[str]:
+    """Return the lines as they lie there, byte for byte; a last one without an end is not that line."""
+    *lines, rest = text.read_bytes().decode("latin-1").split("\n")
+    return [*lines, f"{rest} (without a line end)"] if rest else lines
+
+
+def _written(root: Path, text: str) -> bool:
+    """Tell whether a text of any downlink lies in the downlinks' directories below `root`."""
+    return any(root.glob(f"*/{text}_?????????.txt"))
 
 
 @dataclass(frozen=True)
@@ -145,13 +178,38 @@ class Stage:
     def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
         """Read the event files of a run, one after the other."""
         places = tuple(self._of(downlink, run.l1))
-        files, parts = [], [np.empty(0, ROW)]
+        files, parts, wrong = [], [np.empty(0, ROW)], list(self._strange(downlink, run))
         for number, path in enumerate(places):
-            file, rows = _read(path, number, summed)
+            file, rows = _read(path, number, summed, downlink, wrong)
             files.append(file)
             parts.append(rows)
         ordered = tuple(sorted(files, key=lambda file: file.sequences))
-        return in_delivery(joined(parts), places, ordered)
+        wrong += [
+            f"{after.name}: begins at {after.sequences.first}, inside {before.name}"
+            for before, after in pairwise(file for file in ordered if file.events)
+            if after.sequences.first < before.sequences.last
+        ]
+        return in_delivery(joined(parts), places, ordered, wrong=tuple(wrong))
+
+    def _strange(self, downlink: DownlinkId, run: RunId) -> Iterator[str]:
+        """Yield what lies in the directory of a run and is none of its event files, or that there is none."""
+        home = self.home(downlink)
+        if home is None or not (home / run.l1).is_dir():
+            return
+        names = sorted(path.name for path in (home / run.l1).iterdir())
+        if not names:
+            yield f"{home / run.l1}: an empty directory"
+        for name in names:
+            if not ((match := EVENT_FILE.fullmatch(name)) and match["run"] == run.l1):
+                yield f"{home / run.l1 / name}: not the name of an event file of this run"
+
+    def writes(self, text: str, downlink: DownlinkId) -> bool:
+        """Tell whether a text is to be expected; beside event files of several downlinks there is none."""
+        home = self.home(downlink)
+        return home not in {None, self.root} and (
+            text in REQUIRED
+            or _written(self.root / downlink[:4] if home != self.root / downlink else self.root, text)
+        )
 
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
         """Read the texts."""
@@ -163,22 +221,47 @@ class Stage:
         return None
 
 
-def _read(path: Path, place: int, summed: bool) -> tuple[File, NDArray[np.void]]:
-    """Read one event file; of one that is damaged only its name counts."""
+def _read(
+    path: Path, place: int, summed: bool, downlink: DownlinkId, wrong: list[str]
+) -> tuple[File, NDArray[np.void]]:
+    """Read one event file, and add what is wrong with it; of one that is damaged only its name counts."""
     match = EVENT_FILE.fullmatch(path.name)
     assert match is not None
     first = int(match["sequence"]) % 2**64
     try:
         opened = evt.open_evt(path)
         offsets = evt.walk(opened.data, str(path))
+        if not len(offsets):
+            raise FormatError(f"{path}: holds no event")
     except HalfPipeError as error:
-        return File(path.name, 0, Interval(first, first), None, str(error)), np.empty(0, ROW)
+        wrong.append(str(error))
+        return File(path.name, 0, Interval(first, first)), np.empty(0, ROW)
     sizes = np.diff(offsets, append=opened.data.size)
     rows = rows_of(opened.data, offsets, sizes, place, summed=summed)
-    if len(rows):
-        sequences = Interval(int(rows["sequence"].min()), int(rows["sequence"].max()))
-    else:
-        sequences = Interval(first, first)
+    keys = rows["sequence"], rows["apid"]
+    step, equal = keys[0][1:] > keys[0][:-1], keys[0][1:] == keys[0][:-1]
+    if not (step | (equal & (keys[1][1:] >= keys[1][:-1]))).all():
+        wrong.append(f"{path}: its events are not in order")
+    begin, end = int(keys[0][0]), int(keys[0][-1])
+    if int(match["sequence"]) not in {begin, number_in_name(begin)}:
+        wrong.append(f"{path}: its first event is {begin}, another one than its name says")
+    seconds = evt.context_column(opened.data, offsets[[0, -1]], "current_timeSecs").tolist()
+    key = int(opened.header["moot_key"])
+    packed = evt.pack_header(
+        runid=downlink.number,
+        seconds=(seconds[0], seconds[1]),
+        sequences=(begin, end),
+        events=len(rows),
+        moot_key=key,
+        moot_alias="",
+    )
+    right = np.frombuffer(packed, evt.HEADER)[0]
+    wrong += [
+        f"{path}: its header has {name} {opened.header[name]}, its events and its place {right[name]}"
+        for name in evt.HEADER.names or ()
+        if name != "moot_alias" and not np.array_equal(opened.header[name], right[name])
+    ]
+    sequences = Interval(int(keys[0].min()), int(keys[0].max()))
     return File(path.name, len(rows), sequences, opened.header), rows
 
 
@@ -238,7 +321,11 @@ class Work:
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
         """Write the texts anew, as the receipt has their content; magic-7 is not there."""
         written = texts(self.receipt(downlink)["runs"])
-        return {name: sorted(text.splitlines()) for name, text in written.items() if name in TEXTS}
+        return {name: text.splitlines() for name, text in written.items() if name in TEXTS}
+
+    def writes(self, text: str, downlink: DownlinkId) -> bool:  # noqa: ARG002 - as a `Side` has it
+        """Tell whether a text follows from a receipt."""
+        return text != "magic7"
 
     def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
         """Return what the manifest lists."""
@@ -305,13 +392,44 @@ class Known:
         """Return the events of some datagrams: those that were known at a time."""
         return subset(self.rows, listed(self.rows, datagrams))
 
+    def record(self, row: np.void) -> bytes:
+        """Return the record of one of the rows."""
+        place, begin = int(row["place"]), int(row["offset"])
+        if place not in self._opened:
+            self._opened[place] = evt.open_evt(self.places[place])
+        return self._opened[place].data[begin : begin + int(row["size"])].tobytes()
+
+    @cached_property
+    def _opened(self) -> dict[int, evt.EvtFile]:
+        return {}
+
     def copies(self, sequence: int, apid: int) -> Iterator[bytes]:
         """Yield the record of every copy of an event."""
         for part in self.parts.values():
             for row in part[(part["sequence"] == np.uint64(sequence)) & (part["apid"] == apid)]:
-                begin, size = int(row["offset"]), int(row["size"])
                 with suppress(HalfPipeError):
-                    yield evt.open_evt(self.places[row["place"]]).data[begin : begin + size].tobytes()
+                    yield self.record(row)
+
+
+def _index_lines(path: Path, run: RunId) -> Iterator[tuple[int, int, int, str, str, int, str]]:
+    """Yield the lines of a merged index of a run: all fields but the first two, in the form in which it was written."""
+    tree = None
+    with path.open(encoding="latin-1", newline="\n") as file:
+        for line in file:
+            try:
+                _, met, sequence, apid, datagram, opening, closing, offset, name = line.split()
+                numbers = int(sequence), int(apid), int(datagram)
+                again = _EVT_LINE.format(int(met), *numbers, opening, closing, int(offset), name)
+                np.array([(*numbers[:2], 0, int(offset), 0, 0)], ROW)  # has room for them
+            except (ValueError, OverflowError):
+                again = met = name = ""
+            tree = tree or name.rsplit("/", 2)[0]
+            if line != f"{again}\n" or met != str(run.met) or name.rsplit("/", 2)[0] != tree:
+                raise FormatError(
+                    f"{path}: no merged index of the legacy: not a line of EVT:, 8 fields, this run and the same "
+                    f"tree as before: {line.strip()[:SHOWN]}"
+                )
+            yield *numbers, opening, closing, int(offset), name
 
 
 @dataclass(frozen=True)
@@ -338,18 +456,18 @@ class LegacyTree:
     def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
         """Read the merged indexes of a run, one after the other, and the records that they name."""
         home = self._home(downlink, run)
-        indexes = sorted(path for path in home.glob("r*-e*.idx") if _MERGED.fullmatch(path.name))
-        if not (home / f"{run.l1}-spans.txt").exists():
+        indexes = self._indexes(downlink, run)
+        said = home / f"{run.l1}-delivered.txt"
+        if not (home / f"{run.l1}-spans.txt").exists() and (indexes or not said.exists()):
             died = "the legacy's merge died before it recorded what it delivered"
             return Delivered(gone=died if indexes else "")
-        if not indexes and (home / f"{run.l1}-delivered.txt").exists():
-            words = (home / f"{run.l1}-delivered.txt").read_text().split()
-            if len(words) > 1 and words[1] != "0":
-                return Delivered(gone="the legacy has cleaned its indexes of the run away")
+        cleaned = not any((self.root / downlink).glob(f"*-{run}-*.evt"))
+        if cleaned and not indexes and said.exists() and said.read_text().split()[1:2] != ["0"]:
+            return Delivered(gone="the legacy has cleaned its indexes of the run away")
         places: dict[Path, int] = {}
         files, parts = [], [np.empty(0, ROW)]
         for path in indexes:
-            rows = self._rows(path, places)
+            rows = self._rows(path, places, run)
             files.append(
                 File(
                     f"{path.stem}.evt",
@@ -367,47 +485,78 @@ class LegacyTree:
                 offsets = table["offset"][which]
                 table["size"][which] = evt.record_layout(opened.data, offsets, str(path)).sizes
         except MissingInputError as error:
+            if not cleaned and not any(path.exists() for path in where):
+                cleaned = True  # of another downlink
+            if not cleaned:
+                raise FormatError(str(error)) from error
             return Delivered(files=tuple(files), gone=f"the legacy has cleaned up: {error}")
         if summed:
             _sum(table, where)
         return in_delivery(table, where, tuple(files))
 
-    def _rows(self, path: Path, places: dict[Path, int]) -> NDArray[np.void]:
-        """Read a merged index: 9 fields a line; event files are found beside it, wherever they lay before."""
-        parts = [np.empty(0, ROW)]
-        with path.open() as file:
-            while lines := [line.split() for line in islice(file, LINES)]:
-                if any(len(words) != 9 or words[0] != "EVT:" for words in lines):
-                    raise FormatError(
-                        f"{path}: no merged index of the legacy: expected lines of EVT: and 8 fields"
-                    )
-                rows = np.zeros(len(lines), ROW)
-                try:
-                    rows["sequence"] = [int(words[2]) for words in lines]
-                    rows["apid"] = [int(words[3]) for words in lines]
-                    rows["offset"] = [int(words[7]) for words in lines]
-                except (ValueError, OverflowError) as error:
-                    raise FormatError(f"{path}: no merged index of the legacy: {error}") from error
-                named = [self.root.joinpath(*PurePosixPath(words[8]).parts[-2:]) for words in lines]
-                rows["place"] = [places.setdefault(place, len(places)) for place in named]
-                parts.append(rows)
-        if len(parts) == 1:
-            raise FormatError(f"{path}: no merged index of the legacy: it is empty")
+    def _indexes(self, downlink: DownlinkId, run: RunId) -> list[Path]:
+        found = self._home(downlink, run).glob("r*-e*.idx")
+        return sorted(path for path in found if _MERGED.fullmatch(path.name))
+
+    def said(self, downlink: DownlinkId, run: RunId) -> Iterator[tuple[int, int, int, tuple[str, str]]]:
+        """Yield what the merged indexes say of each event: sequence, APID, datagram, how that opens and closes."""
+        for path in self._indexes(downlink, run):
+            for sequence, apid, datagram, opening, closing, _, _ in _index_lines(path, run):
+                yield sequence, apid, datagram, (opening, closing)
+
+    def _rows(self, path: Path, places: dict[Path, int], run: RunId) -> NDArray[np.void]:
+        """Read a merged index; event files are found beside it, wherever they lay before."""
+        parts, lines = [np.empty(0, ROW)], _index_lines(path, run)
+        while block := list(islice(lines, LINES)):
+            rows = np.zeros(len(block), ROW)
+            rows["sequence"], rows["apid"] = [line[0] for line in block], [line[1] for line in block]
+            rows["offset"] = [line[5] for line in block]
+            named = (self.root.joinpath(*line[6].split("/")[-2:]) for line in block)
+            rows["place"] = [places.setdefault(place, len(places)) for place in named]
+            parts.append(rows)
+        rows = joined(parts)
+        wrong = f"{path}: no merged index of the legacy: "
+        if not len(rows):
+            raise FormatError(f"{wrong}it is empty")
         if strange := [str(place) for place in places if not DownlinkId.matches(place.parent.name)]:
-            raise FormatError(f"{path}: no merged index of the legacy: {strange[0]} is no chunk's event file")
-        return joined(parts)
+            raise FormatError(f"{wrong}{strange[0]} is no chunk's event file")
+        sequences = rows["sequence"]
+        if path.name != f"{run.l1}-e{sequences[0]:020d}.idx" or (sequences[1:] < sequences[:-1]).any():
+            raise FormatError(f"{wrong}its events are not in order, or its name is not that of the first")
+        return rows
 
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
         """Read the texts."""
         return _lines(self.root / downlink, downlink)
 
-    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
-        """Return the datagrams of the run's cumulative index."""
+    def writes(self, text: str, downlink: DownlinkId) -> bool:  # noqa: ARG002 - as a `Side` has it
+        """Tell whether a text is to be expected."""
+        return text in REQUIRED or _written(self.root, text)
+
+    def spans(self, downlink: DownlinkId, run: RunId) -> tuple[Interval, ...] | None:
+        """Return the spans that were recorded; None without a record."""
+        path = self._home(downlink, run) / f"{run.l1}-spans.txt"
+        return read_spans(path) if path.exists() else None
+
+    def records(self, downlink: DownlinkId, run: RunId) -> dict[str, list[str]]:
+        """Return what lies beside the merged indexes: the lines of texts of this run, by the names of the texts."""
+        home = self._home(downlink, run)
+        files = {text: home / f"{run.l1}-{name}.txt" for text, name in OF_A_RUN.items()}
+        return {text: _lines_of(path) if path.exists() else [] for text, path in files.items()}
+
+    def lines(self, downlink: DownlinkId, run: RunId) -> KnownDatagrams | None:
+        """Return the datagrams of the run's cumulative index; None without one."""
         for name in (f"dgm-{run}.idx", f"dgm-{run.met:x}.idx"):
             path = self._home(downlink, run) / name
             if path.exists():
-                return KnownDatagrams.of(path.read_bytes().split(b"\n")[:-1], str(path)).ranges()
+                *lines, rest = path.read_bytes().split(b"\n")
+                return KnownDatagrams.of([*lines, rest] if rest else lines, str(path))
         return None
+
+    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
+        """Return the datagrams of the run's cumulative index."""
+        known = self.lines(downlink, run)
+        return None if known is None else known.ranges()
 
 
 @dataclass(frozen=True)
@@ -441,3 +590,7 @@ class Here:
     def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
         """Return what the manifest lists."""
         return self.work.datagrams(downlink, run)
+
+    def writes(self, text: str, downlink: DownlinkId) -> bool:
+        """Tell whether a text is to be expected: one that no receipt has is gone with the stage."""
+        return self.work.writes(text, downlink)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from halfpipe import paths
-from halfpipe.errors import FormatError
+from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages import board_pages
@@ -18,7 +18,7 @@ from halfpipe.status.overview import overview
 from halfpipe.tools.comparison import compare
 from halfpipe.tools.comparison_sides import side_of
 from halfpipe_simulator.scenario import Scenario
-from tests.support.compared import BothSides, defects
+from tests.support.compared import BothSides, defects, records_of, sequence_of, write_event_file
 from tests.support.golden_cases import GOLDEN, case_names, read_case
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
@@ -96,7 +96,12 @@ def test_chunks_that_the_legacy_has_cleaned_up(site: Site, tmp_path: Path) -> No
     sides.site.by_hand(FIRST)
     tree = tmp_path / "tree"
     shutil.copytree(TAKEOVER / "split2" / "legacy", tree)
-    min((tree / FIRST).glob("*.evt")).unlink()
+    first, *others = sorted((tree / FIRST).glob("*.evt"))
+    first.unlink()
+    with pytest.raises(FormatError, match=first.name):
+        sides.compared(FIRST, tree)
+    for path in others:
+        path.unlink()
     found = sides.compared(FIRST, tree)
     assert [(group.kind, group.events) for group in found.groups] == [("gone", 51)]
     assert (found.unexplained, found.status) == (0, 1)
@@ -149,15 +154,10 @@ def test_a_flipped_bit_is_found_and_named(sides: BothSides) -> None:
 
 
 def cut_out(path: Path, *numbers: int) -> list[int]:
-    """Take events out of an event file; return their sequences."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    offsets = evt.walk(data, "")
-    ends = [*offsets[1:].tolist(), len(data)]
-    kept = [
-        data[a:b].tobytes() for n, (a, b) in enumerate(zip(offsets, ends, strict=True)) if n not in numbers
-    ]
-    path.write_bytes(data[: evt.HEADER_SIZE].tobytes() + b"".join(kept))
-    sequences: list[int] = evt.context_column(data, offsets, "scalers_sequence")[list(numbers)].tolist()
+    """Take events out of an event file, whose header is made anew; return their sequences."""
+    records = records_of(path)
+    sequences = [sequence_of(records[number]) for number in numbers]
+    write_event_file(path, [record for n, record in enumerate(records) if n not in numbers])
     return sequences
 
 
@@ -176,25 +176,24 @@ def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSid
     assert (group.first, group.where, group.kind) == (sequence, "there", "unexplained")
 
 
-def test_another_cut_is_no_other_event(sides: BothSides) -> None:
-    path = only_file(sides.legacy.stage, FIRST)
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    offsets = evt.walk(data, "")
-    middle = int(offsets[50])
-    sequence = int(evt.context_column(data, offsets[50:51], "scalers_sequence")[0])
-    header = data[: evt.HEADER_SIZE].tobytes()
-    path.write_bytes(data[:middle].tobytes())
-    path.with_name(paths.event_file("r0741234567", sequence)).write_bytes(header + data[middle:].tobytes())
-    found = sides.compared(FIRST)
+def test_another_cut_is_no_other_event(sides: BothSides, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(sides.site.stage, theirs)
+    path = only_file(theirs, FIRST)
+    records = records_of(path)
+    second = path.with_name(paths.event_file("r0741234567", sequence_of(records[50])))
+    shutil.copy(path, second)
+    write_event_file(second, records[50:])
+    write_event_file(path, records[:50])
+    found = sides.compared(FIRST, theirs)
     assert (found.status, found.groups) == (0, [])
     assert [(cut.events, cut.defect) for cut in found.runs[0].cuts] == [(50, None), (80, None)]
 
 
 def test_an_event_twice_is_found(sides: BothSides) -> None:
     path = only_file(sides.legacy.stage, FIRST)
-    content = path.read_bytes()
-    offsets = evt.walk(np.frombuffer(content, np.uint8), "")
-    path.write_bytes(content + content[offsets[-1] :])
+    records = records_of(path)
+    write_event_file(path, [*records, records[-1]])
     found = sides.compared(FIRST)
     assert [(group.where, group.text) for group in found.groups] == [
         ("there", "1 events were delivered more than once")
@@ -202,21 +201,11 @@ def test_an_event_twice_is_found(sides: BothSides) -> None:
     assert found.status == 3
 
 
-def test_a_file_that_was_cut_by_a_full_disk_is_a_known_defect(sides: BothSides) -> None:
-    path = only_file(sides.legacy.stage, FIRST)
-    path.write_bytes(path.read_bytes()[:-100])
-    found = sides.compared(FIRST)
-    assert {group.defect for group in found.groups} == {31}
-    assert sum(group.events for group in found.groups) == 130
-    assert any(f"{path}: " in group.text for group in found.groups)
-    assert found.status == 1
-
-
 def test_after_level1_took_the_stage_the_chunks_are_read(sides: BothSides) -> None:
     sides.site.take(FIRST)
     found = sides.compared(FIRST)
     assert (found.status, found.runs[0].same) == (0, 130)
-    assert found.runs[0].headers == [], "the files are gone"
+    assert {one.defect for one in found.runs[0].headers} == {24}, "against what the manifest has"
     shutil.rmtree(sides.site.work / paths.chunks(FIRST))
     found = sides.compared(FIRST)
     assert found.status == 3
@@ -225,7 +214,8 @@ def test_after_level1_took_the_stage_the_chunks_are_read(sides: BothSides) -> No
 
 def test_without_the_events_that_are_known_here_no_reason_is_sought(sides: BothSides) -> None:
     (sides.site.work / paths.events("2c2e5787", FIRST)).unlink()
-    assert sides.compared(FIRST).status == 0
+    found = sides.compared(FIRST)
+    assert (found.groups, found.status) == ([], 3), "the legacy's MOOT key"
     cut_out(only_file(sides.legacy.stage, FIRST), 11)
     (group,) = sides.compared(FIRST).groups
     assert (group.events, group.kind) == (1, "unexplained")
@@ -278,19 +268,12 @@ def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
     assert found.unexplained == 1, "nobody says it there"
 
 
-def test_a_header_that_differs_is_said_and_not_counted(sides: BothSides) -> None:
+def test_the_key_and_alias_of_a_chunk_in_a_header(sides: BothSides) -> None:
     found = sides.compared(FIRST)
     assert [(one.field, one.defect) for one in found.runs[0].headers] == [
         ("moot_key", 24),
         ("moot_alias", 24),
     ]
-    path = only_file(sides.legacy.stage, FIRST)
-    content = bytearray(path.read_bytes())
-    content[12] ^= 1  # secs_beg
-    path.write_bytes(content)
-    found = sides.compared(FIRST)
-    assert (found.groups, found.status) == ([], 3)
-    assert [one.field for one in found.runs[0].headers if one.kind == "unexplained"] == ["secs_beg"]
 
 
 def test_a_text_that_differs_without_a_reason(sides: BothSides) -> None:
@@ -309,18 +292,17 @@ def test_a_text_that_differs_without_a_reason(sides: BothSides) -> None:
 
 def test_delivered_with_another_downlink_there(site: Site, tmp_path: Path) -> None:
     both = BothSides(read_case(GOLDEN / "split2"), tmp_path, site)
-    both.process()
-    # The legacy's second downlink has what the first one delivers here.
-    moved = both.legacy.stage / FIRST / "r0741234567"
-    for path in moved.glob("*.evt"):
-        path.rename(both.legacy.stage / SECOND / moved.name / path.name)
-    here, there = (both.compared(downlink) for downlink in (FIRST, SECOND))
-    assert {(g.kind, g.where, g.events) for g in here.groups} == {("elsewhere", "here", 51)}
-    assert {(g.kind, g.where, g.events) for g in there.groups} == {("elsewhere", "there", 51)}
-    assert (here.status, there.status) == (1, 1)
+    for step in both.case.steps:
+        both.site.by_hand(step.downlink)
+    for step in reversed(both.case.steps):
+        both.legacy.process(step)
+    for downlink, where in ((FIRST, "there"), (SECOND, "here")):
+        found = both.compared(downlink)
+        assert (found.status, {(g.kind, g.where) for g in found.groups}) == (1, {("elsewhere", where)})
+        assert {text.reason.kind for text in found.texts} == {"elsewhere", "absent"}
 
 
-def test_an_orphan_that_was_delivered_there(site: Site, tmp_path: Path) -> None:
+def test_what_waits_here_and_was_delivered_there_has_no_reason(site: Site, tmp_path: Path) -> None:
     both = BothSides(read_case(GOLDEN / "split2"), tmp_path, site)
     (found,) = both.process(1)
     assert found.status == 0
@@ -329,8 +311,40 @@ def test_an_orphan_that_was_delivered_there(site: Site, tmp_path: Path) -> None:
     shutil.rmtree(both.legacy.stage / FIRST / "r0741234567")
     both.legacy.write(events, both.legacy.stage / FIRST / "r0741234567", "r0741234567", int(FIRST))
     found = both.compared(FIRST)
-    assert {(g.kind, g.where) for g in found.groups} == {("orphan", "there")}
+    assert {(g.kind, g.where) for g in found.groups} == {("unexplained", "there")}
     assert sum(g.events for g in found.groups) == 9
+
+
+def test_a_retdef_that_is_missing_here_explains_nothing(site: Site, tmp_path: Path) -> None:
+    both = BothSides(read_case(GOLDEN / "split2"), tmp_path, site)
+    max((both.site.retdefs / FIRST).iterdir()).unlink()
+    both.site.by_hand(FIRST)
+    both.legacy.process(both.case.steps[0])
+    found = both.compared(FIRST)
+    assert (found.total("here"), found.status) == (0, 3)
+    assert {(group.kind, group.where) for group in found.groups} == {("unexplained", "there")}
+
+
+@pytest.mark.parametrize(("case", "number"), [("min_epus_one", 7), ("gap_quiet_filled", 4)])
+def test_a_defect_explains_no_event_that_its_rule_delivers(
+    case: str, number: int, site: Site, tmp_path: Path
+) -> None:
+    both = BothSides(read_case(GOLDEN / case), tmp_path, site)
+    (found, *_) = both.process(1)
+    assert number in defects(found)
+    path = next((both.legacy.stage / FIRST).glob("*/*.evt"))
+    (sequence,) = cut_out(path, 5)
+    found = both.compared(FIRST)
+    assert [(group.first, group.kind) for group in found.groups] == [(sequence, "unexplained")]
+
+
+def test_what_the_legacy_has_begun_is_not_there_yet(sides: BothSides, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(TAKEOVER / "split2" / "legacy", tree)
+    for text in (tree / FIRST).glob(f"*s_{FIRST}.txt"):
+        text.unlink()
+    with pytest.raises(MissingInputError):
+        sides.compared(FIRST, tree)
 
 
 def test_the_verb(sides: BothSides) -> None:
@@ -370,7 +384,7 @@ def test_what_was_found_as_a_page_of_the_board(sides: BothSides, tmp_path: Path)
     assert "<h1>2 of 2 downlinks with something unexplained</h1>" in said
     assert f"downlink {SECOND} has no receipt" in said
     assert f"<th>{FIRST}<td>something unexplained<td>1<td>130<td>129<td>129<td><td><b>1</b>" in said
-    assert "<td>unexplained<td><td>no known reason" in said
+    assert "<td>unexplained<td><td>missing there" in said
     assert "href" not in said.partition("<main")[2], "a page that is not there is not pointed to"
     looked = Looked(sides.site.settings)
     board_pages.make(looked, overview(looked, [DownlinkId(FIRST)]), board)

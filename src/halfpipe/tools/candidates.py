@@ -1,0 +1,246 @@
+"""What a downlink may have delivered of a run on the other side: a rule, on what some downlinks had brought by then.
+
+The rules are the legacy's, replayed, and HalfPipe's own; which downlinks were known there is tried, those first that
+were known here. What the other side has is held against each of them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from halfpipe.formats.idx import EVENT
+from halfpipe.formats.structured import joined
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.decision import decide, in_sources
+from halfpipe.merge.intervals import Interval, Ranges
+from halfpipe.merge.late import listed
+from halfpipe.merge.ordering import in_one
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.settings import Merge
+from halfpipe.tools.compared_events import inside, present, where_in
+from halfpipe.tools.legacy_replay import Merged, lines_that_count, merged
+
+MOST_ORDERS = 5  # other downlinks of a run of which every subset is tried
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a rule gives.
+
+    Attributes
+    ----------
+    known, everything
+        The events that were known, in order, and all that are known here.
+    delivered
+        Which of those that were known it delivers; `rows` are these.
+    lines
+        Of the texts that follow from it, sorted.
+    reordered
+        Whether other downlinks were known then than here.
+    merged
+        What the legacy makes of the run; None: it is HalfPipe's own rule.
+    datagrams, parts
+        The datagrams that counted, and those of each downlink.
+    limits
+        Of event files.
+    left
+        Whether it is what an earlier merge left, and the last one refused the run.
+    """
+
+    run: RunId
+    known: NDArray[np.void]
+    everything: NDArray[np.void]
+    delivered: NDArray[np.bool_]
+    lines: Mapping[str, Sequence[str]]
+    reordered: bool
+    merged: Merged | None
+    datagrams: KnownDatagrams
+    parts: tuple[KnownDatagrams, ...]
+    limits: Merge
+    left: bool = False
+
+    def left_by(self, refused: "Candidate") -> "Candidate":
+        """Return what is there after another merge that refused the run: the files of this one, the texts of that."""
+        return replace(self, lines=refused.lines, reordered=False, left=True)
+
+    @cached_property
+    def written(self) -> NDArray[np.void]:
+        """The events that it writes, in order."""
+        return self.known.take(np.flatnonzero(self.delivered))
+
+    @cached_property
+    def overwritten(self) -> NDArray[np.void]:
+        """The events in files that a later one of the same name replaces."""
+        files = self.merged.files if self.merged else ()
+        last = {file.number: file for file in files}
+        gone = [slice(file.begin, file.end) for file in files if last[file.number] != file]
+        return joined([self.written[:0], *(self.written[part] for part in gone)])
+
+    @cached_property
+    def rows(self) -> NDArray[np.void]:
+        """The events that are left of it, in order."""
+        lost = self.overwritten
+        return (
+            self.written if not len(lost) else self.written.take(np.flatnonzero(~present(self.written, lost)))
+        )
+
+    @cached_property
+    def places_by_other_lines(self) -> list[tuple[Interval, ...]]:
+        """The legacy's spans if of several lines of a datagram the first one counts as bytes, or the last one."""
+        lines = sorted({line for part in self.parts for line in part.lines})
+        if len(lines) == len(self.datagrams.lines):
+            return []
+        last = {
+            tuple(row): line
+            for line in lines
+            for row in KnownDatagrams.of([line]).rows[["apid", "datagram"]].tolist()
+        }
+        others = KnownDatagrams.of(lines), KnownDatagrams.of(last.values())
+        nothing = np.empty(0, np.uint64)
+        return [merged(self.run, other, nothing, (), self.limits).places for other in others]
+
+    def off(self, theirs: NDArray[np.void]) -> int:
+        """Return by how many events it differs from what is there."""
+        return int((~present(theirs, self.rows)).sum() + (~present(self.rows, theirs)).sum())
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A delivery of another downlink as it was recorded there."""
+
+    spans: tuple[Interval, ...]
+    datagrams: Ranges
+    counts: None = None
+    held: None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is known here of a run and could be known on the other side.
+
+    Attributes
+    ----------
+    run, downlink
+        The run, and the downlink that delivers.
+    tables, datagrams
+        What each downlink brought; of those that are known here.
+    then
+        The datagrams that were known here.
+    done
+        What the other side recorded for each of the other downlinks.
+    limits
+        Of event files, and the number of EPUs.
+    """
+
+    run: RunId
+    downlink: DownlinkId
+    tables: Mapping[DownlinkId, NDArray[np.void]]
+    datagrams: Mapping[DownlinkId, KnownDatagrams]
+    then: Ranges
+    done: Mapping[DownlinkId, tuple[Interval, ...]]
+    limits: Merge
+
+    @cached_property
+    def everything(self) -> NDArray[np.void]:
+        """All events that are known here, in order."""
+        tables = [self.tables[dl] for dl in in_sources(self.downlink, self.tables) if dl in self.tables]
+        return in_one(tables or [np.empty(0, EVENT)])
+
+    @cached_property
+    def here(self) -> frozenset[DownlinkId]:
+        """The other downlinks of which something was known here then."""
+        return frozenset(dl for dl in self._others if listed(self.datagrams[dl].rows, self.then).any())
+
+    @property
+    def _others(self) -> list[DownlinkId]:
+        return [dl for dl in self.datagrams if dl != self.downlink]
+
+    def orders(self) -> Iterator[frozenset[DownlinkId]]:
+        """Yield sets of other downlinks that may have been known, first those that were known here."""
+        yield self.here
+        sizes = range(len(self._others) + 1) if len(self._others) <= MOST_ORDERS else (0, len(self._others))
+        for size in sizes:
+            yield from (
+                some for one in combinations(self._others, size) if (some := frozenset(one)) != self.here
+            )
+
+    def parts(self, others: frozenset[DownlinkId]) -> tuple[KnownDatagrams, ...]:
+        """Return the datagrams that these downlinks made known, those of its own first."""
+        found = [self.datagrams[dl] for dl in in_sources(self.downlink, others) if dl in self.datagrams]
+        if others == self.here:
+            found = [_those(part, listed(part.rows, self.then)) for part in found]
+        return tuple(found)
+
+    def delivered_here(self, spans: Sequence[Interval], lines: Mapping[str, Sequence[str]]) -> Candidate:
+        """Return what was delivered here: no rule is asked."""
+        known = self.everything.take(np.flatnonzero(listed(self.everything, self.then)))
+        datagrams = KnownDatagrams.together(self.parts(self.here))
+        return Candidate(
+            self.run,
+            known,
+            self.everything,
+            inside(known["sequence"], spans),
+            lines,
+            False,
+            None,
+            datagrams,
+            (),
+            self.limits,
+        )
+
+    def candidate(self, others: frozenset[DownlinkId], *, legacy: bool) -> Candidate:
+        """Return what a rule gives where these other downlinks were known."""
+        sources = [dl for dl in in_sources(self.downlink, others) if dl in self.tables]
+        tables = {dl: self.tables[dl] for dl in sources}
+        if others == self.here:
+            tables = {dl: rows.take(np.flatnonzero(listed(rows, self.then))) for dl, rows in tables.items()}
+        known = in_one([*tables.values()]) if tables else self.everything[:0]
+        parts = self.parts(others)
+        done = {dl: self.done.get(dl, ()) for dl in others}
+        if legacy:
+            counted = lines_that_count(parts)
+            spans = [span for of_one in done.values() for span in of_one]
+            found = merged(self.run, counted, known["sequence"], spans, self.limits)
+            delivered, lines = found.delivered, found.lines(self.run)
+        else:
+            counted, found = KnownDatagrams.together(parts), None
+            delivered, lines = self._decided(counted, tables, done, known)
+        return Candidate(
+            self.run,
+            known,
+            self.everything,
+            delivered,
+            lines,
+            others != self.here,
+            found,
+            counted,
+            parts,
+            self.limits,
+        )
+
+    def _decided(
+        self,
+        datagrams: KnownDatagrams,
+        tables: Mapping[DownlinkId, NDArray[np.void]],
+        done: Mapping[DownlinkId, tuple[Interval, ...]],
+        known: NDArray[np.void],
+    ) -> tuple[NDArray[np.bool_], dict[str, list[str]]]:
+        recorded = {dl: _Recorded(spans, {}) for dl, spans in done.items()}
+        found = decide(self.downlink, datagrams, tables, recorded, self.limits)
+        delivered = np.zeros(len(known), bool)
+        delivered[where_in(found.events, known)] = True
+        said = f"{self.run.l1} {len(found.events)} {found.orphans} {found.kind}"
+        return delivered, {
+            "delivered_events": [said] if found.epus else [],
+            "event_gaps": sorted(f"{self.run.l1} {upper} {lower}" for upper, lower in found.gaps),
+            "retired_runs": [f"{self.run.l1} COMPLETE"] if found.complete and found.files else [],
+        }
+
+
+def _those(part: KnownDatagrams, which: NDArray[np.bool_]) -> KnownDatagrams:
+    numbers = np.flatnonzero(which)
+    return KnownDatagrams(tuple(part.lines[n] for n in numbers), part.rows[numbers])
