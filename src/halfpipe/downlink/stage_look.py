@@ -162,7 +162,7 @@ def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunI
         If `foreign` finds something.
     """
     if cause := foreign(settings, downlink, runs):
-        raise StageError(f"{cause.text}.", cause.do, code=cause.code)
+        raise StageError(f"{cause.text}.", f"To see whose they are: {cause.do}", code=cause.code)
 
 
 def _names(home: Path) -> list[str]:

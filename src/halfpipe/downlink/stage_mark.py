@@ -24,6 +24,7 @@ from halfpipe.files.advice import advice
 from halfpipe.files.json_files import seal_of, sealed
 from halfpipe.files.records import Record, TakenError, file_of, numbers, opened, publish_file
 from halfpipe.settings import Settings
+from halfpipe.words import count
 
 log = logging.getLogger(__name__)
 MOST = 1000  # series of which a mark names the last record: those of some weeks
@@ -89,8 +90,8 @@ def refuse(settings: Settings, *series: str) -> tuple[Mark | None, Mark | None]:
         of_submissions = [name for name in lost if Path(name).parent.name == "submissions"]
         told = [f"halfpipe submit {name.partition('/')[0]} --settle submitted" for name in of_submissions]
         raise ConfigError(
-            f"the stage {stage} knows {len(lost)} records that {work} lacks: {', '.join(lost)}. It was put back from a "
-            "backup, or they are lost: what was delivered since would be delivered and submitted again. Nothing was "
+            f"the stage {stage} knows {count(len(lost), 'record')} that {work} lacks: {', '.join(lost)}. It was "
+            "put back from a backup, or they are lost: what was delivered since would be delivered and submitted again. Nothing was "
             "done. Put a newer backup in its place. If there is none: "
             + (
                 f"look in the pipeline; what Level-1 has, say so after this: rm -r {mark} {copy}; {'; '.join(told)}"
