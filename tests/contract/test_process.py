@@ -106,8 +106,8 @@ def test_it_goes_on_wherever_it_was_ended_and_made_anew_it_is_the_same(month: Si
     ended = process(site, "2023-04", "--again").good()
     assert f"{rest} of 4 downlinks to be regenerated\n" in ended.said
     assert f"to begin with all of them, first: rm {record}\n" in ended.said
-    same = re.findall(r"^([0-9]+) of \1 downlinks?: the same events", ended.said, re.MULTILINE)
-    assert sum(map(int, same)) == rest
+    unchanged = re.findall(r"^([0-9]+) of \1 downlinks?: the same events", ended.said, re.MULTILINE)
+    assert sum(map(int, unchanged)) == rest
     process(straight, "2023-04", "--again").good()
     assert handed_off(site) == handed_off(straight)
     assert [site.receipt(dl)["handoff"] for dl in MONTH] == [2] * 4

@@ -91,8 +91,8 @@ def refuse(settings: Settings, *series: str) -> tuple[Mark | None, Mark | None]:
         told = [f"halfpipe submit {name.partition('/')[0]} --settle submitted" for name in of_submissions]
         raise ConfigError(
             f"the stage {stage} knows {count(len(lost), 'record')} that {work} lacks: {', '.join(lost)}. It was "
-            "put back from a backup, or they are lost: what was delivered since would be delivered and submitted again. Nothing was "
-            "done. Put a newer backup in its place. If there is none: "
+            "put back from a backup, or they are lost: what was delivered since would be delivered and submitted "
+            "again. Nothing was done. Put a newer backup in its place. If there is none: "
             + (
                 f"look in the pipeline; what Level-1 has, say so after this: rm -r {mark} {copy}; {'; '.join(told)}"
                 if of_submissions == lost
