@@ -68,9 +68,9 @@ def unattended(site: Site, *arguments: str) -> tuple[int, str]:
     """
     site.work.mkdir(exist_ok=True)
     ended = run(command(site, *arguments), {"PATH": "/usr/bin:/bin"}, cwd=site.home)
-    head = f"HalfPipe at {site.work} ({site.configfile.name})\n"
+    head = f"HalfPipe at {site.work} ({site.configfile.name})"
     assert not ended.said or ended.said.startswith((head, "error: ")), ended.said
-    return ended.status, ended.said.removeprefix(head)
+    return ended.status, re.sub(rf"\A{re.escape(head)}.*\n", "", ended.said)
 
 
 def wait_for(what: Callable[[], bool]) -> None:
