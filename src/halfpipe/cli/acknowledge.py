@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from halfpipe.cli import printed
+from halfpipe.cli.status import DAYS
 from halfpipe.cli.verbs import TIME, Known, Site, Verb, as_json, read_either, reason_given
 from halfpipe.errors import HalfPipeError, IdError
 from halfpipe.files.leases import whoami
@@ -14,11 +15,9 @@ from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.status import acknowledged
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.acknowledged import Acknowledged
-from halfpipe.status.overview import overview, recent
+from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.tables import names
 from halfpipe.words import count
-
-DAYS = 7.0  # as status looks back
 
 
 def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
@@ -90,7 +89,7 @@ def command(
     if until is None:
         raise click.UsageError("Say until when, UTC: --until 2026-11-28T14:00.")
     one = Acknowledged(str(what), who or whoami().user, until, reason_given(reason))
-    looked = Looked(site.settings, now, now - DAYS * 86400)
+    looked = Looked(site.settings, now, now - DAYS * DAY)
     own = {what} if isinstance(what, DownlinkId) else set()
     found = overview(looked, own.union(recent(looked, DAYS)))
     causes = [(account.downlink, cause) for account in found.accounts for cause in account.causes]

@@ -123,16 +123,7 @@ class Here:
         while self._waiting and len(self._running) < self.slots:
             words, log = self._waiting.pop(0)
             with open(log, "ab") as out:  # noqa: PTH123 - of a pattern
-                self._running.append(
-                    subprocess.Popen(
-                        words,
-                        cwd=ROOT,
-                        stdin=subprocess.DEVNULL,
-                        stdout=out,
-                        stderr=out,
-                        start_new_session=True,
-                    )
-                )
+                self._running.append(invocations.start(words, out))
         return len(self._running) + len(self._waiting)
 
     def end(self) -> None:

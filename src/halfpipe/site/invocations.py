@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, Any
 
 from halfpipe.settings import ROOT
 
@@ -52,14 +53,7 @@ def process(
     with log.open("w") as out:
         out.write(shlex.join(words) + "\n")
         out.flush()
-        running = subprocess.Popen(
-            words,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+        running = start(words, out)
         until = time.monotonic() + seconds
         try:
             while (left := until - time.monotonic()) > 0:
@@ -70,6 +64,13 @@ def process(
             return OUT_OF_TIME
         finally:
             end(running)
+
+
+def start(words: Sequence[str], out: IO[Any]) -> subprocess.Popen[bytes]:
+    """Start a command of the project in a session of its own, both of its outputs into `out`."""
+    return subprocess.Popen(
+        words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+    )
 
 
 def take_orphans() -> None:

@@ -46,9 +46,9 @@ def refused(story: Story, what: str, site: Site, *words: str) -> None:
         raise WrongError(f"not refused, {what}", f"{' '.join(words)}: {ended.said[-2000:]}")
 
 
-def needs_action(story: Story, what: str, dl: str | None = None) -> None:
+def needs_action(story: Story, what: str, dl: str | None = None, *options: str) -> None:
     """Ask status, which has to need action, of the downlink if one is named."""
-    ended = story.heard(story.world.site.halfpipe("status", *([dl] if dl else []), "--json"))
+    ended = story.heard(story.world.site.halfpipe("status", *([dl] if dl else []), *options, "--json"))
     rows = json.loads(ended.said).get("downlinks", []) if ended.said.startswith("{") else []
     if not ended.status or (dl and rows and rows[0]["verdict"] != "action"):
         raise WrongError(f"good, {what}", ended.said[-2000:])
@@ -78,18 +78,11 @@ def foreign(story: Story, given: Arguments) -> bool:
     place.write_bytes(b"of another system")
     refused(story, "foreign files", story.world.site, f"submit={dl}")
     with untouched(story, "foreign files"):
-        needs_check(story, dl)
+        needs_action(story, "foreign files", dl, "--check")
     place.unlink()
     if given.words[1] == "directory":
         place.parent.rmdir()
     return True
-
-
-def needs_check(story: Story, dl: str) -> None:
-    """Ask for a check of one downlink, which has to need action."""
-    ended = story.heard(story.world.site.halfpipe("status", "--check", dl))
-    if not ended.status:
-        raise WrongError("good, check", ended.said[-2000:])
 
 
 @step(4, DL, ("cut", "flipped", "removed"), ("event", "text", "token"))
@@ -103,7 +96,7 @@ def harmed(story: Story, given: Arguments) -> bool:
     token = stage / "chunktokens" / run / Path(files[0].name).stem
     path = {
         "event": stage / dl / run / files[0].name,
-        "text": stage / dl / f"{'delivered_events'}_{dl}.txt",
+        "text": stage / dl / f"delivered_events_{dl}.txt",
         "token": token,
     }[what]
     if not path.exists():
