@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,11 @@ def killed(site: Site, how: int, *words: str) -> str:
 
 
 def receipts(site: Site) -> dict[str, int]:
-    return {path.name: path.stat().st_ino for path in site.work.glob("dl=*")}
+    found = {}
+    for path in site.work.glob("dl=*"):
+        with suppress(FileNotFoundError):  # it is made anew
+            found[path.name] = path.stat().st_ino
+    return found
 
 
 def handed_off(site: Site) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -35,6 +36,7 @@ POLL_SECONDS = 1.0  # between two looks of who waits, and between two probes of 
 PATIENCE_SECONDS = 2.0  # who waits for longer says so,
 REMIND_SECONDS = 60.0  # and again
 ATTEMPTS = 10  # where others make and remove the same directory at the same moment
+ENDING = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 HEART, NUMBER, JOB = (re.compile(p) for p in (r"\w[\w.-]*", r"[0-9]{6,}", r"job-(.+)-[0-9a-f]{16}"))
 Say = Callable[[str], None]
 
@@ -80,6 +82,16 @@ def whoami() -> Holder:
     return Holder(user, socket.gethostname(), os.getpid(), os.environ.get("SLURM_JOB_ID", ""), now)
 
 
+@contextmanager
+def _told_later() -> Iterator[None]:
+    """Have a signal that ends this process wait until a step that must not be cut is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Heart:
     """The heartbeat of this process in one working directory; `held` counts what it holds there."""
 
@@ -121,6 +133,7 @@ class _Heart:
 _hearts: dict[Path, _Heart] = {}
 
 
+@_told_later()
 def _begin(work: Path) -> Holder:
     """Return who this process is, with a new token; its heart beats until `_end`."""
     heart = _hearts.get(work)
@@ -130,6 +143,7 @@ def _begin(work: Path) -> Holder:
     return replace(heart.me, token=os.urandom(8).hex(), since=whoami().since)
 
 
+@_told_later()
 def _end(work: Path) -> None:
     _hearts[work].held -= 1
     if not _hearts[work].held:
@@ -250,6 +264,7 @@ class Lease:
         """Return the lease as it is now."""
         return look(self.work, self.place)
 
+    @_told_later()
     def try_take(self) -> bool:
         """Take the lease if nobody holds it who lives.
 
@@ -384,6 +399,7 @@ class Lease:
         with suppress(OSError):
             os.utime(self.home / f"{self._mine[0]:06d}")
 
+    @_told_later()
     def give_back(self) -> None:
         """Give the lease back, unless somebody has followed."""
         if not self.is_of_this_process:
@@ -465,10 +481,14 @@ def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
     lease = Lease(work, paths.downlink_lease(downlink))
     if lease.home in _downlinks:
         return
-    lease.take_or_refuse(f"downlink {downlink}", say)
     if not _downlinks:
         atexit.register(give_back_downlinks)
-    _downlinks[lease.home] = lease
+    _downlinks[lease.home] = lease  # before it is taken: this process may be told to end at any moment
+    try:
+        lease.take_or_refuse(f"downlink {downlink}", say)
+    finally:
+        if not lease.is_of_this_process:
+            del _downlinks[lease.home]
     os.environ[HEAD_VARIABLE] = _hearts[work].me.heart
 
 
@@ -512,6 +532,10 @@ def give_back_downlinks() -> None:
         lease.strike_out(name for name, touched in before.items() if now.get(name) == touched)
     for lease in mine:
         lease.give_back()
+    for work, heart in list(_hearts.items()):  # of what was cut short
+        if heart.me.pid == os.getpid():
+            heart.end()
+            del _hearts[work]
 
 
 def in_work(work: Path, downlink: DownlinkId) -> str | None:

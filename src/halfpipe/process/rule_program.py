@@ -81,7 +81,8 @@ def run(
         return 1
     finally:
         os.umask(umask)
-        signal.signal(signal.SIGTERM, ended_by)
+        if signal.getsignal(signal.SIGTERM) is leave:  # else it was told to end, and is told once
+            signal.signal(signal.SIGTERM, ended_by)
         for handler in log.handlers[:]:
             log.removeHandler(handler)
             with suppress(OSError):

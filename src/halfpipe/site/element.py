@@ -155,14 +155,16 @@ def _be_the_child(
 ) -> None:
     """Process the downlink, write how it has ended, and end."""
     try:
-        for number in TOLD:
-            signal.signal(number, leave)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
-        ended = _process(settings, written, entry, since)
-        os.write(writing, json.dumps(asdict(ended)).encode())
-    finally:
-        for number in TOLD:
-            signal.signal(number, signal.SIG_IGN)
+        try:
+            for number in TOLD:
+                signal.signal(number, leave)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
+            ended = _process(settings, written, entry, since)
+            os.write(writing, json.dumps(asdict(ended)).encode())
+        finally:
+            for number in TOLD:
+                signal.signal(number, signal.SIG_IGN)
+    finally:  # whatever it is told meanwhile
         leases.give_back_downlinks()
         os._exit(0)
 

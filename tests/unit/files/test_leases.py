@@ -476,6 +476,23 @@ def test_this_process_as_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert left(tmp_path) == []
 
 
+def test_a_job_that_was_cut_short_between_two_steps_leaves_no_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
+    leases.hold_downlink(tmp_path, DL, print)
+
+    def told_to_end(work: Path) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as cut:
+        cut.setattr(leases, "_end", told_to_end)
+        with pytest.raises(SystemExit), leases.downlink_job(tmp_path, DL):
+            pass
+    leases.give_back_downlinks()
+    assert left(tmp_path) == []
+
+
 def test_a_forked_child_gives_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
     leases.hold_downlink(tmp_path, DL, print)

@@ -1,0 +1,33 @@
+"""What the programs of rules do when they are told to end."""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from halfpipe.config import write_down
+from halfpipe.process import rule_program
+from halfpipe.settings import Paths, Settings
+
+
+def test_a_job_that_was_told_to_end_is_told_once(tmp_path: Path) -> None:
+    unwound, written = [], write_down(Settings(Paths(tmp_path, tmp_path / "stage")))
+    words = ["--settings", str(written), "--downlink", "230401001"]
+
+    def job(_settings: Settings, _arguments: argparse.Namespace) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            unwound.append("all of it")
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            rule_program.run(job, rule_program.parser(None), words)
+        os.kill(os.getpid(), signal.SIGTERM)  # whoever called it unwinds, too
+        assert (ended.value.code, unwound) == (128 + signal.SIGTERM, ["all of it"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
