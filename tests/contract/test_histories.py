@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from halfpipe.legacy.comparison_reasons import UNEXPLAINED
 from halfpipe.merge.decision import Decision
-from halfpipe.tools.comparison_reasons import UNEXPLAINED
 from tests.support import explained, model
 from tests.support.bridge import RefusedError, Run
 from tests.support.legacy_beside import Beside

@@ -18,9 +18,9 @@ from halfpipe.formats.retdef import OURS
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
+from halfpipe.repipe import run_alone
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.repipes import done
-from halfpipe.tools import run_alone
 from halfpipe_simulator.scenario import FIRST_L0KEY, L0KEYS_PER_DOWNLINK, Scenario, Simulation
 from tests.support import in_process
 from tests.support.level1_accepts import level_1_takes

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from halfpipe.tools.legacy_takeover import takeover
+from halfpipe.legacy.legacy_takeover import takeover
 from tests.support.golden_cases import TEXTS, build, read_case
 from tests.support.workflow import Ended, Site
 

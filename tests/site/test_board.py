@@ -12,12 +12,12 @@ from selenium.webdriver.support.wait import WebDriverWait
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.ids import DownlinkId
+from halfpipe.legacy.comparison import compare
+from halfpipe.legacy.comparison_page import write_page
 from halfpipe.pages import board_pages
 from halfpipe.status.account import Account
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import Overview, overview, recent
-from halfpipe.tools.comparison import compare
-from halfpipe.tools.comparison_page import write_page
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site

@@ -7,7 +7,7 @@ import numpy as np
 
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
-from halfpipe.tools.comparison import Compared, compare
+from halfpipe.legacy.comparison import Compared, compare
 from tests.support.golden_cases import Case, build
 from tests.support.legacy_merge import Legacy
 from tests.support.workflow import Site

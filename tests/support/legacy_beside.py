@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.candidates import Candidate, Inputs
+from halfpipe.legacy.compared_events import Where, present
+from halfpipe.legacy.comparison_reasons import Facts, Reason, why
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
-from halfpipe.tools.candidates import Candidate, Inputs
-from halfpipe.tools.compared_events import Where, present
-from halfpipe.tools.comparison_reasons import Facts, Reason, why
 from tests.support import legacy_merge
 from tests.support.model import Chunk
 

@@ -14,7 +14,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.words import count
 
 if TYPE_CHECKING:
-    from halfpipe.tools.comparison import Compared
+    from halfpipe.legacy.comparison import Compared
 
 MOST = 30  # groups shown of a downlink
 
@@ -62,7 +62,7 @@ def command(
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")
-    from halfpipe.tools.comparison import compare  # noqa: PLC0415 - numpy
+    from halfpipe.legacy.comparison import compare  # noqa: PLC0415 - numpy
 
     found: list[Compared] = []
     failed: list[str] = []
@@ -92,7 +92,7 @@ def command(
     for failure in failed:
         click.echo(f"error: {failure}", err=True)
     if output is not None:
-        from halfpipe.tools.comparison_page import write_page  # noqa: PLC0415 - the library of templates
+        from halfpipe.legacy.comparison_page import write_page  # noqa: PLC0415 - the library of templates
 
         page = write_page(site.settings, found, [*absent.values(), *failed], other, output)
         click.echo(f"{page}: {count(len(found), 'downlink')}", err=as_json)

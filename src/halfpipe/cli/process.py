@@ -15,6 +15,7 @@ from halfpipe.causes import Verdict
 from halfpipe.cli.verbs import EITHER, SEVERAL, Site, Verb, cores
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.repipe import run_alone
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.site import batches, invocations
 from halfpipe.site.batches import Reprocessing, Work
@@ -22,7 +23,6 @@ from halfpipe.site.invocations import GOOD, invocation
 from halfpipe.site.unattended_turn import MINUTES
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
-from halfpipe.tools import run_alone
 from halfpipe.words import count
 
 MOST_SHOWN = 20  # downlinks of which the causes are printed

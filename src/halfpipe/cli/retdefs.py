@@ -10,8 +10,8 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.formats.retdef import RetDef
 from halfpipe.ids import DownlinkId
-from halfpipe.tools import made_retdefs
-from halfpipe.tools.made_retdefs import Uncovered
+from halfpipe.repipe import made_retdefs
+from halfpipe.repipe.made_retdefs import Uncovered
 from halfpipe.words import count, utc
 
 TIME = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])

@@ -7,8 +7,8 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
-from halfpipe.tools.legacy_downlink import Known
-from halfpipe.tools.legacy_takeover import Report, takeover
+from halfpipe.legacy.legacy_downlink import Known
+from halfpipe.legacy.legacy_takeover import Report, takeover
 from halfpipe.words import count
 
 SHOWN = 20  # of a kind; --json has all
@@ -80,7 +80,7 @@ def command(
 
 def _list(tree: Path, output: Path | None, *, as_json: bool) -> int:
     """Count what a tree holds, by kind and year; with `output`, list what has to be copied."""
-    from halfpipe.tools import legacy_files  # noqa: PLC0415 - pandas
+    from halfpipe.legacy import legacy_files  # noqa: PLC0415 - pandas
 
     files, unread = legacy_files.take_inventory(tree)
     listed = legacy_files.write_lists(files, output) if output else None

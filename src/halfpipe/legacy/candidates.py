@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.compared_events import inside, present, where_in
+from halfpipe.legacy.legacy_replay import Merged, lines_that_count, merged
 from halfpipe.merge.decision import decide, in_sources
 from halfpipe.merge.intervals import Interval, Ranges
 from halfpipe.merge.late import listed
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
-from halfpipe.tools.compared_events import inside, present, where_in
-from halfpipe.tools.legacy_replay import Merged, lines_that_count, merged
 
 MOST_ORDERS = 5  # other downlinks of a run of which every subset is tried
 

@@ -1,6 +1,6 @@
 """Why events differ: the number of the defect of the legacy by which its rule, replayed, gives what it delivered.
 
-A reason is sought only for what a candidate gives, to the event and to the byte (`halfpipe.tools.candidates`); nothing
+A reason is sought only for what a candidate gives, to the event and to the byte (`halfpipe.legacy.candidates`); nothing
 else has one. The numbers of the defects stand in docs/legacy.md.
 """
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from halfpipe.formats import evt
 from halfpipe.ids import RunId
+from halfpipe.legacy.candidates import Candidate
+from halfpipe.legacy.compared_events import Where, inside, present, where_in
+from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, EPUS, inside_in_turn
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import settled
-from halfpipe.tools.candidates import Candidate
-from halfpipe.tools.compared_events import Where, inside, present, where_in
-from halfpipe.tools.legacy_replay import EIGHT_DIGITS, EPUS, inside_in_turn
 
 CAL_TAIL = 18  # the two last bytes of an LCI_CAL info stand so far from a record's end, before the keys
 LATC = slice(-evt.LATC_FROM_END, 4 - evt.LATC_FROM_END)

@@ -23,6 +23,9 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.compared_events import ROW, Delivered, File, in_delivery, inside, rows_of, subset
+from halfpipe.legacy.legacy_replay import number_in_name
+from halfpipe.legacy.legacy_spans import read_spans
 from halfpipe.merge.decision import in_sources
 from halfpipe.merge.intervals import Interval, Ranges
 from halfpipe.merge.late import listed
@@ -31,9 +34,6 @@ from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.event_table import load_events
 from halfpipe.run.receipt_file import read_receipt
-from halfpipe.tools.compared_events import ROW, Delivered, File, in_delivery, inside, rows_of, subset
-from halfpipe.tools.legacy_replay import number_in_name
-from halfpipe.tools.legacy_spans import read_spans
 
 TEXTS = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys", "magic7")
 OF_A_RUN = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.files.durable import write_bytes
+from halfpipe.legacy.comparison import Compared
 from halfpipe.pages.board_pages import page
 from halfpipe.settings import Settings
-from halfpipe.tools.comparison import Compared
 
 
 def write_page(

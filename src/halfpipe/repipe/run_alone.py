@@ -21,14 +21,14 @@ from halfpipe.formats.retdef import RetDef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.process import command_words
+from halfpipe.repipe import made_retdefs
+from halfpipe.repipe.made_retdefs import MOST_HOURS, Asked, RunsOf
+from halfpipe.repipe.pieces import REACH, Stretch, stretches
 from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.run.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
-from halfpipe.tools import made_retdefs
-from halfpipe.tools.made_retdefs import MOST_HOURS, Asked, RunsOf
-from halfpipe.tools.pieces import REACH, Stretch, stretches
 
 log = logging.getLogger(__name__)
 

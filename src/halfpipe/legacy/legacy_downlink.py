@@ -25,6 +25,8 @@ from halfpipe.files.durable import make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
+from halfpipe.legacy.legacy_spans import read_spans
+from halfpipe.legacy.legacy_tree import LegacyDownlink, LegacyRun, grew
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import By, Outcome
@@ -35,8 +37,6 @@ from halfpipe.run.moot_keys import UNSET, Moot, read_moot
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.run.replaced import nobody_reads
 from halfpipe.settings import Settings
-from halfpipe.tools.legacy_spans import read_spans
-from halfpipe.tools.legacy_tree import LegacyDownlink, LegacyRun, grew
 
 HANDOFF = 1  # what the legacy handed off; what is processed here again has the numbers after it
 SAID = {

@@ -17,10 +17,10 @@ from halfpipe.files.advice import advice
 from halfpipe.files.durable import flushed_together, write_bytes
 from halfpipe.files.leases import Lease
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy import legacy_tree
+from halfpipe.legacy.legacy_downlink import Known, Taken, mark, take
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
-from halfpipe.tools import legacy_tree
-from halfpipe.tools.legacy_downlink import Known, Taken, mark, take
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
-from halfpipe.tools.candidates import Candidate
-from halfpipe.tools.comparison_reasons import ORDER, UNEXPLAINED, Reason, defect
-from halfpipe.tools.comparison_sides import Side
-from halfpipe.tools.legacy_replay import EIGHT_DIGITS
+from halfpipe.legacy.candidates import Candidate
+from halfpipe.legacy.comparison_reasons import ORDER, UNEXPLAINED, Reason, defect
+from halfpipe.legacy.comparison_sides import Side
+from halfpipe.legacy.legacy_replay import EIGHT_DIGITS
 
 FOLLOWS = Reason("follows", None, "follows from the events that differ")
 OUTSIDE = Reason("input", None, "comes from a program of others, by another window of time")

@@ -21,8 +21,7 @@ from halfpipe.formats.retdef import OURS, RetDef, Span, content_of, made_here, r
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
 from halfpipe.process import command_words
 from halfpipe.process.programs import Lines, Log, run
-from halfpipe.settings import ROOT, Settings
-from halfpipe.tools.pieces import (
+from halfpipe.repipe.pieces import (
     Piece,
     Stretch,
     chunks,
@@ -31,6 +30,7 @@ from halfpipe.tools.pieces import (
     stretch_of,
     stretches,
 )
+from halfpipe.settings import ROOT, Settings
 
 APIDS = (*LPA_APIDS, *LCI_APIDS)
 SCID = 77  # flight (ground-chain §2)

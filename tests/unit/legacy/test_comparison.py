@@ -12,11 +12,11 @@ from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.comparison import compare
+from halfpipe.legacy.comparison_sides import side_of
 from halfpipe.pages import board_pages
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import overview
-from halfpipe.tools.comparison import compare
-from halfpipe.tools.comparison_sides import side_of
 from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects, records_of, sequence_of, write_event_file
 from tests.support.golden_cases import GOLDEN, case_names, read_case

@@ -15,16 +15,9 @@ from halfpipe.formats import evt
 from halfpipe.formats.evt_view import fields
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.merge.intervals import Interval
-from halfpipe.merge.ordering import in_order
-from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.datagrams import load_datagrams
-from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.settings import Settings
-from halfpipe.tools import compared_texts
-from halfpipe.tools.candidates import Candidate, Inputs
-from halfpipe.tools.compared_events import (
+from halfpipe.legacy import compared_texts
+from halfpipe.legacy.candidates import Candidate, Inputs
+from halfpipe.legacy.compared_events import (
     ROW,
     Difference,
     File,
@@ -35,8 +28,8 @@ from halfpipe.tools.compared_events import (
     series,
     where_in,
 )
-from halfpipe.tools.compared_texts import OfRun, TextDifference
-from halfpipe.tools.comparison_reasons import (
+from halfpipe.legacy.compared_texts import OfRun, TextDifference
+from halfpipe.legacy.comparison_reasons import (
     LATC,
     TAIL,
     UNEXPLAINED,
@@ -49,8 +42,15 @@ from halfpipe.tools.comparison_reasons import (
     why,
     why_other_bytes,
 )
-from halfpipe.tools.comparison_sides import EVENT_FILE, Here, Known, LegacyTree, Side, Stage, Work, side_of
-from halfpipe.tools.legacy_replay import EIGHT_DIGITS, WRAPPED, lines_that_count, number_in_name
+from halfpipe.legacy.comparison_sides import EVENT_FILE, Here, Known, LegacyTree, Side, Stage, Work, side_of
+from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, WRAPPED, lines_that_count, number_in_name
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.ordering import in_order
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run.datagrams import load_datagrams
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.settings import Settings
 
 SAME, OTHER, UNLIKE = 0, 1, 3
 VERDICTS = {

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from halfpipe.formats import evt
-from halfpipe.tools.compared_events import ROW, difference, neighbours, present, series
-from halfpipe.tools.comparison_reasons import (
+from halfpipe.legacy.compared_events import ROW, difference, neighbours, present, series
+from halfpipe.legacy.comparison_reasons import (
     UNEXPLAINED,
     Constant,
     Reason,
@@ -13,7 +13,7 @@ from halfpipe.tools.comparison_reasons import (
     handlers_of,
     why_other_bytes,
 )
-from halfpipe.tools.legacy_replay import Piece, spans_of_two
+from halfpipe.legacy.legacy_replay import Piece, spans_of_two
 from tests.support.legacy_merge import Piece as ModelPiece
 from tests.support.legacy_merge import lpa_spans
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD

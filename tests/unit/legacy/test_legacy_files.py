@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from halfpipe.tools.legacy_files import AGAIN, COPY, LEFT, UNKNOWN, classify, take_inventory, write_lists
+from halfpipe.legacy.legacy_files import AGAIN, COPY, LEFT, UNKNOWN, classify, take_inventory, write_lists
 from tests.support.another_user import somebody_else
 from tests.support.verbs import halfpipe
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.candidates import Candidate, Inputs
+from halfpipe.legacy.compared_events import Where
+from halfpipe.legacy.comparison_reasons import Facts, why
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
-from halfpipe.tools.candidates import Candidate, Inputs
-from halfpipe.tools.compared_events import Where
-from halfpipe.tools.comparison_reasons import Facts, why
 from tests.support.legacy_beside import KEY, RUN, table
 from tests.support.model import Datagram
 

@@ -9,8 +9,8 @@ import pytest
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
+from halfpipe.legacy.comparison import UNLIKE, Compared, compare
 from halfpipe.settings import Settings
-from halfpipe.tools.comparison import UNLIKE, Compared, compare
 from tests.support.compared import BothSides
 from tests.support.compared_harms import FIRST, HARMS, LEGACY, SECOND, STAGE, THEIRS, TREE, cases
 from tests.support.golden_cases import GOLDEN, read_case

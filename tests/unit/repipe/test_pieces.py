@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from halfpipe.formats.level0 import COUNTER, PACKET, Flags
 from halfpipe.formats.met import HOUR, MICROSECONDS
 from halfpipe.ids import RunId
-from halfpipe.tools import pieces as module
-from halfpipe.tools.pieces import (
+from halfpipe.repipe import pieces as module
+from halfpipe.repipe.pieces import (
     MOST_CHUNKS,
     REACH,
     Piece,

@@ -13,8 +13,8 @@ from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, DecoderError, MissingInputError
 from halfpipe.formats.retdef import OURS, read_retdef
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.repipe.made_retdefs import Found, asked_for, files_of, look, recorded_runs, write
 from halfpipe.settings import RetDefs, Settings
-from halfpipe.tools.made_retdefs import Found, asked_for, files_of, look, recorded_runs, write
 from halfpipe_simulator.scenario import FIRST_L0KEY, FLIGHT_ARCHIVE, L0KEYS_PER_DOWNLINK, Scenario, Simulation
 
 ONE, TWO = DownlinkId("230401001"), DownlinkId("230401002")
@@ -132,7 +132,7 @@ def test_an_archive_that_has_nothing_is_told(settings: Settings, tmp_path: Path)
 def test_a_span_that_is_too_long_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = asked_for(settings, ONE, (), SPAN)
     assert files_of(asked)
-    monkeypatch.setattr("halfpipe.tools.made_retdefs.MOST_HOURS", 0)
+    monkeypatch.setattr("halfpipe.repipe.made_retdefs.MOST_HOURS", 0)
     with pytest.raises(ConfigError):
         files_of(asked)
 

@@ -1,0 +1,1 @@
+"""A run processed once more on its own, and RetDefs made from the level-0 archive."""

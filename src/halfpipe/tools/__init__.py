@@ -1,1 +1,0 @@
-"""For some days of a site's life: another system's deliveries, RetDefs made here, a run processed alone."""
