@@ -201,11 +201,14 @@ def as_in_a_process(directory: Path) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     mask = os.umask(0)
     os.umask(mask)
+    hearts = dict(leases._hearts)  # of a process around this one
+    leases._hearts.clear()
     os.chdir(directory)
     try:
         yield
     finally:
         leases.give_back_downlinks()
+        leases._hearts.update(hearts)
         os.chdir(here)
         os.environ.clear()
         os.environ.update(environment)
