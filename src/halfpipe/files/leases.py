@@ -532,10 +532,8 @@ def give_back_downlinks() -> None:
         lease.strike_out(name for name, touched in before.items() if now.get(name) == touched)
     for lease in mine:
         lease.give_back()
-    for work, heart in list(_hearts.items()):  # of what was cut short
-        if heart.me.pid == os.getpid():
-            heart.end()
-            del _hearts[work]
+    for work in {lease.work for lease in mine} & _hearts.keys():  # of a job that was cut short
+        _hearts.pop(work).end()
 
 
 def in_work(work: Path, downlink: DownlinkId) -> str | None:
