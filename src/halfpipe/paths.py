@@ -380,11 +380,6 @@ def board_runs() -> str:
     return "runs.html"
 
 
-def board_compared() -> str:
-    """Return the board's page of what `halfpipe compare` found, relative to `board.dir`."""
-    return "compared.html"
-
-
 def board_picture(dl: str) -> str:
     """Return the picture of a downlink that its page shows if it is there, relative to `board.dir`."""
     return f"pictures/{dl}.svg"

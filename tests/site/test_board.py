@@ -12,13 +12,11 @@ from selenium.webdriver.support.wait import WebDriverWait
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.ids import DownlinkId
-from halfpipe.legacy.comparison import compare
-from halfpipe.legacy.comparison_page import write_page
 from halfpipe.pages import board_pages
 from halfpipe.status.account import Account
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import Overview, overview, recent
-from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
+from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
 from tests.support.workflow import Site
 
@@ -32,14 +30,11 @@ CUT = """return [...document.querySelectorAll("body *")].filter((each) =>
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A board, with a picture of each downlink that was handed off, and a comparison."""
+    """A board, with a picture of each downlink that was handed off."""
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(root / "site").settings
-    looked, stage = Looked(settings), settings.paths.stage
+    looked = Looked(settings)
     board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board", 2)
-    found = [compare(settings, downlink, stage) for downlink in (FIRST, SECOND)]
-    write_page(settings, found, [f"downlink {FAILED}: {HOSTILE}"], stage, root / "board")
-    board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
     return root / "board"
 
 
@@ -113,9 +108,6 @@ def test_pages_open_and_lead_back_and_what_a_log_says_is_text(board: Browser) ->
     wide = "return document.querySelector('img.large').naturalWidth"
     assert board.driver.execute_script(wide) > 600, "the picture is there"
     board.driver.find_element(By.LINK_TEXT, "All downlinks").click()
-    board.driver.find_element(By.PARTIAL_LINK_TEXT, "compared").click()
-    assert HOSTILE in board.driver.find_element(By.CLASS_NAME, "causes").text
-    board.driver.find_element(By.LINK_TEXT, "All downlinks").click()
     assert shown(board) == [FAILED, TWO]
     board.driver.find_element(By.LINK_TEXT, FAILED).click()
     assert HOSTILE in board.driver.find_element(By.TAG_NAME, "pre").text
@@ -148,7 +140,6 @@ def test_an_old_page_says_so(board: Browser, home: Path) -> None:
         paths.board_page(FIRST),
         paths.board_page(FAILED),
         paths.board_runs(),
-        paths.board_compared(),
     ],
 )
 def test_everybody_can_read_it(

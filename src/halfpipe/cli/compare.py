@@ -11,7 +11,6 @@ from halfpipe.cli.printed import Marked
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.ids import DownlinkId
-from halfpipe.words import count
 
 if TYPE_CHECKING:
     from halfpipe.legacy.comparison import Compared
@@ -25,7 +24,7 @@ MOST = 30  # groups shown of a downlink
     examples=[
         ("halfpipe compare 230401001 --with /legacy/stage", "with a stage of the legacy"),
         ("halfpipe compare 230401001 --with /legacy/Downlinks", "with the legacy's records of it"),
-        ("halfpipe compare 2023-04 --with DIR -o /tmp/board", "a month, as a page of the board, too"),
+        ("halfpipe compare 2023-04 --with DIR", "a month"),
     ],
     statuses={
         0: "the same events, byte for byte; files may be cut otherwise",
@@ -43,17 +42,8 @@ MOST = 30  # groups shown of a downlink
     metavar="DIR",
     help="A stage, an archive, the legacy's tree of downlinks, or a working directory.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Write the result as a page, too, beside those of a board.",
-)
 @as_json
-def command(
-    site: Site, downlinks: tuple[DownlinkId, ...], other: Path, output: Path | None, as_json: bool
-) -> int:
+def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json: bool) -> int:
     """Compare deliveries with those of another system, event by event and text by text.
 
     "here" is the stage, or the working directory's records where Level-1 took the files; "there" is DIR. Each group of
@@ -91,11 +81,6 @@ def command(
         click.echo(f"{'not there yet' if found else 'error'}: {why}", err=True)
     for failure in failed:
         click.echo(f"error: {failure}", err=True)
-    if output is not None:
-        from halfpipe.legacy.comparison_page import write_page  # noqa: PLC0415 - the library of templates
-
-        page = write_page(site.settings, found, [*absent.values(), *failed], other, output)
-        click.echo(f"{page}: {count(len(found), 'downlink')}", err=as_json)
     if absent and not found and not failed:
         return 2
     return 3 if failed else max([*(one.status for one in found), *(1 for _ in absent)], default=0)

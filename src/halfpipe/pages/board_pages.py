@@ -102,7 +102,7 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
             remove_file(path)
     waits = list(_open_runs(site, runs))
     written += _replace(home / paths.board_runs(), page("runs.html", settings, now, {"runs": waits}))
-    values = _site(site, found, home) | {
+    values = _site(site, found) | {
         "rows": rows(found.accounts),
         "downlinks": len(accounts),
         "open_runs": len(waits),
@@ -173,7 +173,7 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     return _readable(lambda: read_receipt(work, downlink)) or {}
 
 
-def _site(site: Site, found: Overview, home: Path) -> dict[str, Any]:
+def _site(site: Site, found: Overview) -> dict[str, Any]:
     """Return what the page of the site shows besides downlinks."""
     wanting, of_site = len(found.wanting), sum(cause.verdict is Verdict.ACTION for cause in found.site)
     parts = [f"{count(wanting, 'downlink')} {'needs' if wanting == 1 else 'need'} action"] if wanting else []
@@ -193,7 +193,6 @@ def _site(site: Site, found: Overview, home: Path) -> dict[str, Any]:
         "last_retdef": last[0] if last else None,
         "turn": turn,
         "lights": [(name, light(name, found.site), says[name]) for name in LIGHTS],
-        "compared_page": paths.board_compared() if (home / paths.board_compared()).exists() else None,
     }
 
 

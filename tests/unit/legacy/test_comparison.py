@@ -14,9 +14,6 @@ from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.comparison import compare
 from halfpipe.legacy.comparison_sides import side_of
-from halfpipe.pages import board_pages
-from halfpipe.status.account import Site as Looked
-from halfpipe.status.overview import overview
 from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects, records_of, sequence_of, write_event_file
 from tests.support.golden_cases import GOLDEN, case_names, read_case
@@ -371,23 +368,3 @@ def test_the_verb(sides: BothSides) -> None:
     (group,) = one["runs"][0]["groups"]
     assert group.keys() >= {"run", "first", "last", "events", "kind", "defect"}
     assert (one["status"], group["events"], group["kind"]) == (3, 1, "unexplained")
-
-
-def test_what_was_found_as_a_page_of_the_board(sides: BothSides, tmp_path: Path) -> None:
-    cut_out(only_file(sides.legacy.stage, FIRST), 11)
-    board = tmp_path / "board"
-    words = ("compare", FIRST, SECOND, "--with", str(sides.legacy.stage), "-o", str(board))
-    ended = halfpipe(*words, configfile=sides.site.configfile)
-    page = board / paths.board_compared()
-    assert f"{page}: 1 downlink\n" in ended.output
-    said = page.read_text()
-    assert "<h1>2 of 2 downlinks with something unexplained</h1>" in said
-    assert f"downlink {SECOND} has no receipt" in said
-    assert f"<th>{FIRST}<td>something unexplained<td>1<td>130<td>129<td>129<td><td><b>1</b>" in said
-    assert "<td>unexplained<td><td>missing there" in said
-    assert "href" not in said.partition("<main")[2], "a page that is not there is not pointed to"
-    looked = Looked(sides.site.settings)
-    board_pages.make(looked, overview(looked, [DownlinkId(FIRST)]), board)
-    assert f'href="{paths.board_compared()}"' in (board / paths.board()).read_text()
-    halfpipe(*words, configfile=sides.site.configfile)
-    assert f"<a href={paths.board_page(FIRST)}>" in page.read_text()
