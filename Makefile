@@ -85,7 +85,7 @@ test-slurm: $(VENV) ## on a private Slurm, which root has installed if need be; 
 	$(PYTEST) -n 2 -m slurm tests/site
 
 pictures: $(VENV) ## the pictures of docs/pictures.md
-	$(BIN)/python -m tests.support.gallery docs/pictures svg
+	$(BIN)/python -m tests.support.gallery docs/pictures
 
 test-board: $(VENV) ## the board in a real browser, which root has installed if need be
 	$(BIN)/python -m tests.support.browser --install

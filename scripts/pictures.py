@@ -2,19 +2,32 @@
 """Draw a downlink and its runs."""
 
 import argparse
+import time
 from collections.abc import Sequence
 
 from halfpipe import paths
+from halfpipe.files.durable import make_directory, write_bytes
 from halfpipe.files.json_files import write_json
-from halfpipe.pages.all_pictures import draw
+from halfpipe.ids import RunId
+from halfpipe.pages import downlink_picture, run_picture
 from halfpipe.process import rule_program
+from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
+from halfpipe.status.account import Site
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
-    """Draw them."""
-    made = draw(settings, arguments.downlink)
-    write_json(settings.paths.work / paths.drawn(arguments.downlink), made)
+    """Draw them, and write down what was drawn."""
+    work, downlink, site = settings.paths.work, arguments.downlink, Site(settings, time.time())
+    receipt = read_receipt(work, downlink)
+    home = make_directory(work, paths.pictures(downlink))
+    made = {f"downlink-{downlink}.svg": downlink_picture.picture(site, downlink)}
+    runs = [RunId(run["run"]) for run in receipt["runs"] if run["epus"]]
+    made |= {f"run-{run}.svg": run_picture.picture(site, run) for run in runs}
+    for name, content in made.items():
+        write_bytes(home / name, content)
+    vouched = {"downlink": downlink, "handoff": receipt["handoff"], "pictures": [*made]}
+    write_json(work / paths.drawn(downlink), vouched)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

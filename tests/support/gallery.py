@@ -1,6 +1,6 @@
 """The pictures of docs/pictures: what can happen to a run and a downlink, SIMULATED, each on a site of its own.
 
-``python -m tests.support.gallery DIRECTORY svg|png [NAME...]`` draws them.
+``python -m tests.support.gallery DIRECTORY [NAME...]`` draws them.
 """
 
 import os
@@ -129,20 +129,20 @@ OF_DOWNLINKS: dict[Callable[[Path], Site], DownlinkId] = {
 }
 
 
-def picture(site: Site, downlink: DownlinkId | None, kind: str) -> bytes:
+def picture(site: Site, downlink: DownlinkId | None) -> bytes:
     """Return the picture of a downlink of a site, or of its first run that lacks something, else of its first."""
     looked = Looked(site.settings, NOW)
     if downlink is None:
         runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
         run = next((run for run in runs if explain(looked, run).groups), runs[0])
-        return of_run.picture(looked, run, kind, NOTE)
+        return of_run.picture(looked, run, NOTE)
     if site.has_receipt(downlink):
         for name in (paths.receipt(downlink), f"{paths.receipts(downlink)}/000001.json"):
             os.utime(site.work / name, (NOW, NOW))
-    return of_downlink.picture(looked, downlink, kind, NOTE)
+    return of_downlink.picture(looked, downlink, NOTE)
 
 
-def main(out: Path, kind: str, names: Sequence[str]) -> None:
+def main(out: Path, names: Sequence[str]) -> None:
     """Draw all cases, or those of some names."""
     out.mkdir(exist_ok=True)
     for case in CASES:
@@ -152,11 +152,11 @@ def main(out: Path, kind: str, names: Sequence[str]) -> None:
             site = case(Path(home))
             wanted = {"run": None} | ({"downlink": OF_DOWNLINKS[case]} if case in OF_DOWNLINKS else {})
             for what, downlink in wanted.items():
-                name = f"{what}-{case.__name__}.{kind}".replace("_", "-")
-                content = picture(site, downlink, kind)
+                name = f"{what}-{case.__name__}.svg".replace("_", "-")
+                content = picture(site, downlink)
                 (out / name).write_bytes(content)
                 print(f"{name}: {len(content)} bytes")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute(), sys.argv[2], sys.argv[3:])
+    main(Path(sys.argv[1]).absolute(), sys.argv[2:])

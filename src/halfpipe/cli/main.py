@@ -27,7 +27,6 @@ VERBS: Mapping[str, Sequence[str]] = {
         "find",
         "diff",
         "compare",
-        "picture",
         "board",
     ],
     "Act on downlinks and runs": [

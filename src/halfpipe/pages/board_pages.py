@@ -126,7 +126,7 @@ def _draw(site: Site, shown: Sequence[DownlinkId], home: Path, most: int) -> Non
         if made is None and handed_off is not None and most > 0:
             most -= 1
             with suppress(HalfPipeError):  # one that cannot be drawn is not there: its causes say why
-                write_bytes(picture, downlink_picture.picture(site, downlink, "svg"), lasting=False)
+                write_bytes(picture, downlink_picture.picture(site, downlink), lasting=False)
 
 
 def _figures(site: Site, shown: Sequence[DownlinkId]) -> tuple[pd.DataFrame, Counter[RunId]]:

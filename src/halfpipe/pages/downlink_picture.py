@@ -33,15 +33,15 @@ NOT_DECODED = Mark("announced, not decoded yet", "white", GREY)
 MISSING_HOUR = Mark("an hour without data in the archive", "white", VERMILION, "xxx")
 
 
-def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> bytes:
-    """Return the picture of a downlink; `kind` is ``svg`` or ``png``, `note` what stands below it.
+def picture(site: Site, downlink: DownlinkId, note: str = "") -> bytes:
+    """Return the picture of a downlink; `note` is what stands below it.
 
     Raises
     ------
     MissingInputError
         If nothing is known of it.
     HalfPipeError
-        If what is known is damaged, or there is no such kind of picture.
+        If what is known is damaged.
     """
     chunks = list(_chunks(site, downlink))
     if not chunks:
@@ -64,7 +64,7 @@ def picture(site: Site, downlink: DownlinkId, kind: str, note: str = "") -> byte
         for each in missing_hours(made)
     ]
     title, height = f"Downlink {downlink}: {state.state}{delivered}", 0.28 * len(lanes) + 0.6
-    return drawn(kind, title, sentences, note or simulated(site.settings), [height], paint)
+    return drawn(title, sentences, note or simulated(site.settings), [height], paint)
 
 
 def _chunks(

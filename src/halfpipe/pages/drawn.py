@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from halfpipe.errors import HalfPipeError
 from halfpipe.settings import Settings
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -34,7 +33,6 @@ OF_EPU = {
     67: "#F5D699",
     68: "#C4E4F7",
 }
-FORMATS = ("svg", "png")
 LANE = 0.54  # the height of a bar, of that of its lane
 MOST_LINES = 7  # of text below a picture
 LETTERS = 118  # of such a line
@@ -51,7 +49,6 @@ STYLE: dict[Any, Any] = {
     "axes.titlesize": 10,
     "xaxis.labellocation": "left",
     "path.simplify": True,
-    "savefig.dpi": 110,
     "timezone": "UTC",
 }
 Axes = Any  # of matplotlib, which takes half a second to load
@@ -135,31 +132,22 @@ def uprights(axes: Axes, at: Any, low: Any, high: Any, **style: Any) -> None:
 
 
 def picture(
-    kind: str,
     title: str,
     sentences: Sequence[str],
     note: str,
     heights: Sequence[float],
     paint: Callable[..., Sequence[Mark]],
 ) -> bytes:
-    """Return the bytes of a picture.
+    """Return a picture as SVG.
 
     Parameters
     ----------
-    kind
-        One of `FORMATS`.
     title, sentences, note
-        What stands above and below it; an SVG has them as title and description too, which readers for the blind
-        read out.
+        What stands above and below it; it has them as title and description too, which readers for the blind read out.
     heights
         Of its panels, inches.
     paint
         Draws into the axes of all panels, and returns the marks that the legend explains.
-
-    Raises
-    ------
-    HalfPipeError
-        As `content`.
     """
     import matplotlib as mpl  # noqa: PLC0415 - takes half a second
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
@@ -182,26 +170,12 @@ def picture(
             handlelength=2.6,
             handleheight=1.2,
         )
-        return content(figure, kind, title, " ".join([*sentences, note]))
+        return _content(figure, title, " ".join([*sentences, note]))
 
 
-def content(figure: Any, kind: str, title: str, description: str) -> bytes:
-    """Return the bytes of a figure, with its title and description.
-
-    Raises
-    ------
-    HalfPipeError
-        If there is no such kind of picture.
-    """
-    if kind not in FORMATS:
-        raise HalfPipeError(
-            f".{kind}: no kind of picture that is made here. Name a file that ends in .svg or .png."
-        )
+def _content(figure: Any, title: str, description: str) -> bytes:
+    """Return a figure, with its title and description."""
     out = io.BytesIO()
-    if kind == "png":
-        says = {"Software": None, "Title": title, "Description": description}
-        figure.savefig(out, format="png", metadata=says)
-        return out.getvalue()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     head, opening, rest = out.getvalue().decode().partition("<svg ")
     attributes, end, body = rest.partition(">")

@@ -53,13 +53,13 @@ NOT_DELIVERED: Mapping[str, tuple[str, Mark]] = {
 }
 
 
-def picture(site: Site, run: RunId, kind: str, note: str = "") -> bytes:
-    """Return the picture of a run; `kind` is ``svg`` or ``png``, `note` what stands below it.
+def picture(site: Site, run: RunId, note: str = "") -> bytes:
+    """Return the picture of a run; `note` is what stands below it.
 
     Raises
     ------
     MissingInputError, HalfPipeError
-        As `halfpipe.status.explanation.explain`; or if there is no such kind of picture.
+        As `halfpipe.status.explanation.explain`.
     """
     state, told = State(site, run), explain(site, run)
     view = _view(state)
@@ -74,9 +74,7 @@ def picture(site: Site, run: RunId, kind: str, note: str = "") -> bytes:
         return draw_lanes(top, lanes)
 
     title, described = words(told)
-    return drawn(
-        kind, title, described, note or simulated(site.settings), [0.33 * len(lanes) + 0.6, 1.3], paint
-    )
+    return drawn(title, described, note or simulated(site.settings), [0.33 * len(lanes) + 0.6, 1.3], paint)
 
 
 def words(told: OfRun) -> tuple[str, list[str]]:

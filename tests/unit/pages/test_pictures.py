@@ -46,14 +46,14 @@ MOST = 50_000  # bytes of an SVG
 )
 def test_a_run(case: Callable[[Path], Site], said: list[str], tmp_path: Path) -> None:
     site = case(tmp_path)
-    svg = gallery.picture(site, None, "svg")
+    svg = gallery.picture(site, None)
     assert len(svg) < MOST
     text = "\n".join(written(svg))
     assert [words for words in said if words not in text] == []
     assert "SIMULATED" in text
     assert b"dc:date" not in svg
     if case is gallery.gap:
-        assert svg == gallery.picture(site, None, "svg"), "the same input gives the same bytes"
+        assert svg == gallery.picture(site, None), "the same input gives the same bytes"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_run(case: Callable[[Path], Site], said: list[str], tmp_path: Path) ->
 )
 def test_a_downlink(case: Callable[[Path], Site], said: list[str], tmp_path: Path) -> None:
     site = case(tmp_path)
-    svg = gallery.picture(site, gallery.OF_DOWNLINKS[case], "svg")
+    svg = gallery.picture(site, gallery.OF_DOWNLINKS[case])
     assert len(svg) < MOST
     text = "\n".join(written(svg))
     assert [words for words in said if words not in text] == []
@@ -98,40 +98,26 @@ def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Si
     downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
     site.by_hand(downlink)
     looked = Looked(site.settings, gallery.NOW)
-    assert "0 events staged, 68 waiting" in written(of_run.picture(looked, run, "svg"))[0]
+    assert "0 events staged, 68 waiting" in written(of_run.picture(looked, run))[0]
     (site.work / paths.events(run, downlink)).unlink()
-    assert "no events are known" in written(of_run.picture(looked, run, "svg"))
+    assert "no events are known" in written(of_run.picture(looked, run))
 
 
 def test_what_the_built_in_decoder_read_says_simulated(tmp_path: Path) -> None:
     site = gallery.site_of(tmp_path, gallery.scenario().lpa_run(events=100))
     site.by_hand(gallery.FIRST)
     looked, run = Looked(site.settings, gallery.NOW), RunId(next((site.work / "runs").iterdir()).name)
-    for text in (of_run.picture(looked, run, "svg"), of_downlink.picture(looked, gallery.FIRST, "svg")):
+    for text in (of_run.picture(looked, run), of_downlink.picture(looked, gallery.FIRST)):
         assert any(words.startswith("SIMULATED: ") for words in written(text))
     site.configure(decoder={"command": "of-the-site {out}"})
     looked = Looked(site.settings, gallery.NOW)
-    assert not any("SIMULATED" in words for words in written(of_run.picture(looked, run, "svg")))
+    assert not any("SIMULATED" in words for words in written(of_run.picture(looked, run)))
 
 
 def test_sequences_of_64_bits(tmp_path: Path) -> None:
     made = gallery.scenario().lpa_run(events=300, first_sequence=2**64 - 100_000, lost_datagrams=1)
     site = gallery.site_of(tmp_path, made)
     site.by_hand(gallery.FIRST)
-    text = written(gallery.picture(site, None, "svg"))
+    text = written(gallery.picture(site, None))
     assert any(one.startswith("18 446 744 073 709 4") for one in text)
     assert any("datagram" in one and "missing" in one for one in text)
-
-
-def test_the_verb(site: Site) -> None:
-    build(read_case(GOLDEN / "gap_one"), site)
-    site.by_hand("240601001")
-    out = site.home / "run.png"
-    assert site.halfpipe("picture", "r0741234567", "-o", str(out)).said == f"{out}: run 2c2e5787\n"
-    assert out.read_bytes().startswith(b"\x89PNG")
-    out = site.home / "downlink.svg"
-    site.halfpipe("picture", "240601001", "-o", str(out)).good()
-    assert written(out.read_bytes())[0].startswith("Downlink 240601001: handed off 1, 91 events staged")
-    ended = site.halfpipe("picture", "240601001", "-o", str(site.home / "downlink.jpg"))
-    assert (ended.status, "Name a file that ends in .svg or .png." in ended.said) == (1, True)
-    assert site.halfpipe("picture", "240601009", "-o", str(out)).status == 1
