@@ -14,7 +14,7 @@ from benchmarks.sizes import Sizes
 
 SECONDS_PER_EVENT = 6e-6
 SHARE = 0.25
-JOBS = ("deliver_run.py", "decode_chunk.py", "stage_retdef.py", "receipt.py")
+JOBS = ("deliver_run.py", "decode_chunk.py", "receipt.py")
 RUNS = 3  # of a downlink of 3 GB, of a million events each
 
 

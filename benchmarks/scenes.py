@@ -326,16 +326,7 @@ rule all:
         [f"dl={dl}" for dl in downlinks],
 
 
-rule stage_retdef:
-    output:
-        "{dl}/RetDef-{dl}-{chunk}.xml",
-    shell:
-        "true"
-
-
 rule decode_chunk:
-    input:
-        "{dl}/RetDef-{dl}-{chunk}.xml",
     output:
         "{dl}/chunks/{chunk}.json",
     shell:

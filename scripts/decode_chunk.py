@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Decode one chunk: run the decoder on its RetDef, check what it made, and take it."""
+"""Decode one chunk: stage its RetDef, run the decoder on it, check what it made, and take it."""
 
 import argparse
 import secrets
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from halfpipe import paths
 from halfpipe.decode.chunk_products import take_products
 from halfpipe.decode.decode_chunk import decode
+from halfpipe.downlink import plan
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.files import leases
-from halfpipe.files.durable import make_directory, remove_tree
+from halfpipe.files.durable import make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import read_retdef
@@ -28,8 +29,12 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     # A decoder that outlived its killed job must not write among our products: each has a name of its own.
     out = scratch / secrets.token_hex(8)
     with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
-        retdef = read_retdef(retdef_file)
+        content = plan.retdef_to_stage(settings, downlink, chunk)
+        lease.check()
+        withdraw(work, downlink)
         make_directory(work, paths.chunks(downlink))
+        write_bytes(retdef_file, content)
+        retdef = read_retdef(retdef_file)
         remove_tree(scratch)
         made = decode(
             settings, retdef_file, retdef, out, output, lambda name: work / paths.kept_index(downlink, name)
@@ -37,17 +42,14 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
         for line in made["said"]["lines"]:
             rule_program.log.warning("chunk %s: %s", chunk, line)
         runs = sorted({RunId(file["run"]) for file in made["files"]})
-        lease.check()
-        withdraw(work, downlink)
         with nobody_reads(work, downlink, chunk, rule_program.log.warning):
             lease.check()
             keep_replaced(work, downlink, chunk)
             take_products(out, work / paths.chunks(downlink), chunk)
         remove_tree(scratch)
-        content = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs}
-        content |= made
+        product = {"downlink": downlink, "chunk": chunk, "retdef": sha256(retdef_file), "runs": runs} | made
         lease.check()
-        write_json(work / paths.chunk(downlink, chunk), content)
+        write_json(work / paths.chunk(downlink, chunk), product)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,7 +60,7 @@ def retdef(site: Site, chunk: str) -> Path:
 
 def jobs_of(chunks: list[str], runs: list[str]) -> set[Job]:
     """Return the jobs that make `chunks` and `runs` of `DL`, and its receipt."""
-    per_chunk = {Job(rule, DL, chunk=chunk) for rule in ("stage_retdef", "decode_chunk") for chunk in chunks}
+    per_chunk = {Job("decode_chunk", DL, chunk=chunk) for chunk in chunks}
     per_run = {Job("deliver_run", DL, run) for run in runs}
     return per_chunk | per_run | {RECEIPT}
 
@@ -393,7 +393,7 @@ def test_all_outstanding_downlinks_but_those_that_are_not_ready(tmp_path: Path) 
     os.utime(site.retdefs / young / f"RetDef-{young}-00001.xml", (old, old))
     ready = site.snakemake("-n").good()
     assert downlinks_of(ready.jobs) == {DL, LATER, young, holey, busy}
-    assert Job("stage_retdef", holey, chunk="00001") not in ready.jobs
+    assert Job("decode_chunk", holey, chunk="00001") not in ready.jobs
     site.configure(outstanding={"max": 4})
     many = site.snakemake("-n")
     assert (many.status != 0, "outstanding.max" in many.said) == (True, True), many.said

@@ -55,7 +55,7 @@ def test_s3df_dry_run_keeps_what_the_site_needs(site: Site) -> None:
         expected = {"slurm_partition=milano", "slurm_account=fermi:L1", "mem_mb=4000", "runtime=30"}
         assert expected <= found[rule], rule
         assert not {entry for entry in found[rule] if entry.startswith("mem_mb_per_cpu")}
-    assert found.keys() == SUBMITTED | {"stage_retdef", "receipt"}
+    assert found.keys() == SUBMITTED | {"receipt"}
     assert not (site.work / ".snakemake" / "slurm_logs").exists()
 
 

@@ -27,7 +27,7 @@ from tests.support.injected.sitecustomize import Shadow
 from tests.support.workflow import Ended, Site
 
 INJECTED = ROOT / "tests" / "support" / "injected"
-SCRIPTS = ("stage_retdef", "decode_chunk", "deliver_run", "receipt")
+SCRIPTS = ("decode_chunk", "deliver_run", "receipt")
 CLONE_NEWNS = 0x20000  # unshare(2): a mount namespace of its own
 PATIENCE = 180  # seconds, on a machine that is busy with other tests
 TEXT_LINES = {

@@ -1,31 +1,11 @@
-rule stage_retdef:
-    """Copy a RetDef unchanged from the search path and validate it.
-
-    Promise: what is staged is a good RetDef of this chunk. Its source is no declared input, so that a
-    copy with new times does not make the mission outstanding; update() keeps it where the source is
-    gone. Uses wildcards `dl`, `chunk`.
-    """
-    output:
-        update(paths.retdef()),
-    log:
-        paths.log("stage_retdef", paths.DL, paths.CHUNK),
-    localrule: True
-    conda:
-        "../../envs/halfpipe.yaml"
-    params:
-        program=program("stage_retdef"),
-    shell:
-        "{params.program} --downlink {wildcards.dl} --chunk {wildcards.chunk} --log {log}"
-
-
 rule decode_chunk:
-    """Decode the level-0 packets of a chunk into evt files and indexes.
+    """Stage the RetDef of a chunk, and decode its level-0 packets into evt files and indexes.
 
-    Promise: every index line points at its record, and what the decoder said is kept. Uses wildcards
-    `dl`, `chunk`.
+    Promise: the RetDef is a good one of this chunk, every index line points at its record, and what the decoder
+    said is kept. The RetDef is no declared output, for it cannot be made again where its source is gone; nor is its
+    source an input, so that a copy with new times does not make the mission outstanding. Uses wildcards `dl`,
+    `chunk`.
     """
-    input:
-        paths.retdef(),
     output:
         paths.chunk(),
     log:

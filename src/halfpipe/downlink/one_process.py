@@ -26,7 +26,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.settings import BUILT_IN, ROOT, Settings
 
-RULES = ("stage_retdef", "decode_chunk", "deliver_run", "receipt")
+RULES = ("decode_chunk", "deliver_run", "receipt")
 
 
 def load() -> None:
@@ -127,15 +127,9 @@ class Process:
         return of
 
     def _chunk(self, chunk: ChunkId) -> bool:
-        """Stage the RetDef of a chunk and decode it; tell whether that is done."""
-        retdef, product, words = (
-            paths.retdef(self.downlink, chunk),
-            paths.chunk(self.downlink, chunk),
-            ["--chunk", chunk],
-        )
-        return self._job("stage_retdef", (chunk,), [retdef], (), words, keep=True) and self._job(
-            "decode_chunk", (chunk,), [product], [retdef], words
-        )
+        """Decode a chunk; tell whether that is done."""
+        product = paths.chunk(self.downlink, chunk)
+        return self._job("decode_chunk", (chunk,), [product], (), ["--chunk", chunk])
 
     def _run(self, run: RunId, chunks: Sequence[ChunkId], runs: Sequence[RunId]) -> bool:
         """Deliver a run, unless another downlink comes first; tell whether nothing failed."""
@@ -166,12 +160,11 @@ class Process:
         made_of: Iterable[str],
         words: Iterable[str],
         *,
-        keep: bool = False,
         others: bool = False,
     ) -> bool:
         """Do a job if it is to be done, and tell whether its products are there.
 
-        Like Snakemake this removes products before the job begins, but for those that it is to `keep`.
+        Like Snakemake this removes products before the job begins.
         """
         times = [modified(f"{self._work}/{name}") or 0.0 for name in made_of]
         if not others and all(map(self._has, products)):
@@ -179,8 +172,7 @@ class Process:
             if min(made) >= max(times, default=0.0):
                 return True
         for name in products:
-            if not keep:
-                (self._work / name).unlink(missing_ok=True)
+            (self._work / name).unlink(missing_ok=True)
             _forget(self._work, name)
         sys.argv = [
             str(script(rule)),

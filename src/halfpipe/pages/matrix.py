@@ -9,7 +9,6 @@ from halfpipe.status.account import PHASES, Account
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 OF_RULE = {
-    "stage_retdef": "RetDefs",
     "decode_chunk": "decoded",
     "deliver_run": "staged",
     "receipt": "staged",

@@ -107,7 +107,7 @@ class _Checker:
             return  # its products were gone when the downlink was taken over
         retdef = paths.retdef(self.downlink, chunk["chunk"])
         of_chunk = paths.chunk(self.downlink, chunk["chunk"])
-        yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, self.again(retdef))
+        yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, self.again(of_chunk))
         yield from self._agrees(self.work / of_chunk, chunk, self.again(of_chunk))
         sums = self.work / paths.chunks(self.downlink) / paths.block_checksums(chunk["chunk"])
         if any("announced" in file for file in chunk["files"]):

@@ -26,7 +26,6 @@ UNSEEN = Failure(
 )
 
 PRODUCT: Mapping[str, Callable[[str, str], str]] = {
-    "stage_retdef": paths.retdef,
     "decode_chunk": paths.chunk,
     "deliver_run": lambda dl, run: paths.manifest(run, dl),
     "receipt": lambda dl, _: paths.receipt(dl),

@@ -12,7 +12,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.process.usage import latest
 
-RULES = ("stage_retdef", "decode_chunk", "deliver_run", "receipt", "submit")  # in the order of the data
+RULES = ("decode_chunk", "deliver_run", "receipt", "submit")  # in the order of the data
 MEGA = 10**6
 
 

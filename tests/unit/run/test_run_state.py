@@ -63,7 +63,7 @@ def both(processed: dict[str, Site], tmp_path: Path) -> Site:
 
 
 def decoding(site: Site, downlink: str) -> list[Listed]:
-    return [job for job in site.listed(f"dl={downlink}") if job.job.rule in {"stage_retdef", "decode_chunk"}]
+    return [job for job in site.listed(f"dl={downlink}") if job.job.rule == "decode_chunk"]
 
 
 def clean_up(site: Site, downlink: str, *, events: bool) -> None:

@@ -32,7 +32,7 @@ def test_the_last_ten_lines_are_the_whole_story_of_one_downlink_or_two(tmp_path:
     jobs = [
         job(tmp_path, DECODER),
         job(tmp_path, KILLED, OTHER),
-        job(tmp_path, DECODER, OTHER, "stage_retdef"),
+        job(tmp_path, DECODER, OTHER, "deliver_run"),
     ]
     jobs += [job(tmp_path, DECODER, THIRD)]
     begun = {DL: 6, OTHER: 4, THIRD: 2}
@@ -133,7 +133,7 @@ def test_a_remedy_that_ends_with_the_command_is_the_last_line(tmp_path: Path) ->
 
 def test_what_can_only_fail_again_is_not_proposed(tmp_path: Path) -> None:
     for code, rule, last in (
-        ("no-retdefs", "stage_retdef", "  once they are there  snakemake"),
+        ("no-retdefs", "decode_chunk", "  once they are there  snakemake"),
         ("id", "misspelt", "  misspelt 00001       it is none"),
         ("decoder", "decode_chunk", "  try again            snakemake"),
     ):
