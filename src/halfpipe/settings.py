@@ -208,15 +208,15 @@ class Decoder(Section):
 
 @dataclass(frozen=True)
 class RetDefs(Section):
-    """When RetDefs are taken to be all there, and how they are made here."""
+    """When RetDefs are taken to be all there, and how those of a run are made here."""
 
     settle_seconds: Annotated[float, Check(ge=0)] = 60.0
     """A downlink with a younger RetDef is not outstanding yet; if you name it, it is processed. RetDefs of one
     downlink arrive within some dozens of seconds."""
     command: Annotated[Text, command_with("level0")] | None = BUILT_IN
-    """Says which runs level-0 packets belong to, for `halfpipe retdefs`; docs/howto.md has what it prints. Called as
+    """Says which runs level-0 packets belong to, for `halfpipe process RUN`; docs/howto.md has what it prints. Called as
     <command> --arch A --scid S --apid P -b T0 -e T1 (Unix UTC seconds), in the project's root, without a shell.
-    "built-in": for simulated level-0 only; null: none, and RetDefs cannot be made here."""
+    "built-in": for simulated level-0 only; null: none, and only runs that are known can be processed alone."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
-"""RetDefs made here deliver what the simulator's do, and a run that is re-piped is what was delivered of it."""
+"""A run that is processed alone, by RetDefs made of level-0, is what was delivered of it."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,14 +13,14 @@ from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.errors import ConfigError, MissingInputError
 from halfpipe.formats import evt
-from halfpipe.formats.retdef import OURS
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS
 from halfpipe.repipe import run_alone
+from halfpipe.repipe.run_retdefs import retdefs_of
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.repipes import done
-from halfpipe_simulator.scenario import FIRST_L0KEY, L0KEYS_PER_DOWNLINK, Scenario, Simulation
+from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support import in_process
 from tests.support.level1_accepts import level_1_takes
 from tests.support.workflow import Site
@@ -68,57 +67,6 @@ def delivered(simulation: Simulation, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 def theirs(delivered: Site, tmp_path: Path) -> Site:
     return delivered.clone(tmp_path / "theirs")
-
-
-def stage(site: Site) -> dict[str, bytes]:
-    return {name: content for name, content in site.tree().items() if name.startswith("stage/")}
-
-
-def made_here(site: Site, downlinks: Sequence[str], l0keys: int) -> None:
-    """Make the RetDefs of downlinks by the keys that the simulator gives them."""
-    for number, downlink in enumerate(downlinks):
-        key = FIRST_L0KEY + L0KEYS_PER_DOWNLINK * number
-        keys = [word for more in range(l0keys) for word in ("--l0key", str(key + more))]
-        made = site.halfpipe("retdefs", downlink, *keys, "-o", str(site.retdefs), "--json").good()
-        assert {chunk["maker"] for chunk in json.loads(made.said)["chunks"]} == {OURS}
-
-
-def test_retdefs_made_here_deliver_what_the_simulators_do(
-    delivered: Site, simulation: Simulation, tmp_path: Path
-) -> None:
-    site = site_of(tmp_path, simulation)
-    made_here(site, DOWNLINKS, L0KEYS)
-    for downlink in DOWNLINKS:
-        site.process(downlink)
-    assert stage(site) == stage(delivered)
-
-
-@pytest.mark.workflow
-def test_and_over_a_leap_second_with_orphaned_ends_and_all_kinds_of_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    downlinks = ("161231001", "161231002")
-    scenario = Scenario(seed=8, downlinks=downlinks, start=datetime(2016, 12, 31, 23, 59, 30, tzinfo=UTC))
-    scenario.lpa_run(
-        events=900,
-        parts=2,
-        epus=(955, 958),
-        orphaned_head=True,
-        orphaned_tail=True,
-        first_sequence=(1 << 32) - 200,
-    )
-    for kind in (evt.InfoType.LCI_ACD, evt.InfoType.LCI_CAL, evt.InfoType.LCI_TKR):
-        scenario.lci_run(kind, events=200, first=1)
-    simulation = scenario.write(tmp_path / "simulated")
-    monkeypatch.setattr(Site, "typing", False)
-    theirs, ours = site_of(tmp_path / "theirs", simulation), site_of(tmp_path / "ours", simulation)
-    theirs.add_retdefs(simulation.path / "downlinks", *downlinks)
-    made_here(ours, downlinks, 1)
-    for downlink in downlinks:
-        theirs.process(downlink)
-        ours.process(downlink)
-    assert len(stage(theirs)) > 15
-    assert stage(ours) == stage(theirs)
 
 
 def records(files: Sequence[Path]) -> dict[tuple[int, int], bytes]:
@@ -189,6 +137,32 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     assert f"{len(events):,} events" in theirs.halfpipe("show", run).good().said
 
 
+@pytest.mark.workflow
+def test_and_over_a_leap_second_with_orphaned_ends_and_all_kinds_of_runs(tmp_path: Path) -> None:
+    downlinks = ("161231001", "161231002")
+    scenario = Scenario(seed=8, downlinks=downlinks, start=datetime(2016, 12, 31, 23, 59, 30, tzinfo=UTC))
+    scenario.lpa_run(
+        events=900,
+        parts=2,
+        epus=(955, 958),
+        orphaned_head=True,
+        orphaned_tail=True,
+        first_sequence=(1 << 32) - 200,
+    )
+    for kind in (evt.InfoType.LCI_ACD, evt.InfoType.LCI_CAL, evt.InfoType.LCI_TKR):
+        scenario.lci_run(kind, events=200, first=1)
+    simulation = scenario.write(tmp_path / "simulated")
+    site = site_of(tmp_path, simulation)
+    site.add_retdefs(simulation.path / "downlinks", *downlinks)
+    for downlink in downlinks:
+        site.by_hand(downlink)
+    for run in simulation.runs:
+        found, own = repiped(site, run)
+        events = records(sorted(own.stage.glob(f"{found.downlink}/{run.l1}/*.evt")))
+        assert events
+        assert events == records(sorted(site.stage.glob(f"16*/{run.l1}/*.evt")))
+
+
 def keys_of(site: Site, run: RunId) -> list[str]:
     lines = {
         line for path in site.stage.glob("23*/moot_keys_*.txt") for line in path.read_text().splitlines()
@@ -214,9 +188,9 @@ def test_without_a_command_the_known_datagrams_say_which_packets_are_of_the_run(
     theirs: Site, simulation: Simulation
 ) -> None:
     run = simulation.runs[1]
-    by_command = [each.spans for each in run_alone.retdefs_of(theirs.settings, run)]
+    by_command = [each.spans for each in retdefs_of(theirs.settings, run)]
     theirs.configure(retdef={"command": None})
-    assert [each.spans for each in run_alone.retdefs_of(theirs.settings, run)] == by_command
+    assert [each.spans for each in retdefs_of(theirs.settings, run)] == by_command
 
 
 def test_moot_keys_that_the_ledger_maps_are_written_down_for_it(theirs: Site, simulation: Simulation) -> None:

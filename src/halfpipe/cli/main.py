@@ -31,7 +31,6 @@ VERBS: Mapping[str, Sequence[str]] = {
     ],
     "Act on downlinks and runs": [
         "process",
-        "retdefs",
         "submit",
         "online",
         "hold",

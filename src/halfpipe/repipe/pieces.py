@@ -1,4 +1,4 @@
-"""Packets of level-0 divided into chunks: by run and APID, where they are contiguous (ground-chain §4).
+"""Packets of a run in level-0 divided into chunks: by APID, where they are contiguous (ground-chain §4).
 
 Pure functions on the packets of one APID, in order and each once, as `halfpipe.formats.level0` gives them.
 """
@@ -10,8 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats.archive_hours import l0key
-from halfpipe.formats.level0 import COUNTER, Flags, Retrieval
+from halfpipe.formats.level0 import COUNTER, Flags
 from halfpipe.formats.met import MICROSECONDS
 from halfpipe.ids import RunId
 
@@ -36,12 +35,11 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Piece:
-    """Contiguous packets of one APID and run: ``rows[first:last + 1]`` of those of the APID.
+    """Contiguous packets of one APID: ``rows[first:last + 1]`` of those of the APID.
 
     Times of the first and the last packet in Unix UTC microseconds; `size` in bytes.
     """
 
-    run: RunId
     apid: int
     gndid: int
     first: int
@@ -49,16 +47,6 @@ class Piece:
     begin: int
     end: int
     size: int
-
-
-def delivered(packets: Retrieval, keys: frozenset[int] | None) -> NDArray[np.bool_]:
-    """Tell of each packet whether one of the deliveries `keys` brought a copy of it; None: of all."""
-    if keys is None:
-        return np.ones(packets.packets.size, bool)
-    of_file = np.array([l0key(path) in keys for path in packets.files] or [False])
-    mine: NDArray[np.bool_] = of_file[packets.packets["file"]]
-    mine[packets.copy_of[of_file[packets.copies["file"]]]] = True
-    return mine
 
 
 def stretches(found: Iterable[Stretch]) -> tuple[Stretch, ...]:
@@ -84,68 +72,45 @@ def stretch_of(unix: NDArray[np.int64], known: Sequence[Stretch]) -> NDArray[np.
     return np.where(np.minimum(*away) <= REACH, nearest, -1)
 
 
-def pieces(
-    rows: NDArray[np.void], mine: NDArray[np.bool_], apid: int, known: Sequence[Stretch]
-) -> tuple[list[Piece], NDArray[np.int64]]:
-    """Divide packets of one APID into contiguous pieces.
+def pieces(rows: NDArray[np.void], apid: int, known: Sequence[Stretch], run: RunId) -> list[Piece]:
+    """Divide packets of one APID (dtype `halfpipe.formats.level0.PACKET`) and one run into contiguous pieces.
 
     A piece ends where the run does, and where whole datagrams are missing. Where packets of a datagram are missing
-    it goes on: the decoder has to see both sides to say what is not there.
-
-    Parameters
-    ----------
-    rows, mine
-        The packets (dtype `halfpipe.formats.level0.PACKET`), and which of them count.
-    known
-        The stretches of the APID, in order.
-
-    Returns
-    -------
-    list of Piece, NDArray of int64
-        The pieces, and the numbers of the packets that count and are of no known run.
+    it goes on: the decoder has to see both sides to say what is not there. The `known` stretches are in order.
     """
-    at = np.flatnonzero(mine)
-    of = stretch_of(rows["unix"][at], known)
-    nobody = at[of < 0]
-    at, of = at[of >= 0], of[of >= 0]
+    of = stretch_of(rows["unix"], known)
+    at = np.flatnonzero(np.isin(of, [number for number, each in enumerate(known) if each.run == run]))
     if not at.size:
-        return [], nobody
+        return []
+    of = of[at]
     flags, count = rows["flags"][at], rows["count"][at].astype(np.int64)
     closed = np.isin(flags[:-1], (Flags.LAST, Flags.ALONE)) & np.isin(flags[1:], (Flags.FIRST, Flags.ALONE))
     breaks = (np.diff(of) != 0) | ((np.diff(count) % COUNTER != 1) & closed)
     sizes = np.concatenate([[0], np.cumsum(rows["size"], dtype=np.int64)])
     found = []
     for part in np.split(np.arange(at.size), np.flatnonzero(breaks) + 1):
-        stretch = known[of[part[0]]]
-        first, last = int(at[part[0]]), int(at[part[-1]])
-        found.append(_piece(rows, sizes, stretch.run, apid, stretch.gndid, first, last))
-    return found, nobody
-
-
-def _piece(
-    rows: NDArray[np.void], sizes: NDArray[np.int64], run: RunId, apid: int, gndid: int, first: int, last: int
-) -> Piece:
-    begin, end = (int(rows["unix"][at]) for at in (first, last))
-    return Piece(run, apid, gndid, first, last, begin, end, int(sizes[last + 1] - sizes[first]))
+        first, last = (int(at[edge]) for edge in (part[0], part[-1]))
+        begin, end = (int(rows["unix"][edge]) for edge in (first, last))
+        size = int(sizes[last + 1] - sizes[first])
+        found.append(Piece(apid, known[of[part[0]]].gndid, first, last, begin, end, size))
+    return found
 
 
 def chunks(every: Iterable[Piece], rows: dict[int, NDArray[np.void]]) -> list[tuple[Piece, ...]]:
-    """Return the pieces as chunks, at most `MOST_CHUNKS` if that is possible, in the order of run, APID and time.
+    """Return the pieces of a run as chunks, at most `MOST_CHUNKS`, in the order of APID and time.
 
-    Where there are more, pieces of one run and APID come into one chunk, those that have least time between them
+    Where there are more, pieces of one APID come into one chunk, those that have least time between them
     first; where there are fewer, a piece that is `LARGE` is divided between two datagrams.
     """
     found: list[tuple[Piece, ...]] = [
-        (piece,) for piece in sorted(every, key=lambda each: (each.run, each.apid, each.begin))
+        (piece,) for piece in sorted(every, key=lambda each: (each.apid, each.begin))
     ]
     while len(found) > MOST_CHUNKS:
         near = [
             (after[0].begin - before[-1].end, at)
             for at, (before, after) in enumerate(pairwise(found))
-            if (before[0].run, before[0].apid) == (after[0].run, after[0].apid)
+            if before[0].apid == after[0].apid
         ]
-        if not near:
-            break
         at = min(near)[1]
         found[at : at + 2] = [found[at] + found[at + 1]]
     whole: list[Piece] = []  # that cannot be divided

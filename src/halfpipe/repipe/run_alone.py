@@ -4,36 +4,24 @@ It has a working directory and a stage of its own, so what counts as delivered o
 run's directory only remembers that it was done.
 """
 
-import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.downlink.plan import Plan
-from halfpipe.errors import ConfigError, MissingInputError
+from halfpipe.errors import ConfigError
 from halfpipe.files import working_directory
-from halfpipe.files.durable import make_directory, write_text
+from halfpipe.files.durable import make_directory, write_bytes, write_text
 from halfpipe.files.leases import whoami
-from halfpipe.formats import met
-from halfpipe.formats.retdef import RetDef
+from halfpipe.formats.retdef import content_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_key
-from halfpipe.process import command_words
-from halfpipe.repipe import made_retdefs
-from halfpipe.repipe.made_retdefs import MOST_HOURS, Asked, RunsOf
-from halfpipe.repipe.pieces import REACH, Stretch, stretches
+from halfpipe.repipe.run_retdefs import retdefs_of
 from halfpipe.run.datagrams import known_datagrams
-from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.run.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
-
-log = logging.getLogger(__name__)
-
-MARGIN = 600.0  # seconds that are looked at before and after what is known of a run
-RUN_SECONDS = 7200.0  # that a run takes at least to be looked for: an orbit and some, ground-chain Scale
 
 
 @dataclass(frozen=True)
@@ -70,10 +58,10 @@ def prepare(settings: Settings, run: RunId, *, orphans: bool) -> Prepared:
 
     Raises
     ------
-    MissingInputError
-        If the archive has nothing of the run.
     ConfigError
-        If all ids are used, or nothing tells which packets are of the run.
+        If all ids are used.
+    HalfPipeError
+        As `halfpipe.repipe.run_retdefs.retdefs_of`.
     """
     work = settings.paths.work
     begun = _unfinished(work, run, orphans=orphans)
@@ -98,7 +86,9 @@ def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     work, retdefs = settings.paths.work, retdefs_of(settings, run)
     working_directory.begin(work)
     downlink = _new_id(settings)
-    made_retdefs.write(retdefs, downlink, work / paths.repipe_retdefs(downlink))
+    home = make_directory(work / paths.repipe_retdefs(downlink), downlink)
+    for retdef in retdefs:
+        write_bytes(home.parent / paths.retdef(downlink, retdef.chunk), content_of(retdef))
     if orphans:
         given_up = work / paths.repipe_work(downlink) / paths.force() / run.l1
         write_text(given_up, "asked for by halfpipe process --orphans\n")
@@ -164,69 +154,6 @@ def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
         ignore=Ignore(),
         shrink=Shrink(),
     )
-
-
-def _known(settings: Settings, run: RunId) -> dict[int, list[Stretch]]:
-    """Return by APID when datagrams came that the working directory knows of a run, and of those beside it."""
-    work, plan = settings.paths.work, Plan(settings)
-    found: dict[int, list[Stretch]] = {}
-    for each in sorted({run}.union(*(plan.of(dl).runs for dl in known_downlinks(work, run)))):
-        for apid, rows in known_datagrams(work, each).by_apid().items():
-            first, last = (round(time * met.MICROSECONDS) for time in (rows["utc"].min(), rows["utc"].max()))
-            found.setdefault(apid, []).append(Stretch(first, last, each, int(rows["groundid"][0])))
-    return found
-
-
-def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
-    """Make the RetDefs of a run alone, of all its packets in the archive, whatever delivery they came with.
-
-    Which these are `retdef.command` tells; without one, the times of the datagrams that the working directory
-    knows. Looked at is what is known of the run with a margin, at least two hours from its start.
-
-    Raises
-    ------
-    MissingInputError, ConfigError
-        As `prepare`.
-    """
-    known = _known(settings, run)
-    own = [stretch for of_apid in known.values() for stretch in of_apid if stretch.run == run]
-    plan = Plan(settings)
-    there = [
-        retdef
-        for dl in known_downlinks(settings.paths.work, run)
-        for retdef in made_retdefs.retdefs_of(settings, dl)
-        if retdef.run == run
-    ]
-    arch, scid = made_retdefs.archive_of(settings, there)
-    start = met.met_to_unix(float(run.met))
-    begin = min([start, *(each.begin / met.MICROSECONDS for each in own)]) - MARGIN
-    end = max([start + RUN_SECONDS, *(each.end / met.MICROSECONDS for each in own)]) + MARGIN
-    # Its id names no RetDefs that are there: those of this run are of other downlinks.
-    asked = Asked(
-        plan.settings.repipe.ids[0],
-        arch,
-        Path(command_words.archive(settings, arch)),
-        scid,
-        None,
-        (begin, end),
-    )
-    runs_of: RunsOf = lambda apid, _times: stretches(known.get(apid, ()))  # noqa: E731
-    if settings.retdef.command is not None or not own:
-        runs_of = made_retdefs.recorded_runs(settings, asked)
-    while True:
-        found = made_retdefs.look(settings, asked, runs_of, only=run)
-        last = max((piece.end for chunk in found.chunks for piece in chunk), default=0)
-        begin, end = asked.span
-        # A run that reaches the end of what was looked at may go on.
-        if last + REACH < end * met.MICROSECONDS or (end - begin) / met.HOUR >= MOST_HOURS - 4:
-            break
-        asked = replace(asked, span=(begin, end + RUN_SECONDS))
-    if not found.chunks:
-        raise MissingInputError(
-            f"{asked.root}: no packets of run {run} ({run.l1}) from {met.utc(begin):%Y-%m-%d %H:%M:%S} to "
-            f"{met.utc(end):%Y-%m-%d %H:%M:%S} UTC. Check the run, and that the archive has these hours."
-        )
-    return found.made()
 
 
 def finish(settings: Settings, run: RunId, prepared: Prepared) -> Repiped:

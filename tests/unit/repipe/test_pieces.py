@@ -38,10 +38,6 @@ def packets(*flags: int, first: int = 0, lost: tuple[int, ...] = (), size: int =
     return np.delete(rows, lost)
 
 
-def every(rows: NDArray[np.void]) -> NDArray[np.bool_]:
-    return np.ones(rows.size, bool)
-
-
 def whole(run: RunId = A) -> list[Stretch]:
     return [Stretch(T0, T0 + HOUR * MICROSECONDS, run, 7)]
 
@@ -52,28 +48,20 @@ def ranges(found: list[Piece]) -> list[tuple[int, int]]:
 
 def test_a_piece_ends_where_whole_datagrams_are_missing() -> None:
     rows = packets(F, L, F, L, F, M, L, ALONE, lost=(2, 3))
-    found, nobody = pieces(rows, every(rows), 956, whole())
+    found = pieces(rows, 956, whole(), A)
     assert ranges(found) == [(0, 1), (2, 5)]
-    assert not nobody.size
     assert (found[0].begin, found[0].end, found[0].size) == (T0, T0 + MICROSECONDS, 32)
 
 
 @pytest.mark.parametrize("lost", [(3,), (2,), (4,), (2, 3)])
 def test_a_datagram_without_some_packets_is_inside_its_piece(lost: tuple[int, ...]) -> None:
     rows = packets(F, L, F, M, L, F, L, lost=lost)
-    found, _ = pieces(rows, every(rows), 956, whole())
-    assert ranges(found) == [(0, rows.size - 1)]
+    assert ranges(pieces(rows, 956, whole(), A)) == [(0, rows.size - 1)]
 
 
 def test_a_wrapped_counter_breaks_nothing() -> None:
     rows = packets(*[F, L] * 4, first=COUNTER - 3)
-    assert len(pieces(rows, every(rows), 956, whole())[0]) == 1
-
-
-def test_what_other_deliveries_brought_does_not_count() -> None:
-    rows = packets(F, L, F, L, F, L)
-    mine = np.array([1, 1, 0, 0, 1, 1], bool)
-    assert ranges(pieces(rows, mine, 956, whole())[0]) == [(0, 1), (4, 5)]
+    assert len(pieces(rows, 956, whole(), A)) == 1
 
 
 def test_a_run_ends_a_piece() -> None:
@@ -82,11 +70,9 @@ def test_a_run_ends_a_piece() -> None:
         Stretch(T0, T0 + 2 * MICROSECONDS, A, 7),
         Stretch(T0 + 3 * MICROSECONDS, T0 + 9 * MICROSECONDS, B, 8),
     ]
-    found, _ = pieces(rows, every(rows), 956, known)
-    assert [(piece.run, piece.gndid, piece.first, piece.last) for piece in found] == [
-        (A, 7, 0, 2),
-        (B, 8, 3, 5),
-    ]
+    for run, expected in ((A, (7, 0, 2)), (B, (8, 3, 5))):
+        (piece,) = pieces(rows, 956, known, run)
+        assert (piece.gndid, piece.first, piece.last) == expected
 
 
 def test_a_packet_beside_a_stretch_is_of_the_nearer_run_and_far_away_of_none() -> None:
@@ -96,8 +82,7 @@ def test_a_packet_beside_a_stretch_is_of_the_nearer_run_and_far_away_of_none() -
     assert stretch_of(times, []).tolist() == [-1] * 8
     rows = packets(ALONE)
     rows["unix"] = T0 + REACH + 1
-    found, nobody = pieces(rows, every(rows), 956, known)
-    assert (found, nobody.tolist()) == ([], [0])
+    assert pieces(rows, 956, known, A) == []
 
 
 def test_stretches_of_one_run_are_one() -> None:
@@ -112,32 +97,22 @@ def test_small_pieces_share_chunks_and_nothing_is_lost(apids: int, lost: list[bo
     for apid in range(955, 955 + apids):
         gone = tuple(np.flatnonzero([flag for flag in lost for _ in (0, 1)])[: 2 * len(lost) - 2].tolist())
         rows[apid] = packets(*[F, L] * len(lost), lost=gone)
-        found += pieces(rows[apid], every(rows[apid]), apid, whole())[0]
+        found += pieces(rows[apid], apid, whole(), A)
     made = chunks(found, rows)
     assert len(made) <= MOST_CHUNKS
     assert sorted((p.apid, p.first, p.last) for chunk in made for p in chunk) == sorted(
         (p.apid, p.first, p.last) for p in found
     )
-    assert all(len({(p.run, p.apid) for p in chunk}) == 1 for chunk in made)
+    assert all(len({p.apid for p in chunk}) == 1 for chunk in made)
     if len(found) <= MOST_CHUNKS:
         assert all(len(chunk) == 1 for chunk in made)
-    assert made == sorted(made, key=lambda chunk: (chunk[0].run, chunk[0].apid, chunk[0].begin))
-
-
-def test_more_runs_than_chunks_have_one_each() -> None:
-    rows = packets(*[ALONE] * 23)
-    known = [
-        Stretch(T0 + n * MICROSECONDS, T0 + n * MICROSECONDS, RunId.from_met(700_000_000 + n), 7)
-        for n in range(23)
-    ]
-    found, _ = pieces(rows, every(rows), 956, known)
-    assert len(chunks(found, {956: rows})) == 23
+    assert made == sorted(made, key=lambda chunk: (chunk[0].apid, chunk[0].begin))
 
 
 def test_a_large_piece_is_divided_between_datagrams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LARGE", 160)
     rows = packets(*[F, M, L] * 20)
-    found, _ = pieces(rows, every(rows), 956, whole())
+    found = pieces(rows, 956, whole(), A)
     made = chunks(found, {956: rows})
     assert 6 <= len(made) <= MOST_CHUNKS
     assert all(chunk[0].size <= 160 and chunk[0].first % 3 == 0 for chunk in made)
@@ -151,5 +126,5 @@ def test_a_large_piece_is_divided_between_datagrams(monkeypatch: pytest.MonkeyPa
 def test_a_single_datagram_is_never_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LARGE", 16)
     rows = packets(F, M, M, L)
-    found, _ = pieces(rows, every(rows), 956, whole())
+    found = pieces(rows, 956, whole(), A)
     assert chunks(found, {956: rows}) == [tuple(found)]
