@@ -214,8 +214,8 @@ class RetDefs(Section):
     """A downlink with a younger RetDef is not outstanding yet; if you name it, it is processed. RetDefs of one
     downlink arrive within some dozens of seconds."""
     command: Annotated[Text, command_with("level0")] | None = BUILT_IN
-    """Says which runs level-0 packets belong to, for `halfpipe process RUN`; docs/howto.md has what it prints. Called as
-    <command> --arch A --scid S --apid P -b T0 -e T1 (Unix UTC seconds), in the project's root, without a shell.
+    """Says which runs level-0 packets belong to, for `halfpipe process RUN`; docs/howto.md has what it prints. Called
+    as <command> --arch A --scid S --apid P -b T0 -e T1 (Unix UTC seconds), in the project's root, without a shell.
     "built-in": for simulated level-0 only; null: none, and only runs that are known can be processed alone."""
 
 

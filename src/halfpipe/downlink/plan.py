@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from halfpipe.downlink import halts, receipt_inputs
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.reading import changed, modified
-from halfpipe.formats.retdef import FILE_NAME, RetDef, made_here, parse_retdef, read_content, read_retdef
+from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.settings import Settings
 
@@ -176,24 +176,10 @@ class Plan:
         return paths.submitted(downlink)
 
     def listings(self, downlink: str) -> list["Listing"]:
-        """Return what of `downlink` lies in each place of the search path, nothing in those that are `closed`.
-
-        RetDefs that were made here do not count where another place has those of the site: they divide the downlink
-        in another way.
-        """
-        found = [
+        """Return what of `downlink` lies in each place of the search path, nothing in those that are `closed`."""
+        return [
             NOTHING if home in self.closed else listed(f"{home}/{downlink}", downlink) for home in self.search
         ]
-        having = [at for at, listing in enumerate(found) if listing.chunks]
-        if len(having) > 1:
-            ours = [
-                at
-                for at in having
-                if made_here(self.search[at] / paths.retdef(downlink, found[at].chunks[0]))
-            ]
-            for at in ours if len(ours) < len(having) else ():
-                found[at] = replace(found[at], chunks=())
-        return found
 
     def lying(self, downlink: str) -> "FoundFiles":
         """Return what lies of `downlink` in its directory and on the search path."""

@@ -6,11 +6,6 @@ from pathlib import Path
 NAME = re.compile(r"s([0-9]{4})a([0-9]{4})t[0-9]{10}\.([0-9]{10})", re.ASCII)
 
 
-def l0key(path: Path) -> int:
-    """Return the key of the delivery that a file of the archive came with, which ends its name."""
-    return int(path.suffix[1:])
-
-
 def files(directory: Path, scid: int, apid: int) -> list[Path]:
     """Return the files of one APID in the directory of an hour, in order; none if there is no such directory.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import ParseError, fromstring
 
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
+from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.reading import open_regular
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
@@ -31,14 +31,13 @@ MAX_COMPLAINT = 500  # characters that are said about one file
 FILE_NAME = re.compile(rf"RetDef-({DownlinkId.PATTERN})-({ChunkId.PATTERN})\.xml")
 DATE_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?", re.ASCII)
 APIDS_OF_KIND = {"LSEP": LPA_APIDS, "LSEC": LCI_APIDS}
-OURS = "halfpipe"  # who made it, where we did
 REMEDY = "Have it made and copied again, then re-run the command"
 
 # One declaration a line, as real RetDefs have them.
 DTD = """<?xml version="1.0" encoding="US-ASCII" ?>
 <!DOCTYPE retdef [
 <!ELEMENT retdef (arch, run, spans)>
-<!ATTLIST retdef type (LSEP|LSEC) #REQUIRED{}>
+<!ATTLIST retdef type (LSEP|LSEC) #REQUIRED>
 <!ELEMENT arch (#PCDATA)>
 <!ATTLIST arch scid CDATA #REQUIRED>
 <!ELEMENT run (#PCDATA)>
@@ -64,8 +63,7 @@ class RetDef:
     """The contents of one RetDef file.
 
     `arch` is the archive's root as the maker of the file saw it; `l0key` and `gndid` may be -1
-    (unknown), so names of chunk products are not predicted from `gndid`. `maker` is `OURS` in those that were made
-    here, and empty in the site's.
+    (unknown), so names of chunk products are not predicted from `gndid`.
     """
 
     kind: str
@@ -76,7 +74,6 @@ class RetDef:
     chunk: ChunkId
     gndid: int
     spans: tuple[Span, ...]
-    maker: str = ""
 
 
 def ids_of(path: Path) -> tuple[DownlinkId, ChunkId]:
@@ -106,26 +103,15 @@ def read_retdef(path: Path) -> RetDef:
     return parse_retdef(read_content(path), path)
 
 
-def made_here(path: Path) -> bool:
-    """Tell whether the file `path` is a good RetDef that was made here, and not the site's."""
-    try:
-        return read_retdef(path).maker == OURS
-    except HalfPipeError:
-        return False
-
-
 def content_of(retdef: RetDef) -> bytes:
     """Return the content of a RetDef's file (ground-chain §4: the DTD inside, US-ASCII, times in Unix seconds)."""
-    declared, maker = "", ""
-    if retdef.maker:
-        declared, maker = " maker CDATA #IMPLIED", f' maker="{html.escape(retdef.maker)}"'
     spans = "".join(
         f'    <span apid="{span.apid}" tbeg="{span.begin:.6f}" tend="{span.end:.6f}"/>\n'
         for span in retdef.spans
     )
     met = retdef.run.met
     text = (
-        DTD.format(declared) + f'<retdef type="{retdef.kind}"{maker}>\n'
+        DTD + f'<retdef type="{retdef.kind}">\n'
         f'  <arch scid="{retdef.scid}">{html.escape(retdef.arch, quote=False)}</arch>\n'
         f'  <run runid="{met}" l0key="{retdef.l0key}" chunkid="{retdef.chunk.number}" '
         f'gndid="{retdef.gndid}" start="{met}"/>\n'
@@ -221,7 +207,6 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
         chunk=ChunkId.of(chunk),
         gndid=_integer(run, "gndid", lowest=-1, highest=2**32 - 1),
         spans=every,
-        maker=(root.get("maker") or "").strip(),
     )
 
 

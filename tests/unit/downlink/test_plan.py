@@ -1,7 +1,6 @@
 """The plan: which chunks and runs a downlink has, which RetDefs count, and what a range stands for."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -149,28 +148,9 @@ def test_a_retdef_that_cannot_be_read_costs_its_own_runs_only(work: Path, home: 
     assert str(bad) in str(error)
 
 
-def ours(chunk: int, run: str = RUN_A) -> str:
-    return content(chunk, run).replace("<retdef ", '<retdef maker="halfpipe" ')
-
-
-@pytest.mark.parametrize("ours_first", [True, False])
-def test_retdefs_of_the_site_go_before_those_made_here(work: Path, tmp_path: Path, ours_first: bool) -> None:
-    made, site = tmp_path / "made", tmp_path / "site"
-    for chunk in (1, 2, 3):
-        put(made, chunk, RUN_A, text=ours(chunk))
-    search = (made, site) if ours_first else (site, made)
-    assert plan_of(work, *search).of(DL).chunks == (ONE, TWO, THREE)
-    put(site, 1, RUN_B)
-    put(site, 2, RUN_B)
-    plan = plan_of(work, *search)
-    assert (plan.of(DL).chunks, plan.of(DL).runs, plan.source(DL, THREE)) == ((ONE, TWO), (RUN_B,), None)
-    assert retdef_to_stage(searching(work, *search), DL, ONE) == content(1, RUN_B).encode()
-
-
-@pytest.mark.parametrize("text", [content, ours])
-def test_two_places_of_one_kind_are_one(work: Path, tmp_path: Path, text: Callable[[int], str]) -> None:
-    put(tmp_path / "one", 1, text=text(1))
-    put(tmp_path / "two", 2, text=text(2))
+def test_two_places_are_one(work: Path, tmp_path: Path) -> None:
+    put(tmp_path / "one", 1)
+    put(tmp_path / "two", 2)
     assert plan_of(work, tmp_path / "one", tmp_path / "two").of(DL).chunks == (ONE, TWO)
 
 

@@ -13,12 +13,10 @@ from halfpipe.downlink.plan import retdef_to_stage
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats.retdef import (
     MAX_SIZE,
-    OURS,
     RetDef,
     Span,
     content_of,
     ids_of,
-    made_here,
     parse_retdef,
     read_retdef,
 )
@@ -66,27 +64,13 @@ def test_a_good_one() -> None:
     assert parse(BODY) == GOOD
 
 
-@pytest.mark.parametrize("maker", ["", OURS])
 @pytest.mark.parametrize("arch", ["/archive", "/a&b/<c>", "/\N{GREEK SMALL LETTER ALPHA}"])
-def test_what_is_written_is_read(maker: str, arch: str) -> None:
+def test_what_is_written_is_read(arch: str) -> None:
     two = (*GOOD.spans, Span(957, 1719541772.0, 1719541772.000001))
-    retdef = replace(GOOD, maker=maker, arch=arch, spans=two)
+    retdef = replace(GOOD, arch=arch, spans=two)
     content = content_of(retdef)
     assert content.isascii()
     assert parse(content) == retdef
-    assert (b"maker" in content) == bool(maker)
-
-
-def test_who_made_it_stands_in_it(tmp_path: Path) -> None:
-    path = tmp_path / NAME.name
-    for content, ours in (
-        (content_of(replace(GOOD, maker=OURS)), True),
-        (BODY.encode(), False),
-        (b"", False),
-    ):
-        path.write_bytes(content)
-        assert made_here(path) is ours
-    assert not made_here(tmp_path / "none")
 
 
 def test_golden_ones_have_a_dtd() -> None:
