@@ -1,5 +1,46 @@
 """Errors by cause; each message names the file, the place, what was expected and what to do."""
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, init=False)
+class Remedy:
+    """What is to be done about something.
+
+    Attributes
+    ----------
+    do
+        Commands, each of which can be pasted as it is.
+    first
+        What a person does before them, or has to choose, in words.
+    hands_off
+        Whether the commands make another hand-off: Level-1 gets it by a roll-back only, if it has one already.
+    """
+
+    do: tuple[str, ...]
+    first: str
+    hands_off: bool
+
+    def __init__(self, *do: str, first: str = "", hands_off: bool = False) -> None:
+        vars(self).update(do=do, first=first, hands_off=hands_off)
+
+    @property
+    def steps(self) -> list[str]:
+        """What to do, a step each: the words, then the commands."""
+        return [*filter(None, [self.first]), *self.do]
+
+    def __str__(self) -> str:
+        """Return it in a sentence; empty if there is nothing to do."""
+        return ": ".join(filter(None, [self.first, "; ".join(self.do)]))
+
+
+NOTHING = Remedy()
+
+
+def rerun(downlink: str, what: str, first: str = "") -> Remedy:
+    """Have a rule run again for a downlink, or the one that makes a file, and so the downlink be handed off again."""
+    return Remedy(f"snakemake dl={downlink} -R {what}", first=first, hands_off=True)
+
 
 class HalfPipeError(Exception):
     """Anything that this package raises on purpose: the message is for the person on shift.
@@ -8,8 +49,8 @@ class HalfPipeError(Exception):
     ----------
     message
         What happened, at length: logs have it whole.
-    do
-        What is to be done besides re-running the command, most often the next command; empty: nothing.
+    remedy
+        What is to be done besides re-running the command.
     code
         What programs tell it by; None: that of the class.
     text
@@ -19,10 +60,10 @@ class HalfPipeError(Exception):
     code = "failed"
 
     def __init__(
-        self, message: object = "", do: str = "", *, code: str | None = None, text: str = ""
+        self, message: object = "", remedy: Remedy = NOTHING, *, code: str | None = None, text: str = ""
     ) -> None:
-        super().__init__(f"{message} {do}" if do else message)
-        self.text, self.do = text or str(message), do
+        super().__init__(f"{message} {remedy}" if remedy.steps else message)
+        self.text, self.remedy = text or str(message), remedy
         if code is not None:
             self.code = code
 

@@ -21,6 +21,7 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from halfpipe.errors import Remedy
 from halfpipe.process.failure import Failure, forget, in_a_line
 
 LOGGER = logging.getLogger("snakemake.logging")
@@ -151,7 +152,7 @@ class LogHandler(LogHandlerBase):
             if why is None and Failure.read(log) is None:
                 why = _unsaid(record)
                 if why is not None and of_slurm:
-                    why = replace(why, do=f"see what Slurm has said of it: {of_slurm[0]}")
+                    why = replace(why, remedy=Remedy(first=f"see what Slurm has said of it: {of_slurm[0]}"))
             if why is not None:
                 replace(why, command=_of(record, "shellcmd") or "").write(log)
         finally:

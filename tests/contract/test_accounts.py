@@ -42,7 +42,7 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
     chunk = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
     assert chunk["level0"] == entry
     found = troubles(site, DL)
-    wanting = {(cause.code, cause.do) for cause in found if cause.verdict is Verdict.ACTION}
+    wanting = {(cause.code, str(cause.remedy)) for cause in found if cause.verdict is Verdict.ACTION}
     assert wanting == {("level0-missing", f"snakemake dl={DL} -R decode_chunk")}
     for words in ([], ["--check"]):
         ended = site.halfpipe("status", *words, f"dl={DL}")
@@ -94,11 +94,11 @@ def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> 
     assert ("level0-grown" in codes, "decoder-exceptions" in codes) == (False, True), codes
     first.write_bytes(whole)
     (cause,) = [one for one in account(Looked(site.settings), DL).causes if one.code == "level0-grown"]
-    assert (cause.verdict, cause.do) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
+    assert (cause.verdict, str(cause.remedy)) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
     assert "level0-grown" not in {
         one.code for one in account(Looked(site.settings, time.time() + 15 * 86400), DL).causes
     }
-    site.snakemake(*cause.do.split()[1:]).good()
+    site.snakemake(*str(cause.remedy).split()[1:]).good()
     codes = {cause.code for cause in account(Looked(site.settings), DL).causes}
     assert codes.isdisjoint({"level0-grown", "decoder-exceptions"})
     assert site.receipt(DL)["runs"][0]["known"] == 200 > events
@@ -168,7 +168,7 @@ def test_a_person_who_says_that_events_are_gone_is_not_asked_again_unless_more_a
 
     first = found()
     assert first.verdict is Verdict.ACTION
-    wanted = re.search(r"in the config: (ignore: .*\]\}); ", first.first)
+    wanted = re.search(r"in the config: (ignore: .*\]\}); else ", first.remedy.first)
     assert wanted is not None
     key = yaml.safe_load(wanted[1])["ignore"]["events"]
     assert key == [{"dl": DL, "chunk": "00003", "events": 12, "reason": "..."}]
@@ -200,7 +200,7 @@ def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -
     ((downlink, events),) = late.items()
     (cause,) = told(downlink)
     assert (cause.verdict, cause.text.startswith(f"{events} late event")) == (Verdict.ACTION, True)
-    entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.first)
+    entry = re.search(r"in the config: ignore: (\{.*\}); ", cause.remedy.first)
     assert entry is not None
     ignore = yaml.safe_load(entry[1])
     site.configure(ignore=ignore)

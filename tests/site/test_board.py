@@ -11,6 +11,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.status.account import Account
@@ -199,6 +200,6 @@ def _cause(number: int) -> Cause:
     """Return the cause of one in twenty: of one in two hundred it needs action."""
     if number % 200 == 0:
         text = "run 29d7d35d is held, 1,204 events of it not staged, because Level-1 would refuse it: two files overlap"
-        return Cause("run-held", Verdict.ACTION, text, "halfpipe show 29d7d35d")
+        return Cause("run-held", Verdict.ACTION, text, Remedy("halfpipe show 29d7d35d"))
     text = "12 late events of run 29d7d35d inside what other downlinks have delivered"
-    return Cause("late-events", Verdict.NOTE, text, "halfpipe show 29d7d35d")
+    return Cause("late-events", Verdict.NOTE, text, Remedy("halfpipe show 29d7d35d"))

@@ -1,25 +1,13 @@
-"""What to do about a cause are commands, a line each; words that stand before them are apart."""
-
-import pytest
+"""What to do about a cause are commands, and words that stand before them."""
 
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import NOTHING, HalfPipeError, Remedy
 
 
-@pytest.mark.parametrize(
-    ("do", "first", "commands"),
-    [
-        ("", "", []),
-        ("snakemake dl=230401001", "", ["snakemake dl=230401001"]),
-        ("mkdir -p a && mv b a/", "", ["mkdir -p a && mv b a/"]),
-        ("have it made, then: halfpipe show 230401001", "have it made", ["halfpipe show 230401001"]),
-        ("do: {a: [1]}; else this: ls -l a; then: rm a", "do: {a: [1]}; else this", ["ls -l a", "rm a"]),
-        ("pipeline -S 230401001\nhalfpipe submit 230401001 --settle submitted", "",
-         ["pipeline -S 230401001", "halfpipe submit 230401001 --settle submitted"]),
-        ("ask whether downlinks come", "ask whether downlinks come", []),
-    ],
-)  # fmt: skip
-def test_what_is_to_be_done_are_commands(do: str, first: str, commands: list[str]) -> None:
-    cause = Cause("code", Verdict.ACTION, "it is so", do)
-    assert (cause.first, cause.do.splitlines()) == (first, commands)
-    assert cause.steps == [*filter(None, [first]), *commands]
-    assert (cause.as_json()["do"], cause.as_json()["first"]) == (cause.do, cause.first)
+def test_words_and_commands_are_apart() -> None:
+    both = Remedy("rm a", "ls", first="see whose it is")
+    assert both.steps == ["see whose it is", "rm a", "ls"]
+    assert str(HalfPipeError("It is so.", both)) == "It is so. see whose it is: rm a; ls"
+    cause = Cause("code", Verdict.ACTION, "it is so", both).as_json()
+    assert (cause["first"], cause["do"]) == ("see whose it is", "rm a\nls")
+    assert (NOTHING.steps, str(HalfPipeError("It is so."))) == ([], "It is so.")

@@ -177,7 +177,7 @@ def _problems(site: Site, work: Work) -> Iterator[str]:
             continue
         for cause in causes:
             if cause.verdict is Verdict.ACTION or dl not in work.done:
-                yield "\n→ ".join([f"{dl}: {cause.text}", *cause.steps])
+                yield "\n→ ".join([f"{dl}: {cause.text}", *cause.remedy.steps])
 
 
 def _same_command() -> str:

@@ -140,7 +140,7 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     click.echo(f"downlink {one.downlink}, {one.state}: {one.verdict}")
     for cause in one.causes:
         click.echo(f"  {cause.verdict}: {cause.text}")
-        for step in cause.steps:
+        for step in cause.remedy.steps:
             click.echo(f"    → {step}")
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
     for line in shown["running"]:

@@ -94,7 +94,7 @@ def command(
             _say("site", cause)
         for one in found.accounts if checks else found.wanting:
             for cause in one.causes:
-                if checks or cause.verdict is Verdict.ACTION or (cause.failed and cause.steps):
+                if checks or cause.verdict is Verdict.ACTION or (cause.failed and cause.remedy.steps):
                     _say(one.downlink, cause)
     return 1 if found.needs_action else 0
 
@@ -143,5 +143,5 @@ def _say(what: str, cause: Cause) -> None:
     click.echo(f"{sign}{what}: {cause.text}{since}")
     if cause.on_it:
         click.echo(f"{edge}{cause.on_it}")
-    for step in cause.steps:
+    for step in cause.remedy.steps:
         click.echo(f"{edge}→ {step}")

@@ -10,7 +10,7 @@ from halfpipe.decode import fetched, level0_hours
 from halfpipe.decode.announced import too_many
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.decode.decoder_log import DecoderLog
-from halfpipe.errors import DecoderError
+from halfpipe.errors import DecoderError, Remedy
 from halfpipe.files.advice import in_the_way
 from halfpipe.files.durable import remove_tree
 from halfpipe.formats.retdef import RetDef, ids_of, with_archive
@@ -114,9 +114,11 @@ def _silent(settings: Settings, retdef_file: Path, retdef: RetDef) -> DecoderErr
     text = f"the decoder of chunk {retdef.chunk} ended well and brought nothing, though its RetDef announces data"
     return DecoderError(
         f"{text} ({spans}). Nothing of this chunk was taken.",
-        f"look into {paths.log('decode_chunk', downlink, retdef.chunk)} and at the archive "
-        f"({command_words.archive(settings, retdef.arch)}), then re-run the command; if the data are gone for good, in "
-        f"the config: {without}",
+        Remedy(
+            first=f"look into {paths.log('decode_chunk', downlink, retdef.chunk)} and at the archive "
+            f"({command_words.archive(settings, retdef.arch)}), then re-run the command; if the data are gone for "
+            f"good, in the config: {without}"
+        ),
         code="decoder-silent",
         text=text,
     )

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.formats import archive_hours
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId
@@ -86,7 +87,7 @@ def grown(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) ->
         text = (
             f"level-0 has grown since chunk {chunk['chunk']} was decoded: {', '.join(found[:_NAMED])}{more}"
         )
-        yield Cause("level0-grown", Verdict.ACTION, text, f"snakemake dl={downlink} -R decode_chunk")
+        yield Cause("level0-grown", Verdict.ACTION, text, rerun(downlink, "decode_chunk"))
 
 
 def missing_events(chunk: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -124,14 +125,14 @@ def troubles(
     settings: Settings, downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]]
 ) -> Iterator[Cause]:
     """Tell what the chunks of a downlink (entries of its receipt) fell short of, and what to do about it."""
-    again = f"snakemake dl={downlink} -R decode_chunk"
+    again = partial(rerun, downlink, "decode_chunk")
     for chunk in chunks:
         if kinds := chunk["said"]["exceptions"]:
             met = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
             first = next(iter(chunk["said"]["lines"]), "")
             text = f"the decoder of chunk {chunk['chunk']} met exceptions ({met}); the first: {first}"
             log = paths.log("decode_chunk", downlink, chunk["chunk"])
-            yield Cause("decoder-exceptions", Verdict.NOTE, text, f"see what is lost: {log}")
+            yield Cause("decoder-exceptions", Verdict.NOTE, text, Remedy(first=f"see what is lost: {log}"))
         hours = missing_hours(chunk)
         there = arrived_since(settings, downlink, chunk)
         if there:
@@ -141,13 +142,11 @@ def troubles(
                 "level0-arrived",
                 Verdict.ACTION,
                 f"level-0 that chunk {chunk['chunk']} was decoded without has arrived since: {named}{more}",
-                again,
+                again(),
             )
         told = list(sentences(chunk))
         if hours and len(there) < len(hours):
-            yield Cause(
-                "level0-missing", Verdict.ACTION, told[0], f"have the archive completed, then: {again}"
-            )
+            yield Cause("level0-missing", Verdict.ACTION, told[0], again("have the archive completed"))
         gone, missing = settings.gone_events(downlink, chunk["chunk"]), number_missing(chunk)
         accepted = gone is not None and missing <= gone.events
         for text in told[bool(hours) :]:
@@ -159,7 +158,8 @@ def troubles(
                 "events-missing",
                 Verdict.ACTION,
                 text,
-                f'if they are gone for good, in the config: ignore: {{events: [{{dl: "{downlink}", chunk: '
-                f'"{chunk["chunk"]}", events: {missing}, reason: "..."}}]}}; '
-                f"else look into {log}, fix this, then: {again}",
+                again(
+                    f'if they are gone for good, in the config: ignore: {{events: [{{dl: "{downlink}", chunk: '
+                    f'"{chunk["chunk"]}", events: {missing}, reason: "..."}}]}}; else look into {log}, fix this'
+                ),
             )

@@ -112,7 +112,7 @@ def _deliver(
     tables = known.event_tables(downlink)
     if unreadable := next(iter(known.recorded.unreadable.values()), None):
         what = f"{unreadable.text}. Nothing was delivered."
-        raise StateError(what, unreadable.do, code="takeover-refused")
+        raise StateError(what, unreadable.remedy, code="takeover-refused")
     moot = moot_key.of_run(settings, run, known.all_datagrams.rows)
     recorded = known.recorded.latest()
     forced = force_list.read(work)

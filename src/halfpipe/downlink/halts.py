@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
 from halfpipe.files import put_down
 from halfpipe.files.advice import advice
 from halfpipe.ids import DownlinkId
@@ -112,7 +112,7 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     if file is not None:
         raise HeldError(
             f"downlink {downlink}: {switch.what} is held by {with_reason(file)}. Nothing was done.",
-            f"To let it go on: {resume(switch, file, downlink)}",
+            Remedy(resume(switch, file, downlink), first="To let it go on"),
         )
 
 
@@ -172,12 +172,12 @@ def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:
     return f"halfpipe hold {switch.called}{f' {downlink}' if file.parent.name == downlink else ''} --resume"
 
 
-def offered(switch: Switch, file: Path, downlink: str | None = None) -> str:
+def offered(switch: Switch, file: Path, downlink: str | None = None) -> Remedy:
     """Return what status offers: to let a downlink go on; of a switch for all of them only who holds it, and why.
 
     Such a one may stand because another system delivers again (docs/switch-over.md): nobody lifts it by copying a line.
     """
-    return resume(switch, file, downlink) if file.parent.name == downlink else "halfpipe hold"
+    return Remedy(resume(switch, file, downlink) if file.parent.name == downlink else "halfpipe hold")
 
 
 def notes(work: Path, downlink: DownlinkId) -> list[str]:

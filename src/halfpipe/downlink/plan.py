@@ -17,7 +17,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.downlink import halts, receipt_inputs
-from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError
+from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.reading import changed, modified
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
@@ -68,7 +68,9 @@ class DownlinkPlan:
         for name in (paths.receipt(self.downlink), *self.manifests):
             if (self.work / name).is_dir():
                 what = f"{self.work / name}: is a directory, and a file should be there."
-                raise HalfPipeError(what, in_place_of(self.work / name, f"snakemake dl={self.downlink}"))
+                raise HalfPipeError(
+                    what, in_place_of(self.work / name, Remedy(f"snakemake dl={self.downlink}"))
+                )
 
     @property
     def unreadable(self) -> list[HalfPipeError]:

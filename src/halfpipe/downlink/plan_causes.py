@@ -14,7 +14,7 @@ from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.plan import DownlinkPlan, FoundFiles, Listing, Plan, cannot_be_listed, holes, names_in
 from halfpipe.downlink.stage_look import foreign
-from halfpipe.errors import ConfigError, HalfPipeError
+from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.reading import modified
@@ -74,7 +74,7 @@ def troubles(
     if staged.unread is not None:
         place = plan.work / downlink
         yield Cause(
-            "work-unreadable", Verdict.ACTION, cannot_be_read(place, staged.unread), f"ls -ld {place}"
+            "work-unreadable", Verdict.ACTION, cannot_be_read(place, staged.unread), Remedy(f"ls -ld {place}")
         )
         return
     yield from _lease(plan.work, downlink)
@@ -92,8 +92,8 @@ def troubles(
             there = len(staged.chunks)
             then = f"{there} are staged, and it goes on with these" if there else "Have them copied again"
             text = f"begun and not handed off, and its RetDefs are gone from the search path (paths.retdef). {then}"
-            do = f"snakemake dl={downlink}" if there else ""
-            yield Cause("retdefs-gone", Verdict.ACTION, text, do, modified(home))
+            remedy = Remedy(f"snakemake dl={downlink}") if there else NOTHING
+            yield Cause("retdefs-gone", Verdict.ACTION, text, remedy, modified(home))
     elif receipt_time is None or new:
         yield from _coming(plan, downlink, files, now)
         if os.path.lexists(f"{plan.settings.paths.stage}/{paths.staged(downlink)}"):
@@ -101,7 +101,7 @@ def troubles(
     if new:
         text = f"the RetDef of chunk {', '.join(sorted(new))} has come since it was handed off"
         since = plan.times(downlink, listings, now)[0] or None
-        yield Cause("retdef-new", Verdict.NOTE, text, f"snakemake dl={downlink}", since)
+        yield Cause("retdef-new", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), since)
     yield from _reissued(plan, downlink, staged, listings)
     yield from _held(plan, downlink, to_stage=receipt_time is None or bool(new))
 
@@ -109,7 +109,7 @@ def troubles(
 def messages(of: DownlinkPlan, causes: Sequence[Cause]) -> list[str]:
     """Say before a downlink that somebody has named is processed what is amiss with it, and what is held."""
     said = [
-        ": ".join([f"downlink {of.downlink}", cause.text, *cause.steps])
+        ": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps])
         for cause in causes
         if cause.code in SAID
     ]
@@ -184,7 +184,7 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
         raise ConfigError(
             f"{len(ready)} downlinks are outstanding, {ready[0]} to {ready[-1]}: more than outstanding.max "
             f"({most}), so none is processed without being named.",
-            f"To process them: halfpipe process {ready[0]}..{ready[-1]}",
+            Remedy(f"halfpipe process {ready[0]}..{ready[-1]}", first="To process them"),
             code="outstanding-many",
         )
     return Outstanding(tuple(ready), held, tuple(waiting))
@@ -198,7 +198,7 @@ def too_many(plan: Plan, now: float) -> Iterator[Cause]:
     try:
         outstanding(plan, now)
     except ConfigError as error:
-        yield Cause(error.code, Verdict.ACTION, error.text.rstrip("."), error.do.partition(": ")[2])
+        yield Cause(error.code, Verdict.ACTION, error.text.rstrip("."), Remedy(*error.remedy.do))
 
 
 def site_troubles(plan: Plan) -> Iterator[Cause]:
@@ -216,7 +216,7 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
             yield Cause("switch-holds", Verdict.NOTE, text, halts.offered(switch, Path(file)), modified(file))
     for lease in leases.found(work):
         if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
-            yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", "", lease.signed)
+            yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", since=lease.signed)
 
 
 def _coming(plan: Plan, downlink: DownlinkId, files: FoundFiles, now: float) -> Iterator[Cause]:
@@ -231,12 +231,15 @@ def _coming(plan: Plan, downlink: DownlinkId, files: FoundFiles, now: float) -> 
             Verdict.ACTION if late else Verdict.NOTE,
             f"waits for the RetDef of chunk {', '.join(map(ChunkId.of, missing))}"
             + (f", and has done so for {age / HOUR:.0f} h" if late else ""),
-            f"have it made and copied, or list the chunk under ignore.chunks; then: snakemake dl={downlink}",
+            Remedy(
+                f"snakemake dl={downlink}",
+                first="have it made and copied, or list the chunk under ignore.chunks",
+            ),
             written or None,
         )
     elif youngest and now - youngest < settle:
         text = f"waits: its youngest RetDef is younger than {settle:g} s"
-        yield Cause("settling", Verdict.NOTE, text, "", youngest)
+        yield Cause("settling", Verdict.NOTE, text, since=youngest)
 
 
 def _problems(plan: Plan, downlink: DownlinkId, listings: Sequence[Listing]) -> Iterator[Cause]:
@@ -250,7 +253,7 @@ def _problems(plan: Plan, downlink: DownlinkId, listings: Sequence[Listing]) -> 
                 Verdict.NOTE if twice else Verdict.ACTION,
                 f"{path} is a RetDef of downlink {right.name} and does not count here"
                 + ("; it also lies where it belongs" if twice else ""),
-                f"rm {path}" if twice else f"mkdir -p {right} && mv {path} {right}/",
+                Remedy(f"rm {path}" if twice else f"mkdir -p {right} && mv {path} {right}/"),
                 modified(str(path)),
             )
         if listing.unread is not None:
@@ -279,7 +282,9 @@ def _reissued(
             text = (
                 f"the RetDef of chunk {chunk} was issued again: {home / name} differs from what was processed"
             )
-            yield Cause("retdef-reissued", Verdict.ACTION, text, f"snakemake -F dl={downlink}")
+            yield Cause(
+                "retdef-reissued", Verdict.ACTION, text, Remedy(f"snakemake -F dl={downlink}", hands_off=True)
+            )
 
 
 def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause]:
@@ -293,11 +298,9 @@ def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause
         return
     file = halts.holding(plan.work, switch, downlink)
     if file is not None:
-        text, do = (
-            f"{switch.what} is held by {halts.with_reason(file)}",
-            halts.offered(switch, file, downlink),
-        )
-        yield Cause("switch-holds", Verdict.NOTE, text, do, modified(str(file)))
+        text = f"{switch.what} is held by {halts.with_reason(file)}"
+        offered = halts.offered(switch, file, downlink)
+        yield Cause("switch-holds", Verdict.NOTE, text, offered, modified(str(file)))
 
 
 def _misspelt(file: Path, downlink: str | None) -> Cause:
@@ -305,11 +308,11 @@ def _misspelt(file: Path, downlink: str | None) -> Cause:
     text = (
         f"{file} holds nothing: the switches here are {names}. If it is to hold, give it one of these names"
     )
-    return Cause("switch-misspelt", Verdict.ACTION, text, f"rm {file}", modified(str(file)))
+    return Cause("switch-misspelt", Verdict.ACTION, text, Remedy(f"rm {file}"), modified(str(file)))
 
 
 def _unreadable(place: Path, text: str) -> Cause:
-    return Cause("search-path-unreadable", Verdict.ACTION, text, f"ls -ld {place}")
+    return Cause("search-path-unreadable", Verdict.ACTION, text, Remedy(f"ls -ld {place}"))
 
 
 def _lease(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
@@ -319,15 +322,15 @@ def _lease(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         return
     since = found.signed or None
     if found.lives:
-        yield Cause("in-work", Verdict.NOTE, f"in work by {found}", "", since)
+        yield Cause("in-work", Verdict.NOTE, f"in work by {found}", since=since)
     elif found.jobs:
         text = f"in work by jobs that a killed process left behind: {', '.join(found.jobs)}"
-        yield Cause("in-work", Verdict.NOTE, text, "", since)
+        yield Cause("in-work", Verdict.NOTE, text, since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         signs = f"{work}/{paths.benchmarks(downlink)}"
         last = max(filter(None, (modified(f"{signs}/{log}") for log in _names(signs))), default=None)
         text = f"begun by {found}, which died" + (f" after {utc(last)}" if last else "")
-        yield Cause("head-died", Verdict.NOTE, text, f"snakemake dl={downlink}", last or since)
+        yield Cause("head-died", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), last or since)
 
 
 def _names(directory: str) -> list[str]:

@@ -15,7 +15,7 @@ from halfpipe.decode import shortfall
 from halfpipe.downlink import dropped, handoff_line, stage_look, stage_mark
 from halfpipe.downlink.receipt_form import Chunk, FromManifest, Receipt, Run, Text
 from halfpipe.downlink.texts import Exceptions, Manifest, texts
-from halfpipe.errors import DecoderError, StageError, StateError
+from halfpipe.errors import DecoderError, StageError, StateError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
@@ -183,7 +183,7 @@ def _refuse_gone(place: Path, downlink: DownlinkId, gone: Sequence[Manifest]) ->
     raise StageError(
         f"files are gone from the stage before they were handed off: run {runs} of downlink {downlink}, in "
         f"{place / paths.staged(downlink)}. Nothing was handed off. See that the stage is mounted, and who clears it.",
-        f"To stage them again: snakemake dl={downlink} -R deliver_run",
+        rerun(downlink, "deliver_run", "To stage them again"),
     )
 
 

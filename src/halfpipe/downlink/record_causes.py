@@ -12,7 +12,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, Remedy, rerun
 from halfpipe.files.advice import in_place_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
@@ -46,7 +46,7 @@ def troubles(
     try:
         made = hand_offs(work, downlink)
     except HalfPipeError as error:
-        yield Cause("record-damaged", Verdict.ACTION, error.text, error.do)
+        yield Cause("record-damaged", Verdict.ACTION, error.text, error.remedy)
         made = []
     if receipt is None and made:
         receipt, of_last = made[-1].receipt, True
@@ -57,7 +57,7 @@ def troubles(
         try:
             deliveries = read(work, run)
         except HalfPipeError as error:
-            yield Cause("record-damaged", Verdict.ACTION, error.text, error.do)
+            yield Cause("record-damaged", Verdict.ACTION, error.text, error.remedy)
             continue
         yield from _unreadable(deliveries, downlink)
         yield from _overlaps(work, run, downlink, deliveries)
@@ -120,7 +120,7 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
 
 def _unreadable(deliveries: Deliveries, downlink: DownlinkId) -> Iterator[Cause]:
     if entry := deliveries.unreadable.get(downlink):
-        yield Cause("takeover-refused", Verdict.ACTION, entry.text, entry.do)
+        yield Cause("takeover-refused", Verdict.ACTION, entry.text, entry.remedy)
 
 
 def _overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
@@ -131,20 +131,22 @@ def _overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveri
             continue
         told = {dl: _confirmed(work, dl) for dl in (other, one)}
         ours = sorted((dl for dl in told if latest[dl].legacy is None), key=lambda dl: told[dl])
-        do = f"halfpipe show {run}"
+        remedy = Remedy(f"halfpipe show {run}")
         if ours:
             again, left = ours[0], one if ours[0] == other else other
             first_of_all = f"have Level-1 roll {again} back; then " if told[again] else ""
-            do = (
+            remedy = rerun(
+                again,
+                paths.manifest(run, again),
                 f'{first_of_all}in the config, shrink: {{accept: [{{dl: "{again}", run: "{run}", reason: "{left} '
-                f'delivered it"}}]}}; then: snakemake dl={again} -R {paths.manifest(run, again)}'
+                'delivered it"}]}',
             )
         yield Cause(
             "deliveries-overlap",
             Verdict.ACTION,
             f"sequences {first} to {last} of run {run} are in the deliveries of downlinks {one} and {other}: Level-1 "
             "refuses the run for it, or has these events twice",
-            do,
+            remedy,
         )
 
 
@@ -163,7 +165,7 @@ def _lost(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) 
             Verdict.ACTION,
             f"{count(delivered.events, 'event')} of run {run} were delivered by this downlink, and Level-1 may have "
             "them, but its receipt and all its other files are gone",
-            f"snakemake dl={downlink}",
+            Remedy(f"snakemake dl={downlink}"),
         )
 
 
@@ -175,7 +177,7 @@ def _differs(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any], seal: s
             Verdict.ACTION,
             f"the receipt names a delivery of run {run} that is not the latest one of this downlink in the run's "
             "records",
-            f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}",
+            rerun(downlink, paths.manifest(run, downlink)),
         )
 
 
@@ -185,19 +187,19 @@ def _files_gone(work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str
         return
     manifest = work / paths.manifest(run, downlink)
     if not os.path.isfile(manifest):  # noqa: PTH113 - asked of all downlinks
-        again = f"snakemake dl={downlink} -R {paths.manifest(run, downlink)}"
-        what, do = (
+        again = rerun(downlink, paths.manifest(run, downlink))
+        what, remedy = (
             ("is a directory", in_place_of(manifest, again)) if manifest.is_dir() else ("is gone", again)
         )
         text = f"{manifest}, which says what was delivered of run {run}, {what}"
-        yield Cause("manifest-gone", Verdict.ACTION, text, do)
+        yield Cause("manifest-gone", Verdict.ACTION, text, remedy)
     if not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
         yield Cause(
             "datagrams-gone",
             Verdict.ACTION,
             f"which datagrams this downlink brought of run {run} is not known any more: "
             f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
-            f"halfpipe status --check --mend {downlink}",
+            Remedy(f"halfpipe status --check --mend {downlink}"),
         )
 
 
@@ -210,7 +212,7 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
             "run-held",
             Verdict.ACTION,
             f"run {run} is held, {what} not staged, because Level-1 would refuse it: {'; '.join(entry['l1']['why'])}",
-            f"halfpipe show {run}",
+            Remedy(f"halfpipe show {run}"),
         )
     if events := entry.get("unaccounted"):
         yield Cause(
@@ -218,7 +220,7 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
             Verdict.ACTION,
             f"{count(events, 'known event')} of run {run} in no count: neither delivered nor waiting, held or late. "
             "HalfPipe has a defect there: report it with the run's records",
-            f"halfpipe show {run}",
+            Remedy(f"halfpipe show {run}"),
         )
     if entry.get("accepted"):
         yield Cause(
@@ -232,5 +234,5 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
             "closed-spans",
             Verdict.NOTE,
             f"sequences {spans} of run {run}, delivered before and not now, stay closed to other downlinks",
-            f'halfpipe force {run} --reopen {downlink} --reason "…"',
+            Remedy(f'halfpipe force {run} --reopen {downlink} --reason "…"'),
         )

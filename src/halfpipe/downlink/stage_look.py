@@ -12,7 +12,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import IdError, StageError
+from halfpipe.errors import IdError, Remedy, StageError, rerun
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
@@ -28,7 +28,7 @@ MOST_NAMED = 5  # files in a message
 
 @dataclass(frozen=True)
 class Wrong:
-    """One file of the stage that is not as it was handed off: what is wrong, and what to `do`.
+    """One file of the stage that is not as it was handed off: what is wrong, and what to do.
 
     `code` is that of its cause.
     """
@@ -36,7 +36,7 @@ class Wrong:
     code: str
     path: Path
     what: str
-    do: str
+    remedy: Remedy
 
 
 def look(
@@ -68,7 +68,7 @@ def look(
     home = stage / paths.staged(downlink)
     if work is not None and not found and home.is_dir():
         for why in level1_acceptance.failures(stage, work, downlink):
-            yield Wrong("level1-refuses", home, why, f"snakemake dl={downlink} -R deliver_run")
+            yield Wrong("level1-refuses", home, why, rerun(downlink, "deliver_run"))
 
 
 def _compared(
@@ -79,7 +79,7 @@ def _compared(
         if not run["named"]:
             continue
         of_run = stage / paths.staged_run(downlink, run["l1_run"])
-        again = f"snakemake dl={downlink} -R {paths.manifest(run['run'], downlink)}"
+        again = rerun(downlink, paths.manifest(run["run"], downlink))
         for file in run["files"]:
             code, what = wrong_with(of_run / file["name"], file, checksums=checksums)
             if code:
@@ -91,7 +91,7 @@ def _compared(
             yield from _strange(of_run, {file["name"] for file in run["files"]})
     texts = receipt.get("texts", ())
     for text in texts:
-        again = f"snakemake dl={downlink} -R receipt"
+        again = Remedy(f"snakemake dl={downlink} -R receipt")
         code, what = wrong_with(home / text["name"], text, checksums=checksums)
         if code:
             yield Wrong(code, home / text["name"], what, again)
@@ -149,7 +149,7 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
         f"the stage has {count(len(found), 'file')} of downlink {downlink} that HalfPipe has not put there: {few}. It "
         "stages nothing of the downlink, for that would replace them. If another system uses this stage, give HalfPipe "
         "one of its own (paths.stage); if they are left over, move them away",
-        f"ls -lR {home}",
+        Remedy(f"ls -lR {home}"),
     )
 
 
@@ -162,7 +162,8 @@ def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunI
         If `foreign` finds something.
     """
     if cause := foreign(settings, downlink, runs):
-        raise StageError(f"{cause.text}.", f"To see whose they are: {cause.do}", code=cause.code)
+        remedy = Remedy(*cause.remedy.do, first="To see whose they are")
+        raise StageError(f"{cause.text}.", remedy, code=cause.code)
 
 
 def _names(home: Path) -> list[str]:
@@ -179,5 +180,5 @@ def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:
             STRANGE,
             home / name,
             "HalfPipe has not put it there",
-            f"see whose it is: ls -ld {home / name}",
+            Remedy(f"ls -ld {home / name}", first="see whose it is"),
         )

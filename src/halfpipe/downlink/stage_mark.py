@@ -18,7 +18,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import ConfigError, HalfPipeError, StageError
+from halfpipe.errors import ConfigError, HalfPipeError, Remedy, StageError
 from halfpipe.files import working_directory
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import seal_of, sealed
@@ -116,7 +116,7 @@ def refuse_delivery(settings: Settings, *series: str) -> Mark | None:
     """
     there, here = refuse(settings, *series)
     if lacks := _lacks(settings, there, here):
-        raise ConfigError(f"{lacks.text}. Nothing was done.", lacks.do, code=lacks.code)
+        raise ConfigError(f"{lacks.text}. Nothing was done.", lacks.remedy, code=lacks.code)
     return there
 
 
@@ -139,9 +139,11 @@ def _lacks(settings: Settings, there: Mark | None, here: Mark | None) -> Cause |
         Verdict.ACTION,
         f"the stage {stage} lacks {len(lost)} records that {work} noted there: {', '.join(lost[-LOOKED_AT:])}. It was "
         "put back from a backup: what Level-1 has taken may be there again, and what was handed off since is gone",
-        "remove from the stage the downlinks that Level-1 has taken, and their tokens, and after the command stage "
-        "again what is gone and Level-1 has not taken (snakemake dl=… -R deliver_run): "
-        f"cp {file_of(copy, here['number'])} {mark}/",
+        Remedy(
+            f"cp {file_of(copy, here['number'])} {mark}/",
+            first="remove from the stage the downlinks that Level-1 has taken, and their tokens, and after the command "
+            "stage again what is gone and Level-1 has not taken (snakemake dl=… -R deliver_run)",
+        ),
     )
 
 

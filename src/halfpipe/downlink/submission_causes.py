@@ -14,7 +14,7 @@ from halfpipe.downlink.stage_look import STRANGE, look
 from halfpipe.downlink.stage_state import StageState, is_submitted, names_files, stage_state
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger, lost
 from halfpipe.downlink.submit import how_to_roll_back, not_taken
-from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.errors import HalfPipeError, Remedy, StateError, rerun
 from halfpipe.files import leases
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
@@ -55,7 +55,7 @@ def troubles(
     """
     if isinstance(receipt, ReceiptError):
         since = modified(str(receipt.path))
-        yield Cause(receipt.code, Verdict.ACTION, f"{receipt.path}: {receipt.what}", receipt.do, since)
+        yield Cause(receipt.code, Verdict.ACTION, receipt.text, receipt.remedy, since)
         receipt = None
     try:
         record = record or Record(settings.paths.work, downlink)
@@ -78,7 +78,7 @@ def troubles(
             Verdict.ACTION,
             f"{paths.submitted(downlink)} says that Level-1 has hand-off {known}, and no record in {record.path} does: "
             "both copies of it are lost",
-            f"halfpipe submit {downlink}",
+            Remedy(f"halfpipe submit {downlink}"),
         )
         return
     if is_submitted(receipt, record):
@@ -93,7 +93,7 @@ def troubles(
             Verdict.ACTION,
             f"{known_by}, and there is none in {record.path}: both copies are lost. If the pipeline shows that Level-1 "
             "has the downlink, say so",
-            f"halfpipe submit {downlink} --settle submitted",
+            Remedy(f"halfpipe submit {downlink} --settle submitted"),
         )
         return
     yield from _stage(settings, record, receipt)
@@ -177,16 +177,16 @@ def _unsettled(
             "written-for-person",
             Verdict.ACTION,
             f"{what} is not confirmed: a person gives its command, which is in {line}{taken}",
-            f"{shlex.join(last.command)}\nhalfpipe submit {downlink} --settle submitted",
+            Remedy(shlex.join(last.command), say),
             since,
         )
     # Given again the command asks the check by itself; of a roll-back, or where it found nothing, it knows nothing.
     asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
     look_there = "look in the pipeline, and say what it shows (submitted or not-submitted)"
-    do = f"snakemake submit={downlink}" if asks else f"{look_there}: {say}"
+    remedy = Remedy(f"snakemake submit={downlink}") if asks else Remedy(say, first=look_there)
     code = "submission-open" if last.outcome is None else "submission-failed"
     text = f"whether Level-1 has {what} is not known since {last.when}: {last.why_unknown()}{taken}"
-    return Cause(code, Verdict.ACTION, text, do, since)
+    return Cause(code, Verdict.ACTION, text, remedy, since)
 
 
 def _when(attempt: Attempt) -> float | None:
@@ -234,12 +234,12 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
     what = f"hand-off {number} ({_what(receipt)})"
     if not home.is_dir():
         text = f"{what} is gone from the stage ({home}), and was not submitted; {otherwise}"
-        yield Cause("stage-gone", Verdict.ACTION, text, f"snakemake dl={downlink} -R deliver_run")
+        yield Cause("stage-gone", Verdict.ACTION, text, rerun(downlink, "deliver_run"))
         return
     if wrong := next(look(stage, downlink, receipt, untouched=record.last is None), None):
         code = wrong.code if wrong.code == STRANGE else "stage-partly-gone"
         text = f"{what} is not whole in the stage, and was not submitted: {wrong.path}, "
-        yield Cause(code, Verdict.ACTION, f"{text}{wrong.what}; {otherwise}", wrong.do)
+        yield Cause(code, Verdict.ACTION, f"{text}{wrong.what}; {otherwise}", wrong.remedy)
 
 
 def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
@@ -258,7 +258,7 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
             Verdict.ACTION,
             f"{count(sum(file['events'] for file in run['files']), 'event')} of run {run['run']} left the stage before "
             f"hand-off {receipt['handoff']}, and no hand-off with them was submitted",
-            f"snakemake dl={downlink} -R deliver_run",
+            rerun(downlink, "deliver_run"),
             handed_off_at(settings, downlink, receipt),
         )
 
@@ -282,7 +282,7 @@ def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[st
         "not-submitted",
         Verdict.ACTION if late else Verdict.NOTE,
         f"hand-off {receipt['handoff']} ({_what(receipt)}) is not submitted yet{who}",
-        f"snakemake submit={downlink}",
+        Remedy(f"snakemake submit={downlink}"),
         since,
     )
 
@@ -298,5 +298,5 @@ def _ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]
     except HalfPipeError as error:
         missing = str(error)
     if missing:
-        do = f"halfpipe ledger load {downlink}"
-        yield Cause("ledger-lacks", Verdict.ACTION, f"{missing}, so Level-1 would fail on the downlink", do)
+        text = f"{missing}, so Level-1 would fail on the downlink"
+        yield Cause("ledger-lacks", Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))

@@ -18,7 +18,7 @@ from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import look
 from halfpipe.downlink.stage_state import names_files
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger
-from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, StageError
+from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, Remedy, StageError
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
@@ -151,7 +151,7 @@ def _want_stream(settings: Settings, record: Record) -> None:
         raise SubmissionError(
             f"downlink {record.id}: no hand-off was submitted ({record.path}), so there is no stream to roll "
             "back.",
-            f"To submit it: snakemake submit={record.id}",
+            Remedy(f"snakemake submit={record.id}", first="To submit it"),
         )
     if record.is_open:
         raise _unknown(settings, record)
@@ -217,7 +217,7 @@ def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     except MissingInputError as error:
         raise MissingInputError(
             f"{error}. Only what was handed off can be submitted.",
-            f"Process the downlink first: snakemake dl={downlink}",
+            Remedy(f"snakemake dl={downlink}", first="Process the downlink first"),
         ) from error
 
 
@@ -248,8 +248,12 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
             raise SubmissionError(
                 f"downlink {downlink}: Level-1 has stream {downlink} (submit.check says so), though no submission is "
                 f"recorded in {record.path}. Nothing was submitted.",
-                f"If it was created by hand for the hand-off of now, say so: halfpipe submit {downlink} --settle "
-                f"submitted; if for an earlier one, roll it back after that: halfpipe submit {downlink} --rollback",
+                Remedy(
+                    f"halfpipe submit {downlink} --settle submitted",
+                    f"halfpipe submit {downlink} --rollback",
+                    first="If it was created by hand for the hand-off of now, say so; if for an earlier one, roll it "
+                    "back after that",
+                ),
             )
     elif exists or is_to_settle:
         record.settle(exists, By.CHECK)
@@ -290,7 +294,7 @@ def _check_ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str
     if missing := lacks(settings, downlink, receipt):
         raise LedgerError(
             f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted.",
-            f"To enter it, if it has lost no others: halfpipe ledger load {downlink}",
+            Remedy(f"halfpipe ledger load {downlink}", first="To enter it, if it has lost no others"),
         )
 
 
@@ -319,7 +323,7 @@ def _check_stage(
         raise StageError(
             f"{wrong.path}: {wrong.what}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would "
             "fail. Nothing was submitted.",
-            f"To have it as it was: {wrong.do}",
+            Remedy(*wrong.remedy.do, first="To have it as it was", hands_off=wrong.remedy.hands_off),
         )
 
 
@@ -333,7 +337,10 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
         raise SubmissionError(
             f"downlink {downlink}: the ledger says that hand-off {number} was submitted, and no record in "
             f"{record.path} does: both copies are lost. Nothing was submitted.",
-            f"Look whether Level-1 has it, and say so: halfpipe submit {downlink} --settle submitted",
+            Remedy(
+                f"halfpipe submit {downlink} --settle submitted",
+                first="Look whether Level-1 has it, and say so",
+            ),
             code="submission-damaged",
         )
 
@@ -361,15 +368,15 @@ def _run(
     if last.check_disagrees:
         raise _unknown(settings, record)
     if answer.status != 0:
-        say_so = f"say so first (if not, not-submitted): halfpipe submit {downlink} --settle submitted"
         raise SubmissionError(
             f"downlink {downlink}: submit.{key} {answer.how}: {answer.shown}Recorded as {record.word(last.outcome)} in "
             f"{record.path}.",
-            "Fix this, then re-run the command"
-            + (
-                "."
-                if last.outcome is Outcome.NOT_SUBMITTED
-                else f"; if Level-1 has the stream all the same, {say_so}"
+            Remedy(first="Fix this, then re-run the command.")
+            if last.outcome is Outcome.NOT_SUBMITTED
+            else Remedy(
+                f"halfpipe submit {downlink} --settle submitted",
+                first="Fix this, then re-run the command; if Level-1 has the stream all the same, say so first (if "
+                "not, not-submitted)",
             ),
             text=f"submit.{key} {answer.saying}",
         )
@@ -380,24 +387,27 @@ def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionErr
     attempt, downlink = record.attempts[-1], record.id
     why = attempt.why_unknown(how)
     what = "submitted to" if attempt.action is Action.SUBMIT else "rolled back in"
-    asked = ""
+    look_there = "Look"
     if how and settings.submit.check is not None and attempt.action is Action.SUBMIT:
-        asked = "Given the same command again, submit.check is asked; without waiting for that: "
+        look_there = "Given the same command again, submit.check is asked. Without waiting for that: look"
     return SubmissionError(
         f"downlink {downlink}: whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}, attempt "
         f"{attempt.number} in {record.path}: {shlex.join(attempt.command)}\n"
         "Nothing more was done.",
-        f"{asked}Look whether Level-1 has it, and say so (submitted or not-submitted): halfpipe submit {downlink} "
-        "--settle submitted",
+        Remedy(
+            f"halfpipe submit {downlink} --settle submitted",
+            first=f"{look_there} whether Level-1 has it, and say so (submitted or not-submitted)",
+        ),
         text=f"whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}",
     )
 
 
-def how_to_roll_back(settings: Settings, downlink: str) -> str:
+def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
     """Say how a later hand-off gets to Level-1: by the config's command, or by hand."""
     if settings.submit.rollback is not None:
-        return f"halfpipe submit {downlink} --rollback"
-    return f"roll stream {downlink} back in the pipeline by hand, then: halfpipe submit {downlink} --record-rollback"
+        return Remedy(f"halfpipe submit {downlink} --rollback")
+    by_hand = f"roll stream {downlink} back in the pipeline by hand"
+    return Remedy(f"halfpipe submit {downlink} --record-rollback", first=by_hand)
 
 
 def not_taken(settings: Settings, record: Record, handoff: int) -> list[str]:

@@ -6,7 +6,7 @@ import shlex
 import stat
 from pathlib import Path
 
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, Remedy
 
 
 def advice(error: OSError) -> str:
@@ -45,10 +45,10 @@ def in_the_way(path: Path, error: OSError) -> HalfPipeError:
     )
 
 
-def in_place_of(path: Path, do: str) -> str:
-    """Return the commands that move a directory aside which lies where a file should be, and then `do`."""
-    place = shlex.quote(str(path))
-    return f"mv {place} {shlex.quote(f'{path}.aside')}; {do}"
+def in_place_of(path: Path, remedy: Remedy) -> Remedy:
+    """Return the commands that move a directory aside which lies where a file should be, and then those of `remedy`."""
+    aside = shlex.join(["mv", str(path), f"{path}.aside"])
+    return Remedy(aside, *remedy.do, first=remedy.first, hands_off=remedy.hands_off)
 
 
 def cannot_be_read(path: Path, error: OSError) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.errors import NOTHING, FormatError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import write_bytes
 
@@ -43,15 +43,15 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, sealed(value))
 
 
-def read_json(path: Path, do: str = "") -> Any:
+def read_json(path: Path, remedy: Remedy | None = None) -> Any:
     """Read JSON from `path`, without its seal.
 
     Parameters
     ----------
     path
         The file.
-    do
-        What is to be done if it is damaged; empty: it is removed, and the same command makes it again.
+    remedy
+        What is to be done if it is damaged; None: it is removed, and the same command makes it again.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def read_json(path: Path, do: str = "") -> Any:
     FormatError
         If it cannot be read, is not JSON, has nothing in it, or is not what was written.
     """
-    do = do or f"To have it made again: rm {path}"
+    remedy = remedy or Remedy(f"rm {path}", first="To have it made again")
     try:
         content = path.read_bytes()
         value = json.loads(content)
@@ -68,12 +68,12 @@ def read_json(path: Path, do: str = "") -> Any:
         raise MissingInputError(f"{path}: no such file") from error
     except OSError as error:
         raise FormatError(
-            cannot_be_read(path, error), in_place_of(path, do) if path.is_dir() else ""
+            cannot_be_read(path, error), in_place_of(path, remedy) if path.is_dir() else NOTHING
         ) from error
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not JSON ({error})", do) from error
+        raise FormatError(f"{path}: not JSON ({error})", remedy) from error
     if value == {}:
-        raise FormatError(f"{path}: nothing is in it", do)
+        raise FormatError(f"{path}: nothing is in it", remedy)
     if isinstance(value, dict) and value.pop(SEAL, None) is not None and seal_of(content) is None:
-        raise FormatError(f"{path}: not what was written (checksum mismatch)", do)
+        raise FormatError(f"{path}: not what was written (checksum mismatch)", remedy)
     return value

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
 from halfpipe.files.durable import flush, fsync_directory
@@ -180,7 +180,7 @@ class Series:
         return DamagedError(
             f"record {number} is gone or damaged in both copies ({why or 'neither can be read'}): {copies}. Until it "
             f"is back, {self._at_stake}.",
-            "restore one of the two files from a backup",
+            Remedy(first="restore one of the two files from a backup"),
         )
 
     def file(self, number: int) -> Path:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.pool import NullPool
 
 from halfpipe import paths
-from halfpipe.errors import ConfigError, LedgerError
+from halfpipe.errors import ConfigError, LedgerError, Remedy
 from halfpipe.files import working_directory
 from halfpipe.ledger.tables import LOCK, METADATA, OURS, REVISION, VERSION
 from halfpipe.settings import BUILT_IN, Settings
@@ -137,7 +137,10 @@ class Ledger:
                 if not connection.execute(select(LOCK.c.id).with_for_update()).all():
                     raise LedgerError(
                         f"{self.name}: {LOCK.name} has no row, so writers cannot follow one another.",
-                        "Stop those that run, insert a row with id 1 into it, then: halfpipe ledger check",
+                        Remedy(
+                            "halfpipe ledger check",
+                            first="Stop those that run, insert a row with id 1 into it",
+                        ),
                     )
                 if not self._refuse_foreign(connection) and self._owner is not None:
                     connection.execute(update(LOCK).values(owner=self._owner))
@@ -179,8 +182,10 @@ class Ledger:
             raise LedgerError(
                 f"the ledger {self.name} is that of the working directory with the id {owner}, and this one has the id "
                 f"{self._owner} ({paths.format_mark()}). Nothing was done.",
-                "See that paths.work and ledger.url are those you mean. If that one is abandoned on purpose, set "
-                f"{LOCK.name}.owner to NULL in the database",
+                Remedy(
+                    first="See that paths.work and ledger.url are those you mean. If that one is abandoned on purpose, "
+                    f"set {LOCK.name}.owner to NULL in the database"
+                ),
                 code=FOREIGN,
             )
         return owner
@@ -210,7 +215,7 @@ class Ledger:
             raise LedgerError(
                 f"{self.name}: has {', '.join(strangers)} and no {VERSION.name}: tables of the earlier system, or, on "
                 "Oracle, what is left of an upgrade that was killed.",
-                "Move them away (docs/ledger.md), then: halfpipe ledger upgrade",
+                Remedy("halfpipe ledger upgrade", first="Move them away (docs/ledger.md)"),
             )
 
     def _compare(self, found: str | None) -> None:
@@ -222,7 +227,7 @@ class Ledger:
         if found != REVISION:
             raise LedgerError(
                 f"{self.name}: its tables have version {found}, this program wants {REVISION}.",
-                "Move its tables away (docs/ledger.md), then: halfpipe ledger rebuild",
+                Remedy("halfpipe ledger rebuild", first="Move its tables away (docs/ledger.md)"),
             )
 
     def _tried(self, once: Callable[[], T], also: re.Pattern[str] | None = None) -> T:

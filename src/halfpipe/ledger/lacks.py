@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import HalfPipeError, LedgerError
+from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, WAITS, Ledger, NoLedgerError
 from halfpipe.ledger.load import loaded
@@ -97,12 +97,12 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
             known = {}
     except HalfPipeError as error:
         foreign = error.code == FOREIGN
-        do = error.do if foreign else "halfpipe ledger check"
+        remedy = error.remedy if foreign else Remedy("halfpipe ledger check")
         yield Cause(
             FOREIGN if foreign else "ledger-down",
             Verdict.ACTION if foreign else Verdict.NOTE,
             error.text if foreign else str(error),
-            do,
+            remedy,
         )
         return
     if ahead := _ahead(settings, ledger, known, ()):
@@ -111,7 +111,7 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
         few = f"downlink {lost[0]}" if len(lost) == 1 else f"{len(lost)} downlinks, {lost[0]} to {lost[-1]}"
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         text = f"the ledger {ledger.name} has lost {few}, so Level-1 finds no row of their runs"
-        yield Cause("ledger-lacks", Verdict.ACTION, text, do)
+        yield Cause("ledger-lacks", Verdict.ACTION, text, Remedy(do))
 
 
 def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None:
@@ -142,7 +142,7 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
             raise
         return
     if ahead := _ahead(settings, ledger, known, downlinks):
-        raise LedgerError(f"{ahead.text}. Nothing was done.", ahead.do, code=ahead.code)
+        raise LedgerError(f"{ahead.text}. Nothing was done.", ahead.remedy, code=ahead.code)
 
 
 def _ahead(
@@ -165,6 +165,9 @@ def _ahead(
         f"the ledger {ledger.name} has hand-offs of {count(len(lost), 'downlink')} that {work} lacks: "
         f"{', '.join(few)}. It was put back from a backup, and what was delivered since would be delivered and "
         "submitted again",
-        "put a newer backup in its place. If there is none: roll back in Level-1 what it got since then, and when it "
-        f"has nothing of it any more: halfpipe ledger remove {' '.join(few)}",
+        Remedy(
+            f"halfpipe ledger remove {' '.join(few)}",
+            first="put a newer backup in its place. If there is none: roll back in Level-1 what it got since then, and "
+            "when it has nothing of it any more",
+        ),
     )

@@ -14,7 +14,7 @@ from typing import IO
 from sqlalchemy import Connection, delete, insert, select, update
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, LedgerError, StateError
+from halfpipe.errors import HalfPipeError, LedgerError, Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import write_json
@@ -284,8 +284,10 @@ def _refuse_older(connection: Connection, entry: Entry) -> None:
         raise StateError(
             f"downlink {entry.downlink}: the ledger has hand-off {has}, and the files have {entry.row['handoff']}: "
             "they were put back from a backup. Nothing was entered.",
-            "Put a newer backup in their place; or, once Level-1 has nothing of it any more: halfpipe ledger remove "
-            f"{entry.downlink}",
+            Remedy(
+                f"halfpipe ledger remove {entry.downlink}",
+                first="Put a newer backup in their place; or, once Level-1 has nothing of it any more",
+            ),
             code="work-restored",
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, MissingInputError, StateError
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
@@ -122,7 +122,7 @@ class Part:
             raise MissingInputError(
                 f"{path}: no such file, though it is never deleted. Run {run} cannot be summed up without it: "
                 f"restore it from a backup, or process downlink {downlink} again (-F).",
-                f"Or have the ledger forget the downlink: halfpipe ledger remove {downlink}",
+                Remedy(f"halfpipe ledger remove {downlink}", first="Or have the ledger forget the downlink"),
             ) from error
         if not len(datagrams.rows):
             return None
@@ -202,7 +202,7 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
     if receipt is None:
         raise MissingInputError(
             f"{work / paths.receipt(downlink)}: no such file. The ledger has what was handed off only.",
-            f"Process the downlink first: snakemake dl={downlink}",
+            Remedy(f"snakemake dl={downlink}", first="Process the downlink first"),
         )
     parts = {}
     for entry in receipt["runs"]:
@@ -288,7 +288,10 @@ def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> Sum:
         said = ", ".join(f"{part.scid} by downlink {part.downlink}" for part in parts)
         raise StateError(
             f"run {run} ({run.l1}) is of spacecraft {said}: expected one.",
-            "Process the wrong downlink again (-F), or have the ledger forget it: halfpipe ledger remove",
+            Remedy(
+                "halfpipe ledger remove",
+                first="Process the wrong downlink again (-F), or have the ledger forget it",
+            ),
         )
     known = KnownDatagrams.together(part.datagrams for part in parts)
     rows, segments = known.rows, known.segments()

@@ -329,8 +329,8 @@ def _write_run(
     delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
     if run.known is Known.REFUSED:
         text = f"what the legacy delivered of run {id_} in downlink {downlink} cannot be read: {run.refused}"
-        do = f"restore it from a backup, then: halfpipe takeover {legacy.home.parent} --do"
-        recorded.publish(Unreadable(downlink, text, do))
+        do = f"halfpipe takeover {legacy.home.parent} --do"
+        recorded.publish(Unreadable(downlink, text, "restore it from a backup", do))
     else:
         recorded.publish(delivery)
     manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}

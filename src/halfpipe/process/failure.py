@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import NOTHING, HalfPipeError, Remedy
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
@@ -42,22 +42,24 @@ class Failure:
         ended ``killed``, ``interrupted``, ``terminated``, ``crashed``, ``time-limit``, ``out-of-memory``, …
     text
         What happened, for people, in a line.
-    do
-        What is to be done besides re-running the command; empty: nothing.
+    remedy
+        What is to be done besides re-running the command.
     command
         The line that repeats the job in `paths.work`; empty if nobody knows.
     """
 
     code: str
     text: str
-    do: str = ""
+    remedy: Remedy = NOTHING
     command: str = ""
 
     @classmethod
     def of(cls, error: BaseException, command: str = "") -> Self:
         """Say why a job ends with `error`."""
         if isinstance(error, HalfPipeError):
-            return cls(error.code, in_a_line(error.text), in_a_line(error.do), command)
+            do, first = map(in_a_line, error.remedy.do), in_a_line(error.remedy.first)
+            remedy = Remedy(*do, first=first, hands_off=error.remedy.hands_off)
+            return cls(error.code, in_a_line(error.text), remedy, command)
         if isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""
             text = f"{place}{error.strerror or error}. {advice(error)}"
@@ -80,8 +82,10 @@ class Failure:
     @classmethod
     def read(cls, log: Path) -> Self | None:
         """Return what is recorded of the job with this log; None if nothing is."""
-        with suppress(OSError, ValueError, TypeError, RecursionError):
-            return cls(**json.loads(log.with_suffix(paths.FAILURE_SUFFIX).read_bytes()))
+        with suppress(OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            value = json.loads(log.with_suffix(paths.FAILURE_SUFFIX).read_bytes())
+            remedy = value.pop("remedy")
+            return cls(**value, remedy=Remedy(*remedy.pop("do"), **remedy))
         return None
 
     def write(self, log: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from halfpipe import paths
+from halfpipe.errors import Remedy
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 
@@ -70,6 +71,6 @@ def load_files(work: Path, run: RunId, downlink: DownlinkId) -> tuple[str, ...]:
 
 
 def _chunk_list(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:
-    do = f"To have it made again: halfpipe status --check --mend {downlink}"
-    content: Mapping[str, Any] = read_json(work / paths.chunk_list(run, downlink), do)
+    mend = Remedy(f"halfpipe status --check --mend {downlink}", first="To have it made again")
+    content: Mapping[str, Any] = read_json(work / paths.chunk_list(run, downlink), mend)
     return content

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from halfpipe import paths
-from halfpipe.errors import StateError
+from halfpipe.errors import Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
@@ -168,16 +168,23 @@ class Unreadable:
 
     downlink: DownlinkId
     text: str
+    first: str
     do: str
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read one from JSON."""
-        return cls(DownlinkId(entry["downlink"]), str(entry["text"]), str(entry["do"]))
+        texts = (str(entry.get(key, "")) for key in ("text", "first", "do"))
+        return cls(DownlinkId(entry["downlink"]), *texts)
 
     def as_json(self) -> dict[str, Any]:
         """Write it as JSON."""
-        return {"downlink": str(self.downlink), "text": self.text, "do": self.do}
+        return {"downlink": str(self.downlink), "text": self.text, "first": self.first, "do": self.do}
+
+    @property
+    def remedy(self) -> Remedy:
+        """What to do; an earlier version recorded the words in front of the command."""
+        return Remedy(self.do, first=self.first) if self.first else Remedy(first=self.do)
 
 
 Entry = Delivery | Release | Unreadable

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, StateError
+from halfpipe.errors import FormatError, Remedy, StateError
 from halfpipe.files.advice import advice
 from halfpipe.files.blocks import BLOCK, Blocks
 from halfpipe.files.reading import open_regular
@@ -259,7 +259,7 @@ def _read(
                     f"{path}: damaged since chunk {_chunk_of(path)} was decoded: the block of {BLOCK} bytes at "
                     f"byte {damaged} has another checksum. Nothing of it is delivered. Once the file is out of the "
                     "way, its chunk is decoded again where it is needed.",
-                    f"To have it out of the way: mv {path} {path}.damaged",
+                    Remedy(f"mv {path} {path}.damaged", first="To have it out of the way"),
                 )
             read_pieces(file.fileno(), starts, sizes, buffer, places)
     except EOFError as error:

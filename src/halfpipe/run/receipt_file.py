@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.errors import FormatError, MissingInputError, Remedy
 from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.records import Record, Series, opened
 from halfpipe.ids import DownlinkId, RunId
@@ -17,11 +17,12 @@ DAMAGED, EDITED = "receipt-damaged", "receipt-edited"
 
 
 class ReceiptError(FormatError):
-    """A receipt that cannot be used: the `code` of its cause, what is wrong with it, and what to `do`."""
+    """A receipt that cannot be used: the `code` of its cause, and what is wrong with it."""
 
-    def __init__(self, code: str, path: Path, what: str, do: str) -> None:
-        super().__init__(f"{path}: {what}.", f"To have it rewritten: {do}", code=code)
-        self.path, self.what, self.do = path, what, do
+    def __init__(self, code: str, path: Path, what: str, remedy: Remedy) -> None:
+        text = f"{path}: {what}"
+        super().__init__(f"{text}. To have it rewritten:", remedy, code=code, text=text)
+        self.path, self.what = path, what
 
 
 @dataclass(frozen=True)
@@ -129,17 +130,17 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     ReceiptError
         If it cannot be read, is no receipt, or is not what was written.
     """
-    path, do = work / paths.receipt(downlink), f"snakemake dl={downlink} -R receipt"
+    path, remedy = work / paths.receipt(downlink), Remedy(f"snakemake dl={downlink} -R receipt")
     try:
         written = path.read_bytes()
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file") from error
     except OSError as error:
-        do = in_place_of(path, do) if path.is_dir() else do
-        raise ReceiptError(DAMAGED, path, f"{error.strerror}. {advice(error)}".rstrip("."), do) from error
+        remedy = in_place_of(path, remedy) if path.is_dir() else remedy
+        raise ReceiptError(DAMAGED, path, f"{error.strerror}. {advice(error)}".rstrip("."), remedy) from error
     code, what, content = _read(written)
     if code:
-        raise ReceiptError(code, path, what, do)
+        raise ReceiptError(code, path, what, remedy)
     return content
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
-from halfpipe.errors import HalfPipeError, MissingInputError, StateError
+from halfpipe.errors import HalfPipeError, MissingInputError, StateError, rerun
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.formats import evt
@@ -252,7 +252,7 @@ def mend(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[RunI
     if not made:
         raise MissingInputError(
             f"downlink {downlink} has no hand-off, so nobody knows what its merged indexes were made of.",
-            f"Process it: snakemake dl={downlink} -R deliver_run",
+            rerun(downlink, "deliver_run", "Process it"),
         )
     for run in (RunId(entry["run"]) for entry in made[-1].receipt["runs"]):
         with leases.run_lease(work, run, log.warning), context_scratch(work, run):

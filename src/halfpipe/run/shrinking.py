@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
 from halfpipe.run.chunk_files import load_chunks
@@ -140,10 +140,12 @@ def refusal(run: RunId, downlink: DownlinkId, before: Delivery, loss: Loss, miss
     )
 
 
-def how_to_go_on(run: str, downlink: DownlinkId, again: str) -> str:
+def how_to_go_on(run: str, downlink: DownlinkId, again: str) -> Remedy:
     """Say what to do about it; the option `again` makes Snakemake process it again."""
-    return (
-        f"Bring the input back (level-0, RetDefs) and process it again: snakemake dl={downlink} {again}; or accept the "
-        f'loss in the config, shrink: {{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}, then: snakemake '
-        f"dl={downlink}"
+    return Remedy(
+        f"snakemake dl={downlink} {again}",
+        f"snakemake dl={downlink}",
+        first="Bring the input back (level-0, RetDefs) and process it again; or, for the second command, accept the "
+        f'loss in the config, shrink: {{accept: [{{dl: "{downlink}", run: "{run}", reason: "..."}}]}}',
+        hands_off=True,
     )

@@ -162,7 +162,7 @@ def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = Non
             lines += [f"  {cause.text}" for cause in same[:MOST_OF_A_CODE]]
             if len(same) > MOST_OF_A_CODE:
                 lines.append(f"  and {len(same) - MOST_OF_A_CODE} more of the same ({code})")
-            lines += [f"    {do}" for do in dict.fromkeys(do for cause in same for do in cause.steps)]
+            lines += [f"    {do}" for do in dict.fromkeys(do for cause in same for do in cause.remedy.steps)]
         if details and message.kind in {Kind.NEW, Kind.CHANGED} and message.subject in details:
             lines += [f"  {line}" for line in details[message.subject].splitlines()]
     return "\n".join(lines)

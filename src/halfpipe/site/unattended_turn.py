@@ -14,7 +14,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import plan_causes
 from halfpipe.downlink.plan import Plan
-from halfpipe.errors import ConfigError, HalfPipeError
+from halfpipe.errors import ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.durable import write_bytes
 from halfpipe.files.json_files import write_json
@@ -161,7 +161,7 @@ def publish(settings: Settings) -> Iterator[Cause]:
             write_bytes(metrics, text(site, found).encode(), lasting=False)
     except Exception as error:  # whatever is wrong with pages, downlinks are processed
         what = f"the board or the metrics could not be written: {error or type(error).__name__}"
-        yield Cause(UNPUBLISHED, Verdict.ACTION, what, "halfpipe board", now)
+        yield Cause(UNPUBLISHED, Verdict.ACTION, what, Remedy("halfpipe board"), now)
 
 
 def _process_all(
@@ -205,8 +205,10 @@ def failure(status: int, words: Sequence[str], log: Path) -> Cause:
     """Return why an invocation did not end well, for a downlink whose account does not say it."""
     if status == OUT_OF_TIME:
         text = "it ran out of time and was ended"
-        return Cause("out-of-time", Verdict.ACTION, text, f"see what hung, often a file system: {log}")
-    return Cause("failed", Verdict.ACTION, f"snakemake failed; its log: {log}", again(words))
+        return Cause(
+            "out-of-time", Verdict.ACTION, text, Remedy(first=f"see what hung, often a file system: {log}")
+        )
+    return Cause("failed", Verdict.ACTION, f"snakemake failed; its log: {log}", Remedy(again(words)))
 
 
 def _accounts(

@@ -5,7 +5,6 @@ that an earlier version has processed, is no cause.
 """
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +24,7 @@ from halfpipe.downlink.record_causes import troubles as contradictions
 from halfpipe.downlink.stage_state import StageState, is_submitted, names_files, stage_state
 from halfpipe.downlink.submission_causes import troubles as at_level1
 from halfpipe.downlink.submissions import Attempt, Record
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
@@ -238,14 +237,14 @@ def account(site: Site, downlink: DownlinkId) -> Account:
     except OSError as error:
         cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
-        cause = Cause("no-account", Verdict.ACTION, str(error), f"halfpipe show {downlink}")
+        cause = Cause("no-account", Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
     return Account(downlink, "not known", (cause,))
 
 
 def _account(of: Downlink) -> Account:
     site, downlink = of.site, of.id
     receipt = of.receipt if isinstance(of.receipt, Mapping) else None
-    causes = worst_first(with_costs(_causes(of, receipt), downlink, of.confirmed is not None))
+    causes = worst_first(with_costs(_causes(of, receipt), of.confirmed is not None))
     runs = receipt["runs"] if receipt else []
     expected = site.plan.expected(downlink, of.files)
     decoded = expected if receipt else _decoded(of)
@@ -286,13 +285,11 @@ def _phases(
     return dict(zip(PHASES, (retdefs, (needed - missing, needed), chunks, *hand_off), strict=True))
 
 
-def with_costs(causes: Iterable[Cause], downlink: DownlinkId, submitted: bool) -> Iterator[Cause]:
+def with_costs(causes: Iterable[Cause], submitted: bool) -> Iterator[Cause]:
     """Say of the causes of a downlink that Level-1 has which remedies cost a roll-back, by another hand-off."""
-    costs = re.compile(rf"snakemake (-F )?dl={downlink}(?(1)| -R (?!receipt\b))")
     for cause in causes:
-        if submitted and costs.search(cause.do):
-            cause = replace(cause, text=f"{cause.text}. {COSTS}")  # noqa: PLW2901
-        yield cause
+        costs = submitted and cause.remedy.hands_off
+        yield replace(cause, text=f"{cause.text}. {COSTS}") if costs else cause
 
 
 def worst_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
@@ -339,7 +336,9 @@ def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
         failed = list(failures(of.settings, of.id))
         yield from failed
         if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
-            yield Cause("outstanding", Verdict.NOTE, "it is not handed off yet", f"snakemake dl={of.id}")
+            yield Cause(
+                "outstanding", Verdict.NOTE, "it is not handed off yet", Remedy(f"snakemake dl={of.id}")
+            )
     if receipt is None:
         yield from _decoded_short(of)
     else:
@@ -381,7 +380,7 @@ def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
             "chunks-gone",
             Verdict.ACTION,
             f"{place} is gone, with all that was decoded of this downlink",
-            f"snakemake dl={of.id} -R decode_chunk",
+            rerun(of.id, "decode_chunk"),
         )
 
 
@@ -391,17 +390,18 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     if any(text["name"] == attitude and not text["size"] for text in receipt["texts"]):
         late = of.record is not None and is_submitted(receipt, of.record)
         text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
-        do = f"see that magic7.command gives ATT and ORB lines, then: snakemake dl={of.id} -R deliver_run"
-        yield Cause("no-attitude", Verdict.NOTE if late else Verdict.ACTION, text, do, of.receipt_time)
+        remedy = rerun(of.id, "deliver_run", "see that magic7.command gives ATT and ORB lines")
+        yield Cause("no-attitude", Verdict.NOTE if late else Verdict.ACTION, text, remedy, of.receipt_time)
     for run in receipt["runs"]:
-        again = f"snakemake dl={of.id} -R {paths.manifest(run['run'], of.id)}"
         if run["missing"]:
             text = f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks"
-            do = f"bring back their level-0 files, then: {again}"
-            yield Cause("merged-without", Verdict.ACTION, text, do, of.receipt_time)
+            remedy = rerun(of.id, paths.manifest(run["run"], of.id), "bring back their level-0 files")
+            yield Cause("merged-without", Verdict.ACTION, text, remedy, of.receipt_time)
         if run.get("taken_over") == "nothing":
             text = f"run {run['run']} was taken over, and the legacy recorded nothing of it as delivered"
-            yield Cause("taken-over", Verdict.NOTE, text, f"halfpipe show {run['run']}", of.receipt_time)
+            yield Cause(
+                "taken-over", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
+            )
         if run["late"]:
             yield _late(of, run["run"], run["late"])
 
@@ -415,8 +415,9 @@ def _late(of: Downlink, run: str, late: int) -> Cause:
             "late-events", Verdict.NOTE, f"{text}; not delivered: {left.reason}", since=of.receipt_time
         )
     without = f'ignore: {{late: [{{dl: "{of.id}", run: "{run}", events: {late}, reason: "..."}}]}}'
-    do = (
-        f"if Level-1 is to go without them, in the config: {without}; else process the downlink again that this names: "
-        f"halfpipe explain {of.id}"
+    remedy = Remedy(
+        f"halfpipe explain {of.id}",
+        first=f"if Level-1 is to go without them, in the config: {without}; else process the downlink again that this "
+        "names",
     )
-    return Cause("late-events", Verdict.ACTION, text, do, of.receipt_time)
+    return Cause("late-events", Verdict.ACTION, text, remedy, of.receipt_time)

@@ -13,7 +13,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.stage_look import GONE, look, wrong_with
 from halfpipe.downlink.stage_state import is_submitted, names_files
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import NOTHING, HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
@@ -35,7 +35,7 @@ def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> Acco
     found = account(site, downlink)
     known = {cause.code for cause in found.causes} & OF_ACCOUNT
     new = (one for one in of_files if one.code not in known)
-    costly = with_costs(new, downlink, found.submitted is not None)
+    costly = with_costs(new, found.submitted is not None)
     return replace(found, causes=worst_first([*found.causes, *costly]))
 
 
@@ -58,14 +58,13 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     except MissingInputError:
         if last is None:
             return
-        yield _fault("receipt-missing", path, "missing", f"snakemake dl={downlink}")
+        yield _fault("receipt-missing", path, "missing", Remedy(f"snakemake dl={downlink}"))
         receipt = last
     except ReceiptError as error:
-        yield _fault(error.code, path, error.what, error.do)
+        yield _fault(error.code, path, error.what, error.remedy)
         return
     if receipt != last:
-        do = f"snakemake dl={downlink} -R receipt"
-        yield _fault("file-differs", path, "it is not the last recorded hand-off", do)
+        yield _fault("file-differs", path, "it is not the last recorded hand-off", _of_receipt(downlink))
     checker = _Checker(work, settings.paths.stage, downlink, checksums)
     for chunk in receipt["chunks"]:
         yield from checker.chunk(chunk)
@@ -74,17 +73,21 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     yield from checker.staged(receipt)
 
 
-def _fault(code: str, path: Path, what: str, do: str = "") -> Cause:
-    return Cause(code, Verdict.ACTION, f"{path}: {what}", do)
+def _fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
+    return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
-def _note(code: str, path: Path, what: str, do: str = "") -> Cause:
-    return Cause(code, Verdict.NOTE, f"{path}: {what}", do)
+def _note(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
+    return Cause(code, Verdict.NOTE, f"{path}: {what}", remedy)
 
 
 def _mended(records: Series) -> Iterator[Cause]:
     for copy, what in records.verify():
         yield _note("record-mended", copy, what)
+
+
+def _of_receipt(downlink: DownlinkId) -> Remedy:
+    return Remedy(f"snakemake dl={downlink} -R receipt")
 
 
 def _cleaned_up(path: Path) -> Cause:
@@ -98,40 +101,42 @@ class _Checker:
     downlink: DownlinkId
     checksums: bool
 
-    def again(self, what: str) -> str:
-        """Return the command that makes a product, or what a rule makes, again."""
-        return f"snakemake dl={self.downlink} -R {what}"
-
     def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Cause]:
         if chunk["files"] == [] and (self.work / paths.taken_over(self.downlink)).exists():
             return  # its products were gone when the downlink was taken over
         retdef = paths.retdef(self.downlink, chunk["chunk"])
         of_chunk = paths.chunk(self.downlink, chunk["chunk"])
-        yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, self.again(of_chunk))
-        yield from self._agrees(self.work / of_chunk, chunk, self.again(of_chunk))
+        yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, rerun(self.downlink, of_chunk))
+        yield from self._agrees(self.work / of_chunk, chunk, rerun(self.downlink, of_chunk))
         sums = self.work / paths.chunks(self.downlink) / paths.block_checksums(chunk["chunk"])
         if any("announced" in file for file in chunk["files"]):
             unseen = "records are copied without being compared"
             if not sums.exists():
-                yield _note("file-missing", sums, unseen, self.again(of_chunk))
+                yield _note("file-missing", sums, unseen, rerun(self.downlink, of_chunk))
             else:
                 try:
                     read_json(sums)
                 except HalfPipeError as error:
-                    yield _note("file-damaged", sums, f"{error.text}; without it {unseen}", f"rm {sums}")
+                    yield _note(
+                        "file-damaged", sums, f"{error.text}; without it {unseen}", Remedy(f"rm {sums}")
+                    )
         for file in chunk["files"]:
             path = self.work / paths.chunks(self.downlink) / file["name"]
-            yield from self._file(path, file, self.again(of_chunk)) if path.exists() else [_cleaned_up(path)]
+            yield from (
+                self._file(path, file, rerun(self.downlink, of_chunk))
+                if path.exists()
+                else [_cleaned_up(path)]
+            )
 
     def run(self, run: Mapping[str, Any]) -> Iterator[Cause]:
         if run.get("taken_over", "whole") != "whole":
             return
         run_id = RunId(run["run"])
         manifest = paths.manifest(run_id, self.downlink)
-        deliver = self.again(manifest)
+        deliver = rerun(self.downlink, manifest)
         if not (path := self.work / paths.index(run_id, self.downlink)).exists():
             yield _fault("file-missing", path, "missing", deliver)
-        mend = f"halfpipe status --check --mend {self.downlink}"
+        mend = Remedy(f"halfpipe status --check --mend {self.downlink}")
         for path, what in index_damage(self.work, run_id, self.downlink).items():
             yield _fault("file-missing" if what == "missing" else "file-damaged", path, what, mend)
         events = self.work / paths.events(run_id, self.downlink)
@@ -156,7 +161,7 @@ class _Checker:
         for run in receipt["runs"]:
             halt = self.stage / paths.halt_cleanup(self.downlink, run["l1_run"])
             if halt.exists():
-                yield _fault("token-left", halt, "Level-1 cannot retire the run", self.again("receipt"))
+                yield _fault("token-left", halt, "Level-1 cannot retire the run", _of_receipt(self.downlink))
         record = Record(self.work, self.downlink)
         submitted = is_submitted(receipt, record)
         if not home.is_dir():
@@ -164,7 +169,7 @@ class _Checker:
                 yield _note("file-taken", home, "Level-1 has taken the hand-off")
             else:
                 what = f"gone, and hand-off {receipt['handoff']} was never submitted"
-                yield _fault("stage-gone", home, what, self.again("deliver_run"))
+                yield _fault("stage-gone", home, what, rerun(self.downlink, "deliver_run"))
             return
         untouched = record.last is None
         for wrong in look(
@@ -178,22 +183,22 @@ class _Checker:
             if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
                 yield _note("file-taken", wrong.path, "Level-1 is taking the hand-off")
             else:
-                yield _fault(wrong.code, wrong.path, wrong.what, wrong.do)
+                yield _fault(wrong.code, wrong.path, wrong.what, wrong.remedy)
 
-    def _agrees(self, path: Path, expected: Mapping[str, Any], do: str) -> Iterator[Cause]:
+    def _agrees(self, path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:
         if not path.exists():
-            yield _fault("file-missing", path, "missing", do)
+            yield _fault("file-missing", path, "missing", remedy)
             return
         try:
             content = read_json(path)
             other = [key for key, value in expected.items() if content[key] != value]
         except (HalfPipeError, KeyError, TypeError) as error:
-            yield _fault("file-damaged", path, str(error), do)
+            yield _fault("file-damaged", path, str(error), remedy)
             return
         if other:
-            yield _fault("file-differs", path, f"differs from the receipt: {', '.join(other)}", do)
+            yield _fault("file-differs", path, f"differs from the receipt: {', '.join(other)}", remedy)
 
-    def _file(self, path: Path, expected: Mapping[str, Any], do: str) -> Iterator[Cause]:
+    def _file(self, path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:
         code, what = wrong_with(path, expected, checksums=self.checksums)
         if code:
-            yield _fault(code, path, what, do)
+            yield _fault(code, path, what, remedy)

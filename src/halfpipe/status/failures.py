@@ -9,6 +9,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.record_causes import troubles as contradictions
+from halfpipe.errors import NOTHING, Remedy
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
@@ -112,12 +113,12 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
             job for job in jobs if job.rule in LATE and job.why is not KILLED and job.why.code not in TOLD
         ]
     groups = by_cause(jobs)
-    known = {one.code: one.do for one in contradictions(settings, downlink)} if groups else {}
+    known = {one.code: one.remedy for one in contradictions(settings, downlink)} if groups else {}
     for group in groups:
         yield cause_of(group, again, known)
 
 
-def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, str]) -> Cause:
+def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, Remedy]) -> Cause:
     """Return what is told of jobs that failed for one cause.
 
     Parameters
@@ -130,32 +131,30 @@ def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, str]) ->
         What is to be done about the other causes of their downlink, by code.
     """
     why, log, verdict = jobs[0].why, jobs[0].log, Verdict.ACTION
-    text, do = jobs[0].text.rstrip("."), then(why.do, again)
+    text, remedy = jobs[0].text.rstrip("."), then(why.remedy, again)
     if why.code in known:
         text, verdict = "blocked by the problem above", Verdict.NOTE
-        do = "" if repeats(known[why.code]) else f"once that is done: {again}"
+        remedy = NOTHING if repeats(known[why.code]) else Remedy(again, first="once that is done")
     named = names(jobs)
     since = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(log))
-    return Cause(why.code, verdict, f"{named}: {text}; its log: {log}", do, since, named)
+    return Cause(why.code, verdict, f"{named}: {text}; its log: {log}", remedy, since, named)
 
 
-def repeats(do: str) -> bool:
+def repeats(remedy: Remedy) -> bool:
     """Tell whether what is to be done ends with a command of Snakemake, so that none need be given after it."""
-    return "snakemake " in do
+    return any(command.startswith("snakemake ") for command in remedy.do)
 
 
-def then(do: str, again: str) -> str:
+def then(remedy: Remedy, again: str) -> Remedy:
     """Return what is to be done, the command that is given again last."""
-    if not do:
-        return again
-    return do if repeats(do) else f"{do.rstrip('.')}; then: {again}"
+    return remedy if repeats(remedy) else Remedy(*remedy.do, again, first=remedy.first.rstrip("."))
 
 
 def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:
     """Part jobs by why they failed, in their order."""
     groups: dict[tuple[str, ...], list[FailedJob]] = {}
     for job in jobs:
-        groups.setdefault((job.why.code, job.why.text, job.why.do), []).append(job)
+        groups.setdefault((job.why.code, job.why.text, str(job.why.remedy)), []).append(job)
     return list(groups.values())
 
 

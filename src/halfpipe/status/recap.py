@@ -14,6 +14,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.plan_causes import outstanding
+from halfpipe.errors import Remedy
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
@@ -63,7 +64,7 @@ def recap(
     for dl in order:
         if dl not in full:
             lines.append(_in_a_line(dl, groups[dl], work, interrupted))
-    remedies = list[str]()
+    remedies = list[Remedy]()
     for dl in full:
         told, remedy = _in_full(dl, groups[dl], begun.get(dl, 0) if dl else 0, work, interrupted)
         lines += told
@@ -76,7 +77,7 @@ def recap(
     codes = {job.why.code for job in jobs}
     said = remedies and len(full) == len(order) and all(map(repeats, remedies))
     if codes != {"id"} and not said:
-        when = "once that is done" if any(remedies) else "try again"
+        when = "once that is done" if any(one.steps for one in remedies) else "try again"
         lines += _aligned([("once they are there" if codes == {"no-retdefs"} else when, again)])
     return "\n".join(lines)
 
@@ -104,8 +105,8 @@ def _in_a_line(downlink: DownlinkId | None, jobs: Sequence[FailedJob], work: Pat
 
 def _in_full(
     downlink: DownlinkId | None, jobs: Sequence[FailedJob], of: int, work: Path, interrupted: str
-) -> tuple[list[str], str]:
-    """Return what is told of a downlink, what matters most last, and what is to be done, empty if nobody says it."""
+) -> tuple[list[str], Remedy]:
+    """Return what is told of a downlink, what matters most last, and what is to be done."""
     same = max(by_cause(jobs), key=len)
     first = same[0]
     how_many = f"{len(jobs)} of {count(of, 'job')}" if of else count(len(jobs), "job")
@@ -117,9 +118,9 @@ def _in_full(
     if others := [job for job in jobs if job not in same]:
         told.append(("besides", f"{names(others)}: {max(by_cause(others), key=len)[0].text}"))
     told.append((names(same), first.text))
-    if first.why.do:
-        told.append(("remedy", first.why.do))
-    return [f"{_state(downlink, work)}: {ended}", *_aligned(told)], first.why.do
+    if first.why.remedy.steps:
+        told.append(("remedy", str(first.why.remedy)))
+    return [f"{_state(downlink, work)}: {ended}", *_aligned(told)], first.why.remedy
 
 
 def _aligned(told: Sequence[tuple[str, str]]) -> list[str]:
@@ -148,7 +149,7 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
             numbers = [f"{value:,}" for value in (one.handoff, one.runs, one.events, one.orphans)]
         rows.append((dl, *numbers, one.state))
         wants += [
-            "\n    ".join([f"{dl} needs action: {cause.text}", *cause.steps])
+            "\n    ".join([f"{dl} needs action: {cause.text}", *cause.remedy.steps])
             for cause in one.causes
             if cause.verdict is Verdict.ACTION and not cause.failed
         ]

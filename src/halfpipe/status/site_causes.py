@@ -12,7 +12,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.plan import CLOCK_SECONDS, past_times
 from halfpipe.downlink.stage_mark import stage_lacks
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
@@ -62,7 +62,7 @@ def _empty_stage(settings: Settings) -> Iterator[Cause]:
             Verdict.ACTION,
             f"the stage {stage} is empty though downlinks were handed off to it; even the mark is gone that a hand-off "
             "leaves there. So it is not mounted, or somebody emptied it",
-            f"see that its file system is mounted: ls -la {stage}",
+            Remedy(f"ls -la {stage}", first="see that its file system is mounted"),
         )
 
 
@@ -81,7 +81,7 @@ def _disks(settings: Settings) -> Iterator[Cause]:
     for place, (left, total) in free(settings).items():
         if left < LEAST_SHARE * total and left < LEAST_BYTES:
             text = f"the file system of {place} is nearly full: {left / 1e9:.1f} GB are free"
-            yield Cause("disk-low", Verdict.ACTION, text, "halfpipe cleanup --remove")
+            yield Cause("disk-low", Verdict.ACTION, text, Remedy("halfpipe cleanup --remove"))
 
 
 def light(name: str, causes: Iterable[Cause]) -> Cause | None:
@@ -107,7 +107,7 @@ def _not_given_up(work: Path) -> Iterator[Cause]:
     except HalfPipeError as error:
         refused = (str(error),)
     for complaint in refused:
-        yield Cause("force-refused", Verdict.ACTION, complaint, "halfpipe force")
+        yield Cause("force-refused", Verdict.ACTION, complaint, Remedy("halfpipe force"))
 
 
 def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
@@ -123,13 +123,14 @@ def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
     found = leases.look(work, paths.unattended_lease())
     if found is not None and found.lives and now - found.signed >= PATIENCE_SECONDS:
         holder = found.holder
-        end = f", or end it on {holder.host}: kill {holder.pid}" if holder else ""
+        end = f", or end it on {holder.host}" if holder else ""
+        look = f"see what it waits for (its logs are in {work / paths.unattended_logs()}){end}"
         yield Cause(
             "unattended-lease",
             Verdict.ACTION,
             f"no turn can begin: {work / paths.unattended_lease()} is held by {found}, and has not got on since "
             f"{utc(found.signed)}",
-            f"see what it waits for (its logs are in {work / paths.unattended_logs()}){end}",
+            Remedy(*([f"kill {holder.pid}"] if holder else []), first=look),
             found.signed,
         )
 
@@ -162,7 +163,7 @@ def _timer(work: Path, now: float) -> Iterator[Cause]:
         "timer-dead",
         Verdict.ACTION,
         f"the last turn of unattended processing {ended}",
-        "see why, of a crontab in its mail: systemctl status halfpipe.timer halfpipe.service",
+        Remedy("systemctl status halfpipe.timer halfpipe.service", first="see why, of a crontab in its mail"),
         since,
     )
 
@@ -179,8 +180,10 @@ def silence(settings: Settings, now: float) -> Iterator[Cause]:
             "silence",
             Verdict.ACTION,
             f"no new RetDef has come since {utc(when)} ({path}): alarm.silence_hours is {hours:g}",
-            "ask whether downlinks come, and see that RetDefs are copied: ls -lt "
-            + " ".join(map(str, settings.paths.retdef)),
+            Remedy(
+                " ".join(["ls -lt", *map(str, settings.paths.retdef)]),
+                first="ask whether downlinks come, and see that RetDefs are copied",
+            ),
             when,
         )
 

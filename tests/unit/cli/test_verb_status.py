@@ -12,6 +12,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.downlink import submit
+from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.status.told import Memory, Told
@@ -148,7 +149,7 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) -> None:
     log = configfile.parent / "work" / "logs" / HALF_WAY / "deliver_run-2c2e5787.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    why, remedy = "the stage is away." + " It is long." * 60, "To see it: halfpipe hold"
+    why, remedy = "the stage is away." + " It is long." * 60, Remedy("halfpipe hold", first="To see it")
     Failure("stage", why, remedy).write(log)
     lines = on_terminal("status", "--configfile", configfile, env={"NO_COLOR": "1"}).splitlines()
     assert len(lines) < 20

@@ -96,7 +96,7 @@ def test_a_decoder_that_cries_or_writes_nothing_and_ends_well(tmp_path: Path) ->
     with pytest.raises(DecoderError, match="brought nothing, though its RetDef announces data") as caught:
         decoded(tmp_path / "out", "--fault", f"{DOWNLINK}-{CHUNK}=nothing")
     assert caught.value.code == "decoder-silent"
-    assert f'chunks: [{{dl: "{DOWNLINK}", chunk: "{CHUNK}"' in caught.value.do
+    assert f'chunks: [{{dl: "{DOWNLINK}", chunk: "{CHUNK}"' in str(caught.value.remedy)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_what_is_refused_names_the_file_and_what_it_says(tmp_path: Path) -> None
     halts.refuse(tmp_path, Switch.STAGE, OTHER)
     with pytest.raises(HeldError) as error:
         halts.refuse(tmp_path, Switch.STAGE, DL)
-    assert (str(file) in error.value.text, f"stage {DL} --resume" in error.value.do) == (True, True)
+    assert (str(file) in error.value.text, f"stage {DL} --resume" in str(error.value.remedy)) == (True, True)
     put(tmp_path / "halts" / "haltStage").write_text("root on vm:\n\x1b disk full\n")
     with pytest.raises(HeldError, match=r"haltStage \(root on vm: \? disk full\)\. .* stage --resume$"):
         halts.refuse(tmp_path, Switch.STAGE, DL)

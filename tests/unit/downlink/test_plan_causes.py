@@ -120,7 +120,11 @@ def test_outstanding_until_there_is_a_receipt(settings: Settings) -> None:
     put(more, 2)
     put(work, 2)
     (cause,) = found(settings)
-    assert (cause.code, cause.verdict, cause.do) == ("retdef-new", Verdict.NOTE, f"snakemake dl={DL}")
+    assert (cause.code, cause.verdict, str(cause.remedy)) == (
+        "retdef-new",
+        Verdict.NOTE,
+        f"snakemake dl={DL}",
+    )
     assert "00002, 00003" in cause.text
     assert ready(settings) == (DL, OTHER)
     # The loss of a staged one that the receipt was made of starts no turn, nor does one that is to be ignored.
@@ -135,7 +139,7 @@ def test_a_hole_waits_and_needs_action_after_a_day(settings: Settings) -> None:
     (cause,) = found(settings)
     assert codes([cause]) == [("waits-retdef", Verdict.NOTE)]
     assert "00002, 00003" in cause.text
-    assert cause.do.endswith(f"snakemake dl={DL}")
+    assert str(cause.remedy).endswith(f"snakemake dl={DL}")
     assert cause.since == pytest.approx(retdef.stat().st_ctime, abs=1)
     assert every(settings) == Outstanding((), {}, (f"downlink {DL}: {cause.text}",))
     assert codes(found(settings, 25 * HOUR)) == [("waits-retdef", Verdict.ACTION)]
@@ -159,13 +163,13 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     stray = put(home, 2, dl=OTHER, inside=DL)
     (cause,) = found(settings)
     assert codes([cause]) == [("retdef-elsewhere", Verdict.ACTION)]
-    assert cause.do == f"mkdir -p {home / OTHER} && mv {stray} {home / OTHER}/"
+    assert str(cause.remedy) == f"mkdir -p {home / OTHER} && mv {stray} {home / OTHER}/"
     assert ready(settings) == (DL,)
-    assert messages(Plan(settings).of(DL), [cause]) == [f"downlink {DL}: {cause.text}: {cause.do}"]
+    assert messages(Plan(settings).of(DL), [cause]) == [f"downlink {DL}: {cause.text}: {cause.remedy}"]
     # One that is a copy of what lies in its place is harmless.
     put(home, 2, dl=OTHER)
     (copy,) = found(settings)
-    assert (codes([copy]), copy.do) == ([("retdef-elsewhere", Verdict.NOTE)], f"rm {stray}")
+    assert (codes([copy]), str(copy.remedy)) == ([("retdef-elsewhere", Verdict.NOTE)], f"rm {stray}")
 
 
 def loop(path: Path) -> Path:
@@ -181,7 +185,7 @@ def test_a_directory_that_cannot_be_listed_stops_its_downlink_alone(settings: Se
     place = loop(second / DL)
     (cause,) = found(settings)
     assert codes([cause]) == [("search-path-unreadable", Verdict.ACTION)]
-    assert (str(place) in cause.text, cause.do) == (True, f"ls -ld {place}")
+    assert (str(place) in cause.text, str(cause.remedy)) == (True, f"ls -ld {place}")
     assert found(settings, dl=OTHER) == []
     assert every(settings) == Outstanding((OTHER,), {}, (f"downlink {DL}: {cause.text}",))
     # Who names it goes on with what there is.
@@ -233,7 +237,7 @@ def test_a_directory_where_a_file_should_be_is_refused_with_the_commands(setting
         place.mkdir(parents=True)
         with pytest.raises(HalfPipeError) as refused:
             plan.refuse_closed()
-        assert refused.value.do == f"mv {place} {place}.aside; snakemake dl={DL}"
+        assert str(refused.value.remedy) == f"mv {place} {place}.aside; snakemake dl={DL}"
         place.rmdir()
     plan.refuse_closed()
 
@@ -246,10 +250,10 @@ def test_begun_and_its_retdefs_gone(settings: Settings) -> None:
     (work / DL / "haltStage").unlink()
     (work / DL / "chunks").mkdir()
     (cause,) = found(settings)
-    assert (codes([cause]), cause.do) == ([("retdefs-gone", Verdict.ACTION)], "")
+    assert (codes([cause]), str(cause.remedy)) == ([("retdefs-gone", Verdict.ACTION)], "")
     put(work, 1)
     (cause,) = found(settings)
-    assert (codes([cause]), cause.do) == ([("retdefs-gone", Verdict.ACTION)], f"snakemake dl={DL}")
+    assert (codes([cause]), str(cause.remedy)) == ([("retdefs-gone", Verdict.ACTION)], f"snakemake dl={DL}")
     assert every(settings) == Outstanding((), {}, (f"downlink {DL}: {cause.text}",))
     hand_off(settings, 1)
     assert (found(settings), every(settings)) == ([], Outstanding((), {}, ()))
@@ -296,7 +300,10 @@ def test_a_retdef_that_was_issued_again(settings: Settings) -> None:
     hand_off(settings, 1)
     source.write_text(content(1, RUN_A) + "\n")
     (cause,) = found(settings)
-    assert (codes([cause]), cause.do) == ([("retdef-reissued", Verdict.ACTION)], f"snakemake -F dl={DL}")
+    assert (codes([cause]), str(cause.remedy)) == (
+        [("retdef-reissued", Verdict.ACTION)],
+        f"snakemake -F dl={DL}",
+    )
     assert str(source) in cause.text
     # Of the same size too, whatever times were set.
     source.write_text(content(1, RUN_A).replace("1719541787.0", "1719541788.0"))
@@ -317,7 +324,7 @@ def test_a_misspelt_switch_is_named(settings: Settings, name: str) -> None:
     assert {cause.code for cause in site_troubles(Plan(settings))} == {"switch-holds"}
     (work / "halts" / name).touch()
     (cause,) = (one for one in site_troubles(Plan(settings)) if one.code == "switch-misspelt")
-    assert (cause.verdict, cause.do) == (Verdict.ACTION, f"rm {work / 'halts' / name}")
+    assert (cause.verdict, str(cause.remedy)) == (Verdict.ACTION, f"rm {work / 'halts' / name}")
     assert every(settings).waiting == (cause.text,)
     (work / DL / name).touch()
     assert ("switch-misspelt" in {one.code for one in found(settings)}) == name.startswith("halt")
@@ -336,11 +343,11 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
     l1.touch()
     (cause,) = found(submitting)
     assert (codes([cause]), cause.since) == ([("switch-holds", Verdict.NOTE)], own.stat().st_mtime)
-    assert cause.do == f"halfpipe hold stage {DL} --resume"
+    assert str(cause.remedy) == f"halfpipe hold stage {DL} --resume"
     assert every(submitting) == Outstanding((), {DL: own}, ())
     everywhere.touch()
-    assert [cause.do for cause in found(settings)] == ["halfpipe hold"]
-    assert [cause.do for cause in site_troubles(Plan(settings))] == ["halfpipe hold"]
+    assert [str(cause.remedy) for cause in found(settings)] == ["halfpipe hold"]
+    assert [str(cause.remedy) for cause in site_troubles(Plan(settings))] == ["halfpipe hold"]
     assert messages(Plan(settings).of(DL), found(settings)) == [
         f"downlink {DL}: staging is held by {everywhere}",
         f"downlink {DL}: submission to Level-1 is held by {l1}",
@@ -350,7 +357,7 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
     put(work, 1)
     hand_off(settings, 1)
     assert (found(settings), every(settings).held) == ([], {})
-    assert [cause.do for cause in found(submitting)] == [f"halfpipe hold l1 {DL} --resume"]
+    assert [str(cause.remedy) for cause in found(submitting)] == [f"halfpipe hold l1 {DL} --resume"]
     assert every(submitting) == Outstanding((), {DL: l1}, ())
     assert every(submitting, among={DL}) == Outstanding((), {}, ())
     l1.unlink()
@@ -377,7 +384,7 @@ def test_too_many_are_refused_with_their_number_unless_they_are_named(tmp_path: 
         ready(few)
     (cause,) = site_causes(Site(few, time.time() + 2 * HOUR), [])
     assert (cause.code, cause.verdict) == ("outstanding-many", Verdict.ACTION)
-    assert cause.do == f"halfpipe process {names[0]}..{names[-1]}"
+    assert str(cause.remedy) == f"halfpipe process {names[0]}..{names[-1]}"
     assert list(site_causes(Site(enough, time.time() + 2 * HOUR), [])) == []
     assert list(every(few, among=set(names)).ready) == names
 
@@ -410,7 +417,7 @@ def test_a_head_that_died_at_work(settings: Settings) -> None:
     os.utime(log, (1_717_200_000, 1_717_200_000))
     (cause,) = found(settings)
     assert codes([cause]) == [("head-died", Verdict.NOTE)]
-    assert (cause.do, cause.since) == (f"snakemake dl={DL}", 1_717_200_000)
+    assert (str(cause.remedy), cause.since) == (f"snakemake dl={DL}", 1_717_200_000)
     put(work, 1)
     hand_off(settings, 1)
     assert found(settings) == [], "it died after its hand-off"

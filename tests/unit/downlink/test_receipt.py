@@ -162,7 +162,7 @@ def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     shutil.rmtree(delivered.stage / DL / LCI.l1)
     with pytest.raises(StageError, match=LCI) as gone:
         hand_off(delivered)
-    assert gone.value.do.endswith(f"snakemake dl={DL} -R deliver_run")
+    assert str(gone.value.remedy).endswith(f"snakemake dl={DL} -R deliver_run")
     assert [handoff.number for handoff in hand_offs(delivered.work, DL)] == [1]
 
 

@@ -93,7 +93,11 @@ def test_what_was_submitted_and_is_not_taken_for_a_day_needs_action(
 
 def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wanted(level1: Level1) -> None:
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict, cause.do) == ("not-submitted", Verdict.NOTE, f"snakemake submit={DL}")
+    assert (cause.code, cause.verdict, str(cause.remedy)) == (
+        "not-submitted",
+        Verdict.NOTE,
+        f"snakemake submit={DL}",
+    )
     long_ago = time.time() - 25 * 3600
     os.utime(level1.work / paths.receipts(DL) / "000001.json", (long_ago, long_ago))
     (cause,) = found(level1)
@@ -102,7 +106,7 @@ def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wante
     (level1.work / DL / "haltL1").touch()
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("not-submitted", Verdict.NOTE)
-    assert cause.do == f"halfpipe hold l1 {DL} --resume"
+    assert str(cause.remedy) == f"halfpipe hold l1 {DL} --resume"
     level1.hand_off(files=False)
     take(level1)
     assert (found(level1), state(level1)) == ([], StageState.WHOLE)
@@ -118,7 +122,7 @@ def test_a_stage_that_was_harmed_before_any_submission(level1: Level1) -> None:
     assert state(level1) is StageState.GONE
     gone = found(level1)[0]
     assert (gone.code, gone.verdict) == ("stage-gone", Verdict.ACTION)
-    assert (gone.do, SAY in gone.text) == (f"snakemake dl={DL} -R deliver_run", True)
+    assert (str(gone.remedy), SAY in gone.text) == (f"snakemake dl={DL} -R deliver_run", True)
     submit.settle(level1.settings(), DL, True)
     assert (found(level1), state(level1)) == ([], StageState.TAKEN)
 
@@ -146,8 +150,8 @@ def test_a_later_hand_off_is_not_that_which_was_submitted(level1: Level1) -> Non
     level1.hand_off(2)
     (cause,) = found(level1)
     assert (cause.code, cause.verdict) == ("handoff-not-submitted", Verdict.ACTION)
-    assert cause.do == f"halfpipe submit {DL} --rollback"
-    assert found(level1, rollback=None)[0].do.endswith(f"halfpipe submit {DL} --record-rollback")
+    assert str(cause.remedy) == f"halfpipe submit {DL} --rollback"
+    assert found(level1, rollback=None)[0].remedy.do == (f"halfpipe submit {DL} --record-rollback",)
     take(level1)
     assert state(level1) is StageState.GONE
     assert codes(found(level1)) == ["stage-gone", "handoff-not-submitted"]
@@ -177,7 +181,7 @@ def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> Non
     level1.leave_open()
     for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, SAY)):
         (cause,) = found(level1, **keys)
-        assert (cause.code, cause.verdict, cause.do) == ("submission-open", Verdict.ACTION, do)
+        assert (cause.code, cause.verdict, *cause.remedy.do) == ("submission-open", Verdict.ACTION, do)
         assert cause.since == pytest.approx(time.time(), abs=60)
     take(level1)
     assert found(level1)[0].text.endswith("; its files are gone from the stage, so it may have been")
@@ -188,13 +192,13 @@ def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> Non
         submitted(level1)
     for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, SAY)):
         (cause,) = found(level1, **keys)
-        assert (cause.code, cause.verdict, cause.do) == ("submission-failed", Verdict.ACTION, do)
+        assert (cause.code, cause.verdict, *cause.remedy.do) == ("submission-failed", Verdict.ACTION, do)
     submit.settle(level1.settings(), DL, False)
     submitted(level1, command=None)
     (cause,) = found(level1, command=None, check=None)
     assert (cause.code, cause.verdict) == ("written-for-person", Verdict.ACTION)
     line = (level1.work / paths.submit_line(DL)).read_text().strip()
-    assert cause.do == f"{line}\n{SAY}"
+    assert cause.remedy.do == (line, SAY)
 
 
 def test_a_roll_back_that_was_cut_off_is_one_cause(level1: Level1) -> None:
@@ -216,7 +220,7 @@ def test_a_command_that_ends_well_and_creates_nothing(level1: Level1) -> None:
     last = level1.recorded()[-1]
     assert (last["by"], last["status"]) == ("check", 0)
     (cause,) = found(level1)
-    assert (cause.code, cause.do) == (
+    assert (cause.code, *cause.remedy.do) == (
         "submission-failed",
         SAY,
     )
@@ -256,4 +260,8 @@ def test_a_receipt_that_was_changed_is_not_submitted(level1: Level1, old: str, n
         submitted(level1)
     assert level1.commands() == []
     (cause,) = found(level1)
-    assert (cause.code, cause.verdict, cause.do) == (code, Verdict.ACTION, f"snakemake dl={DL} -R receipt")
+    assert (cause.code, cause.verdict, str(cause.remedy)) == (
+        code,
+        Verdict.ACTION,
+        f"snakemake dl={DL} -R receipt",
+    )

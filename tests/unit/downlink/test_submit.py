@@ -410,7 +410,7 @@ def test_what_only_the_product_says_is_told_and_not_submitted_again(level1: Leve
     submit.save(settings, DL, submitted(settings))
     forget(level1.work, paths.submissions(DL))
     (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
-    assert (cause.code, cause.verdict, cause.do) == (
+    assert (cause.code, cause.verdict, str(cause.remedy)) == (
         "submission-damaged",
         Verdict.ACTION,
         f"halfpipe submit {DL}",

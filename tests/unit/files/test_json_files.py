@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from halfpipe.errors import FormatError, MissingInputError
+from halfpipe.errors import FormatError, MissingInputError, Remedy
 from halfpipe.files.json_files import dump_json, read_json, seal_of, write_json
 
 VALUE = {"a": 1, "b": ["c", {"d": None}]}
@@ -46,8 +46,8 @@ def test_each_byte_that_changes_is_seen_or_changes_nothing(file: Path) -> None:
 def test_what_is_nothing(content: bytes | None, file: Path) -> None:
     file.write_bytes(content) if content is not None else file.unlink()
     with pytest.raises(MissingInputError if content is None else FormatError, match=str(file)) as error:
-        read_json(file, "Do this")
-    assert error.value.do == ("Do this" if content is not None else "")
+        read_json(file, Remedy(first="Do this"))
+    assert str(error.value.remedy) == ("Do this" if content is not None else "")
 
 
 @settings(max_examples=25)

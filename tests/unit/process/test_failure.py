@@ -16,7 +16,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 import snakemake_logger_plugin_halfpipe as plugin
 from halfpipe import paths
-from halfpipe.errors import DecoderError, HalfPipeError
+from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.process import rule_program
 from halfpipe.process.failure import Failure
 from halfpipe.run.accepted_losses import ShrunkError
@@ -27,7 +27,7 @@ from tests.support.workflow import Site
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ShrunkError("it shrinks", "snakemake -F"), "shrunk-refused"),
+        (ShrunkError("it shrinks", Remedy("snakemake -F")), "shrunk-refused"),
         (DecoderError("it is long", code="magic7", text="in short"), "magic7"),
         (OSError(errno.ENOSPC, "No space left", "/w/x"), "system"),
         (MemoryError(), "memory"),
@@ -59,7 +59,7 @@ def test_a_job_that_fails_records_why(
         assert why.code == code
         assert why.command.endswith(f"--log {log}")
         if isinstance(error, HalfPipeError):
-            assert (why.text, why.do) == (error.text, error.do)
+            assert (why.text, str(why.remedy)) == (error.text, str(error.remedy))
     assert rule_program.run(lambda *_: None, parser, argv) == 0
     assert Failure.read(log) is None
 
@@ -173,7 +173,7 @@ def test_of_a_job_that_slurm_calls_failed_its_log_of_slurm_is_named(
     failing(head, log, of_slurm, said="SLURM-job '4711' failed")
     why = Failure.read(log)
     assert why is not None
-    assert (why.code, str(of_slurm) in why.do) == ("executor", True)
+    assert (why.code, str(of_slurm) in str(why.remedy)) == ("executor", True)
 
 
 def test_what_could_not_be_submitted_and_what_begins_again(head: plugin.LogHandler, tmp_path: Path) -> None:

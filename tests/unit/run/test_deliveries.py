@@ -218,7 +218,7 @@ def test_only_what_is_closed_can_be_released(tmp_path: Path) -> None:
 
 
 def test_what_the_legacy_recorded_and_nobody_can_read_stands_until_it_can_be_read(tmp_path: Path) -> None:
-    said = Unreadable(FIRST, "its spans are torn", "restore them")
+    said = Unreadable(FIRST, "its spans are torn", "restore them", "halfpipe takeover it --do")
     for _ in range(2):
         read(tmp_path).publish(said)
     assert kinds(tmp_path) == ["unreadable"]

@@ -106,7 +106,7 @@ def test_a_receipt_that_is_not_what_was_written(tmp_path: Path, old: str, new: s
     with pytest.raises(ReceiptError) as error:
         read_receipt(tmp_path, DL)
     assert error.value.code == code
-    assert error.value.do == f"snakemake dl={DL} -R receipt"
+    assert str(error.value.remedy) == f"snakemake dl={DL} -R receipt"
 
 
 def test_nothing_that_can_be_parsed_passes_unless_it_is_what_was_written(tmp_path: Path) -> None:

@@ -229,10 +229,10 @@ def test_a_merged_index_of_no_hand_off_is_not_made_again(tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(FormatError) as error:
         KnownRun.read(context(site, DEAD))
-    assert f"halfpipe status --check --mend {FIRST}" in error.value.do
+    assert f"halfpipe status --check --mend {FIRST}" in str(error.value.remedy)
     with pytest.raises(MissingInputError) as refused:
         mend(site.settings, DownlinkId(FIRST), io.StringIO())
-    assert f"snakemake dl={FIRST} -R deliver_run" in refused.value.do
+    assert f"snakemake dl={FIRST} -R deliver_run" in str(refused.value.remedy)
 
 
 def test_lost_records_are_not_taken_for_the_first_day(tmp_path: Path) -> None:

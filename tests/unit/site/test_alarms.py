@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.errors import Remedy
 from halfpipe.settings import Alarm, Paths, Settings
 from halfpipe.site.alarms import (
     Kind,
@@ -30,7 +31,7 @@ DAY = 86400.0
 TURN = 600.0
 SUBJECTS = ("230401001", "230401002", of_site("silence"))
 CAUSES = [
-    Cause(code, Verdict.ACTION, text, "do this")
+    Cause(code, Verdict.ACTION, text, Remedy(first="do this"))
     for code, text in (
         ("failed", "decode_chunk 00001: bad"),
         ("failed", "receipt: bad"),

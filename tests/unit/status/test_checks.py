@@ -118,10 +118,10 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(
             if path.suffix == ".xml":  # the job that stages a RetDef decodes its chunk
                 target = f"{DL}/chunks/{path.stem[-5:]}.json"
             again = f"snakemake dl={DL}" + (f" -R {target}" if name != RECEIPT else "")
-            assert finding.do == (MEND if path.name in {"datagrams.idx", "chunks.json"} else again)
-        assert is_note(finding) or finding.do
+            assert str(finding.remedy) == (MEND if path.name in {"datagrams.idx", "chunks.json"} else again)
+        assert is_note(finding) or str(finding.remedy)
         if path.suffix == ".txt":
-            assert finding.do == f"snakemake dl={DL} -R receipt"
+            assert str(finding.remedy) == f"snakemake dl={DL} -R receipt"
 
 
 @pytest.mark.parametrize("part", ["datagrams.idx", "events.npy", "chunks.json"])
@@ -134,7 +134,7 @@ def test_a_merged_index_that_is_cut_is_made_again_and_nothing_is_handed_off(
     content = path.read_bytes()
     path.write_bytes(content[:-40])
     (finding,) = found(site)
-    assert (finding.code, path_of(finding), finding.do, is_note(finding)) == (
+    assert (finding.code, path_of(finding), str(finding.remedy), is_note(finding)) == (
         "file-damaged",
         path,
         MEND,
@@ -207,7 +207,7 @@ def test_what_a_hand_or_a_disk_has_changed(delivered: Site, name: str, old: str,
         (finding,) = found(delivered)
         assert codes(delivered).count(code) == 1
     assert (finding.code, path_of(finding), is_note(finding)) == (code, path, False)
-    assert finding.do == f"snakemake dl={DL} -R {'receipt' if name == RECEIPT else name}"
+    assert str(finding.remedy) == f"snakemake dl={DL} -R {'receipt' if name == RECEIPT else name}"
 
 
 @pytest.mark.parametrize(("name", "said"), [(MANIFEST, {"known": 41}), (f"{CHUNK}.json", {"files": []})])
@@ -251,7 +251,7 @@ def test_a_stage_that_was_wiped_before_any_submission_is_a_fault(delivered: Site
     shutil.move(aside, delivered.stage / DL)
     assert of_files.code == "stage-gone"
     assert [cause.code for cause in causes] == ["stage-gone", "not-submitted"]
-    assert causes[0].do == f"snakemake dl={DL} -R deliver_run"
+    assert str(causes[0].remedy) == f"snakemake dl={DL} -R deliver_run"
 
 
 def test_a_token_that_keeps_level_1_waiting(delivered: Site) -> None:
@@ -275,7 +275,7 @@ def test_the_command_of_a_fault_mends_it_and_leaves_other_runs_alone(
     assert len(others) > 20
     before = {path: path.stat().st_mtime_ns for path in others}
     (site.home / name).rename(tmp_path / "aside")
-    (do,) = {finding.do for finding in found(site)}
+    (do,) = {str(finding.remedy) for finding in found(site)}
     site.snakemake(*do.split()[1:]).good()
     assert found(site) == []
     assert {path: path.stat().st_mtime_ns for path in others} == before
@@ -310,7 +310,7 @@ def test_a_delivery_that_is_not_what_the_receipt_says(untouched: Site, tmp_path:
     recorded = Deliveries(site.work, RUN)
     recorded.publish(replace(recorded.latest()[DL], files=()))
     (finding,) = found(site)
-    assert (finding.code, finding.do) == ("delivery-differs", f"snakemake dl={DL} -R {MANIFEST}")
+    assert (finding.code, str(finding.remedy)) == ("delivery-differs", f"snakemake dl={DL} -R {MANIFEST}")
     assert codes(site).count("delivery-differs") == 1
     for home in homes(site.work, paths.deliveries(RUN)):  # put back from a backup of before
         shutil.rmtree(home)

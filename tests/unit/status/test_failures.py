@@ -7,6 +7,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
+from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.run.deliveries import Deliveries, Unreadable
@@ -37,7 +38,7 @@ def test_a_cause_of_several_jobs_is_told_once(tmp_path: Path) -> None:
     left(tmp_path, "decode_chunk-00002", DECODER)
     left(tmp_path, "decode_chunk-00003")
     one, other = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, one.do) == ("decoder", Verdict.ACTION, AGAIN)
+    assert (one.code, one.verdict, str(one.remedy)) == ("decoder", Verdict.ACTION, AGAIN)
     assert one.failed == "decode_chunk 00001, 00002"
     assert one.text == f"{one.failed}: {DECODER.text}; its log: {log}"
     assert (other.code, other.failed) == ("killed", "decode_chunk 00003"), "it said nothing"
@@ -61,11 +62,13 @@ def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: P
 
 def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
     why = f"what the legacy recorded cannot be read: {'/a/long/path/saved.pkl; ' * 60}and that is all."
-    remedy = f"To see it: halfpipe show {RUN}; to read it again: halfpipe takeover {DL} --do"
+    remedy = Remedy(
+        f"halfpipe show {RUN}", f"halfpipe takeover {DL} --do", first="To see it, and read it again"
+    )
     left(tmp_path, f"deliver_run-{RUN}", Failure("takeover-refused", why, remedy))
     (one,) = failures(searching(tmp_path), DL)
-    commands = [f"halfpipe show {RUN}", f"halfpipe takeover {DL} --do", AGAIN]
-    assert (one.code, one.do.splitlines()) == ("takeover-refused", commands)
+    commands = (*remedy.do, AGAIN)
+    assert (one.code, one.remedy.do) == ("takeover-refused", commands)
     assert "and that is all; its log: " in one.text
     assert len(one.text) < 700
 
@@ -74,21 +77,23 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
 def test_what_a_cause_of_the_same_code_explains_is_only_told(tmp_path: Path, rule: str) -> None:
     said = {"run": RUN, "named": False, "held": False, "spans": [], "files": []}
     publish(tmp_path, DL, {"downlink": DL, "handoff": 1, "runs": [said], "texts": []})
-    Deliveries(tmp_path, RUN).publish(Unreadable(DL, "saved.pkl is torn", f"To go on: {AGAIN}"))
-    left(tmp_path, rule, Failure("takeover-refused", "it is torn", "To see it: halfpipe show"))
+    Deliveries(tmp_path, RUN).publish(Unreadable(DL, "saved.pkl is torn", "To go on", AGAIN))
+    left(
+        tmp_path, rule, Failure("takeover-refused", "it is torn", Remedy("halfpipe show", first="To see it"))
+    )
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, one.do) == ("takeover-refused", Verdict.NOTE, ""), (
+    assert (one.code, one.verdict, str(one.remedy)) == ("takeover-refused", Verdict.NOTE, ""), (
         "that ends with the command"
     )
 
     damage(tmp_path, paths.deliveries(RUN))
-    left(tmp_path, rule, Failure("record-damaged", "it is torn", "restore it"))
+    left(tmp_path, rule, Failure("record-damaged", "it is torn", Remedy(first="restore it")))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.verdict, one.steps) == (Verdict.NOTE, ["once that is done", AGAIN])
+    assert (one.verdict, one.remedy.steps) == (Verdict.NOTE, ["once that is done", AGAIN])
 
     left(tmp_path, rule, Failure("magic7", "the magic-7 command ended with exit status 1"))
     (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, one.do) == ("magic7", Verdict.ACTION, AGAIN), (
+    assert (one.code, one.verdict, str(one.remedy)) == ("magic7", Verdict.ACTION, AGAIN), (
         "an unrelated trouble beside it"
     )
 
@@ -99,7 +104,7 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     left(tmp_path, "submit")  # it was killed, and what was attempted says more
     left(tmp_path, "ledger", down)
     (late,) = failures(searching(tmp_path), DL, after_receipt=True)
-    assert (late.code, late.verdict, late.do) == ("ledger", Verdict.ACTION, f"snakemake submit={DL}")
+    assert (late.code, late.verdict, str(late.remedy)) == ("ledger", Verdict.ACTION, f"snakemake submit={DL}")
     product = tmp_path / paths.loaded(DL)
     product.parent.mkdir()
     product.touch()

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.status import recap
@@ -123,7 +124,8 @@ def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> Non
 
 
 def test_a_remedy_that_ends_with_the_command_is_the_last_line(tmp_path: Path) -> None:
-    one, other = f"To go on: snakemake dl={DL} -R decode_chunk", "To see it: halfpipe show 2c2e5787"
+    one = rerun(DL, "decode_chunk", "To go on")
+    other = Remedy("halfpipe show 2c2e5787", first="To see it")
     first = job(tmp_path, Failure("shrunk-refused", "it would lose events", one))
     assert recap.recap([first], {}, "again", tmp_path).splitlines()[-1] == f"  remedy               {one}"
     second = job(tmp_path, Failure("takeover-refused", "it is torn", other), OTHER)

@@ -68,7 +68,11 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
     assert codes(settings) == {}
     (force / "foo").touch()
     (cause,) = site_troubles(settings, NOW)
-    assert (cause.code, cause.verdict, cause.do) == ("force-refused", Verdict.ACTION, "halfpipe force")
+    assert (cause.code, cause.verdict, str(cause.remedy)) == (
+        "force-refused",
+        Verdict.ACTION,
+        "halfpipe force",
+    )
     assert cause.text.startswith(f"{force / 'foo'}: names no run: ")
 
 
@@ -80,7 +84,7 @@ def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Setting
     assert codes(settings) == {"stage-empty": Verdict.ACTION}, "it is not there"
     stage.mkdir()
     (cause,) = site_troubles(settings, NOW)
-    assert (cause.code, cause.do) == ("stage-empty", f"ls -la {stage}")
+    assert (cause.code, *cause.remedy.do) == ("stage-empty", f"ls -la {stage}")
     (stage / "chunktokens").mkdir()
     assert codes(settings) == {}, "Level-1 has taken all, and left something"
 
@@ -94,7 +98,7 @@ def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) 
     os.utime(number, (NOW - 3601, NOW - 3601))
     (cause,) = site_troubles(settings, NOW)
     assert (cause.code, cause.verdict) == ("unattended-lease", Verdict.ACTION)
-    assert cause.do == f"kill {os.getpid()}"
+    assert cause.remedy.do[0] == f"kill {os.getpid()}"
     lease.give_back()
     assert codes(settings) == {}
     left_by_another(settings.paths.work, paths.unattended_lease(), silent=1e6)
