@@ -42,7 +42,7 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
     chunk = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
     assert chunk["level0"] == entry
     found = troubles(site, DL)
-    wanting = {(cause.code, str(cause.remedy)) for cause in found if cause.verdict is Verdict.ACTION}
+    wanting = {(cause.code, *cause.remedy.do) for cause in found if cause.verdict is Verdict.ACTION}
     assert wanting == {("level0-missing", f"snakemake dl={DL} -R decode_chunk")}
     for words in ([], ["--check"]):
         ended = site.halfpipe("status", *words, f"dl={DL}")
@@ -98,7 +98,7 @@ def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> 
     assert "level0-grown" not in {
         one.code for one in account(Looked(site.settings, time.time() + 15 * 86400), DL).causes
     }
-    site.snakemake(*str(cause.remedy).split()[1:]).good()
+    site.snakemake(*cause.remedy.do[0].split()[1:]).good()
     codes = {cause.code for cause in account(Looked(site.settings), DL).causes}
     assert codes.isdisjoint({"level0-grown", "decoder-exceptions"})
     assert site.receipt(DL)["runs"][0]["known"] == 200 > events

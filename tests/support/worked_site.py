@@ -7,6 +7,7 @@ place; it is put back to how it was made.
 import shutil
 from pathlib import Path
 
+from halfpipe import paths
 from tests.support.golden_cases import take_chunk
 from tests.support.workflow import Site
 
@@ -68,5 +69,6 @@ def work_on(home: Path) -> None:
     site.snakemake(
         *[f"{HALF_WAY}/chunks/{chunk}.json" for chunk in BEGUN],
         f"runs/{CUT}/{HALF_WAY}/manifest.json",
-        f"{HALF_WAY}/RetDef-{HALF_WAY}-{STAGED}.xml",
     ).good()
+    staged = paths.retdef(HALF_WAY, STAGED)
+    shutil.copy(site.retdefs / staged, site.work / staged)
