@@ -14,7 +14,6 @@ from halfpipe import config as configuration
 from halfpipe import paths
 from halfpipe.downlink import halts, plan_causes, stage_mark
 from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
-from halfpipe.downlink.submission_causes import warnings_before
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read
@@ -70,27 +69,17 @@ leases.lifetime = settings.lease.seconds
 plan = Plan(settings)
 
 
-def downlink(wildcards):
-    """Return the plan of a downlink."""
-    return look_at(wildcards.dl)
-
-
 @cache
 @in_words
-def look_at(dl):
+def downlink(dl):
     """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
     if is_head():
         leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
-    of = plan.of(dl)
     if not workflow.is_main_process:
-        return of
-    of.refuse_closed()
-    causes = list(plan_causes.troubles(plan, of.downlink, time.time()))
-    again = warnings_before(settings, of.downlink, removes=is_head())
-    for line in [*plan_causes.messages(of, causes), *again]:
-        logger.warning(line)
-    if "retdef-new" in {cause.code for cause in causes}:
-        force_receipt(of.downlink)
+        return plan.of(dl)
+    of, is_new = plan_causes.look(plan, dl, logger.warning, removes=is_head())
+    if is_new:
+        force_receipt(dl)
     if not is_head() and not of.retdefs:  # a job would say so, and others beside it would go on
         raise MissingInputError(no_retdefs(of.downlink, plan.search))
     return of
@@ -111,9 +100,8 @@ def requested(wildcards):
 def outstanding():
     """Return all outstanding downlinks, and say which wait and whether there are none."""
     found = plan_causes.outstanding(plan, time.time())
-    in_work = {dl: who for dl in found.ready if (who := leases.in_work(plan.work, dl))}
-    busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
-    for line in [*found.waiting, *halts.summary(found.held), *busy]:
+    in_work = found.in_work(plan.work)
+    for line in found.lines(in_work):
         logger.warning(line)
     if not found.ready and not found.held:
         where = ", ".join(map(str, plan.search)) or "the RetDef search path, which is empty (paths.retdef)"

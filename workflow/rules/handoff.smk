@@ -6,7 +6,7 @@ rule deliver_run:
     """
     input:
         lambda wildcards: [
-            paths.chunk(wildcards.dl, chunk) for chunk in downlink(wildcards).chunks_with(wildcards.run)
+            paths.chunk(wildcards.dl, chunk) for chunk in downlink(wildcards.dl).chunks_with(wildcards.run)
         ],
     output:
         index=paths.index(),
@@ -19,8 +19,8 @@ rule deliver_run:
     threads: 2
     params:
         program=program("deliver_run"),
-        chunks=lambda wildcards: downlink(wildcards).chunks_with(wildcards.run),
-        runs=lambda wildcards: downlink(wildcards).runs,
+        chunks=lambda wildcards: downlink(wildcards.dl).chunks_with(wildcards.run),
+        runs=lambda wildcards: downlink(wildcards.dl).runs,
     shell:
         "{params.program} --downlink {wildcards.dl} --run {wildcards.run} --chunks {params.chunks}"
         " --runs {params.runs} --threads {threads} --log {log}"
@@ -32,8 +32,8 @@ rule receipt:
     Promise: all runs of the downlink are staged or held, and the stage says so. Uses wildcard `dl`.
     """
     input:
-        chunks=lambda wildcards: downlink(wildcards).chunk_files,
-        manifests=lambda wildcards: downlink(wildcards).manifests,
+        chunks=lambda wildcards: downlink(wildcards.dl).chunk_files,
+        manifests=lambda wildcards: downlink(wildcards.dl).manifests,
     output:
         paths.receipt(),
     log:
@@ -44,8 +44,8 @@ rule receipt:
         "../../envs/halfpipe.yaml"
     params:
         program=program("receipt"),
-        chunks=lambda wildcards: downlink(wildcards).chunks,
-        runs=lambda wildcards: downlink(wildcards).runs,
+        chunks=lambda wildcards: downlink(wildcards.dl).chunks,
+        runs=lambda wildcards: downlink(wildcards.dl).runs,
     shell:
         "{params.program} --downlink {wildcards.dl} --chunks {params.chunks} --runs {params.runs}"
         " --log {log}"

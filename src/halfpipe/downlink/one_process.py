@@ -10,14 +10,13 @@ import base64
 import importlib.util
 import os
 import sys
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.downlink import halts, plan_causes, submission_causes
+from halfpipe.downlink import halts, plan_causes
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.files import leases, working_directory
@@ -109,14 +108,8 @@ class Process:
 
     def _begin(self, say: Callable[[str], None]) -> DownlinkPlan:
         """Do what the head of Snakemake does before the first job."""
-        plan = Plan(self.settings)
-        of = plan.of(self.downlink)
-        of.refuse_closed()
         halts.refuse(self._work, halts.Switch.STAGE, self.downlink)
-        for line in plan_causes.messages(
-            of, list(plan_causes.troubles(plan, self.downlink, time.time()))
-        ) + submission_causes.warnings_before(self.settings, self.downlink, removes=True):
-            say(line)
+        of, _ = plan_causes.look(Plan(self.settings), self.downlink, say, removes=True)
         working_directory.begin(self._work)
         if self.settings.ledger.url not in {None, BUILT_IN}:
             from halfpipe.ledger.lacks import refuse_delivery  # noqa: PLC0415 - the library of the database

@@ -4,7 +4,8 @@ They are asked of the whole mission, so they look at names and times, and make n
 """
 
 import os
-from collections.abc import Container, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.plan import DownlinkPlan, FoundFiles, Listing, Plan, cannot_be_listed, holes, names_in
 from halfpipe.downlink.stage_look import foreign
+from halfpipe.downlink.submission_causes import warnings_before
 from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read
@@ -106,14 +108,37 @@ def troubles(
     yield from _held(plan, downlink, to_stage=receipt_time is None or bool(new))
 
 
-def messages(of: DownlinkPlan, causes: Sequence[Cause]) -> list[str]:
-    """Say before a downlink that somebody has named is processed what is amiss with it, and what is held."""
-    said = [
-        ": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps])
-        for cause in causes
-        if cause.code in SAID
-    ]
-    return [*halts.notes(of.work, of.downlink), *said, *map(str, of.unreadable)]
+def look(
+    plan: Plan, downlink: str, say: Callable[[str], object], *, removes: bool
+) -> tuple[DownlinkPlan, bool]:
+    """Look at a downlink that somebody has named before its first job, and say what is amiss with it.
+
+    Parameters
+    ----------
+    plan, downlink
+        The plan of the site, and the downlink.
+    say
+        Takes lines for people: what is amiss, what is held, and that Level-1 has a hand-off already.
+    removes
+        Whether this process may remove what says how it was submitted.
+
+    Returns
+    -------
+    tuple
+        Its plan, and whether a RetDef has come since it was handed off.
+    """
+    of = plan.of(downlink)
+    of.refuse_closed()
+    causes = list(troubles(plan, of.downlink, time.time()))
+    said = (cause for cause in causes if cause.code in SAID)
+    for line in (
+        *halts.notes(of.work, of.downlink),
+        *(": ".join([f"downlink {downlink}", cause.text, *cause.remedy.steps]) for cause in said),
+        *map(str, of.unreadable),
+        *warnings_before(plan.settings, of.downlink, removes=removes),
+    ):
+        say(line)
+    return of, "retdef-new" in {cause.code for cause in causes}
 
 
 @dataclass(frozen=True)
@@ -126,6 +151,15 @@ class Outstanding:
     ready: tuple[DownlinkId, ...]
     held: Mapping[DownlinkId, Path]
     waiting: tuple[str, ...]
+
+    def in_work(self, work: Path) -> dict[DownlinkId, str]:
+        """Return those that are ready and somebody is at work on, with who it is."""
+        return {dl: who for dl in self.ready if (who := leases.in_work(work, dl))}
+
+    def lines(self, in_work: Mapping[DownlinkId, str]) -> list[str]:
+        """Say, a line each, which wait, are held, and are `in_work`."""
+        busy = [f"downlink {dl} is in work: {who}" for dl, who in in_work.items()]
+        return [*self.waiting, *halts.summary(self.held), *busy]
 
 
 def outstanding(plan: Plan, now: float, among: Container[str] | None = None, since: str = "") -> Outstanding:

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.downlink import halts
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.errors import Remedy
-from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status.account import Site, account
@@ -168,10 +166,7 @@ def _why_none(site: Site) -> Iterator[str]:
     """Yield why no downlink is processed, if any is there to be."""
     with suppress(Exception):
         found = outstanding(site.plan, site.now)
-        yield from [*found.waiting, *halts.summary(found.held)]
-        for dl in found.ready:
-            if who := leases.in_work(site.settings.paths.work, dl):
-                yield f"downlink {dl} is in work: {who}"
+        yield from found.lines(found.in_work(site.work))
 
 
 def say_at_the_end(text: str, logs: Iterable[str]) -> None:

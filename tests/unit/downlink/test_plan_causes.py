@@ -14,7 +14,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
 from halfpipe.downlink.plan import FoundFiles, Plan, retdef_to_stage
-from halfpipe.downlink.plan_causes import Outstanding, messages, outstanding, site_troubles, troubles
+from halfpipe.downlink.plan_causes import Outstanding, look, outstanding, site_troubles, troubles
 from halfpipe.downlink.receipt_inputs import chunks_of
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files.json_files import dump_json
@@ -67,6 +67,13 @@ def every(settings: Settings, age: float = 2 * HOUR, **of: Any) -> Outstanding:
 
 def ready(settings: Settings, age: float = 2 * HOUR) -> tuple[DownlinkId, ...]:
     return every(settings, age).ready
+
+
+def said(settings: Settings) -> list[str]:
+    """Return what is said before the first job."""
+    lines = list[str]()
+    look(Plan(settings), DL, lines.append, removes=False)
+    return lines
 
 
 def codes(causes: Iterable[Cause]) -> list[tuple[str, Verdict]]:
@@ -165,7 +172,7 @@ def test_a_retdef_in_the_directory_of_another_downlink_is_named(settings: Settin
     assert codes([cause]) == [("retdef-elsewhere", Verdict.ACTION)]
     assert str(cause.remedy) == f"mkdir -p {home / OTHER} && mv {stray} {home / OTHER}/"
     assert ready(settings) == (DL,)
-    assert messages(Plan(settings).of(DL), [cause]) == [f"downlink {DL}: {cause.text}: {cause.remedy}"]
+    assert said(settings) == [f"downlink {DL}: {cause.text}: {cause.remedy}"]
     # One that is a copy of what lies in its place is harmless.
     put(home, 2, dl=OTHER)
     (copy,) = found(settings)
@@ -348,7 +355,7 @@ def test_switches_hold_what_has_to_be_done_next(settings: Settings) -> None:
     everywhere.touch()
     assert [str(cause.remedy) for cause in found(settings)] == ["halfpipe hold"]
     assert [str(cause.remedy) for cause in site_troubles(Plan(settings))] == ["halfpipe hold"]
-    assert messages(Plan(settings).of(DL), found(settings)) == [
+    assert said(settings) == [
         f"downlink {DL}: staging is held by {everywhere}",
         f"downlink {DL}: submission to Level-1 is held by {l1}",
     ]
