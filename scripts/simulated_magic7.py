@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print attitude and orbit from SIMULATED magic-7 packets: the built-in program behind that contract.
+"""Print SIMULATED attitude and orbit: the built-in program behind that contract.
 
 Called as `simulated_magic7.py --arch ROOT --scid 77 -b T0 -e T1 --lsm` with Unix UTC seconds.
 """

@@ -1,129 +1,84 @@
-"""Attitude and orbit as lines, from SIMULATED magic-7 packets: what is behind `scripts/simulated_magic7.py`.
+"""SIMULATED attitude and orbit as lines: what is behind `scripts/simulated_magic7.py`.
 
-They are the ATT and ORB lines that Level-1 reads (ground-chain §5). Faults are lines
-`PktRetriever exception ...` on standard error and no failure.
+They are the ATT and ORB lines that Level-1 reads (ground-chain §5), of a circular orbit and a steady turn: the numbers
+have the right size and nothing more. No level-0 is read for them.
 """
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.errors import FormatError, HalfPipeError
 from halfpipe.formats import met
-from halfpipe.formats.level0 import Retrieval, retrieve
-from halfpipe_simulator import magic7
 
-# A packet's time is that of its echo, so records of the window's end may stand in a later packet.
-LAST_ECHO = 60  # seconds
-BLOCK = 256  # datagrams that are printed at a time
+ATTITUDES_PER_SECOND = 5
+RADIUS = 6.93e6  # metres
+PERIOD = 5730.0  # seconds
+INCLINATION = np.radians(25.6)
+SAA_SHARE = 0.13  # of each orbit, simulated as one passage
+SURVEY = 5  # mode
+ATT = "%s ATT %d %d" + 4 * " %.17g" + 3 * " %f"
+ORB = "%s ORB %d %d" + 6 * " %f" + " %d %d"
 
-Datagram = tuple[NDArray[np.void], NDArray[np.void]]  # attitudes, ancillary records
-
-
-def lines_of(form: str, records: NDArray[np.void], *columns: NDArray[Any]) -> list[str]:
-    """Return a line of each record: `form` of its date, its MET, and the numbers of its row of `columns`."""
-    if not records.size:
-        return []
-    seconds, microseconds = records["seconds"], records["microseconds"]
-    dates = np.datetime_as_string(met.unix_microseconds(seconds, microseconds).view("M8[us]")).tolist()
-    cells = ["\n".join(dates).replace("T", " ").split("\n"), seconds.tolist(), microseconds.tolist()]
-    for column in columns:
-        cells += column.reshape(records.size, -1).T.tolist()
-    return list(map(form.__mod__, zip(*cells, strict=True)))
+Window = tuple[int, int]  # Unix UTC microseconds, edges included
 
 
-def attitude_lines(records: NDArray[np.void]) -> list[str]:
-    """Return the ATT lines of records (dtype `magic7.ATTITUDE`)."""
-    form = "%s ATT %d %d" + 4 * " %.17g" + 3 * " %f"
-    return lines_of(form, records, records["quaternion"], records["rates"])
+def lines(begin: float, end: float) -> list[str]:
+    """Return the lines from `begin` to `end` (Unix UTC seconds), in the order of time, the first an ATT line."""
+    window = round(begin * met.MICROSECONDS), round(end * met.MICROSECONDS)
+    seconds = np.arange(int(met.unix_to_met(begin)), int(met.unix_to_met(end)) + 2)
+    steps = met.MICROSECONDS // ATTITUDES_PER_SECOND * np.arange(ATTITUDES_PER_SECOND)
+    times = (seconds[:, np.newaxis] * met.MICROSECONDS + steps).reshape(-1)
+    half = np.pi * times / met.MICROSECONDS / PERIOD
+    turn = np.zeros((half.size, 7))
+    turn[:, 0], turn[:, 2] = np.sin(half) * np.sin(INCLINATION), np.sin(half) * np.cos(INCLINATION)
+    turn[:, 3], turn[:, 6] = np.cos(half), 2 * np.pi / PERIOD
+    found = _lines_of(ATT, times, turn, window)
+
+    phase = 2 * np.pi * seconds / PERIOD
+    orbit = np.zeros((phase.size, 8))
+    orbit[:, :3] = RADIUS * _in_plane(np.cos(phase), np.sin(phase))
+    orbit[:, 3:6] = 2 * np.pi * RADIUS / PERIOD * _in_plane(-np.sin(phase), np.cos(phase))
+    orbit[:, 6], orbit[:, 7] = SURVEY, phase / (2 * np.pi) % 1 < SAA_SHARE
+    found += _lines_of(ORB, seconds * met.MICROSECONDS, orbit, window)
+
+    found.sort(key=lambda one: one[0])  # stable: of one time the attitude stays first
+    first = next((number for number, (_, line) in enumerate(found) if " ATT " in line), len(found))
+    return [line for _, line in found[first:]]
 
 
-def orbit_lines(records: NDArray[np.void]) -> list[str]:
-    """Return the ORB lines of records (dtype `magic7.ANCILLARY`)."""
-    form = "%s ORB %d %d" + 6 * " %f" + " %d %d"
-    in_saa = records["flags"] & magic7.FLAG_IN_SAA
-    return lines_of(form, records, records["position"], records["velocity"], records["mode"], in_saa)
+def _in_plane(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.stack([x, y * np.cos(INCLINATION), y * np.sin(INCLINATION)], axis=1)
 
 
-def lines_in_order(datagrams: Sequence[Datagram], window: tuple[int, int]) -> list[str]:
-    """Return the lines of a window of Unix UTC microseconds, edges included.
-
-    Datagram by datagram, in each by MET, and at one time that of the attitude first.
-    """
-    lines: list[str] = []
-    numbers, times = [], []
-    for kind, spell in enumerate((attitude_lines, orbit_lines)):
-        records = np.concatenate([datagram[kind] for datagram in datagrams])
-        number = np.repeat(np.arange(len(datagrams)), [datagram[kind].size for datagram in datagrams])
-        unix = met.unix_microseconds(records["seconds"], records["microseconds"])
-        wanted = (window[0] <= unix) & (unix <= window[1])
-        records = records[wanted]
-        lines += spell(records)
-        numbers.append(number[wanted])
-        times.append(records["seconds"].astype(np.int64) * met.MICROSECONDS + records["microseconds"])
-    order = np.lexsort((np.concatenate(times), np.concatenate(numbers)))
-    return [lines[number] for number in order.tolist()]
-
-
-def magic7_lines(root: Path, scid: int, begin: float, end: float) -> Iterator[list[str]]:
-    """Yield the lines of all records from `begin` to `end` (Unix UTC seconds), the first an ATT line.
-
-    They come in lists, each of the lines of some datagrams.
-
-    Raises
-    ------
-    MissingInputError
-        If the archive is not there.
-    """
-    window = (round(begin * met.MICROSECONDS), round(end * met.MICROSECONDS))
-    packets = retrieve(root, scid, magic7.APID, [(begin, end + LAST_ECHO)])
-    for fault in packets.faults:
-        print(fault, file=sys.stderr)
-    attitude_seen = False
-    for start in range(0, len(packets), BLOCK):
-        datagrams = list(decoded(packets, range(start, min(start + BLOCK, len(packets)))))
-        lines = lines_in_order(datagrams, window) if datagrams else []
-        if not attitude_seen:
-            first = next((number for number, line in enumerate(lines) if " ATT " in line), len(lines))
-            lines = lines[first:]
-        if lines:
-            attitude_seen = True
-            yield lines
-
-
-def decoded(packets: Retrieval, numbers: Iterable[int]) -> Iterator[Datagram]:
-    """Yield what stands in those datagrams that can be decoded, report the others."""
-    for number in numbers:
-        try:
-            yield magic7.decode(packets.payload(number))
-        except FormatError as error:
-            file, offset = packets.place(number)
-            print(f"DFI exception: {file} at byte {offset}: {error}", file=sys.stderr)
+def _lines_of(
+    form: str, times: NDArray[np.int64], numbers: NDArray[np.float64], window: Window
+) -> list[tuple[int, str]]:
+    """Return time (MET microseconds) and line of each record in the window: `form` of its date, time and numbers."""
+    seconds, microseconds = np.divmod(times, met.MICROSECONDS)
+    unix = met.unix_microseconds(seconds, microseconds)
+    inside = np.flatnonzero((window[0] <= unix) & (unix <= window[1]))
+    dates = " ".join(np.datetime_as_string(unix[inside].view("M8[us]")).tolist()).replace("T", " ").split(" ")
+    days = map(" ".join, zip(dates[::2], dates[1::2], strict=True)) if inside.size else ()
+    cells = [days, *(column[inside].tolist() for column in (seconds, microseconds, *numbers.T))]
+    return list(zip(times[inside].tolist(), map(form.__mod__, zip(*cells, strict=True)), strict=True))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the lines of the window that the arguments name; return the exit status."""
-    parser = argparse.ArgumentParser(description="Print attitude and orbit from SIMULATED level-0.")
-    parser.add_argument("--arch", type=Path, required=True, help="root of the simulated level-0 archive")
-    parser.add_argument("--scid", type=int, required=True, help="spacecraft id: 77 is flight")
+    parser = argparse.ArgumentParser(description="Print SIMULATED attitude and orbit.")
+    for name in ("--arch", "--scid"):
+        parser.add_argument(name, required=True, help="accepted for the contract: no level-0 is read")
     parser.add_argument("-b", "--begin", type=float, required=True, help="Unix UTC seconds")
     parser.add_argument("-e", "--end", type=float, required=True, help="Unix UTC seconds")
     parser.add_argument(
         "--lsm", action="store_true", help="accepted for the contract: magic-7 is all there is"
     )
     args = parser.parse_args(argv)
-    print("simulated_magic7: reads SIMULATED level-0 only", file=sys.stderr)
+    print("simulated_magic7: SIMULATED attitude and orbit", file=sys.stderr)
     if not args.begin <= args.end:
         parser.error(f"-b {args.begin} is after -e {args.end}")
-    try:
-        for lines in magic7_lines(args.arch, args.scid, args.begin, args.end):
-            print("\n".join(lines))
-    except HalfPipeError as error:
-        print(f"simulated_magic7: {error}", file=sys.stderr)
-        return 1
+    print("".join(f"{line}\n" for line in lines(args.begin, args.end)), end="")
     return 0

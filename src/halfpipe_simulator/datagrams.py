@@ -165,11 +165,6 @@ class Decoded:
     datagrams: NDArray[np.void]
 
 
-def sealed(body: bytes) -> bytes:
-    """Return a datagram's bytes with the checksum that ends each."""
-    return body + zlib.crc32(body).to_bytes(CHECKSUM_SIZE, "little")
-
-
 def payload_sizes(rows: NDArray[np.void]) -> NDArray[np.int64]:
     """Return how many payload bytes belong to each event (dtype `EVENT_ROW`) of a known info type."""
     kind = rows["infotype"]
@@ -202,7 +197,8 @@ def encode(about: About, rows: NDArray[np.void], payload: bytes) -> bytes:
     header["magic"], header["version"], header["size"], header["events"] = MAGIC, VERSION, size, rows.size
     for name, value in vars(about).items():
         header[name] = value
-    datagram = sealed(header.tobytes() + rows.tobytes() + payload)
+    body = header.tobytes() + rows.tobytes() + payload
+    datagram = body + zlib.crc32(body).to_bytes(CHECKSUM_SIZE, "little")
     if complaint := complaint_of(datagram, about.apid):
         raise FormatError(f"simulated datagram {about.datagram} of APID {about.apid}: {complaint}")
     return datagram

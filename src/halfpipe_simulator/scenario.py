@@ -28,7 +28,6 @@ from halfpipe.files.durable import write_bytes, write_text
 from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe_simulator import magic7
 from halfpipe_simulator.packets import PACKET_SIZE, packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, deliver, run_datagrams
 from halfpipe_simulator.truth import RunHistory
@@ -42,12 +41,8 @@ MARK = "SIMULATED.txt"
 MARK_TEXT = "Everything in this directory is simulated. None of it is flight data.\n"
 PROFILE = "profile.v9+.yaml"  # of the names that Snakemake knows the one that it takes before config.yaml
 MADE = ("level0", "downlinks", "moot.txt", "config.yaml", PROFILE, "truth.json")
-MAGIC7_MARGIN = 6100  # seconds before the first and after the last event: the hand-off asks for 6000
 
 _GAP_BETWEEN_RUNS = 30  # seconds
-
-# By the hour, APID and level-0 key of their file: MET seconds and bytes of packets.
-_Files = defaultdict[tuple[int, int, int], list[tuple[int, bytes]]]
 
 
 @dataclass(frozen=True)
@@ -97,8 +92,6 @@ class Scenario:
         Over how many files per hour and APID each downlink's packets are spread.
     packet_size
         Bytes of a full packet.
-    magic7
-        Whether to simulate attitude and orbit too.
     """
 
     def __init__(
@@ -109,7 +102,6 @@ class Scenario:
         start: datetime = START,
         l0keys: int = 1,
         packet_size: int = PACKET_SIZE,
-        magic7: bool = True,
     ) -> None:
         if not 1 <= l0keys <= L0KEYS_PER_DOWNLINK:
             raise ConfigError(f"l0keys {l0keys}: expected 1 to {L0KEYS_PER_DOWNLINK}")
@@ -118,7 +110,6 @@ class Scenario:
         self.start = int(met.unix_to_met(start.timestamp()))
         self.l0keys = l0keys
         self.packet_size = packet_size
-        self.magic7 = magic7
         self.runs: list[Run] = []
 
     def lpa_run(
@@ -174,8 +165,6 @@ class Scenario:
         datagrams, runs = self._datagrams()
         chunks = self._chunks(datagrams)
         self._write_packets(out / "level0", datagrams)
-        if self.magic7:
-            self._write_magic7(out / "level0", datagrams)
         for chunk in chunks:
             self._write_retdef(out, chunk, runs)
         lines = [
@@ -221,7 +210,8 @@ class Scenario:
     def _write_packets(self, root: Path, datagrams: list[Datagram]) -> None:
         """Write the archive: counters run on per APID, over all runs and over what is lost."""
         rng = np.random.default_rng([self.seed, len(self.runs)])
-        files: _Files = defaultdict(list)
+        # By the hour, APID and level-0 key of their file: MET seconds and bytes of packets.
+        files: dict[tuple[int, int, int], list[tuple[int, bytes]]] = defaultdict(list)
         counters: dict[int, int] = {}
         for datagram in sorted(datagrams, key=lambda d: (d.apid, d.met)):
             # Close to where the counter wraps, so that it does so in every archive.
@@ -236,20 +226,13 @@ class Scenario:
                         continue
                     for _ in range(1 + (place in datagram.repeated)):
                         key = FIRST_L0KEY + L0KEYS_PER_DOWNLINK * downlink + int(rng.integers(self.l0keys))
-                        _file_packet(files, datagram.apid, key, packet)
-        _write_files(root, files)
-
-    def _write_magic7(self, root: Path, datagrams: list[Datagram]) -> None:
-        files: _Files = defaultdict(list)
-        first = min(d.met for d in datagrams) // met.MICROSECONDS - MAGIC7_MARGIN
-        last = max(d.met for d in datagrams) // met.MICROSECONDS + MAGIC7_MARGIN
-        # A datagram's events are before its packets.
-        first = min(first, self.start - MAGIC7_MARGIN)
-        for number, (time, content) in enumerate(magic7.magic7_datagrams(first, last)):
-            seq = number % level0.COUNTER
-            for packet in packets_of(content, apid=magic7.APID, seq=seq, met=time):
-                _file_packet(files, magic7.APID, FIRST_L0KEY, packet)
-        _write_files(root, files)
+                        seconds, microseconds = (int.from_bytes(packet[a : a + 4], "big") for a in (6, 10))
+                        unix = int(met.unix_microseconds(seconds, microseconds)) // met.MICROSECONDS
+                        files[unix // met.HOUR, datagram.apid, key].append((seconds, packet))
+        for (hour, apid, key), of_file in files.items():
+            name = level0.file_name(SCID, apid, of_file[0][0], key)
+            path = level0.hour_path(root, SCID, hour * met.HOUR) / name
+            write_bytes(path, b"".join(packet for _, packet in of_file))
 
     def _write_retdef(self, out: Path, chunk: Chunk, runs: dict[RunId, Run]) -> None:
         number = list(runs).index(chunk.run)
@@ -323,20 +306,6 @@ class Scenario:
 
 def _retdef(out: Path, chunk: Chunk) -> Path:
     return out / "downlinks" / paths.retdef(chunk.downlink, chunk.number)
-
-
-def _file_packet(files: _Files, apid: int, key: int, packet: bytes) -> None:
-    seconds = int.from_bytes(packet[6:10], "big")
-    microseconds = int.from_bytes(packet[10:14], "big")
-    hour = int(met.unix_microseconds(seconds, microseconds)) // met.MICROSECONDS // met.HOUR
-    files[hour, apid, key].append((seconds, packet))
-
-
-def _write_files(root: Path, files: _Files) -> None:
-    for (hour, apid, key), packets in files.items():
-        name = level0.file_name(SCID, apid, packets[0][0], key)
-        path = level0.hour_path(root, SCID, hour * met.HOUR) / name
-        write_bytes(path, b"".join(packet for _, packet in packets))
 
 
 def _clear(out: Path) -> None:

@@ -31,7 +31,7 @@ def troubles(site: Site, downlink: DownlinkId) -> list[Cause]:
 
 
 def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: Site, tmp_path: Path) -> None:
-    scenario = Scenario(seed=7, downlinks=(DL,), magic7=False).lpa_run(events=450, rate=0.4)
+    scenario = Scenario(seed=7, downlinks=(DL,)).lpa_run(events=450, rate=0.4)
     level0 = site.simulate(scenario).level0  # of two archive hours
     _, second = sorted(level0.glob("src0077/*/*/*/utc*"))
     away = second.rename(tmp_path / second.name)
@@ -80,7 +80,7 @@ def test_a_decoder_that_ends_well_and_brings_nothing_hands_nothing_off(site: Sit
 
 
 def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> None:
-    scenario = Scenario(seed=7, downlinks=(DL,), magic7=False).lpa_run(events=200, rate=0.4)
+    scenario = Scenario(seed=7, downlinks=(DL,)).lpa_run(events=200, rate=0.4)
     level0 = site.simulate(scenario).level0
     first = min(level0.glob("src0077/*/*/*/utc*/*a0956*"))
     whole = first.read_bytes()

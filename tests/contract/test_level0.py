@@ -15,7 +15,7 @@ FIRST, SECOND = "230401001", "230401002"
 @pytest.fixture
 def made(site: Site) -> Site:
     """A site with a run of two downlinks, and a copy of its archive beside the archive."""
-    scenario = Scenario(seed=2, downlinks=[FIRST, SECOND], magic7=False)
+    scenario = Scenario(seed=2, downlinks=[FIRST, SECOND])
     simulation = site.simulate(scenario.lpa_run(events=400, parts=2, rate=0.5))
     shutil.copytree(simulation.level0, site.home / "copy")
     site.configure(

@@ -31,7 +31,7 @@ FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
 def month(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site with runs of two neighbours each: never changed, only copied."""
     home = tmp_path_factory.mktemp("month")
-    scenario = Scenario(seed=3, downlinks=MONTH, magic7=False)
+    scenario = Scenario(seed=3, downlinks=MONTH)
     for first in range(len(MONTH) - 1):
         scenario.lci_run(events=40, parts=2, first=first, per_datagram=5)
     site = Site(home)

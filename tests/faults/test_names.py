@@ -251,7 +251,7 @@ def test_an_archive_is_an_absolute_path_without_control_characters(arch: str) ->
 
 
 def test_a_pipe_in_the_archive_is_not_waited_for(tmp_path: Path) -> None:
-    scenario = Scenario(seed=1, magic7=False)
+    scenario = Scenario(seed=1)
     simulation = scenario.lpa_run(events=20, epus=(956,)).write(tmp_path / "simulated")
     (path,) = simulation.level0.rglob("s0077a0956t*")
     chunk = simulation.chunks[0]

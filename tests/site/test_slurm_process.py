@@ -33,7 +33,7 @@ ELEMENTS = 3
 @pytest.fixture
 def month(tmp_path: Path) -> Site:
     """A site with runs that are spread over neighbours, over ends of elements too; a decoder takes a while."""
-    scenario = Scenario(seed=3, downlinks=MONTH, magic7=False)
+    scenario = Scenario(seed=3, downlinks=MONTH)
     for first in range(0, len(MONTH) - 1):
         scenario.lci_run(events=20, parts=2, first=first, per_datagram=5)
     site = Site(tmp_path / "month")

@@ -28,7 +28,7 @@ DL = "230401001"
 def server(open_to_all: Path) -> Iterator[PrivateXrootd]:
     """A server that is not started yet, with a simulated archive."""
     with private_xrootd(open_to_all) as made:
-        simulation = Scenario(seed=4, magic7=False).lpa_run(events=800, rate=1.0).write(open_to_all / "sim")
+        simulation = Scenario(seed=4).lpa_run(events=800, rate=1.0).write(open_to_all / "sim")
         shutil.copytree(simulation.level0, open_to_all / "data" / "level0", dirs_exist_ok=True)
         yield made
 

@@ -33,7 +33,7 @@ def site_of(home: Path, told: Scenario) -> Site:
 
 def scenario(*downlinks: str) -> Scenario:
     """Return a scenario without runs yet."""
-    return Scenario(seed=3, downlinks=downlinks or (FIRST,), magic7=False)
+    return Scenario(seed=3, downlinks=downlinks or (FIRST,))
 
 
 def clean_run(home: Path) -> Site:
@@ -48,7 +48,6 @@ def demo(home: Path) -> Site:
     simulate = module(str(ROOT / "scripts" / "simulate.py"))
     asked = ["--out", str(home), "--seed", "1", "--downlinks", FIRST]
     told: Scenario = simulate.scenario_of(simulate.parser().parse_args(asked))
-    told.magic7 = False
     site = site_of(home, told)
     site.by_hand(FIRST)
     return site

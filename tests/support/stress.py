@@ -72,7 +72,7 @@ class RecordLostError(AssertionError):
 
 def build(home: Path) -> Site:
     """Simulate a run in five parts and one in two, of which four downlinks bring two parts each, decoded."""
-    scenario = Scenario(seed=1, downlinks=SIMULATED, magic7=False)
+    scenario = Scenario(seed=1, downlinks=SIMULATED)
     scenario.lpa_run(events=100, parts=5, per_datagram=6)
     scenario.lpa_run(events=40, parts=2, first=1, per_datagram=6)
     scenario.write(home / "simulated")

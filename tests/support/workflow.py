@@ -187,17 +187,16 @@ class Site:
                 os.utime(copied, (LONG_AGO, LONG_AGO))
 
     def simulate(self, scenario: Scenario) -> Simulation:
-        """Write a scenario beside the site, and use it."""
+        """Write a scenario beside the site, and use it, without attitude and orbit."""
         made = scenario.write(self.home / "simulated")
-        self.use(made, magic7=scenario.magic7)
+        self.use(made)
+        self.configure(magic7={"command": None})
         self.add_retdefs(made.path / "downlinks", *made.downlinks)
         return made
 
-    def use(self, made: Simulation, *, magic7: bool = True) -> None:
-        """Use the archive and the MOOT keys of a simulation, and no magic-7 if it has none."""
+    def use(self, made: Simulation) -> None:
+        """Use the archive and the MOOT keys of a simulation."""
         self.configure(paths={"level0": str(made.level0)}, moot={"file": str(made.path / "moot.txt")})
-        if not magic7:
-            self.configure(magic7={"command": None})
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that an operator types."""

@@ -70,7 +70,7 @@ class Shape:
 
     def scenario(self) -> Scenario:
         """Return what the simulator makes of it."""
-        scenario = Scenario(seed=self.seed, downlinks=DOWNLINKS[: self.downlinks], magic7=False)
+        scenario = Scenario(seed=self.seed, downlinks=DOWNLINKS[: self.downlinks])
         scenario.lpa_run(events=90, rate=0.1, per_datagram=8, epus=self.epus, **self.options)
         if self.second_run:
             scenario.lpa_run(events=30, rate=0.1, per_datagram=8, first=self.downlinks - 1)

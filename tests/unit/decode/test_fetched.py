@@ -41,11 +41,7 @@ if source.is_dir():
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
     """A run that passes from an hour into the next one: never changed, only copied."""
-    made = (
-        Scenario(seed=4, magic7=False)
-        .lpa_run(events=1600, rate=2.0)
-        .write(tmp_path_factory.mktemp("sim") / "sim")
-    )
+    made = Scenario(seed=4).lpa_run(events=1600, rate=2.0).write(tmp_path_factory.mktemp("sim") / "sim")
     assert {len(level0_hours.directories(read_retdef(made.retdef(chunk)))) for chunk in made.chunks} == {2}
     return made
 

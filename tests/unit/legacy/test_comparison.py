@@ -246,7 +246,7 @@ def test_with_an_archive_and_another_working_directory(sides: BothSides, tmp_pat
 def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
     site: Site, tmp_path: Path
 ) -> None:
-    made = Scenario(seed=3, downlinks=(FIRST, SECOND), magic7=False)
+    made = Scenario(seed=3, downlinks=(FIRST, SECOND))
     out = made.lci_run(events=40, parts=2, per_datagram=5).write(tmp_path / "simulated").path
     site.configure(paths={"level0": str(out / "level0")}, magic7={"command": None})
     site.add_retdefs(out / "downlinks", FIRST, SECOND)

@@ -102,7 +102,7 @@ def test_the_built_in_decoder_says_how_far_it_is(
 ) -> None:
     monkeypatch.setattr(decoder, "TELL_SECONDS", 0.0)
     monkeypatch.setattr(decoder, "BATCH", 1 << 16)
-    simulation = Scenario(seed=2, magic7=False).lpa_run(events=3000).write(tmp_path / "sim")
+    simulation = Scenario(seed=2).lpa_run(events=3000).write(tmp_path / "sim")
     (tmp_path / "out").mkdir()
     retdef, level0 = str(simulation.retdef(simulation.chunks[0])), str(simulation.level0)
     assert decoder.main(["-r", retdef, "-o", str(tmp_path / "out"), "--level0", level0]) == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from halfpipe.errors import FormatError
 from halfpipe.formats import evt, met
 from halfpipe.formats.evt import InfoType
-from halfpipe_simulator import datagrams, magic7
+from halfpipe_simulator import datagrams
 from halfpipe_simulator.events import Events, make_events
 
 RUN = 741234567
@@ -127,7 +127,6 @@ def test_rows_of_the_index() -> None:
 
 def test_it_says_simulated_in_its_first_bytes() -> None:
     assert encoded(some_events(InfoType.LPA)).startswith(b"SIMULATED")
-    assert magic7.encode(np.zeros(1, magic7.ATTITUDE), np.zeros(1, magic7.ANCILLARY)).startswith(b"SIMULATED")
 
 
 @settings(max_examples=60, deadline=None)
@@ -179,20 +178,3 @@ def test_what_does_not_fit_is_not_encoded() -> None:
     wrong["infotype"] = 9
     with pytest.raises(FormatError, match="unknown info type"):
         datagrams.encode(ABOUT, wrong, b"")
-
-
-def test_magic7_there_and_back() -> None:
-    attitudes = np.zeros(50, magic7.ATTITUDE)
-    attitudes["quaternion"] = np.random.default_rng(1).random((50, 4))
-    ancillaries = np.zeros(10, magic7.ANCILLARY)
-    ancillaries["seconds"] = np.arange(10)
-    assert (magic7.ATTITUDE.itemsize, magic7.ANCILLARY.itemsize) == (56, 36)
-    content = magic7.encode(attitudes, ancillaries)
-    found = magic7.decode(content)
-    assert (found[0] == attitudes).all()
-    assert (found[1] == ancillaries).all()
-    for at in range(0, len(content), 97):
-        damaged = bytearray(content)
-        damaged[at] ^= 1
-        with pytest.raises(FormatError, match="simulated magic-7"):
-            magic7.decode(bytes(damaged))

@@ -80,7 +80,7 @@ SCENES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("scene", SCENES)
 def test_all_that_level0_carries_and_nothing_else(tmp_path: Path, scene: str) -> None:
     options, run = SCENES[scene]
-    simulation = Scenario(seed=11, magic7=False, **options).lpa_run(events=400, **run).write(tmp_path / "sim")
+    simulation = Scenario(seed=11, **options).lpa_run(events=400, **run).write(tmp_path / "sim")
     assert carried(simulation, tmp_path / "out") == simulation.truth["carried"]
 
 
@@ -90,7 +90,7 @@ def test_any_scene(tmp_path: Path, data: st.DataObject) -> None:
     def count(highest: int) -> int:
         return data.draw(st.integers(0, highest))
 
-    made = Scenario(seed=count(1000), downlinks=TWO, l0keys=1 + count(3), magic7=False)
+    made = Scenario(seed=count(1000), downlinks=TWO, l0keys=1 + count(3))
     for _ in range(1 + count(1)):
         made.lpa_run(
             events=150 + count(300),
@@ -117,7 +117,7 @@ def test_any_scene(tmp_path: Path, data: st.DataObject) -> None:
 
 @pytest.fixture
 def simulation(tmp_path: Path) -> Simulation:
-    return Scenario(seed=2, magic7=False).lpa_run(events=600).write(tmp_path / "sim")
+    return Scenario(seed=2).lpa_run(events=600).write(tmp_path / "sim")
 
 
 def test_contract(simulation: Simulation, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_contract(simulation: Simulation, tmp_path: Path) -> None:
 
 
 def test_a_run_that_the_retdef_does_not_name_is_decoded_too(tmp_path: Path) -> None:
-    made = Scenario(seed=2, magic7=False).lpa_run(events=300).lpa_run(events=300)
+    made = Scenario(seed=2).lpa_run(events=300).lpa_run(events=300)
     simulation = made.write(tmp_path / "sim")
     first, second = (chunk for chunk in simulation.chunks if chunk.apid == 956)
     retdef = simulation.retdef(first)

@@ -234,7 +234,7 @@ def test_a_held_run(site: Site) -> None:
 
 
 def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
-    made = Scenario(seed=7, downlinks=(SIMULATED,), magic7=False).lpa_run(events=450, rate=0.4)
+    made = Scenario(seed=7, downlinks=(SIMULATED,)).lpa_run(events=450, rate=0.4)
     home = made.write(tmp_path / "sim").path
     site.add_retdefs(home / "downlinks", SIMULATED)
     site.configure(paths={"level0": str(home / "level0")}, magic7={"command": None})

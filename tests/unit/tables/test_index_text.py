@@ -98,7 +98,7 @@ def test_golden_cases(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_simulated_level0_and_the_program(tmp_path: Path) -> None:
-    simulation = Scenario(seed=4, magic7=False).lpa_run(events=700, lost_datagrams=1).write(tmp_path / "sim")
+    simulation = Scenario(seed=4).lpa_run(events=700, lost_datagrams=1).write(tmp_path / "sim")
     downlink, run = simulation.downlinks[0], simulation.runs[0]
     site = Site(tmp_path)
     command = shlex.join(
