@@ -6,7 +6,6 @@ and no failure. Flight data need the flight decoder: what this one does not know
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -27,7 +26,6 @@ from halfpipe_simulator.datagrams import Decoded, complaint_of, decode, run_of
 from halfpipe_simulator.index_lines import dgm_lines, evt_lines
 
 BATCH = 1 << 21  # bytes of datagrams that are decoded at a time
-TELL_SECONDS = 1.0  # between two lines that say how far it is
 
 
 @dataclass
@@ -85,7 +83,6 @@ class Products:
     chunk: int
     stack: ExitStack
     open: dict[tuple[int, int, int], Product] = field(default_factory=dict)
-    told: float = field(default_factory=time.monotonic)
 
     def of(self, groundid: int, startedat: int, apid: int) -> Product:
         """Return the product of this ground id, run and APID."""
@@ -98,17 +95,6 @@ class Products:
             write_whole(events, bytes(evt.HEADER_SIZE))
             self.open[key] = Product(name, events, index)
         return self.open[key]
-
-    @property
-    def events(self) -> int:
-        """The number of events so far."""
-        return sum(product.count for product in self.open.values())
-
-    def tell(self, part: float) -> None:
-        """Say from time to time that about `part` (0 to 1) of the chunk is done, as `halfpipe.decoder` reads it."""
-        if time.monotonic() - self.told >= TELL_SECONDS:
-            self.told = time.monotonic()
-            print(f"progress: {self.events} events, {100 * part:.1f} %", flush=True)
 
 
 def sound_datagrams(packets: Retrieval, apid: int) -> Iterator[tuple[int, bytes]]:
@@ -154,8 +140,7 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
     """
     with ExitStack() as stack:
         products = Products(out, retdef.chunk.number, stack)
-        apids = sorted({span.apid for span in retdef.spans})
-        for turn, apid in enumerate(apids):
+        for apid in sorted({span.apid for span in retdef.spans}):
             spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
             packets = retrieve(level0, retdef.scid, apid, spans)
             for fault in packets.faults:
@@ -164,13 +149,12 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
             for (groundid, startedat), numbers, datagrams in batches(packets, apid):
                 decoded = decode(datagrams, stamps[numbers], scid=retdef.scid, latc=latc)
                 products.of(groundid, startedat, apid).add(decoded)
-                products.tell((turn + (numbers[-1] + 1) / len(packets)) / len(apids))
         for product in products.open.values():
             product.finish(downlink)
         others = {RunId.from_met(start) for _, start, _ in products.open} - {retdef.run}
     for run in sorted(others):
         print(f"run {run} was found too, the RetDef names {retdef.run} only")
-    return products.events
+    return sum(product.count for product in products.open.values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -89,8 +89,8 @@ def decode(
         words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]
         if settings.decoder.latc is not None:
             words += ["-k", settings.decoder.latc]
-        with Progress(f"decode_chunk {retdef.chunk}", directory=out) as bar:
-            said = DecoderLog(retdef.run, bar)
+        said = DecoderLog(retdef.run)
+        with Progress(f"decode_chunk {retdef.chunk}", directory=out):
             _run(words, Log(log, said.hear))
     files = check_products(out, retdef.chunk, kept, again=again)
     nothing = not any(file.get("events") or file.get("datagrams") for file in files)

@@ -1,16 +1,12 @@
-"""What a decoder says, line by line: the runs that it processes, the exceptions that it met, how far it is."""
+"""What a decoder says, line by line: the runs that it processes, and the exceptions that it met."""
 
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from halfpipe.process.progress import Progress
+from typing import Any
 
 EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
 PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")
-PROGRESS = re.compile(r"progress: ([0-9]{1,15}) events, ([0-9]{1,3}(?:\.[0-9]{1,3})?) %\s*")
 LINES_KEPT = 50  # of a kind that may come by the thousand; the log has more of them
 
 
@@ -21,22 +17,16 @@ class DecoderLog:
     ----------
     run
         The run that exceptions belong to before the decoder names one.
-    bar
-        Is told how far the decoder says it is, in lines ``progress: EVENTS events, PERCENT %``, which no
-        decoder needs to print.
     """
 
-    def __init__(self, run: str = "", bar: "Progress | None" = None) -> None:
-        self._run, self._bar = run, bar
+    def __init__(self, run: str = "") -> None:
+        self._run = run
         self.processing: set[str] = set()
         self.exceptions: Counter[tuple[str, str]] = Counter()
         self.lines: list[str] = []
 
-    def hear(self, line: str) -> bool:
-        """Take one line; return whether it belongs in the log, where what `bar` was told does not."""
-        if self._bar is not None and (match := PROGRESS.fullmatch(line)):
-            self._bar.reached(events=int(match[1]), part=float(match[2]) / 100)
-            return False
+    def hear(self, line: str) -> None:
+        """Take one line."""
         if "processing" in line and (match := PROCESSING.search(line)):
             self._run = match[2]
             if len(self.processing) < LINES_KEPT:
@@ -45,7 +35,6 @@ class DecoderLog:
             self.exceptions[self._run, match[1]] += 1
             if len(self.lines) < LINES_KEPT:
                 self.lines.append(line.strip()[:500])
-        return True
 
     def summary(self, places: Mapping[str, str]) -> dict[str, Any]:
         """Return it as JSON; `places` are paths that differ from job to job, and what to call them."""

@@ -254,11 +254,10 @@ class Log:
     file
         The log.
     hear
-        Is told each line, as text that ends as lines of text do, and says whether the log takes it; None, it
-        takes all.
+        Is told each line, as text that ends as lines of text do.
     """
 
-    def __init__(self, file: IO[str], hear: Callable[[str], bool] | None = None) -> None:
+    def __init__(self, file: IO[str], hear: Callable[[str], object] = lambda _: None) -> None:
         self._file, self._hear = file, hear
         self._lines = Lines(self._take)
         self._lost = False
@@ -279,8 +278,7 @@ class Log:
     def _take(self, line: bytes) -> None:
         end = "\n" if line.endswith((b"\r", b"\n")) else ""
         text = printable(line.decode(errors="replace").rstrip("\r\n")) + end
-        if self._hear is not None and not self._hear(text):
-            return
+        self._hear(text)
         self._said.append(text.rstrip()[:LETTERS_SAID])
         fits = self._size <= LOG_BYTES
         self._size += len(line)

@@ -76,7 +76,7 @@ class Progress:
 
     def _look(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
-            self.reached()
+            self._measure()
 
     def add(self, *, events: int = 0, size: int = 0) -> None:
         """Count `events` and `size` bytes that were done since the last call."""
@@ -85,19 +85,12 @@ class Progress:
             self.size += size
             self._show()
 
-    def reached(self, *, events: int | None = None, part: float | None = None) -> None:
-        """Say how far it is in all: events, and the part of the whole (0 to 1); None: as before.
-
-        From a part and the bytes that there are by then follows how many there will be.
-        """
-        with self._lock:
-            if self._directory is not None:
+    def _measure(self) -> None:
+        """Look at what another program has written."""
+        if self._directory is not None:
+            with self._lock:
                 self.size = size_of(self._directory)
-            if events is not None:
-                self.events = events
-            if part:
-                self._total = round(self.size / part)
-            self._show()
+                self._show()
 
     def line(self) -> str:
         """Return how far it is as a line for people; MB are 10^6 bytes."""
@@ -110,8 +103,7 @@ class Progress:
 
     def _finish(self) -> None:
         """Say that it is done, if anything was said before."""
-        if self._directory is not None:
-            self.reached()
+        self._measure()
         seconds = time.monotonic() - self._begun
         if seconds >= self._every:
             events = f"{self.events:,} events, " if self.events else ""
