@@ -22,7 +22,7 @@ ONE = DownlinkId("230401001")
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
     """A downlink with two runs; a lost packet, and a lost datagram."""
-    scenario = Scenario(seed=4, downlinks=(ONE,), magic7=False)
+    scenario = Scenario(seed=4, downlinks=(ONE,))
     scenario.lpa_run(events=900, parts=1, lost_packets=1, lost_datagrams=1)
     scenario.lpa_run(events=600, first=0, epus=(956, 957))
     return scenario.write(tmp_path_factory.mktemp("made") / "sim")
