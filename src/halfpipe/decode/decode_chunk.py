@@ -11,7 +11,7 @@ from halfpipe.decode.announced import too_many
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.decode.decoder_log import DecoderLog
 from halfpipe.errors import DecoderError, Remedy
-from halfpipe.files.advice import in_the_way
+from halfpipe.files.advice import DISK_FULL, in_the_way
 from halfpipe.files.durable import remove_tree
 from halfpipe.formats.retdef import RetDef, ids_of, with_archive
 from halfpipe.process import command_words
@@ -140,5 +140,6 @@ def _run(words: list[str], log: Log) -> None:
         raise DecoderError(
             f"the decoder {ending.how}: {ending.shown}Nothing of this chunk was taken. Fix this, then re-run the "
             "command.",
+            code=DISK_FULL if ending.found_a_disk_full else None,
             text=f"the decoder {ending.saying}",
         )

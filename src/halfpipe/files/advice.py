@@ -8,6 +8,9 @@ from pathlib import Path
 
 from halfpipe.errors import HalfPipeError, Remedy
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = "disk-full"  # the code of a failure for it: whoever waits may go on
+
 
 def advice(error: OSError) -> str:
     """Say in one sentence what to do about `error`."""
@@ -24,9 +27,11 @@ def advice(error: OSError) -> str:
     return known.get(error.errno or 0, "Fix this and re-run the command.")
 
 
-def is_full(text: str) -> bool:
-    """Tell whether a message says that a disk is full or a quota used up: whoever waits may go on."""
-    return any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT))
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it was raised from, is that a disk is full or a quota used up."""
+    while error is not None and getattr(error, "errno", None) not in FULL:
+        error = error.__cause__
+    return error is not None
 
 
 def in_the_way(path: Path, error: OSError) -> HalfPipeError:

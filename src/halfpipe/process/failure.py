@@ -15,7 +15,7 @@ from typing import Self
 
 from halfpipe import paths
 from halfpipe.errors import NOTHING, HalfPipeError, Remedy
-from halfpipe.files.advice import advice
+from halfpipe.files.advice import DISK_FULL, advice, is_full
 from halfpipe.files.durable import write_text
 from halfpipe.files.json_files import dump_json
 
@@ -38,8 +38,8 @@ class Failure:
     Attributes
     ----------
     code
-        What programs tell it by: that of an error of ours, or ``system``, ``memory``, ``defect``; of one that was
-        ended ``killed``, ``interrupted``, ``terminated``, ``crashed``, ``time-limit``, ``out-of-memory``, …
+        What programs tell it by: that of an error of ours, or ``system``, ``disk-full``, ``memory``, ``defect``; of one
+        that was ended ``killed``, ``interrupted``, ``terminated``, ``crashed``, ``time-limit``, ``out-of-memory``, …
     text
         What happened, for people, in a line.
     remedy
@@ -59,11 +59,11 @@ class Failure:
         if isinstance(error, HalfPipeError):
             do, first = map(in_a_line, error.remedy.do), in_a_line(error.remedy.first)
             remedy = Remedy(*do, first=first, hands_off=error.remedy.hands_off)
-            return cls(error.code, in_a_line(error.text), remedy, command)
+            return cls(DISK_FULL if is_full(error) else error.code, in_a_line(error.text), remedy, command)
         if isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""
             text = f"{place}{error.strerror or error}. {advice(error)}"
-            return cls("system", in_a_line(text), command=command)
+            return cls(DISK_FULL if is_full(error) else "system", in_a_line(text), command=command)
         if isinstance(error, SystemExit | KeyboardInterrupt):
             ended = signal.SIGTERM if isinstance(error, SystemExit) else signal.SIGINT
             return cls.by_signal(ended, command)

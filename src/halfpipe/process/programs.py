@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from halfpipe.files.advice import FULL
 from halfpipe.process.failure import by_signal, printable
 
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
@@ -57,6 +58,11 @@ class Ending:
     def well(self) -> bool:
         """Whether it did what it was asked for."""
         return self.status == 0 and not self.late
+
+    @property
+    def found_a_disk_full(self) -> bool:
+        """Whether it said that a disk is full or a quota used up."""
+        return any(os.strerror(number) in line for number in FULL for line in self.said)
 
     @property
     def shown(self) -> str:

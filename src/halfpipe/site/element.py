@@ -17,7 +17,7 @@ from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.one_process import Process
 from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files import leases
-from halfpipe.files.advice import is_full
+from halfpipe.files.advice import DISK_FULL
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure, by_signal
 from halfpipe.process.rule_program import leave
@@ -69,7 +69,7 @@ class End:
     @classmethod
     def failed(cls, downlink: DownlinkId, why: Failure) -> Self:
         """Say that it failed, and why."""
-        return cls(downlink, FULL if is_full(why.text) else FAILED, why.code, why.text)
+        return cls(downlink, FULL if why.code == DISK_FULL else FAILED, why.code, why.text)
 
 
 def process_all(

@@ -103,6 +103,10 @@ def test_a_decoder_that_cries_or_writes_nothing_and_ends_well(tmp_path: Path) ->
     ("command", "how"),
     [
         ("sh -c 'echo its last line; exit 3' sh", "ended with exit status 3"),
+        (
+            "sh -c 'echo tee: No space left on device; echo its last line; exit 1' sh",
+            "ended with exit status 1",
+        ),
         ("sh -c 'echo its last line; kill -SEGV $$' sh", "was ended by a crash (SIGSEGV)"),
         ("/no/such/decoder", "cannot be started: No such file or directory"),
     ],
@@ -112,6 +116,7 @@ def test_a_decoder_that_dies(tmp_path: Path, command: str, how: str) -> None:
         decode(settings(command), RETDEF, read_retdef(RETDEF), tmp_path / "out", io.StringIO())
     said = str(caught.value)
     assert how in said
+    assert caught.value.code == ("disk-full" if "space" in command else "decoder")
     assert ("\n  | its last line\n" in said, str(RETDEF) in said) == (command[0] == "s",) * 2
 
 

@@ -18,6 +18,7 @@ from halfpipe.files.durable import (
 )
 from halfpipe.files.reading import sha256
 from halfpipe.files.reserved import reserve
+from halfpipe.process.failure import Failure
 
 
 def listing(home: Path) -> list[str]:
@@ -105,7 +106,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tiny: Path) -> None:
     write_bytes(tiny / "file", b"old")
     with pytest.raises(HalfPipeError) as raised:
         write_bytes(tiny / "file", bytes(1 << 20))
-    assert raised.value.code == "system"
+    assert Failure.of(raised.value).code == "disk-full"
     assert str(tiny / "file") in str(raised.value)
     assert listing(tiny) == ["file"]
     assert (tiny / "file").read_bytes() == b"old"

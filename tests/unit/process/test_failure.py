@@ -29,7 +29,8 @@ from tests.support.workflow import Site
     [
         (ShrunkError("it shrinks", Remedy("snakemake -F")), "shrunk-refused"),
         (DecoderError("it is long", code="magic7", text="in short"), "magic7"),
-        (OSError(errno.ENOSPC, "No space left", "/w/x"), "system"),
+        (OSError(errno.EACCES, "Permission denied", "/w/x"), "system"),
+        (OSError(errno.ENOSPC, "No space left", "/w/x"), "disk-full"),
         (MemoryError(), "memory"),
         (KeyError("x"), "defect"),
         (SystemExit(143), "terminated"),
