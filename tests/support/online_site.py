@@ -137,5 +137,6 @@ def other_epu(home: Path) -> None:
 def events_of(content: bytes) -> list[tuple[int, int]]:
     """Return sequence and APID of each event of a file."""
     data = np.frombuffer(content, np.uint8)
-    contexts = evt.contexts(data, evt.walk(data, "file"))
-    return list(zip(contexts["scalers_sequence"].tolist(), contexts["ccsds_apid"].tolist(), strict=True))
+    offsets = evt.walk(data, "file")
+    columns = (evt.context_column(data, offsets, name) for name in ("scalers_sequence", "ccsds_apid"))
+    return list(zip(*(column.tolist() for column in columns), strict=True))

@@ -242,22 +242,16 @@ def pack_header(
     return header.tobytes()
 
 
-def contexts(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.void]:
-    """Gather the contexts (dtype `CONTEXT`, one a record) of the records at `offsets`.
+def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: str) -> NDArray[Any]:
+    """Gather one field of `CONTEXT`, by its name, from the records at `offsets`.
 
-    A copy of 296 bytes a record: give offsets in blocks where a file may be large. The offsets must be
-    such as `record_layout` or `walk` accepts.
+    The offsets must be such as `record_layout` or `walk` accepts.
 
     Raises
     ------
     IndexError
         If a context would reach over the end of `data`.
     """
-    return at_every_byte(data, CONTEXT)[offsets]
-
-
-def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: str) -> NDArray[Any]:
-    """Gather one field of `CONTEXT`, by its name, from the records at `offsets`; otherwise as `contexts`."""
     return at_every_byte(data, CONTEXT[field])[offsets + field_starts(CONTEXT)[field]]
 
 

@@ -3,19 +3,16 @@
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import evt
 from tests.support.golden_cases import GOLDEN, case_names
-from tests.support.original_events import LPA_FILE, LPA_RECORD, RECORDS, TKR_RECORD
+from tests.support.original_events import LPA_FILE, RECORDS, TKR_RECORD
 
 CASES = case_names()
 GOOD: dict[str, Any] = {
@@ -58,21 +55,6 @@ def write(tmp_path: Path, content: bytes) -> Path:
     path = tmp_path / "simulated.evt"
     path.write_bytes(content)
     return path
-
-
-def test_layouts_have_the_sizes_of_the_format() -> None:
-    sizes = {
-        evt.HEADER: 176,
-        evt.CONTEXT: 296,
-        evt.LPA_INFO: 32,
-        evt.LPA_HANDLER: 52,
-        evt.LCI_ACD_INFO: 64,
-        evt.LCI_CAL_INFO: 80,
-        evt.LCI_TKR_INFO: 60,
-        evt.LPA_KEYS: 20,
-        evt.LCI_KEYS: 16,
-    }
-    assert {dtype: dtype.itemsize for dtype in sizes} == sizes
 
 
 def test_signs_of_fields() -> None:
@@ -141,31 +123,11 @@ def test_golden_files_are_rebuilt_byte_for_byte(case: str) -> None:
         if "in" in path.relative_to(GOLDEN / case).parts:  # the decoder fills the four arrays
             arrays = [file.header[name] for name in ("src_apids", "src_seqerr", "dfi_apids", "dfi_dfierr")]
             header[44:108] = np.concatenate(arrays).astype("<u4").tobytes()
-        context = evt.contexts(file.data, offsets[::-1])
-        assert context.tobytes() == b"".join(content[o : o + 296] for o in offsets[::-1])
         for field, form, place in FIELDS:
             values = [struct.unpack_from(form, content, o + place)[0] for o in offsets]
-            assert context[field][::-1].tolist() == values
             assert evt.context_column(file.data, offsets, field).tolist() == values
         records = [file.data[o : o + s].tobytes() for o, s in zip(offsets, layout.sizes, strict=True)]
         assert bytes(header) + b"".join(records) == content
-
-
-def test_no_records() -> None:
-    data = as_data(LPA_FILE[:176])
-    assert evt.walk(data, "simulated").shape == (0,)
-    layout = evt.record_layout(data, at(), "simulated")
-    assert layout.sizes.dtype == np.dtype(np.int64)
-    assert layout.infotypes.dtype == np.dtype(np.int32)
-    assert layout.sizes.shape == layout.infotypes.shape == (0,)
-    assert evt.contexts(data, at()).shape == (0,)
-
-
-def test_open_reads_the_header_and_maps_the_rest(tmp_path: Path) -> None:
-    file = evt.open_evt(write(tmp_path, LPA_FILE))
-    assert file.data.tobytes() == LPA_FILE
-    assert not file.data.flags.writeable
-    assert (file.header["runid"], file.header["moot_alias"]) == (240601001, b"NOMINAL")
 
 
 @pytest.mark.parametrize("read", [evt.open_evt, evt.read_header])
@@ -241,42 +203,3 @@ def test_a_length_beyond_the_end_is_a_cut(kind: str, place: int, number: int) ->
 def test_records_start_behind_the_header_and_before_the_end(offset: int) -> None:
     with pytest.raises(FormatError, match=f"simulated: record at byte {offset}: "):
         evt.record_layout(as_data(LPA_FILE), at(offset), "simulated")
-
-
-def test_an_offset_into_the_middle_of_a_record_is_found_out() -> None:
-    with pytest.raises(FormatError, match="record at byte 180"):
-        evt.record_layout(as_data(LPA_FILE + LPA_RECORD), at(180), "simulated")
-
-
-def test_latc_master_lies_so_far_from_the_end() -> None:
-    place = len(LPA_RECORD) - evt.LATC_FROM_END
-    assert struct.unpack_from("<I", LPA_RECORD, place)[0] == 7423
-
-
-@st.composite
-def any_record(draw: st.DrawFn) -> bytes:
-    kind = draw(st.sampled_from(sorted(RECORDS)))
-    record = RECORDS[kind]
-    length = 8 + draw(st.integers(0, 70))
-    ebf = struct.pack("<3I", length, 0x104F0010, length) + draw(
-        st.binary(min_size=length - 8, max_size=length - 8)
-    )
-    tail = record[INFOTYPE:]
-    if kind == "LPA":
-        handlers = draw(st.integers(0, 6))
-        tail = tail[:36] + struct.pack("<I", handlers) + handlers * tail[40:92] + tail[-20:]
-    return record[:296] + ebf + tail
-
-
-@settings(max_examples=30)
-@given(st.lists(any_record(), max_size=12), st.randoms(use_true_random=False))
-def test_walk_and_layout_agree_with_a_plain_reading(records: list[bytes], random: Random) -> None:
-    content = LPA_FILE[:176] + b"".join(records)
-    offsets = evt.walk(as_data(content), "simulated")
-    expected = list(plain_walk(content))
-    assert offsets.tolist() == [offset for offset, _, _ in expected]
-    assert [size for _, size, _ in expected] == [len(record) for record in records]
-    random.shuffle(expected)
-    layout = evt.record_layout(as_data(content), at(*(offset for offset, _, _ in expected)), "simulated")
-    assert layout.sizes.tolist() == [size for _, size, _ in expected]
-    assert layout.infotypes.tolist() == [kind for _, _, kind in expected]
