@@ -10,13 +10,11 @@ import pytest
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files.durable import (
     MOST_AT_ONCE,
-    fsync_directory,
     replacing,
     write_bytes,
     write_text,
     write_whole,
 )
-from halfpipe.files.reading import sha256
 from halfpipe.files.reserved import reserve
 from halfpipe.process.failure import Failure
 
@@ -132,19 +130,3 @@ def test_large_pieces_are_written_whole(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb", buffering=0) as out:
         write_whole(out, content)
     assert (tmp_path / "file").read_bytes() == content
-
-
-def test_a_checksum_and_a_flush(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"abc")
-    assert sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    fsync_directory(tmp_path)
-    with pytest.raises(NotADirectoryError):
-        fsync_directory(tmp_path / "file")
-
-
-def test_no_permission_is_an_error(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
-    tmp_path.chmod(0o555)
-    with pytest.raises(HalfPipeError, match="No permission"):
-        write_bytes(tmp_path / "file", b"")

@@ -83,16 +83,6 @@ def test_a_copy_that_is_lost_or_damaged_is_mended(tmp_path: Path, home: str, num
     assert list(series(tmp_path).verify()) == []
 
 
-@pytest.mark.parametrize("home", [PLACE, f"copies/{PLACE}"])
-def test_reading_alone_mends_what_it_had_to_look_for_elsewhere(tmp_path: Path, home: str) -> None:
-    published(tmp_path, 3)
-    path = tmp_path / home / "000002.json"
-    content = path.read_bytes()
-    path.unlink()
-    assert values(tmp_path) == [1, 2, 3]
-    assert path.read_bytes() == content
-
-
 def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) -> None:
     published(tmp_path, 3)
     home = tmp_path / "copies" / PLACE
@@ -206,15 +196,6 @@ def test_a_link_whose_answer_was_lost_is_our_own(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "link", twice)
     published(tmp_path, 2)
     assert values(tmp_path) == [1, 2]
-
-
-def test_a_death_between_the_copies_is_mended(tmp_path: Path) -> None:
-    published(tmp_path, 1)
-    (tmp_path / "copies" / PLACE / "000001.json").unlink()
-    one = series(tmp_path)
-    one.read()
-    one.publish({"value": 2})
-    assert len(files(tmp_path)) == 4
 
 
 def _count(work: Path) -> None:

@@ -2,7 +2,6 @@
 
 import ctypes
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,32 +55,6 @@ def test_pieces_are_slices(handle: int, cutting: tuple[list[tuple[int, int]], li
         )
 
 
-def test_no_piece(handle: int) -> None:
-    none = np.empty(0, np.int64)
-    scattered_reads.read_pieces(handle, none, none, np.empty(0, np.uint8), none)
-
-
-def test_a_read_that_comes_short_goes_on(tmp_path: Path) -> None:
-    """A pipe gives what is in it; `pread` of a file may do so too, on some file systems."""
-    path = tmp_path / "more"
-    path.write_bytes(CONTENT.tobytes())
-    real = scattered_reads._preadv
-    calls = []
-
-    def short(handle: int, vectors: int, count: int, position: int) -> int:
-        calls.append(count)
-        return int(real(handle, vectors, min(count, 3), position))
-
-    cuts = [(i * 500, 500) for i in range(10)]
-    order = [3, 1, 2, 0, 9, 8, 4, 5, 7, 6]
-    with path.open("rb") as file, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scattered_reads, "_preadv", short)
-        assert read(file.fileno(), cuts, order) == b"".join(
-            CONTENT[i * 500 : i * 500 + 500].tobytes() for i in order
-        )
-        assert calls == [8, 5, 2], "1 and 2, and 4 and 5, stand in their order and are one piece"
-
-
 def test_a_read_that_ends_inside_a_piece_goes_on(handle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = scattered_reads._preadv
 
@@ -102,15 +75,6 @@ def test_a_file_that_is_too_short(handle: int, cut: tuple[int, int]) -> None:
     with pytest.raises(EOFError) as caught:
         read(handle, [(0, 10), cut], [0, 1])
     assert caught.value.args == (max(CONTENT.size, cut[0]),)
-
-
-def test_a_descriptor_that_cannot_be_read(tmp_path: Path) -> None:
-    handle = os.open(tmp_path, os.O_RDONLY)
-    try:
-        with pytest.raises(IsADirectoryError):
-            read(handle, [(0, 10)], [0])
-    finally:
-        os.close(handle)
 
 
 @pytest.mark.parametrize(

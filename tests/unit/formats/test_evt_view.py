@@ -30,13 +30,3 @@ def test_fields_tile_the_record(kind: str) -> None:
         assert field.value.tobytes().ljust(size, b"\0") == record[end : end + size]
         end += size
     assert end == len(record)
-
-
-def test_handlers_keep_their_four_words() -> None:
-    found = {
-        (f.part, f.name): f.value.item()
-        for f in evt_view.fields(np.frombuffer(LPA_FILE, np.uint8), 176, "simulated")
-    }
-    words = ("rsd_status", "rsd_energyValid", "rsd_energyInLeus", "rsd_stage")
-    assert [found["handler 0", word] for word in words] == [3783465376, 1, 64617, 252]
-    assert [found["handler 1", word] for word in words] == [1403418854, 0, 0, 0]

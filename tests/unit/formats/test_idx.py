@@ -72,18 +72,6 @@ def test_golden_indexes_are_written_again_byte_for_byte(case: str) -> None:
         assert index.files == ((f"{path.stem}.evt",) if evt else ())
 
 
-def test_one_line_of_each_kind(tmp_path: Path) -> None:
-    index = read(tmp_path, EVT, DGM)
-    assert index.startedat == 741234567
-    assert index.events.tolist() == [(1002, 956, 3, 1719541768.472730, 848, 0, 0)]
-    assert index.files == ("0077014d-2c2e5787-0956-00001.evt",)
-    assert index.lines == (DGM,)
-    texts = [b"NORMAL", b"continue", b"full", b"stop", b"requested", b"LAT", b"ORBIT", b"EPU0"]
-    numbers = [741234567, 1719541777.407536, 77, 956, 2, 7799117, 1]
-    rest = [1719541772.860604, 1043, 1719541777.157536, 1060, 6, 2706, 7245]
-    assert list(index.datagrams[0].item()) == numbers + texts + rest
-
-
 def test_other_lines_are_ignored(tmp_path: Path) -> None:
     other = b"|   |# EVT: no|EVT 1 2 3|EVT:1 2|evt: 1|DGM|XEVT: 1|\0\0\0\0 5".split(b"|")
     index = read(tmp_path, *other, EVT, *other, DGM, b"  " + EVT)
@@ -217,60 +205,6 @@ def test_more_event_files_than_can_be_counted(tmp_path: Path) -> None:
         reader.take(bytearray(EVT + b"\n"), len(EVT) + 1)
 
 
-words = st.sampled_from(["start", "continue", "full", "-", "%d%s%%", "DGM:", "EVT:", "123", "0.5", "x" * 16])
-names = st.sampled_from(["a.evt", "b.evt", "%s.evt", "0077014d-2c2e5787-0956-00001.evt", "x" * 90, "EVT:"])
-times = st.floats(0, 2**32 - 1).map(lambda value: round(value, 6))
-
-
-def rows(dtype: np.dtype[np.void], startedat: int) -> st.SearchStrategy[NDArray[np.void]]:
-    """Return tables of `dtype` of one run whose texts are words and whose times have six decimals."""
-    assert dtype.names is not None
-    cells: list[st.SearchStrategy[object]] = []
-    for name in dtype.names:
-        kind = dtype[name]
-        if name == "startedat":
-            cells.append(st.just(startedat))
-        elif kind.kind == "S":
-            cells.append(words.map(str.encode))
-        elif kind.kind == "f":
-            cells.append(times)
-        else:
-            low = 0 if name in ("offset", "scid") else int(np.iinfo(kind).min)
-            cells.append(st.integers(low, int(np.iinfo(kind).max)))
-    return st.lists(st.tuples(*cells), max_size=4).map(lambda found: np.array(found, dtype))
-
-
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), startedat=st.integers(0, 2**32 - 1), block=st.integers(200, 3000))
-def test_any_table_comes_back_from_its_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject, startedat: int, block: int
-) -> None:
-    monkeypatch.setattr(idx, "BLOCK", block)
-    content = b""
-    expected: list[tuple[object, ...]] = []
-    datagrams: list[NDArray[np.void]] = [np.empty(0, idx.DATAGRAM)]
-    for _ in range(data.draw(st.integers(0, 5))):
-        what = data.draw(st.sampled_from(["events", "datagrams", "junk"]))
-        if what == "events":
-            events, file = data.draw(rows(EVENT_LINE, startedat)), data.draw(names)
-            content += "".join(evt_lines(events, f"../240601001/{file}")).encode()
-            fields = ["sequence", "apid", "datagram", "utc", "offset"]
-            expected += [(*event[fields].item(), file) for event in events]
-        elif what == "datagrams":
-            datagrams.append(data.draw(rows(idx.DATAGRAM, startedat)))
-            content += "".join(dgm_lines(datagrams[-1])).encode()
-        else:
-            content += b"some remark\n"
-    path = tmp_path / "simulated.idx"
-    path.write_bytes(content)
-    index = idx.read_index(path)
-    found = [(*event.item()[:5], index.files[event["file"]]) for event in index.events]
-    assert found == expected
-    assert index.datagrams.tolist() == np.concatenate(datagrams).tolist()
-    assert "".join(dgm_lines(index.datagrams)).encode() == b"".join(line + b"\n" for line in index.lines)
-    assert index.startedat == (startedat if found or index.lines else None)
-
-
 def outcome(path: Path) -> object:
     """Return all that an index holds, or what is wrong with it."""
     try:
@@ -313,9 +247,10 @@ events_alike = st.tuples(
         st.tuples(st.integers(0, 2000), st.sampled_from(b" \t\n\0-+.:0159ax!/\x1f\x80\xff")), max_size=2
     ),
     datagrams=st.integers(0, 2),
+    block=st.sampled_from([300, 1 << 20]),
 )
 def test_even_lines_are_read_as_line_by_line(
-    tmp_path: Path, rows: list[tuple[object, ...]], changes: list[tuple[int, int]], datagrams: int
+    tmp_path: Path, rows: list[tuple[object, ...]], changes: list[tuple[int, int]], datagrams: int, block: int
 ) -> None:
     lines = [(EVENT_FORM % row).encode() for row in rows] + [DGM] * datagrams
     content = bytearray(b"".join(line + b"\n" for line in lines))
@@ -323,7 +258,10 @@ def test_even_lines_are_read_as_line_by_line(
         content[place % len(content)] = byte
     path = tmp_path / "simulated.idx"
     path.write_bytes(content)
-    assert outcome(path) == line_by_line(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(idx, "BLOCK", block)
+        found = outcome(path)
+    assert found == line_by_line(path)
 
 
 @pytest.mark.parametrize("line", [EVT, DGM])

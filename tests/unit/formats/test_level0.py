@@ -268,13 +268,6 @@ def test_one_damaged_byte_costs_one_datagram(tmp_path: Path, at: int, flip: int)
     assert body(hit) in kept or found.faults or len(found) == 6
 
 
-@FEW
-@given(st.binary(max_size=400), st.integers(0, 18))
-def test_random_bytes_between_packets_cost_nothing(tmp_path: Path, junk: bytes, place: int) -> None:
-    packets = several(6)
-    assert damaged(tmp_path, *packets[:place], junk, *packets[place:])[0] == list(range(6))
-
-
 @settings(FEW, max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 30 * SIZE), st.binary(max_size=40), st.booleans()), max_size=3),

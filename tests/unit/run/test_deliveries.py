@@ -76,23 +76,6 @@ def test_a_delivery_comes_back(what: Delivery) -> None:
     assert what.events == sum(file.events for file in what.files)
 
 
-@settings(max_examples=8)  # each writes and flushes files
-@given(st.lists(DELIVERIES, max_size=6))
-def test_what_is_published_comes_back_in_order(
-    tmp_path_factory: pytest.TempPathFactory, several: list[Delivery]
-) -> None:
-    work = tmp_path_factory.mktemp("work")
-    recorded = read(work)
-    for one in several:
-        recorded.publish(one)
-    again = read(work)
-    assert again.deliveries == recorded.deliveries
-    assert (again.latest(), again.earlier()) == (recorded.latest(), recorded.earlier())
-    for downlink in (FIRST, SECOND):
-        assert again.seal(downlink) == recorded.seal(downlink)
-        assert again.closed(downlink) == recorded.closed(downlink)
-
-
 def test_the_latest_of_a_downlink_counts(tmp_path: Path) -> None:
     recorded = read(tmp_path)
     assert recorded.latest() == {}

@@ -27,20 +27,6 @@ def good(count: int = 4) -> list[EventFile]:
 
 
 small = st.integers(0, 12)
-files = st.builds(
-    file,
-    small,
-    small,
-    st.integers(0, 6),
-    st.integers(0, 6),
-    st.integers(0, 6),
-    st.one_of(st.none(), st.sampled_from("abc")),
-)
-
-
-@given(st.lists(files, min_size=1, max_size=4, unique_by=lambda f: f.name))
-def test_any_files(run: list[EventFile]) -> None:
-    assert (refusals(run) == []) == level_1_takes(run)
 
 
 @st.composite

@@ -13,10 +13,9 @@ from halfpipe.errors import FormatError, MissingInputError, StateError
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx, kept_index
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run import event_table, merged_index
+from halfpipe.run import merged_index
 from halfpipe.run.chunk_files import ChunkProducts, load_chunks
-from halfpipe.run.datagrams import known_datagrams, load_datagrams
+from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.event_table import load_events
 from halfpipe.run.merged_index import MergedIndex
 from tests.support.golden_cases import GOLDEN, case_names, read_case
@@ -75,17 +74,6 @@ def test_of_equal_events_the_first_chunk_in_file_name_order_counts() -> None:
     assert {(e["sequence"], e["apid"]): merged.table.files[e["file"]] for e in merged.table.events} == first
 
 
-def test_no_chunk_gives_an_empty_index() -> None:
-    empty = merged_index.build([])
-    assert (len(empty.table.events), empty.table.files, empty.chunks, empty.datagrams.lines) == (
-        0,
-        (),
-        (),
-        (),
-    )
-    assert empty.table.events.dtype == idx.EVENT
-
-
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     for number, merged in enumerate((built("multi3"), merged_index.build([]))):
         work = tmp_path / str(number)
@@ -103,19 +91,6 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
         again = {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
         merged_index.save(merged, work, RUN, DL)
         assert again == {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
-
-
-def test_keys_are_those_of_the_file(tmp_path: Path) -> None:
-    merged = built("complete_multichunk")
-    merged_index.save(merged, tmp_path, RUN, DL)
-    part, events = load_events(tmp_path, RUN, DL), merged.table.events
-    keys = part.keys(5)
-    assert keys.dtype == event_table.KEY
-    assert keys["row"].tolist() == list(range(len(events)))
-    assert set(keys["source"].tolist()) == {5}
-    for name in ("sequence", "apid", "datagram", "size", "file"):
-        assert keys[name].tolist() == events[name].tolist()
-    assert part.keys(5, [0]).tolist() == keys[keys["file"] > 0].tolist()
 
 
 def test_more_than_a_key_has_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,17 +123,6 @@ def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:
         match=rf"^{path}: .*made by another version\. To have it made again: halfpipe status --check --mend \d+$",
     ):
         load_events(tmp_path, RUN, DL)
-
-
-def test_datagrams_of_all_downlinks_are_known_together(tmp_path: Path) -> None:
-    case = read_case(GOLDEN / "split2")
-    parts = [built("split2", step.downlink) for step in case.steps]
-    for part, step in zip(parts, case.steps, strict=True):
-        merged_index.save(part, tmp_path, RUN, DownlinkId(step.downlink))
-    together = KnownDatagrams.together(part.datagrams for part in parts)
-    assert len(together.lines) > max(len(part.datagrams.lines) for part in parts)
-    assert known_datagrams(tmp_path, RUN).lines == together.lines
-    assert known_datagrams(tmp_path, RunId("2c2e5788")).lines == ()
 
 
 @pytest.mark.parametrize("end", [b"\n", b""])

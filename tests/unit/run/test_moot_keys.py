@@ -4,8 +4,6 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from halfpipe.errors import ConfigError, FormatError
 from halfpipe.ids import RunId
@@ -91,13 +89,3 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(moot_keys, "MAX_SIZE", 10)
     with pytest.raises(FormatError):
         read_moot(write(tmp_path, "r0741234567 2959 nomSciOps"))
-
-
-@settings(max_examples=40)
-@given(st.binary(max_size=300))
-def test_no_bytes_keep_a_good_line_from_being_read(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
-    path = tmp_path_factory.mktemp("moot") / "moot.txt"
-    path.write_bytes(content + b"\nr0741234567 2959 nomSciOps\n")
-    assert read_moot(path)[RUN] == Moot(2959, "nomSciOps")

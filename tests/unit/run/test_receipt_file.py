@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
@@ -26,7 +24,6 @@ from halfpipe.run.receipt_file import (
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
 TEXT = {"name": f"delivered_events_{DL}.txt", "size": 21, "sha256": "0" * 64}
-RUNS = st.lists(st.integers(0, 2**32 - 1).map(RunId.from_met), max_size=3, unique=True).map(tuple)
 
 
 def content(number: int, *named: RunId, **more: Any) -> dict[str, Any]:
@@ -46,23 +43,6 @@ def test_before_the_first(tmp_path: Path) -> None:
     assert last_number(tmp_path, DL) == 0
     assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-@settings(max_examples=8)  # each writes and flushes files
-@given(st.lists(RUNS, min_size=1, max_size=5))
-def test_what_is_published_comes_back_in_order(
-    tmp_path_factory: pytest.TempPathFactory, named: list[tuple[RunId, ...]]
-) -> None:
-    work = tmp_path_factory.mktemp("work")
-    every = [content(number, *runs) for number, runs in enumerate(named, 1)]
-    for number, one in enumerate(every, 1):
-        publish(work, DL, one)
-        assert last_number(work, DL) == number
-    found = hand_offs(work, DL)
-    assert [handoff.receipt for handoff in found] == every
-    assert [(handoff.number, handoff.named) for handoff in found] == list(enumerate(named, 1))
-    assert all(handoff.texts == (TEXT,) for handoff in found)
-    assert hand_offs(work, DownlinkId("240601002")) == []
 
 
 def test_a_receipt_that_is_made_again_is_recorded_only_if_it_says_something_else(tmp_path: Path) -> None:

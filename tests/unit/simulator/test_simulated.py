@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from halfpipe.errors import FormatError
-from halfpipe.formats import evt, met
+from halfpipe.formats import met
 from halfpipe.formats.evt import InfoType
 from halfpipe_simulator import datagrams
 from halfpipe_simulator.events import Events, make_events
@@ -88,41 +88,6 @@ def test_records_are_as_the_layout_says(kind: InfoType, latc: int | None) -> Non
     expected = [expected_record(events, number, override) for number in range(5)]
     assert decoded.records.tobytes() == b"".join(expected)
     assert decoded.sizes.tolist() == [len(record) for record in expected]
-
-
-@pytest.mark.parametrize("kind", list(InfoType))
-def test_records_walk_as_an_event_file(kind: InfoType) -> None:
-    events = some_events(kind, count=40)
-    decoded = datagrams.decode([encoded(events)] * 3, np.zeros(3, np.int64), scid=77)
-    data = np.concatenate([np.zeros(evt.HEADER_SIZE, np.uint8), decoded.records])
-    offsets = evt.walk(data, "here")
-    assert (offsets - evt.HEADER_SIZE).tolist() == decoded.lines["offset"].tolist()
-    assert evt.contexts(data, offsets)["scalers_sequence"].tolist() == events.sequences.tolist() * 3
-
-
-def test_rows_of_the_index() -> None:
-    events = some_events(InfoType.LPA)
-    empty = datagrams.encode(ABOUT, events.rows[:0], b"")
-    stamps = np.array([1_700_000_000_123456, 1_700_000_009_000001])
-    decoded = datagrams.decode([encoded(events), empty], stamps, scid=77)
-    lines, (first, second) = decoded.lines, decoded.datagrams
-    assert lines["sequence"].tolist() == [2**33 + 5 + 3 * n for n in range(5)]
-    assert lines["dgmevt"].tolist() == [0, 1, 2, 3, 4]
-    assert lines["elapsed"].tolist() == [20 * (833785 + 700000 * n) for n in range(5)]
-    assert set(lines["oaction"]) == {b"start"}
-    assert set(lines["caction"]) == {b"abort"}
-    assert set(lines["dgmutc"]) == {1_700_000_000.123456}
-    assert lines["utc"][0] == 1719541762.833785
-    assert (first["evtseq0"], first["evtseq1"], first["nevts"]) == (2**33 + 5, 2**33 + 17, 5)
-    assert (first["evtutc0"], first["evtutc1"]) == (lines["utc"][0], lines["utc"][-1])
-    assert (second["evtseq0"], second["evtutc1"], second["nevts"]) == (0, 0, 0)
-    for row in decoded.datagrams:
-        assert (row["startedat"], row["groundid"], row["datagram"]) == (RUN, 0x77014D, 12)
-        assert (row["modechanges"], row["hwkey"], row["swkey"]) == (3, 2468, 1357)
-        assert (row["platform"], row["origin"]) == TEXTS["run"]
-        assert (row["oaction"], row["oreason"], row["crate"], row["modename"]) == TEXTS["open"]
-        assert (row["caction"], row["creason"]) == TEXTS["close"]
-    assert second["utc"] == 1_700_000_009.000001
 
 
 def test_it_says_simulated_in_its_first_bytes() -> None:
