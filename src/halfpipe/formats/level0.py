@@ -31,7 +31,6 @@ COUNTER = 1 << 14  # sequence counts wrap here
 IDENTITY = 0x0800  # version 0, telemetry, secondary header present; the APID is in the low 11 bits
 APID_MASK = 0x07FF
 JUMP = "counter "  # so begins the reason of a fault where counters jump
-ALL_TIMES = ((0.0, 2.0**33),)  # a span, Unix UTC seconds
 LENGTH_OFFSET = 7  # bytes of the whole packet minus its length field
 
 _FIELDS = struct.Struct(">HHHIIH")
@@ -101,13 +100,11 @@ class Retrieval:
     """Packets of one APID, in order and each once, and the datagrams that are whole.
 
     `packets` (dtype `PACKET`) holds those of the spans; datagram i is made of
-    ``packets[begins[i]:ends[i]]``. `copies` are further copies of packets, `copy_of` says of which.
+    ``packets[begins[i]:ends[i]]``.
     """
 
     files: tuple[Path, ...]
     packets: NDArray[np.void]
-    copies: NDArray[np.void]
-    copy_of: NDArray[np.int64]
     begins: NDArray[np.int64]
     ends: NDArray[np.int64]
     faults: tuple[Fault, ...]
@@ -119,17 +116,6 @@ class Retrieval:
     def payload(self, datagram: int) -> bytes:
         """Return the payloads of the packets of `datagram` joined."""
         rows = self.packets[self.begins[datagram] : self.ends[datagram]]
-        return self._join(rows)
-
-    def place(self, datagram: int) -> tuple[Path, int]:
-        """Return the file and the byte where the first packet of `datagram` starts."""
-        return self._place(int(self.begins[datagram]))
-
-    def _place(self, packet: int) -> tuple[Path, int]:
-        row = self.packets[packet]
-        return self.files[row["file"]], int(row["offset"])
-
-    def _join(self, rows: NDArray[np.void]) -> bytes:
         starts = (rows["offset"] + HEADER_SIZE).tolist()
         stops = (rows["offset"] + rows["size"] - rows["pad"]).tolist()
         files = rows["file"].tolist()
@@ -139,6 +125,11 @@ class Retrieval:
         )
         self._maps.have_read(len(joined))
         return joined
+
+    def place(self, datagram: int) -> tuple[Path, int]:
+        """Return the file and the byte where the first packet of `datagram` starts."""
+        row = self.packets[self.begins[datagram]]
+        return self.files[row["file"]], int(row["offset"])
 
 
 def file_name(scid: int, apid: int, start: int, l0key: int) -> str:
@@ -231,30 +222,6 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
         If the archive or a file in it cannot be read.
     """
     found, faults = archive_files(root, scid, apid, spans)
-    return read_files(found, apid, spans, faults)
-
-
-def read_files(
-    found: Sequence[tuple[int, Path]],
-    apid: int,
-    spans: Sequence[tuple[float, float]] = ALL_TIMES,
-    known: Sequence[Fault] = (),
-) -> Retrieval:
-    """Read the packets of `apid` from `spans` in these files, as `retrieve` does.
-
-    Parameters
-    ----------
-    found
-        Files, each with the Unix UTC second at which its hour starts.
-    known
-        What is known to be wrong already.
-
-    Raises
-    ------
-    MissingInputError
-        If a file cannot be read.
-    """
-    faults = list(known)
     files = tuple(path for _, path in found)
     maps = _Maps(files)
     edges = _microseconds(spans)
@@ -268,8 +235,7 @@ def read_files(
             if _concerns(edges, rows, after, hour)
         ]
         parts.append(rows[_span_of(edges, rows["unix"]) >= 0])
-    packets, copies, copy_of = _each_once(_in_order(np.concatenate(parts)))
-    packets, copies, copy_of, strays = _without_strays(packets, copies, copy_of)
+    packets, strays = _without_strays(_each_once(_in_order(np.concatenate(parts))))
     faults += [
         Fault(
             files[row["file"]],
@@ -282,7 +248,7 @@ def read_files(
     begins, ends, too_long = _not_too_long(packets, begins, ends)
     breaks += too_long
     faults += [Fault(files[packets["file"][at]], int(packets["offset"][at]), reason) for at, reason in breaks]
-    return Retrieval(files, packets, copies, copy_of, begins, ends, tuple(faults), maps)
+    return Retrieval(files, packets, begins, ends, tuple(faults), maps)
 
 
 def _not_too_long(
@@ -524,35 +490,22 @@ def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
     return rows.take(np.lexsort((rows["offset"], rows["file"], count, rows["met"])))
 
 
-def _each_once(
-    rows: NDArray[np.void],
-) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.int64]]:
-    """Split sorted packets into the first of each (time, counter), the others, and of which those are."""
+def _each_once(rows: NDArray[np.void]) -> NDArray[np.void]:
+    """Return the first of each (time, counter) of sorted packets."""
     again = np.zeros(rows.size, bool)
     again[1:] = (np.diff(rows["met"]) == 0) & (rows["count"][1:] == rows["count"][:-1])
-    number = np.cumsum(~again) - 1
-    return rows.take(np.flatnonzero(~again)), rows[again], number[again].astype(np.int64)
+    return rows.take(np.flatnonzero(~again))
 
 
-def _without_strays(
-    packets: NDArray[np.void], copies: NDArray[np.void], copy_of: NDArray[np.int64]
-) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.int64], NDArray[np.void]]:
-    """Take out single packets that fit neither neighbour where these follow on each other.
+def _without_strays(packets: NDArray[np.void]) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """Take out single packets that fit neither neighbour where these follow on each other; return these, too.
 
     A damaged time stamp that is still possible puts a packet among those of another datagram.
     """
-    count = packets["count"].astype(np.int64)
-    step = np.diff(count) % COUNTER
+    step = np.diff(packets["count"].astype(np.int64)) % COUNTER
     stray = np.zeros(packets.size, bool)
     stray[1:-1] = ((step[:-1] + step[1:]) % COUNTER == 1) & (step[:-1] != 1) & (step[1:] != 1)
-    stays = ~stray[copy_of]
-    number = np.cumsum(~stray) - 1
-    return (
-        packets.take(np.flatnonzero(~stray)),
-        copies[stays],
-        number[copy_of[stays]].astype(np.int64),
-        packets[stray],
-    )
+    return packets.take(np.flatnonzero(~stray)), packets[stray]
 
 
 def _datagrams(
