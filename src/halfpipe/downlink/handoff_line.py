@@ -3,10 +3,8 @@
 It says in brief what the receipt says, and when. Nothing reads it here.
 """
 
-import errno
 import json
 import logging
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +14,7 @@ import halfpipe
 from halfpipe import paths
 from halfpipe.downlink.receipt_form import Receipt, Run
 from halfpipe.files.advice import advice
-from halfpipe.files.durable import flush
+from halfpipe.files.durable import flush, write_whole
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_number
 from halfpipe.settings import Settings
@@ -56,8 +54,7 @@ def _append(path: Path, line: bytes) -> None:
     """Append a line to a file that many processes write: the kernel keeps what one call writes in one piece."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
-        if file.write(line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_whole(file, line)
         flush(file.fileno())
 
 

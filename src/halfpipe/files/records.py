@@ -9,7 +9,6 @@ Every record has a second copy, at the same path below ``copies/``. Who reads ta
 copy that is lost or damaged.
 """
 
-import errno
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
-from halfpipe.files.durable import flush, fsync_directory
+from halfpipe.files.durable import flush, fsync_directory, write_whole
 from halfpipe.files.json_files import SEAL, seal_of
 
 PREVIOUS = "previous"
@@ -247,8 +247,7 @@ def publish_file(home: Path, number: int, content: bytes, *, over: bool = False)
         _make(home)
         try:
             with part.open("xb", buffering=0) as file:
-                if file.write(content) != len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                write_whole(file, content)
                 flush(file.fileno())
             if over:
                 part.replace(path)
@@ -277,9 +276,7 @@ def _link(part: Path, path: Path) -> None:
 
 def _make(home: Path) -> None:
     """Make a directory and flush the names of those that were made on the way to it."""
-    if home.is_dir():
-        return
-    new = [home, *(place for place in home.parents if not place.exists())]
+    new = list(takewhile(lambda place: not place.exists(), (home, *home.parents)))
     home.mkdir(parents=True, exist_ok=True)
     for place in new:
         fsync_directory(place.parent)

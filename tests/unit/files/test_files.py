@@ -1,5 +1,7 @@
 """Whole files: a writer that fails, and a disk that is full."""
 
+import ctypes
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.files import reserved
 from halfpipe.files.durable import (
     MOST_AT_ONCE,
     replacing,
@@ -111,18 +114,32 @@ def test_a_full_disk_leaves_nothing_and_says_so(tiny: Path) -> None:
 
 
 def test_room_for_a_file_is_there_or_not_before_anything_is_written(tiny: Path, tmp_path: Path) -> None:
-    def reserved(path: Path, size: int) -> None:
+    def kept(path: Path, size: int) -> None:
         with replacing(path, buffering=0) as out:
             reserve(out, size)
             assert out.tell() == 0
             write_whole(out, b"x" * min(size, 3))
 
     with pytest.raises(HalfPipeError):
-        reserved(tiny / "large", 1 << 40)
+        kept(tiny / "large", 1 << 40)
     assert listing(tiny) == []
-    reserved(tmp_path / "fits", 3)
-    reserved(tmp_path / "empty", 0)
+    kept(tmp_path / "fits", 3)
+    kept(tmp_path / "empty", 0)
     assert [(tmp_path / name).read_bytes() for name in ("empty", "fits")] == [b"", b"xxx"]
+
+
+def test_room_is_asked_for_again_after_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+
+    def fallocate(_file: int, _mode: int, _at: int, size: int) -> int:
+        asked.append(size)
+        ctypes.set_errno(errno.EINTR if len(asked) == 1 else errno.ENOSPC)
+        return -1
+
+    monkeypatch.setattr(reserved, "_fallocate", fallocate)
+    with (tmp_path / "file").open("wb") as out, pytest.raises(OSError, match="No space"):
+        reserve(out, 9)
+    assert asked == [9, 9]
 
 
 def test_large_pieces_are_written_whole(tmp_path: Path) -> None:

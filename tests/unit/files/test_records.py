@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.errors import StateError
+from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files import records
 from halfpipe.files.records import DamagedError, Series, TakenError, opened, sealed
 
@@ -196,6 +197,18 @@ def test_a_link_whose_answer_was_lost_is_our_own(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "link", twice)
     published(tmp_path, 2)
     assert values(tmp_path) == [1, 2]
+
+
+def test_a_record_that_a_disk_takes_in_part_is_none(tmp_path: Path) -> None:
+    one = published(tmp_path, 1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(HalfPipeError):
+            one.publish({"value": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert values(tmp_path) == [1]
 
 
 def _count(work: Path) -> None:

@@ -1,6 +1,7 @@
 """Pieces of a file in their places: against slicing, with reads that come short, and without reaching out."""
 
 import ctypes
+import errno
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,8 +58,12 @@ def test_pieces_are_slices(handle: int, cutting: tuple[list[tuple[int, int]], li
 
 def test_a_read_that_ends_inside_a_piece_goes_on(handle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     real = scattered_reads._preadv
+    signals = iter([errno.EINTR])
 
     def short(handle: int, vectors: int, count: int, position: int) -> int:
+        for number in signals:  # one comes before anything is read
+            ctypes.set_errno(number)
+            return -1
         one = np.frombuffer(
             ctypes.string_at(vectors, scattered_reads._IOVEC.itemsize), scattered_reads._IOVEC
         ).copy()
