@@ -159,3 +159,13 @@ def test_a_run_is_not_delivered_with_a_wrong_key_because_the_database_is_down(tm
     assert not (site.work / paths.deliveries(RUN)).exists()
     assert not (site.work / paths.manifest(RUN, FIRST)).exists()
     assert [path.name for path in site.stage.glob("chunktokens/*/*")] == [f"haltCleanup-{FIRST}"]
+
+
+def test_a_new_hand_off_needs_nothing_of_the_ledger_before_it_is_submitted(tmp_path: Path) -> None:
+    site, _ = with_level1(tmp_path, FIRST)
+    site.configure(ledger={"url": f"sqlite:///{tmp_path / 'ledger.sqlite'}"})
+    site.by_hand(FIRST)
+    site.snakemake(paths.loaded(FIRST)).good()
+    site.by_hand(FIRST)
+    found = list(troubles(site.settings, DownlinkId(FIRST), site.receipt(FIRST)))
+    assert [(each.code, each.verdict) for each in found] == [("not-submitted", Verdict.NOTE)]

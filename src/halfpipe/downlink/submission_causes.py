@@ -288,8 +288,15 @@ def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[st
 
 
 def _ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Look into the ledger for what was entered and is to be submitted: few downlinks at any time."""
-    if settings.ledger.url is None or modified(f"{settings.paths.work}/{paths.loaded(downlink)}") is None:
+    """Look into the ledger for what was entered and is to be submitted: few downlinks at any time.
+
+    What was handed off after it was entered is entered again before it is submitted.
+    """
+    work = settings.paths.work
+    entered = modified(f"{work}/{paths.loaded(downlink)}")
+    if settings.ledger.url is None or entered is None:
+        return
+    if entered < (modified(f"{work}/{paths.receipt(downlink)}") or 0.0):
         return
     from halfpipe.ledger.lacks import lacks  # noqa: PLC0415 - the library of the database
 

@@ -58,6 +58,11 @@ class FailedJob:
         return self.log.stem.removeprefix(self.rule).removeprefix("-")
 
     @property
+    def ended(self) -> float:
+        """When it ended, Unix seconds, as its record or its log has it."""
+        return modified(str(self.log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(self.log)) or 0.0
+
+    @property
     def text(self) -> str:
         """Why, in no more letters than a screen has room for."""
         return shortened(self.why.text, LETTERS_OF_A_CAUSE)
@@ -103,14 +108,18 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
     """Yield why jobs of a downlink did not end well, each cause once, in the order of the rules.
 
     What a contradiction of the same code explains, which says best what is to be done, is a note. `after_receipt`
-    asks for the jobs that lead on to Level-1: of a submission that was attempted, its records say how it ended.
+    asks for the jobs that lead on to Level-1: of a submission that was attempted, its records say how it ended, and
+    what failed before the receipt was written again has been answered by that.
     """
     jobs = failed_jobs(settings.paths.work, downlink)
     again = f"snakemake dl={downlink}"
     if after_receipt:
         again = f"snakemake submit={downlink}"
+        made = modified(f"{settings.paths.work}/{paths.receipt(downlink)}") or 0.0
         jobs = [
-            job for job in jobs if job.rule in LATE and job.why is not KILLED and job.why.code not in TOLD
+            job
+            for job in jobs
+            if job.rule in LATE and job.why is not KILLED and job.why.code not in TOLD and job.ended >= made
         ]
     groups = by_cause(jobs)
     known = {one.code: one.remedy for one in contradictions(settings, downlink)} if groups else {}
@@ -136,7 +145,7 @@ def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, Remedy])
         text, verdict = "blocked by the problem above", Verdict.NOTE
         remedy = NOTHING if repeats(known[why.code]) else Remedy(again, first="once that is done")
     named = names(jobs)
-    since = modified(str(log.with_suffix(paths.FAILURE_SUFFIX))) or modified(str(log))
+    since = jobs[0].ended or None
     return Cause(why.code, verdict, f"{named}: {text}; its log: {log}", remedy, since, named)
 
 

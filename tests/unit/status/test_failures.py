@@ -112,3 +112,13 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     for code, told in (("stage", True), ("submission", False), ("held", False)):
         left(tmp_path, "submit", Failure(code, "why"))
         assert bool(list(failures(searching(tmp_path), DL, after_receipt=True))) is told
+
+
+def test_what_failed_before_the_receipt_was_written_again_is_answered(tmp_path: Path) -> None:
+    log = left(tmp_path, "submit", Failure("stage", "checksum mismatch"))
+    receipt = tmp_path / paths.receipt(DL)
+    receipt.touch()
+    failed = log.with_suffix(paths.FAILURE_SUFFIX)
+    for seconds, told in ((-1, True), (1, False)):
+        os.utime(receipt, (0, failed.stat().st_mtime + seconds))
+        assert bool(list(failures(searching(tmp_path), DL, after_receipt=True))) is told
