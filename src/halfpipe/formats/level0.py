@@ -502,7 +502,8 @@ def _without_strays(packets: NDArray[np.void]) -> tuple[NDArray[np.void], NDArra
 
     A damaged time stamp that is still possible puts a packet among those of another datagram.
     """
-    step = np.diff(packets["count"].astype(np.int64)) % COUNTER
+    counts: NDArray[np.int64] = packets["count"].astype(np.int64)
+    step = np.diff(counts) % COUNTER
     stray = np.zeros(packets.size, bool)
     stray[1:-1] = ((step[:-1] + step[1:]) % COUNTER == 1) & (step[:-1] != 1) & (step[1:] != 1)
     return packets.take(np.flatnonzero(~stray)), packets[stray]
