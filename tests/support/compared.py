@@ -36,10 +36,8 @@ class BothSides:
 
 def defects(found: Compared) -> set[int]:
     """Return the numbers of all defects that events, cuts and texts are explained by, but for those of headers."""
-    named = [group.defect for group in found.groups]
-    named += [cut.defect for run in found.runs for cut in run.cuts]
-    named += [text.reason.defect for text in found.texts]
-    return {number for number in named if number is not None}
+    of_headers = [one for one in found.findings if one.what.startswith("header")]
+    return {one.defect for one in found.findings if one.defect and one not in of_headers}
 
 
 def records_of(path: Path) -> list[bytes]:

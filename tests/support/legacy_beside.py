@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,8 @@ from numpy.typing import NDArray
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.candidates import Candidate, Inputs
 from halfpipe.legacy.compared_events import Where, present
-from halfpipe.legacy.comparison_reasons import Facts, Reason, why
+from halfpipe.legacy.compared_run import ComparedRun
+from halfpipe.legacy.comparison_reasons import Reason, why
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams
@@ -26,6 +29,14 @@ RUN = RunId("2c2e5787")
 def table(rows: Sequence[tuple[int, int, int]]) -> NDArray[np.void]:
     """Return events in order."""
     return np.array(sorted(rows), KEY)
+
+
+def known_of(run: RunId, **known: object) -> ComparedRun:
+    """Return what is known of a run, nothing but what is named, in place of what lies on disk."""
+    nothing = dict.fromkeys(("spans", "settled", "recorded"), ())
+    elsewhere = dict.fromkeys(("here_elsewhere", "there_elsewhere"), table([]))
+    every = {"run": run, "held": False, "given_up": False, **nothing, **elsewhere, **known}
+    return cast(ComparedRun, SimpleNamespace(**every))
 
 
 @dataclass
@@ -110,17 +121,15 @@ class Beside:
         assert "".join(given.lines["delivered_events"]) == said
         assert given.lines["event_gaps"] == sorted(f"{RUN.l1} {first} {last}" for first, last in model.gaps)
 
-    def _facts(self, downlink: str, decision: Decision) -> Facts:
+    def _facts(self, downlink: str, decision: Decision) -> ComparedRun:
         others = {dl: one for dl, one in self.here.items() if dl != downlink}
-        return Facts(
-            run=RUN,
+        return known_of(
+            RUN,
             spans=decision.spans,
             settled=decision.settled,
-            recorded=tuple(span for one in others.values() for span in one.spans),
+            recorded=[span for one in others.values() for span in one.spans],
             here_elsewhere=_joined([_rows(one) for one in others.values()]),
             there_elsewhere=_joined([one.rows for dl, one in self.there.items() if dl != downlink]),
-            held=False,
-            given_up=False,
         )
 
 

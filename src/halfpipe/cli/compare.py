@@ -1,6 +1,5 @@
 """`halfpipe compare`."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +67,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
         printed.as_json(
             work=site.work,
             other=other,
-            downlinks=[{"status": one.status, **_json_of(one)} for one in found],
+            downlinks=[{"status": one.status, "unexplained": one.unexplained, **vars(one)} for one in found],
             absent=absent,
             failed=failed,
         )
@@ -86,15 +85,6 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
     return 3 if failed else max([*(one.status for one in found), *(1 for _ in absent)], default=0)
 
 
-def _json_of(one: "Compared") -> dict[str, object]:
-    return {
-        "downlink": one.downlink,
-        "unexplained": one.unexplained,
-        "runs": [vars(run) for run in one.runs],
-        "texts": [{**vars(text), "reason": text.reason._asdict()} for text in one.texts],
-    }
-
-
 def _row(one: "Compared") -> dict[str, printed.Cell]:
     return {
         "downlink": one.downlink,
@@ -110,29 +100,14 @@ def _print(one: "Compared") -> None:
     """Print what was found of a downlink: the verdict, then each thing that differs."""
     here, there, same = (one.total(name) for name in ("here", "there", "same"))
     click.echo(f"downlink {one.downlink}: {one.verdict} ({here} here, {there} there, {same} the same)")
+    names = ("run", "first", "last", "events", "where", "kind", "defect", "text")
+    rows = [{name: getattr(group, name) for name in names} for group in one.groups[:MOST]]
     printed.table(
-        [vars(g) | ({"kind": Marked(g.kind)} if g.kind == "unexplained" else {}) for g in one.groups[:MOST]]
+        [row | ({"kind": Marked(row["kind"])} if row["kind"] == "unexplained" else {}) for row in rows]
     )
     if len(one.groups) > MOST:
         click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
-    for line in _lines(one):
-        click.echo(f"  {line}")
-
-
-def _lines(one: "Compared") -> Iterator[str]:
-    for run in one.runs:
-        for cut in run.cuts:
-            yield f"cut otherwise there: {cut.file}, {cut.events} events{_by(cut.defect)}: {cut.text}"
-        for header in run.headers:
-            differs = f"{header.field} is {header.here} here, {header.there} there, in {header.files} of run {run.run}"
-            yield f"header: {differs}{_by(header.defect)}" + (
-                ": unexplained" if header.kind == "unexplained" else ""
-            )
-    for text in one.texts:
-        of = f"{text.text}, {text.run}" if text.run else text.text
-        here, there = (" | ".join(lines) or "nothing" for lines in (text.here, text.there))
-        yield f"text {of}: {here} here, {there} there{_by(text.reason.defect)}: {text.reason.text}"
-
-
-def _by(number: int | None) -> str:
-    return f" (defect {number})" if number else ""
+    for other in [each for each in one.findings if each not in one.groups]:
+        of, by = f" of {other.run}" * bool(other.run), f" (defect {other.defect})" * bool(other.defect)
+        sides = f"{other.here or 'nothing'} here, {other.there or 'nothing'} there"
+        click.echo(f"  {other.what}{of}: {sides}{by}: {other.kind}: {other.text}")

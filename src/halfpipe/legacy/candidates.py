@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.compared_events import inside, present, where_in
+from halfpipe.legacy.compared_events import present, subset, where_in
 from halfpipe.legacy.legacy_replay import Merged, lines_that_count, merged
-from halfpipe.merge.decision import decide, in_sources
+from halfpipe.merge.decision import decide, holding, in_sources
 from halfpipe.merge.intervals import Interval, Ranges
 from halfpipe.merge.late import listed
 from halfpipe.merge.ordering import in_one
@@ -33,44 +33,41 @@ class Candidate:
 
     Attributes
     ----------
-    known, everything
-        The events that were known, in order, and all that are known here.
+    inputs, others
+        What is known here, and the other downlinks that were known.
+    known
+        The events that were known, in order.
     delivered
         Which of those that were known it delivers; `rows` are these.
     lines
         Of the texts that follow from it, sorted.
-    reordered
-        Whether other downlinks were known then than here.
     merged
         What the legacy makes of the run; None: it is HalfPipe's own rule.
-    datagrams, parts
-        The datagrams that counted, and those of each downlink.
-    limits
-        Of event files.
     left
         Whether it is what an earlier merge left, and the last one refused the run.
     """
 
-    run: RunId
+    inputs: "Inputs"
+    others: frozenset[DownlinkId]
     known: NDArray[np.void]
-    everything: NDArray[np.void]
     delivered: NDArray[np.bool_]
     lines: Mapping[str, Sequence[str]]
-    reordered: bool
-    merged: Merged | None
-    datagrams: KnownDatagrams
-    parts: tuple[KnownDatagrams, ...]
-    limits: Merge
+    merged: Merged | None = None
     left: bool = False
 
     def left_by(self, refused: "Candidate") -> "Candidate":
         """Return what is there after another merge that refused the run: the files of this one, the texts of that."""
-        return replace(self, lines=refused.lines, reordered=False, left=True)
+        return replace(self, lines=refused.lines, left=True)
+
+    @property
+    def reordered(self) -> bool:
+        """Whether other downlinks were known then than here."""
+        return not self.left and self.others != self.inputs.here
 
     @cached_property
     def written(self) -> NDArray[np.void]:
         """The events that it writes, in order."""
-        return self.known.take(np.flatnonzero(self.delivered))
+        return subset(self.known, self.delivered)
 
     @cached_property
     def overwritten(self) -> NDArray[np.void]:
@@ -83,25 +80,22 @@ class Candidate:
     @cached_property
     def rows(self) -> NDArray[np.void]:
         """The events that are left of it, in order."""
-        lost = self.overwritten
-        return (
-            self.written if not len(lost) else self.written.take(np.flatnonzero(~present(self.written, lost)))
-        )
+        return subset(self.written, ~present(self.written, self.overwritten))
 
     @cached_property
     def places_by_other_lines(self) -> list[tuple[Interval, ...]]:
         """The legacy's spans if of several lines of a datagram the first one counts as bytes, or the last one."""
-        lines = sorted({line for part in self.parts for line in part.lines})
-        if len(lines) == len(self.datagrams.lines):
-            return []
+        lines = sorted({line for part in self.inputs.parts(self.others) for line in part.lines})
         last = {
             tuple(row): line
             for line in lines
             for row in KnownDatagrams.of([line]).rows[["apid", "datagram"]].tolist()
         }
+        if len(lines) == len(last):
+            return []
         others = KnownDatagrams.of(lines), KnownDatagrams.of(last.values())
         nothing = np.empty(0, np.uint64)
-        return [merged(self.run, other, nothing, (), self.limits).places for other in others]
+        return [merged(self.inputs.run, other, nothing, (), self.inputs.limits).places for other in others]
 
     def off(self, theirs: NDArray[np.void]) -> int:
         """Return by how many events it differs from what is there."""
@@ -177,60 +171,32 @@ class Inputs:
 
     def delivered_here(self, spans: Sequence[Interval], lines: Mapping[str, Sequence[str]]) -> Candidate:
         """Return what was delivered here: no rule is asked."""
-        known = self.everything.take(np.flatnonzero(listed(self.everything, self.then)))
-        datagrams = KnownDatagrams.together(self.parts(self.here))
-        return Candidate(
-            self.run,
-            known,
-            self.everything,
-            inside(known["sequence"], spans),
-            lines,
-            False,
-            None,
-            datagrams,
-            (),
-            self.limits,
-        )
+        known = subset(self.everything, listed(self.everything, self.then))
+        return Candidate(self, self.here, known, holding(known["sequence"], spans), lines)
 
     def candidate(self, others: frozenset[DownlinkId], *, legacy: bool) -> Candidate:
         """Return what a rule gives where these other downlinks were known."""
-        sources = [dl for dl in in_sources(self.downlink, others) if dl in self.tables]
-        tables = {dl: self.tables[dl] for dl in sources}
+        tables = {dl: self.tables[dl] for dl in in_sources(self.downlink, others) if dl in self.tables}
         if others == self.here:
-            tables = {dl: rows.take(np.flatnonzero(listed(rows, self.then))) for dl, rows in tables.items()}
+            tables = {dl: subset(rows, listed(rows, self.then)) for dl, rows in tables.items()}
         known = in_one([*tables.values()]) if tables else self.everything[:0]
-        parts = self.parts(others)
         done = {dl: self.done.get(dl, ()) for dl in others}
-        if legacy:
-            counted = lines_that_count(parts)
-            spans = [span for of_one in done.values() for span in of_one]
-            found = merged(self.run, counted, known["sequence"], spans, self.limits)
-            delivered, lines = found.delivered, found.lines(self.run)
-        else:
-            counted, found = KnownDatagrams.together(parts), None
-            delivered, lines = self._decided(counted, tables, done, known)
-        return Candidate(
-            self.run,
-            known,
-            self.everything,
-            delivered,
-            lines,
-            others != self.here,
-            found,
-            counted,
-            parts,
-            self.limits,
-        )
+        if not legacy:
+            return Candidate(self, others, known, *self._decided(self.parts(others), tables, done, known))
+        spans = [span for of_one in done.values() for span in of_one]
+        counted = lines_that_count(self.parts(others))
+        found = merged(self.run, counted, known["sequence"], spans, self.limits)
+        return Candidate(self, others, known, found.delivered, found.lines(self.run), found)
 
     def _decided(
         self,
-        datagrams: KnownDatagrams,
+        parts: Sequence[KnownDatagrams],
         tables: Mapping[DownlinkId, NDArray[np.void]],
         done: Mapping[DownlinkId, tuple[Interval, ...]],
         known: NDArray[np.void],
     ) -> tuple[NDArray[np.bool_], dict[str, list[str]]]:
         recorded = {dl: _Recorded(spans, {}) for dl, spans in done.items()}
-        found = decide(self.downlink, datagrams, tables, recorded, self.limits)
+        found = decide(self.downlink, KnownDatagrams.together(parts), tables, recorded, self.limits)
         delivered = np.zeros(len(known), bool)
         delivered[where_in(found.events, known)] = True
         said = f"{self.run.l1} {len(found.events)} {found.orphans} {found.kind}"

@@ -14,11 +14,12 @@ from halfpipe.formats import evt
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_order
 
-# What is held of each delivered event of one run: 34 bytes.
+# What is held of each event of one run: 38 bytes.
 ROW = np.dtype(
     [
         ("sequence", "u8"),
         ("apid", "u2"),
+        ("datagram", "u4"),  # 0 if nobody says it
         ("place", "u4"),  # counts into the files that hold the records
         ("offset", "i8"),  # bytes, of the record in that file
         ("size", "u4"),  # bytes, of the record
@@ -45,38 +46,43 @@ class File:
     header: np.void | None = None
 
 
+class Records:
+    """Where records lie: a column ``place`` counts into these files, which are opened when one is asked for."""
+
+    def __init__(self, places: Sequence[Path] = ()) -> None:
+        self.places = tuple(places)
+        self._opened: dict[int, evt.EvtFile] = {}
+
+    def __getitem__(self, row: np.void) -> bytes:
+        """Return the record of a row."""
+        place, begin = int(row["place"]), int(row["offset"])
+        if place not in self._opened:
+            self._opened[place] = evt.open_evt(self.places[place])
+        return self._opened[place].data[begin : begin + int(row["size"])].tobytes()
+
+
 @dataclass(frozen=True)
 class Delivered:
     """What a downlink delivered of a run.
 
-    `rows` (dtype `ROW`) are in order, each event once, their ``place`` counts into `places`, where the records lie.
-    `twice` counts events that were delivered more than once. `wrong` says what contradicts itself, whatever another
-    side has. `gone` says why the records cannot be had.
+    `rows` (dtype `ROW`, or more) are in order, each event once; `twice` counts events that were delivered more than
+    once. `wrong` says what contradicts itself, whatever another side has. `gone` says why the records cannot be had.
     """
 
     rows: NDArray[np.void] = field(default_factory=lambda: np.empty(0, ROW))
-    places: tuple[Path, ...] = ()
+    records: Records = field(default_factory=Records)
     files: tuple[File, ...] = ()
     twice: int = 0
-    wrong: tuple[str, ...] = ()
+    wrong: Sequence[str] = ()
     gone: str = ""
-    opened: dict[int, evt.EvtFile] = field(default_factory=dict, compare=False)
-
-    def record(self, row: int) -> bytes:
-        """Return the bytes of a record."""
-        one = self.rows[row]
-        place, begin = int(one["place"]), int(one["offset"])
-        if place not in self.opened:
-            self.opened[place] = evt.open_evt(self.places[place])
-        return self.opened[place].data[begin : begin + int(one["size"])].tobytes()
 
 
 def in_delivery(
-    rows: NDArray[np.void], places: tuple[Path, ...], files: tuple[File, ...], wrong: tuple[str, ...] = ()
+    rows: NDArray[np.void], places: Sequence[Path], files: Sequence[File], wrong: Sequence[str] = ()
 ) -> Delivered:
     """Put the rows of a delivery in order, and count what is there twice."""
     ordered = in_order(rows)
-    return Delivered(ordered, places, files, len(rows) - len(ordered), wrong)
+    return Delivered(ordered, Records(places), tuple(files), len(rows) - len(ordered), wrong)
 
 
 def rows_of(
@@ -114,31 +120,16 @@ class Difference:
 
 def difference(ours: NDArray[np.void], theirs: NDArray[np.void]) -> Difference:
     """Compare two tables of dtype `ROW`, each in order and with each event once."""
-    sequence = np.concatenate([ours["sequence"], theirs["sequence"]])
-    apid = np.concatenate([ours["apid"], theirs["apid"]])
-    order = np.lexsort((apid, sequence))  # stable: of a pair ours comes first
-    sequence, apid = sequence[order], apid[order]
-    paired = np.flatnonzero((sequence[1:] == sequence[:-1]) & (apid[1:] == apid[:-1]))
-    alone = np.ones(len(order), dtype=bool)
-    alone[paired] = alone[paired + 1] = False
-    left, right = order[paired], order[paired + 1] - len(ours)
-    other = ours["digest"][left] != theirs["digest"][right]
-    single = order[alone]
+    at = where_in(ours, theirs)
+    both = np.flatnonzero(at >= 0)
+    other = ours["digest"][both] != theirs["digest"][at[both]]
     return Difference(
-        single[single < len(ours)],
-        single[single >= len(ours)] - len(ours),
-        left[other],
-        right[other],
-        int(len(paired) - other.sum()),
+        np.flatnonzero(at < 0),
+        np.flatnonzero(~present(theirs, ours)),
+        both[other],
+        at[both[other]],
+        int((~other).sum()),
     )
-
-
-def inside(sequences: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[np.bool_]:
-    """Tell for each sequence whether one of the spans holds it."""
-    found = np.zeros(len(sequences), dtype=bool)
-    for first, last in spans:
-        found |= (sequences >= np.uint64(first)) & (sequences <= np.uint64(last))
-    return found
 
 
 def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp]:
@@ -159,20 +150,6 @@ def where_in(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.intp
 def present(rows: NDArray[np.void], among: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell for each event of `rows` whether it is one of `among`; both in order, by sequence and APID."""
     return where_in(rows, among) >= 0
-
-
-def series(delivered: NDArray[np.uint64], skipped: NDArray[np.uint64]) -> tuple[Interval, ...]:
-    """Return the spans that a system records which ends a span only where it skips an event.
-
-    Both are sequences in any order. It is how the legacy's spans come about (its defect 4): where there is nothing
-    to skip, a span bridges whatever may still come.
-    """
-    if not len(delivered):
-        return ()
-    delivered = np.sort(delivered)
-    before = np.searchsorted(np.sort(skipped), delivered)
-    edges = np.flatnonzero(np.diff(before)) + 1
-    return tuple(Interval(int(part[0]), int(part[-1])) for part in np.split(delivered, edges))
 
 
 def neighbours(rows: NDArray[np.intp], codes: NDArray[np.intp], apart: NDArray[np.bool_]) -> list[slice]:

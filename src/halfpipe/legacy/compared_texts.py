@@ -1,12 +1,11 @@
 """The texts of two deliveries, line by line, with the reasons for what differs."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
-from halfpipe.legacy.candidates import Candidate
-from halfpipe.legacy.comparison_reasons import ORDER, UNEXPLAINED, Reason, defect
+from halfpipe.legacy.compared_run import ComparedRun
+from halfpipe.legacy.comparison_reasons import ORDER, UNEXPLAINED, Finding, Reason, defect
 from halfpipe.legacy.comparison_sides import Side
 from halfpipe.legacy.legacy_replay import EIGHT_DIGITS
 
@@ -20,57 +19,23 @@ CLOSE = 1.5e-6  # seconds: times are printed with six digits
 Texts = Mapping[str, Sequence[str]]  # lines by the names of the texts
 
 
-@dataclass(frozen=True)
-class OfRun:
-    """What the lines of one run follow from.
-
-    Attributes
-    ----------
-    candidates
-        What gives the events that the other side has.
-    differs
-        Whether its events differ, or differed with another downlink.
-    edges
-        The first and the last event (sequence, APID) here and there; None without one.
-    retired_elsewhere
-        The lines by which other downlinks retire the run, here and there.
-    given_up
-        Whether the run was given up here.
-    legacy
-        Whether the other side can be the legacy.
-    """
-
-    candidates: Sequence[Candidate]
-    differs: bool
-    edges: tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
-    retired_elsewhere: tuple[frozenset[str], frozenset[str]]
-    given_up: bool
-    legacy: bool
-
-
-@dataclass(frozen=True)
-class TextDifference:
-    """Lines of a text that differ: of one run as Level-1 names it, or of all of it."""
-
-    text: str
-    run: str | None
-    here: tuple[str, ...]
-    there: tuple[str, ...]
-    reason: Reason
-
-
-def of_whole(here: Texts, there: Texts, side: Side, downlink: DownlinkId) -> Iterator[TextDifference]:
+def of_whole(here: Texts, there: Texts, side: Side, downlink: DownlinkId) -> Iterator[Finding]:
     """Yield the texts that only one side has, and what does not go by runs."""
     for name in sorted(here.keys() | there.keys()):
         ours, theirs = here.get(name, ()), there.get(name, ())
-        counted = (f"{len(ours)} lines",), (f"{len(theirs)} lines",)
+        counted = [f"{len(ours)} lines"], [f"{len(theirs)} lines"]
         if name not in there and (ours or side.writes(name, downlink)):
             gone = UNEXPLAINED._replace(text="the text is gone there")
-            yield TextDifference(name, None, *counted, gone if side.writes(name, downlink) else ABSENT)
+            yield _finding(name, "", *counted, gone if side.writes(name, downlink) else ABSENT)
         elif name not in here:
-            yield TextDifference(name, None, *counted, Reason("absent", None, "only there"))
+            yield _finding(name, "", *counted, Reason("absent", None, "only there"))
         elif name == MAGIC7 and ours != theirs:
-            yield TextDifference(name, None, *counted, OUTSIDE if _by_window(ours, theirs) else UNEXPLAINED)
+            yield _finding(name, "", *counted, OUTSIDE if _by_window(ours, theirs) else UNEXPLAINED)
+
+
+def _finding(name: str, run: str, ours: Sequence[str], theirs: Sequence[str], reason: Reason) -> Finding:
+    here, there = (" | ".join(lines) for lines in (ours, theirs))
+    return Finding(f"text {name}", run, *reason, here=here, there=there)
 
 
 def _by_window(ours: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -93,14 +58,14 @@ def named(here: Texts, there: Texts) -> set[str]:
 
 
 def of_run(
-    here: Texts, there: Texts, run: str, facts: Callable[[], OfRun] | None
-) -> Iterator[TextDifference]:
-    """Yield the lines of one run that differ; `facts` is asked only then, None if neither side has the run."""
+    here: Texts, there: Texts, run: str, pair: ComparedRun | None, *, differs: bool = False
+) -> Iterator[Finding]:
+    """Yield the lines of one run that differ; `pair` is None if neither side has it, its events may have differed."""
     for name in _by_run(here, there):
         ours, theirs = (sorted(line for line in side[name] if _run_of(line) == run) for side in (here, there))
         if ours != theirs:
-            reason = UNEXPLAINED if facts is None else _why(name, ours, theirs, facts())
-            yield TextDifference(name, run, tuple(ours), tuple(theirs), reason)
+            reason = UNEXPLAINED if pair is None else _why(name, ours, theirs, pair, differs)
+            yield _finding(name, run, ours, theirs, reason)
 
 
 def _by_run(here: Texts, there: Texts) -> list[str]:
@@ -111,29 +76,29 @@ def _run_of(line: str) -> str:
     return line.partition(" ")[0]
 
 
-def _why(name: str, ours: list[str], theirs: list[str], run: OfRun) -> Reason:
+def _why(name: str, ours: list[str], theirs: list[str], pair: ComparedRun, differs: bool) -> Reason:
     """Return why the lines of one run differ."""
     if name == TIMES:
-        return _why_times(ours, theirs, run)
+        return _why_times(ours, theirs, pair)
     if name == MOOT:
-        return _why_moot(ours, theirs, run)
-    given = next((one for one in run.candidates if theirs == list(one.lines[name])), None)
+        return _why_moot(ours, theirs, pair)
+    given = next((one for one in pair.nearest if theirs == list(one.lines[name])), None)
     if given is None:
         return UNEXPLAINED
     legacy = given.merged
     if legacy is not None and (legacy.refused or given.left):
-        return defect(35 if given.run.met < EIGHT_DIGITS else 3)
+        return defect(35 if pair.run.met < EIGHT_DIGITS else 3)
     if legacy is None or given.reordered:
-        here, there = run.retired_elsewhere
         less, more = set(ours) - set(theirs), set(theirs) - set(ours)
-        moved = less <= there and more <= here and not more & there
+        there = pair.retired_elsewhere(pair.there)
+        moved = less <= there and more <= pair.retired_elsewhere(pair.here) and not more & there
         return ORDER if moved or name != RETIRED else UNEXPLAINED
     if name == RETIRED and theirs and not given.delivered.any():
         return defect(39)
-    if run.differs:
+    if differs or pair.differed:
         return FOLLOWS
     if name == RETIRED:
-        return defect(2 if run.given_up else 34)
+        return defect(2 if pair.given_up else 34)
     if name == "event_gaps":
         return defect(10)
     _, events, _, kind = theirs[0].split()
@@ -143,18 +108,21 @@ def _why(name: str, ours: list[str], theirs: list[str], run: OfRun) -> Reason:
     return defect(1 if events != mine[1] else 11)
 
 
-def _why_moot(ours: list[str], theirs: list[str], run: OfRun) -> Reason:
-    l1 = _run_of([*ours, *theirs][0])
-    if not run.legacy or len(ours) != 1 or theirs not in ([], [l1], [f"{l1} 0"], [f"{l1} 0 "]):
+def _why_moot(ours: list[str], theirs: list[str], pair: ComparedRun) -> Reason:
+    l1 = pair.run.l1
+    if not pair.legacy or len(ours) != 1 or theirs not in ([], [l1], [f"{l1} 0"], [f"{l1} 0 "]):
         return UNEXPLAINED
     if ours[0] == f"{l1} {evt.MOOT_UNSET_KEY} {evt.MOOT_UNSET_ALIAS}":
         return defect(25)
-    return defect(35) if int(l1[1:]) < EIGHT_DIGITS and not theirs else UNEXPLAINED
+    return defect(35) if pair.run.met < EIGHT_DIGITS and not theirs else UNEXPLAINED
 
 
-def _why_times(ours: list[str], theirs: list[str], run: OfRun) -> Reason:
+def _why_times(ours: list[str], theirs: list[str], pair: ComparedRun) -> Reason:
     """Return why times differ: of the same event they are the same, of a later one they are later."""
-    here, there = run.edges
+    here, there = (
+        [(int(rows[n]["sequence"]), int(rows[n]["apid"])) for n in ((0, -1) if len(rows) else ())]
+        for rows in (pair.ours.rows, pair.theirs.rows)
+    )
     if bool(ours) != bool(here) or bool(theirs) != bool(there) or len(ours) > 1 or len(theirs) > 1:
         return UNEXPLAINED
     if not (ours and theirs):
@@ -173,12 +141,3 @@ def _why_times(ours: list[str], theirs: list[str], run: OfRun) -> Reason:
         elif (one > other) != (time > their_time):
             return UNEXPLAINED
     return ROUNDED if here == there else FOLLOWS
-
-
-def of_records(records: Texts, run: str, candidates: Iterable[Candidate]) -> Iterator[str]:
-    """Yield what lies beside the legacy's merged indexes of a run and is not what its rule gives."""
-    given = [one for one in candidates if one.merged is not None]
-    for name, lines in records.items():
-        if given and not any(sorted(lines) == list(one.lines[name]) for one in given):
-            has = " | ".join(lines) or "nothing"
-            yield f"{run}: recorded for the text {name} is {has}, not what its rule gives"

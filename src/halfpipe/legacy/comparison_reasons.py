@@ -12,16 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats import evt
-from halfpipe.ids import RunId
 from halfpipe.legacy.candidates import Candidate
-from halfpipe.legacy.compared_events import Where, inside, present, where_in
+from halfpipe.legacy.compared_events import Where, present, where_in
+from halfpipe.legacy.compared_run import ComparedRun
 from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, EPUS, inside_in_turn
-from halfpipe.merge.intervals import Interval
+from halfpipe.merge.decision import holding
 from halfpipe.merge.settle import settled
 
 CAL_TAIL = 18  # the two last bytes of an LCI_CAL info stand so far from a record's end, before the keys
-LATC = slice(-evt.LATC_FROM_END, 4 - evt.LATC_FROM_END)
-TAIL = slice(-CAL_TAIL, 2 - CAL_TAIL)
+# Where the legacy may put something into a record, by its kind: LATC_master, and these two bytes; the defects.
+PUT_IN = {
+    int(evt.InfoType.LPA): slice(-evt.LATC_FROM_END, 4 - evt.LATC_FROM_END),
+    int(evt.InfoType.LCI_CAL): slice(-CAL_TAIL, 2 - CAL_TAIL),
+}
+NUMBERS = {int(evt.InfoType.LPA): 29, int(evt.InfoType.LCI_CAL): 30}
 
 
 class Reason(NamedTuple):
@@ -32,6 +36,40 @@ class Reason(NamedTuple):
     text: str
 
 
+@dataclass(frozen=True)
+class Finding:
+    """Something that differs, for one reason.
+
+    Attributes
+    ----------
+    what
+        ``events``, or the ``file``, the field of a ``header``, or the ``text``.
+    run
+        Empty for all of a text.
+    kind, defect, text
+        The `Reason`.
+    where
+        On which side events are.
+    first, last, events
+        The first and the last sequence of the events, and how many there are; of a header, how many files.
+    here, there
+        What it is of what is no event.
+    """
+
+    what: str
+    run: str
+    kind: str
+    defect: int | None
+    text: str
+    where: str = ""
+    first: int = 0
+    last: int = 0
+    events: int = 0
+    here: str = ""
+    there: str = ""
+
+
+EVENTS = "events"
 UNEXPLAINED = Reason("unexplained", None, "no known reason")
 DEFECTS: Mapping[int, str] = {
     1: "the legacy counts the events of its last span only",
@@ -84,39 +122,11 @@ UNKNOWN_HERE = UNEXPLAINED._replace(
 NOBODYS = UNEXPLAINED._replace(text="delivered there, though no known rule gives it")
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a run and a downlink when reasons are sought.
-
-    Attributes
-    ----------
-    run
-        The run.
-    spans, settled
-        What was delivered here, and where the run was settled then.
-    recorded
-        Spans that were recorded here for other downlinks.
-    here_elsewhere, there_elsewhere
-        Events that other downlinks delivered here and there, in order.
-    held, given_up
-        What the manifest says.
-    """
-
-    run: RunId
-    spans: tuple[Interval, ...]
-    settled: tuple[Interval, ...]
-    recorded: tuple[Interval, ...]
-    here_elsewhere: NDArray[np.void]
-    there_elsewhere: NDArray[np.void]
-    held: bool
-    given_up: bool
-
-
 _Rule = tuple[Reason, NDArray[np.bool_] | bool]
 
 
 def why(
-    rows: NDArray[np.void], where: Where, given: Candidate, facts: Facts
+    rows: NDArray[np.void], where: Where, given: Candidate, pair: ComparedRun
 ) -> tuple[NDArray[np.intp], list[Reason]]:
     """Return for each event that is on one side only its reason, as a number into a list.
 
@@ -128,37 +138,37 @@ def why(
         On which side they are.
     given
         What the rule gives that comes nearest to the other side.
-    facts
-        What is known.
+    pair
+        What is known of the run.
     """
-    rules = _only_here(rows, given, facts) if where is Where.HERE else _only_there(rows, given, facts)
+    rules = _only_here(rows, given, pair) if where is Where.HERE else _only_there(rows, given, pair)
     reasons = [reason for reason, _ in rules]
     masks = [np.broadcast_to(mask, rows.shape) for _, mask in rules]
     return np.select(masks, [np.intp(n) for n in range(len(rules))], len(rules)), [*reasons, UNEXPLAINED]
 
 
-def _only_here(rows: NDArray[np.void], given: Candidate, facts: Facts) -> list[_Rule]:
+def _only_here(rows: NDArray[np.void], given: Candidate, pair: ComparedRun) -> list[_Rule]:
     """Return why the other side did not deliver events: the first rule that fits counts."""
     rules: list[_Rule] = [
         (MISSING_THERE, present(rows, given.rows)),
-        (ELSEWHERE_THERE, present(rows, facts.there_elsewhere)),
+        (ELSEWHERE_THERE, present(rows, pair.there_elsewhere)),
     ]
     if given.merged is None:
         return [*rules, (ORDER, given.reordered)]
     merged, at = given.merged, where_in(rows, given.known)
     rules += [
         (ORDER, (at < 0) & given.reordered),
-        (defect(35), facts.run.met < EIGHT_DIGITS),
+        (defect(35), pair.run.met < EIGHT_DIGITS),
         (defect(3), merged.refused or given.left),
         (defect(40), present(rows, given.overwritten)),
     ]
     if not len(given.known) or merged.refused or given.left:
         return rules
     lpa = merged.kind == "LPA"
-    by_itself = settled(given.datagrams.segments(), EPUS)
+    by_itself = settled(merged.datagrams.segments(), EPUS)
     rules += [
         (defect(4 if lpa else 9), merged.done[at]),
-        (defect(2), facts.given_up and ~inside(rows["sequence"], by_itself)),
+        (defect(2), pair.given_up and ~holding(rows["sequence"], by_itself)),
         (defect(34), _by_other_lines(rows, given)),
     ]
     if not lpa:
@@ -168,17 +178,17 @@ def _only_here(rows: NDArray[np.void], given: Candidate, facts: Facts) -> list[_
     return [*rules, (defect(merged.defect), behind | (merged.defect == 22)), (defect(16), True)]
 
 
-def _only_there(rows: NDArray[np.void], given: Candidate, facts: Facts) -> list[_Rule]:
+def _only_there(rows: NDArray[np.void], given: Candidate, pair: ComparedRun) -> list[_Rule]:
     """Return why events were not delivered here: the first rule that fits counts."""
     sequences = rows["sequence"]
-    is_settled = inside(sequences, facts.settled)
+    is_settled = holding(sequences, pair.settled)
     rules: list[_Rule] = [
-        (UNKNOWN_HERE, ~present(rows, given.everything)),
-        (NOBODYS, ~present(rows, given.rows) & ~inside(sequences, facts.spans)),
-        (MISSING_HERE, inside(sequences, facts.spans) & (not facts.held)),
-        (ELSEWHERE_HERE, present(rows, facts.here_elsewhere)),
-        (HELD, facts.held),
-        (LATE, inside(sequences, facts.recorded)),
+        (UNKNOWN_HERE, ~present(rows, given.inputs.everything)),
+        (NOBODYS, ~present(rows, given.rows) & ~holding(sequences, pair.spans)),
+        (MISSING_HERE, holding(sequences, pair.spans) & (not pair.held)),
+        (ELSEWHERE_HERE, present(rows, pair.here_elsewhere)),
+        (HELD, pair.held),
+        (LATE, holding(sequences, pair.recorded)),
         (ORDER, given.reordered),
     ]
     if given.merged is None:
@@ -205,19 +215,12 @@ def _of_lci(given: Candidate) -> Reason:
     return defect(given.merged.defect if len(given.merged.apids) > 1 else 22)
 
 
-class Constant(NamedTuple):
-    """LATC_master of most LPA events of a run, and the last two bytes of most LCI_CAL infos; None: nobody can tell."""
-
-    latc: bytes | None
-    tail: bytes | None
-
-
 def why_other_bytes(
     ours: bytes,
     theirs: bytes,
     copy: bytes,
     handlers: bytes,
-    there: Constant,
+    there: Mapping[int, bytes],
     good: Callable[[], Iterable[bytes]],
 ) -> Reason:
     """Return why two records of one event differ: by what the legacy makes of its copy of it.
@@ -231,7 +234,7 @@ def why_other_bytes(
     handlers
         Those of the event before it in its merged index that had some, with their number; empty without.
     there
-        What all events there have.
+        What the events there have where the legacy may put something in, by their kinds, as far as it can be told.
     good
         Gives what may be delivered here: every known copy, with what overrides a part of it.
     """
@@ -239,21 +242,23 @@ def why_other_bytes(
         return UNEXPLAINED._replace(text="here: not as in its chunk")
     made, numbers = copy, []
     kind = info_type(copy)
-    if kind == evt.InfoType.LPA:
+    if kind == evt.InfoType.LPA and handlers:
         at = handlers_at(copy)
-        if handlers and not any(copy[at : at + 4]):
+        if not any(copy[at : at + 4]):
             made, numbers = copy[:at] + handlers + copy[at + 4 :], [26]
-        if there.latc is not None:
-            made = made[: LATC.start] + there.latc + made[LATC.stop :]
-    elif kind == evt.InfoType.LCI_CAL and there.tail is not None:
-        made = made[: TAIL.start] + there.tail + made[TAIL.stop :]
+    if kind in there:
+        made = put_in(made, there[kind])
     if theirs != made:
         return UNEXPLAINED
-    if kind == evt.InfoType.LPA and ours[LATC] != made[LATC]:
-        numbers.append(29)
-    if kind == evt.InfoType.LCI_CAL and ours[TAIL] != made[TAIL]:
-        numbers.append(30)
+    if kind in PUT_IN and ours[PUT_IN[kind]] != made[PUT_IN[kind]]:
+        numbers.append(NUMBERS[kind])
     return defect((numbers or [34])[0])
+
+
+def put_in(record: bytes, value: bytes) -> bytes:
+    """Return a record with something else where the legacy may put it in."""
+    place = PUT_IN[info_type(record)]
+    return record[: place.start] + value + record[place.stop :]
 
 
 def _info_at(record: bytes) -> int:

@@ -5,7 +5,7 @@ other side has: a name, a header or an order that is not that of the events, a f
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +23,10 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.compared_events import ROW, Delivered, File, in_delivery, inside, rows_of, subset
+from halfpipe.legacy.compared_events import ROW, Delivered, File, Records, in_delivery, rows_of, subset
 from halfpipe.legacy.legacy_replay import number_in_name
 from halfpipe.legacy.legacy_spans import read_spans
-from halfpipe.merge.decision import in_sources
+from halfpipe.merge.decision import holding, in_sources
 from halfpipe.merge.intervals import Interval, Ranges
 from halfpipe.merge.late import listed
 from halfpipe.merge.ordering import in_one
@@ -46,20 +46,12 @@ EVENT_FILE = re.compile(r"(?P<run>r[0-9]{10})-e(?P<sequence>-?[0-9]{19,20})\.evt
 _MERGED = re.compile(r"r[0-9]{10}-e[0-9]{20}\.idx", re.ASCII)
 SHOWN = 200  # characters of a line
 LINES = 1 << 16  # of a merged index, held at a time
-_EVT_LINE = "EVT: {:10d} {:20d} {:4d} {:8d} {} {} {:20d} {}"  # of a merged index
+_EVT_LINE = "EVT: {:10d} {:20d} {:4d} {:8d} {} {} {:20d} {}\n"  # of a merged index
 _L1_RUN = re.compile(r"r[0-9]{10}", re.ASCII)
 _MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
-_KNOWN = np.dtype(
-    [
-        ("sequence", "u8"),
-        ("apid", "u2"),
-        ("datagram", "u4"),
-        ("offset", "i8"),
-        ("size", "u4"),
-        ("place", "u4"),  # counts into the evt files of all downlinks of the run
-    ]
-)
+# Of an event in a merged index of the legacy: how its datagram opens and closes, too.
+INDEX_ROW = np.dtype([*ROW.descr, ("opening", "S16"), ("closing", "S16")])
 
 
 class Side(Protocol):
@@ -189,7 +181,7 @@ class Stage:
             for before, after in pairwise(file for file in ordered if file.events)
             if after.sequences.first < before.sequences.last
         ]
-        return in_delivery(joined(parts), places, ordered, wrong=tuple(wrong))
+        return in_delivery(joined(parts), places, ordered, wrong)
 
     def _strange(self, downlink: DownlinkId, run: RunId) -> Iterator[str]:
         """Yield what lies in the directory of a run and is none of its event files, or that there is none."""
@@ -265,7 +257,7 @@ def _read(
     return File(path.name, len(rows), sequences, opened.header), rows
 
 
-@dataclass
+@dataclass(frozen=True)
 class Work:
     """A working directory: what was delivered follows from manifests, its records lie in the chunks' evt files.
 
@@ -279,21 +271,13 @@ class Work:
         path = self.root / paths.manifest(run, downlink)
         return dict(read_json(path)) if path.exists() else None
 
-    def receipt(self, downlink: DownlinkId) -> Mapping[str, Any]:
-        """Read the receipt of a downlink."""
-        return read_receipt(self.root, downlink)
-
     def has(self, downlink: DownlinkId) -> bool:
         """Tell whether it has a receipt."""
         return (self.root / paths.receipt(downlink)).exists()
 
     def runs(self, downlink: DownlinkId) -> set[RunId]:
         """Return the runs of the receipt."""
-        return {RunId(run["run"]) for run in self.receipt(downlink)["runs"]}
-
-    def known(self, run: RunId, first: DownlinkId | None = None) -> "Known":
-        """Return the events that all downlinks brought of a run, those of `first` before their copies of others."""
-        return Known(self.root, run, first)
+        return {RunId(run["run"]) for run in read_receipt(self.root, downlink)["runs"]}
 
     def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
         """Find the events that a manifest names among those that are known."""
@@ -303,24 +287,21 @@ class Work:
         files = tuple(
             File(entry["name"], entry["events"], Interval(*entry["sequences"])) for entry in manifest["files"]
         )
-        known = self.known(run, downlink)
+        known = Known(self.root, run, downlink)
         if known.gone:
             return Delivered(files=files, gone=known.gone)
         rows = known.then(_ranges_of(manifest["datagrams"]))
-        rows = subset(rows, inside(rows["sequence"], tuple(file.sequences for file in files)))
-        table = np.zeros(len(rows), ROW)
-        for name in ("sequence", "apid", "place", "offset", "size"):
-            table[name] = rows[name]
+        rows = subset(rows, holding(rows["sequence"], [file.sequences for file in files]))
         if summed:
             try:
-                _sum(table, known.places)
+                _sum(rows, known.records.places)
             except HalfPipeError as error:
                 return Delivered(files=files, gone=str(error))
-        return in_delivery(table, known.places, files)
+        return in_delivery(rows, known.records.places, files)
 
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
         """Write the texts anew, as the receipt has their content; magic-7 is not there."""
-        written = texts(self.receipt(downlink)["runs"])
+        written = texts(read_receipt(self.root, downlink)["runs"])
         return {name: text.splitlines() for name, text in written.items() if name in TEXTS}
 
     def writes(self, text: str, downlink: DownlinkId) -> bool:  # noqa: ARG002 - as a `Side` has it
@@ -351,102 +332,60 @@ def _sum(table: NDArray[np.void], places: Sequence[Path]) -> None:
         table["digest"][which] = summed["digest"]
 
 
-@dataclass
 class Known:
-    """The events that all downlinks of a working directory brought of a run; `gone` says why they cannot be had."""
+    """The events that all downlinks of a working directory brought of a run, those of `first` before other copies.
 
-    work: Path
-    run: RunId
-    first: DownlinkId | None = None
+    `gone` says why they cannot be had.
+    """
 
-    def __post_init__(self) -> None:
-        self.downlinks = known_downlinks(self.work, self.run)
+    def __init__(self, work: Path, run: RunId, first: DownlinkId) -> None:
         self.gone = ""
         named: list[Path] = []
         tables = {}
-        for downlink in self.downlinks:
-            if not (self.work / paths.events(self.run, downlink)).exists():
+        for downlink in known_downlinks(work, run):
+            if not (work / paths.events(run, downlink)).exists():
                 self.gone = (
-                    f"the events that downlink {downlink} brought of run {self.run} were cleaned up: snakemake -F "
+                    f"the events that downlink {downlink} brought of run {run} were cleaned up: snakemake -F "
                     f"dl={downlink} makes them again"
                 )
                 continue
-            table = load_events(self.work, self.run, downlink)
-            rows = table.events
-            part = np.zeros(len(rows), _KNOWN)
+            table = load_events(work, run, downlink)
+            part = np.zeros(len(table.events), ROW)
             for name in ("sequence", "apid", "datagram", "offset", "size"):
-                part[name] = rows[name]
-            part["place"] = rows["file"].astype(np.uint32) + len(named)
-            named += [self.work / paths.chunks(downlink) / name for name in table.files]
+                part[name] = table.events[name]
+            part["place"] = table.events["file"].astype(np.uint32) + len(named)
+            named += [work / paths.chunks(downlink) / name for name in table.files]
             tables[downlink] = part
-        self.places = tuple(named)
-        order = in_sources(self.first, tables) if self.first in tables else sorted(tables)
-        self.parts = {downlink: tables[downlink] for downlink in order}
+        self.records = Records(named)
+        self.parts = {
+            downlink: tables[downlink] for downlink in in_sources(first, tables) if downlink in tables
+        }
 
     @cached_property
     def rows(self) -> NDArray[np.void]:
-        """All events in order, each once."""
-        return in_one([np.empty(0, _KNOWN), *self.parts.values()]) if self.parts else np.empty(0, _KNOWN)
+        """All events in order, each once (dtype `ROW`)."""
+        return in_one([np.empty(0, ROW), *self.parts.values()])
 
     def then(self, datagrams: Ranges) -> NDArray[np.void]:
         """Return the events of some datagrams: those that were known at a time."""
         return subset(self.rows, listed(self.rows, datagrams))
-
-    def record(self, row: np.void) -> bytes:
-        """Return the record of one of the rows."""
-        place, begin = int(row["place"]), int(row["offset"])
-        if place not in self._opened:
-            self._opened[place] = evt.open_evt(self.places[place])
-        return self._opened[place].data[begin : begin + int(row["size"])].tobytes()
-
-    @cached_property
-    def _opened(self) -> dict[int, evt.EvtFile]:
-        return {}
 
     def copies(self, sequence: int, apid: int) -> Iterator[bytes]:
         """Yield the record of every copy of an event."""
         for part in self.parts.values():
             for row in part[(part["sequence"] == np.uint64(sequence)) & (part["apid"] == apid)]:
                 with suppress(HalfPipeError):
-                    yield self.record(row)
+                    yield self.records[row]
 
 
-def _index_lines(path: Path, run: RunId) -> Iterator[tuple[int, int, int, str, str, int, str]]:
-    """Yield the lines of a merged index of a run: all fields but the first two, in the form in which it was written."""
-    tree = None
-    with path.open(encoding="latin-1", newline="\n") as file:
-        for line in file:
-            try:
-                _, met, sequence, apid, datagram, opening, closing, offset, name = line.split()
-                numbers = int(sequence), int(apid), int(datagram)
-                again = _EVT_LINE.format(int(met), *numbers, opening, closing, int(offset), name)
-                np.array([(*numbers[:2], 0, int(offset), 0, 0)], ROW)  # has room for them
-            except (ValueError, OverflowError):
-                again = met = name = ""
-            tree = tree or name.rsplit("/", 2)[0]
-            if line != f"{again}\n" or met != str(run.met) or name.rsplit("/", 2)[0] != tree:
-                raise FormatError(
-                    f"{path}: no merged index of the legacy: not a line of EVT:, 8 fields, this run and the same "
-                    f"tree as before: {line.strip()[:SHOWN]}"
-                )
-            yield *numbers, opening, closing, int(offset), name
-
-
-@dataclass(frozen=True)
-class LegacyTree:
+class LegacyTree(Stage):
     """The legacy's outputBase: a merged index for each span, records in the chunks' evt files beside it.
 
     A run without a record of its spans was not delivered: its merge died, or the legacy refused it.
     """
 
-    root: Path
-
     def _home(self, downlink: DownlinkId, run: RunId) -> Path:
         return self.root / downlink / str(run.met)
-
-    def has(self, downlink: DownlinkId) -> bool:
-        """Tell whether it has a directory."""
-        return (self.root / downlink).is_dir()
 
     def runs(self, downlink: DownlinkId) -> set[RunId]:
         """Return the runs that have a directory."""
@@ -465,19 +404,13 @@ class LegacyTree:
         if cleaned and not indexes and said.exists() and said.read_text().split()[1:2] != ["0"]:
             return Delivered(gone="the legacy has cleaned its indexes of the run away")
         places: dict[Path, int] = {}
-        files, parts = [], [np.empty(0, ROW)]
+        files, parts = [], [np.empty(0, INDEX_ROW)]
         for path in indexes:
             rows = self._rows(path, places, run)
-            files.append(
-                File(
-                    f"{path.stem}.evt",
-                    len(rows),
-                    Interval(int(rows["sequence"].min()), int(rows["sequence"].max())),
-                )
-            )
+            sequences = Interval(int(rows["sequence"][0]), int(rows["sequence"][-1]))
+            files.append(File(f"{path.stem}.evt", len(rows), sequences))
             parts.append(rows)
-        table = joined(parts)
-        where = tuple(places)
+        table, where = joined(parts), tuple(places)
         try:
             for place, path in enumerate(where):
                 which = np.flatnonzero(table["place"] == place)
@@ -485,37 +418,44 @@ class LegacyTree:
                 offsets = table["offset"][which]
                 table["size"][which] = evt.record_layout(opened.data, offsets, str(path)).sizes
         except MissingInputError as error:
-            if not cleaned and not any(path.exists() for path in where):
-                cleaned = True  # of another downlink
-            if not cleaned:
+            if not cleaned and any(path.exists() for path in where):
                 raise FormatError(str(error)) from error
             return Delivered(files=tuple(files), gone=f"the legacy has cleaned up: {error}")
         if summed:
             _sum(table, where)
-        return in_delivery(table, where, tuple(files))
+        return in_delivery(table, where, files)
 
     def _indexes(self, downlink: DownlinkId, run: RunId) -> list[Path]:
         found = self._home(downlink, run).glob("r*-e*.idx")
         return sorted(path for path in found if _MERGED.fullmatch(path.name))
 
-    def said(self, downlink: DownlinkId, run: RunId) -> Iterator[tuple[int, int, int, tuple[str, str]]]:
-        """Yield what the merged indexes say of each event: sequence, APID, datagram, how that opens and closes."""
-        for path in self._indexes(downlink, run):
-            for sequence, apid, datagram, opening, closing, _, _ in _index_lines(path, run):
-                yield sequence, apid, datagram, (opening, closing)
-
     def _rows(self, path: Path, places: dict[Path, int], run: RunId) -> NDArray[np.void]:
         """Read a merged index; event files are found beside it, wherever they lay before."""
-        parts, lines = [np.empty(0, ROW)], _index_lines(path, run)
-        while block := list(islice(lines, LINES)):
-            rows = np.zeros(len(block), ROW)
-            rows["sequence"], rows["apid"] = [line[0] for line in block], [line[1] for line in block]
-            rows["offset"] = [line[5] for line in block]
-            named = (self.root.joinpath(*line[6].split("/")[-2:]) for line in block)
-            rows["place"] = [places.setdefault(place, len(places)) for place in named]
-            parts.append(rows)
+        parts, tree, wrong = [np.empty(0, INDEX_ROW)], None, f"{path}: no merged index of the legacy: "
+        with path.open(encoding="latin-1", newline="\n") as file:
+            while lines := list(islice(file, LINES)):
+                rows = np.zeros(len(lines), INDEX_ROW)
+                for n, line in enumerate(lines):
+                    try:
+                        *_, sequence, apid, datagram, opening, closing, offset, name = line.split()
+                        tree, *there = name.rsplit("/", 2) if tree is None else (tree, *name.split("/")[-2:])
+                        numbers, at, place = (
+                            (int(sequence), int(apid), int(datagram)),
+                            int(offset),
+                            Path(*there),
+                        )
+                        number = places.setdefault(self.root / place, len(places))
+                        rows[n] = (*numbers, number, at, 0, 0, opening, closing)
+                        again = _EVT_LINE.format(run.met, *numbers, opening, closing, at, f"{tree}/{place}")
+                    except (ValueError, OverflowError):
+                        again = ""
+                    if line != again:
+                        raise FormatError(
+                            f"{wrong}not a line of EVT:, 8 fields, this run and the same tree as before: "
+                            f"{line.strip()[:SHOWN]}"
+                        )
+                parts.append(rows)
         rows = joined(parts)
-        wrong = f"{path}: no merged index of the legacy: "
         if not len(rows):
             raise FormatError(f"{wrong}it is empty")
         if strange := [str(place) for place in places if not DownlinkId.matches(place.parent.name)]:
@@ -524,14 +464,6 @@ class LegacyTree:
         if path.name != f"{run.l1}-e{sequences[0]:020d}.idx" or (sequences[1:] < sequences[:-1]).any():
             raise FormatError(f"{wrong}its events are not in order, or its name is not that of the first")
         return rows
-
-    def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
-        """Read the texts."""
-        return _lines(self.root / downlink, downlink)
-
-    def writes(self, text: str, downlink: DownlinkId) -> bool:  # noqa: ARG002 - as a `Side` has it
-        """Tell whether a text is to be expected."""
-        return text in REQUIRED or _written(self.root, text)
 
     def spans(self, downlink: DownlinkId, run: RunId) -> tuple[Interval, ...] | None:
         """Return the spans that were recorded; None without a record."""
@@ -560,37 +492,20 @@ class LegacyTree:
 
 
 @dataclass(frozen=True)
-class Here:
+class Here(Work):
     """What HalfPipe delivered: the stage's event files, or where Level-1 took them what the working directory has."""
 
-    work: Work
     stage: Stage
-
-    def has(self, downlink: DownlinkId) -> bool:
-        """Tell whether it has a receipt."""
-        return self.work.has(downlink)
-
-    def runs(self, downlink: DownlinkId) -> set[RunId]:
-        """Return the runs of the receipt."""
-        return self.work.runs(downlink)
 
     def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
         """Return what the receipt's files hold."""
-        manifest = self.work.manifest(downlink, run)
+        manifest = self.manifest(downlink, run)
         home = self.stage.root / paths.staged_run(downlink, run.l1)
         files = manifest["files"] if manifest else []
         if files and all((home / entry["name"]).exists() for entry in files):
             return self.stage.delivered(downlink, run, summed=summed)
-        return self.work.delivered(downlink, run, summed=summed)
+        return super().delivered(downlink, run, summed=summed)
 
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
         """Return the stage's texts, or what the receipt says of them."""
-        return self.work.texts(downlink) | _lines(self.stage.root / paths.staged(downlink), downlink)
-
-    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
-        """Return what the manifest lists."""
-        return self.work.datagrams(downlink, run)
-
-    def writes(self, text: str, downlink: DownlinkId) -> bool:
-        """Tell whether a text is to be expected: one that no receipt has is gone with the stage."""
-        return self.work.writes(text, downlink)
+        return super().texts(downlink) | _lines(self.stage.root / paths.staged(downlink), downlink)

@@ -48,6 +48,8 @@ class Merged:
 
     Attributes
     ----------
+    datagrams
+        Those that it knew.
     kind, apids, complete, refused
         LPA or LCI to it; the EPUs that it knew; whether it retires the run; whether it delivers nothing of it.
     places
@@ -64,6 +66,7 @@ class Merged:
         Its count.
     """
 
+    datagrams: KnownDatagrams
     delivered: NDArray[np.bool_]
     done: NDArray[np.bool_]
     kind: str = "LPA"
@@ -181,10 +184,11 @@ def merged(
     apids = datagrams.by_apid()
     nothing = np.zeros(len(sequences), bool)
     if run.met < EIGHT_DIGITS or not apids:
-        return Merged(nothing, nothing, apids=frozenset(apids), refused=True)
+        return Merged(datagrams, nothing, nothing, apids=frozenset(apids), refused=True)
     of = {apid: pieces(rows) for apid, rows in apids.items()}
     is_lpa = of.keys() <= LPA
     result = Merged(
+        datagrams,
         nothing,
         nothing,
         "LPA" if is_lpa else "LCI",
@@ -203,12 +207,11 @@ def merged(
     is_done = holding(sequences, join(done))
     delivered = inside_in_turn(sequences, places) & ~is_done
     series = _series(delivered)
-    numbers = np.flatnonzero(delivered)
-    written = sequences[numbers]
+    written = sequences[delivered]
     return replace(
         result,
         places=places,
-        recorded=tuple(Interval(int(written[a]), int(written[b - 1])) for a, b in series),
+        recorded=recorded(sequences, delivered),
         defect=number,
         delivered=delivered,
         done=is_done,
@@ -226,6 +229,12 @@ def inside_in_turn(sequences: NDArray[np.uint64], places: Sequence[Interval]) ->
     at = np.searchsorted(np.maximum.accumulate(last), sequences).clip(max=len(places) - 1)
     inside: NDArray[np.bool_] = (first[at] <= sequences) & (sequences <= last[at])
     return inside
+
+
+def recorded(sequences: NDArray[np.uint64], delivered: NDArray[np.bool_]) -> tuple[Interval, ...]:
+    """Return the spans that it records: one ends only where an event is skipped, and bridges what may come (4)."""
+    written = sequences[delivered]
+    return tuple(Interval(int(written[a]), int(written[b - 1])) for a, b in _series(delivered))
 
 
 def _series(delivered: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:

@@ -5,10 +5,10 @@ import numpy as np
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.candidates import Candidate, Inputs
 from halfpipe.legacy.compared_events import Where
-from halfpipe.legacy.comparison_reasons import Facts, why
+from halfpipe.legacy.comparison_reasons import why
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
-from tests.support.legacy_beside import KEY, RUN, table
+from tests.support.legacy_beside import RUN, known_of, table
 from tests.support.model import Datagram
 
 FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
@@ -29,9 +29,7 @@ def given(
 
 
 def numbers(rows: np.ndarray, candidate: Candidate, run: RunId = RUN) -> list[int | None]:
-    nothing = np.empty(0, KEY)
-    facts = Facts(run, (), (), (), nothing, nothing, held=False, given_up=False)
-    codes, reasons = why(rows, Where.HERE, candidate, facts)
+    codes, reasons = why(rows, Where.HERE, candidate, known_of(run))
     return [reasons[code].defect for code in codes]
 
 

@@ -12,7 +12,8 @@ from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.comparison import compare
+from halfpipe.legacy.comparison import Compared, compare
+from halfpipe.legacy.comparison_reasons import Finding
 from halfpipe.legacy.comparison_sides import side_of
 from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects, records_of, sequence_of, write_event_file
@@ -122,6 +123,11 @@ def test_an_index_of_the_legacy_that_is_none(line: str, tmp_path: Path) -> None:
         side_of(tree, DownlinkId(FIRST)).delivered(DownlinkId(FIRST), RunId("2c2e5787"))
 
 
+def of(what: str, found: Compared) -> list[Finding]:
+    """Return what differs and is no event: files, headers, or texts."""
+    return [one for one in found.findings if one.what.startswith(what)]
+
+
 def only_file(stage: Path, downlink: str) -> Path:
     (path,) = (stage / downlink).glob("*/*.evt")
     return path
@@ -184,7 +190,7 @@ def test_another_cut_is_no_other_event(sides: BothSides, tmp_path: Path) -> None
     write_event_file(path, records[:50])
     found = sides.compared(FIRST, theirs)
     assert (found.status, found.groups) == (0, [])
-    assert [(cut.events, cut.defect) for cut in found.runs[0].cuts] == [(50, None), (80, None)]
+    assert [(one.events, one.kind) for one in of("file", found)] == [(50, "cut"), (80, "cut")]
 
 
 def test_an_event_twice_is_found(sides: BothSides) -> None:
@@ -202,7 +208,7 @@ def test_after_level1_took_the_stage_the_chunks_are_read(sides: BothSides) -> No
     sides.site.take(FIRST)
     found = sides.compared(FIRST)
     assert (found.status, found.runs[0].same) == (0, 130)
-    assert {one.defect for one in found.runs[0].headers} == {24}, "against what the manifest has"
+    assert {one.defect for one in of("header", found)} == {24}, "against what the manifest has"
     shutil.rmtree(sides.site.work / paths.chunks(FIRST))
     found = sides.compared(FIRST)
     assert found.status == 3
@@ -226,8 +232,8 @@ def test_a_text_names_a_run_that_nobody_has(sides: BothSides) -> None:
     text = sides.legacy.stage / FIRST / f"retired_runs_{FIRST}.txt"
     text.write_text(text.read_text() + "r0000000001 COMPLETE\n")
     found = sides.compared(FIRST)
-    (other,) = (one for one in found.texts if one.text == "retired_runs")
-    assert (other.run, other.reason.kind, found.status) == ("r0000000001", "unexplained", 3)
+    (other,) = of("text retired_runs", found)
+    assert (other.run, other.kind, found.status) == ("r0000000001", "unexplained", 3)
 
 
 def test_with_an_archive_and_another_working_directory(sides: BothSides, tmp_path: Path) -> None:
@@ -240,7 +246,7 @@ def test_with_an_archive_and_another_working_directory(sides: BothSides, tmp_pat
     assert sides.compared(FIRST, flat).runs[0].same == 130
     other = sides.site.clone(tmp_path / "other")
     found = sides.compared(FIRST, other.work)
-    assert (found.status, found.runs[0].same, found.runs[0].headers) == (0, 130, [])
+    assert (found.status, found.runs[0].same, of("header", found)) == (0, 130, [])
 
 
 def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
@@ -257,7 +263,7 @@ def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
     for where in (other.work, other.stage):
         for downlink in (FIRST, SECOND):
             found = compare(site.settings, DownlinkId(downlink), where)
-            assert [text.text for text in found.texts if text.reason.kind == "elsewhere"] == ["retired_runs"]
+            assert [one.what for one in of("text", found) if one.kind == "elsewhere"] == ["text retired_runs"]
             assert (found.status, found.unexplained, found.groups) == (0, 0, [])
     for place in other.stage.glob("*/retired_runs_*"):
         place.write_text("")
@@ -267,9 +273,9 @@ def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
 
 def test_the_key_and_alias_of_a_chunk_in_a_header(sides: BothSides) -> None:
     found = sides.compared(FIRST)
-    assert [(one.field, one.defect) for one in found.runs[0].headers] == [
-        ("moot_key", 24),
-        ("moot_alias", 24),
+    assert [(one.what, one.defect) for one in of("header", found)] == [
+        ("header moot_key", 24),
+        ("header moot_alias", 24),
     ]
 
 
@@ -277,13 +283,13 @@ def test_a_text_that_differs_without_a_reason(sides: BothSides) -> None:
     text = sides.legacy.stage / FIRST / f"delivered_events_{FIRST}.txt"
     text.write_text("r0741234567 131 0 LPA\n")
     found = sides.compared(FIRST)
-    (other,) = (one for one in found.texts if one.text == "delivered_events")
+    (other,) = of("text delivered_events", found)
     assert (other.run, other.here, other.there) == (
         "r0741234567",
-        ("r0741234567 130 0 LPA",),
-        ("r0741234567 131 0 LPA",),
+        "r0741234567 130 0 LPA",
+        "r0741234567 131 0 LPA",
     )
-    assert other.reason.kind == "unexplained"
+    assert other.kind == "unexplained"
     assert found.status == 3
 
 
@@ -296,7 +302,7 @@ def test_delivered_with_another_downlink_there(site: Site, tmp_path: Path) -> No
     for downlink, where in ((FIRST, "there"), (SECOND, "here")):
         found = both.compared(downlink)
         assert (found.status, {(g.kind, g.where) for g in found.groups}) == (1, {("elsewhere", where)})
-        assert {text.reason.kind for text in found.texts} == {"elsewhere", "absent"}
+        assert {one.kind for one in of("text", found)} == {"elsewhere", "absent"}
 
 
 def test_what_waits_here_and_was_delivered_there_has_no_reason(site: Site, tmp_path: Path) -> None:
@@ -365,6 +371,6 @@ def test_the_verb(sides: BothSides) -> None:
     assert give("--with", stage)[0] == 2
     ended = halfpipe("compare", FIRST, "--with", stage, "--json", configfile=sides.site.configfile)
     (one,) = json.loads(ended.stdout)["downlinks"]
-    (group,) = one["runs"][0]["groups"]
+    (group,) = (each for each in one["findings"] if each["what"] == "events")
     assert group.keys() >= {"run", "first", "last", "events", "kind", "defect"}
     assert (one["status"], group["events"], group["kind"]) == (3, 1, "unexplained")

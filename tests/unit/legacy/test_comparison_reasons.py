@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from halfpipe.formats import evt
-from halfpipe.legacy.compared_events import ROW, difference, neighbours, present, series
+from halfpipe.legacy.compared_events import ROW, difference, neighbours, present
 from halfpipe.legacy.comparison_reasons import (
+    PUT_IN,
     UNEXPLAINED,
-    Constant,
     Reason,
     defect,
     handlers_of,
     why_other_bytes,
 )
-from halfpipe.legacy.legacy_replay import Piece, spans_of_two
+from halfpipe.legacy.legacy_replay import Piece, recorded, spans_of_two
 from tests.support.legacy_merge import Piece as ModelPiece
 from tests.support.legacy_merge import lpa_spans
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD
@@ -89,13 +89,14 @@ def with_latc(record: bytes, value: bytes) -> bytes:
     ],
 )
 def test_other_bytes(ours: bytes, theirs: bytes, handlers: bytes, there: bytes, expected: Reason) -> None:
-    assert why_other_bytes(ours, theirs, ours, handlers, Constant(there, there), lambda: [ours]) == expected
+    most = dict.fromkeys(PUT_IN, there)
+    assert why_other_bytes(ours, theirs, ours, handlers, most, lambda: [ours]) == expected
 
 
 def test_another_copy_and_one_that_is_none() -> None:
-    other, there = changed(LPA_RECORD, 310), Constant(None, None)
-    assert why_other_bytes(LPA_RECORD, other, other, b"", there, lambda: [LPA_RECORD, other]) == defect(34)
-    spoiled_here = why_other_bytes(LPA_RECORD, other, other, b"", there, lambda: [other])
+    other = changed(LPA_RECORD, 310)
+    assert why_other_bytes(LPA_RECORD, other, other, b"", {}, lambda: [LPA_RECORD, other]) == defect(34)
+    spoiled_here = why_other_bytes(LPA_RECORD, other, other, b"", {}, lambda: [other])
     assert spoiled_here.kind == "unexplained"
     assert int.from_bytes(LPA_RECORD[300:304], "little") == evt.EBF_MARKER
 
@@ -127,10 +128,13 @@ def test_a_difference_against_plain_sets() -> None:
 
 
 def test_spans_end_where_an_event_was_skipped() -> None:
-    delivered, skipped = np.array([9, 1, 2, 20, 30], np.uint64), np.array([15, 40], np.uint64)
-    assert series(delivered, skipped) == ((1, 9), (20, 30))
-    assert series(delivered, skipped[:0]) == ((1, 30),)
-    assert series(delivered[:0], skipped) == ()
+    sequences, delivered = (
+        np.array([1, 2, 9, 15, 20, 30, 40], np.uint64),
+        np.array([1, 1, 1, 0, 1, 1, 0], bool),
+    )
+    assert recorded(sequences, delivered) == ((1, 9), (20, 30))
+    assert recorded(sequences[delivered], delivered[delivered]) == ((1, 30),)
+    assert recorded(sequences, np.zeros(7, bool)) == ()
 
 
 def test_groups() -> None:
