@@ -75,7 +75,7 @@ def _view(name: str, text: str) -> Callable[[Any], Any]:
 def command(site: Site, what: tuple[What, ...], view: str | None, **options: Any) -> int | None:
     """Show runs, downlinks and event files; what was delivered, which runs wait, how fast jobs were.
 
-    Of a run: which downlink delivered which files of it and when, and why the rest was not delivered. Of a
+    Of a run: which downlink delivered which files of it and when; why the rest was not, `halfpipe explain` says. Of a
     downlink: how far it is, its runs, its hand-offs, and what was done to submit them. Of an event file: its header
     and counts, or any event with all its fields.
     """
@@ -111,11 +111,8 @@ def _everything(site: Site, what: tuple[Any, ...], options: Mapping[str, Any]) -
 def _print_run(run: Mapping[str, Any]) -> None:
     parts, files = run["parts"], run["files"]
     click.echo(f"run {run['run']}, {run['l1_run']}, started {_utc(run['started'])}, MET {run['met']}")
-    printed.table(parts.drop(columns="why").rename(columns=STAGED), drop=["begin", "end", "handed_off"])
+    printed.table(parts.rename(columns=STAGED), drop=["begin", "end", "handed_off"])
     printed.table(files.assign(sha256=files["sha256"].str[:16]), drop=["sha256", "MET"])
-    for part in parts.itertuples():
-        for reason in part.why:
-            click.echo(f"downlink {part.downlink}: {reason}")
     for each in run["repipes"]:
         click.echo(
             f"re-piped as downlink {each['downlink']}, {each['when']}: {count(each['events'], 'event')}, into a stage "
@@ -146,9 +143,6 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     for line in shown["running"]:
         click.echo(f"  {line}")
     printed.table(shown["runs"].rename(columns=STAGED), drop=RECEIPT_DROP)
-    for run, reasons in shown["why"].items():
-        for reason in reasons:
-            click.echo(f"  run {run}: {reason}")
     for number, when in shown["handoffs"].items():
         click.echo(f"hand-off {number}, {_utc(when) if when else 'not ended, or its receipt is lost'}")
     for attempt in shown["submissions"]:

@@ -29,7 +29,6 @@ from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.run.shrinking import Loss
 from halfpipe.settings import Settings
-from halfpipe.words import count
 
 log = logging.getLogger(__name__)
 
@@ -178,9 +177,17 @@ def _deliver(
     }
     if unaccounted := _unaccounted(known, recorded, manifest):
         manifest["unaccounted"] = unaccounted
-    manifest["why"] = [*_why(manifest), *_unjudged(before)]
-    for reason in manifest["why"]:
-        log.log(logging.WARNING if held or manifest["shrunk"] else logging.INFO, "run %s: %s", run, reason)
+    for reason in held:
+        log.warning("run %s is held, because Level-1 would refuse the whole run: %s", run, reason)
+    if loss:
+        log.warning("run %s loses %d events, as was accepted: %s", run, loss.events, delivery.accepted)
+    if gone := [str(span.sequences) for span in (before and before.legacy) or () if span.events is None]:
+        log.warning(
+            "run %s: whether fewer events are delivered than by the legacy cannot be judged, whose merged indexes of "
+            "sequences %s are gone",
+            run,
+            ", ".join(gone),
+        )
     return merged, manifest
 
 
@@ -306,70 +313,3 @@ def _delivery(
         reason,
         counts=decision.counts,
     )
-
-
-def _unjudged(before: Delivery | None) -> list[str]:
-    """Say of what the legacy delivered that nobody can tell whether it is delivered again."""
-    gone = [
-        span.sequences for span in (before.legacy if before and before.legacy else ()) if span.events is None
-    ]
-    if not gone:
-        return []
-    spans = ", ".join(f"{first} to {last}" for first, last in gone)
-    return [
-        f"the legacy delivered sequences {spans}, and its merged indexes of them are gone: whether fewer events are "
-        "delivered now cannot be judged"
-    ]
-
-
-def _why(manifest: dict[str, Any]) -> list[str]:
-    """Say in words why events of the run were not delivered."""
-    why = []
-    if not manifest["epus"]:
-        why.append("no datagram of this run is known from any downlink, so nothing is settled")
-    if manifest["held"]:
-        what = "nothing new of it" if manifest["files"] else "nothing of it"
-        why.append(
-            f"HELD, {what} was staged or recorded, because Level-1 would refuse the whole run: "
-            + "; ".join(manifest["held"])
-        )
-        if manifest["files"]:
-            why.append(
-                f"{count(len(manifest['files']), 'file')} with {manifest['delivered']} events that an earlier "
-                "hand-off delivered stand as they are"
-            )
-    unsettled = manifest["orphans"] - manifest["withheld"]
-    if manifest["given_up"]:
-        why.append("GIVEN UP by an operator: nobody waits for what is missing of this run")
-    if unsettled and manifest["given_up"]:
-        why.append(f"{unsettled} orphans of it stay undelivered, as retire.deliver_orphans says")
-    elif unsettled:
-        why.append(
-            f"{count(unsettled, 'orphan')} waited for what was missing: halfpipe explain {manifest['run']}"
-        )
-    if manifest["withheld"]:
-        why.append(
-            f"{manifest['withheld']} settled events are withheld: too few beside each other to make a file "
-            "that Level-1 takes (merge.min_events)"
-        )
-    if manifest["late"]:
-        why.append(
-            f"{manifest['late']} late events lie inside what other downlinks have delivered already; "
-            "processing these downlinks again delivers them"
-        )
-    if "unaccounted" in manifest:
-        why.append(f"{manifest['unaccounted']} known events are neither delivered nor waiting, held or late")
-    if manifest["shrunk"]:
-        why.append(
-            f"SHRUNK: {manifest['shrunk']} events that this downlink had delivered are not delivered again, as was "
-            f"accepted: {manifest['accepted']}"
-        )
-    if manifest["closed"]:
-        spans = ", ".join(f"{first} to {last}" for first, last in manifest["closed"])
-        why.append(
-            f"sequences {spans}, which this downlink had delivered, stay closed to other downlinks, because Level-1 "
-            f"may have them; once it is rolled back: halfpipe force {manifest['run']} "
-            f'--reopen {manifest["downlink"]} --reason "..."'
-        )
-    why += [f"merged without: {missing}" for missing in manifest["missing"]]
-    return why

@@ -193,8 +193,6 @@ class FromManifest(TypedDict):
     # What earlier deliveries of this downlink covered beyond this one: closed to other downlinks until `halfpipe
     # force --reopen`.
     closed: list[list[int]]
-    # In words, why events of the run were not delivered.
-    why: list[str]
     # The event files that this downlink delivered of the run, in order of their sequences.
     files: list[EventFile]
     # First and last delivered sequence of each file series.

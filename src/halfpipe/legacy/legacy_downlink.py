@@ -39,12 +39,6 @@ from halfpipe.run.replaced import nobody_reads
 from halfpipe.settings import Settings
 
 HANDOFF = 1  # what the legacy handed off; what is processed here again has the numbers after it
-SAID = {
-    "whole": "what it brought, and what was delivered of it, is known",
-    "spans": "only which sequences were delivered is known, because its chunk products are gone",
-    "nothing": "nothing of it was recorded as delivered",
-    "refused": "what was delivered of it cannot be read, so nothing more of the run is delivered until it can",
-}
 SAID_NOTHING: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
 _BLOCK = 1 << 20
 
@@ -380,7 +374,6 @@ def _manifest(run: TakenRun, delivery: Delivery, datagrams: KnownDatagrams, moot
         "known": run.delivered + run.orphans,
         "moot": {"key": moot.key, "alias": moot.alias},
         "taken_over": str(run.known),
-        "why": [f"taken over from the legacy: {SAID[run.known]}"],
     }
     manifest |= dict.fromkeys(("withheld", "late", "held_events", "elsewhere", "shrunk"), 0)
     manifest |= {key: [] for key in ("closed", "held", "gaps", "settled", "missing")}

@@ -21,7 +21,7 @@ from halfpipe.settings import Settings
 from halfpipe.status.account import Site, account
 from halfpipe.tables import frames
 
-PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "end", "state", "why"]
+PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "end", "state"]
 
 
 def show(work: Path, run: RunId) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         Its name ``run``, and Level-1's (``l1_run``); when it ``started``, UTC and ``met``. ``parts``, a frame, is what
         each downlink staged of it: the number of the hand-off, none without a manifest; which one Level-1 has of the
         downlink, none without any; when that was; the events; the times of the first and the last; the state of the run
-        then, and why the rest was not delivered. ``files``, a frame, are the event files. ``repipes`` are the made-up
+        then. ``files``, a frame, are the event files. ``repipes`` are the made-up
         downlinks that processed it once more
         (`halfpipe.run.repipes`); they do not count.
 
@@ -55,10 +55,10 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
         begin, end = map(met.utc, delivery.times) if delivery and delivery.times else (None, None)
         number = manifest and manifest["handoff"]
         state = manifest and ("complete" if manifest["complete"] else "open")
-        events, why = delivery and delivery.events, manifest["why"] if manifest else []
+        events = delivery and delivery.events
         told = Record(work, downlink).last_confirmed
         when = _times(work, downlink).get(number)
-        parts.append((downlink, number, told and told.handoff, when, events, begin, end, state, why))
+        parts.append((downlink, number, told and told.handoff, when, events, begin, end, state))
         for file in delivery.files if delivery else ():
             sequences, seconds = ("{}-{}".format(*pair) for pair in (file.sequences, file.seconds))
             files.append((downlink, file.name, file.events, sequences, seconds, file.sha256))
@@ -85,10 +85,9 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
     Returns
     -------
     dict
-        Its ``account``; its ``runs``, a frame, as its receipt says, and ``why`` what was not delivered of them was not.
-        ``handoffs`` with the times of their receipts, None of one that has none; ``submissions``, the attempts to give
-        them to Level-1, whose ``outcome`` is empty if nobody knows it; ``running``, how far each job is that has run
-        for ten seconds.
+        Its ``account``; its ``runs``, a frame, as its receipt says; ``handoffs`` with the times of their receipts, None
+        of one that has none; ``submissions``, the attempts to give them to Level-1, whose ``outcome`` is empty if
+        nobody knows it; ``running``, how far each job is that has run for ten seconds.
 
     Raises
     ------
@@ -113,7 +112,6 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
     return {
         "account": found,
         "runs": frames.runs(receipts),
-        "why": {run["run"]: run["why"] for receipt in receipts for run in receipt["runs"]},
         "handoffs": _times(work, downlink),
         "submissions": submissions,
         "running": [said for log in logs if (said := progress.progress_in_log(log, time.time()))],
