@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.chdir(settings.paths.work)
     one_process.load()
     entries = content["elements"][arguments.element]
-    process_all(settings, arguments.settings, entries, content["since"], lambda line: print(line, flush=True))
+    process_all(settings, arguments.settings, entries, content["since"])
     return 0
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,7 @@ from halfpipe.settings import Settings
 from halfpipe.status.failures import failed_jobs
 
 FULL_SECONDS = 60.0  # between two tries of a downlink that finds a disk full
-HANDED_OFF, FAILED, WAITS, LEFT, FULL = "handed-off", "failed", "waits", "left", "full"
+ENDS = HANDED_OFF, FAILED, WAITS, LEFT, FULL = "handed-off", "failed", "waits", "left", "full"
 TOLD = (signal.SIGTERM, signal.SIGINT)  # what tells a process to end
 BEGINNING = '{"downlink": '  # of the lines of an element's log that say how a downlink has ended
 
@@ -43,17 +43,12 @@ class End:
         disk was full, and it is tried again.
     code, text
         Why.
-    seconds, cpu_seconds, memory
-        What its process took, with the programs that it had started: by the clock, of processors, most bytes of one.
     """
 
     downlink: DownlinkId
     end: str
     code: str = ""
     text: str = ""
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    memory: int = 0
 
     @classmethod
     def read(cls, line: str) -> Self | None:
@@ -71,13 +66,13 @@ class End:
         """Say that it failed, and why."""
         return cls(downlink, FULL if why.code == DISK_FULL else FAILED, why.code, why.text)
 
+    def say(self) -> None:
+        """Print the line."""
+        print(json.dumps(asdict(self)), flush=True)  # noqa: T201 - its log
+
 
 def process_all(
-    settings: Settings,
-    written: Path,
-    entries: Iterable[Mapping[str, Any]],
-    since: float,
-    say: Callable[[str], None],
+    settings: Settings, written: Path, entries: Iterable[Mapping[str, Any]], since: float
 ) -> None:
     """Process the downlinks of an element, and say of each how it has ended; one that finds a disk full waits.
 
@@ -89,50 +84,36 @@ def process_all(
         Each a ``downlink``, and ``after``: by run the downlinks that deliver it first.
     since
         Unix time: what was made before it is made anew.
-    say
-        Prints a line.
     """
     child, failed = _Child(), set[str]()
     for entry in entries:
         for first in entry["after"].values():
             first[:] = [dl for dl in first if dl not in failed]  # for which nobody waits
-        while (ended := _in_a_child(child, settings, written, entry, since)).end == FULL:
-            say(json.dumps(asdict(ended)))
+        while (end := _in_a_child(child, settings, written, entry, since)) == FULL:
             time.sleep(FULL_SECONDS)
-        failed |= {ended.downlink} if ended.end == FAILED else set()
-        say(json.dumps(asdict(ended)))
+        failed |= {entry["downlink"]} if end == FAILED else set()
 
 
 def _in_a_child(
     child: "_Child", settings: Settings, written: Path, entry: Mapping[str, Any], since: float
-) -> End:
-    downlink, begun = DownlinkId(entry["downlink"]), time.monotonic()
-    reading, writing = os.pipe()
+) -> str:
+    """Process a downlink in a child, which says how that has ended; return how."""
     signal.pthread_sigmask(signal.SIG_BLOCK, TOLD)  # until it is known whom to tell
     child.pid = os.fork()
     if not child.pid:
-        _be_the_child(settings, written, entry, since, writing)
+        _be_the_child(settings, written, entry, since)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
-    os.close(writing)
-    with open(reading) as said:  # noqa: PTH123 - a descriptor
-        line = said.read()
-    _, status, spent = os.wait4(child.pid, 0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
     child.pid = 0
     if child.told:
         raise SystemExit(128 + signal.SIGTERM)
-    ended = End.read(line)
-    if ended is None and os.WIFSIGNALED(status):
-        why = Failure.by_signal(os.WTERMSIG(status))
-        ended = End(downlink, FAILED, why.code, f"its process was {by_signal(os.WTERMSIG(status))}")
-    return replace(
-        ended
-        or End(
-            downlink, FAILED, "defect", "its process ended without a word, which is a defect of the program"
-        ),
-        seconds=round(time.monotonic() - begun, 3),
-        cpu_seconds=round(spent.ru_utime + spent.ru_stime, 3),
-        memory=1024 * spent.ru_maxrss,
-    )
+    if 0 <= status < len(ENDS):
+        return ENDS[status]
+    code, text = "defect", "its process ended without a word, which is a defect of the program"
+    if status < 0:
+        code, text = Failure.by_signal(-status).code, f"its process was {by_signal(-status)}"
+    End(DownlinkId(entry["downlink"]), FAILED, code, text).say()
+    return FAILED
 
 
 class _Child:
@@ -150,23 +131,23 @@ class _Child:
         os.kill(self.pid, signal.SIGTERM)
 
 
-def _be_the_child(
-    settings: Settings, written: Path, entry: Mapping[str, Any], since: float, writing: int
-) -> None:
-    """Process the downlink, write how it has ended, and end."""
+def _be_the_child(settings: Settings, written: Path, entry: Mapping[str, Any], since: float) -> None:
+    """Process the downlink, say how it has ended, and end."""
+    status = len(ENDS)
     try:
         try:
             for number in TOLD:
                 signal.signal(number, leave)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, TOLD)
             ended = _process(settings, written, entry, since)
-            os.write(writing, json.dumps(asdict(ended)).encode())
+            ended.say()
+            status = ENDS.index(ended.end)
         finally:
             for number in TOLD:
                 signal.signal(number, signal.SIG_IGN)
     finally:  # whatever it is told meanwhile
         leases.give_back_downlinks()
-        os._exit(0)
+        os._exit(status)
 
 
 def _process(settings: Settings, written: Path, entry: Mapping[str, Any], since: float) -> End:

@@ -51,16 +51,15 @@ def acts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], None]]:
     return found
 
 
-def ends(settings: Settings, *downlinks: DownlinkId) -> list[End]:
-    said: list[str] = []
+def ends(settings: Settings, said: pytest.CaptureFixture[str], *downlinks: DownlinkId) -> list[End]:
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         entries = [{"downlink": dl, "after": {}} for dl in downlinks]
-        process_all(settings, write_down(settings), entries, 0.0, said.append)
+        process_all(settings, write_down(settings), entries, 0.0)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return [end for end in map(End.read, said) if end]
+    return [end for end in map(End.read, said.readouterr().out.splitlines()) if end]
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -71,21 +70,23 @@ def raising(error: Exception) -> Callable[[], None]:
 
 
 def test_one_that_is_killed_or_fails_costs_no_other_one(
-    settings: Settings, acts: dict[str, Callable[[], None]]
+    settings: Settings, acts: dict[str, Callable[[], None]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     acts[ONE] = lambda: os.kill(os.getpid(), signal.SIGKILL)
     acts[TWO] = raising(DecoderError("it ended with status 1"))
-    found = ends(settings, ONE, TWO, THREE)
+    found = ends(settings, capfd, ONE, TWO, THREE)
     assert [(one.downlink, one.end, one.code) for one in found] == [
         (ONE, "failed", "killed"),
         (TWO, "failed", "decoder"),
         (THREE, "handed-off", ""),
     ]
-    assert all(one.memory > 1 << 20 and one.cpu_seconds >= 0 for one in found)
 
 
 def test_who_finds_a_disk_full_tries_again(
-    settings: Settings, acts: dict[str, Callable[[], None]], tmp_path: Path
+    settings: Settings,
+    acts: dict[str, Callable[[], None]],
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     def act() -> None:
         tries = tmp_path / "tries"
@@ -96,22 +97,25 @@ def test_who_finds_a_disk_full_tries_again(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
 
     acts[ONE] = act
-    assert [one.end for one in ends(settings, ONE)] == ["full", "full", "handed-off"]
+    assert [one.end for one in ends(settings, capfd, ONE)] == ["full", "full", "handed-off"]
 
 
 def test_what_is_held_or_in_work_is_left_alone(
-    settings: Settings, acts: dict[str, Callable[[], None]]
+    settings: Settings, acts: dict[str, Callable[[], None]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     acts[ONE] = raising(HeldError("held"))
     with held_by_another(settings.paths.work, paths.downlink_lease(TWO)):
-        assert [(one.end, one.code) for one in ends(settings, ONE, TWO)] == [
+        assert [(one.end, one.code) for one in ends(settings, capfd, ONE, TWO)] == [
             ("left", "held"),
             ("left", "locked"),
         ]
 
 
 def test_an_element_that_is_told_to_end_ends_its_downlink_first(
-    settings: Settings, acts: dict[str, Callable[[], None]], tmp_path: Path
+    settings: Settings,
+    acts: dict[str, Callable[[], None]],
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     def act() -> None:
         try:
@@ -122,7 +126,7 @@ def test_an_element_that_is_told_to_end_ends_its_downlink_first(
 
     acts[ONE] = act
     with pytest.raises(SystemExit) as ended:
-        ends(settings, ONE, TWO)
+        ends(settings, capfd, ONE, TWO)
     assert ended.value.code == 128 + signal.SIGTERM
     assert (tmp_path / "in order").exists()
     assert leases(settings.paths.work) == []
