@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from halfpipe import paths
 from halfpipe.config import write_down
@@ -34,14 +34,14 @@ from halfpipe.run.receipt_file import last_number, read_receipt
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site import invocations
 from halfpipe.site.element import FAILED, FULL, HANDED_OFF, LEFT, WAITS, End
-from halfpipe.site.slurm import LARGEST, TRIES, Arrays, BusyError
+from halfpipe.site.slurm import SLURM_SECONDS, TRIES, Arrays, BusyError
 from halfpipe.status.failures import end_of
 
 MOST = (
     10  # downlinks of an element: what a killed one has to begin again is little, and its start costs little
 )
 EQUAL = 20  # downlinks that fail for one cause, one after the other: it is none of them
-HERE_SECONDS, SLURM_SECONDS = 0.1, 10.0  # between two looks
+HERE_SECONDS = 0.1  # between two looks
 BUSY_SECONDS = 60.0  # between two submissions, if Slurm takes none
 LOCKED_SECONDS = 10.0  # until those are tried again that others have in work
 SAY_SECONDS = 60.0  # between two lines that say how far it is
@@ -81,28 +81,8 @@ class Work:
         return [dl for dl in self.todo if dl not in self.done and dl not in self.left]
 
 
-class Launcher(Protocol):
-    """What elements are started with."""
-
-    slots: int
-    """How many elements are to be made, if there are downlinks for them."""
-    largest: int
-    """How many elements are started at a time."""
-    seconds: float
-    """Between two looks at them."""
-
-    def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:
-        """Start elements, as `Arrays.submit`."""
-
-    def left(self) -> int | None:
-        """Return how many have not ended; None if nobody knows now."""
-
-    def end(self) -> None:
-        """End all that are left."""
-
-
 class Here:
-    """Elements as processes of this machine, so many at a time."""
+    """Elements as processes of this machine, so many at a time; `Arrays` starts them in Slurm."""
 
     largest, seconds = sys.maxsize, HERE_SECONDS
 
@@ -112,7 +92,7 @@ class Here:
         self._running = list[subprocess.Popen[bytes]]()
 
     def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:  # noqa: ARG002
-        """Have elements started, as `Arrays.submit`."""
+        """Have elements started, as `Arrays.start`."""
         invocations.take_orphans()
         numbers = map(str, range(elements))
         self._waiting += [([*words, "--element", number], log.replace("%a", number)) for number in numbers]
@@ -133,19 +113,7 @@ class Here:
             invocations.end(one)
 
 
-class InSlurm(Arrays):
-    """Elements in Slurm: arrays of one core each, as the profile has partition, account, memory and time."""
-
-    largest, seconds = LARGEST, SLURM_SECONDS
-
-    def __init__(self, profile: Mapping[str, Any], name: str, extra: str) -> None:
-        super().__init__(profile, name, extra)
-        self.slots = int(profile.get("jobs") or 1)
-        self.start = self.submit
-
-    def end(self) -> None:
-        """Cancel all."""
-        self.cancel()
+Launcher = Here | Arrays
 
 
 class Reprocessing:
@@ -210,8 +178,8 @@ def launcher(
     if profile.get("executor") != "slurm" or cores:
         return Here(cores or profile.get("cores") or os.cpu_count() or 1)
     digest = hashlib.sha256("".join([str(settings.paths.work), *named]).encode()).hexdigest()[:8]
-    arrays = InSlurm(profile, f"halfpipe-process-{digest}", settings.history.sbatch)
-    arrays.cancel(waiting_only=True)  # of the same command, if that was killed
+    arrays = Arrays(profile, f"halfpipe-process-{digest}", settings.history.sbatch)
+    arrays.end(waiting_only=True)  # of the same command, if that was killed
     return arrays
 
 

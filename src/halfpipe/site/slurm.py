@@ -10,6 +10,7 @@ from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.settings import ROOT
 
 LARGEST = 1000  # elements of an array: Slurm's MaxArraySize is 1001 where a site has set nothing
+SLURM_SECONDS = 10.0  # between two looks at its queue
 TRIES = 3  # with one, two and three times the memory and time of the profile, as its `retries` do
 ANSWER_SECONDS = 60.0  # that a command of Slurm may take
 DEFAULTS = {"mem_mb": 4000, "runtime": 30}
@@ -32,7 +33,18 @@ class Arrays:
         Of the jobs.
     extra
         Further options of sbatch, as `history.sbatch` has them.
+
+    Attributes
+    ----------
+    slots
+        How many elements are to be made, if there are downlinks for them.
+    largest
+        How many elements are started at a time.
+    seconds
+        Between two looks at them.
     """
+
+    largest, seconds = LARGEST, SLURM_SECONDS
 
     def __init__(self, profile: Mapping[str, Any], name: str, extra: str) -> None:
         given = profile.get("default-resources") or {}
@@ -40,8 +52,10 @@ class Arrays:
             given = dict(str(each).split("=", 1) for each in given)
         self._given = {**DEFAULTS, **given}
         self._name, self._extra = name, shlex.split(extra)
+        self._mine = (f"--name={name}", f"--user={getpass.getuser()}")
+        self.slots = int(profile.get("jobs") or 1)
 
-    def submit(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:
+    def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:
         """Submit an array.
 
         Parameters
@@ -71,13 +85,7 @@ class Arrays:
         named = {"--partition": "slurm_partition", "--account": "slurm_account", "--qos": "slurm_qos"}
         options = [f"{option}={self._given[key]}" for option, key in named.items() if self._given.get(key)]
         _ask(
-            *(
-                "sbatch",
-                "--parsable",
-                f"--array=0-{elements - 1}",
-                f"--job-name={self._name}",
-                f"--chdir={ROOT}",
-            ),
+            *("sbatch", f"--array=0-{elements - 1}", f"--job-name={self._name}", f"--chdir={ROOT}"),
             *(f"--output={log}", "--open-mode=append", "--no-requeue", "--ntasks=1", "--cpus-per-task=1"),
             *(f"--mem={memory * min(tries, TRIES)}M", f"--time={minutes * downlinks * min(tries, TRIES)}"),
             *options,
@@ -88,20 +96,11 @@ class Arrays:
     def left(self) -> int | None:
         """Return how many elements wait or run; None if Slurm does not say."""
         try:
-            return len(
-                _ask(
-                    "squeue",
-                    "--noheader",
-                    "--array",
-                    f"--name={self._name}",
-                    f"--user={getpass.getuser()}",
-                    "--format=%i",
-                ).split()
-            )
+            return len(_ask("squeue", "--noheader", "--array", "--format=%i", *self._mine).split())
         except BusyError:
             return None
 
-    def cancel(self, *, waiting_only: bool = False) -> None:
+    def end(self, *, waiting_only: bool = False) -> None:
         """Cancel all elements, or only those that have not begun.
 
         Raises
@@ -109,12 +108,7 @@ class Arrays:
         BusyError
             If Slurm does not answer.
         """
-        _ask(
-            "scancel",
-            f"--name={self._name}",
-            f"--user={getpass.getuser()}",
-            *(["--state=PENDING"] if waiting_only else []),
-        )
+        _ask("scancel", *self._mine, *(["--state=PENDING"] if waiting_only else []))
 
 
 def _ask(*words: str) -> str:

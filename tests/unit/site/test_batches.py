@@ -14,7 +14,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site import batches
-from halfpipe.site.batches import EQUAL, Work, compose, run
+from halfpipe.site.batches import EQUAL, Here, Work, compose, run
 from halfpipe.site.element import End
 from halfpipe.site.slurm import BusyError
 from tests.support.golden_cases import GOLDEN
@@ -25,7 +25,7 @@ MANY = [DownlinkId(f"2407010{number:02d}") for number in range(2 * EQUAL)]
 Says = Callable[[DownlinkId, int], End | None]
 
 
-class Made:
+class Made(Here):
     """A launcher whose elements end at once, each downlink as `says` has it by the round; None: it is killed there."""
 
     largest, seconds = 2, 0.0
