@@ -166,24 +166,6 @@ class RunId(_Id):
         return f"r{self.met:010d}"
 
 
-class Apid(_Id):
-    """The APID of event data: one event processing unit of one kind (ground-chain §1), four digits."""
-
-    PATTERN = r"09(?:5[5-8]|6[5-8])"
-    WHAT = "an APID of event data: 0955-0958 (LPA) or 0965-0968 (LCI)"
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, number: int) -> Self:
-        """Return the id of APID `number`."""
-        return cls(f"{number:04d}")
-
-    @property
-    def number(self) -> int:
-        """The APID as packets and index lines hold it."""
-        return int(self)
-
-
 class RunKind(StrEnum):
     """Kind of a run towards Level-1 (ground-chain §6, `delivered_events`)."""
 

@@ -133,22 +133,6 @@ def test_without_a_ledger_there_is_no_such_rule(tmp_path: Path) -> None:
     assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {SUBMIT}
 
 
-def test_moot_file_goes_before_the_mapping_and_what_nobody_knows_is_unset(tmp_path: Path) -> None:
-    site, _ = with_level1(tmp_path, FIRST)
-    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", waits=())
-    ledger.upgrade()
-    (tmp_path / "moot.txt").write_text(f"{RUN.l1} 7 byHand\n")
-    site.configure(ledger={"url": f"sqlite:///{tmp_path}/ledger.sqlite"}, moot={"mapping": True})
-    site.by_hand(FIRST)
-    assert keys(site) == {(evt.MOOT_UNSET_KEY, evt.MOOT_UNSET_ALIAS)}
-    with_tables(f"sqlite:///{tmp_path}/ledger.sqlite")
-    site.by_hand(FIRST)
-    assert keys(site) == {(KEY, ALIAS)}
-    site.configure(moot={"file": str(tmp_path / "moot.txt")})
-    site.by_hand(FIRST)
-    assert keys(site) == {(7, "byHand")}
-
-
 def test_a_run_is_not_delivered_with_a_wrong_key_because_the_database_is_down(tmp_path: Path) -> None:
     site, _ = with_level1(tmp_path, FIRST)
     down = f"sqlite:///{tmp_path}/no/such/place/ledger.sqlite"

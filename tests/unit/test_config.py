@@ -1,19 +1,13 @@
 """The configuration: defaults, what is refused and in which words, and how paths and ids are read."""
 
-import copy
 import json
 import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import settings as few
-from hypothesis import strategies as st
 
 from halfpipe import config
 from halfpipe.config import load
@@ -194,31 +188,6 @@ def test_downlinks_that_are_none(value: object) -> None:
         downlinks(value)
 
 
-anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-)
-KEYS = [
-    (section.name, key.name)
-    for section in fields(Settings)
-    if is_dataclass(section.default)
-    for key in fields(section.default)
-] + [("paths", key.name) for key in fields(Paths)]
-
-
-@few(max_examples=60)
-@given(anything, st.sampled_from(KEYS))
-def test_no_value_does_more_than_be_refused(value: Any, place: tuple[str, str]) -> None:
-    raw = copy.deepcopy(SITE)
-    raw.setdefault(place[0], {})[place[1]] = value
-    said = place[0]
-    try:
-        load((), raw)
-    except ConfigError as error:
-        said = str(error)
-    assert place[0] in said
-
-
 def test_what_jobs_read_is_what_was_checked(tmp_path: Path) -> None:
     settings = with_config(
         tmp_path,
@@ -249,16 +218,6 @@ def test_what_jobs_read_is_what_was_checked(tmp_path: Path) -> None:
     assert config.written_at(replace(settings, dl=())) != path
     path.write_bytes(b"\xa7")
     assert Settings.read(config.write_down(settings)) == settings
-
-
-def test_many_invocations_write_their_settings_at_the_same_moment(tmp_path: Path) -> None:
-    settings = with_config(tmp_path, paths={"work": str(tmp_path / "work")})
-    for _ in range(5):
-        shutil.rmtree(tmp_path / "work", ignore_errors=True)
-        with ThreadPoolExecutor(8) as pool:
-            written = list(pool.map(lambda _: config.write_down(settings), range(8)))
-        assert all(Settings.read(path) == settings for path in written)
-        assert [path.name for path in written[0].parent.iterdir()] == [written[0].name]
 
 
 @pytest.mark.parametrize(

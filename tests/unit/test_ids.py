@@ -1,33 +1,11 @@
-"""Identifiers: round trips, and everything that is not one."""
+"""Identifiers: their spellings, and everything that is not one."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from halfpipe.errors import IdError
-from halfpipe.ids import Apid, ChunkId, DownlinkId, Downlinks, RunId, RunKind
+from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
 
 APIDS = [*range(955, 959), *range(965, 969)]
-NONE = ["", " ", "2304O1001", "2304010", "2304010010", "230401001\n", " 230401001", "٠٧٧٠٠٠١٢٣",
-        "2C2E5787", "2c2e578", "2c2e57870", "0x2c2e57", "0001", "000001", "-0001", "956", "0954", "0956\n"]  # fmt: skip
-
-
-@settings(max_examples=30)
-@given(
-    st.integers(0, 10**9 - 1).map("{:09d}".format),
-    st.integers(0, 99999),
-    st.integers(0, 2**32 - 1),
-    st.sampled_from(APIDS),
-)
-def test_identifiers_are_their_text_and_their_number(
-    downlink: str, chunk: int, seconds: int, apid: int
-) -> None:
-    assert f"{DownlinkId(downlink).number:09d}" == downlink == DownlinkId(downlink)
-    assert ChunkId.of(chunk).number == chunk
-    assert Apid.of(apid).number == apid
-    run = RunId.from_met(seconds)
-    assert (run.met, len(run), len(run.l1)) == (seconds, 8, 11)
-    assert RunId.from_l1(run.l1) == run == RunId(str(run))
 
 
 @pytest.mark.parametrize(
@@ -79,21 +57,16 @@ def test_numbers_and_names_of_nothing() -> None:
     ):
         with pytest.raises(IdError):
             RunId.from_l1(name)
-    for number in (954, 959, 964, 969, 1020, 0, -1):
-        with pytest.raises(IdError):
-            Apid.of(number)
 
 
-@pytest.mark.parametrize("what", [Apid, ChunkId, DownlinkId, RunId])
-@given(st.sampled_from(NONE) | st.text(max_size=12))
+@pytest.mark.parametrize("what", [ChunkId, DownlinkId, RunId])
+@pytest.mark.parametrize("text", ["", "2304O1001", "2304010010", "230401001\n", " 230401001", "٠٧٧٠٠٠١٢٣", "2C2E5787",
+                                  "2c2e578", "2c2e57870", "0x2c2e57", "0001", "000001", "-0001"])  # fmt: skip
 def test_what_is_no_identifier(what: type[RunId], text: str) -> None:
-    if what.matches(text):
-        assert text not in NONE
-        assert what(text) == text
-    else:
-        with pytest.raises(IdError) as raised:
-            what(text)
-        assert repr(text) in str(raised.value)
+    assert not what.matches(text)
+    with pytest.raises(IdError, match="is not a") as raised:
+        what(text)
+    assert repr(text) in str(raised.value)
 
 
 def test_one_lci_apid_makes_an_lci_run() -> None:

@@ -173,23 +173,6 @@ def called(tmp_path: Path, program: Call) -> tuple[Verdict, bytes]:
     return ended, out.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("code", "status"),
-    [
-        ("import sys; print('a'); print('b', file=sys.stderr)", 0),
-        ("raise SystemExit(200)", 200),
-        ("import os; os.kill(os.getpid(), 11)", 139),
-        ("import os; os.kill(os.getpid(), 9)", 137),
-        ("import os; os.close(1); os.close(2); import time; time.sleep(60)", 124),
-    ],
-)
-def test_a_call_tells_how_a_program_ended(tmp_path: Path, code: str, status: int) -> None:
-    ended, said = start(tmp_path, code, seconds=0.3 if status == 124 else 30)
-    assert (ended.status, ended.why is None) == (status, status == 0)
-    assert sorted(said.split()) == ([b"a", b"b"] if status == 0 else [])
-    assert not list(tmp_path.glob("halfpipe-*"))
-
-
 def test_the_limit_of_memory_is_that_of_the_settings_or_the_lower_one_that_is_in_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,20 +1,15 @@
 """`show_index`: the merged index as text is read back and compared with the chunk indexes it is made of."""
 
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 from halfpipe import paths
 from halfpipe.errors import MissingInputError, StateError
-from halfpipe.formats import idx
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.datagrams import dump_datagrams, load_datagrams
 from halfpipe.tables import index_text
-from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
-from tests.support.in_process import ROOT
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -97,29 +92,14 @@ def test_golden_cases(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
     assert max(piece.count(b"EVT:") for piece in pieces) == 7
 
 
-def test_simulated_level0_and_the_program(tmp_path: Path) -> None:
-    simulation = Scenario(seed=4).lpa_run(events=700, lost_datagrams=1).write(tmp_path / "sim")
-    downlink, run = simulation.downlinks[0], simulation.runs[0]
-    site = Site(tmp_path)
-    command = shlex.join(
-        [sys.executable, str(ROOT / "scripts" / "simulated_decoder.py"), "--level0", str(simulation.level0)]
-    )
-    site.configure(
-        paths={"retdef": [str(tmp_path / "sim" / "downlinks")]},
-        decoder={"command": command},
-        magic7={"command": None},
-    )
-    site.by_hand(downlink)
-    printed = halfpipe(
-        "show", "--index", run.l1, f"dl={downlink}", configfile=site.configfile
-    ).stdout.encode()
-    assert_is_what_the_chunks_say(site, downlink, run, printed)
-    lines = idx.parse_datagrams(read(printed)[0], "the text")
-    assert set(lines["startedat"].tolist()) == {run.met}
-    bad = halfpipe("show", "2c2e0000", downlink, "--index", configfile=site.configfile)
+def test_the_program(tmp_path: Path) -> None:
+    site = processed(tmp_path, "split2", ONE)
+    printed = halfpipe("show", "--index", RUN.l1, f"dl={ONE}", configfile=site.configfile).stdout.encode()
+    assert_is_what_the_chunks_say(site, ONE, RUN, printed)
+    bad = halfpipe("show", "2c2e0000", ONE, "--index", configfile=site.configfile)
     assert (bad.exit_code, bad.stdout) == (1, "")
-    assert f"no merged index of run 2c2e0000 (r0741212160) in downlink {downlink}" in bad.stderr
-    for words in ([run, run], [downlink, downlink], [run]):
+    assert f"no merged index of run 2c2e0000 (r0741212160) in downlink {ONE}" in bad.stderr
+    for words in ([RUN, RUN], [ONE, ONE], [RUN]):
         assert halfpipe("show", "--index", *words, configfile=site.configfile).exit_code == 2
 
 
