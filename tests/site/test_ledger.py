@@ -18,7 +18,7 @@ from halfpipe.ledger import database as database_module
 from halfpipe.ledger.check import DAMAGED, FILES_BEHIND, LEDGER_BEHIND, check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, refresh, remove
-from halfpipe.ledger.mapping import mapped_by
+from halfpipe.ledger.mapping import mapped
 from halfpipe.ledger.rows import Part, is_given_up, parts_of
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.run.moot_keys import Moot
@@ -240,12 +240,11 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
 
     assert of_row() == ("LPA", Moot(2**32 - 2, "nomSciOps"))
     # What a merge is told, by the same datagram.
-    mapped = mapped_by(ledger, RUN)
-    assert mapped(RunKind.LPA, FIRST, GROUND_ID) == Moot(2**32 - 2, "nomSciOps")
-    assert mapped(RunKind.LCI, FIRST, GROUND_ID) is None
-    assert mapped(RunKind.LPA, FIRST - 7200, GROUND_ID) == Moot(1, "old")
+    assert mapped(ledger, RUN, RunKind.LPA, FIRST, GROUND_ID) == Moot(2**32 - 2, "nomSciOps")
+    assert mapped(ledger, RUN, RunKind.LCI, FIRST, GROUND_ID) is None
+    assert mapped(ledger, RUN, RunKind.LPA, FIRST - 7200, GROUND_ID) == Moot(1, "old")
     with pytest.raises(StateError):
-        mapped(RunKind.LPA, 1e15, GROUND_ID)
+        mapped(ledger, RUN, RunKind.LPA, 1e15, GROUND_ID)
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
     assert [(f.where[:8], f.behind) for f in check(ledger, settings_of(tmp_path))] == [
@@ -254,14 +253,14 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
     refresh(ledger, settings_of(tmp_path), [RUN])
     # The type that was asked for is not what was sent: that goes by APIDs, as for Level-1.
     assert of_row() == ("LPA", Moot(9, "calibOps"))
-    assert {mapped(kind, FIRST, GROUND_ID) for kind in RunKind} == {Moot(9, "calibOps")}
+    assert {mapped(ledger, RUN, kind, FIRST, GROUND_ID) for kind in RunKind} == {Moot(9, "calibOps")}
 
     # A row of others that no event file can hold.
     ledger.write(lambda c: c.execute(update(ACQUISITIONS).values(moot_key=2**32)))
     with pytest.raises(StateError):
         refresh(ledger, settings_of(tmp_path), [RUN])
     with pytest.raises(LedgerError):
-        mapped(RunKind.LPA, FIRST, GROUND_ID)
+        mapped(ledger, RUN, RunKind.LPA, FIRST, GROUND_ID)
     assert [(f.where[:8], f.behind) for f in check(ledger, settings_of(tmp_path))] == [("run 2c2e", DAMAGED)]
     by_hand = tmp_path / "moot.txt"
     by_hand.write_text(f"{RUN.l1} 0 byHand\n{RUN.l1[:-1]}8 8 ofAnother\n")

@@ -38,7 +38,7 @@ from halfpipe.ledger import moot_update
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger, NoLedgerError, read_password
 from halfpipe.ledger.load import load, loaded, rebuild, refresh, remove
-from halfpipe.ledger.mapping import mapped_by
+from halfpipe.ledger.mapping import mapped
 from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, REVISION, VERSION
 from tests.support.ledger_database import Database
 from tests.support.ledger_files import GROUND_ID, Datagram, content, process, run_rows, settings_of, whole
@@ -378,7 +378,7 @@ def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
         assert check(ledger, settings_of(tmp_path)) == []
         with (tmp_path / "output").open("w") as output:
             assert moot_update.send(ledger, "true", output) == []
-        assert mapped_by(ledger, RUN)(RunKind.LPA, 1e9, 1) is None
+        assert mapped(ledger, RUN, RunKind.LPA, 1e9, 1) is None
         remove(ledger, settings_of(tmp_path), DOWNLINKS[:2])
     finally:
         event.remove(Engine, "before_execute", note)

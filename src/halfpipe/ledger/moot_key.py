@@ -33,9 +33,9 @@ def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> Moot:
         return moot
     # Only here: the database's library takes as long to load as all else that a job does at its start.
     from halfpipe.ledger.database import Ledger  # noqa: PLC0415
-    from halfpipe.ledger.mapping import mapped_by  # noqa: PLC0415
+    from halfpipe.ledger.mapping import mapped  # noqa: PLC0415
 
     first = first_datagram(datagrams)
     kind = RunKind.of(np.unique(datagrams["apid"]).tolist())
-    mapped = mapped_by(Ledger.of(settings), run)
-    return mapped(kind, float(first["utc"]), int(first["groundid"])) or UNSET
+    found = mapped(Ledger.of(settings), run, kind, float(first["utc"]), int(first["groundid"]))
+    return found or UNSET
