@@ -20,8 +20,8 @@ from halfpipe.errors import HalfPipeError, LeaseLostError, LockedError
 from halfpipe.files import leases
 from halfpipe.files.leases import Holder, Lease
 from halfpipe.ids import DownlinkId, RunId
+from tests.support.leases import held_by_another, job_of_another, left_by_another
 from tests.support.leases import leases as left
-from tests.support.leases import left_by_another
 
 DL = DownlinkId("230401001")
 RUN = RunId("2c2e5787")
@@ -534,16 +534,34 @@ import os, sys, time
 from pathlib import Path
 from halfpipe.files import leases
 from halfpipe.ids import RunId
+from halfpipe.errors import LeaseLostError
 leases.lifetime, leases.POLL_SECONDS = float(sys.argv[3]), 0.02
-path = Path(sys.argv[1]) / "number"
-for _ in range(int(sys.argv[2])):
-    with leases.run_lease(path.parent, RunId("2c2e5787"), lambda line: None):
+path, times = Path(sys.argv[1]) / "number", int(sys.argv[2])
+done = 0
+while done < times:
+    with leases.run_lease(path.parent, RunId("2c2e5787"), lambda line: None) as lease:
         value = int(path.read_text())
         time.sleep(0.002)
+        try:
+            lease.check()
+        except LeaseLostError:
+            continue
+        # Exclusive, as a record is: a lease that is lost after the check costs work only.
+        try:
+            (path.parent / f"value-{value + 1}").symlink_to(f"{os.getpid()}")
+        except FileExistsError:
+            continue
         part = path.with_name(f"part-{os.getpid()}")
         part.write_text(str(value + 1))
         part.rename(path)
+        done += 1
 """
+
+
+def adders(work: Path, many: int, times: int, lifetime: float, *before: str) -> list[subprocess.Popen[bytes]]:
+    (work / "number").write_text("0")
+    words = [*before, sys.executable, "-c", ADDS, str(work), str(times), str(lifetime)]
+    return [subprocess.Popen(words) for _ in range(many)]
 
 
 @pytest.mark.parametrize(("many", "times", "killed"), [(4, 15, False), (6, 1, True)])
@@ -552,12 +570,38 @@ def test_runs_are_changed_by_one_process_at_a_time(
 ) -> None:
     if killed:
         left_by_another(tmp_path, OF_RUN, silent=1e4)
-    (tmp_path / "number").write_text("0")
-    words = [sys.executable, "-c", ADDS, str(tmp_path), str(times), "30"]
-    others = [subprocess.Popen(words) for _ in range(many)]
+    others = adders(tmp_path, many, times, 30.0)
     assert [other.wait(timeout=120) for other in others] == [0] * many
     assert (tmp_path / "number").read_text() == str(many * times)
     assert left(tmp_path) == []
+
+
+def test_processes_that_are_killed_and_stopped_beyond_their_lifetime(tmp_path: Path) -> None:
+    """Each adds under the run's lease; whoever lost it finds out, and nothing is counted twice."""
+    others = adders(tmp_path, 4, 100, 0.6)
+    for number, one in enumerate(others):
+        time.sleep(0.3)
+        if number > 1:
+            one.kill()
+        else:
+            one.send_signal(signal.SIGSTOP)
+            time.sleep(0.9)
+            one.send_signal(signal.SIGCONT)
+    ends = [other.wait(timeout=120) for other in others]
+    assert sorted(ends)[-2:] == [0, 0]
+    counted = len(list(tmp_path.glob("value-*")))
+    assert int((tmp_path / "number").read_text()) in {counted, counted - 1}  # killed in between
+    assert counted >= 200
+    left_over = left(tmp_path)
+    assert not [name for name in left_over if name.startswith("run-")] or ends.count(-9), left_over
+
+
+def test_clean_up_of_leases_that_are_held_elsewhere(tmp_path: Path) -> None:
+    with held_by_another(tmp_path, OF_RUN) as holder:
+        job_of_another(tmp_path, PLACE)
+        run, downlink = sorted(leases.found(tmp_path), key=lambda found: found.lives)[::-1]
+        assert (run.holder, run.jobs, run.ours) == (holder, (), False)
+        assert (downlink.number, downlink.lives, len(downlink.jobs)) == (0, False, 1)
 
 
 def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:
