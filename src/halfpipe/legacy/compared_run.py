@@ -82,7 +82,7 @@ class ComparedRun:
         return self._delivered(self.there, self.others)
 
     def _delivered(self, side: Side, downlinks: Sequence[DownlinkId]) -> NDArray[np.void]:
-        found = [side.delivered(dl, self.run, summed=False).rows for dl in downlinks if side.has(dl)]
+        found = [side.delivered(dl, self.run).rows for dl in downlinks if side.has(dl)]
         keys = ["sequence", "apid"]
         return in_order(np.concatenate([np.empty(0, ROW)[keys], *(rows[keys] for rows in found)]))
 
@@ -126,7 +126,7 @@ class ComparedRun:
         if isinstance(self.there, LegacyTree) and (spans := self.there.spans(dl, self.run)) is not None:
             return spans
         side: Side = self.there if self.there.has(dl) else self.here
-        delivered = side.delivered(dl, self.run, summed=False).rows
+        delivered = side.delivered(dl, self.run).rows
         known = self.known.then(self.here.datagrams(dl, self.run) or {})
         return recorded(known["sequence"], present(known, delivered))
 

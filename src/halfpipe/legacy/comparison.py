@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.errors import MissingInputError
+from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import fields
 from halfpipe.ids import DownlinkId
 from halfpipe.legacy import compared_texts
 from halfpipe.legacy.candidates import Candidate
 from halfpipe.legacy.compared_events import (
-    Difference,
     File,
     Where,
-    difference,
     neighbours,
     present,
     subset,
@@ -144,16 +142,22 @@ class _Run(ComparedRun):
     def findings(self) -> Iterator[Finding]:
         """Yield what differs, and count what is the same."""
         ours, theirs = self.ours, self.theirs
+        try:
+            mine = ours.records.digests(ours.rows)
+        except HalfPipeError as error:
+            ours = replace(ours, gone=str(error))
         if ours.gone:
             yield self._group(theirs.rows, Where.THERE, UNEXPLAINED._replace(text=ours.gone))
         elif theirs.gone:
             yield self._group(ours.rows, Where.HERE, Reason("gone", None, theirs.gone))
         else:
-            found = difference(ours.rows, theirs.rows)
-            self.same = found.same
-            yield from self._alone(found.here, ours.rows, Where.HERE)
-            yield from self._alone(found.there, theirs.rows, Where.THERE)
-            yield from self._others(found)
+            at, digests = where_in(ours.rows, theirs.rows), theirs.records.digests(theirs.rows)
+            both = np.flatnonzero(at >= 0)
+            other = both[mine[both] != digests[at[both]]]
+            self.same = len(both) - len(other)
+            yield from self._alone(np.flatnonzero(at < 0), ours.rows, Where.HERE)
+            yield from self._alone(np.flatnonzero(~present(theirs.rows, ours.rows)), theirs.rows, Where.THERE)
+            yield from self._others(other, theirs.rows[at[other]])
             yield from self._wrong()
             yield from self._cuts()
             yield from self._headers()
@@ -194,15 +198,15 @@ class _Run(ComparedRun):
                 reason = reason._replace(text=f"{words}other bytes: {named}")
             yield self._group(rows[part], where, reason)
 
-    def _others(self, found: Difference) -> Iterator[Finding]:
+    def _others(self, numbers: NDArray[np.intp], theirs: NDArray[np.void]) -> Iterator[Finding]:
         """Yield events that have other bytes, with what differs in the first of those that are not explained."""
-        numbers: dict[Reason, int] = {}
-        rows, theirs = self.ours.rows[found.ours], self.theirs.rows[found.theirs]
+        reasons: dict[Reason, int] = {}
+        rows = self.ours.rows[numbers]
         codes = [
-            numbers.setdefault(self._why_bytes(rows[n : n + 1], theirs[n]), len(numbers))
+            reasons.setdefault(self._why_bytes(rows[n : n + 1], theirs[n]), len(reasons))
             for n in range(len(rows))
         ]
-        yield from self._grouped(rows, found.ours, Where.BOTH, np.array(codes, np.intp), list(numbers))
+        yield from self._grouped(rows, numbers, Where.BOTH, np.array(codes, np.intp), list(reasons))
 
     def _why_bytes(self, row: NDArray[np.void], theirs: np.void) -> Reason:
         for given, merged in self.replayed[:1]:

@@ -5,7 +5,7 @@ other side has: a name, a header or an order that is not that of the events, a f
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.compared_events import ROW, Delivered, File, Records, in_delivery, rows_of, subset
+from halfpipe.legacy.compared_events import ROW, Delivered, File, Records, in_delivery, subset
 from halfpipe.legacy.legacy_replay import number_in_name
 from halfpipe.legacy.legacy_spans import read_spans
 from halfpipe.merge.decision import holding, in_sources
@@ -63,7 +63,7 @@ class Side(Protocol):
     def runs(self, downlink: DownlinkId) -> set[RunId]:
         """Return the runs that a downlink delivered something of, or has been at work on."""
 
-    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+    def delivered(self, downlink: DownlinkId, run: RunId) -> Delivered:
         """Return what a downlink delivered of a run; nothing if it did not."""
 
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
@@ -167,12 +167,12 @@ class Stage:
             names |= {path.name for path in home.glob("r*") if path.is_dir()}
         return {RunId.from_l1(name) for name in names if _L1_RUN.fullmatch(name)}
 
-    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+    def delivered(self, downlink: DownlinkId, run: RunId) -> Delivered:
         """Read the event files of a run, one after the other."""
         places = tuple(self._of(downlink, run.l1))
         files, parts, wrong = [], [np.empty(0, ROW)], list(self._strange(downlink, run))
         for number, path in enumerate(places):
-            file, rows = _read(path, number, summed, downlink, wrong)
+            file, rows = _read(path, number, downlink, wrong)
             files.append(file)
             parts.append(rows)
         ordered = tuple(sorted(files, key=lambda file: file.sequences))
@@ -213,9 +213,7 @@ class Stage:
         return None
 
 
-def _read(
-    path: Path, place: int, summed: bool, downlink: DownlinkId, wrong: list[str]
-) -> tuple[File, NDArray[np.void]]:
+def _read(path: Path, place: int, downlink: DownlinkId, wrong: list[str]) -> tuple[File, NDArray[np.void]]:
     """Read one event file, and add what is wrong with it; of one that is damaged only its name counts."""
     match = EVENT_FILE.fullmatch(path.name)
     assert match is not None
@@ -228,8 +226,10 @@ def _read(
     except HalfPipeError as error:
         wrong.append(str(error))
         return File(path.name, 0, Interval(first, first)), np.empty(0, ROW)
-    sizes = np.diff(offsets, append=opened.data.size)
-    rows = rows_of(opened.data, offsets, sizes, place, summed=summed)
+    rows = np.zeros(len(offsets), ROW)
+    rows["sequence"] = evt.context_column(opened.data, offsets, "scalers_sequence")
+    rows["apid"] = evt.context_column(opened.data, offsets, "ccsds_apid")
+    rows["place"], rows["offset"], rows["size"] = place, offsets, np.diff(offsets, append=opened.data.size)
     keys = rows["sequence"], rows["apid"]
     step, equal = keys[0][1:] > keys[0][:-1], keys[0][1:] == keys[0][:-1]
     if not (step | (equal & (keys[1][1:] >= keys[1][:-1]))).all():
@@ -279,7 +279,7 @@ class Work:
         """Return the runs of the receipt."""
         return {RunId(run["run"]) for run in read_receipt(self.root, downlink)["runs"]}
 
-    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+    def delivered(self, downlink: DownlinkId, run: RunId) -> Delivered:
         """Find the events that a manifest names among those that are known."""
         manifest = self.manifest(downlink, run)
         if manifest is None or not manifest["files"]:
@@ -292,11 +292,6 @@ class Work:
             return Delivered(files=files, gone=known.gone)
         rows = known.then(_ranges_of(manifest["datagrams"]))
         rows = subset(rows, holding(rows["sequence"], [file.sequences for file in files]))
-        if summed:
-            try:
-                _sum(rows, known.records.places)
-            except HalfPipeError as error:
-                return Delivered(files=files, gone=str(error))
         return in_delivery(rows, known.records.places, files)
 
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
@@ -316,20 +311,6 @@ class Work:
 
 def _ranges_of(entry: dict[str, list[list[int]]]) -> Ranges:
     return {int(apid): tuple((a, b) for a, b in ranges) for apid, ranges in entry.items()}
-
-
-def _sum(table: NDArray[np.void], places: Sequence[Path]) -> None:
-    """Fill the sums of records in, file by file."""
-    for place in np.unique(table["place"]).tolist():
-        which = np.flatnonzero(table["place"] == place)
-        opened = evt.open_evt(places[place])
-        rows = table[which]
-        if len(rows) and int((rows["offset"] + rows["size"]).max()) > opened.data.size:
-            raise FormatError(
-                f"{places[place]}: shorter than when it was indexed. Have its chunk decoded again."
-            )
-        summed = rows_of(opened.data, rows["offset"], rows["size"], place, summed=True)
-        table["digest"][which] = summed["digest"]
 
 
 class Known:
@@ -392,7 +373,7 @@ class LegacyTree(Stage):
         names = [path.name for path in (self.root / downlink).glob("*") if path.is_dir()]
         return {RunId.from_met(int(name)) for name in names if _MET.fullmatch(name)}
 
-    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+    def delivered(self, downlink: DownlinkId, run: RunId) -> Delivered:
         """Read the merged indexes of a run, one after the other, and the records that they name."""
         home = self._home(downlink, run)
         indexes = self._indexes(downlink, run)
@@ -421,8 +402,6 @@ class LegacyTree(Stage):
             if not cleaned and any(path.exists() for path in where):
                 raise FormatError(str(error)) from error
             return Delivered(files=tuple(files), gone=f"the legacy has cleaned up: {error}")
-        if summed:
-            _sum(table, where)
         return in_delivery(table, where, files)
 
     def _indexes(self, downlink: DownlinkId, run: RunId) -> list[Path]:
@@ -445,7 +424,7 @@ class LegacyTree(Stage):
                             Path(*there),
                         )
                         number = places.setdefault(self.root / place, len(places))
-                        rows[n] = (*numbers, number, at, 0, 0, opening, closing)
+                        rows[n] = (*numbers, number, at, 0, opening, closing)
                         again = _EVT_LINE.format(run.met, *numbers, opening, closing, at, f"{tree}/{place}")
                     except (ValueError, OverflowError):
                         again = ""
@@ -497,14 +476,14 @@ class Here(Work):
 
     stage: Stage
 
-    def delivered(self, downlink: DownlinkId, run: RunId, *, summed: bool = True) -> Delivered:
+    def delivered(self, downlink: DownlinkId, run: RunId) -> Delivered:
         """Return what the receipt's files hold."""
         manifest = self.manifest(downlink, run)
         home = self.stage.root / paths.staged_run(downlink, run.l1)
         files = manifest["files"] if manifest else []
         if files and all((home / entry["name"]).exists() for entry in files):
-            return self.stage.delivered(downlink, run, summed=summed)
-        return super().delivered(downlink, run, summed=summed)
+            return self.stage.delivered(downlink, run)
+        return super().delivered(downlink, run)
 
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
         """Return the stage's texts, or what the receipt says of them."""
