@@ -1,5 +1,6 @@
 """`halfpipe takeover`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,17 +8,11 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
-from halfpipe.legacy.legacy_downlink import Known
-from halfpipe.legacy.legacy_takeover import Report, takeover
+from halfpipe.legacy.legacy_downlink import SAID, Report
+from halfpipe.legacy.legacy_takeover import takeover
 from halfpipe.words import count
 
 SHOWN = 20  # of a kind; --json has all
-HOW = {
-    Known.WHOLE: "whole: their data and what was delivered",
-    Known.SPANS: "by their spans only: chunk products are gone",
-    Known.NOTHING: "without anything recorded as delivered",
-    Known.REFUSED: "REFUSED: nothing more of them is delivered until they can be read",
-}
 
 
 @click.command(
@@ -108,25 +103,18 @@ def _progress(done: int, of: int) -> None:
 def _say(report: Report) -> None:
     would = "" if report.done else "would be "
     click.echo(f"{count(report.taken, 'downlink')} {would}taken over, {report.unchanged} had been before")
-    counts = report.counts()
-    for known, how in HOW.items():
-        if counts[known]:
-            click.echo(f"  {count(counts[known], 'run')} {how}")
+    for known, many in Counter(report.runs.values()).most_common():
+        click.echo(f"  {count(many, 'run')} {known}: {SAID[known]}")
     for reason, downlinks in sorted(report.left.items()):
         click.echo(f"{count(len(downlinks), 'downlink')} left, {reason}: {_few(downlinks)}")
-    if report.given_up:
-        click.echo(
-            f"{count(len(report.given_up), 'run')} {would}abandoned as in the legacy: {_few(report.given_up)}"
-        )
-    if report.switches:
-        switches = [f"{dl}/{name}" for dl, names in report.switches.items() for name in names]
-        click.echo(
-            f"{count(len(switches), 'switch', 'switches')} {would}put down as in the legacy: {_few(switches)}"
-        )
-    if report.odd:
-        click.echo(
-            f"{count(len(report.odd), 'name')} that belong to no downlink, left alone: {_few(report.odd)}"
-        )
+    switches = [f"{dl}/{name}" for dl, names in report.switches.items() for name in names]
+    for names, what in (
+        (report.given_up, f"{would}abandoned, as runs in the legacy"),
+        (switches, f"{would}put down, as switches in the legacy"),
+        (report.odd, "names that belong to no downlink, left alone"),
+    ):
+        if names:
+            click.echo(f"{len(names)} {what}: {_few(names)}")
     for downlink, pairs in report.both.items():
         for pair in pairs:
             click.echo(f"delivered twice, downlink {downlink}: {pair}. Level-1 must give one of the two back")

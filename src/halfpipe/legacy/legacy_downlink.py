@@ -7,8 +7,8 @@ after a death in between nothing goes to Level-1 twice.
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, cast
@@ -46,12 +46,20 @@ log = logging.getLogger(__name__)
 
 
 class Known(StrEnum):
-    """What is known of a run that the legacy delivered of a downlink."""
+    """What is known of a run that the legacy delivered of a downlink, the least first."""
 
-    WHOLE = "whole"
-    SPANS = "spans"
-    NOTHING = "nothing"
     REFUSED = "refused"
+    NOTHING = "nothing"
+    SPANS = "spans"
+    WHOLE = "whole"
+
+
+SAID = {
+    Known.WHOLE: "what it brought, and what was delivered of it, is known",
+    Known.SPANS: "only which sequences were delivered is known, because its chunk products are gone",
+    Known.NOTHING: "nothing of it was recorded as delivered",
+    Known.REFUSED: "what was delivered of it cannot be read, so nothing more of the run is delivered until it can",
+}
 
 
 @dataclass
@@ -69,25 +77,58 @@ class TakenRun:
 
 
 @dataclass
-class Taken:
-    """What becomes of a downlink: its runs, and chunks that were refused, with the reason.
+class Report:
+    """What a takeover did, or without `done` would do.
 
-    `left` says why it is not taken over, `both` what the legacy delivered and a downlink here, too.
+    Attributes
+    ----------
+    root, done
+        The legacy's tree, and whether something was written.
+    taken, unchanged
+        How many downlinks were taken over now, and how many had been.
+    left
+        Why others were not: ids of downlinks by reason.
+    runs
+        What is known of the runs of those that were taken now: the least of their downlinks.
+    refused
+        In words, by downlink: records and chunk products that cannot be read, downlinks that failed.
+    both
+        In words, by downlink: what the legacy delivered of it, and a downlink here, too.
+    given_up
+        Runs that an operator of the legacy gave up, and that were not abandoned here.
+    switches
+        Switches of downlinks that came along, by downlink.
+    odd
+        What lies in the tree and is none of it.
     """
 
-    downlink: DownlinkId
-    left: str = ""
-    unchanged: bool = False
-    runs: list[TakenRun] = field(default_factory=list)
-    chunks: dict[ChunkId, str] = field(default_factory=dict)
-    both: list[str] = field(default_factory=list)
+    root: Path
+    done: bool
+    taken: int = 0
+    unchanged: int = 0
+    left: dict[str, list[DownlinkId]] = field(default_factory=dict)
+    runs: dict[RunId, Known] = field(default_factory=dict)
+    refused: dict[DownlinkId, list[str]] = field(default_factory=dict)
+    both: dict[DownlinkId, list[str]] = field(default_factory=dict)
+    given_up: list[RunId] = field(default_factory=list)
+    switches: dict[DownlinkId, list[str]] = field(default_factory=dict)
+    odd: list[str] = field(default_factory=list)
+
+    def refuse(self, downlink: DownlinkId, why: object) -> None:
+        """Add what cannot be read of a downlink, or why it failed."""
+        self.refused.setdefault(downlink, []).append(str(why))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for programs."""
+        runs = {str(known): sorted(run for run, of in self.runs.items() if of is known) for known in Known}
+        return asdict(self) | {"root": str(self.root), "runs": runs}
 
 
-def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
-    """Take over a downlink of the legacy, or without `do` say what would become of it.
+def take(settings: Settings, legacy: LegacyDownlink, report: Report) -> list[TakenRun] | None:
+    """Take over a downlink of the legacy, or without `report.done` say what would become of it.
 
     One that was taken over and to which the legacy has added nothing stays as it is; so does one that was processed
-    here.
+    here. Then None is returned, else the runs that were taken over.
 
     Raises
     ------
@@ -96,31 +137,36 @@ def take(settings: Settings, legacy: LegacyDownlink, *, do: bool) -> Taken:
     HalfPipeError, OSError
         If something cannot be read or written; then re-running the command goes on.
     """
-    work = settings.paths.work
+    work, do = settings.paths.work, report.done
     if _is_taken(work, legacy):
-        return Taken(legacy.id, unchanged=True)
-    if reason := _processed_here(work, legacy.id):
-        of_legacy = [_read_run(run) for _, run in sorted(legacy.runs.items())]
-        return Taken(legacy.id, reason, both=list(_delivered_by_both(work, of_legacy)))
-    if reason := legacy.unfinished():
-        if do:
+        report.unchanged += 1
+        return None
+    if legacy.switches:
+        report.switches[legacy.id] = legacy.switches
+    here = _processed_here(work, legacy.id)
+    if reason := here or legacy.unfinished():
+        if here:
+            _note_both(work, legacy, [_read_run(run) for _, run in sorted(legacy.runs.items())], report)
+        elif do:
             _put_switches(work, legacy)
-        return Taken(legacy.id, reason)
-    with ExitStack() as held:
-        if do:
-            held.enter_context(leases.downlink_job(work, legacy.id))
-        taken = Taken(legacy.id, runs=[_read_run(run) for _, run in sorted(legacy.runs.items())])
-        taken.both = list(_delivered_by_both(work, taken.runs))
-        entries = dict(_chunks(settings, legacy, taken, do=do))
-        for run in taken.runs:
+        report.left.setdefault(reason.partition(":")[0], []).append(legacy.id)
+        return None
+    with leases.downlink_job(work, legacy.id) if do else nullcontext():
+        runs = [_read_run(run) for _, run in sorted(legacy.runs.items())]
+        _note_both(work, legacy, runs, report)
+        entries = dict(_chunks(settings, legacy, report))
+        for run in runs:
             brought = any(run.of.run in entry["runs"] for entry in entries.values())
-            if run.known is not Known.REFUSED and (
-                brought or (work / paths.index(run.of.run, legacy.id)).exists()
-            ):
+            if run.refused:
+                report.refuse(legacy.id, f"run {run.of.run}: {run.refused}")
+            elif brought or (work / paths.index(run.of.run, legacy.id)).exists():
                 run.known = Known.WHOLE
+            before = report.runs.get(run.of.run, Known.WHOLE)
+            report.runs[run.of.run] = min(before, run.known, key=list(Known).index)
         if do:
-            _write(settings, legacy, taken, entries)
-    return taken
+            _write(settings, legacy, runs, entries)
+    report.taken += 1
+    return runs
 
 
 def _is_taken(work: Path, legacy: LegacyDownlink) -> bool:
@@ -141,13 +187,13 @@ def _processed_here(work: Path, downlink: DownlinkId) -> str:
     return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
 
 
-def _delivered_by_both(work: Path, runs: list[TakenRun]) -> Iterator[str]:
-    """Say which sequences of runs the legacy has delivered and a downlink here, too: it went on after the takeover."""
+def _note_both(work: Path, legacy: LegacyDownlink, runs: list[TakenRun], report: Report) -> None:
+    """Note which sequences of runs the legacy has delivered and a downlink here, too: it went on after the takeover."""
     for run in runs:
         spans = join(span.sequences for span in run.spans)
         for downlink, delivery in sorted(Deliveries(work, run.of.run).latest().items()):
             if delivery.legacy is None and (common := intersect(spans, join(delivery.spans))):
-                yield (
+                report.both.setdefault(legacy.id, []).append(
                     f"sequences {common[0].first} to {common[-1].last} of run {run.of.run} were delivered by the "
                     f"legacy, and here by downlink {downlink}"
                 )
@@ -187,7 +233,7 @@ def _events_of(path: Path | None) -> int | None:
 
 
 def _chunks(
-    settings: Settings, legacy: LegacyDownlink, taken: Taken, *, do: bool
+    settings: Settings, legacy: LegacyDownlink, report: Report
 ) -> Iterator[tuple[ChunkId, dict[str, Any]]]:
     """Check the chunk products that are left, take them as links, and yield what vouches for each chunk."""
     names: dict[ChunkId, list[str]] = {}
@@ -196,7 +242,7 @@ def _chunks(
             names.setdefault(chunk, []).extend(of_run)
     work = settings.paths.work
     for chunk, products in sorted(names.items()):
-        with _scratch(work / paths.chunk_scratch(legacy.id, chunk), do=do) as out:
+        with _scratch(work / paths.chunk_scratch(legacy.id, chunk), do=report.done) as out:
             try:
                 if chunk not in legacy.retdefs:
                     raise FormatError(f"{legacy.home}: chunk {chunk} has no RetDef")
@@ -204,11 +250,12 @@ def _chunks(
                     (out / name).symlink_to((legacy.home / name).absolute())
                 files = check_products(out, chunk, links=True)
             except (HalfPipeError, OSError) as error:
-                taken.chunks[chunk] = str(error).replace(f"{out}/", f"{legacy.home}/")
+                why = str(error).replace(f"{out}/", f"{legacy.home}/")
+                report.refuse(legacy.id, f"chunk {chunk}: {why}")
                 continue
             runs = sorted({RunId(file["run"]) for file in files})
             entry = _chunk(legacy, chunk, runs, files) | {"downlink": legacy.id, "taken_over": True}
-            if do:
+            if report.done:
                 make_directory(work, paths.chunks(legacy.id))
                 write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
                 with nobody_reads(work, legacy.id, chunk, log.warning):
@@ -232,13 +279,16 @@ def _scratch(place: Path, *, do: bool) -> Iterator[Path]:
 
 
 def _write(
-    settings: Settings, legacy: LegacyDownlink, taken: Taken, entries: Mapping[ChunkId, Mapping[str, Any]]
+    settings: Settings,
+    legacy: LegacyDownlink,
+    runs: list[TakenRun],
+    entries: Mapping[ChunkId, Mapping[str, Any]],
 ) -> None:
     """Write down what is known of a downlink, the receipt last."""
     work, downlink = settings.paths.work, legacy.id
     moots = _moots(legacy)
     manifests = []
-    for run in taken.runs:
+    for run in runs:
         with leases.run_lease(work, run.of.run, log.warning):
             manifests.append(_write_run(work, legacy, run, entries, moots.get(run.of.run, UNSET)))
     content: Receipt = {

@@ -2,13 +2,10 @@
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError, HalfPipeError
@@ -16,81 +13,15 @@ from halfpipe.files import working_directory
 from halfpipe.files.advice import advice
 from halfpipe.files.durable import flushed_together, write_bytes
 from halfpipe.files.leases import Lease
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.legacy import legacy_tree
-from halfpipe.legacy.legacy_downlink import Known, Taken, mark, take
+from halfpipe.legacy.legacy_downlink import Known, Report, mark, take
 from halfpipe.run import force_list
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
 
 BATCH = 1000  # downlinks that are flushed to disk together
-WORST_FIRST = (Known.REFUSED, Known.NOTHING, Known.SPANS, Known.WHOLE)
-
-
-@dataclass
-class Report:
-    """What a takeover did, or without `done` would do.
-
-    Attributes
-    ----------
-    root, done
-        The legacy's tree, and whether something was written.
-    taken, unchanged
-        How many downlinks were taken over now, and how many had been.
-    left
-        Why others were not: ids of downlinks by reason.
-    runs
-        What is known of the runs of those that were taken now: the least of their downlinks.
-    refused
-        In words, by downlink: records and chunk products that cannot be read, downlinks that failed.
-    both
-        In words, by downlink: what the legacy delivered of it, and a downlink here, too.
-    given_up
-        Runs that an operator of the legacy gave up, and that were not abandoned here.
-    switches
-        Switches of downlinks that came along, by downlink.
-    odd
-        What lies in the tree and is none of it.
-    """
-
-    root: Path
-    done: bool
-    taken: int = 0
-    unchanged: int = 0
-    left: dict[str, list[DownlinkId]] = field(default_factory=dict)
-    runs: dict[RunId, Known] = field(default_factory=dict)
-    refused: dict[DownlinkId, list[str]] = field(default_factory=dict)
-    both: dict[DownlinkId, list[str]] = field(default_factory=dict)
-    given_up: list[RunId] = field(default_factory=list)
-    switches: dict[DownlinkId, list[str]] = field(default_factory=dict)
-    odd: list[str] = field(default_factory=list)
-
-    def add(self, taken: Taken) -> None:
-        """Add what became of one downlink."""
-        self.unchanged += taken.unchanged
-        if taken.left:
-            self.left.setdefault(taken.left.partition(":")[0], []).append(taken.downlink)
-        elif not taken.unchanged:
-            self.taken += 1
-        if taken.both:
-            self.both[taken.downlink] = taken.both
-        for run in taken.runs:
-            before = self.runs.get(run.of.run, Known.WHOLE)
-            self.runs[run.of.run] = min(before, run.known, key=WORST_FIRST.index)
-            if run.refused:
-                self.refused.setdefault(taken.downlink, []).append(f"run {run.of.run}: {run.refused}")
-        for chunk, why in taken.chunks.items():
-            self.refused.setdefault(taken.downlink, []).append(f"chunk {chunk}: {why}")
-
-    def counts(self) -> Counter[Known]:
-        """Return how many runs are known how well."""
-        return Counter(self.runs.values())
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
-        runs = {str(known): sorted(run for run, of in self.runs.items() if of is known) for known in Known}
-        return asdict(self) | {"root": str(self.root), "runs": runs}
 
 
 def takeover(
@@ -154,19 +85,14 @@ def _one(settings: Settings, report: Report, downlink: DownlinkId) -> legacy_tre
     """Take one downlink over; return it if it was. What fails is told, and the others go on."""
     try:
         legacy = legacy_tree.LegacyDownlink.at(report.root / downlink)
-        taken = take(settings, legacy, do=report.done)
-        if report.done and any(run.known is Known.WHOLE for run in taken.runs):
+        runs = take(settings, legacy, report)
+        if report.done and any(run.known is Known.WHOLE for run in runs or ()):
             _enter(settings, downlink)
     except (HalfPipeError, OSError) as error:
-        report.refused.setdefault(downlink, []).append(str(error))
+        report.refuse(downlink, error)
         return None
-    report.add(taken)
     report.odd += [str(path.relative_to(report.root)) for path in legacy.odd]
-    if taken.unchanged:
-        return None
-    if legacy.switches:
-        report.switches[downlink] = legacy.switches
-    return None if taken.left else legacy
+    return None if runs is None else legacy
 
 
 def _enter(settings: Settings, downlink: DownlinkId) -> None:
