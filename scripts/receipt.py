@@ -2,18 +2,14 @@
 """Hand one downlink off to Level-1 and write its receipt."""
 
 import argparse
-import logging
 from collections.abc import Sequence
 
 from halfpipe.downlink import halts, receipt
-from halfpipe.downlink.submission_causes import warnings_after
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program
 from halfpipe.run import receipt_file
 from halfpipe.settings import Settings
-
-log = logging.getLogger("halfpipe")
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -26,8 +22,6 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
         lease.check()
         receipt.save(settings, lease, known, downlink, arguments.runs, content)
     print(receipt.table(content))
-    for line in warnings_after(settings, downlink, content):
-        log.warning("%s", line)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

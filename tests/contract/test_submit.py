@@ -277,7 +277,7 @@ def test_a_downlink_is_submitted_once_whatever_is_asked_for(tmp_path: Path) -> N
     assert (site.work / paths.receipt(FIRST)).exists(), "a submission changes nothing that it vouches for"
     forced = site.snakemake(target, "-F").good()
     assert {SUBMIT, RECEIPT} < forced.jobs
-    assert forced.said.count(f": halfpipe submit {FIRST} --rollback\n") >= 2, "before it and after it"
+    assert forced.said.count(f"halfpipe submit {FIRST} --rollback\n") >= 2, "before it and after it"
     assert level1.commands() == ["createStream"]
     # Asked for by name, it is a roll-back; then the product does not say so yet.
     assert "key 1002" in site.halfpipe("submit", f"dl={FIRST}", "--rollback").good().said

@@ -13,7 +13,7 @@ from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, look
 from halfpipe.downlink.stage_state import StageState, is_submitted, names_files, stage_state
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger, lost
-from halfpipe.downlink.submit import how_to_roll_back, not_taken
+from halfpipe.downlink.submit import how_to_roll_back
 from halfpipe.errors import HalfPipeError, Remedy, StateError, rerun
 from halfpipe.files import leases
 from halfpipe.files.reading import modified
@@ -125,15 +125,6 @@ def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool =
         f"downlink {downlink}: Level-1 has hand-off {told.handoff} of it (submitted {told.when}). What is handed off "
         f"of it from now on gets there only by a roll-back: {how_to_roll_back(settings, downlink)}"
     ]
-
-
-def warnings_after(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> list[str]:
-    """Say after a hand-off that Level-1 does not get it by itself; mostly nothing."""
-    try:
-        record = Record(settings.paths.work, downlink)
-    except HalfPipeError as error:
-        return [str(error)]
-    return not_taken(settings, record, receipt["handoff"]) if names_files(receipt) else []
 
 
 def handed_off_at(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> float | None:

@@ -75,7 +75,6 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
             _write_down(settings, record, receipt["handoff"])
         else:
             _run(settings, record, Action.SUBMIT, receipt, output)
-    _warn(settings, record, receipt)
     return _product(record, receipt)
 
 
@@ -408,34 +407,6 @@ def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
         return Remedy(f"halfpipe submit {downlink} --rollback")
     by_hand = f"roll stream {downlink} back in the pipeline by hand"
     return Remedy(f"halfpipe submit {downlink} --record-rollback", first=by_hand)
-
-
-def not_taken(settings: Settings, record: Record, handoff: int) -> list[str]:
-    """Say that Level-1 has an earlier hand-off than this one, which it does not get by itself; mostly nothing."""
-    known = record.last_confirmed
-    if known is None or known.handoff >= handoff:
-        return []
-    return [
-        f"downlink {record.id}: this is hand-off {handoff}, and Level-1 has hand-off {known.handoff}. To have it take "
-        f"this one: {how_to_roll_back(settings, record.id)}"
-    ]
-
-
-def _warn(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> None:
-    """Say what a person may want to do that is never done by itself."""
-    known, last, downlink = record.last_confirmed, record.last, record.id
-    for line in not_taken(settings, record, receipt["handoff"]):
-        log.warning("%s", line)
-    if known is not None and last is not None and last.outcome is None:
-        log.warning(
-            "downlink %s: whether hand-off %d was rolled back in Level-1 is not known, attempt %d in %s; "
-            "settle it: halfpipe submit %s --settle submitted (or not-submitted)",
-            downlink,
-            last.handoff,
-            last.number,
-            record.path,
-            downlink,
-        )
 
 
 def _product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,29 +98,21 @@ def test_the_command_gets_what_level1_wants(level1: Level1) -> None:
     assert level1.commands() == ["createStream"]
 
 
-def test_a_second_hand_off_is_a_roll_back_that_is_asked_for(
-    level1: Level1, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_second_hand_off_is_a_roll_back_that_is_asked_for(level1: Level1) -> None:
     submit.save(level1.settings(), DL, submitted(level1.settings()))
-    assert caplog.messages == []
     level1.hand_off(2)
     content = submitted(level1.settings())
     assert (content["handoff"], content["submitted"]) == (2, 1)
-    assert [f"halfpipe submit {DL} --rollback" in text for text in caplog.messages] == [True]
     assert level1.commands() == ["createStream"]
     submit.roll_back(level1.settings(), DL, StringIO())
     assert not (level1.work / paths.submitted(DL)).exists(), "it does not say so yet"
-    caplog.clear()
     assert submitted(level1.settings())["submitted"] == 2
-    assert caplog.messages == []
     # Level-1 may fail again: the same hand-off once more.
     submit.roll_back(level1.settings(), DL, StringIO())
     assert level1.commands() == ["createStream", "rollbackStream", "rollbackStream"]
 
 
-def test_a_roll_back_is_refused_where_it_makes_no_sense(
-    level1: Level1, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_roll_back_is_refused_where_it_makes_no_sense(level1: Level1) -> None:
     def roll_back(**keys: None) -> None:
         submit.roll_back(level1.settings(**keys), DL, StringIO())
 
@@ -133,7 +125,6 @@ def test_a_roll_back_is_refused_where_it_makes_no_sense(
         assert "--settle submitted" in raised(call)
     # Whether a stream exists says nothing of a roll-back: the check is no help.
     assert submitted(level1.settings())["state"] == "submitted"
-    assert ["--settle submitted" in text for text in caplog.messages] == [True]
     settled(level1, heard=False)
     switch = level1.work / "halts" / "haltL1"
     switch.parent.mkdir()
