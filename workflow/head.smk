@@ -15,7 +15,6 @@ import signal
 import threading
 from dataclasses import replace
 
-from halfpipe.downlink.invocation import handed_off
 from halfpipe.downlink.stage_look import refuse_foreign
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.errors import IdError
@@ -122,7 +121,7 @@ def say_end():
     """Say what the invocation has delivered, and what its downlinks have now."""
     if is_head():
         made = [str(file) for job in workflow.dag.finished_jobs for file in job.output]
-        logger.info(handed_off(plan.work, made, time.monotonic() - BEGUN))
+        logger.info(recap.handed_off(plan.work, made, time.monotonic() - BEGUN))
         of_dag = {DownlinkId(job.wildcards.dl) for job in workflow.dag.jobs if "dl" in job.wildcards.keys()}
         logger.info("\n".join(recap.standing(settings, of_dag)))
 

@@ -8,6 +8,7 @@ import errno
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from itertools import groupby, islice
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.downlink import halts, receipt_inputs
+from halfpipe.downlink import halts
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.reading import changed, modified
@@ -27,6 +28,8 @@ from halfpipe.settings import Settings
 MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
 CLOCK_SECONDS = 600.0  # by which a file server's clock may be ahead
 CLOCKS_APART = 60.0  # seconds that the clocks of two file systems may differ by
+BEGIN, END = b'\n "chunks": [\n', b"\n ],\n"  # of the list at the top, which alone is indented by one
+CHUNK = re.compile(rb'^   "chunk": "([0-9]{5})",?$', re.MULTILINE)
 
 _log = logging.getLogger(__name__)
 
@@ -236,7 +239,7 @@ class Plan:
         """
         there = set(lying.staged.chunks)
         if made_of is None:
-            made_of = receipt_inputs.chunks_of(f"{self.work}/{paths.receipt(downlink)}")
+            made_of = chunks_of(f"{self.work}/{paths.receipt(downlink)}")
         if made_of is None:  # it does not say: then what was staged before it was made
             made_of, there = frozenset(there), set()
         there.update(*(one.chunks for one in lying.listings))
@@ -258,6 +261,27 @@ class Plan:
                     youngest = max([youngest, *good])
                     written = max([written, *good[:1]])
         return youngest, written
+
+
+def chunks_of(path: str) -> frozenset[str] | None:
+    """Return the chunks that the receipt `path` names, None if there is none, or it does not say.
+
+    A receipt that is damaged says nothing: that is told by whoever vouches for receipts, and makes no work here. Where
+    no downlink is named this is asked of every receipt of the mission, so one as the project writes it is not parsed.
+    """
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each takes as long as reading it
+            content = file.read()
+    except OSError:
+        return None
+    begin = content.find(BEGIN)
+    end = content.find(END, begin)
+    if 0 < begin < end and content.endswith(b"\n}\n"):
+        return frozenset(found.decode() for found in CHUNK.findall(content, begin, end + 1))
+    try:
+        return frozenset(str(chunk["chunk"]) for chunk in json.loads(content)["chunks"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def holes(there: Collection[int]) -> list[int]:

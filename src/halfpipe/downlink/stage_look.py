@@ -7,11 +7,13 @@ file.
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
+from halfpipe.downlink.submissions import Record
 from halfpipe.errors import IdError, Remedy, StageError, rerun
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import DamagedError
@@ -112,6 +114,45 @@ def wrong_with(path: Path, expected: Mapping[str, Any], *, checksums: bool) -> t
     if checksums and sha256(path) != expected["sha256"]:
         return "file-differs", "checksum mismatch"
     return "", ""
+
+
+class StageState(StrEnum):
+    """What of a hand-off's event files and texts lies in the stage.
+
+    `WHOLE`: all of them, or it has none. `PARTLY`: some are gone; after a submission Level-1 is taking them. `TAKEN`:
+    the downlink's directory is gone, and the hand-off was submitted. `GONE`: it is gone, and nobody was to take it.
+    """
+
+    WHOLE = "whole"
+    PARTLY = "partly"
+    TAKEN = "taken"
+    GONE = "gone"
+
+
+def is_submitted(receipt: Mapping[str, Any], record: Record) -> bool:
+    """Tell whether the hand-off of a receipt is the one that Level-1 has, or had by a roll-back."""
+    return record.last_confirmed is not None and record.last_confirmed.handoff == receipt["handoff"]
+
+
+def names_files(receipt: Mapping[str, Any]) -> bool:
+    """Tell whether there is anything to take: without event files there is no magic-7, and Level-1 fails."""
+    return any(run["named"] and run["files"] for run in receipt["runs"])
+
+
+def stage_state(
+    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record
+) -> StageState:
+    """Say what lies in the stage of the hand-off that `receipt` is of; of one that was taken it is one look.
+
+    Level-1 moves the event files out, and deletes the directory of the downlink when it is done (ground-chain §6).
+    So does whoever clears the stage: only after a submission it was Level-1.
+    """
+    if not names_files(receipt):
+        return StageState.WHOLE
+    if not os.path.isdir(f"{settings.paths.stage}/{paths.staged(downlink)}"):  # noqa: PTH112 - asked of all downlinks
+        return StageState.TAKEN if is_submitted(receipt, record) else StageState.GONE
+    wrong = next(look(settings.paths.stage, downlink, receipt), None)
+    return StageState.WHOLE if wrong is None else StageState.PARTLY
 
 
 def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> Cause | None:

@@ -10,8 +10,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.stage_look import STRANGE, look
-from halfpipe.downlink.stage_state import StageState, is_submitted, names_files, stage_state
+from halfpipe.downlink.stage_look import STRANGE, StageState, is_submitted, look, names_files, stage_state
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger, lost
 from halfpipe.downlink.submit import how_to_roll_back
 from halfpipe.errors import HalfPipeError, Remedy, StateError, rerun

@@ -15,8 +15,7 @@ from typing import IO, Any
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.stage_look import look
-from halfpipe.downlink.stage_state import names_files
+from halfpipe.downlink.stage_look import look, names_files
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger
 from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, Remedy, StageError
 from halfpipe.files.durable import remove_file, write_text

@@ -17,7 +17,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
-from halfpipe.downlink.stage_state import names_files
+from halfpipe.downlink.stage_look import names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import FormatError, HalfPipeError, LockedError, StateError
 from halfpipe.files.advice import in_the_way

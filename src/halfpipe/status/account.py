@@ -21,7 +21,7 @@ from halfpipe.downlink.plan import Announced, FoundFiles, Plan, outstanding_chun
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.record_causes import lost_downlinks
 from halfpipe.downlink.record_causes import troubles as contradictions
-from halfpipe.downlink.stage_state import StageState, is_submitted, names_files, stage_state
+from halfpipe.downlink.stage_look import StageState, is_submitted, names_files, stage_state
 from halfpipe.downlink.submission_causes import troubles as at_level1
 from halfpipe.downlink.submissions import Attempt, Record
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun

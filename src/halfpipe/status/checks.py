@@ -10,8 +10,7 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.stage_look import GONE, look, wrong_with
-from halfpipe.downlink.stage_state import is_submitted, names_files
+from halfpipe.downlink.stage_look import GONE, is_submitted, look, names_files, wrong_with
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import NOTHING, HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files.json_files import read_json

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 from halfpipe import paths
-from halfpipe.downlink.invocation import staged
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.process.usage import latest
+from halfpipe.status.recap import staged
 
 RULES = ("decode_chunk", "deliver_run", "receipt", "submit")  # in the order of the data
 MEGA = 10**6

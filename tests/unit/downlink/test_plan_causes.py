@@ -13,9 +13,8 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
-from halfpipe.downlink.plan import FoundFiles, Plan, retdef_to_stage
+from halfpipe.downlink.plan import FoundFiles, Plan, chunks_of, retdef_to_stage
 from halfpipe.downlink.plan_causes import Outstanding, look, outstanding, site_troubles, troubles
-from halfpipe.downlink.receipt_inputs import chunks_of
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files.json_files import dump_json
 from halfpipe.ids import ChunkId, DownlinkId

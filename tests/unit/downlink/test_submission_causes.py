@@ -13,7 +13,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
-from halfpipe.downlink.stage_state import StageState, stage_state
+from halfpipe.downlink.stage_look import StageState, stage_state
 from halfpipe.downlink.submission_causes import troubles, warnings_before
 from halfpipe.downlink.submissions import Action, Record
 from halfpipe.downlink.submit import SubmissionError

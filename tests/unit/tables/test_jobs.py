@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.invocation import handed_off
 from halfpipe.ids import DownlinkId
 from halfpipe.process.usage import Usage
+from halfpipe.status.recap import handed_off
 from halfpipe.tables import jobs
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.series import rewrite
