@@ -14,7 +14,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.downlink.submissions import Record
-from halfpipe.downlink.submit import open_attempts, settle
+from halfpipe.downlink.submit import settle
 from halfpipe.files.leases import found
 from tests.support import in_process, verbs
 from tests.support.crashes import FIRST, SECOND, records
@@ -22,7 +22,7 @@ from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.harness import assert_same, half_written
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
-from tests.support.level1 import DL, Level1
+from tests.support.level1 import DL, Level1, is_unknown
 from tests.support.system_calls import Call, calls, kill
 from tests.support.workflow import Listed, Site
 
@@ -179,13 +179,13 @@ def submitted(home: Path, check: bool, every: int) -> Counter[str]:
         is_open = Record(level1.work, DL).is_open
         if dead and is_open and not check:
             assert by_hand(shlex.join(command), level1.work) == 1
-            assert [each for each, _ in open_attempts(level1.work)] == [DL]
+            assert is_unknown(level1.work, DL)
             settle(settings, DL, bool(level1.commands()))
             opened.append(DL)
         if dead:
             assert by_hand(shlex.join(command), level1.work) == 0
         assert level1.commands() == ["createStream"]
-        assert open_attempts(level1.work) == []
+        assert not is_unknown(level1.work, DL)
         assert found(level1.work) == []
         record = Record(level1.work, DL)
         assert record.last_confirmed is not None

@@ -119,6 +119,12 @@ class Level1:
         return [attempt.outcome for attempt in Record(self.work, DL).attempts]
 
 
+def is_unknown(work: Path, downlink: str) -> bool:
+    """Tell whether nobody knows how the latest attempt turned out."""
+    last = Record(work, DownlinkId(downlink)).last
+    return last is not None and not last.is_known
+
+
 def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
     """Return a site with downlinks on its search path, that submits to a stand-in."""
     site, level1 = Site(home), Level1(home)

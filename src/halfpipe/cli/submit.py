@@ -1,12 +1,10 @@
 """`halfpipe submit`."""
 
 import sys
-from dataclasses import asdict
 
 import click
 
-from halfpipe.cli import printed
-from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
+from halfpipe.cli.verbs import DOWNLINK, Site, Verb
 from halfpipe.downlink import submit
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
@@ -17,7 +15,6 @@ from halfpipe.ids import DownlinkId
     cls=Verb,
     examples=[
         ("halfpipe submit 230401001", "submit it once, as snakemake submit=… does"),
-        ("halfpipe submit --open", "list submissions whose outcome is unknown"),
         ("halfpipe submit 230401001 --settle submitted", "record that Level-1 has it"),
         ("halfpipe submit 230401001 --settle not-submitted", "record that it has not"),
         ("halfpipe submit 230401001 --rollback", "have Level-1 take the newest hand-off"),
@@ -28,10 +25,7 @@ from halfpipe.ids import DownlinkId
         1: "not submitted, or the outcome is unknown; the message says how to go on",
     },
 )
-@click.argument(
-    "downlink", required=False, type=DOWNLINK, metavar="[DL]", help="As 230401001 or dl=230401001."
-)
-@click.option("--open", "list_open", is_flag=True, help="List submissions whose outcome is unknown.")
+@click.argument("downlink", type=DOWNLINK, metavar="DL", help="As 230401001 or dl=230401001.")
 @click.option(
     "--rollback", is_flag=True, help="Have Level-1 take the newest hand-off instead of an earlier one."
 )
@@ -43,30 +37,17 @@ from halfpipe.ids import DownlinkId
     type=click.Choice(["submitted", "not-submitted"]),
     help="Record what the pipeline shows of the last try.",
 )
-@as_json
 def command(
-    site: Site,
-    downlink: DownlinkId | None,
-    list_open: bool,
-    rollback: bool,
-    record_rollback: bool,
-    settle: str | None,
-    as_json: bool,
+    site: Site, downlink: DownlinkId, rollback: bool, record_rollback: bool, settle: str | None
 ) -> None:
     """Submit a downlink to Level-1, roll it back, or record what a person found out.
 
     A downlink is submitted once, whatever dies and whoever repeats the command. A later hand-off reaches Level-1 by a
-    roll-back, which a person asks for. DL/submissions records each try; docs/submission.md explains it.
+    roll-back, which a person asks for. `halfpipe status` names each try whose outcome is unknown;
+    DL/submissions records them all, docs/submission.md explains it.
     """
-    if bool(downlink) + list_open != 1 or rollback + record_rollback + bool(settle) > (not list_open):
-        raise click.UsageError(
-            "Give a downlink, with one of --rollback, --record-rollback and --settle or none; or --open alone."
-        )
-    if as_json and not list_open:
-        raise click.UsageError("--json goes with --open.")
-    if downlink is None:
-        _list_open(site, as_json=as_json)
-        return
+    if rollback + record_rollback + bool(settle) > 1:
+        raise click.UsageError("Give one of --rollback, --record-rollback and --settle, or none.")
     with leases.downlink_job(site.work, downlink):
         if settle:
             attempt = submit.settle(site.settings, downlink, settle == "submitted")
@@ -81,13 +62,3 @@ def command(
             content = submit.submit(site.settings, downlink, sys.stderr)
             submit.save(site.settings, downlink, content)
             click.echo(submit.what_came_of_it(content))
-
-
-def _list_open(site: Site, *, as_json: bool) -> None:
-    found = submit.open_attempts(site.work)
-    if as_json:
-        printed.as_json(work=site.work, open=[{"downlink": dl} | asdict(attempt) for dl, attempt in found])
-        return
-    for downlink, attempt in found:
-        click.echo(submit.what_is_open(downlink, attempt))
-    click.echo(f"{len(found)} open")

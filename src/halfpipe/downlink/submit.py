@@ -178,10 +178,7 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
         last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
     elif last is None or last.is_known:
         how = f"the last attempt is known: {record.word(last.outcome)}" if last else "nothing was attempted"
-        raise SubmissionError(
-            f"downlink {downlink}: there is nothing to settle, {how} ({record.path}). "
-            "halfpipe submit --open lists what is open."
-        )
+        raise SubmissionError(f"downlink {downlink}: there is nothing to settle, {how} ({record.path}).")
     elif not submitted and (seconds := record.may_run):
         raise SubmissionError(
             f"downlink {downlink}: the command of attempt {last.number} may run for {seconds:.0f} s yet, and be "
@@ -190,23 +187,6 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     else:
         record.settle(submitted, By.PERSON)
     return last
-
-
-def open_attempts(work: Path) -> list[tuple[DownlinkId, Attempt]]:
-    """Return the latest attempts of which nobody knows whether they reached Level-1."""
-    place, found = paths.submissions("*"), []
-    names = {path.parent.name for one in (place, paths.copies(place)) for path in work.glob(one)}
-    for downlink in (DownlinkId(name) for name in sorted(names) if DownlinkId.matches(name)):
-        last = Record(work, downlink).last
-        if last is not None and not last.is_known:
-            found.append((downlink, last))
-    return found
-
-
-def what_is_open(downlink: DownlinkId, attempt: Attempt) -> str:
-    """Say in a line why nobody knows of an attempt."""
-    what = f"hand-off {attempt.handoff}: {attempt.action} of {attempt.when}"
-    return f"downlink {downlink}, {what}, {attempt.why_unknown()}"
 
 
 def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:

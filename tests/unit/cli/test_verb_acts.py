@@ -20,7 +20,7 @@ def seal_broken(content: str) -> str:
 @pytest.mark.parametrize(
     "words",
     [
-        ["submit"], ["submit", FIRST, "--open"], ["submit", "--open", "--rollback"], ["submit", "--rollback"],
+        ["submit"], ["submit", "--rollback"],
         ["submit", FIRST, "--rollback", "--settle", "submitted"], ["submit", FIRST, "--rollback", "--record-rollback"],
         ["submit", "--record-rollback"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
         ["hold", "stage", "--reason", "x", "--json"], ["force", SPREAD, "--reason", "x", "--json"],
@@ -36,17 +36,13 @@ def test_a_command_line_that_cannot_be_used_does_nothing(shared: Path, words: li
     assert {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")} == before
 
 
-def test_what_is_open(configfile: Path) -> None:
-    assert halfpipe("submit", "--open", configfile=configfile).stdout == "0 open\n"
+def test_a_submission_that_fails_is_settled_and_given_again(configfile: Path) -> None:
     fails = ("--config", "submit.command='sh -c \"exit 3 # {dl}\"'")
     ended = halfpipe("submit", SECOND, *fails, configfile=configfile)
     assert ended.exit_code == 1
     assert "error: downlink " in ended.stderr
-    one, last = halfpipe("submit", "--open", configfile=configfile).stdout.splitlines()
-    assert one.startswith(f"downlink {SECOND}, hand-off 1: submit of ")
-    assert last == "1 open"
-    (found,) = json.loads(halfpipe("submit", "--open", "--json", configfile=configfile).stdout)["open"]
-    assert (found["downlink"], found["handoff"], found["outcome"]) == (SECOND, 1, "failed")
+    (one,) = json.loads(halfpipe("status", SECOND, "--json", configfile=configfile).stdout)["downlinks"]
+    assert "submission-failed" in {cause["code"] for cause in one["causes"]}
     said = halfpipe("submit", f"dl={SECOND}", "--settle", "not-submitted", configfile=configfile).stdout
     assert said == f"downlink {SECOND}: attempt 1 is settled, not-submitted\n"
     assert halfpipe("submit", SECOND, configfile=configfile).stdout == (

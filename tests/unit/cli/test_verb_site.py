@@ -18,7 +18,7 @@ from tests.support.worked_site import CUT, FIRST, LCI, SECOND, SPREAD
 OF_A_SITE = [
     ("status",), ("status", "--check"), ("show", FIRST, "2c2e5787"), ("show", "--delivered"),
     ("show", "--waiting", "--days", "0"), ("show", "--jobs"), ("explain", FIRST), ("find", "--met", "1"),
-    ("submit", "--open"), ("online",), ("hold",), ("force",), ("cleanup",), ("config",),
+    ("online",), ("hold",), ("force",), ("cleanup",), ("config",),
 ]  # fmt: skip
 NOT_FOR_PROGRAMS = [
     ("submit", FIRST), ("show", "--index", "2c2e5787", FIRST), ("hold", "stage", "--resume"), ("ledger", "check"),

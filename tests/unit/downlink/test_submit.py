@@ -33,7 +33,7 @@ from halfpipe.process.told_once import Outcome, ask
 from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit
-from tests.support.level1 import DL, RUN, VARIABLES, Level1
+from tests.support.level1 import DL, RUN, VARIABLES, Level1, is_unknown
 from tests.support.series import damage, forget
 
 
@@ -177,9 +177,9 @@ def test_without_a_check_it_waits_for_a_person(level1: Level1, mode: str, heard:
     for blind in (settings, level1.settings(command=None, check=None)):
         assert "is not known: " in refused(blind)
     assert level1.commands() == ["createStream"] * heard
-    assert submit.open_attempts(level1.work) == [(DL, Record(level1.work, DL).attempts[0])]
+    assert is_unknown(level1.work, DL)
     settled(level1, heard)
-    assert submit.open_attempts(level1.work) == []
+    assert not is_unknown(level1.work, DL)
     assert submitted(settings)["state"] == "submitted"
     assert level1.commands() == ["createStream"]
 
@@ -257,7 +257,7 @@ def test_without_a_command_the_line_is_written_and_nothing_is_run(level1: Level1
     assert level1.commands() == []
     # Whether somebody gave that line, nobody knows when there is a command.
     assert "is not known: " in refused(level1.settings(check=None))
-    assert submit.open_attempts(level1.work)[0][0] == DL
+    assert is_unknown(level1.work, DL)
     assert submitted(level1.settings())["state"] == "submitted"
     assert level1.outcomes() == [Outcome.WRITTEN, Outcome.NOT_SUBMITTED, Outcome.TOLD]
     assert not (level1.work / paths.submit_line(DL)).exists(), "somebody might give it besides"
