@@ -62,8 +62,6 @@ def run(
     try:
         settings = Settings.read(arguments.settings)
         leases.lifetime = settings.lease.seconds
-        with suppress(OSError):
-            os.utime(arguments.settings)  # its age is that of the youngest log that names it
         with usage.recorded(arguments.log):
             job(settings, arguments)
     except (Exception, SystemExit, KeyboardInterrupt) as error:

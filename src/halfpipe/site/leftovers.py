@@ -1,4 +1,4 @@
-"""What killed jobs left half-made, old logs, and settings that no log names any more.
+"""What killed jobs left half-made, and old logs.
 
 A job's own next try writes over what it left; these are the ones that had no next try.
 """
@@ -23,18 +23,14 @@ from halfpipe.site.removable_products import DAY, DOWNLINK, RUN, directories, li
 
 # What jobs took of time and memory lies beside their logs, and stays.
 LOG = re.compile(r".*\.(log|failure\.json)|[0-9]{8}T.*\.json", re.DOTALL)
-SETTINGS = re.compile(r"[0-9a-f]+\.json")
 PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
-TARGET_PART = re.compile(rf"\.\w+={DownlinkId.PATTERN}\.part")  # of what users name, as a receipt
-MARK_PART = re.compile(rf"\.{re.escape(paths.format_mark())}\.\w+\.part")
+# Of what users name, as a receipt, and of the working directory's mark.
+TOP_PART = re.compile(rf"\.(\w+={DownlinkId.PATTERN}|{re.escape(paths.format_mark())}\.\w+)\.part")
 CONTEXT = PurePath(paths.context("")).name
 HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old
 SCRATCH = re.compile(PurePath(paths.stage_scratch(DownlinkId.PATTERN, r"\w+")).name)
 ID = re.compile(rf"(?<!\w){DownlinkId.PATTERN}(?!\w)")
 LEAST_AGE = DAY  # longer than any job runs
-# A head and each of its jobs make the file of their settings as young as their own start. A log that names it is
-# written to until its job ends, which takes no ten days: all logs that name settings this much older have gone.
-SETTINGS_MORE_DAYS = 10
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,7 @@ class Leftover:
 
 def found(work: Path, stage: Path) -> list[Leftover]:
     """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
-    left = [*_left(work, "", TARGET_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
-    left += _left(work, "", MARK_PART)
+    left = [*_left(work, "", TOP_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
     # Of chunks that no `deliver_run` came to.
     left += _left(work, str(PurePath(paths.kept_indexes(""))), DOWNLINK)
     old = time.time() - LEAST_AGE
@@ -132,10 +127,8 @@ def _removed(work: Path, what: Leftover) -> Leftover:
                 remove_tree(what.path)
             else:
                 remove_unchanged(what.path, what.size)
-    except LockedError as error:
-        return replace(what, kept=str(error))
     except HalfPipeError as error:
-        return replace(what, kept=str(error), failed=True)
+        return replace(what, kept=str(error), failed=not isinstance(error, LockedError))
     return what
 
 
@@ -149,7 +142,7 @@ def _why_kept(work: Path, what: Leftover, now: float) -> str:
 
 
 def clean_logs(settings: Settings, now: float, *, remove: bool) -> tuple[int, int]:
-    """Remove logs older than `cleanup.log_days`, what they alone name, and directories empty for as long; or look.
+    """Remove logs older than `cleanup.log_days`, or look.
 
     Returns
     -------
@@ -161,31 +154,16 @@ def clean_logs(settings: Settings, now: float, *, remove: bool) -> tuple[int, in
     HalfPipeError
         If one cannot be removed; says whose it is.
     """
-    work, oldest = settings.paths.work, now - settings.cleanup.log_days * DAY
-    old, empty = [], []
-    for place, below, names in os.walk(work / paths.logs()):
-        home = Path(place)
-        old += _older(home, "", LOG, oldest)
-        with suppress(FileNotFoundError):
-            if not below and not names and home.stat().st_mtime < oldest:
-                empty.append(home)
-    old += _older(work, paths.all_settings(), SETTINGS, oldest - SETTINGS_MORE_DAYS * DAY)
-    if remove:
-        for path, _ in old:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise in_the_way(path, error) from error
-        for home in empty:
-            with suppress(OSError):  # somebody writes there by now
-                home.rmdir()
-    return len(old), sum(size for _, size in old)
-
-
-def _older(root: Path, below: str, wanted: re.Pattern[str], oldest: float) -> list[tuple[Path, int]]:
-    """Return the files `below` `root` under the names `wanted` that are older than `oldest`, and their bytes."""
-    return [
+    oldest = now - settings.cleanup.log_days * DAY
+    old = [
         (path, status.st_size)
-        for path, status in listed(root, below, wanted)
+        for place, _, _ in os.walk(settings.paths.work / paths.logs())
+        for path, status in listed(Path(place), "", LOG)
         if stat.S_ISREG(status.st_mode) and status.st_mtime < oldest
     ]
+    for path, _ in old if remove else ():
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise in_the_way(path, error) from error
+    return len(old), sum(size for _, size in old)

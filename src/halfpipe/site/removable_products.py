@@ -229,10 +229,8 @@ def _removed(settings: Settings, now: float, products: Products, downlinks: Sequ
                 name: size for name, size in products.sizes.items() if remove_unchanged(work / name, size)
             }
             return replace(products, sizes=gone)
-    except LockedError as error:
-        return replace(products, kept=str(error))
     except HalfPipeError as error:
-        return replace(products, kept=str(error), failed=True)
+        return replace(products, kept=str(error), failed=not isinstance(error, LockedError))
 
 
 def remove_unchanged(path: Path, size: int) -> bool:

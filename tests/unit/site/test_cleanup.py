@@ -15,7 +15,6 @@ from halfpipe import paths
 from halfpipe.downlink import submit
 from halfpipe.downlink.submissions import Action, Record
 from halfpipe.errors import LockedError
-from halfpipe.files.leases import found
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.process.told_once import By, Outcome
 from halfpipe.run.datagrams import dump_datagrams
@@ -255,23 +254,6 @@ def test_what_changed_between_the_look_and_the_removal_stays(old: Site) -> None:
     assert [row.kept for row in rows] == [f"downlink {FIRST} has no receipt: it is outstanding"]
 
 
-def test_the_leases_are_held_while_files_go_and_not_between(
-    old: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-    remove = removable_products.remove_unchanged
-
-    def spied(path: Path, size: int) -> bool:
-        seen.append({lease.name for lease in found(old.work)})
-        return remove(path, size)
-
-    monkeypatch.setattr(removable_products, "remove_unchanged", spied)
-    for row in removable_products.clean(settings(old), NOW, "", remove=True):
-        assert seen == [{f"downlink-{row.downlink}", f"run-{RUN}"}] * 5
-        assert leases(old.work) == []
-        seen.clear()
-
-
 def test_online_gets_its_file_first(old: Site) -> None:
     home = old.home / "online"
     off = settings(old)
@@ -494,35 +476,12 @@ def test_old_logs_go(old: Site) -> None:
     link = old.work / "logs" / "link.log"
     link.symlink_to(outside)
     (old.work / "logs" / "directory").symlink_to(outside.parent)
-    (old.work / "logs" / "empty").mkdir()
-    os.utime(old.work / "logs" / "empty", (OLD, OLD))
-    (old.work / "logs" / "new").mkdir()
     assert leftovers.clean_logs(settings(old), NOW, remove=False) == (2, 8)
     assert all(path.exists() for path in goes)
     assert leftovers.clean_logs(settings(old), NOW, remove=True) == (2, 8)
     assert not any(path.exists() for path in goes)
-    assert not (old.work / "logs" / "empty").exists()
-    assert (old.work / "logs" / "new").exists(), "a job may be about to write there"
     assert all(path.exists() for path in (*stays, link, outside))
     assert leftovers.clean_logs(settings(old), NOW, remove=True) == (0, 0)
-
-
-def test_settings_go_with_the_last_log_that_can_name_them(old: Site) -> None:
-    """A job may write its log for days after it has marked its settings as used."""
-    days = DAYS + leftovers.SETTINGS_MORE_DAYS
-    names = {"0123456789abcdef": days + 0.1, "fedcba9876543210": days - 0.1, "00000000000000ff": 0.0}
-    its_own = {path.stem for path in (old.work / paths.all_settings()).iterdir()}
-    for name, age in names.items():
-        leave(old, f"work/{paths.settings(name)}", NOW - age * removable_products.DAY)
-    others = leave(old, f"work/{paths.all_settings()}/notes.txt", OLD)
-    os.utime(others, (1, 1))
-    shutil.rmtree(old.work / "logs", ignore_errors=True)
-    log = leave(old, f"work/logs/{FIRST}/receipt.log", NOW - (DAYS - 0.1) * removable_products.DAY)
-    assert leftovers.clean_logs(settings(old), NOW, remove=False) == (1, 4)
-    assert leftovers.clean_logs(settings(old), NOW, remove=True) == (1, 4)
-    left = {path.stem for path in (old.work / paths.all_settings()).iterdir()}
-    assert left == {*list(names)[1:], *its_own, "notes"}
-    assert log.exists()
 
 
 def test_the_leases_of_a_dead_process_stop_nobody_and_its_heartbeat_goes_after_a_day(old: Site) -> None:
