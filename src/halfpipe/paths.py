@@ -320,11 +320,6 @@ def last_turn() -> str:
     return f"{unattended_logs()}/last.json"
 
 
-def message_log() -> str:
-    """Return all that unattended processing has told people."""
-    return f"{unattended_logs()}/said.txt"
-
-
 def staged(dl: str) -> str:
     """Return what Level-1 gets of a downlink, relative to `paths.stage`."""
     return dl

@@ -9,7 +9,7 @@ import click
 
 from halfpipe.cli.verbs import Site, Verb, cores, downlinks
 from halfpipe.ids import DownlinkId
-from halfpipe.site import alarms, unattended_turn
+from halfpipe.site import unattended_turn
 
 
 @click.command(
@@ -65,20 +65,19 @@ def command(
     def say(message: str) -> bool:
         text = "\n".join([message] if said else [str(site), message])
         said.append(message)
-        return _printed(text, site)
+        return _printed(text)
 
     return unattended_turn.turn(
         site.settings, site.snakemake_options(cores), downlinks, timeout_minutes, say, timer=timer
     )
 
 
-def _printed(text: str, site: Site) -> bool:
+def _printed(text: str) -> bool:
     """Print; a pipe that nobody reads any more, or a full disk behind it, stops no turn."""
     try:
         click.echo(text)
         sys.stdout.flush()
-    except OSError as error:
-        alarms.record(site.work, f"(could not be printed: {error.strerror})\n{text}")
+    except OSError:
         with suppress(OSError):  # what is left in the buffer must not fail our end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False

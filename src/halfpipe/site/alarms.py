@@ -9,11 +9,9 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
-from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -31,7 +29,6 @@ LETTERS = 500  # of a cause that are kept to see whether it changes
 COMMAND_SECONDS = 120.0  # that `alarm.command` may take
 MOST_IN_SUBJECT = 100  # letters
 MOST_OF_A_CODE = 5
-MOST_SAID = 1 << 20  # bytes of what was told that are kept
 # What is another at every turn and is no change: ages, times, and names that are made up for one try.
 PASSING = re.compile(
     r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?(Z| UTC|\+00:00)?"
@@ -231,9 +228,9 @@ class Teller:
         if self.memory.week not in {"", memory.week}:
             done = weekly.handed_off(self._settings, now - WEEK, now)
             subject, _, text = weekly.text(done, memory.wanted, len(told), now).partition("\n\n")
-            if not self._send(subject, text):
+            if not send(self._settings, subject, text, self._say):
                 memory.week = self.memory.week
-        if messages and not self._send(subject_of(messages), text_of(messages, details)):
+        if messages and not send(self._settings, subject_of(messages), text_of(messages, details), self._say):
             memory = replace(memory, sent=self.memory.sent)  # told again at the next turn
         if memory != self.memory:
             try:
@@ -241,18 +238,3 @@ class Teller:
             except (HalfPipeError, OSError) as error:
                 self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")
         self.memory = memory
-
-    def _send(self, subject: str, text: str) -> bool:
-        record(self._settings.paths.work, f"{subject}\n\n{text}")
-        return send(self._settings, subject, text, self._say)
-
-
-def record(work: Path, text: str) -> None:
-    """Append to the record of all that was told, of which the last `MOST_SAID` bytes stay."""
-    path = work / paths.message_log()
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > MOST_SAID:
-            path.write_bytes(path.read_bytes()[-MOST_SAID // 2 :])
-        with path.open("a") as out:
-            out.write(f"--- {utc(time.time())}\n{text}\n")
