@@ -20,8 +20,7 @@ DL = "240601001"
 def good(site: Site) -> Site:
     """A site with a downlink that can be processed."""
     source = GOLDEN / "complete_basic" / "in"
-    site.replay(source)
-    site.add_retdefs(source, DL)
+    site.replay(source, DL)
     return site
 
 
@@ -121,8 +120,7 @@ def test_a_stage_of_another_working_directory_is_refused_and_nothing_in_it_is_to
 ) -> None:
     good.by_hand(DL)
     other = Site(tmp_path / "other")
-    other.replay(GOLDEN / "complete_basic" / "in")
-    other.add_retdefs(GOLDEN / "complete_basic" / "in", DL)
+    other.replay(GOLDEN / "complete_basic" / "in", DL)
     other.configure(paths={"stage": str(good.stage)})
     before = good.tree()
     assert other.snakemake(f"dl={DL}").bad(str(good.work)).jobs == frozenset()

@@ -197,8 +197,7 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Le
 def test_given_up_counts_once_a_delivery_knew_all_that_was_brought(tmp_path: Path) -> None:
     case = read_case(GOLDEN / "split3")
     site = Site(tmp_path)
-    site.replay(case.directory / "in")
-    site.add_retdefs(case.directory / "in", *case.downlinks)
+    site.replay(case.directory / "in", *case.downlinks)
     first, second, _ = case.downlinks
 
     def is_incomplete() -> bool:

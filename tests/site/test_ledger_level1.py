@@ -239,8 +239,7 @@ class History:
 def template(name: str, home: Path) -> Site:
     """Return a site for a case, on which all chunks are decoded and nothing was delivered."""
     case, site = read_case(GOLDEN / name), Site(home)
-    site.replay(case.directory / "in")
-    site.add_retdefs(case.directory / "in", *case.downlinks)
+    site.replay(case.directory / "in", *case.downlinks)
     for downlink in case.downlinks:
         site.by_hand(downlink)
         (site.work / paths.receipt(downlink)).unlink()

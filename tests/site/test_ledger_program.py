@@ -60,8 +60,7 @@ def test_a_site_from_receipts_to_ledger(
 ) -> None:
     case = read_case(GOLDEN / "split2")
     site = Site(tmp_path)
-    site.replay(case.directory / "in")
-    site.add_retdefs(case.directory / "in", *case.downlinks)
+    site.replay(case.directory / "in", *case.downlinks)
     settings = database.of(settings_of(site.work, shlex.join(["python", str(STAND_IN), str(tmp_path)])))
     ledger = database.ledger()
 

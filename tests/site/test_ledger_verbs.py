@@ -37,8 +37,7 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     case = read_case(GOLDEN / "split2")
     first, second = case.downlinks
     site = Site(tmp_path)
-    site.replay(case.directory / "in")
-    site.add_retdefs(case.directory / "in", first, second)
+    site.replay(case.directory / "in", first, second)
     password = str(database.password_file) if database.password_file else None
     site.configure(
         ledger={"url": database.url, "password_file": password},

@@ -17,8 +17,7 @@ HOSTILE = "<script>document.title = 'taken over &'</script>"
 def lay_out(home: Path) -> Site:
     """Hand two downlinks off; the decoder of the third one has said something hostile."""
     site = Site(home)
-    site.replay(CASE.directory / "in")
-    site.add_retdefs(CASE.directory / "in", *CASE.downlinks)
+    site.replay(CASE.directory / "in", *CASE.downlinks)
     site.by_hand(FIRST)
     site.by_hand(SECOND)
     log = site.work / paths.log("decode_chunk", FAILED, "00001")

@@ -27,9 +27,8 @@ KILLED = ("kill",)  # the process alone dies
 
 def prepare(site: Site) -> None:
     """Set up a site with two downlinks of one run."""
-    site.replay(CASE / "in")
+    site.replay(CASE / "in", FIRST, SECOND)
     site.configure(merge={"min_events": 1})
-    site.add_retdefs(CASE / "in", FIRST, SECOND)
     site.stage.mkdir()
 
 

@@ -139,12 +139,11 @@ def build(case: Case, site: Site) -> Site:
     moot = site.home / "moot.txt"
     moot.write_text("".join(f"r{run:010d} {key} {alias}\n" for run, (key, alias) in case.moot.items()))
     knobs = ("max_events", "chunk_scale", "chunk_floor", "min_events", "min_epus")
-    site.replay(case.directory / "in")
+    site.replay(case.directory / "in", *case.downlinks)
     site.configure(
         merge={knob: getattr(case, knob) for knob in knobs} | {"latc_override": case.latc},
         moot={"file": str(moot)},
     )
-    site.add_retdefs(case.directory / "in", *case.downlinks)
     return site
 
 

@@ -57,8 +57,7 @@ def work_on(home: Path) -> None:
     products = home / "products"
     for case, downlink, number, taken_as, chunk in PARTS:
         take_chunk(case, downlink, number, products / taken_as, taken_as, chunk)
-    site.replay(products)
-    site.add_retdefs(products, FIRST, SECOND, HALF_WAY)
+    site.replay(products, FIRST, SECOND, HALF_WAY)
     (home / "moot.txt").write_text("r0741234567 2959 nomSciOps\nr0741240000 2410 nomSciOps\n")
     (home / "online").mkdir()
     (home / "profile.v9+.yaml").write_text("configfile: config.yaml\n")  # as the simulator writes one

@@ -173,10 +173,11 @@ class Site:
                 self.config[name] = section
         self.configfile.write_text(yaml.safe_dump(self.config))
 
-    def replay(self, source: Path) -> None:
-        """Use the products below `source`/<downlink> instead of a decoder's, and no magic-7."""
+    def replay(self, source: Path, *downlinks: str) -> None:
+        """Use the products below `source`/<downlink> instead of a decoder's, and no magic-7; add their RetDefs."""
         command = shlex.join(["sh", str(REPLAY), "--source", str(source)])
         self.configure(decoder={"command": command}, magic7={"command": None})
+        self.add_retdefs(source, *downlinks)
 
     def add_retdefs(self, source: Path, *downlinks: str) -> None:
         """Copy RetDefs from `source`/<downlink> to the search path, with old times."""

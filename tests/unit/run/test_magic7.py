@@ -74,8 +74,7 @@ def test_a_command_that_fails_after_it_printed_or_is_not_there(tmp_path: Path) -
 def test_its_failure_keeps_the_downlink_from_being_handed_off(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    site.replay(SOURCE)
-    site.add_retdefs(SOURCE, DL)
+    site.replay(SOURCE, DL)
     site.configure(magic7={"command": shlex.join(words(status=4))})
     with pytest.raises(AssertionError):
         site.by_hand(DL)
@@ -92,8 +91,7 @@ def test_its_failure_keeps_the_downlink_from_being_handed_off(
 
 
 def test_no_line_is_told(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    site.replay(SOURCE)
-    site.add_retdefs(SOURCE, DL)
+    site.replay(SOURCE, DL)
     site.configure(magic7={"command": shlex.join(words(lines=["nothing"]))})
     site.by_hand(DL)
     assert "the magic-7 command gave no ATT or ORB line, and Level-1 needs some" in capsys.readouterr().err

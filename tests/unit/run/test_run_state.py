@@ -22,7 +22,7 @@ from halfpipe.run.chunk_files import load_chunks
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
 from halfpipe.settings import AcceptedLoss, Settings, Shrink
-from tests.support.golden_cases import GOLDEN, Case, read_case
+from tests.support.golden_cases import GOLDEN, Case, build, read_case
 from tests.support.series import homes, values
 from tests.support.workflow import REPLAY, Listed, Site
 
@@ -33,13 +33,7 @@ DEAD = "/bin/false"
 
 def on_site(home: Path, name: str) -> tuple[Site, Case]:
     case = read_case(GOLDEN / name)
-    site = Site(home)
-    site.replay(case.directory / "in")
-    (home / "moot.txt").write_text("".join(f"r{r:010d} {k} {a}\n" for r, (k, a) in case.moot.items()))
-    knobs = ("max_events", "chunk_scale", "chunk_floor", "min_events", "min_epus")
-    site.configure(merge={knob: getattr(case, knob) for knob in knobs}, moot={"file": str(home / "moot.txt")})
-    site.add_retdefs(case.directory / "in", *case.downlinks)
-    return site, case
+    return build(case, Site(home)), case
 
 
 @pytest.fixture(scope="module")

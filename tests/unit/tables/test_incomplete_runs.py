@@ -14,7 +14,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.tables.names import runs
-from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -23,10 +23,7 @@ STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap se
 
 
 def on_site(site: Site, name: str, *downlinks: str) -> Site:
-    case = read_case(GOLDEN / name)
-    site.replay(case.directory / "in")
-    site.configure(merge={"min_epus": case.min_epus})
-    site.add_retdefs(case.directory / "in", *case.downlinks)
+    build(read_case(GOLDEN / name), site)
     for downlink in downlinks:
         site.by_hand(downlink)
     return site

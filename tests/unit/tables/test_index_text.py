@@ -21,8 +21,7 @@ Event = tuple[bytes, ...]
 def processed(home: Path, case: str, *downlinks: str) -> Site:
     """Return a site on which downlinks of a golden case were processed."""
     site = Site(home)
-    site.replay(GOLDEN / case / "in")
-    site.add_retdefs(GOLDEN / case / "in", *downlinks)
+    site.replay(GOLDEN / case / "in", *downlinks)
     for downlink in downlinks:
         site.by_hand(downlink)
     return site

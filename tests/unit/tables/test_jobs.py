@@ -28,8 +28,7 @@ ONE, OTHER = (DownlinkId(downlink) for downlink in CASE.downlinks)
 def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Two downlinks of one run: the first is processed by Snakemake, which tells what it delivered."""
     site = Site(tmp_path_factory.mktemp("throughput"))
-    site.replay(CASE.directory / "in")
-    site.add_retdefs(CASE.directory / "in", ONE, OTHER)
+    site.replay(CASE.directory / "in", ONE, OTHER)
     said = site.process(ONE).said
     assert re.search(
         r"^1 downlink handed off, 1 run with 51 events in 0 MB delivered in \d+ s: \d+ events/s, 0\.\d MB/s$",

@@ -28,8 +28,7 @@ def shown(site: Site, *words: str) -> dict[str, Any]:
 
 
 def test_a_run_of_two_downlinks(site: Site) -> None:
-    site.replay(CASE.directory / "in")
-    site.add_retdefs(CASE.directory / "in", *CASE.downlinks)
+    site.replay(CASE.directory / "in", *CASE.downlinks)
     site.by_hand("240601001")
     first = shown(site, RUN)
     assert (first["run"], first["l1_run"], first["met"]) == (RUN, L1, 741234567)
