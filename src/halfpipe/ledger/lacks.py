@@ -46,9 +46,8 @@ def lacks(
     def missing(connection: Connection) -> list[str]:
         of_it = DOWNLINKS.c.id == downlink.number
         handoff = connection.execute(select(DOWNLINKS.c.handoff).where(of_it)).scalar()
-        if handoff is None:
-            return ["the downlink"]
-        found = [f"hand-off {receipt['handoff']}, it has {handoff}"] * (handoff != receipt["handoff"])
+        wanted = receipt["handoff"]
+        found = [] if handoff == wanted else [f"hand-off {wanted}, it has {handoff or 'none'}"]
         linked = set(
             connection.execute(
                 select(LINKS.c.startedat).where(LINKS.c.downlink_id == downlink.number)

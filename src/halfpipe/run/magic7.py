@@ -50,8 +50,6 @@ def write(words: Sequence[str], out: IO[bytes], log: IO[str]) -> int:
             count += 1
 
     ending = run(words, ROOT, Lines(keep), Log(log))
-    if ending.status is None:
-        raise DecoderError(f"{words[0]}: {ending.how}. Check magic7.command in the config.", code="magic7")
     if not ending.well:
         raise DecoderError(
             f"the magic-7 command {ending.how}: {shlex.join(words)}\n"
