@@ -50,6 +50,7 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
 
     away.rename(second)
     assert {cause.code for cause in troubles(site, DL)} == {"decoder-exceptions", "level0-arrived"}
+    assert shortfall.arrived_since(site.settings, DL, {}) == [], "no RetDef is looked for"
     assert shortfall.arrived_since(site.settings, DL, chunk) == [{"hour": hour, "apid": 956}]
     site.snakemake(f"dl={DL}", "-R", "decode_chunk").good()
     assert troubles(site, DL) == []
@@ -222,6 +223,8 @@ def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -
 
 def test_a_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
+    with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL), silent=1e4):
+        assert account(Looked(site.settings), GOLDEN_DL).state == "cut off"
     site.process(GOLDEN_DL)
     shutil.rmtree(site.stage / GOLDEN_DL)
 

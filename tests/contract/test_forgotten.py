@@ -9,6 +9,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
+from halfpipe.downlink.receipt import state_of
 from halfpipe.downlink.record_causes import lost_downlinks, troubles
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.status.failures import failures
@@ -251,6 +252,7 @@ def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:
     site.process(FIRST)
     (run,) = site.receipt(FIRST)["runs"]
     assert run["held"]
+    assert state_of(run) == "HELD"
     assert run["known"] == run["held_events"] == 70
     assert site.staged(FIRST) == {}
     assert codes(site, FIRST) == {"run-held": Verdict.ACTION}

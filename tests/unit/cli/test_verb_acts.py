@@ -26,7 +26,7 @@ def seal_broken(content: str) -> str:
         ["hold", "stage", "--reason", "x", "--json"], ["force", SPREAD, "--reason", "x", "--json"],
         ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--orphans"],
-        ["cleanup", "--everything"],
+        ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--mend"],
     ],
     ids=" ".join,
 )  # fmt: skip

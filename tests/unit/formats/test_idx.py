@@ -157,6 +157,13 @@ def test_lines_of_another_run(tmp_path: Path) -> None:
             read(tmp_path, *lines)
 
 
+def test_a_control_byte_is_no_blank() -> None:
+    at = DGM.index(b" 77 ")
+    for byte in (0, 31):
+        with pytest.raises(FormatError):
+            idx.parse_datagrams([DGM, DGM[:at] + bytes([byte]) + DGM[at + 1 :]], "simulated")
+
+
 def test_keys_may_be_missing_and_sentinels_are_kept_as_bits() -> None:
     fields = DGM.split()
     odd = list(fields)

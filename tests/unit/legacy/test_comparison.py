@@ -142,15 +142,19 @@ def sides(site: Site, tmp_path: Path) -> BothSides:
     return both
 
 
-def test_a_flipped_bit_is_found_and_named(sides: BothSides) -> None:
-    path = only_file(sides.legacy.stage, FIRST)
+def flip_a_bit(path: Path) -> int:
+    """Change the payload of an event in an event file; return its sequence."""
     content = bytearray(path.read_bytes())
     offsets = evt.walk(np.frombuffer(content, np.uint8), "")
-    content[int(offsets[7]) + 312] ^= 4  # in the payload of the event
+    content[int(offsets[7]) + 312] ^= 4
     path.write_bytes(content)
+    return int(evt.context_column(np.frombuffer(content, np.uint8), offsets[7:8], "scalers_sequence")[0])
+
+
+def test_a_flipped_bit_is_found_and_named(sides: BothSides) -> None:
+    sequence = flip_a_bit(only_file(sides.legacy.stage, FIRST))
     found = sides.compared(FIRST)
     (group,) = found.groups
-    sequence = int(evt.context_column(np.frombuffer(content, np.uint8), offsets[7:8], "scalers_sequence")[0])
     assert (group.first, group.last, group.events, group.where) == (sequence, sequence, 1, "both")
     assert (group.kind, group.defect, found.status) == ("unexplained", None, 3)
     assert group.text.startswith("other bytes: ebf payload is ")
@@ -219,7 +223,13 @@ def test_without_the_events_that_are_known_here_no_reason_is_sought(sides: BothS
     (sides.site.work / paths.events("2c2e5787", FIRST)).unlink()
     found = sides.compared(FIRST)
     assert (found.groups, found.status) == ([], 3), "the legacy's MOOT key"
-    cut_out(only_file(sides.legacy.stage, FIRST), 11)
+    path = only_file(sides.legacy.stage, FIRST)
+    content = path.read_bytes()
+    flip_a_bit(path)
+    (group,) = sides.compared(FIRST).groups
+    assert (group.where, group.events, group.kind) == ("both", 1, "unexplained")
+    path.write_bytes(content)
+    cut_out(path, 11)
     (group,) = sides.compared(FIRST).groups
     assert (group.events, group.kind) == (1, "unexplained")
     assert group.text.endswith(f"were cleaned up: snakemake -F dl={FIRST} makes them again")

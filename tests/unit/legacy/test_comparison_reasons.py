@@ -1,10 +1,14 @@
 """Reasons for bytes, the legacy's spans, and how two deliveries differ."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from halfpipe.formats import evt
 from halfpipe.legacy.compared_events import neighbours, where_in
+from halfpipe.legacy.compared_texts import TIMES, of_run
 from halfpipe.legacy.comparison_reasons import (
     PUT_IN,
     UNEXPLAINED,
@@ -135,3 +139,29 @@ def test_groups() -> None:
     assert groups(apart=False) == [(0, 3), (3, 5)]
     assert groups(apart=True) == [(0, 2), (2, 3), (3, 4), (4, 5)]
     assert neighbours(numbers[:0], codes[:0], np.empty(0, bool)) == []
+
+
+LINE = "r1 1.000000 2.000000"
+EDGES, LATER = ((5, 956), (9, 957)), ((5, 956), (12, 957))
+
+
+@pytest.mark.parametrize(
+    ("there", "theirs", "kind"),
+    [
+        (EDGES, ["r1 1.000001 2.000000"], "rounded"),
+        (EDGES, ["r1 1.000010 2.000000"], "unexplained"),
+        (EDGES, ["r1 1.0 2.0"], "unexplained"),
+        (EDGES, ["r1 one two"], "unexplained"),
+        (EDGES, [], "unexplained"),
+        ((), [], "follows"),
+        (LATER, ["r1 1.000000 3.000000"], "follows"),
+        (LATER, ["r1 1.000000 1.500000"], "unexplained"),
+    ],
+)
+def test_why_times_differ(there: tuple[tuple[int, int], ...], theirs: list[str], kind: str) -> None:
+    sides = [
+        SimpleNamespace(rows=[{"sequence": n, "apid": apid} for n, apid in edges]) for edges in (EDGES, there)
+    ]
+    pair: Any = SimpleNamespace(ours=sides[0], theirs=sides[1])
+    (found,) = of_run({TIMES: [LINE]}, {TIMES: theirs}, "r1", pair)
+    assert found.kind == kind

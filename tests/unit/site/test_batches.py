@@ -86,6 +86,12 @@ def test_neighbours_are_together_and_a_run_of_two_elements_is_delivered_in_order
     assert [len(element) for element in compose(settings, MANY[:25], 1)] == [10, 10, 5]
 
 
+def test_elements_are_in_slurm_if_the_profile_is_and_nobody_names_cores(settings: Settings) -> None:
+    for profile, cores, slots in (({"executor": "slurm"}, 3, 3), ({"cores": 2}, None, 2)):
+        here = batches.launcher(settings, profile, [FIRST], cores)
+        assert (isinstance(here, batches.Here), here.slots) == (True, slots)
+
+
 def test_what_waits_and_what_was_killed_is_given_again_alone(settings: Settings) -> None:
     def says(dl: DownlinkId, number: int) -> End | None:
         if number == 1 and dl == SECOND:

@@ -163,13 +163,14 @@ def test_the_kind_decides_and_of_another_one_no_more_than_the_manifest_is_read(s
     datagrams.write_text("damaged\n")
     assert online.go() == Result(RUN, What.OTHER, "LPA: not for Online (online.types)")
     assert not (site.work / paths.online_record(RUN)).exists()
+    assert datagrams.read_text() == "damaged\n", "whoever reads it makes it again"
     datagrams.write_bytes(content)
     said = manifest.read_bytes()
     manifest.unlink()
     assert online.go().what is What.OTHER, "its datagrams tell the same"
     manifest.write_bytes(said)
     datagrams.write_text("damaged\n")
-    assert online.go(online.settings(types=LPA)).what is What.MADE, "whoever reads it makes it again"
+    assert online.go(online.settings(types=LPA)).what is What.MADE
 
 
 def counted_from_3(text: str) -> str:

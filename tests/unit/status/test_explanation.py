@@ -106,6 +106,15 @@ def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:
     )
 
 
+def test_an_epu_whose_first_datagram_opens_nothing_waits_for_no_chunk(site: Site) -> None:
+    case = build_copy("split2", site)
+    for path in (case.directory / "in" / FIRST).glob("*-0957-*.idx"):
+        path.write_text(path.read_text().replace("   start", "continue"))
+    site.by_hand(FIRST)
+    waits = [one for group in said_of(site).groups for one in group.waits_for if one.what == "start"]
+    assert {(one.apid, one.datagrams, one.downlink) for one in waits} == {(957, None, None)}
+
+
 def test_an_epu_that_was_not_seen_yet(site: Site) -> None:
     on_site(site, "one_epu_then_other", FIRST)
     (group,) = said_of(site).groups
