@@ -83,6 +83,7 @@ def start_no_timers():
     workflow.scheduler.job_rate_limiter = None
 
 
+@in_words
 def refuse_held():
     """Refuse jobs that a halt switch holds or that would stage over others, all at once, before anything is changed."""
     refused = {}
@@ -95,7 +96,7 @@ def refuse_held():
         except HalfPipeError as error:
             refused[str(error)] = error
     if refused:
-        raise WorkflowError("\n".join(refused)) from next(iter(refused.values()))
+        raise HalfPipeError("\n".join(refused))
 
 
 @in_words

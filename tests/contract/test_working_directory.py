@@ -98,7 +98,8 @@ def test_after_the_way_back_to_the_legacy_nothing_is_submitted_and_status_offers
     before = staged(good)
     good.snakemake(f"submit={DL}").bad("haltL1")
     assert good.halfpipe("submit", DL).status == 1
-    good.snakemake(f"dl={DL}", "-F").bad("haltStage")
+    refused = good.snakemake(f"dl={DL}", "-F").bad("haltStage")
+    assert "head.smk" not in refused.said, "a sentence, and not where in the workflow it was raised"
     assert staged(good) == before
     status = json.loads(good.halfpipe("status", "--json", "--check").said)
     causes = [*status["site"], *(cause for one in status["downlinks"] for cause in one["causes"])]
