@@ -140,23 +140,28 @@ def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, Remedy])
         What is to be done about the other causes of their downlink, by code.
     """
     why, log, verdict = jobs[0].why, jobs[0].log, Verdict.ACTION
-    text, remedy = jobs[0].text.rstrip("."), then(why.remedy, again)
+    text, remedy = jobs[0].text.rstrip("."), then(why.remedy, again, jobs[0].rule)
     if why.code in known:
         text, verdict = "blocked by the problem above", Verdict.NOTE
-        remedy = NOTHING if repeats(known[why.code]) else Remedy(again, first="once that is done")
+        remedy = (
+            NOTHING if repeats(known[why.code], jobs[0].rule) else Remedy(again, first="once that is done")
+        )
     named = names(jobs)
     since = jobs[0].ended or None
     return Cause(why.code, verdict, f"{named}: {text}; its log: {log}", remedy, since, named)
 
 
-def repeats(remedy: Remedy) -> bool:
-    """Tell whether what is to be done ends with a command of Snakemake, so that none need be given after it."""
-    return any(command.startswith("snakemake ") for command in remedy.do)
+def repeats(remedy: Remedy, rule: str) -> bool:
+    """Tell whether what is to be done runs a rule again, so that no command need be given after it.
+
+    What leads on to Level-1 comes after a hand-off, and has a command of its own.
+    """
+    return rule not in LATE and any(command.startswith("snakemake ") for command in remedy.do)
 
 
-def then(remedy: Remedy, again: str) -> Remedy:
+def then(remedy: Remedy, again: str, rule: str) -> Remedy:
     """Return what is to be done, the command that is given again last."""
-    return remedy if repeats(remedy) else Remedy(*remedy.do, again, first=remedy.first.rstrip("."))
+    return remedy if repeats(remedy, rule) else Remedy(*remedy.do, again, first=remedy.first.rstrip("."))
 
 
 def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:

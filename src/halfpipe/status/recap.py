@@ -15,7 +15,6 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink.plan_causes import outstanding
-from halfpipe.errors import Remedy
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
@@ -65,20 +64,20 @@ def recap(
     for dl in order:
         if dl not in full:
             lines.append(_in_a_line(dl, groups[dl], work, interrupted))
-    remedies = list[Remedy]()
+    firsts = list[FailedJob]()
     for dl in full:
-        told, remedy = _in_full(dl, groups[dl], begun.get(dl, 0) if dl else 0, work, interrupted)
+        told, first = _in_full(dl, groups[dl], begun.get(dl, 0) if dl else 0, work, interrupted)
         lines += told
-        remedies.append(remedy)
+        firsts.append(first)
     if not jobs and not lines:
         lines.append(
             f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
         )
     # A name that is no downlink stays none, however often it is given; and some remedies end with the command.
     codes = {job.why.code for job in jobs}
-    said = remedies and len(full) == len(order) and all(map(repeats, remedies))
+    said = firsts and len(full) == len(order) and all(repeats(one.why.remedy, one.rule) for one in firsts)
     if codes != {"id"} and not said:
-        when = "once that is done" if any(one.steps for one in remedies) else "try again"
+        when = "once that is done" if any(one.why.remedy.steps for one in firsts) else "try again"
         lines += _aligned([("once they are there" if codes == {"no-retdefs"} else when, again)])
     return "\n".join(lines)
 
@@ -106,8 +105,8 @@ def _in_a_line(downlink: DownlinkId | None, jobs: Sequence[FailedJob], work: Pat
 
 def _in_full(
     downlink: DownlinkId | None, jobs: Sequence[FailedJob], of: int, work: Path, interrupted: str
-) -> tuple[list[str], Remedy]:
-    """Return what is told of a downlink, what matters most last, and what is to be done."""
+) -> tuple[list[str], FailedJob]:
+    """Return what is told of a downlink, what matters most last, and the job that it is told of."""
     same = max(by_cause(jobs), key=len)
     first = same[0]
     how_many = f"{len(jobs)} of {count(of, 'job')}" if of else count(len(jobs), "job")
@@ -121,7 +120,7 @@ def _in_full(
     told.append((names(same), first.text))
     if first.why.remedy.steps:
         told.append(("remedy", str(first.why.remedy)))
-    return [f"{_state(downlink, work)}: {ended}", *_aligned(told)], first.why.remedy
+    return [f"{_state(downlink, work)}: {ended}", *_aligned(told)], first
 
 
 def _aligned(told: Sequence[tuple[str, str]]) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.errors import Remedy
+from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.run.deliveries import Deliveries, Unreadable
@@ -110,8 +110,9 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
     product.touch()
     assert list(failures(searching(tmp_path), DL, after_receipt=True)) == []
     for code, told in (("stage", True), ("submission", False), ("held", False)):
-        left(tmp_path, "submit", Failure(code, "why"))
-        assert bool(list(failures(searching(tmp_path), DL, after_receipt=True))) is told
+        left(tmp_path, "submit", Failure(code, "why", rerun(DL, "receipt")))
+        found = [cause.remedy.do[-1] for cause in failures(searching(tmp_path), DL, after_receipt=True)]
+        assert found == [f"snakemake submit={DL}"] * told, "after the new hand-off, too"
 
 
 def test_what_failed_before_the_receipt_was_written_again_is_answered(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ def test_a_remedy_that_ends_with_the_command_is_the_last_line(tmp_path: Path) ->
     other = Remedy("halfpipe show 2c2e5787", first="To see it")
     first = job(tmp_path, Failure("shrunk-refused", "it would lose events", one))
     assert recap.recap([first], {}, "again", tmp_path).splitlines()[-1] == f"  remedy               {one}"
+    of_submission = job(tmp_path, Failure("stage", "checksum mismatch", one), rule="submit")
+    assert recap.recap([of_submission], {}, "again", tmp_path).splitlines()[-1].endswith(" again")
     second = job(tmp_path, Failure("takeover-refused", "it is torn", other), OTHER)
     last = recap.recap([first, second], {}, "again", tmp_path).splitlines()[-1]
     assert last == "  once that is done    again"
