@@ -221,5 +221,5 @@ def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:
             STRANGE,
             home / name,
             "HalfPipe has not put it there",
-            Remedy(f"ls -ld {home / name}", first="see whose it is"),
+            Remedy(f"ls -ld {home / name}", first="see whose it is, and move it away"),
         )

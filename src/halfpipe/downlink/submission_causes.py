@@ -175,7 +175,7 @@ def _unsettled(
     look_there = "look in the pipeline, and say what it shows (submitted or not-submitted)"
     remedy = Remedy(f"snakemake submit={downlink}") if asks else Remedy(say, first=look_there)
     code = "submission-open" if last.outcome is None else "submission-failed"
-    text = f"whether Level-1 has {what} is not known since {last.when}: {last.why_unknown()}{taken}"
+    text = f"whether Level-1 has {what} is not known: {last.why_unknown()}{taken}"
     return Cause(code, Verdict.ACTION, text, remedy, since)
 
 
@@ -193,12 +193,13 @@ def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -
     if since is None or time.time() - since < settings.alarm.late_hours * HOUR:
         return
     if stage_state(settings, downlink, receipt, record) is not StageState.TAKEN:
+        back = how_to_roll_back(settings, downlink)
+        look_there = f"look in the pipeline what became of stream {downlink}; if it is to be rolled back"
         yield Cause(
             "not-taken",
             Verdict.ACTION,
-            f"hand-off {receipt['handoff']} was submitted {utc(since)}, and is still in the stage: look in the "
-            f"pipeline what became of stream {downlink}. If it is to be rolled back",
-            how_to_roll_back(settings, downlink),
+            f"hand-off {receipt['handoff']} was submitted {utc(since)}, and is still in the stage",
+            Remedy(*back.do, first=": ".join(filter(None, [look_there, back.first]))),
             since,
         )
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from halfpipe import paths
 from halfpipe.decode.decode_chunk import decode
-from halfpipe.errors import HalfPipeError, MissingInputError, StateError, rerun
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError, rerun
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.formats import evt
@@ -77,15 +77,18 @@ class Context:
         try:
             made = decode(self.settings, retdef_file, retdef, scratch, self.output, again=True)
         except HalfPipeError as error:
-            cause = str(error)
+            cause = error.text.rstrip(".")
         else:
             cause = "the decoder makes something else of it now than it did before"
         if made is None or not chunk.lie_in(scratch):
             hours = "; ".join(f"APID {s.apid} from {_utc(s.begin)} to {_utc(s.end)}" for s in retdef.spans)
             raise MissingInputError(
                 f"run {self.run} needs chunk {chunk.chunk} of downlink {downlink}, whose products are gone, and "
-                f"it cannot be decoded again ({cause}). Bring back the level-0 files of {hours}, or set "
-                "merge.without_context in the config to merge without it."
+                f"it cannot be decoded again ({cause}).",
+                Remedy(
+                    first=f"Bring back the level-0 files of {hours}, or set merge.without_context in the config to "
+                    "merge without it"
+                ),
             )
         self._again[key] = scratch
         return scratch

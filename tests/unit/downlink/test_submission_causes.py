@@ -210,7 +210,7 @@ def test_a_roll_back_that_was_cut_off_is_one_cause(level1: Level1) -> None:
     Record(level1.work, DL).intend(("roll",), action=Action.ROLLBACK, handoff=2)
     (cause,) = found(level1)
     assert cause.code == "submission-open"
-    assert cause.text.startswith("whether Level-1 has hand-off 2 by a roll-back is not known since 20")
+    assert cause.text.startswith("whether Level-1 has hand-off 2 by a roll-back is not known: ")
 
 
 def test_a_command_that_ends_well_and_creates_nothing(level1: Level1) -> None:
