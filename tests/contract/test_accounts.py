@@ -217,8 +217,7 @@ def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -
     }
     assert do.startswith(f"snakemake dl={case.downlinks[0]} -R ")
     site.snakemake(*do.split()[1:]).good()
-    site.snakemake(f"dl={downlink}", "-R", "deliver_run").good()
-    assert told(downlink) == []
+    assert not any(map(told, case.downlinks)), "what was done helps"
 
 
 def test_a_lease_of_a_dead_host_hides_nothing(site: Site) -> None:

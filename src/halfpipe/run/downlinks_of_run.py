@@ -41,12 +41,22 @@ def waiting_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> 
         The entry of the run in its receipt.
     """
     waiting: int = of_run["orphans"] - of_run["withheld"]
-    if not waiting:
-        return 0
-    run = RunId(of_run["run"])
+    return waiting if waiting and is_merged_last(work, downlink, RunId(of_run["run"])) else 0
+
+
+def late_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> int:
+    """Return how many events of a run are late now, as `waiting_now` does for those that wait.
+
+    Each merge counts them all, whoever brought them; one that takes them in counts none.
+    """
+    late: int = of_run["late"]
+    return late if late and is_merged_last(work, downlink, RunId(of_run["run"])) else 0
+
+
+def is_merged_last(work: Path, downlink: DownlinkId, run: RunId) -> bool:
+    """Tell whether no other downlink of a run was merged after this one."""
     merged = {dl: modified(f"{work}/{paths.manifest(run, dl)}") or 0.0 for dl in begun_downlinks(work, run)}
-    last = max(merged, key=lambda dl: (merged[dl], dl), default=downlink)
-    return waiting if last == downlink else 0
+    return max(merged, key=lambda dl: (merged[dl], dl), default=downlink) == downlink
 
 
 def came(work: Path, run: RunId) -> list[float]:

@@ -32,7 +32,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import past_waits, waiting_now
+from halfpipe.run.downlinks_of_run import late_now, past_waits, waiting_now
 from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.failures import failures
@@ -402,8 +402,8 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
             yield Cause(
                 "taken-over", Verdict.NOTE, text, Remedy(f"halfpipe show {run['run']}"), of.receipt_time
             )
-        if run["late"]:
-            yield _late(of, run["run"], run["late"])
+        if late := late_now(of.work, of.id, run):
+            yield _late(of, run["run"], late)
 
 
 def _late(of: Downlink, run: str, late: int) -> Cause:
