@@ -388,10 +388,11 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield what a receipt itself says of its runs and texts."""
     attitude = paths.text("magic7", of.id)
     if any(text["name"] == attitude and not text["size"] for text in receipt["texts"]):
-        late = of.record is not None and is_submitted(receipt, of.record)
+        level1_has_it = of.record is not None and is_submitted(receipt, of.record)
         text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
         remedy = rerun(of.id, "deliver_run", "see that magic7.command gives ATT and ORB lines")
-        yield Cause("no-attitude", Verdict.NOTE if late else Verdict.ACTION, text, remedy, of.receipt_time)
+        verdict = Verdict.NOTE if level1_has_it else Verdict.ACTION
+        yield Cause("no-attitude", verdict, text, remedy, of.receipt_time)
     for run in receipt["runs"]:
         if run["missing"]:
             text = f"run {run['run']} was merged without {count(len(run['missing']), 'chunk')} of other downlinks"

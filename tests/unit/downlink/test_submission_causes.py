@@ -173,7 +173,9 @@ def test_what_is_said_before_a_downlink_is_processed_again(level1: Level1) -> No
 
 def was_cut_off(level1: Level1) -> bool:
     """Tell whether that is said of the attempt that is open."""
-    ((_, attempt),) = submit.open_attempts(level1.work)
+    attempt = Record(level1.work, DL).last
+    assert attempt is not None
+    assert not attempt.is_known
     return attempt.why_unknown() == how_it_was_cut_off(attempt)
 
 
