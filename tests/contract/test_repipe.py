@@ -1,11 +1,9 @@
 """A run that is processed alone, by RetDefs made of level-0, is what was delivered of it."""
 
 import shutil
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 from sqlalchemy import insert
 
@@ -22,6 +20,7 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.repipes import done
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support import in_process
+from tests.support.harness import event_records
 from tests.support.level1_accepts import level_1_takes
 from tests.support.workflow import Site
 
@@ -69,26 +68,16 @@ def theirs(delivered: Site, tmp_path: Path) -> Site:
     return delivered.clone(tmp_path / "theirs")
 
 
-def records(files: Sequence[Path]) -> dict[tuple[int, int], bytes]:
-    """Return the records of all events in event files by sequence and APID, each of which must be there once."""
-    found: dict[tuple[int, int], bytes] = {}
-    for path in files:
-        opened = evt.open_evt(path)
-        offsets = evt.walk(opened.data, str(path))
-        sequences, apids = (
-            np.asarray(evt.context_column(opened.data, offsets, field)).tolist()
-            for field in ("scalers_sequence", "ccsds_apid")
-        )
-        edges = [*offsets.tolist(), opened.data.size]
-        for at, key in enumerate(zip(sequences, apids, strict=True)):
-            assert key not in found
-            found[key] = bytes(opened.data[edges[at] : edges[at + 1]])
+def records(stage: Path, pattern: str, run: RunId) -> list[bytes]:
+    """Return the records of all events of a run that downlinks delivered, each of which must be there once."""
+    found = event_records({path: path.read_bytes() for path in stage.glob(f"{pattern}/{run.l1}/*.evt")})
+    assert len(set(found)) == len(found)
     return found
 
 
-def all_of(site: Site, run: RunId) -> dict[tuple[int, int], bytes]:
+def all_of(site: Site, run: RunId) -> list[bytes]:
     """Return what all downlinks delivered of a run."""
-    return records(sorted(site.stage.glob(f"23*/{run.l1}/*.evt")))
+    return records(site.stage, "[12]*", run)
 
 
 def repiped(site: Site, run: RunId, *, orphans: bool = False) -> tuple[run_alone.Repiped, Site]:
@@ -116,7 +105,7 @@ def test_a_run_that_is_repiped_is_what_was_delivered_of_it(
     before = theirs.tree()
     found, own = repiped(theirs, run)
     assert found.downlink == FIRST
-    events = records(sorted(own.stage.glob(f"{FIRST}/{run.l1}/*.evt")))
+    events = records(own.stage, FIRST, run)
     assert len(events) == found.events > 100
     assert events == all_of(theirs, run)
     assert found.complaints == ()
@@ -158,9 +147,9 @@ def test_and_over_a_leap_second_with_orphaned_ends_and_all_kinds_of_runs(tmp_pat
         site.by_hand(downlink)
     for run in simulation.runs:
         found, own = repiped(site, run)
-        events = records(sorted(own.stage.glob(f"{found.downlink}/{run.l1}/*.evt")))
+        events = records(own.stage, found.downlink, run)
         assert events
-        assert events == records(sorted(site.stage.glob(f"16*/{run.l1}/*.evt")))
+        assert events == all_of(site, run)
 
 
 def keys_of(site: Site, run: RunId) -> list[str]:
@@ -177,8 +166,8 @@ def test_orphans_go_out_when_they_are_asked_for(theirs: Site, simulation: Simula
     orphans = next(entry["orphans"] for entry in kept_back if entry["run"] == run)
     assert orphans > 0
     found, own = repiped(theirs, run, orphans=True)
-    events = records(sorted(own.stage.glob(f"{FIRST}/{run.l1}/*.evt")))
-    assert settled.items() < events.items()
+    events = records(own.stage, FIRST, run)
+    assert set(settled) < set(events)
     assert (found.events, found.orphans) == (len(settled) + orphans, 0)
     assert theirs.receipt(DOWNLINKS[-1])["runs"] == kept_back
     assert not (theirs.work / paths.force()).exists()
@@ -213,7 +202,7 @@ def test_a_run_that_nobody_knows_is_found_in_level_0(
     site.work.mkdir()
     run = simulation.runs[2]
     found, own = repiped(site, run)
-    assert records(sorted(own.stage.glob(f"{FIRST}/{run.l1}/*.evt"))) == all_of(delivered, run)
+    assert records(own.stage, FIRST, run) == all_of(delivered, run)
     assert [value["downlink"] for value in done(site.work, run)] == [found.downlink]
     with pytest.raises(MissingInputError):
         run_alone.prepare(site.settings, RunId.from_met(simulation.runs[0].met - 1), orphans=False)

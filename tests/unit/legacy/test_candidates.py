@@ -45,20 +45,6 @@ def test_the_smaller_of_two_lines_of_a_datagram() -> None:
     assert found.rows["sequence"].tolist() == [1, 2, 5, 7, 9], "its own line goes before those of others"
 
 
-def test_three_epus_and_early_runs_have_nothing() -> None:
-    lines = [line(956, 1, 5, 2), line(957, 2, 9, 3), line(958, 3, 3, 1)]
-    found = given([*EVENTS, (3, 958)], [], lines, Merge())
-    assert (len(found.rows), found.lines["event_gaps"], found.lines["retired_runs"]) == (
-        0,
-        [],
-        [f"{RUN.l1} COMPLETE"],
-    )
-    assert numbers(table([(3, 958, 0)]), found) == [3]
-    early = RunId("0fffffff")
-    found = given(EVENTS, [], lines[:2], Merge(), early)
-    assert (len(found.rows), numbers(table([(5, 956, 0)]), found, early)) == (0, [35])
-
-
 def test_a_file_of_one_event_is_overwritten() -> None:
     events = [(1, 956), (2, 957), (5, 956), (5, 957), (6, 957), (7, 957)]
     lines = [line(956, 1, 5, 2), line(957, 2, 7, 4)]

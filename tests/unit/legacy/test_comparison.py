@@ -11,10 +11,9 @@ import yaml
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import evt
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import Compared, compare
 from halfpipe.legacy.comparison_reasons import Finding
-from halfpipe.legacy.comparison_sides import side_of
 from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects, records_of, sequence_of, write_event_file
 from tests.support.golden_cases import GOLDEN, case_names, read_case
@@ -105,24 +104,6 @@ def test_chunks_that_the_legacy_has_cleaned_up(site: Site, tmp_path: Path) -> No
     assert (found.unexplained, found.status) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "",
-        "EVT: 1 2 3\n",
-        f"EVT: 741234567 x 956 0 start continue 176 {FIRST}/a.evt\n",
-        "EVT: 741234567 1 956 0 start continue 176 ../../a.evt\n",
-    ],
-)
-def test_an_index_of_the_legacy_that_is_none(line: str, tmp_path: Path) -> None:
-    tree = tmp_path / "legacy"
-    shutil.copytree(TAKEOVER / "split2" / "legacy", tree)
-    (index,) = (tree / FIRST / "741234567").glob("r*-e*.idx")
-    index.write_text(line)
-    with pytest.raises(FormatError, match=f"{index.name}: no merged index of the legacy: "):
-        side_of(tree, DownlinkId(FIRST)).delivered(DownlinkId(FIRST), RunId("2c2e5787"))
-
-
 def of(what: str, found: Compared) -> list[Finding]:
     """Return what differs and is no event: files, headers, or texts."""
     return [one for one in found.findings if one.what.startswith(what)]
@@ -197,17 +178,6 @@ def test_another_cut_is_no_other_event(sides: BothSides, tmp_path: Path) -> None
     assert [(one.events, one.kind) for one in of("file", found)] == [(50, "cut"), (80, "cut")]
 
 
-def test_an_event_twice_is_found(sides: BothSides) -> None:
-    path = only_file(sides.legacy.stage, FIRST)
-    records = records_of(path)
-    write_event_file(path, [*records, records[-1]])
-    found = sides.compared(FIRST)
-    assert [(group.where, group.text) for group in found.groups] == [
-        ("there", "1 events were delivered more than once")
-    ]
-    assert found.status == 3
-
-
 def test_after_level1_took_the_stage_the_chunks_are_read(sides: BothSides) -> None:
     sides.site.take(FIRST)
     found = sides.compared(FIRST)
@@ -236,14 +206,6 @@ def test_without_the_events_that_are_known_here_no_reason_is_sought(sides: BothS
     sides.site.take(FIRST)
     (group,) = sides.compared(FIRST).groups
     assert (group.where, group.events, group.kind) == ("there", 129, "unexplained")
-
-
-def test_a_text_names_a_run_that_nobody_has(sides: BothSides) -> None:
-    text = sides.legacy.stage / FIRST / f"retired_runs_{FIRST}.txt"
-    text.write_text(text.read_text() + "r0000000001 COMPLETE\n")
-    found = sides.compared(FIRST)
-    (other,) = of("text retired_runs", found)
-    assert (other.run, other.kind, found.status) == ("r0000000001", "unexplained", 3)
 
 
 def test_with_an_archive_and_another_working_directory(sides: BothSides, tmp_path: Path) -> None:
@@ -279,28 +241,6 @@ def test_a_run_that_another_downlink_completes_as_the_order_was_another_one(
         place.write_text("")
     found = compare(site.settings, DownlinkId(SECOND), other.stage)
     assert found.unexplained == 1, "nobody says it there"
-
-
-def test_the_key_and_alias_of_a_chunk_in_a_header(sides: BothSides) -> None:
-    found = sides.compared(FIRST)
-    assert [(one.what, one.defect) for one in of("header", found)] == [
-        ("header moot_key", 24),
-        ("header moot_alias", 24),
-    ]
-
-
-def test_a_text_that_differs_without_a_reason(sides: BothSides) -> None:
-    text = sides.legacy.stage / FIRST / f"delivered_events_{FIRST}.txt"
-    text.write_text("r0741234567 131 0 LPA\n")
-    found = sides.compared(FIRST)
-    (other,) = of("text delivered_events", found)
-    assert (other.run, other.here, other.there) == (
-        "r0741234567",
-        "r0741234567 130 0 LPA",
-        "r0741234567 131 0 LPA",
-    )
-    assert other.kind == "unexplained"
-    assert found.status == 3
 
 
 def test_delivered_with_another_downlink_there(site: Site, tmp_path: Path) -> None:

@@ -3,11 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from halfpipe.formats import evt
-from halfpipe.legacy.compared_events import neighbours, where_in
 from halfpipe.legacy.compared_texts import TIMES, of_run
 from halfpipe.legacy.comparison_reasons import (
     PUT_IN,
@@ -17,7 +15,7 @@ from halfpipe.legacy.comparison_reasons import (
     handlers_of,
     why_other_bytes,
 )
-from halfpipe.legacy.legacy_replay import Piece, recorded, spans_of_two
+from halfpipe.legacy.legacy_replay import Piece, spans_of_two
 from tests.support.legacy_merge import Piece as ModelPiece
 from tests.support.legacy_merge import lpa_spans
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD
@@ -103,42 +101,6 @@ def test_another_copy_and_one_that_is_none() -> None:
     spoiled_here = why_other_bytes(LPA_RECORD, other, other, b"", {}, lambda: [other])
     assert spoiled_here.kind == "unexplained"
     assert int.from_bytes(LPA_RECORD[300:304], "little") == evt.EBF_MARKER
-
-
-def test_where_events_are_against_plain_sets() -> None:
-    random = np.random.default_rng(1)
-    for _ in range(200):
-        keys = [
-            sorted({(int(s) + 2**63, 956 + int(a)) for s, a in random.integers(0, (12, 2), (10, 2))})
-            for _ in range(2)
-        ]
-        ours, theirs = (np.array(each, [("sequence", "u8"), ("apid", "u2")]) for each in keys)
-        assert where_in(ours, theirs).tolist() == [
-            keys[1].index(key) if key in keys[1] else -1 for key in keys[0]
-        ]
-        assert where_in(ours, theirs[:0]).tolist() == [-1] * len(ours)
-
-
-def test_spans_end_where_an_event_was_skipped() -> None:
-    sequences, delivered = (
-        np.array([1, 2, 9, 15, 20, 30, 40], np.uint64),
-        np.array([1, 1, 1, 0, 1, 1, 0], bool),
-    )
-    assert recorded(sequences, delivered) == ((1, 9), (20, 30))
-    assert recorded(sequences[delivered], delivered[delivered]) == ((1, 30),)
-    assert recorded(sequences, np.zeros(7, bool)) == ()
-
-
-def test_groups() -> None:
-    numbers, codes = np.array([1, 2, 4, 5, 9]), np.array([0, 0, 0, 1, 1])
-
-    def groups(apart: bool) -> list[tuple[int, int]]:
-        found = neighbours(numbers, codes, np.full(5, apart))
-        return [(part.start, part.stop) for part in found]
-
-    assert groups(apart=False) == [(0, 3), (3, 5)]
-    assert groups(apart=True) == [(0, 2), (2, 3), (3, 4), (4, 5)]
-    assert neighbours(numbers[:0], codes[:0], np.empty(0, bool)) == []
 
 
 LINE = "r1 1.000000 2.000000"

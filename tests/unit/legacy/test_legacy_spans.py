@@ -38,16 +38,6 @@ def test_what_the_legacy_wrote_is_read(content: bytes, tmp_path: Path) -> None:
     )
 
 
-class Touches:
-    """What touches a file when it is loaded."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (Path.touch, (self.mark,))
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -78,17 +68,6 @@ def test_what_else_a_pickle_can_be_is_refused(content: bytes, tmp_path: Path) ->
     path.write_bytes(content)
     with pytest.raises(FormatError, match=rf"^{path}: "):
         read_spans(path)
-
-
-def test_nothing_that_a_pickle_asks_for_is_done(tmp_path: Path) -> None:
-    path, mark = tmp_path / "r0741234567-spans.txt", tmp_path / "evil"
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        path.write_bytes(pickle.dumps([(1, 6), Touches(mark)], protocol))
-        with pytest.raises(FormatError):
-            read_spans(path)
-    assert not mark.exists()
-    pickle.loads(path.read_bytes())
-    assert mark.exists(), "the pickle was a good one"
 
 
 def test_damage_is_refused_or_gives_spans(tmp_path: Path) -> None:
