@@ -21,7 +21,6 @@ from tests.support.workflow import Site
 
 FIRST, SECOND, THIRD = (DownlinkId(f"23040100{n}") for n in (1, 2, 3))
 NOW = 1680480000.0  # Unix seconds, 2023-04-03: pictures of one input are the same on any day
-NOTE = "SIMULATED: none of these events was recorded by the Large Area Telescope."
 
 
 def site_of(home: Path, told: Scenario) -> Site:
@@ -134,11 +133,11 @@ def picture(site: Site, downlink: DownlinkId | None) -> bytes:
     if downlink is None:
         runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
         run = next((run for run in runs if explain(looked, run).groups), runs[0])
-        return of_run.picture(looked, run, NOTE)
+        return of_run.picture(looked, run)
     if site.has_receipt(downlink):
         for name in (paths.receipt(downlink), f"{paths.receipts(downlink)}/000001.json"):
             os.utime(site.work / name, (NOW, NOW))
-    return of_downlink.picture(looked, downlink, NOTE)
+    return of_downlink.picture(looked, downlink)
 
 
 def main(out: Path, names: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """`halfpipe compare`."""
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from halfpipe.cli.printed import Marked
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.ids import DownlinkId
+from halfpipe.words import count
 
 if TYPE_CHECKING:
     from halfpipe.legacy.comparison import Compared
@@ -75,7 +77,10 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
         for one in found:
             _print(one)
         if len(downlinks) > 1:
-            printed.table([_row(one) for one in found], drop=["runs"])
+            verdicts = Counter(one.verdict for one in found)
+            click.echo(
+                "; ".join(f"{count(many, 'downlink')}: {verdict}" for verdict, many in verdicts.items())
+            )
     for why in absent.values():
         click.echo(f"{'not there yet' if found else 'error'}: {why}", err=True)
     for failure in failed:
@@ -83,17 +88,6 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
     if absent and not found and not failed:
         return 2
     return 3 if failed else max([*(one.status for one in found), *(1 for _ in absent)], default=0)
-
-
-def _row(one: "Compared") -> dict[str, printed.Cell]:
-    return {
-        "downlink": one.downlink,
-        "runs": len(one.runs),
-        **{name: one.total(name) for name in ("here", "there", "same")},
-        "explained": one.explained,
-        "unexplained": one.unexplained,
-        "verdict": Marked(one.verdict) if one.unexplained else one.verdict,
-    }
 
 
 def _print(one: "Compared") -> None:

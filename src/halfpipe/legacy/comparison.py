@@ -87,11 +87,6 @@ class Compared:
         return OTHER if self.groups else SAME
 
     @property
-    def explained(self) -> int:
-        """How many groups of events differ for a known reason."""
-        return sum(group.kind != UNEXPLAINED.kind for group in self.groups)
-
-    @property
     def verdict(self) -> str:
         """Say in words how it ended."""
         gone = any(group.kind == "gone" for group in self.groups)

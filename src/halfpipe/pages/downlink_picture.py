@@ -20,7 +20,6 @@ from halfpipe.pages.drawn import (
     Lane,
     Mark,
     draw_lanes,
-    simulated,
 )
 from halfpipe.pages.drawn import picture as drawn
 from halfpipe.status.account import Site, account
@@ -33,8 +32,8 @@ NOT_DECODED = Mark("announced, not decoded yet", "white", GREY)
 MISSING_HOUR = Mark("an hour without data in the archive", "white", VERMILION, "xxx")
 
 
-def picture(site: Site, downlink: DownlinkId, note: str = "") -> bytes:
-    """Return the picture of a downlink; `note` is what stands below it.
+def picture(site: Site, downlink: DownlinkId) -> bytes:
+    """Return the picture of a downlink.
 
     Raises
     ------
@@ -64,7 +63,7 @@ def picture(site: Site, downlink: DownlinkId, note: str = "") -> bytes:
         for each in missing_hours(made)
     ]
     title, height = f"Downlink {downlink}: {state.state}{delivered}", 0.28 * len(lanes) + 0.6
-    return drawn(title, sentences, note or simulated(site.settings), [height], paint)
+    return drawn(site.settings, title, sentences, [height], paint)
 
 
 def _chunks(

@@ -54,11 +54,6 @@ STYLE: dict[Any, Any] = {
 Axes = Any  # of matplotlib, which takes half a second to load
 
 
-def simulated(settings: Settings) -> str:
-    """Return what has to stand below every picture of a site; nothing where its data may be flight data."""
-    return "SIMULATED: the built-in decoder reads nothing else." if settings.is_simulated else ""
-
-
 def duration(seconds: float) -> str:
     """Return a duration as ``12.0 s``, ``0:14:02`` or ``2 days 3:00:00``."""
     if abs(seconds) < 60:
@@ -132,9 +127,9 @@ def uprights(axes: Axes, at: Any, low: Any, high: Any, **style: Any) -> None:
 
 
 def picture(
+    settings: Settings,
     title: str,
     sentences: Sequence[str],
-    note: str,
     heights: Sequence[float],
     paint: Callable[..., Sequence[Mark]],
 ) -> bytes:
@@ -142,7 +137,9 @@ def picture(
 
     Parameters
     ----------
-    title, sentences, note
+    settings
+        The site's: all its pictures say so where its data are simulated.
+    title, sentences
         What stands above and below it; it has them as title and description too, which readers for the blind read out.
     heights
         Of its panels, inches.
@@ -155,7 +152,10 @@ def picture(
 
     lines = [line for one in sentences for line in wrap(one, LETTERS)]
     lines = [*lines[: MOST_LINES - 1], "…"] if len(lines) > MOST_LINES else lines
-    below = [*lines, note] if note else lines
+    note = [
+        "SIMULATED: none of these events was recorded by the Large Area Telescope."
+    ] * settings.is_simulated
+    below = [*lines, *note]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, sum(heights) + 1.5 + 0.17 * len(below)), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -170,7 +170,7 @@ def picture(
             handlelength=2.6,
             handleheight=1.2,
         )
-        return _content(figure, title, " ".join([*sentences, note]))
+        return _content(figure, title, " ".join([*sentences, *note]))
 
 
 def _content(figure: Any, title: str, description: str) -> bytes:

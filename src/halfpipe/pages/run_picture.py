@@ -26,7 +26,6 @@ from halfpipe.pages.drawn import (
     Lane,
     Mark,
     draw_lanes,
-    simulated,
 )
 from halfpipe.pages.drawn import picture as drawn
 from halfpipe.run.datagrams import load_datagrams
@@ -53,8 +52,8 @@ NOT_DELIVERED: Mapping[str, tuple[str, Mark]] = {
 }
 
 
-def picture(site: Site, run: RunId, note: str = "") -> bytes:
-    """Return the picture of a run; `note` is what stands below it.
+def picture(site: Site, run: RunId) -> bytes:
+    """Return the picture of a run.
 
     Raises
     ------
@@ -74,7 +73,7 @@ def picture(site: Site, run: RunId, note: str = "") -> bytes:
         return draw_lanes(top, lanes)
 
     title, described = words(told)
-    return drawn(title, described, note or simulated(site.settings), [0.33 * len(lanes) + 0.6, 1.3], paint)
+    return drawn(site.settings, title, described, [0.33 * len(lanes) + 0.6, 1.3], paint)
 
 
 def words(told: OfRun) -> tuple[str, list[str]]:
