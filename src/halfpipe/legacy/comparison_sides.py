@@ -26,6 +26,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.compared_events import ROW, Delivered, File, Records, in_delivery, subset
 from halfpipe.legacy.legacy_replay import number_in_name
 from halfpipe.legacy.legacy_spans import read_spans
+from halfpipe.legacy.legacy_tree import MET, LegacyRun
 from halfpipe.merge.decision import holding, in_sources
 from halfpipe.merge.intervals import Interval, Ranges
 from halfpipe.merge.late import listed
@@ -36,11 +37,7 @@ from halfpipe.run.event_table import load_events
 from halfpipe.run.receipt_file import read_receipt
 
 TEXTS = ("delivered_events", "retired_runs", "event_gaps", "event_times", "moot_keys", "magic7")
-OF_A_RUN = {
-    "delivered_events": "delivered",
-    "event_gaps": "evtgaps",
-    "retired_runs": "retired",
-}  # in the legacy's tree
+OF_A_RUN = ("delivered_events", "event_gaps", "retired_runs")  # that follow from a merge
 # From 2^31 on the legacy wrote the sequence in a name as a negative number, later modulo 2^32 (its defect 27).
 EVENT_FILE = re.compile(r"(?P<run>r[0-9]{10})-e(?P<sequence>-?[0-9]{19,20})\.evt", re.ASCII)
 _MERGED = re.compile(r"r[0-9]{10}-e[0-9]{20}\.idx", re.ASCII)
@@ -48,7 +45,6 @@ SHOWN = 200  # characters of a line
 LINES = 1 << 16  # of a merged index, held at a time
 _EVT_LINE = "EVT: {:10d} {:20d} {:4d} {:8d} {} {} {:20d} {}\n"  # of a merged index
 _L1_RUN = re.compile(r"r[0-9]{10}", re.ASCII)
-_MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 
 # Of an event in a merged index of the legacy: how its datagram opens and closes, too.
 INDEX_ROW = np.dtype([*ROW.descr, ("opening", "S16"), ("closing", "S16")])
@@ -93,7 +89,7 @@ def side_of(root: Path, downlink: DownlinkId) -> Side:
         return Work(root)
     stage = Stage(root)
     if stage.home(downlink) is not None:
-        if any(_MET.fullmatch(path.name) for path in (root / downlink).glob("*") if path.is_dir()):
+        if any(MET.fullmatch(path.name) for path in (root / downlink).glob("*") if path.is_dir()):
             tree = LegacyTree(root)
             if not tree.texts(downlink):
                 raise MissingInputError(
@@ -365,24 +361,23 @@ class LegacyTree(Stage):
     A run without a record of its spans was not delivered: its merge died, or the legacy refused it.
     """
 
-    def _home(self, downlink: DownlinkId, run: RunId) -> Path:
-        return self.root / downlink / str(run.met)
+    def _run(self, downlink: DownlinkId, run: RunId) -> LegacyRun:
+        return LegacyRun.at(self.root, downlink, run)
 
     def runs(self, downlink: DownlinkId) -> set[RunId]:
         """Return the runs that have a directory."""
         names = [path.name for path in (self.root / downlink).glob("*") if path.is_dir()]
-        return {RunId.from_met(int(name)) for name in names if _MET.fullmatch(name)}
+        return {RunId.from_met(int(name)) for name in names if MET.fullmatch(name)}
 
     def delivered(self, downlink: DownlinkId, run: RunId) -> Delivered:
         """Read the merged indexes of a run, one after the other, and the records that they name."""
-        home = self._home(downlink, run)
-        indexes = self._indexes(downlink, run)
-        said = home / f"{run.l1}-delivered.txt"
-        if not (home / f"{run.l1}-spans.txt").exists() and (indexes or not said.exists()):
+        left = self._run(downlink, run)
+        indexes = [left.home / name for name in sorted(left.names) if left.home and _MERGED.fullmatch(name)]
+        if not left.spans and (indexes or not left.delivered):
             died = "the legacy's merge died before it recorded what it delivered"
             return Delivered(gone=died if indexes else "")
         cleaned = not any((self.root / downlink).glob(f"*-{run}-*.evt"))
-        if cleaned and not indexes and said.exists() and said.read_text().split()[1:2] != ["0"]:
+        if cleaned and not indexes and left.delivered and left.delivered.read_text().split()[1:2] != ["0"]:
             return Delivered(gone="the legacy has cleaned its indexes of the run away")
         places: dict[Path, int] = {}
         files, parts = [], [np.empty(0, INDEX_ROW)]
@@ -403,10 +398,6 @@ class LegacyTree(Stage):
                 raise FormatError(str(error)) from error
             return Delivered(files=tuple(files), gone=f"the legacy has cleaned up: {error}")
         return in_delivery(table, where, files)
-
-    def _indexes(self, downlink: DownlinkId, run: RunId) -> list[Path]:
-        found = self._home(downlink, run).glob("r*-e*.idx")
-        return sorted(path for path in found if _MERGED.fullmatch(path.name))
 
     def _rows(self, path: Path, places: dict[Path, int], run: RunId) -> NDArray[np.void]:
         """Read a merged index; event files are found beside it, wherever they lay before."""
@@ -446,23 +437,21 @@ class LegacyTree(Stage):
 
     def spans(self, downlink: DownlinkId, run: RunId) -> tuple[Interval, ...] | None:
         """Return the spans that were recorded; None without a record."""
-        path = self._home(downlink, run) / f"{run.l1}-spans.txt"
-        return read_spans(path) if path.exists() else None
+        path = self._run(downlink, run).spans
+        return read_spans(path) if path else None
 
     def records(self, downlink: DownlinkId, run: RunId) -> dict[str, list[str]]:
         """Return what lies beside the merged indexes: the lines of texts of this run, by the names of the texts."""
-        home = self._home(downlink, run)
-        files = {text: home / f"{run.l1}-{name}.txt" for text, name in OF_A_RUN.items()}
-        return {text: _lines_of(path) if path.exists() else [] for text, path in files.items()}
+        left = self._run(downlink, run)
+        files = zip(OF_A_RUN, (left.delivered, left.gaps, left.retired), strict=True)
+        return {text: _lines_of(path) if path else [] for text, path in files}
 
     def lines(self, downlink: DownlinkId, run: RunId) -> KnownDatagrams | None:
         """Return the datagrams of the run's cumulative index; None without one."""
-        for name in (f"dgm-{run}.idx", f"dgm-{run.met:x}.idx"):
-            path = self._home(downlink, run) / name
-            if path.exists():
-                *lines, rest = path.read_bytes().split(b"\n")
-                return KnownDatagrams.of([*lines, rest] if rest else lines, str(path))
-        return None
+        if not (path := self._run(downlink, run).datagrams):
+            return None
+        *lines, rest = path.read_bytes().split(b"\n")
+        return KnownDatagrams.of([*lines, rest] if rest else lines, str(path))
 
     def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
         """Return the datagrams of the run's cumulative index."""

@@ -35,6 +35,12 @@ class LegacyRun:
     names: frozenset[str] = frozenset()
     products: dict[ChunkId, list[str]] = field(default_factory=dict)
 
+    @classmethod
+    def at(cls, root: Path, downlink: str, run: RunId) -> "LegacyRun":
+        """List the directory of a run in one downlink of a tree, if there is one."""
+        home = root / downlink / str(run.met)
+        return cls(run, home, frozenset(os.listdir(home))) if home.is_dir() else cls(run)  # noqa: PTH208
+
     @property
     def spans(self) -> Path | None:
         """The record of what was delivered; None if nothing was recorded."""
@@ -49,6 +55,11 @@ class LegacyRun:
     def retired(self) -> Path | None:
         """What says that the run is complete."""
         return self._file(f"{self.run.l1}-retired.txt")
+
+    @property
+    def gaps(self) -> Path | None:
+        """The gaps between its spans."""
+        return self._file(f"{self.run.l1}-evtgaps.txt")
 
     @property
     def datagrams(self) -> Path | None:
