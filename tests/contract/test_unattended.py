@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -184,7 +185,8 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
 def test_one_that_hangs_is_ended_at_the_time_limit(outstanding: Site) -> None:
     site = outstanding
     (site.home / f"hangs-{FIRST}").touch()
-    status, said = unattended(site, "--timeout-minutes", "0.2", FIRST)
+    shutil.rmtree(site.retdefs / SECOND)
+    status, said = unattended(site, "--timeout-minutes", "0.2")
     assert (status, f"{logs(site)[0]}\n" in said) == (3, True)
     assert len(hanging(site)) == 4
     assert alive(site) == []

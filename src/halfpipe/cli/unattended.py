@@ -7,8 +7,7 @@ from contextlib import suppress
 
 import click
 
-from halfpipe.cli.verbs import Site, Verb, cores, downlinks
-from halfpipe.ids import DownlinkId
+from halfpipe.cli.verbs import Site, Verb, cores
 from halfpipe.site import unattended_turn
 
 
@@ -18,7 +17,7 @@ from halfpipe.site import unattended_turn
     at_work=False,
     examples=[
         ("halfpipe unattended --timer --profile s3df", "one turn, as the timer gives it"),
-        ("halfpipe unattended --timeout-minutes 60 230401001", "one downlink, at most an hour"),
+        ("halfpipe unattended --timeout-minutes 60", "one by hand, with at most an hour a downlink"),
     ],
     statuses={
         0: "good, or nothing was outstanding",
@@ -28,7 +27,6 @@ from halfpipe.site import unattended_turn
         130: "ended by SIGINT, with all that it had started (143: by SIGTERM)",
     },
 )
-@downlinks
 @cores
 @click.option(
     "--timeout-minutes",
@@ -44,7 +42,6 @@ from halfpipe.site import unattended_turn
 )
 def command(
     site: Site,
-    downlinks: tuple[DownlinkId, ...],
     cores: int | None,
     timeout_minutes: float,
     timer: bool,
@@ -68,7 +65,7 @@ def command(
         return _printed(text)
 
     return unattended_turn.turn(
-        site.settings, site.snakemake_options(cores), downlinks, timeout_minutes, say, timer=timer
+        site.settings, site.snakemake_options(cores), timeout_minutes, say, timer=timer
     )
 
 

@@ -61,22 +61,19 @@ def looked_at(work: Path, now: float) -> tuple[float, str]:
 def turn(
     settings: Settings,
     options: Sequence[str],
-    named: Sequence[DownlinkId],
     minutes: float,
     say: Callable[[str], bool],
     *,
     timer: bool = False,
 ) -> int:
-    """Process the downlinks that are named, or else the outstanding ones that nobody has in work.
+    """Process the outstanding downlinks that nobody has in work.
 
     Parameters
     ----------
     settings, options
         The settings, and the options of Snakemake that give it the same.
-    named
-        Downlinks; none: all outstanding ones.
     minutes
-        That each may take.
+        That each downlink may take.
     say
         Prints what a person has to hear, and tells whether anybody took it.
     timer
@@ -100,8 +97,8 @@ def turn(
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
     looked = before if since else 0.0
     try:
-        status = _process_all(settings, options, named, minutes, teller, ended, mine.sign, since)
-        looked = looked if named else before
+        status = _process_all(settings, options, minutes, teller, ended, mine.sign, since)
+        looked = before
         return status
     except (HalfPipeError, OSError) as error:
         status = UNUSABLE if isinstance(error, ConfigError) else FAILED
@@ -167,7 +164,6 @@ def publish(settings: Settings) -> Iterator[Cause]:
 def _process_all(
     settings: Settings,
     options: Sequence[str],
-    named: Sequence[DownlinkId],
     minutes: float,
     teller: Teller,
     ended: dict[DownlinkId, int],
@@ -175,12 +171,11 @@ def _process_all(
     since: str,
 ) -> int:
     plan, home = Plan(settings), settings.paths.work / paths.unattended_logs()
-    wanted = list(dict.fromkeys(named)) or outstanding(plan, home, since)
     failed, details = dict[DownlinkId, Cause](), dict[str, str]()
-    for number, downlink in enumerate(wanted):
+    for number, downlink in enumerate(outstanding(plan, home, since)):
         if number:
             _publish(settings, teller)  # a turn may take hours
-        if not named and leases.in_work(plan.work, downlink) is not None:
+        if leases.in_work(plan.work, downlink) is not None:
             continue
         words = invocation([plan.target(downlink)], options)
         log = home / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{downlink}.log"
@@ -191,12 +186,12 @@ def _process_all(
             details[downlink] = f"all that was printed: {log}\n{printed}\nto process it again: {again(words)}"
     sign()
     teller.look()
-    of_site_now = [] if named else site_troubles(settings, time.time())
+    of_site_now = site_troubles(settings, time.time())
     told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
-    every = named or {*recent(Site(settings), DAYS, since), *told, *failed}
+    every = {*recent(Site(settings), DAYS, since), *told, *failed}
     causes, unknown = _accounts(settings, every, failed)
-    unknown |= set(teller.memory.sent) - set(named) if named else {of_site(UNPUBLISHED)}
-    teller.tell([*causes, *((of_site(one.code), one) for one in of_site_now)], unknown, details)
+    every_cause = [*causes, *((of_site(one.code), one) for one in of_site_now)]
+    teller.tell(every_cause, {*unknown, of_site(UNPUBLISHED)}, details)
     needs_action = any(cause.verdict is Verdict.ACTION for _, cause in causes)
     return max([*ended.values(), FAILED if needs_action else GOOD])
 
