@@ -147,7 +147,6 @@ def test_a_day_of_clean_up(site: Site) -> None:
     for tokens in site.stage.glob("chunktokens/*"):
         tokens.rmdir()
     make_old(site, 3)
-    other = site.clone(site.home.parent / "without")
     before, goes = site.tree(), dict(removable(site))
 
     site.halfpipe("cleanup").good()
@@ -158,9 +157,3 @@ def test_a_day_of_clean_up(site: Site) -> None:
     assert leases(site.work) == []
 
     assert site.outstanding(FIRST, SECOND) == frozenset()
-    site.process(FIRST, again=True)
-    other.by_hand(FIRST)
-    assert site.staged(FIRST) == other.staged(FIRST) != {}
-    context = {name for name in goes if SECOND in name}
-    assert len(context) == 5
-    assert lasting(site, ()) == lasting(other, context), "the second one stays cleaned up"

@@ -15,10 +15,9 @@ from sqlalchemy import insert
 
 from halfpipe import paths
 from halfpipe.formats import evt
-from halfpipe.ids import RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS
-from halfpipe.site.online_records import Record, State
+from halfpipe.site.online_records import State
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
 from tests.support.online_site import FIRST, GID, NAME, RUN, SECOND, Online, on_site, staged, without_downlink
@@ -178,23 +177,6 @@ def test_the_story_of_a_site(site: Site) -> None:
     assert f"{NAME} made, " in at_online(online, "--again", RUN.l1).good().said
 
 
-def test_switches_and_the_operators_list(site: Site) -> None:
-    online = with_online(on_site(site, "lci_acd", FIRST))
-    switch = site.work / "halts" / "haltOnline"
-    switch.parent.mkdir()
-    switch.touch()
-    at_online(online).good()
-    assert online.files() == {}
-    switch.rename(site.work / FIRST / "haltOnline")
-    assert at_online(online).good().said.endswith("\n1 held\n")
-    assert at_online(online, "--again", RUN).status == 1
-    assert online.files() == {}
-    (site.work / FIRST / "haltOnline").unlink()
-    (site.work / "force").mkdir()
-    (site.work / "force" / "README").touch()
-    assert at_online(online).good().said.endswith("1 made\n")
-
-
 def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
     """By the ledger's tables where the config says so; the operators' own file goes before."""
     url = f"sqlite:///{site.home}/keys.sqlite"
@@ -235,12 +217,3 @@ def test_two_at_once_make_one_file_and_run_one_command(site: Site) -> None:
     assert len(online.told) == 1
     assert sum("1 made\n" in text for text in said) == 1
     assert sum("1 before\n" in text for text in said) == 1
-
-
-def test_of_a_downlink_only_its_calibration_runs(site: Site) -> None:
-    """Three runs, of which the other two are LPA and stay with Level-1."""
-    online = with_online(on_site(site, "multi3", FIRST))
-    assert "2 other" in at_online(online).good().said
-    (name,) = online.files()
-    assert name.endswith("-2c2e6cc0.evt")
-    assert Record(site.work, RunId("2c2e5787")).state is State.NOTHING
