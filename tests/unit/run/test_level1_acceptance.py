@@ -4,8 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from halfpipe import paths
 from halfpipe.formats.evt import pack_header
@@ -24,37 +22,6 @@ def file(first: int, last: int, begin: int, end: int, events: int, name: str | N
 def good(count: int = 4) -> list[EventFile]:
     """Return files that Level-1 takes: 100 sequences and 10 seconds each."""
     return [file(100 * i, 100 * i + 99, 10 * i, 10 * i + 10, 50) for i in range(1, count + 1)]
-
-
-small = st.integers(0, 12)
-
-
-@st.composite
-def nearly_good(draw: st.DrawFn) -> list[EventFile]:
-    """Return files that follow each other closely, one of them perhaps a little off."""
-    run, sequence, second = [], draw(small), draw(small)
-    for _ in range(draw(st.integers(1, 5))):
-        length, lasts = draw(st.integers(1, 4)), draw(st.integers(0, 2))
-        events = draw(st.integers(2, length + 2))
-        run.append(file(sequence, sequence + length - 1, second, second + lasts, events))
-        sequence += length + draw(st.integers(0, 2))
-        second += lasts + draw(st.integers(0, 1))
-    if draw(st.booleans()):
-        at = draw(st.integers(0, len(run) - 1))
-        (first, last), (begin, end) = run[at].sequences, run[at].seconds
-        by = st.integers(-2, 2)
-        run[at] = replace(
-            run[at],
-            sequences=(first + draw(by), last + draw(by)),
-            seconds=(begin + draw(by), end + draw(by)),
-            events=run[at].events + draw(by),
-        )
-    return draw(st.permutations(run))
-
-
-@given(nearly_good())
-def test_nearly_good_files(run: list[EventFile]) -> None:
-    assert (refusals(run) == []) == level_1_takes(run)
 
 
 @pytest.mark.parametrize(

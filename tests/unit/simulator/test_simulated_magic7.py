@@ -27,10 +27,6 @@ def test_columns_order_and_rates(begin: float) -> None:
     assert (len(attitudes), len(orbits)) == (5 * seconds, seconds)
     times = [(int(words[3]), int(words[4]), words[2]) for words in map(str.split, lines)]
     assert times == sorted(times)
-    for match in attitudes:
-        assert sum(float(q) ** 2 for q in match[4].split()) == pytest.approx(1, abs=1e-12)
-    for match in orbits:
-        assert sum(float(x) ** 2 for x in match[4].split()[:3]) ** 0.5 == pytest.approx(attitude.RADIUS)
     for match in (attitudes[0], attitudes[-1]):
         shown = met.utc(met.met_to_unix(int(match[2]) + int(match[3]) / 1e6))
         assert match[1] == f"{shown:%Y-%m-%d %H:%M:%S.%f}"
