@@ -10,17 +10,14 @@ from halfpipe.formats import evt, met
 from halfpipe.ids import RunId
 from halfpipe_simulator.datagrams import (
     CHECKSUM_SIZE,
-    CLOSE_ACTIONS,
     DATAGRAM_HEADER,
     EVENT_ROW,
     MAX_SIZE,
-    OPEN_ACTIONS,
     About,
     encode,
 )
 from halfpipe_simulator.events import Events, make_events
 from halfpipe_simulator.packets import PACKET_SPACING, packet_count
-from halfpipe_simulator.truth import Carried
 
 GROUND_ID = 0x770100
 
@@ -133,11 +130,6 @@ class Datagram:
         times = np.array([self.met, last])
         begin, end = met.unix_microseconds(times // met.MICROSECONDS, times % met.MICROSECONDS).tolist()
         return begin, end
-
-    def carried(self) -> Carried:
-        """Return it as truth sees it."""
-        opens, closes = OPEN_ACTIONS[self.about.open_action], CLOSE_ACTIONS[self.about.close_action]
-        return Carried(self.apid, self.number, opens, closes, self.sequences, self.utcs)
 
 
 def run_datagrams(

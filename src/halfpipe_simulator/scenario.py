@@ -30,7 +30,6 @@ from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe_simulator.packets import PACKET_SIZE, packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, deliver, run_datagrams
-from halfpipe_simulator.truth import RunHistory
 
 SCID = 77
 FLIGHT_ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
@@ -172,7 +171,7 @@ class Scenario:
             for number, (run, spec) in enumerate(runs.items())
         ]
         write_text(out / "moot.txt", "".join(lines))
-        truth = self._truth(datagrams, chunks, runs)
+        truth = self._truth(datagrams, chunks)
         write_text(out / "truth.json", json.dumps(truth, sort_keys=True) + "\n")
         write_text(out / "config.yaml", _config(out.absolute(), config_root))
         write_text(out / PROFILE, _PROFILE_TEXT)
@@ -249,9 +248,8 @@ class Scenario:
         )
         write_bytes(_retdef(out, chunk), content_of(retdef))
 
-    def _truth(
-        self, datagrams: list[Datagram], chunks: list[Chunk], runs: dict[RunId, Run]
-    ) -> dict[str, object]:
+    def _truth(self, datagrams: list[Datagram], chunks: list[Chunk]) -> dict[str, object]:
+        """Return which datagrams and events each downlink carries undamaged."""
         carried: dict[str, dict[str, object]] = {downlink: {} for downlink in self.downlinks}
         described = []
         members: dict[tuple[DownlinkId, RunId], list[Datagram]] = defaultdict(list)
@@ -280,27 +278,12 @@ class Scenario:
                 for d in own
                 for sequence, utc in zip(d.sequences, d.utcs, strict=True)
             )
-        outcome = {}
-        for run, spec in runs.items():
-            history = RunHistory()
-            for downlink in sorted(self.downlinks):
-                if any(chunk.downlink == downlink and chunk.run == run for chunk in chunks):
-                    history.take(downlink, [d.carried() for d in members[downlink, run]])
-            outcome[run] = {
-                "kind": "LPA" if spec.is_lpa else "LCI",
-                "complete": history.complete(),
-                "delivered": sorted(event for events in history.delivered.values() for event in events),
-                "delivered_by": history.delivered,
-                "orphans": history.orphans,
-                "late": history.late(),
-            }
         return {
             "note": "SIMULATED: none of these events was recorded by the Large Area Telescope",
             "seed": self.seed,
             "carried_columns": ["sequence", "apid", "datagram", "utc"],
             "carried": carried,
             "chunks": described,
-            "runs": outcome,
         }
 
 

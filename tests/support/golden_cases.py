@@ -77,7 +77,7 @@ class Case:
 
     def chunks(self, downlink: str, run: int) -> tuple[Chunk, ...]:
         """Return what the chunks of `downlink` bring of `run` as the reference has it."""
-        return tuple(_chunk(path) for path in self.products(downlink, run))
+        return tuple(chunk_of(path) for path in self.products(downlink, run))
 
     @property
     def downlinks(self) -> list[str]:
@@ -85,7 +85,8 @@ class Case:
         return sorted({step.downlink for step in self.steps})
 
 
-def _chunk(path: Path) -> Chunk:
+def chunk_of(path: Path) -> Chunk:
+    """Return what the index at `path` brings as the reference has it."""
     index = idx.read_index(path)
     rows = index.events[["sequence", "apid", "datagram"]].tolist()
     events = tuple(Event(a, b, c, copy) for copy, (a, b, c) in enumerate(rows))

@@ -71,6 +71,7 @@ def test_nothing_is_recorded_twice(tmp_path: Path) -> None:
     # With fewer events, as was accepted: that is something else.
     read(tmp_path).publish(replace(delivery(FIRST, (1, 9)), accepted="lost"))
     assert len(read(tmp_path)) == 5
+    assert read(tmp_path).latest()[FIRST].accepted == "lost"
 
 
 def test_nothing_delivered_is_recorded_only_if_something_was_before(tmp_path: Path) -> None:
