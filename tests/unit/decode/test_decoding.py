@@ -10,7 +10,7 @@ import pytest
 from halfpipe.decode.chunk_products import check_products, take_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.decode.decoder_log import LINES_KEPT, DecoderLog
-from halfpipe.errors import DecoderError, HalfPipeError
+from halfpipe.errors import DecoderError, FormatError, HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId
@@ -163,6 +163,17 @@ def test_an_index_of_another_run_or_apid(tmp_path: Path) -> None:
     for name in (EVT, IDX):
         (out / name.replace("2c2e6cc0", "2c2e6cc1")).rename(out / name.replace("-0965-", "-0966-"))
     with pytest.raises(HalfPipeError, match="EVT lines of APID 965, its name says 966"):
+        check_products(out, ChunkId(CHUNK))
+
+
+def test_an_event_of_no_time(tmp_path: Path) -> None:
+    out = spoilt(tmp_path / "out", "exception")
+    lines = (out / IDX).read_bytes().splitlines(keepends=True)
+    assert lines[3].startswith(b"EVT:")
+    utc = lines[3].split()[5]
+    lines[3] = lines[3].replace(utc, b"9" + utc[1:], 1)
+    (out / IDX).write_bytes(b"".join(lines))
+    with pytest.raises(FormatError, match="is said to be of 9"):
         check_products(out, ChunkId(CHUNK))
 
 

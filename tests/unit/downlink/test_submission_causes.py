@@ -20,6 +20,7 @@ from halfpipe.downlink.submit import SubmissionError
 from halfpipe.process.told_once import By, Outcome, how_it_was_cut_off
 from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
+from tests.support.leases import held_by_another
 from tests.support.level1 import DL, RUN, Level1
 from tests.support.series import damage
 
@@ -181,6 +182,8 @@ def was_cut_off(level1: Level1) -> bool:
 
 def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> None:
     level1.leave_open()
+    with held_by_another(level1.work, paths.downlink_lease(DL)):
+        assert found(level1) == [], "it runs"
     for keys, do in (({}, f"snakemake submit={DL}"), ({"check": None}, SAY)):
         (cause,) = found(level1, **keys)
         assert (cause.code, cause.verdict, *cause.remedy.do) == ("submission-open", Verdict.ACTION, do)

@@ -140,11 +140,12 @@ def test_copies_that_tell_different_things_stop(tmp_path: Path) -> None:
         list(series(tmp_path).verify())
 
 
-def test_a_record_of_another_series_does_not_follow(tmp_path: Path) -> None:
-    published(tmp_path, 2)
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_record_of_another_series_does_not_follow(tmp_path: Path, number: int) -> None:
+    published(tmp_path, number)
     stranger = sealed({"value": 9}, "0" * 64)
     for home in (PLACE, f"copies/{PLACE}"):
-        (tmp_path / home / "000002.json").write_bytes(stranger)
+        (tmp_path / home / f"{number:06d}.json").write_bytes(stranger)
     with pytest.raises(DamagedError):
         series(tmp_path).read()
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from halfpipe import paths
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.formats import idx
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -140,6 +141,15 @@ def test_an_evt_that_changed_since_it_was_indexed(tmp_path: Path) -> None:
         path.write_bytes(other)
         with pytest.raises(StateError, match=f"^{path} at byte "):
             of.read()
+
+
+@pytest.mark.parametrize("offset", [0, -1])
+def test_a_place_where_no_record_can_be(tmp_path: Path, offset: int) -> None:
+    of = Delivery("runid_small", tmp_path)
+    table = np.load(tmp_path / paths.events(of.run, of.downlink), mmap_mode="r+")
+    table["offset"] = offset
+    with pytest.raises(StateError, match=f"^{of.source}/.* at byte "):
+        of.read()
 
 
 def test_a_record_that_cannot_be_overridden_is_named(tmp_path: Path) -> None:
