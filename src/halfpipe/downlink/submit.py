@@ -15,9 +15,18 @@ from typing import IO, Any
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
+from halfpipe.downlink.record_causes import troubles as record_troubles
 from halfpipe.downlink.stage_look import look, names_files
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger
-from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, MissingInputError, Remedy, StageError
+from halfpipe.errors import (
+    ConfigError,
+    HalfPipeError,
+    LedgerError,
+    MissingInputError,
+    Remedy,
+    StageError,
+    StateError,
+)
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
@@ -313,6 +322,10 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
     """See that Level-1 was not told yet, and will find all that it is told of."""
     downlink = DownlinkId(record.id)
     stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
+    # First, for the stage shows it as well, and staging again does not mend it.
+    for cause in record_troubles(settings, downlink):
+        if cause.code == "deliveries-overlap":
+            raise StateError(f"{cause.text}. Nothing was submitted.", cause.remedy, code=cause.code)
     _check_stage(settings, downlink, receipt, untouched=action is Action.SUBMIT)
     _check_ledger(settings, downlink, receipt)
     if action is Action.SUBMIT and (number := in_ledger(settings, record)):
