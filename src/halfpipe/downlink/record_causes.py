@@ -212,7 +212,9 @@ def _noted(run: RunId, downlink: DownlinkId, entry: Mapping[str, Any]) -> Iterat
             "run-held",
             Verdict.ACTION,
             f"run {run} is held, {what} not staged, because Level-1 would refuse it: {'; '.join(entry['l1']['why'])}",
-            Remedy(f"halfpipe show {run}"),
+            rerun(
+                downlink, paths.manifest(run, downlink), "mend what makes it so, in the config or in the data"
+            ),
         )
     if events := entry.get("unaccounted"):
         yield Cause(
