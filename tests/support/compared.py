@@ -40,14 +40,6 @@ def defects(found: Compared) -> set[int]:
     return {one.defect for one in found.findings if one.defect and one not in of_headers}
 
 
-def records_of(path: Path) -> list[bytes]:
-    """Return the records of an event file."""
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    offsets = evt.walk(data, "")
-    ends = [*offsets[1:].tolist(), len(data)]
-    return [data[a:b].tobytes() for a, b in zip(offsets.tolist(), ends, strict=True)]
-
-
 def sequence_of(record: bytes) -> int:
     """Return the sequence of an event."""
     at = evt.field_starts(evt.CONTEXT)["scalers_sequence"]

@@ -13,7 +13,8 @@ import numpy as np
 
 from halfpipe import paths
 from halfpipe.formats import evt
-from tests.support.compared import records_of, sequence_of, write_event_file
+from tests.support.compared import sequence_of, write_event_file
+from tests.support.harness import records_of
 
 FIRST, SECOND = "240601001", "240601002"
 RUN, MET = "r0741234567", "741234567"
@@ -40,7 +41,7 @@ def _records(change: Callable[[Records], Records]) -> Callable[[Path], None]:
 
     def do(root: Path) -> None:
         path = event_file(root)
-        write_event_file(path, change(records_of(path)))
+        write_event_file(path, change(records_of(path.read_bytes())))
 
     return do
 
@@ -97,7 +98,7 @@ def _renamed(name: str, into: str = "{home}") -> Callable[[Path], None]:
 
 def _split(root: Path, headers: Callable[[Path, Path, Records], None]) -> None:
     path = event_file(root)
-    records = records_of(path)
+    records = records_of(path.read_bytes())
     half = len(records) // 2
     other = path.with_name(paths.event_file(RUN, sequence_of(records[half])))
     shutil.copy(path, other)
@@ -163,9 +164,9 @@ def _swapped_records(lines: list[bytes]) -> list[bytes]:
 
 def _copied_into_the_other(root: Path) -> None:
     path = event_file(root)
-    records = records_of(path)
+    records = records_of(path.read_bytes())
     other = event_file(root, SECOND)
-    write_event_file(other, [*records[-1:], *records_of(other)])
+    write_event_file(other, [*records[-1:], *records_of(other.read_bytes())])
     other.rename(other.with_name(path.name.replace(path.name[-24:-4], f"{sequence_of(records[-1]):020d}")))
 
 
@@ -317,7 +318,7 @@ HARMS: Mapping[str, Harm] = {
 
 
 def _cut_behind(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: -len(records_of(path)[-1])])
+    path.write_bytes(path.read_bytes()[: -len(records_of(path.read_bytes())[-1])])
 
 
 def _flip(path: Path, at: int) -> None:

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -221,13 +222,13 @@ def small_disk(path: Path) -> Iterator[Callable[[str], None]]:
 
 def event_records(files: dict[Path, bytes]) -> list[bytes]:
     """Return the event records of event files, sorted."""
-    found = []
-    for path, content in files.items():
-        data = np.frombuffer(content, np.uint8)
-        offsets = evt.walk(data, str(path))
-        ends = [*offsets[1:].tolist(), len(content)]
-        found += [content[a:b] for a, b in zip(offsets.tolist(), ends, strict=True)]
-    return sorted(found)
+    return sorted(record for content in files.values() for record in records_of(content))
+
+
+def records_of(content: bytes) -> list[bytes]:
+    """Return the event records of an event file, in order."""
+    offsets = evt.walk(np.frombuffer(content, np.uint8), "").tolist()
+    return [content[a:b] for a, b in pairwise([*offsets, len(content)])]
 
 
 def path_of(cause: Cause) -> Path:

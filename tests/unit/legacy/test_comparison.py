@@ -15,8 +15,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import Compared, compare
 from halfpipe.legacy.comparison_reasons import Finding
 from halfpipe_simulator.scenario import Scenario
-from tests.support.compared import BothSides, defects, records_of, sequence_of, write_event_file
+from tests.support.compared import BothSides, defects, sequence_of, write_event_file
 from tests.support.golden_cases import GOLDEN, case_names, read_case
+from tests.support.harness import records_of
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -143,7 +144,7 @@ def test_a_flipped_bit_is_found_and_named(sides: BothSides) -> None:
 
 def cut_out(path: Path, *numbers: int) -> list[int]:
     """Take events out of an event file, whose header is made anew; return their sequences."""
-    records = records_of(path)
+    records = records_of(path.read_bytes())
     sequences = [sequence_of(records[number]) for number in numbers]
     write_event_file(path, [record for n, record in enumerate(records) if n not in numbers])
     return sequences
@@ -168,7 +169,7 @@ def test_another_cut_is_no_other_event(sides: BothSides, tmp_path: Path) -> None
     theirs = tmp_path / "theirs"
     shutil.copytree(sides.site.stage, theirs)
     path = only_file(theirs, FIRST)
-    records = records_of(path)
+    records = records_of(path.read_bytes())
     second = path.with_name(paths.event_file("r0741234567", sequence_of(records[50])))
     shutil.copy(path, second)
     write_event_file(second, records[50:])

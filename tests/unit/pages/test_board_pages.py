@@ -152,17 +152,6 @@ def test_a_page_of_a_downlink_is_written_when_it_changes(site: Site, tmp_path: P
     assert (home / "notes.html").exists()
 
 
-def test_a_picture_that_is_there_is_shown(site: Site, tmp_path: Path) -> None:
-    picture = tmp_path / "board" / paths.board_picture(FIRST)
-    picture.parent.mkdir(parents=True)
-    picture.write_text("<svg/>")
-    make(site, tmp_path / "board")
-    for page, number in ((paths.board_page(FIRST), 1), (paths.board_page(FAILED), 0)):
-        images = list(Seen(tmp_path / "board" / page).named("img"))
-        assert [a["src"] for a in images] == [f"pictures/{FIRST}.svg"] * number
-        assert all(a["alt"] for a in images)
-
-
 def test_pictures_are_drawn_some_each_time_and_none_tells_of_what_was(site: Site, tmp_path: Path) -> None:
     home, looked = tmp_path / "board", Looked(site.settings)
     found = overview(looked, recent(looked, DAYS))
@@ -175,6 +164,10 @@ def test_pictures_are_drawn_some_each_time_and_none_tells_of_what_was(site: Site
     assert drawn(1) == [SECOND], "the board has it first"
     before = (home / paths.board_picture(SECOND)).stat().st_mtime_ns
     assert drawn(1) == [FIRST, SECOND], "one that failed has none"
+    for downlink, number in ((FIRST, 1), (FAILED, 0)):
+        images = list(Seen(home / paths.board_page(downlink)).named("img"))
+        assert [a["src"] for a in images] == [f"pictures/{FIRST}.svg"] * number
+        assert all(a["alt"] for a in images)
     assert (home / paths.board_picture(SECOND)).stat().st_mtime_ns == before, "it is not drawn again"
     os.utime(home / paths.board_picture(FIRST), (0, 0))
     (home / paths.board_picture("230401009")).write_text("of a downlink that is on the board no more")
