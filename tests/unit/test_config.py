@@ -106,6 +106,7 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         ({"decoder": {"command": None}}, "decoder.command: None: "),
         ({"decoder": {"command": "decode 'x"}}, "cannot be split into words: No closing quotation"),
         ({"submit": {"command": "pipeline {downlink}"}}, "submit.command: {downlink} stands for nothing; what is"),
+        ({"submit": {"rollback": "pipeline {stage}"}}, "submit.rollback: {stage} stands for nothing"),
         ({"submit": {"check": "pipeline"}}, "submit.check: 'pipeline' does not use {dl}: write it where it belongs"),
         ({"retdef": {"settle_seconds": -1}}, "retdef.settle_seconds: -1: "),
         ({"outstanding": {"max": 0}}, "outstanding.max: 0: "),

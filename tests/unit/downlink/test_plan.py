@@ -148,12 +148,6 @@ def test_a_retdef_that_cannot_be_read_costs_its_own_runs_only(work: Path, home: 
     assert str(bad) in str(error)
 
 
-def test_two_places_are_one(work: Path, tmp_path: Path) -> None:
-    put(tmp_path / "one", 1)
-    put(tmp_path / "two", 2)
-    assert plan_of(work, tmp_path / "one", tmp_path / "two").of(DL).chunks == (ONE, TWO)
-
-
 BEGUN, HANDED_OFF = "230402002", "230402003"
 
 

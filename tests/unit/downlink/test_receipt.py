@@ -246,11 +246,3 @@ def test_who_has_lost_the_downlink_puts_no_text_and_takes_back_no_token(delivere
     with pytest.raises(LeaseLostError):
         receipt.hand_off(settings(delivered), lost, DL, CHUNKS, (LPA, LCI, OPEN), StringIO())
     assert list((delivered.stage / DL).glob("*.txt")) == []
-
-
-def test_the_table_for_people(processed: Site) -> None:
-    head, columns, *rows = receipt.table(read_receipt(processed.work, DL)).splitlines()
-    assert head == f"downlink {DL}, hand-off 1"
-    assert [row.split()[0] for row in rows] == [LPA, LCI, OPEN]
-    assert {len(row.split()) for row in rows} == {len(columns.replace("L1 run", "L1_run").split())}
-    assert [row.split()[-1] for row in rows] == ["complete", "complete", "open"]

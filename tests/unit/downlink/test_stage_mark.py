@@ -89,13 +89,6 @@ def test_a_working_directory_that_the_stage_knows_and_is_not_there_is_refused(
     stage_mark.refuse(settings)
 
 
-def test_a_stage_that_another_working_directory_uses_is_refused(settings: Settings, tmp_path: Path) -> None:
-    noted(settings, 1)
-    other = Settings(Paths(tmp_path / "work", settings.paths.stage))
-    assert refused(other, stage_mark.claim) == "stage-foreign"
-    assert not (tmp_path / "work").exists()
-
-
 def test_a_series_that_is_asked_for_is_looked_at_however_old(settings: Settings) -> None:
     (record,) = noted(settings, 1)
     stage_mark.note(settings, [(f"{n:09d}/receipts", record) for n in range(2 * stage_mark.LOOKED_AT)])

@@ -1,8 +1,6 @@
 """Submission: what is run and what is not in every state of the record, and in which words it is refused."""
 
-import errno
 import json
-import os
 import shlex
 import shutil
 import time
@@ -17,7 +15,6 @@ from sqlalchemy import insert
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.config import load
 from halfpipe.downlink import stage_mark, submit
 from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.submission_causes import troubles, warnings_before
@@ -184,21 +181,6 @@ def test_without_a_check_it_waits_for_a_person(level1: Level1, mode: str, heard:
     assert level1.commands() == ["createStream"]
 
 
-class Full(StringIO):
-    """A log on a disk that is full."""
-
-    def write(self, _: str) -> int:
-        """Write nothing."""
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_a_log_that_cannot_be_written_costs_a_command_that_runs_nothing(level1: Level1) -> None:
-    """Else it would be taken for one that could not be started, and be given again."""
-    assert submit.submit(level1.settings(check=None), DL, Full())["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.TOLD]
-    assert level1.recorded()[-1]["said"][-1] == "pipeline: stream 240601001, key 1001"
-
-
 def test_an_open_attempt_is_settled_by_the_check_if_that_can_tell(level1: Level1) -> None:
     level1.leave_open()
     level1.go_wrong(streamExists="refuse")
@@ -263,15 +245,6 @@ def test_without_a_command_the_line_is_written_and_nothing_is_run(level1: Level1
     assert not (level1.work / paths.submit_line(DL)).exists(), "somebody might give it besides"
 
 
-def test_a_written_line_that_a_person_gave_is_found_by_the_check(level1: Level1) -> None:
-    for _ in range(2):
-        assert submitted(level1.settings(command=None))["state"] == "written"
-    create(level1)
-    assert submitted(level1.settings())["state"] == "submitted"
-    assert level1.outcomes() == [Outcome.TOLD]
-    assert level1.commands() == ["createStream"]
-
-
 @pytest.mark.parametrize("command", ["as it is", None])
 def test_what_is_not_as_it_was_handed_off_is_not_submitted(command: str | None, level1: Level1) -> None:
     file = level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
@@ -316,22 +289,6 @@ def test_held_or_not_handed_off_nothing_is_asked_and_nothing_recorded(level1: Le
     refused(level1.settings(), MissingInputError)
     assert not (level1.work / paths.submissions(DL)).exists()
     assert level1.commands() == []
-
-
-@pytest.mark.parametrize("key", ["command", "check", "rollback"])
-@pytest.mark.parametrize("text", ["pipeline 'L1", "pipeline L1", "pipeline {dl} {stage}"])
-def test_a_command_of_the_config_is_looked_at_when_it_is_read(key: str, text: str, tmp_path: Path) -> None:
-    config = {"paths": {"work": str(tmp_path), "stage": str(tmp_path)}, "submit": {key: text}}
-    assert f"submit.{key}: " in raised(lambda: load((), config), ConfigError)
-
-
-def test_words_are_filled_in_whole_and_no_shell_reads_them(level1: Level1) -> None:
-    level1.stage = level1.home / "a stage; {dl} $HOME"
-    level1.hand_off()
-    output = StringIO()
-    words = "printf '%s\\n' --in={rawdir} 'two words' {dl}"
-    submit.submit(level1.settings(command=words, check=None), DL, output)
-    assert output.getvalue().splitlines() == [f"--in={level1.stage}/{DL}", "two words", DL]
 
 
 def left_behind(level1: Level1, seconds: float = 300.0) -> None:

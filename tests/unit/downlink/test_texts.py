@@ -31,16 +31,6 @@ COLUMNS = {
 }
 
 
-def test_one_complete_run() -> None:
-    assert texts([RUN]) == {
-        "delivered_events": "r0741234567 50 3 LPA\n",
-        "retired_runs": "r0741234567 COMPLETE\n",
-        "event_gaps": "r0741234567 1049 1060\nr0741234567 1100 1131\n",
-        "event_times": "r0741234567 1719541768.066272 1719541785.761322\n",
-        "moot_keys": "r0741234567 2959 nomSciOps\n",
-    }
-
-
 @pytest.mark.parametrize(
     ("change", "retired"),
     [
