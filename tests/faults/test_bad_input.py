@@ -2,15 +2,21 @@
 
 import shlex
 import shutil
+import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from halfpipe import paths
 from halfpipe.files import working_directory
 from tests.support.bad_decoder import CRIES
-from tests.support.golden_cases import GOLDEN, Expected, read_case
+from tests.support.golden_cases import GOLDEN, Expected, build, read_case
 from tests.support.harness import small_disk
 from tests.support.in_process import ROOT
+from tests.support.verbs import COMMAND
 from tests.support.workflow import Site
 
 DL, SECOND, THIRD = "240601001", "240601002", "240601003"
@@ -288,3 +294,34 @@ def test_a_full_working_directory(site: Site) -> None:
         change("size=8m")
         site.process(DL)
         assert site.staged(DL) == expected("multi3").files
+
+
+@pytest.mark.faults
+def test_many_downlinks_wait_for_a_stage_that_is_full_for_a_minute(site: Site) -> None:
+    """Nothing is lost, and nobody has to give the command again."""
+    case = read_case(GOLDEN / "split3")
+    build(case, site)
+    site.work.mkdir()
+    words = [*COMMAND, "process", "2024-06", "--cores", "1", "--configfile", str(site.configfile)]
+    with small_disk(site.stage) as change:
+        filler = site.stage / "of somebody else"
+        with suppress(OSError), filler.open("wb", buffering=0) as out:
+            while True:
+                out.write(bytes(4096))
+        many = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        logs = site.work / paths.batch_logs()
+        try:
+            end = time.monotonic() + 60
+            while not any('"full"' in log.read_text() for log in logs.glob("*.log")):
+                assert many.poll() is None, many.communicate()[0]
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            filler.unlink()
+            change("size=4m")
+            said, _ = many.communicate(timeout=240)
+        finally:
+            many.kill()
+        assert (many.returncode, "3 of 3 handed off" in said) == (0, True), said
+        for step in case.steps:
+            assert site.staged(step.downlink) == step.expected.files
+        assert site.halted() == []
