@@ -36,12 +36,6 @@ class Events:
         seconds: NDArray[np.int64] = self.rows["seconds"].astype(np.int64)
         return seconds * met.MICROSECONDS + self.rows["microseconds"].astype(np.int64)
 
-    @property
-    def sequences(self) -> NDArray[np.uint64]:
-        """GEM sequence of each event."""
-        sequences: NDArray[np.uint64] = self.rows["scalers_sequence"]
-        return sequences
-
 
 def make_events(
     rng: np.random.Generator,

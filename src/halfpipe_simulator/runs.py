@@ -132,9 +132,7 @@ class Datagram:
         return begin, end
 
 
-def run_datagrams(
-    rng: np.random.Generator, spec: Run, run: RunId, number: int, packet_size: int
-) -> Iterator[Datagram]:
+def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) -> Iterator[Datagram]:
     """Make the datagrams of one run, EPU by EPU; whether and when they arrive is said by `deliver`."""
     times, sequences, epu = _event_times(rng, spec, run)
     cuts = [int(times[len(times) * part // spec.parts]) for part in range(1, spec.parts)]
@@ -179,7 +177,7 @@ def run_datagrams(
             payload = events.payload[events.edges[begin] : events.edges[end]]
             content = encode(about, rows, payload.tobytes())
             unix = met.unix_microseconds(rows["seconds"], rows["microseconds"]) / met.MICROSECONDS
-            packets = packet_count(len(content), packet_size)
+            packets = packet_count(len(content))
             free = stamp + packets * PACKET_SPACING
             yield Datagram(
                 run=run,

@@ -28,7 +28,7 @@ from halfpipe.files.durable import write_bytes, write_text
 from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe_simulator.packets import PACKET_SIZE, packets_of
+from halfpipe_simulator.packets import packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, deliver, run_datagrams
 
 SCID = 77
@@ -89,8 +89,6 @@ class Scenario:
         UTC of the first run's start.
     l0keys
         Over how many files per hour and APID each downlink's packets are spread.
-    packet_size
-        Bytes of a full packet.
     """
 
     def __init__(
@@ -100,7 +98,6 @@ class Scenario:
         downlinks: Sequence[str] = ("230401001",),
         start: datetime = START,
         l0keys: int = 1,
-        packet_size: int = PACKET_SIZE,
     ) -> None:
         if not 1 <= l0keys <= L0KEYS_PER_DOWNLINK:
             raise ConfigError(f"l0keys {l0keys}: expected 1 to {L0KEYS_PER_DOWNLINK}")
@@ -108,7 +105,6 @@ class Scenario:
         self.downlinks = tuple(DownlinkId(text) for text in downlinks)
         self.start = int(met.unix_to_met(start.timestamp()))
         self.l0keys = l0keys
-        self.packet_size = packet_size
         self.runs: list[Run] = []
 
     def lpa_run(
@@ -186,7 +182,7 @@ class Scenario:
             run = RunId.from_met(startedat)
             runs[run] = spec
             rng = np.random.default_rng([self.seed, number])
-            own = list(run_datagrams(rng, spec, run, number, self.packet_size))
+            own = list(run_datagrams(rng, spec, run, number))
             deliver(rng, spec, own)
             datagrams += own
             startedat = max(d.met for d in own) // met.MICROSECONDS + _GAP_BETWEEN_RUNS
@@ -215,9 +211,7 @@ class Scenario:
         for datagram in sorted(datagrams, key=lambda d: (d.apid, d.met)):
             # Close to where the counter wraps, so that it does so in every archive.
             seq = counters.get(datagram.apid, level0.COUNTER - 40)
-            packets = packets_of(
-                datagram.content, apid=datagram.apid, seq=seq, met=datagram.met, packet_size=self.packet_size
-            )
+            packets = packets_of(datagram.content, apid=datagram.apid, seq=seq, met=datagram.met)
             counters[datagram.apid] = (seq + len(packets)) % level0.COUNTER
             for downlink in datagram.downlinks:
                 for place, packet in enumerate(packets):
