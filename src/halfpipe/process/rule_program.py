@@ -120,9 +120,19 @@ def _log_to(path: Path | None) -> None:
 
 @contextmanager
 def output(path: Path | None) -> Iterator[IO[str]]:
-    """Open the log for what other programs print, beside our own lines; without a log, the terminal."""
+    """Open the log for what other programs print, beside our own lines; without a log, the terminal.
+
+    What cannot be written there is lost, as was told: that is no fault of the job.
+    """
     if path is None:
         yield sys.stderr
-    else:
-        with path.open("a", errors="backslashreplace") as file:
-            yield file
+        return
+    try:
+        file = path.open("a", errors="backslashreplace")
+    except OSError:
+        file = Path(os.devnull).open("w")  # noqa: SIM115 - closed below
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # closed it writes what it could not before
+            file.close()

@@ -1,4 +1,4 @@
-"""What the programs of rules do when they are told to end."""
+"""What the programs of rules do when they are told to end, and where their log cannot be written."""
 
 import argparse
 import os
@@ -31,3 +31,9 @@ def test_a_job_that_was_told_to_end_is_told_once(tmp_path: Path) -> None:
         assert (ended.value.code, unwound) == (128 + signal.SIGTERM, ["all of it"])
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("log", ["/dev/full", "no/such/directory/job.log"])
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_job(log: str) -> None:
+    with rule_program.output(Path(log)) as output:
+        output.write("what a program prints")
