@@ -31,7 +31,7 @@ from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe_simulator.datagrams import decode
 from halfpipe_simulator.decoder import Product
-from halfpipe_simulator.packets import PACKET_SIZE, packets_of
+from halfpipe_simulator.packets import packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, run_datagrams
 from halfpipe_simulator.scenario import MARK, MARK_TEXT
 
@@ -203,7 +203,7 @@ def _write_run(scene: Scene, number: int) -> None:
         return datagram.apid, min(pieces - 1, int(since / length * pieces))
 
     rng = np.random.default_rng([shape.events, number])
-    made = run_datagrams(rng, spec, run, number, PACKET_SIZE)
+    made = run_datagrams(rng, spec, run, number)
     for (apid, place), datagrams in groupby(made, piece):
         _write_chunk(scene, number, apid, place, datagrams, archive)
 
