@@ -1,5 +1,6 @@
-"""Words for people: counts with the right plural, and times in UTC."""
+"""Words for people: counts with the right plural, times in UTC, and tables in plain text."""
 
+from collections.abc import Container, Sequence
 from datetime import UTC, datetime
 
 
@@ -19,6 +20,16 @@ def lasted(seconds: float) -> str:
         if seconds < most:
             return f"{seconds / per:.{digits}f} {unit}"
     return f"{seconds / 86400:.1f} days"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """Return rows as lines whose columns are aligned by spaces; those with the numbers `right` stand to the right."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    sides = [str.rjust if number in right else str.ljust for number in range(len(widths))]
+    return [
+        "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def shortened(text: str, most: int) -> str:

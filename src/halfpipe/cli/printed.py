@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from halfpipe.words import aligned
+
 if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.console import Console
@@ -79,13 +81,8 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), notes: slice | 
         return
     lines = [names, *([_plain(row[name]) for name in names] for row in rows)]
     lines = [[*(cell.replace(" ", "_") for cell in line[:-1]), line[-1]] for line in lines]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    for line in lines:
-        parts = (
-            cell.rjust(width) if name in numbers else cell.ljust(width)
-            for name, cell, width in zip(names, line, widths, strict=True)
-        )
-        click.echo("  ".join(parts).rstrip())
+    for line in aligned(lines, [number for number, name in enumerate(names) if name in numbers]):
+        click.echo(line)
 
 
 def records(data: "DataFrame") -> list[dict[str, Any]]:

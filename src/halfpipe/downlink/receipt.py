@@ -11,7 +11,6 @@ from typing import IO, Any, cast
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.decode import shortfall
 from halfpipe.downlink import dropped, handoff_line, stage_look, stage_mark
 from halfpipe.downlink.receipt_form import Chunk, FromManifest, Receipt, Run, Text
 from halfpipe.downlink.texts import Exceptions, Manifest, texts
@@ -27,6 +26,7 @@ from halfpipe.run import magic7, stage
 from halfpipe.run.deliveries import EventFile
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
+from halfpipe.words import aligned
 
 # In a text of its own: Level-1 fails on another line in those that it reads, and reads no other (ground-chain §6).
 SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Telescope.\n"
@@ -264,13 +264,6 @@ def table(receipt: Mapping[str, Any]) -> str:
                 state_of(run),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     head = f"downlink {receipt['downlink']}, hand-off {receipt['handoff']}"
     head += ", SIMULATED data" if receipt.get("simulated") else ""
-    short = [
-        f"MISSING: {sentence}"
-        for chunk in receipt.get("chunks", ())
-        for sentence in shortfall.sentences(chunk)
-    ]
-    return "\n".join([head, *(line.rstrip() for line in lines), *short])
+    return "\n".join([head, *aligned(rows)])

@@ -247,7 +247,7 @@ def _account(of: Downlink) -> Account:
     causes = worst_first(with_costs(_causes(of, receipt), of.confirmed is not None))
     runs = receipt["runs"] if receipt else []
     expected = site.plan.expected(downlink, of.files)
-    decoded = expected if receipt else _decoded(of)
+    decoded = expected if receipt else len(of.decoded)
     chunks, state = (min(decoded, expected), expected), _state(of, receipt, causes)
     return Account(
         downlink,
@@ -295,11 +295,6 @@ def with_costs(causes: Iterable[Cause], submitted: bool) -> Iterator[Cause]:
 def worst_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     """Return causes in their order, but those that need action first."""
     return tuple(sorted(causes, key=lambda cause: cause.verdict is not Verdict.ACTION))
-
-
-def _decoded(of: Downlink) -> int:
-    """Count the chunks that are decoded of a downlink without a receipt."""
-    return sum((of.work / name).exists() for name in of.site.plan.of(of.id).chunk_files)
 
 
 def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cause]) -> str:

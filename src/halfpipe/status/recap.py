@@ -20,7 +20,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status.account import Site, account
 from halfpipe.status.failures import FailedJob, by_cause, end_of, names, repeats
-from halfpipe.words import count
+from halfpipe.words import aligned, count
 
 MOST_SHOWN = 2  # downlinks of which all is told in the last ten lines; of others it is a line
 WIDTH = 19  # columns of what is left: the name of a job, as `deliver_run 29d7d35d`
@@ -153,15 +153,8 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
             for cause in one.causes
             if cause.verdict is Verdict.ACTION and not cause.failed
         ]
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    table = [
-        "  ".join(
-            [r[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(r[1:5], widths[1:5], strict=True)), r[5]]
-        )
-        for r in rows
-    ]
     more = [f"and {len(wants) - MOST_ACTIONS} more: halfpipe status"] if len(wants) > MOST_ACTIONS else []
-    return [*table, *wants[:MOST_ACTIONS], *more]
+    return [*aligned(rows, range(1, 5)), *wants[:MOST_ACTIONS], *more]
 
 
 def _why_none(site: Site) -> Iterator[str]:
