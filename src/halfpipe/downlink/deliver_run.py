@@ -280,7 +280,18 @@ def _stage(
         home.mkdir()
         with Progress(f"deliver_run {run}", total_bytes=sum(file.size for file in files)) as bar:
             made = event_files.write_all(records, decision.files, files, header, home, threads, bar)
-        delivery = _delivery(downlink, decision, made, number, reason)
+        times = Times.together([of_file for _, of_file in made]) if made else None
+        delivery = Delivery(
+            downlink,
+            decision.spans,
+            decision.datagrams,
+            tuple(file for file, _ in made),
+            (times.first, times.last) if times else None,
+            (times.earliest, times.latest) if times else None,
+            number,
+            reason,
+            counts=decision.counts,
+        )
         for lease in under:
             lease.check()
         known.recorded.publish(delivery)
@@ -288,28 +299,3 @@ def _stage(
             lease.check()
         stage.place(settings.paths.stage, home, downlink, run, delivery.files, stale)
     return delivery
-
-
-def _delivery(
-    downlink: DownlinkId,
-    decision: Decision,
-    made: Sequence[tuple[EventFile, Times]],
-    number: int,
-    reason: str | None,
-) -> Delivery:
-    if not made:
-        return Delivery(
-            downlink, (), decision.datagrams, (), None, None, number, reason, counts=decision.counts
-        )
-    times = Times.together([of_file for _, of_file in made])
-    return Delivery(
-        downlink,
-        decision.spans,
-        decision.datagrams,
-        tuple(file for file, _ in made),
-        (times.first, times.last),
-        (times.earliest, times.latest),
-        number,
-        reason,
-        counts=decision.counts,
-    )

@@ -59,7 +59,8 @@ def troubles(
         except HalfPipeError as error:
             yield Cause("record-damaged", Verdict.ACTION, error.text, error.remedy)
             continue
-        yield from _unreadable(deliveries, downlink)
+        if unreadable := deliveries.unreadable.get(downlink):
+            yield Cause("takeover-refused", Verdict.ACTION, unreadable.text, unreadable.remedy)
         yield from _overlaps(work, run, downlink, deliveries)
         if entry := of_receipt.get(run):
             if not of_last:
@@ -109,18 +110,12 @@ def _changed_since(entry: "os.DirEntry[str]", since: float) -> bool:
         return False
 
 
-def _has_receipt(work: Path, downlink: DownlinkId) -> bool:
-    return (work / paths.receipt(downlink)).exists() or any((work / paths.receipts(downlink)).glob("*.json"))
-
-
 def _is_gone(work: Path, downlink: DownlinkId) -> bool:
     """Tell whether nothing is left of a downlink: one that was cut off on its way to its receipt has chunks."""
-    return not _has_receipt(work, downlink) and not (work / paths.chunks(downlink)).is_dir()
-
-
-def _unreadable(deliveries: Deliveries, downlink: DownlinkId) -> Iterator[Cause]:
-    if entry := deliveries.unreadable.get(downlink):
-        yield Cause("takeover-refused", Verdict.ACTION, entry.text, entry.remedy)
+    has_receipt = (work / paths.receipt(downlink)).exists() or any(
+        (work / paths.receipts(downlink)).glob("*.json")
+    )
+    return not has_receipt and not (work / paths.chunks(downlink)).is_dir()
 
 
 def _overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
