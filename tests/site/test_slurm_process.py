@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from halfpipe.ids import DownlinkId
 from halfpipe.site.element import End
 from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
-from tests.site.test_slurm import content, daemons, private
+from tests.site.test_slurm import DL, content, daemons, golden_site, private
 from tests.support.in_process import ROOT
-from tests.support.private_slurm import PrivateSlurm, wait_for
+from tests.support.private_slurm import PARTITION, PrivateSlurm, wait_for
 from tests.support.verbs import COMMAND
 from tests.support.workflow import Site, run
 
@@ -114,3 +115,27 @@ def test_a_command_and_an_element_that_are_killed(month: Site, tmp_path: Path, d
             break
     assert content(site) == content(single)
     assert daemons.run("squeue", "-h") == ""
+
+
+def test_a_new_downlink_of_the_night_starts_before_history_that_waits(
+    month: Site, tmp_path: Path, daemons: PrivateSlurm
+) -> None:
+    tonight = golden_site(tmp_path / "tonight", daemons.env)
+    named = [f"--partition={PARTITION}", "--account=fermi:L1"]
+    other = daemons.run("sbatch", "--parsable", *named, "--exclusive", "--wrap=sleep 600").strip()
+    history = subprocess.Popen(command(month, len(MONTH)), cwd=ROOT, env={**os.environ, **daemons.env})
+    try:
+        pending = ("squeue", "-h", "-r", "-t", "PD", "-o", "%i")
+        wait_for("history", lambda: len(daemons.run(*pending).split()) == len(MONTH), 120)
+        with tonight.running(f"dl={DL}") as end:
+            wait_for("the night", lambda: len(daemons.run(*pending).split()) > len(MONTH), 120)
+            time.sleep(5)  # for all of its chunks
+            daemons.run("scancel", other)
+            end().good()
+        assert history.wait(300) == 0
+    finally:
+        history.kill()
+    lines = daemons.run("squeue", "-h", "-r", "--states=all", "-o", "%S|%j").splitlines()
+    elements = [line.split("|")[0] for line in lines if "halfpipe-process" in line]
+    chunks = [job["start"] for job in tonight.jobs() if "decode_chunk" in job["comment"]]
+    assert max(chunks) <= min(elements)

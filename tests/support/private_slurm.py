@@ -64,6 +64,7 @@ JobAcctGatherParams=OverMemoryKill
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerType=sched/backfill
+PriorityType=priority/basic
 SchedulerParameters=sched_interval=2,bf_interval=2
 OverTimeLimit=0
 KillWait=2
