@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -114,20 +113,6 @@ def status_of(site: Site) -> tuple[int, set[str]]:
     found = json.loads(ended.said)
     causes = [*found["site"], *(cause for one in found["downlinks"] for cause in one["causes"])]
     return ended.status, {cause["code"] for cause in causes if cause["verdict"] == "action"}
-
-
-def test_a_stage_of_another_working_directory_is_refused_and_nothing_in_it_is_touched(
-    good: Site, tmp_path: Path
-) -> None:
-    good.by_hand(DL)
-    other = Site(tmp_path / "other")
-    other.replay(GOLDEN / "complete_basic" / "in", DL)
-    other.configure(paths={"stage": str(good.stage)})
-    before = good.tree()
-    assert other.snakemake(f"dl={DL}").bad(str(good.work)).jobs == frozenset()
-    assert other.halfpipe("status").status == 2
-    assert good.tree() == before
-    assert not (other.work / "runs").exists()
 
 
 def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(good: Site) -> None:
