@@ -231,7 +231,7 @@ def test_the_verb(theirs: Site, simulation: Simulation) -> None:
     said = theirs.halfpipe("process", run.l1, "--cores", "2").good().said
     assert f"as downlink {FIRST}: {len(all_of(theirs, run)):,} events in " in said
     theirs.configure(magic7={"command": "python no-such-program"})
-    theirs.halfpipe("process", run, "--cores", "2").bad(str(theirs.work / paths.repipe_log("990000002")))
+    theirs.halfpipe("process", run, "--cores", "2").bad(str(theirs.work / paths.repipe_config("990000002")))
     # The same command goes on with it, by the config as it is then.
     theirs.configure(magic7={"command": None})
     assert "downlink 990000002" in theirs.halfpipe("process", run, "--cores", "2").good().said
