@@ -105,25 +105,29 @@ def command(
 
 
 def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) -> int:
-    prepared = run_alone.prepare(site.settings, run, orphans=orphans)
-    words = invocation([paths.receipt(prepared.downlink)], site.snakemake_options(cores, prepared.configfile))
-    log = site.work / paths.repipe_log(prepared.downlink)
-    begun = "is processed as" if prepared.new else "goes on as"
-    click.echo(f"run {run} {begun} downlink {prepared.downlink}; what snakemake prints: {log}", err=True)
+    downlink = run_alone.prepare(site.settings, run, orphans=orphans)
+    options = site.snakemake_options(cores, site.work / paths.repipe_config(downlink))
+    words = invocation([paths.receipt(downlink)], options)
+    log = site.work / paths.repipe_log(downlink)
+    click.echo(f"run {run} is processed as downlink {downlink}; what snakemake prints: {log}", err=True)
     if invocations.process(words, log, MINUTES * 60) != GOOD:
         raise HalfPipeError(
-            f"run {run} was not delivered by downlink {prepared.downlink}; all that was printed: {log}. Fix this "
+            f"run {run} was not delivered by downlink {downlink}; all that was printed: {log}. Fix this "
             f"and re-run the command; to see it fail: {invocations.again(words)}"
         )
-    found = run_alone.finish(site.settings, run, prepared)
-    left = f", {count(found.orphans, 'orphan')} left" if found.orphans else ""
+    found, others = run_alone.finish(site.settings, run, downlink)
+    events = sum(file["events"] for file in found["files"])
+    left = f", {count(found['orphans'], 'orphan')} left" if found["orphans"] else ""
     click.echo(
-        f"run {run} ({run.l1}) as downlink {found.downlink}: {count(found.events, 'event')} in "
-        f"{count(found.files, 'file')}{left}: {found.stage}"
+        f"run {run} ({run.l1}) as downlink {downlink}: {count(events, 'event')} in "
+        f"{count(len(found['files']), 'file')}{left}: {site.work / paths.repipe_stage(downlink) / downlink}"
     )
-    for complaint in found.complaints:
-        click.echo(complaint)
-    return 1 if found.complaints or not found.files else 0
+    for other in others:
+        click.echo(
+            f"run {other} came with it, though its packets were not asked for: Level-1 must not get that directory. "
+            "The chunks' logs say what the decoder found."
+        )
+    return 1 if others or not found["files"] else 0
 
 
 def _beginning(work: Work, reprocessing: Reprocessing | None) -> Iterator[str]:

@@ -4,10 +4,11 @@ It has a working directory and a stage of its own, so what counts as delivered o
 run's directory only remembers that it was done.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
@@ -24,29 +25,7 @@ from halfpipe.run.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A made-up downlink with its RetDefs and its config; `new` unless an earlier command had made them."""
-
-    downlink: DownlinkId
-    configfile: Path
-    new: bool
-
-
-@dataclass(frozen=True)
-class Repiped:
-    """What a re-pipe delivered of its run into `stage`, and in words what a person has to look at."""
-
-    downlink: DownlinkId
-    run: RunId
-    stage: Path
-    files: int
-    events: int
-    orphans: int
-    complaints: tuple[str, ...]
-
-
-def prepare(settings: Settings, run: RunId, *, orphans: bool) -> Prepared:
+def prepare(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     """Make the made-up downlink of a run, or return the one that is not finished.
 
     Parameters
@@ -64,12 +43,10 @@ def prepare(settings: Settings, run: RunId, *, orphans: bool) -> Prepared:
         As `halfpipe.repipe.run_retdefs.retdefs_of`.
     """
     work = settings.paths.work
-    begun = _unfinished(work, run, orphans=orphans)
-    downlink = begun or _begin(settings, run, orphans=orphans)
-    configfile = work / paths.repipe_config(downlink)
+    downlink = _unfinished(work, run, orphans=orphans) or _begin(settings, run, orphans=orphans)
     # Anew each time: what was wrong with the site's config may have been mended.
-    write_text(configfile, _own(settings, run, downlink).as_json())
-    return Prepared(downlink, configfile, new=begun is None)
+    write_text(work / paths.repipe_config(downlink), _own(settings, run, downlink).as_json())
+    return downlink
 
 
 def _unfinished(work: Path, run: RunId, *, orphans: bool) -> DownlinkId | None:
@@ -156,31 +133,18 @@ def _own(settings: Settings, run: RunId, downlink: DownlinkId) -> Settings:
     )
 
 
-def finish(settings: Settings, run: RunId, prepared: Prepared) -> Repiped:
-    """Return what a re-pipe delivered that has a receipt, and write it down in the run's directory."""
-    work, downlink = settings.paths.work, prepared.downlink
-    own, stage = work / paths.repipe_work(downlink), work / paths.repipe_stage(downlink)
-    receipt = read_receipt(own, downlink)
-    entries = {entry["run"]: entry for entry in receipt["runs"]}
+def finish(settings: Settings, run: RunId, downlink: DownlinkId) -> tuple[Mapping[str, Any], list[str]]:
+    """Return what the receipt of a re-pipe says of its run, and other runs that came with it.
+
+    It is written down in the run's directory.
+    """
+    work = settings.paths.work
+    entries = {
+        entry["run"]: entry for entry in read_receipt(work / paths.repipe_work(downlink), downlink)["runs"]
+    }
     mine = entries.get(run, {"files": [], "orphans": 0})
-    result = Repiped(
-        downlink,
-        run,
-        stage / paths.staged(downlink),
-        len(mine["files"]),
-        sum(file["events"] for file in mine["files"]),
-        mine["orphans"],
-        tuple(_others(run, entries)),
-    )
     if downlink not in {value["downlink"] for value in done(work, run)}:
-        said = {"files": result.files, "events": result.events, "left": result.orphans, "when": _now()}
+        events = sum(file["events"] for file in mine["files"])
+        said = {"files": len(mine["files"]), "events": events, "left": mine["orphans"], "when": _now()}
         note(work, run, {"downlink": downlink, **said})
-    return result
-
-
-def _others(run: RunId, entries: Iterable[str]) -> Iterator[str]:
-    for other in sorted(set(entries) - {run}):
-        yield (
-            f"run {other} came with it, though its packets were not asked for: Level-1 must not get that directory. "
-            "The chunks' logs say what the decoder found."
-        )
+    return mine, sorted(set(entries) - {run})
