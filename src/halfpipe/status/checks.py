@@ -138,13 +138,17 @@ class _Checker:
         if not (path := self.work / paths.index(run_id, self.downlink)).exists():
             yield _fault("file-missing", path, "missing", deliver)
         mend = Remedy(f"halfpipe status --check --mend {self.downlink}")
+        # If datagrams or manifest are gone, the account tells it.
+        of_account = self.work / paths.datagrams(run_id, self.downlink), "missing"
         for path, what in index_damage(self.work, run_id, self.downlink).items():
-            yield _fault("file-missing" if what == "missing" else "file-damaged", path, what, mend)
+            if (path, what) != of_account:
+                yield _fault("file-missing" if what == "missing" else "file-damaged", path, what, mend)
         events = self.work / paths.events(run_id, self.downlink)
         if not events.exists():
             yield _cleaned_up(events)
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
-        yield from self._agrees(self.work / manifest, expected, deliver)
+        if (self.work / manifest).exists():
+            yield from self._agrees(self.work / manifest, expected, deliver)
         records = Series(self.work, paths.deliveries(run_id))
         try:
             yield from _mended(records)
