@@ -61,7 +61,7 @@ def troubles(
             continue
         if unreadable := deliveries.unreadable.get(downlink):
             yield Cause("takeover-refused", Verdict.ACTION, unreadable.text, unreadable.remedy)
-        yield from _overlaps(work, run, downlink, deliveries)
+        yield from overlaps(work, run, downlink, deliveries)
         if entry := of_receipt.get(run):
             if not of_last:
                 yield from _differs(run, downlink, entry, deliveries.seal(downlink))
@@ -118,7 +118,7 @@ def _is_gone(work: Path, downlink: DownlinkId) -> bool:
     return not has_receipt and not (work / paths.chunks(downlink)).is_dir()
 
 
-def _overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
+def overlaps(work: Path, run: RunId, downlink: DownlinkId, deliveries: Deliveries) -> Iterator[Cause]:
     """Yield what this downlink and another one have both delivered; what to do is said of one processed here."""
     latest = deliveries.latest()
     for one, other, (first, last) in deliveries.overlaps():

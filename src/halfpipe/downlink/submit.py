@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.record_causes import troubles as record_troubles
+from halfpipe.downlink.record_causes import overlaps
 from halfpipe.downlink.stage_look import look, names_files
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger
 from halfpipe.errors import (
@@ -29,9 +29,10 @@ from halfpipe.errors import (
 )
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
-from halfpipe.ids import DownlinkId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.told_once import By, OpenError, Outcome, ask
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings
 
@@ -323,8 +324,8 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
     downlink = DownlinkId(record.id)
     stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
     # First, for the stage shows it as well, and staging again does not mend it.
-    for cause in record_troubles(settings, downlink):
-        if cause.code == "deliveries-overlap":
+    for run in (RunId(run["run"]) for run in receipt["runs"]):
+        for cause in overlaps(settings.paths.work, run, downlink, Deliveries(settings.paths.work, run)):
             raise StateError(f"{cause.text}. Nothing was submitted.", cause.remedy, code=cause.code)
     _check_stage(settings, downlink, receipt, untouched=action is Action.SUBMIT)
     _check_ledger(settings, downlink, receipt)
