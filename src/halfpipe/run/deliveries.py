@@ -174,7 +174,7 @@ class Unreadable:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read one from JSON."""
-        texts = (str(entry.get(key, "")) for key in ("text", "first", "do"))
+        texts = (str(entry[key]) for key in ("text", "first", "do"))
         return cls(DownlinkId(entry["downlink"]), *texts)
 
     def as_json(self) -> dict[str, Any]:
@@ -183,8 +183,8 @@ class Unreadable:
 
     @property
     def remedy(self) -> Remedy:
-        """What to do; an earlier version recorded the words in front of the command."""
-        return Remedy(self.do, first=self.first) if self.first else Remedy(first=self.do)
+        """What to do."""
+        return Remedy(self.do, first=self.first)
 
 
 Entry = Delivery | Release | Unreadable
