@@ -230,14 +230,11 @@ class _Log:
 
     def hear(self) -> Iterator[End]:
         """Yield how downlinks have ended since the last time."""
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.at)
-                lines = file.read().splitlines(keepends=True)
-        except OSError:
-            return
-        for line in lines:
-            if line.endswith(b"\n"):
+        with suppress(OSError), self.path.open("rb") as file:
+            file.seek(self.at)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
                 self.at += len(line)
                 if ended := End.read(line.decode(errors="replace")):
                     if ended.end != FULL:
