@@ -157,6 +157,20 @@ def test_lines_of_another_run(tmp_path: Path) -> None:
             read(tmp_path, *lines)
 
 
+def test_blocks_of_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idx, "BLOCK", len(EVT) + 1)
+    monkeypatch.setattr(idx, "_FIRST", 1)
+    for run in (b"741234568", b"7412e4567", b"4294967296"):
+        with pytest.raises(FormatError, match="line 2 "):
+            read(tmp_path, EVT, EVT.replace(b"741234567", run, 1))
+
+
+def test_a_number_is_digits_alone_in_every_line(tmp_path: Path) -> None:
+    for number in (b"1_02", b" +12"):
+        with pytest.raises(FormatError, match="line 1 "):
+            read(tmp_path, *[EVT.replace(b"1002", number, 1)] * 2)
+
+
 def test_a_control_byte_is_no_blank() -> None:
     at = DGM.index(b" 77 ")
     for byte in (0, 31):

@@ -165,6 +165,11 @@ def test_what_nobody_saw_the_end_of_stays_open(lost: bool, owner: Owner, tmp_pat
     assert (owner.record(tmp_path, owner.id).may_run > 0) == lost, "it has ended, and that is recorded"
 
 
+def test_a_command_for_which_no_time_is_left_is_not_started(owner: Owner, tmp_path: Path) -> None:
+    assert owner.run(tmp_path, "touch", str(tmp_path / "it"), seconds=0.0) == [Outcome.NOT_SUBMITTED]
+    assert not (tmp_path / "it").exists()
+
+
 def test_a_command_whose_keeper_alone_was_killed_is_waited_for(owner: Owner, tmp_path: Path) -> None:
     """Else a check that is asked too early says that it was not heard, and it is given a second time."""
     late = tmp_path / "late"
