@@ -37,7 +37,7 @@ def read_pieces(
     handle
         Descriptor of the file.
     starts, sizes
-        Where the pieces lie in the file and how long they are, bytes, shape (n,).
+        Where the pieces lie in the file and how long they are, bytes, shape (n,); n is 1 or more.
     buffer
         Takes them; contiguous.
     places
@@ -52,8 +52,6 @@ def read_pieces(
     ValueError
         If a piece has no bytes, begins before the file or reaches out of `buffer`.
     """
-    if not len(starts):
-        return
     if not (
         (sizes > 0).all() and (starts >= 0).all() and (places >= 0).all() and (sizes <= buffer.size).all()
         and (places <= buffer.size - sizes).all() and buffer.flags.c_contiguous and buffer.flags.writeable
