@@ -73,7 +73,7 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
     Parameters
     ----------
     settings
-        The settings.
+        The settings, which have a ledger.
     downlinks
         Those that are looked at; what vouches for one that was entered is ``{dl}/ledger.json``.
 
@@ -82,8 +82,6 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
     Cause
         ``ledger-lacks``, ``ledger-down``, ``ledger-foreign``, ``work-restored``.
     """
-    if settings.ledger.url is None:
-        return
     work, chosen = settings.paths.work, list(downlinks)
     entered = [dl for dl in chosen if os.path.exists(f"{work}/{paths.loaded(dl)}")]  # noqa: PTH110 - of them all
     if not entered and settings.ledger.url == BUILT_IN:
@@ -116,13 +114,13 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
 def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None:
     """Refuse a ledger that another working directory uses, and a working directory that lacks what the ledger knows.
 
-    A database that is down is passed over, for no hand-off waits for one. So is the built-in ledger, which lies in the
-    working directory.
+    A database that is down is passed over, for no hand-off waits for one. Of the built-in ledger, which lies in the
+    working directory, nobody asks.
 
     Parameters
     ----------
     settings
-        The settings.
+        The settings, which have a ledger that is not the built-in one.
     downlinks
         Those that are about to be processed: of them the numbers of the hand-offs are compared, too.
 
@@ -131,8 +129,6 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
     LedgerError
         If it is so; nothing was changed.
     """
-    if settings.ledger.url in {None, BUILT_IN}:
-        return
     ledger = Ledger.of(settings, waits=())
     try:
         known = ledger.read(loaded)
