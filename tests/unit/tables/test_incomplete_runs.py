@@ -15,6 +15,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.tables.names import runs
 from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.series import rewrite
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
@@ -68,8 +69,14 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert ended.exit_code == 0
     assert "  abandoned  " in ended.stdout
 
+    manifest = site.work / paths.manifest(RUN, DownlinkId("240601001"))
+    rewrite(manifest, held=["no text names it"], complete=True)
+    assert len(found_on(site)) == 1, "a held run is as complete as its datagrams are"
+
     site.by_hand("240601002")
     assert found_on(site) == []
+    manifest.unlink()
+    assert found_on(site) == [], "its datagrams tell the same"
 
 
 @pytest.mark.parametrize(
