@@ -165,18 +165,19 @@ def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSid
     assert (group.first, group.where, group.kind) == (sequence, "there", "unexplained")
 
 
-def test_another_cut_is_no_other_event(sides: BothSides, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [50, 1])
+def test_another_cut_is_no_other_event(sides: BothSides, tmp_path: Path, at: int) -> None:
     theirs = tmp_path / "theirs"
     shutil.copytree(sides.site.stage, theirs)
     path = only_file(theirs, FIRST)
     records = records_of(path.read_bytes())
-    second = path.with_name(paths.event_file("r0741234567", sequence_of(records[50])))
+    second = path.with_name(paths.event_file("r0741234567", sequence_of(records[at])))
     shutil.copy(path, second)
-    write_event_file(second, records[50:])
-    write_event_file(path, records[:50])
+    write_event_file(second, records[at:])
+    write_event_file(path, records[:at])
     found = sides.compared(FIRST, theirs)
     assert (found.status, found.groups) == (0, [])
-    assert [(one.events, one.kind) for one in of("file", found)] == [(50, "cut"), (80, "cut")]
+    assert [(one.events, one.kind) for one in of("file", found)] == [(at, "cut"), (130 - at, "cut")]
 
 
 def test_after_level1_took_the_stage_the_chunks_are_read(sides: BothSides) -> None:
