@@ -14,7 +14,7 @@ from halfpipe import config as configuration
 from halfpipe import paths
 from halfpipe.downlink import halts, plan_causes, stage_mark
 from halfpipe.downlink.plan import Plan, expand, no_retdefs, refuse_closed
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import HalfPipeError
 from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -81,7 +81,7 @@ def downlink(dl):
     if is_new:
         force_receipt(dl)
     if not is_head() and not of.retdefs:  # a job would say so, and others beside it would go on
-        raise MissingInputError(no_retdefs(of.downlink, plan.search))
+        raise no_retdefs(of.downlink, plan.search)
     return of
 
 

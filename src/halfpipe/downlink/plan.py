@@ -397,12 +397,17 @@ def cannot_be_listed(place: Path, error: OSError) -> str:
     return f"RetDefs there are not seen: {cannot_be_read(place, error)}"
 
 
-def no_retdefs(downlink: str, search: Sequence[Path]) -> str:
-    """Say where RetDefs of a downlink were looked for in vain."""
-    where = ", ".join(str(home / downlink) for home in search) or "an empty search path (paths.retdef)"
-    return (
-        f"downlink {downlink} has no RetDefs; looked in {where}. Check the id and paths.retdef in the config."
+def no_retdefs(downlink: DownlinkId, search: Sequence[Path]) -> MissingInputError:
+    """Return the error that no RetDef of a downlink was found."""
+    return MissingInputError(
+        f"downlink {downlink} has no RetDefs; looked in {_looked_in(downlink, search)}.",
+        Remedy(first="Check the id and paths.retdef in the config"),
+        code="no-retdefs",
     )
+
+
+def _looked_in(downlink: DownlinkId, search: Sequence[Path]) -> str:
+    return ", ".join(str(home / downlink) for home in search) or "an empty search path (paths.retdef)"
 
 
 def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) -> bytes:
@@ -420,16 +425,16 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
     source = plan.source(downlink, chunk) or (staged if staged.is_file() else None)
     if source is None:
         others = plan.of(downlink).retdefs
-        where = (
-            ", ".join(str(home / downlink) for home in plan.search) or "an empty search path (paths.retdef)"
-        )
         if others:
             raise MissingInputError(
                 f"chunk {chunk} of downlink {downlink} has no RetDef, though there are RetDefs up to chunk "
-                f"{max(others)}; looked in {where}. Have it made and copied, or list the chunk under "
-                "ignore.chunks in the config with a reason; then re-run the command."
+                f"{max(others)}; looked in {_looked_in(downlink, plan.search)}.",
+                Remedy(
+                    first="Have it made and copied; if it never comes, in the config: ignore: {chunks: [{dl: "
+                    f'"{downlink}", chunk: "{chunk}", reason: "..."}}]}}'
+                ),
             )
-        raise MissingInputError(no_retdefs(downlink, plan.search), code="no-retdefs")
+        raise no_retdefs(downlink, plan.search)
     content = read_content(source)
     parse_retdef(content, source)
     return content
