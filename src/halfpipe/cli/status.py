@@ -47,7 +47,7 @@ STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
 )
 @click.option("--all", "every", is_flag=True, help="All downlinks of which there is anything.")
 @click.option("--check", "checks", is_flag=True, help="Compare receipts, manifests and files, too.")
-@click.option("--mend", "mends", is_flag=True, help="With --check: first make damaged merged indexes again.")
+@click.option("--mend", "mends", is_flag=True, help="With --check: first regenerate damaged merged indexes.")
 @click.option("--no-checksums", is_flag=True, help="With --check: sizes only.")
 @as_json
 def command(
@@ -67,7 +67,7 @@ def command(
     hand-off that Level-1 has; a "hand-off" in brackets is the last one, and the downlink is to be handed off again.
 
     Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
-    With --check all causes are shown; --mend makes damaged merged indexes again, of the chunks, and hands nothing off.
+    With --check all causes are shown; --mend regenerates damaged merged indexes from the chunks and hands nothing off.
     Files that Level-1 has taken away, or that clean-up has removed, are notes.
     """
     if no_checksums and not checks:
