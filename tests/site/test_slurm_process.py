@@ -121,12 +121,13 @@ def test_a_new_downlink_of_the_night_starts_before_history_that_waits(
     month: Site, tmp_path: Path, daemons: PrivateSlurm
 ) -> None:
     tonight = golden_site(tmp_path / "tonight", daemons.env)
-    named = [f"--partition={PARTITION}", "--account=fermi:L1"]
+    named = [f"--partition={PARTITION}", "--account=fermi:L1", "--output=/dev/null"]
     other = daemons.run("sbatch", "--parsable", *named, "--exclusive", "--wrap=sleep 600").strip()
     history = subprocess.Popen(command(month, len(MONTH)), cwd=ROOT, env={**os.environ, **daemons.env})
     try:
         pending = ("squeue", "-h", "-r", "-t", "PD", "-o", "%i")
         wait_for("history", lambda: len(daemons.run(*pending).split()) == len(MONTH), 120)
+        elements = daemons.run(*pending).split()
         with tonight.running(f"dl={DL}") as end:
             wait_for("the night", lambda: len(daemons.run(*pending).split()) > len(MONTH), 120)
             time.sleep(5)  # for all of its chunks
@@ -135,7 +136,7 @@ def test_a_new_downlink_of_the_night_starts_before_history_that_waits(
         assert history.wait(300) == 0
     finally:
         history.kill()
-    lines = daemons.run("squeue", "-h", "-r", "--states=all", "-o", "%S|%j").splitlines()
-    elements = [line.split("|")[0] for line in lines if "halfpipe-process" in line]
+    lines = daemons.run("squeue", "-h", "-r", "--states=all", "-o", "%i %S").splitlines()
+    started = dict(line.split() for line in lines)
     chunks = [job["start"] for job in tonight.jobs() if "decode_chunk" in job["comment"]]
-    assert max(chunks) <= min(elements)
+    assert max(chunks) <= min(started[element] for element in elements)
