@@ -221,6 +221,8 @@ class Books:
             yield f"{dl} says {said}, expected {wanted}"
         if shrinks and run not in self.of[dl].accepted:
             raise WrongError("shrunk", f"{dl} delivered less of run {run} than before")
+        for each in self.of.values():  # a merge counts all late events of its run, whoever brought them
+            each.late.pop(run, None)
         self.of[dl].late[run] = outcome.late
         self.record(run, dl, outcome.delivery)
         if not files:

@@ -56,9 +56,11 @@ def needs_action(story: Story, what: str, dl: str | None = None, *options: str) 
 
 def may_be_submitted(story: Story, dl: str) -> bool:
     """Tell whether nothing but the trouble keeps a downlink from Level-1."""
-    of = story.books.of[dl]
+    of, world = story.books.of[dl], story.world
+    chunks = [chunk for chunk in world.chunks[dl] if world.source(chunk).exists()]
     return (
         story.books.has_receipt(dl)
+        and all(world.staged_version(chunk) for chunk in chunks)  # else it is handed off anew first
         and not (of.submitted or of.open or of.wiped or of.gone or of.receipt_edited)
         and bool(story.world.staged(dl))
     )
