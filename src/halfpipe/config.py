@@ -264,6 +264,9 @@ def written_at(settings: Settings) -> Path:
 
 def write_down(settings: Settings) -> Path:
     """Write the settings to the file that jobs are given, whole and flushed."""
-    path = written_at(settings)
-    write_text(path, settings.as_json(), locked=False)  # by another invocation at the same moment, too
+    path, text = written_at(settings), settings.as_json()
+    if path.is_file() and path.read_bytes() == text.encode():
+        os.utime(path)  # who begins asks it for the time of the file server
+    else:
+        write_text(path, text, locked=False)  # by another invocation at the same moment, too
     return path

@@ -235,6 +235,18 @@ def test_settings_that_jobs_cannot_read(tmp_path: Path, content: str) -> None:
         Settings.read(tmp_path / "nowhere.json")
 
 
+def test_settings_that_are_there_are_only_made_younger(tmp_path: Path) -> None:
+    settings = with_config(tmp_path, paths={"work": str(tmp_path)})
+    path = config.write_down(settings)
+    whole, inode = path.read_bytes(), path.stat().st_ino
+    os.utime(path, (1, 1))
+    assert config.write_down(settings) == path
+    assert (path.stat().st_ino, path.stat().st_mtime > 1) == (inode, True)
+    path.write_bytes(whole[:-1])
+    config.write_down(settings)
+    assert path.read_bytes() == whole
+
+
 def test_settings_of_a_version_with_other_keys_are_refused(tmp_path: Path) -> None:
     path = config.write_down(with_config(tmp_path, paths={"work": str(tmp_path)}))
     content = json.loads(path.read_text())
