@@ -101,7 +101,7 @@ def _print(one: "Compared") -> None:
     )
     if len(one.groups) > MOST:
         click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
-    for other in [each for each in one.findings if each not in one.groups]:
+    for other in one.others:
         of, by = f" of {other.run}" * bool(other.run), f" (defect {other.defect})" * bool(other.defect)
         sides = f"{other.here or 'nothing'} here, {other.there or 'nothing'} there"
         click.echo(f"  {other.what}{of}: {sides}{by}: {other.kind}: {other.text}")

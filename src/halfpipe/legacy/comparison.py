@@ -75,6 +75,11 @@ class Compared:
         return [one for one in self.findings if one.what == EVENTS]
 
     @property
+    def others(self) -> list[Finding]:
+        """What differs besides events."""
+        return [one for one in self.findings if one.what != EVENTS]
+
+    @property
     def unexplained(self) -> int:
         """How much of what differs has no known reason."""
         return sum(one.kind == UNEXPLAINED.kind for one in self.findings)
