@@ -1,5 +1,6 @@
 """Errors by cause; each message names the file, the place, what was expected and what to do."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -29,6 +30,14 @@ class Remedy:
         """What to do, a step each: the words, then the commands."""
         return [*filter(None, [self.first]), *self.do]
 
+    def but(self, *, do: Iterable[str] | None = None, first: str | None = None) -> "Remedy":
+        """Return it with other commands, or other words before them."""
+        return Remedy(
+            *(self.do if do is None else do),
+            first=self.first if first is None else first,
+            hands_off=self.hands_off,
+        )
+
     def __str__(self) -> str:
         """Return it in a sentence; empty if there is nothing to do."""
         return ": ".join(filter(None, [self.first, "; ".join(self.do)]))
@@ -38,8 +47,16 @@ NOTHING = Remedy()
 
 
 def rerun(downlink: str, what: str, first: str = "") -> Remedy:
-    """Have a rule run again for a downlink, or the one that makes a file, and so the downlink be handed off again."""
-    return Remedy(f"snakemake dl={downlink} -R {what}", first=first, hands_off=True)
+    """Have a rule run again for a downlink, or the one that makes a file, and so the downlink be handed off again.
+
+    But for the rule ``receipt``: alone it writes again what says of a hand-off, and makes no other one.
+    """
+    return Remedy(f"snakemake dl={downlink} -R {what}", first=first, hands_off=what != "receipt")
+
+
+def mend(downlink: str, first: str = "") -> Remedy:
+    """Have merged indexes and datagrams of a downlink made again, which hands nothing off."""
+    return Remedy(f"halfpipe status --check --mend {downlink}", first=first)
 
 
 class HalfPipeError(Exception):

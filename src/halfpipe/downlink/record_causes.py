@@ -12,7 +12,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import HalfPipeError, Remedy, rerun
+from halfpipe.errors import HalfPipeError, Remedy, mend, rerun
 from halfpipe.files.advice import in_place_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
@@ -194,7 +194,7 @@ def _files_gone(work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str
             Verdict.ACTION,
             f"which datagrams this downlink brought of run {run} is not known any more: "
             f"{paths.datagrams(run, downlink)} is gone. Other downlinks of the run deliver less without it",
-            Remedy(f"halfpipe status --check --mend {downlink}"),
+            mend(downlink),
         )
 
 

@@ -93,7 +93,7 @@ def _compared(
             yield from _strange(of_run, {file["name"] for file in run["files"]})
     texts = receipt.get("texts", ())
     for text in texts:
-        again = Remedy(f"snakemake dl={downlink} -R receipt")
+        again = rerun(downlink, "receipt")
         code, what = wrong_with(home / text["name"], text, checksums=checksums)
         if code:
             yield Wrong(code, home / text["name"], what, again)
@@ -203,7 +203,7 @@ def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunI
         If `foreign` finds something.
     """
     if cause := foreign(settings, downlink, runs):
-        remedy = Remedy(*cause.remedy.do, first="To see whose they are")
+        remedy = cause.remedy.but(first="To see whose they are")
         raise StageError(f"{cause.text}.", remedy, code=cause.code)
 
 

@@ -199,7 +199,7 @@ def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -
             "not-taken",
             Verdict.ACTION,
             f"hand-off {receipt['handoff']} was submitted {utc(since)}, and is still in the stage",
-            Remedy(*back.do, first=": ".join(filter(None, [look_there, back.first]))),
+            back.but(first=": ".join(filter(None, [look_there, back.first]))),
             since,
         )
 

@@ -311,11 +311,7 @@ def _check_stage(
         raise StageError(
             f"{wrong.path}: {wrong.what}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would "
             "fail. Nothing was submitted.",
-            Remedy(
-                *wrong.remedy.do,
-                first=wrong.remedy.first or "To have it as it was",
-                hands_off=wrong.remedy.hands_off,
-            ),
+            wrong.remedy.but(first=wrong.remedy.first or "To have it as it was"),
         )
 
 

@@ -53,7 +53,7 @@ def in_the_way(path: Path, error: OSError) -> HalfPipeError:
 def in_place_of(path: Path, remedy: Remedy) -> Remedy:
     """Return the commands that move a directory aside which lies where a file should be, and then those of `remedy`."""
     aside = shlex.join(["mv", str(path), f"{path}.aside"])
-    return Remedy(aside, *remedy.do, first=remedy.first, hands_off=remedy.hands_off)
+    return remedy.but(do=(aside, *remedy.do))
 
 
 def cannot_be_read(path: Path, error: OSError) -> str:

@@ -57,8 +57,7 @@ class Failure:
     def of(cls, error: BaseException, command: str = "") -> Self:
         """Say why a job ends with `error`."""
         if isinstance(error, HalfPipeError):
-            do, first = map(in_a_line, error.remedy.do), in_a_line(error.remedy.first)
-            remedy = Remedy(*do, first=first, hands_off=error.remedy.hands_off)
+            remedy = error.remedy.but(do=map(in_a_line, error.remedy.do), first=in_a_line(error.remedy.first))
             return cls(DISK_FULL if is_full(error) else error.code, in_a_line(error.text), remedy, command)
         if isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""

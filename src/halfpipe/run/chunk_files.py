@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from halfpipe import paths
-from halfpipe.errors import Remedy
+from halfpipe.errors import mend
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 
@@ -71,6 +71,6 @@ def load_files(work: Path, run: RunId, downlink: DownlinkId) -> tuple[str, ...]:
 
 
 def _chunk_list(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:
-    mend = Remedy(f"halfpipe status --check --mend {downlink}", first="To have it made again")
-    content: Mapping[str, Any] = read_json(work / paths.chunk_list(run, downlink), mend)
+    again = mend(downlink, "To have it made again")
+    content: Mapping[str, Any] = read_json(work / paths.chunk_list(run, downlink), again)
     return content

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, Remedy
+from halfpipe.errors import FormatError, mend
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
@@ -32,7 +32,7 @@ def read_datagrams(path: Path, downlink: DownlinkId) -> tuple[bytes, KnownDatagr
     if seal != FIRST_LINE + hashlib.sha256(rest).hexdigest().encode():
         raise FormatError(
             f"{path}: not what was written (checksum mismatch).",
-            Remedy(f"halfpipe status --check --mend {downlink}", first="To have it made again"),
+            mend(downlink, "To have it made again"),
         )
     return content, KnownDatagrams.of(rest.split(b"\n")[:-1], str(path))
 

@@ -13,7 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import Remedy, StateError
+from halfpipe.errors import StateError, mend
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunId
@@ -87,7 +87,7 @@ def load_events(work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
         If the file is damaged or was written by another version.
     """
     path = work / paths.events(run, downlink)
-    again = Remedy(f"halfpipe status --check --mend {downlink}", first="To have it made again")
+    again = mend(downlink, "To have it made again")
     try:
         events = npy.open_memmap(path, mode="r")
     except FileNotFoundError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, MissingInputError, Remedy
+from halfpipe.errors import FormatError, MissingInputError, Remedy, rerun
 from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.records import Record, Series, opened
 from halfpipe.ids import DownlinkId, RunId
@@ -130,7 +130,7 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     ReceiptError
         If it cannot be read, is no receipt, or is not what was written.
     """
-    path, remedy = work / paths.receipt(downlink), Remedy(f"snakemake dl={downlink} -R receipt")
+    path, remedy = work / paths.receipt(downlink), rerun(downlink, "receipt")
     try:
         written = path.read_bytes()
     except FileNotFoundError as error:

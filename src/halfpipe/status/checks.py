@@ -13,7 +13,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.stage_look import GONE, is_submitted, look, names_files, wrong_with
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import NOTHING, HalfPipeError, MissingInputError, Remedy, rerun
+from halfpipe.errors import NOTHING, HalfPipeError, MissingInputError, Remedy, mend, rerun
 from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
@@ -64,7 +64,7 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
         yield _fault(error.code, path, error.what, error.remedy)
         return
     if receipt != last:
-        yield _fault("file-differs", path, "it is not the last recorded hand-off", _of_receipt(downlink))
+        yield _fault("file-differs", path, "it is not the last recorded hand-off", rerun(downlink, "receipt"))
     checker = _Checker(work, settings.paths.stage, downlink, checksums)
     for chunk in receipt["chunks"]:
         yield from checker.chunk(chunk)
@@ -85,10 +85,6 @@ def _note(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
 def _mended(records: Series) -> Iterator[Cause]:
     for copy, what in records.verify():
         yield _note("record-mended", copy, what)
-
-
-def _of_receipt(downlink: DownlinkId) -> Remedy:
-    return Remedy(f"snakemake dl={downlink} -R receipt")
 
 
 def _cleaned_up(path: Path) -> Cause:
@@ -137,12 +133,12 @@ class _Checker:
         deliver = rerun(self.downlink, manifest)
         if not (path := self.work / paths.index(run_id, self.downlink)).exists():
             yield _fault("file-missing", path, "missing", deliver)
-        mend = Remedy(f"halfpipe status --check --mend {self.downlink}")
+        again = mend(self.downlink)
         # If datagrams or manifest are gone, the account tells it.
         of_account = self.work / paths.datagrams(run_id, self.downlink), "missing"
         for path, what in index_damage(self.work, run_id, self.downlink).items():
             if (path, what) != of_account:
-                yield _fault("file-missing" if what == "missing" else "file-damaged", path, what, mend)
+                yield _fault("file-missing" if what == "missing" else "file-damaged", path, what, again)
         events = self.work / paths.events(run_id, self.downlink)
         if not events.exists():
             yield _cleaned_up(events)
@@ -166,7 +162,9 @@ class _Checker:
         for run in receipt["runs"]:
             halt = self.stage / paths.halt_cleanup(self.downlink, run["l1_run"])
             if halt.exists():
-                yield _fault("token-left", halt, "Level-1 cannot retire the run", _of_receipt(self.downlink))
+                yield _fault(
+                    "token-left", halt, "Level-1 cannot retire the run", rerun(self.downlink, "receipt")
+                )
         submitted = is_submitted(receipt, record)
         if not home.is_dir():
             if submitted or not names_files(receipt):

@@ -161,7 +161,9 @@ def repeats(remedy: Remedy, rule: str) -> bool:
 
 def then(remedy: Remedy, again: str, rule: str) -> Remedy:
     """Return what is to be done, the command that is given again last."""
-    return remedy if repeats(remedy, rule) else Remedy(*remedy.do, again, first=remedy.first.rstrip("."))
+    if repeats(remedy, rule):
+        return remedy
+    return remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
 
 
 def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:

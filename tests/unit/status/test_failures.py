@@ -113,6 +113,9 @@ def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) ->
         left(tmp_path, "submit", Failure(code, "why", rerun(DL, "receipt")))
         found = [cause.remedy.do[-1] for cause in failures(searching(tmp_path), DL, after_receipt=True)]
         assert found == [f"snakemake submit={DL}"] * told, "after the new hand-off, too"
+    left(tmp_path, "submit", Failure("stage", "why", rerun(DL, "deliver_run")))
+    (again,) = failures(searching(tmp_path), DL, after_receipt=True)
+    assert (again.remedy.hands_off, len(again.remedy.do)) == (True, 2)
 
 
 def test_what_failed_before_the_receipt_was_written_again_is_answered(tmp_path: Path) -> None:
