@@ -1,7 +1,9 @@
-"""Words for people: counts with the right plural, times in UTC, and tables in plain text."""
+"""Words for people: counts with the right plural, times in UTC, tables in plain text, and what simulated data say."""
 
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime
+
+SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Telescope."
 
 
 def count(number: int, one: str, many: str = "") -> str:

@@ -26,10 +26,8 @@ from halfpipe.run import magic7, stage
 from halfpipe.run.deliveries import EventFile
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
-from halfpipe.words import aligned
+from halfpipe.words import SIMULATED, aligned
 
-# In a text of its own: Level-1 fails on another line in those that it reads, and reads no other (ground-chain §6).
-SIMULATED = "SIMULATED: none of these events was recorded by the Large Area Telescope.\n"
 SHOWN_AS = {"delivered": "staged", "held_events": "held"}  # in the table for people
 
 log = logging.getLogger(__name__)
@@ -201,7 +199,9 @@ def _put(
         for name, content in texts(named, exceptions).items():
             write_text(home / paths.text(name, downlink), content)
         if settings.is_simulated:
-            write_text(home / paths.text("simulated", downlink), SIMULATED)
+            # In a text of its own: Level-1 fails on another line in those that it reads, and reads no other
+            # (ground-chain §6).
+            write_text(home / paths.text("simulated", downlink), f"{SIMULATED}\n")
         windows = [m["window"] for m in named if m["window"]]
         if settings.magic7.command is not None and windows:
             window = min(first for first, _ in windows), max(last for _, last in windows)

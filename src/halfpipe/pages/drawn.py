@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from halfpipe.settings import Settings
+from halfpipe.words import SIMULATED
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -152,9 +153,7 @@ def picture(
 
     lines = [line for one in sentences for line in wrap(one, LETTERS)]
     lines = [*lines[: MOST_LINES - 1], "…"] if len(lines) > MOST_LINES else lines
-    note = [
-        "SIMULATED: none of these events was recorded by the Large Area Telescope."
-    ] * settings.is_simulated
+    note = [SIMULATED] * settings.is_simulated
     below = [*lines, *note]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, sum(heights) + 1.5 + 0.17 * len(below)), layout="constrained")
