@@ -147,9 +147,9 @@ Days = Annotated[float, Check(ge=0)]
 
 
 class Section:
-    """What all sections share: an unknown key is refused, and a key's docstring describes it."""
+    """What all sections share: an unknown key is refused; a key's docstring describes it (`config.model`)."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)

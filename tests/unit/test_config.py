@@ -265,7 +265,7 @@ def test_every_key_is_described_and_has_a_default() -> None:
                     section.name,
                     key.name,
                 )
-    schema = config.model().json_schema()
+    schema = config.model(described=True).json_schema()
     for name, part in {"Settings": schema, **schema["$defs"]}.items():
         if part.get("type") == "object":
             assert part["additionalProperties"] is False, name

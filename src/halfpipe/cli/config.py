@@ -55,7 +55,7 @@ def schema() -> dict[str, Any]:
 
     No key of a file is required in it: a file holds what differs from the defaults and from the files before it.
     """
-    found = model().json_schema()
+    found = model(described=True).json_schema()
     for part in (found, found["$defs"]["Paths"]):
         del part["required"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | found
@@ -63,7 +63,7 @@ def schema() -> dict[str, Any]:
 
 def table() -> Iterator[str]:
     """Yield all keys in lines of Markdown: for each section a table of its keys, with default and meaning."""
-    whole = model().json_schema()
+    whole = model(described=True).json_schema()
     defs = whole["$defs"]
     sections = {
         key: defs[part["$ref"].rpartition("/")[2]]
