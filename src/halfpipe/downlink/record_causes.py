@@ -44,7 +44,7 @@ def troubles(
     """
     work = settings.paths.work
     try:
-        made = hand_offs(work, downlink)
+        made = hand_offs(work, downlink, only_look=True)
     except HalfPipeError as error:
         yield Cause("record-damaged", Verdict.ACTION, error.text, error.remedy)
         made = []

@@ -9,6 +9,7 @@ from typing import Any
 from halfpipe.errors import NOTHING, FormatError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
 from halfpipe.files.durable import write_bytes
+from halfpipe.files.reading import read_whole
 
 SEAL = "sha256"
 # It is the first line, so the rest of the file is what was summed up: nothing need be written to compare.
@@ -62,7 +63,7 @@ def read_json(path: Path, remedy: Remedy | None = None) -> Any:
     """
     remedy = remedy or Remedy(f"rm {path}", first="To have it made again")
     try:
-        content = path.read_bytes()
+        content = read_whole(str(path))
         value = json.loads(content)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file") from error

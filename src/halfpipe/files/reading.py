@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from io import BufferedReader
 from pathlib import Path
 
@@ -28,6 +29,25 @@ def open_regular(path: Path) -> BufferedReader:
     except BaseException:
         os.close(handle)
         raise
+
+
+def read_whole(path: str, most: int = sys.maxsize) -> bytes:
+    """Return what is in one of our own files, at most so many bytes: for half of what a file object costs.
+
+    Raises
+    ------
+    OSError
+        If there is none, or it cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        left = min(os.fstat(handle).st_size, most)
+        content = os.read(handle, left)
+        while len(content) < left and (more := os.read(handle, left - len(content))):
+            content += more
+        return content
+    finally:
+        os.close(handle)
 
 
 def modified(path: str) -> float | None:

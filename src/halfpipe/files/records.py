@@ -26,6 +26,7 @@ from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
 from halfpipe.files.durable import flush, fsync_directory, write_whole
 from halfpipe.files.json_files import SEAL, seal_of
+from halfpipe.files.reading import read_whole
 
 PREVIOUS = "previous"
 MOST_BYTES = 1 << 26  # of a record: the receipt of thousands of chunks; a larger file is none
@@ -93,6 +94,8 @@ class Series:
         The directory of the series, relative to `work`; it need not exist.
     at_stake
         What stands still while a record is damaged, as ``nothing is delivered``.
+    only_look
+        Nothing is decided on what is read, so a good first copy of the last record is believed.
 
     Attributes
     ----------
@@ -100,9 +103,11 @@ class Series:
         Copies that were lost or damaged, and what became of each.
     """
 
-    def __init__(self, work: Path, place: str, at_stake: str = "nothing was done") -> None:
+    def __init__(
+        self, work: Path, place: str, at_stake: str = "nothing was done", *, only_look: bool = False
+    ) -> None:
         self.home, self.second = work / place, work / paths.copies(place)
-        self._at_stake = at_stake
+        self._at_stake, self._only_look = at_stake, only_look
         self.records: list[Record] = []
         self.harmed: dict[Path, str] = {}
 
@@ -121,7 +126,9 @@ class Series:
             record = self._open(self.home, number) if number in first else None
             if record is not None and number not in second:
                 self._mend(self.second, record)
-            elif record is None or next_one is None or record.seal != next_one.previous:
+            elif record is None or (
+                not self._only_look if next_one is None else record.seal != next_one.previous
+            ):
                 # Where both are good, the second one counts: it is published last, by who has published the first. A
                 # process that stood still may have published another first copy, as soon as that was lost.
                 other = self._open(self.second, number) if number in second else None
@@ -148,6 +155,7 @@ class Series:
         HalfPipeError
             If it cannot be written: then it does not count.
         """
+        assert not self._only_look
         number = len(self.records) + 1
         content = sealed(values, self.records[-1].seal if self.records else None)
         record = opened(content, number)
@@ -188,15 +196,12 @@ class Series:
         return file_of(self.home, number)
 
     def _open(self, home: Path, number: int) -> Record | None:
-        path = file_of(home, number)
         try:
-            with path.open("rb") as file:
-                # Room for its size and no more: MOST_BYTES would be cleared first. A read may be short, this one not.
-                return opened(file.read(min(os.fstat(file.fileno()).st_size, MOST_BYTES)), number)
+            return opened(read_whole(f"{home}/{number:06d}.json", MOST_BYTES), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
-            raise StateError(cannot_be_read(path, error)) from error
+            raise StateError(cannot_be_read(file_of(home, number), error)) from error
 
     def _mend(self, home: Path, record: Record) -> None:
         """Write a lost or damaged copy again; who may only read leaves it."""

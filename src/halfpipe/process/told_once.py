@@ -115,6 +115,8 @@ class Record(Generic[A]):
         `paths.work`, and the downlink or run; nothing need be there.
     note
         Is given the place of each record that is published here, and the record.
+    only_look
+        As for `Series`.
 
     Attributes
     ----------
@@ -130,9 +132,16 @@ class Record(Generic[A]):
     COMMAND: ClassVar[str]  # what it is called in messages, as in "a submission command"
     HEARD: ClassVar[str]  # as in "submitted", and so "not-submitted"
 
-    def __init__(self, work: Path, id: str, note: Callable[[str, Published], object] | None = None) -> None:
+    def __init__(
+        self,
+        work: Path,
+        id: str,
+        note: Callable[[str, Published], object] | None = None,
+        *,
+        only_look: bool = False,
+    ) -> None:
         self.id, self._note = id, note
-        self._series = Series(work, self.place(id), "nobody is told anything for it")
+        self._series = Series(work, self.place(id), "nobody is told anything for it", only_look=only_look)
         self.path = self._series.home
         self.read()
 

@@ -273,6 +273,8 @@ class Deliveries(History):
     ----------
     work, run
         `paths.work`, and the run; no record means that nothing was delivered.
+    only_look
+        As for `Series`.
 
     Raises
     ------
@@ -280,9 +282,10 @@ class Deliveries(History):
         If a record is gone or damaged in both copies.
     """
 
-    def __init__(self, work: Path, run: RunId) -> None:
+    def __init__(self, work: Path, run: RunId, *, only_look: bool = False) -> None:
         super().__init__()
-        self._series = Series(work, paths.deliveries(run), f"nothing more of run {run} is delivered")
+        at_stake = f"nothing more of run {run} is delivered"
+        self._series = Series(work, paths.deliveries(run), at_stake, only_look=only_look)
         self.home = self._series.home
         for record in self._series.read():
             try:

@@ -9,6 +9,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError, Remedy, rerun
 from halfpipe.files.advice import advice, in_place_of
+from halfpipe.files.reading import modified, read_whole
 from halfpipe.files.records import Record, Series, opened
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
@@ -29,7 +30,7 @@ class ReceiptError(FormatError):
 class HandOff:
     """A hand-off: its number, which runs its texts name, the texts, all that its latest record says, and its seal.
 
-    `made` is when it was handed off first, Unix seconds; None if that cannot be told.
+    `first` is the file of its first record.
     """
 
     number: int
@@ -37,31 +38,37 @@ class HandOff:
     texts: tuple[Mapping[str, Any], ...]
     receipt: Mapping[str, Any]
     seal: str
-    made: float | None
+    first: Path
+
+    @property
+    def made(self) -> float | None:
+        """When it was handed off first, Unix seconds; None if that cannot be told."""
+        return modified(str(self.first))
 
 
-def series(work: Path, downlink: DownlinkId) -> Series:
-    """Read the records of the hand-offs of `downlink`.
+def series(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> Series:
+    """Read the records of the hand-offs of `downlink`; `only_look` as for `Series`.
 
     Raises
     ------
     DamagedError
         If a record is gone or damaged in both copies.
     """
-    found = Series(work, paths.receipts(downlink), f"downlink {downlink} is not handed off")
+    at_stake = f"downlink {downlink} is not handed off"
+    found = Series(work, paths.receipts(downlink), at_stake, only_look=only_look)
     found.read()
     return found
 
 
-def hand_offs(work: Path, downlink: DownlinkId) -> list[HandOff]:
-    """Return the hand-offs of `downlink` in order.
+def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> list[HandOff]:
+    """Return the hand-offs of `downlink` in order; `only_look` as for `Series`.
 
     Raises
     ------
     DamagedError
         If a record is gone or damaged in both copies.
     """
-    of_series = series(work, downlink)
+    of_series = series(work, downlink, only_look=only_look)
     found: dict[int, HandOff] = {}
     for record in of_series.records:
         receipt = record.values
@@ -71,16 +78,9 @@ def hand_offs(work: Path, downlink: DownlinkId) -> list[HandOff]:
             texts = tuple(receipt["texts"])
         except (ValueError, KeyError, TypeError) as error:
             raise of_series.damaged(record.number, f"no receipt: {error!r}") from error
-        made = found[number].made if number in found else _made(of_series, record)
-        found[number] = HandOff(number, named, texts, receipt, record.seal, made)
+        first = found[number].first if number in found else of_series.file(record.number)
+        found[number] = HandOff(number, named, texts, receipt, record.seal, first)
     return [found[number] for number in sorted(found)]
-
-
-def _made(of_series: Series, record: Record) -> float | None:
-    try:
-        return of_series.file(record.number).stat().st_mtime
-    except OSError:
-        return None
 
 
 def last_number(work: Path, downlink: DownlinkId) -> int:
@@ -130,17 +130,18 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     ReceiptError
         If it cannot be read, is no receipt, or is not what was written.
     """
-    path, remedy = work / paths.receipt(downlink), rerun(downlink, "receipt")
+    path = work / paths.receipt(downlink)
     try:
-        written = path.read_bytes()
+        written = read_whole(str(path))
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such file") from error
     except OSError as error:
+        remedy = rerun(downlink, "receipt")
         remedy = in_place_of(path, remedy) if path.is_dir() else remedy
         raise ReceiptError(DAMAGED, path, f"{error.strerror}. {advice(error)}".rstrip("."), remedy) from error
     code, what, content = _read(written)
     if code:
-        raise ReceiptError(code, path, what, remedy)
+        raise ReceiptError(code, path, what, rerun(downlink, "receipt"))
     return content
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ class Site:
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:
         """Reads what was delivered of a run once: its downlinks follow each other."""
-        return lru_cache(maxsize=RUNS_KEPT)(Deliveries)
+        return lru_cache(maxsize=RUNS_KEPT)(partial(Deliveries, only_look=True))
 
     @cached_property
     def leased(self) -> frozenset[str]:
@@ -213,7 +213,7 @@ class Downlink:
     def record(self) -> Record | None:
         """What was attempted to submit it; None if a record is damaged."""
         try:
-            return Record(self.work, self.id)
+            return Record(self.work, self.id, only_look=True)
         except HalfPipeError:
             return None
 

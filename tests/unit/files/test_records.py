@@ -124,7 +124,7 @@ def test_a_file_server_that_fails_is_told_in_words(
     def fails(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(Path, "open", fails)
+    monkeypatch.setattr(os, "open", fails)
     with pytest.raises(StateError, match=f"{os.strerror(number)}. The (disk|file server) "):
         values(tmp_path)
     monkeypatch.setattr(os, "listdir", fails)
@@ -186,6 +186,17 @@ def test_who_stood_still_until_a_first_copy_was_lost_is_not_read(
         slow.publish({"value": 9})
     assert read == [[1, 2, 3][: 2 + later]]
     assert values(tmp_path) == read[0]
+
+
+def test_who_only_looks_reads_one_copy_of_the_last_record_unless_it_is_damaged(tmp_path: Path) -> None:
+    before = published(tmp_path, 2).records[0]
+    path = tmp_path / PLACE / "000002.json"
+    for first, seen in ((sealed({"value": 9}, before.seal), 9), (b"", 2)):
+        path.write_bytes(first)
+        looked = Series(tmp_path, PLACE, only_look=True)
+        assert [record.values["value"] for record in looked.read()] == [1, seen]
+        assert values(tmp_path) == [1, 2], "who decides reads both, and mends the first"
+        assert [record.values["value"] for record in looked.read()] == [1, 2]
 
 
 def test_a_link_whose_answer_was_lost_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
