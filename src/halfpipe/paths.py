@@ -35,11 +35,6 @@ def chunk(dl: str = DL, chunk: str = CHUNK) -> str:
     return f"{chunks(dl)}/{chunk}.json"
 
 
-def block_checksums(chunk: str) -> str:
-    """Return the name of what has the checksums of a chunk's evt files, block by block: it lies beside them."""
-    return f"{chunk}.crc32"
-
-
 def chunk_scratch(dl: str, chunk: str) -> str:
     """Return the directory that the decoder of a chunk writes into."""
     return f"{chunks(dl)}/.{chunk}.part"

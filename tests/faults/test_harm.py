@@ -38,7 +38,6 @@ SAID: dict[str, set[str]] = {
         "format",
     },
     "{dl}/chunks/{chunk}.json": {"file-missing", "file-damaged", "file-differs", "format", "missing-input"},
-    "{dl}/chunks/{chunk}.crc32": {"file-missing", "file-damaged"},
     "{dl}/chunks/*.evt": {"file-missing", "file-differs", "format", "state", "missing-input"},
     "{dl}/chunks/*.idx": {"file-missing", "file-differs", "format", "state", "missing-input"},
     "{dl}/receipts/NNNNNN.json": MENDED,

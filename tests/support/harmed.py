@@ -38,7 +38,6 @@ KINDS = {
     "submit={dl}": rf"work/submit={ID}",
     "{dl}/RetDef-{dl}-{chunk}.xml": rf"work/{ID}/RetDef-.*\.xml",
     "{dl}/chunks/{chunk}.json": rf"work/{ID}/chunks/\d{{5}}\.json",
-    "{dl}/chunks/{chunk}.crc32": rf"work/{ID}/chunks/\d{{5}}\.crc32",
     "{dl}/chunks/*.evt": rf"work/{ID}/chunks/.*\.evt",
     "{dl}/chunks/*.idx": rf"work/{ID}/chunks/.*\.idx",
     "{dl}/receipts/NNNNNN.json": rf"work/{ID}/receipts/{SERIES}",

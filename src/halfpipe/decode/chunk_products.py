@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe import paths
 from halfpipe.decode.announced import Unlisted, account, together, unlisted
 from halfpipe.errors import DecoderError, FormatError
-from halfpipe.files import blocks
-from halfpipe.files.durable import fsync_directory, fsync_file, remove_file
+from halfpipe.files.durable import fsync_directory, fsync_file
+from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx, kept_index
 from halfpipe.formats.retdef import MAX_TIME
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, RunId
@@ -34,8 +33,6 @@ def check_products(
     links: bool = False,
 ) -> list[dict[str, Any]]:
     """Check the products of one chunk: names, index against evt file, record by record, datagrams against events.
-
-    Checksums of the blocks of the evt files are written beside them.
 
     What is read of the indexes is kept at the paths that `kept` gives for their names. Of products that were
     taken once and are made `again`, datagrams are not held against events: they are what they were. They may be
@@ -77,32 +74,28 @@ def check_products(
             raise DecoderError(f"{name}: the decoder wrote no index for it, so its events cannot be placed")
     described = []
     named: set[str] = set()
-    sums: dict[str, list[int]] = {}
-    sizes = {name: (out / name).stat().st_size for name in found}
+    checksums = {name: sha256(out / name) for name in found if name.endswith(".evt")}
     for name, match in found.items():
-        digest, sums[name] = blocks.checksums(out / name)
         entry: dict[str, Any] = {
             "name": name,
             "kind": match["kind"],
             "ground": match["ground"],
             "run": match["run"],
             "apid": match["apid"],
-            "size": sizes[name],
-            "sha256": digest,
+            "size": (out / name).stat().st_size,
         }
         if match["kind"] == "idx":
-            counts, rows = _check_index(
+            digest, counts, rows = _check_index(
                 out / name, RunId(match["run"]), int(match["apid"]), set(found), again=again
             )
+            checksums[name] = digest
             entry |= counts
             named |= set(rows.files)
             if kept is not None:
-                kept_index.keep(rows, kept(name), entry["sha256"], sizes)
+                kept_index.keep(rows, kept(name), name, checksums)
+        entry["sha256"] = checksums[name]
         fsync_file(out / name)
         described.append(entry)
-    blocks.save(
-        out / paths.block_checksums(chunk), {name: sums[name] for name in found if name.endswith(".evt")}
-    )
     for entry in described if not again else []:
         if entry["kind"] == "idx" and (own := entry["name"].replace(".idx", ".evt")) in found.keys() - named:
             _take_unnamed(out / own, entry)
@@ -122,7 +115,6 @@ def _take_unnamed(file: Path, index: dict[str, Any]) -> None:
         index["announced"] += max(0, found - index["missing_events"])
         index["missing_events"] = max(index["missing_events"], found)
         index["uncovered_bytes"] += rest.size
-        index["whole"] = False
 
 
 def _shown(name: str) -> str:
@@ -132,9 +124,12 @@ def _shown(name: str) -> str:
 
 def _check_index(
     path: Path, run: RunId, apid: int, products: set[str], *, again: bool
-) -> tuple[dict[str, Any], idx.Index]:
-    """Check an index against the evt files that it names; return its counts, and its rows."""
-    index = idx.read_index(path)
+) -> tuple[str, dict[str, Any], idx.Index]:
+    """Check an index against the evt files that it names; return its SHA-256, its counts, and its rows."""
+    import hashlib  # noqa: PLC0415 - its library takes as long to load as all else here
+
+    digest = hashlib.sha256()
+    index = idx.read_index(path, digest.update)
     if index.startedat not in {None, run.met}:
         raise FormatError(f"{path}: its lines are of run {index.startedat}, its name says {run.met} ({run})")
     for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
@@ -148,7 +143,6 @@ def _check_index(
             f"{path}: sequence {index.events['sequence'][wrong[0]]} is said to be of {times[wrong[0]]:g} Unix "
             f"seconds, expected 0 to {MAX_TIME}. Nothing of this chunk was taken; decode it again."
         )
-    whole = True
     besides: list[Unlisted] = []
     for number, name in enumerate(index.files):
         if name not in products:
@@ -157,9 +151,8 @@ def _check_index(
                 "Nothing of this chunk was taken. Fix the decoder, then re-run the command."
             )
         of_file = index.events["file"] == number
-        sizes, without_hole, rest = _check_records(path, path.with_name(name), index.events[of_file])
-        index.events["size"][of_file] = sizes
-        whole &= without_hole
+        sizes, checks, rest = _check_records(path, path.with_name(name), index.events[of_file])
+        index.events["size"][of_file], index.events["check"][of_file] = sizes, checks
         besides.append(rest)
     held = account(index, together(besides))
     if held.contradiction is not None and not again:
@@ -167,19 +160,19 @@ def _check_index(
             f"{path}: {held.contradiction}. With such datagrams events would be delivered too early or never. Nothing "
             "of this chunk was taken. Fix the decoder or what it read, then re-run the command."
         )
-    counts = {"events": len(index.events), "datagrams": len(index.datagrams), "whole": whole} | held.as_json()
-    return counts, index
+    counts = {"events": len(index.events), "datagrams": len(index.datagrams)} | held.as_json()
+    return digest.hexdigest(), counts, index
 
 
-def _check_records(index: Path, file: Path, events: Any) -> tuple[NDArray[np.int64], bool, Unlisted]:
+def _check_records(
+    index: Path, file: Path, events: Any
+) -> tuple[NDArray[np.int64], NDArray[np.uint32], Unlisted]:
     """Check that every index line points at its record.
 
-    Returns the records' sizes in the order of the lines, whether they fill the file without a hole, and what it
-    holds besides them.
+    Returns the records' sizes and checksums in the order of the lines, and what the file holds besides them.
     """
     opened = evt.open_evt(file)
-    order = np.argsort(events["offset"], kind="stable")
-    offsets = events["offset"][order]
+    offsets = events["offset"]
     sizes = evt.record_layout(opened.data, offsets, str(file)).sizes
     sequence = evt.context_column(opened.data, events["offset"], "scalers_sequence")
     apid = evt.context_column(opened.data, events["offset"], "ccsds_apid")
@@ -191,14 +184,7 @@ def _check_records(index: Path, file: Path, events: Any) -> tuple[NDArray[np.int
             f"{line['offset']} of {file.name}, where there is sequence {found[0]} of APID {found[1]}. "
             "Nothing of this chunk was taken; decode it again."
         )
-    ends = offsets + sizes
-    without_hole = bool(
-        offsets[0] == evt.HEADER_SIZE and (ends[:-1] == offsets[1:]).all() and ends[-1] == len(opened.data)
-    )
-    of_lines = np.empty(len(sizes), np.int64)
-    of_lines[order] = sizes
-    rest = Unlisted() if without_hole else unlisted(opened.data, offsets, sizes)
-    return of_lines, without_hole, rest
+    return sizes, evt.record_checks(opened.data, offsets, sizes), unlisted(opened.data, offsets, sizes)
 
 
 def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
@@ -208,16 +194,11 @@ def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
     `halfpipe.run.replaced.nobody_reads` them.
     """
     new = {path.name for path in out.iterdir() if PRODUCT.fullmatch(path.name)}
-    # First and last: after a death in between no checksums lie beside what they are not of.
-    checksums = paths.block_checksums(chunk)
-    remove_file(home / checksums)
     for path in home.iterdir():
         match = PRODUCT.fullmatch(path.name)
         if match and match["chunk"] == chunk and path.name not in new:
             path.unlink()
     for name in sorted(new):
         (out / name).rename(home / name)
-    fsync_directory(home)
-    (out / checksums).rename(home / checksums)
     fsync_directory(home)
     shutil.rmtree(out)

@@ -212,7 +212,7 @@ def _merge(context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], th
         ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), context.run) for chunk in chunks
     ]
     return merged_index.build(
-        [(chunk, context.products(downlink, chunk)) for chunk in products],
+        (context.products(downlink, chunk) for chunk in products),
         threads,
         lambda name: work / paths.kept_index(downlink, name),
     )

@@ -66,8 +66,6 @@ class Index(Product):
     events: int
     # How many datagrams it lists.
     datagrams: int
-    # Whether its events fill their evt files without a hole.
-    whole: bool
     # How many events its datagrams announce, or its event files hold if these are more; not known of what an
     # earlier version decoded, as the next three.
     announced: NotRequired[int]

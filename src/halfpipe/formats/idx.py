@@ -9,7 +9,7 @@ the lines of a block `_Even`; what is not is read line by line, and that way als
 import math
 import os
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ EVENT = np.dtype(
         ("offset", "i8"),  # bytes, of the record in its event file
         ("file", "u2"),  # counts into the names of the event files
         ("size", "u4"),  # bytes, of the record; 0 until it was looked at, for no line has it
+        ("check", "u4"),  # of the record, `halfpipe.formats.evt.record_checks`; likewise
     ]
 )
 
@@ -99,8 +100,8 @@ class Index(Rows):
     datagrams: NDArray[np.void]
 
 
-def read_index(path: Path) -> Index:
-    """Read one index.
+def read_index(path: Path, hear: Callable[[memoryview], object] = lambda _: None) -> Index:
+    """Read one index; `hear` is given its bytes, some MB at a time, as they are read.
 
     Raises
     ------
@@ -121,6 +122,7 @@ def read_index(path: Path) -> Index:
             room = memoryview(buffer)
             while count := file.readinto(room[rest : rest + block]):
                 stop = rest + count
+                hear(room[rest:stop])
                 end = buffer.rfind(b"\n", rest, stop) + 1
                 if end:
                     reader.take(buffer, end)
@@ -201,7 +203,7 @@ class _Reader:
             if values is None:
                 return False
             events[field] = values
-        events["file"], events["size"] = self._code(first, name), 0
+        events["file"], events["size"], events["check"] = self._code(first, name), 0, 0
         self.startedat = int(startedat)
         self.events.append(events)
         return True
@@ -237,7 +239,7 @@ class _Reader:
             self.startedat = int(startedat)
         if startedat != self.startedat:
             raise self.error(line, f"is of run {startedat}, lines before it of run {self.startedat}")
-        return (*(cell(*each) for each in _COLUMNS.items()), self._code(line, fields[_FILE]), 0)
+        return (*(cell(*each) for each in _COLUMNS.items()), self._code(line, fields[_FILE]), 0, 0)
 
     def _code(self, line: int, token: bytes) -> int:
         name = token.rpartition(b"/")[2].decode("ascii", "replace")

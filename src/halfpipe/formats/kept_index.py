@@ -1,4 +1,4 @@
-"""The events of a chunk's index with the sizes of their records, as they are kept from decoding to merging.
+"""The events of a chunk's index with sizes and checksums of their records, as they are kept from decoding to merging.
 
 An index is text, and taking it apart is a quarter of what merging a run costs. When a chunk is decoded its
 index is read to check it, so the rows are kept for the merge that follows. It is a cache of ours, not a
@@ -24,7 +24,7 @@ from halfpipe.formats.idx import EVENT, Rows
 MOST_HEADER = 1 << 16  # bytes; an index names one event file, seldom two
 
 
-def keep(index: Rows, path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> None:
+def keep(index: Rows, path: Path, name: str, checksums: Mapping[str, str]) -> None:
     """Keep what was read of an index at `path`, if that can be written; nothing depends on it.
 
     Parameters
@@ -33,15 +33,15 @@ def keep(index: Rows, path: Path, idx_sha256: str, evt_sizes: Mapping[str, int])
         What was read.
     path
         Where; its directory is made.
-    idx_sha256
-        SHA-256 of the index.
-    evt_sizes
-        Size of each of its event files, bytes.
+    name
+        That of the index.
+    checksums
+        SHA-256 of it and of each of its event files.
     """
     lines = b"".join(line + b"\n" for line in index.lines)
     header = {
-        "idx": idx_sha256,
-        "evt": [[name, evt_sizes[name]] for name in index.files],
+        "idx": checksums[name],
+        "evt": [[file, checksums[file]] for file in index.files],
         "fields": EVENT.descr,
         "lines": len(lines),
         "events": len(index.events),
@@ -53,21 +53,22 @@ def keep(index: Rows, path: Path, idx_sha256: str, evt_sizes: Mapping[str, int])
         write_whole(out, index.events.view(np.uint8).data)
 
 
-def kept(path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> Rows | None:
+def kept(path: Path, name: str, checksums: Mapping[str, str]) -> Rows | None:
     """Return what was kept at `path`; None if it is not there, not whole, or of other files.
 
     Parameters
     ----------
     path
         Where it was kept.
-    idx_sha256, evt_sizes
-        As for `keep`: what the files are now; of `evt_sizes` more files may be there.
+    name, checksums
+        As for `keep`: what the files are now; it may have more files.
     """
     with suppress(OSError, ValueError, TypeError, KeyError, RecursionError), open_regular(path) as file:
         header = json.loads(file.readline(MOST_HEADER))
-        files = [(str(name), int(size)) for name, size in header["evt"]]
-        known = header["idx"] == idx_sha256 and all(evt_sizes.get(name) == size for name, size in files)
-        if not known or header["fields"] != [list(field) for field in EVENT.descr]:
+        files = [file for file, _ in header["evt"]]
+        if any(checksums[file] != digest for file, digest in [(name, header["idx"]), *header["evt"]]):
+            return None
+        if header["fields"] != [list(field) for field in EVENT.descr]:
             return None
         length, count = int(header["lines"]), int(header["events"])
         start = file.tell()
@@ -80,5 +81,5 @@ def kept(path: Path, idx_sha256: str, evt_sizes: Mapping[str, int]) -> Rows | No
         events = np.empty(count, EVENT)
         whole = file.readinto(events.view(np.uint8).data) == events.nbytes
         if whole and zlib.crc32(events.view(np.uint8).data, zlib.crc32(lines)) == header["crc32"]:
-            return Rows(tuple(lines.split(b"\n")[:-1]), events, tuple(name for name, _ in files))
+            return Rows(tuple(lines.split(b"\n")[:-1]), events, tuple(files))
     return None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from halfpipe import paths
-from halfpipe.errors import mend
+from halfpipe.errors import Remedy, StateError, mend
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 
@@ -21,7 +21,6 @@ class ChunkProducts:
 
     chunk: ChunkId
     files: Mapping[str, int]
-    whole: bool
     checksums: Mapping[str, str] = field(default_factory=dict, compare=False)
     taken_over: bool = False
 
@@ -32,21 +31,20 @@ class ChunkProducts:
         return cls(
             ChunkId(entry["chunk"]),
             {file["name"]: file["size"] for file in files},
-            all(file.get("whole", True) for file in files),
             {file["name"]: file["sha256"] for file in files},
             entry.get("taken_over", False),
         )
 
     def as_json(self) -> dict[str, Any]:
         """Write them as JSON."""
-        said = {"chunk": str(self.chunk), "files": dict(sorted(self.files.items())), "whole": self.whole}
+        said = {"chunk": str(self.chunk), "files": self.files, "sha256": self.checksums}
         return said | ({"taken_over": True} if self.taken_over else {})
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Self:
         """Read what `as_json` wrote."""
-        taken_over = entry.get("taken_over", False)
-        return cls(ChunkId(entry["chunk"]), dict(entry["files"]), entry["whole"], taken_over=taken_over)
+        files, checksums = dict(entry["files"]), dict(entry["sha256"])
+        return cls(ChunkId(entry["chunk"]), files, checksums, entry.get("taken_over", False))
 
     def lie_in(self, directory: Path) -> bool:
         """Tell whether all files lie in `directory` with the sizes that they had."""
@@ -58,6 +56,15 @@ class ChunkProducts:
             except FileNotFoundError:
                 return False
         return True
+
+
+def damaged(path: Path, chunk: str, what: str) -> StateError:
+    """Return the error of an evt file that is not what was decoded any more: `what` is wrong with it."""
+    return StateError(
+        f"{path}: damaged since chunk {chunk} was decoded: {what}. Nothing of it is delivered. Once the file is out of "
+        "the way, its chunk is decoded again where it is needed.",
+        Remedy(f"mv {path} {path}.damaged", first="To have it out of the way"),
+    )
 
 
 def load_chunks(work: Path, run: RunId, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:

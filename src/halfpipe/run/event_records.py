@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe import paths
-from halfpipe.errors import FormatError, Remedy, StateError
+from halfpipe.errors import FormatError, StateError
 from halfpipe.files.advice import advice
-from halfpipe.files.blocks import BLOCK, Blocks
 from halfpipe.files.reading import open_regular
 from halfpipe.files.scattered_reads import read_pieces
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide, in_sources
 from halfpipe.merge.late import Recorded
+from halfpipe.run.chunk_files import damaged
 from halfpipe.run.event_table import EventTable
 from halfpipe.run.run_state import KnownRun
 from halfpipe.settings import Merge
@@ -118,20 +117,21 @@ class Records:
     tables
         The events of each source.
     evt_files
-        Where each evt file lies that `evt_files_of` gives, by downlink and its number in the table's files.
+        Where each evt file lies that `evt_files_of` gives, by downlink and its number in the table's files; and
+        whether its records have the checksums of the table.
     """
 
     def __init__(
         self,
         decision: Decision,
         tables: Mapping[DownlinkId, EventTable],
-        evt_files: Mapping[tuple[DownlinkId, int], Path],
+        evt_files: Mapping[tuple[DownlinkId, int], tuple[Path, bool]],
     ) -> None:
         self.events = decision.events
         number = {downlink: n for n, downlink in enumerate(decision.sources)}
         self._tables = {number[downlink]: table for downlink, table in tables.items()}
-        self._paths = {(number[downlink], file): path for (downlink, file), path in evt_files.items()}
-        self._blocks = {key: _blocks_of(path) for key, path in self._paths.items()}
+        self._paths = {(number[downlink], file): path for (downlink, file), (path, _) in evt_files.items()}
+        self._checked = {self._paths[number[dl], file] for (dl, file), (_, same) in evt_files.items() if same}
 
     def batches(self, begin: int, end: int, latc: int | None) -> Iterator[tuple[NDArray[np.uint8], Times]]:
         """Yield the records of the events `begin` to `end` (half-open) in order, and their times, some MB at a time.
@@ -142,9 +142,8 @@ class Records:
         ------
         StateError
             If a chunk's evt file is not the one that was indexed: no record of the right sequence and
-            APID lies where the index says, or a block is not what was decoded. If it cannot be read.
+            APID lies where the index says, or it is not what was decoded. If it cannot be read.
         """
-        aside = memoryview(bytearray(BLOCK))
         every = self.events["size"][begin:end]
         room = min(int(every.sum(dtype=np.int64)), max(BATCH_BYTES, int(every.max(initial=0))))
         # The room ahead of them makes the records lie as they do in a file.
@@ -156,7 +155,7 @@ class Records:
             count = max(1, int(np.searchsorted(edges, BATCH_BYTES, side="right")) - 1)
             events, places = events[:count], evt.HEADER_SIZE + edges[:count]
             filled = buffer[: evt.HEADER_SIZE + edges[count]]
-            utc = self._gather(events, np.diff(edges[: count + 1]), filled, places, aside)
+            utc = self._gather(events, np.diff(edges[: count + 1]), filled, places)
             if latc is not None:
                 try:
                     _override(filled, places, latc)
@@ -175,12 +174,8 @@ class Records:
         sizes: NDArray[np.int64],
         buffer: NDArray[np.uint8],
         places: NDArray[np.int64],
-        room: memoryview,
     ) -> NDArray[np.float64]:
-        """Read the records of `events` to their places in `buffer`; return the events' times.
-
-        `room` is for blocks of files while their checksums are compared.
-        """
+        """Read the records of `events` to their places in `buffer`, and check them there; return the events' times."""
         utc = np.empty(len(events), np.float64)
         starts = np.empty(len(events), np.int64)
         sources, files = events["source"], events["file"]
@@ -192,11 +187,19 @@ class Records:
             utc[of_source] = rows["utc"]
             starts[of_source] = rows["offset"]
             for file in _numbers_in(files[of_source]):
-                which = of_source[rows["file"] == file]
-                path, blocks = self._paths[source, file], self._blocks[source, file]
-                short = _read(path, blocks, starts[which], sizes[which], buffer, places[which], room)
+                of_file = rows["file"] == file
+                which = of_source[of_file]
+                path = self._paths[source, file]
+                short = _read(path, starts[which], sizes[which], buffer, places[which])
                 if short is not None:
                     wrong = int(which[short])
+                elif path in self._checked:
+                    checks = evt.record_checks(buffer, places[which], sizes[which])
+                    changed = which[checks != rows["check"][of_file]]
+                    if changed.size:
+                        number, start = events["sequence"][changed[0]], starts[changed[0]]
+                        what = f"sequence {number} at byte {start} has another checksum"
+                        raise damaged(path, path.stem.rpartition("-")[2], what)
         if wrong is None:
             wrong = _first_other(events, buffer, places)
         if wrong is not None:
@@ -215,12 +218,10 @@ class Records:
 
     def seconds(self, event: int) -> int:
         """Return `current.timeSecs` of one event."""
-        size = evt.CONTEXT.itemsize
-        buffer = np.zeros(size, np.uint8)
-        key = self.events[event : event + 1].copy()
-        key["size"] = size
-        self._gather(key, np.array([size]), buffer, np.array([0]), memoryview(bytearray(BLOCK)))
-        return int(buffer.view(evt.CONTEXT)["current_timeSecs"][0])
+        key = self.events[event : event + 1]
+        buffer, start = np.zeros(int(key["size"][0]), np.uint8), np.zeros(1, np.int64)
+        self._gather(key, key["size"].astype(np.int64), buffer, start)
+        return int(evt.context_column(buffer, start, "current_timeSecs")[0])
 
 
 def _numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:
@@ -228,24 +229,12 @@ def _numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:
     return np.flatnonzero(np.bincount(column)).tolist()
 
 
-def _blocks_of(path: Path) -> Blocks | None:
-    """Return the checksums of an evt file; None if an earlier version decoded its chunk and kept none."""
-    return Blocks.load(path.with_name(paths.block_checksums(_chunk_of(path))), path.name)
-
-
-def _chunk_of(path: Path) -> str:
-    """Return the chunk of a product, which its name ends with."""
-    return path.stem.rpartition("-")[2]
-
-
 def _read(
     path: Path,
-    blocks: Blocks | None,
     starts: NDArray[np.int64],
     sizes: NDArray[np.int64],
     buffer: NDArray[np.uint8],
     places: NDArray[np.int64],
-    room: memoryview,
 ) -> int | None:
     """Read records; return one that does not lie in the file as a whole or cannot be a record, else None."""
     short = (starts < evt.HEADER_SIZE) | (sizes < evt.CONTEXT.itemsize)
@@ -253,14 +242,6 @@ def _read(
         return int(np.argmax(short))
     try:
         with open_regular(path) as file:
-            damaged = None if blocks is None else blocks.damaged(file.fileno(), starts, sizes, room)
-            if damaged is not None and blocks is not None:
-                raise StateError(
-                    f"{path}: damaged since chunk {_chunk_of(path)} was decoded: the block of {BLOCK} bytes at "
-                    f"byte {damaged} has another checksum. Nothing of it is delivered. Once the file is out of the "
-                    "way, its chunk is decoded again where it is needed.",
-                    Remedy(f"mv {path} {path}.damaged", first="To have it out of the way"),
-                )
             read_pieces(file.fileno(), starts, sizes, buffer, places)
     except EOFError as error:
         return int(np.argmax(starts > error.args[0] - sizes))

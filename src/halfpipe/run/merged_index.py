@@ -17,13 +17,14 @@ from halfpipe import paths
 from halfpipe.errors import FormatError
 from halfpipe.files.durable import make_directory, remove_file, write_bytes
 from halfpipe.files.json_files import write_json
+from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx, kept_index
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import give_back
 from halfpipe.process.progress import Progress
-from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.chunk_files import ChunkProducts, damaged
 from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.run.event_table import EventTable, highest, write_events
 
@@ -71,6 +72,8 @@ def build(
     ------
     MissingInputError, FormatError
         If an index or an evt file is gone or damaged, or there are too many evt files.
+    StateError
+        If an evt file is not what was decoded any more.
     """
     listed = list(chunks)
     names = [
@@ -107,22 +110,20 @@ def build(
 def _read_part(
     chunk: ChunkProducts, directory: Path, name: str, kept: Callable[[str], Path] | None
 ) -> idx.Rows:
-    """Return what was kept of an index, or read it and find the sizes of its records."""
+    """Return what was kept of an index, or read it, and look at its records."""
     if kept is not None and name in chunk.checksums:
-        known = kept_index.kept(kept(name), chunk.checksums[name], chunk.files)
+        known = kept_index.kept(kept(name), name, chunk.checksums)
         if known is not None:
             return known
     index = idx.read_index(directory / name)
     for number, file in enumerate(index.files):
-        of_file = np.flatnonzero(index.events["file"] == number)
-        offsets = index.events["offset"][of_file]
-        if chunk.whole:
-            order = np.argsort(offsets, kind="stable")
-            index.events["size"][of_file[order]] = np.diff(offsets[order], append=chunk.files[file])
-        else:
-            opened = evt.open_evt(directory / file)
-            layout = evt.record_layout(opened.data, offsets, str(directory / file))
-            index.events["size"][of_file] = layout.sizes
+        path, of_file = directory / file, np.flatnonzero(index.events["file"] == number)
+        opened, offsets = evt.open_evt(path), index.events["offset"][of_file]
+        if file in chunk.checksums and sha256(path) != chunk.checksums[file]:
+            raise damaged(path, chunk.chunk, "it has another SHA-256")
+        sizes = evt.record_layout(opened.data, offsets, str(path)).sizes
+        checks = evt.record_checks(opened.data, offsets, sizes)
+        index.events["size"][of_file], index.events["check"][of_file] = sizes, checks
     return index
 
 

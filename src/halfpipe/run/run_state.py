@@ -8,8 +8,8 @@ import logging
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from halfpipe.decode.decode_chunk import decode
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError, rerun
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
+from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -54,8 +55,10 @@ class Context:
         """`paths.work`."""
         return self.settings.paths.work
 
-    def products(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
-        """Return a directory in which the products of `chunk` lie, whole.
+    def products(self, downlink: DownlinkId, chunk: ChunkProducts) -> tuple[ChunkProducts, Path]:
+        """Return a directory in which the products of `chunk` lie, whole, and before it the chunk as it lies there.
+
+        Checksums are known only of what was vouched for: another decoding may make other bytes of the same records.
 
         Raises
         ------
@@ -63,12 +66,15 @@ class Context:
             If they are gone and cannot be made again; names run, downlink and hours.
         """
         home = self.work / paths.chunks(downlink)
+        if chunk.lie_in(home) and chunk.checksums == self._vouched(downlink, chunk):
+            return chunk, home
+        chunk = replace(chunk, checksums={})
         for place in (home, self.work / paths.replaced(downlink)):
             if chunk.lie_in(place):
-                return place
+                return chunk, place
         key = (downlink, chunk.chunk)
         if key in self._again:
-            return self._again[key]
+            return chunk, self._again[key]
         scratch = self.work / paths.context(self.run) / downlink / chunk.chunk / secrets.token_hex(8)
         retdef_file = self.work / paths.retdef(downlink, chunk.chunk)
         retdef = read_retdef(retdef_file)
@@ -91,7 +97,15 @@ class Context:
                 ),
             )
         self._again[key] = scratch
-        return scratch
+        return chunk, scratch
+
+    def _vouched(self, downlink: DownlinkId, chunk: ChunkProducts) -> Mapping[str, str] | None:
+        """Return the checksums of what lies among the products of a downlink; None if nothing vouches for them now."""
+        with suppress(HalfPipeError, KeyError, TypeError, ValueError):
+            return ChunkProducts.of(
+                read_json(self.work / paths.chunk(downlink, chunk.chunk)), self.run
+            ).checksums
+        return None
 
 
 def _utc(unix: float) -> str:
@@ -170,11 +184,13 @@ class KnownRun:
             except StateError as error:
                 log.warning("%s", error)
                 remove_file(events)
-        places = [(chunk, self._place(downlink, chunk)) for chunk in self._chunks(downlink)]
-        return merged_index.build([(chunk, place) for chunk, place in places if place]).table
+        found = [self._place(downlink, chunk) for chunk in self._chunks(downlink)]
+        return merged_index.build(place for place in found if place).table
 
-    def evt_file(self, downlink: DownlinkId, name: str) -> Path | None:
-        """Return where the evt file `name` of `downlink` lies; None if it is gone and done without.
+    def evt_file(self, downlink: DownlinkId, name: str) -> tuple[Path, bool] | None:
+        """Return where the evt file `name` of `downlink` lies, and whether it is the one whose records were checked.
+
+        None if it is gone and done without.
 
         If it is gone its chunk is decoded again.
 
@@ -188,8 +204,9 @@ class KnownRun:
         place = self._place(downlink, next(chunk for chunk in self._chunks(downlink) if name in chunk.files))
         if place is None:
             return None
-        evt.read_header(place / name)
-        return place / name
+        chunk, home = place
+        evt.read_header(home / name)
+        return home / name, name in chunk.checksums
 
     def _chunks(self, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
         """Return the chunk products of a downlink."""
@@ -197,8 +214,8 @@ class KnownRun:
             return self.brought[downlink].chunks
         return load_chunks(self.context.work, self.context.run, downlink)
 
-    def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path | None:
-        """Return where the products of a chunk lie, None if the merge has to do without them."""
+    def _place(self, downlink: DownlinkId, chunk: ChunkProducts) -> tuple[ChunkProducts, Path] | None:
+        """Return `Context.products` of a chunk, None if the merge has to do without them."""
         try:
             return self.context.products(downlink, chunk)
         except MissingInputError as error:
@@ -235,7 +252,7 @@ def _index_again(context: Context, downlink: DownlinkId) -> MergedIndex:
     """Make the merged index of a downlink again of the chunks that it was handed off with: nothing else is new."""
     work, run = context.work, context.run
     chunks = _handed_off(work, run, downlink)
-    index = merged_index.build([(chunk, context.products(downlink, chunk)) for chunk in chunks])
+    index = merged_index.build(context.products(downlink, chunk) for chunk in chunks)
     merged_index.save(index, work, run, downlink)
     return index
 

@@ -105,18 +105,6 @@ class _Checker:
         of_chunk = paths.chunk(self.downlink, chunk["chunk"])
         yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, rerun(self.downlink, of_chunk))
         yield from self._agrees(self.work / of_chunk, chunk, rerun(self.downlink, of_chunk))
-        sums = self.work / paths.chunks(self.downlink) / paths.block_checksums(chunk["chunk"])
-        if any("announced" in file for file in chunk["files"]):
-            unseen = "records are copied without being compared"
-            if not sums.exists():
-                yield _note("file-missing", sums, unseen, rerun(self.downlink, of_chunk))
-            else:
-                try:
-                    read_json(sums)
-                except HalfPipeError as error:
-                    yield _note(
-                        "file-damaged", sums, f"{error.text}; without it {unseen}", Remedy(f"rm {sums}")
-                    )
         for file in chunk["files"]:
             path = self.work / paths.chunks(self.downlink) / file["name"]
             yield from (

@@ -56,7 +56,7 @@ def test_good_products_are_described(tmp_path: Path) -> None:
     out = tmp_path / "out"
     (out / "old").mkdir(parents=True)  # what a killed job left goes
     made, log = decoded(out)
-    assert sorted(path.name for path in out.iterdir()) == [f"{CHUNK}.crc32", EVT, IDX]
+    assert sorted(path.name for path in out.iterdir()) == [EVT, IDX]
     same = {"ground": "00770155", "run": "2c2e6cc0", "apid": "0965"}
     evt, index = (SOURCE / DOWNLINK / name for name in (EVT, IDX))
     assert made == {
@@ -69,7 +69,6 @@ def test_good_products_are_described(tmp_path: Path) -> None:
                 "sha256": sha256(index),
                 "events": 40,
                 "datagrams": 5,
-                "whole": True,
                 "announced": 40,
                 "missing_events": 0,
                 "unannounced_events": 0,
@@ -184,7 +183,7 @@ def test_records_with_a_hole_between_are_taken_and_told(tmp_path: Path) -> None:
     (out / IDX).write_bytes(b"".join(lines[:3] + lines[4:]))
     (out / "core.1234").write_bytes(b"x")  # no product
     evt, index = check_products(out, ChunkId(CHUNK))
-    assert (evt["name"], index["events"], index["whole"]) == (EVT, 39, False)
+    assert (evt["name"], index["events"], index["missing_events"]) == (EVT, 39, 1)
 
 
 def test_the_key_is_handed_on_as_one_word(tmp_path: Path) -> None:
@@ -239,13 +238,10 @@ def test_products_are_taken_and_those_of_before_go(tmp_path: Path) -> None:
     home.mkdir()
     before = "00770155-2c2e8430-0956-00003.evt"
     other = "00770155-2c2e8430-0956-00004.evt"
-    for name in (before, other, "00003.json", "00003.crc32"):
+    for name in (before, other, "00003.json"):
         (home / name).write_text("x")
     check_products(out, ChunkId(CHUNK))
     (out / "core").write_text("x")
     take_products(out, home, ChunkId(CHUNK))
-    assert sorted(path.name for path in home.iterdir()) == sorted(
-        [EVT, IDX, other, "00003.json", "00003.crc32"]
-    )
-    assert EVT in (home / "00003.crc32").read_text()
+    assert sorted(path.name for path in home.iterdir()) == sorted([EVT, IDX, other, "00003.json"])
     assert not out.exists()

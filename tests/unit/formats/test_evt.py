@@ -203,3 +203,21 @@ def test_a_length_beyond_the_end_is_a_cut(kind: str, place: int, number: int) ->
 def test_records_start_behind_the_header_and_before_the_end(offset: int) -> None:
     with pytest.raises(FormatError, match=f"simulated: record at byte {offset}: "):
         evt.record_layout(as_data(LPA_FILE), at(offset), "simulated")
+
+
+def test_the_check_of_a_record_is_of_its_bytes_wherever_they_lie() -> None:
+    rng = np.random.default_rng(1)
+    sizes = np.array([296, 297, 298, 299, 361, 1128])
+    records = [rng.integers(0, 256, size, np.uint8) for size in sizes]
+    first = evt.record_checks(np.concatenate(records), np.cumsum(sizes) - sizes, sizes)
+    for shift in range(9):
+        data = np.concatenate([rng.integers(0, 256, shift, np.uint8), *records])
+        offsets = shift + np.cumsum(sizes) - sizes
+        other_way = evt.record_checks(data, offsets[::-1], sizes[::-1])[::-1]
+        assert (evt.record_checks(data, offsets, sizes) == first).all()
+        assert (other_way == first).all()
+    for number, record in enumerate(records):
+        for bit in range(8 * len(record)):
+            spoilt = record.copy()
+            spoilt[bit // 8] ^= 1 << bit % 8
+            assert evt.record_checks(spoilt, at(0), at(len(record)))[0] != first[number]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from halfpipe.formats import kept_index
 from halfpipe.formats.idx import EVENT, Rows
 
-SHA = "ab" * 32
+FILES = {"x.idx": "ab" * 32, "a.evt": "cd" * 32}
 
 
 def rows(count: int, files: tuple[str, ...] = ("a.evt",)) -> Rows:
@@ -30,26 +30,26 @@ def same(one: Rows, other: Rows | None) -> bool:
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])
 def test_what_was_kept_comes_back(count: int, tmp_path: Path) -> None:
     path = tmp_path / "new" / "directory" / "x.rows"
-    kept_index.keep(rows(count), path, SHA, {"a.evt": 5, "b.evt": 6})
-    assert same(rows(count), kept_index.kept(path, SHA, {"a.evt": 5, "b.evt": 7}))
+    kept_index.keep(rows(count), path, "x.idx", FILES | {"b.evt": "66"})
+    assert same(rows(count), kept_index.kept(path, "x.idx", FILES | {"b.evt": "77"}))
     assert [found.name for found in path.parent.iterdir()] == ["x.rows"]
 
 
 def test_of_other_files_there_is_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.rows"
-    assert kept_index.kept(path, SHA, {"a.evt": 5}) is None
-    kept_index.keep(rows(4), path, SHA, {"a.evt": 5})
-    assert kept_index.kept(path, SHA[::-1], {"a.evt": 5}) is None
-    assert kept_index.kept(path, SHA, {"a.evt": 4}) is None
-    assert kept_index.kept(path, SHA, {"b.evt": 5}) is None
-    assert kept_index.kept(tmp_path, SHA, {"a.evt": 5}) is None, "a directory"
+    assert kept_index.kept(path, "x.idx", FILES) is None
+    kept_index.keep(rows(4), path, "x.idx", FILES)
+    assert kept_index.kept(path, "x.idx", FILES | {"x.idx": "ba" * 32}) is None
+    assert kept_index.kept(path, "x.idx", FILES | {"a.evt": "44"}) is None
+    assert kept_index.kept(path, "x.idx", {"x.idx": "ab" * 32}) is None
+    assert kept_index.kept(tmp_path, "x.idx", FILES) is None, "a directory"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
 @given(data=st.data())
 def test_what_is_damaged_is_the_same_or_nothing(data: st.DataObject, tmp_path: Path) -> None:
     path, kept = tmp_path / "x.rows", rows(5)
-    kept_index.keep(kept, path, SHA, {"a.evt": 5})
+    kept_index.keep(kept, path, "x.idx", FILES)
     content = bytearray(path.read_bytes())
     match data.draw(st.sampled_from(["cut", "longer", "changed", "other"])):
         case "cut":
@@ -61,7 +61,7 @@ def test_what_is_damaged_is_the_same_or_nothing(data: st.DataObject, tmp_path: P
         case "other":
             content = bytearray(data.draw(st.binary(max_size=300)))
     path.write_bytes(content)
-    found = kept_index.kept(path, SHA, {"a.evt": 5})
+    found = kept_index.kept(path, "x.idx", FILES)
     assert found is None or same(kept, found)
 
 
@@ -71,30 +71,30 @@ def test_what_is_damaged_is_the_same_or_nothing(data: st.DataObject, tmp_path: P
         b"[]",
         b"{}",
         b"null",
-        b'{"idx": "%s", "evt": 3}' % SHA.encode(),
+        b'{"idx": "%s", "evt": 3}' % FILES["x.idx"].encode(),
         b"[" * 60000,
         b" " * (kept_index.MOST_HEADER + 1),
-        b'{"idx": "%s", "evt": [], "fields": [], "lines": 0, "events": 1e300}' % SHA.encode(),
+        b'{"idx": "%s", "evt": [], "fields": [], "lines": 0, "events": 1e300}' % FILES["x.idx"].encode(),
     ],
 )
 def test_another_header_is_nothing(header: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.rows"
     path.write_bytes(header + b"\n")
-    assert kept_index.kept(path, SHA, {}) is None
+    assert kept_index.kept(path, "x.idx", FILES) is None
 
 
 def test_sizes_that_are_not_there_take_no_memory(tmp_path: Path) -> None:
     path = tmp_path / "x.rows"
-    kept_index.keep(rows(3), path, SHA, {"a.evt": 5})
+    kept_index.keep(rows(3), path, "x.idx", FILES)
     for claimed in (b"-3", b"300000000000"):
         path.write_bytes(path.read_bytes().replace(b'"events": 3', b'"events": ' + claimed))
-        assert kept_index.kept(path, SHA, {"a.evt": 5}) is None
-        kept_index.keep(rows(3), path, SHA, {"a.evt": 5})
+        assert kept_index.kept(path, "x.idx", FILES) is None
+        kept_index.keep(rows(3), path, "x.idx", FILES)
 
 
 def test_where_nothing_can_be_kept_nothing_is(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    kept_index.keep(rows(3), tmp_path / "file" / "x.rows", SHA, {"a.evt": 5})
+    kept_index.keep(rows(3), tmp_path / "file" / "x.rows", "x.idx", FILES)
     (tmp_path / "x.rows").mkdir()
-    kept_index.keep(rows(3), tmp_path / "x.rows", SHA, {"a.evt": 5})
+    kept_index.keep(rows(3), tmp_path / "x.rows", "x.idx", FILES)
     assert sorted(found.name for found in tmp_path.iterdir()) == ["file", "x.rows"], "no half of it either"

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import random
 import signal
 import time
 from dataclasses import replace
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, StateError
-from halfpipe.formats import idx
+from halfpipe.formats import evt, idx
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import decide
 from halfpipe.process import rule_program
@@ -38,7 +39,7 @@ LATC_FROM_END = 16  # LATC_master, LATC_ignore, SBS and LPA_db are the last four
 class Delivery:
     """What the only downlink of a golden case delivers of its first run, from copies of its products."""
 
-    def __init__(self, name: str, home: Path) -> None:
+    def __init__(self, name: str, home: Path, *, checked: bool = False) -> None:
         self.case = read_case(GOLDEN / name)
         step = self.case.steps[0]
         self.downlink, self.run = DownlinkId(step.downlink), RunId.from_met(step.runs[0])
@@ -51,7 +52,7 @@ class Delivery:
             (self.source / path.name).write_bytes(path.read_bytes())
             chunks.setdefault(path.stem[-5:], {})[path.name] = path.stat().st_size
         merged = merged_index.build(
-            (ChunkProducts(ChunkId(c), files, True), self.source) for c, files in chunks.items()
+            (ChunkProducts(ChunkId(c), files), self.source) for c, files in chunks.items()
         )
         merged_index.save(merged, home, self.run, self.downlink)
         self.table, of = load_events(home, self.run, self.downlink), self.case
@@ -59,7 +60,8 @@ class Delivery:
         keys = {self.downlink: self.table.keys(0)}
         self.decision = decide(self.downlink, merged.datagrams, keys, {}, limits)
         places = {
-            (dl, file): self.source / self.table.files[file] for dl, file in evt_files_of(self.decision)
+            (dl, file): (self.source / self.table.files[file], checked)
+            for dl, file in evt_files_of(self.decision)
         }
         self.records = Records(self.decision, {self.downlink: self.table}, places)
         self.described = event_files.describe(self.records, self.decision.files, self.run)
@@ -141,6 +143,19 @@ def test_an_evt_that_changed_since_it_was_indexed(tmp_path: Path) -> None:
         path.write_bytes(other)
         with pytest.raises(StateError, match=f"^{path} at byte "):
             of.read()
+
+
+def test_a_record_that_is_not_what_was_decoded(tmp_path: Path) -> None:
+    of = Delivery("zero_handlers", tmp_path, checked=True)
+    rng, content = random.Random(1), of.evt.read_bytes()
+    assert sum(of.read()) == int(of.decision.events["size"].sum())
+    for _ in range(100):
+        spoilt = bytearray(content)
+        spoilt[rng.randrange(evt.HEADER_SIZE, len(content))] ^= 1 << rng.randrange(8)
+        of.evt.write_bytes(spoilt)
+        with pytest.raises(StateError) as caught:
+            of.read()
+        assert caught.value.remedy.do == (f"mv {of.evt} {of.evt}.damaged",)
 
 
 @pytest.mark.parametrize("offset", [0, -1])

@@ -23,36 +23,30 @@ from tests.support.golden_cases import GOLDEN, case_names, read_case
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
 
 
-def products(directory: Path, run: RunId, *, whole: bool = True) -> Iterator[tuple[ChunkProducts, Path]]:
+def products(directory: Path, run: RunId) -> Iterator[tuple[ChunkProducts, Path]]:
     """Yield what the decoder made of each chunk in `directory` for `run`."""
     by_chunk: dict[str, dict[str, int]] = {}
     for path in sorted(directory.glob(f"*-{run}-????-?????.*")):
         by_chunk.setdefault(path.stem[-5:], {})[path.name] = path.stat().st_size
     for chunk, files in by_chunk.items():
-        yield ChunkProducts(ChunkId(chunk), files, whole), directory
+        yield ChunkProducts(ChunkId(chunk), files), directory
 
 
-def built(case: str, downlink: str = DL, run: RunId = RUN, *, whole: bool = True) -> MergedIndex:
-    return merged_index.build(products(GOLDEN / case / "in" / downlink, run, whole=whole))
+def built(case: str, downlink: str = DL, run: RunId = RUN) -> MergedIndex:
+    return merged_index.build(products(GOLDEN / case / "in" / downlink, run))
 
 
 @pytest.mark.parametrize("name", case_names())
-def test_sizes_are_those_of_the_records_however_they_are_found(name: str) -> None:
+def test_sizes_are_those_of_the_records(name: str) -> None:
     case = read_case(GOLDEN / name)
     for step in case.steps:
         for met in step.runs:
             run = RunId.from_met(met)
-            quick = built(name, step.downlink, run)
-            slow = built(name, step.downlink, run, whole=False)
-            assert quick.table.events.tobytes() == slow.table.events.tobytes()
-            assert quick.table.files == slow.table.files
-            assert quick.datagrams.lines == slow.datagrams.lines
-            keys = [(e["sequence"], e["apid"]) for e in quick.table.events]
+            table = built(name, step.downlink, run).table
+            keys = [(e["sequence"], e["apid"]) for e in table.events]
             assert keys == sorted(set(keys)), "in order, each once"
-            for event in quick.table.events[::7]:
-                content = (
-                    case.directory / "in" / step.downlink / quick.table.files[event["file"]]
-                ).read_bytes()
+            for event in table.events[::7]:
+                content = (case.directory / "in" / step.downlink / table.files[event["file"]]).read_bytes()
                 sequence = struct.unpack_from("<Q", content, event["offset"] + 104)[0]
                 assert sequence == event["sequence"]
                 after = event["offset"] + event["size"]
@@ -134,13 +128,12 @@ def test_a_damaged_datagram_part_is_named(end: bytes, tmp_path: Path) -> None:
         load_datagrams(tmp_path, RUN, DL)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_what_was_kept_of_an_index_is_taken_for_it(whole: bool, tmp_path: Path) -> None:
+def test_what_was_kept_of_an_index_is_taken_for_it(tmp_path: Path) -> None:
     case = "dup_same_dl"
     source = GOLDEN / case / "in" / DL
     listed = [
         (dataclasses.replace(chunk, checksums={name: sha256(source / name) for name in chunk.files}), source)
-        for chunk, _ in products(source, RUN, whole=whole)
+        for chunk, _ in products(source, RUN)
     ]
     without = merged_index.build(listed)
 
@@ -155,8 +148,10 @@ def test_what_was_kept_of_an_index_is_taken_for_it(whole: bool, tmp_path: Path) 
             if name.endswith(".idx"):
                 read = idx.read_index(source / name)
                 opened = evt.open_evt(source / name.replace(".idx", ".evt"))
-                read.events["size"] = evt.record_layout(opened.data, read.events["offset"], name).sizes
-                kept_index.keep(read, kept(name), chunk.checksums[name], chunk.files)
+                sizes = evt.record_layout(opened.data, read.events["offset"], name).sizes
+                read.events["size"] = sizes
+                read.events["check"] = evt.record_checks(opened.data, read.events["offset"], sizes)
+                kept_index.keep(read, kept(name), name, chunk.checksums)
     (tmp_path / "no" / "index").mkdir(parents=True)
     elsewhere = [(chunk, tmp_path / "no" / "index") for chunk, _ in listed]
     with_it = merged_index.build(elsewhere, kept=kept)
@@ -169,20 +164,20 @@ def test_what_was_kept_of_an_index_is_taken_for_it(whole: bool, tmp_path: Path) 
 def test_products_of_a_chunk_are_those_of_the_run(tmp_path: Path) -> None:
     files = [
         {"name": "a.evt", "run": "2c2e5787", "size": 1, "sha256": "aa"},
-        {"name": "a.idx", "run": "2c2e5787", "size": 2, "sha256": "bb", "whole": False},
-        {"name": "b.idx", "run": "2c2e5788", "size": 3, "sha256": "cc", "whole": True},
+        {"name": "a.idx", "run": "2c2e5787", "size": 2, "sha256": "bb"},
+        {"name": "b.idx", "run": "2c2e5788", "size": 3, "sha256": "cc"},
     ]
     entry = {"chunk": "00003", "files": files}
     of_run = ChunkProducts.of(entry, RUN)
-    assert of_run == ChunkProducts(ChunkId("00003"), {"a.evt": 1, "a.idx": 2}, False)
+    assert of_run == ChunkProducts(ChunkId("00003"), {"a.evt": 1, "a.idx": 2})
     assert of_run.checksums == {"a.evt": "aa", "a.idx": "bb"}
-    assert ChunkProducts.from_json(of_run.as_json()) == of_run
-    other = ChunkProducts.of(entry, RunId("2c2e5788"))
-    assert (other.files, other.whole) == ({"b.idx": 3}, True)
+    again = ChunkProducts.from_json(of_run.as_json())
+    assert (again, again.checksums) == (of_run, of_run.checksums)
+    assert ChunkProducts.of(entry, RunId("2c2e5788")).files == {"b.idx": 3}
 
 
 def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> None:
-    chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.idx": 0}, True)
+    chunk = ChunkProducts(ChunkId("00001"), {"a.evt": 3, "a.idx": 0})
     assert not chunk.lie_in(tmp_path / "nowhere")
     (tmp_path / "a.evt").write_bytes(b"abc")
     assert not chunk.lie_in(tmp_path)
@@ -192,10 +187,26 @@ def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> No
     assert not chunk.lie_in(tmp_path)
 
 
+def test_an_evt_that_changed_since_it_was_decoded(tmp_path: Path) -> None:
+    for path in sorted((GOLDEN / "multi3" / "in" / DL).glob(f"*-{RUN}-*")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    listed = [
+        (dataclasses.replace(chunk, checksums={name: sha256(home / name) for name in chunk.files}), home)
+        for chunk, home in products(tmp_path, RUN)
+    ]
+    merged_index.build(listed)
+    path = next(tmp_path.glob("*.evt"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StateError, match=f"^{path}"):
+        merged_index.build(listed)
+
+
 def test_an_index_that_lost_its_evt(tmp_path: Path) -> None:
     for path in sorted((GOLDEN / "multi3" / "in" / DL).glob(f"*-{RUN}-*")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    listed = list(products(tmp_path, RUN, whole=False))
+    listed = list(products(tmp_path, RUN))
     next(tmp_path.glob("*.evt")).unlink()
     with pytest.raises(MissingInputError, match=r"\.evt: no such event file"):
         merged_index.build(listed)

@@ -161,7 +161,7 @@ def test_an_evt_file_without_a_header_is_named(first: Site) -> None:
     known = KnownRun.read(context(first, DEAD))
     name = known.event_table(FIRST).files[0]
     path = first.work / FIRST / "chunks" / name
-    assert known.evt_file(FIRST, name) == path
+    assert known.evt_file(FIRST, name) == (path, True)
     path.write_bytes(bytes(path.stat().st_size))
     with pytest.raises(FormatError, match=f"^{path}: "):
         known.evt_file(FIRST, name)
@@ -176,16 +176,22 @@ def test_a_decoder_that_makes_something_else_now(first: Site) -> None:
     site = first
     (chunk, _) = load_chunks(site.work, RUN, FIRST)
     assert chunk.chunk == "00001"
-    assert context(site, DEAD).products(FIRST, chunk) == site.work / FIRST / "chunks", "where they lie"
+    found, home = context(site, DEAD).products(FIRST, chunk)
+    assert (home, found.checksums) == (site.work / FIRST / "chunks", chunk.checksums), "where they lie"
+    vouched = site.work / paths.chunk(FIRST, chunk.chunk)
+    vouched.rename(vouched.with_suffix(".other"))
+    assert context(site, DEAD).products(FIRST, chunk)[0].checksums == {}, "they may be of another decoding"
+    vouched.with_suffix(".other").rename(vouched)
     clean_up(site, FIRST, events=True)
     with context_scratch(site.work, RUN), pytest.raises(MissingInputError):
         context(site, replaying("gap_one")).products(FIRST, chunk)
     same = context(site, replaying("split2"))
     with context_scratch(site.work, RUN):
-        where = same.products(FIRST, chunk)
+        found, where = same.products(FIRST, chunk)
+        assert found.checksums == {}
         assert where.parent == site.work / "runs" / RUN / ".context" / FIRST / ChunkId("00001")
         assert chunk.lie_in(where)
-        assert same.products(FIRST, chunk) == where, "it is not decoded twice"
+        assert same.products(FIRST, chunk) == (found, where), "it is not decoded twice"
     assert not where.exists()
 
 

@@ -65,12 +65,10 @@ def is_note(cause: Cause) -> bool:
 def files(site: Site) -> Iterator[Path]:
     """Yield every file of the site, but tokens: Level-1 removes these one by one.
 
-    And but for checksums of blocks and the marks, which it does not ask for.
+    And but for the marks, which it does not ask for.
     """
     for name in site.tree():
-        if not name.startswith(("stage/chunktokens/", "work/.cache/")) and not name.endswith(
-            (".crc32", *MARKS)
-        ):
+        if not name.startswith(("stage/chunktokens/", "work/.cache/")) and not name.endswith(MARKS):
             yield site.home / name
 
 
