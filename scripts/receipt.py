@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from halfpipe.downlink import halts, receipt
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId
-from halfpipe.process import rule_program
+from halfpipe.process import rule_program, usage
 from halfpipe.run import receipt_file
 from halfpipe.settings import Settings
 
@@ -21,6 +21,7 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
         content = receipt.hand_off(settings, lease, downlink, arguments.chunks, arguments.runs, output)
         lease.check()
         receipt.save(settings, lease, known, downlink, arguments.runs, content)
+        usage.remove_empty_logs(work, downlink)
     print(receipt.table(content))
 
 

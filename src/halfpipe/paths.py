@@ -6,8 +6,8 @@ without arguments it returns the pattern with the wildcards open; called with id
 """
 
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
-BENCHMARK_SUFFIX = ".jsonl"
 FAILURE_SUFFIX = ".failure.json"
+DONE_LOG, USAGE = "done.log", "usage.jsonl"  # beside the logs of a downlink's jobs
 
 
 def format_mark() -> str:
@@ -231,18 +231,23 @@ def loaded(dl: str = DL) -> str:
 
 
 def log(rule: str, *ids: str) -> str:
-    """Return the log of a job: `ids` are the job's wildcards, the downlink first."""
+    """Return the log of a job, which goes to `done_log` if that ends well; `ids` are its wildcards, downlink first."""
     return "/".join([logs(), ids[0], "-".join([rule, *ids[1:]]) + ".log"])
 
 
-def benchmark(rule: str, *ids: str) -> str:
-    """Return what a job took of time and memory, a line a try: it lies beside the job's log."""
-    return log(rule, *ids).removesuffix(".log") + BENCHMARK_SUFFIX
-
-
-def benchmarks(dl: str) -> str:
-    """Return the directory of the logs of a downlink's jobs, and of what the jobs took."""
+def job_logs(dl: str) -> str:
+    """Return the directory of what the jobs of a downlink leave: logs, why they failed, what they took."""
     return f"{logs()}/{dl}"
+
+
+def done_log(dl: str) -> str:
+    """Return the logs of the jobs of a downlink that ended well, one after the other."""
+    return f"{job_logs(dl)}/{DONE_LOG}"
+
+
+def usage(dl: str) -> str:
+    """Return what the jobs of a downlink that ended well took of time and memory, a line a try."""
+    return f"{job_logs(dl)}/{USAGE}"
 
 
 def kept_indexes(dl: str) -> str:

@@ -96,6 +96,9 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert processed.jobs == everything
     assert processed.listed == [], "a line for each job is the default,"
     assert len(processed.said.splitlines()) < len(everything) + 30
+    left = sorted(path.name for path in (site.work / paths.job_logs(DL)).iterdir())
+    assert left == ["done.log", "receipt.log", "usage.jsonl"]
+    assert (site.work / paths.done_log(DL)).read_text().count(" --log logs/") == len(everything)
     assert site.outstanding(DL) == frozenset()
     again = site.process(DL)
     assert again.jobs == frozenset()

@@ -181,7 +181,7 @@ def test_who_holds_a_run_is_said_on_the_terminal_and_in_the_log(tmp_path: Path, 
         waits = start(site, f"dl={FIRST}")
         wait_for(lambda: f"\nwaiting for run {RUN}, held by " in waits.said, waits)
     waits.ended().good()
-    assert f"waiting for run {RUN}, " in (site.work / paths.log("deliver_run", FIRST, RUN)).read_text()
+    assert f"waiting for run {RUN}, " in (site.work / paths.done_log(FIRST)).read_text()
 
 
 @pytest.fixture(scope="module")

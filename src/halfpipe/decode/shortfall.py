@@ -131,7 +131,7 @@ def troubles(
             met = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items())
             first = next(iter(chunk["said"]["lines"]), "")
             text = f"the decoder of chunk {chunk['chunk']} met exceptions ({met}); the first: {first}"
-            log = paths.log("decode_chunk", downlink, chunk["chunk"])
+            log = paths.done_log(downlink)
             yield Cause("decoder-exceptions", Verdict.NOTE, text, Remedy(first=f"see what is lost: {log}"))
         hours = missing_hours(chunk)
         there = arrived_since(settings, downlink, chunk)
@@ -153,7 +153,7 @@ def troubles(
             if gone is not None and accepted:
                 yield Cause("events-missing", Verdict.NOTE, f"{text}; gone for good: {gone.reason}")
                 continue
-            log = paths.log("decode_chunk", downlink, chunk["chunk"])
+            log = paths.done_log(downlink)
             yield Cause(
                 "events-missing",
                 Verdict.ACTION,

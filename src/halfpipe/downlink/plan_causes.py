@@ -361,7 +361,7 @@ def _lease(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         text = f"in work by jobs that a killed process left behind: {', '.join(found.jobs)}"
         yield Cause("in-work", Verdict.NOTE, text, since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
-        signs = f"{work}/{paths.benchmarks(downlink)}"
+        signs = f"{work}/{paths.job_logs(downlink)}"
         last = max(filter(None, (modified(f"{signs}/{log}") for log in _names(signs))), default=None)
         text = f"begun by {found}, which died" + (f" after {utc(last)}" if last else "")
         yield Cause("head-died", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), last or since)

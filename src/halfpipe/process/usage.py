@@ -1,4 +1,8 @@
-"""What a job took: time, processor and memory, as a line of JSON beside its log.
+"""What a job that ends well leaves beside its product: a line of what it took, and its log, each with its downlink's.
+
+A job of whose log more than an empty file is there has not ended well, or has not ended: Snakemake makes a log that is
+not there.
+
 
 Snakemake's own ``benchmark:`` is not used. It looks at a job from outside, twice a second at first and
 twice a minute later, so that short jobs seem to take nothing; and its files count as products: one that
@@ -16,9 +20,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.paths import BENCHMARK_SUFFIX
+from halfpipe import paths
+from halfpipe.files.reading import open_regular
 
-LONGEST = 1 << 16  # bytes of a file that are read, from its end: hundreds of lines
+LONGEST = 1 << 20  # bytes of a file that are read, from its end: thousands of lines
 STATUS = Path("/proc/self/status")
 
 
@@ -28,6 +33,8 @@ class Usage:
 
     Attributes
     ----------
+    job
+        Its rule and what tells it from the rule's other jobs of its downlink, as ``decode_chunk-00001``.
     begun
         When it began, UTC.
     host
@@ -40,6 +47,7 @@ class Usage:
         Most bytes of memory that it, or one program that it started, had at a time.
     """
 
+    job: str
     begun: str
     host: str
     seconds: float
@@ -49,31 +57,54 @@ class Usage:
 
 @contextmanager
 def recorded(log: Path | None) -> Iterator[None]:
-    """Append what the work inside the ``with`` took to the file beside the job's log, if it ends well.
+    """Put down what the work inside the ``with`` took, and the job's log, with those of its downlink, if it ends well.
 
     Without a log nothing is written. That it cannot be written (a full disk) is no fault of the job.
     """
     begun, start, cpu = datetime.now(UTC), time.monotonic(), _cpu_seconds()
     yield
+    if log is None:
+        return
     usage = Usage(
+        log.stem,
         begun.isoformat(timespec="milliseconds"),
         os.uname().nodename,
         round(time.monotonic() - start, 3),
         round(_cpu_seconds() - cpu, 3),
         _memory(),
     )
-    if log is not None:
-        with suppress(OSError), log.with_suffix(BENCHMARK_SUFFIX).open("a") as out:
-            out.write(json.dumps(asdict(usage), sort_keys=True) + "\n")
+    with suppress(OSError):
+        _append(log.with_name(paths.USAGE), f"{json.dumps(asdict(usage), sort_keys=True)}\n".encode())
+        with open_regular(log) as file:
+            _append(log.with_name(paths.DONE_LOG), file.read())
+        log.unlink()
 
 
-def latest(path: Path) -> Usage | None:
-    """Return what the latest try of a job took; None if no line of the file `path` says it."""
-    return next(tries(path), None)
+def _append(path: Path, content: bytes) -> None:
+    """Append to a file that other jobs append to at the same time, in one call of the system."""
+    with path.open("ab", buffering=0) as out:
+        out.write(content)
 
 
-def tries(path: Path) -> Iterator[Usage]:
-    """Yield what each try of a job took, the latest first, as far as lines of the file `path` say it."""
+def is_put_down(log: Path) -> bool:
+    """Tell whether the job with this log has ended well, or was never begun."""
+    try:
+        return not log.stat().st_size
+    except OSError:
+        return True
+
+
+def remove_empty_logs(work: Path, downlink: str) -> None:
+    """Remove what Snakemake has made in the place of logs that were put down."""
+    for log in (work / paths.job_logs(downlink)).glob("*.log"):
+        with suppress(OSError):
+            if is_put_down(log):
+                log.unlink()
+
+
+def tries(work: Path, downlink: str) -> Iterator[Usage]:
+    """Yield what each job of a downlink that ended well took, the latest first, as far as lines say it."""
+    path = work / paths.usage(downlink)
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST))

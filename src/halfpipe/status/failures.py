@@ -13,6 +13,7 @@ from halfpipe.errors import NOTHING, Remedy
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
+from halfpipe.process.usage import is_put_down, tries
 from halfpipe.settings import Settings
 from halfpipe.words import shortened
 
@@ -70,7 +71,8 @@ class FailedJob:
 
 def failed(rule: str, log: Path, unsaid: Failure = KILLED) -> FailedJob:
     """Return the job with this log, with what is recorded of its end; where nothing is, `unsaid` is why."""
-    return FailedJob(rule, log, Failure.read(log) or (UNSEEN if _ended_well(log) else unsaid))
+    well = is_put_down(log) and any(took.job == log.stem for took in tries(log.parents[2], log.parent.name))
+    return FailedJob(rule, log, Failure.read(log) or (UNSEEN if well else unsaid))
 
 
 def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
@@ -79,7 +81,7 @@ def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
     They are in the order of the rules. One without a record was killed, or is still running: whoever asks knows that
     nobody is at work.
     """
-    home = work / paths.benchmarks(downlink)
+    home = work / paths.job_logs(downlink)
     with suppress(OSError):
         there = os.listdir(home)  # noqa: PTH208 - names only
         logs = {
@@ -91,17 +93,9 @@ def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
             for rule, product in PRODUCT.items()
             for of, ids, log in jobs
             if of == rule and not (work / product(downlink, ids)).exists()
-            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not _ended_well(log)
+            if log.with_suffix(paths.FAILURE_SUFFIX).exists() or not is_put_down(log)
         ]
     return []
-
-
-def _ended_well(log: Path) -> bool:
-    """Tell whether a job has noted, as its last act, what it took: then its product was lost afterwards."""
-    try:
-        return log.with_suffix(paths.BENCHMARK_SUFFIX).stat().st_mtime >= log.stat().st_mtime
-    except OSError:
-        return False
 
 
 def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = False) -> Iterator[Cause]:

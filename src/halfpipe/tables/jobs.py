@@ -9,7 +9,7 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.process.usage import latest
+from halfpipe.process.usage import Usage, tries
 from halfpipe.status.recap import staged
 
 RULES = ("decode_chunk", "deliver_run", "receipt", "submit")  # in the order of the data
@@ -41,15 +41,16 @@ def jobs(work: Path, downlinks: Iterable[DownlinkId]) -> pd.DataFrame:
     """
     rows = []
     for downlink in downlinks:
-        for path in sorted((work / paths.benchmarks(downlink)).glob(f"*{paths.BENCHMARK_SUFFIX}")):
-            took = latest(path)
-            if took is not None:
-                rule, _, name = path.stem.partition("-")
-                events, size = _made(work, downlink, rule, name)
-                spent = None if events is None else took.seconds
-                rows.append(
-                    (rule, took.begun[:10], took.seconds, took.cpu_seconds, took.memory, events, size, spent)
-                )
+        latest: dict[str, Usage] = {}
+        for took in tries(work, downlink):
+            latest.setdefault(took.job, took)
+        for job, took in sorted(latest.items()):
+            rule, _, name = job.partition("-")
+            events, size = _made(work, downlink, rule, name)
+            spent = None if events is None else took.seconds
+            rows.append(
+                (rule, took.begun[:10], took.seconds, took.cpu_seconds, took.memory, events, size, spent)
+            )
     columns = ["rule", "day", "seconds", "cpu_seconds", "memory", "events", "size", "spent"]
     found = pd.DataFrame(rows, columns=columns)
     return found.astype(dict.fromkeys(columns[2:], float))

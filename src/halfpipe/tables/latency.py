@@ -110,9 +110,8 @@ def _came(
 
 def _decodes(work: Path, downlink: DownlinkId) -> Iterator[tuple[float, float]]:
     """Yield when each decoding of a chunk that ended well was begun, and when it ended."""
-    pattern = Path(paths.benchmark("decode_chunk", downlink, "*"))
-    for path in (work / pattern).parent.glob(pattern.name):
-        for took in usage.tries(path):
+    for took in usage.tries(work, downlink):
+        if took.job.startswith("decode_chunk"):
             with suppress(ValueError):
                 begun = datetime.fromisoformat(took.begun).timestamp()
                 yield begun, begun + took.seconds

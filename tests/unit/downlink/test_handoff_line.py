@@ -59,4 +59,4 @@ def test_a_line_that_cannot_be_written_costs_no_hand_off(site: Site, tmp_path: P
     (tmp_path / "logs").write_text("in the way")
     site.by_hand(ONE)
     assert site.has_receipt(ONE)
-    assert "cannot be written" in (site.work / paths.log("receipt", ONE)).read_text()
+    assert "cannot be written" in (site.work / paths.done_log(ONE)).read_text()

@@ -417,7 +417,7 @@ def test_a_head_that_died_at_work(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     left_by_another(work, paths.downlink_lease(DL), silent=1e4)
-    log = work / paths.benchmarks(DL) / "decode_chunk-00001.log"
+    log = work / paths.job_logs(DL) / "decode_chunk-00001.log"
     log.parent.mkdir(parents=True)
     log.touch()
     os.utime(log, (1_717_200_000, 1_717_200_000))

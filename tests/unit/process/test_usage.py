@@ -1,6 +1,5 @@
 """What a job took, beside its log."""
 
-import json
 import subprocess
 import sys
 import time
@@ -29,8 +28,8 @@ def test_time_processor_and_memory_also_of_programs_that_were_started(tmp_path: 
     with usage.recorded(log):
         time.sleep(0.1)
         subprocess.run([sys.executable, "-c", busy], check=True)
-    found = usage.latest(tmp_path / paths.benchmark("decode_chunk", DOWNLINK, "00001"))
-    assert found is not None
+    (found,) = usage.tries(tmp_path, DOWNLINK)
+    assert found.job == "decode_chunk-00001"
     assert before <= datetime.fromisoformat(found.begun) <= datetime.now(UTC)
     assert 0.15 <= found.cpu_seconds <= found.seconds
     assert found.seconds >= 0.25
@@ -43,29 +42,44 @@ def test_memory_is_not_that_of_the_process_that_started_it(tmp_path: Path) -> No
     # One program that becomes another keeps, for the kernel, the memory that it once had.
     large = "import os, sys; b = bytearray(200_000_000); os.execv(sys.executable, sys.argv[1:])"
     subprocess.run([sys.executable, "-c", large, sys.executable, "-c", job], check=True)
-    found = usage.latest(log.with_suffix(paths.BENCHMARK_SUFFIX))
-    assert found is not None
+    (found,) = usage.tries(tmp_path, DOWNLINK)
     assert 1_000_000 < found.memory < 150_000_000
 
 
-def test_each_try_is_a_line_and_the_latest_sound_one_counts(tmp_path: Path) -> None:
+def test_each_try_is_a_line_and_the_latest_comes_first(tmp_path: Path) -> None:
     log = log_of(tmp_path)
-    file = log.with_suffix(paths.BENCHMARK_SUFFIX)
-    assert usage.latest(file) is None
+    file = tmp_path / paths.usage(DOWNLINK)
+    assert list(usage.tries(tmp_path, DOWNLINK)) == []
     file.write_text("x\n" * usage.LONGEST)
-    assert usage.latest(file) is None
+    assert list(usage.tries(tmp_path, DOWNLINK)) == []
     with usage.recorded(log):
         pass
     with usage.recorded(log):
         time.sleep(0.05)
-    latest = json.loads(file.read_text().splitlines()[-1])
-    assert latest["seconds"] >= 0.05
+    latest, before = usage.tries(tmp_path, DOWNLINK)
+    assert latest.seconds >= 0.05 > before.seconds
     for torn in ('{"begun": "2024', "3\n", "{}\n", "[" * 5000 + "\n", "\xff\n"):
         with file.open("a", encoding="latin-1") as out:
             out.write(torn)
-        found = usage.latest(file)
-        assert found is not None
-        assert found.seconds == latest["seconds"], torn
+        assert list(usage.tries(tmp_path, DOWNLINK)) == [latest, before], torn
+
+
+def test_the_logs_of_jobs_that_end_well_lie_together(tmp_path: Path) -> None:
+    log = log_of(tmp_path)
+    other = log.with_name("receipt.log")
+    for path, said in ((log, "one\n"), (other, "two\n"), (log, "three\n")):
+        path.write_text(said)
+        with usage.recorded(path):
+            pass
+    log.write_text("four\n")
+    with pytest.raises(ValueError, match="it failed"), usage.recorded(log):
+        raise ValueError("it failed")
+    assert (tmp_path / paths.done_log(DOWNLINK)).read_text() == "one\ntwo\nthree\n"
+    assert (log.read_text(), other.exists()) == ("four\n", False)
+    other.symlink_to("/dev/zero")
+    with usage.recorded(other):
+        pass
+    assert other.is_symlink(), "what is no file is left alone"
 
 
 def test_a_job_that_fails_and_a_job_without_a_log_leave_nothing(tmp_path: Path) -> None:
@@ -80,6 +94,6 @@ def test_a_job_that_fails_and_a_job_without_a_log_leave_nothing(tmp_path: Path) 
 
 def test_a_record_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     log = log_of(tmp_path)
-    log.with_suffix(paths.BENCHMARK_SUFFIX).mkdir()
+    (tmp_path / paths.usage(DOWNLINK)).mkdir()
     with usage.recorded(log):
         pass

@@ -473,7 +473,7 @@ def test_old_logs_go(old: Site) -> None:
     stays = [
         leave(old, f"work/logs/{name}", NOW) for name in (f"{FIRST}/deliver_run.log", "unattended/y.log")
     ]
-    stays.append(leave(old, f"work/logs/{FIRST}/receipt{paths.BENCHMARK_SUFFIX}", OLD))
+    stays.append(leave(old, f"work/{paths.usage(FIRST)}", OLD))
     outside = leave(old, "outside/file.log", OLD)
     link = old.work / "logs" / "link.log"
     link.symlink_to(outside)

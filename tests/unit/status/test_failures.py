@@ -10,9 +10,10 @@ from halfpipe.causes import Verdict
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
+from halfpipe.process.usage import recorded
 from halfpipe.run.deliveries import Deliveries, Unreadable
 from halfpipe.run.receipt_file import publish
-from halfpipe.status.failures import failed_jobs, failures
+from halfpipe.status.failures import failed, failed_jobs, failures
 from tests.support.series import damage
 from tests.support.settings import searching
 
@@ -25,7 +26,7 @@ DECODER = Failure(
 
 def left(work: Path, name: str, why: Failure | None = None) -> Path:
     """Leave the log of a job, and a record of why it failed, if there is a why."""
-    log = work / paths.benchmarks(DL) / f"{name}.log"
+    log = work / paths.job_logs(DL) / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("begun\n")
     if why is not None:
@@ -48,9 +49,8 @@ def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: P
     log = left(tmp_path, "decode_chunk-00001", DECODER)
     (tmp_path / paths.chunk(DL, "00001")).parent.mkdir(parents=True)
     (tmp_path / paths.chunk(DL, "00001")).touch()
-    ended = left(tmp_path, "decode_chunk-00002")
-    ended.with_suffix(".jsonl").touch()
-    os.utime(ended, (0, 0))
+    with recorded(left(tmp_path, "decode_chunk-00002")):
+        pass
     left(tmp_path, "something-else", DECODER)
     assert failed_jobs(tmp_path, DL) == []
     (tmp_path / paths.chunk(DL, "00001")).unlink()
@@ -58,6 +58,19 @@ def test_jobs_whose_product_is_there_or_that_ended_well_did_not_fail(tmp_path: P
     assert [(job.rule, job.ids, job.why) for job in failed_jobs(tmp_path, DL)] == [
         ("decode_chunk", "00001", DECODER)
     ]
+
+
+def test_a_job_that_ended_well_and_whose_product_cannot_be_seen(tmp_path: Path) -> None:
+    log = left(tmp_path, "decode_chunk-00001")
+    assert failed("decode_chunk", log).why.code == "killed"
+    log.unlink()
+    assert failed("decode_chunk", log).why.code == "killed", "it was not begun"
+    with recorded(left(tmp_path, "decode_chunk-00001")):
+        pass
+    assert failed("decode_chunk", log).why.code == "unseen"
+    log.touch()  # as Snakemake does
+    assert failed("decode_chunk", log).why.code == "unseen"
+    assert failed_jobs(tmp_path, DL) == []
 
 
 def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:

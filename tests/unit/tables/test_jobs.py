@@ -48,9 +48,10 @@ def done(processed: Site, tmp_path: Path) -> Site:
 
 def took(site: Site, seconds: float, rule: str, *ids: str) -> None:
     """Record that a job took `seconds`, twice that of processors, and a MB of memory for each."""
-    path = site.work / paths.benchmark(rule, *ids)
+    path = site.work / paths.usage(ids[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    usage = Usage("2024-06-28T00:00:00+00:00", "host", seconds, 2 * seconds, int(seconds * 1e6))
+    job = "-".join([rule, *ids[1:]])
+    usage = Usage(job, "2024-06-28T00:00:00+00:00", "host", seconds, 2 * seconds, int(seconds * 1e6))
     with path.open("a") as out:
         out.write(json.dumps(asdict(usage)) + "\n")
 
@@ -147,8 +148,9 @@ def test_days_are_told_apart(done: Site) -> None:
     took(done, 2, "decode_chunk", ONE, "00001")
     took(done, 4, "decode_chunk", ONE, "00002")
     took(done, 7, "a_rule_to_come", ONE)
-    path = done.work / paths.benchmark("decode_chunk", ONE, "00002")
-    path.write_text(path.read_text().replace("2024-06-28", "2024-07-01"))
+    path = done.work / paths.usage(ONE)
+    first, second, third = path.read_text().splitlines(keepends=True)
+    path.write_text(first + second.replace("2024-06-28", "2024-07-01") + third)
     ended = halfpipe("show", "--jobs", "--by", "day", "--json", configfile=done.configfile)
     assert [(one["day"], one["rule"], one["max_s"]) for one in json.loads(ended.stdout)["jobs"]] == [
         ("2024-06-28", "decode_chunk", 2), ("2024-06-28", "a_rule_to_come", 7), ("2024-07-01", "decode_chunk", 4)

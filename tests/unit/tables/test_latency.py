@@ -33,9 +33,10 @@ def settings(tmp_path: Path) -> Settings:
 
 def decoded(settings: Settings, chunk: str, begun: float, seconds: float) -> None:
     """Log that a chunk was decoded."""
-    path = settings.paths.work / paths.benchmark("decode_chunk", DL, chunk)
+    path = settings.paths.work / paths.usage(DL)
     path.parent.mkdir(parents=True, exist_ok=True)
     took = {
+        "job": f"decode_chunk-{chunk}",
         "begun": datetime.fromtimestamp(begun, UTC).isoformat(timespec="milliseconds"),
         "seconds": seconds,
     }
@@ -102,7 +103,7 @@ def test_what_is_gone_or_damaged_is_not_known(settings: Settings) -> None:
     decoded(settings, "00001", BEGIN, 10.0)
     handed_off(settings, 1, BEGIN + 100, chunks=[], runs=[])
     submitted(settings, 1, BEGIN + 140)
-    log = settings.paths.work / paths.benchmark("decode_chunk", DL, "00001")
+    log = settings.paths.work / paths.usage(DL)
     with log.open("ab") as file:
         file.write(b'\xff\n{"begun": "once"}\n[1]\n{"begun": "x", "host": "", "seconds": 1, "cpu')
     assert latencies(settings, DL) == [Latency(1, None, None, BEGIN, BEGIN + 10, BEGIN + 100, BEGIN + 140)]
