@@ -106,7 +106,7 @@ def bench_merge_in_process(
     deliver = delivering(scene, home, scene.downlinks[0], scene.runs[0], THREADS)
 
     def merge() -> None:
-        _, manifest = deliver()
+        manifest = deliver()
         assert manifest["delivered"] == sizes.events
 
     def step() -> Usage:

@@ -337,8 +337,7 @@ rule deliver_run:
     input:
         lambda w: downlinks[w.dl]["runs"][w.run],
     output:
-        index="runs/{run}/{dl}/index.json",
-        manifest="runs/{run}/{dl}/manifest.json",
+        "runs/{run}/{dl}/manifest.json",
     shell:
         "true"
 

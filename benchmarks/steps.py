@@ -44,11 +44,11 @@ def settings(scene: Scene, home: Path) -> Settings:
 
 def delivering(
     scene: Scene, home: Path, downlink: DownlinkId, run: RunId, threads: int
-) -> Callable[[], tuple[dict[str, Any], dict[str, Any]]]:
+) -> Callable[[], dict[str, Any]]:
     """Return `deliver_run` with what it is called with for the site at `home`; no chunk is decoded again."""
     found, chunks = settings(scene, home), scene.chunks(run)
 
-    def deliver() -> tuple[dict[str, Any], dict[str, Any]]:
+    def deliver() -> dict[str, Any]:
         with leases.downlink_job(found.paths.work, downlink) as lease:
             return deliver_run(found, lease, downlink, run, chunks, threads=threads, output=sys.stderr)
 
@@ -98,7 +98,7 @@ class Copy:
         merged_index.save(index, scratch, run, downlink)
         table = load_events(scratch, run, downlink)
         self.decision = decide(downlink, index.datagrams, {downlink: table.keys(0)}, {}, limits(scene))
-        places = {(dl, file): home / table.files[file] for dl, file in evt_files_of(self.decision)}
+        places = {(dl, file): (home / table.files[file], True) for dl, file in evt_files_of(self.decision)}
         self._records = Records(self.decision, {downlink: table}, places)
 
     def write(self, out: Path) -> None:

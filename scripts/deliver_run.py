@@ -17,7 +17,7 @@ from halfpipe.settings import Settings
 
 
 def job(settings: Settings, arguments: argparse.Namespace) -> None:
-    """Deliver the run, and vouch for its merged index and its staged files."""
+    """Deliver the run, and vouch for its staged files."""
     keep_together()
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
     with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
@@ -30,11 +30,10 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
         stage.keep_from_retiring(settings.paths.stage, downlink, arguments.runs)
         lease.check()
         withdraw(work, downlink)
-        merged, manifest = deliver_run.deliver_run(
+        manifest = deliver_run.deliver_run(
             settings, lease, downlink, run, arguments.chunks, threads=arguments.threads, output=output
         )
         lease.check()
-        write_json(work / paths.index(run, downlink), merged)
         write_json(work / paths.manifest(run, downlink), manifest)
 
 

@@ -55,11 +55,6 @@ def run(run: str = RUN) -> str:
     return f"{runs()}/{run}"
 
 
-def index(run_: str = RUN, dl: str = DL) -> str:
-    """Return the file that vouches for the merged index of a run within a downlink."""
-    return f"{run(run_)}/{dl}/index.json"
-
-
 def datagrams(run_: str, dl: str) -> str:
     """Return the DGM part of a merged index: small, never deleted."""
     return f"{run(run_)}/{dl}/datagrams.idx"

@@ -47,7 +47,6 @@ SAID: dict[str, set[str]] = {
     "copies/{dl}/submissions/NNNNNN.json": MENDED,
     "copies/runs/{run}/deliveries/NNNNNN.json": MENDED,
     "ledger.sqlite": {"ledger", "ledger-down", "ledger-lacks"},
-    "runs/{run}/{dl}/index.json": {"file-missing"},
     "runs/{run}/{dl}/datagrams.idx": {
         "datagrams-gone",
         "file-missing",

@@ -47,7 +47,6 @@ KINDS = {
     "copies/{dl}/submissions/NNNNNN.json": rf"work/copies/{ID}/submissions/{SERIES}",
     "copies/runs/{run}/deliveries/NNNNNN.json": rf"work/copies/runs/{RUN}/deliveries/{SERIES}",
     "ledger.sqlite": r"work/ledger\.sqlite",
-    "runs/{run}/{dl}/index.json": rf"work/runs/{RUN}/{ID}/index\.json",
     "runs/{run}/{dl}/datagrams.idx": rf"work/runs/{RUN}/{ID}/datagrams\.idx",
     "runs/{run}/{dl}/events.npy": rf"work/runs/{RUN}/{ID}/events\.npy",
     "runs/{run}/{dl}/chunks.json": rf"work/runs/{RUN}/{ID}/chunks\.json",

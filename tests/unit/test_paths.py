@@ -10,7 +10,6 @@ from halfpipe import paths
     [
         (paths.retdef("230401001", "00001"), "230401001/RetDef-230401001-00001.xml"),
         (paths.chunk("230401001", "00001"), "230401001/chunks/00001.json"),
-        (paths.index("2c2e5787", "230401001"), "runs/2c2e5787/230401001/index.json"),
         (paths.manifest("2c2e5787", "230401001"), "runs/2c2e5787/230401001/manifest.json"),
         (paths.receipt("230401001"), "dl=230401001"),
         (paths.staged_run("230401001", "r0741234567"), "230401001/r0741234567"),

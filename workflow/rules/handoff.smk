@@ -9,8 +9,7 @@ rule deliver_run:
             paths.chunk(wildcards.dl, chunk) for chunk in downlink(wildcards.dl).chunks_with(wildcards.run)
         ],
     output:
-        index=paths.index(),
-        manifest=paths.manifest(),
+        paths.manifest(),
     log:
         paths.log("deliver_run", paths.DL, paths.RUN),
     priority: 2

@@ -42,7 +42,7 @@ def deliver_run(
     *,
     threads: int,
     output: IO[str],
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> dict[str, Any]:
     """Merge the chunk indexes of `run`, and deliver what `downlink` has to deliver of it now.
 
     Both happen under one lease of the run: a downlink whose index were known before it delivers would
@@ -68,8 +68,8 @@ def deliver_run(
 
     Returns
     -------
-    tuple
-        What vouches for the merged index, and the manifest.
+    dict
+        The manifest.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def deliver_run(
 
 def _deliver(
     context: Context, under: Sequence[Lease], downlink: DownlinkId, index: MergedIndex, threads: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> dict[str, Any]:
     """Decide what is delivered of what is known now, record it and stage it.
 
     Raises
@@ -132,7 +132,7 @@ def _deliver(
     files = event_files.describe(records, decision.files, run)
     others = [file for delivery in recorded.values() for file in delivery.files]
     held = [*_unnamed(decision, run), *level1_acceptance.refusals([*others, *files])] if files else []
-    merged = _publish_index(context, downlink, index)
+    _publish_index(context, downlink, index)
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
@@ -188,7 +188,7 @@ def _deliver(
             run,
             ", ".join(gone),
         )
-    return merged, manifest
+    return manifest
 
 
 def _unaccounted(known: KnownRun, others: Mapping[DownlinkId, Delivery], manifest: Mapping[str, Any]) -> int:
@@ -218,17 +218,16 @@ def _merge(context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], th
     )
 
 
-def _publish_index(context: Context, downlink: DownlinkId, index: MergedIndex) -> dict[str, Any]:
-    """Make what the downlink brings of the run known to all downlinks; say what that is."""
-    work, run = context.work, context.run
-    merged_index.save(index, work, run, downlink)
+def _publish_index(context: Context, downlink: DownlinkId, index: MergedIndex) -> None:
+    """Make what the downlink brings of the run known to all downlinks."""
+    work = context.work
+    merged_index.save(index, work, context.run, downlink)
     # Of no use any more: from here on the merged index is read.
     for chunk in index.chunks:
         for name in chunk.files:
             (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)
     with suppress(OSError):
         (work / paths.kept_indexes(downlink)).rmdir()  # unless other runs are to come
-    return index.as_json() | {"downlink": str(downlink), "run": str(run)}
 
 
 def _refuse_to_shrink(

@@ -20,9 +20,9 @@ from halfpipe.downlink import halts, plan_causes
 from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.files import leases, working_directory
-from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.run.chunk_files import load_chunks
 from halfpipe.settings import BUILT_IN, ROOT, Settings
 
 RULES = ("decode_chunk", "deliver_run", "receipt")
@@ -129,17 +129,16 @@ class Process:
         if first := [dl for dl in self._after.get(run, ()) if not self._has(paths.manifest(run, dl))]:
             self.waits_for.update(first)
             return True
-        index = paths.index(run, self.downlink)
         made_of = [paths.chunk(self.downlink, chunk) for chunk in chunks]
         words = ["--run", run, "--chunks", *chunks, "--runs", *runs]
-        products = [index, paths.manifest(run, self.downlink)]
-        others = set(self._merged(index)) != set(chunks)
+        products = [paths.manifest(run, self.downlink)]
+        others = set(self._merged(run)) != set(chunks)
         return self._job("deliver_run", (run,), products, made_of, words, others=others)
 
-    def _merged(self, index: str) -> Iterator[str]:
-        """Yield the chunks that a merged index is made of."""
+    def _merged(self, run: RunId) -> Iterator[str]:
+        """Yield the chunks that the merged index of a run is made of."""
         with suppress(Exception):  # what is missing or damaged is made of nothing
-            yield from (entry["chunk"] for entry in read_json(self._work / index)["chunks"])
+            yield from (chunk.chunk for chunk in load_chunks(self._work, run, self.downlink))
 
     def _has(self, product: str) -> bool:
         made = modified(f"{self._work}/{product}")

@@ -159,7 +159,7 @@ def take(settings: Settings, legacy: LegacyDownlink, report: Report) -> list[Tak
             brought = any(run.of.run in entry["runs"] for entry in entries.values())
             if run.refused:
                 report.refuse(legacy.id, f"run {run.of.run}: {run.refused}")
-            elif brought or (work / paths.index(run.of.run, legacy.id)).exists():
+            elif brought or (work / paths.chunk_list(run.of.run, legacy.id)).exists():
                 run.known = Known.WHOLE
             before = report.runs.get(run.of.run, Known.WHOLE)
             report.runs[run.of.run] = min(before, run.known, key=list(Known).index)
@@ -380,8 +380,6 @@ def _write_run(
     manifest = _manifest(run, delivery, datagrams, moot) | {"delivery": recorded.seal(downlink)}
     if index is not None:
         merged_index.save(index, work, id_, downlink)
-        vouched = index.as_json() | {"downlink": str(downlink), "run": str(id_)}
-        write_json(work / paths.index(id_, downlink), vouched)
     if run.known is Known.WHOLE:
         write_json(work / paths.manifest(id_, downlink), manifest)
     return manifest

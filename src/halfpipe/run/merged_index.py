@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,16 +38,6 @@ class MergedIndex:
     datagrams: KnownDatagrams
     table: EventTable
     chunks: tuple[ChunkProducts, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Say what it holds, as its ``index.json`` does."""
-        return {
-            "chunks": [chunk.as_json() for chunk in self.chunks],
-            "datagrams": {
-                str(apid): [list(pair) for pair in pairs] for apid, pairs in self.datagrams.ranges().items()
-            },
-            "events": len(self.table.events),
-        }
 
 
 def build(

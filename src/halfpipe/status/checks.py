@@ -119,8 +119,6 @@ class _Checker:
         run_id = RunId(run["run"])
         manifest = paths.manifest(run_id, self.downlink)
         deliver = rerun(self.downlink, manifest)
-        if not (path := self.work / paths.index(run_id, self.downlink)).exists():
-            yield _fault("file-missing", path, "missing", deliver)
         again = mend(self.downlink)
         # If datagrams or manifest are gone, the account tells it.
         of_account = self.work / paths.datagrams(run_id, self.downlink), "missing"

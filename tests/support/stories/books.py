@@ -94,7 +94,7 @@ class Books:
         work = self.world.site.work
         names = [self.voucher(chunk) for chunk in self.world.chunks[dl]]
         for run in self.runs:
-            names += [paths.index(RunId(run), dl), paths.manifest(RunId(run), dl)]
+            names.append(paths.manifest(RunId(run), dl))
         names.append(paths.receipt(dl))
         return {name: (work / name).stat().st_mtime_ns for name in names if (work / name).exists()}
 

@@ -89,7 +89,7 @@ def deliver(
     chunks = [ChunkId(path.stem[-5:]) for path in sorted((site.work / downlink).glob("RetDef-*.xml"))]
     found = settings(site, command, without=without, accept=accept)
     with leases.downlink_job(site.work, downlink) as held:
-        return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())[1]
+        return deliver_run.deliver_run(found, held, downlink, RUN, chunks, threads=1, output=io.StringIO())
 
 
 def test_who_has_lost_the_downlink_records_and_stages_nothing(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_every_missing_file_is_named_with_the_command_that_makes_it_again(
 ) -> None:
     assert found(delivered) == []
     every = list(files(delivered))
-    assert len(every) == 52
+    assert len(every) == 49
     aside = tmp_path / "aside"
     for path in every:
         path.rename(aside)
