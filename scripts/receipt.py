@@ -4,7 +4,9 @@
 import argparse
 from collections.abc import Sequence
 
+from halfpipe import paths
 from halfpipe.downlink import halts, receipt
+from halfpipe.downlink.withdrawal import forget
 from halfpipe.files import leases
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program, usage
@@ -22,6 +24,8 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
         lease.check()
         receipt.save(settings, lease, known, downlink, arguments.runs, content)
         usage.remove_empty_logs(work, downlink)
+        for chunk in arguments.chunks:  # it has no input, so nobody asks for what Snakemake has noted of it
+            forget(work, paths.chunk(downlink, chunk))
     print(receipt.table(content))
 
 

@@ -5,6 +5,8 @@ Each function gives a path relative to `paths.work` (or, where it says so, to `p
 without arguments it returns the pattern with the wildcards open; called with ids, a file.
 """
 
+import base64
+
 DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 FAILURE_SUFFIX = ".failure.json"
 DONE_LOG, USAGE = "done.log", "usage.jsonl"  # beside the logs of a downlink's jobs
@@ -198,6 +200,11 @@ def repipe_stage(dl: str = DL) -> str:
 def repipe_record(run_: str = RUN) -> str:
     """Return the directory of the records of the made-up downlinks by which a run was processed once more."""
     return f"{run(run_)}/repipes"
+
+
+def record_of_snakemake(product: str) -> str:
+    """Return what Snakemake has noted of a product: the inputs that it was made of, and more."""
+    return f".snakemake/metadata/{base64.urlsafe_b64encode(product.encode()).decode()}"
 
 
 def logs() -> str:

@@ -46,6 +46,8 @@ NOISE = re.compile(
     # Of a job that failed it is told which one it was, and at the end why.
     "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode|WorkflowError:\nAt least one job"
     "|Complete log|Elapsed"
+    # A chunk has no input, so its receipt's job removes what is noted of it.
+    "|[0-9]+ jobs have missing provenance[^\n]*\nRules with missing metadata: decode_chunk$"
 )
 # A sentence of ours, as Snakemake frames what ends a command before its first job (`in_words` in workflow/common.smk).
 SENTENCE = re.compile(

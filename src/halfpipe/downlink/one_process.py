@@ -6,9 +6,7 @@ that the rule gives it, its log and its record of usage included. Which jobs are
 those whose product is missing, older than what it is made of, or made of something else.
 """
 
-import base64
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +16,7 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.downlink import halts, plan_causes
 from halfpipe.downlink.plan import DownlinkPlan, Plan
-from halfpipe.downlink.withdrawal import withdraw
+from halfpipe.downlink.withdrawal import forget, withdraw
 from halfpipe.files import leases, working_directory
 from halfpipe.files.reading import modified
 from halfpipe.ids import ChunkId, DownlinkId, RunId
@@ -165,17 +163,10 @@ class Process:
                 return True
         for name in products:
             (self._work / name).unlink(missing_ok=True)
-            _forget(self._work, name)
+            forget(self._work, name)  # it would hold old inputs against what is made without Snakemake
         sys.argv = [
             str(script(rule)),
             *("--settings", str(self._written), "--downlink", self.downlink, *words),
             *("--log", paths.log(rule, self.downlink, *ids)),  # its command is repeated in `paths.work`
         ]
         return program(rule)() == 0
-
-
-def _forget(work: Path, product: str) -> None:
-    """Remove what Snakemake has noted of a product that is made without it: it would hold old inputs against it."""
-    name = base64.urlsafe_b64encode(product.encode()).decode()
-    with suppress(OSError):
-        os.unlink(f"{work}/.snakemake/metadata/{name}")  # noqa: PTH108 - for each product

@@ -1,5 +1,6 @@
 """The receipt goes before anything that it vouches for changes."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from halfpipe import paths
@@ -24,3 +25,9 @@ def withdraw(work: Path, downlink: DownlinkId) -> None:
             remove_file(path)
         except OSError as error:
             raise in_the_way(path, error) from error
+
+
+def forget(work: Path, product: str) -> None:
+    """Remove what Snakemake has noted of a product, if that can be done."""
+    with suppress(OSError):
+        (work / paths.record_of_snakemake(product)).unlink()
