@@ -13,9 +13,8 @@ from tests.support.in_process import ROOT
 HEAVY = {
     "pydantic",
     "click",
-    "rich",
     "asyncio", "astropy", "jsonschema", "matplotlib", "pandas", "psycopg", "scipy", "snakemake",
-    "sqlalchemy", "tqdm",
+    "sqlalchemy",
 }  # fmt: skip
 PROGRAMS = sorted((ROOT / "scripts").glob("*.py"))
 

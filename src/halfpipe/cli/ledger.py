@@ -4,7 +4,6 @@ What does the work is loaded when it is done: the library of the database takes 
 """
 
 import sys
-from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -85,15 +84,9 @@ def rebuild(site: Site, no_moot: bool) -> None:
     from halfpipe.ledger import load
 
     ledger = _ledger(site)
-    number = load.rebuild(ledger, site.settings, tell_moot=not no_moot, shown=_shown)
+    number = load.rebuild(ledger, site.settings, tell_moot=not no_moot, shown=printed.shown)
     click.echo(f"{count(number, 'downlink')} in {ledger.name}")
     _say_pending(ledger)
-
-
-def _shown(downlinks: Collection[DownlinkId]) -> Iterable[DownlinkId]:
-    from tqdm import tqdm
-
-    return tqdm(downlinks, unit=" downlinks", disable=None)  # None: only where a person looks at it
 
 
 @command.command("remove", cls=Verb, examples=[("halfpipe ledger remove 230401001", "")], statuses=GOOD)

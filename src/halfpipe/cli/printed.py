@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from textwrap import fill, wrap
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,19 +17,18 @@ from halfpipe.words import aligned
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from rich.console import Console
-    from rich.text import Text
 
 NOTHING = "-"  # in a cell, so that columns can be counted
-STATES = {"HELD": "bold red", "open": "yellow", "outstanding": "yellow"}  # that are to be seen at once
+STATES = {"HELD": "red", "open": "yellow", "outstanding": "yellow"}  # that are to be seen at once
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Marked:
-    """Text that is to be seen at once, in a style of `rich`."""
+    """Text that is to be seen at once, in bold and in a colour."""
 
     text: str
-    style: str = "bold red"
+    colour: str | None = "red"
 
 
 Cell = str | int | float | datetime | Marked | None
@@ -41,11 +42,14 @@ def on_terminal() -> bool:
 
 def tinted(text: str, **style: Any) -> str:
     """Return text in a style of `click`, for a terminal that wants colours; click takes it out elsewhere."""
-    return text if _plain_terminal() else click.style(text, **style)
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else click.style(text, **style)
 
 
-def _plain_terminal() -> bool:
-    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+def shown(items: Collection[T]) -> Iterator[T]:
+    """Yield items, and show on a terminal how many of them are done."""
+    with click.progressbar(items, show_pos=True, file=sys.stderr) as bar:
+        yield from bar
 
 
 def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), notes: slice | None = None) -> None:
@@ -64,14 +68,9 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), notes: slice | 
         On a terminal the last column has no place in the table: it is printed below, of these rows, once
         what several have. None: it is folded.
     """
-    every = data if isinstance(data, Sequence) else records(data)
-    if not every:
+    rows = data if isinstance(data, Sequence) else records(data)
+    if not rows:
         return
-    states = [row.get("state") for row in every]
-    rows = [
-        {**row, "state": Marked(state, STATES[state])} if isinstance(state, str) and state in STATES else row
-        for row, state in zip(every, states, strict=True)
-    ]
     names = list(rows[0])
     numbers = {name for name in names if all(isinstance(row[name], int | float | None) for row in rows)}
     if on_terminal():
@@ -79,7 +78,7 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), notes: slice | 
         if notes:
             _notes([(row[names[0]], row[names[-1]]) for row in rows[notes]])
         return
-    lines = [names, *([_plain(row[name]) for name in names] for row in rows)]
+    lines = [names, *([_text(row[name], terminal=False) for name in names] for row in rows)]
     lines = [[*(cell.replace(" ", "_") for cell in line[:-1]), line[-1]] for line in lines]
     for line in aligned(lines, [number for number, name in enumerate(names) if name in numbers]):
         click.echo(line)
@@ -91,93 +90,70 @@ def records(data: "DataFrame") -> list[dict[str, Any]]:
     return rows
 
 
-def _plain(value: Cell) -> str:
-    """Return a cell for programs."""
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    return _text(value, grouped=False)
-
-
-def _text(value: Cell, *, grouped: bool) -> str:
+def _text(value: Cell, *, terminal: bool = True) -> str:
+    """Return a cell for a person, or for programs."""
     if isinstance(value, Marked):
         return value.text
     if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        return f"{value.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if terminal else '%Y-%m-%dT%H:%M:%SZ'}}"
     if value is None or value == "":
         return NOTHING
-    if isinstance(value, float):
-        return f"{value:,.1f}" if grouped else f"{value:.1f}"
-    return f"{value:,}" if grouped and isinstance(value, int) else str(value)
+    grouped = "," * (terminal and isinstance(value, int | float))
+    return f"{value:{grouped}.1f}" if isinstance(value, float) else f"{value:{grouped}}"
 
 
-def _drawn(names: Sequence[str], rows: Rows, numbers: Container[str], drop: Sequence[str]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - not in a pipe
-
-    console = _console()
-    cells = [{name: _styled(row[name]) for name in names} for row in rows]
-    kept = _fitting(names, cells, numbers, drop, console.width)
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in kept:
-        folded = name == names[-1] and name not in numbers
-        side: Literal["right", "left"] = "right" if name in numbers else "left"
-        drawn.add_column(_styled(name), justify=side, no_wrap=not folded, overflow="fold")
-    for row in cells:
-        drawn.add_row(*(row[name] for name in kept))
-    console.print(drawn)
+def _drawn(names: list[str], rows: Rows, numbers: Collection[str], drop: Sequence[str]) -> None:
+    """Print a table as wide as the terminal: columns go, and the last one, if it is text, is folded."""
+    cells = {name: [name, *(_text(row[name]) for row in rows)] for name in names}
+    widths = {name: max(map(len, column)) for name, column in cells.items()}
+    room, last = shutil.get_terminal_size().columns, names[-1]
+    wanted = dict(widths)
+    if last not in numbers and last not in drop:
+        wanted[last] = min(widths[last], room // 3)
+    # The first one names the row and stays, so does the last one unless it may go: nothing is cut in its middle.
+    for name in [*drop, *names[-2:0:-1]]:
+        if name in wanted and sum(wanted.values()) + 2 * len(wanted) - 2 > room:
+            del wanted[name]
+    *others, last = wanted
+    before = sum(widths[name] + 2 for name in others)
+    for number, row in enumerate([dict.fromkeys(names), *rows]):
+        line = []
+        for name in wanted:
+            text, cell = cells[name][number], row[name]
+            if name in numbers:
+                text = text.rjust(widths[name])
+            elif name == last:
+                text = f"\n{' ' * before}".join(wrap(text, max(room - before, 1), break_on_hyphens=False))
+            else:
+                text = text.ljust(widths[name])
+            colour = (
+                cell.colour
+                if isinstance(cell, Marked)
+                else STATES.get(str(cell))
+                if name == "state"
+                else None
+            )
+            line.append(tinted(text, fg=colour, bold=True) if colour or not number else text)
+        click.echo("  ".join(line), color=True)
 
 
 def _notes(notes: Sequence[tuple[Cell, Cell]]) -> None:
     """Print the last column of a table below it, after what the first one has."""
-    from rich.table import Table  # noqa: PLC0415
-
-    drawn = Table.grid(padding=(0, 2))
-    drawn.add_column(no_wrap=True)
     alike: dict[Cell, list[Cell]] = {}
     for name, note in notes:
         alike.setdefault(note, []).append(name)
     for note, (name, *others) in alike.items():
         if note:
             more = f" (and {len(others)} more like it)" if others else ""
-            drawn.add_row("", _styled(name), _styled(note).append(more))
-    _console().print(drawn)
-
-
-def _styled(value: Cell) -> "Text":
-    from rich.text import Text  # noqa: PLC0415
-
-    return Text(_text(value, grouped=True), value.style if isinstance(value, Marked) else "")
-
-
-def _fitting(
-    names: Sequence[str],
-    cells: Sequence[Mapping[str, "Text"]],
-    numbers: Container[str],
-    drop: Sequence[str],
-    width: int,
-) -> list[str]:
-    """Return the columns that fit; the last one, if it is text, is folded and wants a third of the width."""
-    widths = {name: max(len(name), *(row[name].cell_len for row in cells)) + 2 for name in names}
-    last = names[-1]
-    if last not in numbers and last not in drop:
-        widths[last] = min(widths[last], width // 3)
-    kept = list(names)
-    # The first one names the row and stays, so does the last one unless it may go: nothing is cut in its middle.
-    for name in [*drop, *names[-2:0:-1]]:
-        if name in kept and sum(widths[one] for one in kept) - 2 > width:
-            kept.remove(name)
-    return kept
-
-
-def _console() -> "Console":
-    from rich.console import Console  # noqa: PLC0415
-
-    return Console(
-        file=sys.stdout,
-        force_terminal=True,
-        color_system=None if _plain_terminal() else "auto",
-        highlight=False,
-        markup=False,
-    )
+            head = f"  {_text(name)}  "
+            said = fill(
+                _text(note) + more,
+                shutil.get_terminal_size().columns,
+                initial_indent=head,
+                subsequent_indent=" " * len(head),
+                break_on_hyphens=False,
+            )
+            click.echo(tinted(said, fg=note.colour) if isinstance(note, Marked) else said, color=True)
 
 
 def as_json(**values: Any) -> None:

@@ -26,7 +26,7 @@ from halfpipe.words import count, utc
 DAYS = 7.0
 DROP = ["when (UTC)", "chunks", "runs"]  # where a terminal is narrow
 SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! ", Verdict.GOOD: ""}
-STYLES = {Verdict.ACTION: "bold red", Verdict.NOTE: "yellow", Verdict.GOOD: ""}
+COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 
 
 @click.command(
@@ -109,10 +109,10 @@ def _how_many(wanting: int, every: int, site: Site) -> str:
 
 
 def _row(one: Account, work: Path) -> dict[str, printed.Cell]:
-    first, style = one.causes[0] if one.causes else None, STYLES[one.verdict]
+    first, colour = one.causes[0] if one.causes else None, COLOURS.get(one.verdict)
     return {
         "downlink": one.downlink,
-        "state": Marked(one.state, style),
+        "state": Marked(one.state, colour),
         "chunks": "{}/{}".format(*one.chunks),
         "runs": one.runs or None,
         "events": one.events if one.handoff else None,
@@ -120,7 +120,7 @@ def _row(one: Account, work: Path) -> dict[str, printed.Cell]:
         "hand-off": one.handoff or _before(work, one.downlink),
         "level-1": one.submitted,
         "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,
-        "what": Marked(f"{SIGNS[first.verdict]}{first.verdict}: {_what(first)}", style) if first else None,
+        "what": Marked(f"{SIGNS[first.verdict]}{first.verdict}: {_what(first)}", colour) if first else None,
     }
 
 

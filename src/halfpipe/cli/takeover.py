@@ -65,7 +65,7 @@ def command(
     site.check()
     if not as_json:
         site.say()
-    report = takeover(site.settings, root, do=do, watch=_progress)
+    report = takeover(site.settings, root, do=do, shown=printed.shown)
     if as_json:
         printed.as_json(**report.as_json())
     else:
@@ -93,11 +93,6 @@ def _list(tree: Path, output: Path | None, *, as_json: bool) -> int:
     if output:
         click.echo(f"{count(listed or 0, 'name')} to copy are listed in {output}")
     return 1 if unread else 0
-
-
-def _progress(done: int, of: int) -> None:
-    if printed.on_terminal():
-        click.echo(f"\r{done} of {count(of, 'downlink')}", nl=done >= of, err=True)
 
 
 def _say(report: Report) -> None:

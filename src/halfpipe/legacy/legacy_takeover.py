@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -25,7 +25,11 @@ BATCH = 1000  # downlinks that are flushed to disk together
 
 
 def takeover(
-    settings: Settings, root: Path, *, do: bool, watch: Callable[[int, int], None] = lambda *_: None
+    settings: Settings,
+    root: Path,
+    *,
+    do: bool,
+    shown: Callable[[list[DownlinkId]], Iterable[DownlinkId]] = iter,
 ) -> Report:
     """Take over all that the legacy has delivered, or without `do` say what would be.
 
@@ -40,8 +44,8 @@ def takeover(
         The legacy's outputBase. Nothing in it is written.
     do
         Write it down.
-    watch
-        Told how many downlinks of how many are done.
+    shown
+        Wraps the downlinks, to show progress.
 
     Raises
     ------
@@ -68,7 +72,7 @@ def takeover(
         working_directory.begin(work)
     with _alone(work) if do else nullcontext():
         _force(work, report)
-        rest = iter(downlinks)
+        rest = iter(shown(downlinks))
         on_disk: list[legacy_tree.LegacyDownlink] = []
         while (batch := list(islice(rest, BATCH))) or on_disk:
             with flushed_together() if do else nullcontext():
@@ -77,7 +81,6 @@ def takeover(
                 on_disk = [
                     legacy for dl in batch if (legacy := _one(settings, report, dl)) is not None and do
                 ]
-            watch(report.taken + report.unchanged + sum(map(len, report.left.values())), len(downlinks))
     return report
 
 
