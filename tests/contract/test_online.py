@@ -187,7 +187,7 @@ def test_key_and_alias_are_those_of_the_event_files(site: Site) -> None:
     by_hand = site.config["moot"]["file"]
     site.configure(ledger={"url": url}, moot={"file": None, "mapping": True})
     ledger = Ledger(url, waits=())
-    ledger.upgrade()
+    ledger.write(lambda _: None)
     ledger.write(lambda connection: connection.execute(insert(ACQUISITIONS), [planned]))
     site.by_hand(FIRST)
     at_online(online).good()

@@ -223,7 +223,7 @@ def test_given_up_counts_once_a_delivery_knew_all_that_was_brought(tmp_path: Pat
 
 def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
     at = datetime(2024, 6, 28, 2, 29, 27)
-    ledger.upgrade()
+    ledger.write(lambda _: None)
     times = ((0, 1, "old"), (1, 2**32 - 2, "nomSciOps"), (3, 3, "tooLate"))
     defaults = [
         {"tcompleted": at.replace(hour=hour), "moot_key": key, "moot_alias": alias}
@@ -417,7 +417,7 @@ def test_a_damaged_downlink_keeps_no_other_from_a_rebuild_or_a_check(ledger: Led
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     process(tmp_path, TWO, {OTHER: whole(965, 2)})
     (tmp_path / paths.receipt(ONE)).write_text("{")
-    ledger.upgrade()
+    ledger.write(lambda _: None)
     assert [(f.where, f.behind) for f in check(ledger, settings_of(tmp_path))] == [
         (f"downlink {ONE}", DAMAGED),
         (f"downlink {TWO}", LEDGER_BEHIND),

@@ -51,7 +51,7 @@ def test_the_first_that_loads_has_the_ledger_and_another_is_refused(
 ) -> None:
     mine, other = site(database, tmp_path / "mine"), site(database, tmp_path / "other")
     assert (code(mine), code(other), codes(other)) == ("", "", {}), "there is none"
-    of(mine).upgrade()
+    of(mine).write(lambda _: None)
     assert (code(mine), code(other)) == ("", ""), "it is nobody's"
     load(of(mine), mine, ONE)
     load(of(mine), mine, ONE)

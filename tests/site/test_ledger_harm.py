@@ -39,7 +39,7 @@ from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger, NoLedgerError, read_password
 from halfpipe.ledger.load import load, loaded, rebuild, refresh, remove
 from halfpipe.ledger.mapping import mapped
-from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, REVISION, VERSION
+from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION
 from tests.support.ledger_database import Database
 from tests.support.ledger_files import GROUND_ID, Datagram, content, process, run_rows, settings_of, whole
 from tests.support.private_postgresql import PASSWORD, PrivatePostgresql
@@ -167,7 +167,7 @@ def test_a_writer_that_holds_on_is_waited_for_and_then_named(
     monkeypatch.setattr(database_module, "LOCK_SECONDS", 1)
     process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
     holder, waiting = database.ledger(), database.ledger((0.1,))
-    holder.upgrade()
+    holder.write(lambda _: None)
 
     def while_held(_: object) -> None:
         begin = time.monotonic()
@@ -182,7 +182,7 @@ def test_a_writer_that_holds_on_is_waited_for_and_then_named(
 
 def test_who_has_waited_sees_what_was_written_meanwhile(database: Database) -> None:
     """Whatever isolation a server has as its default."""
-    database.ledger().upgrade()
+    database.ledger().write(lambda _: None)
     if database.password_file is not None:
         name = make_url(database.url).database
         say = f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'"
@@ -225,7 +225,7 @@ def test_a_read_sees_one_state(tmp_path: Path, server: PrivatePostgresql) -> Non
 def test_a_ledger_without_its_lock_is_not_written(database: Database, tmp_path: Path) -> None:
     process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
     ledger = database.ledger()
-    ledger.upgrade()
+    ledger.write(lambda _: None)
     ledger.write(lambda c: c.execute(delete(LOCK)))
     with pytest.raises(LedgerError, match=LOCK.name):
         load(ledger, settings_of(tmp_path), DOWNLINKS[0])
@@ -271,12 +271,12 @@ def test_tables_of_others_or_of_another_version_stay(database: Database, tmp_pat
     with pytest.raises(NoLedgerError):
         content(database.ledger())
     by_others(database, "CREATE TABLE glastops_downlink (id INTEGER)")
-    refused(loads, Ledger.upgrade)
+    refused(loads)
     by_others(database, "DROP TABLE glastops_downlink")
     ledger = database.ledger()
-    assert (ledger.upgrade(), ledger.upgrade()) == (None, REVISION)
+    ledger.write(lambda _: None)
     ledger.write(lambda c: c.execute(update(VERSION).values(version_num="0000")))
-    refused(loads, content, Ledger.upgrade)
+    refused(loads, content)
 
 
 @pytest.mark.postgresql
@@ -285,7 +285,7 @@ def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> Non
     database = Database(server.make_database(name), server.password_file)
     process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
     ledger = database.ledger((0.1, 0.1))
-    ledger.upgrade()
+    ledger.write(lambda _: None)
     server.stop()
     try:
         with pytest.raises(LedgerError) as caught:
@@ -315,7 +315,7 @@ def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> Non
 @pytest.mark.postgresql
 def test_a_wrong_password_is_not_shown(server: PrivatePostgresql, tmp_path: Path) -> None:
     with pytest.raises(LedgerError) as caught:
-        Ledger(server.url, "not the password", ()).upgrade()
+        Ledger(server.url, "not the password", ()).write(lambda _: None)
     assert "not the password" not in str(caught.value)
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(host=str(server.home / "socket"), user="ledger", dbname="postgres")
@@ -326,7 +326,7 @@ def test_what_is_no_database(tmp_path: Path) -> None:
     garbage.write_bytes(b"no database" * 1000)
     for place in (garbage, tmp_path / "no" / "such"):
         with pytest.raises(LedgerError):
-            Ledger(f"sqlite:///{place}").upgrade()
+            Ledger(f"sqlite:///{place}").write(lambda _: None)
     with pytest.raises(NoLedgerError):
         content(Ledger(f"sqlite:///{tmp_path / 'nothing'}"))
     assert not (tmp_path / "nothing").exists(), "reading makes no file"
@@ -367,7 +367,7 @@ def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
             seen.add(str(statement.compile(dialect=oracle.dialect())))  # type: ignore[no-untyped-call]
 
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}", waits=())
-    ledger.upgrade()
+    ledger.write(lambda _: None)
     event.listen(Engine, "before_execute", note)
     try:
         process(tmp_path, DOWNLINKS[0], BEFORE)

@@ -81,7 +81,7 @@ class History:
     def __init__(self, template: Site, home: Path, chance: random.Random) -> None:
         self.chance, self.site = chance, template.clone(home)
         self.ledger = Ledger(f"sqlite:///{home / 'ledger.sqlite'}", waits=())
-        self.ledger.upgrade()
+        self.ledger.write(lambda _: None)
         self.level1 = Level1(self.site.stage)
         self.downlinks = sorted(path.name for path in self.site.retdefs.iterdir())
         self.in_work: set[str] = set()

@@ -120,14 +120,6 @@ def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
     _say_pending(ledger)
 
 
-@command.command("upgrade", cls=Verb, examples=[("halfpipe ledger upgrade", "")], statuses=GOOD)
-def upgrade(site: Site) -> None:
-    """Create the tables."""
-    ledger = _ledger(site)
-    made = ledger.upgrade() is None
-    click.echo(f"{ledger.name}: {'the tables were created' if made else 'the tables were there'}")
-
-
 @command.command(
     "moot",
     cls=Verb,

@@ -155,10 +155,10 @@ def site_options(*, hidden: bool) -> list[click.Parameter]:
 
 
 class Verb(click.Command):
-    """A verb: its help ends with examples and exit statuses, and with `of_site` its function is given the `site`.
+    """A verb: its help ends with examples and exit statuses, and its function is given the `site`.
 
-    With `at_work` besides, the working directory is there, and it was said which one it is. The function returns
-    the exit status, None for 0.
+    With `at_work` the working directory is there, and it was said which one it is. The function returns the exit
+    status, None for 0.
     """
 
     def __init__(
@@ -166,14 +166,13 @@ class Verb(click.Command):
         *args: Any,
         examples: Sequence[tuple[str, str]] = (),
         statuses: Mapping[int, str] | None = None,
-        of_site: bool = True,
         at_work: bool = True,
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
         self.examples, self.statuses = examples, {**UNUSABLE, **(statuses or {})}
-        self.of_site, self.at_work = of_site, at_work
-        self.params += site_options(hidden=True) if of_site else []
+        self.at_work = at_work
+        self.params += site_options(hidden=True)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write examples and exit statuses."""
@@ -181,23 +180,21 @@ class Verb(click.Command):
             formatter.write_dl(self.examples, col_max=60)
         with formatter.section("Exit status"):
             formatter.write_dl([(str(number), meaning) for number, meaning in sorted(self.statuses.items())])
-        if self.of_site:
-            formatter.write_paragraph()
-            formatter.write_text("Which site: --profile, --configfile and --config, as in halfpipe --help.")
+        formatter.write_paragraph()
+        formatter.write_text("Which site: --profile, --configfile and --config, as in halfpipe --help.")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Find the site and run the verb."""
-        if self.of_site:
-            ctx.params["site"] = site = ctx.find_root().ensure_object(Site)
-            if self.at_work:
-                site.check()
-                if not ctx.params.get("as_json") and not ctx.params.get("as_csv"):
-                    site.say()
-            for name, value in ctx.params.items():
-                if isinstance(value, Downlinks):
-                    raise click.UsageError(f"{value}: name a single downlink here, as 230401001.")
-                if isinstance(value, tuple):
-                    ctx.params[name] = tuple(_expanded(site, value))
+        ctx.params["site"] = site = ctx.find_root().ensure_object(Site)
+        if self.at_work:
+            site.check()
+            if not ctx.params.get("as_json") and not ctx.params.get("as_csv"):
+                site.say()
+        for name, value in ctx.params.items():
+            if isinstance(value, Downlinks):
+                raise click.UsageError(f"{value}: name a single downlink here, as 230401001.")
+            if isinstance(value, tuple):
+                ctx.params[name] = tuple(_expanded(site, value))
         return super().invoke(ctx)
 
 

@@ -41,9 +41,7 @@ class Finding:
         return f"{self.where}: {self.behind} ({self.detail})"
 
 
-def check(
-    ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = (), runs: Iterable[RunId] = ()
-) -> list[Finding]:
+def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ()) -> list[Finding]:
     """Compare rows of downlinks and of their runs with what the files say; an empty list if they agree.
 
     Parameters
@@ -52,8 +50,6 @@ def check(
         As for `load`.
     wanted
         Downlinks; none, every one that the files or the ledger have.
-    runs
-        Runs to look at besides those of the downlinks.
 
     Raises
     ------
@@ -65,7 +61,7 @@ def check(
     work, standing = settings.paths.work, Standing(settings, all_runs=True)
     chosen = sorted(set(wanted) or ledger.read(loaded).keys() | set(handed_off(work)))
     found: list[Finding] = []
-    of_them = {*runs, *ledger.read(lambda connection: runs_of(connection, chosen))}
+    of_them = set(ledger.read(lambda connection: runs_of(connection, chosen)))
     # A transaction for each: while one reads, nobody can write into SQLite, and a mission takes hours.
     for downlink in chosen:
         try:

@@ -159,7 +159,7 @@ class Ledger:
         if self._file is not None and not self._file.exists():
             raise NoLedgerError(
                 f"there is no ledger {self._file} yet: the first downlink that is loaded makes it, and so does "
-                "halfpipe ledger upgrade"
+                "halfpipe ledger rebuild"
             )
 
         def once() -> T:
@@ -190,13 +190,7 @@ class Ledger:
             )
         return owner
 
-    def upgrade(self) -> str | None:
-        """Make the tables if there are none; return the version of those that there were, None if there were none."""
-        found = self._tried(self._make_or_compare, also=_MADE_BY_ANOTHER)
-        self._ready = True
-        return found
-
-    def _make_or_compare(self) -> str | None:
+    def _make_or_compare(self) -> None:
         with self._engine.begin() as connection:
             found = _revision(connection)
             if found is None:
@@ -206,7 +200,6 @@ class Ledger:
                 connection.execute(insert(VERSION), [{"version_num": REVISION}])
             else:
                 self._compare(found)
-            return found
 
     def _refuse_strangers(self, connection: Connection) -> None:
         strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
@@ -214,15 +207,15 @@ class Ledger:
         if strangers and _revision(connection) is None:
             raise LedgerError(
                 f"{self.name}: has {', '.join(strangers)} and no {VERSION.name}: tables of the earlier system, or, on "
-                "Oracle, what is left of an upgrade that was killed.",
-                Remedy("halfpipe ledger upgrade", first="Move them away (docs/ledger.md)"),
+                "Oracle, what is left of a load that was killed.",
+                Remedy("halfpipe ledger rebuild", first="Move them away (docs/ledger.md)"),
             )
 
     def _compare(self, found: str | None) -> None:
         if found is None:
             raise NoLedgerError(
                 f"{self.name}: holds no ledger yet; the first downlink that is loaded makes it, and so does "
-                "halfpipe ledger upgrade"
+                "halfpipe ledger rebuild"
             )
         if found != REVISION:
             raise LedgerError(

@@ -18,7 +18,7 @@ from halfpipe.errors import HalfPipeError, LedgerError, Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import write_json
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.mapping import look_up
@@ -74,7 +74,7 @@ def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) ->
         return remove(ledger, settings, [downlink])
 
 
-def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
+def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, standing: Standing | None = None) -> Entry:
     """Enter what `downlink` brought, instead of what the ledger had of it.
 
     With `moot.update`, which runs have changed is noted for `moot_update.send` in the same transaction, so
@@ -86,6 +86,8 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
         The ledger and the settings.
     downlink
         A downlink that was handed off.
+    standing
+        How runs stand, if it was read already.
 
     Returns
     -------
@@ -99,10 +101,8 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
     LedgerError
         If the database is down or refuses. In all cases nothing was changed.
     """
-    return _load(ledger, Standing(settings), downlink)
+    standing = standing or Standing(settings)
 
-
-def _load(ledger: Ledger, standing: Standing, downlink: DownlinkId) -> Entry:
     def enter(connection: Connection) -> Entry:
         # Read while nobody else writes: `rebuild` must not put older files in the place of newer ones.
         entry = read_entry(standing.work, downlink)
@@ -119,7 +119,9 @@ def _load(ledger: Ledger, standing: Standing, downlink: DownlinkId) -> Entry:
     return ledger.write(enter)
 
 
-def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> list[RunId]:
+def remove(
+    ledger: Ledger, settings: Settings, gone: Collection[DownlinkId], standing: Standing | None = None
+) -> list[RunId]:
     """Take downlinks out of the ledger, all or none; return the runs that they had.
 
     Raises
@@ -127,10 +129,8 @@ def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> 
     ConfigError, MissingInputError, StateError, LedgerError
         As `load`.
     """
-    return _remove(ledger, Standing(settings), gone)
+    standing = standing or Standing(settings)
 
-
-def _remove(ledger: Ledger, standing: Standing, gone: Collection[DownlinkId]) -> list[RunId]:
     def take_out(connection: Connection) -> list[RunId]:
         runs = runs_of(connection, gone)
         for downlink in gone:
@@ -202,11 +202,11 @@ def rebuild(
     stale = sorted(ledger.write(loaded).keys() - set(there))
     if stale:
         log.warning("not handed off, or all files are gone: %s", ", ".join(stale))
-        _remove(ledger, standing, stale)
+        remove(ledger, settings, stale, standing)
     failed: list[DownlinkId] = []
     for downlink in shown(there):
         try:
-            _load(ledger, standing, downlink)
+            load(ledger, settings, downlink, standing)
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
@@ -344,8 +344,8 @@ def _want_row(connection: Connection, run: RunId, downlink: DownlinkId) -> None:
 
 def run_row(connection: Connection, run: RunId, parts: list[Part], standing: Standing) -> Row:
     """Return the row that the ledger has to have of `run`, of which `parts` are all that is known."""
-    known = sum_up(run, parts, standing)
+    row, ground_id = sum_up(run, parts, standing)
     moot = standing.key(run)
     if moot == UNSET:
-        moot = look_up(connection, run, known.kind, known.ground_id, known.row["dgmutc0"])
-    return known.row | {"moot_key": moot.key, "moot_alias": moot.alias}
+        moot = look_up(connection, run, RunKind(row["type"]), ground_id, row["dgmutc0"])
+    return row | {"moot_key": moot.key, "moot_alias": moot.alias}

@@ -262,17 +262,8 @@ def parts_of(work: Path, run: RunId) -> dict[DownlinkId, Part]:
     return found
 
 
-@dataclass(frozen=True)
-class Sum:
-    """What all that was downlinked of a run says of it; the row lacks what MOOT says."""
-
-    kind: RunKind
-    ground_id: int
-    row: Row
-
-
-def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> Sum:
-    """Sum up what is known of `run`.
+def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> tuple[Row, int]:
+    """Sum up what is known of `run`: its row, which lacks what MOOT says, and its ground id.
 
     Several downlinks may have brought one datagram: it counts once, with the line that sorts first. Ground
     id and keys are those of the `first_datagram`. A run of which something is held stays InProgress: with
@@ -297,26 +288,22 @@ def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> Sum:
     rows, segments = known.rows, known.segments()
     first = first_datagram(rows)
     with_events = rows[rows["nevts"] > 0]
-    kind = RunKind.of(segments)
-    return Sum(
-        kind,
-        int(first["groundid"]),
-        {
-            "scid": parts[0].scid,
-            "startedat": run.met,
-            "type": str(kind),
-            "analysis": None,
-            "status": _status(run, parts, is_complete(segments, standing.min_epus), standing),
-            "ndgms": len(rows),
-            "nevts": _events(rows, parts[0]),
-            "dgmutc0": _time(rows["utc"].min(), parts[0]),
-            "dgmutc1": _time(rows["utc"].max(), parts[0]),
-            "evtutc0": _time(with_events["evtutc0"].min(), parts[0]) if len(with_events) else None,
-            "evtutc1": _time(with_events["evtutc1"].max(), parts[0]) if len(with_events) else None,
-            "hwkey": int(first["hwkey"]),
-            "swkey": int(first["swkey"]),
-        },
-    )
+    row = {
+        "scid": parts[0].scid,
+        "startedat": run.met,
+        "type": str(RunKind.of(segments)),
+        "analysis": None,
+        "status": _status(run, parts, is_complete(segments, standing.min_epus), standing),
+        "ndgms": len(rows),
+        "nevts": _events(rows, parts[0]),
+        "dgmutc0": _time(rows["utc"].min(), parts[0]),
+        "dgmutc1": _time(rows["utc"].max(), parts[0]),
+        "evtutc0": _time(with_events["evtutc0"].min(), parts[0]) if len(with_events) else None,
+        "evtutc1": _time(with_events["evtutc1"].max(), parts[0]) if len(with_events) else None,
+        "hwkey": int(first["hwkey"]),
+        "swkey": int(first["swkey"]),
+    }
+    return row, int(first["groundid"])
 
 
 def _status(run: RunId, parts: Iterable[Part], complete: bool, standing: Standing) -> str:

@@ -40,7 +40,7 @@ def settings(tmp_path: Path) -> Settings:
     ledger = Ledger(f"sqlite:///{tmp_path / paths.ledger()}", waits=())
     default = {"tcompleted": datetime(2024, 6, 1), "moot_key": 5, "moot_alias": "nomSciOps"}
     request = {"id": GROUND, "trequested": datetime(2024, 6, 2), "type": "LCI", "moot_key": 9}
-    ledger.upgrade()
+    ledger.write(lambda _: None)
     ledger.write(lambda c: c.execute(insert(DEFAULTS), [default]))
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request | {"moot_alias": "calibOps"}]))
     return Settings(Paths(work=tmp_path, stage=tmp_path / "stage"), moot=MootSettings(mapping=True))
