@@ -6,64 +6,44 @@ have the right size and nothing more. No level-0 is read for them.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import cos, pi, radians, sin
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe.formats import met
 
 ATTITUDES_PER_SECOND = 5
 RADIUS = 6.93e6  # metres
 PERIOD = 5730.0  # seconds
-INCLINATION = np.radians(25.6)
+INCLINATION = radians(25.6)
 SAA_SHARE = 0.13  # of each orbit, simulated as one passage
 SURVEY = 5  # mode
 ATT = "%s ATT %d %d" + 4 * " %.17g" + 3 * " %f"
 ORB = "%s ORB %d %d" + 6 * " %f" + " %d %d"
 
-Window = tuple[int, int]  # Unix UTC microseconds, edges included
+
+def lines(begin: float, end: float) -> Iterator[str]:
+    """Yield the lines from `begin` to `end` (Unix UTC seconds), in the order of time, the first an ATT line."""
+    first, last = (round(met.unix_to_met(edge) * ATTITUDES_PER_SECOND) for edge in (begin, end))
+    times = np.arange(first - 1, last + 2) * (met.MICROSECONDS // ATTITUDES_PER_SECOND)
+    unix = met.unix_microseconds(*np.divmod(times, met.MICROSECONDS)) / met.MICROSECONDS
+    for at, utc in zip(times.tolist(), unix.tolist(), strict=True):
+        if begin <= utc <= end:
+            named = f"{met.utc(utc):%Y-%m-%d %H:%M:%S.%f}", *divmod(at, met.MICROSECONDS)
+            phase, rate = 2 * pi * at / met.MICROSECONDS / PERIOD, 2 * pi / PERIOD
+            turn = sin(phase / 2)
+            turned = turn * sin(INCLINATION), 0, turn * cos(INCLINATION), cos(phase / 2)
+            yield ATT % (*named, *turned, 0, 0, rate)
+            if not at % met.MICROSECONDS:
+                place = _in_orbit(RADIUS, phase)
+                speed = _in_orbit(RADIUS * rate, phase + pi / 2)
+                yield ORB % (*named, *place, *speed, SURVEY, phase / (2 * pi) % 1 < SAA_SHARE)
 
 
-def lines(begin: float, end: float) -> list[str]:
-    """Return the lines from `begin` to `end` (Unix UTC seconds), in the order of time, the first an ATT line."""
-    window = round(begin * met.MICROSECONDS), round(end * met.MICROSECONDS)
-    seconds = np.arange(int(met.unix_to_met(begin)), int(met.unix_to_met(end)) + 2)
-    steps = met.MICROSECONDS // ATTITUDES_PER_SECOND * np.arange(ATTITUDES_PER_SECOND)
-    times = (seconds[:, np.newaxis] * met.MICROSECONDS + steps).reshape(-1)
-    half = np.pi * times / met.MICROSECONDS / PERIOD
-    turn = np.zeros((half.size, 7))
-    turn[:, 0], turn[:, 2] = np.sin(half) * np.sin(INCLINATION), np.sin(half) * np.cos(INCLINATION)
-    turn[:, 3], turn[:, 6] = np.cos(half), 2 * np.pi / PERIOD
-    found = _lines_of(ATT, times, turn, window)
-
-    phase = 2 * np.pi * seconds / PERIOD
-    orbit = np.zeros((phase.size, 8))
-    orbit[:, :3] = RADIUS * _in_plane(np.cos(phase), np.sin(phase))
-    orbit[:, 3:6] = 2 * np.pi * RADIUS / PERIOD * _in_plane(-np.sin(phase), np.cos(phase))
-    orbit[:, 6], orbit[:, 7] = SURVEY, phase / (2 * np.pi) % 1 < SAA_SHARE
-    found += _lines_of(ORB, seconds * met.MICROSECONDS, orbit, window)
-
-    found.sort(key=lambda one: one[0])  # stable: of one time the attitude stays first
-    first = next((number for number, (_, line) in enumerate(found) if " ATT " in line), len(found))
-    return [line for _, line in found[first:]]
-
-
-def _in_plane(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.stack([x, y * np.cos(INCLINATION), y * np.sin(INCLINATION)], axis=1)
-
-
-def _lines_of(
-    form: str, times: NDArray[np.int64], numbers: NDArray[np.float64], window: Window
-) -> list[tuple[int, str]]:
-    """Return time (MET microseconds) and line of each record in the window: `form` of its date, time and numbers."""
-    seconds, microseconds = np.divmod(times, met.MICROSECONDS)
-    unix = met.unix_microseconds(seconds, microseconds)
-    inside = np.flatnonzero((window[0] <= unix) & (unix <= window[1]))
-    dates = " ".join(np.datetime_as_string(unix[inside].view("M8[us]")).tolist()).replace("T", " ").split(" ")
-    days = map(" ".join, zip(dates[::2], dates[1::2], strict=True)) if inside.size else ()
-    cells = [days, *(column[inside].tolist() for column in (seconds, microseconds, *numbers.T))]
-    return list(zip(times[inside].tolist(), map(form.__mod__, zip(*cells, strict=True)), strict=True))
+def _in_orbit(length: float, phase: float) -> tuple[float, float, float]:
+    north = length * sin(phase)
+    return length * cos(phase), north * cos(INCLINATION), north * sin(INCLINATION)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
