@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Paths, Settings
-from halfpipe.site import leftovers, removable_products
+from halfpipe.site import clean_up
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.leases import leases
 from tests.support.workflow import Site
@@ -63,7 +63,7 @@ def stories(draw: st.DrawFn, cases: Sequence[str]) -> tuple[str, list[Step]]:
 
 
 def removable(site: Site) -> list[tuple[str, int]]:
-    return [file for found in removable_products.found(site.work) for file in found.sizes.items()]
+    return [file for found in clean_up.removable(site.work) for file in found.sizes.items()]
 
 
 def staged(site: Site) -> dict[str, bytes]:
@@ -89,20 +89,18 @@ def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
         if step.taken:
             for site in sites:
                 site.take(step.downlink)
-        later = time.time() + 2 * leftovers.LEAST_AGE
+        later = time.time() + 2 * clean_up.LEAST_AGE
         where = Settings(Paths(cleaned.work, cleaned.stage))
-        assert not any(left.kept for left in leftovers.clean(where, later, "", remove=True))
+        assert not any(left.kept for left in clean_up.clean_leftovers(where, later, "", remove=True))
         before = removable(cleaned)
         goes = [f for number, f in enumerate(before) if step.cleaned is None or number in step.cleaned]
         if step.cleaned is None:
             # A clean-up that knows no reason to keep anything: worse than the real one can ever be.
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(removable_products, "why_kept", lambda *_: "")
-                freed = sum(row.size for row in removable_products.clean(where, time.time(), "", remove=True))
+                patch.setattr(clean_up, "why_kept", lambda *_: "")
+                freed = sum(row.size for row in clean_up.clean_products(where, time.time(), "", remove=True))
         else:
-            freed = sum(
-                size for path, size in goes if removable_products.remove_unchanged(cleaned.work / path, size)
-            )
+            freed = sum(size for path, size in goes if clean_up.remove_unchanged(cleaned.work / path, size))
         assert freed == sum(size for _, size in goes)
         assert removable(cleaned) == [file for file in before if file not in goes]
     without = {path for site in sites for path, _ in removable(site)}
@@ -130,7 +128,7 @@ def test_nothing_that_follows_differs_in_many_stories(
 
 def make_old(site: Site, days: float) -> None:
     """Make the receipts and hand-offs look `days` old, without making anything outstanding."""
-    when = time.time() - days * removable_products.DAY
+    when = time.time() - days * clean_up.DAY
     for path in site.work.rglob("*"):
         os.utime(path, (when, when), follow_symlinks=False)
 

@@ -7,7 +7,7 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.downlink import halts
-from halfpipe.site import leftovers, removable_products
+from halfpipe.site.clean_up import Leftover, Products, clean_leftovers, clean_logs, clean_products
 from halfpipe.words import count
 
 
@@ -36,10 +36,10 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     now, settings = time.time(), site.settings
     switch = halts.holding(site.work, halts.Switch.CLEANUP)
     halted = f"clean-up is held by {switch}" if switch else ""
-    products = list(removable_products.clean(settings, now, halted, remove=remove))
-    partial = list(leftovers.clean(settings, now, halted, remove=remove))
-    logs, of_logs = (0, 0) if halted else leftovers.clean_logs(settings, now, remove=remove)
-    every: list[removable_products.Products | leftovers.Leftover] = [*products, *partial]
+    products = list(clean_products(settings, now, halted, remove=remove))
+    partial = list(clean_leftovers(settings, now, halted, remove=remove))
+    logs, of_logs = (0, 0) if halted else clean_logs(settings, now, remove=remove)
+    every: list[Products | Leftover] = [*products, *partial]
     size = of_logs + sum(each.size for each in every if not each.kept)
     failed = any(each.failed for each in every)
     if as_json:
@@ -54,7 +54,7 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
         )
         return 1 if failed else 0
 
-    def fate(each: removable_products.Products | leftovers.Leftover) -> str:
+    def fate(each: Products | Leftover) -> str:
         return f"stays: {each.kept}" if each.kept else ("removed" if remove else "goes")
 
     rows = [

@@ -20,8 +20,8 @@ from halfpipe.process.told_once import By, Outcome
 from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
-from halfpipe.site import leftovers, removable_products
-from halfpipe.site.in_work import nobody_else
+from halfpipe.site import clean_up
+from halfpipe.site.clean_up import nobody_else
 from tests.support.another_user import somebody_else
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
@@ -32,7 +32,7 @@ FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e5788")
 DAYS = 30.0
 NOW = time.time()
-OLD = NOW - 31 * removable_products.DAY
+OLD = NOW - 31 * clean_up.DAY
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +66,14 @@ def settings(site: Site, days: float = DAYS) -> Settings:
 
 def cleaned(
     site: Site, *, remove: bool = True, halted: str = "", days: float = DAYS
-) -> list[removable_products.Products]:
-    return list(removable_products.clean(settings(site, days), NOW, halted, remove=remove))
+) -> list[clean_up.Products]:
+    return list(clean_up.clean_products(settings(site, days), NOW, halted, remove=remove))
 
 
 def leftover(
     site: Site, *, remove: bool = True, halted: str = "", now: float = NOW
-) -> list[leftovers.Leftover]:
-    return list(leftovers.clean(settings(site), now, halted, remove=remove))
+) -> list[clean_up.Leftover]:
+    return list(clean_up.clean_leftovers(settings(site), now, halted, remove=remove))
 
 
 def removable(site: Site) -> dict[str, bytes]:
@@ -89,7 +89,7 @@ def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
     assert len(goes) == 2 * (4 + 1)
     sizes = {name.removeprefix("work/"): len(content) for name, content in goes.items()}
     expected = [
-        removable_products.Products(RUN, dl, {name: size for name, size in sizes.items() if dl in name})
+        clean_up.Products(RUN, dl, {name: size for name, size in sizes.items() if dl in name})
         for dl in (FIRST, SECOND)
     ]
     assert [row.files for row in expected] == [5, 5]
@@ -109,7 +109,7 @@ def test_how_long_it_is_kept(old: Site) -> None:
     assert {row.kept for row in cleaned(old, days=31.1)} == {
         f"downlink {FIRST} was handed off 31.0 days ago, less than 31.1"
     }
-    os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * removable_products.DAY))
+    os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * clean_up.DAY))
     assert {row.kept for row in cleaned(old)} == {
         f"downlink {SECOND} was handed off 3.0 days ago, less than 30"
     }
@@ -230,7 +230,7 @@ def test_what_is_in_work_stays_and_nobody_waits(which: str, old: Site) -> None:
 @pytest.mark.parametrize("which", LEASES)
 def test_a_lease_that_is_taken_between_the_look_and_the_removal(which: str, old: Site) -> None:
     """The second downlink comes to work after the first was cleaned."""
-    rows = removable_products.clean(settings(old), NOW, "", remove=True)
+    rows = clean_up.clean_products(settings(old), NOW, "", remove=True)
     assert next(rows).kept == ""
     with held(old.work, LEASES[which]) as who:
         (second,) = rows
@@ -240,7 +240,7 @@ def test_a_lease_that_is_taken_between_the_look_and_the_removal(which: str, old:
 
 
 def test_what_changed_between_the_look_and_the_removal_stays(old: Site) -> None:
-    rows = removable_products.clean(settings(old), NOW, "", remove=True)
+    rows = clean_up.clean_products(settings(old), NOW, "", remove=True)
     assert next(rows).kept == ""
     events = old.work / paths.events(RUN, SECOND)
     events.write_bytes(b"more")
@@ -250,7 +250,7 @@ def test_what_changed_between_the_look_and_the_removal_stays(old: Site) -> None:
 
 
 def test_what_is_processed_again_between_the_look_and_the_removal_stays(old: Site) -> None:
-    rows = removable_products.clean(settings(old), NOW, "", remove=True)
+    rows = clean_up.clean_products(settings(old), NOW, "", remove=True)
     assert next(rows).kept == ""
     (old.work / paths.receipt(FIRST)).unlink()
     assert [row.kept for row in rows] == [f"downlink {FIRST} has no receipt: it is outstanding"]
@@ -265,31 +265,31 @@ def test_online_gets_its_file_first(old: Site) -> None:
     said = f"Online has no file of it yet in {home}, which halfpipe online makes of this"
     before = old.tree()
     for other in (off, lci):
-        assert {row.kept for row in removable_products.clean(other, NOW, "", remove=False)} == {""}
-    assert {row.kept for row in removable_products.clean(lpa, NOW, "", remove=True)} == {said}
+        assert {row.kept for row in clean_up.clean_products(other, NOW, "", remove=False)} == {""}
+    assert {row.kept for row in clean_up.clean_products(lpa, NOW, "", remove=True)} == {said}
     assert old.tree() == before, "nor is a directory made for Online"
     force = old.work / paths.force() / RUN
     put(force)
-    assert {row.kept for row in removable_products.clean(lpa, NOW, "", remove=False)} == {""}, (
+    assert {row.kept for row in clean_up.clean_products(lpa, NOW, "", remove=False)} == {""}, (
         "nobody waits for it"
     )
     force.unlink()
     put(home / f"0077014d-{RUN}.evt")
-    assert [row.kept for row in removable_products.clean(lpa, NOW, "", remove=True)] == ["", ""]
+    assert [row.kept for row in clean_up.clean_products(lpa, NOW, "", remove=True)] == ["", ""]
     assert removable(old) == {}
 
 
 def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     forget(old.work, paths.submissions(FIRST))
     assert not (old.stage / FIRST).exists(), "that it is gone says nothing"
-    assert not removable_products.is_submitted(old.work, FIRST)
+    assert not clean_up.is_submitted(old.work, FIRST)
     record = Record(old.work, FIRST)
     record.intend(["pipeline"], action=Action.SUBMIT, handoff=1)
-    assert not removable_products.is_submitted(old.work, FIRST), "nobody knows how it ended"
+    assert not clean_up.is_submitted(old.work, FIRST), "nobody knows how it ended"
     record.conclude(Outcome.TOLD, By.ANSWER, 0)
-    assert removable_products.is_submitted(old.work, FIRST)
+    assert clean_up.is_submitted(old.work, FIRST)
     publish(old.work, FIRST, {**hand_offs(old.work, FIRST)[-1].receipt, "handoff": 2})
-    assert not removable_products.is_submitted(old.work, FIRST), "Level-1 has the one before"
+    assert not clean_up.is_submitted(old.work, FIRST), "Level-1 has the one before"
 
 
 def test_files_of_one_chunk_go_by_run(old: Site) -> None:
@@ -323,7 +323,7 @@ def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) ->
     before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
     cleaned(old)
     leftover(old)
-    leftovers.clean_logs(replace(settings(old), cleanup=CleanUp(log_days=0)), NOW, remove=True)
+    clean_up.clean_logs(replace(settings(old), cleanup=CleanUp(log_days=0)), NOW, remove=True)
     assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
 
 
@@ -463,7 +463,7 @@ def test_what_a_living_job_may_write_stays(which: str, old: Site) -> None:
     for row in rows:
         os.utime(row.path, (NOW - 3600, NOW - 3600))
     assert {row.kept for row in leftover(old)} == {"changed 1.0 hours ago, less than 24"}
-    assert {row.kept for row in leftover(old, now=NOW + removable_products.DAY)} == {""}
+    assert {row.kept for row in leftover(old, now=NOW + clean_up.DAY)} == {""}
     assert not (old.stage / ".halfpipe").exists()
 
 
@@ -478,12 +478,12 @@ def test_old_logs_go(old: Site) -> None:
     link = old.work / "logs" / "link.log"
     link.symlink_to(outside)
     (old.work / "logs" / "directory").symlink_to(outside.parent)
-    assert leftovers.clean_logs(settings(old), NOW, remove=False) == (2, 8)
+    assert clean_up.clean_logs(settings(old), NOW, remove=False) == (2, 8)
     assert all(path.exists() for path in goes)
-    assert leftovers.clean_logs(settings(old), NOW, remove=True) == (2, 8)
+    assert clean_up.clean_logs(settings(old), NOW, remove=True) == (2, 8)
     assert not any(path.exists() for path in goes)
     assert all(path.exists() for path in (*stays, link, outside))
-    assert leftovers.clean_logs(settings(old), NOW, remove=True) == (0, 0)
+    assert clean_up.clean_logs(settings(old), NOW, remove=True) == (0, 0)
 
 
 def test_the_leases_of_a_dead_process_stop_nobody_and_its_heartbeat_goes_after_a_day(old: Site) -> None:

@@ -1,19 +1,24 @@
-"""The chunk products and the event parts of merged indexes of runs that are retired, delivered and taken.
+"""Clean-up: what is large and can be made again, what killed jobs left half-made, and old logs.
 
-They are what is large below `paths.work`, and what can be made again: the staged RetDefs and the files that
-vouch for the chunks stay, so a merge that needs a chunk later decodes it again (`halfpipe.run.run_state`),
-as long as its level-0 is in the archive.
+The chunk products and the event parts of merged indexes are what is large below `paths.work`. Those of runs that are
+retired, delivered and taken go: the staged RetDefs and the files that vouch for the chunks stay, so a merge that needs
+a chunk later decodes it again (`halfpipe.run.run_state`), as long as its level-0 is in the archive. What a killed job
+left is written over by its own next try; here go those that had no next try.
+
+Clean-up never waits for anybody who is at work on what it looks at, and nobody has to wait for it for long.
 """
 
 import os
 import re
 import stat
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
@@ -21,7 +26,9 @@ from halfpipe.downlink.stage_look import names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import FormatError, HalfPipeError, LockedError, StateError
 from halfpipe.files.advice import in_the_way
+from halfpipe.files.durable import remove_tree
 from halfpipe.files.json_files import read_json
+from halfpipe.files.leases import Found, Lease, found
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import is_complete
 from halfpipe.run import force_list
@@ -29,11 +36,20 @@ from halfpipe.run.chunk_files import load_chunks
 from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.receipt_file import hand_offs, last_number, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.site.in_work import at_work, nobody_else
 from halfpipe.site.online_records import is_handed_off
 
 DAY = 86400.0
 DOWNLINK, RUN = re.compile(DownlinkId.PATTERN), re.compile(RunId.PATTERN)
+# What jobs took of time and memory lies beside their logs, and stays.
+LOG = re.compile(r".*\.(log|failure\.json)|[0-9]{8}T.*\.json", re.DOTALL)
+PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
+# Of what users name, as a receipt, and of the working directory's mark.
+TOP_PART = re.compile(rf"\.(\w+={DownlinkId.PATTERN}|{re.escape(paths.format_mark())}\.\w+)\.part")
+CONTEXT = PurePath(paths.context("")).name
+HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old
+SCRATCH = re.compile(PurePath(paths.stage_scratch(DownlinkId.PATTERN, r"\w+")).name)
+ID = re.compile(rf"(?<!\w){DownlinkId.PATTERN}(?!\w)")
+LEAST_AGE = DAY  # longer than any job runs
 
 
 @dataclass(frozen=True)
@@ -58,6 +74,27 @@ class Products:
     def size(self) -> int:
         """Bytes in all."""
         return sum(self.sizes.values())
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or a directory that a killed job left, and whose job it was.
+
+    `changed` is when it was last changed, or something in it, in Unix seconds. `kept` says why it stays; empty,
+    it goes, or is gone. `failed`: it should go and could not.
+    """
+
+    path: Path
+    downlink: DownlinkId | None
+    run: RunId | None
+    is_directory: bool
+    size: int
+    changed: float
+    kept: str = ""
+    failed: bool = False
+
+
+T = TypeVar("T", Products, Leftover)
 
 
 def why_kept(settings: Settings, now: float, run: RunId, downlinks: Sequence[DownlinkId]) -> str:
@@ -165,7 +202,7 @@ def directories(root: Path, below: str, wanted: re.Pattern[str]) -> list[str]:
     return [path.name for path, status in listed(root, below, wanted) if stat.S_ISDIR(status.st_mode)]
 
 
-def found(work: Path) -> list[Products]:
+def removable(work: Path) -> list[Products]:
     """Find all that could be made again below `work`, in the order of runs, then downlinks."""
     there: defaultdict[tuple[RunId, DownlinkId], dict[str, int]] = defaultdict(dict)
     for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
@@ -182,7 +219,7 @@ def found(work: Path) -> list[Products]:
     return [Products(*key, sizes) for key, sizes in sorted(there.items())]
 
 
-def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Iterator[Products]:
+def clean_products(settings: Settings, now: float, halted: str, *, remove: bool) -> Iterator[Products]:
     """Remove the products that nobody needs, or say which they are; one run within one downlink at a time.
 
     Parameters
@@ -201,12 +238,13 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
     """
     work = settings.paths.work
     by_run: defaultdict[RunId, list[Products]] = defaultdict(list)
-    for products in found(work):
+    for products in removable(work):
         by_run[products.run].append(products)
     for run, of_run in by_run.items():
         recorded = map(DownlinkId, directories(work, paths.run(run), DOWNLINK))
         downlinks = sorted({*recorded, *(products.downlink for products in of_run)})
-        kept = halted or at_work(work, downlinks, (run,)) or why_kept(settings, now, run, downlinks)
+        why = partial(why_kept, settings, now, run, downlinks)
+        kept = halted or at_work(work, downlinks, (run,)) or why()
         for products in of_run:
             if kept:
                 yield replace(products, kept=kept)
@@ -215,22 +253,24 @@ def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Itera
             if others.sizes:
                 yield others
             if going.sizes:
-                yield _removed(settings, now, going, downlinks) if remove else going
+                yield _removed(work, going, partial(_remove_products, work, why)) if remove else going
 
 
-def _removed(settings: Settings, now: float, products: Products, downlinks: Sequence[DownlinkId]) -> Products:
-    work = settings.paths.work
+def _remove_products(work: Path, why: Callable[[], str], products: Products) -> Products:
+    # Asked again under the leases, for the downlink may have been processed again since it was looked at.
+    if kept := why():
+        return replace(products, kept=kept)
+    gone = {name: size for name, size in products.sizes.items() if remove_unchanged(work / name, size)}
+    return replace(products, sizes=gone)
+
+
+def _removed(work: Path, what: T, remove: Callable[[T], T]) -> T:
+    """Return what `remove` has removed under the leases; if it could not, why it stays."""
     try:
-        with nobody_else(work, products.downlink, products.run):
-            # Under the locks, for the downlink may have been processed again since it was looked at.
-            if kept := why_kept(settings, now, products.run, downlinks):
-                return replace(products, kept=kept)
-            gone = {
-                name: size for name, size in products.sizes.items() if remove_unchanged(work / name, size)
-            }
-            return replace(products, sizes=gone)
+        with nobody_else(work, what.downlink, what.run):
+            return remove(what)
     except HalfPipeError as error:
-        return replace(products, kept=str(error), failed=not isinstance(error, LockedError))
+        return replace(what, kept=str(error), failed=not isinstance(error, LockedError))
 
 
 def remove_unchanged(path: Path, size: int) -> bool:
@@ -276,3 +316,167 @@ def _vouched(work: Path, products: Products) -> tuple[Products, Products]:
     others = {name: size for name, size in products.sizes.items() if name not in going}
     kept = f"nothing vouches for {next(iter(others), '')}; see halfpipe status --check"
     return replace(products, sizes=going), replace(products, sizes=others, kept=kept)
+
+
+def left_half_made(work: Path, stage: Path) -> list[Leftover]:
+    """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
+    left = [*_left(work, "", TOP_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
+    # Of chunks that no `deliver_run` came to.
+    left += _left(work, str(PurePath(paths.kept_indexes(""))), DOWNLINK)
+    old = time.time() - LEAST_AGE
+    left += (heart for heart in _left(work, paths.heartbeats(), HEARTBEAT) if heart.changed < old)
+    others = (paths.runs(), paths.copies(""), paths.all_settings(), paths.stage_mark_copy())
+    for top in (
+        *(work / name for name in (*directories(work, "", DOWNLINK), *others)),
+        stage / paths.stage_mark(),
+    ):
+        left += _half_made(top)
+    return left
+
+
+def _half_made(top: Path) -> Iterator[Leftover]:
+    """Find what is half-made below a directory, by its name; a run and a downlink are called in its path."""
+    for place, below, names in [] if top.is_symlink() else os.walk(top):
+        half = [name for name in (*below, *names) if PART.fullmatch(name) or name == CONTEXT]
+        below[:] = set(below).difference(half)
+        for name in half:
+            yield from _leftover(Path(place, name), Path(place).relative_to(top.parent).parts)
+
+
+def _left(root: Path, below: str, wanted: re.Pattern[str]) -> Iterator[Leftover]:
+    """Find files and directories under the names `wanted`, which say the downlink if there is one."""
+    for path, _ in listed(root, below, wanted):
+        yield from _leftover(path, ID.findall(path.name))
+
+
+def _leftover(path: Path, names: Sequence[str]) -> Iterator[Leftover]:
+    """Yield a file or directory that is there and no link; its downlink and its run are among `names`."""
+    with suppress(FileNotFoundError):
+        status = path.lstat()
+        downlink = next((DownlinkId(name) for name in names if DOWNLINK.fullmatch(name)), None)
+        run = next((RunId(name) for name in names if RUN.fullmatch(name)), None)
+        if stat.S_ISDIR(status.st_mode):
+            yield Leftover(path, downlink, run, True, *_measured(path))
+        elif stat.S_ISREG(status.st_mode):
+            yield Leftover(path, downlink, run, False, status.st_size, status.st_mtime)
+
+
+def _measured(directory: Path) -> tuple[int, float]:
+    """Return the bytes of the files in a directory, and the Unix time of the youngest change in it."""
+    size, youngest = 0, 0.0
+    for place, _, files in os.walk(directory):
+        for path in (Path(place), *(Path(place, name) for name in files)):
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+                youngest = max(youngest, status.st_mtime)
+    return size, youngest
+
+
+def clean_leftovers(settings: Settings, now: float, halted: str, *, remove: bool) -> Iterator[Leftover]:
+    """Remove what killed jobs left if it is older than a day and no job can be at work on it; or only look.
+
+    Parameters as for `clean_products`.
+    """
+    work, stage = settings.paths.work, settings.paths.stage
+    for what in left_half_made(work, stage):
+        looked = replace(what, kept=halted or _why_kept(work, what, now))
+        yield _removed(work, looked, _remove_leftover) if remove and not looked.kept else looked
+    if remove and not halted:
+        with suppress(OSError):  # something is in it
+            (stage / paths.stage_scratches()).rmdir()
+
+
+def _remove_leftover(what: Leftover) -> Leftover:
+    if what.is_directory:
+        remove_tree(what.path)
+    else:
+        remove_unchanged(what.path, what.size)
+    return what
+
+
+def _why_kept(work: Path, what: Leftover, now: float) -> str:
+    if said := at_work(work, [what.downlink] if what.downlink else [], [what.run] if what.run else []):
+        return said
+    hours = (now - what.changed) / 3600
+    return (
+        f"changed {hours:.1f} hours ago, less than {LEAST_AGE / 3600:g}" if hours * 3600 < LEAST_AGE else ""
+    )
+
+
+def clean_logs(settings: Settings, now: float, *, remove: bool) -> tuple[int, int]:
+    """Remove logs older than `cleanup.log_days`, or look.
+
+    Returns
+    -------
+    tuple
+        How many files, and their bytes.
+
+    Raises
+    ------
+    HalfPipeError
+        If one cannot be removed; says whose it is.
+    """
+    oldest = now - settings.cleanup.log_days * DAY
+    old = [
+        (path, status.st_size)
+        for place, _, _ in os.walk(settings.paths.work / paths.logs())
+        for path, status in listed(Path(place), "", LOG)
+        if stat.S_ISREG(status.st_mode) and status.st_mtime < oldest
+    ]
+    for path, _ in old if remove else ():
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise in_the_way(path, error) from error
+    return len(old), sum(size for _, size in old)
+
+
+def at_work(work: Path, downlinks: Collection[DownlinkId], runs: Collection[RunId]) -> str:
+    """Say who is at work on one of `downlinks`, also as a job of a head that was killed, or of `runs`.
+
+    Nothing is taken or waited for.
+
+    Returns
+    -------
+    str
+        Empty if nobody is who lives.
+    """
+    names = {
+        Path(place).name for place in (*map(paths.downlink_lease, downlinks), *map(paths.run_lease, runs))
+    }
+    busy = (lease for lease in found(work) if lease.name in names and (lease.lives or lease.jobs))
+    return next(map(_in_work, busy), "")
+
+
+def _in_work(lease: Found) -> str:
+    who = (
+        lease
+        if lease.lives and not lease.ours
+        else f"{', '.join(lease.jobs)}, which a killed process left behind,"
+    )
+    return f"in work: {who} holds {lease.name}"
+
+
+@contextmanager
+def nobody_else(work: Path, downlink: DownlinkId | None, run: RunId | None) -> Iterator[None]:
+    """Hold the leases of `downlink` and `run`, so that no job of theirs runs meanwhile.
+
+    Raises
+    ------
+    LockedError
+        If somebody else has one of them, or a job of the downlink is still running.
+    """
+    places = [paths.downlink_lease(downlink)] if downlink is not None else []
+    places += [paths.run_lease(run)] if run is not None else []
+    with ExitStack() as held:
+        for place in places:
+            lease = Lease(work, place)  # not waited for: a merge may take an hour
+            taken = lease.try_take()
+            held.callback(lease.give_back)
+            now = lease.look()
+            if not taken or now is None or now.jobs:
+                raise LockedError(
+                    _in_work(now) if now else f"in work: {lease.home} was given back at this moment"
+                )
+        yield
