@@ -9,9 +9,12 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
+from halfpipe.downlink.dropped import refuse_dropped_runs
 from halfpipe.downlink.receipt import state_of
 from halfpipe.downlink.record_causes import lost_downlinks, troubles
+from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run import stage
 from halfpipe.status.failures import failures
 from tests.support.golden_cases import Case, build_copy
 from tests.support.series import homes, values
@@ -206,12 +209,13 @@ def test_an_accepted_loss_stays_closed_until_it_is_released(tmp_path: Path) -> N
     assert site.staged(SECOND) != before
 
 
-def test_a_run_that_nobody_brings_any_more(tmp_path: Path) -> None:
+def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A RetDef that is issued again without a run: there is no job of that run that could refuse."""
     site, _, _ = on_site(tmp_path, "multi3")
     site.process(FIRST)
     other = RunId("2c2e8430")
-    gone = {run["run"]: run for run in site.receipt(FIRST)["runs"]}[other]
+    runs = {run["run"]: run for run in site.receipt(FIRST)["runs"]}
+    gone = runs[other]
     assert gone["delivered"] > 0
     chunks = [c["chunk"] for c in site.receipt(FIRST)["chunks"] if other in c["runs"]]
     ignored = [{"dl": str(FIRST), "chunk": chunk, "reason": "lost on ground"} for chunk in chunks]
@@ -220,6 +224,10 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path) -> None:
     assert not site.has_receipt(FIRST)
     assert [cause.code for cause in failures(site.settings, FIRST)] == ["shrunk-refused"]
     site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})
+    with monkeypatch.context() as killed, leases.downlink_job(site.work, FIRST) as lease:
+        killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            refuse_dropped_runs(site.settings, lease, FIRST, {RunId(run) for run in runs} - {other})
     site.process(FIRST)
     assert other not in {run["run"] for run in site.receipt(FIRST)["runs"]}
     assert not any(gone["l1_run"] in name for name in site.staged(FIRST))

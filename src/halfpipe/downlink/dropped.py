@@ -62,7 +62,7 @@ def _withdraw(
         recorded = Deliveries(work, run)
         latest = recorded.latest()
         before = latest.pop(downlink, None)
-        if before is None or not before.files:
+        if before is None:
             return
         others = {file.name for delivery in latest.values() for file in delivery.files}
         new = scratch / "new"
