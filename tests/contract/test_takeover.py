@@ -14,6 +14,7 @@ import yaml
 
 from halfpipe import paths
 from halfpipe.legacy.legacy_takeover import takeover
+from halfpipe.run.moot_keys import UNSET
 from tests.support.golden_cases import TEXTS, build, read_case
 from tests.support.workflow import Ended, Site
 
@@ -232,6 +233,18 @@ def test_a_chunk_that_is_damaged_costs_no_other(site: Site, legacy: Callable[[st
         "00003",
     }
     assert site.outstanding(FIRST) == frozenset()
+
+
+def test_a_chunk_without_its_retdef_and_a_downlink_without_moot_keys(
+    site: Site, legacy: Callable[[str], Path]
+) -> None:
+    home = legacy("split3_after1")
+    (home / FIRST / f"RetDef-{FIRST}-00001.xml").unlink()
+    (home / FIRST / f"moot_keys_{FIRST}.txt").unlink()
+    (refused,) = take(site, home)["refused"][FIRST]
+    assert refused.startswith("chunk 00001: ")
+    (run,) = site.receipt(FIRST)["runs"]
+    assert run["moot"] == {"key": UNSET.key, "alias": UNSET.alias}
 
 
 def test_later_turns_take_what_has_come_since(site: Site, legacy: Callable[[str], Path]) -> None:

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import yaml
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from halfpipe.config import load
-from halfpipe.errors import ConfigError
-from halfpipe.ledger.database import Ledger
+from halfpipe.errors import ConfigError, LedgerError
+from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.settings import Settings
 
 
@@ -67,3 +68,24 @@ def test_a_mapping_wants_a_ledger(tmp_path: Path) -> None:
 
 def test_the_receipt_does_not_say_where_the_ledger_is(tmp_path: Path) -> None:
     assert "ledger" not in str(with_config(tmp_path).provenance)
+
+
+def test_a_database_without_tables_is_no_ledger_yet(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").touch()
+    with pytest.raises(NoLedgerError):
+        Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", waits=()).read(lambda _: None)
+
+
+@pytest.mark.parametrize(("kind", "tries"), [(OperationalError, 2), (ProgrammingError, 1)])
+def test_an_error_without_a_state_is_told_by_its_kind(
+    kind: type[OperationalError | ProgrammingError], tries: int, tmp_path: Path
+) -> None:
+    tried = []
+
+    def work(_: object) -> None:
+        tried.append(1)
+        raise kind("SELECT 1", None, Exception("ORA-12541: no listener"))
+
+    with pytest.raises(LedgerError):
+        Ledger(f"sqlite:///{tmp_path}/ledger.sqlite", waits=(0.0,)).write(work)
+    assert len(tried) == tries

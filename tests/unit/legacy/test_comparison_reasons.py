@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from halfpipe.formats import evt
-from halfpipe.legacy.compared_texts import TIMES, of_run
+from halfpipe.ids import RunId
+from halfpipe.legacy.compared_texts import MOOT, TIMES, of_run
 from halfpipe.legacy.comparison_reasons import (
     PUT_IN,
     UNEXPLAINED,
@@ -15,7 +16,7 @@ from halfpipe.legacy.comparison_reasons import (
     handlers_of,
     why_other_bytes,
 )
-from halfpipe.legacy.legacy_replay import Piece, spans_of_two
+from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, Piece, spans_of_two
 from tests.support.legacy_merge import Piece as ModelPiece
 from tests.support.legacy_merge import lpa_spans
 from tests.support.original_events import ACD_RECORD, CAL_RECORD, LPA_RECORD
@@ -127,3 +128,24 @@ def test_why_times_differ(there: tuple[tuple[int, int], ...], theirs: list[str],
     pair: Any = SimpleNamespace(ours=sides[0], theirs=sides[1])
     (found,) = of_run({TIMES: [LINE]}, {TIMES: theirs}, "r1", pair)
     assert found.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("met", "text", "theirs", "number"),
+    [
+        (EIGHT_DIGITS, "event_gaps", " 5 9", 10),
+        (EIGHT_DIGITS - 1, MOOT, "", 35),
+        (EIGHT_DIGITS, MOOT, "", None),
+    ],
+)
+def test_a_gap_that_was_told_before_and_a_moot_key_that_is_missing(
+    met: int, text: str, theirs: str, number: int | None
+) -> None:
+    run = RunId.from_met(met)
+    there = [run.l1 + theirs] * bool(theirs)
+    given = SimpleNamespace(
+        lines={text: there}, merged=SimpleNamespace(refused=False), left=False, reordered=False
+    )
+    pair: Any = SimpleNamespace(run=run, nearest=[given], differed=False, legacy=True)
+    (found,) = of_run({text: [f"{run.l1} 2000 nomSciOps"]}, {text: there}, run.l1, pair)
+    assert found.defect == number

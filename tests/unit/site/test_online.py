@@ -204,6 +204,7 @@ def test_a_run_without_events_or_datagrams_has_no_file(site: Site) -> None:
             path.with_suffix(".evt").unlink()
 
     assert Online(site).go().what is What.OTHER, "nothing is known of it"
+    assert Online(site).go(Online(site).settings(types=LPA)).what is What.OTHER
     online = on_site(site, "lci_acd", FIRST, change=without_events)
     assert online.go() == Result(RUN, What.WAITS, "has no events, so there is no file of it")
     (site.work / paths.datagrams(RUN, FIRST)).write_bytes(dump_datagrams(()))

@@ -162,6 +162,12 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
         taken[0],
         taken[-1],
     )
+    own = site.work / paths.events(RUN, FIRST)
+    own.rename(own.with_name("cleaned-up"))
+    assert [(one.kind, one.events) for one in said_of(site).groups] == [(Kind.LATE, 4)], (
+        "which of them, nobody knows"
+    )
+    own.with_name("cleaned-up").rename(own)
     looked = Looked(site.settings)
     assert [one.kind for one in explain_sequence(looked, RUN, taken[1]).groups] == [Kind.LATE]
     assert (
