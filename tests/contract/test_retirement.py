@@ -85,7 +85,7 @@ def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
         return str(run_rows(Ledger(url))[RunId(RUN)]["status"])
 
     def refreshed() -> str:
-        open_run.halfpipe("ledger", "refresh", L1).good()
+        open_run.halfpipe("ledger", "load", FIRST).good()
         return status()
 
     open_run.snakemake(f"{FIRST}/ledger.json").good()

@@ -37,7 +37,7 @@ from halfpipe.ledger import database as database_module
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger, NoLedgerError, read_password
-from halfpipe.ledger.load import load, loaded, rebuild, refresh, remove
+from halfpipe.ledger.load import load, loaded, rebuild, remove
 from halfpipe.ledger.mapping import mapped
 from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION
 from tests.support.ledger_database import Database
@@ -374,7 +374,6 @@ def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
         process(tmp_path, DOWNLINKS[1], AFTER)
         rebuild(ledger, settings_of(tmp_path, "true"))
         load(ledger, settings_of(tmp_path, "true"), DOWNLINKS[0])
-        refresh(ledger, settings_of(tmp_path), [RUN])
         assert check(ledger, settings_of(tmp_path)) == []
         with (tmp_path / "output").open("w") as output:
             assert moot_update.send(ledger, "true", output) == []

@@ -20,7 +20,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.load import load, refresh
+from halfpipe.ledger.load import load
 from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import settled
@@ -109,7 +109,7 @@ class History:
         """Do one thing."""
         things: list[Callable[[], None]] = [
             *[self.deliver] * 2, *[self.hand_off] * 3, *[self.load] * 3, *[self.whole_downlink] * 4,
-            *[self.take] * 2, *[self.finish] * 2, *[self.catch_up] * 2, *[self.force] * 4, *[self.refresh] * 2,
+            *[self.take] * 2, *[self.finish] * 2, *[self.catch_up] * 2, *[self.force] * 4, *[self.load] * 2,
             self.chunk_comes,
         ]  # fmt: skip
         self.chance.choice(things)()
@@ -154,11 +154,6 @@ class History:
     def _load(self, downlink: str) -> None:
         entry = load(self.ledger, settings_of(self.site.work), DownlinkId(downlink))
         self.known_when_told.update({run: set(self.known(run)) for run in entry.parts})
-
-    def refresh(self) -> None:
-        for run in run_rows(self.ledger):
-            refresh(self.ledger, settings_of(self.site.work), [run])
-            self.known_when_told[run] = set(self.known(run))
 
     def take(self) -> None:
         if self.handed_off():

@@ -58,7 +58,6 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     assert compared(site, second) == (["run"], [RUN])
     assert status(site, "rebuild") == 0
     assert content(database.ledger()) == before
-    assert status(site, "refresh", RUN.l1, "2c2e8000") == 0
     assert (status(site, "moot"), compared(site)) == (0, ([], []))
     (tmp_path / "down").write_text("99")
     assert (status(site, "remove", second), status(site, "moot")) == (0, 1)

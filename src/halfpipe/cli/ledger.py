@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import DOWNLINK, RUN, SEVERAL, Site, Verb, as_json, downlinks
+from halfpipe.cli.verbs import DOWNLINK, SEVERAL, Site, Verb, as_json, downlinks
 from halfpipe.errors import ConfigError
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import DownlinkId
 from halfpipe.words import count
 
 if TYPE_CHECKING:
@@ -102,21 +102,6 @@ def remove(site: Site, downlinks: tuple[DownlinkId, ...]) -> None:
     for downlink in downlinks:
         runs = load.remove_downlink(ledger, site.settings, downlink)
         click.echo(f"downlink {downlink}: taken out of the ledger, with {count(len(runs), 'run')}")
-    _say_pending(ledger)
-
-
-@command.command("refresh", cls=Verb, examples=[("halfpipe ledger refresh r0702010205", "")], statuses=GOOD)
-@click.argument(
-    "runs", nargs=-1, required=True, type=RUN, metavar="RUN...", help="As 2c2e5787 or r0741234567."
-)
-def refresh(site: Site, runs: tuple[RunId, ...]) -> None:
-    """Recompute the rows of runs, and show their state."""
-    from halfpipe.ledger import load
-
-    ledger = _ledger(site)
-    for run, status in load.refresh(ledger, site.settings, runs).items():
-        said = status or "not in the ledger, because no downlink with it is loaded"
-        click.echo(f"run {run} ({run.l1}): {said}")
     _say_pending(ledger)
 
 

@@ -143,30 +143,6 @@ def remove(
     return ledger.write(take_out)
 
 
-def refresh(ledger: Ledger, settings: Settings, runs: Iterable[RunId]) -> dict[RunId, str | None]:
-    """Compute the rows of `runs` anew: one was abandoned, or what MOOT says has changed.
-
-    Returns
-    -------
-    dict
-        The status of each; None where the ledger has nothing of the run.
-
-    Raises
-    ------
-    ConfigError, MissingInputError, StateError, LedgerError
-        As `load`.
-    """
-    standing, wanted = Standing(settings), sorted(set(runs))
-
-    def compute(connection: Connection) -> dict[RunId, str | None]:
-        for run in wanted:
-            _sum_up(connection, run, standing)
-        of = select(RUNS.c.status)
-        return {run: connection.execute(of.where(RUNS.c.startedat == run.met)).scalar() for run in wanted}
-
-    return ledger.write(compute)
-
-
 def rebuild(
     ledger: Ledger,
     settings: Settings,
