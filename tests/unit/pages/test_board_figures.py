@@ -107,14 +107,6 @@ def test_far_is_a_multiple_of_the_median_and_no_trifle(own: dict[str, float], na
     assert not any(each.unusual for each in compared(row, unknown)), "without a median nothing is far"
 
 
-def test_it_is_shown_with_its_median() -> None:
-    (slow, many) = compared(
-        {"latency": 2520.0, "exceptions 957": 77.0}, {"latency": 840.0, "exceptions 957": 0.0}
-    )
-    assert (slow.here, slow.median) == ("42 min", "14 min")
-    assert (many.name.startswith("EPU 957"), many.here, many.median) == (True, "77", "0")
-
-
 def test_a_trend_has_its_limits_and_the_days_beyond_them() -> None:
     rates = [400.0, 410.0, nan, 390.0, 100.0, 900.0]
     every = frame(*({"when": day * DAY, "rate 956": rate} for day, rate in enumerate(rates)))

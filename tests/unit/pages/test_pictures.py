@@ -9,7 +9,6 @@ from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages import downlink_picture as of_downlink
 from halfpipe.pages import run_picture as of_run
-from halfpipe.pages.drawn import OF_EPU, Mark
 from halfpipe.status.account import Site as Looked
 from tests.support import gallery
 from tests.support.golden_cases import GOLDEN, build, read_case
@@ -74,23 +73,6 @@ def test_a_downlink(case: Callable[[Path], Site], said: list[str], tmp_path: Pat
     assert len(svg) < MOST
     text = "\n".join(written(svg))
     assert [words for words in said if words not in text] == []
-
-
-@pytest.mark.parametrize(
-    "marks",
-    [
-        [of_downlink.NOT_DECODED, of_downlink.MISSING_HOUR],
-        [of_run.MISSING, of_run.AGAIN, of_run.SETTLED, of_run.STAGED, of_run.SUBMITTED]
-        + [mark for _, mark in of_run.NOT_DELIVERED.values()],
-    ],
-    ids=["downlink", "run"],
-)
-def test_a_colour_means_one_thing(marks: list[Mark]) -> None:
-    seen = [
-        *OF_EPU.values(),
-        *(mark.colour if mark.colour != "white" else f"edge {mark.edge}" for mark in marks),
-    ]
-    assert len(set(seen)) == len(seen)
 
 
 def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Site) -> None:

@@ -87,10 +87,6 @@ def test_records_are_as_the_layout_says(kind: InfoType, latc: int | None) -> Non
     assert decoded.sizes.tolist() == [len(record) for record in expected]
 
 
-def test_it_says_simulated_in_its_first_bytes() -> None:
-    assert encoded(some_events(InfoType.LPA)).startswith(b"SIMULATED")
-
-
 @pytest.mark.parametrize(
     ("field", "value", "complaint"),
     [
@@ -106,16 +102,3 @@ def test_a_header_that_cannot_be_is_told(field: str, value: int, complaint: str)
     np.frombuffer(content, datagrams.DATAGRAM_HEADER, 1)[field] = value
     content[-4:] = zlib.crc32(content[:-4]).to_bytes(4, "little")
     assert complaint in str(datagrams.complaint_of(bytes(content), 957))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [("infotype", 4), ("infotype", 1), ("ebf_size", 3), ("ebf_size", 1 << 31)]
-)
-def test_an_event_that_cannot_be_is_told(field: str, value: int) -> None:
-    events = some_events(InfoType.LPA)
-    content = bytearray(encoded(events))
-    row = np.frombuffer(content, datagrams.EVENT_ROW, 5, datagrams.DATAGRAM_HEADER.itemsize)
-    row["handlers"] = 1
-    row[field][2] = value
-    content[-4:] = zlib.crc32(content[:-4]).to_bytes(4, "little")
-    assert datagrams.complaint_of(bytes(content), 957)

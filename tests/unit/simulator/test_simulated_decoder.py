@@ -11,7 +11,6 @@ import pytest
 from halfpipe.formats import evt, idx
 from halfpipe_simulator import decoder
 from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
-from tests.support.in_process import called
 
 TWO = ("230401001", "230401002")
 
@@ -85,25 +84,6 @@ def test_all_that_level0_carries_and_nothing_else(tmp_path: Path, scene: str) ->
 @pytest.fixture
 def simulation(tmp_path: Path) -> Simulation:
     return Scenario(seed=2).lpa_run(events=600).write(tmp_path / "sim")
-
-
-def test_contract(simulation: Simulation, tmp_path: Path) -> None:
-    chunk = simulation.chunks[0]
-    done = called(
-        decoder.main, "-r", simulation.retdef(chunk), "-o", tmp_path / "o", "--level0", simulation.level0
-    )
-    assert done.returncode == 0, done.stderr
-    assert "SIMULATED" in done.stdout
-    name = f"00770100-{chunk.run}-0956-00001"
-    assert re.search(rf"^getLSEChunk: processing {name}", done.stdout, re.MULTILINE)
-    assert "exception" not in done.stdout
-    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == [f"{name}.evt", f"{name}.idx"]
-    again = called(
-        decoder.main, "-r", simulation.retdef(chunk), "-o", tmp_path / "p", "--level0", simulation.level0
-    )
-    assert again.returncode == 0
-    for path in (tmp_path / "o").iterdir():
-        assert path.read_bytes() == (tmp_path / "p" / path.name).read_bytes()
 
 
 def test_a_run_that_the_retdef_does_not_name_is_decoded_too(tmp_path: Path) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from snakemake.cli import get_argument_parser
 
 from halfpipe.errors import ConfigError
 from halfpipe_simulator.scenario import Scenario
@@ -51,35 +49,6 @@ def test_everything_says_simulated(tmp_path: Path) -> None:
     assert "simulated" in (simulation.path / "moot.txt").read_text()
     for path in simulation.level0.rglob("s0077*"):
         assert b"SIMULATED" in path.read_bytes()[:64]
-
-
-def test_config_moot_and_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Snakemake takes the profile, not config.yaml, and finds the config from wherever it is started."""
-    place = tmp_path / "demo site" / "a week"
-    simulation = scenario().lpa_run(events=100).write(place, config_root=tmp_path)
-    config = yaml.safe_load((place / "config.yaml").read_text())
-    home = "demo site/a week"
-    assert config["moot"] == {"file": f"{home}/moot.txt"}
-    assert config["paths"] == {
-        "work": f"{home}/work",
-        "stage": f"{home}/stage",
-        "retdef": [f"{home}/downlinks"],
-        "level0": f"{home}/level0",
-    }
-    (line,) = (place / "moot.txt").read_text().splitlines()
-    assert (line.split()[0], len(line.split())) == (simulation.runs[0].l1, 3)
-    monkeypatch.chdir(tmp_path)
-    for profile, where in ((str(place), place), (f"{home}/", Path(home))):
-        arguments = get_argument_parser(profiles=[profile]).parse_args(["dl=230401001"])
-        assert (arguments.targets, arguments.cores) == (["dl=230401001"], 2)
-        assert arguments.configfile == [where / "config.yaml"]
-
-
-def test_a_directory_of_others_is_not_written_into(tmp_path: Path) -> None:
-    (tmp_path / "precious").write_text("data")
-    with pytest.raises(ConfigError, match="not made by the simulator"):
-        scenario().lpa_run(events=100).write(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
 @pytest.mark.parametrize(
