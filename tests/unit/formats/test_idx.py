@@ -149,26 +149,12 @@ def test_lines_have_so_many_fields(tmp_path: Path, line: bytes, counts: tuple[in
             idx.parse_datagrams([DGM, short], "simulated")
 
 
-def test_lines_of_another_run(tmp_path: Path) -> None:
-    other = b"741234568"
-    for number, lines in [(2, (DGM, replaced(DGM, 1, other))), (1, (replaced(DGM, 1, other), EVT)),
-                          (3, (EVT, DGM, replaced(EVT, 1, other)))]:  # fmt: skip
-        with pytest.raises(FormatError, match=f"line {number} is of run 741234568, "):
-            read(tmp_path, *lines)
-
-
 def test_blocks_of_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idx, "BLOCK", len(EVT) + 1)
     monkeypatch.setattr(idx, "_FIRST", 1)
     for run in (b"741234568", b"7412e4567", b"4294967296"):
         with pytest.raises(FormatError, match="line 2 "):
             read(tmp_path, EVT, EVT.replace(b"741234567", run, 1))
-
-
-def test_a_number_is_digits_alone_in_every_line(tmp_path: Path) -> None:
-    for number in (b"1_02", b" +12"):
-        with pytest.raises(FormatError, match="line 1 "):
-            read(tmp_path, *[EVT.replace(b"1002", number, 1)] * 2)
 
 
 def test_a_control_byte_is_no_blank() -> None:

@@ -36,21 +36,6 @@ def test_unix_time_is_that_of_astropys_calendar(seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "unix"),
-    [
-        (0, 978307200),
-        (741234567, 1719541762),  # 2024-06-28 02:29:22
-        (252460800, 1230767999),  # the second before the leap second of 2008
-        (252460801, 1230768000),  # it
-        (252460802, 1230768000),  # and the first of 2009
-    ],
-)
-def test_known_times(seconds: int, unix: int) -> None:
-    assert met.met_to_unix(seconds) == unix
-    assert met.unix_to_met(unix) == (seconds if seconds != 252460801 else 252460802)
-
-
-@pytest.mark.parametrize(
     ("time", "directory"),
     [
         ("2012-11-02T13:00:00", "2012/11/307.11.02.Fri/utc13"),  # as ground-chain §2 shows it

@@ -197,31 +197,3 @@ def test_names_that_are_none() -> None:
     ):
         with pytest.raises(FormatError):
             ids_of(Path(name))
-
-
-def test_a_name_tells_downlink_and_chunk() -> None:
-    assert ids_of(NAME) == (DownlinkId("240601001"), ChunkId("00001"))
-
-
-def test_a_retdef_that_is_staged_stays_when_its_source_is_gone(tmp_path: Path) -> None:
-    dl, chunk = DownlinkId("240601001"), ChunkId("00001")
-    staged, source = tmp_path / "work" / dl / NAME.name, tmp_path / "u42" / dl / NAME.name
-    staged.parent.mkdir(parents=True)
-    staged.write_text(BODY)
-    assert retdef_to_stage(searching(tmp_path / "work", tmp_path / "u42"), dl, chunk) == BODY.encode()
-    source.parent.mkdir(parents=True)
-    source.write_text(BODY.replace('l0key="1081721"', 'l0key="5"'))
-    assert retdef_to_stage(searching(tmp_path / "work", tmp_path / "u42"), dl, chunk) == source.read_bytes()
-    source.write_text("")
-    with pytest.raises(FormatError, match=f"^{source}: the file is empty"):
-        retdef_to_stage(searching(tmp_path / "work", tmp_path / "u42"), dl, chunk)
-
-
-def test_no_retdef_at_all_names_the_search_path(tmp_path: Path) -> None:
-    dl = DownlinkId("240601001")
-    with pytest.raises(
-        MissingInputError, match=f"has no RetDefs; looked in {tmp_path}/a/{dl}, {tmp_path}/b/{dl}. Check"
-    ):
-        retdef_to_stage(searching(tmp_path / "work", tmp_path / "a", tmp_path / "b"), dl, ChunkId("00001"))
-    with pytest.raises(MissingInputError, match=r"an empty search path \(paths\.retdef\)"):
-        retdef_to_stage(searching(tmp_path / "work"), dl, ChunkId("00001"))
