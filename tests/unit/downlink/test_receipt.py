@@ -1,19 +1,17 @@
 """The receipt: its form on real ones, what it says, and how hand-offs are counted."""
 
-import copy
 import shutil
-from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.downlink import receipt
-from halfpipe.downlink.receipt_form import Index, Receipt
+from halfpipe.downlink.receipt_form import Receipt
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.errors import DecoderError, LeaseLostError, StageError, StateError
 from halfpipe.files import leases
@@ -87,25 +85,6 @@ def test_receipts_of_real_runs_have_the_form(tmp_path: Path, name: str, merge: d
         content = dict(read_receipt(site.work, DownlinkId(step.downlink)))
         of_the_form(content)
         assert content["runs"], "it says something"
-
-
-def test_what_has_another_form(processed: Site) -> None:
-    good = dict(read_receipt(processed.work, DL))
-    of_the_form(good)
-    changes: list[Callable[[Any], object]] = [
-        *(lambda bad, key=key: bad.pop(key) for key in good),
-        *(lambda bad, key=key: bad["runs"][0].pop(key) for key in good["runs"][0]),
-        # What an earlier version did not know is not in its receipts.
-        *(lambda bad, key=key: bad["chunks"][0]["files"][1].pop(key) for key in Index.__required_keys__),
-        lambda bad: bad.update(host="here"),
-        lambda bad: bad["runs"][0].update(host="here"),
-        lambda bad: bad.update(downlink=240601001),
-    ]
-    for change in changes:
-        bad = copy.deepcopy(good)
-        change(bad)
-        with pytest.raises(ValidationError):
-            of_the_form(bad)
 
 
 def test_everything_in_it_is_true(processed: Site) -> None:

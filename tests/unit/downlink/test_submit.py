@@ -270,15 +270,6 @@ def test_what_is_not_as_it_was_handed_off_is_not_submitted(command: str | None, 
     assert submitted(settings)["handoff"] == 1
 
 
-def test_a_hand_off_without_files_is_not_submitted_until_there_are_some(level1: Level1) -> None:
-    level1.hand_off(files=False)
-    nothing = {"downlink": DL, "handoff": 1, "state": "nothing to submit", "submitted": None, "command": None}
-    assert submitted(level1.settings()) == nothing
-    assert level1.outcomes() == []
-    level1.hand_off(2)
-    assert submitted(level1.settings())["submitted"] == 2
-
-
 def test_held_or_not_handed_off_nothing_is_asked_and_nothing_recorded(level1: Level1) -> None:
     held = level1.work / DL / "haltL1"
     held.parent.mkdir(exist_ok=True)
@@ -316,13 +307,6 @@ def test_a_check_that_says_no_is_believed_when_the_command_has_surely_ended(
     assert level1.outcomes() == [Outcome.TOLD]
     assert level1.commands() == ["createStream"]
     assert len([one for one in caplog.records if one.levelname == "WARNING"]) == 1
-
-
-def test_a_check_that_says_yes_is_believed_at_once(level1: Level1) -> None:
-    left_behind(level1)
-    create(level1)
-    assert submitted(level1.settings())["state"] == "submitted"
-    assert level1.commands() == ["createStream"]
 
 
 def test_a_person_who_looks_too_early_is_told_to_look_again(level1: Level1) -> None:

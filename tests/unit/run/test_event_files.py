@@ -1,7 +1,6 @@
 """Event files: golden bytes whatever the batch, the LATC override, and records that are not there any more."""
 
 import hashlib
-import itertools
 import os
 import random
 import signal
@@ -33,7 +32,6 @@ from tests.support.golden_cases import GOLDEN, read_case
 # One downlink, processed once: several chunks, equal sequences, LATC, LCI, no handlers, files cut.
 CASES = ["complete_multichunk", "dup_same_dl", "equal_sequence", "latc_lpa", "latc_lci", "lci_acd", "lci_cal_gap",
          "maxev_small", "runid_small", "seq_over_32bit", "three_epus", "zero_handlers"]  # fmt: skip
-LATC_FROM_END = 16  # LATC_master, LATC_ignore, SBS and LPA_db are the last four words of an LPA record
 
 
 class Delivery:
@@ -106,30 +104,6 @@ def test_golden_bytes_whatever_the_batch_and_the_threads(
         assert file == replace(wanted, size=len(content), sha256=hashlib.sha256(content).hexdigest())
         utc = of.utc(of.decision.events[begin:end])
         assert times == Times(utc[0], utc[-1], min(utc), max(utc))
-
-
-def test_batches_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "BATCH_BYTES", 3000)
-    of = Delivery("complete_multichunk", tmp_path)
-    sizes = of.read()
-    assert len(sizes) > 20
-    assert max(sizes) <= 3000
-    assert all(one + other > 3000 for one, other in itertools.pairwise(sizes)), "no smaller than need be"
-    assert sum(sizes) == int(of.decision.events["size"].sum())
-
-
-def test_an_override_changes_latc_master_of_lpa_records_and_nothing_else(tmp_path: Path) -> None:
-    of = Delivery("complete_multichunk", tmp_path)
-    ((plain, _),) = of.write()
-    changed = bytearray((of.out / plain.name).read_bytes())
-    end = 176
-    for size in of.decision.events["size"].tolist():
-        end += size
-        changed[end - LATC_FROM_END : end - LATC_FROM_END + 4] = bytes.fromhex("78563412")
-    assert end == len(changed)
-    ((over, _),) = of.write(0x12345678)
-    assert (of.out / over.name).read_bytes() == bytes(changed)
-    assert over.sha256 != plain.sha256
 
 
 def test_an_evt_that_changed_since_it_was_indexed(tmp_path: Path) -> None:

@@ -105,22 +105,6 @@ def test_who_has_lost_the_downlink_records_and_stages_nothing(tmp_path: Path) ->
     assert list(site.stage.glob("[0-9]*")) == []
 
 
-@pytest.mark.parametrize("events", [False, True])
-@pytest.mark.parametrize("name", ["split2", "rerun_first"])
-def test_cleaned_up_chunks_are_decoded_again_as_context(tmp_path: Path, name: str, events: bool) -> None:
-    site, case = on_site(tmp_path, name)
-    site.by_hand(FIRST)
-    clean_up(site, FIRST, events=events)
-    site.by_hand(SECOND)
-    assert site.staged(SECOND) == case.steps[1].expected.files
-    assert list((site.work / FIRST / "chunks").glob("*-*")) == [], "they do not come back"
-    assert not (site.work / "runs" / RUN / ".context").exists()
-    if len(case.steps) == 3:
-        clean_up(site, SECOND, events=events)
-        site.by_hand(FIRST)
-        assert site.staged(FIRST) == case.steps[2].expected.files
-
-
 def test_what_has_gone_to_level_1_is_not_needed(tmp_path: Path) -> None:
     site, case = on_site(tmp_path, "lci_gap_filled")
     site.by_hand(FIRST)

@@ -39,13 +39,6 @@ def staged(*sequences: int) -> set[str]:
     return {f"{DL}/{L1}/{n}" for n in names} | {f"chunktokens/{L1}/{n.removesuffix('.evt')}" for n in names}
 
 
-def test_files_are_placed_with_a_token_each(tmp_path: Path) -> None:
-    place(tmp_path, 1000, 2000)
-    assert tree(tmp_path) == staged(1000, 2000)
-    assert [path.name for path in (tmp_path / DL).iterdir()] == [L1], "every directory is a run to Level-1"
-    assert not (tmp_path / ".halfpipe").exists()
-
-
 def test_what_is_not_made_any_more_goes_tokens_included(tmp_path: Path) -> None:
     place(tmp_path, 1000, 2000)
     other = tmp_path / "chunktokens" / L1 / f"{L1}-e{5:020d}"

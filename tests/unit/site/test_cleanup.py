@@ -343,17 +343,6 @@ def test_links_stay_and_are_no_leftovers(old: Site) -> None:
     assert all(link.is_symlink() and link.exists() for link in links)
 
 
-def test_the_roots_may_be_links(old: Site) -> None:
-    """People put them on other disks."""
-    for place in (old.work, old.stage):
-        place.rename(place.with_name(f"{place.name} elsewhere"))
-        place.symlink_to(place.with_name(f"{place.name} elsewhere"))
-    leave(old, f"stage/{paths.stage_scratch(FIRST, 'texts')}/half.txt", OLD)
-    assert [row.kept for row in cleaned(old)] == ["", ""]
-    assert [left.kept for left in leftover(old)] == [""]
-    assert removable(old) == {}
-
-
 def test_a_link_in_a_scratch_directory_goes_as_a_link(old: Site) -> None:
     outside = leave(old, "outside/file", OLD)
     tree = leave(old, f"work/{paths.context(RUN)}/own", OLD).parent

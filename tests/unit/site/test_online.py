@@ -93,16 +93,6 @@ def test_two_downlinks_and_their_files_become_one(site: Site) -> None:
     assert (header["runid"], header["evtcnt"]) == (0, len(events_of(content)))
 
 
-def test_events_of_two_epus_in_order_each_once(site: Site) -> None:
-    online = on_site(site, "lci_acd", change=other_epu)
-    site.by_hand(SECOND)
-    site.by_hand(FIRST)
-    online.go()
-    events = events_of(online.files()[NAME])
-    of_one = [sequence for sequence, _ in events_of(staged("lci_acd", FIRST)[0])]
-    assert events == [(sequence, apid) for sequence in of_one for apid in (965, 966)]
-
-
 def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Site) -> None:
     online = on_site(site, "lci_gap_filled", FIRST, change=lower_ground_id_in_second)
     force(site, RUN)
