@@ -99,15 +99,6 @@ def test_config_files_of_the_command_line_take_the_place_of_the_profiles(
     assert found["paths"]["work"] == str(profile / "work")
 
 
-def test_what_is_wrong_with_a_config_is_told_with_status_2(shared: Path) -> None:
-    ended = give("status", "--config", "merge.min_epu=1", configfile=shared)
-    assert ended.exit_code == 2
-    assert ended.stderr.startswith(
-        "error: the configuration cannot be used: --config: unknown key merge.min_epu "
-    )
-    assert "did you mean merge.min_epus?" in ended.stderr
-
-
 def test_an_error_of_the_file_system_is_told_and_no_traceback(configfile: Path) -> None:
     (configfile.parent / "work" / f"dl={FIRST}").unlink()
     (configfile.parent / "work" / f"dl={FIRST}").mkdir()

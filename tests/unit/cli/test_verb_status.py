@@ -166,12 +166,3 @@ def test_an_earlier_hand_off_is_not_forgotten(configfile: Path) -> None:
     one = found(configfile, person=True)[FIRST]
     assert seen(one)[1:] == ("action", ["receipt-lost", "receipt-lost"])
     assert one["causes"][0]["do"] == f"snakemake dl={FIRST}"
-
-
-def test_a_site_without_downlinks_says_so(tmp_path: Path) -> None:
-    site = Site(tmp_path)
-    site.configure()
-    site.work.mkdir()
-    ended = halfpipe("status", configfile=site.configfile)
-    assert ended.exit_code == 0
-    assert str(site.work) in ended.stdout.splitlines()[-1]

@@ -150,15 +150,6 @@ def cut_out(path: Path, *numbers: int) -> list[int]:
     return sequences
 
 
-def test_missing_events_are_found_each(sides: BothSides) -> None:
-    first, last = cut_out(only_file(sides.legacy.stage, FIRST), 11, 60)
-    found = sides.compared(FIRST)
-    assert [(g.first, g.last, g.events, g.where, g.kind) for g in found.groups] == [
-        (sequence, sequence, 1, "here", "unexplained") for sequence in (first, last)
-    ]
-    assert found.status == 3
-
-
 def test_what_is_gone_from_the_stage_here_is_not_called_an_orphan(sides: BothSides) -> None:
     (sequence,) = cut_out(only_file(sides.site.stage, FIRST), 11)
     (group,) = sides.compared(FIRST).groups
@@ -268,16 +259,6 @@ def test_what_waits_here_and_was_delivered_there_has_no_reason(site: Site, tmp_p
     found = both.compared(FIRST)
     assert {(g.kind, g.where) for g in found.groups} == {("unexplained", "there")}
     assert sum(g.events for g in found.groups) == 9
-
-
-def test_a_retdef_that_is_missing_here_explains_nothing(site: Site, tmp_path: Path) -> None:
-    both = BothSides(read_case(GOLDEN / "split2"), tmp_path, site)
-    max((both.site.retdefs / FIRST).iterdir()).unlink()
-    both.site.by_hand(FIRST)
-    both.legacy.process(both.case.steps[0])
-    found = both.compared(FIRST)
-    assert (found.total("here"), found.status) == (0, 3)
-    assert {(group.kind, group.where) for group in found.groups} == {("unexplained", "there")}
 
 
 @pytest.mark.parametrize(("case", "number"), [("min_epus_one", 7), ("gap_quiet_filled", 4)])

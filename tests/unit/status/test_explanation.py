@@ -115,21 +115,6 @@ def test_an_epu_whose_first_datagram_opens_nothing_waits_for_no_chunk(site: Site
     assert {(one.apid, one.datagrams, one.downlink) for one in waits} == {(957, None, None)}
 
 
-def test_an_epu_that_was_not_seen_yet(site: Site) -> None:
-    on_site(site, "one_epu_then_other", FIRST)
-    (group,) = said_of(site).groups
-    assert {(one.apid, one.downlink) for one in group.waits_for} == {(None, SECOND)}
-
-
-def test_late_events_go_with_the_downlink_that_they_lie_inside(site: Site) -> None:
-    on_site(site, "third_epu_late_again", FIRST, SECOND)
-    (group,) = said_of(site).groups
-    assert (group.kind, group.events) == (Kind.LATE, 18)
-    assert group.do == f"snakemake dl={FIRST} -R runs/{RUN}/{FIRST}/manifest.json"
-    site.by_hand(FIRST)
-    assert said_of(site).groups == ()
-
-
 def in_part_and_whole(site: Site) -> tuple[Path, list[int]]:
     """Process a datagram that lacks its last 4 events; where the second downlink is that has all, and which lack."""
     case = build_copy("complete_basic", site)
@@ -210,14 +195,6 @@ def take_from_datagram(index: Path, number: int, events: int) -> list[int]:
 
 def _lines(path: Path, tag: bytes) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines() if line.startswith(tag)]
-
-
-def test_events_that_are_too_few_and_copies(site: Site) -> None:
-    on_site(site, "withheld_lone", *read_case(GOLDEN / "withheld_lone").downlinks)
-    said = said_of(site)
-    assert [group.kind for group in said.groups] == [Kind.WITHHELD]
-    assert "fewer than 2 beside each other (merge.min_events)" in said.groups[0].why[0]
-    assert said.repeated == 0
 
 
 @pytest.mark.parametrize(("name", "downlinks"), [("dup_same_dl", [FIRST]), ("dup_later_dl", [FIRST, SECOND])])

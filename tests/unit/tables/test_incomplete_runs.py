@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import Result
 
 from halfpipe import paths
@@ -77,19 +76,6 @@ def test_an_open_run_until_it_is_complete(site: Site) -> None:
     assert found_on(site) == []
     manifest.unlink()
     assert found_on(site) == [], "its datagrams tell the same"
-
-
-@pytest.mark.parametrize(
-    ("case", "said"),
-    [
-        ("gap_one", "datagrams 3 to 4 of EPU 956 are missing"),
-        ("one_epu_then_other", "only 1 of 2 EPUs were seen (956)"),
-    ],
-)
-def test_what_is_missing(site: Site, case: str, said: str) -> None:
-    on_site(site, case, "240601001")
-    (found,) = found_on(site)
-    assert said in found.missing
 
 
 def test_a_run_that_was_complete_until_an_epu_turned_up(site: Site, tmp_path: Path) -> None:
