@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,18 +235,6 @@ def test_settings_that_jobs_cannot_read(tmp_path: Path, content: str) -> None:
         Settings.read(tmp_path / "nowhere.json")
 
 
-def test_settings_that_are_there_are_only_made_younger(tmp_path: Path) -> None:
-    settings = with_config(tmp_path, paths={"work": str(tmp_path)})
-    path = config.write_down(settings)
-    whole, inode = path.read_bytes(), path.stat().st_ino
-    os.utime(path, (1, 1))
-    assert config.write_down(settings) == path
-    assert (path.stat().st_ino, path.stat().st_mtime > 1) == (inode, True)
-    path.write_bytes(whole[:-1])
-    config.write_down(settings)
-    assert path.read_bytes() == whole
-
-
 def test_settings_of_a_version_with_other_keys_are_refused(tmp_path: Path) -> None:
     path = config.write_down(with_config(tmp_path, paths={"work": str(tmp_path)}))
     content = json.loads(path.read_text())
@@ -254,20 +242,3 @@ def test_settings_of_a_version_with_other_keys_are_refused(tmp_path: Path) -> No
         path.write_text(json.dumps(changed))
         with pytest.raises(ConfigError, match=r"'new'|'merge'"):
             Settings.read(path)
-
-
-def test_every_key_is_described_and_has_a_default() -> None:
-    for section in fields(Settings):
-        if section.name not in {"paths", "dl", "reason"}:
-            assert is_dataclass(section.default)
-            for key in fields(section.default):
-                assert key.default is not MISSING or key.default_factory is not MISSING, (
-                    section.name,
-                    key.name,
-                )
-    schema = config.model(described=True).json_schema()
-    for name, part in {"Settings": schema, **schema["$defs"]}.items():
-        if part.get("type") == "object":
-            assert part["additionalProperties"] is False, name
-            for key, value in part["properties"].items():
-                assert value.get("description", "").endswith("."), f"{name}.{key}"

@@ -15,7 +15,6 @@ from halfpipe.files.durable import (
     MOST_AT_ONCE,
     replacing,
     write_bytes,
-    write_text,
     write_whole,
 )
 from halfpipe.files.reserved import reserve
@@ -67,13 +66,6 @@ def test_a_writer_that_fails_leaves_what_was(
     with pytest.raises(error):
         fail()
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [old] * (old is not None)
-
-
-def test_what_a_killed_writer_left_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / ".file.part").write_bytes(b"a longer leftover of a killed job")
-    write_text(tmp_path / "file", "whole")
-    assert listing(tmp_path) == ["file"]
-    assert (tmp_path / "file").read_text() == "whole"
 
 
 @pytest.mark.parametrize("below", ["", "b"])

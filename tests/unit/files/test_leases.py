@@ -20,8 +20,8 @@ from halfpipe.errors import HalfPipeError, LeaseLostError, LockedError
 from halfpipe.files import leases
 from halfpipe.files.leases import Holder, Lease
 from halfpipe.ids import DownlinkId, RunId
-from tests.support.leases import held_by_another, job_of_another, left_by_another
 from tests.support.leases import leases as left
+from tests.support.leases import left_by_another
 
 DL = DownlinkId("230401001")
 RUN = RunId("2c2e5787")
@@ -153,34 +153,6 @@ def test_a_lease_says_who_holds_it_and_goes_when_it_is_given_back(tmp_path: Path
     mine.check()
     assert len(left(tmp_path)) == 3, "the directory, the number, the heartbeat"
     mine.give_back()
-    mine.give_back()
-    assert left(tmp_path) == []
-
-
-def test_what_a_killed_process_held_is_over_after_its_lifetime(tmp_path: Path) -> None:
-    with another(tmp_path, "thing") as other:
-        other.line()
-    mine, killed = Lease(tmp_path, "leases/a"), time.monotonic()
-    assert not mine.try_take()
-    while not mine.try_take():
-        time.sleep(0.05)
-    assert LIFETIME - 0.2 < time.monotonic() - killed < LIFETIME + 1
-    assert there(tmp_path, "leases/a").number == 2
-    mine.check()
-    mine.give_back()
-    assert left(tmp_path) == [], "and its heartbeat is gone"
-
-
-def test_who_stood_still_too_long_finds_out(tmp_path: Path) -> None:
-    mine = Lease(tmp_path, "leases/a")
-    with another(tmp_path, "thing") as other:
-        other.line()
-        other.stop()
-        assert mine.try_take()
-        other.go_on()
-        said = other.finish()
-        assert re.match(rf"refused LeaseLostError {mine.home}: .*now \S+, process {os.getpid()} on", said)
-    mine.check()
     mine.give_back()
     assert left(tmp_path) == []
 
@@ -364,25 +336,6 @@ def test_the_same_command_after_a_kill_waits_and_says_so(tmp_path: Path) -> None
             head.line(),
         )
         head.head()
-        head.finish()
-    assert left(tmp_path) == []
-
-
-def test_silence_is_told(tmp_path: Path) -> None:
-    left_by_another(tmp_path, PLACE, silent=40)
-    assert re.search(r" 4\d s ago; .* 300 s$", str(leases.in_work(tmp_path, DL)))
-
-
-def test_jobs_work_under_the_lease_of_their_head(tmp_path: Path) -> None:
-    with another(tmp_path, "head") as head:
-        heart = head.head()
-        with another(tmp_path, "job", heart) as one, another(tmp_path, "job", heart) as two:
-            assert one.line().startswith("held")
-            assert two.line().startswith("held")
-            assert len(there(tmp_path, PLACE).jobs) == 2
-            assert one.finish() == ""
-            assert two.finish() == ""
-        assert there(tmp_path, PLACE).jobs == ()
         head.finish()
     assert left(tmp_path) == []
 
@@ -594,14 +547,6 @@ def test_processes_that_are_killed_and_stopped_beyond_their_lifetime(tmp_path: P
     assert counted >= 200
     left_over = left(tmp_path)
     assert not [name for name in left_over if name.startswith("run-")] or ends.count(-9), left_over
-
-
-def test_clean_up_of_leases_that_are_held_elsewhere(tmp_path: Path) -> None:
-    with held_by_another(tmp_path, OF_RUN) as holder:
-        job_of_another(tmp_path, PLACE)
-        run, downlink = sorted(leases.found(tmp_path), key=lambda found: found.lives)[::-1]
-        assert (run.holder, run.jobs, run.ours) == (holder, (), False)
-        assert (downlink.number, downlink.lives, len(downlink.jobs)) == (0, False, 1)
 
 
 def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:

@@ -39,11 +39,6 @@ def files(work: Path) -> list[Path]:
     return sorted(work.glob("**/[0-9]*.json"))
 
 
-def test_a_series_that_does_not_exist_is_empty_and_makes_nothing(tmp_path: Path) -> None:
-    assert series(tmp_path).read() == []
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_records_come_back_in_order_and_are_in_two_files_each(tmp_path: Path) -> None:
     published(tmp_path, 3)
     assert values(tmp_path) == [1, 2, 3]
@@ -148,17 +143,6 @@ def test_a_record_of_another_series_does_not_follow(tmp_path: Path, number: int)
         (tmp_path / home / f"{number:06d}.json").write_bytes(stranger)
     with pytest.raises(DamagedError):
         series(tmp_path).read()
-
-
-def test_who_decided_on_an_earlier_state_finds_out(tmp_path: Path) -> None:
-    slow, fast = series(tmp_path), series(tmp_path)
-    slow.read(), fast.read()
-    fast.publish({"value": 1})
-    with pytest.raises(TakenError):
-        slow.publish({"value": 2})
-    slow.read()
-    slow.publish({"value": 2})
-    assert values(tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize("later", [0, 1])
