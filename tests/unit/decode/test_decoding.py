@@ -3,10 +3,12 @@
 import io
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from halfpipe.decode.announced import too_many
 from halfpipe.decode.chunk_products import check_products, take_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.decode.decoder_log import LINES_KEPT, DecoderLog
@@ -43,12 +45,13 @@ def decoded(out: Path, *options: str, latc: str | None = None) -> tuple[dict[str
     return made, log.getvalue()
 
 
-def spoilt(out: Path, fault: str) -> Path:
-    """Lay good products of the chunk out in `out` and spoil them."""
+def spoilt(out: Path, fault: str | None = None) -> Path:
+    """Lay good products of the chunk out in `out`, and spoil them by a fault."""
     out.mkdir()
     for name in (EVT, IDX):
         (out / name).write_bytes((SOURCE / DOWNLINK / name).read_bytes())
-    FAULTS[fault](out)
+    if fault is not None:
+        FAULTS[fault](out)
     return out
 
 
@@ -114,9 +117,6 @@ BAD_PRODUCTS = {
     "elsewhere": rf"{IDX}: sequence 1084 of APID 965 is said to lie at byte 176 of {EVT}, where there is sequence 1001",
     "cut-index": rf"{IDX}: line 45 is cut: the file ends without a newline",
     "cut": rf"{EVT}: record at byte \d+: cut inside ",
-    "ends-later": rf"{IDX}: datagram \d of APID 965 is said to hold \d+ events with the sequences \d+ to 2\d+, but",
-    "begins-later": rf"{IDX}: datagram \d of APID 965 is said to hold",
-    "ends-sooner": rf"{IDX}: datagram \d of APID 965 is said to hold",
 }
 
 
@@ -220,3 +220,110 @@ def test_products_are_taken_and_those_of_before_go(tmp_path: Path) -> None:
     take_products(out, home, ChunkId(CHUNK))
     assert sorted(path.name for path in home.iterdir()) == sorted([EVT, IDX, other, "00003.json"])
     assert not out.exists()
+
+
+COUNTS = ("events", "announced", "missing_events", "unannounced_events", "whole")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A directory with good products: 40 events in 5 datagrams."""
+    return spoilt(tmp_path / "good")
+
+
+def counted(out: Path, *, again: bool = False) -> tuple[object, ...]:
+    entry = check_products(out, ChunkId(CHUNK), again=again)[1]
+    return tuple(entry[key] for key in COUNTS)
+
+
+def uncovered(out: Path) -> object:
+    return check_products(out, ChunkId(CHUNK))[1]["uncovered_bytes"]
+
+
+def announcing_less(lines: list[bytes]) -> list[bytes]:
+    """Have the last datagram with events announce one less than it brings."""
+    at = max(n for n, line in enumerate(lines) if line[:4] == b"DGM:" and line.split()[20] != b"0")
+    fields = lines[at].split()
+    fields[20] = str(int(fields[20]) - 1).encode()
+    return [*lines[:at], b" ".join(fields) + b"\n", *lines[at + 1 :]]
+
+
+def without(lines: list[bytes], which: Callable[[bytes], bool]) -> list[bytes]:
+    """Leave out the last line of some."""
+    at = max(n for n, line in enumerate(lines) if which(line))
+    return lines[:at] + lines[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        (lambda lines: lines, (40, 40, 0, 0, True)),
+        (lambda lines: lines * 2, (80, 40, 0, 0, False)),  # decoded twice
+        (announcing_less, (40, 39, 0, 1, True)),
+        (lambda lines: without(lines, lambda line: line.startswith(b"EVT:")), (39, 40, 1, 0, False)),
+        (lambda lines: without(lines, lambda line: line.split()[:6:5] == [b"DGM:", b"2"]), (40, 29, 0, 11, True)),
+    ],
+)  # fmt: skip
+def test_datagrams_against_events(
+    out: Path, change: Callable[[list[bytes]], list[bytes]], counts: tuple[object, ...]
+) -> None:
+    index = out / IDX
+    index.write_bytes(b"".join(change(index.read_bytes().splitlines(keepends=True))))
+    assert counted(out) == counts
+
+
+@pytest.mark.parametrize(
+    ("fault", "counts"),
+    [
+        ("empty-index", (0, 40, 40, 0, False)),  # it misses all that the event file holds
+        ("line-less", (39, 40, 1, 0, False)),
+        ("no-lines", (0, 40, 40, 0, False)),
+    ],
+)
+def test_lines_that_are_left_out_are_missing_events(
+    out: Path, fault: str, counts: tuple[object, ...]
+) -> None:
+    FAULTS[fault](out)
+    assert counted(out) == counts
+
+
+def test_what_no_line_knows_is_missing_if_it_is_a_record_and_counted_in_bytes(out: Path) -> None:
+    file, content = out / EVT, (out / EVT).read_bytes()
+    lines = (out / IDX).read_bytes().splitlines()
+    last = max(int(line.split()[13]) for line in lines if line[:4] == b"EVT:")
+    file.write_bytes(content + content[last:])
+    assert counted(out) == (40, 41, 1, 0, False)
+    file.write_bytes(content + bytes(1000))
+    assert (counted(out), uncovered(out)) == ((40, 40, 0, 0, False), 1000)
+    FAULTS["empty-index"](out)
+    assert counted(out) == (0, 0, 0, 0, False), "records cannot be told apart"
+    assert uncovered(out) == len(content) + 1000 - 176
+    for left in (b"", b"nothing of an event file", content[:176]):
+        file.write_bytes(left)
+        assert counted(out)[2] == 0
+        assert uncovered(out) == (len(left) if len(left) != 176 else 0)
+
+
+def test_two_lines_of_one_datagram_that_differ_allow_what_any_of_them_allows(out: Path) -> None:
+    good = (out / IDX).read_bytes().splitlines(keepends=True)
+    FAULTS["ends-later"](out)
+    (other,) = [line for line in (out / IDX).read_bytes().splitlines(keepends=True) if line not in good]
+    (out / IDX).write_bytes(b"".join([*good, other]))
+    assert counted(out) == (40, 40, 0, 0, True)
+
+
+@pytest.mark.parametrize("fault", ["ends-later", "begins-later", "ends-sooner"])
+def test_what_contradicts_is_refused_unless_it_was_taken_before(out: Path, fault: str) -> None:
+    FAULTS[fault](out)
+    with pytest.raises(FormatError, match=rf"{IDX}: datagram \d of APID 965 is said to hold"):
+        counted(out)
+    assert counted(out, again=True)[0] == 40
+
+
+def test_how_many_are_too_many(out: Path) -> None:
+    FAULTS["line-less"](out)
+    files = check_products(out, ChunkId(CHUNK))
+    assert too_many(files, None) is None
+    assert too_many(files, 1 / 40) is None
+    assert too_many(files, 0.02) == "1 of 40 events are missing (run 2c2e6cc0, APID 0965: 1 of 40)"
+    assert too_many([], 0) is None

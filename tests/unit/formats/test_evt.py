@@ -57,22 +57,6 @@ def write(tmp_path: Path, content: bytes) -> Path:
     return path
 
 
-def test_signs_of_fields() -> None:
-    handler = struct.pack(
-        "<i3I2i2IB3xIIiI", -1, *3 * [2**32 - 1], -1, -3, *2 * [2**32 - 1], 1, *2 * [2**32 - 1], -7, 5
-    )
-    found = np.frombuffer(handler, evt.LPA_HANDLER)[0]
-    assert found["type"] == found["state"] == -1
-    assert (found["prescaler"], found["rsd_energyInLeus"], found["rsd_stage"]) == (-3, -7, 5)
-    assert found["masterKey"] == found["version"] == found["rsd_status"] == 2**32 - 1
-    context = np.frombuffer(b"\xff" * 296, evt.CONTEXT)[0]
-    signed = {name for name in evt.CONTEXT.names or () if evt.CONTEXT[name].kind == "i"}
-    assert {name for name in signed if context[name] == -1} == {
-        *("ccsds_scid", "ccsds_apid", "run_platform", "run_origin", "open_action", "open_reason"),
-        *("open_crate", "open_mode", "close_action", "close_reason"),
-    }
-
-
 def packed(**values: Any) -> bytes:
     return evt.pack_header(**(GOOD | values))
 
