@@ -2,7 +2,6 @@
 
 import struct
 
-from halfpipe.errors import FormatError
 from halfpipe.formats.level0 import COUNTER, HEADER_SIZE, IDENTITY, LENGTH_OFFSET, ROUNDING, Flags
 
 PACKET_SIZE = 4096  # bytes of a full packet; the flight value is not public, this is of its order
@@ -34,23 +33,9 @@ def make_packet(
         Time stamp, MET.
     flags
         Place of the packet in its datagram.
-
-    Raises
-    ------
-    FormatError
-        If a value does not fit into its field.
     """
     pad = -len(body) % ROUNDING
     size = HEADER_SIZE + len(body) + pad
-    for name, value, limit in (
-        ("apid", apid, 1 << 11),
-        ("seq", seq, COUNTER),
-        ("seconds", seconds, 1 << 32),
-        ("microseconds", microseconds, 1_000_000),
-        ("length", size - LENGTH_OFFSET, 1 << 16),
-    ):
-        if not 0 <= value < limit:
-            raise FormatError(f"simulated packet: {name} {value} is out of range, expected 0 to {limit - 1}")
     sequence = flags << 14 | seq
     header = _HEADER.pack(IDENTITY | apid, sequence, size - LENGTH_OFFSET, seconds, microseconds, pad)
     return header + body + bytes(pad)
