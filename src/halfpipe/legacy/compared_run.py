@@ -1,6 +1,6 @@
 """One run of a downlink on both sides: what was delivered, and what is known of it when reasons are sought."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,43 +22,27 @@ from halfpipe.settings import Settings
 
 
 class ComparedRun:
-    """One run of a downlink on both sides; all but what was delivered is read when it is asked for."""
+    """One run of a downlink on both sides; all but what was delivered is read when it is asked for.
+
+    Of the delivery here: whether the run was `held` or `given_up`, its `spans`, and where it was `settled`.
+    """
 
     def __init__(self, settings: Settings, here: Here, there: Side, downlink: DownlinkId, run: RunId) -> None:
         self.settings, self.here, self.there, self.downlink, self.run = settings, here, there, downlink, run
         self.legacy = not isinstance(there, Work)
         self.ours = here.delivered(downlink, run)
         self.theirs = there.delivered(downlink, run)
+        # What vouches for what was delivered here; empty if nothing does.
+        self.manifest: Mapping[str, Any] = here.manifest(downlink, run) or {}
+        self.held, self.given_up = (bool(self.manifest.get(key)) for key in ("held", "given_up"))
+        self.spans, self.settled = (
+            [Interval(*place) for place in self.manifest.get(key, ())] for key in ("spans", "settled")
+        )
 
     @cached_property
     def known(self) -> Known:
         """The events that are known here."""
         return Known(self.here.root, self.run, self.downlink)
-
-    @cached_property
-    def manifest(self) -> dict[str, Any]:
-        """What vouches for what was delivered here; empty if nothing does."""
-        return self.here.manifest(self.downlink, self.run) or {}
-
-    @property
-    def held(self) -> bool:
-        """Whether the run is held here."""
-        return bool(self.manifest.get("held"))
-
-    @property
-    def given_up(self) -> bool:
-        """Whether the run was given up here."""
-        return bool(self.manifest.get("given_up"))
-
-    @property
-    def spans(self) -> list[Interval]:
-        """What was delivered here."""
-        return [Interval(*span) for span in self.manifest.get("spans", ())]
-
-    @property
-    def settled(self) -> list[Interval]:
-        """Where the run was settled here."""
-        return [Interval(*place) for place in self.manifest.get("settled", ())]
 
     @property
     def recorded(self) -> list[Interval]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,34 +50,12 @@ _L1_RUN = re.compile(r"r[0-9]{10}", re.ASCII)
 INDEX_ROW = np.dtype([*ROW.descr, ("opening", "S16"), ("closing", "S16")])
 
 
-class Side(Protocol):
-    """Something that downlinks were delivered by."""
-
-    def has(self, downlink: DownlinkId) -> bool:
-        """Tell whether there is a delivery of a downlink."""
-
-    def runs(self, downlink: DownlinkId) -> set[RunId]:
-        """Return the runs that a downlink delivered something of, or has been at work on."""
-
-    def delivered(self, downlink: DownlinkId, run: RunId) -> Delivered:
-        """Return what a downlink delivered of a run; nothing if it did not."""
-
-    def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
-        """Return the lines of the texts that are there, by their names without downlink."""
-
-    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:
-        """Return the datagrams that were known when the run was delivered; None if nobody can tell."""
-
-    def writes(self, text: str, downlink: DownlinkId) -> bool:
-        """Tell whether a text is to be expected of a downlink."""
-
-
 REQUIRED = frozenset(
     {"delivered_events", "retired_runs", "event_gaps", "moot_keys"}
 )  # even if they hold nothing
 
 
-def side_of(root: Path, downlink: DownlinkId) -> Side:
+def side_of(root: Path, downlink: DownlinkId) -> "Side":
     """Return what lies at `root`.
 
     Raises
@@ -204,7 +182,7 @@ class Stage:
         home = self.home(downlink)
         return _lines(home, downlink) if home else {}
 
-    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:  # noqa: ARG002 - as a `Side` has it
+    def datagrams(self, downlink: DownlinkId, run: RunId) -> Ranges | None:  # noqa: ARG002 - as each `Side` has it
         """Return None: event files do not say it."""
         return None
 
@@ -295,7 +273,7 @@ class Work:
         written = texts(read_receipt(self.root, downlink)["runs"])
         return {name: text.splitlines() for name, text in written.items() if name in TEXTS}
 
-    def writes(self, text: str, downlink: DownlinkId) -> bool:  # noqa: ARG002 - as a `Side` has it
+    def writes(self, text: str, downlink: DownlinkId) -> bool:  # noqa: ARG002 - as each `Side` has it
         """Tell whether a text follows from a receipt."""
         return text != "magic7"
 
@@ -372,12 +350,13 @@ class LegacyTree(Stage):
     def delivered(self, downlink: DownlinkId, run: RunId) -> Delivered:
         """Read the merged indexes of a run, one after the other, and the records that they name."""
         left = self._run(downlink, run)
+        delivered = left.file("delivered")
         indexes = [left.home / name for name in sorted(left.names) if left.home and _MERGED.fullmatch(name)]
-        if not left.spans and (indexes or not left.delivered):
+        if not left.file("spans") and (indexes or not delivered):
             died = "the legacy's merge died before it recorded what it delivered"
             return Delivered(gone=died if indexes else "")
         cleaned = not any((self.root / downlink).glob(f"*-{run}-*.evt"))
-        if cleaned and not indexes and left.delivered and left.delivered.read_text().split()[1:2] != ["0"]:
+        if cleaned and not indexes and delivered and delivered.read_text().split()[1:2] != ["0"]:
             return Delivered(gone="the legacy has cleaned its indexes of the run away")
         places: dict[Path, int] = {}
         files, parts = [], [np.empty(0, INDEX_ROW)]
@@ -437,13 +416,13 @@ class LegacyTree(Stage):
 
     def spans(self, downlink: DownlinkId, run: RunId) -> tuple[Interval, ...] | None:
         """Return the spans that were recorded; None without a record."""
-        path = self._run(downlink, run).spans
+        path = self._run(downlink, run).file("spans")
         return read_spans(path) if path else None
 
     def records(self, downlink: DownlinkId, run: RunId) -> dict[str, list[str]]:
         """Return what lies beside the merged indexes: the lines of texts of this run, by the names of the texts."""
         left = self._run(downlink, run)
-        files = zip(OF_A_RUN, (left.delivered, left.gaps, left.retired), strict=True)
+        files = zip(OF_A_RUN, map(left.file, ("delivered", "evtgaps", "retired")), strict=True)
         return {text: _lines_of(path) if path else [] for text, path in files}
 
     def lines(self, downlink: DownlinkId, run: RunId) -> KnownDatagrams | None:
@@ -477,3 +456,6 @@ class Here(Work):
     def texts(self, downlink: DownlinkId) -> dict[str, list[str]]:
         """Return the stage's texts, or what the receipt says of them."""
         return super().texts(downlink) | _lines(self.stage.root / paths.staged(downlink), downlink)
+
+
+Side = Stage | Work  # something that downlinks were delivered by

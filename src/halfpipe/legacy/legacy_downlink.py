@@ -201,16 +201,16 @@ def _note_both(work: Path, legacy: LegacyDownlink, runs: list[TakenRun], report:
 
 def _read_run(run: LegacyRun) -> TakenRun:
     """Read what the legacy recorded of a run."""
-    taken = TakenRun(run, Known.NOTHING, retired=run.retired is not None)
+    taken = TakenRun(run, Known.NOTHING, retired=run.file("retired") is not None)
     merged = 0
-    if run.delivered is not None:
-        words = run.delivered.read_text(errors="replace").split()
+    if (delivered := run.file("delivered")) is not None:
+        words = delivered.read_text(errors="replace").split()
         if len(words) == 4 and words[1].isdecimal() and words[2].isdecimal() and words[3] in set(RunKind):
             merged, taken.orphans, taken.kind = int(words[1]), int(words[2]), RunKind(words[3])
-    if run.spans is None:
+    if (record := run.file("spans")) is None:
         return taken
     try:
-        spans = read_spans(run.spans)
+        spans = read_spans(record)
     except FormatError as error:
         taken.known, taken.refused = Known.REFUSED, str(error)
         return taken

@@ -41,25 +41,13 @@ class LegacyRun:
         home = root / downlink / str(run.met)
         return cls(run, home, frozenset(os.listdir(home))) if home.is_dir() else cls(run)  # noqa: PTH208
 
-    @property
-    def spans(self) -> Path | None:
-        """The record of what was delivered; None if nothing was recorded."""
-        return self._file(f"{self.run.l1}-spans.txt")
+    def file(self, what: str) -> Path | None:
+        """Return a record of the run; None if there is none.
 
-    @property
-    def delivered(self) -> Path | None:
-        """How many events were merged last and orphaned, and the kind of the run."""
-        return self._file(f"{self.run.l1}-delivered.txt")
-
-    @property
-    def retired(self) -> Path | None:
-        """What says that the run is complete."""
-        return self._file(f"{self.run.l1}-retired.txt")
-
-    @property
-    def gaps(self) -> Path | None:
-        """The gaps between its spans."""
-        return self._file(f"{self.run.l1}-evtgaps.txt")
+        ``spans`` are what was delivered; ``delivered`` how many events were merged last and orphaned, and the kind of
+        the run; ``retired`` says that it is complete; ``evtgaps`` are the gaps between its spans.
+        """
+        return self._file(f"{self.run.l1}-{what}.txt")
 
     @property
     def datagrams(self) -> Path | None:
