@@ -167,14 +167,6 @@ def test_downlinks(value: object, found: tuple[str, ...]) -> None:
     assert downlinks(value) == found
 
 
-@pytest.mark.parametrize(
-    "value", [77000123, 16515155, 90601001]
-)  # by --config, by YAML as octal, and not octal
-def test_a_lost_zero_is_refused(value: int) -> None:
-    with pytest.raises(ConfigError, match=rf"'{value}' is not a downlink id: .* in quotes"):
-        downlinks([value])
-
-
 def test_a_day_is_a_date_to_yaml_and_a_range_here(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("dl: [2024-06-01, 240601001..240601009, 2024-06]\n")
@@ -182,7 +174,7 @@ def test_a_day_is_a_date_to_yaml_and_a_range_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["24060100", "2406010010", "24060100a", 2.4e8, True, "dl=240601001", -5, {"a": 1}]
+    "value", ["24060100", "24060100a", 2.4e8, True, "dl=240601001", {"a": 1}, 77000123, 16515155, 90601001]
 )
 def test_downlinks_that_are_none(value: object) -> None:
     with pytest.raises(ConfigError, match="is not a downlink id: nine digits"):
@@ -221,24 +213,14 @@ def test_what_jobs_read_is_what_was_checked(tmp_path: Path) -> None:
     assert Settings.read(config.write_down(settings)) == settings
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"paths": {}}', '{"paths": {"work": "w", "stage": "s"}}']
-)
-def test_settings_that_jobs_cannot_read(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "settings.json"
-    path.write_text(content)
-    with pytest.raises(
-        ConfigError, match=r"these settings cannot be read .* Give the snakemake command again"
-    ):
-        Settings.read(path)
-    with pytest.raises(ConfigError, match="No such file"):
-        Settings.read(tmp_path / "nowhere.json")
-
-
-def test_settings_of_a_version_with_other_keys_are_refused(tmp_path: Path) -> None:
+def test_settings_that_are_damaged_or_of_another_version_are_refused(tmp_path: Path) -> None:
     path = config.write_down(with_config(tmp_path, paths={"work": str(tmp_path)}))
     content = json.loads(path.read_text())
-    for changed in (content | {"new": 1}, {key: value for key, value in content.items() if key != "merge"}):
-        path.write_text(json.dumps(changed))
-        with pytest.raises(ConfigError, match=r"'new'|'merge'"):
+    without = {key: value for key, value in content.items() if key != "merge"}
+    for changed in (json.dumps(content | {"new": 1}), json.dumps(without), "{", "[]", '{"paths": {}}'):
+        path.write_text(changed)
+        with pytest.raises(ConfigError):
             Settings.read(path)
+    path.unlink()
+    with pytest.raises(ConfigError):
+        Settings.read(path)

@@ -3,17 +3,7 @@
 import pytest
 
 from halfpipe.errors import IdError
-from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId, RunKind
-
-APIDS = [*range(955, 959), *range(965, 969)]
-
-
-@pytest.mark.parametrize(
-    ("run", "l1"), [("2c2e5787", "r0741234567"), ("0dbba3e9", "r0230401001"), ("00000000", "r0000000000")]
-)
-def test_a_run_is_padded_in_both_spellings(run: str, l1: str) -> None:
-    assert RunId(run).l1 == l1
-    assert RunId.from_l1(l1) == run
+from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 
 
 @pytest.mark.parametrize(
@@ -67,12 +57,6 @@ def test_what_is_no_identifier(what: type[RunId], text: str) -> None:
     with pytest.raises(IdError, match="is not a") as raised:
         what(text)
     assert repr(text) in str(raised.value)
-
-
-def test_one_lci_apid_makes_an_lci_run() -> None:
-    for apid in APIDS:
-        assert RunKind.of({apid, 955}) == RunKind.of([955, 956, apid]) == ("LCI" if apid >= 965 else "LPA")
-    assert RunKind.of([]) == "LPA"
 
 
 def test_a_leading_zero_belongs_to_a_downlink() -> None:

@@ -149,14 +149,6 @@ def test_lines_have_so_many_fields(tmp_path: Path, line: bytes, counts: tuple[in
             idx.parse_datagrams([DGM, short], "simulated")
 
 
-def test_blocks_of_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idx, "BLOCK", len(EVT) + 1)
-    monkeypatch.setattr(idx, "_FIRST", 1)
-    for run in (b"741234568", b"7412e4567", b"4294967296"):
-        with pytest.raises(FormatError, match="line 2 "):
-            read(tmp_path, EVT, EVT.replace(b"741234567", run, 1))
-
-
 def test_a_control_byte_is_no_blank() -> None:
     at = DGM.index(b" 77 ")
     for byte in (0, 31):
@@ -283,15 +275,6 @@ def test_any_last_byte_of_a_field_and_any_word_in_it(tmp_path: Path, line: bytes
             if end >= len(text):
                 path.write_bytes(line + b"\n" + line[: end - len(text)] + text + line[end:] + b"\n")
                 assert outcome(path) == line_by_line(path)
-
-
-@pytest.mark.parametrize("between", [b"\t", b"\r", b"\0", b"\x1f"])
-def test_only_newlines_end_lines(tmp_path: Path, between: bytes) -> None:
-    path = tmp_path / "simulated.idx"
-    path.write_bytes(EVT + b"\n" + EVT + between + DGM + b"\n")
-    fields = 15 + 23 - (between not in b"\t\r")
-    with pytest.raises(FormatError, match=rf"line 2 .* {fields} fields"):
-        idx.read_index(path)
 
 
 def test_columns_as_narrow_as_can_be(tmp_path: Path) -> None:

@@ -250,11 +250,3 @@ def test_clean_stretches_and_windows_are_read_as_packet_by_packet(
         expected = read(tmp_path)
     assert found.packets.tolist() == expected.packets.tolist()
     assert (found.faults, payloads) == (expected.faults, contents(expected))
-
-
-@pytest.mark.parametrize("following", [1, 5])
-def test_a_jump_of_the_counter_makes_the_length_doubtful(tmp_path: Path, following: int) -> None:
-    outer = alone(0, b"\x80" * 5 + alone(3, b"\x99" * 5))
-    archive(tmp_path, [outer, alone(following, b"\x81")])
-    reasons = [fault.reason for fault in read(tmp_path).faults]
-    assert any("wrong length" in reason for reason in reasons) == (following != 1)
