@@ -50,20 +50,6 @@ def test_a_submission_that_fails_is_settled_and_given_again(configfile: Path) ->
     )
 
 
-def test_online_and_cleanup_for_programs(shared: Path) -> None:
-    found = json.loads(halfpipe("online", "--json", configfile=shared).stdout)
-    assert {one["run"]: one["what"] for one in found["runs"]}[LCI] == "before"
-    found = json.loads(halfpipe("cleanup", "--json", configfile=shared).stdout)
-    assert (found["removed"], found["held_by"], found["size"]) == (False, None, 0)
-    one = next(one for one in found["products"] if (one["run"], one["downlink"]) == (SPREAD, FIRST))
-    assert "less than 30" in one["kept"]
-    (left,) = found["left_half_made"]
-    assert left["path"].startswith(str(shared.parent / "work" / ".cache"))
-    head, row, *_ = halfpipe("cleanup", configfile=shared).stdout.splitlines()
-    assert head.split()[:5] == ["run", "L1_run", "downlink", "files", "bytes"]
-    assert row.split()[4].isdigit(), "plain numbers in a pipe"
-
-
 def test_delivered_as_a_table_of_values(shared: Path) -> None:
     rows = list(
         csv.DictReader(halfpipe("show", "--delivered", "--csv", configfile=shared).stdout.splitlines())

@@ -1,7 +1,6 @@
 """Which site a verb looks at, that it says so, and what it says where there is none."""
 
 import json
-import re
 import signal
 import subprocess
 import time
@@ -166,32 +165,3 @@ def test_tables_fit_the_terminal(words: tuple[str, ...], columns: str, shared: P
     assert all(line.split()[0] in {"downlink", "run", FIRST, SPREAD, LCI, CUT} for line in table), (
         "no id is cut"
     )
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("status",),
-        ("show", "--delivered"),
-        ("show", "--waiting", "--days", "0"),
-        ("show", "--jobs"),
-        ("hold",),
-        ("force",),
-    ],
-    ids=" ".join,
-)
-def test_columns_can_be_counted_in_a_pipe(words: tuple[str, ...], configfile: Path) -> None:
-    work = configfile.parent / "work"
-    (work / "halts").mkdir()
-    (work / "halts" / "haltOnline").write_text("N. N.: why not")
-    (work / "force").mkdir()
-    (work / "force" / "r0741246000").touch()
-    took = {"begun": "", "host": "", "seconds": 1, "cpu_seconds": 1, "memory": 1}
-    (work / "logs" / FIRST).mkdir(parents=True, exist_ok=True)
-    (work / "logs" / FIRST / "receipt.jsonl").write_text(json.dumps(took) + "\n")
-    lines = [re.split(" {2,}", line) for line in give(*words, configfile=configfile).stdout.splitlines()]
-    head, *rows = [line for line in lines if len(line) > 1]
-    assert rows
-    for line in (head, *rows):
-        assert len(line) == len(head)
-        assert not [cell for cell in line[:-1] if " " in cell]

@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.downlink import submit
@@ -77,18 +75,6 @@ def test_which_downlinks(configfile: Path) -> None:
     assert found(configfile, "--all", person=True)[FIRST]["verdict"] == "action"
     Memory({FIRST: Told(("record-damaged",), 1.0, 1.0)}).write(work / paths.alert_state())
     assert FIRST in found(configfile, person=True), "it is not lost sight of"
-
-
-@pytest.mark.parametrize("place", ["halts", HALF_WAY])
-def test_what_is_held(configfile: Path, place: str) -> None:
-    switch = configfile.parent / "work" / place / "haltStage"
-    switch.parent.mkdir(exist_ok=True)
-    switch.touch()
-    one = found(configfile)[HALF_WAY]
-    assert seen(one) == ("held", "note", ["switch-holds"])
-    assert str(switch) in one["causes"][0]["text"]
-    lifts = f"halfpipe hold stage {HALF_WAY} --resume" if place == HALF_WAY else "halfpipe hold"
-    assert one["causes"][0]["do"] == lifts
 
 
 def test_what_waits_for_retdefs(configfile: Path) -> None:

@@ -249,26 +249,3 @@ def test_a_stream_that_is_seen_late_is_waited_for_or_found_out_by_the_next_comma
     assert submitted(level1)["state"] == "submitted"
     assert level1.outcomes() == [Outcome.TOLD]
     assert level1.commands() == ["createStream"]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "code"),
-    [
-        ('"handoff": 1', '"handoff": 2', "receipt-edited"),
-        ("}", "", "receipt-damaged"),
-    ],
-)
-def test_a_receipt_that_was_changed_is_not_submitted(level1: Level1, old: str, new: str, code: str) -> None:
-    path = level1.work / paths.receipt(DL)
-    content = path.read_text()
-    assert old in content
-    path.write_text(content.replace(old, new, 1))
-    with pytest.raises(ReceiptError):
-        submitted(level1)
-    assert level1.commands() == []
-    (cause,) = found(level1)
-    assert (cause.code, cause.verdict, str(cause.remedy)) == (
-        code,
-        Verdict.ACTION,
-        f"snakemake dl={DL} -R receipt",
-    )

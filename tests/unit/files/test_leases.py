@@ -460,28 +460,6 @@ def test_a_forked_child_gives_nothing_back(tmp_path: Path, monkeypatch: pytest.M
     assert left(tmp_path) == []
 
 
-def test_many_downlinks_have_one_heartbeat_and_one_variable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(leases.HEAD_VARIABLE, "")
-    every = [DownlinkId(f"23{number:07d}") for number in range(500)]
-    try:
-        for downlink in every:
-            leases.hold_downlink(tmp_path, downlink, print)
-            if downlink is every[0]:
-                handles, value = len(list(Path("/proc/self/fd").iterdir())), os.environ[leases.HEAD_VARIABLE]
-        assert os.environ[leases.HEAD_VARIABLE] == value
-        assert len(list(Path("/proc/self/fd").iterdir())) <= handles
-        assert [path.name for path in (tmp_path / paths.heartbeats()).iterdir() if path.name[0] != "."] == [
-            value
-        ]
-        with leases.downlink_job(tmp_path, every[-1]) as lease:
-            lease.check()
-    finally:
-        leases.give_back_downlinks()
-    assert left(tmp_path) == []
-
-
 ADDS = """
 import os, sys, time
 from pathlib import Path

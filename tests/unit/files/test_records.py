@@ -39,15 +39,6 @@ def files(work: Path) -> list[Path]:
     return sorted(work.glob("**/[0-9]*.json"))
 
 
-def test_records_come_back_in_order_and_are_in_two_files_each(tmp_path: Path) -> None:
-    published(tmp_path, 3)
-    assert values(tmp_path) == [1, 2, 3]
-    assert len(files(tmp_path)) == 6
-    first, second = tmp_path / PLACE / "000002.json", tmp_path / "copies" / PLACE / "000002.json"
-    assert first.read_bytes() == second.read_bytes()
-    assert first.stat().st_ino != second.stat().st_ino
-
-
 def test_a_record_is_json_whose_seal_is_its_first_line_and_chains() -> None:
     one = opened(sealed({"a": 1}, None))
     assert one is not None

@@ -55,19 +55,6 @@ def test_sizes_are_those_of_the_records(name: str) -> None:
                 )
 
 
-def test_of_equal_events_the_first_chunk_in_file_name_order_counts() -> None:
-    case = read_case(GOLDEN / "dup_same_dl")
-    merged = built("dup_same_dl")
-    first: dict[tuple[int, int], str] = {}
-    for path in case.products(DL, RUN.met):
-        read = idx.read_index(path)
-        for event in read.events:
-            first.setdefault((int(event["sequence"]), int(event["apid"])), read.files[event["file"]])
-    lines = sum(len(idx.read_index(path).events) for path in case.products(DL, RUN.met))
-    assert lines > len(merged.table.events) == len(first)
-    assert {(e["sequence"], e["apid"]): merged.table.files[e["file"]] for e in merged.table.events} == first
-
-
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     for number, merged in enumerate((built("multi3"), merged_index.build([]))):
         work = tmp_path / str(number)
@@ -159,21 +146,6 @@ def test_what_was_kept_of_an_index_is_taken_for_it(tmp_path: Path) -> None:
     assert (with_it.table.files, with_it.datagrams.lines) == (without.table.files, without.datagrams.lines)
     with pytest.raises(MissingInputError):
         merged_index.build(elsewhere)
-
-
-def test_products_of_a_chunk_are_those_of_the_run(tmp_path: Path) -> None:
-    files = [
-        {"name": "a.evt", "run": "2c2e5787", "size": 1, "sha256": "aa"},
-        {"name": "a.idx", "run": "2c2e5787", "size": 2, "sha256": "bb"},
-        {"name": "b.idx", "run": "2c2e5788", "size": 3, "sha256": "cc"},
-    ]
-    entry = {"chunk": "00003", "files": files}
-    of_run = ChunkProducts.of(entry, RUN)
-    assert of_run == ChunkProducts(ChunkId("00003"), {"a.evt": 1, "a.idx": 2})
-    assert of_run.checksums == {"a.evt": "aa", "a.idx": "bb"}
-    again = ChunkProducts.from_json(of_run.as_json())
-    assert (again, again.checksums) == (of_run, of_run.checksums)
-    assert ChunkProducts.of(entry, RunId("2c2e5788")).files == {"b.idx": 3}
 
 
 def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> None:

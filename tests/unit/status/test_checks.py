@@ -276,24 +276,6 @@ def test_the_command_of_a_fault_mends_it_and_leaves_other_runs_alone(
     assert {path: path.stat().st_mtime_ns for path in others} == before
 
 
-def test_what_the_account_tells_stands_before_what_files_give(delivered: Site) -> None:
-    switch = delivered.work / DL / "haltstage"
-    switch.touch()
-    with edited(delivered.work / MANIFEST, '"known": 40', '"known": 41'):
-        assert codes(delivered) == ["switch-misspelt", "file-damaged", "not-submitted"]
-    switch.unlink()
-
-
-def test_submissions_that_are_damaged_are_told_by_the_account_and_stop_no_check(
-    untouched: Site, tmp_path: Path
-) -> None:
-    site = untouched.clone(tmp_path / "site")
-    submit.settle(site.settings, DL, submitted=True)
-    damage(site.work, paths.submissions(DL))
-    (site.work / MANIFEST).unlink()
-    assert set(codes(site)) == {"manifest-gone", "submission-damaged"}
-
-
 @pytest.mark.parametrize("place", [paths.receipts(DL), paths.deliveries(RUN)])
 def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(
     delivered: Site, place: str

@@ -197,20 +197,6 @@ def _lines(path: Path, tag: bytes) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines() if line.startswith(tag)]
 
 
-@pytest.mark.parametrize(("name", "downlinks"), [("dup_same_dl", [FIRST]), ("dup_later_dl", [FIRST, SECOND])])
-def test_copies_are_counted(site: Site, name: str, downlinks: list[str]) -> None:
-    case = read_case(GOLDEN / name)
-    on_site(site, name, *downlinks)
-    met = case.steps[0].runs[0]
-    keys = [
-        (event.sequence, event.apid)
-        for downlink in downlinks
-        for chunk in case.chunks(downlink, met)
-        for event in chunk.events
-    ]
-    assert said_of(site).repeated == len(keys) - len(set(keys)) > 0
-
-
 def test_a_held_run(site: Site) -> None:
     build(read_case(GOLDEN / "multi3"), site)
     site.configure(merge={"min_events": 1, "max_events": 39, "chunk_scale": 1.0})

@@ -7,7 +7,6 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import MissingInputError, StateError
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.datagrams import dump_datagrams, load_datagrams
 from halfpipe.tables import index_text
 from tests.support.golden_cases import GOLDEN
 from tests.support.verbs import halfpipe
@@ -119,22 +118,3 @@ def test_what_is_not_there_or_changes_meanwhile_is_told(
         list(index_text.text(site.work, RUN, ONE))
     with pytest.raises(MissingInputError, match=f"no merged index of run {RUN}"):
         list(index_text.text(site.work, RUN, DownlinkId("240601002")))
-
-
-def test_events_of_a_datagram_without_a_line_say_so(tmp_path: Path) -> None:
-    site = processed(tmp_path, "split2", ONE)
-    whole = b"".join(index_text.text(site.work, RUN, ONE))
-    path = site.work / paths.datagrams(RUN, ONE)
-    kept, lost = load_datagrams(site.work, RUN, ONE).lines[1:], read(whole)[0][0].split()
-    for lines in (kept, kept[:0]):
-        path.write_bytes(dump_datagrams(lines))
-        datagrams, events = read(b"".join(index_text.text(site.work, RUN, ONE)))
-        assert len(datagrams) == len(lines)
-        expected = [
-            (*event[:5], b"unknown", b"unknown", *event[7:])
-            if not lines or event[3:5] == (lost[4], lost[5])
-            else event
-            for event in read(whole)[1]
-        ]
-        assert events == expected
-        assert expected != read(whole)[1]

@@ -72,12 +72,3 @@ def test_a_run_that_nobody_knows(tmp_path: Path) -> None:
         MissingInputError, match=rf"nothing is known of run {RUN} \({L1}\): there is no {tmp_path}/runs/{RUN}"
     ):
         show(tmp_path, RUN)
-
-
-@pytest.mark.parametrize("text", ["r74123456", "2C2E5787", "r9999999999"])
-def test_a_run_that_is_none(tmp_path: Path, text: str) -> None:
-    site = Site(tmp_path)
-    site.work.mkdir()
-    ended = halfpipe("show", text, configfile=site.configfile)
-    assert ended.exit_code == 2
-    assert repr(text) in ended.stderr
