@@ -1,15 +1,25 @@
-"""The simulator: reproducible, honest about being simulated, and every option does what it says."""
+"""The simulator and its two programs: reproducible, honest about being simulated, and true to what it says."""
 
 import hashlib
 import json
+import re
+import struct
 import subprocess
+import zlib
+from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from halfpipe.errors import ConfigError
-from halfpipe_simulator.scenario import Scenario
+from halfpipe.formats import evt, idx, met
+from halfpipe.formats.evt import InfoType
+from halfpipe_simulator import attitude, datagrams, decoder
+from halfpipe_simulator.events import Events, make_events
+from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
 from tests.support.in_process import ROOT, called, module
 
 ONE = ("230401001",)
@@ -95,3 +105,260 @@ def test_program_refuses(tmp_path: Path, words: tuple[str, ...]) -> None:
     done = simulate("--out", tmp_path, *words)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+NUMBER = r"-?[0-9]+\.[0-9]{6}"
+EXACT = r"-?[0-9.]+(?:e-?[0-9]+)?"
+HEAD = r"([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6})"
+ATT = re.compile(rf"{HEAD} ATT ([0-9]+) ([0-9]+)((?: {EXACT}){{4}})(?: {NUMBER}){{3}}")
+ORB = re.compile(rf"{HEAD} ORB ([0-9]+) ([0-9]+)((?: {NUMBER}){{6}}) 5 ([01])")
+
+
+@pytest.mark.parametrize("begin", [1680317400.3, 1483228780.3])  # the second one passes a leap second
+def test_columns_order_and_rates(begin: float) -> None:
+    done = called(attitude.main, "--arch", "/none", "--scid", 77, "-b", begin, "-e", begin + 99, "--lsm")
+    assert (done.returncode, "SIMULATED" in done.stderr, "SIMULATED" in done.stdout) == (0, True, False)
+    lines = done.stdout.splitlines()
+    attitudes = [match for line in lines if (match := ATT.fullmatch(line))]
+    orbits = [match for line in lines if (match := ORB.fullmatch(line))]
+    seconds = met.unix_to_met(begin + 99) - met.unix_to_met(begin)
+    assert (" ATT " in lines[0], len(lines)) == (True, len(attitudes) + len(orbits))
+    assert (len(attitudes), len(orbits)) == (5 * seconds, seconds)
+    times = [(int(words[3]), int(words[4]), words[2]) for words in map(str.split, lines)]
+    assert times == sorted(times)
+    for match in (attitudes[0], attitudes[-1]):
+        shown = met.utc(met.met_to_unix(int(match[2]) + int(match[3]) / 1e6))
+        assert match[1] == f"{shown:%Y-%m-%d %H:%M:%S.%f}"
+    assert met.met_to_unix(times[0][0] + times[0][1] / 1e6) == pytest.approx(begin + 0.1)
+    assert called(attitude.main, "--arch", "/none", "--scid", 77, "-b", 2, "-e", 1).returncode == 2
+
+
+def decode(simulation: Simulation, chunk: Chunk, out: Path, *options: str) -> list[Path]:
+    """Decode one chunk; return the event files."""
+    retdef = str(simulation.retdef(chunk))
+    arguments = ["-r", retdef, "-o", str(out), "--level0", str(simulation.level0), *options]
+    assert decoder.main(arguments) == 0
+    return sorted(out.glob(f"*-{chunk.number}.evt"))
+
+
+def events_of(path: Path) -> tuple[str, list[list[Any]]]:
+    """Return run and events [sequence, apid, datagram, utc] of an event file, by way of its index."""
+    index = idx.read_index(path.with_suffix(".idx"))
+    file = evt.open_evt(path)
+    offsets = evt.walk(file.data, path.name)
+    assert file.header["evtcnt"] == offsets.size
+    assert file.header["runid"] in (230401001, 230401002)
+    assert len(index.events) + len(index.lines) == path.with_suffix(".idx").read_bytes().count(b"\n")
+    assert index.events["offset"].tolist() == offsets.tolist()
+    assert set(index.files) <= {path.name}
+    if offsets.size:
+        assert file.header["gemseq_beg"] == index.events["sequence"][0]
+        assert file.header["gemseq_end"] == index.events["sequence"][-1]
+        ends = evt.context_column(file.data, offsets[[0, -1]], "current_timeSecs").tolist()
+        assert [file.header["secs_beg"], file.header["secs_end"]] == ends
+    for field, column in (
+        ("scalers_sequence", "sequence"),
+        ("ccsds_apid", "apid"),
+        ("open_datagrams", "datagram"),
+        ("ccsds_utc", "utc"),
+    ):
+        found = evt.context_column(file.data, offsets, field).tolist()
+        assert found == pytest.approx(index.events[column].tolist(), abs=1e-6)
+    return path.name[9:17], [
+        [int(e["sequence"]), int(e["apid"]), int(e["datagram"]), round(float(e["utc"]), 6)]
+        for e in index.events
+    ]
+
+
+def carried(simulation: Simulation, out: Path) -> dict[str, dict[str, list[list[Any]]]]:
+    """Decode everything: the events by downlink and run."""
+    found: dict[str, dict[str, list[list[Any]]]] = {dl: defaultdict(list) for dl in simulation.downlinks}
+    for chunk in simulation.chunks:
+        for path in decode(simulation, chunk, out / chunk.downlink):
+            run, events = events_of(path)
+            found[chunk.downlink][run] += events
+    return {dl: {run: sorted(events) for run, events in runs.items()} for dl, runs in found.items()}
+
+
+SCENES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "late epu": ({"downlinks": TWO}, {"late_epu": 957}),
+    "epu without events": ({}, {"eventless_epu": 957}),
+    "equal sequences": ({}, {"equal_sequences": 4, "equal_in_one": 4}),
+    "leap second": ({"start": datetime(2016, 12, 31, 23, 59, 30, tzinfo=UTC)}, {}),
+    "all at once": (
+        {"downlinks": TWO, "l0keys": 3},
+        {"parts": 2, "lost_packets": 2, "repeated_packets": 5, "lost_datagrams": 2, "repeated_datagrams": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_all_that_level0_carries_and_nothing_else(tmp_path: Path, scene: str) -> None:
+    options, run = SCENES[scene]
+    simulation = Scenario(seed=11, **options).lpa_run(events=400, **run).write(tmp_path / "sim")
+    assert carried(simulation, tmp_path / "out") == simulation.truth["carried"]
+
+
+@pytest.fixture
+def simulation(tmp_path: Path) -> Simulation:
+    return Scenario(seed=2).lpa_run(events=600).write(tmp_path / "sim")
+
+
+def test_a_run_that_the_retdef_does_not_name_is_decoded_too(tmp_path: Path) -> None:
+    made = Scenario(seed=2).lpa_run(events=300).lpa_run(events=300)
+    simulation = made.write(tmp_path / "sim")
+    first, second = (chunk for chunk in simulation.chunks if chunk.apid == 956)
+    retdef = simulation.retdef(first)
+    text = retdef.read_text()
+    retdef.write_text(re.sub('tend="[0-9.]+"', f'tend="{second.end / 1e6:.6f}"', text))
+    files = decode(simulation, first, tmp_path / "o")
+    assert [path.name[9:17] for path in files] == [first.run, second.run]
+    assert all(events_of(path)[1] for path in files)
+
+
+def archive_file(simulation: Simulation, apid: int = 956) -> Path:
+    return min(simulation.level0.rglob(f"s0077a{apid:04d}t*"))
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("bit", "DFI exception: {path} at byte 0: "),
+        ("foreign", "DFI exception: "),
+        ("gone", "PktRetriever exception: {path.parent} at byte 0: "),
+    ],
+)
+def test_damage_is_a_line_and_no_failure(
+    how: str, said: str, simulation: Simulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = archive_file(simulation)
+    content = bytearray(path.read_bytes())
+    content[300] ^= 0xFF
+    if how == "gone":
+        path.unlink()
+    elif how == "bit":
+        path.write_bytes(content)
+    else:
+        path.write_bytes(path.read_bytes().replace(b"SIMULATED-LATDGM", b"\x00\x01\x02\x03FLIGHT-DATA."))
+    made = decode(simulation, simulation.chunks[0], tmp_path / "o")
+    assert said.format(path=path) in capsys.readouterr().out
+    if how == "bit":
+        numbers = idx.read_index(made[0].with_suffix(".idx")).datagrams["datagram"].tolist()
+        assert numbers == list(range(1, numbers[-1] + 1))
+    else:
+        assert made == []
+
+
+def test_what_is_no_archive_or_no_retdef_fails(simulation: Simulation, tmp_path: Path) -> None:
+    retdef = simulation.retdef(simulation.chunks[0])
+    for of, root in (
+        (retdef, tmp_path / "no"),
+        (tmp_path / "RetDef-230401001-00009.xml", simulation.level0),
+        (Path(__file__), simulation.level0),
+    ):
+        assert decoder.main(["-r", str(of), "-o", str(tmp_path / "o"), "--level0", str(root)]) == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_what_is_made_does_not_depend_on_the_batch(
+    simulation: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    for size in (1, 100_000, decoder.BATCH):
+        monkeypatch.setattr(decoder, "BATCH", size)
+        (path,) = decode(simulation, simulation.chunks[0], tmp_path / str(size))
+        made.append((path.read_bytes(), path.with_suffix(".idx").read_bytes()))
+    assert made[0] == made[1] == made[2]
+
+
+RUN = 741234567
+ABOUT = datagrams.About(
+    startedat=RUN,
+    groundid=0x77014D,
+    apid=957,
+    datagram=12,
+    open_action=0,
+    open_reason=0,
+    close_action=1,
+    close_reason=5,
+    crate=1,
+    mode=7,
+    modechanges=3,
+    hwkey=2468,
+    swkey=1357,
+)
+TEXTS = {
+    "run": (b"host", b"montecarlo"),
+    "open": (b"start", b"operator", b"epu1", b"diagnostic"),
+    "close": (b"abort", b"unknown"),
+}
+
+
+def some_events(kind: InfoType, count: int = 5, seed: int = 1) -> Events:
+    times = RUN * 10**6 + 833785 + 7 * 10**5 * np.arange(count)
+    return make_events(
+        np.random.default_rng(seed),
+        kind=kind,
+        times=times,
+        sequences=np.uint64(2**33 + 5) + np.arange(count, dtype=np.uint64) * np.uint64(3),
+        startedat=RUN,
+        hwkey=2468,
+        swkey=1357,
+    )
+
+
+def encoded(events: Events, about: datagrams.About = ABOUT) -> bytes:
+    return datagrams.encode(about, events.rows, events.payload.tobytes())
+
+
+def expected_record(events: Events, number: int, latc: int | None = None) -> bytes:
+    """Put one record together as evt-layout has it, byte by byte."""
+    row = events.rows[number]
+    payload = events.payload[events.edges[number] : events.edges[number + 1]].tobytes()
+    ebf, rest = payload[: row["ebf_size"]], payload[row["ebf_size"] :]
+    utc = float(met.unix_microseconds(int(row["seconds"]), int(row["microseconds"]))) / 1e6
+
+    def text(value: bytes) -> bytes:
+        return value.ljust(16, b"\0")
+
+    record = struct.pack("<iid", 77, 957, utc) + row.tobytes()[16:120]
+    record += struct.pack("<iiII", 2, 1, 0x77014D, RUN) + b"".join(map(text, TEXTS["run"]))
+    record += struct.pack("<IIiiii", 3, 12, 0, 0, 1, 7) + b"".join(map(text, TEXTS["open"]))
+    record += struct.pack("<ii", 1, 5) + b"".join(map(text, TEXTS["close"]))
+    assert len(record) == 296
+    record += struct.pack("<III", len(ebf) + 8, 0x104F0010, len(ebf) + 8) + ebf
+    record += struct.pack("<i", row["infotype"])
+    if row["infotype"] == 0:
+        keys = rest[-16:] if latc is None else struct.pack("<I", latc) + rest[-12:]
+        record += rest[:32] + struct.pack("<I", row["handlers"]) + rest[32:-16] + struct.pack("<i", 0) + keys
+    else:
+        record += struct.pack("<I", len(rest) - 12) + rest[:-12] + struct.pack("<i", 1) + rest[-12:]
+    return bytes(record)
+
+
+@pytest.mark.parametrize("kind", list(InfoType))
+@pytest.mark.parametrize("latc", [None, 0xDEADBEEF])
+def test_records_are_as_the_layout_says(kind: InfoType, latc: int | None) -> None:
+    events = some_events(kind)
+    decoded = datagrams.decode([encoded(events)], np.array([1_700_000_000_123456]), scid=77, latc=latc)
+    override = latc if kind == InfoType.LPA else None
+    expected = [expected_record(events, number, override) for number in range(5)]
+    assert decoded.records.tobytes() == b"".join(expected)
+    assert decoded.sizes.tolist() == [len(record) for record in expected]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "complaint"),
+    [
+        ("version", 2, "not a simulated datagram of version 1"),
+        ("apid", 956, "a datagram of APID 956 in packets of APID 957"),
+        ("events", 10**6, "do not fit"),
+        ("events", 4, "payload bytes"),
+        ("size", 1, "but the datagram says 1"),
+    ],
+)
+def test_a_header_that_cannot_be_is_told(field: str, value: int, complaint: str) -> None:
+    content = bytearray(encoded(some_events(InfoType.LPA)))
+    np.frombuffer(content, datagrams.DATAGRAM_HEADER, 1)[field] = value
+    content[-4:] = zlib.crc32(content[:-4]).to_bytes(4, "little")
+    assert complaint in str(datagrams.complaint_of(bytes(content), 957))
