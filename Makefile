@@ -65,8 +65,7 @@ golden: $(VENV) ## all golden cases, and each with the commands as they are type
 histories: $(VENV) ## 20,000 random delivery histories against the slow model
 	$(PYTEST) -m long tests/contract/test_histories.py
 
-test-faults: $(VENV) ## harm to every rule, at system calls with strace, which root has installed if need be
-	$(BIN)/python -m tests.support.system_calls --install
+test-faults: $(VENV) ## harm to every rule, heads killed and stopped, backups put back
 	$(PYTEST) -n 2 -m faults tests/faults
 
 test-stories: $(VENV) ## 300 random stories through the whole workflow, each with books of its own; half an hour

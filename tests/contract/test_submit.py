@@ -1,16 +1,14 @@
-"""Submission and halt switches through the workflow, and death at random moments: once each, none forgotten."""
+"""Submission and halt switches through the workflow, and death at any moment: once each, none forgotten."""
 
-import itertools
 import json
 import os
-import random
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,244 +19,105 @@ from halfpipe.config import load
 from halfpipe.downlink.submission_causes import troubles, warnings_before
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import settle
+from halfpipe.files.leases import found
 from halfpipe.ids import DownlinkId
 from halfpipe.process.told_once import Outcome
+from halfpipe.settings import Settings
+from tests.support import forks, in_process
 from tests.support.in_process import ROOT
 from tests.support.leases import time_passes
-from tests.support.level1 import Level1, is_unknown, with_level1
+from tests.support.level1 import DL, Level1, is_unknown, with_level1
+from tests.support.series import noted
 from tests.support.workflow import Job
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 SUBMIT, RECEIPT = Job("submit", FIRST), Job("receipt", FIRST)
 PATIENCE = 60  # seconds, on a machine that is busy with other tests
-WARM_UP = 3  # submissions that are timed and not killed
 # What the pipeline takes before and after it creates a stream, seconds: so long that a command which was left
 # behind is not done when the next one asks.
 SLOW = 0.1
 # It may take so long; what is to be seen after that is waited for, if a process was killed meanwhile.
-LIMIT = 5.0
-
-# Runs a program again and again, each time in a fork that has everything imported: reads its arguments, says which
-# process it is, then how that ended.
-REPEATER = """
-import json, os, runpy, sys
-import halfpipe.process.rule_program, halfpipe.downlink.submit
-script = sys.argv[1]
-for line in sys.stdin:
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(write)
-        os.read(read, 1)
-        sys.argv = [script, *json.loads(line)]
-        os.dup2(2, 1)
-        try:
-            runpy.run_path(script, run_name="__main__")
-        except SystemExit as end:
-            os._exit(end.code or 0)
-        os._exit(99)
-    os.close(read)
-    os.setpgid(child, child)  # so that its command can be killed with it
-    print(child, flush=True)
-    os.close(write)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+LIMIT = 1.0
+EVERY = 5  # moments
 
 
-class Submitter:
-    """Runs scripts/submit.py for one downlink after the other, and kills it."""
+def submission(level1: Level1, check: bool) -> tuple[Settings, Callable[[], int]]:
+    """Hand a downlink off; return the settings, and what runs scripts/submit.py for it in this process."""
+    level1.hand_off()
+    settings = level1.settings(seconds=LIMIT, **({} if check else {"check": None}))
+    file = level1.home / "settings.json"
+    file.write_text(settings.as_json())
+    words = ["python", ROOT / "scripts" / "submit.py", "--settings", file, "--downlink", FIRST]
+    words += ["--log", level1.home / "submit.log"]
 
-    def __init__(self, level1: Level1, *, check: bool) -> None:
-        self.level1 = level1
-        self.said = level1.home / "said.txt"
-        asked = {} if check else {"check": None}
-        self.settings = level1.settings(seconds=LIMIT, **asked)
-        self.file = level1.home / "settings.json"
-        self.file.write_text(self.settings.as_json())
-        with self.said.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", REPEATER, str(ROOT / "scripts" / "submit.py")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=out,
-                text=True,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            )
+    def submit() -> int:
+        with in_process.as_in_a_process(level1.work):
+            return in_process.program(shlex.join(map(str, words)))
 
-    def submit(
-        self,
-        downlink: str,
-        *,
-        until: Callable[[], object] | None = None,
-        by: signal.Signals = signal.SIGKILL,
-        with_command: bool = False,
-    ) -> int:
-        """Run the program, which is ended `by` a signal when `until` returns, `with_command` or alone.
-
-        Returns
-        -------
-        int
-            How it ended.
-        """
-        time_passes(self.level1.work)  # of the one before that was killed
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(["--settings", str(self.file), "--downlink", downlink]) + "\n")
-        self.process.stdin.flush()
-        pid = int(self.process.stdout.readline())
-        if until is not None:
-            until()
-            with suppress(ProcessLookupError):
-                (os.killpg if with_command else os.kill)(pid, by)
-        return int(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.communicate()
+    return settings, submit
 
 
-def after(seconds: float) -> Callable[[], object]:
-    """Return what waits for some seconds."""
-    return lambda: time.sleep(seconds)
-
-
-def at_random(submitter: Submitter, downlink: str, coin: random.Random, longest: float) -> int:
-    """Run the program, killed or told to end, alone or with its command, within the `longest` that it takes."""
-    moment = after(coin.uniform(0, longest))
-    by = coin.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-    ended = submitter.submit(downlink, until=moment, by=by, with_command=coin.random() < 0.3)
-    told = {-signal.SIGTERM, 128 + signal.SIGTERM}  # before it hears of signals, and when it does
-    assert ended == 0 or ended in ({-signal.SIGKILL} if by is signal.SIGKILL else told), (
-        submitter.said.read_text()
-    )
-    return ended
-
-
-def handed_off(level1: Level1) -> Iterator[str]:
-    """Yield downlinks that were handed off, one after the other."""
-    for count in itertools.count(1):
-        downlink = f"2406{count:05d}"
-        level1.hand_off(downlink=downlink)
-        yield downlink
-
-
-def moments(submitter: Submitter, downlinks: Iterator[str]) -> float:
-    """Return how long the program takes if nobody kills it, in seconds: the shortest of some."""
-    taken = []
-    for _ in range(WARM_UP):
-        begin = time.monotonic()
-        assert submitter.submit(next(downlinks)) == 0, submitter.said.read_text()
-        taken.append(time.monotonic() - begin)
-    return min(taken)
-
-
-def kill_with_check(home: Path, number: int, seed: int) -> None:
-    """Kill submissions `number` times, some twice, and give each command again until it is done."""
-    coin = random.Random(seed)
-    level1 = Level1(home)
-    submitter = Submitter(level1, check=True)
-    downlinks = handed_off(level1)
-    duration = moments(submitter, downlinks)
-    found: Counter[str] = Counter()
-    kills = 0
-    while kills < number:
-        downlink = next(downlinks)
-        level1.go_wrong(seconds=(seconds := coin.choice([0, SLOW])))
-        for _ in range(coin.choice([1, 1, 2])):
-            ended = at_random(submitter, downlink, coin, duration + 2 * seconds)
-            kills += ended == -signal.SIGKILL
-            found[state(level1, downlink) if ended else "not killed"] += 1
-        assert submitter.submit(downlink) == 0, submitter.said.read_text()
-        assert level1.commands(downlink) == ["createStream"], (seed, downlink)
-        assert Record(level1.work, downlink).last_confirmed is not None
-        assert (level1.work / paths.submitted(downlink)).exists()
-    submitter.close()
-    assert found["intended"] + found["there"] > number // 10, found
-    print(kills, "kills", dict(found))
-
-
-def state(level1: Level1, downlink: str) -> str:
-    """Say how far a submission came that was killed."""
-    record = Record(level1.work, downlink)
-    if record.last_confirmed is not None:
-        return "recorded"
-    if not record.is_open:
-        return "untouched"
-    return "there" if level1.commands(downlink) else "intended"
-
-
-def kill_without_check(home: Path, number: int, seed: int) -> None:
-    """Kill `number` submissions that nobody can ask about: what is open is listed, and settled by who looks."""
-    coin = random.Random(seed)
-    level1 = Level1(home)
-    submitter = Submitter(level1, check=False)
-    downlinks = handed_off(level1)
-    duration = moments(submitter, downlinks)
-    kills = open_ = 0
-    while kills < number:
-        downlink = next(downlinks)
-        dl = DownlinkId(downlink)
-        level1.go_wrong(seconds=(seconds := coin.choice([0, SLOW])))
-        ended = at_random(submitter, downlink, coin, duration + 2 * seconds)
-        kills += ended == -signal.SIGKILL
-        was_open = Record(level1.work, dl).is_open
-        # This waits for the command that was left behind, so that after it everybody can see.
-        ended = submitter.submit(downlink)
-        assert ended == (1 if was_open else 0), submitter.said.read_text()
-        assert is_unknown(level1.work, dl) is was_open
-        there = level1.commands(downlink)
-        assert there in ([], ["createStream"])
-        if was_open:
-            open_ += 1
-            settle(submitter.settings, dl, bool(there))
-            assert submitter.submit(downlink) == 0, submitter.said.read_text()
-        assert level1.commands(downlink) == ["createStream"], (seed, downlink)
-        assert not is_unknown(level1.work, dl)
-    submitter.close()
-    assert open_ > number // 10
-    print(kills, "kills,", open_, "open")
+CHECK = pytest.mark.parametrize("check", [True, False], ids=["check", "no-check"])
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize("check", [True, False], ids=["check", "no-check"])
-def test_killed_before_its_command_has_done_anything_it_waits_for_that(check: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [EVERY, pytest.param(1, marks=pytest.mark.long)], ids=["some", "all"])
+@CHECK
+def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: int, tmp_path: Path) -> None:
+    level1 = Level1(tmp_path / "site")
+    settings, submit = submission(level1, check)
+    level1.go_wrong(seconds=SLOW)
+    before = shutil.copytree(level1.home, tmp_path / "before")
+    every_moment = forks.moments(submit, level1.home)
+    open_ = 0
+    for at, moment in list(enumerate(every_moment, 1))[every - 1 :: every]:
+        shutil.rmtree(level1.home)
+        shutil.copytree(before, level1.home)
+        assert forks.killed(submit, level1.home, at), moment
+        time_passes(level1.work)
+        if Record(level1.work, DL).is_open and not check:
+            # This waits for the command that was left behind, so that after it everybody can see.
+            assert submit() == 1, moment
+            assert is_unknown(level1.work, DL)
+            settle(settings, DL, bool(level1.commands()))
+            open_ += 1
+        assert submit() == 0, moment
+        assert level1.commands() == ["createStream"], moment
+        assert not is_unknown(level1.work, DL)
+        confirmed = Record(level1.work, DL).last_confirmed
+        assert confirmed is not None
+        assert confirmed.handoff == 1
+        assert (level1.work / paths.submitted(DL)).exists()
+        assert (paths.submissions(DL), len(level1.recorded())) in noted(level1.stage)
+        assert found(level1.work) == []
+    assert check or open_
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("with_command", [False, True], ids=["alone", "with-command"])
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["KILL", "TERM"])
+@CHECK
+def test_killed_while_its_command_runs_it_waits_for_that(
+    check: bool, by: signal.Signals, with_command: bool, tmp_path: Path
+) -> None:
     """A check that is asked too early would say that there is no stream, and so would a person."""
     level1 = Level1(tmp_path)
-    level1.go_wrong(seconds=10 * SLOW)  # the check is asked before, on a busy machine too
-    submitter = Submitter(level1, check=check)
-    downlink = next(handed_off(level1))
-
-    def begun() -> None:
-        end = time.monotonic() + PATIENCE
-        while "createStream of stream" not in submitter.said.read_text():
-            assert time.monotonic() < end
-            time.sleep(0.001)
-
-    assert submitter.submit(downlink, until=begun) == -signal.SIGKILL
-    assert level1.commands(downlink) == []
-    assert submitter.submit(downlink) == (0 if check else 1)
-    assert level1.commands(downlink) == ["createStream"]
-    submitter.close()
-
-
-@pytest.mark.workflow
-def test_killed_at_random_it_is_submitted_once(tmp_path: Path) -> None:
-    kill_with_check(tmp_path, 14, 1)
-
-
-@pytest.mark.workflow
-def test_killed_at_random_without_a_check_it_is_submitted_once_or_listed(tmp_path: Path) -> None:
-    kill_without_check(tmp_path, 10, 1)
-
-
-@pytest.mark.long
-def test_killed_at_many_random_moments_it_is_submitted_once(tmp_path: Path) -> None:
-    kill_with_check(tmp_path, 200, 2)
-
-
-@pytest.mark.long
-def test_killed_at_many_random_moments_without_a_check_it_is_submitted_once_or_listed(tmp_path: Path) -> None:
-    kill_without_check(tmp_path, 200, 2)
+    settings, submit = submission(level1, check)
+    level1.go_wrong(seconds=LIMIT / 4)  # the check is asked before, on a busy machine too
+    child = forks.started(submit)
+    log, end = level1.home / "submit.log", time.monotonic() + PATIENCE
+    while not (log.exists() and "createStream of stream" in log.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    (os.killpg if with_command else os.kill)(child, by)
+    assert forks.ended(child) in ({-by} if by is signal.SIGKILL else {-by, 128 + by})
+    assert level1.commands() == []
+    time_passes(level1.work)
+    if submit() and not check:
+        settle(settings, DL, bool(level1.commands()))
+        assert submit() == 0
+    assert level1.commands() == ["createStream"]
 
 
 def switch(path: Path) -> Path:

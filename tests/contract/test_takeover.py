@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,13 @@ import pytest
 import yaml
 
 from halfpipe import paths
+from halfpipe.ledger.database import Ledger
 from halfpipe.legacy.legacy_takeover import takeover
 from halfpipe.run.moot_keys import UNSET
+from tests.support import forks
 from tests.support.golden_cases import TEXTS, build, read_case
+from tests.support.leases import time_passes
+from tests.support.ledger_files import content
 from tests.support.workflow import Ended, Site
 
 CASES = Path(__file__).resolve().parents[1] / "takeover"
@@ -69,10 +71,6 @@ def test_runs_of_the_legacy_are_finished_as_typed(name: str, site: Site) -> None
 FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
 RUN = "2c2e5787"
 MET = "741234567"
-# What changes a file or a directory, as the interpreter calls it in its audit.
-CHANGES = {
-    "open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "shutil.rmtree"
-}  # fmt: skip
 
 
 def tree_of(home: Path) -> dict[str, tuple[bytes, int]]:
@@ -325,59 +323,30 @@ def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(
 
 @pytest.mark.workflow
 def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(
-    site: Site, legacy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    site: Site, legacy: Callable[[str], Path]
 ) -> None:
-    # The next one waits so many seconds for the one that was killed.
-    monkeypatch.setattr("halfpipe.files.leases.lifetime", 1.0)
     home = legacy("split3_after2")
     shutil.copytree(CASES / "one_epu" / "legacy" / FIRST, home / "240531001")
     for path in sorted((home / "240531001").iterdir()):
         path.rename(path.with_name(path.name.replace(FIRST, "240531001")))
     settings = site.settings
 
-    def taken(die_at: int) -> tuple[int, dict[str, bytes]]:
+    def take_over() -> None:
+        assert takeover(settings, home, do=True).refused == {}
+
+    def begin() -> None:
         shutil.rmtree(site.work, ignore_errors=True)
         site.work.mkdir()
-        moments = killed_at(die_at, site.work, lambda: takeover(settings, home, do=True))
-        report = takeover(settings, home, do=True)
-        assert report.refused == {}
-        return moments, site.tree()
 
-    moments, expected = taken(0)
+    begin()
+    moments = len(forks.moments(take_over, site.work))
     assert moments > 100
-    for number in range(1, moments, max(1, moments // 50)):
-        assert taken(number)[1] == expected, f"killed at moment {number} of {moments}"
-
-
-def killed_at(number: int, work: Path, act: Callable[[], object]) -> int:
-    """Do something in another process, which is killed when it changes files in `work` for this time; 0: never.
-
-    Returns how often it changed some.
-    """
-    said, says = os.pipe()
-    child = os.fork()
-    if not child:
-        seen = 0
-
-        def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal seen
-            reads = event == "open" and not (
-                isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-            )
-            if reads or event not in CHANGES or not str(arguments[0]).startswith(str(work)):
-                return
-            seen += 1
-            if seen == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        try:
-            act()
-            os.write(says, str(seen).encode())
-        finally:
-            os._exit(0)
-    os.close(says)
-    with os.fdopen(said) as answer:
-        moments = answer.read()
-    os.waitpid(child, 0)
-    return int(moments or number)
+    expected = site.tree(), content(Ledger.of(settings))
+    for number in range(1, moments, max(1, moments // 25)):
+        begin()
+        assert forks.killed(take_over, site.work, number)
+        time_passes(site.work)
+        take_over()
+        assert (site.tree(), content(Ledger.of(settings))) == expected, (
+            f"killed at moment {number} of {moments}"
+        )

@@ -2,7 +2,6 @@
 
 import json
 import re
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,8 +29,7 @@ def test_after_a_death_the_same_command_leaves_the_same_tree(
 def test_another_downlink_goes_on_over_what_a_dead_merge_left(again: bool, tmp_path: Path) -> None:
     crashes = Crashes(Site(tmp_path / "site"), again, tmp_path, others=again)
     site = crashes.site
-    assert crashes.run(0, shadow=False) == 0
-    moments = crashes.once.read_text().splitlines()
+    moments = crashes.moments()
     if not again:
         site.by_hand(FIRST)
     whole = records(site)
@@ -43,13 +41,11 @@ def test_another_downlink_goes_on_over_what_a_dead_merge_left(again: bool, tmp_p
     ]
     assert len(merging) >= 3 + again
     for at in merging:
-        crashes.restore()
-        assert crashes.run(at, shadow=False) == -signal.SIGKILL
+        crashes.happen(at, "kill")
         site.by_hand(FIRST)
         site.by_hand(SECOND)
         assert records(site) == whole, moments[at - 1]
         assert leases(site.work) == []
-    crashes.process.communicate()
 
 
 def test_no_death_loses_the_line_of_a_hand_off(tmp_path: Path) -> None:
@@ -58,20 +54,17 @@ def test_no_death_loses_the_line_of_a_hand_off(tmp_path: Path) -> None:
     lines = site.home / "lines.jsonl"
     site.configure(metrics={"handoffs": str(lines)})
     crashes = Crashes(site, again=False, home=tmp_path)
-    assert crashes.run(0, shadow=False) == 0
-    moments = crashes.once.read_text().splitlines()
+    moments = crashes.moments()
     written = next(at for at, moment in enumerate(moments, 1) if moment.endswith("/lines.jsonl"))
     recorded = next(at for at, m in enumerate(moments, 1) if m.startswith("os.link") and "/receipts/" in m)
     assert written < recorded
     assert len(moments) - written > 10
     for at in range(written - 1, len(moments) + 1):
-        crashes.restore()
-        assert crashes.run(at, shadow=False) == -signal.SIGKILL
-        assert crashes.run(-1, shadow=False, missing=True) == 0
+        crashes.happen(at, "kill")
+        crashes.run(missing=True)
         ids = [json.loads(line)["id"] for line in lines.read_text().splitlines()]
         twice = written < at <= recorded
         assert ids == [f"{FIRST}-1", *[f"{SECOND}-1"] * (2 if twice else 1)], moments[at - 1]
-    crashes.process.communicate()
 
 
 def test_a_head_that_dies_while_outputs_are_removed_leaves_no_receipt(tmp_path: Path) -> None:

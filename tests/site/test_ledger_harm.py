@@ -4,7 +4,6 @@ import itertools
 import os
 import signal
 import time
-import warnings
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -40,6 +39,7 @@ from halfpipe.ledger.database import Ledger, NoLedgerError, read_password
 from halfpipe.ledger.load import load, loaded, rebuild, remove
 from halfpipe.ledger.mapping import mapped
 from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION
+from tests.support.forks import ended, started
 from tests.support.ledger_database import Database
 from tests.support.ledger_files import GROUND_ID, Datagram, content, process, run_rows, settings_of, whole
 from tests.support.private_postgresql import PASSWORD, PrivatePostgresql
@@ -53,26 +53,6 @@ AFTER = {RUN: whole(956, 40)[20:]}
 def loader(database: Database, work: Path, downlink: DownlinkId) -> Callable[[], object]:
     """Return what loads a downlink."""
     return lambda: load(database.ledger(), settings_of(work), downlink)
-
-
-def started(work: Callable[[], object]) -> int:
-    """Run `work` in a process of its own, and return that one's number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: this child needs none
-        child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        work()
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def ended(child: int) -> int:
-    """Wait for a process, and return how it ended: its status, or less than 0 for a signal."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @pytest.fixture

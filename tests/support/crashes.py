@@ -1,21 +1,22 @@
 """A machine that crashes at any moment while a downlink is processed, and a disk that keeps what was flushed."""
 
-import json
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from halfpipe.files.leases import found
+from halfpipe import paths
+from halfpipe.files import leases
+from halfpipe.files.durable import write_text
+from halfpipe.ids import DownlinkId
+from tests.support import forks
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import Crash, assert_same, event_records, everything_flushed, half_written
-from tests.support.in_process import ROOT
-from tests.support.leases import leases
+from tests.support.leases import leases as left
+from tests.support.leases import time_passes
+from tests.support.series import noted
 from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"
@@ -39,7 +40,7 @@ def records(site: Site) -> list[bytes]:
 
 @dataclass
 class Crashes:
-    """A site, its second downlink, and a process that processes it again and again.
+    """A site, its second downlink, and forks that process it again and again.
 
     `again`: it was processed before; `others`: the first downlink was.
     """
@@ -55,28 +56,29 @@ class Crashes:
             self.site.by_hand(FIRST)
         if self.again:
             self.site.by_hand(SECOND)
+        self.jobs = self.site.listed(f"dl={SECOND}")
+        self.settings = {path: path.read_text() for path in self.site.work.glob(paths.settings("*"))}
         self.before = Path(shutil.copytree(self.site.home, self.home / "before"))
-        self.once, self.shadow = self.home / "once", self.home / "shadow"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.repeater", str(self.site.home), SECOND],
-            cwd=ROOT,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self.shadow = self.home / "shadow"
 
-    def run(self, at: int, *, shadow: bool = True, missing: bool = False) -> int:
-        """Process the downlink, killed at a moment; return how it ended."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.once.unlink(missing_ok=True)
-        where = str(self.shadow) if shadow else None
-        order = {"at": at, "once": str(self.once), "shadow": where, "missing": missing}
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline())
+    def process(self, *, missing: bool = False) -> None:
+        """Do what the head does, then the jobs; with `missing` those that are outstanding."""
+        leases.lifetime = self.site.settings.lease.seconds
+        time_passes(self.site.work)  # since the one before was killed
+        with leases.downlink_job(self.site.work, DownlinkId(SECOND)):
+            pass  # Snakemake's head takes the lease even if there is nothing to do
+        for path, text in self.settings.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+        self.site.by_hand(SECOND, missing=missing, jobs=self.jobs)
+
+    def run(self, *, missing: bool = False) -> None:
+        """Process the downlink to its end."""
+        assert forks.ended(forks.started(partial(self.process, missing=missing), self.site.home)) == 0
+
+    def moments(self) -> list[str]:
+        """Process the downlink, and return the moments of that."""
+        return forks.moments(self.process, self.site.home)
 
     def restore(self) -> None:
         """Bring the site back to what it was before."""
@@ -88,10 +90,10 @@ class Crashes:
         """Process the downlink, and have the machine crash at a moment, or kill the process alone."""
         self.restore()
         if mode in KILLED:
-            assert self.run(at, shadow=False) == -signal.SIGKILL
+            assert forks.killed(self.process, self.site.home, at)
             return
         held = everything_flushed(self.site, self.shadow)
-        assert self.run(at) == -signal.SIGKILL
+        assert forks.killed(self.process, self.site.home, at, shadow=self.shadow)
         Crash(self.shadow, mode, random.Random(f"{at} {mode}")).happen(self.site)
         held.close()
 
@@ -101,12 +103,11 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str] = MODES) -> 
     crashes = Crashes(Site(home / "site"), again, home)
     site = crashes.site
     crashes.restore()
-    assert crashes.run(0, shadow=False) == 0
-    moments = crashes.once.read_text().splitlines()
-    expected = site.tree()
-    assert crashes.run(-1, shadow=False) == 0
-    one_more = site.tree()
-    assert leases(site.work) == []
+    moments = crashes.moments()
+    expected, marked = site.tree(), noted(site.stage)
+    crashes.run()
+    one_more, marked_more = site.tree(), noted(site.stage)
+    assert left(site.work) == []
     count = 0
     for at, moment in list(enumerate(moments, 1))[every - 1 :: every]:
         mode = modes[count % len(modes)]
@@ -115,9 +116,9 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str] = MODES) -> 
         assert half_written(site) == [], what
         # Asked for again, a hand-off that had ended is followed by another one.
         ended = again and (site.work / SECOND / "receipts" / "000002.json").exists()
-        assert crashes.run(-1, shadow=False, missing=not again) == 0, what
+        crashes.run(missing=not again)
         assert_same(site.tree(), one_more if ended else expected, what)
-        assert found(site.work) == [], what
+        assert noted(site.stage) == (marked_more if ended else marked), what
+        assert leases.found(site.work) == [], what
         count += 1
-    crashes.process.communicate()
     return count

@@ -47,3 +47,9 @@ def sealed_text(content: Mapping[str, Any]) -> str:
     return sealed(
         {key: value for key, value in content.items() if key not in {SEAL, PREVIOUS}}, None
     ).decode()
+
+
+def noted(stage: Path) -> list[tuple[str, int]]:
+    """Return which record of each series the stage's mark knows as the last one."""
+    (mark,) = (stage / paths.stage_mark()).glob("[0-9]*.json")
+    return sorted((str(place), int(number)) for place, number, *_ in json.loads(mark.read_bytes())["last"])

@@ -81,7 +81,7 @@ class Shadow:
 class Fault:
     """One fault: counts the moments of this process and does harm at one of them."""
 
-    def __init__(self, below: str, at: int, do: Callable[[str], None]) -> None:
+    def __init__(self, below: str, at: int, do: Callable[[str], object]) -> None:
         self.below, self.at, self.do = below, at, do
         self.count = 0
         self.busy = False

@@ -3,7 +3,6 @@
 import os
 import random
 import shlex
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +16,7 @@ from halfpipe import paths
 from halfpipe.formats import evt, level0
 from halfpipe_simulator.runs import Datagram
 from halfpipe_simulator.scenario import SCID, Chunk, Scenario
-from tests.support import in_process
-from tests.support.injected.sitecustomize import Fault
+from tests.support import forks, in_process
 from tests.support.workflow import LONG_AGO, Ended, Site
 
 HERE = Path(__file__).parent
@@ -224,21 +222,17 @@ class World:
 
     def in_a_child(self, *words: str, at: int = -1) -> int:
         """Start Snakemake in a fork, which dies at moment number `at`; return its process id."""
-        child = os.fork()
-        if child:
-            return child
-        try:
-            os.setpgid(0, 0)
-            dying(str(self.home), at)
+
+        def act() -> int:
             ended = self.site.snakemake(*words)
             (self.home / f"said-{os.getpid()}").write_text(ended.said)
-            os._exit(ended.status)
-        finally:
-            os._exit(99)
+            return ended.status
+
+        return forks.started(act, self.home, at)
 
     def wait(self, child: int) -> Ended:
         """Wait for a fork, and end what it left."""
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        status = forks.ended(child)
         said = self.home / f"said-{child}"
         return Ended(status, said.read_text() if said.exists() else "")
 
@@ -268,15 +262,6 @@ class StagedFile:
         return cls(path.name, keys, (sequences[0], sequences[-1]), (seconds[0], seconds[-1]))
 
 
-def dying(home: str, at: int) -> None:
-    """Have this process die at moment number `at`."""
-
-    def die(_: str) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    Fault(home, at, die).install()
-
-
 @contextmanager
 def job_that_dies(home: Path, job: int, at: int) -> Iterator[None]:
     """Have the job number `job` die at its moment number `at`; the head lives."""
@@ -285,14 +270,7 @@ def job_that_dies(home: Path, job: int, at: int) -> Iterator[None]:
     def program(command: str) -> int:
         if next(count) != job:
             return run(command)
-        child = os.fork()
-        if child:
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        try:
-            dying(str(home), at)
-            os._exit(run(command))
-        finally:
-            os._exit(99)
+        return forks.ended(forks.started(lambda: run(command), home, at))
 
     with patch.object(in_process, "program", program):
         yield
