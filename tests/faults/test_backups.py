@@ -25,7 +25,7 @@ from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger import lacks
 from halfpipe_simulator.scenario import Scenario
-from tests.support.level1 import CLIENT, VARIABLES
+from tests.support.level1 import commands, submit_commands
 from tests.support.workflow import Ended, Site
 
 pytestmark = pytest.mark.faults
@@ -110,16 +110,11 @@ class Story:
         site, self.streams = self.site, self.site.home / "streams.jsonl"
         site.replay(self.world.home / "products")
         self.ledger = site.home / "ledger.sqlite"
-        client = f"{CLIENT} --streams {self.streams} -m TEST"
-        submit = {
-            "command": f"{client} createStream -S {{dl}} {VARIABLES} L1Proc",
-            "rollback": f"{client} rollbackStream -S {{dl}} L1Proc",
-            "automatic": True,
-        }
+        submit: dict[str, object] = {**submit_commands(self.streams), "automatic": True}
         # Without a question to the pipeline, only what is remembered keeps a second stream from being made. If working
         # directory and stage are put back both, that is the ledger, which knows what was loaded and not what was told.
-        if self.chance.random() < 0.3 or self.target == "work and stage":
-            submit["check"] = f"{client} streamExists -S {{dl}} L1Proc"
+        if not (self.chance.random() < 0.3 or self.target == "work and stage"):
+            submit["check"] = None
         site.configure(merge={"min_events": 1}, ledger={"url": f"sqlite:///{self.ledger}"}, submit=submit)
         site.stage.mkdir()
         site.work.mkdir()
@@ -166,15 +161,13 @@ class Story:
 
     def streams_made(self) -> Counter[str]:
         """Return how often the stream of each downlink was created."""
-        text = self.streams.read_text() if self.streams.exists() else ""
-        lines = [json.loads(line) for line in text.splitlines()]
-        return Counter(str(line["stream"]) for line in lines if line["command"] == "createStream")
+        return Counter({dl: commands(self.streams, dl).count("createStream") for dl in DOWNLINKS})
 
     def nothing_twice(self) -> None:
         twice = [event for event, number in self.at_level1().items() if number > 1]
         assert not twice, f"{len(twice)} events twice\n{self.said}"
         made = self.streams_made()
-        assert all(number == 1 for number in made.values()), f"{made}\n{self.said}"
+        assert all(number <= 1 for number in made.values()), f"{made}\n{self.said}"
 
     def refused(self) -> str:
         """Return the code by which a command is refused that stages or submits something; empty if it is not."""

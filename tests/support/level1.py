@@ -32,6 +32,26 @@ CLIENT = shlex.join(["python", str(ROOT / "tests" / "support" / "standin" / "pip
 VARIABLES = "-D DOWNLINK_ID={dl} -D DOWNLINK_RAWDIR={rawdir}"
 
 
+def client(file: Path, command: str, options: str = "") -> str:
+    """Return a command line of the stand-in that keeps its streams in `file`, with placeholders."""
+    return f"{CLIENT} --streams {file} -m TEST {command} -S {{dl}} {options} L1Proc"
+
+
+def submit_commands(file: Path) -> dict[str, str]:
+    """Return the commands of the config by which a site submits to the stand-in."""
+    return {
+        "command": client(file, "createStream", VARIABLES),
+        "check": client(file, "streamExists"),
+        "rollback": client(file, "rollbackStream"),
+    }
+
+
+def commands(file: Path, downlink: str) -> list[str]:
+    """Return what the stand-in did for a downlink."""
+    lines = map(json.loads, file.read_text().splitlines() if file.exists() else [])
+    return [line["command"] for line in lines if line["stream"] == int(downlink)]
+
+
 @dataclass
 class Level1:
     """A handed-off downlink in a working directory and a stage, and a stand-in for the pipeline."""
@@ -48,19 +68,13 @@ class Level1:
 
     def client(self, command: str, options: str = "") -> str:
         """Return a command line of the stand-in, with placeholders."""
-        return f"{CLIENT} --streams {self.file} -m TEST {command} -S {{dl}} {options} L1Proc"
+        return client(self.file, command, options)
 
     def settings(self, **submit: str | float | None) -> Settings:
         """Return a config with all commands but for those that are given otherwise."""
-        commands: dict[str, Any] = {
-            "command": self.client("createStream", VARIABLES),
-            "check": self.client("streamExists"),
-            "rollback": self.client("rollbackStream"),
-        }
         # What is loaded before is the story of tests/contract/test_ledger_rule.py.
-        return Settings(
-            Paths(self.work, self.stage), ledger=Ledger(url=None), submit=Submit(**commands | submit)
-        )
+        given: dict[str, Any] = submit_commands(self.file) | submit
+        return Settings(Paths(self.work, self.stage), ledger=Ledger(url=None), submit=Submit(**given))
 
     def words(self, command: str) -> str:
         """Return a line of the stand-in as it is given for the downlink."""
@@ -100,8 +114,7 @@ class Level1:
 
     def commands(self, downlink: str = DL) -> list[str]:
         """Return what the stand-in did for a downlink."""
-        lines = map(json.loads, self.file.read_text().splitlines() if self.file.exists() else [])
-        return [line["command"] for line in lines if line["stream"] == int(downlink)]
+        return commands(self.file, downlink)
 
     def leave_open(self, action: Action = Action.SUBMIT, outcome: Outcome | None = None) -> None:
         """Record an attempt, as one that died leaves it, or with an outcome."""
@@ -132,11 +145,7 @@ def with_level1(home: Path, *downlinks: str) -> tuple[Site, Level1]:
     site.configure(
         merge={"min_events": 1},
         ledger={"url": None},  # what is loaded before is the story of tests/contract/test_ledger_rule.py
-        submit={
-            "command": level1.client("createStream", VARIABLES),
-            "check": level1.client("streamExists"),
-            "rollback": level1.client("rollbackStream"),
-        },
+        submit=submit_commands(level1.file),
     )
     site.add_retdefs(GOLDEN / "split2" / "in", *downlinks)
     return site, level1

@@ -25,12 +25,8 @@ from tests.support.stories.world import Hour, Key, NewInput, StagedFile, World, 
 NOTHING = Delivery()
 
 
-class WrongError(Exception):
-    """What must not be: `kind` is the same for the same defect."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(f"{kind}: {text}")
-        self.kind = kind
+class WrongError(AssertionError):
+    """What must not be."""
 
 
 class Amiss(IntEnum):

@@ -40,12 +40,6 @@ class Step:
         return " ".join((self.name, *self.words))
 
     @classmethod
-    def of(cls, text: str) -> "Step":
-        """Read one."""
-        name, *words = text.split()
-        return cls(name, tuple(words))
-
-    @classmethod
     def drawn(cls, rng: random.Random) -> "Step":
         """Draw one."""
         (name,) = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
@@ -86,7 +80,6 @@ class Story:
 
     world: World
     books: Books
-    verdicts_count: bool = True
     said: str = ""
 
     def heard(self, ended: Ended) -> Ended:
@@ -140,8 +133,7 @@ class Story:
             return False
         self.books.look_at_stage()
         self.books.check()
-        if self.verdicts_count:
-            self.verdicts()
+        self.verdicts()
         return True
 
     def verdicts(self) -> None:
@@ -276,7 +268,7 @@ def cleanup(story: Story, given: Arguments) -> bool:
     return True
 
 
-@step(6, DL, ("well", "well", "well", "refuse", "fail", "forget"))
+@step(6, DL, ("well", "well", "well", "refuse", "fail", "lie"))
 def submit(story: Story, given: Arguments) -> bool:
     """Submit a downlink; Level-1 may answer wrongly."""
     dl, mode = given.dl(), given.words[1]
@@ -288,24 +280,24 @@ def submit(story: Story, given: Arguments) -> bool:
         return False
     if not any(run["named"] and run["files"] for run in story.world.site.receipt(dl)["runs"]):
         return False
-    story.world.site.work.joinpath(paths.submitted(dl)).unlink(missing_ok=True)
-    wrong = story.world.home / "mode"
-    if mode != "well":
-        wrong.write_text(mode)
+    work, modes = story.world.site.work, story.world.home / "modes.json"
+    for path in (work / paths.submitted(dl), log := work / paths.log("submit", dl)):
+        path.unlink(missing_ok=True)
+    modes.write_text(json.dumps({} if mode == "well" else {"createStream": mode}))
     with patch.object(submission, "ASKED_AGAIN", (0.0,), create=True):
         ended = story.heard(story.world.site.snakemake(f"submit={dl}"))
-    asked = not wrong.exists() if mode != "well" else True
-    wrong.unlink(missing_ok=True)
-    has = story.world.has_stream(dl)
-    if ended.status == 0 and mode == "well" and not has and not of.submitted:
+    modes.unlink()
+    asked = log.exists() and "STAND-IN, createStream" in log.read_text()
+    made = story.world.streams_of(dl)
+    if ended.status == 0 and mode == "well" and not made and not of.submitted:
         raise WrongError(
             "submit", f"{dl} counts as submitted, and Level-1 has no stream: {ended.said[-2000:]}"
         )
-    if story.world.streams.exists() and story.world.streams.read_text().count(f'["create", "{dl}"]') > 1:
+    if made > 1:
         raise WrongError("submit", f"{dl} was submitted twice")
     if of.submitted:
         return True
-    if has and ended.status == 0:  # perhaps of an attempt before, which a check has settled now
+    if made and ended.status == 0:  # perhaps of an attempt before, which a check has settled now
         of.submitted, of.open = of.handoff, False
     elif asked and mode != "well":
         of.open, of.asked = True, of.handoff
@@ -319,7 +311,7 @@ def settle(story: Story, given: Arguments) -> bool:
     of = story.books.of[dl]
     if not of.open:
         return False
-    has = story.world.has_stream(dl)
+    has = bool(story.world.streams_of(dl))
     story.heard(
         story.world.site.halfpipe("submit", dl, "--settle", "submitted" if has else "not-submitted").good()
     )

@@ -2,8 +2,6 @@
 
 import os
 import random
-import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +15,9 @@ from halfpipe.formats import evt, level0
 from halfpipe_simulator.runs import Datagram
 from halfpipe_simulator.scenario import SCID, Chunk, Scenario
 from tests.support import forks, in_process
+from tests.support.level1 import commands, submit_commands
 from tests.support.workflow import LONG_AGO, Ended, Site
 
-HERE = Path(__file__).parent
 HOUR = 3_600_000_000  # microseconds
 DOWNLINKS = ("230401001", "230401002", "230401003")
 Key = tuple[int, int]
@@ -125,7 +123,6 @@ class World:
         self.archive, self.away = self.simulation.level0, self.home / "away"
         self.streams = self.home / "streams.jsonl"
         self.site = Site(self.home)
-        client = shlex.join([sys.executable, "-S", "-E", str(HERE / "level1.py"), str(self.streams)])
         self.site.configure(
             paths={"level0": str(self.archive)},
             magic7={"command": None},
@@ -134,12 +131,8 @@ class World:
             retire={"report_days": 1e6},
             alarm={"silence_hours": None, "late_hours": 1e6},
             cleanup={"retention_days": 0},
-            submit={
-                "command": f"{client} create {{dl}}",
-                "check": f"{client} exists {{dl}}",
-                "rollback": f"{client} rollback {{dl}}",
-                "seconds": 5.0,  # what a killed command may have done yet is waited for
-            },
+            # What a killed command may have done yet is waited for.
+            submit={**submit_commands(self.streams), "seconds": 5.0},
         )
         for number, dl in enumerate(self.downlinks):
             for brought in self.chunks[dl][: -1 if self.comes_late(number) else None]:
@@ -216,9 +209,9 @@ class World:
             found.setdefault(path.parent.name, []).append(StagedFile.read(path))
         return found
 
-    def has_stream(self, downlink: str) -> bool:
-        """Tell whether Level-1 has a stream of a downlink."""
-        return self.streams.exists() and f'["create", "{downlink}"]' in self.streams.read_text()
+    def streams_of(self, downlink: str) -> int:
+        """Return how often Level-1 was told to create the stream of a downlink."""
+        return commands(self.streams, downlink).count("createStream")
 
     def in_a_child(self, *words: str, at: int = -1) -> int:
         """Start Snakemake in a fork, which dies at moment number `at`; return its process id."""
