@@ -5,15 +5,13 @@ What downlinks carry is the simulator's word (truth.json), and what must be deli
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from halfpipe import paths
-from halfpipe.formats import evt
 from tests.support.golden_cases import chunk_of
+from tests.support.harness import events_of
 from tests.support.in_process import ROOT, called, module
 from tests.support.model import Chunk, Delivery, Outcome, Rules, decide
 from tests.support.workflow import Site
@@ -62,14 +60,6 @@ def outcomes(site: Site, run: str, downlinks: Iterable[str]) -> dict[str, Outcom
     return found
 
 
-def events_of(path: Path) -> list[tuple[int, int]]:
-    """Return (sequence, APID) of the events of an evt file, in order."""
-    opened = evt.open_evt(path)
-    offsets = evt.walk(opened.data, str(path))
-    columns = [evt.context_column(opened.data, offsets, f) for f in ("scalers_sequence", "ccsds_apid")]
-    return list(zip(*(np.asarray(column).tolist() for column in columns), strict=True))
-
-
 @pytest.mark.parametrize("scene", SCENES)
 def test_delivered_is_what_was_simulated_but_for_the_orphans(scene: str, site: Site) -> None:
     truth = simulate(site, SCENES[scene].split())["carried"]
@@ -84,7 +74,9 @@ def test_delivered_is_what_was_simulated_but_for_the_orphans(scene: str, site: S
         for downlink, expected in outcomes(site, run, truth).items():
             (found,) = (entry for entry in receipts[downlink]["runs"] if entry["run"] == run)
             home = site.stage / downlink / found["l1_run"]
-            mine = [event for file in found["files"] for event in events_of(home / file["name"])]
+            mine = [
+                event for file in found["files"] for event in events_of((home / file["name"]).read_bytes())
+            ]
             assert mine == [(event.sequence, event.apid) for _, event in expected.delivered]
             for figure in ("kind", "complete", "orphans", "late"):
                 assert found[figure] == getattr(expected, figure), figure

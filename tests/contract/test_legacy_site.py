@@ -3,12 +3,12 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
-from halfpipe.formats import evt
+from halfpipe.ids import RunId
 from tests.support.golden_cases import Case, build, cases, read_case
+from tests.support.harness import events_of
 from tests.support.in_process import ROOT
 from tests.support.legacy_model import deliver, read_spans
 from tests.support.workflow import Site
@@ -51,20 +51,11 @@ SHARED = [(case.name, number) for case in cases() if is_shared(case) for number 
 Event = tuple[int, int]  # sequence and APID
 
 
-def events_of(files: dict[str, bytes], home: Path) -> Counter[tuple[str, Event]]:
+def by_run(files: dict[str, bytes]) -> Counter[tuple[str, Event]]:
     """Return the events of evt files by run, as they are named in indexes."""
-    found = Counter[tuple[str, Event]]()
-    for name, content in files.items():
-        path = home / "one.evt"
-        path.write_bytes(content)
-        opened = evt.open_evt(path)
-        offsets = evt.walk(opened.data, name)
-        columns = [evt.context_column(opened.data, offsets, of) for of in ("scalers_sequence", "ccsds_apid")]
-        run = f"{int(name[1:11]):08x}"
-        found.update(
-            (run, key) for key in zip(*(np.asarray(column).tolist() for column in columns), strict=True)
-        )
-    return found
+    return Counter(
+        (RunId.from_l1(name[:11]), e) for name, content in files.items() for e in events_of(content)
+    )
 
 
 @pytest.mark.workflow
@@ -86,11 +77,11 @@ def test_every_event_is_at_level1_once_but_for_what_the_legacy_swallows(
     site.halfpipe("takeover", str(home), "--do").good()
     for step in case.steps[number:]:
         site.process(step.downlink)
-        at_level1.update(events_of(site.staged(step.downlink), site.home))
+        at_level1.update(by_run(site.staged(step.downlink)))
     assert {event for event, count in at_level1.items() if count > 1} == set()
     alone = Counter[tuple[str, Event]]()
     for step in case.steps:
-        alone.update(events_of(step.expected.files, site.home))
+        alone.update(by_run(step.expected.files))
     missing = [
         (run, event)
         for run, event in alone.keys() - at_level1.keys()

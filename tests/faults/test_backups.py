@@ -21,12 +21,12 @@ from halfpipe import paths
 from halfpipe.downlink import stage_mark
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger import lacks
 from halfpipe_simulator.scenario import Scenario
+from tests.support.harness import events_of
 from tests.support.level1 import commands, submit_commands
-from tests.support.workflow import Ended, Site
+from tests.support.workflow import Ended, Site, in_peace
 
 pytestmark = pytest.mark.faults
 
@@ -52,51 +52,27 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Site, "typing", False)
 
 
-@dataclass
-class World:
-    """Simulated downlinks that were decoded once, and which events of them Level-1 gets at all."""
-
-    home: Path
-
-    def __post_init__(self) -> None:
-        scene = Scenario(seed=11, downlinks=DOWNLINKS)
-        scene.lpa_run(events=120, parts=4, per_datagram=10, repeated_datagrams=2)
-        scene.lpa_run(events=90, parts=3, first=1, per_datagram=10)
-        site = Site(self.home / "decoding")
-        self.simulation = site.simulate(scene).path
-        site.configure(merge={"min_events": 1}, ledger={"url": None}, magic7={"command": None})
-        for downlink in DOWNLINKS:
-            site.process(downlink)
-        for downlink in DOWNLINKS:
-            shutil.copytree(site.work / downlink / "chunks", self.home / "products" / downlink)
-        self.events = set(events(site.stage.glob("*/r*/*.evt")))
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Simulate and decode the downlinks, and process them in peace."""
-    before, Site.typing = Site.typing, False
-    try:
-        return World(tmp_path_factory.mktemp("world"))
-    finally:
-        Site.typing = before
+def world(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Simulated downlinks that were processed in peace."""
+    scene = Scenario(seed=11, downlinks=DOWNLINKS)
+    scene.lpa_run(events=120, parts=4, per_datagram=10, repeated_datagrams=2)
+    scene.lpa_run(events=90, parts=3, first=1, per_datagram=10)
+    home = tmp_path_factory.mktemp("world")
+    return in_peace(home, scene, merge={"min_events": 1}, ledger={"url": None})
 
 
 def events(files: Iterable[Path]) -> Iterator[Event]:
     """Yield the events of event files."""
     for path in files:
-        data = evt.open_evt(path).data
-        at = evt.walk(data, path.name)
-        columns = (evt.context_column(data, at, name).tolist() for name in ("scalers_sequence", "ccsds_apid"))
-        run = path.name.partition("-")[0]
-        yield from ((run, sequence, apid) for sequence, apid in zip(*columns, strict=True))
+        yield from ((path.parent.name, *event) for event in events_of(path.read_bytes()))
 
 
 @dataclass
 class Story:
     """One story: the site, the stand-in of the pipeline, and what the commands have said."""
 
-    world: World
+    world: Site
     site: Site
     seed: int
     target: str
@@ -108,7 +84,8 @@ class Story:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         site, self.streams = self.site, self.site.home / "streams.jsonl"
-        site.replay(self.world.home / "products")
+        self.products = self.world.home.parent / "in"
+        site.replay(self.products)
         self.ledger = site.home / "ledger.sqlite"
         submit: dict[str, object] = {**submit_commands(self.streams), "automatic": True}
         # Without a question to the pipeline, only what is remembered keeps a second stream from being made. If working
@@ -120,7 +97,7 @@ class Story:
         site.work.mkdir()
 
     def retdefs(self, *downlinks: str) -> None:
-        self.site.add_retdefs(self.world.simulation / "downlinks", *downlinks)
+        self.site.add_retdefs(self.products, *downlinks)
 
     def go_on(self, *downlinks: str) -> None:
         """Process downlinks; some are submitted, and Level-1 takes some of these."""
@@ -312,14 +289,14 @@ def tell(story: Story, target: str, tmp_path: Path, over: bool) -> Counter[str]:
         assert ended.status == 0, story.said
     assert story.give("ledger", "check").status == 0, story.said
     found = story.at_level1()
-    assert set(found) == story.world.events, story.said
+    assert set(found) == set(events(story.world.stage.glob("*/r*/*.evt"))), story.said
     assert story.give("unattended").status == 0, story.said
     return Counter([code] if code else refused)
 
 
 @pytest.mark.parametrize("seed", range(STORIES))
 def test_a_backup_that_is_put_back_has_nothing_at_level1_twice(
-    seed: int, world: World, tmp_path: Path
+    seed: int, world: Site, tmp_path: Path
 ) -> None:
     target = TARGETS[seed % len(TARGETS)]
     story = Story(world, Site(tmp_path / "site"), seed, target)

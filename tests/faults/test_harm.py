@@ -1,161 +1,290 @@
 """Every single file below `paths.work` and the stage, harmed: what is said, and that nothing is lost or doubled.
 
-A sample of the looks at random; `HALFPIPE_HARM=all` takes every file and prints the table by kind.
+A site at three moments of a story, with SIMULATED data; Level-1 stands beside it, and takes what it was told of. A
+sample of all files and harms at random; `HALFPIPE_HARM=all` takes every one.
 """
 
+import json
 import os
 import random
-from collections import defaultdict
+import re
+import shlex
+import shutil
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from tests.support.harmed import HARMS, KINDS, MOMENTS, Seen, Story, kind_of, look
-from tests.support.workflow import Site
+from halfpipe import paths
+from halfpipe.errors import HalfPipeError
+from halfpipe_simulator.scenario import Scenario
+from tests.support.harness import records_of
+from tests.support.workflow import Ended, Site, in_peace
 
 pytestmark = pytest.mark.faults
 
 LOOKS = 60  # for each moment a third
 SEED = 17
-FEW = (".snakemake", "logs/", ".cache/", "settings/")  # of these kinds all files are alike: a few are taken
+A, B, C = DOWNLINKS = "230401001", "230401002", "230401003"
+MOMENTS = ("delivered", "submitted", "taken")
+HARMS = ("removed", "cut", "flipped", "{}", "garbage")
+COMMAND = re.compile(r"\b(?:snakemake|halfpipe|cp|mv|rm) [^;…]+")
 
-OFTEN = {"receipt-missing", "file-taken", "not-submitted", "outstanding"}  # what is said of the moment itself
-MENDED = {"record-mended"}
-LATER = {"handoff-not-submitted"}  # while what was processed again waits for its roll-back
-IN_STAGE = {"file-missing", "file-differs", "stage-partly-gone", "stage"}
-# What may be said of which kind, beside what is said of the moment. "stops": every command says it, and does nothing.
+# What may always be said: of the moment itself, and while what was processed again waits for its roll-back.
+OFTEN = {"receipt-missing", "file-taken", "not-submitted", "outstanding", "handoff-not-submitted"}
+GONE, STOPS = {"file-missing", "file-damaged"}, {"stops"}  # every command says it, and does nothing
+PRODUCT = {"file-missing", "file-differs", "format", "state", "missing-input"}
+ID, RUN, N = r"\d{9}", r"[0-9a-f]{8}", r"\d{6}\.json"
+EVENT_FILE = rf"stage/{ID}/r\d{{10}}/.*\.evt"
+# Where a person must do what no command says: a backup, or a new ledger. Until then nothing goes on.
+BY_HAND: dict[str, set[str]] = {
+    r"work/format\.json": STOPS,
+    rf"work/stage-mark/{N}": STOPS,
+    rf"stage/\.halfpipe-mark/{N}": STOPS,
+    r"work/ledger\.sqlite": {"ledger", "ledger-down", "ledger-lacks"},
+    r"work/\.snakemake/.*": STOPS,
+}
+# Files that are all alike: a few are taken.
+ALIKE: dict[str, set[str]] = {r"work/settings/.*": set(), rf"work/logs/{ID}/.*": set()}
+# What may be said of which file.
 SAID: dict[str, set[str]] = {
-    "format.json": {"stops"},
-    "stage-mark/{n}.json": {"stops"},
-    "dl={dl}": {"receipt-damaged", "receipt-edited", "receipt-missing"},
-    "submit={dl}": set(),
-    "{dl}/RetDef-{dl}-{chunk}.xml": {
+    **BY_HAND,
+    **ALIKE,
+    rf"work/dl={ID}": {"receipt-damaged", "receipt-edited", "receipt-missing"},
+    rf"work/submit={ID}": set(),
+    rf"work/{ID}/RetDef-.*\.xml": {
         "file-missing",
         "file-differs",
         "retdef-reissued",
         "missing-input",
         "format",
     },
-    "{dl}/chunks/{chunk}.json": {"file-missing", "file-damaged", "file-differs", "format", "missing-input"},
-    "{dl}/chunks/*.evt": {"file-missing", "file-differs", "format", "state", "missing-input"},
-    "{dl}/chunks/*.idx": {"file-missing", "file-differs", "format", "state", "missing-input"},
-    "{dl}/receipts/NNNNNN.json": MENDED,
-    "{dl}/submissions/NNNNNN.json": MENDED,
-    "{dl}/ledger.json": {"ledger-lacks"},
-    "copies/{dl}/receipts/NNNNNN.json": MENDED,
-    "copies/{dl}/submissions/NNNNNN.json": MENDED,
-    "copies/runs/{run}/deliveries/NNNNNN.json": MENDED,
-    "ledger.sqlite": {"ledger", "ledger-down", "ledger-lacks"},
-    "runs/{run}/{dl}/datagrams.idx": {
-        "datagrams-gone",
-        "file-missing",
-        "file-damaged",
-        "format",
-        "missing-input",
-    },
-    "runs/{run}/{dl}/events.npy": {"file-missing", "file-damaged", "state"},
-    "runs/{run}/{dl}/chunks.json": {"file-missing", "file-damaged"},
-    "runs/{run}/{dl}/manifest.json": {
-        "manifest-gone",
-        "file-missing",
-        "file-damaged",
-        "file-differs",
-        "format",
-    },
-    "runs/{run}/deliveries/NNNNNN.json": MENDED,
-    "force/{run}": set(),
-    "settings/*.json": set(),
-    "logs/{dl}/done.log": set(),
-    "logs/{dl}/usage.jsonl": set(),
-    ".snakemake": {"stops"},
-    "stage/{dl}/r%010d/r%010d-e%020d.evt": IN_STAGE,
-    "stage/{dl}/delivered_events_{dl}.txt": IN_STAGE,
-    "stage/{dl}/retired_runs_{dl}.txt": IN_STAGE,
-    "stage/{dl}/event_gaps_{dl}.txt": IN_STAGE,
-    "stage/{dl}/event_times_{dl}.txt": IN_STAGE,
-    "stage/{dl}/moot_keys_{dl}.txt": IN_STAGE,
-    "stage/chunktokens/r%010d/r%010d-e%020d": IN_STAGE,
-    "stage/chunktokens/r%010d/haltCleanup-{dl}": set(),
-    "stage/.halfpipe-mark/{n}.json": {"stops"},
+    rf"work/{ID}/chunks/\d{{5}}\.json": {*GONE, "file-differs", "format", "missing-input"},
+    rf"work/{ID}/chunks/.*\.(evt|idx)": PRODUCT,
+    rf"work/(copies/)?({ID}/(receipts|submissions)|runs/{RUN}/deliveries)/{N}": {"record-mended"},
+    rf"work/{ID}/ledger\.json": {"ledger-lacks"},
+    rf"work/runs/{RUN}/{ID}/datagrams\.idx": {*GONE, "datagrams-gone", "format", "missing-input"},
+    rf"work/runs/{RUN}/{ID}/events\.npy": {*GONE, "state"},
+    rf"work/runs/{RUN}/{ID}/chunks\.json": GONE,
+    rf"work/runs/{RUN}/{ID}/manifest\.json": {*GONE, "manifest-gone", "file-differs", "format"},
+    r"work/force/.*": set(),
+    rf"stage/({ID}|chunktokens)/.*": {"file-missing", "file-differs", "stage-partly-gone", "stage"},
 }
-# Where a person must do what no command says: a backup, or a new ledger. Until then nothing goes on.
-BY_HAND = {
-    "format.json",
-    "stage-mark/{n}.json",
-    "stage/.halfpipe-mark/{n}.json",
-    "ledger.sqlite",
-    ".snakemake",
-}
+
+
+def kind_of(name: str) -> str:
+    """Return what a file is, by its path below the site."""
+    kind = next((pattern for pattern in SAID if re.fullmatch(pattern, name)), None)
+    assert kind is not None, f"{name}: of no kind that the table has"
+    return kind
+
+
+@dataclass
+class Story:
+    """The site of the story, which is put back to one of its moments again and again."""
+
+    home: Path
+    site: Site = field(init=False)
+
+    def __post_init__(self) -> None:
+        made = Scenario(seed=17, downlinks=DOWNLINKS)
+        made.lpa_run(events=60, parts=3, per_datagram=6, repeated_datagrams=2)
+        made.lpa_run(events=40, parts=2, first=1, per_datagram=6, repeated_datagrams=1)
+        made.lpa_run(events=30, per_datagram=6, lost_datagrams=1)  # is abandoned
+        moot = in_peace(self.home, made).settings.moot.file
+        self.site = site = Site(self.home / "site")
+        site.replay(self.home / "in")
+        calls = shlex.quote(str(site.home / "calls"))
+        site.configure(
+            moot={"file": str(moot)},
+            ledger={"url": f"sqlite:///{site.work}/ledger.sqlite"},
+            submit={
+                "command": shlex.join(["sh", "-c", f"echo submit {{dl}} >> {calls}"]),
+                "rollback": shlex.join(["sh", "-c", f"echo rollback {{dl}} >> {calls}"]),
+            },
+        )
+        brought = {
+            dl: {path.name.split("-")[1] for path in self.home.glob(f"in/{dl}/*.idx")} for dl in DOWNLINKS
+        }
+        (given_up,) = brought[A] - brought[B] - brought[C]
+        force = site.work / paths.force() / given_up
+        force.parent.mkdir(parents=True)
+        force.write_text("its rest never comes\n")
+        site.add_retdefs(self.home / "in", A)
+        site.process(A)
+        site.add_retdefs(self.home / "in", B)
+        site.snakemake(*(paths.manifest(run, B) for run in sorted(brought[B]))).good()
+        self._keep("delivered")
+        self.go_on().good()
+        self._keep("submitted")
+        self.take()
+        site.add_retdefs(self.home / "in", C)
+        self._keep("taken")
+        self.end().good()
+        self.events, self.told = self.at_level1(), self.calls()
+
+    def _keep(self, moment: str) -> None:
+        self.asked()  # what status remembers of downlinks is among the files
+        shutil.copytree(self.site.home, self.home / moment)
+
+    def restore(self, moment: str) -> None:
+        """Put the site back to a moment."""
+        shutil.rmtree(self.site.home)
+        shutil.copytree(self.home / moment, self.site.home)
+
+    def go_on(self) -> Ended:
+        """Give the command that comes next: all that is there, to its submission."""
+        known = sorted(path.name for path in self.site.retdefs.iterdir())
+        return self.site.snakemake(*(f"dl={dl}" for dl in known), *(f"submit={dl}" for dl in known))
+
+    def calls(self) -> Counter[str]:
+        """Return what Level-1 was told, and how often."""
+        file = self.site.home / "calls"
+        return Counter(file.read_text().splitlines() if file.exists() else [])
+
+    def take(self) -> None:
+        """Take, as Level-1 does, all that it was told of; what was rolled back in place of what was taken before."""
+        calls = self.calls()
+        for dl in DOWNLINKS:
+            home, level1 = self.site.stage / dl, self.site.home / "level1" / dl
+            done, told = level1 / "told", calls[f"submit {dl}"] + calls[f"rollback {dl}"]
+            if not told or (done.exists() and int(done.read_text()) == told) or not home.is_dir():
+                continue
+            # Of a roll-back it keeps the runs that are not handed off once more.
+            for of_run in home.glob("r*/"):
+                shutil.rmtree(level1 / of_run.name, ignore_errors=True)
+            self.site.take(dl)
+            level1.mkdir(parents=True, exist_ok=True)
+            done.write_text(str(told))
+
+    def end(self) -> Ended:
+        """Have Level-1 take what it knows of, bring the last downlink if it has not come yet, and end the story."""
+        self.take()
+        self.site.add_retdefs(self.home / "in", C)
+        ended = self.go_on()
+        self.take()
+        return ended
+
+    def at_level1(self) -> Counter[bytes]:
+        """Return the events that Level-1 has; of a file that is none the whole as one."""
+        found: Counter[bytes] = Counter()
+        for path in self.site.home.glob("level1/*/r*/*.evt"):
+            content = path.read_bytes()
+            try:
+                found.update(records_of(content))
+            except HalfPipeError:
+                found[content] += 1
+        return found
+
+    def harm(self, name: str, how: str) -> bool:
+        """Harm a file, without a new time; tell whether it can be harmed so."""
+        path = self.site.home / name
+        content, status = path.read_bytes(), path.stat()
+        middle = len(content) // 2
+        if how == "removed":
+            path.unlink()
+            return True
+        if not content or (how in {"{}", "garbage"} and content[:1] != b"{"):
+            return False
+        new = {
+            "cut": content[:middle],
+            "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            "{}": b"{}",
+            "garbage": b"\xa7" * len(content),
+        }[how]
+        path.write_bytes(new)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        return True
+
+    def asked(self, *options: str) -> tuple[int, set[str], list[str]]:
+        """Ask `status`; return how it ended, its codes (`stops`, if it gives no answer), and what is to be done."""
+        ended = self.site.halfpipe("status", "--all", "--json", *options)
+        try:
+            answer = json.loads(ended.said[ended.said.index("{") :])
+        except ValueError:
+            return ended.status, set(STOPS), []
+        causes = [cause for one in answer["downlinks"] for cause in one["causes"]] + answer["site"]
+        do = [cause["do"] for cause in causes if cause["verdict"] == "action" and cause["do"]]
+        return ended.status, {cause["code"] for cause in causes}, do
+
+    def follow(self, do: Iterable[str]) -> None:
+        """Do what is to be done, as far as it is commands."""
+        for command in dict.fromkeys(each for text in do for each in COMMAND.findall(text)):
+            program, *words = shlex.split(command.strip().rstrip("."))
+            if program == "snakemake":
+                self.site.snakemake(*words)
+            elif program == "halfpipe":
+                self.site.halfpipe(*words)
+            elif program == "cp":
+                shutil.copy(words[0], words[1])
+            else:
+                Path(words[0]).unlink(missing_ok=True)
+
+
+def look(story: Story, moment: str, name: str, how: str) -> tuple[set[str], str] | None:
+    """Harm one file, ask, go on, do what is said; return all that was said, and how the end differs.
+
+    None if it cannot be harmed so.
+    """
+    story.restore(moment)
+    base = story.asked()[1]
+    if not story.harm(name, how):
+        return None
+    asked = [story.asked(), story.asked("--check")]
+    ended = story.go_on()
+    asked.append(story.asked())
+    said = {code for _, codes, _ in asked for code in codes - base}
+    status, do = asked[-1][0], [each for _, _, do in asked for each in do]
+    for _ in range(3):
+        if not (do or status or ended.status):
+            break
+        story.follow(do)
+        ended = story.go_on()
+        status, _, do = story.asked()
+        do += story.asked("--check")[2]
+    ended = story.end()
+    status, codes, do = story.asked()
+    if ended.status and do:  # the last downlink has found what nobody had looked at before
+        story.follow(do)
+        ended = story.end()
+        status, more, _ = story.asked()
+        codes |= more
+    calls, events = story.calls(), story.at_level1()
+    wrong = [f"{call} {n} times" for call, n in calls.items() if n != 1 and call.startswith("submit")]
+    wrong += [f"no {call}" for call in story.told if not calls[call]]
+    wrong += [f"{n} events {what}" for n, what in (
+        ((events - story.events).total(), "doubled or strange"), ((story.events - events).total(), "lacking")
+    ) if n]  # fmt: skip
+    needs = "needs action: " if status or ended.status else "SILENT: "
+    return said | codes, f"{needs}{'; '.join(wrong)}" if wrong else ""
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """The story, told once."""
-    return Story(tmp_path_factory.mktemp("story"))
+    """The story, told once, with commands in this process: there are very many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Site, "typing", False)
+        return Story(tmp_path_factory.mktemp("story"))
 
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands are given in this process: there are very many."""
     monkeypatch.setattr(Site, "typing", False)
 
 
 def files(story: Story, moment: str) -> list[str]:
-    """Return the files that are harmed, in random order; of those that are many and alike a few."""
-    names = story.files(moment)
+    """Return the files of a moment that are harmed, in random order; of those that are alike a few."""
+    home, found, taken = story.home / moment, [], Counter[str]()
+    names = [str(path.relative_to(home)) for path in sorted(home.rglob("*")) if path.is_file()]
     random.Random(f"{SEED} {moment}").shuffle(names)
-    found, taken = [], defaultdict[str, int](int)
     for name in names:
-        kind = kind_of(name)
-        assert kind is not None, f"{name}: of no kind that the table has"
-        taken[kind] += 1
-        if taken[kind] <= 2 or not kind.startswith(FEW):
-            found.append(name)
+        if re.match(r"stage/|work/(?!leases/|\.cache/)", name):
+            taken[kind := kind_of(name)] += 1
+            if taken[kind] <= 2 or not (kind in ALIKE or ".snakemake" in kind):
+                found.append(name)
     return found
-
-
-def verdict(seen: Seen) -> str:
-    """Say what is wrong with what came of a harm; empty if nothing is."""
-    kind = str(seen.kind)
-    codes = {code.rstrip("!") if not code.startswith("!") else "stops" for code in seen.said}
-    strange = codes - SAID[kind] - OFTEN - LATER
-    if strange:
-        return f"says {sorted(strange)}"
-    if seen.end.startswith("same"):
-        return ""
-    if kind in BY_HAND and seen.end.startswith("needs action"):
-        return ""
-    # Of what it was told of Level-1 moves the event files away, and so nobody can tell.
-    taken = (
-        kind == "stage/{dl}/r%010d/r%010d-e%020d.evt" and seen.how == "removed" and seen.moment == "submitted"
-    )
-    return "" if taken and "file-taken" in codes else seen.end
-
-
-def table(seen: Iterable[Seen]) -> str:
-    """Return a table by kind, harm and moment: what status and check say, how commands end, what comes of it."""
-    lines: dict[tuple[str, ...], int] = defaultdict(int)
-    for one in seen:
-        row = (
-            str(one.kind),
-            one.how,
-            one.moment,
-            " ".join(code if code[0] != "!" else "stops" for code in one.status),
-            " ".join(
-                code if code[0] != "!" else "stops" for code in one.check if code.rstrip("!") not in OFTEN
-            ),
-            " ".join(map(str, one.exits)),
-            one.end.partition(",")[0].partition("|")[0],
-        )
-        lines[row] += 1
-    return "\n".join(" | ".join([*row, str(count)]) for row, count in sorted(lines.items()))
-
-
-def test_the_table_has_every_kind(story: Story) -> None:
-    assert SAID.keys() == KINDS.keys()
-    there = {kind_of(name) for moment in MOMENTS for name in story.files(moment)}
-    assert KINDS.keys() <= there
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -163,21 +292,39 @@ def test_a_harmed_file_loses_and_doubles_nothing(story: Story, moment: str) -> N
     looks = [(name, how) for name in files(story, moment) for how in HARMS]
     if os.environ.get("HALFPIPE_HARM") != "all":
         looks = random.Random(SEED).sample(looks, LOOKS // len(MOMENTS))
-    seen = [one for name, how in looks if (one := look(story, moment, name, how)) is not None]
-    print(table(seen))
-    wrong = [f"{one.name} {one.how}: {said}" for one in seen if (said := verdict(one))]
+    done, wrong = 0, []
+    for name, how in looks:
+        if (seen := look(story, moment, name, how)) is None:
+            continue
+        done, kind, (said, end) = done + 1, kind_of(name), seen
+        may = end.startswith("needs action") and kind in BY_HAND
+        # Of what it was told of Level-1 moves the event files away, and so nobody can tell.
+        may |= (
+            moment == "submitted"
+            and how == "removed"
+            and "file-taken" in said
+            and bool(re.match(EVENT_FILE, name))
+        )
+        if strange := said - SAID[kind] - OFTEN:
+            wrong.append(f"{name} {how}: says {sorted(strange)}")
+        elif end and not may:
+            wrong.append(f"{name} {how}: {end}")
     assert not wrong, "\n".join(wrong)
-    assert len(seen) > LOOKS // len(MOMENTS) // 2
+    assert done > LOOKS // len(MOMENTS) // 2
+
+
+def test_the_table_has_every_kind(story: Story) -> None:
+    assert {kind_of(name) for moment in MOMENTS for name in files(story, moment)} == SAID.keys()
 
 
 def test_what_lies_in_the_stage_and_is_of_nobody_is_not_submitted(story: Story) -> None:
     story.restore("delivered")
-    strange = Path(story.site.stage) / "230401001" / "r0000000001"
+    strange = story.site.stage / A / "r0000000001"
     strange.mkdir()
-    assert "file-strange!" in story.said("status")[1]
-    assert "file-strange!" in story.said("check")[1]
-    assert story.next_invocation()[0] == 1
-    assert story.calls()["submit 230401001"] == 0
+    assert "file-strange" in story.asked()[1]
+    assert "file-strange" in story.asked("--check")[1]
+    assert story.go_on().status == 1
+    assert story.calls()[f"submit {A}"] == 0
     strange.rmdir()
-    assert story.next_invocation()[0] == 0
-    assert story.calls()["submit 230401001"] == 1
+    story.go_on().good()
+    assert story.calls()[f"submit {A}"] == 1

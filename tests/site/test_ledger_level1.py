@@ -17,7 +17,6 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.files.json_files import read_json
-from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load
@@ -27,6 +26,7 @@ from halfpipe.merge.settle import settled
 from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.deliveries import Deliveries
 from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.harness import events_of
 from tests.support.ledger_files import run_rows, settings_of
 from tests.support.workflow import Site
 
@@ -51,12 +51,7 @@ class Level1:
         """Move the event files of a hand-off away, and remove its directory."""
         for path in sorted((self.stage / downlink).glob("r*/*.evt")):
             run = RunId.from_l1(path.parent.name)
-            file = evt.open_evt(path)
-            starts = evt.walk(file.data, path.name)
-            columns = (
-                evt.context_column(file.data, starts, name) for name in ("scalers_sequence", "ccsds_apid")
-            )
-            self.got.setdefault(run, set()).update(zip(*(column.tolist() for column in columns), strict=True))
+            self.got.setdefault(run, set()).update(events_of(path.read_bytes()))
             self.unfinished[self.stage / paths.tokens(run.l1) / path.stem] = downlink
         shutil.rmtree(self.stage / downlink, ignore_errors=True)
 

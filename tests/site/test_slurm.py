@@ -25,12 +25,12 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.config import load
-from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario, Simulation
 from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.harness import events_of
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
 from tests.support.private_slurm import (
@@ -231,10 +231,7 @@ def staged_events(site: Site) -> dict[str, list[tuple[int, int]]]:
     """Return sequence and APID of all staged events of each run, over all downlinks, sorted."""
     found: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for path in sorted(site.stage.glob("[0-9]*/r*/*.evt")):
-        data = evt.open_evt(path).data
-        at = evt.walk(data, path.name)
-        columns = (evt.context_column(data, at, name).tolist() for name in ("scalers_sequence", "ccsds_apid"))
-        found[path.parent.name] += zip(*columns, strict=True)
+        found[path.parent.name] += events_of(path.read_bytes())
     return {run: sorted(events) for run, events in found.items()}
 
 

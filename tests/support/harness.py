@@ -231,6 +231,14 @@ def records_of(content: bytes) -> list[bytes]:
     return [content[a:b] for a, b in pairwise([*offsets, len(content)])]
 
 
+def events_of(content: bytes) -> list[tuple[int, int]]:
+    """Return sequence and APID of each event of an event file, in order."""
+    data = np.frombuffer(content, np.uint8)
+    offsets = evt.walk(data, "an event file")
+    columns = (evt.context_column(data, offsets, name) for name in ("scalers_sequence", "ccsds_apid"))
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
 def path_of(cause: Cause) -> Path:
     """Return the file that a cause of `halfpipe.status.checks.check` is about."""
     return Path(cause.text.partition(": ")[0])

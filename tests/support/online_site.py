@@ -7,11 +7,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from halfpipe import paths
 from halfpipe.config import load
-from halfpipe.formats import evt, idx
+from halfpipe.formats import idx
 from halfpipe.ids import RunId, RunKind
 from halfpipe.settings import Online as OnlineSettings
 from halfpipe.settings import Settings
@@ -132,11 +130,3 @@ def other_epu(home: Path) -> None:
             (home / SECOND / name).write_text(text.replace("-0965-", "-0966-").replace(FIRST, SECOND))
     case = home.parent / "case.yaml"
     case.write_text(case.read_text() + f"  - {{dl: '{SECOND}', runs: [741234567]}}\n")
-
-
-def events_of(content: bytes) -> list[tuple[int, int]]:
-    """Return sequence and APID of each event of a file."""
-    data = np.frombuffer(content, np.uint8)
-    offsets = evt.walk(data, "file")
-    columns = (evt.context_column(data, offsets, name) for name in ("scalers_sequence", "ccsds_apid"))
-    return list(zip(*(column.tolist() for column in columns), strict=True))

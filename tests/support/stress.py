@@ -44,7 +44,7 @@ from tests.support.golden_cases import take_chunk
 from tests.support.harness import event_records, path_of
 from tests.support.in_process import ROOT
 from tests.support.injected.sitecustomize import CHANGES
-from tests.support.workflow import Listed, Site, to_do
+from tests.support.workflow import Listed, Site, in_peace, to_do
 
 SIMULATED = tuple(f"23040100{number}" for number in range(1, 6))
 DOWNLINKS = tuple(f"24060100{number}" for number in range(1, 5))  # each brings two of those, and shares them
@@ -75,21 +75,7 @@ def build(home: Path) -> Site:
     scenario = Scenario(seed=1, downlinks=SIMULATED)
     scenario.lpa_run(events=100, parts=5, per_datagram=6)
     scenario.lpa_run(events=40, parts=2, first=1, per_datagram=6)
-    scenario.write(home / "simulated")
-    decoding = Site(home / "decoding")
-    decoding.configure(
-        paths={
-            "level0": str(home / "simulated" / "level0"),
-            "retdef": [str(home / "simulated" / "downlinks")],
-        }
-    )
-    decoding.configure(decoder={"command": "built-in"}, magic7={"command": None})
-    for part in SIMULATED:
-        decoding.by_hand(part, jobs=[job for job in decoding.listed(f"dl={part}") if job.job.chunk])
-        place = home / "in" / part
-        place.mkdir(parents=True)
-        for path in (*(decoding.work / part).glob("*.xml"), *(decoding.work / part / "chunks").glob("*-*.*")):
-            shutil.copy(path, place)
+    peace = in_peace(home, scenario)
     site = Site(home / "site")
     for number, downlink in enumerate(DOWNLINKS):
         parts = SIMULATED[number : number + 2]
@@ -100,7 +86,7 @@ def build(home: Path) -> Site:
     site.replay(home / "products")
     site.configure(
         merge={"min_events": 1, "max_events": 40},
-        moot={"file": str(home / "simulated" / "moot.txt")},
+        moot={"file": str(peace.settings.moot.file)},
         lease={"seconds": 1},
     )
     site.add_retdefs(home / "products", *DOWNLINKS)

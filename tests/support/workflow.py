@@ -322,6 +322,19 @@ class Site:
         return kept
 
 
+def in_peace(home: Path, scenario: Scenario, **sections: Any) -> Site:
+    """Process simulated downlinks undisturbed; RetDefs and products lie in `home`/in, as those of a golden case."""
+    site = Site(home / "peace")
+    made = site.simulate(scenario)
+    site.configure(**sections)
+    for downlink in made.downlinks:
+        site.by_hand(downlink)
+        shutil.copytree(site.work / downlink / "chunks", home / "in" / downlink)
+        for path in (made.path / "downlinks" / downlink).glob("*.xml"):
+            shutil.copy(path, home / "in" / downlink)
+    return site
+
+
 def _without_head(said: str) -> str:
     """Return what a verb said without where it looked."""
     return re.sub(r"\AHalfPipe at .*\n", "", said)

@@ -21,6 +21,7 @@ from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import OnlineError, Result, What
 from halfpipe.site.online_records import Record, State, is_handed_off
+from tests.support.harness import events_of
 from tests.support.online_site import (
     FIRST,
     GID,
@@ -29,7 +30,6 @@ from tests.support.online_site import (
     RUNID_AT,
     SECOND,
     Online,
-    events_of,
     force,
     on_site,
     other_epu,
