@@ -20,7 +20,7 @@ from halfpipe.files.records import DamagedError
 from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import merged_index, moot_keys
+from halfpipe.run import merged_index
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.event_table import load_events
@@ -86,7 +86,6 @@ def test_a_record_of_four_gigabytes_that_is_there_is_refused(tmp_path: Path) -> 
 DEEP = b"<retdef>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</retdef>"
 WIDE = b"<retdef " + b" ".join(b'a%d="%d"' % (n, n) for n in range(60_000)) + b"/>"
 LONG = b"<" + b"r" * 900_000 + b"/>"
-SPANS = b'<span apid="965" tbeg="0" tend="8589934591"/>'
 
 
 @pytest.mark.parametrize("content", [DEEP, WIDE, LONG])
@@ -96,22 +95,6 @@ def test_a_retdef_that_is_large_inside(tmp_path: Path, content: bytes) -> None:
     with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^{path}: ") as caught:
         read_retdef(path)
     assert len(str(caught.value)) < 1000
-
-
-@pytest.mark.parametrize("count", [1, 15_000])
-def test_spans_of_centuries_are_refused(tmp_path: Path, count: int) -> None:
-    content = (SOURCE / f"RetDef-{DL}-{CHUNK}.xml").read_bytes()
-    path = tmp_path / f"RetDef-{DL}-{CHUNK}.xml"
-    path.write_bytes(content.replace(b"</spans>", SPANS * count + b"</spans>"))
-    with watched(tmp_path), at_once(), pytest.raises(FormatError, match="744"):
-        read_retdef(path)
-
-
-@pytest.mark.parametrize("end", [b"", b"\nr0741234567 1 alias\n"])
-def test_a_moot_file_of_a_gigabyte(tmp_path: Path, end: bytes) -> None:
-    path = sparse(tmp_path / "moot.txt", GIB, (0, b"r0741234567 1 alias\n"), (GIB - len(end), end))
-    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^moot.file {path}: more than"):
-        moot_keys.moot_of(RUN, path)
 
 
 def test_a_record_that_is_huge_or_deep(tmp_path: Path) -> None:
@@ -125,15 +108,6 @@ def test_a_record_that_is_huge_or_deep(tmp_path: Path) -> None:
     path.write_bytes(deep.replace(b"{\n", b'{\n "sha256": "' + digest + b'",\n', 1))
     with watched(tmp_path), at_once(), pytest.raises(DamagedError, match=str(path)):
         Deliveries(tmp_path, RUN)
-
-
-def test_a_moot_file_of_many_lines_and_one_that_is_long(tmp_path: Path) -> None:
-    path = tmp_path / "moot.txt"
-    with path.open("w") as file:
-        file.write("x" * (10 << 20) + "\n")
-        file.writelines(f"r{run:010d} {run} alias\n" for run in range(50_000))
-    with watched(tmp_path):
-        assert moot_keys.moot_of(RunId.from_met(49_999), path) == moot_keys.Moot(49_999, "alias")
 
 
 def test_json_that_is_deep(tmp_path: Path) -> None:
@@ -209,18 +183,3 @@ def test_a_level0_file_of_gigabytes_of_nothing(tmp_path: Path) -> None:
         assert [found.payload(number)[:1] for number in range(len(found))] == [b"x", b"y"]
     assert len(found.faults) == 2  # the hole, and what follows the second packet
     assert all(str(root) in str(fault) for fault in found.faults)
-
-
-def test_a_datagram_that_does_not_end(tmp_path: Path) -> None:
-    body = bytes(60_000)
-    packets = [_packet(0, level0.Flags.FIRST, body)]
-    packets += [_packet(seq, level0.Flags.MIDDLE, body) for seq in range(1, 4000)]
-    packets += [_packet(4000, level0.Flags.LAST, body), _packet(4001, level0.Flags.ALONE, b"good")]
-    content = b"".join(packets)
-    root = _archive(tmp_path, len(content), (0, content))
-    del content, packets
-    with watched(tmp_path):
-        found = level0.retrieve(root, 77, 956, [(HOUR, HOUR + 60)])
-        assert [found.payload(number) for number in range(len(found))] == [b"good"]
-        (fault,) = found.faults
-        assert f"a datagram of {4001 * 60_000} bytes, left out" in str(fault)

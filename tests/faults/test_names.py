@@ -1,15 +1,12 @@
 """Names and texts from outside: none leads out of `paths.work` and `paths.stage`, no shell sees any."""
 
 import io
-import logging
 import os
 import pickle
 import re
 import shlex
 import shutil
-import socket
 from collections.abc import Callable
-from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +26,7 @@ from halfpipe.errors import (
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import merged_index, moot_keys
+from halfpipe.run import merged_index
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.event_table import load_events
 from halfpipe_simulator.scenario import Scenario
@@ -45,11 +42,6 @@ STEM = "00770155-2c2e6cc0-0965-00003"
 EVT, IDX = f"{STEM}.evt", f"{STEM}.idx"
 RETDEF = f"RetDef-{DL}-{CHUNK}.xml"
 SHELL = ("; touch evil", "$(touch evil)", "'; touch evil; '", "{level0} {wildcards.dl} {0} {")
-
-
-@pytest.fixture(autouse=True)
-def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("halfpipe"), "propagate", True)
 
 
 @pytest.fixture
@@ -85,43 +77,20 @@ def _directory(path: Path) -> None:
     path.mkdir()
 
 
-def _socket(path: Path) -> None:
-    path.unlink()
-    with socket.socket(socket.AF_UNIX) as made, chdir(path.parent):  # a socket's path must be short
-        made.bind(path.name)
-
-
 def _nowhere(path: Path) -> None:
     path.unlink()
     path.symlink_to("/nowhere/at/all")
 
 
-def _endless(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("/dev/zero")
-
-
 @pytest.mark.parametrize("name", [EVT, IDX])
-@pytest.mark.parametrize("spoil", [_linked, _pipe, _directory, _socket, _nowhere, _endless])
+@pytest.mark.parametrize("spoil", [_linked, _pipe, _directory, _nowhere])
 def test_a_product_is_a_plain_file(out: Path, name: str, spoil: Callable[[Path], None]) -> None:
     spoil(out / name)
     assert refused(out).startswith(f"{name}: ")
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "x.evt",
-        f"{STEM}.evt\n.evt",
-        f"\n{EVT}",
-        f"{STEM}.EVT.evt",
-        f"..{EVT}",
-        f"{STEM}\x1b[2J.evt",
-        f"{STEM}\udcff.idx",
-        STEM.replace("-0965-", "-٠٩٦٥-") + ".evt",
-        "$(touch evil).evt",
-        "-rf.idx",
-    ],
+    "name", ["x.evt", f"{STEM}.evt\n.evt", f"..{EVT}", f"{STEM}\x1b[2J\udcff.idx", "-rf.idx"]
 )
 def test_a_product_has_a_products_name(out: Path, name: str) -> None:
     (out / name).write_bytes(b"")
@@ -131,18 +100,7 @@ def test_a_product_has_a_products_name(out: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        b"../../etc/passwd",
-        b"/etc/passwd",
-        b"..",
-        b"/",
-        b"../..",
-        b"\x1b[2J",
-        b"\xff",
-        b"a\x00b",
-        b"../elsewhere.evt",
-    ],
+    "name", [b"../../etc/passwd", b"/etc/passwd", b"..", b"\x1b[2J\xff", b"a\x00b", b"../elsewhere.evt"]
 )
 def test_an_index_leads_nowhere_but_beside_itself(out: Path, name: bytes) -> None:
     shutil.copy(SOURCE / EVT, out.parent / "elsewhere.evt")
@@ -186,9 +144,7 @@ def search_path(tmp_path: Path, chunks: int = 3) -> tuple[Plan, Path]:
     ("spoil", "why"),
     [
         (_pipe, "not a regular file"),
-        (_socket, "cannot be read"),
         (_directory, "Is a directory"),
-        (_endless, "not a regular file"),
         (_nowhere, "no such RetDef"),
     ],
 )
@@ -262,18 +218,6 @@ def test_a_pipe_in_the_archive_is_not_waited_for(tmp_path: Path) -> None:
     _linked_back.symlink_to("/etc/passwd")  # not an archive file's name
     path.unlink()
     assert retrieve(simulation.level0, 77, 956, [(chunk.begin / 1e6, chunk.end / 1e6)]).files == ()
-
-
-@pytest.mark.parametrize("alias", ["two words", "a\x1b[2J", "a\x00b", "a\u2028b", "", "a" * 2000])
-def test_an_alias_that_is_not_one_plain_word_is_passed_over(
-    tmp_path: Path, alias: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = tmp_path / "moot.txt"
-    path.write_bytes(f"r0741234567 1 {alias}\nr0741234568 2 good\n".encode())
-    assert moot_keys.read_moot(path) == {RunId.from_l1("r0741234568"): moot_keys.Moot(2, "good")}
-    assert moot_keys.moot_of(RunId.from_l1("r0741234567"), path) == moot_keys.UNSET
-    assert f"{path}, line 1: " in caplog.text
-    assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
 def evil(*homes: Path) -> list[Path]:

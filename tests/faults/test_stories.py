@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stories import troubles  # noqa: F401 - its steps are among those that are drawn
 from tests.support.stories.books import Books
 from tests.support.stories.steps import Step, Story
 from tests.support.stories.world import Shape, World

@@ -52,7 +52,6 @@ class Downlink:
     wiped: bool = False
     gone: set[str] = field(default_factory=set)  # runs that left the stage though nobody was told of them
     taken: bool = False
-    receipt_edited: bool = False
     dead_head: bool = False
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
@@ -283,7 +282,7 @@ class Books:
             raise WrongError("number", f"{dl} has hand-off {receipt['handoff']} after {of.handoff}")
         if receipt["handoff"] != of.handoff:
             of.taken = of.wiped = False
-        of.handoff, of.receipt_edited = receipt["handoff"], False
+        of.handoff = receipt["handoff"]
 
     def look_at_stage(self) -> None:
         """Take in what lies in the stage, which Level-1 may take from now on."""
@@ -341,8 +340,6 @@ class Books:
             found["the stage was wiped"] = Amiss.PERSON
         if of.gone:
             found["a run left the stage"] = Amiss.PERSON if self.has_receipt(dl) else Amiss.MAYBE
-        if of.receipt_edited and self.has_receipt(dl):
-            found["the receipt was edited"] = Amiss.PERSON
         if of.held:
             found["a run is held"] = Amiss.PERSON
         if any(of.late.values()):

@@ -9,11 +9,9 @@ from unittest.mock import patch
 
 from halfpipe import paths
 from halfpipe.downlink import submit as submission
-from halfpipe.files.records import opened
 from halfpipe.ids import RunId
 from tests.support import in_process, model, verbs
 from tests.support.leases import left_by_another
-from tests.support.series import homes
 from tests.support.stories.books import Books, WrongError
 from tests.support.stories.world import NewInput, World, job_that_dies
 from tests.support.workflow import Ended
@@ -423,13 +421,6 @@ def dead_head(story: Story, given: Arguments) -> bool:
     return True
 
 
-@step(3, ("0", "1"), ("first", "second"), ("gone", "empty", "cut"))
-def record_copy(story: Story, given: Arguments) -> bool:
-    """Harm one copy of the last record of a run's deliveries: nothing follows from that."""
-    run = story.books.runs[int(given.words[0]) % len(story.books.runs)]
-    return _harm_last(story, paths.deliveries(RunId(run)), *given.words[1:])
-
-
 @step(3, DL)
 def accept(story: Story, given: Arguments) -> bool:
     """Accept that a downlink delivers less than before, and process it again."""
@@ -471,35 +462,52 @@ def release(story: Story, given: Arguments) -> bool:
     return True
 
 
-@step(2, DL)
-def receipt_edited(story: Story, given: Arguments) -> bool:
-    """Edit a receipt by hand."""
-    path = story.world.site.work / paths.receipt(given.dl())
-    if not path.exists():
-        return False
-    content = json.loads(path.read_bytes())
-    content["runs"][0]["orphans"] += 1
-    path.write_text(json.dumps(content, indent=1))
-    story.books.of[given.dl()].receipt_edited = True
+def needs_action(story: Story, what: str, dl: str) -> None:
+    """Ask status, which has to need action of the downlink."""
+    ended = story.heard(story.world.site.halfpipe("status", dl, "--json"))
+    if not ended.status or json.loads(ended.said)["downlinks"][0]["verdict"] != "action":
+        raise WrongError(f"good, {what}", ended.said[-2000:])
+
+
+@step(3, DL)
+def silent(story: Story, given: Arguments) -> bool:
+    """The decoder ends well and writes nothing, though RetDefs announce data; later it works."""
+    dl, site = given.dl(), story.world.site
+    there = [chunk for chunk in story.world.chunks[dl] if story.world.source(chunk).exists()]
+    if not any(chunk.datagrams and not story.books.would_bring(chunk)[1] for chunk in there):
+        return False  # of what is missing an hour all says so already
+    before = {dl: story.books.stamps(dl)}
+    decoder = dict(site.config.get("decoder", {}))
+    site.configure(decoder={"command": "true"})
+    ended = story.heard(site.snakemake(f"dl={dl}", "-F"))
+    if not ended.status:
+        raise WrongError("not refused, a silent decoder", ended.said[-2000:])
+    needs_action(story, "a silent decoder", dl)
+    site.config["decoder"] = decoder
+    site.configure()
+    story.books.processed([dl], before)
+    story.invoke(dl, f"dl={dl}", "-F")
     return True
 
 
-@step(1, DL, ("first", "second"), ("gone", "empty", "cut"))
-def receipt_copy(story: Story, given: Arguments) -> bool:
-    """Harm one copy of the last record of a downlink's hand-offs: nothing follows from that."""
-    return _harm_last(story, paths.receipts(given.dl()), *given.words[1:])
-
-
-def _harm_last(story: Story, place: str, which: str, how: str) -> bool:
-    first, second = homes(story.world.site.work, place)
-    files = sorted(first.glob("[0-9]*.json"))
-    twins = [home / files[-1].name for home in (first, second)] if files else []
-    if not twins or not all(path.exists() and opened(path.read_bytes()) for path in twins):
+@step(3, DL, PLACE)
+def growing(story: Story, given: Arguments) -> bool:
+    """An hour of level-0 is decoded while it is still being copied, and is whole later."""
+    dl, world = given.dl(), story.world
+    hours = sorted(given.chunk().hours_of("plain"))
+    files = world.files_of(hours[-1], world.archive)
+    if not files or not world.source(given.chunk()).exists():
         return False
-    path = twins[which == "second"]
-    content = path.read_bytes()
-    if how == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(b"" if how == "empty" else content[:-30])
+    content = {path: path.read_bytes() for path in files}
+    for path in files:
+        path.write_bytes(b"")
+    before = story.books.stamps(dl)
+    story.invoke(dl, f"dl={dl}", "-F")
+    decoded = story.books.voucher(given.chunk())
+    again = story.books.stamps(dl).get(decoded) not in {None, before.get(decoded)}
+    for path, whole in content.items():
+        path.write_bytes(whole)
+    if again:
+        needs_action(story, "level-0 that grew", dl)
+    story.invoke(dl, f"dl={dl}", "-F")
     return True

@@ -53,6 +53,7 @@ def test_garbage_is_told_with_its_line_and_costs_no_other(
         "r741234567 2959 nomSciOps",
         "r9999999999 2959 nomSciOps",
     ]
+    keys += ["1 a\x1b[2J", "1 a\x00b", "1 a\u2028b"]
     garbage += ["\x00\x01", *(f"{RUN.l1} {key}" for key in keys)]
     path = write(tmp_path, *garbage, "r0741234567 2959 nomSciOps")
     assert read_moot(path) == {RUN: Moot(2959, "nomSciOps")}
@@ -60,6 +61,7 @@ def test_garbage_is_told_with_its_line_and_costs_no_other(
     assert [line.startswith(f"{path}, line {number}: ") for number, line in enumerate(said, 1)] == [
         True
     ] * len(garbage)
+    assert all(line.isprintable() for line in said)
     caplog.clear()
     monkeypatch.setattr(moot_keys, "MOST_SHOWN", 3)
     assert moot_of(RUN, path) == Moot(2959, "nomSciOps")
