@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Process neighbouring downlinks one after the other up to their hand-off: an element of `halfpipe process`."""
+"""Process neighbouring downlinks one after the other up to their hand-off: an element of many."""
 
 import os
 import sys
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.chdir(settings.paths.work)
     one_process.load()
     entries = content["elements"][arguments.element]
-    process_all(settings, arguments.settings, entries, content["since"])
+    process_all(settings, arguments.settings, entries, content["since"], content["cores"])
     return 0
 
 

@@ -98,8 +98,8 @@ def test_a_dry_run_lists_exactly_what_then_runs(products: Path, tmp_path: Path) 
     assert len(processed.said.splitlines()) < len(everything) + 30
     left = sorted(path.name for path in (site.work / paths.job_logs(DL)).iterdir())
     assert left == ["done.log", "receipt.log", "usage.jsonl"]
-    products = [*(paths.manifest(run, DL) for run in (LCI, LPA)), paths.receipt(DL)]
-    assert {site.work / paths.record_of_snakemake(product) for product in products} == set(
+    made = [*(paths.manifest(run, DL) for run in (LCI, LPA)), paths.receipt(DL)]
+    assert {site.work / paths.record_of_snakemake(product) for product in made} == set(
         (site.work / ".snakemake" / "metadata").iterdir()
     )
     assert (site.work / paths.done_log(DL)).read_text().count(" --log logs/") == len(everything)

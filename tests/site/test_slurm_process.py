@@ -3,8 +3,9 @@
 import os
 import signal
 import subprocess
-import time
+from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,17 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.config import load
 from halfpipe.ids import DownlinkId
+from halfpipe.process.usage import tries
 from halfpipe.site.element import End
 from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
-from tests.site.test_slurm import DL, content, daemons, golden_site, private
+from tests.site.test_slurm import DL, content, daemons, golden_site, private, undisturbed
 from tests.support.in_process import ROOT
 from tests.support.private_slurm import PARTITION, PrivateSlurm, wait_for
 from tests.support.verbs import COMMAND
 from tests.support.workflow import Site, run
 
-__all__ = ["daemons", "private"]  # fixtures
+__all__ = ["daemons", "private", "undisturbed"]  # fixtures
 pytestmark = pytest.mark.slurm
 
 MONTH = [f"2304{day:02d}00{number}" for day in (1, 2, 3, 4) for number in (1, 2)]
@@ -43,14 +45,20 @@ def month(tmp_path: Path) -> Site:
     return site
 
 
-def command(site: Site, jobs: int = ELEMENTS) -> list[str]:
-    """Return the command with the profile of the site, of which as many elements are made as it has jobs."""
-    profile = site.home / "profile"
-    profile.mkdir(exist_ok=True)
+def profile(site: Site, jobs: int = ELEMENTS) -> list[str]:
+    """Return the options that name the profile of a site; as many elements are made as it has jobs."""
+    place = site.home / "profile"
+    place.mkdir(exist_ok=True)
     policy = yaml.safe_load((ROOT / "profiles" / "s3df" / "profile.v9+.yaml").read_text())
     policy |= {"jobs": jobs, "configfile": str(site.configfile)}
-    (profile / "profile.v9+.yaml").write_text(yaml.safe_dump(policy))
-    return [*COMMAND, "process", "2023-04", "--profile", str(profile)]
+    policy["default-resources"]["mem_mb"] = 1000  # of a core: the node has few
+    (place / "profile.v9+.yaml").write_text(yaml.safe_dump(policy))
+    return ["--profile", str(place)]
+
+
+def command(site: Site, jobs: int = ELEMENTS) -> list[str]:
+    """Return the command that processes a month."""
+    return [*COMMAND, "process", "2023-04", *profile(site, jobs)]
 
 
 def ends(site: Site) -> list[End]:
@@ -117,10 +125,11 @@ def test_a_command_and_an_element_that_are_killed(month: Site, tmp_path: Path, d
     assert daemons.run("squeue", "-h") == ""
 
 
-def test_a_new_downlink_of_the_night_starts_before_history_that_waits(
-    month: Site, tmp_path: Path, daemons: PrivateSlurm
+def test_the_nights_downlink_is_one_job_with_a_core_a_chunk_and_starts_before_history(
+    month: Site, tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
 ) -> None:
-    tonight = golden_site(tmp_path / "tonight", daemons.env)
+    tonight = golden_site(tmp_path / "tonight", daemons.env, "--pause", "5")
+    tonight.work.mkdir()
     named = [f"--partition={PARTITION}", "--account=fermi:L1", "--output=/dev/null"]
     other = daemons.run("sbatch", "--parsable", *named, "--exclusive", "--wrap=sleep 600").strip()
     history = subprocess.Popen(command(month, len(MONTH)), cwd=ROOT, env={**os.environ, **daemons.env})
@@ -128,15 +137,41 @@ def test_a_new_downlink_of_the_night_starts_before_history_that_waits(
         pending = ("squeue", "-h", "-r", "-t", "PD", "-o", "%i")
         wait_for("history", lambda: len(daemons.run(*pending).split()) == len(MONTH), 120)
         elements = daemons.run(*pending).split()
-        with tonight.running(f"dl={DL}") as end:
-            wait_for("the night", lambda: len(daemons.run(*pending).split()) > len(MONTH), 120)
-            time.sleep(5)  # for all of its chunks
-            daemons.run("scancel", other)
-            end().good()
+        words = [*COMMAND, "unattended", *profile(tonight, 100)]
+        night = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **daemons.env})
+        wait_for("the night", lambda: len(daemons.run(*pending).split()) > len(MONTH), 120)
+        daemons.run("scancel", other)
+        assert night.wait(300) == 0
         assert history.wait(300) == 0
     finally:
-        history.kill()
-    lines = daemons.run("squeue", "-h", "-r", "--states=all", "-o", "%i %S").splitlines()
-    started = dict(line.split() for line in lines)
-    chunks = [job["start"] for job in tonight.jobs() if "decode_chunk" in job["comment"]]
-    assert max(chunks) <= min(started[element] for element in elements)
+        for one in (history, night):
+            one.kill()
+            one.wait()
+    assert content(tonight) == undisturbed
+    lines = daemons.run("squeue", "-h", "-r", "--states=all", "-o", "%i %S %j %T %C").splitlines()
+    jobs = {job: words for job, *words in map(str.split, lines)}
+    (mine,) = (words for words in jobs.values() if words[1].startswith(f"halfpipe-{DL}-"))
+    chunks = [chunk["chunk"] for chunk in tonight.receipt(DL)["chunks"]]
+    assert mine[2:] == ["COMPLETED", str(len(chunks))]
+    assert mine[0] <= min(jobs[element][0] for element in elements)
+    took = [usage for usage in tries(tonight.work, DL) if usage.job.startswith("decode_chunk")]
+    begun = [datetime.fromisoformat(usage.begun) for usage in took]
+    assert len(begun) == len(chunks) > 1
+    assert (max(begun) - min(begun)).total_seconds() < 5, "side by side"
+
+
+def test_an_element_that_has_too_little_memory_gets_more(
+    tmp_path: Path, daemons: PrivateSlurm, undisturbed: Mapping[str, bytes]
+) -> None:
+    site = golden_site(tmp_path, daemons.env, "--hungry", "00001=900")
+    site.work.mkdir()
+    words = [*COMMAND, "process", DL, *profile(site, 1)]
+    file = site.home / "profile" / "profile.v9+.yaml"
+    file.write_text(file.read_text().replace("mem_mb: 1000\n", "mem_mb: 800\n"))
+    jobs = ("squeue", "-h", "-r", "--states=all", "--sort=i", "-o", "%i %m %T")
+    before = daemons.run(*jobs).splitlines()
+    run(words, daemons.env).good()
+    assert content(site) == undisturbed
+    mine = [line.split()[1:] for line in daemons.run(*jobs).splitlines() if line not in before]
+    assert [memory for memory, _ in mine] == ["800M", "1600M"]
+    assert mine[0][1] != "COMPLETED" == mine[1][1]

@@ -4,7 +4,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from halfpipe.status.account import account
 from halfpipe.words import count
 
 MOST_SHOWN = 20  # downlinks of which the causes are printed
+SAY_SECONDS = 60.0  # between two lines that say how far it is
 
 
 @click.command(
@@ -86,11 +87,8 @@ def command(
         click.echo(line)
     begun = time.monotonic()
     try:
-        launcher = batches.launcher(site.settings, profile, downlinks, cores)
-        for fresh in batches.run(site.settings, work, reprocessing, launcher):
-            for line in _changes(site.work, fresh, reprocessing) if reprocessing else ():
-                click.echo(line)
-            click.echo(_progress(work, begun))
+        launcher = batches.launcher(site.work, profile, downlinks, cores, site.settings.history.sbatch)
+        _say(site, work, reprocessing, batches.run(site.settings, work, reprocessing, launcher), begun)
     except (SystemExit, HalfPipeError):
         click.echo(f"ended: {_progress(work, begun)}\nto go on: {_same_command()}")
         raise
@@ -102,6 +100,27 @@ def command(
     if work.failed or work.left:
         click.echo(f"to try again what is left: {_same_command()}")
     return 1 if problems or work.failed else 0
+
+
+def _say(
+    site: Site, work: Work, again: Reprocessing | None, looks: Iterable[Sequence[DownlinkId]], begun: float
+) -> None:
+    """Say now and then, and at the end, how far it is."""
+    fresh, said = list[DownlinkId](), begun
+
+    def say() -> None:
+        for line in _changes(site.work, fresh, again) if again else ():
+            click.echo(line)
+        click.echo(_progress(work, begun))
+        fresh.clear()
+
+    for more in looks:
+        fresh += more
+        if time.monotonic() - said >= SAY_SECONDS:
+            say()
+            said = time.monotonic()
+    if work.todo:
+        say()
 
 
 def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) -> int:

@@ -9,6 +9,7 @@ import click
 
 from halfpipe.cli.verbs import Site, Verb, cores
 from halfpipe.site import unattended_turn
+from halfpipe.site.batches import launcher
 
 
 @click.command(
@@ -48,8 +49,9 @@ def command(
 ) -> int:
     """Process every outstanding downlink, for cron or a systemd timer.
 
-    Each downlink is a call of snakemake of its own, up to its receipt, or with submit.automatic to its submission. One
-    that fails or hangs does not stop the next. Downlinks that are held or in work elsewhere are left alone.
+    Each downlink is one job in Slurm, or some here, up to its receipt; with submit.automatic snakemake goes on to its
+    submission. One that fails or hangs does not stop the next. Downlinks that are held or in work elsewhere are left
+    alone.
 
     It is silent on success. It reports a problem when it appears, changes or is resolved, and again after
     alarm.remind_hours. Cron or systemd mail the report, or alarm.command receives it. Once a week it sums the week up.
@@ -64,8 +66,14 @@ def command(
         said.append(message)
         return _printed(text)
 
+    profile = site.profile.content if site.profile else {}
     return unattended_turn.turn(
-        site.settings, site.snakemake_options(cores), timeout_minutes, say, timer=timer
+        site.settings,
+        lambda downlink: launcher(site.work, profile, [downlink], cores),
+        site.snakemake_options(cores),
+        timeout_minutes,
+        say,
+        timer=timer,
     )
 
 

@@ -1,6 +1,7 @@
 """One chunk decoded: the decoder is run on its RetDef, and what it made is checked."""
 
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,7 @@ from halfpipe.files.advice import DISK_FULL, in_the_way
 from halfpipe.files.durable import remove_tree
 from halfpipe.formats.retdef import RetDef, ids_of, with_archive
 from halfpipe.process import command_words
+from halfpipe.process.failure import Failure
 from halfpipe.process.programs import Log, run
 from halfpipe.process.progress import Progress
 from halfpipe.settings import ROOT, Settings
@@ -137,9 +139,10 @@ def _run(words: list[str], log: Log) -> None:
     if ending.status is None:
         raise DecoderError(f"{words[0]}: {ending.how}. Check decoder.command in the config.")
     if not ending.well:
+        killed = Failure.by_signal(signal.SIGKILL).code if ending.status == -signal.SIGKILL else None
         raise DecoderError(
             f"the decoder {ending.how}: {ending.shown}Nothing of this chunk was taken. Fix this, then re-run the "
             "command.",
-            code=DISK_FULL if ending.found_a_disk_full else None,
+            code=DISK_FULL if ending.found_a_disk_full else killed,
             text=f"the decoder {ending.saying}",
         )

@@ -1,6 +1,6 @@
-"""A downlink in one process, up to its receipt: the programs of its rules, one after the other.
+"""A downlink in one process, up to its receipt: the programs of its rules in forks of it, side by side.
 
-For many downlinks, where starting a program for each job, and Snakemake for each downlink, costs more than the work
+Starting a program for each job, and Snakemake for each downlink and each Slurm job, costs more than the work
 (docs/performance.md). No rule's work is done here in another way: each job is the `main` of its program with the words
 that the rule gives it, its log and its record of usage included. Which jobs are to be done is what Snakemake would say:
 those whose product is missing, older than what it is made of, or made of something else.
@@ -8,9 +8,10 @@ those whose product is missing, older than what it is made of, or made of someth
 
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 from halfpipe import paths
@@ -20,10 +21,13 @@ from halfpipe.downlink.withdrawal import forget, withdraw
 from halfpipe.files import leases, working_directory
 from halfpipe.files.reading import modified
 from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.process.failure import Failure
+from halfpipe.process.forks import side_by_side
 from halfpipe.run.chunk_files import load_chunks
 from halfpipe.settings import BUILT_IN, ROOT, Settings
 
 RULES = ("decode_chunk", "deliver_run", "receipt")
+THREADS = 2  # of a delivery, as its rule has them
 
 
 def load() -> None:
@@ -49,8 +53,23 @@ def script(rule: str) -> Path:
     return ROOT / "scripts" / f"{rule}.py"
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A job of a rule: its product, what that is made of, and the words that the rule gives its program.
+
+    `others` tells whether the product that is there is made of other files than these.
+    """
+
+    rule: str
+    ids: tuple[str, ...]
+    product: str
+    made_of: Sequence[str]
+    words: Sequence[str]
+    others: bool = False
+
+
 class Process:
-    """The jobs of one downlink in this process, which takes its lease.
+    """The jobs of one downlink in forks of this process, which takes its lease.
 
     Parameters
     ----------
@@ -62,6 +81,8 @@ class Process:
         Unix time: what was made before it is made anew; 0: what is there is good.
     after
         Runs of which other downlinks deliver first, if they still can: those that come before this one.
+    cores
+        How many jobs there are at a time.
     """
 
     def __init__(
@@ -71,11 +92,13 @@ class Process:
         downlink: DownlinkId,
         since: float = 0.0,
         after: Mapping[RunId, Collection[DownlinkId]] | None = None,
+        cores: int = 1,
     ) -> None:
         self.settings, self.downlink, self._written = settings, downlink, written
         self._work, self._since, self._after = settings.paths.work, since, after or {}
+        self._cores = cores
         self.waits_for: set[DownlinkId] = set()
-        self.done = True
+        self.done = False
 
     def run(self, say: Callable[[str], None]) -> None:
         """Do what is to be done; then `done` says whether all is, and `waits_for` for which downlinks a run waits.
@@ -93,16 +116,16 @@ class Process:
         """
         leases.hold_downlink(self._work, self.downlink, say)
         of = self._begin(say)
-        broken = {chunk for chunk in of.chunks if not self._chunk(chunk)}
+        broken = self._failed([self._chunk(chunk) for chunk in of.chunks])
         of = Plan(self.settings).of(self.downlink)  # decoders may have brought runs besides
-        for run in of.runs:
-            chunks = of.chunks_with(run)
-            self.done &= broken.isdisjoint(chunks) and self._run(run, chunks, of.runs)
-        if self.done and not broken and not self.waits_for:
-            made_of = [*of.chunk_files, *of.manifests]
+        whole = [run for run in of.runs if broken.isdisjoint(of.chunks_with(run))]
+        ready = [run for run in whole if not self._comes_later(run)]
+        broken |= self._failed([self._run(run, of, max(1, self._cores // len(ready))) for run in ready])
+        if not broken and not self.waits_for:
             words = ["--chunks", *of.chunks, "--runs", *of.runs]
-            self.done = self._job("receipt", (), [paths.receipt(self.downlink)], made_of, words)
-        self.done &= not broken and not self.waits_for
+            made_of = [*of.chunk_files, *of.manifests]
+            receipt = _Job("receipt", (), paths.receipt(self.downlink), made_of, words)
+            self.done = not self._failed([receipt])
 
     def _begin(self, say: Callable[[str], None]) -> DownlinkPlan:
         """Do what the head of Snakemake does before the first job."""
@@ -117,21 +140,24 @@ class Process:
         withdraw(self._work, self.downlink)
         return of
 
-    def _chunk(self, chunk: ChunkId) -> bool:
-        """Decode a chunk; tell whether that is done."""
+    def _chunk(self, chunk: ChunkId) -> _Job:
+        """Return the decoding of a chunk."""
         product = paths.chunk(self.downlink, chunk)
-        return self._job("decode_chunk", (chunk,), [product], (), ["--chunk", chunk])
+        return _Job("decode_chunk", (chunk,), product, (), ["--chunk", chunk])
 
-    def _run(self, run: RunId, chunks: Sequence[ChunkId], runs: Sequence[RunId]) -> bool:
-        """Deliver a run, unless another downlink comes first; tell whether nothing failed."""
-        if first := [dl for dl in self._after.get(run, ()) if not self._has(paths.manifest(run, dl))]:
-            self.waits_for.update(first)
-            return True
+    def _comes_later(self, run: RunId) -> bool:
+        """Tell whether another downlink delivers a run first."""
+        first = [dl for dl in self._after.get(run, ()) if not self._has(paths.manifest(run, dl))]
+        self.waits_for.update(first)
+        return bool(first)
+
+    def _run(self, run: RunId, of: DownlinkPlan, cores: int) -> _Job:
+        """Return the delivery of a run."""
+        chunks = of.chunks_with(run)
+        words = ["--run", run, "--chunks", *chunks, "--runs", *of.runs, "--threads", str(min(cores, THREADS))]
         made_of = [paths.chunk(self.downlink, chunk) for chunk in chunks]
-        words = ["--run", run, "--chunks", *chunks, "--runs", *runs]
-        products = [paths.manifest(run, self.downlink)]
         others = set(self._merged(run)) != set(chunks)
-        return self._job("deliver_run", (run,), products, made_of, words, others=others)
+        return _Job("deliver_run", (run,), paths.manifest(run, self.downlink), made_of, words, others)
 
     def _merged(self, run: RunId) -> Iterator[str]:
         """Yield the chunks that the merged index of a run is made of."""
@@ -142,31 +168,35 @@ class Process:
         made = modified(f"{self._work}/{product}")
         return made is not None and made >= self._since
 
-    def _job(
-        self,
-        rule: str,
-        ids: Iterable[str],
-        products: Sequence[str],
-        made_of: Iterable[str],
-        words: Iterable[str],
-        *,
-        others: bool = False,
-    ) -> bool:
-        """Do a job if it is to be done, and tell whether its products are there.
+    def _failed(self, jobs: Sequence[_Job]) -> set[str]:
+        """Do those of the jobs that are to be done, side by side; return the ids of those that failed."""
+        due = [job for job in jobs if self._is_due(job)]
+        failed = set[str]()
+        for job, status in zip(
+            due, side_by_side([partial(self._do, job) for job in due], self._cores), strict=True
+        ):
+            if status < 0:
+                Failure.by_signal(-status).write(self._work / self._log(job))
+            if status:
+                failed |= {self.downlink, *job.ids}
+        return failed
 
-        Like Snakemake this removes products before the job begins.
-        """
-        times = [modified(f"{self._work}/{name}") or 0.0 for name in made_of]
-        if not others and all(map(self._has, products)):
-            made = [modified(f"{self._work}/{name}") or 0.0 for name in products]
-            if min(made) >= max(times, default=0.0):
-                return True
-        for name in products:
-            (self._work / name).unlink(missing_ok=True)
-            forget(self._work, name)  # it would hold old inputs against what is made without Snakemake
+    def _is_due(self, job: _Job) -> bool:
+        if job.others or not self._has(job.product):
+            return True
+        times = [modified(f"{self._work}/{name}") or 0.0 for name in (job.product, *job.made_of)]
+        return times[0] < max(times)
+
+    def _do(self, job: _Job) -> int:
+        """Do a job, and return the exit status of its program. Like Snakemake this removes the product before."""
+        (self._work / job.product).unlink(missing_ok=True)
+        forget(self._work, job.product)  # it would hold old inputs against what is made without Snakemake
         sys.argv = [
-            str(script(rule)),
-            *("--settings", str(self._written), "--downlink", self.downlink, *words),
-            *("--log", paths.log(rule, self.downlink, *ids)),  # its command is repeated in `paths.work`
+            str(script(job.rule)),
+            *("--settings", str(self._written), "--downlink", self.downlink, *job.words),
+            *("--log", self._log(job)),  # its command is repeated in `paths.work`
         ]
-        return program(rule)() == 0
+        return program(job.rule)()
+
+    def _log(self, job: _Job) -> str:
+        return paths.log(job.rule, self.downlink, *job.ids)

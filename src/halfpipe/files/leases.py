@@ -83,7 +83,7 @@ def whoami() -> Holder:
 
 
 @contextmanager
-def _told_later() -> Iterator[None]:
+def told_later() -> Iterator[None]:
     """Have a signal that ends this process wait until a step that must not be cut is done."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
@@ -133,7 +133,7 @@ class _Heart:
 _hearts: dict[Path, _Heart] = {}
 
 
-@_told_later()
+@told_later()
 def _begin(work: Path) -> Holder:
     """Return who this process is, with a new token; its heart beats until `_end`."""
     heart = _hearts.get(work)
@@ -143,7 +143,7 @@ def _begin(work: Path) -> Holder:
     return replace(heart.me, token=os.urandom(8).hex(), since=whoami().since)
 
 
-@_told_later()
+@told_later()
 def _end(work: Path) -> None:
     _hearts[work].held -= 1
     if not _hearts[work].held:
@@ -264,7 +264,7 @@ class Lease:
         """Return the lease as it is now."""
         return look(self.work, self.place)
 
-    @_told_later()
+    @told_later()
     def try_take(self) -> bool:
         """Take the lease if nobody holds it who lives.
 
@@ -399,7 +399,7 @@ class Lease:
         with suppress(OSError):
             os.utime(self.home / f"{self._mine[0]:06d}")
 
-    @_told_later()
+    @told_later()
     def give_back(self) -> None:
         """Give the lease back, unless somebody has followed."""
         if not self.is_of_this_process:

@@ -3,7 +3,6 @@
 A job of whose log more than an empty file is there has not ended well, or has not ended: Snakemake makes a log that is
 not there.
 
-
 Snakemake's own ``benchmark:`` is not used. It looks at a job from outside, twice a second at first and
 twice a minute later, so that short jobs seem to take nothing; and its files count as products: one that
 cannot be written fails a job that has done its work, and an old one beside products that were made again by

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,11 +40,11 @@ from halfpipe.status.failures import end_of
 MOST = (
     10  # downlinks of an element: what a killed one has to begin again is little, and its start costs little
 )
+MEMORY = frozenset({"killed", "memory"})  # codes of failures that more memory may mend
 EQUAL = 20  # downlinks that fail for one cause, one after the other: it is none of them
 HERE_SECONDS = 0.1  # between two looks
 BUSY_SECONDS = 60.0  # between two submissions, if Slurm takes none
 LOCKED_SECONDS = 10.0  # until those are tried again that others have in work
-SAY_SECONDS = 60.0  # between two lines that say how far it is
 SHOW_SECONDS = 10.0  # until the last line of another node's log shows here
 
 
@@ -66,6 +66,8 @@ class Work:
         What else there is to say.
     waits
         What all that is left waits for at the moment: a full disk, or Slurm; empty: nothing.
+    log
+        Of the element that was begun last.
     """
 
     named: tuple[DownlinkId, ...]
@@ -74,6 +76,7 @@ class Work:
     left: dict[DownlinkId, str] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     waits: str = ""
+    log: Path = Path()
 
     @property
     def failed(self) -> list[DownlinkId]:
@@ -84,14 +87,22 @@ class Work:
 class Here:
     """Elements as processes of this machine, so many at a time; `Arrays` starts them in Slurm."""
 
-    largest, seconds = sys.maxsize, HERE_SECONDS
+    largest, seconds, look = sys.maxsize, HERE_SECONDS, ""
 
     def __init__(self, cores: int) -> None:
-        self.slots = cores
+        self.slots = self.cores = cores
         self._waiting = list[tuple[list[str], str]]()
         self._running = list[subprocess.Popen[bytes]]()
 
-    def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:  # noqa: ARG002
+    def start(
+        self,
+        words: Sequence[str],
+        log: str,
+        elements: int,
+        downlinks: int,  # noqa: ARG002
+        tries: int,  # noqa: ARG002
+        cores: int,  # noqa: ARG002
+    ) -> None:
         """Have elements started, as `Arrays.start`."""
         invocations.take_orphans()
         numbers = map(str, range(elements))
@@ -172,13 +183,16 @@ def work_on(settings: Settings, named: Sequence[DownlinkId], again: Reprocessing
 
 
 def launcher(
-    settings: Settings, profile: Mapping[str, Any], named: Sequence[DownlinkId], cores: int | None
+    work: Path, profile: Mapping[str, Any], named: Sequence[DownlinkId], cores: int | None, sbatch: str = ""
 ) -> Launcher:
-    """Return what starts elements: an array of Slurm if that is the profile's executor and nobody names `cores`."""
+    """Return what starts elements: an array of Slurm if that is the profile's executor and nobody names `cores`.
+
+    Its arrays get the options `sbatch` besides.
+    """
     if profile.get("executor") != "slurm" or cores:
         return Here(cores or profile.get("cores") or os.cpu_count() or 1)
-    digest = hashlib.sha256("".join([str(settings.paths.work), *named]).encode()).hexdigest()[:8]
-    arrays = Arrays(profile, f"halfpipe-process-{digest}", settings.history.sbatch)
+    digest = hashlib.sha256("".join([str(work), *named]).encode()).hexdigest()[:8]
+    arrays = Arrays(profile, f"halfpipe-{named[0]}-{digest}", sbatch)
     arrays.end(waiting_only=True)  # of the same command, if that was killed
     return arrays
 
@@ -186,7 +200,7 @@ def launcher(
 def compose(
     settings: Settings, downlinks: Sequence[DownlinkId], slots: int, *, alone: bool = False
 ) -> list[list[dict[str, Any]]]:
-    """Part downlinks into elements of neighbours, and say of each which others deliver its runs first.
+    """Part downlinks into elements of neighbours, and say of each which others deliver its runs first, and its chunks.
 
     Parameters
     ----------
@@ -204,20 +218,23 @@ def compose(
     elements = []
     for begin in range(0, len(downlinks), size):
         plan, element = Plan(settings), list[dict[str, Any]]()
-        runs = {dl: _runs(plan, dl) for dl in downlinks[begin : begin + size]}
-        for dl, of_dl in runs.items():
-            element.append({"downlink": dl, "after": {run: brought[run] for run in of_dl if run in brought}})
-            for run in () if alone else of_dl:
+        for dl in downlinks[begin : begin + size]:
+            runs, chunks = _brings(plan, dl)
+            after = {run: brought[run] for run in runs if run in brought}
+            element.append({"downlink": dl, "after": after, "chunks": chunks})
+            for run in () if alone else runs:
                 brought[run] = [*brought.get(run, ()), dl]
         elements.append(element)
     return elements
 
 
-def _runs(plan: Plan, downlink: DownlinkId) -> Sequence[RunId]:
+def _brings(plan: Plan, downlink: DownlinkId) -> tuple[Sequence[RunId], int]:
+    """Return the runs of a downlink, and how many chunks it has."""
     try:
-        return plan.of(downlink).runs
+        of = plan.of(downlink)
+        return of.runs, len(of.chunks)
     except HalfPipeError:  # its own process says so
-        return ()
+        return (), 0
 
 
 @dataclass
@@ -246,18 +263,17 @@ class _Rounds:
     """The rounds of one command: what was heard, and what is to be done again."""
 
     def __init__(
-        self, settings: Settings, work: Work, again: Reprocessing | None, launcher: Launcher
+        self, settings: Settings, work: Work, again: Reprocessing | None, launcher: Launcher, home: str
     ) -> None:
         self._settings, self._work, self._launcher = settings, work, launcher
         self._since = again.since if again else 0.0
-        self._home = settings.paths.work / paths.batch_logs()
+        self._home = settings.paths.work / home
         self._written = write_down(settings)
         self._begun = self._written.stat().st_mtime  # by the clock of the file server
         self._equal = list[End]()
-        self._said = time.monotonic()
-        self._fresh = list[DownlinkId]()
+        self._fresh, self.heard = list[DownlinkId](), False
         self.ended, self.waiting, self.locked = (set[DownlinkId]() for _ in range(3))
-        self._logs, self.log = list[_Log](), Path()
+        self._logs, self._lists = list[_Log](), list[Path]()
 
     def fresh(self) -> Sequence[DownlinkId]:
         """Return those that were handed off since the last call."""
@@ -265,53 +281,57 @@ class _Rounds:
         return fresh
 
     def round(self, downlinks: Sequence[DownlinkId], tries: int, *, alone: bool) -> Iterator[None]:
-        """Process downlinks once; yield now and then."""
+        """Process downlinks once; yield after each look."""
         self.waiting.clear()
         self.locked.clear()
         self._logs.clear()
         elements = compose(self._settings, downlinks, self._launcher.slots, alone=alone)
         largest = min(self._launcher.largest, len(elements))
         parts = [elements[begin : begin + largest] for begin in range(0, len(elements), largest)]
+        most = max(entry["chunks"] for element in elements for entry in element)
+        cores = max(1, min(self._launcher.slots // len(elements), self._launcher.cores, most))
         next_try = 0.0
         while True:
             if parts and time.monotonic() >= next_try:
                 try:
-                    self._logs += self._start(parts[0], tries)
+                    self._logs += self._start(parts[0], tries, cores)
                     del parts[0]
                     self._work.waits = ""
                 except BusyError as error:
                     self._work.waits, next_try = str(error), time.monotonic() + BUSY_SECONDS
             left = self._launcher.left()
             self.hear()
-            if time.monotonic() - self._said >= SAY_SECONDS:
-                self._said = time.monotonic()
-                yield
+            yield
             if left == 0 and not parts:
                 break
             time.sleep(self._launcher.seconds)
         until = time.monotonic() + (SHOW_SECONDS if self._launcher.seconds == SLURM_SECONDS else 0.0)
         while self.hear() and time.monotonic() < until:
             time.sleep(1.0)
+        for file in self._lists:
+            remove_file(file)
+        self._lists.clear()
 
-    def _start(self, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int) -> list[_Log]:
+    def _start(self, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int, cores: int) -> list[_Log]:
         home = self._home
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{elements[0][0]['downlink']}"
         file = home / f"{name}.json"
         home.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"since": self._since, "elements": elements})
+        write_json(file, {"since": self._since, "cores": cores, "elements": elements})
         script = str(ROOT / "scripts" / "process_downlinks.py")
         words = [sys.executable, script, "--settings", str(self._written), "--list", str(file)]
         most = max(map(len, elements))
         try:
-            self._launcher.start(words, str(home / f"{name}-%a.log"), len(elements), most, tries)
+            self._launcher.start(words, str(home / f"{name}-%a.log"), len(elements), most, tries, cores)
         except BusyError:
             file.unlink()
             raise
+        self._lists.append(file)
         logs = [
             _Log(home / f"{name}-{number}.log", {entry["downlink"] for entry in element})
             for number, element in enumerate(elements)
         ]
-        self.log = logs[0].path
+        self._work.log = logs[0].path
         return logs
 
     def hear(self) -> bool:
@@ -337,6 +357,7 @@ class _Rounds:
 
     def _take(self, ended: End, log: Path) -> None:
         work, dl = self._work, ended.downlink
+        self.heard = True
         work.waits = f"{dl}: {ended.text}" if ended.end == FULL else ""
         if ended.end == HANDED_OFF:
             work.done.add(dl)
@@ -351,7 +372,7 @@ class _Rounds:
             self.waiting.add(dl)
         elif ended.end == FAILED:
             self._equal = [*(one for one in self._equal if one.code == ended.code), ended]
-        if ended.end in {HANDED_OFF, LEFT, FAILED} and dl not in self.locked:
+        if ended.end in {HANDED_OFF, LEFT, FAILED} and dl not in self.locked and ended.code not in MEMORY:
             self.ended.add(dl)
         if len(self._equal) >= EQUAL:
             raise HalfPipeError(
@@ -361,8 +382,12 @@ class _Rounds:
 
 
 def run(
-    settings: Settings, work: Work, again: Reprocessing | None, launcher: Launcher
-) -> Iterator[Sequence[DownlinkId]]:
+    settings: Settings,
+    work: Work,
+    again: Reprocessing | None,
+    launcher: Launcher,
+    home: str = paths.batch_logs(),
+) -> Generator[Sequence[DownlinkId], None, None]:
     """Process what is to be done, round after round; `work` has what became of it, whatever ends this.
 
     Parameters
@@ -371,18 +396,20 @@ def run(
         As of `work_on`.
     launcher
         Starts elements.
+    home
+        Where their logs are, below `paths.work`.
 
     Yields
     ------
     Sequence
-        Now and then, the downlinks that were handed off since the last time.
+        After each look, the downlinks that were handed off since the last time.
 
     Raises
     ------
     HalfPipeError
         If elements cannot begin, or too many downlinks fail for one cause.
     """
-    rounds = _Rounds(settings, work, again, launcher)
+    rounds = _Rounds(settings, work, again, launcher, home)
     rest = [dl for dl in work.todo if dl not in work.left]
     tries, stalled, patience = 1, 0, 0.0
     try:
@@ -391,7 +418,7 @@ def run(
                 yield rounds.fresh()
             yield rounds.fresh()
             left = [dl for dl in rest if dl not in rounds.ended]
-            # An element was killed, perhaps for its memory.
+            # An element or a job was killed, perhaps for its memory.
             tries += any(dl not in rounds.waiting | rounds.locked for dl in left)
             if left != rest:
                 stalled, patience = 0, 0.0
@@ -405,9 +432,10 @@ def run(
             else:
                 stalled += 1
             if stalled == TRIES:
-                if not rounds.ended and not work.left:
-                    words = [f"no element has come to its first downlink; a log: {rounds.log}"]
-                    raise HalfPipeError("\n".join([*words, *end_of(rounds.log)]))
+                if not rounds.heard:
+                    words = [f"no element has come to its first downlink; a log: {work.log}"]
+                    words += [f"what Slurm says: {launcher.look}"] if launcher.look else []
+                    raise HalfPipeError("\n".join([*words, *end_of(work.log)]))
                 return
             rest = left
         if again is not None and not set(work.todo) - work.done:

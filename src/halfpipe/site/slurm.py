@@ -14,6 +14,7 @@ SLURM_SECONDS = 10.0  # between two looks at its queue
 TRIES = 3  # with one, two and three times the memory and time of the profile, as its `retries` do
 ANSWER_SECONDS = 60.0  # that a command of Slurm may take
 DEFAULTS = {"mem_mb": 4000, "runtime": 30}
+CORES = 16  # of an element at most, where the profile has no `max-threads`
 
 
 class BusyError(HalfPipeError):
@@ -38,6 +39,10 @@ class Arrays:
     ----------
     slots
         How many elements are to be made, if there are downlinks for them.
+    cores
+        How many an element has at most.
+    look
+        The command that shows what Slurm says of them.
     largest
         How many elements are started at a time.
     seconds
@@ -52,10 +57,14 @@ class Arrays:
             given = dict(str(each).split("=", 1) for each in given)
         self._given = {**DEFAULTS, **given}
         self._name, self._extra = name, shlex.split(extra)
+        self.look = f"squeue --states=all --name={name} --format='%i %T %r'"
         self._mine = (f"--name={name}", f"--user={getpass.getuser()}")
         self.slots = int(profile.get("jobs") or 1)
+        self.cores = int(profile.get("max-threads") or CORES)
 
-    def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:
+    def start(
+        self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int, cores: int
+    ) -> None:
         """Submit an array.
 
         Parameters
@@ -68,6 +77,8 @@ class Arrays:
             How many elements, and downlinks of the largest.
         tries
             The how manieth this is, from 1.
+        cores
+            Of each element.
 
         Raises
         ------
@@ -86,8 +97,15 @@ class Arrays:
         options = [f"{option}={self._given[key]}" for option, key in named.items() if self._given.get(key)]
         _ask(
             *("sbatch", f"--array=0-{elements - 1}", f"--job-name={self._name}", f"--chdir={ROOT}"),
-            *(f"--output={log}", "--open-mode=append", "--no-requeue", "--ntasks=1", "--cpus-per-task=1"),
-            *(f"--mem={memory * min(tries, TRIES)}M", f"--time={minutes * downlinks * min(tries, TRIES)}"),
+            *(
+                f"--output={log}",
+                "--open-mode=append",
+                "--no-requeue",
+                "--ntasks=1",
+                f"--cpus-per-task={cores}",
+            ),
+            f"--mem={memory * cores * min(tries, TRIES)}M",
+            f"--time={minutes * downlinks * min(tries, TRIES)}",
             *options,
             *self._extra,
             f"--wrap=exec {shlex.join(words)}",

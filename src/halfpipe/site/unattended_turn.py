@@ -1,12 +1,13 @@
 """Unattended processing: every outstanding downlink, one after the other.
 
-Each downlink is an invocation of Snakemake of its own with a time limit and a log of its own, so that one that
-fails or hangs does not stop the next; those that were tried before come last. Nothing is told if all went well.
+Each downlink is an element of its own, one job in Slurm, and if it goes on to Level-1 an invocation of Snakemake after
+that. It has a time limit and logs of its own, so that one that fails or hangs does not stop the next; those that were
+tried before come last. Nothing is told if all went well.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
-from halfpipe.site.invocations import FAILED, GOOD, OUT_OF_TIME, again, invocation, process
+from halfpipe.site.batches import Launcher, Work, run
+from halfpipe.site.invocations import FAILED, GOOD, OUT_OF_TIME, SIGN_SECONDS, again, invocation, process
 from halfpipe.status.account import Site, account
 from halfpipe.status.failures import end_of
 from halfpipe.status.overview import DAY, overview, recent
@@ -30,11 +32,11 @@ from halfpipe.status.site_causes import last_turn, lease_troubles, site_troubles
 UNUSABLE, RUNNING = 2, 4  # exit statuses, besides those of an invocation
 UNPUBLISHED = "board-failed"  # the code of its cause
 MINUTES = 240.0  # that a downlink may take
+WAITS_SECONDS = 600.0  # that one is waited for which finds a disk or Slurm full
 DAYS = 7.0  # downlinks that are older and were not wanting are not looked at, but for
 ALL_SECONDS = DAY  # every so often: a RetDef may come late, and whatever else changes
-LINES = (
-    30  # of what an invocation printed that a mail has: its end says which job failed, why, and what to do
-)
+LINES = 30  # of what was printed that a mail has: its end says which job failed, why, and what to do
+Launchers = Callable[[DownlinkId], Launcher]
 
 
 def outstanding(plan: Plan, home: Path, since: str = "") -> list[DownlinkId]:
@@ -42,7 +44,7 @@ def outstanding(plan: Plan, home: Path, since: str = "") -> list[DownlinkId]:
 
     Those before the id `since` that are done are not looked at.
     """
-    tried = {path.stem.rpartition("-")[2] for path in home.glob("*.log")}
+    tried = {path.stem.split("-")[1] for path in home.glob("*-*.log")}
     ready = plan_causes.outstanding(plan, time.time(), since=since).ready
     return sorted(ready, key=lambda dl: (dl in tried, dl))
 
@@ -60,6 +62,7 @@ def looked_at(work: Path, now: float) -> tuple[float, str]:
 
 def turn(
     settings: Settings,
+    launchers: Launchers,
     options: Sequence[str],
     minutes: float,
     say: Callable[[str], bool],
@@ -70,8 +73,12 @@ def turn(
 
     Parameters
     ----------
-    settings, options
-        The settings, and the options of Snakemake that give it the same.
+    settings
+        The settings.
+    launchers
+        Gives what starts the element of a downlink.
+    options
+        Those of Snakemake that give it the same settings.
     minutes
         That each downlink may take.
     say
@@ -97,7 +104,7 @@ def turn(
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
     looked = before if since else 0.0
     try:
-        status = _process_all(settings, options, minutes, teller, ended, mine.sign, since)
+        status = _process_all(settings, launchers, options, minutes, teller, ended, mine.sign, since)
         looked = before
         return status
     except (HalfPipeError, OSError) as error:
@@ -163,6 +170,7 @@ def publish(settings: Settings) -> Iterator[Cause]:
 
 def _process_all(
     settings: Settings,
+    launchers: Launchers,
     options: Sequence[str],
     minutes: float,
     teller: Teller,
@@ -177,11 +185,15 @@ def _process_all(
             _publish(settings, teller)  # a turn may take hours
         if leases.in_work(plan.work, downlink) is not None:
             continue
-        words = invocation([plan.target(downlink)], options)
-        log = home / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{downlink}.log"
-        ended[downlink] = status = process(words, log, minutes * 60, sign)
+        until, target = time.monotonic() + minutes * 60, plan.target(downlink)
+        words = invocation([target], options)
+        status, log, why = _hand_off(settings, launchers(downlink), downlink, until, sign)
+        if status == GOOD and target != paths.receipt(downlink):
+            log = home / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{downlink}.log"
+            status = process(words, log, until - time.monotonic(), sign)
+        ended[downlink] = status
         if status != GOOD:
-            failed[downlink] = failure(status, words, log)
+            failed[downlink] = failure(status, words, log, why)
             printed = "\n".join(f"  | {line}" for line in end_of(log, LINES))
             details[downlink] = f"all that was printed: {log}\n{printed}\nto process it again: {again(words)}"
     sign()
@@ -196,14 +208,38 @@ def _process_all(
     return max([*ended.values(), FAILED if needs_action else GOOD])
 
 
-def failure(status: int, words: Sequence[str], log: Path) -> Cause:
-    """Return why an invocation did not end well, for a downlink whose account does not say it."""
+def _hand_off(
+    settings: Settings, launcher: Launcher, downlink: DownlinkId, until: float, sign: Callable[[], object]
+) -> tuple[int, Path, str]:
+    """Process a downlink as an element of its own; return how that ended, its log, and why if that is no job's."""
+    work = Work((downlink,), (downlink,))
+    waiting_since, signed = time.monotonic(), 0.0
+    try:
+        with closing(run(settings, work, None, launcher, paths.unattended_logs())) as looks:
+            for _ in looks:
+                now = time.monotonic()
+                if now - signed > SIGN_SECONDS:
+                    sign()
+                    signed = now
+                waiting_since = waiting_since if work.waits else now
+                if now > until:
+                    return OUT_OF_TIME, work.log, ""
+                if now - waiting_since > WAITS_SECONDS:
+                    return FAILED, work.log, f"it waits: {work.waits}"
+    except HalfPipeError as error:
+        return FAILED, work.log, str(error)
+    return GOOD if downlink in work.done else FAILED, work.log, work.left.get(downlink, "")
+
+
+def failure(status: int, words: Sequence[str], log: Path, why: str) -> Cause:
+    """Return why a downlink did not end well, where its account does not say it."""
     if status == OUT_OF_TIME:
         text = "it ran out of time and was ended"
         return Cause(
             "out-of-time", Verdict.ACTION, text, Remedy(first=f"see what hung, often a file system: {log}")
         )
-    return Cause("failed", Verdict.ACTION, f"snakemake failed; its log: {log}", Remedy(again(words)))
+    what = why or "it was not handed off, or not submitted"
+    return Cause("failed", Verdict.ACTION, f"{what}; its log: {log}", Remedy(again(words)))
 
 
 def _accounts(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.json_files import read_json
@@ -28,18 +29,23 @@ Says = Callable[[DownlinkId, int], End | None]
 class Made(Here):
     """A launcher whose elements end at once, each downlink as `says` has it by the round; None: it is killed there."""
 
-    largest, seconds = 2, 0.0
+    largest, seconds, cores = 2, 0.0, 3
 
     def __init__(self, says: Says, slots: int = 1, busy: int = 0) -> None:
         self._says, self.slots, self._busy = says, slots, busy
         self.rounds = list[tuple[list[list[str]], int]]()
+        self.given = list[int]()
         self.ended = False
 
-    def start(self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int) -> None:
+    def start(
+        self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int, cores: int
+    ) -> None:
         if self._busy:
             self._busy -= 1
             raise BusyError("sbatch: the queue is full")
         listed: list[list[dict[str, Any]]] = read_json(Path(words[-1]))["elements"]
+        self.given.append(cores)
+        assert read_json(Path(words[-1]))["cores"] == cores
         assert (elements, downlinks) == (len(listed), max(map(len, listed)))
         self.rounds.append(([[entry["downlink"] for entry in element] for element in listed], tries))
         for number, element in enumerate(listed):
@@ -88,7 +94,7 @@ def test_neighbours_are_together_and_a_run_of_two_elements_is_delivered_in_order
 
 def test_elements_are_in_slurm_if_the_profile_is_and_nobody_names_cores(settings: Settings) -> None:
     for profile, cores, slots in (({"executor": "slurm"}, 3, 3), ({"cores": 2}, None, 2)):
-        here = batches.launcher(settings, profile, [FIRST], cores)
+        here = batches.launcher(settings.paths.work, profile, [FIRST], cores)
         assert (isinstance(here, batches.Here), here.slots) == (True, slots)
 
 
@@ -105,12 +111,37 @@ def test_what_waits_and_what_was_killed_is_given_again_alone(settings: Settings)
     assert (work.failed, made.ended) == ([], True)
 
 
+@pytest.mark.parametrize(
+    ("slots", "downlinks", "cores"), [(100, 1, 3), (100, 3, 3), (1, 1, 1), (4, 3, 1), (6, 3, 2)]
+)
+def test_few_downlinks_get_as_many_cores_as_they_have_chunks(
+    settings: Settings, slots: int, downlinks: int, cores: int
+) -> None:
+    named = (FIRST, SECOND, THIRD)[:downlinks]
+    made = Made(good, slots)
+    list(run(settings, Work(named, named), None, made))
+    assert set(made.given) == {cores}
+    assert list((settings.paths.work / paths.batch_logs()).glob("*.json")) == []
+
+
 def test_one_that_kills_each_element_is_left_alone_with_no_other_one(settings: Settings) -> None:
     made = Made(lambda dl, _: None if dl == SECOND else End(dl, "handed-off"))
     work = Work((FIRST, SECOND, THIRD), (FIRST, SECOND, THIRD))
     list(run(settings, work, None, made))
     assert work.failed == [SECOND]
     assert [len(elements) for elements, _ in made.rounds] == [1, 1, 2, 1, 1, 1]
+
+
+def test_one_whose_job_was_killed_is_given_again_with_more_memory(settings: Settings) -> None:
+    made = Made(lambda dl, number: End(dl, "failed", "killed") if number < 3 else good(dl, number))
+    work = Work((FIRST,), (FIRST,))
+    list(run(settings, work, None, made))
+    assert (work.done, [tries for _, tries in made.rounds]) == ({FIRST}, [1, 2, 3])
+    made, work = Made(lambda dl, _: End(dl, "failed", "killed")), Work((FIRST,), (FIRST,))
+    list(run(settings, work, None, made))
+    assert (work.failed, len(made.rounds)) == ([FIRST], 3)
+    with pytest.raises(HalfPipeError):
+        list(run(settings, Work((FIRST,), (FIRST,)), None, Made(lambda _, __: None)))
 
 
 def test_twenty_equal_failures_one_after_the_other_end_it(settings: Settings) -> None:
@@ -126,15 +157,13 @@ def test_twenty_equal_failures_one_after_the_other_end_it(settings: Settings) ->
 
 def test_it_waits_for_a_full_queue_and_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "BUSY_SECONDS", 0.0)
-    monkeypatch.setattr(batches, "SAY_SECONDS", 0.0)
     work = Work((FIRST,), (FIRST,))
     waits = [work.waits for _ in run(settings, work, None, Made(good, busy=3))]
     assert waits[:3] == ["sbatch: the queue is full"] * 3
     assert (waits[-1], work.done) == ("", {FIRST})
 
 
-def test_a_full_disk_is_waited_for_and_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "SAY_SECONDS", 0.0)
+def test_a_full_disk_is_waited_for_and_told(settings: Settings) -> None:
     made = Made(
         lambda dl, number: End(dl, "full", "system", "No space left") if number == 1 else good(dl, number)
     )

@@ -40,8 +40,8 @@ def acts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], None]]:
     class Process:
         done, waits_for = True, frozenset[str]()
 
-        def __init__(self, _settings: Settings, _written: Path, downlink: DownlinkId, *_: Any) -> None:
-            self.downlink = downlink
+        def __init__(self, settings: Settings, _written: Path, downlink: DownlinkId, *_: Any) -> None:
+            self.settings, self.downlink = settings, downlink
 
         def run(self, _say: Callable[[str], None]) -> None:
             found.get(self.downlink, lambda: None)()
@@ -55,7 +55,7 @@ def ends(settings: Settings, said: pytest.CaptureFixture[str], *downlinks: Downl
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         entries = [{"downlink": dl, "after": {}} for dl in downlinks]
-        process_all(settings, write_down(settings), entries, 0.0)
+        process_all(settings, write_down(settings), entries, 0.0, 1)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
