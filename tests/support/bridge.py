@@ -23,7 +23,7 @@ LOWEST, HIGHEST = 0, 2**64 - 1
 
 def event_array(events: Sequence[Event]) -> NDArray[np.void]:
     """Return `events` as the library reads them from an index; the copy's number is the offset."""
-    rows = [(e.sequence, e.apid, e.datagram, 0.0, e.copy, 0, 0) for e in events]
+    rows = [(e.sequence, e.apid, e.datagram, 0.0, e.copy, 0, 0, 0) for e in events]
     return np.array(rows, dtype=EVENT)
 
 

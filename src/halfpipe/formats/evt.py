@@ -7,6 +7,7 @@ byte offsets, and work on all records at once.
 """
 
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -405,11 +406,10 @@ def _step_over_keys(walker: _Walker, kind: str, keys_type: KeysType, keys: np.dt
 def record_checks(
     data: NDArray[np.uint8], offsets: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> NDArray[np.uint32]:
-    """Return a checksum of each record, by which a merge knows in the bytes that it copies what was decoded.
+    """Return the CRC-32 of each record, by which a merge knows in the bytes that it copies what was decoded.
 
-    It is the exclusive or of the record's words of 32 bits, counted from its start, the last 8 bytes apart: they need
-    not begin with a word. So it does not depend on where a record lies, and costs a merge a fifteenth of what SHA-256
-    does. No flipped bit, nor a burst of up to 32 bits, is missed.
+    A call for each record, at half a microsecond: sums of words in numpy, which have to be made for each way in which
+    records lie between words, take three times as long and miss more.
 
     Parameters
     ----------
@@ -418,16 +418,9 @@ def record_checks(
     offsets, sizes
         Bytes from the start of `data` to each record, and its length as `record_layout` gives it; in any order.
     """
-    tails = offsets + sizes - 8
-    last = at_every_byte(data, "<u8")[tails]
-    checks: NDArray[np.uint32] = (last ^ last >> np.uint64(32)).astype(np.uint32)
-    for first in range(4):
-        which = np.flatnonzero(offsets % 4 == first)
-        if which.size:
-            words = data[first : data.size - (data.size - first) % 4].view("<u4")
-            edges = np.stack((offsets[which], tails[which] + 3), axis=1) - first
-            checks[which] ^= np.bitwise_xor.reduceat(words, (edges // 4).reshape(-1))[::2]
-    return checks
+    content = data.data
+    edges = zip(offsets.tolist(), (offsets + sizes).tolist(), strict=True)
+    return np.fromiter((zlib.crc32(content[begin:end]) for begin, end in edges), np.uint32, len(offsets))
 
 
 def walk(data: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
