@@ -99,6 +99,9 @@ def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> 
     assert "level0-grown" not in {
         one.code for one in account(Looked(site.settings, time.time() + 15 * 86400), DL).causes
     }
+    decoded = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
+    told = [list(shortfall.grown(site.settings, DL, decoded, since)) for since in (0.0, time.time() + 60)]
+    assert told == [[cause], []]
     site.snakemake(*cause.remedy.do[0].split()[1:]).good()
     codes = {cause.code for cause in account(Looked(site.settings), DL).causes}
     assert codes.isdisjoint({"level0-grown", "decoder-exceptions"})

@@ -59,28 +59,32 @@ def arrived_since(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, 
 
 
 def grown_since(
-    settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]
+    settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any], since: float = 0.0
 ) -> Iterator[tuple[str, int, int]]:
     """Yield the files of level-0 that have grown since a chunk was decoded: name, bytes then, bytes now.
 
     `chunk` is the content of its ``{chunk}.json``. A copy to the archive was under way then, and what it brought later
-    is in no event file.
+    is in no event file. Files that were not written after `since`, Unix seconds, were whole.
     """
-    if not (read := chunk.get("read")):
+    read = {name: size for name, (size, written) in (chunk.get("read") or {}).items() if written >= since}
+    if not read:
         return
     with suppress(HalfPipeError):
         retdef = read_retdef(settings.paths.work / paths.retdef(downlink, ChunkId(chunk["chunk"])))
         root = command_words.archive(settings, retdef.arch)
-        for name, (size, _) in sorted(read.items()):
+        for name, size in sorted(read.items()):
             with suppress(OSError):  # gone from the archive, or it cannot be seen from here
                 if (now := os.stat(f"{root}/{name}").st_size) > size:  # noqa: PTH116 - asked of many chunks
                     yield name, size, now
 
 
-def grown(settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any]) -> Iterator[Cause]:
-    """Yield that level-0 has grown since a chunk (the content of its ``{chunk}.json``) was decoded."""
+def grown(
+    settings: Settings, downlink: DownlinkId, chunk: Mapping[str, Any], since: float = 0.0
+) -> Iterator[Cause]:
+    """Yield that level-0 has grown since a chunk was decoded; what is given is as for `grown_since`."""
     found = [
-        f"{name} ({then:,} bytes, now {now:,})" for name, then, now in grown_since(settings, downlink, chunk)
+        f"{name} ({then:,} bytes, now {now:,})"
+        for name, then, now in grown_since(settings, downlink, chunk, since)
     ]
     if found:
         more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

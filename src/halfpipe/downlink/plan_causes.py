@@ -55,7 +55,7 @@ def troubles(
     files: FoundFiles | None = None,
     made_of: frozenset[str] | None = None,
 ) -> Iterator[Cause]:
-    """Yield what is amiss with a downlink's RetDefs, its switches and its lease.
+    """Yield what is amiss with a downlink's RetDefs and its switches.
 
     Parameters
     ----------
@@ -79,7 +79,6 @@ def troubles(
             "work-unreadable", Verdict.ACTION, cannot_be_read(place, staged.unread), Remedy(f"ls -ld {place}")
         )
         return
-    yield from _lease(plan.work, downlink)
     yield from _problems(plan, downlink, listings)
     for name in names:
         if halts.is_misspelt(name, downlink):
@@ -349,7 +348,7 @@ def _unreadable(place: Path, text: str) -> Cause:
     return Cause("search-path-unreadable", Verdict.ACTION, text, Remedy(f"ls -ld {place}"))
 
 
-def _lease(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
+def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
     """Yield who is at work on a downlink, jobs that are left of a killed head included, or who died at work on it."""
     found = leases.look(work, paths.downlink_lease(downlink))
     if found is None:

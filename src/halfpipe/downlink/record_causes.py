@@ -90,7 +90,7 @@ def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunI
         there = {name.removeprefix(prefix): True for name in names if name.startswith(prefix)}
     try:
         with os.scandir(work / paths.runs()) as entries:
-            names = sorted(entry.name for entry in entries if _changed_since(entry, since))
+            names = sorted(entry.name for entry in entries if not since or _changed_since(entry, since))
     except FileNotFoundError:
         names = []
     for run in (RunId(name) for name in names if RunId.matches(name)):

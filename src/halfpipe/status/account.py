@@ -18,6 +18,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import grown
 from halfpipe.decode.shortfall import troubles as fell_short
 from halfpipe.downlink.plan import Announced, FoundFiles, Plan, outstanding_chunks
+from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.record_causes import lost_downlinks
 from halfpipe.downlink.record_causes import troubles as contradictions
@@ -157,9 +158,10 @@ class Site:
 
     @cached_property
     def leased(self) -> frozenset[str]:
-        """The names of all leases."""
+        """Where there are leases."""
+        home = paths.leases()
         with suppress(OSError):
-            return frozenset(os.listdir(self.work / paths.leases()))  # noqa: PTH208
+            return frozenset(f"{home}/{name}" for name in os.listdir(self.work / home))  # noqa: PTH208
         return frozenset()
 
 
@@ -222,12 +224,24 @@ class Downlink:
         """The attempt by which Level-1 has a hand-off of it."""
         return self.record.last_confirmed if self.record else None
 
+    @property
+    def is_leased(self) -> bool:
+        """Whether there is a lease of it, of somebody who lives or not."""
+        return paths.downlink_lease(self.id) in self.site.leased
+
     @cached_property
     def in_work(self) -> str | None:
         """Who is at work on it."""
-        if Path(paths.downlink_lease(self.id)).name not in self.site.leased:
-            return None
-        return leases.in_work(self.work, self.id)
+        return leases.in_work(self.work, self.id) if self.is_leased else None
+
+    @cached_property
+    def is_submitted(self) -> bool:
+        """Whether Level-1 has the hand-off of its receipt."""
+        return (
+            isinstance(self.receipt, Mapping)
+            and self.record is not None
+            and is_submitted(self.receipt, self.record)
+        )
 
 
 def account(site: Site, downlink: DownlinkId) -> Account:
@@ -276,9 +290,8 @@ def _phases(
             missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
     ignored = {chunk.number for chunk in of.settings.ignored(of.id)}
     entered = modified(f"{of.work}/{paths.loaded(of.id)}") is not None
-    submitted = receipt is not None and of.record is not None and is_submitted(receipt, of.record)
     something = int(receipt is None or names_files(receipt))
-    done = (receipt is not None, entered, submitted, taken)
+    done = (receipt is not None, entered, of.is_submitted, taken)
     each = (1, int(of.settings.ledger.url is not None), something, something)
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
     retdefs = (len(of.files.numbers - ignored), chunks[1])
@@ -314,9 +327,8 @@ def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cau
         return "outstanding" if of.site.plan.of(of.id).retdefs else "nothing is there to process"
     if receipt.get("taken_over"):
         return "taken over"
-    record = of.record
-    if record is not None and is_submitted(receipt, record):
-        taken = stage_state(of.settings, of.id, receipt, record) is StageState.TAKEN
+    if of.record is not None and of.is_submitted:
+        taken = stage_state(of.settings, of.id, receipt, of.record) is StageState.TAKEN
         return TAKEN if taken else f"submitted {receipt['handoff']}"
     return f"handed off {receipt['handoff']}"
 
@@ -324,7 +336,8 @@ def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cau
 def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
     """Yield all that keeps a downlink from being good."""
     made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
-    found = list(planned(of.site.plan, of.id, of.site.now, of.files, made_of))
+    found = list(lease_troubles(of.work, of.id)) if of.is_leased else []
+    found += planned(of.site.plan, of.id, of.site.now, of.files, made_of)
     yield from found
     in_work = bool(of.in_work)
     if receipt is None and not in_work:
@@ -360,11 +373,13 @@ def _decoded_short(of: Downlink) -> Iterator[Cause]:
 
 def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield level-0 that has grown since it was decoded, for as long as copies to the archive may be under way."""
-    if of.receipt_time is None or of.receipt_time < of.site.now - LEVEL0_SETTLED_SECONDS:
+    since = of.site.now - LEVEL0_SETTLED_SECONDS
+    if of.receipt_time is None or of.receipt_time < since:
         return
     for chunk in receipt["chunks"]:
         with suppress(HalfPipeError):
-            yield from grown(of.settings, of.id, read_json(of.work / paths.chunk(of.id, chunk["chunk"])))
+            decoded = read_json(of.work / paths.chunk(of.id, chunk["chunk"]))
+            yield from grown(of.settings, of.id, decoded, since)
 
 
 def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
@@ -383,10 +398,9 @@ def _delivered(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield what a receipt itself says of its runs and texts."""
     attitude = paths.text("magic7", of.id)
     if any(text["name"] == attitude and not text["size"] for text in receipt["texts"]):
-        level1_has_it = of.record is not None and is_submitted(receipt, of.record)
         text = f"hand-off {receipt['handoff']} has no attitude and orbit ({attitude} is empty), and Level-1 needs some"
         remedy = rerun(of.id, "deliver_run", "see that magic7.command gives ATT and ORB lines")
-        verdict = Verdict.NOTE if level1_has_it else Verdict.ACTION
+        verdict = Verdict.NOTE if of.is_submitted else Verdict.ACTION
         yield Cause("no-attitude", verdict, text, remedy, of.receipt_time)
     for run in receipt["runs"]:
         if run["missing"]:

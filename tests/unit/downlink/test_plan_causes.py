@@ -14,7 +14,14 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.halts import HeldError, Switch, refuse, summary
 from halfpipe.downlink.plan import FoundFiles, Plan, chunks_of, retdef_to_stage
-from halfpipe.downlink.plan_causes import Outstanding, look, outstanding, site_troubles, troubles
+from halfpipe.downlink.plan_causes import (
+    Outstanding,
+    lease_troubles,
+    look,
+    outstanding,
+    site_troubles,
+    troubles,
+)
 from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files.json_files import dump_json
 from halfpipe.ids import ChunkId, DownlinkId
@@ -399,12 +406,12 @@ def test_who_is_at_work(settings: Settings) -> None:
     work = settings.paths.work
     put(settings.paths.retdef[0], 1)
     with held_by_another(work, paths.downlink_lease(DL)) as holder:
-        (cause,) = found(settings)
+        (cause,) = lease_troubles(work, DL)
         assert (codes([cause]), str(holder) in cause.text) == ([("in-work", Verdict.NOTE)], True)
         assert cause.since == pytest.approx(time.time(), abs=30)
-    assert found(settings) == []
+    assert list(lease_troubles(work, DL)) == []
     job = job_of_another(work, paths.downlink_lease(DL))
-    (cause,) = found(settings)
+    (cause,) = lease_troubles(work, DL)
     assert (codes([cause]), job.name in cause.text) == ([("in-work", Verdict.NOTE)], True)
     with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
         (cause,) = site_troubles(Plan(settings))
@@ -421,9 +428,9 @@ def test_a_head_that_died_at_work(settings: Settings) -> None:
     log.parent.mkdir(parents=True)
     log.touch()
     os.utime(log, (1_717_200_000, 1_717_200_000))
-    (cause,) = found(settings)
+    (cause,) = lease_troubles(work, DL)
     assert codes([cause]) == [("head-died", Verdict.NOTE)]
     assert (str(cause.remedy), cause.since) == (f"snakemake dl={DL}", 1_717_200_000)
     put(work, 1)
     hand_off(settings, 1)
-    assert found(settings) == [], "it died after its hand-off"
+    assert list(lease_troubles(work, DL)) == [], "it died after its hand-off"
