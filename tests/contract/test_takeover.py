@@ -12,7 +12,7 @@ import yaml
 
 from halfpipe import paths
 from halfpipe.ledger.database import Ledger
-from halfpipe.legacy.legacy_takeover import takeover
+from halfpipe.legacy.takeover import takeover
 from halfpipe.run.moot_keys import UNSET
 from tests.support import forks
 from tests.support.golden_cases import TEXTS, build, read_case

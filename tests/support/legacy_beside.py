@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.candidates import Candidate, Inputs
-from halfpipe.legacy.compared_events import Where, present
-from halfpipe.legacy.compared_run import ComparedRun
+from halfpipe.legacy.compared_run import Candidate, ComparedRun, Inputs
 from halfpipe.legacy.comparison_reasons import Reason, why
+from halfpipe.legacy.comparison_sides import Where, present
 from halfpipe.merge.decision import Decision
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.settle import KnownDatagrams

@@ -8,8 +8,7 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
-from halfpipe.legacy.legacy_downlink import SAID, Report
-from halfpipe.legacy.legacy_takeover import takeover
+from halfpipe.legacy.takeover import SAID, Report, takeover
 from halfpipe.words import count
 
 SHOWN = 20  # of a kind; --json has all

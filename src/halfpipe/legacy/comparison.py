@@ -13,17 +13,7 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import fields
 from halfpipe.ids import DownlinkId
-from halfpipe.legacy import compared_texts
-from halfpipe.legacy.candidates import Candidate
-from halfpipe.legacy.compared_events import (
-    File,
-    Where,
-    neighbours,
-    present,
-    subset,
-    where_in,
-)
-from halfpipe.legacy.compared_run import ComparedRun
+from halfpipe.legacy.compared_run import Candidate, ComparedRun
 from halfpipe.legacy.comparison_reasons import (
     EVENTS,
     PUT_IN,
@@ -34,10 +24,25 @@ from halfpipe.legacy.comparison_reasons import (
     handlers_of,
     info_type,
     put_in,
+    runs_named,
+    texts_of_run,
+    whole_texts,
     why,
     why_other_bytes,
 )
-from halfpipe.legacy.comparison_sides import EVENT_FILE, Here, LegacyTree, Stage, side_of
+from halfpipe.legacy.comparison_sides import (
+    EVENT_FILE,
+    File,
+    Here,
+    LegacyTree,
+    Stage,
+    Where,
+    neighbours,
+    present,
+    side_of,
+    subset,
+    where_in,
+)
 from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, WRAPPED, Merged, lines_that_count, number_in_name
 from halfpipe.settings import Settings
 
@@ -120,17 +125,17 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
         )
     there = side_of(root, downlink)
     lines = here.texts(downlink), there.texts(downlink)
-    counts, found = [], list(compared_texts.of_whole(*lines, there, downlink))
+    counts, found = [], list(whole_texts(*lines, there, downlink))
     runs = sorted(here.runs(downlink) | there.runs(downlink))
     for run in runs:
         pair = _Run(settings, here, there, downlink, run)
         events = list(pair.findings())
         differs = any(one.what == EVENTS for one in events)
-        found += [*events, *compared_texts.of_run(*lines, run.l1, pair, differs=differs)]
+        found += [*events, *texts_of_run(*lines, run.l1, pair, differs=differs)]
         counts.append(OfRun(run, len(pair.ours.rows), len(pair.theirs.rows), pair.same))
         del pair  # before the next run is read
-    for name in sorted(compared_texts.named(*lines) - {run.l1 for run in runs}):
-        found += compared_texts.of_run(*lines, name, None)
+    for name in sorted(runs_named(*lines) - {run.l1 for run in runs}):
+        found += texts_of_run(*lines, name, None)
     return Compared(downlink, tuple(counts), tuple(found))
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.candidates import Candidate, Inputs
-from halfpipe.legacy.compared_events import Where
+from halfpipe.legacy.compared_run import Candidate, Inputs
 from halfpipe.legacy.comparison_reasons import why
+from halfpipe.legacy.comparison_sides import Where
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.settings import Merge
 from tests.support.legacy_beside import RUN, known_of, table

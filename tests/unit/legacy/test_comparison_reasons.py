@@ -7,13 +7,15 @@ import pytest
 
 from halfpipe.formats import evt
 from halfpipe.ids import RunId
-from halfpipe.legacy.compared_texts import MOOT, TIMES, of_run
 from halfpipe.legacy.comparison_reasons import (
+    MOOT,
     PUT_IN,
+    TIMES,
     UNEXPLAINED,
     Reason,
     defect,
     handlers_of,
+    texts_of_run,
     why_other_bytes,
 )
 from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, Piece, spans_of_two
@@ -126,7 +128,7 @@ def test_why_times_differ(there: tuple[tuple[int, int], ...], theirs: list[str],
         SimpleNamespace(rows=[{"sequence": n, "apid": apid} for n, apid in edges]) for edges in (EDGES, there)
     ]
     pair: Any = SimpleNamespace(ours=sides[0], theirs=sides[1])
-    (found,) = of_run({TIMES: [LINE]}, {TIMES: theirs}, "r1", pair)
+    (found,) = texts_of_run({TIMES: [LINE]}, {TIMES: theirs}, "r1", pair)
     assert found.kind == kind
 
 
@@ -147,5 +149,5 @@ def test_a_gap_that_was_told_before_and_a_moot_key_that_is_missing(
         lines={text: there}, merged=SimpleNamespace(refused=False), left=False, reordered=False
     )
     pair: Any = SimpleNamespace(run=run, nearest=[given], differed=False, legacy=True)
-    (found,) = of_run({text: [f"{run.l1} 2000 nomSciOps"]}, {text: there}, run.l1, pair)
+    (found,) = texts_of_run({text: [f"{run.l1} 2000 nomSciOps"]}, {text: there}, run.l1, pair)
     assert found.defect == number

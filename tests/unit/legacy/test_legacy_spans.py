@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.errors import FormatError
-from halfpipe.legacy.legacy_spans import MOST_BYTES, read_spans
+from halfpipe.legacy.legacy_tree import MOST_BYTES, read_spans
 from halfpipe.merge.intervals import Interval
 
 TWO = b"(lp1\n(L1L\nL6L\ntp2\na(I14\nI20\ntp3\na."

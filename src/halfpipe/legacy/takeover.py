@@ -1,15 +1,17 @@
-"""One downlink of the legacy: what is known of it is written down as if it had been processed here.
+"""The legacy's tree taken over, downlink by downlink: what is known is written down as if it had been processed here.
 
-Nothing of it is staged. Of each run first what was delivered is recorded, and only then what the downlink brought:
-after a death in between nothing goes to Level-1 twice.
+Nothing of a downlink is staged. Of each run first what was delivered is recorded, and only then what the downlink
+brought: after a death in between nothing goes to Level-1 twice. A report says what became of each.
 """
 
 import logging
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,18 +21,20 @@ from halfpipe.decode.chunk_products import check_products, take_products
 from halfpipe.downlink import receipt
 from halfpipe.downlink.receipt_form import Chunk, Receipt
 from halfpipe.downlink.submissions import Action, Record
-from halfpipe.errors import FormatError, HalfPipeError
-from halfpipe.files import leases
-from halfpipe.files.durable import make_directory, remove_tree, write_bytes
+from halfpipe.errors import ConfigError, FormatError, HalfPipeError
+from halfpipe.files import leases, working_directory
+from halfpipe.files.advice import advice
+from halfpipe.files.durable import flushed_together, make_directory, remove_tree, write_bytes
 from halfpipe.files.json_files import read_json, write_json
+from halfpipe.files.leases import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
-from halfpipe.legacy.legacy_spans import read_spans
-from halfpipe.legacy.legacy_tree import LegacyDownlink, LegacyRun, grew
+from halfpipe.legacy import legacy_tree
+from halfpipe.legacy.legacy_tree import LegacyDownlink, LegacyRun, grew, read_spans
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import By, Outcome
-from halfpipe.run import merged_index
+from halfpipe.run import force_list, merged_index
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
 from halfpipe.run.moot_keys import UNSET, Moot, read_moot
@@ -40,6 +44,7 @@ from halfpipe.settings import Settings
 
 HANDOFF = 1  # what the legacy handed off; what is processed here again has the numbers after it
 SAID_NOTHING: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
+BATCH = 1000  # downlinks that are flushed to disk together
 _BLOCK = 1 << 20
 
 log = logging.getLogger(__name__)
@@ -434,3 +439,107 @@ def _write_submission(work: Path, legacy: LegacyDownlink) -> None:
     if not record.attempts:
         when = {"when": legacy.handed_off, "who": "the legacy"}
         record.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
+
+
+def takeover(
+    settings: Settings,
+    root: Path,
+    *,
+    do: bool,
+    shown: Callable[[list[DownlinkId]], Iterable[DownlinkId]] = iter,
+) -> Report:
+    """Take over all that the legacy has delivered, or without `do` say what would be.
+
+    What was taken over before and has not grown stays as it is, so a takeover that died is given again, and later
+    ones take over what the legacy has delivered since.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    root
+        The legacy's outputBase. Nothing in it is written.
+    do
+        Write it down.
+    shown
+        Wraps the downlinks, to show progress.
+
+    Raises
+    ------
+    ConfigError
+        If `root` is no directory that can be read, or lies where we write.
+    LockedError
+        If another takeover is at work.
+    """
+    work = settings.paths.work
+    root = root.absolute()
+    for place in (work, settings.paths.stage):
+        one, other = root.resolve(), place.resolve()
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            raise ConfigError(
+                f"{root}: HalfPipe writes in {place}, and never where the legacy's tree is. Name the legacy's "
+                "outputBase, or set paths.work and paths.stage to places outside of it."
+            )
+    try:
+        downlinks, odd = legacy_tree.downlinks(root)
+    except OSError as error:
+        raise ConfigError(f"{root}: {error.strerror}. {advice(error)}") from error
+    report = Report(root, do, odd=odd)
+    if do:
+        working_directory.begin(work)
+    with _alone(work) if do else nullcontext():
+        _force(work, report)
+        rest = iter(shown(downlinks))
+        on_disk: list[LegacyDownlink] = []
+        while (batch := list(islice(rest, BATCH))) or on_disk:
+            with flushed_together() if do else nullcontext():
+                for written in on_disk:
+                    mark(work, written)
+                on_disk = [
+                    legacy for dl in batch if (legacy := _one(settings, report, dl)) is not None and do
+                ]
+    return report
+
+
+def _one(settings: Settings, report: Report, downlink: DownlinkId) -> LegacyDownlink | None:
+    """Take one downlink over; return it if it was. What fails is told, and the others go on."""
+    try:
+        legacy = LegacyDownlink.at(report.root / downlink)
+        runs = take(settings, legacy, report)
+        if report.done and any(run.known is Known.WHOLE for run in runs or ()):
+            _enter(settings, downlink)
+    except (HalfPipeError, OSError) as error:
+        report.refuse(downlink, error)
+        return None
+    report.odd += [str(path.relative_to(report.root)) for path in legacy.odd]
+    return None if runs is None else legacy
+
+
+def _enter(settings: Settings, downlink: DownlinkId) -> None:
+    """Enter a downlink into the ledger, by which Level-1 judges whether its runs are complete."""
+    if settings.ledger.url is not None:
+        from halfpipe.ledger.load import load_downlink  # noqa: PLC0415 - the library of the database
+
+        load_downlink(settings, downlink, sys.stderr)
+
+
+def _force(work: Path, report: Report) -> None:
+    """Give up the runs here that an operator gave up for the legacy."""
+    known = force_list.read(work).runs
+    for name, run in legacy_tree.given_up(report.root):
+        if run is None:
+            report.odd.append(f"{legacy_tree.FORCE}/{name}")
+        elif run not in known:
+            report.given_up.append(run)
+            if report.done:
+                write_bytes(work / paths.force() / run.l1, b"taken over from the legacy\n")
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    lease = Lease(work, paths.takeover_lease())
+    lease.take_or_refuse("the takeover", log.warning)
+    try:
+        yield
+    finally:
+        lease.give_back()
