@@ -11,8 +11,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.pages import downlink_picture as of_downlink
-from halfpipe.pages import run_picture as of_run
+from halfpipe.pages.pictures import downlink_picture, run_picture
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.explanation import explain
 from halfpipe_simulator.scenario import Scenario
@@ -133,11 +132,11 @@ def picture(site: Site, downlink: DownlinkId | None) -> bytes:
     if downlink is None:
         runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
         run = next((run for run in runs if explain(looked, run).groups), runs[0])
-        return of_run.picture(looked, run)
+        return run_picture(looked, run)
     if site.has_receipt(downlink):
         for name in (paths.receipt(downlink), f"{paths.receipts(downlink)}/000001.json"):
             os.utime(site.work / name, (NOW, NOW))
-    return of_downlink.picture(looked, downlink)
+    return downlink_picture(looked, downlink)
 
 
 def main(out: Path, names: Sequence[str]) -> None:

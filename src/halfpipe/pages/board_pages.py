@@ -2,6 +2,9 @@
 
 A page is a file of its own and asks for no other. Each is written beside its place and renamed, the page of the site
 last, so that whoever looks sees whole pages. Others are left as they are while nothing on them changes but the time.
+
+The figures of downlinks are a frame; a column is a series: a measure, of an EPU if it has the APID behind it, as in
+``rate 956``. The matrix has a row a downlink, or many with equal notes, and a cell a phase.
 """
 
 import base64
@@ -10,9 +13,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from math import inf, isnan
+from itertools import pairwise
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -20,29 +25,16 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
+from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import missing_hours, sentences
 from halfpipe.downlink.receipt import state_of
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file, write_bytes
+from halfpipe.files.json_files import read_json
 from halfpipe.files.reading import modified
-from halfpipe.ids import DownlinkId, RunId
-from halfpipe.pages import downlink_picture
-from halfpipe.pages.board_figures import (
-    HEIGHT,
-    STEPS,
-    USUAL_DAYS,
-    WIDTH,
-    Compared,
-    compared,
-    figures,
-    missing_datagrams,
-    trends,
-    usual,
-)
-from halfpipe.pages.drawn import duration
-from halfpipe.pages.matrix import SIGNS, alike, rows
+from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.pages.pictures import downlink_picture, duration
 from halfpipe.run.downlinks_of_run import waiting_now
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
@@ -52,8 +44,316 @@ from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview, known
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light, youngest_retdef
 from halfpipe.tables.incomplete_runs import waiting
-from halfpipe.tables.latency import latencies
+from halfpipe.tables.latency import Latency, latencies
 from halfpipe.words import count
+
+USUAL_DAYS = 90.0  # of which the median is taken
+FEWEST = 10  # downlinks, below which nothing is called usual
+WIDTH, HEIGHT = 180, 36  # of a trend, pixels
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A figure that is compared with its median.
+
+    Attributes
+    ----------
+    name, unit
+        For people.
+    scale
+        What its value, in SI units or as a share, is multiplied by for its unit.
+    most, least
+        It is unusual above `most` or below `least` times the median.
+    never_below
+        It is never unusual up to this, whatever the median: 3 exceptions instead of 1 are no news.
+    digits
+        Behind the point.
+    """
+
+    name: str
+    unit: str
+    scale: float = 1.0
+    most: float = 3.0
+    least: float = 0.0
+    never_below: float = 0.0
+    digits: int = 0
+
+    def shown(self, value: float) -> str:
+        """Return a value with its unit, as ``14 min`` or ``3.1 %``; nothing for NaN."""
+        return "" if isnan(value) else f"{value * self.scale:,.{self.digits}f} {self.unit}".strip()
+
+    def limits(self, median: float) -> tuple[float, float]:
+        """Return below and above what a value is unusual; NaN where nothing is usual."""
+        return self.least * median, nan if isnan(median) else max(self.most * median, self.never_below)
+
+
+STEPS = {  # of a hand-off, by the names of their times
+    "last_event": "last event",
+    "retdef": "youngest RetDef came",
+    "start": "first chunk was begun",
+    "decoded": "last chunk was decoded",
+    "handed_off": "handed off",
+    "submitted": "submitted to Level-1",
+}
+MEASURES: Mapping[str, Measure] = {
+    "rate": Measure("events of LPA runs", "/s", most=2.0, least=0.5, digits=1),
+    "gaps": Measure("missing datagrams", "", never_below=5.0),
+    "exceptions": Measure("exceptions of the decoder", "", never_below=10.0),
+    "waiting": Measure("events that wait", "%", 100.0, never_below=0.01, digits=1),
+    "latency": Measure("RetDef to hand-off", "min", 1 / 60, never_below=600.0),
+}
+
+
+def kind(series: str) -> str:
+    """Return what a column of the frame measures: one of `MEASURES`, or a time."""
+    return series.partition(" ")[0]
+
+
+def called(series: str) -> str:
+    """Return what people call a series."""
+    name, _, apid = series.partition(" ")
+    return f"EPU {apid}: {MEASURES[name].name}" if apid else MEASURES[name].name
+
+
+def missing_datagrams(work: Path, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Counter[int]:
+    """Count by APID the datagrams between others that were not known of its runs when a downlink was handed off."""
+    missing = Counter[int]()
+    for run in receipt["runs"]:
+        with suppress(HalfPipeError, KeyError):  # of one that is damaged its account tells
+            if not run["complete"]:
+                known = read_json(work / paths.manifest(RunId(run["run"]), downlink))["datagrams"]
+                for apid, ranges in known.items():
+                    missing[int(apid)] += sum(after[0] - before[1] - 1 for before, after in pairwise(ranges))
+    return missing
+
+
+def figures(
+    receipt: Mapping[str, Any], missing: Mapping[int, int], written: float, times: Sequence[Latency]
+) -> dict[str, float]:
+    """Return the row of a downlink; NaN, or no column, is what is not known.
+
+    `when` and the latency are those of its first hand-off, the times of the steps those of its last. The rate of an
+    EPU is its share, of the events that came, of those delivered in a second.
+
+    Parameters
+    ----------
+    receipt
+        Its receipt.
+    missing
+        As `missing_datagrams` counts them.
+    written
+        When that was written, Unix seconds, for a downlink whose times are not known.
+    times
+        The times of its hand-offs.
+    """
+    runs = receipt["runs"]
+    came, exceptions = dict[str, Counter[int]](), Counter[int]()
+    for chunk in receipt.get("chunks", ()):
+        for file in chunk["files"]:
+            came.setdefault(file["run"], Counter())[int(file["apid"])] += file.get("events", 0)
+        for apid in {int(file["apid"]) for file in chunk["files"]}:
+            exceptions[apid] += sum(chunk["said"]["exceptions"].values())
+    events, seconds = Counter[int](), Counter[int]()
+    for run in runs:
+        own = came.get(run["run"], Counter()) if run["kind"] == RunKind.LPA else {}
+        whole, took = sum(own.values()), sum(f["seconds"][1] - f["seconds"][0] for f in run["files"])
+        for apid, number in own.items() if whole and took else ():
+            events[apid] += sum(file["events"] for file in run["files"]) * number / whole
+            seconds[apid] += took
+    orphans = sum(run["orphans"] for run in runs)
+    known = orphans + sum(run["delivered"] for run in runs)
+    first, last = (times[0], times[-1]) if times else (Latency(0), Latency(0))
+    return {
+        "when": first.handed_off or written,
+        **{f"rate {apid}": events[apid] / seconds[apid] for apid in sorted(seconds)},
+        **{f"gaps {apid}": missing.get(apid, 0) for apid in sorted(exceptions)},
+        **{f"exceptions {apid}": exceptions[apid] for apid in sorted(exceptions)},
+        "waiting": orphans / known if known else nan,
+        "latency": nan if first.seconds is None else first.seconds,
+        **{step: getattr(last, step) or nan for step in STEPS},
+    }
+
+
+def usual(frame: pd.DataFrame) -> pd.Series:
+    """Return the median of each series; NaN where fewer than `FEWEST` downlinks have it."""
+    known = frame[[name for name in frame if kind(str(name)) in MEASURES]]
+    return known.median().where(known.count() >= FEWEST)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure of a downlink beside the median: its name, both in words, and whether it is beyond a limit."""
+
+    name: str
+    here: str
+    median: str
+    unusual: bool
+
+
+def compared(own: Mapping[str, float], medians: Mapping[str, float]) -> list[Compared]:
+    """Return the figures of a downlink that are known; without a median none is unusual."""
+    found = []
+    for series, median in medians.items():
+        if not isnan(value := own.get(series, nan)):
+            of = MEASURES[kind(series)]
+            low, high = of.limits(median)
+            found.append(
+                Compared(called(series), of.shown(value), of.shown(median), value > high or value < low)
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A series from day to day: what it is called, its latest day, its median and limits.
+
+    And how it is drawn, `WIDTH` by `HEIGHT` pixels with zero at the foot: the points of a line, the heights of its
+    limits, and the days that are beyond them.
+    """
+
+    name: str
+    last: str
+    median: str
+    limits: str
+    line: Sequence[tuple[float, float]]
+    dashes: Sequence[float]
+    dots: Sequence[tuple[float, float]]
+
+
+def trends(frame: pd.DataFrame, medians: Mapping[str, float]) -> Iterator[Trend]:
+    """Yield the trends of a frame in the order of `MEASURES`, EPU by EPU: the median of each day's hand-offs, UTC."""
+    days = frame.set_index(pd.to_datetime(frame["when"], unit="s")).resample("D").median()
+    across = (WIDTH - 6) / max(1, len(days) - 1)
+    order = list(MEASURES)
+    for series in sorted(medians, key=lambda name: (order.index(kind(name)), name)):
+        of, values = MEASURES[kind(series)], days[series].tolist()
+        low, high = limits = of.limits(medians[series])
+        top = 1.1 * max((value for value in (*values, high) if not isnan(value)), default=0) or 1.0
+
+        def y(value: float, top: float = top) -> float:
+            return round(HEIGHT * (1 - value / top), 1)
+
+        known = [(round(3 + day * across, 1), value) for day, value in enumerate(values) if not isnan(value)]
+        if known:
+            said = [f"below {of.shown(low)}"] * (low > 0) + [f"above {of.shown(high)}"] * (not isnan(high))
+            yield Trend(
+                called(series),
+                of.shown(known[-1][1]),
+                of.shown(medians[series]),
+                " or ".join(said),
+                [(x + way, y(value)) for x, value in known for way in ((0,) if len(known) > 1 else (-2, 2))],
+                [y(limit) for limit in limits if limit > 0],
+                [(x, y(value)) for x, value in known if value > high or value < low],
+            )
+
+
+SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
+OF_RULE = {
+    "decode_chunk": "decoded",
+    "deliver_run": "staged",
+    "receipt": "staged",
+    "ledger": "ledger",
+    "submit": "submitted",
+}
+# How the codes of a phase's causes begin. All others are of the first phase that is not done.
+OF_CODE: Mapping[str, tuple[str, ...]] = {
+    "RetDefs": ("retdef", "waits-retdef", "settling", "search-path"),
+    "level-0": ("level0",),
+    "decoded": ("events-missing", "decoder", "chunks-"),
+    "staged": (
+        *("run-", "merged-", "late-events", "no-attitude", "shrunk-", "closed-", "stage-", "file-"),
+        *("datagrams-", "delivery-", "deliveries-", "receipt-", "record-", "manifest-", "events-unaccounted"),
+    ),
+    "ledger": ("ledger",),
+    "submitted": ("submission", "not-submitted", "handoff-not", "written-for"),
+    "taken": ("not-taken", "token-"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """How far a phase is: `done` of `most`, of no downlink if that is 0; and its worst verdict."""
+
+    verdict: Verdict
+    done: int
+    most: int
+
+    def __str__(self) -> str:
+        """Say it with a sign: a colour alone tells not everybody."""
+        part = f"{self.done}/{self.most}" if 0 < self.done < self.most else ""
+        plain = "–" if not self.most else "·" if not self.done else "✓"
+        return f"{SIGNS[self.verdict]} {part}".strip() or plain
+
+
+def phase_of(cause: Cause, one: Account) -> str:
+    """Return the phase that a cause of an account is of."""
+    rule, _, _ = cause.failed.partition(" ")
+    if rule in OF_RULE:
+        return OF_RULE[rule]
+    undone = next((name for name, (done, most) in one.phases.items() if done < most), PHASES[-1])
+    return next((name for name, codes in OF_CODE.items() if cause.code.startswith(codes)), undone)
+
+
+def cells(one: Account) -> list[Cell]:
+    """Return the cells of a downlink."""
+    worst = {phase_of(cause, one): cause.verdict for cause in reversed(one.causes)}
+    return [Cell(worst.get(name, Verdict.GOOD), *one.phases.get(name, (0, 0))) for name in PHASES]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row: one downlink, or all with the same notes; then a cell has how many are done, of those with the phase."""
+
+    accounts: Sequence[Account]
+
+    @property
+    def first(self) -> Account:
+        """The newest one, whose cause stands there for all."""
+        return self.accounts[0]
+
+    @property
+    def state(self) -> str:
+        """How far it is, or they are, if that is the same: what failed, and who is at work, stands elsewhere."""
+        states = {one.state for one in self.accounts}
+        words = ("taken", "failed", "in work")
+        return next((w for w in words if self.first.state.startswith(w)), self.first.state) * (
+            len(states) == 1
+        )
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Its cells."""
+        if len(self.accounts) == 1:
+            return cells(self.first)
+        several = zip(*(cells(one) for one in self.accounts), strict=True)
+        return [
+            Cell(
+                Verdict.NOTE if any(one.verdict is Verdict.NOTE for one in column) else Verdict.GOOD,
+                sum(0 < one.most == one.done for one in column),
+                sum(one.most > 0 for one in column),
+            )
+            for column in several
+        ]
+
+
+def rows(accounts: Sequence[Account]) -> list[Row]:
+    """Return the rows of accounts, in their order: those with notes of the same codes and nothing worse are one."""
+    found: dict[DownlinkId | tuple[str, ...], list[Account]] = {}
+    for one in accounts:
+        codes = tuple(sorted({cause.code for cause in one.causes}))
+        on_it = {cause.on_it for cause in one.causes} - {""}
+        alike = one.verdict is Verdict.NOTE and not on_it
+        found.setdefault(codes if alike else one.downlink, []).append(one)
+    return [Row(several) for several in found.values()]
+
+
+def alike(causes: Sequence[Cause]) -> list[Sequence[Cause]]:
+    """Part the causes of a downlink: notes of one code are together."""
+    found: dict[object, list[Cause]] = {}
+    for cause in causes:
+        found.setdefault(cause.code if cause.verdict is Verdict.NOTE else cause, []).append(cause)
+    return list(found.values())
+
 
 DAY = 86400.0
 MOST_STRAYS = 50  # downlinks whose figures are unusual, on the page of the site
@@ -86,15 +386,15 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
     every, strays, written = frame.to_dict("index"), list[tuple[DownlinkId, list[Compared]]](), 0
     for downlink, account in accounts.items():
         own = every.get(downlink, {})
-        figures = compared(own, medians)
+        beside = compared(own, medians)
         values = {
             "one": account,
-            "figures": figures,
+            "figures": beside,
             "steps": [(words, own[name]) for name, words in STEPS.items() if own and not isnan(own[name])],
             "picture": picture if (home / (picture := paths.board_picture(downlink))).exists() else None,
             **_downlink(settings, account),
         }
-        if far := [each for each in figures if each.unusual]:
+        if far := [each for each in beside if each.unusual]:
             strays.append((downlink, far))
         written += _replace(home / paths.board_page(downlink), page("downlink.html", settings, now, values))
     for path in (*home.glob(paths.board_page("*")), *home.glob(paths.board_picture("*"))):
@@ -126,7 +426,7 @@ def _draw(site: Site, shown: Sequence[DownlinkId], home: Path, most: int) -> Non
         if made is None and handed_off is not None and most > 0:
             most -= 1
             with suppress(HalfPipeError):  # one that cannot be drawn is not there: its causes say why
-                write_bytes(picture, downlink_picture.picture(site, downlink), lasting=False)
+                write_bytes(picture, downlink_picture(site, downlink), lasting=False)
 
 
 def _figures(site: Site, shown: Sequence[DownlinkId]) -> tuple[pd.DataFrame, Counter[RunId]]:

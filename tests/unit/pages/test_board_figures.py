@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from halfpipe import paths
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
-from halfpipe.pages.board_figures import (
+from halfpipe.pages.board_pages import (
     FEWEST,
     HEIGHT,
     WIDTH,

@@ -4,7 +4,7 @@ import pytest
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.ids import DownlinkId
-from halfpipe.pages.matrix import OF_CODE, Cell, alike, cells, phase_of, rows
+from halfpipe.pages.board_pages import OF_CODE, Cell, alike, cells, phase_of, rows
 from halfpipe.status.account import PHASES, Account
 
 DECODED = ((9, 9), (40, 40), (7, 9), (0, 1), (0, 0), (0, 1), (0, 1))

@@ -7,8 +7,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.pages import downlink_picture as of_downlink
-from halfpipe.pages import run_picture as of_run
+from halfpipe.pages.pictures import downlink_picture, run_picture
 from halfpipe.status.account import Site as Looked
 from tests.support import gallery
 from tests.support.golden_cases import GOLDEN, build, read_case
@@ -80,20 +79,20 @@ def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Si
     downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
     site.by_hand(downlink)
     looked = Looked(site.settings, gallery.NOW)
-    assert "0 events staged, 68 waiting" in written(of_run.picture(looked, run))[0]
+    assert "0 events staged, 68 waiting" in written(run_picture(looked, run))[0]
     (site.work / paths.events(run, downlink)).unlink()
-    assert "no events are known" in written(of_run.picture(looked, run))
+    assert "no events are known" in written(run_picture(looked, run))
 
 
 def test_what_the_built_in_decoder_read_says_simulated(tmp_path: Path) -> None:
     site = gallery.site_of(tmp_path, gallery.scenario().lpa_run(events=100))
     site.by_hand(gallery.FIRST)
     looked, run = Looked(site.settings, gallery.NOW), RunId(next((site.work / "runs").iterdir()).name)
-    for text in (of_run.picture(looked, run), of_downlink.picture(looked, gallery.FIRST)):
+    for text in (run_picture(looked, run), downlink_picture(looked, gallery.FIRST)):
         assert any(words.startswith("SIMULATED: ") for words in written(text))
     site.configure(decoder={"command": "of-the-site {out}"})
     looked = Looked(site.settings, gallery.NOW)
-    assert not any("SIMULATED" in words for words in written(of_run.picture(looked, run)))
+    assert not any("SIMULATED" in words for words in written(run_picture(looked, run)))
 
 
 def test_sequences_of_64_bits(tmp_path: Path) -> None:
