@@ -1,7 +1,6 @@
 """A real browser for tests: Debian's chromium without a window, and axe-core, which finds what keeps people out.
 
-``python -m tests.support.browser --install`` installs both where they are missing;
-``python -m tests.support.browser PAGE DIR`` takes pictures of a page: telephone and desk, light and dark.
+``python -m tests.support.browser --install`` installs both where they are missing.
 """
 
 import hashlib
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from platformdirs import user_cache_path
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from tests.support import debian
+from tests.support import servers
 
 PACKAGES = ("chromium", "chromium-driver", "fonts-dejavu-core")
 NEEDED = ("chromium", "chromedriver")
@@ -58,7 +57,7 @@ def install() -> None:
     if not axe_file().exists() and shutil.which("npm") is None:
         packages.append("npm")
     if packages:
-        debian.install(
+        servers.install(
             packages, f"not here: {', '.join(missing())}. Have Debian's {', '.join(packages)} installed"
         )
     if not axe_file().exists():
@@ -134,25 +133,5 @@ def browser() -> Iterator[Browser]:
         driver.quit()
 
 
-def main(argv: Sequence[str]) -> int:
-    """Install what is missing, or take pictures of a page."""
-    if list(argv) == ["--install"]:
-        install()
-        return 0
-    page, home = map(Path, argv)
-    if not page.is_file():
-        raise SystemExit(f"{page}: no such page")
-    home.mkdir(parents=True, exist_ok=True)
-    with browser() as opened:
-        for size in (DESK, TELEPHONE):
-            for dark in (False, True):
-                opened.look(size, dark=dark)
-                opened.driver.get(page.resolve().as_uri())
-                picture = home / f"{page.stem}-{size[0]}-{'dark' if dark else 'light'}.png"
-                opened.driver.save_screenshot(str(picture))
-                print(picture)
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(servers.only_installs(sys.argv[1:], install, __doc__))

@@ -43,16 +43,6 @@ def sections(document: str) -> dict[str, str]:
     return dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
 
 
-def rows(section: str) -> list[list[str]]:
-    """Return the rows of the tables of a section as their cells, without heads."""
-    found, before = list[list[str]](), ""
-    for line in section.splitlines():
-        if line.startswith("| ") and before.startswith("|"):
-            found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))])
-        before = line
-    return found
-
-
 def commands(section: str) -> list[Command]:
     """Return the commands of all console blocks in `section`.
 

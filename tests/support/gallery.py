@@ -22,10 +22,12 @@ FIRST, SECOND, THIRD = (DownlinkId(f"23040100{n}") for n in (1, 2, 3))
 NOW = 1680480000.0  # Unix seconds, 2023-04-03: pictures of one input are the same on any day
 
 
-def site_of(home: Path, told: Scenario) -> Site:
-    """Return a site with the RetDefs and the level-0 of a scenario."""
+def site_of(home: Path, told: Scenario, *downlinks: DownlinkId) -> Site:
+    """Return a site with the RetDefs and the level-0 of a scenario, on which some downlinks were processed."""
     site = Site(home)
     site.simulate(told)
+    for downlink in downlinks:
+        site.by_hand(downlink)
     return site
 
 
@@ -36,9 +38,7 @@ def scenario(*downlinks: str) -> Scenario:
 
 def clean_run(home: Path) -> Site:
     """A run that came whole."""
-    site = site_of(home, scenario().lpa_run(events=4000))
-    site.by_hand(FIRST)
-    return site
+    return site_of(home, scenario().lpa_run(events=4000), FIRST)
 
 
 def demo(home: Path) -> Site:
@@ -46,47 +46,34 @@ def demo(home: Path) -> Site:
     simulate = module(str(ROOT / "scripts" / "simulate.py"))
     asked = ["--out", str(home), "--seed", "1", "--downlinks", FIRST]
     told: Scenario = simulate.scenario_of(simulate.parser().parse_args(asked))
-    site = site_of(home, told)
-    site.by_hand(FIRST)
-    return site
+    return site_of(home, told, FIRST)
 
 
 def gap(home: Path) -> Site:
     """Datagrams of one EPU that never came."""
-    site = site_of(home, scenario().lpa_run(events=4000, lost_datagrams=2))
-    site.by_hand(FIRST)
-    return site
+    return site_of(home, scenario().lpa_run(events=4000, lost_datagrams=2), FIRST)
 
 
 def orphaned_tail(home: Path) -> Site:
     """A run whose rest comes with the next downlink, which is not processed yet."""
-    site = site_of(home, scenario(FIRST, SECOND).lpa_run(events=4000, parts=2))
-    site.by_hand(FIRST)
-    return site
+    return site_of(home, scenario(FIRST, SECOND).lpa_run(events=4000, parts=2), FIRST)
 
 
 def late_epu(home: Path) -> Site:
     """An EPU that turned up when the others had been delivered."""
-    site = site_of(home, scenario(FIRST, SECOND).lpa_run(events=4000, epus=(955, 956, 957), late_epu=957))
-    site.by_hand(FIRST)
-    site.by_hand(SECOND)
-    return site
+    made = scenario(FIRST, SECOND).lpa_run(events=4000, epus=(955, 956, 957), late_epu=957)
+    return site_of(home, made, FIRST, SECOND)
 
 
 def duplicate_chunk(home: Path) -> Site:
     """Datagrams that came with two downlinks."""
     made = scenario(FIRST, SECOND).lpa_run(events=4000, parts=2, repeated_datagrams=12)
-    site = site_of(home, made)
-    site.by_hand(FIRST)
-    site.by_hand(SECOND)
-    return site
+    return site_of(home, made, FIRST, SECOND)
 
 
 def lci_run(home: Path) -> Site:
     """A calibration run of one EPU."""
-    site = site_of(home, scenario().lci_run(events=2000))
-    site.by_hand(FIRST)
-    return site
+    return site_of(home, scenario().lci_run(events=2000), FIRST)
 
 
 def held_run(home: Path) -> Site:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tests.support import debian
+from tests.support import servers
 
 PACKAGES = ("libfaketime", "gcc", "libc6-dev")
 FILE_TIMES = Path(__file__).with_name("file_times.c")
@@ -28,7 +28,7 @@ PLACE = "/tmp"  # a name in LD_PRELOAD has no space in it, and everybody has to 
 def install() -> None:
     """Install what is missing."""
     if not LIBRARY.exists():
-        debian.install(PACKAGES, f"{LIBRARY} is not here: have Debian's {', '.join(PACKAGES)} installed")
+        servers.install(PACKAGES, f"{LIBRARY} is not here: have Debian's {', '.join(PACKAGES)} installed")
 
 
 def ahead(clock: str) -> int:

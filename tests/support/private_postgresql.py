@@ -6,30 +6,24 @@ one role wants a password, so that what handles passwords is tried as well.
 ``python -m tests.support.private_postgresql --install`` installs it.
 """
 
-import contextlib
-import ctypes
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 
-from tests.support import debian
+from tests.support import servers
 
 PACKAGE = "postgresql"
-PREFIX = "halfpipe-postgresql-"  # of the directories; the process that owns one follows
 USER, PASSWORD = "ledger", "open sesame: @/?"
 ACCOUNT = "postgres"
-START_SECONDS = 30
-PR_SET_PDEATHSIG = 1
+STOP_SECONDS = 30
 
 
 def programs() -> Path | None:
@@ -39,11 +33,6 @@ def programs() -> Path | None:
     )
     on_path = shutil.which("initdb")
     return found[0].parent if found else (Path(on_path).resolve().parent if on_path else None)
-
-
-def _die_with_parent() -> None:
-    """Have the kernel stop the server when this process dies, however that happens."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
 class PrivatePostgresql:
@@ -83,7 +72,6 @@ class PrivatePostgresql:
 
     def prepare(self) -> None:
         """Make the server's directory."""
-        self.home.chmod(0o755)
         (self.home / "socket").mkdir()
         self.password_file.touch(mode=0o600)
         self.password_file.write_text(PASSWORD + "\n")
@@ -113,20 +101,21 @@ class PrivatePostgresql:
         options = ["-h", "", "-k", str(self.home / "socket"), "-c", "fsync=off", "-c", "full_page_writes=off"]
         command = [str(self._bin / "postgres"), "-D", str(self.home / "data"), *options]
         self._server = self._spawn(command, self.home / "server.log")
-        end = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(psycopg.OperationalError):
-                self.connect().close()
-                return
-            running = self._server.poll() is None and time.monotonic() < end
-            assert running, f"PostgreSQL: {(self.home / 'server.log').read_text()}"
-            time.sleep(0.1)
+        servers.wait_for("PostgreSQL", self._answers)
+
+    def _answers(self) -> bool:
+        assert self._server is not None
+        assert self._server.poll() is None, (self.home / "server.log").read_text()
+        with suppress(psycopg.OperationalError):
+            self.connect().close()
+            return True
+        return False
 
     def stop(self) -> None:
         """Stop the server; clients that are connected are cut off."""
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)
-            self._server.wait(START_SECONDS)
+            self._server.wait(STOP_SECONDS)
             self._server = None
 
     def _spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
@@ -141,37 +130,30 @@ class PrivatePostgresql:
                 group=self._account,
                 extra_groups=[] if self._account else None,
                 start_new_session=True,  # a Ctrl-C reaches the tests first, and they stop the server
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing here has threads
+                preexec_fn=servers.die_with_parent,  # noqa: PLW1509 - nothing here has threads
             )
 
 
 @contextmanager
 def private_postgresql() -> Iterator[PrivatePostgresql]:
-    """Start a private PostgreSQL; whatever happens, it is stopped and its directory removed.
-
-    After a SIGKILL of this process the kernel stops the server, and the next start removes the directory.
-    """
+    """Start a private PostgreSQL; whatever happens, it is stopped and its directory removed."""
     bin_ = programs()
     assert bin_ is not None, f"no PostgreSQL here: python -m {__spec__.name} --install"
-    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        if not Path(f"/proc/{old.name.removeprefix(PREFIX).partition('-')[0]}").exists():
-            shutil.rmtree(old, ignore_errors=True)
-    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-    server = PrivatePostgresql(home, bin_)
-    try:
-        server.prepare()
-        server.start()
-        yield server
-    finally:
-        server.stop()
-        shutil.rmtree(home)
+    with servers.directory("halfpipe-postgresql-") as home:
+        server = PrivatePostgresql(home, bin_)
+        try:
+            server.prepare()
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 def install() -> None:
     """Install Debian's package, where it is missing and this is root."""
     if programs() is None:
-        debian.install([PACKAGE], f"no PostgreSQL here: have Debian's {PACKAGE} installed")
+        servers.install([PACKAGE], f"no PostgreSQL here: have Debian's {PACKAGE} installed")
 
 
 if __name__ == "__main__":
-    raise SystemExit(debian.only_installs(sys.argv[1:], install, __doc__))
+    raise SystemExit(servers.only_installs(sys.argv[1:], install, __doc__))

@@ -9,10 +9,9 @@ There is no accounting database: Debian 13's slurmdbd does not start with its Ma
 of ``sacct``, ``sacctmgr`` and ``sshare`` from what slurmctld knows, and these can be told to fail as they
 do when slurmdbd is away.
 
-``python -m tests.support.private_slurm COMMAND ...`` runs one command on such a Slurm, ``--install`` installs it.
+``python -m tests.support.private_slurm --install`` installs it.
 """
 
-import ctypes
 import os
 import secrets
 import shutil
@@ -20,22 +19,18 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support import debian
+from tests.support import servers
 
 PACKAGES = ("slurm-wlm", "munge")
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch")
 NODE, PARTITION, ACCOUNT = "private0", "milano", "fermi:L1"
 CPUS, MEMORY_MB = 8, 18000  # of the node, whatever the machine has: the jobs of the tests are small
-PREFIX = "halfpipe-slurm-"  # of the directories; the process that owns one follows
-PR_SET_PDEATHSIG = 1
 STOP_SECONDS = 20
-START_SECONDS = 20
+wait_for = servers.wait_for
 
 SLURM_CONF = """\
 ClusterName=private
@@ -104,11 +99,6 @@ def missing() -> list[str]:
     return [name for name in NEEDED if shutil.which(name) is None]
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this child when its parent dies, however that happens."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
@@ -118,14 +108,6 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
-
-
-def wait_for(what: str, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-    """Wait until `ready`; AssertionError names `what` after `seconds`."""
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.2)
 
 
 class PrivateSlurm:
@@ -143,20 +125,17 @@ class PrivateSlurm:
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run one of Slurm's commands and return what it prints."""
-        done = subprocess.run(
-            command, env={**os.environ, **self.env}, capture_output=True, text=True, check=False, timeout=120
-        )
+        done = self._done(command)
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def works(self, *command: str) -> bool:
         """Tell whether one of Slurm's commands ends well."""
-        return (
-            subprocess.run(
-                command, env={**os.environ, **self.env}, capture_output=True, check=False, timeout=120
-            ).returncode
-            == 0
-        )
+        return self._done(command).returncode == 0
+
+    def _done(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        env = {**os.environ, **self.env}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
 
     def start(self) -> None:
         """Start everything; a job can be submitted when this returns."""
@@ -203,7 +182,7 @@ class PrivateSlurm:
                 stderr=out,
                 cwd=self.home,
                 start_new_session=True,  # a Ctrl-C reaches the tests first, and they stop the daemons
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing here has threads
+                preexec_fn=servers.die_with_parent,  # noqa: PLW1509 - nothing here has threads
             )
 
     def _start_munge(self) -> None:
@@ -270,46 +249,28 @@ class PrivateSlurm:
 
 @contextmanager
 def private_slurm() -> Iterator[PrivateSlurm]:
-    """Start a private Slurm; whatever happens, it is stopped and its directory removed.
-
-    After a SIGKILL of this process the kernel ends the daemons, and the next start removes the directory.
-    """
-    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*-*"):
-        if not Path(f"/proc/{old.name.removeprefix(PREFIX).partition('-')[0]}").exists():
-            shutil.rmtree(old, ignore_errors=True)
-    home = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-    home.chmod(0o755)
-    slurm = PrivateSlurm(home)
-    try:
+    """Start a private Slurm; whatever happens, it is stopped and its directory removed."""
+    with servers.directory("halfpipe-slurm-") as home:
+        slurm = PrivateSlurm(home)
         try:
             slurm.start()
+            yield slurm
         except Exception as error:
             error.add_note(slurm.last_words())
             raise
-        yield slurm
-    finally:
-        slurm.stop()
-        shutil.rmtree(home, ignore_errors=True)
+        finally:
+            slurm.stop()
 
 
 def install() -> None:
     """Install Debian's packages of Slurm and munge, where they are missing and this is root."""
     if missing():
-        debian.install(
+        servers.install(
             PACKAGES,
             f"not here: {', '.join(missing())}. Have Debian's {' and '.join(PACKAGES)} installed, or use "
             "the Slurm that is there: HALFPIPE_SLURM=site",
         )
 
 
-def main(argv: Sequence[str]) -> int:
-    """Install what is missing (``--install``), or run the command `argv` on a private Slurm."""
-    if list(argv) == ["--install"]:
-        install()
-        return 0
-    with private_slurm() as slurm:
-        return subprocess.run(argv, env={**os.environ, **slurm.env}, check=False).returncode
-
-
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(servers.only_installs(sys.argv[1:], install, __doc__))

@@ -11,17 +11,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support import debian
+from tests.support import servers
 
 PACKAGES = ("xrootd-server", "xrootd-client")
 PROGRAMS = ("xrootd", "xrdcp", "xrdfs")
 ACCOUNT = "xrootd"
-START_SECONDS = 30
+STOP_SECONDS = 30
 
 
 class PrivateXrootd:
@@ -62,13 +61,14 @@ class PrivateXrootd:
                 group=account,
                 extra_groups=[] if account else None,
             )
-        end = time.monotonic() + START_SECONDS
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            running = self._server.poll() is None and time.monotonic() < end
-            assert running, (self.home / "server.log").read_text()
-            time.sleep(0.05)
+        servers.wait_for("XRootD", self._answers)
+
+    def _answers(self) -> bool:
+        assert self._server is not None
+        assert self._server.poll() is None, (self.home / "server.log").read_text()
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
 
     def pause(self) -> None:
         """Have it answer nothing any more; connections are taken by the kernel."""
@@ -79,7 +79,7 @@ class PrivateXrootd:
         """Stop it."""
         if self._server is not None:
             self._server.kill()
-            self._server.wait(START_SECONDS)
+            self._server.wait(STOP_SECONDS)
             self._server = None
 
 
@@ -102,8 +102,8 @@ def missing() -> list[str]:
 def install() -> None:
     """Install Debian's packages, where they are missing and this is root."""
     if missing():
-        debian.install(PACKAGES, f"no XRootD here: have Debian's {' and '.join(PACKAGES)} installed")
+        servers.install(PACKAGES, f"no XRootD here: have Debian's {' and '.join(PACKAGES)} installed")
 
 
 if __name__ == "__main__":
-    raise SystemExit(debian.only_installs(sys.argv[1:], install, __doc__))
+    raise SystemExit(servers.only_installs(sys.argv[1:], install, __doc__))
