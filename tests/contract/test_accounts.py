@@ -63,23 +63,6 @@ def with_fault(site: Site, fault: str) -> None:
     site.configure(decoder={"command": shlex.join(command)})
 
 
-def test_a_decoder_that_ends_well_and_brings_nothing_hands_nothing_off(site: Site) -> None:
-    build(read_case(GOLDEN / "complete_basic"), site)
-    with_fault(site, f"{GOLDEN_DL}-00001=nothing")
-    site.snakemake(f"dl={GOLDEN_DL}").bad("brought nothing, though its RetDef announces data")
-    assert not (site.work / paths.receipt(GOLDEN_DL)).exists()
-    assert site.staged(GOLDEN_DL) == {}
-    causes = [
-        cause for cause in account(Looked(site.settings), GOLDEN_DL).causes if cause.verdict is Verdict.ACTION
-    ]
-    assert [(cause.code, cause.failed) for cause in causes] == [("decoder-silent", "decode_chunk 00001")]
-    assert site.halfpipe("status", GOLDEN_DL).status == 1
-    site.configure(
-        ignore={"chunks": [{"dl": str(GOLDEN_DL), "chunk": "00001", "reason": "the archive is empty"}]}
-    )
-    site.process(GOLDEN_DL)
-
-
 def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> None:
     scenario = Scenario(seed=7, downlinks=(DL,)).lpa_run(events=200, rate=0.4)
     level0 = site.simulate(scenario).level0

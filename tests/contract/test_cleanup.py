@@ -35,7 +35,7 @@ EVERY_DAY = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.too_slow],
 )
 LONG = settings(EVERY_DAY, max_examples=60, derandomize=False)
 
@@ -107,23 +107,16 @@ def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
     assert lasting(cleaned, without) == lasting(kept, without)
 
 
-@EVERY_DAY
-@given(stories(SMALL))
-def test_nothing_that_follows_differs(
-    tmp_path_factory: pytest.TempPathFactory, story: tuple[str, list[Step]]
-) -> None:
-    tell(tmp_path_factory.mktemp("story"), *story)
+@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.long)], ids=["some", "many"])
+def test_nothing_that_follows_differs(many: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
+    @(LONG if many else EVERY_DAY)
+    @given(stories(SMALL + LARGE if many else SMALL))
+    def holds(story: tuple[str, list[Step]]) -> None:
+        home = tmp_path_factory.mktemp("story")
+        tell(home, *story)
+        shutil.rmtree(home)
 
-
-@pytest.mark.long
-@LONG
-@given(stories(SMALL + LARGE))
-def test_nothing_that_follows_differs_in_many_stories(
-    tmp_path_factory: pytest.TempPathFactory, story: tuple[str, list[Step]]
-) -> None:
-    home = tmp_path_factory.mktemp("story")
-    tell(home, *story)
-    shutil.rmtree(home)
+    holds()
 
 
 def make_old(site: Site, days: float) -> None:

@@ -97,28 +97,6 @@ def records(site: Site) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("place", "copy", "harm"), [(paths.deliveries(RUN), 0, "cut"), (paths.receipts(FIRST), 1, "deleted")]
-)
-def test_one_copy_that_is_harmed_changes_nothing(
-    first_done: Site, both_done: Site, tmp_path: Path, place: str, copy: int, harm: str
-) -> None:
-    site = first_done.clone(tmp_path)
-    path = homes(site.work, place)[copy] / "000001.json"
-    if harm == "cut":
-        path.write_bytes(path.read_bytes()[:-30])
-    else:
-        path.unlink()
-    site.process(SECOND)
-    site.process(FIRST, again=True)
-    site.halfpipe(
-        "status", "--check"
-    ).good()  # which reads second copies, too: a reader who has the first does not
-    assert [site.staged(dl) for dl in (FIRST, SECOND)] == [both_done.staged(dl) for dl in (FIRST, SECOND)]
-    assert records(site)[paths.deliveries(RUN)] == records(both_done)[paths.deliveries(RUN)]
-    assert [one["handoff"] for one in records(site)[paths.receipts(FIRST)]] == [1, 2]
-
-
 @pytest.mark.parametrize("which", [f"runs/{RUN}", FIRST])
 def test_an_older_directory_that_is_put_back_delivers_nothing_twice(
     first_done: Site, both_done: Site, tmp_path: Path, which: str

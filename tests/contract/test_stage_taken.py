@@ -7,22 +7,13 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from tests.support.golden_cases import GOLDEN, TEXTS, Case, Step, build, build_copy, read_case
+from tests.support.golden_cases import GOLDEN, Case, build, build_copy, check, read_case
 from tests.support.leases import leases
 from tests.support.series import values
 from tests.support.workflow import Job, Site
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
-
-
-def expect(site: Site, step: Step) -> None:
-    """Assert that a step's golden files, texts and spans are there."""
-    assert site.staged(step.downlink) == step.expected.files
-    for text in TEXTS:
-        assert site.text(text, step.downlink) == step.expected.lines(text)
-    spans = {run["l1_run"]: run["spans"] for run in site.receipt(step.downlink)["runs"]}
-    assert spans == {run: [list(s) for s in found] for run, found in step.expected.spans.items()}
 
 
 def clean_up(site: Site, *downlinks: str) -> list[Path]:
@@ -58,7 +49,7 @@ def test_each_hand_off_is_taken_before_the_next_downlink(name: str, site: Site) 
         if again:
             assert site.outstanding(step.downlink) == frozenset()
         site.process(step.downlink, again=again)
-        expect(site, step)
+        check(site, step)
         taken[step.downlink] = site.take(step.downlink)
         assert not (site.stage / step.downlink).exists()
         gone += clean_up(site, step.downlink) if name == "split3" else []
@@ -131,7 +122,7 @@ def test_chunks_that_were_cleaned_up_are_decoded_again_as_context(site: Site) ->
     level0.with_name("away").rename(level0)
     ended = site.process(SECOND)
     assert ended.jobs == {Job("deliver_run", SECOND, RUN), Job("receipt", SECOND)}
-    expect(site, case.steps[1])
+    check(site, case.steps[1])
     assert none_came_back(gone)
     assert not (site.work / "runs" / RUN / ".context").exists()
     assert leases(site.work) == []

@@ -15,7 +15,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.legacy.takeover import takeover
 from halfpipe.run.moot_keys import UNSET
 from tests.support import forks
-from tests.support.golden_cases import TEXTS, build, read_case
+from tests.support.golden_cases import build, check, read_case
 from tests.support.leases import time_passes
 from tests.support.ledger_files import content
 from tests.support.workflow import Ended, Site
@@ -47,13 +47,7 @@ def finish(name: str, site: Site, command: Callable[..., Ended]) -> None:
     for step in rest:
         command(f"dl={step.downlink}", *(["-F"] if step.downlink in done else [])).good()
         done.add(step.downlink)
-        assert site.staged(step.downlink) == step.expected.files
-        for text in TEXTS:
-            assert site.text(text, step.downlink) == step.expected.lines(text)
-        spans = {run["l1_run"]: run["spans"] for run in site.receipt(step.downlink)["runs"] if run["spans"]}
-        assert spans == {
-            run: [list(span) for span in found] for run, found in step.expected.spans.items() if found
-        }
+        check(site, step)
     assert command("-n", *(f"dl={downlink}" for downlink in case.downlinks)).good().jobs == frozenset()
 
 

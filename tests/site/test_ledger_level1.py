@@ -265,8 +265,6 @@ def test_no_run_is_retired_before_its_events_are_delivered(tmp_path: Path) -> No
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
-def test_in_many_histories_no_run_is_retired_before_its_events_are_delivered(
-    name: str, tmp_path: Path
-) -> None:
+def test_in_many_histories(name: str, tmp_path: Path) -> None:
     could = go_through(name, tmp_path, range(LONG_HISTORIES))
     assert could[INCOMPLETE] >= LONG_HISTORIES // 2, could

@@ -148,6 +148,17 @@ def build(case: Case, site: Site) -> Site:
     return site
 
 
+def check(site: Site, step: Step) -> None:
+    """Assert that the files, texts and spans of a step are there."""
+    assert site.staged(step.downlink) == step.expected.files
+    for text in TEXTS:
+        assert site.text(text, step.downlink) == step.expected.lines(text)
+    spans = {run["l1_run"]: run["spans"] for run in site.receipt(step.downlink)["runs"] if run["spans"]}
+    assert spans == {
+        run: [list(span) for span in found] for run, found in step.expected.spans.items() if found
+    }
+
+
 def build_copy(name: str, site: Site) -> Case:
     """Set `site` up with a golden case whose products a test may change: they lie below its home."""
     home = site.home / "golden" / name
