@@ -16,7 +16,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.files.leases import found
 from tests.support.golden_cases import GOLDEN
-from tests.support.harness import Fault, event_records, invoke
+from tests.support.harness import event_records
 from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, leases
 from tests.support.series import values
@@ -234,20 +234,6 @@ def test_a_head_that_is_told_to_stop_leaves_no_leases(
     assert leases(site.work) == []
 
 
-def test_after_a_killed_job_the_same_command_leaves_the_same_tree(
-    undisturbed: dict[str, bytes], tmp_path: Path, gate: Gate
-) -> None:
-    gate.open()
-    site = build(tmp_path / "site", gate)
-    env = Fault("deliver_run", "job", 30).environment(site, tmp_path / "once")
-    failed = site.snakemake(f"dl={FIRST}", env=env)
-    assert "failed: deliver_run" in failed.bad().said
-    assert not (site.work / f"dl={FIRST}").exists()
-    site.process(FIRST)
-    assert site.tree() == undisturbed
-    assert leases(site.work) == []
-
-
 SELECTS = """
 import os, signal
 from snakemake.scheduling import greedy
@@ -268,9 +254,9 @@ def test_a_head_that_is_told_to_end_while_it_selects_jobs_ends(site: Site, tmp_p
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(SELECTS)
     there = os.pathsep.join([str(plugin.parent), *sys.path])
-    ended = invoke(site, f"dl={FIRST}", "--scheduler", "ended", env={"PYTHONPATH": there})
+    ended = site.typed(f"dl={FIRST}", "--scheduler", "ended", env={"PYTHONPATH": there})
     assert ended.status == 1
     assert "ended by SIGTERM" in ended.said
     assert not site.has_receipt(FIRST)
     assert leases(site.work) == []
-    invoke(site, f"dl={FIRST}").good()
+    site.typed(f"dl={FIRST}").good()

@@ -1,8 +1,12 @@
-"""A machine that crashes at any moment while a downlink is processed, and a disk that keeps what was flushed."""
+"""A downlink that is processed while its process dies or is harmed at any moment, or the machine crashes."""
 
+import json
+import os
 import random
 import shutil
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,17 +17,22 @@ from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
 from tests.support import forks
 from tests.support.golden_cases import GOLDEN
-from tests.support.harness import Crash, assert_same, event_records, everything_flushed, half_written
+from tests.support.harness import assert_same, event_records, half_written, small_disk
 from tests.support.leases import leases as left
 from tests.support.leases import time_passes
+from tests.support.moments import Shadow, fill, read_only, short
 from tests.support.series import noted
 from tests.support.workflow import Site
 
 FIRST, SECOND = "240601001", "240601002"
 RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
-MODES = ("nothing", "chance", "names")  # what the disk of a crashed machine keeps
-KILLED = ("kill",)  # the process alone dies
+CRASHES = ("nothing", "chance", "names")  # what the disk of a crashed machine keeps
+DEATHS = ("kill", "term")  # the process alone dies, or is told to end
+# What happens to the disk, and which one is a small one: writes stop short, it is full, it becomes read-only.
+DISKS = {"short": "", "full-work": "work", "full-stage": "stage", "read-only-stage": "stage"}
+SIZES = (0, 40, 300, 3000)  # bytes after which a write stops short
+FILLER = ".filler"
 
 
 def prepare(site: Site) -> None:
@@ -42,13 +51,14 @@ def records(site: Site) -> list[bytes]:
 class Crashes:
     """A site, its second downlink, and forks that process it again and again.
 
-    `again`: it was processed before; `others`: the first downlink was.
+    `again`: it was processed before; `others`: the first downlink was; `head`: Snakemake runs the jobs.
     """
 
     site: Site
     again: bool
     home: Path
     others: bool = True
+    head: bool = False
 
     def __post_init__(self) -> None:
         prepare(self.site)
@@ -61,16 +71,19 @@ class Crashes:
         self.before = Path(shutil.copytree(self.site.home, self.home / "before"))
         self.shadow = self.home / "shadow"
 
-    def process(self, *, missing: bool = False) -> None:
+    def process(self, *, missing: bool = False) -> int:
         """Do what the head does, then the jobs; with `missing` those that are outstanding."""
         leases.lifetime = self.site.settings.lease.seconds
         time_passes(self.site.work)  # since the one before was killed
+        if self.head:
+            return self.site.snakemake(f"dl={SECOND}", *([] if missing else ["-F"])).status
         with leases.downlink_job(self.site.work, DownlinkId(SECOND)):
             pass  # Snakemake's head takes the lease even if there is nothing to do
         for path, text in self.settings.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
         self.site.by_hand(SECOND, missing=missing, jobs=self.jobs)
+        return 0
 
     def run(self, *, missing: bool = False) -> None:
         """Process the downlink to its end."""
@@ -87,20 +100,108 @@ class Crashes:
         shutil.rmtree(self.shadow, ignore_errors=True)
 
     def happen(self, at: int, mode: str) -> None:
-        """Process the downlink, and have the machine crash at a moment, or kill the process alone."""
+        """Process the downlink, and have it harmed at a moment."""
+        home, process = str(self.site.home), self.process
+        harms: dict[str, Callable[[str], object]] = {
+            "term": lambda _: os.kill(os.getpid(), signal.SIGTERM),
+            "short": lambda _: short(SIZES[at % len(SIZES)]),
+            "full-work": lambda _: fill(f"{home}/work", FILLER),
+            "full-stage": lambda _: fill(f"{home}/stage", FILLER),
+            "read-only-stage": lambda _: read_only(f"{home}/stage"),
+        }
+        if mode in harms:
+            forks.ended(forks.started(process, home, at, do=harms[mode]))
+        elif mode == "kill":
+            assert forks.killed(process, self.site.home, at)
+        else:
+            held = everything_flushed(self.site, self.shadow)
+            assert forks.killed(process, self.site.home, at, shadow=self.shadow)
+            Crash(self.shadow, mode, random.Random(f"{at} {mode}")).happen(self.site)
+            held.close()
+
+    @contextmanager
+    def harmed(self, at: int, mode: str) -> Iterator[None]:
+        """Bring the site back to what it was, have it harmed at a moment, and the disk mended then."""
         self.restore()
-        if mode in KILLED:
-            assert forks.killed(self.process, self.site.home, at)
+        if not DISKS.get(mode):
+            self.happen(at, mode)
+            yield
             return
-        held = everything_flushed(self.site, self.shadow)
-        assert forks.killed(self.process, self.site.home, at, shadow=self.shadow)
-        Crash(self.shadow, mode, random.Random(f"{at} {mode}")).happen(self.site)
-        held.close()
+        place = self.site.home / DISKS[mode]
+        aside = place.rename(place.with_name("aside"))
+        with small_disk(place) as change:
+            change("size=4m")
+            shutil.copytree(aside, place, dirs_exist_ok=True)
+            self.happen(at, mode)
+            change("rw,size=16m")
+            (place / FILLER).unlink(missing_ok=True)
+            yield
 
 
-def sweep(home: Path, again: bool, every: int, modes: Sequence[str] = MODES) -> int:
-    """Crash at every so many moments, each with one kind of disk, and process again; return how often."""
-    crashes = Crashes(Site(home / "site"), again, home)
+def everything_flushed(site: Site, shadow: Path) -> Shadow:
+    """Begin with a disk that holds everything that is there now; close what is returned after the crash."""
+    kept = Shadow(str(shadow))
+    for path in [site.work, site.stage, *site.work.rglob("*"), *site.stage.rglob("*")]:
+        handle = os.open(path, os.O_RDONLY)
+        kept.flush(handle)
+        os.close(handle)
+    return kept
+
+
+@dataclass
+class Crash:
+    """Makes of a tree what the disk of a crashed machine holds.
+
+    `mode` is what it keeps beside what was flushed: "nothing"; "names", but no contents; or "chance":
+    of each directory and of each file either, by the throw of a coin, as journals and caches have it.
+    """
+
+    shadow: Path
+    mode: str
+    coin: random.Random
+
+    def happen(self, site: Site) -> None:
+        """Replace the directories of `site`."""
+        places = {path.stat().st_ino: path for top in (site.work, site.stage) for path in _everything(top)}
+        for top in (site.work, site.stage):
+            new = top.with_name(f"{top.name}-after-the-crash")
+            self._directory(top.stat().st_ino, places, new)
+            shutil.rmtree(top)
+            new.rename(top)
+
+    def _keeps(self, what: str) -> bool:
+        return self.mode == what or (self.mode == "chance" and self.coin.random() < 0.5)
+
+    def _directory(self, inode: int, places: Mapping[int, Path], new: Path) -> None:
+        new.mkdir()
+        kept = self.shadow / f"{inode}.names"
+        names: dict[str, tuple[int, bool]] = json.loads(kept.read_bytes()) if kept.exists() else {}
+        if inode in places and self._keeps("names"):
+            with os.scandir(places[inode]) as entries:
+                names = {entry.name: (entry.inode(), entry.is_dir()) for entry in entries}
+        for name, (of, is_directory) in sorted(names.items()):
+            if is_directory:
+                self._directory(of, places, new / name)
+            else:
+                self._file(of, places, new / name)
+
+    def _file(self, inode: int, places: Mapping[int, Path], new: Path) -> None:
+        kept, now = self.shadow / str(inode), places.get(inode)
+        if now is not None and self._keeps("contents"):
+            shutil.copy2(now, new)
+        elif kept.exists():
+            shutil.copy2(kept, new)
+        else:
+            new.touch()
+
+
+def _everything(top: Path) -> Iterator[Path]:
+    return iter([top, *top.rglob("*")])
+
+
+def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bool = False) -> int:
+    """Harm at every so many moments, each in one of the ways, and process again; return how often."""
+    crashes = Crashes(Site(home / "site"), again, home, head=head)
     site = crashes.site
     crashes.restore()
     moments = crashes.moments()
@@ -111,14 +212,14 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str] = MODES) -> 
     count = 0
     for at, moment in list(enumerate(moments, 1))[every - 1 :: every]:
         mode = modes[count % len(modes)]
-        what = f"{at} {moment}, the disk keeps {mode}"
-        crashes.happen(at, mode)
-        assert half_written(site) == [], what
-        # Asked for again, a hand-off that had ended is followed by another one.
-        ended = again and (site.work / SECOND / "receipts" / "000002.json").exists()
-        crashes.run(missing=not again)
-        assert_same(site.tree(), one_more if ended else expected, what)
-        assert noted(site.stage) == (marked_more if ended else marked), what
-        assert leases.found(site.work) == [], what
+        what = f"{at} {moment}, {mode}"
+        with crashes.harmed(at, mode):
+            assert half_written(site) == [], what
+            # Asked for again, a hand-off that had ended is followed by another one.
+            ended = again and (site.work / SECOND / "receipts" / "000002.json").exists()
+            crashes.run(missing=not again)
+            assert_same(site.tree(), one_more if ended else expected, what)
+            assert noted(site.stage) == (marked_more if ended else marked), what
+            assert leases.found(site.work) == [], what
         count += 1
     return count

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from halfpipe.files import leases
-from tests.support.injected.sitecustomize import Fault, Shadow
+from tests.support.moments import Fault, Shadow
 
 
 def _kill(_: str) -> None:

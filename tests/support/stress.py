@@ -43,7 +43,7 @@ from tests.support import in_process
 from tests.support.golden_cases import take_chunk
 from tests.support.harness import event_records, path_of
 from tests.support.in_process import ROOT
-from tests.support.injected.sitecustomize import CHANGES
+from tests.support.moments import CHANGES
 from tests.support.workflow import Listed, Site, in_peace, to_do
 
 SIMULATED = tuple(f"23040100{number}" for number in range(1, 6))

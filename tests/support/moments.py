@@ -1,9 +1,6 @@
-"""Read by Python at its start, in tests only: harms one program at a chosen moment.
+"""Moments of a process, at which it is harmed: a change that it is about to make to files, or to flush.
 
-A moment is a change that the program is about to make to files, or to flush. The environment says which
-program (`FAULT_SCRIPT`), which moment (`FAULT_AT`, from 1; 0 lists all into `FAULT_ONCE`) and what
-happens then (`FAULT_KIND`). `FAULT_SHADOW` is a directory that takes what is flushed to disk, as a disk
-would have it that keeps nothing else.
+A shadow is a directory that takes what is flushed to disk, as a disk would have it that keeps nothing else.
 """
 
 import ctypes
@@ -11,7 +8,6 @@ import fcntl
 import json
 import os
 import resource
-import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -120,16 +116,6 @@ class Fault:
         sys.addaudithook(self.hook)
 
 
-def head() -> int:
-    """Return the process id of the Snakemake that started this job."""
-    pid = os.getpid()
-    while pid > 1:
-        if b"/bin/snakemake" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    raise ProcessLookupError("no Snakemake above this process")
-
-
 def fill(disk: str, filler: str) -> None:
     """Fill a small disk to the last byte."""
     handle = os.open(f"{disk}/{filler}", os.O_WRONLY | os.O_CREAT, 0o600)
@@ -152,47 +138,3 @@ def read_only(disk: str) -> None:
 def short(size: int) -> None:
     """Let this process write no more than `size` bytes into a file."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-def harm(kind: str, once: str, home: str) -> Callable[[str], None]:
-    """Return what happens at the moment."""
-    what: dict[str, Callable[[], None]] = {
-        "job": lambda: os.kill(os.getpid(), signal.SIGKILL),
-        "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
-        "head": lambda: os.kill(head(), signal.SIGKILL),
-        "term-head": lambda: os.kill(head(), signal.SIGTERM),
-        "all": lambda: os.killpg(0, signal.SIGKILL),
-        "full-work": lambda: fill(f"{home}/work", ".snakemake/filler"),
-        "full-stage": lambda: fill(f"{home}/stage", "filler"),
-        "read-only-stage": lambda: read_only(f"{home}/stage"),
-        "short": lambda: short(int(os.environ["FAULT_SIZE"])),
-        "list": lambda: None,
-    }
-
-    def do(moment: str) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if kind == "list" else os.O_EXCL)
-        try:
-            handle = os.open(once, flags)
-        except FileExistsError:  # another job of the rule has met it
-            return
-        os.write(handle, f"{moment}\n".encode())
-        os.close(handle)
-        what[kind]()
-
-    return do
-
-
-def main() -> None:
-    """Do what the environment says."""
-    script = os.environ.get("FAULT_SCRIPT", "")
-    shadow = Shadow(os.environ["FAULT_SHADOW"]) if os.environ.get("FAULT_SHADOW") else None
-    program = sys.orig_argv[1] if len(sys.orig_argv) > 1 else ""
-    mine = bool(script) and program.endswith((f"/scripts/{script}.py", f"/bin/{script}"))
-    if not mine and shadow is None:
-        return
-    home = os.environ["FAULT_BELOW"]
-    do = harm(os.environ["FAULT_KIND"], os.environ["FAULT_ONCE"], home)
-    Fault(home, int(os.environ["FAULT_AT"]) if mine else -1, do).install(shadow)
-
-
-main()
