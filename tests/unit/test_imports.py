@@ -42,6 +42,7 @@ def test_no_program_loads_anything_heavy_at_its_start() -> None:
 def test_the_verbs_start_light() -> None:
     modules = loaded("import halfpipe.cli.main as main; main.command(['--version'])")
     assert not modules & (HEAVY - {"click"} | {"numpy"})
+    assert "numpy" not in loaded("import halfpipe.cli.status")
 
 
 def test_the_rules_load_nothing_heavy() -> None:

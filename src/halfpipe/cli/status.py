@@ -16,10 +16,8 @@ from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import last_number
-from halfpipe.run.run_state import mend
 from halfpipe.status.account import Account, account
 from halfpipe.status.account import Site as Looked
-from halfpipe.status.checks import examine
 from halfpipe.status.overview import DAY, known, overview, recent
 from halfpipe.words import count, utc
 
@@ -74,12 +72,17 @@ def command(
         raise click.UsageError("--no-checksums is for --check")
     if mends and not (checks and downlinks):
         raise click.UsageError("--mend is for --check, and wants downlinks.")
-    for downlink in downlinks if mends else ():
-        for run in mend(site.settings, downlink, sys.stderr):
-            click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
+    draw_up = account
+    if checks:
+        from halfpipe.run.run_state import mend  # noqa: PLC0415 - numpy
+        from halfpipe.status.checks import examine  # noqa: PLC0415 - numpy
+
+        draw_up = partial(examine, checksums=not no_checksums)
+        for downlink in downlinks if mends else ():
+            for run in mend(site.settings, downlink, sys.stderr):
+                click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
     now = time.time()
     looked = Looked(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
-    draw_up = partial(examine, checksums=not no_checksums) if checks else account
     found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), draw_up)
     if as_json:
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, **found.as_json())

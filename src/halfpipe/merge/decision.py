@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from halfpipe.formats.idx import EVENT
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunKind
+from halfpipe.merge.datagram_counts import DatagramCounts
 from halfpipe.merge.intervals import Interval, Ranges, join
-from halfpipe.merge.late import DatagramCounts, Recorded, late_rows, numbers_inside
+from halfpipe.merge.late import Recorded, counts_of, late_rows, numbers_inside
 from halfpipe.merge.ordering import ahead, behind, in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
@@ -119,7 +120,7 @@ def decide(
         spans=tuple(
             Interval(int(delivered["sequence"][a]), int(delivered["sequence"][b - 1])) for a, b in cuts
         ),
-        counts=DatagramCounts.count(delivered),
+        counts=counts_of(delivered),
         known=len(known),
         foreign=int(np.count_nonzero(is_foreign)),
         orphans=int(np.count_nonzero(~(is_settled | is_foreign))) + withheld,

@@ -5,61 +5,31 @@ had come only in part, or not at all: its line may announce no more than the par
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import DownlinkId
+from halfpipe.merge.datagram_counts import DatagramCounts
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
 
 Events = NDArray[np.void]
 
 
-@dataclass(frozen=True)
-class DatagramCounts:
-    """How many events of each datagram a delivery holds.
-
-    `of` has a text for each APID, as short as a run of 18,000 datagrams wants it: ``0: 145 143 17: 150`` are 145 and
-    143 events of the datagrams 0 and 1, and 150 of datagram 17.
-    """
-
-    of: Mapping[int, str]
-
-    @classmethod
-    def count(cls, events: Events) -> Self:
-        """Count those of events."""
-        found = {}
-        for apid in np.unique(events["apid"]).tolist():
-            numbers, counts = np.unique(events["datagram"][events["apid"] == apid], return_counts=True)
-            words: list[str] = []
-            follows = -1
-            for number, events_of_it in zip(numbers.tolist(), counts.tolist(), strict=True):
-                words += [str(events_of_it)] if number == follows else [f"{number}:", str(events_of_it)]
-                follows = number + 1
-            found[apid] = " ".join(words)
-        return cls(found)
-
-    @classmethod
-    def of_json(cls, entry: Mapping[str, str] | None) -> Self | None:
-        """Read them from JSON; None if there are none."""
-        return None if entry is None else cls({int(apid): text for apid, text in entry.items()})
-
-    def as_json(self) -> dict[str, str]:
-        """Write them as JSON."""
-        return {str(apid): text for apid, text in self.of.items()}
-
-    def of_apid(self, apid: int) -> dict[int, int]:
-        """Return the counts of one EPU by datagram number; of those that are not there it holds none."""
-        found, number = {}, 0
-        for word in self.of.get(apid, "").split():
-            if word.endswith(":"):
-                number = int(word[:-1])
-            else:
-                found[number], number = int(word), number + 1
-        return found
+def counts_of(events: Events) -> DatagramCounts:
+    """Count the events of each datagram."""
+    found = {}
+    for apid in np.unique(events["apid"]).tolist():
+        numbers, counts = np.unique(events["datagram"][events["apid"] == apid], return_counts=True)
+        words: list[str] = []
+        follows = -1
+        for number, events_of_it in zip(numbers.tolist(), counts.tolist(), strict=True):
+            words += [str(events_of_it)] if number == follows else [f"{number}:", str(events_of_it)]
+            follows = number + 1
+        found[apid] = " ".join(words)
+    return DatagramCounts(found)
 
 
 class Recorded(Protocol):

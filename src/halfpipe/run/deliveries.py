@@ -18,8 +18,8 @@ from halfpipe.errors import Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.merge.datagram_counts import DatagramCounts
 from halfpipe.merge.intervals import Interval, Ranges, intersect, join, subtract
-from halfpipe.merge.late import DatagramCounts
 
 log = logging.getLogger(__name__)
 
