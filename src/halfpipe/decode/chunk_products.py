@@ -133,8 +133,8 @@ def _check_index(
     if index.startedat not in {None, run.met}:
         raise FormatError(f"{path}: its lines are of run {index.startedat}, its name says {run.met} ({run})")
     for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
-        others = np.unique(rows["apid"][rows["apid"] != apid])
-        if len(others):
+        others = rows["apid"][rows["apid"] != apid]
+        if others.size:
             raise FormatError(f"{path}: {what} lines of APID {others[0]}, its name says {apid}")
     times = index.events["utc"]
     wrong = np.flatnonzero((times < 0) | (times >= MAX_TIME))

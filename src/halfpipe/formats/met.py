@@ -6,10 +6,9 @@ order is put in order by MET. The way back takes such a time for the second afte
 """
 
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import PurePosixPath
 
-# astropy's own leap seconds, offline; importing astropy.time instead takes half a second in every job.
-import erfa
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -22,17 +21,23 @@ HOUR = 3600
 _WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
-def _leap_seconds() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first Unix second after each leap second since the epoch, and the count from there on."""
+@cache
+def _leap_seconds() -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first Unix second and the first MET after each leap second since the epoch, and how many there were.
+
+    Of these the first is before any.
+    """
+    # astropy's own leap seconds, offline; importing astropy.time instead takes half a second. Most jobs need neither.
+    import erfa  # noqa: PLC0415
+
     table = erfa.leap_seconds.get()
     table = table[table["tai_utc"] > TAI_UTC_AT_EPOCH]
     after = [datetime(int(row["year"]), int(row["month"]), 1, tzinfo=UTC).timestamp() for row in table]
-    return np.array(after, np.int64), np.rint(table["tai_utc"]).astype(np.int64) - TAI_UTC_AT_EPOCH
-
-
-_UNIX_AFTER, _COUNT = _leap_seconds()
-_MET_AFTER = _UNIX_AFTER - EPOCH + _COUNT
-_LEAPS = np.concatenate([np.zeros(1, np.int64), _COUNT])
+    unix_after, count = (
+        np.array(after, np.int64),
+        np.rint(table["tai_utc"]).astype(np.int64) - TAI_UTC_AT_EPOCH,
+    )
+    return unix_after, unix_after - EPOCH + count, np.concatenate([np.zeros(1, np.int64), count])
 
 
 def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> NDArray[np.int64]:
@@ -44,19 +49,22 @@ def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> ND
         Whole numbers, scalars or arrays of one shape (ground-chain §1, secondary header).
     """
     seconds = np.asarray(met_seconds, np.int64)
-    leaps = _LEAPS[np.searchsorted(_MET_AFTER, seconds, side="right")]
+    _, met_after, count = _leap_seconds()
+    leaps = count[np.searchsorted(met_after, seconds, side="right")]
     unix: NDArray[np.int64] = (seconds + EPOCH - leaps) * MICROSECONDS + np.asarray(microseconds, np.int64)
     return unix
 
 
 def met_to_unix(met: float) -> float:
     """Return Unix UTC seconds of MET `met`."""
-    return float(met + EPOCH - _LEAPS[np.searchsorted(_MET_AFTER, met, side="right")])
+    _, met_after, count = _leap_seconds()
+    return float(met + EPOCH - count[np.searchsorted(met_after, met, side="right")])
 
 
 def unix_to_met(unix: float) -> float:
     """Return MET of Unix UTC seconds `unix`."""
-    return float(unix - EPOCH + _LEAPS[np.searchsorted(_UNIX_AFTER, unix, side="right")])
+    unix_after, _, count = _leap_seconds()
+    return float(unix - EPOCH + count[np.searchsorted(unix_after, unix, side="right")])
 
 
 def utc(unix: float) -> datetime:
