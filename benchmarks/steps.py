@@ -97,9 +97,9 @@ class Copy:
         index = merged_index.build([(chunk, home) for chunk in products])
         merged_index.save(index, scratch, run, downlink)
         table = load_events(scratch, run, downlink)
-        self.decision = decide(downlink, index.datagrams, {downlink: table.keys(0)}, {}, limits(scene))
+        self.decision = decide(downlink, index.datagrams, {downlink: table.events}, {}, limits(scene))
         places = {(dl, file): (home / table.files[file], True) for dl, file in evt_files_of(self.decision)}
-        self._records = Records(self.decision, {downlink: table}, places)
+        self._records = Records(self.decision, places)
 
     def write(self, out: Path) -> None:
         """Write the files into the directory `out`, without checksums and without flushing them to disk.

@@ -98,7 +98,7 @@ def take(out: Path, work: Path, chunk: ChunkId) -> None:
         part = load_events(work, run, DL)
         assert part.files == merged.table.files
         assert np.array_equal(part.events, merged.table.events)
-        decision = decide(DL, known, {DL: part.keys(0)}, {}, Merge(min_epus=1))
+        decision = decide(DL, known, {DL: part.events}, {}, Merge(min_epus=1))
         assert len(decision.events) + decision.orphans == decision.known
 
 

@@ -23,8 +23,11 @@ LOWEST, HIGHEST = 0, 2**64 - 1
 
 def event_array(events: Sequence[Event]) -> NDArray[np.void]:
     """Return `events` as the library reads them from an index; the copy's number is the offset."""
-    rows = [(e.sequence, e.apid, e.datagram, 0.0, e.copy, 0, 0, 0) for e in events]
-    return np.array(rows, dtype=EVENT)
+    rows = np.zeros(len(events), EVENT)
+    for row, event in zip(rows, events, strict=True):
+        row["sequence"], row["apid"], row["datagram"] = event.sequence, event.apid, event.datagram
+        row["offset"] = event.copy
+    return rows
 
 
 def library_datagrams(chunks: Sequence[Chunk]) -> KnownDatagrams:

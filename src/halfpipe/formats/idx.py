@@ -32,6 +32,7 @@ EVENT = np.dtype(
         ("file", "u2"),  # counts into the names of the event files
         ("size", "u4"),  # bytes, of the record; 0 until it was looked at, for no line has it
         ("check", "u4"),  # of the record, `halfpipe.formats.evt.record_checks`; likewise
+        ("source", "u2"),  # counts into the downlinks that are merged; 0 before
     ]
 )
 
@@ -203,7 +204,8 @@ class _Reader:
             if values is None:
                 return False
             events[field] = values
-        events["file"], events["size"], events["check"] = self._code(first, name), 0, 0
+        events["file"] = self._code(first, name)
+        events["size"] = events["check"] = events["source"] = 0
         self.startedat = int(startedat)
         self.events.append(events)
         return True
@@ -239,7 +241,7 @@ class _Reader:
             self.startedat = int(startedat)
         if startedat != self.startedat:
             raise self.error(line, f"is of run {startedat}, lines before it of run {self.startedat}")
-        return (*(cell(*each) for each in _COLUMNS.items()), self._code(line, fields[_FILE]), 0, 0)
+        return (*(cell(*each) for each in _COLUMNS.items()), self._code(line, fields[_FILE]), 0, 0, 0)
 
     def _code(self, line: int, token: bytes) -> int:
         name = token.rpartition(b"/")[2].decode("ascii", "replace")

@@ -71,7 +71,6 @@ def decide(
         What all downlinks make known of the run.
     events
         The events of each downlink, in order and each once; of any type with sequence, APID and datagram.
-        If it has the field ``source``, that counts into `in_sources`.
     recorded
         The latest recorded delivery of each downlink that has one.
     limits
@@ -144,9 +143,12 @@ def all_known(
 
 
 def _sourced(events: NDArray[np.void], number: int) -> NDArray[np.void]:
-    """Return `events` with the field ``source``; those that have it already were numbered by the caller."""
+    """Return `events` with `number` in the field ``source``; those of a merged index have a 0 there."""
     fields = events.dtype
     if "source" in (fields.names or ()):
+        if number:
+            events = events.copy()
+            events["source"] = number
         return events
     sourced = np.empty(
         len(events), np.dtype([*((name, fields[name]) for name in fields.names or ()), ("source", np.uint16)])

@@ -17,7 +17,6 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
@@ -32,7 +31,6 @@ from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join,
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import Kind, What, missing_at
 from halfpipe.run.datagrams import load_datagrams
-from halfpipe.run.event_table import load_events
 from halfpipe.settings import Settings
 from halfpipe.status.account import Site, account
 from halfpipe.status.explanation import HELD, OfRun, State, explain
@@ -447,7 +445,7 @@ def _draw_rates(top: Axes, axes: Axes, state: State, view: Interval) -> None:
         top.set_title(f"{start}, MET {run.met}")
         return
     at = (known["sequence"] - np.uint64(view.first)).astype(np.float64)
-    utc = _times(state)
+    utc = known["utc"]
     edges = np.linspace(0, max(1, view.last - view.first), BINS + 1)
     seconds = np.diff(np.interp(edges, at, utc))
     for apid, stroke in zip(state.segments, cycle(("-", "--", "-.", ":")), strict=False):
@@ -463,13 +461,3 @@ def _draw_rates(top: Axes, axes: Axes, state: State, view: Interval) -> None:
     labels = [f"{met_of.utc(time):%H:%M:%S}\nMET {met_of.unix_to_met(time):.0f}" for time in times]
     above.set_xticks(ticks, labels, fontsize=8)
     above.set_xlabel(f"time of events, UTC and MET; {start}")
-
-
-def _times(state: State) -> NDArray[np.float64]:
-    """Return the time of each event that is known, Unix seconds."""
-    utc = np.empty(len(state.known))
-    there = [dl for dl in state.downlinks if dl not in state.unread]
-    for number, downlink in enumerate(there):
-        own = state.known["source"] == number
-        utc[own] = load_events(state.work, state.run, downlink).events["utc"][state.known["row"][own]]
-    return utc

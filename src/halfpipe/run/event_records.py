@@ -15,7 +15,7 @@ from halfpipe.files.reading import open_regular
 from halfpipe.files.scattered_reads import read_pieces
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import Decision, decide, in_sources
+from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.late import Recorded
 from halfpipe.run.chunk_files import damaged
 from halfpipe.run.event_table import EventTable
@@ -55,22 +55,19 @@ def decided(
     MissingInputError, FormatError
         As `KnownRun.evt_file`.
     """
-    numbers = {dl: number for number, dl in enumerate(in_sources(downlink, tables))}
     gone: set[tuple[DownlinkId, int]] = set()
     while True:
-        keys = {
-            dl: table.keys(numbers[dl], [file for of, file in gone if of == dl])
-            for dl, table in tables.items()
-        }
+        events = {dl: table.events for dl, table in tables.items()}
+        for dl in {dl for dl, _ in gone}:
+            events[dl] = events[dl][~np.isin(events[dl]["file"], [file for of, file in gone if of == dl])]
         decision = decide(
-            downlink, known.all_datagrams, keys, recorded, limits, earlier=earlier, given_up=given_up
+            downlink, known.all_datagrams, events, recorded, limits, earlier=earlier, given_up=given_up
         )
-        del keys  # as many bytes as the decision
         used = evt_files_of(decision)
         places = {(dl, file): known.evt_file(dl, tables[dl].files[file]) for dl, file in used}
         found = {key: path for key, path in places.items() if path is not None}
         if len(found) == len(places):
-            return decision, Records(decision, tables, found)
+            return decision, Records(decision, found)
         gone |= places.keys() - found.keys()
 
 
@@ -113,9 +110,7 @@ class Records:
     Parameters
     ----------
     decision
-        What is delivered; its events have the fields of `halfpipe.run.event_table.KEY`.
-    tables
-        The events of each source.
+        What is delivered.
     evt_files
         Where each evt file lies that `evt_files_of` gives, by downlink and its number in the table's files; and
         whether its records have the checksums of the table.
@@ -124,12 +119,10 @@ class Records:
     def __init__(
         self,
         decision: Decision,
-        tables: Mapping[DownlinkId, EventTable],
         evt_files: Mapping[tuple[DownlinkId, int], tuple[Path, bool]],
     ) -> None:
         self.events = decision.events
         number = {downlink: n for n, downlink in enumerate(decision.sources)}
-        self._tables = {number[downlink]: table for downlink, table in tables.items()}
         self._paths = {(number[downlink], file): path for (downlink, file), (path, _) in evt_files.items()}
         self._checked = {self._paths[number[dl], file] for (dl, file), (_, same) in evt_files.items() if same}
 
@@ -176,26 +169,18 @@ class Records:
         places: NDArray[np.int64],
     ) -> NDArray[np.float64]:
         """Read the records of `events` to their places in `buffer`, and check them there; return the events' times."""
-        utc = np.empty(len(events), np.float64)
-        starts = np.empty(len(events), np.int64)
-        sources, files = events["source"], events["file"]
+        starts, sources, files = events["offset"], events["source"], events["file"]
         wrong: int | None = None
         for source in _numbers_in(sources):
-            table = self._tables[source]
-            of_source = np.flatnonzero(sources == source)
-            rows = table.events.take(events["row"][of_source])
-            utc[of_source] = rows["utc"]
-            starts[of_source] = rows["offset"]
-            for file in _numbers_in(files[of_source]):
-                of_file = rows["file"] == file
-                which = of_source[of_file]
+            for file in _numbers_in(files[sources == source]):
+                which = np.flatnonzero((sources == source) & (files == file))
                 path = self._paths[source, file]
                 short = _read(path, starts[which], sizes[which], buffer, places[which])
                 if short is not None:
                     wrong = int(which[short])
                 elif path in self._checked:
                     checks = evt.record_checks(buffer, places[which], sizes[which])
-                    changed = which[checks != rows["check"][of_file]]
+                    changed = which[checks != events["check"][which]]
                     if changed.size:
                         number, start = events["sequence"][changed[0]], starts[changed[0]]
                         what = f"sequence {number} at byte {start} has another checksum"
@@ -209,7 +194,7 @@ class Records:
                 f"{path} at byte {starts[wrong]}: sequence {event['sequence']} of APID {event['apid']} was there "
                 "when it was indexed and is gone now. Process the downlink of that chunk again."
             )
-        return utc
+        return events["utc"]
 
     def _files_of(self, events: NDArray[np.void]) -> list[str]:
         """Return the paths of the evt files in which `events` lie."""

@@ -4,7 +4,6 @@ They are in order by (sequence, APID), each once. The file is large and can be m
 products. It is an array of numpy, of one type.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,19 +18,6 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.chunk_files import load_files
 
-# What a merge has to hold of every event of a run at once: 26 bytes.
-KEY = np.dtype(
-    [
-        ("sequence", "u8"),
-        ("apid", "u2"),
-        ("datagram", "u4"),
-        ("size", "u4"),  # bytes, of the record
-        ("file", "u2"),  # counts into the names of the evt files of its source
-        ("source", "u2"),  # counts into the downlinks that are merged
-        ("row", "u4"),  # in the table of its source
-    ]
-)
-
 
 @dataclass(frozen=True, eq=False)
 class EventTable:
@@ -42,33 +28,6 @@ class EventTable:
 
     events: NDArray[np.void]
     files: tuple[str, ...]
-
-    def keys(self, source: int, without: Collection[int] = ()) -> NDArray[np.void]:
-        """Return the keys of the events (dtype `KEY`), but for those in the files of the numbers `without`.
-
-        `source` is the number of this table among others.
-
-        Raises
-        ------
-        StateError
-            If a key has no room for so large numbers.
-        """
-        if source > highest("source") or len(self.events) > highest("row") + 1:
-            raise StateError(
-                f"{len(self.events)} events of downlink {source + 1} of a run, but a merge can tell no more than "
-                f"{highest('row') + 1} events and {highest('source') + 1} downlinks apart."
-            )
-        keys = np.empty(len(self.events), KEY)
-        for name in ("sequence", "apid", "datagram", "size", "file"):
-            keys[name] = self.events[name]
-        keys["source"] = source
-        keys["row"] = np.arange(len(keys))
-        return keys[~np.isin(keys["file"], list(without))] if without else keys
-
-
-def highest(field: str) -> int:
-    """Return the highest number for which a field of a key has room."""
-    return int(np.iinfo(KEY[field]).max)
 
 
 def write_events(path: Path, events: NDArray[np.void]) -> None:

@@ -25,7 +25,9 @@ from halfpipe.process.environment import give_back
 from halfpipe.process.progress import Progress
 from halfpipe.run.chunk_files import ChunkProducts, damaged
 from halfpipe.run.datagrams import dump_datagrams
-from halfpipe.run.event_table import EventTable, highest, write_events
+from halfpipe.run.event_table import EventTable, write_events
+
+MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,10 @@ def build(
         for (chunk, directory, name), part in zip(names, read, strict=True):
             lines += part.lines
             codes = np.array([files.setdefault(file, len(files)) for file in part.files], np.int64)
-            if len(files) > highest("file") + 1:
+            if len(files) > MOST_FILES:
                 raise FormatError(
                     f"{directory / name}: with it a downlink brings {len(files)} event files of a run, but a merge "
-                    f"can tell no more than {highest('file') + 1} apart. Have the chunks decoded to fewer files."
+                    f"can tell no more than {MOST_FILES} apart. Have the chunks decoded to fewer files."
                 )
             if len(part.events):
                 part.events["file"] = codes[part.events["file"]]

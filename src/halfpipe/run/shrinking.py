@@ -98,12 +98,12 @@ def chunks_that_lost(
     if (work / paths.events(run, downlink)).exists():
         old = load_events(work, run, downlink)
         chunk_of = {name: str(chunk.chunk) for chunk in before for name in chunk.files}
-        keys, now = old.keys(0), brought.table.keys(0)
-        gone = ~np.isin(_together(keys), _together(now))
-        inside = np.zeros(len(keys), dtype=bool)
+        events = old.events
+        gone = ~np.isin(_together(events), _together(brought.table.events))
+        inside = np.zeros(len(events), dtype=bool)
         for file in files:
-            inside |= (keys["sequence"] >= file.sequences[0]) & (keys["sequence"] <= file.sequences[1])
-        numbers, counts = np.unique(keys["file"][gone & inside], return_counts=True)
+            inside |= (events["sequence"] >= file.sequences[0]) & (events["sequence"] <= file.sequences[1])
+        numbers, counts = np.unique(events["file"][gone & inside], return_counts=True)
         found: Counter[str] = Counter()
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             found[chunk_of[old.files[number]]] += count
@@ -116,10 +116,10 @@ def chunks_that_lost(
     }
 
 
-def _together(keys: NDArray[np.void]) -> NDArray[np.void]:
+def _together(events: NDArray[np.void]) -> NDArray[np.void]:
     """Return what tells events apart, as values that can be looked up."""
-    pairs = np.empty(len(keys), np.dtype([("sequence", ">u8"), ("apid", ">u2")]))
-    pairs["sequence"], pairs["apid"] = keys["sequence"], keys["apid"]
+    pairs = np.empty(len(events), np.dtype([("sequence", ">u8"), ("apid", ">u2")]))
+    pairs["sequence"], pairs["apid"] = events["sequence"], events["apid"]
     return pairs.view("V10")
 
 

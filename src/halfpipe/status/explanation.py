@@ -126,7 +126,7 @@ class State:
     def known(self) -> NDArray[np.void]:
         """All events that are known, in order and each once."""
         there = [dl for dl in self.downlinks if dl not in self.unread]
-        events = {dl: load_events(self.work, self.run, dl).keys(number) for number, dl in enumerate(there)}
+        events = {dl: load_events(self.work, self.run, dl).events for dl in there}
         return all_known(there, events)
 
     @cached_property

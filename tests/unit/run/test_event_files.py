@@ -55,13 +55,13 @@ class Delivery:
         merged_index.save(merged, home, self.run, self.downlink)
         self.table, of = load_events(home, self.run, self.downlink), self.case
         limits = Merge(of.max_events, of.chunk_scale, of.chunk_floor, of.min_events, of.min_epus)
-        keys = {self.downlink: self.table.keys(0)}
-        self.decision = decide(self.downlink, merged.datagrams, keys, {}, limits)
+        events = {self.downlink: self.table.events}
+        self.decision = decide(self.downlink, merged.datagrams, events, {}, limits)
         places = {
             (dl, file): (self.source / self.table.files[file], checked)
             for dl, file in evt_files_of(self.decision)
         }
-        self.records = Records(self.decision, {self.downlink: self.table}, places)
+        self.records = Records(self.decision, places)
         self.described = event_files.describe(self.records, self.decision.files, self.run)
         self.evt = max(self.source.glob("*.evt"))
 

@@ -74,17 +74,9 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
         assert again == {path.name: path.read_bytes() for path in (work / "runs" / RUN / DL).iterdir()}
 
 
-def test_more_than_a_key_has_room_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    merged_index.save(built("multi3"), tmp_path, RUN, DL)
-    part = load_events(tmp_path, RUN, DL)
-    assert part.keys(65535)["source"].tolist() == [65535] * len(part.events)
-    with pytest.raises(StateError, match=r"of downlink 65537 of a run, .* 65536 downlinks"):
-        part.keys(65536)
-    many = np.broadcast_to(part.events[:1], 2**32 + 1)
-    with pytest.raises(StateError, match=r"4294967297 events .* 4294967296 events"):
-        dataclasses.replace(part, events=many).keys(0)
-    files = len(part.files)
-    monkeypatch.setattr(merged_index, "highest", lambda _: files - 2)
+def test_more_files_than_can_be_told_apart_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = len(built("multi3").table.files)
+    monkeypatch.setattr(merged_index, "MOST_FILES", files - 1)
     with pytest.raises(FormatError, match=rf"\.idx: with it a downlink brings {files} event files"):
         built("multi3")
 
