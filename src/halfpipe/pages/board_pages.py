@@ -180,48 +180,28 @@ def usual(frame: pd.DataFrame) -> pd.Series:
     return known.median().where(known.count() >= FEWEST)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """A figure of a downlink beside the median: its name, both in words, and whether it is beyond a limit."""
+def compared(own: Mapping[str, float], medians: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the figures of a downlink that are known: ``name``, ``here`` and ``median`` in words.
 
-    name: str
-    here: str
-    median: str
-    unusual: bool
-
-
-def compared(own: Mapping[str, float], medians: Mapping[str, float]) -> list[Compared]:
-    """Return the figures of a downlink that are known; without a median none is unusual."""
+    And whether each is ``unusual``, beyond a limit; without a median none is.
+    """
     found = []
     for series, median in medians.items():
         if not isnan(value := own.get(series, nan)):
             of = MEASURES[kind(series)]
             low, high = of.limits(median)
-            found.append(
-                Compared(called(series), of.shown(value), of.shown(median), value > high or value < low)
-            )
+            words = {"name": called(series), "here": of.shown(value), "median": of.shown(median)}
+            found.append(words | {"unusual": value > high or value < low})
     return found
 
 
-@dataclass(frozen=True)
-class Trend:
-    """A series from day to day: what it is called, its latest day, its median and limits.
+def trends(frame: pd.DataFrame, medians: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    """Yield the trends of a frame in the order of `MEASURES`, EPU by EPU: the median of each day's hand-offs, UTC.
 
-    And how it is drawn, `WIDTH` by `HEIGHT` pixels with zero at the foot: the points of a line, the heights of its
-    limits, and the days that are beyond them.
+    Each has its ``name``, the ``last`` day, the ``median`` and the ``limits`` in words; and how it is drawn, `WIDTH` by
+    `HEIGHT` pixels with zero at the foot: the points of a ``line``, the heights of its limits (``dashes``), and the
+    days that are beyond them (``dots``).
     """
-
-    name: str
-    last: str
-    median: str
-    limits: str
-    line: Sequence[tuple[float, float]]
-    dashes: Sequence[float]
-    dots: Sequence[tuple[float, float]]
-
-
-def trends(frame: pd.DataFrame, medians: Mapping[str, float]) -> Iterator[Trend]:
-    """Yield the trends of a frame in the order of `MEASURES`, EPU by EPU: the median of each day's hand-offs, UTC."""
     days = frame.set_index(pd.to_datetime(frame["when"], unit="s")).resample("D").median()
     across = (WIDTH - 6) / max(1, len(days) - 1)
     order = list(MEASURES)
@@ -236,15 +216,15 @@ def trends(frame: pd.DataFrame, medians: Mapping[str, float]) -> Iterator[Trend]
         known = [(round(3 + day * across, 1), value) for day, value in enumerate(values) if not isnan(value)]
         if known:
             said = [f"below {of.shown(low)}"] * (low > 0) + [f"above {of.shown(high)}"] * (not isnan(high))
-            yield Trend(
-                called(series),
-                of.shown(known[-1][1]),
-                of.shown(medians[series]),
-                " or ".join(said),
-                [(x + way, y(value)) for x, value in known for way in ((0,) if len(known) > 1 else (-2, 2))],
-                [y(limit) for limit in limits if limit > 0],
-                [(x, y(value)) for x, value in known if value > high or value < low],
-            )
+            yield {
+                "name": called(series),
+                "last": of.shown(known[-1][1]),
+                "median": of.shown(medians[series]),
+                "limits": " or ".join(said),
+                "line": [(x + way, y(v)) for x, v in known for way in ((0,) if len(known) > 1 else (-2, 2))],
+                "dashes": [y(limit) for limit in limits if limit > 0],
+                "dots": [(x, y(value)) for x, value in known if value > high or value < low],
+            }
 
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
@@ -383,18 +363,18 @@ def make(site: Site, found: Overview, home: Path, new_pictures: int = 0) -> int:
     frame, runs = _figures(site, list(accounts))
     recent = frame[frame["when"] >= now - USUAL_DAYS * DAY]
     medians = {str(name): value for name, value in usual(recent).items()}
-    every, strays, written = frame.to_dict("index"), list[tuple[DownlinkId, list[Compared]]](), 0
+    every, strays, written = frame.to_dict("index"), list[tuple[DownlinkId, list[dict[str, Any]]]](), 0
     for downlink, account in accounts.items():
         own = every.get(downlink, {})
         beside = compared(own, medians)
         values = {
             "one": account,
             "figures": beside,
-            "steps": [(words, own[name]) for name, words in STEPS.items() if own and not isnan(own[name])],
+            "times": {words: own[name] for name, words in STEPS.items() if own and not isnan(own[name])},
             "picture": picture if (home / (picture := paths.board_picture(downlink))).exists() else None,
             **_downlink(settings, account),
         }
-        if far := [each for each in beside if each.unusual]:
+        if far := [each for each in beside if each["unusual"]]:
             strays.append((downlink, far))
         written += _replace(home / paths.board_page(downlink), page("downlink.html", settings, now, values))
     for path in (*home.glob(paths.board_page("*")), *home.glob(paths.board_picture("*"))):
@@ -504,19 +484,7 @@ def _downlink(settings: Settings, account: Account) -> dict[str, Any]:
     return {
         "causes": alike(account.causes),
         "simulated": settings.is_simulated or bool(receipt.get("simulated")),
-        "runs": receipt.get("runs", ()),
-        "chunks": [
-            {
-                "chunk": chunk,
-                "events": sum(file.get("events", 0) for file in chunk["files"]),
-                "apids": sorted({file["apid"] for file in chunk["files"]}),
-                "exceptions": sum(chunk["said"]["exceptions"].values()),
-                "missing": len(missing_hours(chunk)),
-                "short": list(sentences(chunk)),
-            }
-            for chunk in receipt.get("chunks", ())
-        ],
-        "ignored": receipt.get("ignored", ()),
+        "receipt": receipt,
         "handoffs": _readable(lambda: hand_offs(work, downlink)),
         "attempts": _readable(lambda: Record(work, downlink).attempts),
         "logs": [(job.log, end_of(job.log)) for job in failed],
@@ -552,6 +520,8 @@ def _environment() -> Environment:
         "HEIGHT": HEIGHT,
         "USUAL_DAYS": USUAL_DAYS,
         "state_of": state_of,
+        "missing_hours": missing_hours,
+        "lacks": sentences,
         "index": paths.board(),
         "page_of": paths.board_page,
         "runs_page": paths.board_runs(),

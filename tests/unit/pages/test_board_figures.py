@@ -101,26 +101,26 @@ def test_nothing_is_usual_among_few() -> None:
 def test_far_is_a_multiple_of_the_median_and_no_trifle(own: dict[str, float], names: list[str]) -> None:
     row = {**dict.fromkeys(MEDIANS, nan), **own}
     far = [called(name) for name in names]
-    assert [each.name for each in compared(row, MEDIANS) if each.unusual] == far
+    assert [each["name"] for each in compared(row, MEDIANS) if each["unusual"]] == far
     assert len(compared(row, MEDIANS)) == len(own), "what is not known is not there"
     unknown = dict.fromkeys(MEDIANS, nan)
-    assert not any(each.unusual for each in compared(row, unknown)), "without a median nothing is far"
+    assert not any(each["unusual"] for each in compared(row, unknown)), "without a median nothing is far"
 
 
 def test_a_trend_has_its_limits_and_the_days_beyond_them() -> None:
     rates = [400.0, 410.0, nan, 390.0, 100.0, 900.0]
     every = frame(*({"when": day * DAY, "rate 956": rate} for day, rate in enumerate(rates)))
     (trend,) = trends(every, MEDIANS)
-    assert trend.name.startswith("EPU 956")
-    assert (trend.last, trend.median) == ("900.0 /s", "400.0 /s")
-    assert "below 200.0 /s" in trend.limits
-    assert "above 800.0 /s" in trend.limits
-    low, high = trend.dashes
-    assert [y > low or y < high for _, y in trend.line] == [False, False, False, True, True], (
+    assert trend["name"].startswith("EPU 956")
+    assert (trend["last"], trend["median"]) == ("900.0 /s", "400.0 /s")
+    assert "below 200.0 /s" in trend["limits"]
+    assert "above 800.0 /s" in trend["limits"]
+    low, high = trend["dashes"]
+    assert [y > low or y < high for _, y in trend["line"]] == [False, False, False, True, True], (
         "below is further down"
     )
-    assert trend.dots == trend.line[-2:]
-    assert [trend.limits for trend in trends(every, dict.fromkeys(MEDIANS, nan))] == [""]
+    assert trend["dots"] == trend["line"][-2:]
+    assert [trend["limits"] for trend in trends(every, dict.fromkeys(MEDIANS, nan))] == [""]
 
 
 @given(
@@ -135,7 +135,7 @@ def test_any_trend_stays_in_its_frame_from_day_to_day(
     found = list(trends(every, {"latency": median}))
     assert len(found) == bool(every["latency"].notna().any())
     for trend in found:
-        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in [*trend.line, *trend.dots])
-        assert all(0 <= y <= HEIGHT for y in trend.dashes)
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in [*trend["line"], *trend["dots"]])
+        assert all(0 <= y <= HEIGHT for y in trend["dashes"])
         days = every["when"][every["latency"].notna()] // DAY
-        assert len(trend.line) == max(2, days.nunique())
+        assert len(trend["line"]) == max(2, days.nunique())
