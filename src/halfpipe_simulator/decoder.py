@@ -97,11 +97,11 @@ class Products:
         return self.open[key]
 
 
-def sound_datagrams(packets: Retrieval, apid: int) -> Iterator[tuple[int, bytes]]:
+def sound_datagrams(packets: Retrieval) -> Iterator[tuple[int, bytes]]:
     """Yield number and bytes of each datagram that can be decoded; print what is wrong with the others."""
     for number in range(len(packets)):
         datagram = packets.payload(number)
-        complaint = complaint_of(datagram, apid)
+        complaint = complaint_of(datagram)
         if complaint is None:
             yield number, datagram
             continue
@@ -109,13 +109,13 @@ def sound_datagrams(packets: Retrieval, apid: int) -> Iterator[tuple[int, bytes]
         print(f"DFI exception: {file} at byte {offset}: {complaint}")
 
 
-def batches(packets: Retrieval, apid: int) -> Iterator[tuple[tuple[int, int], list[int], list[bytes]]]:
+def batches(packets: Retrieval) -> Iterator[tuple[tuple[int, int], list[int], list[bytes]]]:
     """Yield datagrams of one run in batches: (ground id, run start), their numbers, their bytes."""
     run: tuple[int, int] | None = None
     numbers: list[int] = []
     datagrams: list[bytes] = []
     size = 0
-    for number, datagram in sound_datagrams(packets, apid):
+    for number, datagram in sound_datagrams(packets):
         own = run_of(datagram)
         if run is not None and (own != run or size > BATCH):
             yield run, numbers, datagrams
@@ -146,7 +146,7 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
             for fault in packets.faults:
                 print(fault)
             stamps: NDArray[np.int64] = packets.packets["unix"][packets.begins]
-            for (groundid, startedat), numbers, datagrams in batches(packets, apid):
+            for (groundid, startedat), numbers, datagrams in batches(packets):
                 decoded = decode(datagrams, stamps[numbers], scid=retdef.scid, latc=latc)
                 products.of(groundid, startedat, apid).add(decoded)
         for product in products.open.values():

@@ -15,18 +15,18 @@ from halfpipe.formats.level0 import Retrieval, retrieve
 from halfpipe_simulator.datagrams import complaint_of, run_of
 
 
-def runs(packets: Retrieval, apid: int) -> Iterator[tuple[int, tuple[int, int]]]:
+def runs(packets: Retrieval) -> Iterator[tuple[int, tuple[int, int]]]:
     """Yield number, and ground id and run start (MET seconds), of each datagram that is sound."""
     for number in range(len(packets)):
         datagram = packets.payload(number)
-        if not complaint_of(datagram, apid):
+        if not complaint_of(datagram):
             yield number, run_of(datagram)
 
 
-def series(packets: Retrieval, apid: int) -> Iterator[tuple[int, int, int, int]]:
+def series(packets: Retrieval) -> Iterator[tuple[int, int, int, int]]:
     """Yield each series of datagrams of one run: its start, ground id, first and last time (Unix UTC microseconds)."""
     unix = packets.packets["unix"]
-    for (ground_id, start), group in groupby(runs(packets, apid), lambda found: found[1]):
+    for (ground_id, start), group in groupby(runs(packets), lambda found: found[1]):
         numbers = [number for number, _ in group]
         first, last = packets.begins[numbers[0]], packets.ends[numbers[-1]] - 1
         yield start, ground_id, int(unix[first]), int(unix[last])
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"-b {args.begin} is after -e {args.end}")
     try:
         packets = retrieve(args.arch, args.scid, args.apid, [(args.begin, args.end)])
-        for start, ground_id, first, last in series(packets, args.apid):
+        for start, ground_id, first, last in series(packets):
             print(start, ground_id, f"{first / met.MICROSECONDS:.6f}", f"{last / met.MICROSECONDS:.6f}")
     except HalfPipeError as error:
         print(f"simulated_runs: {error}", file=sys.stderr)

@@ -351,9 +351,6 @@ def test_records_are_as_the_layout_says(kind: InfoType, latc: int | None) -> Non
     ("field", "value", "complaint"),
     [
         ("version", 2, "not a simulated datagram of version 1"),
-        ("apid", 956, "a datagram of APID 956 in packets of APID 957"),
-        ("events", 10**6, "do not fit"),
-        ("events", 4, "payload bytes"),
         ("size", 1, "but the datagram says 1"),
     ],
 )
@@ -361,4 +358,4 @@ def test_a_header_that_cannot_be_is_told(field: str, value: int, complaint: str)
     content = bytearray(encoded(some_events(InfoType.LPA)))
     np.frombuffer(content, datagrams.DATAGRAM_HEADER, 1)[field] = value
     content[-4:] = zlib.crc32(content[:-4]).to_bytes(4, "little")
-    assert complaint in str(datagrams.complaint_of(bytes(content), 957))
+    assert complaint in str(datagrams.complaint_of(bytes(content)))
