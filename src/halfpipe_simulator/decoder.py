@@ -8,10 +8,10 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,16 @@ class Product:
     count: int = 0
     seconds: tuple[int, int] = (0, 0)
     sequences: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def begin(cls, out: Path, name: str, stack: ExitStack) -> Self:
+        """Begin the two files; they get their names when the whole chunk is decoded."""
+        print(f"getLSEChunk: processing {name}")
+        events, index = (
+            stack.enter_context(replacing(out / f"{name}.{kind}", buffering=0)) for kind in ("evt", "idx")
+        )
+        write_whole(events, bytes(evt.HEADER_SIZE))
+        return cls(name, events, index)
 
     def add(self, decoded: Decoded) -> None:
         """Append the records, and the lines of each datagram: its events, then itself."""
@@ -73,28 +83,6 @@ class Product:
                 moot_alias=evt.MOOT_UNSET_ALIAS,
             ),
         )
-
-
-@dataclass
-class Products:
-    """All products of a chunk: they get their names when the whole chunk is decoded."""
-
-    out: Path
-    chunk: int
-    stack: ExitStack
-    open: dict[tuple[int, int, int], Product] = field(default_factory=dict)
-
-    def of(self, groundid: int, startedat: int, apid: int) -> Product:
-        """Return the product of this ground id, run and APID."""
-        key = (groundid, startedat, apid)
-        if key not in self.open:
-            name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{self.chunk:05d}"
-            print(f"getLSEChunk: processing {name}")
-            events = self.stack.enter_context(replacing(self.out / f"{name}.evt", buffering=0))
-            index = self.stack.enter_context(replacing(self.out / f"{name}.idx", buffering=0))
-            write_whole(events, bytes(evt.HEADER_SIZE))
-            self.open[key] = Product(name, events, index)
-        return self.open[key]
 
 
 def sound_datagrams(packets: Retrieval) -> Iterator[tuple[int, bytes]]:
@@ -138,8 +126,8 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
     HalfPipeError
         If the products cannot be written.
     """
+    products: dict[tuple[int, int, int], Product] = {}  # by ground id, run and APID
     with ExitStack() as stack:
-        products = Products(out, retdef.chunk.number, stack)
         for apid in sorted({span.apid for span in retdef.spans}):
             spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
             packets = retrieve(level0, retdef.scid, apid, spans)
@@ -147,14 +135,17 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
                 print(fault)
             stamps: NDArray[np.int64] = packets.packets["unix"][packets.begins]
             for (groundid, startedat), numbers, datagrams in batches(packets):
-                decoded = decode(datagrams, stamps[numbers], scid=retdef.scid, latc=latc)
-                products.of(groundid, startedat, apid).add(decoded)
-        for product in products.open.values():
+                key = (groundid, startedat, apid)
+                if key not in products:
+                    name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{retdef.chunk.number:05d}"
+                    products[key] = Product.begin(out, name, stack)
+                products[key].add(decode(datagrams, stamps[numbers], scid=retdef.scid, latc=latc))
+        for product in products.values():
             product.finish(downlink)
-        others = {RunId.from_met(start) for _, start, _ in products.open} - {retdef.run}
+        others = {RunId.from_met(start) for _, start, _ in products} - {retdef.run}
     for run in sorted(others):
         print(f"run {run} was found too, the RetDef names {retdef.run} only")
-    return sum(product.count for product in products.open.values())
+    return sum(product.count for product in products.values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
