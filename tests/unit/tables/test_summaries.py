@@ -72,3 +72,8 @@ def test_a_run_that_nobody_knows(tmp_path: Path) -> None:
         MissingInputError, match=rf"nothing is known of run {RUN} \({L1}\): there is no {tmp_path}/runs/{RUN}"
     ):
         show(tmp_path, RUN)
+
+
+def test_a_run_that_is_none(site: Site) -> None:
+    site.work.mkdir()
+    assert halfpipe("show", "r9999999999", configfile=site.configfile).exit_code == 2
