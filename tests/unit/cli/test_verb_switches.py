@@ -79,22 +79,6 @@ def test_what_a_person_made_by_hand_is_a_switch_too(configfile: Path) -> None:
     assert not (work / "halts" / "nowhere").exists()
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["hold", "stage"], ["hold", "stage", "--reason", " "], ["hold", "cleanup", FIRST, "--reason", "x"],
-        ["hold", "everything"], ["hold", "--resume"], ["hold", "cleanup", FIRST, "--resume"],
-        ["force", SPREAD], ["force", "--take-back"], ["force", FIRST], ["force", "--reopen", FIRST],
-        ["force", SPREAD, "--reopen", FIRST, "--take-back"], ["force", SPREAD, "--reopen", FIRST],
-    ],
-    ids=" ".join,
-)  # fmt: skip
-def test_what_is_refused(configfile: Path, words: list[str]) -> None:
-    assert status(configfile, *words) == 2
-    assert not (configfile.parent / "work" / "halts").exists()
-    assert not (configfile.parent / "work" / "force").exists()
-
-
 def test_a_run_is_given_up_and_that_is_taken_back(configfile: Path) -> None:
     work = configfile.parent / "work"
     file = work / "force" / RUN.l1

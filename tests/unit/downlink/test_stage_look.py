@@ -61,13 +61,10 @@ def test_what_no_record_explains_is_of_others(
     assert (foreign(settings, DL, [RUN]) is not None) is and_later
 
 
-def test_a_directory_of_a_run_that_nobody_has_filled_yet_is_of_others(settings: Settings) -> None:
-    (settings.paths.stage / paths.staged_run(DL, OTHER.l1)).mkdir(parents=True)
+@pytest.mark.parametrize(("run", "of_others"), [(OTHER, True), (RUN, False)], ids=["never filled", "emptied"])
+def test_an_empty_directory_is_ours_if_we_have_filled_it(
+    settings: Settings, run: RunId, of_others: bool
+) -> None:
+    (settings.paths.stage / paths.staged_run(DL, run.l1)).mkdir(parents=True)
     delivered(settings)
-    assert foreign(settings, DL, [RUN, OTHER]) is not None
-
-
-def test_a_directory_of_ours_that_level_1_has_emptied_is_ours(settings: Settings) -> None:
-    (settings.paths.stage / paths.staged_run(DL, RUN.l1)).mkdir(parents=True)
-    delivered(settings)
-    assert foreign(settings, DL, [RUN]) is None
+    assert (foreign(settings, DL, [RUN, OTHER]) is not None) is of_others
