@@ -18,9 +18,8 @@ from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build, read_case
-from tests.support.in_process import ROOT
 from tests.support.leases import held_by_another, time_passes
-from tests.support.workflow import Site
+from tests.support.workflow import BAD_DECODER, Site
 
 DL = DownlinkId("230401001")
 GOLDEN_DL = DownlinkId("240601001")
@@ -58,8 +57,8 @@ def test_a_level_0_hour_that_is_missing_is_named_and_told_when_it_arrives(site: 
 
 
 def with_fault(site: Site, fault: str) -> None:
-    decoder, source = ROOT / "tests" / "support" / "bad_decoder.py", GOLDEN / "complete_basic" / "in"
-    command = [sys.executable, str(decoder), "--source", str(source), "--fault", fault]
+    source = GOLDEN / "complete_basic" / "in"
+    command = [sys.executable, str(BAD_DECODER), "--source", str(source), "--fault", fault]
     site.configure(decoder={"command": shlex.join(command)})
 
 

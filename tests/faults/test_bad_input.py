@@ -15,12 +15,10 @@ from halfpipe.files import working_directory
 from tests.support.bad_decoder import CRIES
 from tests.support.golden_cases import GOLDEN, Expected, build, read_case
 from tests.support.harness import small_disk
-from tests.support.in_process import ROOT
 from tests.support.verbs import COMMAND
-from tests.support.workflow import Site
+from tests.support.workflow import BAD_DECODER, Site
 
 DL, SECOND, THIRD = "240601001", "240601002", "240601003"
-BAD_DECODER = ROOT / "tests" / "support" / "bad_decoder.py"
 LPA_RUN, LCI_RUN, OPEN_RUN = "r0741234567", "r0741240000", "r0741246000"  # of the case multi3
 RETDEF = (GOLDEN / "multi3" / "in" / DL / f"RetDef-{DL}-00001.xml").read_text()
 

@@ -19,10 +19,9 @@ from halfpipe.ledger.check import DAMAGED, FILES_BEHIND, LEDGER_BEHIND, check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.mapping import mapped
-from halfpipe.ledger.rows import Part, is_given_up, parts_of
+from halfpipe.ledger.rows import Part, parts_of
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.run.moot_keys import Moot
-from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.ledger_database import Database
 from tests.support.ledger_files import (
     GROUND_ID,
@@ -36,7 +35,6 @@ from tests.support.ledger_files import (
     settings_of,
     whole,
 )
-from tests.support.workflow import Site
 
 ONE, TWO, THREE = DownlinkId("240601001"), DownlinkId("240601002"), DownlinkId("090101001")
 RUN, OTHER = RunId("2c2e5787"), RunId("0dbb9fe9")
@@ -193,33 +191,6 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Le
     assert ndgms(ledger) == {RUN: ("InProgress", 8)}
     load(ledger, settings, ONE)
     assert ndgms(ledger) == {RUN: ("Complete", 8)}
-
-
-def test_given_up_counts_once_a_delivery_knew_all_that_was_brought(tmp_path: Path) -> None:
-    case = read_case(GOLDEN / "split3")
-    site = Site(tmp_path)
-    site.replay(case.directory / "in", *case.downlinks)
-    first, second, _ = case.downlinks
-
-    def is_incomplete() -> bool:
-        return is_given_up(site.work, RUN)
-
-    site.by_hand(first)
-    file = put_on_list(site.work, RUN)
-    assert not is_incomplete(), "nothing was delivered under it yet"
-    site.by_hand(first)
-    assert is_incomplete()
-    file.unlink()
-    assert not is_incomplete(), "taken back, it counts at once"
-    site.by_hand(second)
-    (run,) = site.receipt(second)["runs"]
-    assert run["orphans"] > 0
-    file.touch()
-    assert not is_incomplete(), "the orphans of the second wait for the next delivery"
-    site.by_hand(second)
-    assert is_incomplete()
-    (run,) = site.receipt(second)["runs"]
-    assert run["orphans"] == 0
 
 
 def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:

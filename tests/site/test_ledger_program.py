@@ -1,13 +1,9 @@
 """The rule's program on a site whose downlinks were really processed, and what the MOOT database is told."""
 
-import importlib.util
-import json
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,89 +11,41 @@ import pytest
 from halfpipe import paths
 from halfpipe.errors import LockedError
 from halfpipe.files import leases
-from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, remove, remove_downlink
 from halfpipe.process.programs import Ending
 from halfpipe.settings import Lease, Settings
-from tests.support.golden_cases import GOLDEN, read_case
+from tests.support import in_process
 from tests.support.in_process import ROOT
 from tests.support.ledger_database import Database
-from tests.support.ledger_files import content, process, run_rows, settings_of, whole
-from tests.support.private_postgresql import PASSWORD
-from tests.support.workflow import Site
+from tests.support.ledger_files import process, run_rows, settings_of, whole
 
-STAND_IN = ROOT / "tests" / "support" / "moot_stand_in.py"
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 ONE, TWO = DownlinkId("240601001"), DownlinkId("240601002")
 
 
-@pytest.fixture(scope="module")
-def program() -> ModuleType:
-    """Return scripts/ledger.py, to be run in this process."""
-    spec = importlib.util.spec_from_file_location("ledger_program", ROOT / "scripts" / "ledger.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def load_one(program: ModuleType, settings: Settings, downlink: str, home: Path) -> int:
+def load_one(settings: Settings, downlink: str, home: Path) -> int:
     """Run the job of the rule; return its exit status."""
     file = home / "settings.json"
     file.write_text(settings.as_json())
-    log = settings.paths.work / paths.log("ledger", downlink)
-    ended: int = program.main(["--settings", str(file), "--downlink", downlink, "--log", str(log)])
-    assert PASSWORD not in (log if ended else log.with_name(paths.DONE_LOG)).read_text()
-    return ended
-
-
-def test_a_site_from_receipts_to_ledger(
-    program: ModuleType, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    case = read_case(GOLDEN / "split2")
-    site = Site(tmp_path)
-    site.replay(case.directory / "in", *case.downlinks)
-    settings = database.of(settings_of(site.work, shlex.join(["python", str(STAND_IN), str(tmp_path)])))
-    ledger = database.ledger()
-
-    first, second = map(DownlinkId, case.downlinks)
-    assert load_one(program, settings, first, tmp_path) == 1, "it has no receipt"
-    assert not (site.work / paths.loaded(first)).exists()
-    states = []
-    for downlink in (first, second):
-        site.by_hand(downlink)
-        assert load_one(program, settings, downlink, tmp_path) == 0
-        marker = json.loads((site.work / paths.loaded(downlink)).read_text())
-        assert (marker["downlink"], marker["handoff"], list(marker["runs"])) == (downlink, 1, [RUN])
-        (run,) = site.receipt(downlink)["runs"]
-        row = run_rows(ledger)[RUN]
-        states.append(row["status"])
-        assert (states[-1] == "Complete", row["type"]) == (run["complete"], run["kind"])
-    assert states == ["InProgress", "Complete"]
-    keys = {f"{row['id']:09d}": row["l0key"] for row in content(ledger)["glastops_downlink"]}
-    assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in case.downlinks}
-    before, marked = content(ledger), (site.work / paths.loaded(first)).read_bytes()
-    assert load_one(program, settings, first, tmp_path) == 0
-    assert (content(ledger), (site.work / paths.loaded(first)).read_bytes()) == (before, marked)
-    said = capsys.readouterr()
-    assert PASSWORD not in said.out + said.err
+    words = ["--settings", file, "--downlink", downlink]
+    words += ["--log", settings.paths.work / paths.log("ledger", downlink)]
+    return in_process.called(in_process.module(str(ROOT / "scripts" / "ledger.py")).main, *words).returncode
 
 
 def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
-    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "lifetime", 3.0)  # of which a beat is a tenth of a second
     settings = replace(settings_of(tmp_path), lease=Lease(3.0))
     process(tmp_path, ONE, {RUN: whole(965, 2)})
-    assert load_one(program, settings, ONE, tmp_path) == 0
+    assert load_one(settings, ONE, tmp_path) == 0
     lease = leases.Lease(tmp_path, paths.downlink_lease(ONE))
     assert lease.try_take()
     try:
-        assert load_one(program, settings, ONE, tmp_path) == 1
+        assert load_one(settings, ONE, tmp_path) == 1
         with pytest.raises(LockedError):
             remove_downlink(Ledger.of(settings), settings, ONE)
     finally:
@@ -106,7 +54,7 @@ def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
     assert set(run_rows(Ledger.of(settings))) == {RUN}
     monkeypatch.setattr("halfpipe.ledger.database.time.sleep", lambda _seconds: None)
     nowhere = Database(f"sqlite:///{tmp_path}/no/such/directory/ledger.sqlite", None)
-    assert load_one(program, nowhere.of(settings), ONE, tmp_path) == 1
+    assert load_one(nowhere.of(settings), ONE, tmp_path) == 1
     assert not (tmp_path / paths.loaded(ONE)).exists()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
+from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import RunId
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.in_process import ROOT
@@ -52,6 +53,8 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     assert (status(site, "load", f"dl={first}", second), status(site, "check")) == (0, 0)
     assert (site.work / paths.loaded(first)).exists()
     before = content(database.ledger())
+    keys = {f"{row['id']:09d}": row["l0key"] for row in before["glastops_downlink"]}
+    assert keys == {dl: read_retdef(site.work / paths.retdef(dl, "00001")).l0key for dl in case.downlinks}
 
     assert status(site, "remove", first) == 0
     assert not (site.work / paths.loaded(first)).exists()

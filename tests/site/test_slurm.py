@@ -40,11 +40,10 @@ from tests.support.private_slurm import (
     private_slurm,
     wait_for,
 )
-from tests.support.workflow import SNAKEMAKE, Ended, Site, run
+from tests.support.workflow import BAD_DECODER, SNAKEMAKE, Ended, Site, run
 
 pytestmark = pytest.mark.slurm
 
-HUNGRY = ROOT / "tests" / "support" / "hungry_decoder.py"
 PROFILE = os.environ.get("HALFPIPE_PROFILE", "s3df")
 AT_SITE = os.environ.get("HALFPIPE_SLURM") == "site"
 CASE = read_case(GOLDEN / "complete_multichunk")
@@ -143,7 +142,7 @@ def golden_site(home: Path, env: Mapping[str, str], *decoder: str) -> SlurmSite:
     source = CASE.directory / "in"
     build(CASE, site)
     if decoder:
-        command = shlex.join([sys.executable, str(HUNGRY), "--source", str(source), *decoder])
+        command = shlex.join([sys.executable, str(BAD_DECODER), "--source", str(source), *decoder])
         site.configure(decoder={"command": command})
     return site
 

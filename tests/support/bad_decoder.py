@@ -1,30 +1,35 @@
-"""A decoder that misbehaves: it replays products made before and spoils those of the chunks it is told to.
+"""A decoder that misbehaves: it replays products made before, and spoils those of the chunks it is told to.
 
-Each fault is one way in which a decoder can die or break its contract; ``--fault 240601001-00003=exit3``
-spoils chunk 00003 of downlink 240601001 and no other.
+Each fault is one way in which a decoder can die or break its contract; ``--fault 240601001-00003=exit3`` spoils chunk
+00003 of downlink 240601001 and no other. ``--bring 240601001-00003=00004`` writes the products of chunk 00004 as well,
+``--hungry 00001=800`` takes 800 MB for chunk 00001 and holds them some seconds, ``--slow 00002=70`` sleeps 70 s over
+chunk 00002, and ``--pause 5`` sleeps 5 s over each.
 """
 
 import argparse
 import os
 import re
-import shutil
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 HEADER = 176  # bytes of an evt file's header; the first record follows it (evt-layout)
+HOLD_SECONDS = 8  # Slurm looks at the memory of its jobs from time to time
+REPLAY = Path(__file__).with_name("replay_decoder.sh")
 CRIES = (
     "PktRetriever exception: lost a packet of APID 956",
     "PktRetriever exception: lost a packet of APID 956",
     "DFI exception: a datagram could not be unpacked",
 )
 
-Fault = Callable[[Path], None]  # gets the directory with the good products
+Fault = Callable[[Path], object]  # gets the directory with the good products
 
 
 def _one(out: Path, suffix: str) -> Path:
-    return next(iter(sorted(out.glob(f"*{suffix}"))))
+    return min(out.glob(f"*{suffix}"))
 
 
 def _dies(_out: Path) -> None:
@@ -32,72 +37,14 @@ def _dies(_out: Path) -> None:
     sys.exit(3)
 
 
-def _crashes(_out: Path) -> None:
-    os.kill(os.getpid(), signal.SIGSEGV)
+def _all(change: Callable[[str], str]) -> Fault:
+    """Rename all products."""
+    return lambda out: [path.rename(path.with_stem(change(path.stem))) for path in sorted(out.iterdir())]
 
 
-def _cries(_out: Path) -> None:
-    print("\n".join(CRIES))
-
-
-def _writes_nothing(out: Path) -> None:
-    for path in out.iterdir():
-        path.unlink()
-
-
-def _without_evt(out: Path) -> None:
-    _one(out, ".evt").unlink()
-
-
-def _without_index(out: Path) -> None:
-    _one(out, ".idx").unlink()
-
-
-def _of_another_chunk(out: Path) -> None:
-    for path in sorted(out.iterdir()):
-        path.rename(path.with_stem(path.stem[:-5] + "00077"))
-
-
-def _badly_named(out: Path) -> None:
-    _one(out, ".evt").rename(out / "events.evt")
-
-
-def _of_another_apid(out: Path) -> None:
-    for path in sorted(out.iterdir()):
-        path.rename(path.with_stem(re.sub(r"-09(\d\d)-", r"-07\1-", path.stem)))
-
-
-def _points(out: Path, offset: int) -> None:
-    """Let the last event line of the index point to byte `offset`."""
-    path = _one(out, ".idx")
-    lines = path.read_bytes().splitlines(keepends=True)
-    last = max(number for number, line in enumerate(lines) if line.startswith(b"EVT:"))
-    fields = lines[last].split()
-    fields[13] = str(offset).encode()
-    lines[last] = b" ".join(fields) + b"\n"
-    path.write_bytes(b"".join(lines))
-
-
-def _points_beyond(out: Path) -> None:
-    _points(out, _one(out, ".evt").stat().st_size + 1000)
-
-
-def _points_to_another(out: Path) -> None:
-    _points(out, HEADER)
-
-
-def _cut_index(out: Path) -> None:
-    path = _one(out, ".idx")
-    os.truncate(path, path.stat().st_size - 30)
-
-
-def _cut(out: Path) -> None:
-    path = _one(out, ".evt")
-    os.truncate(path, path.stat().st_size - 10)
-
-
-def _empty_index(out: Path) -> None:
-    os.truncate(_one(out, ".idx"), 0)
+def _shorter(suffix: str, by: int | None) -> Fault:
+    """Cut so many bytes of the end of a product, or all."""
+    return lambda out: os.truncate(path := _one(out, suffix), path.stat().st_size - by if by else 0)
 
 
 def _without_lines(out: Path, count: int | None = None) -> None:
@@ -108,85 +55,85 @@ def _without_lines(out: Path, count: int | None = None) -> None:
     path.write_bytes(b"".join(line for number, line in enumerate(lines) if number not in gone))
 
 
-def _announces(out: Path, field: int, change: int) -> None:
-    """Add `change` to a field of the last datagram that holds events."""
-    path = _one(out, ".idx")
-    lines = path.read_bytes().splitlines(keepends=True)
-    last = max(
-        number for number, line in enumerate(lines) if line.startswith(b"DGM:") and line.split()[20] != b"0"
-    )
-    fields = lines[last].split()
-    fields[field] = str(int(fields[field]) + change).encode()
-    lines[last] = b" ".join(fields) + b"\n"
-    path.write_bytes(b"".join(lines))
+def _says(field: int, change: Callable[[int, Path], int], datagram: bool = True) -> Fault:
+    """Change a field of the last datagram that holds events, or of the last event."""
+
+    def do(out: Path) -> None:
+        path = _one(out, ".idx")
+        lines = path.read_bytes().splitlines(keepends=True)
+        kind = b"DGM:" if datagram else b"EVT:"
+        of_kind = [n for n, line in enumerate(lines) if line.startswith(kind)]
+        last = max(n for n in of_kind if not datagram or lines[n].split()[20] != b"0")
+        fields = lines[last].split()
+        fields[field] = str(change(int(fields[field]), _one(out, ".evt"))).encode()
+        lines[last] = b" ".join(fields) + b"\n"
+        path.write_bytes(b"".join(lines))
+
+    return do
 
 
 FAULTS: dict[str, Fault] = {
     "exit3": _dies,
-    "sigsegv": _crashes,
-    "exception": _cries,
-    "nothing": _writes_nothing,
-    "no-evt": _without_evt,
-    "no-index": _without_index,
-    "other-chunk": _of_another_chunk,
-    "bad-name": _badly_named,
-    "other-apid": _of_another_apid,
-    "beyond": _points_beyond,
-    "elsewhere": _points_to_another,
-    "cut-index": _cut_index,
-    "cut": _cut,
-    "empty-index": _empty_index,
+    "sigsegv": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+    "exception": lambda _: print("\n".join(CRIES)),
+    "nothing": lambda out: list(map(os.unlink, out.iterdir())),
+    "no-evt": lambda out: _one(out, ".evt").unlink(),
+    "no-index": lambda out: _one(out, ".idx").unlink(),
+    "other-chunk": _all(lambda stem: stem[:-5] + "00077"),
+    "bad-name": lambda out: _one(out, ".evt").rename(out / "events.evt"),
+    "other-apid": _all(lambda stem: re.sub(r"-09(\d\d)-", r"-07\1-", stem)),
+    "beyond": _says(13, lambda _, evt: evt.stat().st_size + 1000, datagram=False),
+    "elsewhere": _says(13, lambda *_: HEADER, datagram=False),
+    "cut-index": _shorter(".idx", 30),
+    "cut": _shorter(".evt", 10),
+    "empty-index": _shorter(".idx", None),
     "line-less": lambda out: _without_lines(out, 1),
     "no-lines": _without_lines,
-    "ends-later": lambda out: _announces(out, 19, 1000),
-    "begins-later": lambda out: _announces(out, 17, 1),
-    "ends-sooner": lambda out: _announces(out, 19, -1),
+    "ends-later": _says(19, lambda value, _: value + 1000),
+    "begins-later": _says(17, lambda value, _: value + 1),
+    "ends-sooner": _says(19, lambda value, _: value - 1),
 }
 
 
-def replay(source: Path, out: Path, downlink: str, chunk: str) -> None:
-    """Copy the products of a chunk, and say so as the contract wants it."""
-    for path in sorted((source / downlink).glob(f"*-{chunk}.*")):
-        if path.suffix in {".evt", ".idx"}:
-            shutil.copy(path, out / path.name)
-            ground, run, *_ = path.name.split("-")
-            print(f"getLSEChunk: processing {ground}-{run}-")
-
-
-def bring(source: Path, out: Path, downlink: str, chunk: str, other: str) -> None:
+def bring(source: Path, out: Path, chunk: str, other: str) -> None:
     """Write the products of the chunk `other` as well, under the number of `chunk`."""
-    for path in sorted((source / downlink).glob(f"*-{other}.*")):
+    for path in sorted(source.glob(f"*-{other}.*")):
         content = path.read_bytes()
         if path.suffix == ".idx":
             content = content.replace(f"-{other}.evt".encode(), f"-{chunk}.evt".encode())
         (out / path.name.replace(f"-{other}.", f"-{chunk}.")).write_bytes(content)
 
 
-def main() -> None:
+def main() -> int:
     """Behave as the decoder contract says, but for the faults."""
     parser = argparse.ArgumentParser()
     parser.add_argument("-r", dest="retdef", type=Path, required=True)
     parser.add_argument("-o", dest="out", type=Path, required=True)
     parser.add_argument("-k", dest="latc")
     parser.add_argument("--source", type=Path, required=True)
-    parser.add_argument("--fault", action="append", default=[], help="DOWNLINK-CHUNK=FAULT")
-    parser.add_argument("--bring", action="append", default=[], help="DOWNLINK-CHUNK=OTHERCHUNK")
-    arguments = parser.parse_args()
-    match = re.fullmatch(r"RetDef-([0-9]{9})-([0-9]{5})\.xml", arguments.retdef.name)
-    assert match is not None
-    downlink, chunk = match.groups()
-    replay(arguments.source, arguments.out, downlink, chunk)
-    others = dict(item.split("=") for item in arguments.bring)
-    if f"{downlink}-{chunk}" in others:
-        bring(arguments.source, arguments.out, downlink, chunk, others[f"{downlink}-{chunk}"])
-    faults = dict(item.split("=") for item in arguments.fault)
-    if f"{downlink}-{chunk}" in faults:
+    parser.add_argument("--pause", type=float, default=0)
+    for option in ("--fault", "--bring", "--hungry", "--slow"):
+        parser.add_argument(option, type=lambda text: text.split("="), action="append", default=[])
+    given = parser.parse_args()
+    name = given.retdef.stem.removeprefix("RetDef-")
+    downlink, chunk = name.split("-")
+    time.sleep(given.pause + float(dict(given.slow).get(chunk, 0)))
+    if megabytes := int(dict(given.hungry).get(chunk, 0)):
+        held = bytearray(b"\1") * (megabytes << 20)
+        time.sleep(HOLD_SECONDS)
+        del held
+    words = ["sh", REPLAY, "-r", given.retdef, "-o", given.out, "--source", given.source]
+    status = subprocess.run(words, check=False).returncode
+    if other := dict(given.bring).get(name):
+        bring(given.source / downlink, given.out, chunk, other)
+    if fault := dict(given.fault).get(name):
         sys.stdout.flush()
-        FAULTS[faults[f"{downlink}-{chunk}"]](arguments.out)
+        FAULTS[fault](given.out)
+    return status
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except OSError as error:
         sys.exit(f"bad_decoder: {error}")

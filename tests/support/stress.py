@@ -55,19 +55,10 @@ LIFETIME, HARM, PATIENCE = (
 )  # seconds: of a lease, and in which harm is done; of a round at most
 HOSTS = ("left", "right")
 TYPED, APART = 10, 3  # one round in so many has real heads, and one has its heads on two hosts
-AIMED = ("deliver_run", "receipt")
 MOMENTS = 100  # of a job; its fate comes at one of them
 NEW_UTS, NEW_MOUNTS, PRIVATE, SUBREAPER = 0x04000000, 0x00020000, 0x44000, 36
 
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-class EventsError(AssertionError):
-    """Events were delivered twice, or not at all."""
-
-
-class RecordLostError(AssertionError):
-    """A record that was published is gone, or is another one."""
 
 
 def build(home: Path) -> Site:
@@ -418,7 +409,7 @@ class Round:
             copies = Path(second), work / Path(second).relative_to(work / paths.copies(""))
             found = [opened(copy.read_bytes()) for copy in copies if copy.exists()]
             if seal not in {record.seal for record in found if record is not None}:
-                raise RecordLostError(f"{second}, {seal}")
+                raise AssertionError(f"{second}, {seal}")
 
     def _harm_a_copy(self) -> None:
         """Remove, cut or change one copy of a record of which the other is good."""
@@ -488,9 +479,9 @@ class Round:
         }
         found = Counter(event_records(files))
         if found.total() != len(found):
-            raise EventsError(f"{found.total() - len(found)} events twice")
+            raise AssertionError(f"{found.total() - len(found)} events twice")
         if sorted(found) != list(expected):
-            raise EventsError(f"{len(found)} events, not {len(expected)}")
+            raise AssertionError(f"{len(found)} events, not {len(expected)}")
         told = {path_of(cause) for dl in DOWNLINKS for cause in check(self.settings, DownlinkId(dl))}
         for dl in DOWNLINKS:
             last = hand_offs(work, DownlinkId(dl))[-1].receipt
@@ -527,11 +518,9 @@ def files_of(receipt: Mapping[str, Any]) -> set[str]:
     return {f"{run['l1_run']}/{file['name']}" for run in receipt["runs"] for file in run["files"]}
 
 
-def main(home: Path, rounds: int, seed: int, how: str = "link") -> int:
+def main(home: Path, rounds: int, seed: int, rule: str = "") -> int:
     """Do so many rounds; return how many failed."""
     libc.prctl(SUBREAPER, 1, 0, 0, 0)
-    if how == "replace":  # instead of the exclusive link
-        records._link = lambda part, path: part.replace(path)  # type: ignore[assignment]
     leases.POLL_SECONDS = 0.05
     site = build(home)
     jobs = {downlink: site.listed(f"dl={downlink}") for downlink in DOWNLINKS}
@@ -540,23 +529,21 @@ def main(home: Path, rounds: int, seed: int, how: str = "link") -> int:
     for script in {shlex.split(job.command)[1] for of in jobs.values() for job in of}:
         in_process.module(script)
     before = shutil.copytree(site.home, home / "before")
-    hosts, expected, failed, broken = hosts_are_permitted(), None, 0, False
+    hosts, expected, failed = hosts_are_permitted(), None, 0
     for number in range(-1, rounds):
-        if broken:
-            break
         shutil.rmtree(site.home)
         shutil.copytree(before, site.home)
         journal = site.home / "journal"
-        if how in AIMED:
+        if rule:
             if number < 0:
                 continue
-            aimed = Round(site, jobs, seed + number, journal, aim=(how, seed + number))
+            aimed = Round(site, jobs, seed + number, journal, aim=(rule, seed + number))
             aimed.todo.clear()
             if not aimed.stand_still():
                 break
             print(json.dumps({"seed": seed + number, "failed": ""}), flush=True)
             continue
-        mine = Round(site, jobs, seed + number, journal, number % TYPED == TYPED - 1 and how == "link")
+        mine = Round(site, jobs, seed + number, journal, number % TYPED == TYPED - 1)
         mine.apart = hosts and number % APART == 0
         if number < 0:  # in peace: what is right
             mine.todo.clear()
@@ -569,7 +556,6 @@ def main(home: Path, rounds: int, seed: int, how: str = "link") -> int:
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             failed += 1
-            broken = how != "link" and isinstance(error, EventsError | RecordLostError)
             mine.note(traceback.format_exc())
             while there := list(children(os.getpid())):
                 for pid in there:

@@ -23,6 +23,7 @@ from tests.support.in_process import ROOT
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 REPLAY = ROOT / "tests" / "support" / "replay_decoder.sh"
+BAD_DECODER = ROOT / "tests" / "support" / "bad_decoder.py"
 LEFT_OUT = (
     "work/logs/",
     "work/leases/",
