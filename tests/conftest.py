@@ -9,7 +9,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from halfpipe.words import count
 from tests.support.workflow import Site
 
 # A shell that starts tests in the background has them ignore these, and what they start inherits that.
@@ -31,7 +30,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("timeless")
 
-TYPED = ("workflow", "faults", "slurm")  # marks of tests whose commands are typed
+TYPED = ("workflow", "slurm")  # marks of tests whose commands are typed
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -62,14 +61,3 @@ def open_to_all() -> Iterator[Path]:
 def site(tmp_path: Path) -> Site:
     """A site of the test's own."""
     return Site(tmp_path)
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Say last, so that it is seen, what could not be tried."""
-    yield
-    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])]
-    without = [reason.removeprefix("Skipped: ") for reason in reasons if "bubblewrap" in reason]
-    if without:
-        what = f"{count(len(without), 'test')} of the flight programs {'was' if len(without) == 1 else 'were'} not run"
-        terminalreporter.write_line(f"{what}: {without[0]}", yellow=True)

@@ -65,13 +65,6 @@ def jobs_of(chunks: list[str], runs: list[str]) -> set[Job]:
     return per_chunk | per_run | {RECEIPT}
 
 
-def take_stage(site: Site) -> None:
-    """Take a hand-off as Level-1 does: the event files one by one, then everything."""
-    for path in site.stage.glob(f"{DL}/*/*.evt"):
-        path.unlink()
-    shutil.rmtree(site.stage / DL)
-
-
 @pytest.fixture(scope="module")
 def three(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site that has processed the first three chunks: never changed, only copied."""
@@ -146,7 +139,7 @@ def head_killed_after_its_jobs(site: Site) -> None:
     for path in (*site.work.glob(f"{DL}/**/*.*"), *site.work.glob(f"runs/*/{DL}/*.json")):
         name = base64.urlsafe_b64encode(str(path.relative_to(site.work)).encode()).decode()
         (site.work / ".snakemake" / "incomplete" / name).write_text('{"external_jobid": null}')
-    take_stage(site)
+    site.take(DL)
     policy = ["--workflow-profile", "none", "--rerun-triggers", "mtime", "input", "--rerun-incomplete"]
     assert Job("deliver_run", DL, LPA) in site.snakemake("-n", f"dl={DL}", *policy).good().jobs
 
@@ -157,11 +150,11 @@ def test_finished_work_stays_finished(done: Site) -> None:
         retdefs_copied_again,
         source_elsewhere,
         policy_changed,
-        take_stage,
+        lambda site: site.take(DL),
         source_gone,
     ):
         happens(done)
-        assert done.outstanding(DL) == frozenset(), happens.__name__
+        assert done.outstanding(DL) == frozenset(), happens
 
 
 def test_a_head_that_was_killed_after_its_jobs_leaves_nothing_outstanding(done: Site) -> None:
@@ -185,7 +178,7 @@ def test_an_edited_project_makes_nothing_outstanding(done: Site, tmp_path: Path)
 @pytest.mark.parametrize("taken", [False, True], ids=["stage-there", "stage-taken"])
 def test_a_lost_receipt_alone_is_outstanding_and_comes_back_the_same(taken: bool, done: Site) -> None:
     if taken:
-        take_stage(done)
+        done.take(DL)
     before = done.tree()
     if not taken:
         (done.stage / DL / f"delivered_events_{DL}.txt").unlink()
@@ -205,7 +198,7 @@ def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) 
     for name in made:
         (kept / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(done.work / name, kept / name)
-    take_stage(done)
+    done.take(DL)
     for path in done.work.glob(f"{DL}/chunks/*.evt"):  # cleaned up
         path.unlink()
     # What a merge calls to decode them, while it runs; then the merge fails.
@@ -220,7 +213,7 @@ def test_a_failed_job_takes_nothing_away_that_another_head_has_made(done: Site) 
 @pytest.mark.workflow
 def test_a_job_of_slurm_that_starts_after_its_head_was_followed_removes_nothing(done: Site) -> None:
     """It reads the workflow anew; another head has handed the downlink off, and Level-1 has taken that."""
-    take_stage(done)
+    done.take(DL)
     before = done.tree()
     words = ["--mode", "subprocess", "--executor", "local", "--force", "--directory", str(done.work)]
     job = ["--target-jobs", f"deliver_run:dl={DL},run={LPA}", "--allowed-rules", "deliver_run"]
@@ -240,7 +233,7 @@ def test_a_late_retdef_makes_its_chunk_its_run_and_the_receipt_outstanding(
     of_lpa = {name for name in first if name.startswith("r0741234567/")}
     assert 0 < len(of_lpa) < len(first)
     if taken:
-        take_stage(done)
+        done.take(DL)
     done.add_retdefs(products, DL)
     expected = jobs_of(["00004"], [LPA])
     assert done.snakemake("-n").good().jobs == expected  # it is outstanding for all

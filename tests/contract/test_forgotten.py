@@ -11,7 +11,7 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink.dropped import refuse_dropped_runs
 from halfpipe.downlink.receipt import state_of
-from halfpipe.downlink.record_causes import lost_downlinks, troubles
+from halfpipe.downlink.record_causes import troubles
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
@@ -211,20 +211,6 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.M
     assert not any(gone["l1_run"] in name for name in site.staged(FIRST))
     assert [cause.code for cause in troubles(site.settings, FIRST)] == []
     site.halfpipe("force", other, "--reopen", FIRST, "--reason", "rolled back").good()
-
-
-def test_numbers_of_hand_offs_go_on(tmp_path: Path) -> None:
-    """Row 10: Level-1 never hears of one number twice."""
-    site, case, _ = on_site(tmp_path)
-    site.process(FIRST)
-    site.process(FIRST, again=True)
-    assert site.receipt(FIRST)["handoff"] == 2
-    shutil.rmtree(site.work / FIRST)
-    (site.work / f"dl={FIRST}").unlink()
-    site.process(FIRST)
-    assert site.receipt(FIRST)["handoff"] == 3
-    assert lost_downlinks(site.work) == {}
-    assert site.staged(FIRST) == case.steps[0].expected.files
 
 
 def test_a_run_without_datagrams_is_held(tmp_path: Path) -> None:

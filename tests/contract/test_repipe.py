@@ -72,7 +72,7 @@ def theirs(delivered: Site, tmp_path: Path) -> Site:
 
 def records(stage: Path, pattern: str, run: RunId) -> list[bytes]:
     """Return the records of all events of a run that downlinks delivered, each of which must be there once."""
-    found = event_records({path: path.read_bytes() for path in stage.glob(f"{pattern}/{run.l1}/*.evt")})
+    found = event_records(stage.glob(f"{pattern}/{run.l1}/*.evt"))
     assert len(set(found)) == len(found)
     return found
 

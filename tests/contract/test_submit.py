@@ -199,20 +199,6 @@ def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:
     assert level1.outcomes() == [Outcome.FAILED]
 
 
-def test_without_a_command_the_line_is_written_down(tmp_path: Path) -> None:
-    site, level1 = with_level1(tmp_path, FIRST)
-    site.configure(submit={"command": None, "check": None})
-    site.by_hand(FIRST)
-    said = site.snakemake(f"submit={FIRST}").good().said
-    line = (site.work / paths.submit_line(FIRST)).read_text()
-    assert line.split()[:5] == ["pipeline", "-m", "PROD", "createStream", "-S"]
-    assert line in said
-    site.halfpipe("submit", FIRST, "--settle", "submitted").good()
-    site.halfpipe("submit", FIRST).good()
-    assert json.loads((site.work / paths.submitted(FIRST)).read_text())["state"] == "submitted"
-    assert level1.commands() == []
-
-
 @pytest.mark.workflow
 def test_two_at_once_submit_once(tmp_path: Path) -> None:
     site, level1 = with_level1(tmp_path, FIRST)

@@ -1,7 +1,6 @@
 """A working directory gets the mark of its format by the first real command, and another format is refused by all."""
 
 import json
-import re
 import shutil
 
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from halfpipe import paths
 from halfpipe.files import working_directory
 from tests.support.golden_cases import GOLDEN
-from tests.support.in_process import ROOT
 from tests.support.workflow import Site
 
 DL = "240601001"
@@ -84,27 +82,6 @@ def test_what_another_system_has_staged_of_a_downlink_is_left_alone(good: Site) 
     assert (status.status, one["verdict"], one["causes"][0]["code"]) == (1, "action", "stage-foreign")
     shutil.rmtree(good.stage / DL)
     good.process(DL)
-
-
-def test_after_the_way_back_to_the_legacy_nothing_is_submitted_and_status_offers_to_lift_nothing(
-    good: Site,
-) -> None:
-    good.process(DL)
-    guide = (ROOT / "docs" / "switch-over.md").read_text().partition("**Back to the legacy.**")[2]
-    recipe = re.findall(r'^    halfpipe (hold .*) --reason "(.*)"$', guide, re.MULTILINE)
-    for words, reason in recipe:
-        good.halfpipe(*words.split(), "--reason", reason).good()
-    before = staged(good)
-    good.snakemake(f"submit={DL}").bad("haltL1")
-    assert good.halfpipe("submit", DL).status == 1
-    refused = good.snakemake(f"dl={DL}", "-F").bad("haltStage")
-    assert "head.smk" not in refused.said, "a sentence, and not where in the workflow it was raised"
-    assert staged(good) == before
-    status = json.loads(good.halfpipe("status", "--json", "--check").said)
-    causes = [*status["site"], *(cause for one in status["downlinks"] for cause in one["causes"])]
-    held = [cause for cause in causes if "halt" in cause["text"]]
-    assert len(held) == 3
-    assert {cause["do"] for cause in held} == {"halfpipe hold"}
 
 
 def status_of(site: Site) -> tuple[int, set[str]]:

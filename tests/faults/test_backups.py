@@ -46,12 +46,6 @@ LEFT = {"not-submitted"}  # codes of what is no matter of a backup
 Event = tuple[str, int, int]  # of a run: sequence and APID
 
 
-@pytest.fixture(autouse=True)
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give the commands in this process: nobody is killed here, and thirty stories have hundreds of them."""
-    monkeypatch.setattr(Site, "typing", False)
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """Simulated downlinks that were processed in peace."""

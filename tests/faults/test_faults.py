@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.crashes import CRASHES, DEATHS, DISKS, FIRST, RUN, SECOND, Crashes, records, sweep
+from tests.support.crashes import CRASHES, DEATHS, DISKS, FIRST, RUN, SECOND, Crashes, sweep
+from tests.support.harness import event_records
 from tests.support.leases import leases
 from tests.support.workflow import Job, Site
 
@@ -27,10 +28,7 @@ def test_after_harm_the_same_command_leaves_the_same_tree(
 
 @pytest.mark.faults
 @AGAIN
-def test_after_harm_to_the_head_the_same_command_leaves_the_same_tree(
-    again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Site, "typing", False)
+def test_after_harm_to_the_head_the_same_command_leaves_the_same_tree(again: bool, tmp_path: Path) -> None:
     assert sweep(tmp_path, again, 40, ("kill", "nothing", "chance"), head=True) >= 5
 
 
@@ -42,7 +40,7 @@ def test_another_downlink_goes_on_over_what_a_dead_merge_left(again: bool, tmp_p
     moments = crashes.moments()
     if not again:
         site.by_hand(FIRST)
-    whole = records(site)
+    whole = event_records(site.stage.glob("*/r*/*.evt"))
     assert len(whole) == 130
     merging = [
         at
@@ -55,7 +53,7 @@ def test_another_downlink_goes_on_over_what_a_dead_merge_left(again: bool, tmp_p
         crashes.happen(at, "kill")
         site.by_hand(FIRST)
         site.by_hand(SECOND)
-        assert records(site) == whole, moments[at - 1]
+        assert event_records(site.stage.glob("*/r*/*.evt")) == whole, moments[at - 1]
         assert leases(site.work) == []
 
 

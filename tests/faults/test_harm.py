@@ -263,15 +263,8 @@ def look(story: Story, moment: str, name: str, how: str) -> tuple[set[str], str]
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """The story, told once, with commands in this process: there are very many."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Site, "typing", False)
-        return Story(tmp_path_factory.mktemp("story"))
-
-
-@pytest.fixture(autouse=True)
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Site, "typing", False)
+    """The story, told once."""
+    return Story(tmp_path_factory.mktemp("story"))
 
 
 def files(story: Story, moment: str) -> list[str]:

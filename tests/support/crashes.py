@@ -17,7 +17,7 @@ from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
 from tests.support import forks
 from tests.support.golden_cases import GOLDEN
-from tests.support.harness import assert_same, event_records, half_written, small_disk
+from tests.support.harness import assert_same, half_written, small_disk
 from tests.support.leases import leases as left
 from tests.support.leases import time_passes
 from tests.support.moments import Shadow, fill, read_only, short
@@ -40,11 +40,6 @@ def prepare(site: Site) -> None:
     site.replay(CASE / "in", FIRST, SECOND)
     site.configure(merge={"min_events": 1})
     site.stage.mkdir()
-
-
-def records(site: Site) -> list[bytes]:
-    """Return the event records in the stage, sorted."""
-    return event_records({path: path.read_bytes() for path in site.stage.glob("*/r*/*.evt")})
 
 
 @dataclass

@@ -4,7 +4,7 @@ import ctypes
 import json
 import re
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -106,9 +106,9 @@ def small_disk(path: Path) -> Iterator[Callable[[str], None]]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def event_records(files: dict[Path, bytes]) -> list[bytes]:
+def event_records(files: Iterable[Path]) -> list[bytes]:
     """Return the event records of event files, sorted."""
-    return sorted(record for content in files.values() for record in records_of(content))
+    return sorted(record for path in files for record in records_of(path.read_bytes()))
 
 
 def records_of(content: bytes) -> list[bytes]:

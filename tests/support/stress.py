@@ -3,7 +3,7 @@
     python -m tests.support.stress HOME ROUNDS SEED
 
 The jobs are the project's programs, each in a fork of this process that has them imported; so is the head of
-a downlink, but for some rounds in which it is Snakemake as it is typed. Harm is done at moments that follow from the
+a downlink. Harm is done at moments that follow from the
 seed, as far as the clock lets them. A line of JSON says how each round ended.
 """
 
@@ -41,8 +41,7 @@ from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support import in_process
 from tests.support.golden_cases import take_chunk
-from tests.support.harness import event_records, path_of
-from tests.support.in_process import ROOT
+from tests.support.harness import event_records, path_of, records_of
 from tests.support.moments import CHANGES
 from tests.support.workflow import Listed, Site, in_peace, to_do
 
@@ -54,7 +53,7 @@ LIFETIME, HARM, PATIENCE = (
     240.0,
 )  # seconds: of a lease, and in which harm is done; of a round at most
 HOSTS = ("left", "right")
-TYPED, APART = 10, 3  # one round in so many has real heads, and one has its heads on two hosts
+APART = 3  # one round in so many has its heads on two hosts
 MOMENTS = 100  # of a job; its fate comes at one of them
 NEW_UTS, NEW_MOUNTS, PRIVATE, SUBREAPER = 0x04000000, 0x00020000, 0x44000, 36
 
@@ -128,7 +127,6 @@ class Round:
     jobs: dict[str, list[Listed]]
     seed: int
     journal: Path
-    typed: bool = False
     apart: bool = False
     late: float = 0.3  # so often a record is published long after it was decided
     aim: tuple[str, int] | None = None  # a rule, and a moment of its first job
@@ -213,14 +211,7 @@ class Round:
     def _start(self, downlink: str, again: bool) -> None:
         host = self.rng.choice(HOSTS) if self.apart else ""
         rng = random.Random(self.rng.random())
-        if self.typed and self.rng.random() < 0.5:
-            words = self.site.command(
-                f"dl={downlink}", *(["-R", "deliver_run"] if again and downlink not in self.taken else [])
-            )
-            pid = self._fork(partial(self._exec, words, host))
-            self.did["typed"] += 1
-        else:
-            pid = self._fork(partial(self._head, downlink, again, rng, host))
+        pid = self._fork(partial(self._head, downlink, again, rng, host))
         self.heads[pid] = downlink, again
         self.did["heads"] += 1
         self.did["elsewhere"] += bool(host)
@@ -244,12 +235,6 @@ class Round:
                 sys.stdout.flush()
                 os._exit(status)
         return pid
-
-    def _exec(self, words: list[str], host: str) -> None:
-        if host:
-            on_host(host)
-        os.chdir(ROOT)
-        os.execv(words[0], words)
 
     def _head(self, downlink: str, again: bool, rng: random.Random | None, host: str = "") -> None:
         """Do what Snakemake does with the jobs of a downlink."""
@@ -471,13 +456,12 @@ class Round:
         """Assert that each event is at Level-1 or in the stage once, and that all that is recorded says so."""
         work, stage = self.site.work, self.site.stage
         there = {dl: self.site.staged(dl) for dl in DOWNLINKS}
-        files = {
-            Path(place, dl, name): content
-            for place, of in (("taken", self.taken), ("stage", there))
-            for dl, staged in of.items()
-            for name, content in staged.items()
-        }
-        found = Counter(event_records(files))
+        found = Counter(
+            record
+            for staged in (*self.taken.values(), *there.values())
+            for content in staged.values()
+            for record in records_of(content)
+        )
         if found.total() != len(found):
             raise AssertionError(f"{found.total() - len(found)} events twice")
         if sorted(found) != list(expected):
@@ -543,7 +527,7 @@ def main(home: Path, rounds: int, seed: int, rule: str = "") -> int:
                 break
             print(json.dumps({"seed": seed + number, "failed": ""}), flush=True)
             continue
-        mine = Round(site, jobs, seed + number, journal, number % TYPED == TYPED - 1)
+        mine = Round(site, jobs, seed + number, journal)
         mine.apart = hosts and number % APART == 0
         if number < 0:  # in peace: what is right
             mine.todo.clear()
@@ -551,7 +535,7 @@ def main(home: Path, rounds: int, seed: int, rule: str = "") -> int:
         try:
             mine.run()
             if expected is None:
-                expected = event_records({path: path.read_bytes() for path in site.stage.glob("*/r*/*.evt")})
+                expected = event_records(site.stage.glob("*/r*/*.evt"))
             mine.judge(expected)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"

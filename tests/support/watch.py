@@ -1,5 +1,6 @@
 """Sees every file that this process makes, changes or removes, and how much memory it comes to hold."""
 
+import gc
 import os
 import re
 import resource
@@ -62,6 +63,7 @@ sys.addaudithook(_hook)
 def watched(home: Path) -> Iterator[None]:
     """See that nothing outside `home` is written and no program started, and that memory is bounded."""
     violations: list[str] = []
+    gc.collect()  # what commands before have left to be removed
     _reset_peak()
     before = peak()
     _active.append((home.resolve(), violations))

@@ -52,7 +52,6 @@ class Downlink:
     wiped: bool = False
     gone: set[str] = field(default_factory=set)  # runs that left the stage though nobody was told of them
     taken: bool = False
-    dead_head: bool = False
     accepted: set[str] = field(default_factory=set)
     seen: set[tuple[str, Key]] = field(default_factory=set)
     latest: dict[str, list[StagedFile]] = field(default_factory=dict)
@@ -314,11 +313,9 @@ class Books:
 
     def amiss(self, dl: str) -> dict[str, Amiss]:
         """Return what is amiss with a downlink."""
-        of, found = self.of[dl], {}
-        if of.dead_head:
-            found["a head died"] = Amiss.MAYBE
+        of, found = self.of[dl], dict[str, Amiss]()
         if not of.begun:
-            return {"not processed": Amiss.TOLD, **found}
+            return {"not processed": Amiss.TOLD}
         for chunk in self.world.chunks[dl]:
             source = self.world.version(chunk, self.world.source(chunk))
             staged = self.world.staged_version(chunk)

@@ -10,8 +10,7 @@ from unittest.mock import patch
 from halfpipe import paths
 from halfpipe.downlink import submit as submission
 from halfpipe.ids import RunId
-from tests.support import in_process, model, verbs
-from tests.support.leases import left_by_another
+from tests.support import model
 from tests.support.stories.books import Books, WrongError
 from tests.support.stories.world import NewInput, World, job_that_dies
 from tests.support.workflow import Ended
@@ -136,20 +135,16 @@ class Story:
 
     def verdicts(self) -> None:
         """Hold the verdicts of all downlinks against the books."""
-        with in_process.as_in_a_process(in_process.ROOT):
-            ended = verbs.halfpipe(
-                "status", *self.world.downlinks, "--json", configfile=self.world.site.configfile
-            )
-        self.heard(Ended(ended.exit_code, ended.output))
+        ended = self.heard(self.world.site.halfpipe("status", *self.world.downlinks, "--json"))
         try:
-            rows = {row["dl"]: row for row in json.loads(ended.stdout)["downlinks"]}
+            rows = {row["dl"]: row for row in json.loads(ended.said)["downlinks"]}
         except (ValueError, KeyError) as error:
-            raise WrongError("status", ended.output) from error
+            raise WrongError("status", ended.said) from error
         if rows.keys() != set(self.world.downlinks):
             raise WrongError("status", f"it tells of {sorted(rows)} only")
         wants = any(row["verdict"] == "action" for row in rows.values())
-        if wants and ended.exit_code != 1:
-            raise WrongError("status", f"it ends with {ended.exit_code}, and action is needed")
+        if wants and ended.status != 1:
+            raise WrongError("status", f"it ends with {ended.status}, and action is needed")
         for dl, row in rows.items():
             self.books.check_verdict(dl, row)
 
@@ -394,30 +389,6 @@ def take_back(story: Story, given: Arguments) -> bool:
         return False
     story.heard(story.world.site.halfpipe("force", run, "--take-back").good())
     story.books.given_up.discard(run)
-    return True
-
-
-@step(3, ("gone", "empty"))
-def metadata(story: Story, given: Arguments) -> bool:
-    """Lose Snakemake's metadata."""
-    home = story.world.site.work / ".snakemake"
-    if not home.is_dir():
-        return False
-    if given.words[0] == "gone":
-        shutil.rmtree(home)
-    for path in home.glob("metadata/*"):
-        path.write_bytes(b"")
-    return True
-
-
-@step(2, DL)
-def dead_head(story: Story, given: Arguments) -> bool:
-    """A head has died on another host, and left its lease: nobody has to do anything."""
-    work = story.world.site.work
-    if not work.is_dir() or (work / paths.downlink_lease(given.dl())).exists():
-        return False
-    left_by_another(work, paths.downlink_lease(given.dl()), silent=1e6)
-    story.books.of[given.dl()].dead_head = True
     return True
 
 
