@@ -20,6 +20,7 @@ from halfpipe.files import leases
 from halfpipe.files.durable import write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
+from halfpipe.process.failure import in_a_line
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
 from halfpipe.site.batches import Launcher, Work, run
@@ -187,7 +188,7 @@ def _process_all(
             continue
         until, target = time.monotonic() + minutes * 60, plan.target(downlink)
         words = invocation([target], options)
-        status, log, why = _hand_off(settings, launchers(downlink), downlink, until, sign)
+        status, log, why = hand_off(settings, launchers(downlink), downlink, until, sign)
         if status == GOOD and target != paths.receipt(downlink):
             log = home / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{downlink}.log"
             status = process(words, log, until - time.monotonic(), sign)
@@ -208,10 +209,25 @@ def _process_all(
     return max([*ended.values(), FAILED if needs_action else GOOD])
 
 
-def _hand_off(
+def hand_off(
     settings: Settings, launcher: Launcher, downlink: DownlinkId, until: float, sign: Callable[[], object]
 ) -> tuple[int, Path, str]:
-    """Process a downlink as an element of its own; return how that ended, its log, and why if that is no job's."""
+    """Process a downlink as an element of its own.
+
+    Parameters
+    ----------
+    settings, launcher, downlink
+        The settings, what starts the element, and the downlink.
+    until
+        When its time is up, by the monotonic clock.
+    sign
+        Shows that the turn gets on.
+
+    Returns
+    -------
+    tuple
+        `GOOD`, `FAILED` or `OUT_OF_TIME`; the log; why, if no job's record says it.
+    """
     work = Work((downlink,), (downlink,))
     waiting_since, signed = time.monotonic(), 0.0
     try:
@@ -227,7 +243,7 @@ def _hand_off(
                 if now - waiting_since > WAITS_SECONDS:
                     return FAILED, work.log, f"it waits: {work.waits}"
     except HalfPipeError as error:
-        return FAILED, work.log, str(error)
+        return FAILED, work.log, in_a_line(str(error))
     return GOOD if downlink in work.done else FAILED, work.log, work.left.get(downlink, "")
 
 

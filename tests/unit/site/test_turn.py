@@ -1,11 +1,17 @@
-"""Which downlinks a turn of unattended processing looks at."""
+"""Which downlinks a turn of unattended processing looks at, and what it says of one that cannot begin."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from halfpipe import paths
 from halfpipe.files.json_files import write_json
+from halfpipe.ids import DownlinkId
+from halfpipe.site import unattended_turn
+from halfpipe.site.batches import Here
+from halfpipe.site.invocations import FAILED, OUT_OF_TIME
+from halfpipe.site.slurm import BusyError
 from halfpipe.site.unattended_turn import ALL_SECONDS, looked_at
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import recent
@@ -44,3 +50,43 @@ def test_old_ones_are_those_that_are_handed_off(tmp_path: Path) -> None:
     looked = Looked(site.settings)
     assert list(recent(looked, 7.0)) == ["230301001", "230301002", "230402001"]
     assert list(recent(looked, 7.0, WEEK_AGO)) == ["230301002", "230402001"]
+
+
+class Refusing(Here):
+    """A launcher that Slurm lets start nothing, or whose elements end without a word."""
+
+    seconds = 0.0
+
+    def __init__(self, refusal: str) -> None:
+        super().__init__(1)
+        self._refusal = refusal
+
+    def start(self, *_: object) -> None:
+        if self._refusal:
+            raise BusyError(self._refusal)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "why"), [("sbatch: the queue is full", "the queue is full"), ("", "no element")]
+)
+def test_one_that_cannot_begin_is_failed_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str, why: str
+) -> None:
+    monkeypatch.setattr(unattended_turn, "WAITS_SECONDS", 0.0)
+    site = Site(tmp_path)
+    site.work.mkdir()
+    signed = list[str]()
+    status, log, said = unattended_turn.hand_off(
+        site.settings,
+        Refusing(refusal),
+        DownlinkId("230402001"),
+        time.monotonic() + 60,
+        lambda: signed.append("x"),
+    )
+    assert (status, why in said, len(signed)) == (FAILED, True, 1)
+    late = unattended_turn.hand_off(
+        site.settings, Refusing(refusal), DownlinkId("230402001"), 0.0, lambda: None
+    )
+    assert late[0] == OUT_OF_TIME
+    cause = unattended_turn.failure(status, ["snakemake"], log, said)
+    assert (cause.code, said in cause.text) == ("failed", True)
