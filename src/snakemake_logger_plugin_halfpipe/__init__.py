@@ -46,9 +46,9 @@ NOISE = re.compile(
     # Of a job that failed it is told which one it was, and at the end why.
     "|RuleException:\nCalledProcessError|Exiting because a job|--keep-incomplete mode|WorkflowError:\nAt least one job"
     "|Complete log|Elapsed"
-    # A chunk has no input, so its receipt's job removes what is noted of it.
-    "|[0-9]+ jobs have missing provenance[^\n]*\nRules with missing metadata: decode_chunk$"
 )
+# Nobody has to know: of what is processed without Snakemake, and of chunks, there are no records of its.
+NO_RECORDS = re.compile("[0-9]+ jobs have missing provenance")
 # A sentence of ours, as Snakemake frames what ends a command before its first job (`in_words` in workflow/common.smk).
 SENTENCE = re.compile(
     r"(?:InputFunctionException|WorkflowError) in [^\n]*\n(?:Error:\n  WorkflowError:\n)?(.*?)\n"
@@ -94,11 +94,13 @@ class LogHandler(LogHandlerBase):
         # Who asks for more than the default gets all that Snakemake prints.
         self._in_short = not (given.verbose or given.printshellcmds or given.debug_dag)
         self._unheard = Quietness.ALL in (given.quiet or ())
+        LOGGER.addFilter(_is_no_hint)
         if not given.dryrun:
             LOGGER.addFilter(self._at_once)
 
     def close(self) -> None:
         """Take no more."""
+        LOGGER.removeFilter(_is_no_hint)
         LOGGER.removeFilter(self._at_once)
         super().close()
 
@@ -233,6 +235,10 @@ class LineAJob(logging.Formatter):
             name = self._names.get(_of(record, "jobid"), _of(record, "rule_name"))
             return f"failed: {name}; its log: {', '.join(map(str, _logs(record)))}"
         return _sentence(record) or self._whole.format(record)
+
+
+def _is_no_hint(record: logging.LogRecord) -> bool:
+    return not NO_RECORDS.match(str(record.msg))
 
 
 def _sentence(record: logging.LogRecord) -> str:
