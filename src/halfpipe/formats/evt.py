@@ -32,7 +32,7 @@ MOOT_UNSET_ALIAS = "LSEWRITER_UNSET"
 ALIAS_LENGTH = 63  # bytes; the 64th is always zero
 LATC_FROM_END = 16  # LATC_master of an LPA record starts so many bytes before the record's end
 
-CHECKED_TOGETHER = 2048  # records: some MB, as long as there is nothing between them
+CHECKED_TOGETHER = 512  # records: less than a MB, for each thread has its own
 MIX = np.uint32(0x9E3779B1)  # odd; 2^32 over the golden ratio
 
 REMEDY = "The file is damaged: have it made again before anything uses it"
@@ -447,7 +447,10 @@ def _checks(
 
 def _mixed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Return another word for each; two that differ in one bit become two that differ in many."""
-    return (words ^ words >> np.uint32(16)) * MIX
+    mixed = words >> np.uint32(16)
+    mixed ^= words
+    mixed *= MIX
+    return mixed
 
 
 def walk(data: NDArray[np.uint8], name: str) -> NDArray[np.int64]:

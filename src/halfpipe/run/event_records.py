@@ -171,6 +171,7 @@ class Records:
         """Read the records of `events` to their places in `buffer`, and check them there; return the events' times."""
         starts, sources, files = events["offset"], events["source"], events["file"]
         wrong: int | None = None
+        checked = np.ones(len(events), dtype=bool)
         for source in _numbers_in(sources):
             for file in _numbers_in(files[sources == source]):
                 which = np.flatnonzero((sources == source) & (files == file))
@@ -178,13 +179,14 @@ class Records:
                 short = _read(path, starts[which], sizes[which], buffer, places[which])
                 if short is not None:
                     wrong = int(which[short])
-                elif path in self._checked:
-                    checks = evt.record_checks(buffer, places[which], sizes[which])
-                    changed = which[checks != events["check"][which]]
-                    if changed.size:
-                        number, start = events["sequence"][changed[0]], starts[changed[0]]
-                        what = f"sequence {number} at byte {start} has another checksum"
-                        raise damaged(path, path.stem.rpartition("-")[2], what)
+                checked[which] = path in self._checked
+        if wrong is None and checked.any():  # of all files together, for their records lie between each other
+            changed = np.flatnonzero(checked & (evt.record_checks(buffer, places, sizes) != events["check"]))
+            if changed.size:
+                event, start = events[changed[0]], starts[changed[0]]
+                path = self._paths[int(event["source"]), int(event["file"])]
+                what = f"sequence {event['sequence']} at byte {start} has another checksum"
+                raise damaged(path, path.stem.rpartition("-")[2], what)
         if wrong is None:
             wrong = _first_other(events, buffer, places)
         if wrong is not None:
