@@ -258,25 +258,20 @@ def test_one_that_fails_does_not_stop_the_next(site: Site) -> None:
     assert f"{paths.online_record(damaged)}/000001.json" in str(one)
 
 
-def test_the_command_is_given_what_it_asks_for(site: Site) -> None:
-    online = on_site(site, "lci_acd", FIRST)
-    output = StringIO()
-    (result,) = online_handoff.hand_off(online.settings(online.command()), [RUN], output)
-    assert online.told == [f"{online.home / NAME} {RUN} {RUN.l1} {GID} 2959 nomSciOps"]
-    assert (result.what, output.getvalue()) == (What.MADE, "heard\n")
-    last = values(site.work, paths.online_record(RUN))[-1]
-    assert last.items() >= {"outcome": "started", "by": "answer", "status": 0, "said": ["heard"]}.items()
-
-
-def test_one_that_fails_is_run_again_and_the_file_stays(site: Site) -> None:
+def test_the_command_gets_what_it_asks_for_and_is_run_again_if_it_fails(site: Site) -> None:
     online = on_site(site, "lci_acd", FIRST)
     result = online.go(online.settings(online.command("exit 3")))
     assert (result.what, online.state()) == (What.FAILED, State.UNTOLD)
     assert "ended with exit status 3" in result.text
     before = (online.home / NAME).stat()
     assert online.go().what is What.WAITS, "the command was switched off"
-    assert online.go(online.settings(online.command())).what is What.TOLD
+    output = StringIO()
+    (result,) = online_handoff.hand_off(online.settings(online.command()), [RUN], output)
+    assert online.told[1:] == [f"{online.home / NAME} {RUN} {RUN.l1} {GID} 2959 nomSciOps"]
+    assert (result.what, output.getvalue()) == (What.TOLD, "heard\n")
     assert ((online.home / NAME).stat(), online.state()) == (before, State.DONE)
+    last = values(site.work, paths.online_record(RUN))[-1]
+    assert last.items() >= {"outcome": "started", "by": "answer", "status": 0, "said": ["heard"]}.items()
 
 
 def test_without_its_file_no_command_is_run(site: Site) -> None:
