@@ -39,8 +39,9 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     first, second = case.downlinks
     site = Site(tmp_path)
     site.replay(case.directory / "in", first, second)
+    password = str(database.password_file) if database.password_file else None
     site.configure(
-        ledger={"url": database.url},
+        ledger={"url": database.url, "password_file": password},
         moot={"update": shlex.join(["python", str(STAND_IN), str(tmp_path)])},
     )
     site.by_hand(first)

@@ -13,16 +13,12 @@ class Database:
     """An empty database: what a program needs to reach it."""
 
     url: str
+    password_file: Path | None
 
     def ledger(self, waits: tuple[float, ...] = (0.1, 0.2, 0.4)) -> Ledger:
         """Return a ledger in it; a test does not wait as long as a night does."""
         return Ledger.of(self.of(Settings(Paths(Path("work"), Path("stage")))), waits)
 
-    @property
-    def is_a_server(self) -> bool:
-        """Whether it is no file."""
-        return not self.url.startswith("sqlite")
-
     def of(self, settings: Settings) -> Settings:
         """Return the settings with this ledger."""
-        return replace(settings, ledger=LedgerSettings(self.url))
+        return replace(settings, ledger=LedgerSettings(self.url, self.password_file))

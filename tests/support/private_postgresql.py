@@ -21,7 +21,7 @@ import psycopg
 from tests.support import servers
 
 PACKAGE = "postgresql"
-USER, PASSWORD = "ledger", "open sesame @/?"  # without a colon, which a passfile would have to quote
+USER, PASSWORD = "ledger", "open sesame: @/?"
 ACCOUNT = "postgres"
 STOP_SECONDS = 30
 
@@ -42,16 +42,16 @@ class PrivatePostgresql:
         self.home, self._bin = home, bin_
         self._account = ACCOUNT if os.geteuid() == 0 else None
         self._server: subprocess.Popen[bytes] | None = None
-        self.passfile = home / "password"
+        self.password_file = home / "password"
 
     @property
     def url(self) -> str:
-        """The URL of the database ``postgres``, which names the file with the password."""
+        """The URL of the database ``postgres``, without the password."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """Return the URL of a database, which names the file with the password."""
-        return f"postgresql+psycopg://{USER}@/{database}?host={self.home / 'socket'}&passfile={self.passfile}"
+        """Return the URL of a database, without the password."""
+        return f"postgresql+psycopg://{USER}@/{database}?host={self.home / 'socket'}"
 
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         """Connect to the database ``postgres``."""
@@ -73,8 +73,8 @@ class PrivatePostgresql:
     def prepare(self) -> None:
         """Make the server's directory."""
         (self.home / "socket").mkdir()
-        self.passfile.touch(mode=0o600)
-        self.passfile.write_text(f"*:*:*:*:{PASSWORD}\n")
+        self.password_file.touch(mode=0o600)
+        self.password_file.write_text(PASSWORD + "\n")
         (self.home / "given").write_text(PASSWORD + "\n")
         if self._account is not None:
             account = pwd.getpwnam(self._account)

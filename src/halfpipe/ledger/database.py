@@ -5,6 +5,7 @@ A database that is down is tried `len(WAITS) + 1` times and then is an error of 
 
 import logging
 import re
+import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -39,13 +40,37 @@ class NoLedgerError(LedgerError):
     """There is no ledger yet, or no more."""
 
 
+def read_password(path: Path) -> str:
+    """Return the first line of the file `path`, which nobody but its owner may read.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, is empty, or others may read it; never shows what is in it.
+    """
+    try:
+        mode = path.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise ConfigError(
+                f"ledger.password_file {path}: others may read it ({stat.filemode(mode)}): chmod 600 {path}"
+            )
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"ledger.password_file {path}: cannot be read as text") from error
+    if not lines or not lines[0]:
+        raise ConfigError(f"ledger.password_file {path}: its first line is empty, expected the password")
+    return lines[0]
+
+
 class Ledger:
     """The ledger at a URL.
 
     Parameters
     ----------
     url
-        As SQLAlchemy has it, without a password: what the database wants it knows by its own means.
+        As SQLAlchemy has it, without a password.
+    password
+        For the database, None if it wants none or knows it by other means.
     waits
         Seconds between the tries.
     owner
@@ -57,9 +82,13 @@ class Ledger:
         If the URL or its driver cannot be used.
     """
 
-    def __init__(self, url: str, waits: Sequence[float] = WAITS, owner: str | None = None) -> None:
+    def __init__(
+        self, url: str, password: str | None = None, waits: Sequence[float] = WAITS, owner: str | None = None
+    ) -> None:
         try:
             parsed = make_url(url)
+            if password is not None:
+                parsed = parsed.set(password=password)
             self._engine = _engine(parsed)
         except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
             raise ConfigError(
@@ -78,14 +107,15 @@ class Ledger:
         Raises
         ------
         ConfigError
-            If there is none, or its URL or its driver cannot be used.
+            If there is none, or its URL, its driver or the file with the password cannot be used.
         """
-        url = settings.ledger.url
+        url, password_file = settings.ledger.url, settings.ledger.password_file
         if url is None:
             raise ConfigError("ledger.url is null: there is no ledger. Set it in the config.")
         if url == BUILT_IN:
             url = f"sqlite:///{settings.paths.work / paths.ledger()}"
-        return cls(url, waits, working_directory.refuse_other(settings.paths.work))
+        password = None if password_file is None else read_password(password_file)
+        return cls(url, password, waits, working_directory.refuse_other(settings.paths.work))
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction of its own, while nobody else writes; it may be run several times.
