@@ -5,7 +5,7 @@ They are asked of the whole mission, so they look at names and times, and make n
 
 import os
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,9 +223,12 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
     return Outstanding(tuple(ready), held, tuple(waiting))
 
 
-def too_many(plan: Plan, now: float) -> Iterator[Cause]:
-    """Yield that more downlinks are outstanding at `now`, Unix seconds, than `outstanding.max`: none is processed."""
-    names, done = names_in(plan.work), paths.submitted if plan.settings.submit.automatic else paths.receipt
+def too_many(plan: Plan, now: float, names: Collection[str]) -> Iterator[Cause]:
+    """Yield that more downlinks are outstanding at `now`, Unix seconds, than `outstanding.max`: none is processed.
+
+    `names` are those in the working directory.
+    """
+    done = paths.submitted if plan.settings.submit.automatic else paths.receipt
     if len([dl for dl in plan.on_search_path() if done(dl) not in names]) <= plan.settings.outstanding.max:
         return
     try:

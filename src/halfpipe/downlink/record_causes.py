@@ -4,7 +4,7 @@ It takes no leases, so that it can be asked at any time: what is in work just no
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,13 @@ def troubles(
             yield from _lost(work, run, downlink, deliveries)
 
 
-def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunId]]:
+def lost_downlinks(
+    work: Path, names_there: Collection[str], since: float = 0.0
+) -> dict[DownlinkId, list[RunId]]:
     """Return downlinks that runs know and that have no receipt, and no copy of one: with those runs.
 
-    Runs that no downlink has brought anything of after `since`, Unix seconds, are passed over, and so are those whose
-    directory cannot be read: the accounts of their downlinks tell it.
+    `names_there` are the names in `work`. Runs that no downlink has brought anything of after `since`, Unix seconds,
+    are passed over, and so are those whose directory cannot be read: the accounts of their downlinks tell it.
 
     Raises
     ------
@@ -84,10 +86,6 @@ def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunI
     """
     found: dict[DownlinkId, list[RunId]] = {}
     there: dict[str, bool] = {}
-    prefix = paths.receipt("")
-    with suppress(OSError):
-        names = os.listdir(work)  # noqa: PTH208 - one look for all that have a receipt
-        there = {name.removeprefix(prefix): True for name in names if name.startswith(prefix)}
     try:
         with os.scandir(work / paths.runs()) as entries:
             names = sorted(entry.name for entry in entries if not since or _changed_since(entry, since))
@@ -97,7 +95,7 @@ def lost_downlinks(work: Path, since: float = 0.0) -> dict[DownlinkId, list[RunI
         with suppress(OSError):
             for dl in begun_downlinks(work, run):
                 if dl not in there:
-                    there[dl] = not _is_gone(work, dl)
+                    there[dl] = paths.receipt(dl) in names_there or not _is_gone(work, dl)
                 if not there[dl]:
                     found.setdefault(dl, []).append(run)
     return found

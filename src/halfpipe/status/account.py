@@ -17,7 +17,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import grown
 from halfpipe.decode.shortfall import troubles as fell_short
-from halfpipe.downlink.plan import Announced, FoundFiles, Plan, outstanding_chunks
+from halfpipe.downlink.plan import Announced, FoundFiles, Plan, names_in, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.record_causes import lost_downlinks
@@ -129,6 +129,11 @@ class Site:
         return Plan(self.settings)
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The names in the working directory: of downlinks, receipts, submissions."""
+        return names_in(self.work)
+
+    @cached_property
     def announced(self) -> Mapping[RunId, Sequence[Announced]]:
         """The outstanding chunks by run."""
         found: dict[RunId, list[Announced]] = {}
@@ -149,7 +154,7 @@ class Site:
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:
         """Downlinks that runs know and that have no receipt any more, with these runs."""
-        return lost_downlinks(self.work, self.since)
+        return lost_downlinks(self.work, self.names, self.since)
 
     @cached_property
     def deliveries(self) -> Callable[[Path, RunId], Deliveries]:

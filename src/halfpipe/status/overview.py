@@ -8,7 +8,6 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.plan import names_in
 from halfpipe.downlink.plan_causes import site_troubles as planned
 from halfpipe.downlink.plan_causes import too_many
 from halfpipe.files.reading import modified
@@ -65,7 +64,7 @@ def overview(
 def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
     """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
     yield from planned(site.plan)
-    yield from too_many(site.plan, site.now)
+    yield from too_many(site.plan, site.now, site.names)
     yield from site_troubles(site.settings, site.now)
     if site.settings.ledger.url is not None:
         from halfpipe.ledger.lacks import site_troubles as entered  # noqa: PLC0415 - the library of the database
@@ -75,13 +74,13 @@ def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
 
 def known(site: Site) -> list[DownlinkId]:
     """Return all downlinks of which there is anything: RetDefs, a directory, or a receipt; in order."""
-    names: set[str] = set()
     prefix = paths.receipt("")
+    names = {name.removeprefix(prefix) for name in site.names}
     with suppress(OSError):
         names.update(site.lost)
-    for home in (site.settings.paths.work, *site.settings.paths.retdef):
+    for home in site.settings.paths.retdef:
         with suppress(OSError):
-            names.update(name.removeprefix(prefix) for name in os.listdir(home))  # noqa: PTH208
+            names.update(os.listdir(home))  # noqa: PTH208
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
@@ -92,16 +91,16 @@ def recent(site: Site, days: float, since: str = "") -> list[DownlinkId]:
     unattended processing has told that they need action. Those before the id `since` that are handed off are old,
     whatever was done with them lately.
     """
-    names = names_in(site.work)
-    oldest, settings = site.now - days * DAY, site.settings
+    names, oldest = site.names, site.now - days * DAY
+    work, search = str(site.work), list(map(str, site.settings.paths.retdef))
     told = Memory.read(site.work / paths.alert_state()).sent
 
     def is_old(downlink: DownlinkId) -> bool:
         if downlink < since and paths.receipt(downlink) in names:
             return True
-        handed_off = modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
+        handed_off = modified(f"{work}/{paths.receipt(downlink)}")
         if not handed_off or handed_off > oldest:
             return False
-        return all((modified(f"{home}/{downlink}") or 0.0) <= oldest for home in settings.paths.retdef)
+        return all((modified(f"{home}/{downlink}") or 0.0) <= oldest for home in search)
 
     return [downlink for downlink in known(site) if downlink in told or not is_old(downlink)]
