@@ -48,7 +48,7 @@ def tinted(text: str, **style: Any) -> str:
 
 def shown(items: Collection[T]) -> Iterator[T]:
     """Yield items, and show on a terminal how many of them are done."""
-    with click.progressbar(items, show_pos=True, file=sys.stderr) as bar:
+    with click.progressbar(items, show_pos=True, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         yield from bar
 
 

@@ -23,3 +23,8 @@ def test_equal_notes_stand_once_with_a_count(
         ["230401000", "it waits (and 2 more like it)"],
         ["230401002", "it is held"],
     ]
+
+
+def test_progress_is_shown_to_nobody_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(printed.shown([1, 2])) == [1, 2]
+    assert capsys.readouterr() == ("", "")
