@@ -148,6 +148,14 @@ def build(case: Case, site: Site) -> Site:
     return site
 
 
+def processed(name: str, site: Site, *downlinks: str) -> Site:
+    """Set `site` up with a golden case, and process downlinks of it."""
+    build(read_case(GOLDEN / name), site)
+    for downlink in downlinks:
+        site.by_hand(downlink)
+    return site
+
+
 def check(site: Site, step: Step) -> None:
     """Assert that the files, texts and spans of a step are there."""
     assert site.staged(step.downlink) == step.expected.files

@@ -23,7 +23,7 @@ from halfpipe.run import stage
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import hand_offs, publish, read_receipt, series
 from halfpipe.settings import Settings
-from tests.support.golden_cases import GOLDEN, Case, read_case
+from tests.support.golden_cases import GOLDEN, Case, build, read_case
 from tests.support.workflow import Site
 
 DL = DownlinkId("240601001")
@@ -47,11 +47,8 @@ def settings(site: Site) -> Settings:
 def on_site(home: Path, name: str, **merge: Any) -> tuple[Site, Case]:
     """Return a site for a golden case with its knobs."""
     case = read_case(GOLDEN / name)
-    site = Site(home)
-    site.replay(case.directory / "in")
-    knobs = ("max_events", "chunk_scale", "chunk_floor", "min_events", "min_epus")
-    site.configure(merge={knob: getattr(case, knob) for knob in knobs} | merge)
-    site.add_retdefs(case.directory / "in", *case.downlinks)
+    site = build(case, Site(home))
+    site.configure(merge=site.config["merge"] | merge)
     return site, case
 
 

@@ -10,7 +10,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages.pictures import downlink_picture, run_picture
 from halfpipe.status.account import Site as Looked
 from tests.support import gallery
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import processed
 from tests.support.svg import written
 from tests.support.workflow import Site
 
@@ -75,9 +75,8 @@ def test_a_downlink(case: Callable[[Path], Site], said: list[str], tmp_path: Pat
 
 
 def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Site) -> None:
-    build(read_case(GOLDEN / "one_epu_then_other"), site)
     downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
-    site.by_hand(downlink)
+    processed("one_epu_then_other", site, downlink)
     looked = Looked(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(looked, run))[0]
     (site.work / paths.events(run, downlink)).unlink()

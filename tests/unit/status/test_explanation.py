@@ -17,7 +17,7 @@ from halfpipe.status.account import account
 from halfpipe.status.explanation import HELD, OfRun, explain, explain_sequence, runs_of
 from halfpipe.words import utc
 from halfpipe_simulator.scenario import Scenario
-from tests.support.golden_cases import GOLDEN, build, build_copy, read_case, take_chunk
+from tests.support.golden_cases import GOLDEN, build_copy, processed, read_case, take_chunk
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
@@ -30,15 +30,8 @@ def said_of(site: Site, run: RunId = RUN, now: float | None = None) -> OfRun:
     return explain(Looked(site.settings, time.time() if now is None else now), run)
 
 
-def on_site(site: Site, name: str, *downlinks: str) -> Site:
-    build(read_case(GOLDEN / name), site)
-    for downlink in downlinks:
-        site.by_hand(downlink)
-    return site
-
-
 def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> None:
-    on_site(site, "gap_one_filled", FIRST)
+    processed("gap_one_filled", site, FIRST)
     said = said_of(site)
     (group,) = said.groups
     assert (group.kind, group.apid, group.first, group.last, group.events) == (
@@ -62,14 +55,14 @@ def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> N
 def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) -> None:
     steps = [step.downlink for step in read_case(GOLDEN / name).steps]
     for number, downlink in enumerate(steps):
-        on_site(site, name, downlink)
+        processed(name, site, downlink)
         looked = Looked(site.settings)
         accounts = [account(looked, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
         assert sum(accounts) == said_of(site).events(Kind.ORPHAN, Kind.DUE), (name, downlink)
 
 
 def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> None:
-    on_site(site, "gap_one", FIRST)
+    processed("gap_one", site, FIRST)
     (group,) = said_of(site).groups
     assert [(one.apid, one.datagrams, one.downlink) for one in group.waits_for] == [(956, (3, 4), None)]
     *_, normally, since, last = group.why
@@ -91,7 +84,7 @@ def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> No
 
 
 def test_how_long_waits_of_other_runs_took_is_told(site: Site) -> None:
-    on_site(site, "gap_one", FIRST)
+    processed("gap_one", site, FIRST)
     for run, first, last in [("2c2e5000", 1, 2), ("2c2e5001", 2, 3), ("2c2e5002", 3, 3)]:
         for number in {first, last}:
             (site.work / paths.run(run) / f"24053100{number}").mkdir(parents=True)
@@ -198,7 +191,7 @@ def _lines(path: Path, tag: bytes) -> list[bytes]:
 
 
 def test_a_held_run(site: Site) -> None:
-    build(read_case(GOLDEN / "multi3"), site)
+    processed("multi3", site)
     site.configure(merge={"min_events": 1, "max_events": 39, "chunk_scale": 1.0})
     site.by_hand(FIRST)
     lci = RunId("2c2e6cc0")
@@ -231,7 +224,7 @@ def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
 
 
 def test_one_sequence(site: Site) -> None:
-    on_site(site, "gap_one", FIRST)
+    processed("gap_one", site, FIRST)
     looked = Looked(site.settings, time.time())
     assert explain_sequence(looked, RUN, 1093).groups == said_of(site).groups
     delivered = explain_sequence(looked, RUN, site.receipt(FIRST)["runs"][0]["files"][0]["sequences"][0])
@@ -250,7 +243,7 @@ def test_one_sequence(site: Site) -> None:
 
 
 def test_the_verb(site: Site) -> None:
-    on_site(site, "gap_one_filled", FIRST)
+    processed("gap_one_filled", site, FIRST)
     ended = site.halfpipe("explain", FIRST)
     assert ended.status == 1
     assert "18 events wait: sequences 1069 to 1130 of EPU 957\n" in ended.said

@@ -9,7 +9,7 @@ import pytest
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.tables.found_downlinks import find
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import processed
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
@@ -19,9 +19,7 @@ FIRST, SECOND = DownlinkId("240601001"), DownlinkId("240601002")
 @pytest.fixture
 def half_done(site: Site) -> Site:
     """A site with a run of two downlinks, the first of which is processed."""
-    build(read_case(GOLDEN / "split2"), site)
-    site.by_hand(FIRST)
-    return site
+    return processed("split2", site, FIRST)
 
 
 def found_on(site: Site, when: float | None, *runs: RunId, outstanding: bool = False) -> list[dict[str, Any]]:

@@ -13,20 +13,13 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.tables.names import runs
-from tests.support.golden_cases import GOLDEN, build, read_case
+from tests.support.golden_cases import GOLDEN, processed, read_case
 from tests.support.series import rewrite
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
 STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap seconds on
-
-
-def on_site(site: Site, name: str, *downlinks: str) -> Site:
-    build(read_case(GOLDEN / name), site)
-    for downlink in downlinks:
-        site.by_hand(downlink)
-    return site
 
 
 def found_on(site: Site, age: float = 1e6) -> list[Any]:
@@ -46,7 +39,7 @@ def test_nothing_known(site: Site) -> None:
 
 
 def test_an_open_run_until_it_is_complete(site: Site) -> None:
-    on_site(site, "split2", "240601001")
+    processed("split2", site, "240601001")
     (found,) = found_on(site)
     assert (found.run, found.kind, found.downlinks, found.last) == (RUN, "LPA", 1, "240601001")
     assert (found.state, found.met) == ("open", 741234567)

@@ -8,22 +8,13 @@ from halfpipe import paths
 from halfpipe.errors import MissingInputError, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.tables import index_text
-from tests.support.golden_cases import GOLDEN
+from tests.support.golden_cases import processed
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
 RUN = RunId("2c2e5787")
 ONE = DownlinkId("240601001")
 Event = tuple[bytes, ...]
-
-
-def processed(home: Path, case: str, *downlinks: str) -> Site:
-    """Return a site on which downlinks of a golden case were processed."""
-    site = Site(home)
-    site.replay(GOLDEN / case / "in", *downlinks)
-    for downlink in downlinks:
-        site.by_hand(downlink)
-    return site
 
 
 def read(text: bytes) -> tuple[list[bytes], list[Event]]:
@@ -79,7 +70,7 @@ def assert_is_what_the_chunks_say(site: Site, downlink: str, run: str, text: byt
 
 @pytest.mark.parametrize("case", ["dup_same_dl", "equal_sequence", "lci_acd"])
 def test_golden_cases(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = processed(tmp_path, case, ONE)
+    site = processed(case, Site(tmp_path), ONE)
     (home,) = (site.work / paths.runs()).glob("*/240601001")
     run = RunId(home.parent.name)
     whole = b"".join(index_text.text(site.work, run, ONE))
@@ -91,7 +82,7 @@ def test_golden_cases(tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_program(tmp_path: Path) -> None:
-    site = processed(tmp_path, "split2", ONE)
+    site = processed("split2", Site(tmp_path), ONE)
     printed = halfpipe("show", "--index", RUN.l1, f"dl={ONE}", configfile=site.configfile).stdout.encode()
     assert_is_what_the_chunks_say(site, ONE, RUN, printed)
     bad = halfpipe("show", "2c2e0000", ONE, "--index", configfile=site.configfile)
@@ -104,7 +95,7 @@ def test_the_program(tmp_path: Path) -> None:
 def test_what_is_not_there_or_changes_meanwhile_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = processed(tmp_path, "split2", ONE)
+    site = processed("split2", Site(tmp_path), ONE)
     monkeypatch.setattr(index_text, "BLOCK", 7)
     text = index_text.text(site.work, RUN, ONE)
     next(text)
