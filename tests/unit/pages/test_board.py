@@ -1,0 +1,409 @@
+"""The board: its pages tell what the account tells and ask nobody, its matrix, and which figures are unusual."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from math import nan
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
+from halfpipe.files.json_files import write_json
+from halfpipe.ids import DownlinkId
+from halfpipe.pages import board_pages
+from halfpipe.pages.board_pages import (
+    FEWEST,
+    HEIGHT,
+    OF_CODE,
+    WIDTH,
+    Cell,
+    alike,
+    called,
+    cells,
+    compared,
+    figures,
+    missing_datagrams,
+    phase_of,
+    rows,
+    trends,
+    usual,
+)
+from halfpipe.status.account import PHASES, Account
+from halfpipe.status.account import Site as Looked
+from halfpipe.status.acknowledged import Acknowledged, say
+from halfpipe.status.overview import overview, recent
+from halfpipe.tables.latency import Latency
+from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
+from tests.support.series import sealed_text
+from tests.support.verbs import halfpipe
+from tests.support.workflow import Site
+
+
+@pytest.fixture(scope="module")
+def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The site of all tests here, which change copies of it."""
+    return lay_out(tmp_path_factory.mktemp("board"))
+
+
+@pytest.fixture
+def site(processed: Site, tmp_path: Path) -> Site:
+    """The same, of the test's own."""
+    return processed.clone(tmp_path / "site")
+
+
+def make(site: Site, home: Path) -> int:
+    looked = Looked(site.settings)
+    return board_pages.make(looked, overview(looked, recent(looked, DAYS)), home)
+
+
+class Seen(HTMLParser):
+    """What a browser sees: elements with their attributes, and text."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep it."""
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        """Keep it."""
+        self.text += data
+
+    def named(self, *tags: str) -> Iterator[dict[str, str | None]]:
+        """Yield the attributes of elements."""
+        return (attributes for tag, attributes in self.elements if tag in tags)
+
+
+def test_what_needs_action_is_first_with_its_cause_and_command(site: Site, tmp_path: Path) -> None:
+    assert make(site, tmp_path / "board") == 5
+    page = tmp_path / "board" / paths.board()
+    text = Seen(page).text
+    assert "1 downlink needs action" in text
+    table = page.read_text().split("<tbody>")[1].split("</tbody>")[0]
+    head = re.findall(r"<tr(?: class=(\w))?><th>(.*?)<td>", table)
+    assert [(verdict, re.findall(r"href=(\d+)\.html", links)) for verdict, links in head] == [
+        ("a", [FAILED]),
+        ("n", [SECOND, FIRST]),
+    ], "equal notes are one row"
+    assert "2 downlinks" in text
+    cells = re.findall(r"<td(?: class=(\w))?>([✓✗!·–/ 0-9]+)(?=<|$)", table)
+    assert cells[:7] == [("", "✓"), ("", "–"), ("a", "✗"), *[("", "·")] * 4]
+    assert cells[7:] == [("", "✓"), ("", "–"), ("", "✓"), ("", "✓"), ("", "·"), ("n", "!"), ("", "·")]
+    assert f"decode_chunk 00001: the decoder said {HOSTILE}" in text, "as text, and so escaped"
+    assert f"<code>snakemake dl={FAILED}</code>" in page.read_text()
+    own = Seen(tmp_path / "board" / paths.board_page(FAILED)).text
+    assert "| its last line" in own
+
+
+def test_a_page_runs_its_own_script_alone_and_asks_nobody(site: Site, tmp_path: Path) -> None:
+    make(site, tmp_path / "board")
+    made = sorted((tmp_path / "board").glob("*.html"))
+    assert len(made) == 5
+    for path in made:
+        seen = Seen(path)
+        assert len(list(seen.named("script"))) == len(list(seen.named("style"))) == 1
+        policy = next(
+            a["content"] for a in seen.named("meta") if a.get("http-equiv") == "Content-Security-Policy"
+        )
+        assert policy is not None
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert "unsafe" not in policy
+        links = [a["href"] for a in seen.named("a") if a.get("href")]
+        assert all(link and (link.startswith("#") or (path.parent / link).exists()) for link in links)
+        assert not re.search(r"https?://|src=|@import|url\(", re.sub(r"img-src", "", path.read_text()))
+
+
+def test_a_page_of_simulated_data_says_so(site: Site, tmp_path: Path) -> None:
+    receipt = site.work / paths.receipt(FIRST)
+    receipt.write_text(sealed_text({**site.receipt(FIRST), "simulated": True}))
+    make(site, tmp_path / "board")
+    pages = (paths.board(), paths.board_page(FIRST), paths.board_page(SECOND))
+    assert ["SIMULATED" in Seen(tmp_path / "board" / page).text for page in pages] == [False, True, False]
+
+
+def test_open_runs_have_a_page_with_what_is_missing_and_who_is_on_them(site: Site, tmp_path: Path) -> None:
+    run, next_century = "2c2e5787", 4_102_444_800.0
+    say(site.work, Acknowledged(run, "N. N.", next_century, "asks for the data"))
+    make(site, tmp_path / "board")
+    text = Seen(tmp_path / "board" / paths.board_runs()).text
+    assert "1 open run" in text
+    rows = re.findall(r"<td>([0-9,]+)<td>2<td>", (tmp_path / "board" / paths.board_runs()).read_text())
+    assert rows == ["11"], "what waits now, once, with both downlinks"
+    assert all(words in text for words in (run, "r0741234567", "end", f"halfpipe explain {run}"))
+    assert "N. N. is on it until 2100-01-01 00:00:00 UTC: asks for the data" in text
+    links = [a["href"] for a in Seen(tmp_path / "board" / paths.board()).named("a")]
+    assert paths.board_runs() in links
+
+
+def test_lights_go_out_with_the_causes_of_the_site_and_say_who_is_on_it(site: Site, tmp_path: Path) -> None:
+    def lights() -> list[tuple[str, str]]:
+        make(site, tmp_path / "board")
+        page = (tmp_path / "board" / paths.board()).read_text()
+        return re.findall(r"<li class=\"(\w)\"><i>.</i> (\w+) ", page)
+
+    assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger"), ("g", "timer")]
+    turn = site.work / paths.last_turn()
+    turn.parent.mkdir(parents=True, exist_ok=True)
+    turn.write_text('{"ended": 1000, "status": 0}')
+    shutil.rmtree(site.stage)
+    say(site.work, Acknowledged("timer-dead", "N. N.", 4_102_444_800.0, "new host"))
+    assert lights() == [("g", "disk"), ("a", "mounts"), ("g", "ledger"), ("a", "timer")]
+    text = Seen(tmp_path / "board" / paths.board()).text
+    assert "timer-dead" in text
+    assert "N. N. is on it until 2100-01-01 00:00:00 UTC: new host" in text
+
+
+def test_a_page_of_a_downlink_is_written_when_it_changes(site: Site, tmp_path: Path) -> None:
+    home = tmp_path / "board"
+    make(site, home)
+    assert make(site, home) == 1, "only that of the site tells when it was made"
+    (site.work / paths.log("decode_chunk", FAILED, "00001")).write_text("error: another\n")
+    assert make(site, home) == 2
+    stray = home / paths.board_page("230401009")
+    stray.write_text("of a downlink that is on the board no more")
+    (home / "notes.html").write_text("somebody's own")
+    make(site, home)
+    assert not stray.exists()
+    assert (home / "notes.html").exists()
+
+
+def test_pictures_are_drawn_some_each_time_and_none_tells_of_what_was(site: Site, tmp_path: Path) -> None:
+    home, looked = tmp_path / "board", Looked(site.settings)
+    found = overview(looked, recent(looked, DAYS))
+
+    def drawn(new: int) -> list[str]:
+        board_pages.make(looked, found, home, new)
+        return sorted(path.stem for path in home.glob(paths.board_picture("*")))
+
+    assert drawn(0) == []
+    assert drawn(1) == [SECOND], "the board has it first"
+    before = (home / paths.board_picture(SECOND)).stat().st_mtime_ns
+    assert drawn(1) == [FIRST, SECOND], "one that failed has none"
+    for downlink, number in ((FIRST, 1), (FAILED, 0)):
+        images = list(Seen(home / paths.board_page(downlink)).named("img"))
+        assert [a["src"] for a in images] == [f"pictures/{FIRST}.svg"] * number
+        assert all(a["alt"] for a in images)
+    assert (home / paths.board_picture(SECOND)).stat().st_mtime_ns == before, "it is not drawn again"
+    os.utime(home / paths.board_picture(FIRST), (0, 0))
+    (home / paths.board_picture("230401009")).write_text("of a downlink that is on the board no more")
+    assert drawn(0) == [SECOND], "what is older than the hand-off is removed"
+    assert drawn(3) == [FIRST, SECOND]
+
+
+def test_a_receipt_that_cannot_be_read_hides_no_downlink(site: Site, tmp_path: Path) -> None:
+    (site.work / paths.receipt(FIRST)).write_text("{")
+    make(site, tmp_path / "board")
+    assert "2 downlinks need action" in Seen(tmp_path / "board" / paths.board()).text
+    assert "not JSON" in Seen(tmp_path / "board" / paths.board_page(FIRST)).text
+
+
+def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
+    ended = halfpipe("board", configfile=site.configfile)
+    assert ended.exit_code == 2
+    assert "board.dir" in ended.stderr
+    ended = halfpipe(
+        "board", "-o", tmp_path / "board", "--config", f"board.days={DAYS}", configfile=site.configfile
+    )
+    assert ended.exit_code == 1, "a downlink needs action"
+    assert ended.stdout == f"{tmp_path / 'board' / 'index.html'}: 3 downlinks, 5 pages written\n"
+    assert len(list((tmp_path / "board").glob(paths.board_picture("*")))) == 2, "board.pictures is 3"
+
+
+DAY = 86400.0
+DL, RUN = DownlinkId("230401001"), "29d7d35d"
+MEDIANS = {"rate 956": 400.0, "gaps 956": 0.0, "exceptions 956": 0.0, "waiting": 0.001, "latency": 600.0}
+
+
+def run(kind: str, delivered: int, orphans: int, *spans: tuple[int, int, int]) -> dict[str, object]:
+    files = [{"events": events, "seconds": [first, last]} for events, first, last in spans]
+    return {"run": kind, "kind": kind, "delivered": delivered, "orphans": orphans, "files": files}
+
+
+def chunk(of: str, apid: int, events: int, **exceptions: int) -> dict[str, object]:
+    files = [{"run": of, "apid": f"{apid:04}", "events": events}, {"run": of, "apid": f"{apid:04}"}]
+    return {"files": files, "said": {"exceptions": exceptions}}
+
+
+def frame(*rows: dict[str, float]) -> pd.DataFrame:
+    return pd.DataFrame(list(rows), columns=["when", *MEDIANS], dtype=float)
+
+
+def test_figures_are_those_of_the_receipt_by_epu_and_of_two_hand_offs() -> None:
+    receipt = {
+        "runs": [run("LPA", 900, 100, (600, 0, 2), (300, 10, 11)), run("LCI", 0, 0, (7, 0, 1))],
+        "chunks": [
+            chunk("LPA", 956, 500, DFI=2, PktFile=1),
+            chunk("LPA", 956, 250),
+            chunk("LPA", 957, 250),
+            chunk("LCI", 965, 7, DFI=1),
+        ],
+    }
+    times = [Latency(1, retdef=100.0, handed_off=940.0), Latency(2, handed_off=2000.0, submitted=2100.0)]
+    row = figures(receipt, {957: 4}, 5.0, times)
+    assert {name: value for name, value in row.items() if " " in name} == {
+        **{"rate 956": 225.0, "rate 957": 75.0},  # of 300 events in a second
+        **{"gaps 956": 0.0, "gaps 957": 4.0, "gaps 965": 0.0},
+        **{"exceptions 956": 3.0, "exceptions 957": 0.0, "exceptions 965": 1.0},
+    }
+    assert (row["waiting"], row["latency"]) == (0.1, 840.0)
+    assert (row["when"], row["handed_off"], row["submitted"]) == (940.0, 2000.0, 2100.0)
+    nothing = pd.Series(figures({"runs": []}, {}, 5.0, []))
+    assert nothing.dropna().to_dict() == {"when": 5.0}
+
+
+def test_datagrams_between_others_are_missing(tmp_path: Path) -> None:
+    def runs(*, complete: bool) -> dict[str, list[dict[str, object]]]:
+        return {"runs": [{"run": RUN, "complete": complete}]}
+
+    assert not missing_datagrams(tmp_path, DL, runs(complete=False)), "without a manifest nobody knows"
+    manifest = tmp_path / paths.manifest(RUN, DL)
+    manifest.parent.mkdir(parents=True)
+    write_json(manifest, {"datagrams": {"956": [[1, 5], [8, 8], [10, 20]], "957": [[3, 9]]}})
+    assert +missing_datagrams(tmp_path, DL, runs(complete=False)) == {956: 3}
+    assert not missing_datagrams(tmp_path, DL, runs(complete=True))
+
+
+def test_nothing_is_usual_among_few() -> None:
+    few = [{"rate 956": 400.0, "exceptions 956": 0.0}] * (FEWEST - 1)
+    assert usual(frame(*few)).dropna().empty
+    assert usual(frame(*few, {"rate 956": 500.0})).dropna().to_dict() == {"rate 956": 400.0}
+
+
+@pytest.mark.parametrize(
+    ("own", "names"),
+    [
+        ({"rate 956": 401.0, "waiting": 0.004, "exceptions 956": 3.0, "latency": 900.0, "gaps 956": 5.0}, []),
+        ({"rate 956": 199.0}, ["rate 956"]),
+        ({"rate 956": 801.0}, ["rate 956"]),
+        ({"waiting": 0.009, "exceptions 956": 10.0, "latency": 599.0}, []),
+        (
+            {"gaps 956": 6.0, "exceptions 956": 11.0, "waiting": 0.011},
+            ["gaps 956", "exceptions 956", "waiting"],
+        ),
+        ({"latency": 1801.0}, ["latency"]),
+    ],
+)
+def test_far_is_a_multiple_of_the_median_and_no_trifle(own: dict[str, float], names: list[str]) -> None:
+    row = {**dict.fromkeys(MEDIANS, nan), **own}
+    far = [called(name) for name in names]
+    assert [each["name"] for each in compared(row, MEDIANS) if each["unusual"]] == far
+    assert len(compared(row, MEDIANS)) == len(own), "what is not known is not there"
+    unknown = dict.fromkeys(MEDIANS, nan)
+    assert not any(each["unusual"] for each in compared(row, unknown)), "without a median nothing is far"
+
+
+def test_a_trend_has_its_limits_and_the_days_beyond_them() -> None:
+    rates = [400.0, 410.0, nan, 390.0, 100.0, 900.0]
+    every = frame(*({"when": day * DAY, "rate 956": rate} for day, rate in enumerate(rates)))
+    (trend,) = trends(every, MEDIANS)
+    assert trend["name"].startswith("EPU 956")
+    assert (trend["last"], trend["median"]) == ("900.0 /s", "400.0 /s")
+    assert "below 200.0 /s" in trend["limits"]
+    assert "above 800.0 /s" in trend["limits"]
+    low, high = trend["dashes"]
+    assert [y > low or y < high for _, y in trend["line"]] == [False, False, False, True, True], (
+        "below is further down"
+    )
+    assert trend["dots"] == trend["line"][-2:]
+    assert [trend["limits"] for trend in trends(every, dict.fromkeys(MEDIANS, nan))] == [""]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1e7), st.just(nan) | st.floats(0, 1e5)), min_size=1),
+    st.just(nan) | st.floats(0, 1e5),
+)
+@settings(max_examples=25)
+def test_any_trend_stays_in_its_frame_from_day_to_day(
+    entries: list[tuple[float, float]], median: float
+) -> None:
+    every = pd.DataFrame(entries, columns=["when", "latency"])
+    found = list(trends(every, {"latency": median}))
+    assert len(found) == bool(every["latency"].notna().any())
+    for trend in found:
+        assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in [*trend["line"], *trend["dots"]])
+        assert all(0 <= y <= HEIGHT for y in trend["dashes"])
+        days = every["when"][every["latency"].notna()] // DAY
+        assert len(trend["line"]) == max(2, days.nunique())
+
+
+DECODED = ((9, 9), (40, 40), (7, 9), (0, 1), (0, 0), (0, 1), (0, 1))
+TAKEN = ((9, 9), (0, 0), (9, 9), (1, 1), (1, 1), (1, 1), (1, 1))
+
+
+def one(
+    number: int, *causes: Cause, phases: tuple[tuple[int, int], ...] = TAKEN, state: str = "taken by Level-1"
+) -> Account:
+    return Account(
+        DownlinkId(f"23040100{number}"), state, causes, phases=dict(zip(PHASES, phases, strict=True))
+    )
+
+
+def cause(code: str, verdict: Verdict = Verdict.NOTE, failed: str = "", on_it: str = "") -> Cause:
+    return Cause(code, verdict, f"{code} is so", failed=failed, on_it=on_it)
+
+
+def test_a_cell_says_how_far_it_is_and_the_worst_of_its_causes() -> None:
+    bad = (
+        cause("memory", Verdict.ACTION, "decode_chunk 00001, 00002"),
+        cause("level0-missing"),
+        cause("events-missing"),
+    )
+    assert list(map(str, cells(one(1, *bad, phases=DECODED)))) == ["✓", "!", "✗ 7/9", "·", "–", "·", "·"]
+    assert list(map(str, cells(one(1)))) == ["✓", "–", "✓", "✓", "✓", "✓", "✓"]
+    assert list(map(str, cells(Account(DownlinkId("230401001"), "taken over")))) == ["–"] * len(PHASES)
+
+
+@pytest.mark.parametrize(
+    ("given", "phase"),
+    [
+        (cause("memory", failed="deliver_run 29d7d35d; receipt"), "staged"),
+        (cause("waits-retdef"), "RetDefs"),
+        (cause("ledger-lacks"), "ledger"),
+        (cause("outstanding"), "decoded"),
+        (cause("whatever-comes"), "decoded"),
+    ],
+)
+def test_a_cause_is_of_its_phase_or_of_the_first_that_is_not_done(given: Cause, phase: str) -> None:
+    assert phase_of(given, one(1, given, phases=DECODED)) == phase
+    assert set(OF_CODE) == set(PHASES)
+
+
+def test_equal_notes_are_one_row_with_a_count() -> None:
+    note, other = cause("not-submitted"), cause("late-events")
+    waits = (*TAKEN[:5], (0, 1), (0, 1))
+    accounts = [
+        one(9, cause("stage-gone", Verdict.ACTION)),
+        one(8),
+        one(7, note, phases=waits, state="handed off 1"),
+        one(6, note, other),
+        one(5, note, phases=waits, state="handed off 1"),
+        one(4, cause("stage-gone", Verdict.ACTION)),
+        one(3, cause("not-submitted", on_it="N. N. is on it")),
+        one(2, note, state="submitted 1"),
+        one(1),
+    ]
+    found = rows(accounts)
+    assert ["".join(each.downlink[-1] for each in row.accounts) for row in found] == [*"98", "752", *"6431"]
+    several = found[2]
+    assert several.cells[PHASES.index("submitted")] == Cell(Verdict.NOTE, 1, 3)
+    assert list(map(str, several.cells)) == ["✓", "–", "✓", "✓", "✓", "! 1/3", "1/3"]
+    assert (several.state, several.first.downlink, found[1].state) == ("", "230401007", "taken")
+    assert rows(accounts[2:3])[0].state == "handed off 1"
+
+
+def test_notes_of_one_code_are_together_and_what_needs_action_is_not() -> None:
+    lost, held = cause("level0-missing", Verdict.ACTION), cause("run-held")
+    again = Cause("run-held", Verdict.NOTE, "another run")
+    other = Cause("level0-missing", Verdict.ACTION, "another chunk")
+    assert alike([lost, other, held, again]) == [[lost], [other], [held, again]]
