@@ -121,6 +121,7 @@ def test_header_and_counts() -> None:
     lines = shown(LPA)
     numbers = struct.unpack_from("<3Q", content, 20)
     assert lines[0] == f"{LPA}: {len(content)} bytes"
+    assert "0xfaf32000" in lines[1]
     assert values(lines, "header", "runid", "moot_alias") == ["240601001", "'LSEWRITER_UNSET'"]
     assert values(lines, "header", "evtcnt", "gemseq_beg", "gemseq_end") == list(map(str, numbers))
     assert lines[-2:] == [f"{numbers[0]} events", f"APID 0956  LPA      {numbers[0]}"]

@@ -173,6 +173,13 @@ def damaged(root: Path, *content: bytes) -> tuple[list[int], list[str]]:
     return numbers, [fault.reason for fault in found.faults]
 
 
+def changed(count: int, at: int, value: int, size: int = 2) -> bytes:
+    """Return the packets of `count` datagrams with another number at byte `at`."""
+    content = bytearray(b"".join(several(count)))
+    content[at : at + size] = value.to_bytes(size, "big")
+    return bytes(content)
+
+
 def test_lost_packets_and_datagrams(tmp_path: Path) -> None:
     packets = several(5)
     for first, end in ((6, 7), (7, 8), (8, 9), (6, 9)):
@@ -250,3 +257,18 @@ def test_clean_stretches_and_windows_are_read_as_packet_by_packet(
         expected = read(tmp_path)
     assert found.packets.tolist() == expected.packets.tolist()
     assert (found.faults, payloads) == (expected.faults, contents(expected))
+
+
+@pytest.mark.parametrize("pad", [16, 48, 49, 0xFFFF])
+def test_pad_count_that_cannot_be(tmp_path: Path, pad: int) -> None:
+    numbers, reasons = damaged(tmp_path, changed(4, 7 * SIZE + 14, pad))
+    assert numbers == [0, 1, 3]
+    assert any(str(pad) in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("following", [1, 5])
+def test_a_jump_of_the_counter_makes_the_length_doubtful(tmp_path: Path, following: int) -> None:
+    outer = alone(0, b"\x80" * 5 + alone(3, b"\x99" * 5))
+    archive(tmp_path, [outer, alone(following, b"\x81")])
+    reasons = [fault.reason for fault in read(tmp_path).faults]
+    assert any("wrong length" in reason for reason in reasons) == (following != 1)
