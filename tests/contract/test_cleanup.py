@@ -1,6 +1,5 @@
 """After a clean-up, at any time and of anything, all that follows comes out as it would have without it."""
 
-import os
 import shutil
 import time
 from collections.abc import Collection, Sequence
@@ -11,16 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from halfpipe.downlink import submit
-from halfpipe.ids import DownlinkId
 from halfpipe.settings import Paths, Settings
 from halfpipe.site import clean_up
 from tests.support.golden_cases import GOLDEN, build, read_case
-from tests.support.leases import leases
 from tests.support.workflow import Site
 
-FIRST, SECOND = "240601001", "240601002"
-RUN = "2c2e5787"
 SMALL = ("dup_two_previous", "lci_gap_filled", "order_reversed")
 LARGE = (
     "split2_late_head",
@@ -117,34 +111,3 @@ def test_nothing_that_follows_differs(many: bool, tmp_path_factory: pytest.TempP
         shutil.rmtree(home)
 
     holds()
-
-
-def make_old(site: Site, days: float) -> None:
-    """Make the receipts and hand-offs look `days` old, without making anything outstanding."""
-    when = time.time() - days * clean_up.DAY
-    for path in site.work.rglob("*"):
-        os.utime(path, (when, when), follow_symlinks=False)
-
-
-def test_a_day_of_clean_up(site: Site) -> None:
-    """One run over two downlinks: when the program looks, what it removes, and what follows."""
-    case = read_case(GOLDEN / "split2_late_head")
-    build(case, site)
-    site.configure(cleanup={"retention_days": 2})
-    site.process(FIRST, SECOND)
-    for downlink in (FIRST, SECOND):
-        submit.settle(site.settings, DownlinkId(downlink), submitted=True)
-        site.take(downlink)
-    for tokens in site.stage.glob("chunktokens/*"):
-        tokens.rmdir()
-    make_old(site, 3)
-    before, goes = site.tree(), dict(removable(site))
-
-    site.halfpipe("cleanup").good()
-    assert site.tree() == before
-    removed = site.halfpipe("cleanup", "--remove").good().said
-    assert f"{sum(goes.values()):,} bytes" in removed
-    assert site.tree() == {n: c for n, c in before.items() if n.removeprefix("work/") not in goes}
-    assert leases(site.work) == []
-
-    assert site.outstanding(FIRST, SECOND) == frozenset()

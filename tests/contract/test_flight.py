@@ -79,30 +79,6 @@ def test_products_and_environment_are_those_of_the_program_in_its_container(flig
     assert all((flight_site.out / name).stat().st_mode & 0o777 == 0o664 for name in FIRST)
 
 
-@pytest.mark.workflow
-def test_a_missing_bind_fails_as_it_would_at_the_site(flight_site: FlightSite) -> None:
-    software, archive, tables = flight_site.settings["binds"]
-    flight_site.configure(binds=[archive, tables])
-    done = flight_site.decode(RETDEF)
-    assert done.status not in {0, 124}
-    assert "getLSEChunk.exe" in done.errors + done.out.decode()
-    flight_site.configure(binds=[software, tables])
-    done = flight_site.decode(RETDEF)
-    assert done.status == 1
-    assert f"{ARCH}: no bind leads to this level-0 archive" in done.errors
-    flight_site.configure(binds=[software, archive])
-    done = flight_site.decode(RETDEF)
-    assert (done.status, flight_site.products()) == (0, {}), "the flight program ends with 0 after exceptions"
-    assert b"\nDFI exception: " in done.out
-    flight_site.configure(binds=[software, archive, tables])
-    flight_site.image.write_text("some other file\n")
-    assert flight_site.decode(RETDEF).status == 255, "the runtime's own"
-    flight_site.configure(runtime="/no/such/apptainer")
-    assert "/no/such/apptainer" in flight_site.decode(RETDEF).errors
-    assert flight_site.products() == {}
-    assert flight_site.left() == []
-
-
 MISBEHAVIOUR = {
     "crash": (139, "Nothing of it was taken"),
     "exit3": (3, "exit status 3"),
@@ -115,20 +91,15 @@ MISBEHAVIOUR = {
 
 
 @pytest.mark.workflow
-@pytest.mark.parametrize(
-    ("mode", "bare"), [*((mode, False) for mode in MISBEHAVIOUR), ("crash", True), ("scratch", True)]
-)
-def test_what_goes_wrong_takes_nothing_and_leaves_nothing(
-    mode: str, bare: bool, request: pytest.FixtureRequest
-) -> None:
-    site: FlightSite = request.getfixturevalue("bare_site" if bare else "flight_site")
-    site.misbehave(c240601001_00001=mode)
-    site.configure(decoder={"memory_mib": 512})
-    done = site.decode(bare_retdef(site) if bare else RETDEF)
+@pytest.mark.parametrize("mode", MISBEHAVIOUR)
+def test_what_goes_wrong_takes_nothing_and_leaves_nothing(mode: str, flight_site: FlightSite) -> None:
+    flight_site.misbehave(c240601001_00001=mode)
+    flight_site.configure(decoder={"memory_mib": 512})
+    done = flight_site.decode(RETDEF)
     status, message = MISBEHAVIOUR[mode]
     assert (done.status, message in done.errors) == (status, True), done.errors
-    assert site.products() == {}
-    assert site.left() == []
+    assert flight_site.products() == {}
+    assert flight_site.left() == []
     assert b"SIMULATED" in done.out
 
 

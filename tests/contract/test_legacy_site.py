@@ -10,7 +10,7 @@ from halfpipe.ids import RunId
 from tests.support.golden_cases import Case, build, cases, read_case
 from tests.support.harness import events_of
 from tests.support.in_process import ROOT
-from tests.support.legacy_model import deliver, read_spans
+from tests.support.legacy_merge import deliver, read_spans
 from tests.support.workflow import Site
 
 CASES = ROOT / "tests" / "takeover"

@@ -1,7 +1,6 @@
 """Runs abandoned by an operator, through the workflow: delivered, retired, taken back, and what comes later."""
 
 import itertools
-from pathlib import Path
 
 import pytest
 
@@ -26,20 +25,13 @@ def open_run(site: Site) -> Site:
     return site
 
 
-def give_up(site: Site, name: str) -> Path:
-    path = site.work / "force" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return path
-
-
 def sequences(site: Site, *downlinks: str) -> list[tuple[int, int]]:
     return sorted(tuple(span) for dl in downlinks for span in site.receipt(dl)["runs"][0]["spans"])
 
 
 def test_given_up_it_delivers_all_and_is_retired_incomplete(open_run: Site) -> None:
     (before,) = open_run.receipt(FIRST)["runs"]
-    give_up(open_run, "741234567")
+    open_run.give_up("741234567")
     assert open_run.outstanding(FIRST) == frozenset(), "a file in the list makes nothing outstanding"
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     (run,) = open_run.receipt(FIRST)["runs"]
@@ -50,7 +42,7 @@ def test_given_up_it_delivers_all_and_is_retired_incomplete(open_run: Site) -> N
 
 
 def test_what_comes_after_it_is_late_inside_and_delivered_outside(open_run: Site) -> None:
-    give_up(open_run, RUN)
+    open_run.give_up(RUN)
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     open_run.process(SECOND)
     first, second = (open_run.receipt(dl)["runs"][0] for dl in (FIRST, SECOND))
@@ -66,7 +58,7 @@ def test_what_comes_after_it_is_late_inside_and_delivered_outside(open_run: Site
 
 
 def test_taken_back_the_rule_holds_again_and_the_spans_stay(open_run: Site) -> None:
-    path = give_up(open_run, f"0077014d-{RUN}")
+    path = open_run.give_up(f"0077014d-{RUN}")
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     given = sequences(open_run, FIRST)
     path.unlink()
@@ -90,7 +82,7 @@ def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
 
     open_run.snakemake(f"{FIRST}/ledger.json").good()
     assert status() == "InProgress"
-    path = give_up(open_run, L1)
+    path = open_run.give_up(L1)
     assert refreshed() == "InProgress", "its orphans wait for the next delivery"
     open_run.snakemake(f"{FIRST}/ledger.json", "-R", "deliver_run").good()
     assert status() == "Incomplete"
@@ -106,7 +98,7 @@ def test_the_ledger_says_how_it_stands(open_run: Site) -> None:
 def test_orphans_stay_where_the_config_forbids_them(open_run: Site) -> None:
     (before,) = open_run.receipt(FIRST)["runs"]
     open_run.configure(retire={"deliver_orphans": False})
-    give_up(open_run, L1)
+    open_run.give_up(L1)
     open_run.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
     (run,) = open_run.receipt(FIRST)["runs"]
     assert (run["delivered"], run["orphans"]) == (before["delivered"], before["orphans"])

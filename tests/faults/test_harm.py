@@ -109,9 +109,7 @@ class Story:
             dl: {path.name.split("-")[1] for path in self.home.glob(f"in/{dl}/*.idx")} for dl in DOWNLINKS
         }
         (given_up,) = brought[A] - brought[B] - brought[C]
-        force = site.work / paths.force() / given_up
-        force.parent.mkdir(parents=True)
-        force.write_text("its rest never comes\n")
+        site.give_up(given_up).write_text("its rest never comes\n")
         site.add_retdefs(self.home / "in", A)
         site.process(A)
         site.add_retdefs(self.home / "in", B)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe.ledger.database import Ledger
-from tests.support.ledger_database import Database
+from tests.support.ledger_files import Database
 from tests.support.private_postgresql import PrivatePostgresql, private_postgresql
 
 POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.postgresql)

@@ -22,10 +22,10 @@ from halfpipe.ledger.mapping import mapped
 from halfpipe.ledger.rows import Part, parts_of
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.run.moot_keys import Moot
-from tests.support.ledger_database import Database
 from tests.support.ledger_files import (
     GROUND_ID,
     UTC,
+    Database,
     Datagram,
     content,
     give_up,

@@ -14,8 +14,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.lacks import refuse_delivery, site_troubles
 from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.settings import Settings
-from tests.support.ledger_database import Database
-from tests.support.ledger_files import process, run_rows, settings_of, whole
+from tests.support.ledger_files import Database, process, run_rows, settings_of, whole
 
 ONE, TWO = DownlinkId("240601001"), DownlinkId("240601002")
 RUN, OTHER = RunId("2c2e5787"), RunId("0dbb9fe9")

@@ -40,8 +40,16 @@ from halfpipe.ledger.load import load, loaded, rebuild, remove
 from halfpipe.ledger.mapping import mapped
 from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION
 from tests.support.forks import ended, started
-from tests.support.ledger_database import Database
-from tests.support.ledger_files import GROUND_ID, Datagram, content, process, run_rows, settings_of, whole
+from tests.support.ledger_files import (
+    GROUND_ID,
+    Database,
+    Datagram,
+    content,
+    process,
+    run_rows,
+    settings_of,
+    whole,
+)
 from tests.support.private_postgresql import PASSWORD, PrivatePostgresql
 
 DOWNLINKS = tuple(DownlinkId(f"24060100{n}") for n in range(1, 7))

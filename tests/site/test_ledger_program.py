@@ -19,8 +19,7 @@ from halfpipe.process.programs import Ending
 from halfpipe.settings import Lease, Settings
 from tests.support import in_process
 from tests.support.in_process import ROOT
-from tests.support.ledger_database import Database
-from tests.support.ledger_files import process, run_rows, settings_of, whole
+from tests.support.ledger_files import Database, process, run_rows, settings_of, whole
 
 RUN, OTHER = RunId("2c2e5787"), RunId("2c2e8000")
 ONE, TWO = DownlinkId("240601001"), DownlinkId("240601002")

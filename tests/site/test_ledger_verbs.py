@@ -11,8 +11,7 @@ from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import RunId
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.in_process import ROOT
-from tests.support.ledger_database import Database
-from tests.support.ledger_files import content
+from tests.support.ledger_files import Database, content
 from tests.support.private_postgresql import PASSWORD
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site

@@ -1,8 +1,8 @@
-"""What a ledger is loaded from, SIMULATED: receipts and datagram parts of downlinks, without events."""
+"""An empty database for a ledger, and what it is loaded from: SIMULATED receipts and datagram parts, without events."""
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run.datagrams import dump_datagrams
+from halfpipe.settings import Ledger as LedgerSettings
 from halfpipe.settings import Moot, Paths, Settings
 from halfpipe_simulator.index_lines import dgm_lines
 from tests.support.series import sealed_text
@@ -57,6 +58,22 @@ class Datagram:
         for name, value in values.items():
             row[name] = value
         return next(dgm_lines(row)).rstrip().encode()
+
+
+@dataclass(frozen=True)
+class Database:
+    """An empty database: what a program needs to reach it."""
+
+    url: str
+    password_file: Path | None
+
+    def ledger(self, waits: tuple[float, ...] = (0.1, 0.2, 0.4)) -> Ledger:
+        """Return a ledger in it; a test does not wait as long as a night does."""
+        return Ledger.of(self.of(Settings(Paths(Path("work"), Path("stage")))), waits)
+
+    def of(self, settings: Settings) -> Settings:
+        """Return the settings with this ledger."""
+        return replace(settings, ledger=LedgerSettings(self.url, self.password_file))
 
 
 def whole(apid: int, count: int, **other: Any) -> list[Datagram]:

@@ -268,6 +268,13 @@ class Site:
         """The settings that follow from the config."""
         return config.load([self.configfile])
 
+    def give_up(self, run: str) -> Path:
+        """Put a run on the operator's list of those that are abandoned; return the file, which takes it back."""
+        path = self.work / paths.force() / run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
     def has_receipt(self, downlink: str) -> bool:
         """Tell whether a downlink is handed off."""
         return (self.work / paths.receipt(downlink)).exists()
