@@ -4,8 +4,6 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
-
 from halfpipe import paths
 from tests.support.golden_cases import GOLDEN, Case, build, build_copy, check, read_case
 from tests.support.leases import leases
@@ -36,29 +34,6 @@ def clean_up(site: Site, *downlinks: str) -> list[Path]:
 def none_came_back(paths: Iterable[Path]) -> bool:
     """Tell whether none of the files exists."""
     return not any(path.exists() for path in paths)
-
-
-@pytest.mark.parametrize("name", ["split3", "third_epu_late_again"])
-def test_each_hand_off_is_taken_before_the_next_downlink(name: str, site: Site) -> None:
-    case = read_case(GOLDEN / name)
-    build(case, site)
-    taken: dict[str, dict[str, bytes]] = {}
-    gone: list[Path] = []
-    for step in case.steps:
-        again = step.downlink in taken
-        if again:
-            assert site.outstanding(step.downlink) == frozenset()
-        site.process(step.downlink, again=again)
-        check(site, step)
-        taken[step.downlink] = site.take(step.downlink)
-        assert not (site.stage / step.downlink).exists()
-        gone += clean_up(site, step.downlink) if name == "split3" else []
-    left = [path for path in site.stage.rglob("*") if path.is_file()]
-    assert {path.parent.name for path in left} == {paths.stage_mark()}
-    assert site.outstanding(*case.downlinks) == frozenset()
-    assert site.process(*case.downlinks).jobs == frozenset()
-    assert gone == [] if name != "split3" else len(gone) == 2 * 11 + 3
-    assert none_came_back(gone)
 
 
 def test_only_asking_for_it_makes_the_files_anew(site: Site) -> None:

@@ -6,7 +6,6 @@ what needs the right to stop daemons is left out. ``HALFPIPE_PROFILE`` names ano
 """
 
 import contextlib
-import itertools
 import json
 import os
 import re
@@ -15,21 +14,16 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
-from halfpipe.config import load
-from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
-from halfpipe.status.checks import check
-from halfpipe_simulator.scenario import Scenario, Simulation
+from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build, read_case
-from tests.support.harness import events_of
 from tests.support.in_process import ROOT
 from tests.support.leases import leases
 from tests.support.private_slurm import (
@@ -105,7 +99,7 @@ class SlurmSite(Site):
 
     def jobs(self) -> list[dict[str, str]]:
         """Return all submissions of this site: id, state, comment, attempt's memory and time limit."""
-        names = (
+        names = [
             "id",
             "state",
             "comment",
@@ -116,7 +110,7 @@ class SlurmSite(Site):
             "submit",
             "start",
             "end",
-        )
+        ]
         shape = "%i|%T|%k|%m|%l|%a|%P|%V|%S|%e"
         ids = {path.stem for path in self.slurm_logs()}
         lines = self.slurm("squeue", "-h", "--states=all", "-o", shape).splitlines()
@@ -204,70 +198,6 @@ def test_same_tree_as_a_local_run(tmp_path: Path, env: Mapping[str, str]) -> Non
     }
     assert len(there.slurm_logs()) == len(jobs)
     there.nothing_left()
-
-
-TEN = [f"23040100{number}" for number in range(10)]
-
-
-def staged_events(site: Site) -> dict[str, list[tuple[int, int]]]:
-    """Return sequence and APID of all staged events of each run, over all downlinks, sorted."""
-    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for path in sorted(site.stage.glob("[0-9]*/r*/*.evt")):
-        found[path.parent.name] += events_of(path.read_bytes())
-    return {run: sorted(events) for run, events in found.items()}
-
-
-def of_run(site: Site, run_id: RunId) -> dict[str, bytes]:
-    """Return all that is known and staged of a run by its path below the site."""
-    parts = (f"work/runs/{run_id}/", f"/{run_id.l1}/")
-    return {name: content for name, content in site.tree().items() if any(part in name for part in parts)}
-
-
-def shared_site(
-    home: Path, simulation: Simulation, downlinks: Sequence[str], site: Site | None = None
-) -> Site:
-    """Set a site up for simulated downlinks; the receipts' config holds nothing of the site."""
-    made = site or Site(home)
-    decoder = f"{sys.executable} {ROOT / 'scripts' / 'simulated_decoder.py'} --level0 {simulation.level0}"
-    made.configure(decoder={"command": decoder}, magic7={"command": None})
-    made.add_retdefs(simulation.path / "downlinks", *downlinks)
-    return made
-
-
-def test_ten_downlinks_with_shared_runs(tmp_path: Path, env: Mapping[str, str]) -> None:
-    """Which downlink of a run delivers what depends on their order: it is some order, of each run."""
-    scenario = Scenario(seed=5, downlinks=TEN)
-    firsts = (0, 2, 4, 6, 7)
-    for first in firsts:
-        scenario.lpa_run(events=900, first=first, parts=3)
-    simulation = scenario.write(tmp_path / "simulated")
-    slurm = SlurmSite(tmp_path / "slurm", env=env)
-    shared_site(tmp_path / "slurm", simulation, TEN, slurm)
-    slurm.process(*TEN)
-    slurm.nothing_left()
-    assert slurm.outstanding(*TEN) == frozenset()
-
-    events = staged_events(slurm)
-    assert len(events) == len(firsts)
-    assert all(len(set(of_one)) == len(of_one) for of_one in events.values())  # none twice
-    for first, l1_run in zip(firsts, sorted(events), strict=True):
-        sharing, run_id = TEN[first : first + 3], RunId.from_l1(l1_run)
-        found = of_run(slurm, run_id)
-        orders = []
-        for number, order in enumerate(itertools.permutations(sharing)):
-            serial = shared_site(tmp_path / f"{l1_run}-{number}", simulation, sharing)
-            for dl in order:
-                serial.by_hand(dl)
-            orders.append(of_run(serial, run_id))
-        assert found in orders
-
-    # Each downlink is whole by itself: receipts, manifests, records and files agree.
-    for dl in TEN:
-        assert [
-            cause
-            for cause in check(load([slurm.configfile]), DownlinkId(dl))
-            if cause.verdict is Verdict.ACTION
-        ] == []
 
 
 def test_more_memory_and_time_at_the_next_attempt(

@@ -105,15 +105,6 @@ def test_what_it_has_not_is_no_failure(server: PrivateXrootd, retdef: RetDef) ->
         assert [each["hour"] for each in found["missing"]] == [first]
 
 
-def test_a_full_cache_fails_the_job_and_loses_nothing(server: PrivateXrootd, retdef: RetDef) -> None:
-    server.start()
-    with fetched.archive(settings(server), retdef, io.StringIO()):
-        before = content(server.home / "cache")
-        with pytest.raises(HalfPipeError, match="cache of level-0 is full"):
-            fetched.make_room(server.home / "cache", 1.0)
-        assert content(server.home / "cache") == before
-
-
 def test_through_the_whole_workflow(server: PrivateXrootd, tmp_path: Path) -> None:
     server.start()
     receipts = []

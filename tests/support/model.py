@@ -264,25 +264,9 @@ def decide(
     rules: Rules,
     given_up: bool = False,
 ) -> Outcome:
-    """Apply the rule to `current`, given what all downlinks processed so far and it have brought.
+    """Apply the rule to `current`, given chunks by downlink, itself included, and all deliveries on record, in order.
 
-    Parameters
-    ----------
-    current : str
-        The downlink in work.
-    brought : mapping of str to chunks
-        Chunks of the run by downlink, `current` included.
-    recorded : mapping of str to Delivery
-        All deliveries of each downlink that has been processed, the oldest first: Level-1 may have what any of
-        them covered. But for those before the latest one that the downlink had when it was released.
-    rules : Rules
-        The knobs.
-    given_up : bool
-        An operator gave the run up.
-
-    Returns
-    -------
-    Outcome
+    But for those before the latest one that a downlink had when it was released.
     """
     known = known_datagrams(brought.values())
     own = [span for delivery in recorded.get(current, ()) for span in delivery.spans]
