@@ -18,11 +18,10 @@ from tests.support import forks
 from tests.support.golden_cases import build, check, read_case
 from tests.support.leases import time_passes
 from tests.support.ledger_files import content
-from tests.support.workflow import Ended, Site
+from tests.support.workflow import Site
 
 CASES = Path(__file__).resolve().parents[1] / "takeover"
 NAMES = sorted(path.parent.name for path in CASES.glob("*/case.yaml"))
-TYPED = {"split3_after1", "reprocessed_here"}
 
 
 def taken_over(name: str) -> int:
@@ -31,35 +30,25 @@ def taken_over(name: str) -> int:
     return number
 
 
-def finish(name: str, site: Site, command: Callable[..., Ended]) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_of_the_legacy_are_finished_here(name: str, site: Site) -> None:
     """Take the legacy's part of a case over, process the rest, and compare everything that comes out."""
     case = read_case(CASES / name)
     build(case, site)
     site.work.mkdir()
     legacy, rest = case.steps[: taken_over(name)], case.steps[taken_over(name) :]
     site.halfpipe("takeover", str(CASES / name / "legacy"), "--do").good()
-    assert command("-n", *(f"dl={step.downlink}" for step in legacy)).good().jobs == frozenset()
+    assert site.snakemake("-n", *(f"dl={step.downlink}" for step in legacy)).good().jobs == frozenset()
     assert not site.stage.exists()
     before = site.tree()
     site.halfpipe("takeover", str(CASES / name / "legacy"), "--do").good()
     assert site.tree() == before
     done = {step.downlink for step in legacy}
     for step in rest:
-        command(f"dl={step.downlink}", *(["-F"] if step.downlink in done else [])).good()
+        site.snakemake(f"dl={step.downlink}", *(["-F"] if step.downlink in done else [])).good()
         done.add(step.downlink)
         check(site, step)
-    assert command("-n", *(f"dl={downlink}" for downlink in case.downlinks)).good().jobs == frozenset()
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_runs_of_the_legacy_are_finished_here(name: str, site: Site) -> None:
-    finish(name, site, site.snakemake)
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("name", sorted(TYPED))
-def test_runs_of_the_legacy_are_finished_as_typed(name: str, site: Site) -> None:
-    finish(name, site, site.typed)
+    assert site.snakemake("-n", *(f"dl={downlink}" for downlink in case.downlinks)).good().jobs == frozenset()
 
 
 FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"

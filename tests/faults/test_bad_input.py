@@ -276,18 +276,6 @@ def test_a_full_and_a_read_only_stage(site: Site) -> None:
         assert site.halted() == []
 
 
-def test_a_full_working_directory(site: Site) -> None:
-    add_case(site, "multi3")
-    with small_disk(site.work) as change:
-        change("size=128k")
-        # Which job meets it first is chance: one of ours or the decoder.
-        site.snakemake(f"dl={DL}").bad("No space left on device")
-        assert not site.has_receipt(DL)
-        change("size=8m")
-        site.process(DL)
-        assert site.staged(DL) == expected("multi3").files
-
-
 @pytest.mark.faults
 def test_many_downlinks_wait_for_a_stage_that_is_full_for_a_minute(site: Site) -> None:
     """Nothing is lost, and nobody has to give the command again."""

@@ -34,7 +34,6 @@ DL, CHUNK, RUN = DownlinkId("240601001"), ChunkId("00003"), RunId("2c2e6cc0")
 SOURCE = GOLDEN / "multi3" / "in" / DL
 STEM = f"00770155-{RUN}-0965-{CHUNK}"
 GIB = 1 << 30
-CLAIMS = (0x7FFFFFFF, 0x80000000, 0xFFFFFFF8, 0xFFFFFFFF)
 
 
 def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
@@ -46,25 +45,6 @@ def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
             file.write(content)
         file.truncate(size)
     return path
-
-
-@pytest.mark.parametrize("claim", CLAIMS)
-@pytest.mark.parametrize(("case", "at"), [("latc_lpa", "ebf"), ("latc_lpa", "handlers"), ("lci_acd", "info")])
-def test_lengths_that_claim_gigabytes(tmp_path: Path, case: str, at: str, claim: int) -> None:
-    source = min((GOLDEN / case / "in" / DL).glob("*.evt"))
-    content = bytearray(source.read_bytes())
-    place = evt.HEADER_SIZE + evt.CONTEXT.itemsize
-    if at != "ebf":
-        place += 4 + struct.unpack_from("<I", content, place)[0] + 4
-    if at == "handlers":
-        place += evt.LPA_INFO.itemsize
-    struct.pack_into("<I", content, place, claim)
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / source.name).write_bytes(content)
-    shutil.copy(source.with_suffix(".idx"), out)
-    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=source.stem):
-        check_products(out, ChunkId(source.stem[-5:]))
 
 
 def test_a_record_of_four_gigabytes_that_is_there_is_refused(tmp_path: Path) -> None:
