@@ -97,7 +97,11 @@ def test_a_run_is_given_up_and_that_is_taken_back(configfile: Path) -> None:
 
     by_hand = work / "force" / f"00770101-{RUN}"
     by_hand.touch()
+    other = work / "force" / "r0741246000"  # of a run that stays given up
+    other.touch()
     ended = halfpipe("force", RUN.l1, "--take-back", configfile=configfile)
+    assert list(other.parent.iterdir()) == [other]
+    other.unlink()
     assert [str(one) in ended.stdout for one in (by_hand, file)] == [True, True]
     assert force_list.read(work).runs == frozenset()
     assert status(configfile, "force", RUN, "--take-back") == 1

@@ -314,3 +314,13 @@ def test_what_level_1_was_told_of_and_is_damaged_now_needs_action(delivered: Sit
         path.write_bytes(damaged)
         (finding,) = found(submitted)
         assert (finding.code, is_note(finding)) == ("file-differs", False)
+
+
+def test_submissions_that_are_damaged_are_told_by_the_account_and_stop_no_check(
+    untouched: Site, tmp_path: Path
+) -> None:
+    site = untouched.clone(tmp_path / "site")
+    submit.settle(site.settings, DL, submitted=True)
+    damage(site.work, paths.submissions(DL))
+    (site.work / MANIFEST).unlink()
+    assert set(codes(site)) == {"manifest-gone", "submission-damaged"}

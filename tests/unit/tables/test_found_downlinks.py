@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from halfpipe import paths
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.tables.found_downlinks import find
@@ -68,3 +69,12 @@ def test_the_verb(half_done: Site) -> None:
     assert half_done.halfpipe("find", "--met", "1").status == 1
     for words in ([], ["--met", "1", "--utc", utc], ["--utc", "noon"]):
         assert half_done.halfpipe("find", *words).status == 2
+
+
+def test_a_receipt_that_cannot_be_believed_is_told(half_done: Site) -> None:
+    path = half_done.work / paths.receipt(FIRST)
+    path.write_text(path.read_text().replace('"handoff": 1', '"handoff": 2', 1))
+    ended = half_done.halfpipe("find", "--run", RUN)
+    assert ended.status == 1
+    assert f"dl={FIRST}" in ended.said
+    assert f"snakemake dl={SECOND}" in ended.said
