@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.datagram_counts import DatagramCounts
 from halfpipe.merge.intervals import Interval, Ranges, join, subtract
+from halfpipe.merge.ordering import numbers_in
 
 Events = NDArray[np.void]
 
@@ -21,7 +22,7 @@ Events = NDArray[np.void]
 def counts_of(events: Events) -> DatagramCounts:
     """Count the events of each datagram."""
     found = {}
-    for apid in np.unique(events["apid"]).tolist():
+    for apid in numbers_in(events["apid"]):
         numbers, counts = np.unique(events["datagram"][events["apid"] == apid], return_counts=True)
         words: list[str] = []
         follows = -1

@@ -1,6 +1,7 @@
 """Rows of events put in order, by sequence and APID, each once."""
 
 from bisect import bisect_left, bisect_right
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +72,8 @@ def behind(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:
 def ahead(sequence: NDArray[np.uint64], first: int) -> int:
     """Return how many of the ordered sequences are less than `first`; without a copy, as `behind`."""
     return bisect_left(sequence, first)
+
+
+def numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:
+    """Return the different numbers in a column of small ones, in order."""
+    return np.flatnonzero(np.bincount(column)).tolist()

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.late import Recorded
+from halfpipe.merge.ordering import numbers_in
 from halfpipe.run.chunk_files import damaged
 from halfpipe.run.event_table import EventTable
 from halfpipe.run.run_state import KnownRun
@@ -73,8 +73,12 @@ def decided(
 
 def evt_files_of(decision: Decision) -> list[tuple[DownlinkId, int]]:
     """Return in which evt files the delivered events lie: downlinks, and numbers in the files of their tables."""
-    pairs = np.unique(decision.events["source"].astype(np.uint32) << 16 | decision.events["file"])
-    return [(decision.sources[pair >> 16], pair & 0xFFFF) for pair in pairs.tolist()]
+    sources, files = decision.events["source"], decision.events["file"]
+    return [
+        (decision.sources[source], file)
+        for source in numbers_in(sources)
+        for file in numbers_in(files[sources == source])
+    ]
 
 
 @dataclass(frozen=True)
@@ -172,8 +176,8 @@ class Records:
         starts, sources, files = events["offset"], events["source"], events["file"]
         wrong: int | None = None
         checked = np.ones(len(events), dtype=bool)
-        for source in _numbers_in(sources):
-            for file in _numbers_in(files[sources == source]):
+        for source in numbers_in(sources):
+            for file in numbers_in(files[sources == source]):
                 which = np.flatnonzero((sources == source) & (files == file))
                 path = self._paths[source, file]
                 short = _read(path, starts[which], sizes[which], buffer, places[which])
@@ -209,11 +213,6 @@ class Records:
         buffer, start = np.zeros(int(key["size"][0]), np.uint8), np.zeros(1, np.int64)
         self._gather(key, key["size"].astype(np.int64), buffer, start)
         return int(evt.context_column(buffer, start, "current_timeSecs")[0])
-
-
-def _numbers_in(column: NDArray[np.integer[Any]]) -> list[int]:
-    """Return the different numbers in a column of small ones."""
-    return np.flatnonzero(np.bincount(column)).tolist()
 
 
 def _read(
