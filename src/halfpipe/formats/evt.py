@@ -32,7 +32,7 @@ MOOT_UNSET_ALIAS = "LSEWRITER_UNSET"
 ALIAS_LENGTH = 63  # bytes; the 64th is always zero
 LATC_FROM_END = 16  # LATC_master of an LPA record starts so many bytes before the record's end
 
-CHECKED_TOGETHER = 2048  # records: a copy of some MB, for each thread its own
+CHECKED_TOGETHER = 1024  # records: a copy of a MB or two, for each thread its own
 MIX = np.uint32(0x9E3779B1)  # odd; 2^32 over the golden ratio
 
 REMEDY = "The file is damaged: have it made again before anything uses it"
