@@ -273,7 +273,7 @@ class _Rounds:
         self._equal = list[End]()
         self._fresh, self.heard = list[DownlinkId](), False
         self.ended, self.waiting, self.locked = (set[DownlinkId]() for _ in range(3))
-        self._logs, self._lists = list[_Log](), list[Path]()
+        self._logs, self._lists = dict[str, _Log](), list[Path]()
 
     def fresh(self) -> Sequence[DownlinkId]:
         """Return those that were handed off since the last call."""
@@ -294,7 +294,7 @@ class _Rounds:
         while True:
             if parts and time.monotonic() >= next_try:
                 try:
-                    self._logs += self._start(parts[0], tries, cores)
+                    self._logs |= self._start(parts[0], tries, cores)
                     del parts[0]
                     self._work.waits = ""
                 except BusyError as error:
@@ -312,7 +312,7 @@ class _Rounds:
             remove_file(file)
         self._lists.clear()
 
-    def _start(self, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int, cores: int) -> list[_Log]:
+    def _start(self, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int, cores: int) -> dict[str, _Log]:
         home = self._home
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{elements[0][0]['downlink']}"
         file = home / f"{name}.json"
@@ -332,7 +332,7 @@ class _Rounds:
             for number, element in enumerate(elements)
         ]
         self._work.log = logs[0].path
-        return logs
+        return {log.path.name: log for log in logs}
 
     def hear(self) -> bool:
         """Take in how downlinks have ended; return whether there is more to hear.
@@ -343,10 +343,12 @@ class _Rounds:
             If too many have failed for one cause, one after the other.
         """
         there = set(os.listdir(self._home)) if self._logs else set()  # noqa: PTH208 - thousands have not begun
-        for log in (log for log in self._logs if log.path.name in there):
+        for name in sorted(self._logs.keys() & there):
+            log = self._logs[name]
             for ended in log.hear():
                 self._take(ended, log.path)
-        self._logs = [log for log in self._logs if log.left]
+            if not log.left:
+                del self._logs[name]
         return bool(self._logs)
 
     def look(self) -> None:
