@@ -211,7 +211,7 @@ def compose(
     slots
         How many elements there should be at least.
     alone
-        Each is an element, and none waits: the last time that they are tried.
+        Each is an element, and none waits: the last times that they are tried.
     """
     size = 1 if alone else max(1, min(MOST, -(-len(downlinks) // slots)))
     brought: dict[RunId, list[DownlinkId]] = {}
@@ -290,6 +290,7 @@ class _Rounds:
         parts = [elements[begin : begin + largest] for begin in range(0, len(elements), largest)]
         most = max(entry["chunks"] for element in elements for entry in element)
         cores = max(1, min(self._launcher.slots // len(elements), self._launcher.cores, most))
+        cores = 1 if alone else cores  # perhaps no node has as much memory as its cores were to get
         next_try = 0.0
         while True:
             if parts and time.monotonic() >= next_try:

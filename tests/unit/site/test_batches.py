@@ -122,6 +122,10 @@ def test_few_downlinks_get_as_many_cores_as_they_have_chunks(
     list(run(settings, Work(named, named), None, made))
     assert set(made.given) == {cores}
     assert list((settings.paths.work / paths.batch_logs()).glob("*.json")) == []
+    refused = Made(lambda dl, _: good(dl, 0) if refused.given[-1] == 1 else None, slots)
+    list(run(settings, Work(named, named), None, refused))
+    assert refused.given[0] == cores
+    assert refused.given[-1] == 1, "no node may be large enough"
 
 
 def test_one_that_kills_each_element_is_left_alone_with_no_other_one(settings: Settings) -> None:
