@@ -313,7 +313,9 @@ class _Rounds:
             remove_file(file)
         self._lists.clear()
 
-    def _start(self, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int, cores: int) -> dict[str, _Log]:
+    def _start(
+        self, elements: Sequence[Sequence[Mapping[str, Any]]], tries: int, cores: int
+    ) -> dict[str, _Log]:
         home = self._home
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{elements[0][0]['downlink']}"
         file = home / f"{name}.json"
