@@ -33,14 +33,13 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import last_number, read_receipt
 from halfpipe.settings import ROOT, Settings
 from halfpipe.site import invocations
-from halfpipe.site.element import FAILED, FULL, HANDED_OFF, LEFT, WAITS, End
+from halfpipe.site.element import FAILED, FULL, HANDED_OFF, KILLED, LEFT, WAITS, End
 from halfpipe.site.slurm import SLURM_SECONDS, TRIES, Arrays, BusyError
 from halfpipe.status.failures import end_of
 
 MOST = (
     10  # downlinks of an element: what a killed one has to begin again is little, and its start costs little
 )
-MEMORY = frozenset({"killed", "memory"})  # codes of failures that more memory may mend
 EQUAL = 20  # downlinks that fail for one cause, one after the other: it is none of them
 HERE_SECONDS = 0.1  # between two looks
 BUSY_SECONDS = 60.0  # between two submissions, if Slurm takes none
@@ -375,9 +374,9 @@ class _Rounds:
                 self.locked.add(dl)
         elif ended.end == WAITS:
             self.waiting.add(dl)
-        elif ended.end == FAILED:
+        elif ended.end in {FAILED, KILLED}:
             self._equal = [*(one for one in self._equal if one.code == ended.code), ended]
-        if ended.end in {HANDED_OFF, LEFT, FAILED} and dl not in self.locked and ended.code not in MEMORY:
+        if ended.end in {HANDED_OFF, LEFT, FAILED} and dl not in self.locked:
             self.ended.add(dl)
         if len(self._equal) >= EQUAL:
             raise HalfPipeError(

@@ -26,7 +26,15 @@ from halfpipe.status.failures import failed_jobs
 from halfpipe.status.recap import recap
 
 FULL_SECONDS = 60.0  # between two tries of a downlink that finds a disk full
-ENDS = HANDED_OFF, FAILED, WAITS, LEFT, FULL = "handed-off", "failed", "waits", "left", "full"
+ENDS = HANDED_OFF, FAILED, KILLED, WAITS, LEFT, FULL = (
+    "handed-off",
+    "failed",
+    "killed",
+    "waits",
+    "left",
+    "full",
+)
+MEMORY = frozenset({"killed", "memory"})  # codes of failures that more memory may mend
 BEGINNING = '{"downlink": '  # of the lines of an element's log that say how a downlink has ended
 
 
@@ -39,8 +47,8 @@ class End:
     downlink
         The downlink.
     end
-        `HANDED_OFF`, `FAILED`, `WAITS` for other downlinks that deliver a run first, `LEFT` alone, or `FULL`: a
-        disk was full, and it is tried again.
+        `HANDED_OFF`, `FAILED`, `KILLED`, which is tried again with more memory, `WAITS` for other downlinks that
+        deliver a run first, `LEFT` alone, or `FULL`: a disk was full, and it is tried again.
     code, text
         Why.
     """
@@ -64,7 +72,8 @@ class End:
     @classmethod
     def failed(cls, downlink: DownlinkId, why: Failure) -> Self:
         """Say that it failed, and why."""
-        return cls(downlink, FULL if why.code == DISK_FULL else FAILED, why.code, why.text)
+        end = FULL if why.code == DISK_FULL else KILLED if why.code in MEMORY else FAILED
+        return cls(downlink, end, why.code, why.text)
 
 
 def process_all(
@@ -105,7 +114,7 @@ def _in_a_fork(one: Process) -> str:
     why = Failure("defect", "its process ended without a word, which is a defect of the program")
     if status < 0:
         why = Failure(Failure.by_signal(-status).code, f"its process was {by_signal(-status)}")
-    return ENDS[_say(End(one.downlink, FAILED, why.code, why.text))]
+    return ENDS[_say(End.failed(one.downlink, why))]
 
 
 def _say(ended: End) -> int:

@@ -137,11 +137,11 @@ def test_one_that_kills_each_element_is_left_alone_with_no_other_one(settings: S
 
 
 def test_one_whose_job_was_killed_is_given_again_with_more_memory(settings: Settings) -> None:
-    made = Made(lambda dl, number: End(dl, "failed", "killed") if number < 3 else good(dl, number))
+    made = Made(lambda dl, number: End(dl, "killed", "killed") if number < 3 else good(dl, number))
     work = Work((FIRST,), (FIRST,))
     list(run(settings, work, None, made))
     assert (work.done, [tries for _, tries in made.rounds]) == ({FIRST}, [1, 2, 3])
-    made, work = Made(lambda dl, _: End(dl, "failed", "killed")), Work((FIRST,), (FIRST,))
+    made, work = Made(lambda dl, _: End(dl, "killed", "killed")), Work((FIRST,), (FIRST,))
     list(run(settings, work, None, made))
     assert (work.failed, len(made.rounds)) == ([FIRST], 3)
     with pytest.raises(HalfPipeError):

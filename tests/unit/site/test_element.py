@@ -77,7 +77,7 @@ def test_one_that_is_killed_or_fails_costs_no_other_one(
     acts[TWO] = raising(DecoderError("it ended with status 1"))
     found = ends(settings, capfd, ONE, TWO, THREE)
     assert [(one.downlink, one.end, one.code) for one in found] == [
-        (ONE, "failed", "killed"),
+        (ONE, "killed", "killed"),
         (TWO, "failed", "decoder"),
         (THREE, "handed-off", ""),
     ]
