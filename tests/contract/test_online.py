@@ -54,10 +54,7 @@ def test_killed_at_a_moment_there_is_one_whole_file_and_one_command(
     assert online.files() == expected
     assert any("fsync" in moment and ".part" in moment for moment in every_moment)
     open_ = 0
-    for at, moment in list(enumerate(every_moment, 1))[every - 1 :: every]:
-        shutil.rmtree(site.home)
-        shutil.copytree(before, site.home)
-        assert forks.killed(hand_off, site.home, at), moment
+    for moment in forks.deaths(hand_off, site.home, before, every_moment, every):
         time_passes(site.work)
         visible = {name: content for name, content in online.files().items() if not name.startswith(".")}
         assert visible in ({}, expected), moment

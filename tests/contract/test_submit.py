@@ -71,10 +71,7 @@ def test_killed_at_a_moment_it_is_submitted_once_or_listed(check: bool, every: i
     before = shutil.copytree(level1.home, tmp_path / "before")
     every_moment = forks.moments(submit, level1.home)
     open_ = 0
-    for at, moment in list(enumerate(every_moment, 1))[every - 1 :: every]:
-        shutil.rmtree(level1.home)
-        shutil.copytree(before, level1.home)
-        assert forks.killed(submit, level1.home, at), moment
+    for moment in forks.deaths(submit, level1.home, before, every_moment, every):
         time_passes(level1.work)
         if Record(level1.work, DL).is_open and not check:
             # This waits for the command that was left behind, so that after it everybody can see.

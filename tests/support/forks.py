@@ -1,12 +1,13 @@
 """Work done in forks of this process, which has all imported, killed at a moment: a change that it makes to files."""
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from halfpipe.files import leases
@@ -69,3 +70,14 @@ def moments(act: Callable[[], object], below: Path) -> list[str]:
         assert ended(started(act, below, 0, do=lambda moment: os.write(note, f"{moment}\n".encode()))) == 0
         file.seek(0)
         return file.read().splitlines()
+
+
+def deaths(
+    act: Callable[[], object], home: Path, before: Path, every_moment: Sequence[str], every: int
+) -> Iterator[str]:
+    """Act on what was `before`, killed at each of its moments or each so many of them; yield the moment."""
+    for at, moment in list(enumerate(every_moment, 1))[every - 1 :: every]:
+        shutil.rmtree(home)
+        shutil.copytree(before, home)
+        assert killed(act, home, at), moment
+        yield moment

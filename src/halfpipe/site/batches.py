@@ -288,8 +288,9 @@ class _Rounds:
         largest = min(self._launcher.largest, len(elements))
         parts = [elements[begin : begin + largest] for begin in range(0, len(elements), largest)]
         most = max(entry["chunks"] for element in elements for entry in element)
-        cores = max(1, min(self._launcher.slots // len(elements), self._launcher.cores, most))
-        cores = 1 if alone else cores  # perhaps no node has as much memory as its cores were to get
+        # Alone it gets one: perhaps no node has as much memory as its cores were to get.
+        share = 1 if alone else self._launcher.slots // len(elements)
+        cores = max(1, min(share, self._launcher.cores, most))
         next_try = 0.0
         while True:
             if parts and time.monotonic() >= next_try:
