@@ -15,7 +15,7 @@ import pytest
 
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats import evt, evt_view, level0
+from halfpipe.formats import evt, level0
 from halfpipe.formats.retdef import parse_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.decision import decide
@@ -25,6 +25,7 @@ from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.event_table import load_events
 from halfpipe.settings import Decoder, Merge, Paths, Settings
+from tests.support.evt_check import check_evt
 from tests.support.golden_cases import GOLDEN
 from tests.support.mutate import mutated
 from tests.support.settings import plan_of
@@ -128,7 +129,7 @@ def test_products(tmp_path: Path, numbers: range, spoil: str) -> None:
             (out / f"{stem}.idx").write_bytes(lines)
             outcomes[outcome(seed, partial(take, out, work, chunk), str(out), stem)] += 1
             if spoil == "evt":
-                outcome(seed, partial(evt_view.check_evt, out / f"{stem}.evt"), f"{stem}.evt")
+                outcome(seed, partial(check_evt, out / f"{stem}.evt"), f"{stem}.evt")
             shutil.rmtree(out)
             shutil.rmtree(work, ignore_errors=True)
     assert outcomes["FormatError"] > len(numbers) // 4, outcomes

@@ -33,13 +33,13 @@ from halfpipe.downlink import stage_mark
 from halfpipe.downlink.withdrawal import withdraw
 from halfpipe.files import leases, records
 from halfpipe.files.records import Series, opened
-from halfpipe.formats.evt_view import check_evt
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import hand_offs, series
 from halfpipe.settings import Settings
 from halfpipe.status.checks import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support import in_process
+from tests.support.evt_check import check_evt
 from tests.support.golden_cases import take_chunk
 from tests.support.harness import event_records, path_of, records_of
 from tests.support.moments import CHANGES

@@ -8,7 +8,7 @@ import click
 
 from halfpipe.cli import printed
 from halfpipe.cli.status import DAYS
-from halfpipe.cli.verbs import TIME, Known, Site, Verb, as_json, read_either, reason_given
+from halfpipe.cli.verbs import TIME, Known, Site, Verb, as_json, known, read_either, reason_given, unix
 from halfpipe.errors import HalfPipeError, IdError
 from halfpipe.files.leases import whoami
 from halfpipe.ids import DownlinkId, Downlinks, RunId
@@ -16,7 +16,6 @@ from halfpipe.status import acknowledged
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.acknowledged import Acknowledged
 from halfpipe.status.overview import DAY, overview, recent
-from halfpipe.tables import names
 from halfpipe.words import count
 
 
@@ -42,7 +41,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
 @click.argument(
     "what",
     required=False,
-    type=Known("downlink, run or code", _read, lambda work: [*names.downlinks(work), *names.runs(work)]),
+    type=Known("downlink, run or code", _read, known),
     metavar="[DL|RUN|CODE]",
     help="A downlink, a run, or the code of a cause.",
 )
@@ -55,7 +54,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
 def command(
     site: Site,
     what: RunId | DownlinkId | str | None,
-    until: float | None,
+    until: datetime | None,
     reason: str | None,
     who: str | None,
     as_json: bool,
@@ -68,27 +67,16 @@ def command(
     now = time.time()
     if what is None:
         said = acknowledged.read(site.work, now)
-        if as_json:
-            printed.as_json(work=site.work, acknowledged=said)
-            return
-        printed.table(
-            [
-                {
-                    "what": one.what,
-                    "who": one.who,
-                    "until (UTC)": datetime.fromtimestamp(one.until, UTC),
-                    "reason": one.reason,
-                }
-                for one in said
-            ]
-        )
-        click.echo(f"somebody is on {count(len(said), 'trouble')}")
+        rows = [vars(one) | {"until": datetime.fromtimestamp(one.until, UTC)} for one in said]
+        foot = f"somebody is on {count(len(said), 'trouble')}"
+        printed.listed(site.work, as_json, {"acknowledged": rows}, foot)
         return
     if as_json:
         raise click.UsageError("--json goes with the list.")
     if until is None:
         raise click.UsageError("Say until when, UTC: --until 2026-11-28T14:00.")
-    one = Acknowledged(str(what), who or whoami().user, until, reason_given(reason))
+    ends = unix(until)
+    one = Acknowledged(str(what), who or whoami().user, ends, reason_given(reason))
     looked = Looked(site.settings, now, now - DAYS * DAY)
     own = {what} if isinstance(what, DownlinkId) else set()
     found = overview(looked, own.union(recent(looked, DAYS)))
@@ -100,6 +88,4 @@ def command(
         codes = sorted({cause.code for _, cause in causes} | {cause.code for cause in found.site})
         raise HalfPipeError(f"nothing is amiss that {what} names; codes now: {', '.join(codes) or 'none'}")
     acknowledged.say(site.work, one)
-    click.echo(
-        f"{count(len(meant), 'cause')} of {what}: {one if until > now else 'nobody is on it any more'}"
-    )
+    click.echo(f"{count(len(meant), 'cause')} of {what}: {one if ends > now else 'nobody is on it any more'}")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Marked
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.ids import DownlinkId
@@ -96,9 +95,7 @@ def _print(one: "Compared") -> None:
     click.echo(f"downlink {one.downlink}: {one.verdict} ({here} here, {there} there, {same} the same)")
     names = ("run", "first", "last", "events", "where", "kind", "defect", "text")
     rows = [{name: getattr(group, name) for name in names} for group in one.groups[:MOST]]
-    printed.table(
-        [row | ({"kind": Marked(row["kind"])} if row["kind"] == "unexplained" else {}) for row in rows]
-    )
+    printed.table(rows, colours=["red" if row["kind"] == "unexplained" else None for row in rows])
     if len(one.groups) > MOST:
         click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
     for other in one.others:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import Known, Site, Verb, as_json, read_either, read_run
+from halfpipe.cli.verbs import Known, Site, Verb, as_json, known, read_either, read_run
 from halfpipe.errors import IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId
@@ -21,7 +21,6 @@ from halfpipe.status.explanation import (
     runs_of,
     together,
 )
-from halfpipe.tables import names
 from halfpipe.words import count, utc
 
 SAYS = {
@@ -44,7 +43,7 @@ def _read(text: str) -> Asked:
     return read_run(run), int(sequence)
 
 
-WHAT = Known("run, downlink, or sequence", _read, lambda work: [*names.downlinks(work), *names.runs(work)])
+WHAT = Known("run, downlink, or sequence", _read, known)
 
 
 @click.command(

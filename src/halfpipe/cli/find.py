@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.verbs import RUN, TIME, Site, Verb, as_json
+from halfpipe.cli.verbs import RUN, TIME, Site, Verb, as_json, unix
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
@@ -29,7 +29,9 @@ from halfpipe.words import count
 @click.option("--met", type=click.FloatRange(0, 2**32), metavar="SECONDS", help="Mission elapsed time.")
 @click.option("--run", "runs", type=RUN, multiple=True, metavar="RUN", help="A run; may be given again.")
 @as_json
-def command(site: Site, utc: float | None, met: float | None, runs: tuple[RunId, ...], as_json: bool) -> int:
+def command(
+    site: Site, utc: datetime | None, met: float | None, runs: tuple[RunId, ...], as_json: bool
+) -> int:
     """Find the downlinks, runs and files that have a time, or a run.
 
     It finds processed downlinks by the event files that their receipts name, and outstanding ones by the spans of
@@ -41,7 +43,7 @@ def command(site: Site, utc: float | None, met: float | None, runs: tuple[RunId,
         raise click.UsageError("Give a time (--utc or --met), or a run (--run).")
     from halfpipe.tables.found_downlinks import find
 
-    when = met if utc is None else met_of.unix_to_met(utc)
+    when = met if utc is None else met_of.unix_to_met(unix(utc))
     failed: list[HalfPipeError] = []
     found = find(site.settings, when, runs, failed.append)
     looked = Looked(site.settings, time.time(), time.time())
@@ -50,14 +52,12 @@ def command(site: Site, utc: float | None, met: float | None, runs: tuple[RunId,
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""
     found.insert(2, "l1_run", [RunId(run).l1 for run in found["run"]])
     found.insert(6, "state", found["downlink"].map(states))
-    if as_json:
-        printed.as_json(work=site.work, met=when, found=found, do=do)
-    else:
-        shown = found.assign(**{end: found[end].map(_utc, na_action="ignore") for end in ("begin", "end")})
-        printed.table(shown.drop(columns="outstanding"), drop=["l1_run", "end"])
-        click.echo(f"{count(len(states), 'downlink')} found")
-        if do:
-            click.echo(f"outstanding: {do}")
+    foot = f"{count(len(states), 'downlink')} found" + f"\noutstanding: {do}" * bool(do)
+    if not as_json:
+        found = found.drop(columns="outstanding")
+        for end in ("begin", "end"):
+            found[end] = found[end].map(_utc, na_action="ignore")
+    printed.listed(site.work, as_json, {"found": found}, foot, drop=["l1_run", "end"], met=when, do=do)
     for error in failed:
         click.echo(str(error), err=True)
     return 1 if failed or found.empty else 0

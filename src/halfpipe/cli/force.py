@@ -88,11 +88,6 @@ def _at_once(site: Site, run: RunId) -> str:
 def _list(site: Site, *, as_json: bool) -> int:
     refused, abandoned = force_list.read(site.work).refused, force_list.reasons(site.work)
     runs = [{"run": run, "l1_run": run.l1, "says": says} for run, says in abandoned.items()]
-    if as_json:
-        printed.as_json(work=site.work, refused=refused, runs=runs)
-    else:
-        for complaint in refused:
-            click.echo(complaint)
-        printed.table(runs)
-        click.echo(f"{count(len(abandoned), 'run')} abandoned")
+    foot = "\n".join([*refused, f"{count(len(abandoned), 'run')} abandoned"])
+    printed.listed(site.work, as_json, {"runs": runs}, foot, refused=refused)
     return 1 if refused else 0

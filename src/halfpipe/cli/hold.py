@@ -76,16 +76,5 @@ def command(
 
 def _list(site: Site, *, as_json: bool) -> None:
     held = halts.held(site.work, names.downlinks(site.work))
-    if as_json:
-        printed.as_json(work=site.work, held=held)
-        return
-    rows: list[dict[str, printed.Cell]] = [
-        {
-            "what": one["switch"].called,
-            "downlink": one["downlink"] or "all",
-            "held by": f"{one['file']}: {one['says'] or 'no name and no reason'}",
-        }
-        for one in held
-    ]
-    printed.table(rows)
-    click.echo(count(len(held), "halt switch", "halt switches"))
+    foot = count(len(held), "halt switch", "halt switches")
+    printed.listed(site.work, as_json, {"held": held}, foot)

@@ -2,16 +2,17 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
-from halfpipe.cli.printed import Marked
 from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
@@ -88,10 +89,7 @@ def command(
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, **found.as_json())
     else:
         click.echo(utc(now))
-        rows = [_row(one, site.work) for one in found.accounts]
-        # Those that need action come first, and all is told of them below.
-        told_below = slice(len(rows) if checks else len(found.wanting), None)
-        printed.table(rows, drop=DROP, notes=told_below)
+        _table(found.accounts, site.work, len(found.accounts) if checks else len(found.wanting))
         click.echo(_how_many(len(found.wanting), len(found.accounts), site))
         for cause in found.site:
             _say("site", cause)
@@ -111,11 +109,28 @@ def _how_many(wanting: int, every: int, site: Site) -> str:
     return f"{wanting} of {count(every, 'downlink')} {'needs' if wanting == 1 else 'need'} action"
 
 
-def _row(one: Account, work: Path) -> dict[str, printed.Cell]:
-    first, colour = one.causes[0] if one.causes else None, COLOURS.get(one.verdict)
+def _table(accounts: Sequence[Account], work: Path, told_below: int) -> None:
+    """Print a table of accounts; on a terminal what a row says has a line of its own, unless all is told below."""
+    rows, colours = [_row(one, work) for one in accounts], [COLOURS.get(one.verdict) for one in accounts]
+    if printed.on_terminal():
+        says = [row.pop("what") for row in rows]
+        printed.table(rows, drop=DROP, colours=colours)
+        alike: dict[str | None, list[str]] = {}
+        for one, note in list(zip(accounts, says, strict=True))[told_below:]:
+            alike.setdefault(note, []).append(one.downlink)
+        for note, downlinks in alike.items():
+            more = f" (and {len(downlinks) - 1} more like it)" if downlinks[1:] else ""
+            if note:
+                click.echo(f"  {downlinks[0]}  {note}{more}")
+    else:
+        printed.table(rows)
+
+
+def _row(one: Account, work: Path) -> dict[str, Any]:
+    first = one.causes[0] if one.causes else None
     return {
         "downlink": one.downlink,
-        "state": Marked(one.state, colour),
+        "state": one.state,
         "chunks": "{}/{}".format(*one.chunks),
         "runs": one.runs or None,
         "events": one.events if one.handoff else None,
@@ -123,12 +138,12 @@ def _row(one: Account, work: Path) -> dict[str, printed.Cell]:
         "hand-off": one.handoff or _before(work, one.downlink),
         "level-1": one.submitted,
         "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,
-        "what": Marked(f"{SIGNS[first.verdict]}{first.verdict}: {_what(first)}", colour) if first else None,
+        "what": first and f"{SIGNS[first.verdict]}{first.verdict}: {first.text}" + _by(first.on_it),
     }
 
 
-def _what(cause: Cause) -> str:
-    return f"{cause.text} ({cause.on_it})" if cause.on_it else cause.text
+def _by(on_it: str) -> str:
+    return f" ({on_it})" if on_it else ""
 
 
 def _before(work: Path, downlink: DownlinkId) -> str | None:

@@ -188,7 +188,7 @@ class Verb(click.Command):
         ctx.params["site"] = site = ctx.find_root().ensure_object(Site)
         if self.at_work:
             site.check()
-            if not ctx.params.get("as_json") and not ctx.params.get("as_csv"):
+            if not ctx.params.get("as_json"):
                 site.say()
         for name, value in ctx.params.items():
             if isinstance(value, Downlinks):
@@ -230,21 +230,14 @@ class Known(click.ParamType[Any]):
         return []
 
 
-class _Utc(click.ParamType[float]):
-    """A date and time, as Unix seconds; without a zone it is UTC."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
-        try:
-            time = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no date and time, as in 2023-04-01T12:34:56", param, ctx)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+TIME = click.DateTime(
+    [f"%Y-%m-%d{time}" for time in ("", "T%H:%M", "T%H:%M:%S", "T%H:%M:%S%z", "T%H:%M:%S.%f")]
+)
 
 
-TIME = _Utc()
+def unix(time: datetime) -> float:
+    """Return a time that was given as Unix seconds; without a zone it is UTC."""
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def read_downlinks(text: str) -> DownlinkId | Downlinks:
@@ -270,9 +263,14 @@ def read_either(text: str) -> RunId | DownlinkId | Downlinks:
         ) from error
 
 
+def known(work: Path) -> list[str]:
+    """Return the downlinks and the runs of a working directory."""
+    return [*names.downlinks(work), *names.runs(work)]
+
+
 DOWNLINK = Known("downlink", read_downlinks, names.downlinks)
 RUN = Known("run", read_run, names.runs)
-EITHER = Known("run or downlink", read_either, lambda work: [*names.downlinks(work), *names.runs(work)])
+EITHER = Known("run or downlink", read_either, known)
 
 cores = click.option(
     "--cores",

@@ -64,7 +64,7 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         if (end - begin) / met.HOUR > MOST_HOURS:
             raise FormatError(
                 f"run {run}: its datagrams have times from {met.utc(begin)} to {met.utc(end)}, more than {MOST_HOURS} "
-                f"hours. See what is known of it: halfpipe show {run} --index"
+                f"hours. See what is known of it: halfpipe explain {run}"
             )
         found = _chunks(root, scid, (begin, end), run, runs_of)
         last = max((piece.end for chunk in found for piece in chunk), default=0)

@@ -20,7 +20,7 @@ OF_A_SITE = [
     ("online",), ("hold",), ("force",), ("cleanup",), ("config",),
 ]  # fmt: skip
 NOT_FOR_PROGRAMS = [
-    ("submit", FIRST), ("show", "--index", "2c2e5787", FIRST), ("hold", "stage", "--resume"), ("ledger", "check"),
+    ("submit", FIRST), ("hold", "stage", "--resume"), ("ledger", "check"),
 ]  # fmt: skip
 
 
@@ -64,17 +64,17 @@ def test_the_site_may_be_named_before_or_after_the_verb_and_by_the_environment(
     profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = str(profile / "config.yaml")
-    wanted = give("show", "--delivered", "--csv", "--configfile", config).stdout
+    wanted = give("show", "--delivered", "--json", "--configfile", config).stdout
     assert FIRST in wanted
     for words in (
-        ["--profile", str(profile), "show", "--delivered", "--csv"],
-        ["show", "--delivered", "--profile", str(profile), "--csv"],
-        ["--configfile", config, "show", "--delivered", "--csv"],
-        ["--profile", "no such", "show", "--delivered", "--csv", "--profile", str(profile)],
+        ["--profile", str(profile), "show", "--delivered", "--json"],
+        ["show", "--delivered", "--profile", str(profile), "--json"],
+        ["--configfile", config, "show", "--delivered", "--json"],
+        ["--profile", "no such", "show", "--delivered", "--json", "--profile", str(profile)],
     ):
         ended = give(*words)
         assert (ended.exit_code, ended.stdout, ended.stderr) == (0, wanted, "")
-    assert give("show", "--delivered", "--csv", env={"SNAKEMAKE_PROFILE": str(profile)}).stdout == wanted
+    assert give("show", "--delivered", "--json", env={"SNAKEMAKE_PROFILE": str(profile)}).stdout == wanted
     monkeypatch.chdir(profile.parent)
     ended = give("show", "--delivered", env={"SNAKEMAKE_PROFILE": profile.name})
     assert ended.stderr == f"HalfPipe at {profile}/work (profile {profile.name})\n"

@@ -44,7 +44,7 @@ def test_a_switch_for_all_downlinks(configfile: Path, switch: Switch) -> None:
         {"switch": switch, "downlink": None, "file": str(file), "says": content.strip()}
     ]
     _, row, _ = halfpipe("hold", configfile=configfile).stdout.splitlines()
-    assert row.split(maxsplit=2) == [name, "all", f"{file}: {content.strip()}"]
+    assert row.split(maxsplit=3) == [switch, "-", str(file), content.strip()]
     said = halfpipe("hold", name, "--resume", configfile=configfile).stdout
     assert content in said, "who had held it, and why"
     assert halts.holding(work, switch) is None
