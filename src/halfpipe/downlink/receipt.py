@@ -7,12 +7,11 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import halfpipe
 from halfpipe import paths
 from halfpipe.downlink import dropped, handoff_line, stage_look, stage_mark
-from halfpipe.downlink.receipt_form import Chunk, FromManifest, Receipt, Run, Text
 from halfpipe.downlink.texts import Exceptions, Manifest, texts
 from halfpipe.errors import DecoderError, StageError, StateError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
@@ -28,6 +27,10 @@ from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
 from halfpipe.words import SIMULATED, aligned
 
+Receipt = dict[str, Any]  # docs/receipt.md has each key
+Text = Mapping[str, Any]
+OF_CHUNK = ("chunk", "retdef", "runs", "files", "said", "level0")
+NOT_OF_RUN = {"downlink", "datagrams", "window", "settled"}  # what a manifest says besides
 SHOWN_AS = {"delivered": "staged", "held_events": "held"}  # in the table for people
 
 log = logging.getLogger(__name__)
@@ -78,7 +81,7 @@ def hand_off(
         described = _put(settings, lease, downlink, chunks, whole, exceptions, output)
     else:
         number, named = known.number, set(known.named)
-        described = cast(tuple[Text, ...], known.texts)
+        described = known.texts
         if not (place / paths.staged(downlink)).is_dir():
             log.info("Level-1 has taken hand-off %d: the stage stays as it is", number)
         elif _there(place, downlink, described) != described:
@@ -90,10 +93,7 @@ def hand_off(
         "handoff": number,
         "software": {"halfpipe": halfpipe.__version__},
         "config": settings.provenance,
-        "chunks": [
-            cast(Chunk, {key: chunk[key] for key in Chunk.__annotations__ if key in chunk})
-            for chunk in decoded
-        ],
+        "chunks": [of_chunk(chunk) for chunk in decoded],
         "ignored": [
             {"chunk": str(chunk), "reason": reason} for chunk, reason in settings.ignored(downlink).items()
         ],
@@ -229,16 +229,19 @@ def _describe(path: Path) -> Text:
     return {"name": path.name, "size": path.stat().st_size, "sha256": sha256(path)}
 
 
-def of_run(manifest: Manifest, named: Collection[str]) -> Run:
+def of_chunk(decoded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the receipt says of one chunk."""
+    return {key: decoded[key] for key in OF_CHUNK if key in decoded}
+
+
+def of_run(manifest: Manifest, named: Collection[str]) -> dict[str, Any]:
     """Return what the receipt says of one run; the texts name those that are `named`."""
-    said = {key: manifest[key] for key in FromManifest.__annotations__}
-    said |= {
-        "held": bool(manifest["held"]),
-        "l1": {"accepts": not manifest["held"], "why": manifest["held"]},
+    held = manifest["held"]
+    return {key: value for key, value in manifest.items() if key not in NOT_OF_RUN} | {
+        "held": bool(held),
+        "l1": {"accepts": not held, "why": held},
         "named": manifest["run"] in named,
     }
-    said |= {key: manifest[key] for key in ("taken_over", "legacy", "unaccounted") if key in manifest}
-    return cast(Run, said)
 
 
 def state_of(run: Mapping[str, Any]) -> str:

@@ -13,13 +13,12 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import halfpipe
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, take_products
 from halfpipe.downlink import receipt
-from halfpipe.downlink.receipt_form import Chunk, Receipt
 from halfpipe.downlink.submissions import Action, Record
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
@@ -296,7 +295,7 @@ def _write(
     for run in runs:
         with leases.run_lease(work, run.of.run, log.warning):
             manifests.append(_write_run(work, legacy, run, entries, moots.get(run.of.run, UNSET)))
-    content: Receipt = {
+    content = {
         "taken_over": True,
         "downlink": str(downlink),
         "handoff": HANDOFF,
@@ -333,14 +332,14 @@ def _put_switches(work: Path, legacy: LegacyDownlink) -> None:
 
 def _entry(
     work: Path, legacy: LegacyDownlink, chunk: ChunkId, entries: Mapping[ChunkId, Mapping[str, Any]]
-) -> Chunk:
+) -> dict[str, Any]:
     """Return what the receipt says of a chunk; of one whose products were never seen only that it was there."""
     entry = entries.get(chunk)
     if entry is None and (vouched := work / paths.chunk(legacy.id, chunk)).exists():
         entry = read_json(vouched)
     if entry is not None:
-        return cast(Chunk, {key: entry[key] for key in Chunk.__annotations__ if key in entry})
-    return cast(Chunk, _chunk(legacy, chunk, [], []))
+        return receipt.of_chunk(entry)
+    return _chunk(legacy, chunk, [], [])
 
 
 def _chunk(
