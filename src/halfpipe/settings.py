@@ -441,15 +441,11 @@ class Board(Section):
 
 @dataclass(frozen=True)
 class Metrics(Section):
-    """Numbers for others: for Prometheus, and for whoever indexes logs."""
+    """Numbers for others: for Prometheus."""
 
     file: Place | None = None
     """Where each turn of unattended processing writes them, for the node exporter's text file collector: a name that
     ends in .prom in its directory; null: it writes none. docs/operations.md has the numbers."""
-    handoffs: Place | None = None
-    """Where a line of JSON is appended for each hand-off; every node sees it; null: none is. docs/operations.md says
-    what stands in it."""
-
 
 @dataclass(frozen=True)
 class GoneEvents(Section):

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.downlink import dropped, handoff_line, stage_look, stage_mark
+from halfpipe.downlink import dropped, stage_look, stage_mark
 from halfpipe.downlink.texts import Exceptions, Manifest, texts
 from halfpipe.errors import DecoderError, StageError, StateError, rerun
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
@@ -119,7 +119,6 @@ def save(
 ) -> None:
     """Record the hand-off after those that were `known`, let Level-1 retire its `runs` again, and write the receipt."""
     work, place = settings.paths.work, settings.paths.stage
-    handoff_line.write(settings, content)
     record = publish(work, downlink, content, known)
     delivered = (
         (paths.deliveries(run), Series(work, paths.deliveries(run)).read()[-1:]) for run in sorted(runs)
