@@ -447,6 +447,7 @@ class Metrics(Section):
     """Where each turn of unattended processing writes them, for the node exporter's text file collector: a name that
     ends in .prom in its directory; null: it writes none. docs/operations.md has the numbers."""
 
+
 @dataclass(frozen=True)
 class GoneEvents(Section):
     """Events of a chunk that are gone for good, so that nobody need look for them."""

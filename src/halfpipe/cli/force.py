@@ -86,8 +86,11 @@ def _at_once(site: Site, run: RunId) -> str:
 
 
 def _list(site: Site, *, as_json: bool) -> int:
-    refused, abandoned = force_list.read(site.work).refused, force_list.reasons(site.work)
-    runs = [{"run": run, "l1_run": run.l1, "says": says} for run, says in abandoned.items()]
-    foot = "\n".join([*refused, f"{count(len(abandoned), 'run')} abandoned"])
-    printed.listed(site.work, as_json, {"runs": runs}, foot, refused=refused)
-    return 1 if refused else 0
+    found = force_list.read(site.work)
+    runs = [
+        {"run": run, "l1_run": run.l1, "says": "; ".join(filter(None, map(put_down.says, files)))}
+        for run, files in sorted(found.runs.items())
+    ]
+    foot = "\n".join([*found.refused, f"{count(len(runs), 'run')} abandoned"])
+    printed.listed(site.work, as_json, {"runs": runs}, foot, refused=found.refused)
+    return 1 if found.refused else 0

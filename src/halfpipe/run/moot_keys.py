@@ -1,6 +1,5 @@
 """Which MOOT key and alias a run carries (ground-chain §10; `moot.file` of the config)."""
 
-import io
 import logging
 import re
 from collections.abc import Mapping
@@ -16,9 +15,8 @@ from halfpipe.formats.evt import MOOT_UNSET_ALIAS, MOOT_UNSET_KEY
 from halfpipe.ids import RunId
 
 # A key of more digits is none, and takes long to read as a number.
-LINE = re.compile(r"(r[0-9]{10})\s+(0[xX][0-9a-fA-F]{1,18}|[0-9]{1,20})\s+(\S{1,1000})", re.ASCII)
-MAX_SIZE = 1 << 26  # bytes: ten times what the whole mission has
-MOST_SHOWN = 50  # lines that are passed over, one by one; the others are counted
+LINE = re.compile(rb"r([0-9]{10})\s+(0[xX][0-9a-fA-F]{1,18}|[0-9]{1,20})\s+([!-~]{1,1000})")
+MOST_NAMED = 20  # lines that are passed over
 
 log = logging.getLogger(__name__)
 
@@ -50,31 +48,34 @@ def read_moot(path: Path, only: RunId | None = None) -> Mapping[RunId, Moot]:
     ConfigError
         If the file cannot be read.
     FormatError
-        If two lines give one run different keys, or the file is larger than `MAX_SIZE`.
+        If two lines give one run different keys.
     """
+    try:
+        with open_regular(path) as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        raise ConfigError(f"moot.file {path}: cannot be read: {error.strerror}") from error
     known: dict[RunId, Moot] = {}
-    passed_over = 0
-    for number, raw in enumerate(_content(path), 1):
-        line = raw.decode(errors="replace").rstrip("\r\n")
-        if not line.strip() or line.lstrip().startswith("#"):
+    passed_over = []
+    for number, line in enumerate(map(bytes.strip, lines), 1):
+        if not line or line.startswith(b"#"):
             continue
-        match = LINE.fullmatch(line.strip())
-        moot = Moot(int(match[2], 16 if "x" in match[2].lower() else 10), match[3]) if match else UNSET
-        if match is None or int(match[1][1:]) >= 2**32 or not is_good(moot):
-            passed_over += 1
-            if passed_over <= MOST_SHOWN:
-                log.warning("%s, line %d: passed over, not 'r%%010d key alias': %.80r", path, number, line)
+        match = LINE.fullmatch(line)
+        met, key, alias = match.groups() if match else (b"-1", b"-1", b"")
+        moot = Moot(int(key, 16 if b"x" in key.lower() else 10), alias.decode())
+        if not 0 <= int(met) < 2**32 or not is_good(moot):
+            passed_over.append(number)
             continue
-        run = RunId.from_l1(match[1])
-        if only not in {None, run}:
-            continue
-        if known.setdefault(run, moot) != moot:
+        run = RunId.from_met(int(met))
+        if only in {None, run} and known.setdefault(run, moot) != moot:
             raise FormatError(
-                f"{path}, line {number}: run {match[1]} ({run}) has key {moot.key} {moot.alias} here and "
+                f"{path}, line {number}: run {run.l1} ({run}) has key {moot.key} {moot.alias} here and "
                 f"{known[run].key} {known[run].alias} before. Remove the wrong line."
             )
-    if passed_over > MOST_SHOWN:
-        log.warning("%s: %d more lines were passed over", path, passed_over - MOST_SHOWN)
+    if passed_over:
+        few = ", ".join(map(str, passed_over[:MOST_NAMED]))
+        form = "not 'r%010d key alias'"
+        log.warning("%s: %d lines were passed over, %s: line %s", path, len(passed_over), form, few)
     return known
 
 
@@ -101,16 +102,3 @@ def first_datagram(rows: NDArray[np.void]) -> np.void:
     """
     first: np.void = rows[np.lexsort((rows["datagram"], rows["apid"], rows["utc"]))[0]]
     return first
-
-
-def _content(path: Path) -> io.BytesIO:
-    try:
-        with open_regular(path) as file:
-            content = file.read(MAX_SIZE + 1)
-    except OSError as error:
-        raise ConfigError(f"moot.file {path}: cannot be read: {error.strerror}") from error
-    if len(content) > MAX_SIZE:
-        raise FormatError(
-            f"moot.file {path}: more than {MAX_SIZE} bytes, expected a line a run. Name the right file."
-        )
-    return io.BytesIO(content)  # its lines, one at a time

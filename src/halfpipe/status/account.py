@@ -149,7 +149,7 @@ class Site:
     @cached_property
     def given_up(self) -> frozenset[RunId]:
         """The runs that are abandoned."""
-        return force_list.read(self.work).runs
+        return frozenset(force_list.read(self.work).runs)
 
     @cached_property
     def lost(self) -> Mapping[DownlinkId, Sequence[RunId]]:

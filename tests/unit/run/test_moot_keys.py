@@ -7,7 +7,6 @@ import pytest
 
 from halfpipe.errors import ConfigError, FormatError
 from halfpipe.ids import RunId
-from halfpipe.run import moot_keys
 from halfpipe.run.moot_keys import UNSET, Moot, moot_of, read_moot
 
 RUN = RunId.from_l1("r0741234567")
@@ -43,29 +42,18 @@ def test_good_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_garbage_is_told_with_its_line_and_costs_no_other(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = ["2959", "2959 nomSciOps more", "-1 nomSciOps", "4294967296 nomSciOps", "0x1ffffffff nomSciOps"]
     keys += ["29.5 nomSciOps", "2959 nomSçiOps", "٢٩ nomSciOps", "9" * 5000 + " nomSciOps", "1 " + "a" * 2000]
-    garbage = [
-        "not a key",
-        "741234567 2959 nomSciOps",
-        "r741234567 2959 nomSciOps",
-        "r9999999999 2959 nomSciOps",
-    ]
     keys += ["1 a\x1b[2J", "1 a\x00b", "1 a\u2028b"]
-    garbage += ["\x00\x01", *(f"{RUN.l1} {key}" for key in keys)]
-    path = write(tmp_path, *garbage, "r0741234567 2959 nomSciOps")
-    assert read_moot(path) == {RUN: Moot(2959, "nomSciOps")}
-    said = [record.getMessage() for record in caplog.records]
-    assert [line.startswith(f"{path}, line {number}: ") for number, line in enumerate(said, 1)] == [
-        True
-    ] * len(garbage)
-    assert all(line.isprintable() for line in said)
-    caplog.clear()
-    monkeypatch.setattr(moot_keys, "MOST_SHOWN", 3)
+    garbage = ["not a key", "741234567 2959 x", "r741234567 2959 x", "r9999999999 2959 x", "\x00\x01"]
+    path = write(tmp_path, *garbage, "r0741234567 2959 nomSciOps", *(f"{RUN.l1} {key}" for key in keys))
     assert moot_of(RUN, path) == Moot(2959, "nomSciOps")
-    assert len(caplog.records) == 4, "the others are counted"
+    (said,) = [record.getMessage() for record in caplog.records]
+    lines = [*range(1, 6), *range(7, 7 + len(keys))]
+    assert f"{len(lines)} lines" in said
+    assert said.endswith(", ".join(map(str, lines)))
 
 
 def test_a_run_that_the_file_does_not_name(tmp_path: Path) -> None:
@@ -85,9 +73,6 @@ def test_a_contradiction_is_refused(tmp_path: Path) -> None:
     assert moot_of(RunId("00000000"), path) == UNSET, "what is said of other runs does not matter"
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         read_moot(tmp_path / "x")
-    monkeypatch.setattr(moot_keys, "MAX_SIZE", 10)
-    with pytest.raises(FormatError):
-        read_moot(write(tmp_path, "r0741234567 2959 nomSciOps"))
