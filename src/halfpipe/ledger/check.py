@@ -1,32 +1,20 @@
 """Compare the ledger with the files, and say which of the two is behind."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import ColumnElement, Connection, Table, select
 
 from halfpipe.errors import HalfPipeError, LedgerError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import loaded, run_row, runs_of
-from halfpipe.ledger.rows import (
-    Entry,
-    Part,
-    Row,
-    Standing,
-    by_table,
-    handed_off,
-    last_receipt,
-    parts_of,
-    read_entry,
-)
-from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, RUNS, SEGMENTS
+from halfpipe.ledger.rows import Entry, Part, Row, Standing, handed_off, last_receipt, parts_of, read_entry
+from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
 from halfpipe.settings import Settings
 
 LEDGER_BEHIND, FILES_BEHIND, DAMAGED = "ledger is behind", "files are behind", "files cannot be compared"
-ENTRY = {LINKS.name: "runs", SEGMENTS.name: "segments", DATAGRAMS.name: "datagrams"}
 
 
 @dataclass(frozen=True)
@@ -63,13 +51,13 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
     found: list[Finding] = []
     of_them = set(ledger.read(lambda connection: runs_of(connection, chosen)))
     # A transaction for each: while one reads, nobody can write into SQLite, and a mission takes hours.
-    for downlink in chosen:
+    for item in chosen:
         try:
-            entry = read_entry(work, downlink) if last_receipt(work, downlink) is not None else None
+            entry = read_entry(work, item) if last_receipt(work, item) is not None else None
         except (HalfPipeError, OSError) as error:
-            found.append(Finding(f"downlink {downlink}", DAMAGED, str(error)))
+            found.append(Finding(f"downlink {item}", DAMAGED, str(error)))
             continue
-        found += ledger.read(partial(_downlink, downlink=downlink, entry=entry))
+        found += ledger.read(partial(_downlink, downlink=item, entry=entry))
         of_them.update(entry.parts if entry else ())
     for run in sorted(of_them):
         try:
@@ -83,58 +71,45 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
 
 
 def _downlink(connection: Connection, downlink: DownlinkId, entry: Entry | None) -> list[Finding]:
-    where = f"downlink {downlink}"
-    known = _rows(connection, DOWNLINKS, DOWNLINKS.c.id == downlink.number)
+    where, which = f"downlink {downlink}", of_downlink(DOWNLINKS, downlink)
+    has = connection.execute(select(DOWNLINKS.c.handoff).where(which)).scalar()
     if entry is None:
-        detail = "it was never handed off, and the ledger has nothing of it"
-        if known:
-            detail = f"it has no receipt: process it, or halfpipe ledger remove {downlink}"
+        remedy = f"process it, or halfpipe ledger remove {downlink}"
+        return [Finding(where, FILES_BEHIND, f"it has no receipt: {remedy}")]
+    if has is not None and has > entry.row["handoff"]:
+        detail = f"the ledger has hand-off {has}, the receipt is of {entry.row['handoff']}"
         return [Finding(where, FILES_BEHIND, detail)]
-    if not known:
-        return [Finding(where, LEDGER_BEHIND, "it was handed off and never loaded")]
-    (row,) = known
-    if row["handoff"] > entry.row["handoff"]:
-        detail = f"the ledger has hand-off {row['handoff']}, the receipt is of {entry.row['handoff']}"
-        return [Finding(where, FILES_BEHIND, detail)]
-    differences = _differences(entry.row, row)
-    files = by_table(entry.parts.values())
-    for table in OF_A_DOWNLINK:
-        rows = _rows(connection, table, table.c.downlink_id == downlink.number)
-        if _sorted(rows) != _sorted(files[table.name]):
-            differences.append(f"{ENTRY[table.name]} differ")
+    rows = entry.rows()
+    differences = [
+        each
+        for table in (DOWNLINKS, *OF_A_DOWNLINK)
+        for each in _differences(connection, table, of_downlink(table, downlink), rows[table.name])
+    ]
     return [Finding(where, LEDGER_BEHIND, "; ".join(differences))] if differences else []
 
 
 def _run(connection: Connection, run: RunId, parts: list[Part], standing: Standing) -> list[Finding]:
-    rows = _rows(connection, RUNS, RUNS.c.startedat == run.met)
     expected = [run_row(connection, run, parts, standing)] if parts else []
-    if rows == expected:
-        return []
-    if not expected:
-        detail = "no downlink that was handed off has datagrams of it"
-        return [Finding(_name(run), FILES_BEHIND, detail)]
-    if len(rows) != 1:
-        return [Finding(_name(run), LEDGER_BEHIND, f"{len(rows)} rows of it, expected one")]
-    return [Finding(_name(run), LEDGER_BEHIND, "; ".join(_differences(expected[0], rows[0])))]
+    differences = _differences(connection, RUNS, RUNS.c.startedat == run.met, expected)
+    behind = LEDGER_BEHIND if parts else FILES_BEHIND
+    return [Finding(_name(run), behind, "; ".join(differences))] if differences else []
 
 
 def _name(run: RunId) -> str:
     return f"run {run} ({run.l1})"
 
 
-def _differences(files: Mapping[str, Any], ledger: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{column} {ledger[column]}, in the files {value}"
-        for column, value in files.items()
-        if ledger[column] != value
-    ]
-
-
-def _rows(connection: Connection, table: Table, of_it: Any) -> list[Row]:
-    return [dict(row) for row in connection.execute(select(table).where(of_it)).mappings()]
-
-
-def _sorted(rows: Iterable[Row]) -> list[list[tuple[str, Any]]]:
-    """Order rows for comparison; what may be NULL comes behind the keys, which differ."""
-    keys = ("startedat", "apid", "dgmseq0", "datagrams")
-    return [sorted(row.items()) for row in sorted(rows, key=lambda row: [row.get(key, 0) for key in keys])]
+def _differences(
+    connection: Connection, table: Table, which: ColumnElement[bool], files: list[Row]
+) -> list[str]:
+    """Say how the rows of a table differ from those that files give: of a single row column by column."""
+    ledger = [dict(row) for row in connection.execute(select(table).where(which)).mappings()]
+    if len(ledger) == len(files) == 1:
+        return [
+            f"{column} {ledger[0][column]}, in the files {value}"
+            for column, value in files[0].items()
+            if ledger[0][column] != value
+        ]
+    for rows in (ledger, files):
+        rows.sort(key=lambda row: [row[column.name] for column in table.primary_key])
+    return [] if ledger == files else [f"{table.name} has {len(ledger)} rows, the files {len(files)}"]

@@ -4,16 +4,22 @@ A database that is down is tried `len(WAITS) + 1` times and then is an error of 
 """
 
 import logging
-import re
 import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, select, update
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import NullPool
 
 from halfpipe import paths
@@ -28,9 +34,10 @@ LOCK_SECONDS = 60  # that another writer is waited for, at each try
 FOREIGN = "ledger-foreign"  # of the error that it belongs to another working directory
 SILENCE_SECONDS = 60  # after which a server that says nothing is taken to be gone
 
-# SQLSTATE (classes 08 and 40, and some): the connection, another transaction or an operator was in the way.
-_PASSING = re.compile(r"08...|40...|53...|57P0.|55P03|57014")
-_MADE_BY_ANOTHER = re.compile(r"42P07|42710|23505")  # of two that make the tables at a time, one is told so
+# The connection, another transaction or an operator was in the way (PEP 249).
+PASSING = (OperationalError, InterfaceError)
+# What one state of the database is read with; SQLite has no other.
+ONE_STATE = {"postgresql": "REPEATABLE READ", "oracle": "SERIALIZABLE"}
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -96,9 +103,9 @@ class Ledger:
                 "postgresql+psycopg://user@host/database, with its driver installed."
             ) from error
         self.name = parsed.render_as_string(hide_password=True)
-        self._file = Path(parsed.database) if _is_sqlite(parsed) and parsed.database else None
-        self._waits, self._owner = tuple(waits), owner
-        self._ready = False
+        is_file = parsed.get_backend_name() == "sqlite" and parsed.database
+        self._file = Path(str(parsed.database)) if is_file else None
+        self._waits, self._owner, self._ready = tuple(waits), owner, False
 
     @classmethod
     def of(cls, settings: Settings, waits: Sequence[float] = WAITS) -> Self:
@@ -129,12 +136,15 @@ class Ledger:
             Then nothing was changed.
         """
         if not self._ready:
-            self._tried(self._make_or_compare, also=_MADE_BY_ANOTHER)
+            # Of two that make the tables at a time one is told so, in as many ways as there are databases.
+            self._tried(self._make_or_compare, passing=(DBAPIError,))
             self._ready = True
 
         def once() -> T:
             with self._engine.begin() as connection:
-                if not connection.execute(select(LOCK.c.id).with_for_update()).all():
+                # Whoever writes locks this row first, and waits here for another one.
+                mine = update(LOCK).values(owner=func.coalesce(LOCK.c.owner, self._owner))
+                if connection.execute(mine).rowcount != 1:
                     raise LedgerError(
                         f"{self.name}: {LOCK.name} has no row, so writers cannot follow one another.",
                         Remedy(
@@ -142,8 +152,7 @@ class Ledger:
                             first="Stop those that run, insert a row with id 1 into it",
                         ),
                     )
-                if not self._refuse_foreign(connection) and self._owner is not None:
-                    connection.execute(update(LOCK).values(owner=self._owner))
+                self._refuse_foreign(connection)
                 return work(connection)
 
         return self._tried(once)
@@ -157,17 +166,13 @@ class Ledger:
             As `write`, and if there is no ledger yet.
         """
         if self._file is not None and not self._file.exists():
-            raise NoLedgerError(
-                f"there is no ledger {self._file} yet: the first downlink that is loaded makes it, and so does "
-                "halfpipe ledger rebuild"
-            )
+            raise self._none_yet()
+        isolation = ONE_STATE.get(self._engine.dialect.name)
 
         def once() -> T:
             with self._engine.connect() as connection:
-                options = {} if self._file is not None else {"isolation_level": "REPEATABLE READ"}
-                if self._engine.dialect.name == "oracle":
-                    options = {"isolation_level": "SERIALIZABLE"}
-                connection = connection.execution_options(halfpipe_reads=True, **options)  # noqa: PLW2901
+                if isolation is not None:
+                    connection.execution_options(isolation_level=isolation)
                 with connection.begin():
                     self._compare(_revision(connection))
                     self._refuse_foreign(connection)
@@ -175,8 +180,8 @@ class Ledger:
 
         return self._tried(once)
 
-    def _refuse_foreign(self, connection: Connection) -> str | None:
-        """Return whose the ledger is, None if nobody's yet; refuse that of another working directory."""
+    def _refuse_foreign(self, connection: Connection) -> None:
+        """Refuse the ledger of another working directory."""
         owner: str | None = connection.execute(select(LOCK.c.owner)).scalar()
         if owner is not None and self._owner not in {None, owner}:
             raise LedgerError(
@@ -188,66 +193,64 @@ class Ledger:
                 ),
                 code=FOREIGN,
             )
-        return owner
 
     def _make_or_compare(self) -> None:
         with self._engine.begin() as connection:
             found = _revision(connection)
-            if found is None:
-                self._refuse_strangers(connection)
-                METADATA.create_all(connection)  # those of others that are there stay
-                connection.execute(insert(LOCK), [{"id": 1}])
-                connection.execute(insert(VERSION), [{"version_num": REVISION}])
-            else:
+            if found is not None:
                 self._compare(found)
+                return
+            strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
+            # Asked again: another loader may have made them all since.
+            if strangers and _revision(connection) is None:
+                raise LedgerError(
+                    f"{self.name}: has {', '.join(strangers)} and no {VERSION.name}: tables of the earlier system, or, "
+                    "on Oracle, what is left of a load that was killed.",
+                    Remedy("halfpipe ledger rebuild", first="Move them away (docs/ledger.md)"),
+                )
+            METADATA.create_all(connection)  # those of others that are there stay
+            connection.execute(insert(LOCK), [{"id": 1}])
+            connection.execute(insert(VERSION), [{"version_num": REVISION}])
 
-    def _refuse_strangers(self, connection: Connection) -> None:
-        strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
-        # Asked again: another loader may have made them all since.
-        if strangers and _revision(connection) is None:
-            raise LedgerError(
-                f"{self.name}: has {', '.join(strangers)} and no {VERSION.name}: tables of the earlier system, or, on "
-                "Oracle, what is left of a load that was killed.",
-                Remedy("halfpipe ledger rebuild", first="Move them away (docs/ledger.md)"),
-            )
+    def _none_yet(self) -> NoLedgerError:
+        return NoLedgerError(
+            f"there is no ledger {self.name} yet: the first downlink that is loaded makes it, and so does halfpipe "
+            "ledger rebuild."
+        )
 
     def _compare(self, found: str | None) -> None:
         if found is None:
-            raise NoLedgerError(
-                f"{self.name}: holds no ledger yet; the first downlink that is loaded makes it, and so does "
-                "halfpipe ledger rebuild"
-            )
+            raise self._none_yet()
         if found != REVISION:
             raise LedgerError(
                 f"{self.name}: its tables have version {found}, this program wants {REVISION}.",
                 Remedy("halfpipe ledger rebuild", first="Move its tables away (docs/ledger.md)"),
             )
 
-    def _tried(self, once: Callable[[], T], also: re.Pattern[str] | None = None) -> T:
+    def _tried(self, once: Callable[[], T], passing: tuple[type[DBAPIError], ...] = PASSING) -> T:
         for wait in (*self._waits, None):
             try:
                 return once()
             except SQLAlchemyError as error:
-                if wait is None or not _passes(error, also):
+                said = " ".join(
+                    str(getattr(error, "orig", None) or error).split()
+                )  # drivers say no passwords
+                if wait is None or not _passes(error, passing):
                     raise LedgerError(
-                        f"the ledger {self.name}: {_cause(error)}. Nothing was changed in it. Fix this (is "
+                        f"the ledger {self.name}: {said}. Nothing was changed in it. Fix this (is "
                         "the database up, are ledger.url and the password right?), then re-run the command."
                     ) from error
-                log.warning("the ledger %s: %s; again in %g s", self.name, _cause(error), wait)
+                log.warning("the ledger %s: %s; again in %g s", self.name, said, wait)
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
 
 
-def _is_sqlite(url: URL) -> bool:
-    return url.get_backend_name() == "sqlite"
-
-
 def _engine(url: URL) -> Engine:
     """Make an engine that keeps no connection, so that nothing idles in a database between two loads."""
-    if _is_sqlite(url):
+    if url.get_backend_name() == "sqlite":
         engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": LOCK_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
         return engine
     arguments: dict[str, Any] = {}
     if url.get_backend_name() == "postgresql":
@@ -262,15 +265,8 @@ def _engine(url: URL) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    # Python's module would begin transactions by itself, and after the first read only.
-    connection.isolation_level = None
+    connection.isolation_level = None  # Python's module would begin transactions by itself
     connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that writes only after it has read is refused if another one wrote meanwhile.
-    reads = connection.get_execution_options().get("halfpipe_reads")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
 
 def _revision(connection: Connection) -> str | None:
@@ -281,20 +277,11 @@ def _revision(connection: Connection) -> str | None:
     return found
 
 
-def _passes(error: SQLAlchemyError, also: re.Pattern[str] | None) -> bool:
-    """Tell whether what is wrong may be right at the next try."""
+def _passes(error: SQLAlchemyError, passing: tuple[type[DBAPIError], ...]) -> bool:
+    """Tell whether what is wrong may be right at the next try; of SQLite only that somebody else is at work."""
     if not isinstance(error, DBAPIError):
         return False
-    name = getattr(error.orig, "sqlite_errorname", None)
-    if name is not None:
-        return str(name).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-    state = getattr(error.orig, "sqlstate", None)
-    if state is not None:
-        return bool(_PASSING.fullmatch(state) or (also and also.fullmatch(state)))
-    return error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError")
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    """Return what the database said, in one line; drivers say no passwords."""
-    said = str(error.orig if isinstance(error, DBAPIError) and error.orig is not None else error)
-    return " ".join(said.split()) or type(error).__name__
+    name = getattr(error.orig, "sqlite_errorname", "SQLITE_BUSY")
+    return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) and (
+        isinstance(error, passing) or error.connection_invalidated
+    )

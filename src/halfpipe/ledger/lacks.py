@@ -14,7 +14,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, WAITS, Ledger, NoLedgerError
 from halfpipe.ledger.load import loaded
 from halfpipe.ledger.rows import last_receipt
-from halfpipe.ledger.tables import DOWNLINKS, LINKS, RUNS
+from halfpipe.ledger.tables import DOWNLINKS, RUNS, of_downlink
 from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.words import count
 
@@ -44,17 +44,9 @@ def lacks(
     runs = [RunId(run["run"]) for run in receipt["runs"] if run["files"]]
 
     def missing(connection: Connection) -> list[str]:
-        of_it = DOWNLINKS.c.id == downlink.number
-        handoff = connection.execute(select(DOWNLINKS.c.handoff).where(of_it)).scalar()
-        wanted = receipt["handoff"]
-        found = [] if handoff == wanted else [f"hand-off {wanted}, it has {handoff or 'none'}"]
-        linked = set(
-            connection.execute(
-                select(LINKS.c.startedat).where(LINKS.c.downlink_id == downlink.number)
-            ).scalars()
-        )
-        if runs and not linked:
-            found.append("the contents of the downlink")
+        of_it = select(DOWNLINKS.c.handoff).where(of_downlink(DOWNLINKS, downlink))
+        has, wanted = connection.execute(of_it).scalar(), receipt["handoff"]
+        found = [] if has == wanted else [f"hand-off {wanted}, it has {has or 'none'}"]
         for run in runs:
             if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
                 found.append(f"run {run} ({run.l1})")
@@ -82,31 +74,26 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
     Cause
         ``ledger-lacks``, ``ledger-down``, ``ledger-foreign``, ``work-restored``.
     """
-    work, chosen = settings.paths.work, list(downlinks)
-    entered = [dl for dl in chosen if os.path.exists(f"{work}/{paths.loaded(dl)}")]  # noqa: PTH110 - of them all
+    work = settings.paths.work
+    entered = {dl for dl in downlinks if os.path.exists(f"{work}/{paths.loaded(dl)}")}  # noqa: PTH110 - of them all
     if not entered and settings.ledger.url == BUILT_IN:
         return
     try:
         ledger = Ledger.of(settings, waits=())
-        try:
-            known = ledger.read(loaded)
-        except NoLedgerError:
-            known = {}
+        known = ledger.read(loaded)
+    except NoLedgerError:
+        known = {}
     except HalfPipeError as error:
-        foreign = error.code == FOREIGN
-        remedy = error.remedy if foreign else Remedy("halfpipe ledger check")
-        yield Cause(
-            FOREIGN if foreign else "ledger-down",
-            Verdict.ACTION if foreign else Verdict.NOTE,
-            error.text if foreign else str(error),
-            remedy,
-        )
+        if error.code == FOREIGN:
+            yield Cause(FOREIGN, Verdict.ACTION, error.text, error.remedy)
+        else:
+            yield Cause("ledger-down", Verdict.NOTE, str(error), Remedy("halfpipe ledger check"))
         return
     if ahead := _ahead(settings, ledger, known, ()):
         yield ahead
-    if lost := sorted(set(entered) - known.keys()):
-        few = f"downlink {lost[0]}" if len(lost) == 1 else f"{len(lost)} downlinks, {lost[0]} to {lost[-1]}"
+    if lost := sorted(entered - known.keys()):
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
+        few = f"{count(len(lost), 'downlink')} ({', '.join(lost[-MOST_NAMED:])})"
         text = f"the ledger {ledger.name} has lost {few}, so Level-1 finds no row of their runs"
         yield Cause("ledger-lacks", Verdict.ACTION, text, Remedy(do))
 

@@ -22,8 +22,8 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.mapping import look_up
-from halfpipe.ledger.rows import Entry, Part, Row, Standing, by_table, handed_off, read_entry, sum_up
-from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS
+from halfpipe.ledger.rows import Entry, Part, Row, Standing, handed_off, read_entry, sum_up
+from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
 from halfpipe.run.moot_keys import UNSET
 from halfpipe.settings import Settings
 
@@ -108,7 +108,6 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, standing: Sta
         entry = read_entry(standing.work, downlink)
         _refuse_older(connection, entry)
         runs = {*runs_of(connection, [downlink]), *entry.parts}
-        _forget(connection, downlink)
         _store(connection, entry)
         for run in sorted(runs):
             _sum_up(connection, run, standing, entry.parts.get(run))
@@ -134,8 +133,7 @@ def remove(
     def take_out(connection: Connection) -> list[RunId]:
         runs = runs_of(connection, gone)
         for downlink in gone:
-            _forget(connection, downlink)
-            connection.execute(delete(DOWNLINKS).where(DOWNLINKS.c.id == downlink.number))
+            connection.execute(delete(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)))
         for run in runs:
             _sum_up(connection, run, standing)
         return runs
@@ -204,8 +202,8 @@ def note_submitted(settings: Settings, downlink: DownlinkId, handoff: int) -> No
     ConfigError, LedgerError
         As `load`.
     """
-    row = DOWNLINKS.c.id == downlink.number
-    Ledger.of(settings).write(lambda c: c.execute(update(DOWNLINKS).where(row).values(submitted=handoff)))
+    row = update(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)).values(submitted=handoff)
+    Ledger.of(settings).write(lambda c: c.execute(row))
 
 
 def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
@@ -216,7 +214,7 @@ def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
     ConfigError, LedgerError
         If the ledger cannot be reached or used.
     """
-    row = select(DOWNLINKS.c.submitted).where(DOWNLINKS.c.id == downlink.number)
+    row = select(DOWNLINKS.c.submitted).where(of_downlink(DOWNLINKS, downlink))
     try:
         found: int | None = Ledger.of(settings, waits=()).read(lambda c: c.execute(row).scalar())
     except NoLedgerError:
@@ -246,16 +244,15 @@ def runs_of(connection: Connection, downlinks: Iterable[DownlinkId]) -> list[Run
     found: set[int] = set()
     # One by one: the values that a statement may hold are limited, in Oracle to a thousand.
     for downlink in downlinks:
-        of_it = LINKS.c.downlink_id == downlink.number
-        found.update(map(int, connection.execute(select(LINKS.c.startedat).where(of_it)).scalars()))
+        of_it = select(LINKS.c.startedat).where(of_downlink(LINKS, downlink))
+        found.update(map(int, connection.execute(of_it).scalars()))
     return sorted(map(RunId.from_met, found))
 
 
 def _refuse_older(connection: Connection, entry: Entry) -> None:
     """Refuse files that are older than what the ledger has: they were put back from a backup."""
-    has = connection.execute(
-        select(DOWNLINKS.c.handoff).where(DOWNLINKS.c.id == entry.downlink.number)
-    ).scalar()
+    which = of_downlink(DOWNLINKS, entry.downlink)
+    has = connection.execute(select(DOWNLINKS.c.handoff).where(which)).scalar()
     if has is not None and has > entry.row["handoff"]:
         raise StateError(
             f"downlink {entry.downlink}: the ledger has hand-off {has}, and the files have {entry.row['handoff']}: "
@@ -268,19 +265,13 @@ def _refuse_older(connection: Connection, entry: Entry) -> None:
         )
 
 
-def _forget(connection: Connection, downlink: DownlinkId) -> None:
-    for table in OF_A_DOWNLINK:
-        connection.execute(delete(table).where(table.c.downlink_id == downlink.number))
-
-
 def _store(connection: Connection, entry: Entry) -> None:
-    same = DOWNLINKS.c.id == entry.downlink.number
-    if connection.execute(select(DOWNLINKS.c.id).where(same)).first() is None:
+    rows = entry.rows()
+    same = update(DOWNLINKS).where(of_downlink(DOWNLINKS, entry.downlink)).values(entry.row)
+    if not connection.execute(same).rowcount:
         connection.execute(insert(DOWNLINKS), [entry.row])
-    else:
-        connection.execute(update(DOWNLINKS).where(same).values(entry.row))
-    rows = by_table(entry.parts.values())
     for table in OF_A_DOWNLINK:
+        connection.execute(delete(table).where(of_downlink(table, entry.downlink)))
         if rows[table.name]:
             connection.execute(insert(table), rows[table.name])
 

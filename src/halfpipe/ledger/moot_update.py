@@ -29,6 +29,7 @@ from halfpipe.process.programs import run as run_program
 from halfpipe.settings import ROOT
 
 LONGEST = 120.0  # seconds that the command may take
+ROW = ("scid", "startedat", "type", "status", "moot_key", "moot_alias", "nevts", "hwkey", "swkey")
 CATCH_UP = 20  # runs of earlier loads that a load tells at most, for a submission waits for it
 
 log = logging.getLogger(__name__)
@@ -38,17 +39,7 @@ def options(row: Mapping[str, Any]) -> list[str]:
     """Return the options that tell of the run of `row` (of ``glastops_acqsummary``)."""
     run = RunId.from_met(int(row["startedat"]))
     told = ["--run", run.l1]
-    for column in (
-        "scid",
-        "startedat",
-        "type",
-        "status",
-        "moot_key",
-        "moot_alias",
-        "nevts",
-        "hwkey",
-        "swkey",
-    ):
+    for column in ROW:
         told += [f"--{column.replace('_', '-')}", str(row[column])]
     for column in ("evtutc0", "evtutc1"):
         if row[column] is not None:
@@ -76,29 +67,25 @@ def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | 
         These first, and of the others `CATCH_UP` at most; None, all.
     """
     noted = pending(ledger)
-    todo = noted
-    if runs is not None:
-        first = set(runs)
-        others = [run for run in noted if run not in first]
-        todo = [run for run in noted if run in first] + others[:CATCH_UP]
-    told: set[RunId] = set()
-    for run in todo:
+    first = set(noted if runs is None else runs)
+    others = [run for run in noted if run not in first]
+    left = set(noted)
+    for run in [*(run for run in noted if run in first), *others[:CATCH_UP]]:
         ending = _tell_of(run, ledger, command, output)
         if ending is None:
-            told.add(run)
+            left.remove(run)
             continue
         log.warning("run %s (%s): moot.update %s", run, run.l1, ending.how)
         if ending.status is None or ending.late:  # no sense in telling it of other runs
             break
-    left = [run for run in noted if run not in told]
     if left:
         log.warning(
             "the MOOT database did not receive %d runs (%s). They stay noted, and each load tries some of them; "
             "once the cause is mended: halfpipe ledger moot",
             len(left),
-            ", ".join(run.l1 for run in left[:CATCH_UP]) + (", ..." if len(left) > CATCH_UP else ""),
+            ", ".join(run.l1 for run in sorted(left)[:CATCH_UP]),
         )
-    return left
+    return sorted(left)
 
 
 def _pending(connection: Connection) -> list[RunId]:

@@ -16,7 +16,7 @@ from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
-from halfpipe.ledger.tables import DATAGRAMS, LINKS, SEGMENTS
+from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, SEGMENTS
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
@@ -171,6 +171,14 @@ class Entry:
     row: Row
     parts: Mapping[RunId, Part]
     staged: tuple[RunId, ...]
+
+    def rows(self) -> dict[str, list[Row]]:
+        """Return all rows of it, by table."""
+        tables: dict[str, list[Row]] = {DOWNLINKS.name: [self.row], **{t.name: [] for t in OF_A_DOWNLINK}}
+        for part in self.parts.values():
+            for name, rows in part.rows().items():
+                tables[name] += rows
+        return tables
 
     def as_json(self) -> dict[str, Any]:
         """Say what the ledger has of it: the same whenever it is loaded, whatever other downlinks there are."""
@@ -355,12 +363,3 @@ def _does_not_fit(part: Part, what: str) -> StateError:
         f"run {part.run} ({part.run.l1}), downlink {part.downlink} or another of the run: {what} cannot be "
         "entered into the ledger, an index line is damaged. Have the chunk decoded again (-F)."
     )
-
-
-def by_table(parts: Iterable[Part]) -> dict[str, list[Row]]:
-    """Return the rows of all `parts`, by table."""
-    tables: dict[str, list[Row]] = {LINKS.name: [], SEGMENTS.name: [], DATAGRAMS.name: []}
-    for part in parts:
-        for name, rows in part.rows().items():
-            tables[name] += rows
-    return tables

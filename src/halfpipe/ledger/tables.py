@@ -26,6 +26,7 @@ from sqlalchemy import (
     TIMESTAMP,
     BigInteger,
     Column,
+    ColumnElement,
     Dialect,
     ForeignKey,
     Index,
@@ -38,6 +39,8 @@ from sqlalchemy import (
     Table,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from halfpipe.ids import DownlinkId
 
 REVISION = "0003"  # of these tables: another number when they change
 WORD = 16  # letters that a word of an index line has at most (ground-chain §3.4)
@@ -208,3 +211,8 @@ VERSION = Table(
 
 OF_A_DOWNLINK = (LINKS, SEGMENTS, DATAGRAMS)
 OURS = (DOWNLINKS, RUNS, *OF_A_DOWNLINK, LOCK, PENDING)
+
+
+def of_downlink(table: Table, downlink: DownlinkId) -> ColumnElement[bool]:
+    """Return what chooses the rows of a downlink in `DOWNLINKS`, or in one of `OF_A_DOWNLINK`."""
+    return (table.c.id if table is DOWNLINKS else table.c.downlink_id) == downlink.number
