@@ -8,12 +8,10 @@ reported as a `Fault`, never raised.
 """
 
 import mmap
-import struct
-from array import array
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +27,10 @@ HEADER_SIZE = 16
 ROUNDING = 16
 COUNTER = 1 << 14  # sequence counts wrap here
 IDENTITY = 0x0800  # version 0, telemetry, secondary header present; the APID is in the low 11 bits
-APID_MASK = 0x07FF
-JUMP = "counter "  # so begins the reason of a fault where counters jump
 LENGTH_OFFSET = 7  # bytes of the whole packet minus its length field
 
-_FIELDS = struct.Struct(">HHHIIH")
 _OPEN_MAPS = 8
-_WINDOW = 1 << 25  # bytes of mapped files that are looked at before they are let go
-_PACKETS = 1 << 13  # packets whose headers lie in about as much
-_LONGEST = 1 << 20  # payload bytes of a datagram: flags that lie must not join a whole file to one
+_WINDOW = 1 << 22  # bytes of mapped files that are looked at before they are let go
 
 _Bytes = bytes | mmap.mmap
 
@@ -69,32 +62,6 @@ class Fault:
         return f"PktRetriever exception: {self.file} at byte {self.offset}: {self.reason}"
 
 
-@dataclass(eq=False)
-class _Maps:
-    """The last few files of a retrieval, mapped; the others are closed."""
-
-    files: tuple[Path, ...]
-    _open: "OrderedDict[int, _Bytes]" = field(default_factory=OrderedDict)
-    _read: int = 0
-
-    def __getitem__(self, number: int) -> "_Bytes":
-        if number in self._open:
-            self._open.move_to_end(number)
-        else:
-            self._open[number] = _map(self.files[number])
-            if len(self._open) > _OPEN_MAPS:
-                self._open.popitem(last=False)
-        return self._open[number]
-
-    def have_read(self, size: int) -> None:
-        """Note that `size` more bytes were copied, so that the process does not come to hold whole files."""
-        self._read += size
-        if self._read > _WINDOW:
-            self._read = 0
-            for data in self._open.values():
-                _let_go(data)
-
-
 @dataclass(frozen=True, eq=False)
 class Retrieval:
     """Packets of one APID, in order and each once, and the datagrams that are whole.
@@ -108,7 +75,7 @@ class Retrieval:
     begins: NDArray[np.int64]
     ends: NDArray[np.int64]
     faults: tuple[Fault, ...]
-    _maps: _Maps
+    _mapped: Callable[[Path], _Bytes]
 
     def __len__(self) -> int:
         return int(self.begins.size)
@@ -119,12 +86,10 @@ class Retrieval:
         starts = (rows["offset"] + HEADER_SIZE).tolist()
         stops = (rows["offset"] + rows["size"] - rows["pad"]).tolist()
         files = rows["file"].tolist()
-        views = {file: memoryview(self._maps[file]) for file in set(files)}
-        joined = b"".join(
+        views = {file: memoryview(self._mapped(self.files[file])) for file in set(files)}
+        return b"".join(
             [views[file][start:stop] for file, start, stop in zip(files, starts, stops, strict=True)]
         )
-        self._maps.have_read(len(joined))
-        return joined
 
     def place(self, datagram: int) -> tuple[Path, int]:
         """Return the file and the byte where the first packet of `datagram` starts."""
@@ -223,11 +188,11 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
     """
     found, faults = archive_files(root, scid, apid, spans)
     files = tuple(path for _, path in found)
-    maps = _Maps(files)
+    mapped = lru_cache(_OPEN_MAPS)(_map)
     edges = _microseconds(spans)
     parts = [np.zeros(0, PACKET)]
     for number, (hour, path) in enumerate(found):
-        rows, damage = _scan(maps[number], apid, hour)
+        rows, damage = _scan(mapped(path), apid, hour)
         rows["file"] = number
         faults += [
             Fault(path, offset, reason)
@@ -235,7 +200,7 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
             if _concerns(edges, rows, after, hour)
         ]
         parts.append(rows[_span_of(edges, rows["unix"]) >= 0])
-    packets, strays = _without_strays(_each_once(_in_order(np.concatenate(parts))))
+    packets, strays = _without_strays(_in_order(np.concatenate(parts)))
     faults += [
         Fault(
             files[row["file"]],
@@ -245,25 +210,8 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
         for row in strays
     ]
     begins, ends, breaks = _datagrams(packets, _span_of(edges, packets["unix"]))
-    begins, ends, too_long = _not_too_long(packets, begins, ends)
-    breaks += too_long
     faults += [Fault(files[packets["file"][at]], int(packets["offset"][at]), reason) for at, reason in breaks]
-    return Retrieval(files, packets, begins, ends, tuple(faults), maps)
-
-
-def _not_too_long(
-    packets: NDArray[np.void], begins: NDArray[np.int64], ends: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[int, str]]]:
-    """Leave out datagrams of more than `_LONGEST` bytes; say at which packets these begin."""
-    payload = packets["size"].astype(np.int64) - HEADER_SIZE - packets["pad"]
-    total = np.concatenate(([0], np.cumsum(payload)))
-    sizes = total[ends] - total[begins]
-    good = sizes <= _LONGEST
-    faults = [
-        (begin, f"a datagram of {size} bytes, left out: {_LONGEST} is far more than any has")
-        for begin, size in zip(begins[~good].tolist(), sizes[~good].tolist(), strict=True)
-    ]
-    return begins[good], ends[good], faults
+    return Retrieval(files, packets, begins, ends, tuple(faults), mapped)
 
 
 def _microseconds(spans: Sequence[tuple[float, float]]) -> NDArray[np.int64]:
@@ -303,19 +251,11 @@ def _map(path: Path) -> _Bytes:
         raise MissingInputError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
 
 
-def _let_go(data: _Bytes) -> None:
-    """Give the pages of a mapped file back; what is looked at again comes from the page cache."""
-    if isinstance(data, mmap.mmap):
-        data.madvise(mmap.MADV_DONTNEED)
-
-
 def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tuple[int, int, str]]]:
     """Find the packets of one file.
 
-    A header is believed if all of its fields are possible for `apid` within an hour of the file's hour,
-    which random bytes are not (some 60 bits must fit). Its length is believed if the next packet follows;
-    what else may follow, a packet with another counter or the end of the file, is believed if no header
-    stands before it. Else the next header is searched for.
+    A header is believed if all of its fields are possible for `apid` within an hour of the file's hour, which random
+    bytes are not (some 60 bits must fit). Its length is believed if no other header stands before the packet's end.
 
     Parameters
     ----------
@@ -331,154 +271,52 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
     list of (int, int, str)
         Damage: how many packets stand before it, at which byte, and what it is.
     """
-    unpack, total = _FIELDS.unpack_from, len(data)
-    identity = IDENTITY | apid
-    earliest = int(met.unix_to_met(hour - met.HOUR))
-    latest = int(met.unix_to_met(hour + 2 * met.HOUR))
-
-    def header_at(at: int) -> tuple[int, int]:
-        """Return size and counter of the packet whose header stands at byte `at`; size 0 if none can."""
-        if at + HEADER_SIZE > total:
-            return 0, -1
-        word, sequence, length, seconds, microseconds, pad = unpack(data, at)
-        size = length + LENGTH_OFFSET
-        if (
-            word == identity
-            and earliest <= seconds < latest
-            and microseconds < met.MICROSECONDS
-            and size % ROUNDING == 0
-            and size >= HEADER_SIZE
-            and pad <= size - HEADER_SIZE
-            and pad < ROUNDING
-        ):
-            return size, sequence & (COUNTER - 1)
-        return 0, -1
-
-    def next_header(start: int) -> int:
-        """Return where the next header at or after `start` stands, or the end of the file."""
-        pattern = identity.to_bytes(2, "big")
-        while start < total:
-            at = data.find(pattern, start, start + _WINDOW)
-            if at >= 0 and header_at(at)[0]:
-                return at
-            if at < 0:
-                _let_go(data)
-            # A header may begin with a window's last byte.
-            start = at + 1 if at >= 0 else start + _WINDOW - 1
-        return total
-
-    offsets = array("q")
-    damage: list[tuple[int, int, str]] = []
-    if not total:
-        damage.append((0, 0, "the file is empty"))
-    at = 0
-    size, count = header_at(0)
-    if not size and total:
-        at = next_header(1)
-        damage.append((0, 0, _what_is_wrong(data, 0, at, apid)))
-        size, count = header_at(at)
-    clean = _clean_runs(data, identity, (earliest, latest))
-    while at < total:
-        if at in clean:
-            offsets.frombytes(clean[at].tobytes())
-            at = offsets.pop()
-            size, count = header_at(at)
-        end = at + size
-        size_after, count_after = header_at(end)
-        if size_after and (count_after - count) % COUNTER == 1:
-            offsets.append(at)
-            at, size, count = end, size_after, count_after
-            continue
-        found = next_header(at + HEADER_SIZE)
-        if found < min(end, total):
-            damage.append((len(offsets), at, f"wrong length: the packet says {size} bytes, has {found - at}"))
-        elif end > total:
-            damage.append((len(offsets), at, f"the file is cut inside this packet of {size} bytes"))
-        else:
-            offsets.append(at)
-            if found > end:
-                damage.append((len(offsets), end, _what_is_wrong(data, end, found, apid)))
-        at = found
-        size, count = header_at(at)
-    return _rows(data, np.frombuffer(offsets, np.int64)), damage
+    rows = _headers(data, apid, hour)
+    ends = rows["offset"] + rows["size"]
+    limits = np.append(rows["offset"], len(data))
+    believed = ends <= limits[1:]
+    rest = np.append(0, np.where(believed, ends, rows["offset"]))
+    before = np.append(0, np.cumsum(believed))
+    damage = [
+        (int(before[at]), int(rest[at]), f"{limits[at] - rest[at]} bytes that are no packet of APID {apid}")
+        for at in np.flatnonzero((rest < limits) | (len(data) == 0)).tolist()
+    ]
+    return rows.take(np.flatnonzero(believed)), damage
 
 
-def _clean_runs(data: _Bytes, identity: int, seconds: tuple[int, int]) -> dict[int, NDArray[np.int64]]:
-    """Find packets that follow on each other by byte and counter: the offsets of each such run by its first.
-
-    Only headers at multiples of `ROUNDING` are seen: all there are as long as the file is not damaged.
-    The last packet of a run has nothing to show for its length.
-    """
-    found, places = [np.zeros(0, HEADER)], [np.zeros(0, np.int64)]
-    total = len(data) // ROUNDING
-    for begin in range(0, total, _WINDOW // ROUNDING):
-        rows = np.frombuffer(data, HEADER, min(_WINDOW // ROUNDING, total - begin), ROUNDING * begin)
-        which = np.flatnonzero(rows["identity"] == identity)
-        found.append(rows.take(which))
-        places.append(ROUNDING * (begin + which))
-        _let_go(data)
-    rows, at = joined(found), np.concatenate(places)
-    size = rows["length"].astype(np.int64) + LENGTH_OFFSET
-    good = (
-        (rows["seconds"] >= seconds[0])
-        & (rows["seconds"] < seconds[1])
-        & (rows["microseconds"] < met.MICROSECONDS)
-        & (size % ROUNDING == 0)
-        & (size >= HEADER_SIZE)
-        & (rows["pad"] <= size - HEADER_SIZE)
-        & (rows["pad"] < ROUNDING)
-    )
-    at, size, count = at[good], size[good], rows["sequence"][good].astype(np.int64)
-    follows = (at[:-1] + size[:-1] == at[1:]) & (np.diff(count) % COUNTER == 1)
-    breaks = np.flatnonzero(~follows) + 1
-    return {int(run[0]): run for run in np.split(at, breaks) if run.size > 1}
-
-
-def _what_is_wrong(data: _Bytes, at: int, found: int, apid: int) -> str:
-    """Say why the bytes from `at` to the next header at `found` are no packet of `apid`."""
-    count = found - at
-    if count < HEADER_SIZE:
-        where = "the file is cut inside a packet header" if found == len(data) else "junk between packets"
-        return f"{where}: {count} bytes left over"
-    word, _, length, seconds, microseconds, pad = _FIELDS.unpack_from(data, at)
-    if word & ~APID_MASK != IDENTITY:
-        return f"{count} bytes that are no packet"
-    size = length + LENGTH_OFFSET
-    if word & APID_MASK != apid:
-        why = f"a packet of APID {word & APID_MASK} among those of {apid}"
-    elif pad > size - HEADER_SIZE or pad >= ROUNDING:
-        why = f"pad count {pad}, but padding is less than {ROUNDING} bytes and no more than the packet has"
-    elif size % ROUNDING:
-        why = f"a packet of {size} bytes, not a multiple of {ROUNDING}"
-    else:
-        why = f"time stamp {seconds} s {microseconds} us is not of this hour"
-    return f"{why}; {count} bytes skipped"
-
-
-def _rows(data: _Bytes, offsets: NDArray[np.int64]) -> NDArray[np.void]:
-    """Gather the packets whose headers stand at `offsets`."""
-    rows = np.zeros(offsets.size, PACKET)
-    if not offsets.size:
-        return rows
-    everywhere = at_every_byte(data, f"V{HEADER_SIZE}")
-    parts = []
-    for begin in range(0, offsets.size, _PACKETS):
-        parts.append(everywhere[offsets[begin : begin + _PACKETS]])
-        _let_go(data)
-    headers = np.concatenate(parts).view(HEADER)
-    seconds, microseconds = headers["seconds"].astype(np.int64), headers["microseconds"].astype(np.int64)
-    rows["offset"] = offsets
-    rows["met"] = seconds * met.MICROSECONDS + microseconds
-    rows["unix"] = met.unix_microseconds(seconds, microseconds)
-    rows["size"] = headers["length"].astype(np.uint32) + LENGTH_OFFSET
-    rows["pad"] = headers["pad"]
-    rows["flags"] = headers["sequence"] >> 14
-    rows["count"] = headers["sequence"] & (COUNTER - 1)
-    return rows
+def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
+    """Return a packet for each header that is possible, wherever it stands."""
+    identity = int.from_bytes((IDENTITY | apid).to_bytes(2, "big"), "little")
+    earliest, latest = (int(met.unix_to_met(hour + away)) for away in (-met.HOUR, 2 * met.HOUR))
+    words, everywhere = at_every_byte(data, "<u2"), at_every_byte(data, f"V{HEADER_SIZE}")
+    found = [np.zeros(0, PACKET)]
+    for begin in range(0, len(everywhere), _WINDOW):
+        at = begin + np.flatnonzero(words[begin : begin + _WINDOW] == identity)
+        at = at[at < len(everywhere)]
+        heads = everywhere[at].view(HEADER)
+        size = heads["length"].astype(np.int64) + LENGTH_OFFSET
+        possible = np.flatnonzero(
+            (heads["seconds"] >= earliest)
+            & (heads["seconds"] < latest)
+            & (heads["microseconds"] < met.MICROSECONDS)
+            & (size % ROUNDING == 0)
+            & (heads["pad"] < ROUNDING)
+            & (heads["pad"] <= size - HEADER_SIZE)
+        )
+        heads, rows = heads.take(possible), np.zeros(possible.size, PACKET)
+        seconds, microseconds = heads["seconds"].astype(np.int64), heads["microseconds"].astype(np.int64)
+        rows["offset"], rows["size"], rows["pad"] = at[possible], size[possible], heads["pad"]
+        rows["met"] = seconds * met.MICROSECONDS + microseconds
+        rows["unix"] = met.unix_microseconds(seconds, microseconds)
+        rows["flags"], rows["count"] = heads["sequence"] >> 14, heads["sequence"] & (COUNTER - 1)
+        found.append(rows)
+        if isinstance(data, mmap.mmap):  # what is looked at again comes from the page cache
+            data.madvise(mmap.MADV_DONTNEED)
+    return joined(found)
 
 
 def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
-    """Sort by time and counter, the counter unwrapped among packets of one time; then by file and byte."""
+    """Sort by time and counter, the counter unwrapped among packets of one time, and take the first of each."""
     if not rows.size:
         return rows
     rows = rows.take(np.argsort(rows["met"], kind="stable"))
@@ -487,14 +325,9 @@ def _in_order(rows: NDArray[np.void]) -> NDArray[np.void]:
     lowest, highest = np.minimum.reduceat(count, starts), np.maximum.reduceat(count, starts)
     wraps = np.repeat(highest - lowest > COUNTER // 2, np.diff(np.r_[starts, rows.size]))
     count[wraps & (count < COUNTER // 2)] += COUNTER
-    return rows.take(np.lexsort((rows["offset"], rows["file"], count, rows["met"])))
-
-
-def _each_once(rows: NDArray[np.void]) -> NDArray[np.void]:
-    """Return the first of each (time, counter) of sorted packets."""
-    again = np.zeros(rows.size, bool)
-    again[1:] = (np.diff(rows["met"]) == 0) & (rows["count"][1:] == rows["count"][:-1])
-    return rows.take(np.flatnonzero(~again))
+    rows = rows.take(np.lexsort((rows["offset"], rows["file"], count, rows["met"])))
+    other = (np.diff(rows["met"]) != 0) | (rows["count"][1:] != rows["count"][:-1])
+    return rows.take(np.flatnonzero(np.append(True, other)))
 
 
 def _without_strays(packets: NDArray[np.void]) -> tuple[NDArray[np.void], NDArray[np.void]]:
@@ -534,9 +367,9 @@ def _datagrams(
 
     jump = np.r_[False, (step != 1) & (np.diff(span) == 0)]
     faults = [
-        (int(at), f"{JUMP}{count[at]} follows {count[at - 1]}: {step[at - 1] - 1} packets are missing")
+        (int(at), f"counter {count[at]} follows {count[at - 1]}: {step[at - 1] - 1} packets are missing")
         if step[at - 1]
-        else (int(at), f"{JUMP}{count[at]} twice, at different times")
+        else (int(at), f"counter {count[at]} twice, at different times")
         for at in np.flatnonzero(jump)
     ]
     after_jump = np.r_[jump, True]
