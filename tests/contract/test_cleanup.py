@@ -56,8 +56,10 @@ def stories(draw: st.DrawFn, cases: Sequence[str]) -> tuple[str, list[Step]]:
     return name, [Step(dl, draw(st.booleans()), draw(some)) for dl in order]
 
 
-def removable(site: Site) -> list[tuple[str, int]]:
-    return [file for found in clean_up.removable(site.work) for file in found.sizes.items()]
+def removable(site: Site) -> list[Path]:
+    """Return the files that can be made again."""
+    found = clean_up.removable(Settings(Paths(site.work, site.stage)), time.time())
+    return [Path(path) for each in found if each.what is clean_up.What.RUN for path in each.sizes]
 
 
 def staged(site: Site) -> dict[str, bytes]:
@@ -66,10 +68,8 @@ def staged(site: Site) -> dict[str, bytes]:
 
 
 def lasting(site: Site, without: Collection[str]) -> dict[str, bytes]:
-    """Return what lies in the stage and in the working directory, but for the files `without` in there."""
-    return {
-        name: content for name, content in site.tree().items() if name.removeprefix("work/") not in without
-    }
+    """Return what lies in the stage and in the working directory, but for the files `without`."""
+    return {name: content for name, content in site.tree().items() if name not in without}
 
 
 def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
@@ -83,21 +83,21 @@ def tell(home: Path, name: str, steps: Sequence[Step]) -> None:
         if step.taken:
             for site in sites:
                 site.take(step.downlink)
-        later = time.time() + 2 * clean_up.LEAST_AGE
         where = Settings(Paths(cleaned.work, cleaned.stage))
-        assert not any(left.kept for left in clean_up.clean_leftovers(where, later, "", remove=True))
         before = removable(cleaned)
         goes = [f for number, f in enumerate(before) if step.cleaned is None or number in step.cleaned]
-        if step.cleaned is None:
+        with pytest.MonkeyPatch.context() as patch:
             # A clean-up that knows no reason to keep anything: worse than the real one can ever be.
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(clean_up, "why_kept", lambda *_: "")
-                freed = sum(row.size for row in clean_up.clean_products(where, time.time(), "", remove=True))
-        else:
-            freed = sum(size for path, size in goes if clean_up.remove_unchanged(cleaned.work / path, size))
-        assert freed == sum(size for _, size in goes)
+            patch.setattr(
+                clean_up,
+                "why_kept",
+                lambda *of, keeps=step.cleaned: keeps is not None and of[2].what is clean_up.What.RUN,
+            )
+            assert not any(each.failed for each in clean_up.clean(where, time.time(), "", remove=True))
+        for path in goes:
+            path.unlink(missing_ok=True)
         assert removable(cleaned) == [file for file in before if file not in goes]
-    without = {path for site in sites for path, _ in removable(site)}
+    without = {str(path.relative_to(site.home)) for site in sites for path in removable(site)}
     assert lasting(cleaned, without) == lasting(kept, without)
 
 

@@ -124,8 +124,8 @@ def test_a_run_that_was_finished_is_in_the_ledger_and_its_clean_up_leaves_the_tr
     site.take(SECOND)
     links = sorted((site.work / FIRST / "chunks").glob("*.evt"))
     assert [link.is_symlink() for link in links] == [True, True]
-    said = site.halfpipe("cleanup", "--remove").good().said
-    assert f"{FIRST}      1 " in said, "what is linked is no room of ours"
+    site.halfpipe("cleanup", "--remove").good()
+    assert [link.is_symlink() for link in links] == [True, True], "what is linked is no room of ours"
     assert not (site.work / "runs" / RUN / FIRST / "events.npy").exists()
     assert tree_of(home) == before
 

@@ -7,7 +7,7 @@ import click
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json
 from halfpipe.downlink import halts
-from halfpipe.site.clean_up import Leftover, Products, clean_leftovers, clean_logs, clean_products
+from halfpipe.site.clean_up import What, clean
 from halfpipe.words import count
 
 
@@ -36,46 +36,29 @@ def command(site: Site, remove: bool, as_json: bool) -> int:
     now, settings = time.time(), site.settings
     switch = halts.holding(site.work, halts.Switch.CLEANUP)
     halted = f"clean-up is held by {switch}" if switch else ""
-    products = list(clean_products(settings, now, halted, remove=remove))
-    partial = list(clean_leftovers(settings, now, halted, remove=remove))
-    logs, of_logs = (0, 0) if halted else clean_logs(settings, now, remove=remove)
-    every: list[Products | Leftover] = [*products, *partial]
-    size = of_logs + sum(each.size for each in every if not each.kept)
-    failed = any(each.failed for each in every)
+    found = list(clean(settings, now, halted, remove=remove))
+    size = sum(each.size for each in found if not each.kept)
     if as_json:
-        printed.as_json(
-            work=site.work,
-            removed=remove,
-            held_by=switch,
-            products=products,
-            left_half_made=partial,
-            logs={"files": logs, "size": of_logs},
-            size=size,
+        printed.as_json(work=site.work, removed=remove, held_by=switch, found=found, size=size)
+    else:
+        printed.table(
+            [
+                {
+                    "what": next(iter(each.sizes)) if each.what is What.PARTIAL else each.what,
+                    "run": each.run,
+                    "downlinks": len(each.downlinks) or None,
+                    "files": len(each.sizes),
+                    "bytes": each.size,
+                    "what becomes of it": f"stays: {each.kept}"
+                    if each.kept
+                    else "removed"
+                    if remove
+                    else "goes",
+                }
+                for each in found
+            ]
         )
-        return 1 if failed else 0
-
-    def fate(each: Products | Leftover) -> str:
-        return f"stays: {each.kept}" if each.kept else ("removed" if remove else "goes")
-
-    rows = [
-        {
-            "run": row.run,
-            "L1 run": row.run.l1,
-            "downlink": row.downlink,
-            "files": row.files,
-            "bytes": row.size,
-            "what becomes of it": fate(row),
-        }
-        for row in products
-    ]
-    printed.table(rows, drop=["L1 run"])
-    for one in partial:
-        click.echo(f"partial: {one.path}, {count(one.size, 'byte')}, {fate(one)}")
-    if logs:
-        click.echo(
-            f"{count(logs, 'log')} older than {settings.cleanup.log_days:g} days, {count(of_logs, 'byte')}"
-        )
-    if halted:
-        click.echo(f"{halted}: nothing is removed; to let it go on: halfpipe hold cleanup --resume")
-    click.echo(f"{count(size, 'byte')} {'freed' if remove else 'would be freed; --remove does it'}")
-    return 1 if failed else 0
+        if halted:
+            click.echo(f"{halted}: nothing is removed; to let it go on: halfpipe hold cleanup --resume")
+        click.echo(f"{count(size, 'byte')} {'freed' if remove else 'would be freed; --remove does it'}")
+    return 1 if any(each.failed for each in found) else 0

@@ -11,64 +11,75 @@ Clean-up never waits for anybody who is at work on what it looks at, and nobody 
 import os
 import re
 import stat
-import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
 from halfpipe.downlink.stage_look import names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import FormatError, HalfPipeError, LockedError, StateError
+from halfpipe.files import leases
 from halfpipe.files.advice import in_the_way
 from halfpipe.files.durable import remove_tree
 from halfpipe.files.json_files import read_json
-from halfpipe.files.leases import Found, Lease, found
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import is_complete
 from halfpipe.run import force_list
 from halfpipe.run.chunk_files import load_chunks
 from halfpipe.run.datagrams import known_datagrams
+from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.run.receipt_file import hand_offs, last_number, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.site.online_records import is_handed_off
 
 DAY = 86400.0
-DOWNLINK, RUN = re.compile(DownlinkId.PATTERN), re.compile(RunId.PATTERN)
+LEAST_AGE = DAY  # of what a killed job left: longer than any job runs
+DL, RUN = DownlinkId.PATTERN, RunId.PATTERN
+# Where what can be made again is, below `paths.work`.
+PRODUCTS = re.compile(f"{paths.chunks(f'(?P<dl>{DL})')}/{PRODUCT.pattern}")
+EVENTS = re.compile(paths.events(f"(?P<run>{RUN})", f"(?P<dl>{DL})"))
+# What only a job that was killed, or still runs, can have left: what is written beside its place, scratch of decoders,
+# indexes that were read for a delivery that was never made, scratch on the stage's file system, and heartbeats.
+HALF_MADE = re.compile(
+    rf"(.*/)?\.[^/]+\.part|{paths.context(RUN)}|{paths.kept_indexes(DL)}|{paths.stage_scratch(DL, '[^/]+')}"
+    rf"|{paths.heartbeats()}/[^/]+",
+    re.DOTALL,
+)
 # What jobs took of time and memory lies beside their logs, and stays.
-LOG = re.compile(r".*\.(log|failure\.json)|[0-9]{8}T.*\.json", re.DOTALL)
-PART = re.compile(r"\..+\.part", re.DOTALL)  # `durable.replacing`, `records`, `paths.chunk_scratch`
-# Of what users name, as a receipt, and of the working directory's mark.
-TOP_PART = re.compile(rf"\.(\w+={DownlinkId.PATTERN}|{re.escape(paths.format_mark())}\.\w+)\.part")
-CONTEXT = PurePath(paths.context("")).name
-HEARTBEAT = re.compile(r".+", re.DOTALL)  # of a process that was killed, if it is old
-SCRATCH = re.compile(PurePath(paths.stage_scratch(DownlinkId.PATTERN, r"\w+")).name)
-ID = re.compile(rf"(?<!\w){DownlinkId.PATTERN}(?!\w)")
-LEAST_AGE = DAY  # longer than any job runs
+LOG = re.compile(rf"{paths.logs()}/(.*\.(log|failure\.json)|(.*/)?[0-9]{{8}}T[^/]*\.json)", re.DOTALL)
+DL_IN, RUN_IN = re.compile(rf"(?<!\w){DL}(?!\w)"), re.compile(rf"(?<={paths.run('')}){RUN}")
+NOT_OURS = {".snakemake", paths.repipes()}  # what nothing is looked for in
+
+
+class What(StrEnum):
+    """What may go: products of a run, something half-made, old logs."""
+
+    RUN = "run"
+    PARTIAL = "partial"
+    LOGS = "logs"
 
 
 @dataclass(frozen=True)
-class Products:
-    """What of a run within a downlink can be made again: files below `paths.work`, and their sizes in bytes.
+class Removable:
+    """Files that go together or stay, or a directory that is half-made: their paths, and the bytes of each.
 
-    `kept` says why they stay; empty, they go, or are gone. `failed`: they should go and could not.
+    Jobs of `run` and `downlinks` may be at work on them. `changed` is when something half-made was last changed, in
+    Unix seconds. `kept` says why they stay; empty, they go, or are gone. `failed`: they should go and could not.
     """
 
-    run: RunId
-    downlink: DownlinkId
+    what: What
     sizes: Mapping[str, int]
+    run: RunId | None = None
+    downlinks: tuple[DownlinkId, ...] = ()
+    changed: float = 0.0
     kept: str = ""
     failed: bool = False
-
-    @property
-    def files(self) -> int:
-        """How many they are."""
-        return len(self.sizes)
 
     @property
     def size(self) -> int:
@@ -76,39 +87,119 @@ class Products:
         return sum(self.sizes.values())
 
 
-@dataclass(frozen=True)
-class Leftover:
-    """A file or a directory that a killed job left, and whose job it was.
+def clean(settings: Settings, now: float, halted: str, *, remove: bool) -> Iterator[Removable]:
+    """Remove what nobody needs, or say what it is.
 
-    `changed` is when it was last changed, or something in it, in Unix seconds. `kept` says why it stays; empty,
-    it goes, or is gone. `failed`: it should go and could not.
+    Parameters
+    ----------
+    settings, now
+        The settings, and the time as of which they hold, Unix seconds.
+    halted
+        Why nothing may go at all; empty if nothing forbids it.
+    remove
+        False: only look, and take no lock.
+
+    Yields
+    ------
+    Removable
+        As `removable` gives them, each as soon as it is known what becomes of it.
     """
+    work = settings.paths.work
+    for each in removable(settings, now):
+        kept, failed = halted or at_work(work, each) or why_kept(settings, now, each), False
+        if remove and not kept:
+            try:
+                with nobody_else(work, each):
+                    # Asked again under the leases: a downlink may have been processed again since it was looked at.
+                    kept = why_kept(settings, now, each)
+                    for path, size in {} if kept else each.sizes.items():
+                        _remove(Path(path), size)
+            except HalfPipeError as error:
+                kept, failed = str(error), not isinstance(error, LockedError)
+        yield replace(each, kept=kept, failed=failed)
 
-    path: Path
-    downlink: DownlinkId | None
-    run: RunId | None
-    is_directory: bool
-    size: int
-    changed: float
-    kept: str = ""
-    failed: bool = False
 
+def removable(settings: Settings, now: float) -> list[Removable]:
+    """Find what may go: by run all that can be made again, then what is half-made, then old logs in one.
 
-T = TypeVar("T", Products, Leftover)
-
-
-def why_kept(settings: Settings, now: float, run: RunId, downlinks: Sequence[DownlinkId]) -> str:
-    """Say why the products of `run`, which `downlinks` brought, have to stay; empty if they may go.
-
-    `now` is in Unix seconds.
+    Links are passed over, and what they lead to: what a person has moved elsewhere is not cleaned up. Only
+    `paths.work` and `paths.stage` may be links.
     """
+    work, stage = settings.paths.work, settings.paths.stage
+    products: defaultdict[RunId, dict[str, int]] = defaultdict(dict)
+    downlinks: defaultdict[RunId, set[DownlinkId]] = defaultdict(set)
+    half_made, logs = list[Removable](), dict[str, int]()
+    for name, path in (
+        *_below(work, ""),
+        *_below(stage, paths.stage_scratches()),
+        *_below(stage, paths.stage_mark()),
+    ):
+        with suppress(FileNotFoundError):
+            if HALF_MADE.fullmatch(name):
+                left = _half_made(name, path)
+                # Most heartbeats are of processes that live.
+                if path.parent != work / paths.heartbeats() or left.changed < now - LEAST_AGE:
+                    half_made.append(left)
+            elif match := PRODUCTS.fullmatch(name) or EVENTS.fullmatch(name):
+                products[RunId(match["run"])][str(path)] = path.lstat().st_size
+                downlinks[RunId(match["run"])].add(DownlinkId(match["dl"]))
+            elif LOG.fullmatch(name) and path.lstat().st_mtime < now - settings.cleanup.log_days * DAY:
+                logs[str(path)] = path.lstat().st_size
+    runs = [
+        Removable(What.RUN, sizes, run, tuple(sorted({*begun_downlinks(work, run), *downlinks[run]})))
+        for run, sizes in sorted(products.items())
+    ]
+    return [*runs, *half_made, *([Removable(What.LOGS, logs)] if logs else [])]
+
+
+def _below(root: Path, place: str) -> Iterator[tuple[str, Path]]:
+    """Yield the files and directories below `place` in `root` that are no links, with their names below `root`.
+
+    What is half-made is not looked into.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / place) as there:
+        for entry in sorted(there, key=lambda entry: entry.name):
+            name = f"{place}/{entry.name}".lstrip("/")
+            if entry.is_file(follow_symlinks=False):
+                yield name, root / name
+            elif entry.is_dir(follow_symlinks=False) and name not in NOT_OURS:
+                yield name, root / name
+                if not HALF_MADE.fullmatch(name):
+                    yield from _below(root, name)
+
+
+def _half_made(name: str, path: Path) -> Removable:
+    """Return what is half-made; its name calls the run and the downlink whose job may be at work on it."""
+    size, changed = 0, 0.0
+    for each in (path, *path.rglob("*")):
+        with suppress(FileNotFoundError):
+            status = each.lstat()
+            size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            changed = max(changed, status.st_mtime)
+    run, downlink = RUN_IN.search(name), DL_IN.search(name)
+    return Removable(
+        What.PARTIAL,
+        {str(path): size},
+        RunId(run[0]) if run else None,
+        (DownlinkId(downlink[0]),) if downlink else (),
+        changed,
+    )
+
+
+def why_kept(settings: Settings, now: float, each: Removable) -> str:
+    """Say why something has to stay; empty if it may go. `now` is in Unix seconds."""
+    if each.what is What.PARTIAL:
+        hours, least = (now - each.changed) / 3600, LEAST_AGE / 3600
+        return f"changed {hours:.1f} hours ago, less than {least:g}" if hours < least else ""
+    if each.run is None:
+        return ""
     try:
-        return next(_reasons(settings, now, run, downlinks), "")
+        return next(_reasons(settings, now, each.run, each.downlinks), "")
     except (HalfPipeError, OSError) as error:
         return f"what is recorded of it cannot be read: {error}"
 
 
-def _reasons(settings: Settings, now: float, run: RunId, downlinks: Sequence[DownlinkId]) -> Iterator[str]:
+def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[DownlinkId, ...]) -> Iterator[str]:
     work, stage, online = settings.paths.work, settings.paths.stage, settings.paths.online
     if not stage.is_dir():
         yield f"the stage {stage} is not there, so nobody knows what Level-1 has taken"
@@ -181,100 +272,8 @@ def is_submitted(work: Path, downlink: DownlinkId) -> bool:
     return not names_files(read_receipt(work, downlink))
 
 
-def listed(root: Path, below: str, wanted: re.Pattern[str]) -> list[tuple[Path, os.stat_result]]:
-    """Return what lies in the directory `below` `root` under the names `wanted`, in the order of the names.
-
-    What they are is told of links themselves. A directory that is not there, or is a link, holds nothing: what
-    a person has moved elsewhere is not cleaned up. Only `root` (below "") may be a link.
-    """
-    home = root / below
-    found = []
-    with suppress(FileNotFoundError, NotADirectoryError):
-        there = [] if below and home.is_symlink() else home.iterdir()
-        for path in sorted(path for path in there if wanted.fullmatch(path.name)):
-            with suppress(FileNotFoundError):
-                found.append((path, path.lstat()))
-    return found
-
-
-def directories(root: Path, below: str, wanted: re.Pattern[str]) -> list[str]:
-    """Return the names of the directories that `listed` gives, links left out."""
-    return [path.name for path, status in listed(root, below, wanted) if stat.S_ISDIR(status.st_mode)]
-
-
-def removable(work: Path) -> list[Products]:
-    """Find all that could be made again below `work`, in the order of runs, then downlinks."""
-    there: defaultdict[tuple[RunId, DownlinkId], dict[str, int]] = defaultdict(dict)
-    for downlink in map(DownlinkId, directories(work, "", DOWNLINK)):
-        for path, status in listed(work, paths.chunks(downlink), PRODUCT):
-            match = PRODUCT.fullmatch(path.name)
-            if match is not None and stat.S_ISREG(status.st_mode):
-                there[RunId(match["run"]), downlink][f"{paths.chunks(downlink)}/{path.name}"] = status.st_size
-    for run in map(RunId, directories(work, paths.runs(), RUN)):
-        for downlink in map(DownlinkId, directories(work, paths.run(run), DOWNLINK)):
-            with suppress(FileNotFoundError):
-                status = (work / paths.events(run, downlink)).lstat()
-                if stat.S_ISREG(status.st_mode):
-                    there[run, downlink][paths.events(run, downlink)] = status.st_size
-    return [Products(*key, sizes) for key, sizes in sorted(there.items())]
-
-
-def clean_products(settings: Settings, now: float, halted: str, *, remove: bool) -> Iterator[Products]:
-    """Remove the products that nobody needs, or say which they are; one run within one downlink at a time.
-
-    Parameters
-    ----------
-    settings, now
-        The settings, and the time as of which they hold, Unix seconds.
-    halted
-        Why nothing may go at all; empty if nothing forbids it.
-    remove
-        False: only look, and take no lock.
-
-    Yields
-    ------
-    Products
-        Of each run within each downlink, as soon as it is known what becomes of them.
-    """
-    work = settings.paths.work
-    by_run: defaultdict[RunId, list[Products]] = defaultdict(list)
-    for products in removable(work):
-        by_run[products.run].append(products)
-    for run, of_run in by_run.items():
-        recorded = map(DownlinkId, directories(work, paths.run(run), DOWNLINK))
-        downlinks = sorted({*recorded, *(products.downlink for products in of_run)})
-        why = partial(why_kept, settings, now, run, downlinks)
-        kept = halted or at_work(work, downlinks, (run,)) or why()
-        for products in of_run:
-            if kept:
-                yield replace(products, kept=kept)
-                continue
-            going, others = _vouched(work, products)
-            if others.sizes:
-                yield others
-            if going.sizes:
-                yield _removed(work, going, partial(_remove_products, work, why)) if remove else going
-
-
-def _remove_products(work: Path, why: Callable[[], str], products: Products) -> Products:
-    # Asked again under the leases, for the downlink may have been processed again since it was looked at.
-    if kept := why():
-        return replace(products, kept=kept)
-    gone = {name: size for name, size in products.sizes.items() if remove_unchanged(work / name, size)}
-    return replace(products, sizes=gone)
-
-
-def _removed(work: Path, what: T, remove: Callable[[T], T]) -> T:
-    """Return what `remove` has removed under the leases; if it could not, why it stays."""
-    try:
-        with nobody_else(work, what.downlink, what.run):
-            return remove(what)
-    except HalfPipeError as error:
-        return replace(what, kept=str(error), failed=not isinstance(error, LockedError))
-
-
-def remove_unchanged(path: Path, size: int) -> bool:
-    """Remove the plain file `path`, which was found with `size` bytes; return False if it is gone already.
+def _remove(path: Path, size: int) -> None:
+    """Remove what was found with `size` bytes, if it is there.
 
     It is not flushed: one that a crash of the machine brings back is the one that was there.
 
@@ -284,194 +283,49 @@ def remove_unchanged(path: Path, size: int) -> bool:
         If it is something else by now, or cannot be removed.
     """
     try:
-        found = path.lstat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        if stat.S_ISDIR(path.lstat().st_mode):
+            remove_tree(path)
+        elif path.lstat().st_size == size:
+            path.unlink()
+        else:
             raise StateError(
                 f"{path}: a moment ago this was a file of {size} bytes, and now it is not, so it was left "
                 "there. Somebody else is at work on it: see who, then re-run the command."
             )
-        path.unlink()
     except FileNotFoundError:
-        return False
+        return
     except OSError as error:
         raise in_the_way(path, error) from error
-    return True
 
 
-def _vouched(work: Path, products: Products) -> tuple[Products, Products]:
-    """Divide files into those that the merged index was made from, with its own events, and others, which stay.
-
-    A chunk that was left out later (``ignore.chunks``), or a product of another size, is not made
-    again as it is.
-    """
-    vouched = {
-        f"{paths.chunks(products.downlink)}/{name}": size
-        for chunk in load_chunks(work, products.run, products.downlink)
-        for name, size in chunk.files.items()
-    }
-    events = paths.events(products.run, products.downlink)
-    going = {
-        name: size for name, size in products.sizes.items() if name == events or vouched.get(name) == size
-    }
-    others = {name: size for name, size in products.sizes.items() if name not in going}
-    kept = f"nothing vouches for {next(iter(others), '')}; see halfpipe status --check"
-    return replace(products, sizes=going), replace(products, sizes=others, kept=kept)
+def _leases(work: Path, each: Removable) -> list[leases.Lease]:
+    places = [paths.downlink_lease(downlink) for downlink in each.downlinks]
+    places += [paths.run_lease(each.run)] if each.run is not None else []
+    return [leases.Lease(work, place) for place in places]
 
 
-def left_half_made(work: Path, stage: Path) -> list[Leftover]:
-    """Find what only a job that was killed, or still runs, can have left below `work` and `stage`."""
-    left = [*_left(work, "", TOP_PART), *_left(stage, paths.stage_scratches(), SCRATCH)]
-    # Of chunks that no `deliver_run` came to.
-    left += _left(work, str(PurePath(paths.kept_indexes(""))), DOWNLINK)
-    old = time.time() - LEAST_AGE
-    left += (heart for heart in _left(work, paths.heartbeats(), HEARTBEAT) if heart.changed < old)
-    others = (paths.runs(), paths.copies(""), paths.all_settings(), paths.stage_mark_copy())
-    for top in (
-        *(work / name for name in (*directories(work, "", DOWNLINK), *others)),
-        stage / paths.stage_mark(),
-    ):
-        left += _half_made(top)
-    return left
+def at_work(work: Path, each: Removable) -> str:
+    """Say who is at work on something, also as a job of a head that was killed; nothing is taken or waited for."""
+    there = (lease.look() for lease in _leases(work, each))
+    return next((_in_work(lease) for lease in there if lease and (lease.lives or lease.jobs)), "")
 
 
-def _half_made(top: Path) -> Iterator[Leftover]:
-    """Find what is half-made below a directory, by its name; a run and a downlink are called in its path."""
-    for place, below, names in [] if top.is_symlink() else os.walk(top):
-        half = [name for name in (*below, *names) if PART.fullmatch(name) or name == CONTEXT]
-        below[:] = set(below).difference(half)
-        for name in half:
-            yield from _leftover(Path(place, name), Path(place).relative_to(top.parent).parts)
-
-
-def _left(root: Path, below: str, wanted: re.Pattern[str]) -> Iterator[Leftover]:
-    """Find files and directories under the names `wanted`, which say the downlink if there is one."""
-    for path, _ in listed(root, below, wanted):
-        yield from _leftover(path, ID.findall(path.name))
-
-
-def _leftover(path: Path, names: Sequence[str]) -> Iterator[Leftover]:
-    """Yield a file or directory that is there and no link; its downlink and its run are among `names`."""
-    with suppress(FileNotFoundError):
-        status = path.lstat()
-        downlink = next((DownlinkId(name) for name in names if DOWNLINK.fullmatch(name)), None)
-        run = next((RunId(name) for name in names if RUN.fullmatch(name)), None)
-        if stat.S_ISDIR(status.st_mode):
-            yield Leftover(path, downlink, run, True, *_measured(path))
-        elif stat.S_ISREG(status.st_mode):
-            yield Leftover(path, downlink, run, False, status.st_size, status.st_mtime)
-
-
-def _measured(directory: Path) -> tuple[int, float]:
-    """Return the bytes of the files in a directory, and the Unix time of the youngest change in it."""
-    size, youngest = 0, 0.0
-    for place, _, files in os.walk(directory):
-        for path in (Path(place), *(Path(place, name) for name in files)):
-            with suppress(FileNotFoundError):
-                status = path.lstat()
-                size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
-                youngest = max(youngest, status.st_mtime)
-    return size, youngest
-
-
-def clean_leftovers(settings: Settings, now: float, halted: str, *, remove: bool) -> Iterator[Leftover]:
-    """Remove what killed jobs left if it is older than a day and no job can be at work on it; or only look.
-
-    Parameters as for `clean_products`.
-    """
-    work, stage = settings.paths.work, settings.paths.stage
-    for what in left_half_made(work, stage):
-        looked = replace(what, kept=halted or _why_kept(work, what, now))
-        yield _removed(work, looked, _remove_leftover) if remove and not looked.kept else looked
-    if remove and not halted:
-        with suppress(OSError):  # something is in it
-            (stage / paths.stage_scratches()).rmdir()
-
-
-def _remove_leftover(what: Leftover) -> Leftover:
-    if what.is_directory:
-        remove_tree(what.path)
-    else:
-        remove_unchanged(what.path, what.size)
-    return what
-
-
-def _why_kept(work: Path, what: Leftover, now: float) -> str:
-    if said := at_work(work, [what.downlink] if what.downlink else [], [what.run] if what.run else []):
-        return said
-    hours = (now - what.changed) / 3600
-    return (
-        f"changed {hours:.1f} hours ago, less than {LEAST_AGE / 3600:g}" if hours * 3600 < LEAST_AGE else ""
-    )
-
-
-def clean_logs(settings: Settings, now: float, *, remove: bool) -> tuple[int, int]:
-    """Remove logs older than `cleanup.log_days`, or look.
-
-    Returns
-    -------
-    tuple
-        How many files, and their bytes.
-
-    Raises
-    ------
-    HalfPipeError
-        If one cannot be removed; says whose it is.
-    """
-    oldest = now - settings.cleanup.log_days * DAY
-    old = [
-        (path, status.st_size)
-        for place, _, _ in os.walk(settings.paths.work / paths.logs())
-        for path, status in listed(Path(place), "", LOG)
-        if stat.S_ISREG(status.st_mode) and status.st_mtime < oldest
-    ]
-    for path, _ in old if remove else ():
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise in_the_way(path, error) from error
-    return len(old), sum(size for _, size in old)
-
-
-def at_work(work: Path, downlinks: Collection[DownlinkId], runs: Collection[RunId]) -> str:
-    """Say who is at work on one of `downlinks`, also as a job of a head that was killed, or of `runs`.
-
-    Nothing is taken or waited for.
-
-    Returns
-    -------
-    str
-        Empty if nobody is who lives.
-    """
-    names = {
-        Path(place).name for place in (*map(paths.downlink_lease, downlinks), *map(paths.run_lease, runs))
-    }
-    busy = (lease for lease in found(work) if lease.name in names and (lease.lives or lease.jobs))
-    return next(map(_in_work, busy), "")
-
-
-def _in_work(lease: Found) -> str:
-    who = (
-        lease
-        if lease.lives and not lease.ours
-        else f"{', '.join(lease.jobs)}, which a killed process left behind,"
-    )
-    return f"in work: {who} holds {lease.name}"
+def _in_work(lease: leases.Found) -> str:
+    jobs = f"{', '.join(lease.jobs)}, which a killed process left behind,"
+    return f"in work: {lease if lease.lives and not lease.ours else jobs} holds {lease.name}"
 
 
 @contextmanager
-def nobody_else(work: Path, downlink: DownlinkId | None, run: RunId | None) -> Iterator[None]:
-    """Hold the leases of `downlink` and `run`, so that no job of theirs runs meanwhile.
+def nobody_else(work: Path, each: Removable) -> Iterator[None]:
+    """Hold the leases of something, so that no job is at work on it meanwhile.
 
     Raises
     ------
     LockedError
-        If somebody else has one of them, or a job of the downlink is still running.
+        If somebody else has one of them, or a job of a downlink is still running.
     """
-    places = [paths.downlink_lease(downlink)] if downlink is not None else []
-    places += [paths.run_lease(run)] if run is not None else []
     with ExitStack() as held:
-        for place in places:
-            lease = Lease(work, place)  # not waited for: a merge may take an hour
+        for lease in _leases(work, each):  # not waited for: a merge may take an hour
             taken = lease.try_take()
             held.callback(lease.give_back)
             now = lease.look()

@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from halfpipe.run.datagrams import dump_datagrams
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
-from halfpipe.site.clean_up import nobody_else
+from halfpipe.site.clean_up import Removable, What
 from tests.support.another_user import somebody_else
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.leases import held_by_another, job_of_another, leases, left_by_another
@@ -60,72 +60,60 @@ def old(processed: Site, tmp_path: Path) -> Site:
     return processed.clone(tmp_path / "site")
 
 
-def settings(site: Site, days: float = DAYS) -> Settings:
-    return Settings(Paths(site.work, site.stage), cleanup=CleanUp(retention_days=days, log_days=DAYS))
-
-
 def cleaned(
-    site: Site, *, remove: bool = True, halted: str = "", days: float = DAYS
-) -> list[clean_up.Products]:
-    return list(clean_up.clean_products(settings(site, days), NOW, halted, remove=remove))
+    site: Site,
+    what: What = What.RUN,
+    *,
+    remove: bool = True,
+    halted: str = "",
+    days: float = DAYS,
+    now: float = NOW,
+) -> list[Removable]:
+    """Return what becomes of things of one kind, when all is cleaned up."""
+    settings = Settings(Paths(site.work, site.stage), cleanup=CleanUp(retention_days=days, log_days=DAYS))
+    return [each for each in clean_up.clean(settings, now, halted, remove=remove) if each.what is what]
 
 
-def leftover(
-    site: Site, *, remove: bool = True, halted: str = "", now: float = NOW
-) -> list[clean_up.Leftover]:
-    return list(clean_up.clean_leftovers(settings(site), now, halted, remove=remove))
-
-
-def removable(site: Site) -> dict[str, bytes]:
+def large(site: Site) -> dict[str, int]:
+    """Return the files that can be made again, and their bytes."""
     return {
-        name: content
+        str(site.home / name): len(content)
         for name, content in site.tree().items()
         if name.endswith((".evt", ".idx", "events.npy")) and "datagrams" not in name
     }
 
 
 def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
-    before, goes = old.tree(), removable(old)
+    before, goes = old.tree(), large(old)
     assert len(goes) == 2 * (4 + 1)
-    sizes = {name.removeprefix("work/"): len(content) for name, content in goes.items()}
-    expected = [
-        clean_up.Products(RUN, dl, {name: size for name, size in sizes.items() if dl in name})
-        for dl in (FIRST, SECOND)
-    ]
-    assert [row.files for row in expected] == [5, 5]
-    assert sum(row.size for row in expected) == sum(sizes.values())
-
+    expected = [Removable(What.RUN, goes, RUN, (FIRST, SECOND))]
     assert cleaned(old, remove=False) == expected
     assert old.tree() == before, "a look touches nothing"
     assert not (old.work / paths.leases()).exists(), "nor takes a lease"
-
     assert cleaned(old) == expected
-    assert old.tree() == {name: content for name, content in before.items() if name not in goes}
+    assert old.tree() == {n: content for n, content in before.items() if str(old.home / n) not in goes}
     assert leases(old.work) == []
     assert cleaned(old) == []
 
 
 def test_how_long_it_is_kept(old: Site) -> None:
-    assert {row.kept for row in cleaned(old, days=31.1)} == {
-        f"downlink {FIRST} was handed off 31.0 days ago, less than 31.1"
-    }
+    (row,) = cleaned(old, days=31.1)
+    assert row.kept == f"downlink {FIRST} was handed off 31.0 days ago, less than 31.1"
     os.utime(old.work / paths.receipt(SECOND), (OLD, NOW - 3 * clean_up.DAY))
-    assert {row.kept for row in cleaned(old)} == {
-        f"downlink {SECOND} was handed off 3.0 days ago, less than 30"
-    }
-    assert len(removable(old)) == 10
+    (row,) = cleaned(old)
+    assert row.kept == f"downlink {SECOND} was handed off 3.0 days ago, less than 30"
+    assert len(large(old)) == 10
 
 
 def test_a_run_that_was_given_up(old: Site) -> None:
     no_datagrams(old.work / paths.datagrams(RUN, SECOND))
-    assert {row.kept for row in cleaned(old)} == {"the run is open: more of it may come"}
+    assert cleaned(old)[0].kept == "the run is open: more of it may come"
     put(old.work / paths.force() / RUN.l1)
-    manifest = old.work / paths.manifest(RUN, SECOND)
     for given_up, stays in ((False, 10), (True, 0)):
-        for path in (manifest, old.work / paths.manifest(RUN, FIRST)):
-            rewrite(path, given_up=given_up)
-        assert {row.kept == "" for row in cleaned(old)} == {given_up}, "only if it was delivered as such"
-        assert len(removable(old)) == stays
+        for downlink in (SECOND, FIRST):
+            rewrite(old.work / paths.manifest(RUN, downlink), given_up=given_up)
+        assert (cleaned(old)[0].kept == "") is given_up, "only if it was delivered as such"
+        assert len(large(old)) == stays
 
 
 def damage(path: Path) -> None:
@@ -174,17 +162,16 @@ def test_each_reason_keeps_the_run(what: str, old: Site) -> None:
         os.utime(touched, (OLD, OLD))
     before = old.tree()
     for remove in (False, True):
-        rows = cleaned(old, remove=remove)
-        assert [row.downlink for row in rows] == [FIRST, SECOND]
-        assert all(said in row.kept for row in rows), rows
+        (row,) = cleaned(old, remove=remove)
+        assert said in row.kept
     assert old.tree() == before
 
 
 def test_a_halt_keeps_everything(old: Site) -> None:
     leave(old, f"work/{FIRST}/.part.part", OLD)
+    leave(old, f"work/logs/{FIRST}/receipt.log", OLD)
     before = old.tree()
-    kept = [row.kept for row in cleaned(old, halted="held by a file")]
-    kept += [row.kept for row in leftover(old, halted="held by a file")]
+    kept = [row.kept for what in What for row in cleaned(old, what, halted="held by a file")]
     assert kept == ["held by a file"] * 3
     assert old.tree() == before
 
@@ -210,7 +197,7 @@ LEASES = {
 
 @pytest.mark.parametrize("which", LEASES)
 def test_what_is_in_work_stays_and_nobody_waits(which: str, old: Site) -> None:
-    goes = removable(old)
+    goes = large(old)
     with held(old.work, LEASES[which]) as who:
         began = time.monotonic()
         rows = [*cleaned(old, remove=False), *cleaned(old)]
@@ -218,65 +205,63 @@ def test_what_is_in_work_stays_and_nobody_waits(which: str, old: Site) -> None:
         (kept,) = {row.kept for row in rows}
         assert re.fullmatch(rf"in work: .*{re.escape(who)}.* holds {LEASES[which].split('/')[1]}", kept)
         assert not any(row.failed for row in rows)
-        before = leases(old.work)
-        with pytest.raises(LockedError), nobody_else(old.work, SECOND, RUN):
-            pytest.fail("entered")
-        assert leases(old.work) == before, "what was taken is given back"
-    assert removable(old) == goes
+    assert large(old) == goes
     cleaned(old)
-    assert removable(old) == {}
+    assert large(old) == {}
 
 
-@pytest.mark.parametrize("which", LEASES)
-def test_a_lease_that_is_taken_between_the_look_and_the_removal(which: str, old: Site) -> None:
-    """The second downlink comes to work after the first was cleaned."""
-    rows = clean_up.clean_products(settings(old), NOW, "", remove=True)
-    assert next(rows).kept == ""
-    with held(old.work, LEASES[which]) as who:
-        (second,) = rows
-    assert who in second.kept
-    assert all(SECOND in name for name in removable(old))
-    assert len(removable(old)) == 5
+@pytest.mark.parametrize("what", [*LEASES, "changed", "again"])
+def test_what_changes_between_the_look_and_the_removal(
+    what: str, old: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, events, said = clean_up.nobody_else, old.work / paths.events(RUN, SECOND), list[str]()
 
+    @contextmanager
+    def late(work: Path, each: Removable) -> Iterator[None]:
+        with ExitStack() as stack:
+            if each.what is What.RUN and what in LEASES:
+                said.append(stack.enter_context(held(work, LEASES[what])))
+                there = leases(work)
+                with pytest.raises(LockedError), alone(work, each):
+                    pytest.fail("entered")
+                assert leases(work) == there, "what was taken is given back"
+            elif each.what is What.RUN and what == "changed":
+                events.write_bytes(b"more")
+                said.append(str(events))
+            elif each.what is What.RUN:
+                (work / paths.receipt(FIRST)).unlink()
+                said.append(f"downlink {FIRST} has no receipt")
+            with alone(work, each):
+                yield
 
-def test_what_changed_between_the_look_and_the_removal_stays(old: Site) -> None:
-    rows = clean_up.clean_products(settings(old), NOW, "", remove=True)
-    assert next(rows).kept == ""
-    events = old.work / paths.events(RUN, SECOND)
-    events.write_bytes(b"more")
-    (second,) = rows
-    assert (second.failed, events.read_bytes()) == (True, b"more")
-    assert str(events) in second.kept
-
-
-def test_what_is_processed_again_between_the_look_and_the_removal_stays(old: Site) -> None:
-    rows = clean_up.clean_products(settings(old), NOW, "", remove=True)
-    assert next(rows).kept == ""
-    (old.work / paths.receipt(FIRST)).unlink()
-    assert [row.kept for row in rows] == [f"downlink {FIRST} has no receipt: it is outstanding"]
+    monkeypatch.setattr(clean_up, "nobody_else", late)
+    (row,) = cleaned(old)
+    assert said[0] in row.kept
+    assert row.failed is (what == "changed")
+    assert events.exists()
 
 
 def test_online_gets_its_file_first(old: Site) -> None:
     home = old.home / "online"
-    off = settings(old)
-    lpa, lci = (
-        replace(off, paths=replace(off.paths, online=home), online=Online(types=(kind,))) for kind in RunKind
-    )
-    said = f"Online has no file of it yet in {home}, which halfpipe online makes of this"
+    off = Settings(Paths(old.work, old.stage), cleanup=CleanUp(retention_days=DAYS))
+
+    def kept(kind: RunKind, *, remove: bool = False) -> set[str]:
+        online = replace(off, paths=replace(off.paths, online=home), online=Online(types=(kind,)))
+        return {row.kept for row in clean_up.clean(online, NOW, "", remove=remove)}
+
     before = old.tree()
-    for other in (off, lci):
-        assert {row.kept for row in clean_up.clean_products(other, NOW, "", remove=False)} == {""}
-    assert {row.kept for row in clean_up.clean_products(lpa, NOW, "", remove=True)} == {said}
+    assert kept(RunKind.LCI) == {""}
+    assert kept(RunKind.LPA, remove=True) == {
+        f"Online has no file of it yet in {home}, which halfpipe online makes of this"
+    }
     assert old.tree() == before, "nor is a directory made for Online"
     force = old.work / paths.force() / RUN
     put(force)
-    assert {row.kept for row in clean_up.clean_products(lpa, NOW, "", remove=False)} == {""}, (
-        "nobody waits for it"
-    )
+    assert kept(RunKind.LPA) == {""}, "nobody waits for it"
     force.unlink()
     put(home / f"0077014d-{RUN}.evt")
-    assert [row.kept for row in clean_up.clean_products(lpa, NOW, "", remove=True)] == ["", ""]
-    assert removable(old) == {}
+    assert kept(RunKind.LPA, remove=True) == {""}
+    assert large(old) == {}
 
 
 def test_submitted_is_the_latest_hand_off(old: Site) -> None:
@@ -293,66 +278,51 @@ def test_submitted_is_the_latest_hand_off(old: Site) -> None:
 
 
 def test_files_of_one_chunk_go_by_run(old: Site) -> None:
-    """A chunk may bring several runs: those of an open one stay, and what nothing vouches for stays."""
-    home = old.work / paths.chunks(FIRST)
-    name = next(path.name for path in home.glob("*-00001.evt"))
-    open_one = home / name.replace(RUN, OTHER)
-    unvouched = home / name.replace("-00001.", "-00009.")
-    other_size = home / next(path.name for path in home.glob("*-00002.idx"))
-    for path in (open_one, unvouched):
-        path.write_bytes(b"1234")
-    with other_size.open("ab") as file:
-        file.write(b"more\n")
+    name = next((old.work / paths.chunks(FIRST)).glob("*-00001.evt"))
+    open_one = leave(old, str(name.relative_to(old.home)).replace(RUN, OTHER), OLD)
     rows = cleaned(old)
-    assert [(row.run, row.downlink, row.files, bool(row.kept)) for row in rows] == [
-        (RUN, FIRST, 2, True),
-        (RUN, FIRST, 4, False),
-        (RUN, SECOND, 5, False),
-        (OTHER, FIRST, 1, True),
+    assert [(row.run, row.downlinks, len(row.sizes), bool(row.kept)) for row in rows] == [
+        (RUN, (FIRST, SECOND), 10, False),
+        (OTHER, (FIRST,), 1, True),
     ]
-    assert "nothing vouches for" in rows[0].kept
-    assert "manifest.json: no such file" in rows[3].kept
-    assert sorted(home.glob("*-*")) == sorted([open_one, unvouched, other_size])
+    assert "manifest.json: no such file" in rows[1].kept
+    assert [*large(old)] == [str(open_one)]
 
 
-@pytest.mark.parametrize("place", [f"{FIRST}", paths.chunks(FIRST), "runs", f"{paths.run(RUN)}/{FIRST}"])
+@pytest.mark.parametrize(
+    "place", [f"{FIRST}", paths.chunks(FIRST), "runs", f"{paths.run(RUN)}/{FIRST}", "logs"]
+)
 def test_a_directory_that_is_a_link_is_not_looked_into(place: str, old: Site) -> None:
+    leave(old, "work/logs/x.log", OLD)
     outside = old.home / "outside"
     (old.work / place).rename(outside)
     (old.work / place).symlink_to(outside)
     before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
     cleaned(old)
-    leftover(old)
-    clean_up.clean_logs(replace(settings(old), cleanup=CleanUp(log_days=0)), NOW, remove=True)
     assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
 
 
-def test_links_stay_and_are_no_leftovers(old: Site) -> None:
+def test_links_stay_and_in_a_scratch_directory_go_as_links(old: Site) -> None:
     outside = leave(old, "outside/file", OLD)
     links = [*(old.work / paths.chunks(FIRST)).glob("*-*"), old.work / paths.events(RUN, FIRST)]
     for link in links:
         link.rename(outside.parent / link.name)
         link.symlink_to(outside.parent / link.name)
-    scratch = f"stage/{paths.stage_scratch(FIRST, 'texts')}"
-    for name in (f"work/{FIRST}/.link.part", f"work/{paths.context(RUN)}", scratch):
+    for name in (
+        f"work/{FIRST}/.link.part",
+        f"stage/{paths.stage_scratch(FIRST, 'texts')}",
+        "work/logs/x.log",
+    ):
         (old.home / name).parent.mkdir(exist_ok=True)
-        (old.home / name).symlink_to(outside.parent)
-        os.utime(old.home / name, (OLD, OLD), follow_symlinks=False)
-    assert [row.downlink for row in cleaned(old)] == [SECOND]
-    assert leftover(old) == []
-    assert all(link.is_symlink() and link.exists() for link in links)
-
-
-def test_a_link_in_a_scratch_directory_goes_as_a_link(old: Site) -> None:
-    outside = leave(old, "outside/file", OLD)
+        links.append(old.home / name)
+        links[-1].symlink_to(outside.parent)
     tree = leave(old, f"work/{paths.context(RUN)}/own", OLD).parent
     (tree / "directory").symlink_to(outside.parent)
-    (tree / "file").symlink_to(outside)
-    for link in (tree / "directory", tree / "file", tree):
+    for link in (*links, tree / "directory", tree):
         os.utime(link, (OLD, OLD), follow_symlinks=False)
-    (row,) = leftover(old)
-    assert (row.path, row.kept) == (tree, "")
+    assert [[FIRST in name for name in row.sizes] for row in cleaned(old)] == [[False] * 5]
     assert not tree.exists()
+    assert all(link.is_symlink() and link.exists() for link in links)
     assert outside.read_bytes() == b"half"
 
 
@@ -363,22 +333,17 @@ LEFT: dict[str, str | None] = {
     f"stage/{paths.stage_mark()}/.000001.json.0123456789ab.part": None,
     f"work/.{paths.receipt(FIRST)}.part": paths.downlink_lease(FIRST),
     f"work/{FIRST}/.RetDef-{FIRST}-00001.xml.part": paths.downlink_lease(FIRST),
-    f"work/{paths.chunks(FIRST)}/.00001.json.part": paths.downlink_lease(FIRST),
     f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt": paths.downlink_lease(FIRST),
-    f"work/{paths.receipts(FIRST)}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST),
     f"work/{paths.copies(paths.receipts(FIRST))}/.000001.json.0123456789ab.part": paths.downlink_lease(FIRST),
-    f"work/{paths.deliveries(RUN)}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
     f"work/{paths.copies(paths.deliveries(RUN))}/.000001.json.0123456789ab.part": paths.run_lease(RUN),
     f"work/{paths.run(RUN)}/{FIRST}/.events.npy.part": paths.downlink_lease(FIRST),
     f"work/{paths.context(RUN)}/{FIRST}/00001/0123/half.evt": paths.run_lease(RUN),
     f"work/{paths.kept_index(FIRST, 'x.idx')}": paths.downlink_lease(FIRST),
     f"stage/{paths.stage_scratch(FIRST, RUN.l1)}/new/half.evt": paths.downlink_lease(FIRST),
-    f"stage/{paths.stage_scratch(FIRST, 'texts')}/half.txt": paths.downlink_lease(FIRST),
 }
 NOT_OURS = (
     "work/.part",
     "work/notes.part",
-    "work/.other.part",
     "work/.cache/indexes/notes/x",
     f"stage/{FIRST}/.x.part",
     "stage/.halfpipe/mine/x",
@@ -397,14 +362,14 @@ def leave(site: Site, name: str, when: float) -> Path:
 
 
 def test_what_killed_jobs_left_goes(old: Site) -> None:
-    before = old.tree()
+    before = {name: content for name, content in old.tree().items() if str(old.home / name) not in large(old)}
     for name in LEFT:
         leave(old, name, OLD)
     others = {name: b"half" for name in NOT_OURS if leave(old, name, OLD)}
     every = old.tree()
-    looked = leftover(old, remove=False)
+    looked = cleaned(old, What.PARTIAL, remove=False)
     assert old.tree() == every
-    removed = leftover(old)
+    removed = cleaned(old, What.PARTIAL)
     assert removed == looked
     assert [(row.kept, row.failed, row.size) for row in removed] == [("", False, 4)] * len(LEFT)
     assert old.tree() == before | others
@@ -427,10 +392,10 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
         os.utime(place, (OLD, OLD))
     path.parent.chmod(0o555)
     with somebody_else():
-        rows = leftover(site)
+        rows = cleaned(site, What.PARTIAL)
     path.parent.chmod(0o755)
-    assert [row.failed for row in rows] == [False, True, False]
-    assert "cannot be written or removed: Permission denied" in rows[1].kept
+    assert [row.failed for row in rows] == [True, False, False]
+    assert "cannot be written or removed: Permission denied" in rows[0].kept
     assert path.exists()
     assert not other.exists()
     assert not later.exists()
@@ -445,15 +410,15 @@ def test_what_a_living_job_may_write_stays(which: str, old: Site) -> None:
         leave(old, name, OLD)
     with held(old.work, lease) as who:
         for remove in (False, True):
-            rows = leftover(old, remove=remove)
+            rows = cleaned(old, What.PARTIAL, remove=remove)
             assert len(rows) == len(own)
             assert all(who in row.kept for row in rows)
-    assert all((old.home / name).exists() for name in own)
     for row in rows:
-        os.utime(row.path, (NOW - 3600, NOW - 3600))
-    assert {row.kept for row in leftover(old)} == {"changed 1.0 hours ago, less than 24"}
-    assert {row.kept for row in leftover(old, now=NOW + clean_up.DAY)} == {""}
-    assert not (old.stage / ".halfpipe").exists()
+        for path in row.sizes:
+            os.utime(path, (NOW - 3600, NOW - 3600))
+    assert {row.kept for row in cleaned(old, What.PARTIAL)} == {"changed 1.0 hours ago, less than 24"}
+    assert {row.kept for row in cleaned(old, What.PARTIAL, now=NOW + clean_up.DAY)} == {""}
+    assert not any((old.home / name).exists() for name in own)
 
 
 def test_old_logs_go(old: Site) -> None:
@@ -463,24 +428,22 @@ def test_old_logs_go(old: Site) -> None:
         leave(old, f"work/logs/{name}", NOW) for name in (f"{FIRST}/deliver_run.log", "unattended/y.log")
     ]
     stays.append(leave(old, f"work/{paths.usage(FIRST)}", OLD))
-    outside = leave(old, "outside/file.log", OLD)
-    link = old.work / "logs" / "link.log"
-    link.symlink_to(outside)
-    (old.work / "logs" / "directory").symlink_to(outside.parent)
-    assert clean_up.clean_logs(settings(old), NOW, remove=False) == (2, 8)
+    expected = [Removable(What.LOGS, {str(path): 4 for path in goes})]
+    assert cleaned(old, What.LOGS, remove=False) == expected
     assert all(path.exists() for path in goes)
-    assert clean_up.clean_logs(settings(old), NOW, remove=True) == (2, 8)
+    assert cleaned(old, What.LOGS) == expected
     assert not any(path.exists() for path in goes)
-    assert all(path.exists() for path in (*stays, link, outside))
-    assert clean_up.clean_logs(settings(old), NOW, remove=True) == (0, 0)
+    assert all(path.exists() for path in stays)
+    assert cleaned(old, What.LOGS) == []
 
 
 def test_the_leases_of_a_dead_process_stop_nobody_and_its_heartbeat_goes_after_a_day(old: Site) -> None:
     left_by_another(old.work, paths.downlink_lease(FIRST), silent=2 * 86400)
     with held_by_another(old.work, paths.run_lease(RUN)):
-        assert [row.path.parent for row in leftover(old)] == [old.work / paths.heartbeats()]
+        (row,) = cleaned(old, What.PARTIAL)
+        assert [Path(path).parent for path in row.sizes] == [old.work / paths.heartbeats()]
         assert len(list((old.work / paths.heartbeats()).iterdir())) == 1
     left_by_another(old.work, paths.run_lease(RUN), silent=1e4)
     cleaned(old)
-    assert removable(old) == {}
+    assert large(old) == {}
     assert leases(old.work) == []
