@@ -11,29 +11,7 @@ from halfpipe.formats.structured import put
 
 def in_order(events: NDArray[np.void]) -> NDArray[np.void]:
     """Return `events` in the order (sequence, APID), of equal ones the first; the same array if it is so."""
-    order = _order(events)
-    return events if order is None else events.take(order)
-
-
-def _order(events: NDArray[np.void]) -> NDArray[np.intp] | None:
-    """Return which rows make `events` ordered, each once; None if they are so."""
-    sequence, apid = events["sequence"], events["apid"]
-    step = np.greater(sequence[1:], sequence[:-1])
-    if step.all():
-        return None
-    equal = sequence[1:] == sequence[:-1]
-    if (step | (equal & (apid[1:] > apid[:-1]))).all():
-        return None
-    order = np.argsort(sequence, kind="stable")
-    sequence, apid = sequence.take(order), apid.take(order)
-    equal = sequence[1:] == sequence[:-1]
-    if (equal & (apid[1:] <= apid[:-1])).any():
-        order = np.lexsort((events["apid"], events["sequence"]))  # stable
-        sequence, apid = events["sequence"][order], events["apid"][order]
-        first = np.ones(len(order), dtype=bool)
-        first[1:] = (sequence[1:] != sequence[:-1]) | (apid[1:] != apid[:-1])
-        order = order[first]
-    return order
+    return events if _is_in_order(events) else _put_in_order(events.copy())
 
 
 def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
@@ -52,13 +30,37 @@ def in_one(parts: list[NDArray[np.void]]) -> NDArray[np.void]:
         begin = end - len(filled[-1])
         put(events[begin:end], filled.pop())
         end = begin
-    order = _order(events)
-    if order is None:
-        return events
-    # In their place: a second table would be the largest thing of a merge.
+    return events if _is_in_order(events) else _put_in_order(events)
+
+
+def _is_in_order(events: NDArray[np.void]) -> bool:
+    """Tell whether each event is behind the one before it."""
+    sequence, apid = events["sequence"], events["apid"]
+    step = sequence[1:] > sequence[:-1]
+    return bool(step.all() or (step | _again(sequence) & (apid[1:] > apid[:-1])).all())
+
+
+def _again(sequence: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    return np.equal(sequence[1:], sequence[:-1])
+
+
+def _put_in_order(events: NDArray[np.void]) -> NDArray[np.void]:
+    """Put `events` in order in their place, for a second table would be the largest thing of a merge; return them."""
+    events = _taken(events, np.argsort(events["sequence"], kind="stable"))
+    sequence, apid = events["sequence"], events["apid"]
+    if (_again(sequence) & (apid[1:] <= apid[:-1])).any():
+        events = _taken(events, np.lexsort((apid, sequence)))  # stable
+        first = np.ones(len(events), dtype=bool)
+        first[1:] = ~_again(sequence) | (apid[1:] != apid[:-1])
+        events = _taken(events, np.flatnonzero(first))
+    return events
+
+
+def _taken(events: NDArray[np.void], rows: NDArray[np.intp]) -> NDArray[np.void]:
+    """Put these rows at the front of `events`, in their order, and return them."""
     for name in events.dtype.names or ():
-        events[name][: len(order)] = events[name].take(order)
-    return events[: len(order)]
+        events[name][: len(rows)] = events[name].take(rows)
+    return events[: len(rows)]
 
 
 def behind(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:

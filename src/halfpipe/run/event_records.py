@@ -22,7 +22,7 @@ from halfpipe.run.event_table import EventTable
 from halfpipe.run.run_state import KnownRun
 from halfpipe.settings import Merge
 
-BATCH_BYTES = 4 << 20  # what is read is hashed and written while it lies in the processor's cache
+BATCH_BYTES = 2 << 20  # what is read is hashed and written while it lies in the processor's cache
 
 
 def decided(
@@ -191,7 +191,7 @@ class Records:
                 path = self._paths[int(event["source"]), int(event["file"])]
                 what = f"sequence {event['sequence']} at byte {start} has another checksum"
                 raise damaged(path, path.stem.rpartition("-")[2], what)
-        if wrong is None:
+        if wrong is None and not checked.all():
             wrong = _first_other(events, buffer, places)
         if wrong is not None:
             event = events[wrong]
