@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draw a downlink and its runs."""
+"""Draw the runs of a downlink."""
 
 import argparse
 import time
@@ -9,7 +9,7 @@ from halfpipe import paths
 from halfpipe.files.durable import make_directory, write_bytes
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import RunId
-from halfpipe.pages.pictures import downlink_picture, run_picture
+from halfpipe.pages.pictures import run_picture
 from halfpipe.process import rule_program
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
@@ -21,9 +21,8 @@ def job(settings: Settings, arguments: argparse.Namespace) -> None:
     work, downlink, site = settings.paths.work, arguments.downlink, Site(settings, time.time())
     receipt = read_receipt(work, downlink)
     home = make_directory(work, paths.pictures(downlink))
-    made = {f"downlink-{downlink}.svg": downlink_picture(site, downlink)}
     runs = [RunId(run["run"]) for run in receipt["runs"] if run["epus"]]
-    made |= {f"run-{run}.svg": run_picture(site, run) for run in runs}
+    made = {f"run-{run}.svg": run_picture(site, run) for run in runs}
     for name, content in made.items():
         write_bytes(home / name, content)
     vouched = {"downlink": downlink, "handoff": receipt["handoff"], "pictures": [*made]}

@@ -113,7 +113,7 @@ def drawn(dl: str = DL) -> str:
 
 
 def pictures(dl: str = DL) -> str:
-    """Return the directory of the pictures of a downlink and its runs."""
+    """Return the directory of the pictures of a downlink's runs."""
     return f"{dl}/pictures"
 
 
@@ -375,11 +375,6 @@ def board_page(dl: str) -> str:
 def board_runs() -> str:
     """Return the board's page of the runs that are not complete, relative to `board.dir`."""
     return "runs.html"
-
-
-def board_picture(dl: str) -> str:
-    """Return the picture of a downlink that its page shows if it is there, relative to `board.dir`."""
-    return f"pictures/{dl}.svg"
 
 
 def stage_mark() -> str:

@@ -435,8 +435,6 @@ class Board(Section):
     """Where each turn of unattended processing writes them, a directory of their own; null: it writes none."""
     days: Days = 28.0
     """How far the board looks back; what is not done or needs action is on it however old it is."""
-    pictures: Annotated[int, Check(ge=0)] = 3
-    """How many downlinks that have no picture are drawn each time, in the order of the board; one takes a second."""
 
 
 @dataclass(frozen=True)

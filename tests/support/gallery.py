@@ -1,17 +1,15 @@
-"""The pictures of docs/pictures: what can happen to a run and a downlink, SIMULATED, each on a site of its own.
+"""The pictures of docs/pictures: what can happen to a run, SIMULATED, each on a site of its own.
 
 ``python -m tests.support.gallery DIRECTORY [NAME...]`` draws them.
 """
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.pages.pictures import downlink_picture, run_picture
+from halfpipe.pages.pictures import run_picture
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.explanation import explain
 from halfpipe_simulator.scenario import Scenario
@@ -106,24 +104,13 @@ CASES: Sequence[Callable[[Path], Site]] = (
     held_run,
     missing_hour,
 )
-OF_DOWNLINKS: dict[Callable[[Path], Site], DownlinkId] = {
-    clean_run: FIRST,
-    missing_hour: FIRST,
-    orphaned_tail: SECOND,
-}
 
 
-def picture(site: Site, downlink: DownlinkId | None) -> bytes:
-    """Return the picture of a downlink of a site, or of its first run that lacks something, else of its first."""
+def picture(site: Site) -> bytes:
+    """Return the picture of the first run of a site that lacks something, else of its first."""
     looked = Looked(site.settings, NOW)
-    if downlink is None:
-        runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
-        run = next((run for run in runs if explain(looked, run).groups), runs[0])
-        return run_picture(looked, run)
-    if site.has_receipt(downlink):
-        for name in (paths.receipt(downlink), f"{paths.receipts(downlink)}/000001.json"):
-            os.utime(site.work / name, (NOW, NOW))
-    return downlink_picture(looked, downlink)
+    runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
+    return run_picture(looked, next((run for run in runs if explain(looked, run).groups), runs[0]))
 
 
 def main(out: Path, names: Sequence[str]) -> None:
@@ -134,12 +121,9 @@ def main(out: Path, names: Sequence[str]) -> None:
             continue
         with tempfile.TemporaryDirectory() as home, as_in_a_process(Path(home)):
             site = case(Path(home))
-            wanted = {"run": None} | ({"downlink": OF_DOWNLINKS[case]} if case in OF_DOWNLINKS else {})
-            for what, downlink in wanted.items():
-                name = f"{what}-{case.__name__}.svg".replace("_", "-")
-                content = picture(site, downlink)
-                (out / name).write_bytes(content)
-                print(f"{name}: {len(content)} bytes")
+            name, content = f"run-{case.__name__}.svg".replace("_", "-"), picture(site)
+            (out / name).write_bytes(content)
+            print(f"{name}: {len(content)} bytes")
 
 
 if __name__ == "__main__":

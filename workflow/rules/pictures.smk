@@ -1,5 +1,5 @@
 rule pictures:
-    """Draw a downlink and its runs.
+    """Draw the runs of a downlink.
 
     Promise: nothing waits for pictures, and nothing is changed but them. They are made when somebody asks for them.
     Uses wildcard `dl`.
@@ -11,10 +11,10 @@ rule pictures:
         # Which runs a downlink has is not known beforehand, so the directory is what a report takes pictures from.
         report(
             directory(paths.pictures()),
-            patterns=["{of}-{name}.svg"],
+            patterns=["run-{name}.svg"],
             caption="../report/picture.rst",
             category="Downlink {dl}",
-            labels={"picture": "{of} {name}"},
+            labels={"picture": "run {name}"},
         ),
     log:
         paths.log("pictures", paths.DL),

@@ -19,7 +19,6 @@ from halfpipe.words import count
     examples=[
         ("halfpipe board -o /tmp/board", "then open /tmp/board/index.html in a browser"),
         ("halfpipe board --config board.days=7", "of the last week, into board.dir"),
-        ("halfpipe board --config board.pictures=500", "draw up to 500 downlinks that have no picture"),
     ],
     statuses={0: "nothing needs action", 1: "something does"},
 )
@@ -45,7 +44,7 @@ def command(site: Site, output: Path | None) -> int:
     now = time.time()
     looked = Looked(site.settings, now, now - asked.days * DAY)
     found = overview(looked, recent(looked, asked.days))
-    written = board_pages.make(looked, found, home, asked.pictures)
+    written = board_pages.make(looked, found, home)
     click.echo(
         f"{home / paths.board()}: {count(len(found.accounts), 'downlink')}, {count(written, 'page')} written"
     )

@@ -159,7 +159,7 @@ def publish(settings: Settings) -> Iterator[Cause]:
         if board is not None:
             from halfpipe.pages import board_pages  # noqa: PLC0415 - the library of templates
 
-            board_pages.make(site, found, board, settings.board.pictures)
+            board_pages.make(site, found, board)
         if metrics is not None:
             from halfpipe.tables.metrics import text  # noqa: PLC0415 - only where they are asked for
 

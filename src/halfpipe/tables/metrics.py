@@ -75,7 +75,5 @@ def _numbers(site: Site, found: Overview) -> Iterator[tuple[str, str, Labelled]]
 
 def _latencies(site: Site, found: Overview) -> Iterator[float]:
     for one in found.accounts:
-        if one.handed_off is not None and one.handed_off >= site.now - LATENCY_DAYS * DAY:
-            first = latency(site.settings, one.downlink)
-            if first is not None and first.seconds is not None:
-                yield first.seconds
+        if (one.handed_off or 0.0) >= site.now - LATENCY_DAYS * DAY:
+            yield from filter(None, [latency(site.settings, one.downlink).seconds])

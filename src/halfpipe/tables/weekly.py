@@ -32,7 +32,7 @@ def handed_off(settings: Settings, after: float, until: float) -> Iterator[tuple
             if after <= (work / paths.receipt(downlink)).stat().st_mtime < until:
                 events = sum(run["delivered"] for run in read_receipt(work, downlink)["runs"])
                 first = latency(settings, downlink)
-                yield events, between(first.last_event, first.handed_off) if first else None
+                yield events, between(first.last_event, first.handed_off)
 
 
 def text(

@@ -1,23 +1,18 @@
-"""Times of the steps of a hand-off, derived from receipts, logs, RetDefs and records of submissions."""
+"""Times of the first hand-off, derived from receipts and RetDefs."""
 
-import json
 import os
-import shutil
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.submissions import Action, Record
 from halfpipe.files.reading import changed
-from halfpipe.process.told_once import By, Outcome
 from halfpipe.run.receipt_file import publish
 from halfpipe.settings import Paths, Settings
-from halfpipe.tables.latency import Latency, latencies, latency
+from halfpipe.tables.latency import Latency, latency
 from tests.support.level1 import DL
-from tests.support.series import damage, forget
+from tests.support.series import forget
 
 BEGIN = 1.8e9  # Unix seconds
 
@@ -29,19 +24,6 @@ def settings(tmp_path: Path) -> Settings:
     for chunk in ("00001", "00002"):
         (tmp_path / "retdefs" / paths.retdef(DL, chunk)).touch()
     return Settings(Paths(tmp_path / "work", tmp_path / "stage", retdef=(tmp_path / "retdefs",)))
-
-
-def decoded(settings: Settings, chunk: str, begun: float, seconds: float) -> None:
-    """Log that a chunk was decoded."""
-    path = settings.paths.work / paths.usage(DL)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    took = {
-        "job": f"decode_chunk-{chunk}",
-        "begun": datetime.fromtimestamp(begun, UTC).isoformat(timespec="milliseconds"),
-        "seconds": seconds,
-    }
-    with path.open("a") as file:
-        file.write(json.dumps(took | {"host": "h", "cpu_seconds": 1, "memory": 1}) + "\n")
 
 
 def handed_off(settings: Settings, number: int, at: float, **more: Any) -> None:
@@ -57,58 +39,24 @@ def handed_off(settings: Settings, number: int, at: float, **more: Any) -> None:
     os.utime(path, (at, at))
 
 
-def submitted(settings: Settings, number: int, at: float) -> None:
-    """Record a submission at a time."""
-    when = datetime.fromtimestamp(at, UTC).isoformat()
-    record = Record(settings.paths.work, DL)
-    action = Action.ROLLBACK if record.last_confirmed else Action.SUBMIT
-    record.done(Outcome.TOLD, By.ANSWER, action=action, handoff=number, when=when)
-
-
-def test_each_hand_off_has_its_own_steps(settings: Settings) -> None:
-    decoded(settings, "00001", BEGIN, 10.0)
-    decoded(settings, "00001", BEGIN + 20, 5.5)  # once more
-    decoded(settings, "00002", BEGIN + 3, 4.0)
+def test_the_first_hand_off_counts(settings: Settings) -> None:
+    assert latency(settings, DL) == Latency()
     handed_off(settings, 1, BEGIN + 100)
     handed_off(settings, 1, BEGIN + 500, reason="its receipt was made again")
-    submitted(settings, 1, BEGIN + 140)
-    submitted(settings, 1, BEGIN + 940)
-    decoded(settings, "00002", BEGIN + 1000, 30.0)
     handed_off(settings, 2, BEGIN + 1200)
-    handed_off(settings, 3, BEGIN + 1300)
-    first, second, third = latencies(settings, DL)
-    assert (first.handoff, first.last_event, first.handed_off) == (1, BEGIN - 6999.0, BEGIN + 100)
-    assert (first.start, first.decoded, first.submitted) == (BEGIN, BEGIN + 25.5, BEGIN + 140)
-    assert (second.start, second.decoded, second.handed_off) == (BEGIN + 1000, BEGIN + 1030, BEGIN + 1200)
-    assert second.submitted is None
-    assert (third.start, third.decoded) == (None, None)
-    assert latency(settings, DL) == first
+    found = latency(settings, DL)
+    assert (found.last_event, found.handed_off) == (BEGIN - 6999.0, BEGIN + 100)
+    forget(settings.paths.work, paths.receipts(DL))
+    assert latency(settings, DL) == Latency()
 
 
 def test_a_retdef_counts_when_all_are_there_and_came_before(settings: Settings) -> None:
     home = settings.paths.retdef[0]
     came = max(changed(f"{home}/{paths.retdef(DL, chunk)}") or 0 for chunk in ("00001", "00002"))
     handed_off(settings, 1, came + 60)
-    (found,) = latencies(settings, DL)
+    found = latency(settings, DL)
     assert (found.retdef, found.seconds) == (came, 60)
-    handed_off(settings, 2, came - 60)
-    assert latencies(settings, DL)[1].retdef is None, "they have come again since"
+    os.utime(settings.paths.work / paths.receipts(DL) / "000001.json", (came - 60, came - 60))
+    assert latency(settings, DL).retdef is None, "they have come again since"
     (home / paths.retdef(DL, "00001")).unlink()
-    assert {one.retdef for one in latencies(settings, DL)} == {None}
-
-
-def test_what_is_gone_or_damaged_is_not_known(settings: Settings) -> None:
-    assert latencies(settings, DL) == []
-    assert latency(settings, DL) is None
-    decoded(settings, "00001", BEGIN, 10.0)
-    handed_off(settings, 1, BEGIN + 100, chunks=[], runs=[])
-    submitted(settings, 1, BEGIN + 140)
-    log = settings.paths.work / paths.usage(DL)
-    with log.open("ab") as file:
-        file.write(b'\xff\n{"begun": "once"}\n[1]\n{"begun": "x", "host": "", "seconds": 1, "cpu')
-    assert latencies(settings, DL) == [Latency(1, None, None, BEGIN, BEGIN + 10, BEGIN + 100, BEGIN + 140)]
-    shutil.rmtree(settings.paths.work / paths.logs())
-    damage(settings.paths.work, paths.submissions(DL))
-    assert latencies(settings, DL) == [Latency(1, handed_off=BEGIN + 100)]
-    forget(settings.paths.work, paths.receipts(DL))
-    assert latencies(settings, DL) == []
+    assert latency(settings, DL).retdef is None
