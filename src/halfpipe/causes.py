@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from halfpipe.errors import NOTHING, Remedy
+from halfpipe.errors import NOTHING, HalfPipeError, Remedy, StateError
 
 
 class Verdict(StrEnum):
@@ -34,6 +34,10 @@ class Cause:
     since: float | None = None
     failed: str = ""
     on_it: str = ""
+
+    def refused(self, what: str, kind: type[HalfPipeError] = StateError) -> HalfPipeError:
+        """Return the error with which work is refused for it; `what` says what was done, or not."""
+        return kind(f"{self.text}. {what}", self.remedy, code=self.code, text=self.text)
 
     def as_json(self) -> dict[str, Any]:
         """Return it for programs."""

@@ -203,8 +203,7 @@ def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunI
         If `foreign` finds something.
     """
     if cause := foreign(settings, downlink, runs):
-        remedy = cause.remedy.but(first="To see whose they are")
-        raise StageError(f"{cause.text}.", remedy, code=cause.code)
+        raise cause.refused("Nothing was done.", StageError)
 
 
 def _names(home: Path) -> list[str]:

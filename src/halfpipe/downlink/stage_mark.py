@@ -116,7 +116,7 @@ def refuse_delivery(settings: Settings, *series: str) -> Mark | None:
     """
     there, here = refuse(settings, *series)
     if lacks := _lacks(settings, there, here):
-        raise ConfigError(f"{lacks.text}. Nothing was done.", lacks.remedy, code=lacks.code)
+        raise lacks.refused("Nothing was done.", ConfigError)
     return there
 
 

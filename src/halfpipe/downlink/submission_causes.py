@@ -1,18 +1,15 @@
 """What keeps a hand-off from Level-1, and what is said of that before and after a downlink is processed."""
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, StageState, is_submitted, look, names_files, stage_state
-from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger, lost
-from halfpipe.downlink.submit import how_to_roll_back
+from halfpipe.downlink.submissions import Kept, Record, how_to_roll_back, in_ledger, lost, unsettled
 from halfpipe.errors import HalfPipeError, Remedy, StateError, rerun
 from halfpipe.files import leases
 from halfpipe.files.reading import modified
@@ -63,9 +60,9 @@ def troubles(
         return
     if in_work is None:
         in_work = leases.in_work(settings.paths.work, downlink) is not None
-    unsettled = _unsettled(settings, record, receipt, in_work=in_work)
-    if unsettled is not None:
-        yield unsettled
+    unknown = _unsettled(settings, record, receipt, in_work=in_work)
+    if unknown is not None:
+        yield unknown
     if receipt is not None:
         yield from _never_taken(settings, record, receipt)
     if receipt is None or not names_files(receipt):
@@ -83,7 +80,7 @@ def troubles(
     if is_submitted(receipt, record):
         yield from _not_taken(settings, record, receipt)
         return
-    told_of = unsettled is not None and last is not None and last.handoff == number
+    told_of = unknown is not None and last is not None and last.handoff == number
     if told_of or in_work:
         return
     if last is None and (known_by := _witness(settings, record)):
@@ -105,7 +102,7 @@ def troubles(
             how_to_roll_back(settings, downlink),
             handed_off_at(settings, downlink, receipt),
         )
-    elif unsettled is None:
+    elif unknown is None:
         yield from _not_submitted(settings, downlink, receipt)
 
 
@@ -147,10 +144,8 @@ def _unsettled(
     settings: Settings, record: Record, receipt: Mapping[str, Any] | None, *, in_work: bool
 ) -> Cause | None:
     """Return the cause that the latest attempt is not known to have been heard."""
-    last, work, downlink = record.last, settings.paths.work, DownlinkId(record.id)
-    if last is None or last.is_known:
-        return None
-    if last.outcome is None and in_work:
+    last, downlink = record.last, DownlinkId(record.id)
+    if last is None or (last.outcome is None and in_work):
         return None  # it runs
     taken = ""
     if receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt):
@@ -158,39 +153,13 @@ def _unsettled(
         if state is not StageState.WHOLE:
             how = "gone" if state is StageState.GONE else "partly gone"
             taken = f"; its files are {how} from the stage, so it may have been"
-    what = f"hand-off {last.handoff}" + (" by a roll-back" if last.action is Action.ROLLBACK else "")
-    say = f"halfpipe submit {downlink} --settle submitted"
-    since = _when(last)
-    if last.outcome is Outcome.WRITTEN:
-        line = work / paths.submit_line(downlink)
-        return Cause(
-            "written-for-person",
-            Verdict.ACTION,
-            f"{what} is not confirmed: a person gives its command, which is in {line}{taken}",
-            Remedy(shlex.join(last.command), say),
-            since,
-        )
-    # Given again the command asks the check by itself; of a roll-back, or where it found nothing, it knows nothing.
-    asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
-    look_there = "look in the pipeline, and say what it shows (submitted or not-submitted)"
-    remedy = Remedy(f"snakemake submit={downlink}") if asks else Remedy(say, first=look_there)
-    code = "submission-open" if last.outcome is None else "submission-failed"
-    text = f"whether Level-1 has {what} is not known: {last.why_unknown()}{taken}"
-    return Cause(code, Verdict.ACTION, text, remedy, since)
-
-
-def _when(attempt: Attempt) -> float | None:
-    try:
-        return datetime.fromisoformat(attempt.when).timestamp()
-    except ValueError:
-        return None
+    return unsettled(settings, record, taken=taken)
 
 
 def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Say that Level-1 was told of a hand-off long ago and it still lies in the stage, which Level-1 clears."""
     downlink, told = DownlinkId(record.id), record.last_confirmed
-    since = None if told is None else _when(told)
-    if since is None or time.time() - since < settings.alarm.late_hours * HOUR:
+    if told is None or time.time() - told.since < settings.alarm.late_hours * HOUR:
         return
     if stage_state(settings, downlink, receipt, record) is not StageState.TAKEN:
         back = how_to_roll_back(settings, downlink)
@@ -198,9 +167,9 @@ def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -
         yield Cause(
             "not-taken",
             Verdict.ACTION,
-            f"hand-off {receipt['handoff']} was submitted {utc(since)}, and is still in the stage",
+            f"hand-off {receipt['handoff']} was submitted {utc(told.since)}, and is still in the stage",
             back.but(first=": ".join(filter(None, [look_there, back.first]))),
-            since,
+            told.since,
         )
 
 
@@ -292,9 +261,7 @@ def _ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]
     from halfpipe.ledger.lacks import lacks  # noqa: PLC0415 - the library of the database
 
     try:
-        missing = lacks(settings, downlink, receipt, waits=())
+        if cause := lacks(settings, downlink, receipt, waits=()):
+            yield cause
     except HalfPipeError as error:
-        missing = str(error)
-    if missing:
-        text = f"{missing}, so Level-1 would fail on the downlink"
-        yield Cause("ledger-lacks", Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))
+        yield Cause("ledger-lacks", Verdict.ACTION, str(error))

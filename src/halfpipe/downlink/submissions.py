@@ -1,16 +1,19 @@
 """The record of a downlink's submissions to Level-1, and of the roll-backs of its stream."""
 
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import stage_mark
-from halfpipe.errors import HalfPipeError
+from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
@@ -37,6 +40,11 @@ class Attempt(told_once.Attempt):
     def is_known(self) -> bool:
         """Whether it is known that it was heard, or that it was not: a command may fail after it was heard."""
         return self.outcome in {Outcome.TOLD, Outcome.NOT_SUBMITTED}
+
+    @property
+    def since(self) -> float:
+        """When it was made, Unix seconds."""
+        return datetime.fromisoformat(self.when).timestamp()
 
     @property
     def check_disagrees(self) -> bool:
@@ -71,6 +79,48 @@ class Record(told_once.Record[Attempt]):
             action=Action(value["action"]),
             handoff=int(value["handoff"]),
         )
+
+
+def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
+    """Say how a later hand-off gets to Level-1: by the config's command, or by hand."""
+    if settings.submit.rollback is not None:
+        return Remedy(f"halfpipe submit {downlink} --rollback")
+    by_hand = f"roll stream {downlink} back in the pipeline by hand"
+    return Remedy(f"halfpipe submit {downlink} --record-rollback", first=by_hand)
+
+
+def unsettled(settings: Settings, record: Record, how: str = "", taken: str = "") -> Cause | None:
+    """Return that nobody knows whether the latest attempt was heard.
+
+    Parameters
+    ----------
+    settings, record
+        The settings, and the submissions of a downlink.
+    how
+        How its command has ended, if that was seen just now.
+    taken
+        What else there is to say of it.
+    """
+    last, downlink = record.last, record.id
+    if last is None or last.is_known:
+        return None
+    what = f"hand-off {last.handoff}" + (" by a roll-back" if last.action is Action.ROLLBACK else "")
+    say = f"halfpipe submit {downlink} --settle submitted"
+    if last.outcome is Outcome.WRITTEN:
+        line = settings.paths.work / paths.submit_line(downlink)
+        text = f"{what} is not confirmed: a person gives its command, which is in {line}{taken}"
+        remedy = Remedy(shlex.join(last.command), say)
+        return Cause("written-for-person", Verdict.ACTION, text, remedy, last.since)
+    # Given again the command asks the check by itself; of a roll-back, or where it found nothing, it knows nothing.
+    asks = settings.submit.check is not None and last.action is Action.SUBMIT and not last.check_disagrees
+    look_there = "look in the pipeline, and say what it shows (submitted or not-submitted)"
+    return Cause(
+        "submission-open" if last.outcome is None else "submission-failed",
+        Verdict.ACTION,
+        f"whether Level-1 has {what} is not known: {last.why_unknown(how)}{taken}",
+        Remedy(f"snakemake submit={downlink}") if asks else Remedy(say, first=look_there),
+        last.since,
+    )
 
 
 def lost(work: Path, record: Record) -> int | None:

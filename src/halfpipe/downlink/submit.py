@@ -17,7 +17,7 @@ from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.record_causes import overlaps
 from halfpipe.downlink.stage_look import look, names_files
-from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger
+from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger, unsettled
 from halfpipe.errors import (
     ConfigError,
     HalfPipeError,
@@ -25,7 +25,6 @@ from halfpipe.errors import (
     MissingInputError,
     Remedy,
     StageError,
-    StateError,
 )
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
@@ -128,9 +127,7 @@ def roll_back(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None
             f"{downlink} back in the pipeline by hand, then say so: halfpipe submit {downlink} --record-rollback"
         )
     halts.refuse(settings.paths.work, halts.Switch.L1, downlink)
-    receipt = _receipt(settings.paths.work, downlink)
-    record = Kept(settings, downlink)
-    _want_stream(settings, record)
+    record, receipt = _to_roll_back(settings, downlink)
     _run(settings, record, Action.ROLLBACK, receipt, output)
 
 
@@ -147,22 +144,22 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
     SubmissionError
         If Level-1 has no hand-off of the downlink, or an attempt is open.
     """
-    receipt = _receipt(settings.paths.work, downlink)
-    record = Kept(settings, downlink)
-    _want_stream(settings, record)
+    record, receipt = _to_roll_back(settings, downlink)
     return record.done(Outcome.TOLD, By.PERSON, action=Action.ROLLBACK, handoff=receipt["handoff"])
 
 
-def _want_stream(settings: Settings, record: Record) -> None:
-    """See that there is a stream to roll back, and nothing to be settled before."""
+def _to_roll_back(settings: Settings, downlink: DownlinkId) -> tuple[Kept, Mapping[str, Any]]:
+    """Return submissions and receipt; see that there is a stream to roll back, and nothing to be settled before."""
+    receipt, record = _receipt(settings.paths.work, downlink), Kept(settings, downlink)
     if record.last_confirmed is None:
         raise SubmissionError(
-            f"downlink {record.id}: no hand-off was submitted ({record.path}), so there is no stream to roll "
+            f"downlink {downlink}: no hand-off was submitted ({record.path}), so there is no stream to roll "
             "back.",
-            Remedy(f"snakemake submit={record.id}", first="To submit it"),
+            Remedy(f"snakemake submit={downlink}", first="To submit it"),
         )
     if record.is_open:
         raise _unknown(settings, record)
+    return record, receipt
 
 
 def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt:
@@ -272,20 +269,6 @@ def _doubts(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[s
     return [f"submit.check {answer.how}: {shlex.join(words)}", *answer.said]
 
 
-def _check_ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> None:
-    """See that the ledger has the rows that Level-1 will look for: without them it fails."""
-    if settings.ledger.url is None:
-        return
-    # Only now: the library of the database takes longer to load than all else here.
-    from halfpipe.ledger.lacks import lacks  # noqa: PLC0415
-
-    if missing := lacks(settings, downlink, receipt):
-        raise LedgerError(
-            f"downlink {downlink}: {missing}, and Level-1 would fail. Nothing was submitted.",
-            Remedy(f"halfpipe ledger load {downlink}", first="To enter it, if it has lost no others"),
-        )
-
-
 def _write_down(settings: Settings, record: Record, handoff: int) -> None:
     """Write the command line for a person to give, and record that it was written."""
     words, last = _words(settings, SUBMIT_CONTRACT, record.id), record.last
@@ -298,37 +281,33 @@ def _write_down(settings: Settings, record: Record, handoff: int) -> None:
         record.done(Outcome.WRITTEN, By.ANSWER, words, action=Action.SUBMIT, handoff=handoff)
 
 
-def _check_stage(
-    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], *, untouched: bool
-) -> None:
-    """See that Level-1 will find what the receipt says: without it the whole delivery fails there.
-
-    Of what it takes a second time it may have removed tokens.
-    """
-    stage, work = settings.paths.stage, settings.paths.work
-    wrong = next(look(stage, downlink, receipt, checksums=True, untouched=untouched, work=work), None)
-    if wrong is not None:
-        raise StageError(
-            f"{wrong.path}: {wrong.what}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would "
-            "fail. Nothing was submitted.",
-            wrong.remedy.but(first=wrong.remedy.first or "To have it as it was"),
-        )
-
-
 def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[str, Any]) -> None:
-    """See that Level-1 was not told yet, and will find all that it is told of."""
-    downlink = DownlinkId(record.id)
+    """See that Level-1 was not told yet, and will find all that it is told of: without it the delivery fails there."""
+    downlink, first, nothing = DownlinkId(record.id), action is Action.SUBMIT, "Nothing was submitted."
+    work, stage = settings.paths.work, settings.paths.stage
     stage_mark.refuse_delivery(settings, paths.submissions(downlink), paths.receipts(downlink))
     # First, for the stage shows it as well, and staging again does not mend it.
     for run in (RunId(run["run"]) for run in receipt["runs"]):
-        for cause in overlaps(settings.paths.work, run, downlink, Deliveries(settings.paths.work, run)):
-            raise StateError(f"{cause.text}. Nothing was submitted.", cause.remedy, code=cause.code)
-    _check_stage(settings, downlink, receipt, untouched=action is Action.SUBMIT)
-    _check_ledger(settings, downlink, receipt)
-    if action is Action.SUBMIT and (number := in_ledger(settings, record)):
+        for cause in overlaps(work, run, downlink, Deliveries(work, run)):
+            raise cause.refused(nothing)
+    # Of what Level-1 takes a second time it may have removed tokens.
+    for wrong in look(stage, downlink, receipt, checksums=True, untouched=first, work=work):
+        raise StageError(
+            f"{wrong.path}: {wrong.what}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would "
+            f"fail. {nothing}",
+            wrong.remedy,
+        )
+    if settings.ledger.url is None:
+        return
+    # Only now: the library of the database takes longer to load than all else here.
+    from halfpipe.ledger.lacks import lacks  # noqa: PLC0415
+
+    if lost := lacks(settings, downlink, receipt):
+        raise lost.refused(nothing, LedgerError)
+    if first and (number := in_ledger(settings, record)):
         raise SubmissionError(
             f"downlink {downlink}: the ledger says that hand-off {number} was submitted, and no record in "
-            f"{record.path} does: both copies are lost. Nothing was submitted.",
+            f"{record.path} does: both copies are lost. {nothing}",
             Remedy(
                 f"halfpipe submit {downlink} --settle submitted",
                 first="Look whether Level-1 has it, and say so",
@@ -375,31 +354,15 @@ def _run(
 
 
 def _unknown(settings: Settings, record: Record, how: str = "") -> SubmissionError:
-    """Return the error that asks a person to find out whether the latest attempt reached Level-1."""
-    attempt, downlink = record.attempts[-1], record.id
-    why = attempt.why_unknown(how)
-    what = "submitted to" if attempt.action is Action.SUBMIT else "rolled back in"
-    look_there = "Look"
-    if how and settings.submit.check is not None and attempt.action is Action.SUBMIT:
-        look_there = "Given the same command again, submit.check is asked. Without waiting for that: look"
+    """Return the error that somebody has to find out whether the latest attempt reached Level-1."""
+    cause, attempt = unsettled(settings, record, how), record.attempts[-1]
+    assert cause is not None
     return SubmissionError(
-        f"downlink {downlink}: whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}, attempt "
-        f"{attempt.number} in {record.path}: {shlex.join(attempt.command)}\n"
-        "Nothing more was done.",
-        Remedy(
-            f"halfpipe submit {downlink} --settle submitted",
-            first=f"{look_there} whether Level-1 has it, and say so (submitted or not-submitted)",
-        ),
-        text=f"whether hand-off {attempt.handoff} was {what} Level-1 is not known: {why}",
+        f"downlink {record.id}: {cause.text}, attempt {attempt.number} in {record.path}: "
+        f"{shlex.join(attempt.command)}\nNothing more was done.",
+        cause.remedy,
+        text=cause.text,
     )
-
-
-def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:
-    """Say how a later hand-off gets to Level-1: by the config's command, or by hand."""
-    if settings.submit.rollback is not None:
-        return Remedy(f"halfpipe submit {downlink} --rollback")
-    by_hand = f"roll stream {downlink} back in the pipeline by hand"
-    return Remedy(f"halfpipe submit {downlink} --record-rollback", first=by_hand)
 
 
 def _product(record: Record, receipt: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ MOST_NAMED = 10  # downlinks that a cause names, the last ones
 
 def lacks(
     settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], waits: Sequence[float] = WAITS
-) -> str:
-    """Say which rows of a hand-off the ledger lacks, that Level-1 looks for; empty if it has them all.
+) -> Cause | None:
+    """Return which rows of a hand-off the ledger lacks, that Level-1 looks for; None if it has them all.
 
     Parameters
     ----------
@@ -55,8 +55,11 @@ def lacks(
     try:
         found = ledger.read(missing)
     except NoLedgerError:
-        return f"there is no ledger {ledger.name}"
-    return f"the ledger {ledger.name} lacks {', '.join(found)}" if found else ""
+        found = ["all rows, there is none"]
+    if not found:
+        return None
+    text = f"the ledger {ledger.name} lacks {', '.join(found)}, so Level-1 would fail on downlink {downlink}"
+    return Cause("ledger-lacks", Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))
 
 
 def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
@@ -124,7 +127,7 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
             raise
         return
     if ahead := _ahead(settings, ledger, known, downlinks):
-        raise LedgerError(f"{ahead.text}. Nothing was done.", ahead.remedy, code=ahead.code)
+        raise ahead.refused("Nothing was done.", LedgerError)
 
 
 def _ahead(

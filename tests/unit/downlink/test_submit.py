@@ -149,7 +149,8 @@ def test_a_command_that_fails_is_given_again_unless_the_check_finds_that_it_was_
     level1.go_wrong(createStream=mode)
     settings = level1.settings(command="/no/such/client {dl}") if mode == "not there" else level1.settings()
     said = refused(settings)
-    assert ("--settle submitted" in said) == (mode != "not there")
+    assert ("--settle submitted" in said) == (mode in {"refuse", "fail"})
+    assert (f"snakemake submit={DL}" in said) == (mode == "crash")
     assert str(level1.work / paths.submissions(DL)) in said
     assert level1.outcomes() == [outcome]
     level1.go_wrong()
@@ -238,7 +239,7 @@ def test_without_a_command_the_line_is_written_and_nothing_is_run(level1: Level1
     assert level1.outcomes() == [Outcome.WRITTEN] * 2
     assert level1.commands() == []
     # Whether somebody gave that line, nobody knows when there is a command.
-    assert "is not known: " in refused(level1.settings(check=None))
+    assert "is not confirmed: " in refused(level1.settings(check=None))
     assert is_unknown(level1.work, DL)
     assert submitted(level1.settings())["state"] == "submitted"
     assert level1.outcomes() == [Outcome.WRITTEN, Outcome.NOT_SUBMITTED, Outcome.TOLD]
@@ -403,11 +404,12 @@ def test_a_product_goes_before_what_it_does_not_say_is_recorded(level1: Level1) 
 def test_another_process_that_submits_is_found_out(level1: Level1, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has the downlink because this one stood still for too long, just before it recorded what it would do."""
 
-    def stands_still(*_: object) -> None:
+    def stands_still(*_: object, **_more: object) -> list[object]:
         monkeypatch.undo()
         submitted(level1.settings())
+        return []
 
-    monkeypatch.setattr(submit, "_check_ledger", stands_still)
+    monkeypatch.setattr(submit, "look", stands_still)
     refused(level1.settings(), TakenError)
     assert level1.commands() == ["createStream"]
     assert submitted(level1.settings())["state"] == "submitted"
@@ -422,7 +424,7 @@ def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
     settings = level1.settings(check=None)
     if by == "ledger":
         settings = replace(settings, ledger=Ledger())
-        monkeypatch.setattr(submit, "_check_ledger", lambda *_: None)
+        monkeypatch.setattr("halfpipe.ledger.lacks.lacks", lambda *_, **_more: None)
         row = {"id": int(DL), "indir": "", "outbase": "", "handoff": 1}
         Database.of(settings).write(lambda connection: connection.execute(insert(DOWNLINKS), [row]))
         (level1.work / paths.loaded(DL)).write_text("{}")
