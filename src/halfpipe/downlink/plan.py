@@ -6,14 +6,13 @@ path of RetDefs and the directory of each downlink that is asked for.
 
 import errno
 import json
-import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 
 from halfpipe import paths
@@ -30,8 +29,6 @@ CLOCK_SECONDS = 600.0  # by which a file server's clock may be ahead
 CLOCKS_APART = 60.0  # seconds that the clocks of two file systems may differ by
 BEGIN, END = b'\n "chunks": [\n', b"\n ],\n"  # of the list at the top, which alone is indented by one
 CHUNK = re.compile(rb'^   "chunk": "([0-9]{5})",?$', re.MULTILINE)
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,6 @@ class DownlinkPlan:
                     what, in_place_of(self.work / name, Remedy(f"snakemake dl={self.downlink}"))
                 )
 
-    @property
-    def unreadable(self) -> list[HalfPipeError]:
-        """Why RetDefs cannot be read, which a dry run shows only as jobs that will fail."""
-        return [found for found in self._announced.values() if isinstance(found, HalfPipeError)]
-
     @cached_property
     def _announced(self) -> dict[ChunkId, RunId | HalfPipeError]:
         """The run of each RetDef that counts, or why it cannot be read."""
@@ -92,6 +84,11 @@ class DownlinkPlan:
                     found[chunk] = error
         return found
 
+    @property
+    def unreadable(self) -> list[HalfPipeError]:
+        """Why RetDefs cannot be read, which a dry run shows only as jobs that will fail."""
+        return [found for found in self._announced.values() if isinstance(found, HalfPipeError)]
+
     @cached_property
     def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
         """The runs of each chunk: of its RetDef, and those that a decoder brought besides.
@@ -100,17 +97,13 @@ class DownlinkPlan:
         """
         found = {}
         for chunk in self.chunks:
-            run = self._announced.get(chunk)
-            announced = {run} if isinstance(run, RunId) else set()
-            found[chunk] = frozenset(announced | set(self._decoded(chunk)))
+            runs = {run for run in [self._announced.get(chunk)] if isinstance(run, RunId)}
+            # It may not be decoded yet; if that is damaged, a job says so.
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                content = json.loads((self.work / paths.chunk(self.downlink, chunk)).read_bytes())
+                runs |= {RunId(run) for run in content["runs"]}
+            found[chunk] = frozenset(runs)
         return found
-
-    def _decoded(self, chunk: ChunkId) -> Iterable[RunId]:
-        try:
-            content = json.loads((self.work / paths.chunk(self.downlink, chunk)).read_bytes())
-            return [RunId(run) for run in content["runs"]]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []  # not decoded yet; if it is damaged, the job will say so
 
     @cached_property
     def runs(self) -> tuple[RunId, ...]:
@@ -151,28 +144,21 @@ class Plan:
 
     def of(self, downlink: str) -> DownlinkPlan:
         """Return the plan of one downlink; it is made once."""
-        plan = self._plans.get(downlink)
-        if plan is None:
-            dl = DownlinkId(downlink)
-            plan = self._plans[dl] = self._make(dl)
-        return plan
-
-    def _make(self, dl: DownlinkId) -> DownlinkPlan:
-        retdefs: dict[ChunkId, Path] = {}
-        files = self.lying(dl)
-        if files.staged.unread is not None:
-            raise HalfPipeError(cannot_be_read(self.work / dl, files.staged.unread))
-        for home, listing in zip((self.work, *self.search), (files.staged, *files.listings), strict=True):
-            for chunk in listing.chunks:
-                retdefs.setdefault(ChunkId(chunk), home / paths.retdef(dl, chunk))
-        return DownlinkPlan(dl, self.work, retdefs, self.settings.ignored(dl))
+        if downlink not in self._plans:
+            dl, retdefs = DownlinkId(downlink), dict[ChunkId, Path]()
+            files = self.lying(dl)
+            if files.staged.unread is not None:
+                raise HalfPipeError(cannot_be_read(self.work / dl, files.staged.unread))
+            for home, listing in zip((self.work, *self.search), (files.staged, *files.listings), strict=True):
+                for chunk in listing.chunks:
+                    retdefs.setdefault(ChunkId(chunk), home / paths.retdef(dl, chunk))
+            self._plans[dl] = DownlinkPlan(dl, self.work, retdefs, self.settings.ignored(dl))
+        return self._plans[downlink]
 
     def source(self, downlink: DownlinkId, chunk: ChunkId) -> Path | None:
         """Return the first RetDef of a chunk on the search path that counts, None if there is none."""
-        name = paths.retdef(downlink, chunk)
-        there = zip(self.search, self.listings(downlink), strict=True)
-        homes = (home for home, listing in there if chunk in listing.chunks)
-        return next((home / name for home in homes if os.path.isfile(f"{home}/{name}")), None)  # noqa: PTH113
+        found = (home / paths.retdef(downlink, chunk) for home in self.search)
+        return next((path for path in found if os.path.isfile(path)), None)  # noqa: PTH113 - also one that is closed
 
     def target(self, downlink: DownlinkId) -> str:
         """Return how far a downlink goes that no target names: to its receipt, or to its submission."""
@@ -180,22 +166,15 @@ class Plan:
             return paths.receipt(downlink)
         return paths.submitted(downlink)
 
-    def listings(self, downlink: str) -> list["Listing"]:
-        """Return what of `downlink` lies in each place of the search path, nothing in those that are `closed`."""
-        return [
-            NOTHING if home in self.closed else listed(f"{home}/{downlink}", downlink) for home in self.search
-        ]
-
     def lying(self, downlink: str) -> "FoundFiles":
-        """Return what lies of `downlink` in its directory and on the search path."""
-        listings = self.listings(downlink)
-        try:
-            names = frozenset(os.listdir(f"{self.work}/{downlink}"))  # noqa: PTH208
-        except (FileNotFoundError, NotADirectoryError):
-            names = frozenset()
-        except OSError as error:
-            return FoundFiles(frozenset(), Listing(unread=error), listings)
-        return FoundFiles(names, sorted_out(names, downlink), listings)
+        """Return what lies of `downlink` in its directory and on the search path, where that is not `closed`."""
+        return FoundFiles(
+            listed(f"{self.work}/{downlink}", downlink),
+            [
+                NOTHING if home in self.closed else listed(f"{home}/{downlink}", downlink)
+                for home in self.search
+            ],
+        )
 
     def expected(self, downlink: DownlinkId, lying: "FoundFiles") -> int:
         """Return how many chunks a downlink should have; as many as `DownlinkPlan.chunks`."""
@@ -301,21 +280,24 @@ def past_times(stat: os.stat_result, now: float) -> list[float]:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What of a downlink's RetDefs lies in a directory: chunks in order, names of RetDefs of other downlinks.
+    """The names in a directory: those of a downlink's chunks in order, those of RetDefs of other downlinks, and all.
 
     `unread` is why the directory cannot be listed.
     """
 
     chunks: Sequence[str] = ()
     elsewhere: Sequence[str] = ()
+    names: frozenset[str] = frozenset()
     unread: OSError | None = None
+
+
+NOTHING = Listing()
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """What lies of a downlink: the names in its directory, what is staged, and the places of the search path."""
+    """What lies of a downlink in its directory, and in the places of the search path."""
 
-    names: frozenset[str]
     staged: Listing
     listings: Sequence[Listing]
 
@@ -336,11 +318,6 @@ def listed(directory: str, downlink: str) -> Listing:
         return NOTHING
     except OSError as error:
         return Listing(unread=error)
-    return sorted_out(names, downlink)
-
-
-def sorted_out(names: Iterable[str], downlink: str) -> Listing:
-    """Return what `names`, those in a directory, are to `downlink`."""
     before, after = f"RetDef-{downlink}-", ".xml"
     chunks, elsewhere = [], []
     for name in names:
@@ -350,10 +327,7 @@ def sorted_out(names: Iterable[str], downlink: str) -> Listing:
                 chunks.append(chunk)
         elif name.startswith("RetDef-") and FILE_NAME.fullmatch(name):
             elsewhere.append(name)
-    return Listing(sorted(chunks), sorted(elsewhere))
-
-
-NOTHING = Listing()
+    return Listing(sorted(chunks), sorted(elsewhere), frozenset(names))
 
 
 def names_in(work: Path) -> frozenset[str]:
@@ -444,8 +418,7 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
     """Return the downlinks that `words` stand for, each once, in order of the words.
 
     A single downlink stands for itself, whether there is anything of it or not. Of a range these are the downlinks
-    with a directory on the RetDef search path, and those of which the working directory knows. Numbers that are not
-    there between two of a day are said.
+    with a directory on the RetDef search path, and those of which the working directory knows.
 
     Raises
     ------
@@ -464,8 +437,6 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
         if known is None:
             known = _known(settings, several)
         inside = [dl for dl in known if several.first <= dl <= several.last]
-        if inside and (gaps := list(_gaps(several, inside))):
-            _log.warning("%s: there is no downlink %s", several, ", ".join(gaps))
         if not inside:
             raise ConfigError(
                 f"{several}: there is no downlink from {several.first} to {several.last}; looked in "
@@ -474,24 +445,6 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
             )
         found += inside
     return tuple(dict.fromkeys(found))
-
-
-def _gaps(several: Downlinks, inside: Iterable[DownlinkId]) -> Iterator[str]:
-    """Yield the holes of a range between two downlinks: numbers of a day before and after which there is one.
-
-    ``230401003``, ``230401005 to 230401007``.
-    """
-    known = {int(dl) for dl in inside}
-    ends = {int(end) for end in several.split("..") if DownlinkId.matches(end)}
-    of_days = (
-        {number // 1000: number for number in sorted(known | ends, reverse=True)} if len(ends) == 2 else {}
-    )
-    for day, first in sorted(of_days.items()):
-        last = max(number for number in known | ends if number // 1000 == day)
-        missing = [number for number in range(first, last + 1) if number not in known]
-        for _, group in groupby(enumerate(missing), lambda pair: pair[1] - pair[0]):
-            begin, *_, end = [f"{number:09d}" for _, number in group] * 2
-            yield begin if begin == end else f"{begin} to {end}"
 
 
 def _known(settings: Settings, several: Downlinks) -> list[DownlinkId]:

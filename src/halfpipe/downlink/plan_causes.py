@@ -14,7 +14,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.plan import DownlinkPlan, FoundFiles, Listing, Plan, cannot_be_listed, holes, names_in
-from halfpipe.downlink.stage_look import foreign
+from halfpipe.downlink.stage_look import foreign, names_of
 from halfpipe.downlink.submission_causes import warnings_before
 from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
@@ -72,7 +72,8 @@ def troubles(
     """
     home = f"{plan.work}/{downlink}"
     files = files or plan.lying(downlink)
-    names, listings, staged = sorted(files.names), files.listings, files.staged
+    listings, staged = files.listings, files.staged
+    names = sorted(staged.names)
     if staged.unread is not None:
         place = plan.work / downlink
         yield Cause(
@@ -242,7 +243,7 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
     work = plan.settings.paths.work
     for home, error in plan.closed.items():
         yield _unreadable(home, cannot_be_listed(home, error))
-    for name in _names(f"{work}/halts"):
+    for name in names_of(f"{work}/halts"):
         if halts.is_misspelt(name, None):
             yield _misspelt(work / "halts" / name, None)
     for switch in Switch:
@@ -364,13 +365,6 @@ def lease_troubles(work: Path, downlink: DownlinkId) -> Iterator[Cause]:
         yield Cause("in-work", Verdict.NOTE, text, since=since)
     elif found.holder is not None and modified(f"{work}/{paths.receipt(downlink)}") is None:
         signs = f"{work}/{paths.job_logs(downlink)}"
-        last = max(filter(None, (modified(f"{signs}/{log}") for log in _names(signs))), default=None)
+        last = max(filter(None, (modified(f"{signs}/{log}") for log in names_of(signs))), default=None)
         text = f"begun by {found}, which died" + (f" after {utc(last)}" if last else "")
         yield Cause("head-died", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), last or since)
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return sorted(os.listdir(directory))  # noqa: PTH208
-    except OSError:
-        return []

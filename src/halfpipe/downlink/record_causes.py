@@ -48,10 +48,8 @@ def troubles(
     except HalfPipeError as error:
         yield Cause("record-damaged", Verdict.ACTION, error.text, error.remedy)
         made = []
-    if receipt is None and made:
-        receipt, of_last = made[-1].receipt, True
-    else:
-        of_last = False
+    of_last = receipt is None and bool(made)
+    receipt = made[-1].receipt if of_last else receipt
     of_receipt = {RunId(run["run"]): run for run in receipt["runs"]} if receipt else {}
     for run in sorted({*runs, *of_receipt}):
         try:

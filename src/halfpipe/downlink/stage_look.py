@@ -163,7 +163,7 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
     """
     work, stage = settings.paths.work, settings.paths.stage
     home = stage / paths.staged(downlink)
-    names, found = _names(home), list[Path]()
+    names, found = names_of(home), list[Path]()
     known = (work / paths.receipts(downlink)).exists() or any(
         (work / paths.datagrams(run, downlink)).exists() for run in runs
     )
@@ -172,7 +172,7 @@ def foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunId]) -> 
         if not place.is_dir():
             found += [] if known else [place]
             continue
-        files = _names(place)  # before the records, for others stage runs of it at this moment
+        files = names_of(place)  # before the records, for others stage runs of it at this moment
         try:
             ours = Deliveries(work, RunId.from_l1(name)).names(downlink)
         except IdError:
@@ -206,7 +206,8 @@ def refuse_foreign(settings: Settings, downlink: DownlinkId, runs: Iterable[RunI
         raise cause.refused("Nothing was done.", StageError)
 
 
-def _names(home: Path) -> list[str]:
+def names_of(home: Path | str) -> list[str]:
+    """Return the names in a directory, in order; none of one that cannot be listed."""
     try:
         return sorted(os.listdir(home))  # noqa: PTH208 - names only
     except OSError:
@@ -215,7 +216,7 @@ def _names(home: Path) -> list[str]:
 
 def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:
     """Yield what lies in a directory and is of no hand-off: Level-1 takes each directory for a run."""
-    for name in sorted(set(_names(home)) - set(known)):
+    for name in sorted(set(names_of(home)) - set(known)):
         yield Wrong(
             STRANGE,
             home / name,

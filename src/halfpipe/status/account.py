@@ -390,7 +390,7 @@ def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
 def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield that all that was decoded of a downlink is gone, which no clean-up does."""
     place = of.work / paths.chunks(of.id)
-    if receipt["chunks"] and place.name not in of.files.names and of.files.staged.unread is None:
+    if receipt["chunks"] and place.name not in of.files.staged.names and of.files.staged.unread is None:
         yield Cause(
             "chunks-gone",
             Verdict.ACTION,

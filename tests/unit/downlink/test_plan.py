@@ -176,23 +176,3 @@ def test_what_a_range_stands_for(work: Path, home: Path, words: list[str], found
             expand(searching(work, home), words)
     else:
         assert list(expand(searching(work, home), words)) == found
-
-
-@pytest.mark.parametrize(
-    ("word", "holes"),
-    [
-        ("230401001..230401005", "230401002 to 230401003, 230401005"),
-        ("230401001..230402002", "230401002 to 230401003, 230402002"),
-        ("230401004..230402003", "230402002"),
-        ("2023-04", ""),
-    ],
-)
-def test_holes_of_a_range_are_named(
-    work: Path, home: Path, word: str, holes: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in ("230401001", "230401004", "230402001", "230402003"):
-        (home / name).mkdir()
-    expand(searching(work, home), [word])
-    assert [record.getMessage().partition("no downlink ")[2] for record in caplog.records] == [holes] * bool(
-        holes
-    )
