@@ -9,9 +9,9 @@ import shlex
 import tempfile
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from itertools import groupby
+from textwrap import shorten
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -28,7 +28,7 @@ SITE = "site "  # before the code of a cause that is of no downlink: its subject
 LETTERS = 500  # of a cause that are kept to see whether it changes
 COMMAND_SECONDS = 120.0  # that `alarm.command` may take
 MOST_IN_SUBJECT = 100  # letters
-MOST_OF_A_CODE = 5
+MOST_CAUSES = 10  # of a subject that a mail has
 # What is another at every turn and is no change: ages, times, and names that are made up for one try.
 PASSING = re.compile(
     r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?(Z| UTC|\+00:00)?"
@@ -59,7 +59,7 @@ class Message:
 
 def mark(cause: Cause) -> str:
     """Return what tells a cause from another: that has changed if this has."""
-    return f"{cause.code} {cause.verdict} {PASSING.sub('#', cause.text)}"[:LETTERS]
+    return f"{cause.code} {PASSING.sub('#', cause.text)}"[:LETTERS]
 
 
 def tell(
@@ -76,7 +76,7 @@ def tell(
     before
         What was told, by subject.
     found
-        All causes that want telling, with their subjects: downlinks, or what `of_site` gives.
+        All causes that need action, with their subjects: downlinks, or what `of_site` gives.
     now
         Unix time, seconds.
     remind_seconds
@@ -94,43 +94,26 @@ def tell(
     for subject, cause in found:
         by_subject.setdefault(subject, {}).setdefault(mark(cause), cause)
     messages, state = list[Message](), dict[str, Told]()
-    for subject in sorted({*before, *by_subject}):
-        known, causes = before.get(subject), by_subject.get(subject, {})
-        marks = tuple(sorted(causes))
-        since = known.since if known else min((c.since or now for c in causes.values()), default=now)
-        if not causes:
-            assert known is not None
-            if subject in unknown:
-                state[subject] = known
-            else:
-                messages.append(Message(Kind.OVER, subject, (), since))
-            continue
-        kind = None
-        if known is None:
+    for subject, known in before.items():
+        if subject not in by_subject and subject in unknown:
+            state[subject] = known
+        elif subject not in by_subject:
+            messages.append(Message(Kind.OVER, subject, (), known.since))
+    for subject, causes in by_subject.items():
+        marks, first = tuple(sorted(causes)), min(cause.since or now for cause in causes.values())
+        told = before.get(subject, Told((), first, now))
+        if not told.causes:
             kind = Kind.NEW
-        elif known.causes != marks:
+        elif told.causes != marks:
             kind = Kind.CHANGED
-        elif abs(now - known.at) >= remind_seconds:  # a clock that was set back must not keep anybody silent
+        elif abs(now - told.at) >= remind_seconds:  # a clock that was set back must not keep anybody silent
             kind = Kind.LASTS
-        if kind is not None:
-            messages.append(Message(kind, subject, tuple(causes.values()), since))
-        state[subject] = Told(marks, since, now if kind is not None or known is None else known.at)
-    return messages, state
-
-
-def subject_of(messages: Sequence[Message]) -> str:
-    """Return the subject of a mail with these messages: the worst first, in words."""
-    wanting = [m for m in messages if m.causes]
-    if not wanting:
-        return f"HalfPipe: {', '.join(_name(m.subject) for m in messages)}: over"[:MOST_IN_SUBJECT]
-    first = max(
-        wanting, key=lambda m: (any(c.verdict is Verdict.ACTION for c in m.causes), m.kind is not Kind.LASTS)
-    )
-    more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
-    text = re.sub(r": (\S*/|python ).*", "", " ".join(first.causes[0].text.split()))  # no command, no place
-    head = f"HalfPipe: {_name(first.subject)}: "
-    room = MOST_IN_SUBJECT - len(head) - len(more)
-    return f"{head}{text if len(text) <= room else text[: room - 1] + '…'}{more}"
+        else:
+            state[subject] = told
+            continue
+        messages.append(Message(kind, subject, tuple(causes.values()), told.since))
+        state[subject] = Told(marks, told.since, now)
+    return sorted(messages, key=lambda message: message.subject), state
 
 
 def of_site(code: str) -> str:
@@ -140,6 +123,15 @@ def of_site(code: str) -> str:
 
 def _name(subject: str) -> str:
     return f"the site ({subject.removeprefix(SITE)})" if subject.startswith(SITE) else f"downlink {subject}"
+
+
+def subject_of(messages: Sequence[Message]) -> str:
+    """Return the subject of a mail with these messages: what is new first, in words."""
+    order = (Kind.NEW, Kind.CHANGED, Kind.LASTS, Kind.OVER)
+    first = min(messages, key=lambda message: order.index(message.kind))
+    more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+    text = f"HalfPipe: {_name(first.subject)}: {first.causes[0].text if first.causes else 'over'}"
+    return shorten(text, MOST_IN_SUBJECT - len(more), placeholder="…") + more
 
 
 def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = None) -> str:
@@ -154,14 +146,12 @@ def text_of(messages: Sequence[Message], details: Mapping[str, str] | None = Non
             Kind.OVER: f": over; it was there since {since}",
         }[message.kind]
         lines.append(f"{_name(message.subject)}{what}")
-        for code, causes in groupby(message.causes, key=lambda cause: cause.code):
-            same = list(causes)
-            lines += [f"  {cause.text}" for cause in same[:MOST_OF_A_CODE]]
-            if len(same) > MOST_OF_A_CODE:
-                lines.append(f"  and {len(same) - MOST_OF_A_CODE} more of the same ({code})")
-            lines += [f"    {do}" for do in dict.fromkeys(do for cause in same for do in cause.remedy.steps)]
-        if details and message.kind in {Kind.NEW, Kind.CHANGED} and message.subject in details:
-            lines += [f"  {line}" for line in details[message.subject].splitlines()]
+        for cause in message.causes[:MOST_CAUSES]:
+            lines += [f"  {cause.text}", *(f"    {do}" for do in cause.remedy.steps)]
+        if len(message.causes) > MOST_CAUSES:
+            lines.append(f"  and {len(message.causes) - MOST_CAUSES} more: halfpipe status")
+        if details and message.kind in {Kind.NEW, Kind.CHANGED}:
+            lines += [f"  {line}" for line in details.get(message.subject, "").splitlines()]
     return "\n".join(lines)
 
 
@@ -191,7 +181,7 @@ def send(settings: Settings, subject: str, text: str, say: Callable[[str], bool]
 
 
 class Teller:
-    """Tells a person what there is to tell, and remembers it.
+    """Tells a person what there is to tell, and remembers it: in a file, for others tell of a turn that cannot begin.
 
     `say` prints a text, and tells whether anybody took it.
     """
@@ -199,11 +189,11 @@ class Teller:
     def __init__(self, settings: Settings, say: Callable[[str], bool]) -> None:
         self._settings, self._say = settings, say
         self._path = settings.paths.work / paths.alert_state()
-        self.look()
 
-    def look(self) -> None:
-        """Look up what was told: while a turn runs, others that cannot begin tell of it."""
-        self.memory = Memory.read(self._path)
+    @property
+    def memory(self) -> Memory:
+        """What was told until now."""
+        return Memory.read(self._path)
 
     def of_site(self, code: str, causes: Iterable[Cause]) -> None:
         """Tell of one trouble of the site, if there is one, and leave all others and the downlinks as they are."""
@@ -217,24 +207,22 @@ class Teller:
         details: Mapping[str, str] | None = None,
     ) -> None:
         """Tell what is new, has changed, is over, or has not been told for long; and on Mondays of the week."""
-        now = time.time()
+        now, before = time.time(), self.memory
         worth = [(subject, cause) for subject, cause in found if cause.verdict is Verdict.ACTION]
-        remind = self._settings.alarm.remind_hours * 3600
-        messages, told = tell(self.memory.sent, worth, now, remind, unknown)
-        memory = replace(self.memory, sent=told, week=iso_week(now))
-        memory.wanted = [(at, codes) for at, codes in memory.wanted if at >= now - 2 * WEEK]
-        new = [m for m in messages if m.kind in {Kind.NEW, Kind.CHANGED}]
-        memory.wanted += [(now, sorted({cause.code for cause in m.causes})) for m in new]
-        if self.memory.week not in {"", memory.week}:
+        messages, told = tell(before.sent, worth, now, self._settings.alarm.remind_hours * 3600, unknown)
+        wanted = [(at, codes) for at, codes in before.wanted if at >= now - 2 * WEEK]
+        new = [message for message in messages if message.kind in {Kind.NEW, Kind.CHANGED}]
+        wanted += [(now, sorted({cause.code for cause in message.causes})) for message in new]
+        memory = Memory(told, iso_week(now), wanted)
+        if before.week not in {"", memory.week}:
             done = weekly.handed_off(self._settings, now - WEEK, now)
-            subject, _, text = weekly.text(done, memory.wanted, len(told), now).partition("\n\n")
+            subject, _, text = weekly.text(done, wanted, len(told), now).partition("\n\n")
             if not send(self._settings, subject, text, self._say):
-                memory.week = self.memory.week
+                memory.week = before.week
         if messages and not send(self._settings, subject_of(messages), text_of(messages, details), self._say):
-            memory = replace(memory, sent=self.memory.sent)  # told again at the next turn
-        if memory != self.memory:
+            memory.sent = before.sent  # told again at the next turn
+        if memory != before:
             try:
                 memory.write(self._path)
             except (HalfPipeError, OSError) as error:
                 self._say(f"which mails were sent cannot be recorded, so they will be repeated: {error}")
-        self.memory = memory

@@ -145,9 +145,7 @@ def _record_turn(
 def _publish(settings: Settings, teller: Teller) -> None:
     """Write the board and the metrics, and tell if they cannot be written."""
     if settings.board.dir is not None or settings.metrics.file is not None:
-        causes = list(publish(settings))
-        teller.look()
-        teller.of_site(UNPUBLISHED, causes)
+        teller.of_site(UNPUBLISHED, list(publish(settings)))
 
 
 def publish(settings: Settings) -> Iterator[Cause]:
@@ -198,7 +196,6 @@ def _process_all(
             printed = "\n".join(f"  | {line}" for line in end_of(log, LINES))
             details[downlink] = f"all that was printed: {log}\n{printed}\nto process it again: {again(words)}"
     sign()
-    teller.look()
     of_site_now = site_troubles(settings, time.time())
     told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
     every = {*recent(Site(settings), DAYS, since), *told, *failed}
