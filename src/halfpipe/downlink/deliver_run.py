@@ -132,8 +132,8 @@ def _deliver(
     files = event_files.describe(records, decision.files, run)
     others = [file for delivery in recorded.values() for file in delivery.files]
     held = [*_unnamed(decision, run), *level1_acceptance.refusals([*others, *files])] if files else []
-    _publish_index(context, downlink, index)
     give_back()  # what deciding took, before records are held
+    _publish_index(context, downlink, index)
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)

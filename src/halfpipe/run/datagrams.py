@@ -15,7 +15,7 @@ FIRST_LINE = b"# SHA-256 of all that follows: "
 
 def dump_datagrams(lines: Iterable[bytes]) -> bytes:
     """Return DGM lines as a file; its first line says whether it is whole."""
-    content = b"".join(line + b"\n" for line in lines)
+    content = b"\n".join([*lines, b""])
     return FIRST_LINE + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
