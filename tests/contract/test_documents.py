@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.cli.config import schema, table
+from halfpipe.cli.config import schema
 from tests.support import documents
+from tests.support.config_table import FILE, PLACE, table
 from tests.support.documents import commands, sections
 from tests.support.in_process import ROOT
 
@@ -61,8 +62,7 @@ def test_imports_lead_up_the_layers_of_the_architecture() -> None:
 
 
 def test_the_table_and_the_schema_of_the_config_are_those_of_the_model() -> None:
-    text = (ROOT / "config" / "README.md").read_text()
-    between = re.search(r"^<!-- keys: begin -->\n(.*)^<!-- keys: end -->$", text, re.MULTILINE | re.DOTALL)
+    between = PLACE.search(FILE.read_text())
     assert between is not None
     assert between[1].strip() == "\n".join(table()).strip()
     path = ROOT / "config" / "config.schema.json"

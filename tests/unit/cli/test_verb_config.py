@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from halfpipe.cli.config import schema, table
-from halfpipe.config import known_keys, load, model
+from halfpipe.cli.config import schema
+from halfpipe.config import load, model
 from tests.support.in_process import ROOT
 from tests.support.verbs import halfpipe
 
@@ -38,19 +38,3 @@ def test_the_schema_takes_the_site_s_config_and_no_other_keys() -> None:
     assert found["additionalProperties"] is False
     assert "required" not in found
     assert "required" in model(described=True).json_schema(), "the model itself is as it was"
-
-
-def test_the_table_has_every_key_once_with_default_and_meaning() -> None:
-    told = halfpipe("config", "--table")
-    assert (told.exit_code, told.stdout.splitlines(), told.stderr) == (0, list(table()), "")
-    rows = {row.split("`")[1]: row.split(" | ") for row in table() if row.startswith("| `")}
-    every = {*known_keys()}
-    sections = {key.partition(".")[0] for key in every if "." in key}
-    assert len(every) > 50
-    assert {key.replace("[]", "") for key in rows} == every - sections
-    assert all(len(row) == 3 and all(row) for row in rows.values())
-    assert rows["merge.min_epus"][1] == "`2`"
-    assert rows["paths.work"][1] == "must be given"
-    assert rows["paths.map"][1] == "`{}`"
-    assert rows["ignore.late[].run"][1] == "must be given"
-    assert "<" not in told.stdout.replace(r"\<", ""), "Markdown takes it for HTML"

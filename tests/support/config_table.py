@@ -1,0 +1,48 @@
+"""The table of all keys in config/README.md: ``python -m tests.support.config_table`` writes it anew."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from halfpipe.config import model
+from tests.support.in_process import ROOT
+
+HEAD = ("| key | default | meaning |", "| --- | --- | --- |")
+FILE = ROOT / "config" / "README.md"
+PLACE = re.compile(r"(?<=<!-- keys: begin -->\n)(.*)(?=<!-- keys: end -->)", re.DOTALL)
+
+
+def table() -> Iterator[str]:
+    """Yield all keys in lines of Markdown: for each section a table of its keys, with default and meaning."""
+    whole = model(described=True).json_schema()
+    defs = whole["$defs"]
+    sections = {
+        key: defs[part["$ref"].rpartition("/")[2]]
+        for key, part in whole["properties"].items()
+        if "$ref" in part
+    }
+    yield from HEAD
+    yield from (_row("", key, whole) for key in whole["properties"] if key not in sections)
+    for name, section in sections.items():
+        yield from ("", f"## {name}", "", _escaped(section["description"]), "", *HEAD)
+        for key, part in section["properties"].items():
+            yield _row(f"{name}.", key, section)
+            items = defs.get(part.get("items", {}).get("$ref", "").rpartition("/")[2], {})
+            yield from (_row(f"{name}.{key}[].", each, items) for each in items.get("properties", ()))
+
+
+def _row(of: str, key: str, section: Mapping[str, Any]) -> str:
+    part = section["properties"][key]
+    required = key in section.get("required", ())
+    default = "must be given" if required else f"`{json.dumps(part.get('default', {}))}`"
+    return f"| `{of}{key}` | {default} | {_escaped(part['description'])} |"
+
+
+def _escaped(text: str) -> str:
+    """Return text of the model as it may stand in a cell of Markdown: on one line, and as it is."""
+    return " ".join(text.split()).replace("|", r"\|").replace("<", r"\<").replace("*", r"\*")
+
+
+if __name__ == "__main__":
+    FILE.write_text(PLACE.sub(lambda _: "\n" + "\n".join(table()) + "\n\n", FILE.read_text()))
