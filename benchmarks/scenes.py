@@ -35,7 +35,7 @@ from halfpipe_simulator.packets import packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, run_datagrams
 from halfpipe_simulator.scenario import MARK, MARK_TEXT
 
-FORM = 3  # counts up when scenes are built in another way: those of before are not used then
+FORM = 4  # counts up when scenes are built in another way: those of before are not used then
 APIDS = (956, 957)
 CELLS = (18, 64)  # of 16 bytes: with two handlers on average a record has 1.13 kB
 RATE = 400.0  # events per second of both EPUs together
@@ -43,7 +43,7 @@ START = 702010205  # MET seconds
 SCID = 77
 FIRST_L0KEY = 1081721
 BATCH = 500  # datagrams decoded at a time
-PER_DATAGRAM = 46  # so many of the largest events fill one
+PER_DATAGRAM = 46
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def _write_chunk(
         product = Product(name, events, index)
         while batch := list(islice(datagrams, BATCH)):
             stamps = np.array([datagram.span for datagram in batch])
-            product.add(decode([datagram.content for datagram in batch], stamps[:, 0], scid=SCID))
+            product.add(decode([datagram.content for datagram in batch], stamps[:, 0]))
             begin, end = begin or int(stamps[0, 0]), int(stamps[-1, 1])
             if archive is not None:
                 archive.add(batch, FIRST_L0KEY + downlink)

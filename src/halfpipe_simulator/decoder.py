@@ -54,8 +54,8 @@ class Product:
         """Append the records, and the lines of each datagram: its events, then itself."""
         lines = decoded.lines
         lines["offset"] += self.size
-        write_whole(self.events, decoded.records.data)
-        self.size += decoded.records.size
+        write_whole(self.events, decoded.records)
+        self.size += len(decoded.records)
         if lines.size:
             first = (int(decoded.seconds[0]), int(lines["sequence"][0]))
             self.seconds = (self.seconds[0] if self.count else first[0], int(decoded.seconds[-1]))
@@ -139,7 +139,7 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
                 if key not in products:
                     name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{retdef.chunk.number:05d}"
                     products[key] = Product.begin(out, name, stack)
-                products[key].add(decode(datagrams, stamps[numbers], scid=retdef.scid, latc=latc))
+                products[key].add(decode(datagrams, stamps[numbers], latc=latc))
         for product in products.values():
             product.finish(downlink)
         others = {RunId.from_met(start) for _, start, _ in products} - {retdef.run}

@@ -6,25 +6,30 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.formats import evt, met
+from halfpipe.formats import evt, idx, met
 from halfpipe.ids import RunId
-from halfpipe_simulator.datagrams import (
-    CHECKSUM_SIZE,
-    DATAGRAM_HEADER,
-    EVENT_ROW,
-    MAX_SIZE,
-    About,
-    encode,
-)
-from halfpipe_simulator.events import Events, make_events
+from halfpipe_simulator.datagrams import encode
+from halfpipe_simulator.events import bodies, contexts
 from halfpipe_simulator.packets import PACKET_SPACING, packet_count
 
+SCID = 77
 GROUND_ID = 0x770100
 
-_CRATE = {0: 3, 1: 0, 2: 1, 3: 2}  # by the APID's place among the four of its kind (ground-chain §1)
+# Codes and texts (ground-chain §3.3) of what these data have; a crate by the APID's place in its kind (§1).
+_CRATES = (3, "siu0"), (0, "epu0"), (1, "epu1"), (2, "epu2")
 _CLOSE = {"stop": 0, "abort": 1, "pause": 2}
-_OPERATOR, _FULL = 0, 4
-_START, _CONTINUE_OPEN, _CONTINUE_CLOSE = 0, 2, 3
+_OPERATOR, _FULL = (0, "operator"), (4, "full")
+# Fields of a record's context with a code and a text, and those of the datagram's line.
+_TEXTS = {
+    "run_platform": "platform",
+    "run_origin": "origin",
+    "open_action": "oaction",
+    "open_reason": "oreason",
+    "open_crate": "crate",
+    "open_mode": "modename",
+    "close_action": "caction",
+    "close_reason": "creason",
+}
 _CLOSE_DELAY = 50_000  # microseconds from the last event of a datagram to its packets
 
 
@@ -112,7 +117,7 @@ class Datagram:
     run: RunId
     apid: int
     number: int
-    about: About
+    row: np.void  # dtype `halfpipe.formats.idx.DATAGRAM`
     met: int  # microseconds, of its first packet
     part: int
     sequences: tuple[int, ...]
@@ -139,55 +144,53 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
     hwkey, swkey = 0x1C00 + number, 0x2200 + number
     for place, apid in enumerate(spec.epus):
         own = epu == place
-        events = make_events(
-            rng,
-            kind=spec.kind,
-            times=times[own],
-            sequences=sequences[own],
-            startedat=run.met,
-            hwkey=hwkey,
-            swkey=swkey,
-            cells=spec.cells,
-        )
+        heads = contexts(times[own], sequences[own], run.met)
+        keys = {"hwkey": hwkey, "swkey": swkey}
+        rests = list(bodies(rng, kind=spec.kind, heads=heads, cells=spec.cells, **keys))
+        begins = range(0, len(rests), spec.per_datagram)
+        ranges = [(begin, min(begin + spec.per_datagram, len(rests))) for begin in begins]
+        stamps = [int(times[own][end - 1]) + _CLOSE_DELAY for _, end in ranges]
         if spec.eventless_epu == apid:
             ranges = [(0, 0)] * spec.parts
             stamps = [cut - _CLOSE_DELAY for cut in cuts] + [int(times[-1]) + _CLOSE_DELAY]
-        else:
-            ranges = list(_cut(events, spec.per_datagram))
-            stamps = [int(events.met[end - 1]) + _CLOSE_DELAY for _, end in ranges]
         free = 0
         for count, ((begin, end), wanted) in enumerate(zip(ranges, stamps, strict=True)):
             stamp = max(wanted, free)
             last = count == len(ranges) - 1
-            about = About(
-                startedat=run.met,
-                groundid=GROUND_ID + number,
-                apid=apid,
-                datagram=count,
-                open_action=_CONTINUE_OPEN if count else _START,
-                open_reason=_FULL if count else _OPERATOR,
-                close_action=_CLOSE[spec.close] if last else _CONTINUE_CLOSE,
-                close_reason=_OPERATOR if last else _FULL,
-                crate=_CRATE[(apid - 955) % 10],
-                mode=0 if spec.is_lpa else 6,
-                hwkey=hwkey,
-                swkey=swkey,
-            )
-            rows = events.rows[begin:end]
-            payload = events.payload[events.edges[begin] : events.edges[end]]
-            content = encode(about, rows, payload.tobytes())
-            unix = met.unix_microseconds(rows["seconds"], rows["microseconds"]) / met.MICROSECONDS
+            some, row = heads[begin:end], np.zeros(1, idx.DATAGRAM)
+            some["ccsds_scid"] = row["scid"] = SCID
+            some["ccsds_apid"] = row["apid"] = apid
+            some["open_datagrams"] = row["datagram"] = count
+            some["run_groundId"] = row["groundid"] = GROUND_ID + number
+            row["startedat"], row["hwkey"], row["swkey"], row["nevts"] = run.met, hwkey, swkey, end - begin
+            said = {
+                "run_platform": (2, "host"),
+                "run_origin": (1, "montecarlo"),
+                "open_action": (2, "continue") if count else (0, "start"),
+                "open_reason": _FULL if count else _OPERATOR,
+                "open_crate": _CRATES[(apid - 955) % 10],
+                "open_mode": (0, "normal") if spec.is_lpa else (6, "calibration"),
+                "close_action": (_CLOSE[spec.close], spec.close) if last else (3, "continue"),
+                "close_reason": _OPERATOR if last else _FULL,
+            }
+            for name, (code, text) in said.items():
+                some[name], some[f"{name}Txt"], row[_TEXTS[name]] = code, text, text
+            if some.size:
+                row["evtutc0"], row["evtutc1"] = some["ccsds_utc"][[0, -1]]
+                row["evtseq0"], row["evtseq1"] = some["scalers_sequence"][[0, -1]]
+            records = [head.tobytes() + rest for head, rest in zip(some, rests[begin:end], strict=True)]
+            content = encode(row, records)
             packets = packet_count(len(content))
             free = stamp + packets * PACKET_SPACING
             yield Datagram(
                 run=run,
                 apid=apid,
                 number=count,
-                about=about,
+                row=row[0],
                 met=stamp,
                 part=sum(stamp >= cut for cut in cuts),
-                sequences=tuple(rows["scalers_sequence"].tolist()),
-                utcs=tuple(round(value, 6) for value in unix.tolist()),
+                sequences=tuple(some["scalers_sequence"].tolist()),
+                utcs=tuple(round(value, 6) for value in some["ccsds_utc"].tolist()),
                 content=content,
                 packets=packets,
             )
@@ -212,18 +215,6 @@ def _event_times(
         other = busy[(busy.index(int(epu[first])) + 1) % len(busy)]
         epu[first + 1] = other if rank < spec.equal_sequences else epu[first]
     return times, sequences, epu
-
-
-def _cut(events: Events, limit: int) -> Iterator[tuple[int, int]]:
-    """Divide events into datagrams of at most `limit` events and 64 KiB: first event, one past the last."""
-    room = MAX_SIZE - DATAGRAM_HEADER.itemsize - CHECKSUM_SIZE
-    need = events.edges + np.arange(events.edges.size) * EVENT_ROW.itemsize
-    begin = 0
-    while begin < events.rows.size:
-        fits = int(np.searchsorted(need, need[begin] + room, side="right")) - 1
-        end = min(begin + limit, fits, events.rows.size)
-        yield begin, end
-        begin = end
 
 
 def deliver(rng: np.random.Generator, spec: Run, datagrams: list[Datagram]) -> None:

@@ -29,9 +29,8 @@ from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe_simulator.packets import packets_of
-from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, deliver, run_datagrams
+from halfpipe_simulator.runs import GROUND_ID, SCID, Datagram, Run, deliver, run_datagrams
 
-SCID = 77
 FLIGHT_ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
 FIRST_L0KEY = 1081721
 L0KEYS_PER_DOWNLINK = 10

@@ -15,7 +15,6 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from halfpipe_simulator.datagrams import CLOSE_ACTIONS, OPEN_ACTIONS
 from tests.support import model
 from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
@@ -124,7 +123,7 @@ class Books:
         datagrams, events = [], []
         for apid, number in sorted(keys):
             d = self.sequences[run, apid, number]
-            opens, closes = OPEN_ACTIONS[d.about.open_action], CLOSE_ACTIONS[d.about.close_action]
+            opens, closes = d.row["oaction"].decode(), d.row["caction"].decode()
             first, last = (d.sequences[0], d.sequences[-1]) if d.sequences else (0, 0)
             datagrams.append(model.Datagram(apid, number, opens, closes, len(d.sequences), first, last))
             events += [model.Event(sequence, apid, number, 0) for sequence in d.sequences]

@@ -12,8 +12,8 @@ import numpy as np
 
 from halfpipe import paths
 from halfpipe.formats import evt, level0
-from halfpipe_simulator.runs import Datagram
-from halfpipe_simulator.scenario import SCID, Chunk, Scenario
+from halfpipe_simulator.runs import SCID, Datagram
+from halfpipe_simulator.scenario import Chunk, Scenario
 from tests.support import forks, in_process
 from tests.support.level1 import commands, submit_commands
 from tests.support.workflow import LONG_AGO, Ended, Site

@@ -5,7 +5,6 @@ import json
 import re
 import struct
 import subprocess
-import zlib
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 import pytest
 
 from halfpipe.errors import ConfigError
-from halfpipe.formats import evt, idx, met
+from halfpipe.formats import evt, evt_view, idx, met
 from halfpipe.formats.evt import InfoType
+from halfpipe.ids import RunId
 from halfpipe_simulator import attitude, datagrams, decoder
-from halfpipe_simulator.events import Events, make_events
+from halfpipe_simulator.runs import Run, run_datagrams
 from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
 from tests.support.in_process import ROOT, called, module
 
@@ -239,7 +239,7 @@ def test_damage_is_a_line_and_no_failure(
     elif how == "bit":
         path.write_bytes(content)
     else:
-        path.write_bytes(path.read_bytes().replace(b"SIMULATED-LATDGM", b"\x00\x01\x02\x03FLIGHT-DATA."))
+        path.write_bytes(path.read_bytes().replace(b"SIMULATED-LATDG2", b"\x00\x01\x02\x03FLIGHT-DATA."))
     made = decode(simulation, simulation.chunks[0], tmp_path / "o")
     assert said.format(path=path) in capsys.readouterr().out
     if how == "bit":
@@ -272,90 +272,25 @@ def test_what_is_made_does_not_depend_on_the_batch(
 
 
 RUN = 741234567
-ABOUT = datagrams.About(
-    startedat=RUN,
-    groundid=0x77014D,
-    apid=957,
-    datagram=12,
-    open_action=0,
-    open_reason=0,
-    close_action=1,
-    close_reason=5,
-    crate=1,
-    mode=7,
-    modechanges=3,
-    hwkey=2468,
-    swkey=1357,
-)
-TEXTS = {
-    "run": (b"host", b"montecarlo"),
-    "open": (b"start", b"operator", b"epu1", b"diagnostic"),
-    "close": (b"abort", b"unknown"),
-}
-
-
-def some_events(kind: InfoType, count: int = 5, seed: int = 1) -> Events:
-    times = RUN * 10**6 + 833785 + 7 * 10**5 * np.arange(count)
-    return make_events(
-        np.random.default_rng(seed),
-        kind=kind,
-        times=times,
-        sequences=np.uint64(2**33 + 5) + np.arange(count, dtype=np.uint64) * np.uint64(3),
-        startedat=RUN,
-        hwkey=2468,
-        swkey=1357,
-    )
-
-
-def encoded(events: Events, about: datagrams.About = ABOUT) -> bytes:
-    return datagrams.encode(about, events.rows, events.payload.tobytes())
-
-
-def expected_record(events: Events, number: int, latc: int | None = None) -> bytes:
-    """Put one record together as evt-layout has it, byte by byte."""
-    row = events.rows[number]
-    payload = events.payload[events.edges[number] : events.edges[number + 1]].tobytes()
-    ebf, rest = payload[: row["ebf_size"]], payload[row["ebf_size"] :]
-    utc = float(met.unix_microseconds(int(row["seconds"]), int(row["microseconds"]))) / 1e6
-
-    def text(value: bytes) -> bytes:
-        return value.ljust(16, b"\0")
-
-    record = struct.pack("<iid", 77, 957, utc) + row.tobytes()[16:120]
-    record += struct.pack("<iiII", 2, 1, 0x77014D, RUN) + b"".join(map(text, TEXTS["run"]))
-    record += struct.pack("<IIiiii", 3, 12, 0, 0, 1, 7) + b"".join(map(text, TEXTS["open"]))
-    record += struct.pack("<ii", 1, 5) + b"".join(map(text, TEXTS["close"]))
-    assert len(record) == 296
-    record += struct.pack("<III", len(ebf) + 8, 0x104F0010, len(ebf) + 8) + ebf
-    record += struct.pack("<i", row["infotype"])
-    if row["infotype"] == 0:
-        keys = rest[-16:] if latc is None else struct.pack("<I", latc) + rest[-12:]
-        record += rest[:32] + struct.pack("<I", row["handlers"]) + rest[32:-16] + struct.pack("<i", 0) + keys
-    else:
-        record += struct.pack("<I", len(rest) - 12) + rest[:-12] + struct.pack("<i", 1) + rest[-12:]
-    return bytes(record)
 
 
 @pytest.mark.parametrize("kind", list(InfoType))
 @pytest.mark.parametrize("latc", [None, 0xDEADBEEF])
 def test_records_are_as_the_layout_says(kind: InfoType, latc: int | None) -> None:
-    events = some_events(kind)
-    decoded = datagrams.decode([encoded(events)], np.array([1_700_000_000_123456]), scid=77, latc=latc)
-    override = latc if kind == InfoType.LPA else None
-    expected = [expected_record(events, number, override) for number in range(5)]
-    assert decoded.records.tobytes() == b"".join(expected)
-    assert decoded.sizes.tolist() == [len(record) for record in expected]
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "complaint"),
-    [
-        ("version", 2, "not a simulated datagram of version 1"),
-        ("size", 1, "but the datagram says 1"),
-    ],
-)
-def test_a_header_that_cannot_be_is_told(field: str, value: int, complaint: str) -> None:
-    content = bytearray(encoded(some_events(InfoType.LPA)))
-    np.frombuffer(content, datagrams.DATAGRAM_HEADER, 1)[field] = value
-    content[-4:] = zlib.crc32(content[:-4]).to_bytes(4, "little")
-    assert complaint in str(datagrams.complaint_of(bytes(content)))
+    lpa = kind == InfoType.LPA
+    spec = Run(kind=kind, events=30, epus=(957 if lpa else 965,), per_datagram=10, first_sequence=2**33)
+    made = list(run_datagrams(np.random.default_rng(1), spec, RunId.from_met(RUN), 5))
+    unix = np.array([1_700_000_000_123456 + d.number for d in made])
+    decoded = datagrams.decode([d.content for d in made], unix, latc=latc)
+    content = bytes(evt.HEADER_SIZE) + decoded.records
+    (number, *_) = decoded.lines["offset"][decoded.lines["dgmevt"] == 3].tolist()
+    shown = {f.name: f.value for f in evt_view.fields(np.frombuffer(content, np.uint8), number + 176, "")}
+    assert number == decoded.lines["offset"][3]
+    head = struct.pack("<iid", 77, *spec.epus, made[0].utcs[3]), struct.pack("<i16s", 2, b"host")
+    assert content[number + 176 :][:16] == head[0]
+    assert content[number + 176 + 72 :][:8] == struct.pack("<Q", shown["scalers_elapsed"])
+    assert [shown["run_platformTxt"], shown["run_originTxt"]] == [b"host", b"montecarlo"]
+    assert [shown["open_datagrams"], shown["run_startedAt"], shown["infotype"]] == [0, RUN, kind]
+    assert shown["LATC_master"] == (latc if latc and lpa else 0x1C05)
+    assert decoded.datagrams["evtseq1"].tolist() == [d.sequences[-1] for d in made]
+    assert decoded.datagrams["utc"].tolist() == (unix / 1e6).tolist()
