@@ -16,6 +16,7 @@ from halfpipe.status.explanation import (
     Explained,
     OfRun,
     Place,
+    State,
     explain,
     explain_sequence,
     runs_of,
@@ -75,10 +76,10 @@ def command(site: Site, what: tuple[Asked, ...], as_json: bool) -> int:
     found: list[OfRun | Place] = []
     for each in what:
         if isinstance(each, tuple):
-            found.append(explain_sequence(looked, *each))
+            found.append(explain_sequence(State(looked, each[0]), each[1]))
         else:
             runs = runs_of(site.settings, each) if isinstance(each, DownlinkId) else [each]
-            found += [explain(looked, run) for run in runs]
+            found += [explain(State(looked, run)) for run in runs]
     if as_json:
         printed.as_json(work=site.work, groups=[group for one in found for group in one.groups])
     else:
@@ -92,7 +93,7 @@ def command(site: Site, what: tuple[Asked, ...], as_json: bool) -> int:
 def _print_run(of: OfRun) -> None:
     waiting = count(of.events(Kind.ORPHAN, Kind.DUE, HELD), "waits", "wait")
     click.echo(
-        f"run {of.run}, {of.l1_run}, {of.kind}, started {utc(met.met_to_unix(of.run.met))}: "
+        f"run {of.run}, {of.run.l1}, {of.kind}, started {utc(met.met_to_unix(of.run.met))}: "
         f"{count(of.delivered, 'event')} delivered, {waiting}, {of.events(Kind.LATE):,} late"
     )
     if of.repeated:

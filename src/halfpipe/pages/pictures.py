@@ -21,7 +21,6 @@ from halfpipe.ids import RunId
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import Kind
-from halfpipe.run.datagrams import load_datagrams
 from halfpipe.status.account import Site
 from halfpipe.status.explanation import HELD, OfRun, State, explain
 from halfpipe.words import SIMULATED, count
@@ -85,14 +84,15 @@ def run_picture(site: Site, run: RunId) -> bytes:
 
     Raises
     ------
-    MissingInputError, HalfPipeError
-        As `halfpipe.status.explanation.explain`.
+    HalfPipeError
+        If nothing is known of it, or what is known is damaged.
     """
     import matplotlib as mpl  # noqa: PLC0415 - takes half a second
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above
     from matplotlib.patches import Patch  # noqa: PLC0415 - as above
 
-    state, told = State(site, run), explain(site, run)
+    state = State(site, run)
+    told = explain(state)
     lanes, view = list(_lanes(state, told)), _view(state)
     title, sentences = words(told)
     below = [line for one in sentences for line in wrap(one, LETTERS)]
@@ -146,7 +146,7 @@ def words(told: OfRun) -> tuple[str, list[str]]:
     described = [f"{' and '.join(several)} {says}. {why}" for (says, why), several in alike.items()]
     if told.repeated:
         described.append(f"{count(told.repeated, 'event')} came more than once and went out once.")
-    title = f"Run {told.run} ({told.l1_run}, {told.kind}): {', '.join(parts)}"
+    title = f"Run {told.run} ({told.run.l1}, {told.kind}): {', '.join(parts)}"
     return title, described or ["All events that are known are staged."]
 
 
@@ -160,7 +160,7 @@ def _view(state: State) -> Interval:
 
 
 def _lanes(state: State, told: OfRun) -> Iterator[Lane]:
-    datagrams = {dl: load_datagrams(state.work, state.run, dl).segments() for dl in state.downlinks}
+    datagrams = {dl: known.segments() for dl, known in state.datagrams.items()}
     for apid, segments in state.segments.items():
         holes = subtract([Interval(LOWEST, HIGHEST)], _covers(segments))
         mark, before = Mark(f"EPU {apid}: events that came", OF_EPU[apid % 10]), tuple[Interval, ...]()

@@ -2,14 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import median
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.decode.shortfall import missing_hours
@@ -21,10 +17,10 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.decision import all_known, holding
 from halfpipe.merge.intervals import join
 from halfpipe.merge.late import late_rows
-from halfpipe.merge.settle import KnownDatagrams, Segment
+from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, missing_at, undelivered
 from halfpipe.run.datagrams import load_datagrams
-from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, came, known_downlinks
 from halfpipe.run.event_table import load_events
 from halfpipe.settings import Settings
@@ -46,8 +42,8 @@ class WaitsFor:
     apid: int | None
     what: str
     datagrams: tuple[int, int | None] | None
-    downlink: DownlinkId | None = None
-    chunk: ChunkId | None = None
+    downlink: DownlinkId | None
+    chunk: ChunkId | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,6 @@ class OfRun:
     """
 
     run: RunId
-    l1_run: str
     kind: RunKind
     delivered: int
     repeated: int
@@ -90,78 +85,48 @@ class OfRun:
         return sum(group.events for group in self.groups if group.kind in kinds)
 
 
-@dataclass
 class State:
-    """What is known of one run; each part is read when it is asked for."""
+    """What is known of one run.
 
-    site: Site
-    run: RunId
-    downlinks: list[DownlinkId] = field(init=False)
+    Attributes
+    ----------
+    site, run, work
+        The site, the run, and `paths.work`.
+    downlinks, unread
+        Those whose datagrams of the run are known, in order, and those of them whose events were cleaned up.
+    datagrams, segments
+        The datagrams by downlink, and the segments of each EPU that was seen.
+    events, known
+        The events by downlink, and all of them in order and each once.
+    recorded
+        The deliveries of each downlink that Level-1 may have, the oldest first.
+    groups
+        The events that are not delivered, by reason.
+    """
 
-    def __post_init__(self) -> None:
-        self.downlinks = known_downlinks(self.work, self.run)
+    def __init__(self, site: Site, run: RunId) -> None:
+        self.site, self.run, self.work = site, run, site.work
+        work, settings = site.work, site.settings
+        self.downlinks = known_downlinks(work, run)
         if not self.downlinks:
             raise MissingInputError(
-                f"nothing is known of run {self.run} ({self.run.l1}): no downlink in {self.work / paths.run(self.run)} "
+                f"nothing is known of run {run} ({run.l1}): no downlink in {work / paths.run(run)} "
                 "has brought any of it. Process the downlinks that announce it: snakemake"
             )
-
-    @property
-    def work(self) -> Path:
-        """`paths.work`."""
-        return self.site.work
-
-    @cached_property
-    def segments(self) -> Mapping[int, Sequence[Segment]]:
-        """The segments of each EPU that was seen."""
-        parts = (load_datagrams(self.work, self.run, dl) for dl in self.downlinks)
-        return KnownDatagrams.together(parts).segments()
-
-    @cached_property
-    def unread(self) -> tuple[DownlinkId, ...]:
-        """The downlinks whose events were cleaned up."""
-        return tuple(dl for dl in self.downlinks if not (self.work / paths.events(self.run, dl)).exists())
-
-    @cached_property
-    def known(self) -> NDArray[np.void]:
-        """All events that are known, in order and each once."""
+        self.datagrams = {dl: load_datagrams(work, run, dl) for dl in self.downlinks}
+        self.segments = KnownDatagrams.together(self.datagrams.values()).segments()
+        self.unread = tuple(dl for dl in self.downlinks if not (work / paths.events(run, dl)).exists())
         there = [dl for dl in self.downlinks if dl not in self.unread]
-        events = {dl: load_events(self.work, self.run, dl).events for dl in there}
-        return all_known(there, events)
-
-    @cached_property
-    def recorded(self) -> Mapping[DownlinkId, Sequence[Delivery]]:
-        """The deliveries of each downlink that Level-1 may have, the oldest first."""
-        deliveries = Deliveries(self.work, self.run)
-        earlier = deliveries.earlier()
-        return {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in deliveries.latest().items()}
-
-    @cached_property
-    def groups(self) -> list[Group]:
-        """The events that are not delivered, by reason."""
-        settings = self.site.settings
+        self.events = {dl: load_events(work, run, dl).events for dl in there}
+        self.known = all_known(there, self.events)
+        deliveries = Deliveries(work, run)
+        earlier, latest = deliveries.earlier(), deliveries.latest()
+        self.recorded = {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()}
+        self.is_given_up = run in site.given_up
         given_up = self.is_given_up and settings.retire.deliver_orphans
-        return undelivered(
-            self.segments, self.known, self.recorded, settings.merge, given_up=given_up, own=self.own
+        self.groups = undelivered(
+            self.segments, self.known, self.recorded, settings.merge, given_up=given_up, own=self.events.get
         )
-
-    def own(self, downlink: DownlinkId) -> NDArray[np.void] | None:
-        """Return the events that a downlink itself has brought; None if they were cleaned up."""
-        if downlink not in self.downlinks or downlink in self.unread:
-            return None
-        return load_events(self.work, self.run, downlink).events
-
-    @cached_property
-    def late(self) -> list[NDArray[np.void]]:
-        """The events that are late."""
-        taken = join(s for records in self.recorded.values() for record in records for s in record.spans)
-        is_taken = holding(self.known["sequence"], taken)
-        return [rows for _, rows in late_rows(self.known, is_taken, self.recorded, self.own)]
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether an operator has given the run up."""
-        return self.run in self.site.given_up
 
     @cached_property
     def manifests(self) -> Mapping[DownlinkId, Mapping[str, Any]]:
@@ -190,46 +155,34 @@ class State:
         return sum(
             file["events"]
             for downlink, chunk in self.chunks
-            if downlink not in self.unread
+            if downlink in self.events
             for file in chunk["files"]
             if file["kind"] == "idx" and file["run"] == self.run
         )
 
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
         """Yield the outstanding chunks that may contain what is lacking."""
-        if lack.what is not What.EPU and lack.first is None:
-            return  # nothing can come
-        for each in self.site.announced.get(self.run, ()):
+        for each in self.site.announced.get(self.run, ()) if can_come(lack) else ():
             apids = {span.apid for span in each.retdef.spans}
             if (lack.apid in apids) if lack.apid else apids - self.segments.keys():
                 yield each.downlink, each.chunk
-
-    def short_chunks(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId, list[str]]]:
-        """Yield the chunks that were decoded without hours of level-0 of the EPU, with these hours."""
-        for downlink, chunk in self.chunks:
-            hours = [each["hour"] for each in missing_hours(chunk) if each["apid"] == lack.apid]
-            if hours:
-                yield downlink, ChunkId(chunk["chunk"]), hours
 
     def missing(self, lack: Lack) -> str:
         """Say what is missing."""
         return in_words(lack, self.segments, self.site.settings.merge.min_epus)
 
-    @property
-    def is_old(self) -> bool:
-        """Whether it started so long ago that an open run is reported."""
-        started = float(met.met_to_unix(self.run.met))
-        return self.site.now - started > self.site.settings.retire.report_days * DAY
-
-    @property
-    def again(self) -> str:
-        """The command that delivers of the run what is due."""
-        last = self.downlinks[-1]
-        forced = f" -R {paths.manifest(self.run, last)}" if last in self.manifests else ""
-        return f"snakemake dl={last}{forced}"
+    def again(self, downlink: DownlinkId) -> str:
+        """Return the command that delivers of the run what is due to a downlink."""
+        forced = f" -R {paths.manifest(self.run, downlink)}" if downlink in self.manifests else ""
+        return f"snakemake dl={downlink}{forced}"
 
 
-def explain(site: Site, run: RunId) -> OfRun:
+def can_come(lack: Lack) -> bool:
+    """Tell whether there is something that can come."""
+    return lack.what is What.EPU or lack.first is not None
+
+
+def explain(state: State) -> OfRun:
     """Explain what of a run is not delivered.
 
     Raises
@@ -239,18 +192,10 @@ def explain(site: Site, run: RunId) -> OfRun:
     HalfPipeError
         If what is known of it is damaged.
     """
-    state = State(site, run)
     groups = tuple(_explained(state, group) for group in state.groups)
     delivered = sum(records[-1].events for records in state.recorded.values())
-    return OfRun(
-        run,
-        run.l1,
-        RunKind.of(state.segments),
-        delivered,
-        max(0, state.lines - len(state.known)),
-        groups,
-        state.unread,
-    )
+    repeated = max(0, state.lines - len(state.known))
+    return OfRun(state.run, RunKind.of(state.segments), delivered, repeated, groups, state.unread)
 
 
 def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
@@ -261,89 +206,80 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
     MissingInputError
         If there is none.
     """
-    home = settings.paths.work / paths.runs()
-    found = sorted(
-        RunId(path.parent.name) for path in home.glob(f"*/{downlink}") if RunId.matches(path.parent.name)
+    names = (path.parent.name for path in (settings.paths.work / paths.runs()).glob(f"*/{downlink}"))
+    if found := sorted(RunId(name) for name in names if RunId.matches(name)):
+        return found
+    raise MissingInputError(
+        f"downlink {downlink} has brought nothing yet that could be explained: halfpipe status {downlink}"
     )
-    if not found:
-        raise MissingInputError(
-            f"downlink {downlink} has brought nothing yet that could be explained: halfpipe status {downlink}"
-        )
-    return found
 
 
 def _explained(state: State, group: Group) -> Explained:
+    kind, waits, do = str(group.kind), list[WaitsFor](), ""
     held = [dl for dl, manifest in state.manifests.items() if manifest["held"]]
-    waits: tuple[WaitsFor, ...] = ()
-    kind: str = group.kind
     match group.kind:
         case Kind.ORPHAN:
             waits, why, do = _orphans(state, group.lacks)
         case Kind.WITHHELD:
             least = state.site.settings.merge.min_events
-            why = (
+            why = [
                 f"Their place is settled, but they are fewer than {least} beside each other (merge.min_events), and "
-                "Level-1 refuses a run for so small a file.",
-            )
-            do = ""
+                "Level-1 refuses a run for so small a file."
+            ]
         case Kind.LATE:
             assert group.inside is not None
-            why, do = _late(state, group.inside)
+            why, do = _late(state, group.inside), state.again(group.inside)
         case Kind.DUE if held:
-            kind = HELD
-            why = (
+            kind, do = HELD, state.again(held[-1])
+            why = [
                 f"Level-1 would refuse the whole run, so downlink {held[-1]} staged nothing of it: "
                 + "; ".join(state.manifests[held[-1]]["held"])
-                + ". Fix this, then deliver the run again.",
-            )
-            do = f"snakemake dl={held[-1]} -R {paths.manifest(state.run, held[-1])}"
+                + ". Fix this, then deliver the run again."
+            ]
         case _:
-            why, do = ("Nothing holds them now: the next delivery of the run takes them.",), state.again
-    return Explained(state.run, kind, group.apid, group.first, group.last, group.events, waits, why, do)
+            why = ["Nothing holds them now: the next delivery of the run takes them."]
+            do = state.again(state.downlinks[-1])
+    numbers = (group.apid, group.first, group.last, group.events)
+    return Explained(state.run, kind, *numbers, tuple(waits), tuple(dict.fromkeys(why)), do)
 
 
-def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[tuple[WaitsFor, ...], tuple[str, ...], str]:
-    if state.is_given_up:
-        kept = "The run is abandoned, and retire.deliver_orphans keeps back what is not settled."
-        return tuple(map(_waits_for, lacks)), (kept,), ""
-    waits: list[WaitsFor] = []
+def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
+    waits, pending, short = list[WaitsFor](), set[DownlinkId](), set[DownlinkId]()
     why = [f"{text[0].upper()}{text[1:]}." for text in map(state.missing, lacks)]
-    pending: set[DownlinkId] = set()
-    short: set[DownlinkId] = set()
-    unknown = False
     for lack in lacks:
         epu = f"EPU {lack.apid}" if lack.apid else "another EPU"
-        if found := list(state.sources(lack)):
-            waits += [_waits_for(lack, *source) for source in found]
-            pending.update(downlink for downlink, _ in found)
-            why += [
-                f"Chunk {chunk} of downlink {dl} contains data of {epu}, and is not processed yet."
-                for dl, chunk in found
-            ]
-        elif decoded := list(state.short_chunks(lack)):
-            waits += [_waits_for(lack, dl, chunk) for dl, chunk, _ in decoded]
-            short.update(downlink for downlink, _, _ in decoded)
-            why += [
-                f"Chunk {chunk} of downlink {dl} was decoded without {count(len(hours), 'level-0 hour')} of {epu}: "
-                f"{', '.join(hours)}. Have the archive completed."
-                for dl, chunk, hours in decoded
-            ]
-        else:
-            waits.append(_waits_for(lack))
-            unknown = True
-            if lack.what is What.EPU or lack.first is not None:
-                why.append(f"No pending downlink contains data of {epu} for this run.")
-    do = ""
+        found: list[tuple[DownlinkId, ChunkId]] | list[tuple[None, None]] = list(state.sources(lack))
+        for dl, chunk in state.sources(lack):
+            pending.add(dl)
+            why.append(f"Chunk {chunk} of downlink {dl} contains data of {epu}, and is not processed yet.")
+        for dl, content in state.chunks if not found else ():
+            hours = [each["hour"] for each in missing_hours(content) if each["apid"] == lack.apid]
+            if hours:
+                short.add(dl)
+                found = [*found, (dl, ChunkId(content["chunk"]))]
+                why.append(
+                    f"Chunk {content['chunk']} of downlink {dl} was decoded without "
+                    f"{count(len(hours), 'level-0 hour')} of {epu}: {', '.join(hours)}. Have the archive completed."
+                )
+        if not found and can_come(lack):
+            why.append(f"No pending downlink contains data of {epu} for this run.")
+        numbers = None if lack.first is None else (lack.first, lack.last)
+        waits += [WaitsFor(lack.apid, lack.what, numbers, *source) for source in found or [(None, None)]]
+    if state.is_given_up:
+        return waits, ["The run is abandoned, and retire.deliver_orphans keeps back what is not settled."], ""
     if pending:
-        do = "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
-    elif short:
-        do = f"snakemake dl={min(short)} -R decode_chunk"
-    elif unknown:
-        why += ["The next downlink normally brings it.", *_how_long(state)]
-        if state.is_old:
-            why.append("Only if it never will, abandon the run.")
-            do = f'halfpipe force {state.run} --reason "..."'
-    return tuple(waits), tuple(dict.fromkeys(why)), do
+        return waits, why, "snakemake " + " ".join(f"dl={downlink}" for downlink in sorted(pending))
+    if short:
+        return waits, why, f"snakemake dl={min(short)} -R decode_chunk"
+    why += ["The next downlink normally brings it.", *_how_long(state)]
+    started = float(met.met_to_unix(state.run.met))
+    if state.site.now - started <= state.site.settings.retire.report_days * DAY:
+        return waits, why, ""
+    return (
+        waits,
+        [*why, "Only if it never will, abandon the run."],
+        f'halfpipe force {state.run} --reason "..."',
+    )
 
 
 def _how_long(state: State) -> Iterator[str]:
@@ -359,12 +295,7 @@ def _how_long(state: State) -> Iterator[str]:
     yield f"{said}."
 
 
-def _waits_for(lack: Lack, downlink: DownlinkId | None = None, chunk: ChunkId | None = None) -> WaitsFor:
-    numbers = None if lack.first is None else (lack.first, lack.last)
-    return WaitsFor(lack.apid, lack.what, numbers, downlink, chunk)
-
-
-def _late(state: State, inside: DownlinkId) -> tuple[tuple[str, ...], str]:
+def _late(state: State, inside: DownlinkId) -> list[str]:
     why = [
         f"They came after downlink {inside} had delivered the events around them. No other file may overlap its files. "
         "Processed again, it takes them in."
@@ -375,7 +306,7 @@ def _late(state: State, inside: DownlinkId) -> tuple[tuple[str, ...], str]:
                 f"Level-1 has hand-off {told.handoff} of it: have it rolled back, then halfpipe submit {inside} "
                 "--record-rollback."
             )
-    return tuple(why), f"snakemake dl={inside} -R {paths.manifest(state.run, inside)}"
+    return why
 
 
 @dataclass(frozen=True)
@@ -388,45 +319,31 @@ class Place:
     groups: tuple[Explained, ...]
 
 
-def explain_sequence(site: Site, run: RunId, sequence: int) -> Place:
-    """Explain one sequence of a run: who delivered its events, or why nobody has.
-
-    Raises
-    ------
-    MissingInputError, HalfPipeError
-        As `explain`.
-    """
-    state = State(site, run)
-    events = state.known[np.flatnonzero(state.known["sequence"] == sequence)]
-    known: list[str] = []
-    groups: list[Group] = []
-    for event in events:
-        apid = int(event["apid"])
-        spans = [
-            delivery
-            for records in state.recorded.values()
-            for delivery in records
-            if any(span.first <= sequence <= span.last for span in delivery.spans)
-        ]
-        is_late = any(((rows["sequence"] == sequence) & (rows["apid"] == apid)).any() for rows in state.late)
+def explain_sequence(state: State, sequence: int) -> Place:
+    """Explain one sequence of a run: who delivered its events, or why nobody has."""
+    known, groups = list[str](), list[Group]()
+    every = [delivery for records in state.recorded.values() for delivery in records]
+    taken = holding(state.known["sequence"], join(span for delivery in every for span in delivery.spans))
+    late = [rows for _, rows in late_rows(state.known, taken, state.recorded, state.events.get)]
+    spans = [one for one in every if any(span.first <= sequence <= span.last for span in one.spans)]
+    apids = state.known["apid"][state.known["sequence"] == sequence].tolist()
+    for apid in apids:
+        is_late = any(((rows["sequence"] == sequence) & (rows["apid"] == apid)).any() for rows in late)
         if spans and not is_late:
             files = [f.name for f in spans[-1].files if f.sequences[0] <= sequence <= f.sequences[1]]
             known.append(
                 f"EPU {apid}: delivered by downlink {spans[-1].downlink} in {', '.join(files) or 'a file'}"
             )
             continue
-        groups += [
-            group
-            for group in state.groups
-            if group.apid == apid
-            and group.first <= sequence <= group.last
-            and (group.kind is Kind.LATE) == bool(spans)
+        here = [
+            group for group in state.groups if group.apid == apid and group.first <= sequence <= group.last
         ]
-    if not len(events):
-        lacks = missing_at(state.segments, site.settings.merge.min_epus, sequence)
+        groups += [group for group in here if (group.kind is Kind.LATE) == is_late]
+    if not apids:
+        lacks = missing_at(state.segments, state.site.settings.merge.min_epus, sequence)
         known.append("no event of this sequence is known" + ("" if lacks else ", and no more can come"))
         known += [f"one may come: {state.missing(lack)}" for lack in lacks]
-    return Place(run, sequence, tuple(known), tuple(_explained(state, group) for group in groups))
+    return Place(state.run, sequence, tuple(known), tuple(_explained(state, group) for group in groups))
 
 
 def together(groups: Iterable[Explained]) -> list[list[Explained]]:

@@ -54,77 +54,55 @@ def recap(
     for job in sorted(jobs, key=lambda job: job.log):
         groups.setdefault(job.downlink, []).append(job)
     # What is told in full comes last; a downlink none of whose jobs began has little to tell.
-    order = sorted(groups, key=lambda dl: (not groups[dl], str(dl)))
-    full = [dl for dl in order if groups[dl]][:MOST_SHOWN]
-    lines = list[str]()
-    for dl in full:
-        lines += _ends_of_logs(groups[dl])
-    if lines:
-        lines.append("")
-    for dl in order:
-        if dl not in full:
-            lines.append(_in_a_line(dl, groups[dl], work, interrupted))
-    firsts = list[FailedJob]()
-    for dl in full:
-        told, first = _in_full(dl, groups[dl], begun.get(dl, 0) if dl else 0, work, interrupted)
-        lines += told
-        firsts.append(first)
-    if not jobs and not lines:
+    full = [dl for dl in sorted(groups, key=str) if groups[dl]][:MOST_SHOWN]
+    lines, firsts = list[str](), list[FailedJob]()
+    for same in (same for dl in full for same in by_cause(groups[dl])[:MOST_SHOWN]):
+        lines += [f"the end of {same[0].log}", *(f"  | {line}" for line in end_of(same[0].log))]
+    lines += [""] * bool(lines)
+    for dl in sorted(groups, key=lambda dl: (dl in full, not groups[dl], str(dl))):
+        several = groups[dl]
+        done = dl is not None and (work / paths.receipt(dl)).exists()
+        head = f"downlink {dl} is {'handed off, but not finished' if done else 'not handed off'}"
+        head = "a target is not made" if dl is None else head
+        same, *others = sorted(by_cause(several), key=len, reverse=True) if several else [[]]
+        if dl in full:
+            firsts.append(same[0])
+            of = begun.get(dl, 0) if dl else 0
+            how_many = f"{len(several)} of {count(of, 'job')}" if of else count(len(several), "job")
+            ended = f"{interrupted}; not finished: {how_many}" if interrupted else f"{how_many} failed"
+            lines += [f"{head}: {ended}", *_in_full(same, others, work)]
+        elif several:
+            lines.append(f"{head}: {names(same)}: {same[0].text}; {same[0].log}")
+        else:
+            lines.append(f"{head}: {interrupted or 'its jobs were not begun'}")
+    if not lines:
         lines.append(
             f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
         )
     # A name that is no downlink stays none, however often it is given; and some remedies end with the command.
     codes = {job.why.code for job in jobs}
-    said = firsts and len(full) == len(order) and all(repeats(one.why.remedy, one.rule) for one in firsts)
+    said = firsts and len(full) == len(groups) and all(repeats(one.why.remedy, one.rule) for one in firsts)
     if codes != {"id"} and not said:
         when = "once that is done" if any(one.why.remedy.steps for one in firsts) else "try again"
-        lines += _aligned([("once they are there" if codes == {"no-retdefs"} else when, again)])
+        lines.append(_line("once they are there" if codes == {"no-retdefs"} else when, again))
     return "\n".join(lines)
 
 
-def _ends_of_logs(jobs: Sequence[FailedJob]) -> Iterator[str]:
-    """Yield what the logs say of each cause, once."""
-    for same in by_cause(jobs)[:MOST_SHOWN]:
-        yield f"the end of {same[0].log}"
-        yield from (f"  | {line}" for line in end_of(same[0].log))
-
-
-def _state(downlink: DownlinkId | None, work: Path) -> str:
-    if downlink is None:
-        return "a target is not made"
-    done = (work / paths.receipt(downlink)).exists()
-    return f"downlink {downlink} is {'handed off, but not finished' if done else 'not handed off'}"
-
-
-def _in_a_line(downlink: DownlinkId | None, jobs: Sequence[FailedJob], work: Path, interrupted: str) -> str:
-    if not jobs:
-        return f"{_state(downlink, work)}: {interrupted or 'its jobs were not begun'}"
-    same = max(by_cause(jobs), key=len)
-    return f"{_state(downlink, work)}: {names(same)}: {same[0].text}; {same[0].log}"
-
-
-def _in_full(
-    downlink: DownlinkId | None, jobs: Sequence[FailedJob], of: int, work: Path, interrupted: str
-) -> tuple[list[str], FailedJob]:
-    """Return what is told of a downlink, what matters most last, and the job that it is told of."""
-    same = max(by_cause(jobs), key=len)
+def _in_full(same: Sequence[FailedJob], others: Iterable[Sequence[FailedJob]], work: Path) -> Iterator[str]:
+    """Yield what is told of jobs that failed for one cause, what matters most last; of others what they are."""
     first = same[0]
-    how_many = f"{len(jobs)} of {count(of, 'job')}" if of else count(len(jobs), "job")
-    ended = f"{interrupted}; not finished: {how_many}" if interrupted else f"{how_many} failed"
-    told = []
     if first.why.command:
-        told.append(("repeat this job", f"cd {shlex.quote(str(work))} && {first.why.command}"))
-    told.append(("log", str(first.log)))
-    if others := [job for job in jobs if job not in same]:
-        told.append(("besides", f"{names(others)}: {max(by_cause(others), key=len)[0].text}"))
-    told.append((names(same), first.text))
+        yield _line("repeat this job", f"cd {shlex.quote(str(work))} && {first.why.command}")
+    yield _line("log", str(first.log))
+    for other in others:
+        yield _line("besides", f"{names(other)}: {other[0].text}")
+    yield _line(names(same), first.text)
     if first.why.remedy.steps:
-        told.append(("remedy", str(first.why.remedy)))
-    return [f"{_state(downlink, work)}: {ended}", *_aligned(told)], first
+        yield _line("remedy", str(first.why.remedy))
 
 
-def _aligned(told: Sequence[tuple[str, str]]) -> list[str]:
-    return [f"  {name:<{WIDTH}}  {words}" for name, words in told]
+def _line(name: str, words: str) -> str:
+    return f"  {name:<{WIDTH}}  {words}"
 
 
 def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:

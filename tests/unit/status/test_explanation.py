@@ -14,7 +14,7 @@ from halfpipe.merge import decision
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
-from halfpipe.status.explanation import HELD, OfRun, explain, explain_sequence, runs_of
+from halfpipe.status.explanation import HELD, OfRun, State, explain, explain_sequence, runs_of
 from halfpipe.words import utc
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build_copy, processed, read_case, take_chunk
@@ -27,7 +27,7 @@ NORMALLY = "The next downlink normally brings it."
 
 
 def said_of(site: Site, run: RunId = RUN, now: float | None = None) -> OfRun:
-    return explain(Looked(site.settings, time.time() if now is None else now), run)
+    return explain(State(Looked(site.settings, time.time() if now is None else now), run))
 
 
 def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> None:
@@ -147,10 +147,9 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     )
     own.with_name("cleaned-up").rename(own)
     looked = Looked(site.settings)
-    assert [one.kind for one in explain_sequence(looked, RUN, taken[1]).groups] == [Kind.LATE]
-    assert (
-        explain_sequence(looked, RUN, taken[0] - 1).groups == explain_sequence(looked, RUN, 1002).groups == ()
-    )
+    state = State(looked, RUN)
+    assert [one.kind for one in explain_sequence(state, taken[1]).groups] == [Kind.LATE]
+    assert explain_sequence(state, taken[0] - 1).groups == explain_sequence(state, 1002).groups == ()
     assert "late-events" in {cause.code for cause in account(looked, SECOND).causes}
     site.snakemake(*group.do.split()[1:]).good()
     assert said_of(site).groups == ()
@@ -225,18 +224,16 @@ def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
 
 def test_one_sequence(site: Site) -> None:
     processed("gap_one", site, FIRST)
-    looked = Looked(site.settings, time.time())
-    assert explain_sequence(looked, RUN, 1093).groups == said_of(site).groups
-    delivered = explain_sequence(looked, RUN, site.receipt(FIRST)["runs"][0]["files"][0]["sequences"][0])
+    state = State(Looked(site.settings, time.time()), RUN)
+    assert explain_sequence(state, 1093).groups == said_of(site).groups
+    delivered = explain_sequence(state, site.receipt(FIRST)["runs"][0]["files"][0]["sequences"][0])
     assert delivered.groups == ()
     assert f"delivered by downlink {FIRST} in r0741234567-e" in delivered.known[0]
-    assert explain_sequence(looked, RUN, 1).known == (
-        "no event of this sequence is known, and no more can come",
-    )
+    assert explain_sequence(state, 1).known == ("no event of this sequence is known, and no more can come",)
     case = read_case(GOLDEN / "gap_one")
     known = {e.sequence for c in case.chunks(FIRST, case.steps[0].runs[0]) for e in c.events}
     unknown = next(sequence for sequence in range(1093, 1163) if sequence not in known)
-    assert explain_sequence(looked, RUN, unknown).known == (
+    assert explain_sequence(state, unknown).known == (
         "no event of this sequence is known",
         "one may come: datagrams 3 to 4 of EPU 956 are missing",
     )
