@@ -5,7 +5,7 @@ It comes on top of the account, which says how a downlink stands: `examine` give
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from halfpipe.status.account import Account, Site, account, with_costs, worst_fi
 
 # Of these the account says more.
 OF_ACCOUNT = {DAMAGED, EDITED, "record-damaged", "delivery-differs", "stage-gone", "stage-partly-gone"}
+MISSING, CLEANED_UP = "file-missing", "cleaned up or lost; it is made again when it is needed"
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
 
 
@@ -44,8 +45,7 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
 
     With `checksums` the files are read and their checksums compared, not only their sizes.
     """
-    work = settings.paths.work
-    path = work / paths.receipt(downlink)
+    work, path = settings.paths.work, settings.paths.work / paths.receipt(downlink)
     records = Series(work, paths.receipts(downlink))
     try:
         yield from _mended(records)
@@ -65,128 +65,101 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
         return
     if receipt != last:
         yield _fault("file-differs", path, "it is not the last recorded hand-off", rerun(downlink, "receipt"))
-    checker = _Checker(work, settings.paths.stage, downlink, checksums)
     for chunk in receipt["chunks"]:
-        yield from checker.chunk(chunk)
+        yield from _of_chunk(work, downlink, chunk, checksums)
     for run in receipt["runs"]:
-        yield from checker.run(run)
+        if run.get("taken_over", "whole") == "whole":
+            yield from _of_run(work, downlink, run)
     with suppress(DamagedError):  # which the account tells
-        yield from checker.staged(receipt, Record(work, downlink))
+        yield from _staged(settings, downlink, receipt, Record(work, downlink), checksums)
 
 
 def _fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
     return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
-def _note(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
-    return Cause(code, Verdict.NOTE, f"{path}: {what}", remedy)
+def _note(code: str, path: Path, what: str) -> Cause:
+    return Cause(code, Verdict.NOTE, f"{path}: {what}")
 
 
 def _mended(records: Series) -> Iterator[Cause]:
-    for copy, what in records.verify():
-        yield _note("record-mended", copy, what)
+    yield from (_note("record-mended", copy, what) for copy, what in records.verify())
 
 
-def _cleaned_up(path: Path) -> Cause:
-    return _note("file-missing", path, "cleaned up or lost; it is made again when it is needed")
+def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checksums: bool) -> Iterator[Cause]:
+    if chunk["files"] == [] and (work / paths.taken_over(downlink)).exists():
+        return  # its products were gone when the downlink was taken over
+    vouching = paths.chunk(downlink, chunk["chunk"])
+    remedy = rerun(downlink, vouching)
+    yield from _agrees(work / vouching, chunk, remedy)
+    retdef = work / paths.retdef(downlink, chunk["chunk"])
+    products = {work / paths.chunks(downlink) / file["name"]: file for file in chunk["files"]}
+    for path, expected in ({retdef: {"sha256": chunk["retdef"]}} | products).items():
+        code, what = wrong_with(path, expected, checksums=checksums)
+        if code == MISSING and path != retdef:
+            yield _note(code, path, CLEANED_UP)
+        elif code:
+            yield _fault(code, path, what, remedy)
 
 
-@dataclass(frozen=True)
-class _Checker:
-    work: Path
-    stage: Path
-    downlink: DownlinkId
-    checksums: bool
-
-    def chunk(self, chunk: Mapping[str, Any]) -> Iterator[Cause]:
-        if chunk["files"] == [] and (self.work / paths.taken_over(self.downlink)).exists():
-            return  # its products were gone when the downlink was taken over
-        retdef = paths.retdef(self.downlink, chunk["chunk"])
-        of_chunk = paths.chunk(self.downlink, chunk["chunk"])
-        yield from self._file(self.work / retdef, {"sha256": chunk["retdef"]}, rerun(self.downlink, of_chunk))
-        yield from self._agrees(self.work / of_chunk, chunk, rerun(self.downlink, of_chunk))
-        for file in chunk["files"]:
-            path = self.work / paths.chunks(self.downlink) / file["name"]
-            yield from (
-                self._file(path, file, rerun(self.downlink, of_chunk))
-                if path.exists()
-                else [_cleaned_up(path)]
-            )
-
-    def run(self, run: Mapping[str, Any]) -> Iterator[Cause]:
-        if run.get("taken_over", "whole") != "whole":
-            return
-        run_id = RunId(run["run"])
-        manifest = paths.manifest(run_id, self.downlink)
-        deliver = rerun(self.downlink, manifest)
-        again = mend(self.downlink)
-        # If datagrams or manifest are gone, the account tells it.
-        of_account = self.work / paths.datagrams(run_id, self.downlink), "missing"
-        for path, what in index_damage(self.work, run_id, self.downlink).items():
-            if (path, what) != of_account:
-                yield _fault("file-missing" if what == "missing" else "file-damaged", path, what, again)
-        events = self.work / paths.events(run_id, self.downlink)
-        if not events.exists():
-            yield _cleaned_up(events)
+def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterator[Cause]:
+    run_id = RunId(run["run"])
+    deliver = rerun(downlink, manifest := paths.manifest(run_id, downlink))
+    damage = index_damage(work, run_id, downlink)
+    if damage.get(datagrams := work / paths.datagrams(run_id, downlink)) == "missing":
+        del damage[datagrams]  # which the account tells, as it does of the manifest
+    for path, what in damage.items():
+        yield _fault(MISSING if what == "missing" else "file-damaged", path, what, mend(downlink))
+    if not (events := work / paths.events(run_id, downlink)).exists():
+        yield _note(MISSING, events, CLEANED_UP)
+    if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
-        if (self.work / manifest).exists():
-            yield from self._agrees(self.work / manifest, expected, deliver)
-        records = Series(self.work, paths.deliveries(run_id))
-        try:
-            yield from _mended(records)
-            recorded = Deliveries(self.work, run_id).latest().get(self.downlink)
-        except DamagedError as error:
-            yield Cause("record-damaged", Verdict.ACTION, str(error))
-            return
-        files = [EventFile.of(entry) for entry in run["files"]]
-        if files and (recorded is None or list(recorded.files) != files):
-            what = f"what it records of downlink {self.downlink} is not what the receipt says"
-            yield _fault("delivery-differs", records.home, what, deliver)
+        yield from _agrees(work / manifest, expected, deliver)
+    records = Series(work, paths.deliveries(run_id))
+    try:
+        yield from _mended(records)
+        recorded = Deliveries(work, run_id).latest().get(downlink)
+    except DamagedError as error:
+        yield Cause("record-damaged", Verdict.ACTION, str(error))
+        return
+    files = [EventFile.of(entry) for entry in run["files"]]
+    if files and (recorded is None or list(recorded.files) != files):
+        what = f"what it records of downlink {downlink} is not what the receipt says"
+        yield _fault("delivery-differs", records.home, what, deliver)
 
-    def staged(self, receipt: Mapping[str, Any], record: Record) -> Iterator[Cause]:
-        home = self.stage / paths.staged(self.downlink)
-        for run in receipt["runs"]:
-            halt = self.stage / paths.halt_cleanup(self.downlink, run["l1_run"])
-            if halt.exists():
-                yield _fault(
-                    "token-left", halt, "Level-1 cannot retire the run", rerun(self.downlink, "receipt")
-                )
-        submitted = is_submitted(receipt, record)
-        if not home.is_dir():
-            if submitted or not names_files(receipt):
-                yield _note("file-taken", home, "Level-1 has taken the hand-off")
-            else:
-                what = f"gone, and hand-off {receipt['handoff']} was never submitted"
-                yield _fault("stage-gone", home, what, rerun(self.downlink, "deliver_run"))
-            return
+
+def _staged(
+    settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record, checksums: bool
+) -> Iterator[Cause]:
+    stage, submitted = settings.paths.stage, is_submitted(receipt, record)
+    for run in receipt["runs"]:
+        halt = stage / paths.halt_cleanup(downlink, run["l1_run"])
+        if halt.exists():
+            yield _fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
+    if (home := stage / paths.staged(downlink)).is_dir():
+        known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
-        for wrong in look(
-            self.stage,
-            self.downlink,
-            receipt,
-            checksums=self.checksums,
-            untouched=untouched,
-            work=self.work if untouched and self.checksums else None,
-        ):
+        for wrong in look(stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known):
             if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
                 yield _note("file-taken", wrong.path, "Level-1 is taking the hand-off")
             else:
                 yield _fault(wrong.code, wrong.path, wrong.what, wrong.remedy)
+    elif submitted or not names_files(receipt):
+        yield _note("file-taken", home, "Level-1 has taken the hand-off")
+    else:
+        what = f"gone, and hand-off {receipt['handoff']} was never submitted"
+        yield _fault("stage-gone", home, what, rerun(downlink, "deliver_run"))
 
-    def _agrees(self, path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:
-        if not path.exists():
-            yield _fault("file-missing", path, "missing", remedy)
-            return
-        try:
-            content = read_json(path)
-            other = [key for key, value in expected.items() if content[key] != value]
-        except (HalfPipeError, KeyError, TypeError) as error:
-            yield _fault("file-damaged", path, str(error), remedy)
-            return
+
+def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:
+    """Yield that a file that vouches for something does not say what the receipt says."""
+    try:
+        content = read_json(path)
+        other = [key for key, value in expected.items() if content[key] != value]
+    except MissingInputError:
+        yield _fault(MISSING, path, "missing", remedy)
+    except (HalfPipeError, KeyError, TypeError) as error:
+        yield _fault("file-damaged", path, str(error), remedy)
+    else:
         if other:
             yield _fault("file-differs", path, f"differs from the receipt: {', '.join(other)}", remedy)
-
-    def _file(self, path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:
-        code, what = wrong_with(path, expected, checksums=self.checksums)
-        if code:
-            yield _fault(code, path, what, remedy)
