@@ -17,14 +17,14 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import grown
 from halfpipe.decode.shortfall import troubles as fell_short
-from halfpipe.downlink.plan import Announced, FoundFiles, Plan, names_in, outstanding_chunks
+from halfpipe.downlink.plan import Announced, Plan, names_in, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
 from halfpipe.downlink.record_causes import lost_downlinks
 from halfpipe.downlink.record_causes import troubles as contradictions
 from halfpipe.downlink.stage_look import StageState, is_submitted, names_files, stage_state
 from halfpipe.downlink.submission_causes import troubles as at_level1
-from halfpipe.downlink.submissions import Attempt, Record
+from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files import leases
 from halfpipe.files.advice import advice
@@ -170,83 +170,55 @@ class Site:
         return frozenset()
 
 
-@dataclass
 class Downlink:
-    """One downlink while its account is drawn up: what is read of it is read once."""
+    """One downlink while its account is drawn up: what is read of it is read once.
 
-    site: Site
-    id: DownlinkId
+    Attributes
+    ----------
+    site, id, settings, work
+        Whose it is, and which.
+    files
+        What lies of it in its directory and on the search path.
+    found, receipt
+        Its receipt, or why it cannot be believed; and its receipt if it can be. None if there is none.
+    receipt_time
+        When its receipt was written, Unix seconds.
+    record, confirmed
+        What was attempted to submit it, None if a record is damaged; and the attempt by which Level-1 has a hand-off.
+    is_leased, in_work
+        Whether there is a lease of it, of somebody who lives or not; and who is at work on it.
+    is_submitted
+        Whether Level-1 has the hand-off of its receipt.
+    decoded
+        Without a receipt, what vouches for the chunks that are decoded, as far as it can be read: others are decoded
+        again.
+    """
 
-    @property
-    def settings(self) -> Settings:
-        """The settings."""
-        return self.site.settings
-
-    @property
-    def work(self) -> Path:
-        """`paths.work`."""
-        return self.site.work
-
-    @cached_property
-    def files(self) -> FoundFiles:
-        """What lies of it in its directory and on the search path."""
-        return self.site.plan.lying(self.id)
-
-    @cached_property
-    def receipt(self) -> Mapping[str, Any] | ReceiptError | None:
-        """Its receipt, or why it cannot be believed; None if there is none."""
+    def __init__(self, site: Site, downlink: DownlinkId) -> None:
+        self.site, self.id, self.settings, self.work = site, downlink, site.settings, site.work
+        self.files = site.plan.lying(downlink)
+        self.found: Mapping[str, Any] | ReceiptError | None = None
         try:
-            return read_receipt(self.work, self.id)
+            self.found = read_receipt(self.work, downlink)
         except ReceiptError as error:
-            return error
+            self.found = error
         except MissingInputError:
-            return None
-
-    @cached_property
-    def decoded(self) -> Sequence[Mapping[str, Any]]:
-        """What vouches for the chunks that are decoded, as far as it can be read: others are decoded again."""
-        found = []
-        for name in self.site.plan.of(self.id).chunk_files:
-            with suppress(HalfPipeError):
-                found.append(read_json(self.work / name))
-        return found
-
-    @cached_property
-    def receipt_time(self) -> float | None:
-        """When its receipt was written, Unix seconds."""
-        return modified(f"{self.work}/{paths.receipt(self.id)}")
-
-    @cached_property
-    def record(self) -> Record | None:
-        """What was attempted to submit it; None if a record is damaged."""
-        try:
-            return Record(self.work, self.id, only_look=True)
-        except HalfPipeError:
-            return None
-
-    @property
-    def confirmed(self) -> Attempt | None:
-        """The attempt by which Level-1 has a hand-off of it."""
-        return self.record.last_confirmed if self.record else None
-
-    @property
-    def is_leased(self) -> bool:
-        """Whether there is a lease of it, of somebody who lives or not."""
-        return paths.downlink_lease(self.id) in self.site.leased
-
-    @cached_property
-    def in_work(self) -> str | None:
-        """Who is at work on it."""
-        return leases.in_work(self.work, self.id) if self.is_leased else None
-
-    @cached_property
-    def is_submitted(self) -> bool:
-        """Whether Level-1 has the hand-off of its receipt."""
-        return (
-            isinstance(self.receipt, Mapping)
-            and self.record is not None
-            and is_submitted(self.receipt, self.record)
+            pass
+        self.receipt = self.found if isinstance(self.found, Mapping) else None
+        self.receipt_time = modified(f"{self.work}/{paths.receipt(downlink)}")
+        self.record: Record | None = None
+        with suppress(HalfPipeError):
+            self.record = Record(self.work, downlink, only_look=True)
+        self.confirmed = self.record.last_confirmed if self.record else None
+        self.is_leased = paths.downlink_lease(downlink) in site.leased
+        self.in_work = leases.in_work(self.work, downlink) if self.is_leased else None
+        self.is_submitted = (
+            self.receipt is not None and self.record is not None and is_submitted(self.receipt, self.record)
         )
+        self.decoded = list[Mapping[str, Any]]()
+        for name in site.plan.of(downlink).chunk_files if self.receipt is None else ():
+            with suppress(HalfPipeError):
+                self.decoded.append(read_json(self.work / name))
 
 
 def account(site: Site, downlink: DownlinkId) -> Account:
@@ -261,13 +233,12 @@ def account(site: Site, downlink: DownlinkId) -> Account:
 
 
 def _account(of: Downlink) -> Account:
-    site, downlink = of.site, of.id
-    receipt = of.receipt if isinstance(of.receipt, Mapping) else None
-    causes = worst_first(with_costs(_causes(of, receipt), of.confirmed is not None))
+    site, downlink, receipt = of.site, of.id, of.receipt
+    causes = worst_first(with_costs(_causes(of), of.confirmed is not None))
     runs = receipt["runs"] if receipt else []
     expected = site.plan.expected(downlink, of.files)
     decoded = expected if receipt else len(of.decoded)
-    chunks, state = (min(decoded, expected), expected), _state(of, receipt, causes)
+    chunks, state = (min(decoded, expected), expected), _state(of, causes)
     return Account(
         downlink,
         state,
@@ -279,14 +250,13 @@ def _account(of: Downlink) -> Account:
         receipt["handoff"] if receipt else None,
         of.confirmed.handoff if of.confirmed else None,
         of.receipt_time if receipt else None,
-        _phases(of, receipt, chunks, taken=state == TAKEN),
+        _phases(of, chunks, taken=state == TAKEN),
     )
 
 
-def _phases(
-    of: Downlink, receipt: Mapping[str, Any] | None, chunks: tuple[int, int], *, taken: bool
-) -> dict[str, tuple[int, int]]:
+def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, tuple[int, int]]:
     """Return how much is done of each phase, and of how much; nothing of what the legacy did."""
+    receipt = of.receipt
     if receipt is not None and receipt.get("taken_over"):
         return {}
     needed = missing = 0
@@ -315,8 +285,9 @@ def worst_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     return tuple(sorted(causes, key=lambda cause: cause.verdict is not Verdict.ACTION))
 
 
-def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cause]) -> str:
+def _state(of: Downlink, causes: Sequence[Cause]) -> str:
     """Say in a few words how far a downlink is."""
+    receipt = of.receipt
     if of.in_work:
         return "in work"
     if receipt is None:
@@ -338,42 +309,34 @@ def _state(of: Downlink, receipt: Mapping[str, Any] | None, causes: Sequence[Cau
     return f"handed off {receipt['handoff']}"
 
 
-def _causes(of: Downlink, receipt: Mapping[str, Any] | None) -> Iterator[Cause]:
+def _causes(of: Downlink) -> Iterator[Cause]:
     """Yield all that keeps a downlink from being good."""
+    receipt, in_work, settings = of.receipt, bool(of.in_work), of.settings
     made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
     found = list(lease_troubles(of.work, of.id)) if of.is_leased else []
     found += planned(of.site.plan, of.id, of.site.now, of.files, made_of)
     yield from found
-    in_work = bool(of.in_work)
-    if receipt is None and not in_work:
-        failed = list(failures(of.settings, of.id))
-        yield from failed
-        if of.receipt is None and not found and not failed and of.site.plan.of(of.id).retdefs:
-            yield Cause(
-                "outstanding", Verdict.NOTE, "it is not handed off yet", Remedy(f"snakemake dl={of.id}")
-            )
     if receipt is None:
-        yield from _decoded_short(of)
+        failed = [] if in_work else list(failures(settings, of.id))
+        yield from failed
+        nothing = not in_work and of.found is None and not found and not failed
+        if nothing and of.site.plan.of(of.id).retdefs:
+            text = "it is not handed off yet"
+            yield Cause("outstanding", Verdict.NOTE, text, Remedy(f"snakemake dl={of.id}"))
+        for chunk in of.decoded:
+            with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
+                yield from [*fell_short(settings, of.id, [chunk]), *grown(settings, of.id, chunk)]
     else:
         if not in_work and of.confirmed is None:
-            yield from failures(of.settings, of.id, after_receipt=True)
+            yield from failures(settings, of.id, after_receipt=True)
         yield from _delivered(of, receipt)
         if not receipt.get("taken_over"):
             yield from _chunks_gone(of, receipt)
-            yield from fell_short(of.settings, of.id, receipt["chunks"])
+            yield from fell_short(settings, of.id, receipt["chunks"])
             yield from _grown(of, receipt)
     if not in_work:
-        yield from contradictions(
-            of.settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.deliveries
-        )
-    yield from at_level1(of.settings, of.id, of.receipt, of.record, in_work)
-
-
-def _decoded_short(of: Downlink) -> Iterator[Cause]:
-    """Yield what the chunks fell short of that are decoded of a downlink without a receipt."""
-    for chunk in of.decoded:
-        with suppress(HalfPipeError, KeyError, TypeError):  # a damaged one is decoded again
-            yield from [*fell_short(of.settings, of.id, [chunk]), *grown(of.settings, of.id, chunk)]
+        yield from contradictions(settings, of.id, of.site.lost.get(of.id, ()), receipt, of.site.deliveries)
+    yield from at_level1(settings, of.id, of.found, of.record, in_work)
 
 
 def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
