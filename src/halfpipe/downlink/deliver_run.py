@@ -19,7 +19,6 @@ from halfpipe.merge.decision import Decision
 from halfpipe.process.environment import give_back
 from halfpipe.process.progress import Progress
 from halfpipe.run import event_files, force_list, level1_acceptance, merged_index, shrinking, stage
-from halfpipe.run.accepted_losses import ShrunkError, accepted
 from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.event_records import Records, Times, decided
@@ -27,7 +26,6 @@ from halfpipe.run.merged_index import MergedIndex
 from halfpipe.run.moot_keys import Moot
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
-from halfpipe.run.shrinking import Loss
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -131,7 +129,11 @@ def _deliver(
     loss = _refuse_to_shrink(known, downlink, before, decision)
     files = event_files.describe(records, decision.files, run)
     others = [file for delivery in recorded.values() for file in delivery.files]
-    held = [*_unnamed(decision, run), *level1_acceptance.refusals([*others, *files])] if files else []
+    held = level1_acceptance.refusals([*others, *files]) if files else []
+    if files and not decision.epus:
+        held.append(
+            f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
+        )
     give_back()  # what deciding took, before records are held
     _publish_index(context, downlink, index)
     number = next_number(work, downlink, known.recorded)
@@ -139,7 +141,7 @@ def _deliver(
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
     else:
         stale = known.recorded.names(downlink) - {file.name for file in (*files, *others)}
-        reason = accepted(settings, downlink, run) if loss else None
+        reason = shrinking.accepted(settings, downlink, run) if loss else None
         if before and sum(file.events for file in files) <= before.events:
             reason = reason or before.accepted
         delivery = _stage(
@@ -167,7 +169,7 @@ def _deliver(
         "late": decision.late,
         "held_events": held_events,
         "elsewhere": elsewhere,
-        "shrunk": loss.events if loss else 0,
+        "shrunk": loss,
         "accepted": delivery.accepted,
         "closed": [list(span) for span in closed],
         "held": held,
@@ -181,7 +183,7 @@ def _deliver(
     for reason in held:
         log.warning("run %s is held, because Level-1 would refuse the whole run: %s", run, reason)
     if loss:
-        log.warning("run %s loses %d events, as was accepted: %s", run, loss.events, delivery.accepted)
+        log.warning("run %s loses %d events, as was accepted: %s", run, loss, delivery.accepted)
     if gone := [str(span.sequences) for span in (before and before.legacy) or () if span.events is None]:
         log.warning(
             "run %s: whether fewer events are delivered than by the legacy cannot be judged, whose merged indexes of "
@@ -233,30 +235,17 @@ def _publish_index(context: Context, downlink: DownlinkId, index: MergedIndex) -
 
 def _refuse_to_shrink(
     known: KnownRun, downlink: DownlinkId, before: Delivery | None, decision: Decision
-) -> Loss | None:
-    """Return what is lost of the delivery `before`, None without any; refuse it if nobody accepts it."""
+) -> int:
+    """Return how many events are lost of the delivery `before`; refuse it if nobody accepts that."""
     run, settings = known.context.run, known.context.settings
     # In one piece, else each search copies it.
-    files = (
-        {} if before is None else shrinking.lost(before, np.ascontiguousarray(decision.events["sequence"]))
-    )
-    if before is None or not files:
-        return None
-    chunks = shrinking.chunks_that_lost(settings.paths.work, run, downlink, files, known.brought[downlink])
-    loss = Loss(files, chunks)
-    if accepted(settings, downlink, run) is None:
-        said = shrinking.refusal(run, downlink, before, loss, known.missing)
-        raise ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
-    return loss
-
-
-def _unnamed(decision: Decision, run: RunId) -> list[str]:
-    """Return why the texts cannot name a run that has files: Level-1 fails on it."""
-    if decision.epus:
-        return []
-    return [
-        f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
-    ]
+    sequence = np.ascontiguousarray(decision.events["sequence"])
+    files = shrinking.lost(before, sequence) if before else {}
+    if before and files and shrinking.accepted(settings, downlink, run) is None:
+        chunks = shrinking.smaller_chunks(settings.paths.work, run, downlink, known.brought[downlink].chunks)
+        said = shrinking.refusal(run, downlink, before, files, chunks, known.missing)
+        raise shrinking.ShrunkError(said, shrinking.how_to_go_on(run, downlink, "-R decode_chunk"))
+    return sum(files.values())
 
 
 def _stage(

@@ -8,10 +8,9 @@ from halfpipe.files import leases
 from halfpipe.files.leases import Lease
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
-from halfpipe.run.accepted_losses import ShrunkError, accepted
 from halfpipe.run.deliveries import Deliveries, Delivery
 from halfpipe.run.receipt_file import hand_offs
-from halfpipe.run.shrinking import how_to_go_on
+from halfpipe.run.shrinking import ShrunkError, accepted, how_to_go_on
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -1,49 +1,30 @@
 """What a downlink would deliver no more of what it had delivered: that is refused, unless a person accepts it."""
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe import paths
-from halfpipe.errors import HalfPipeError, Remedy
+from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
-from halfpipe.run.chunk_files import load_chunks
+from halfpipe.run.chunk_files import ChunkProducts, load_chunks
 from halfpipe.run.deliveries import Delivery, EventFile, LegacySpan
-from halfpipe.run.event_table import load_events
-from halfpipe.run.merged_index import MergedIndex
+from halfpipe.settings import Settings
+
+Lost = Mapping[EventFile | LegacySpan, int]  # events by recorded file
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What is lost of a recorded delivery: events by recorded file, and by chunk as far as that is known."""
+class ShrunkError(StateError):
+    """A downlink would deliver fewer events of a run than Level-1 may have of it."""
 
-    files: Mapping[EventFile | LegacySpan, int]
-    chunks: Mapping[str, int | None]
+    code = "shrunk-refused"
 
-    @property
-    def events(self) -> int:
-        """How many events in all."""
-        return sum(self.files.values())
 
-    @property
-    def first(self) -> int:
-        """The first sequence of the first file that has lost some."""
-        return min(file.sequences[0] for file in self.files)
-
-    @property
-    def last(self) -> int:
-        """The last sequence of the last file that has lost some."""
-        return max(file.sequences[1] for file in self.files)
-
-    def as_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return {"events": self.events, "sequences": [self.first, self.last], "chunks": dict(self.chunks)}
+def accepted(settings: Settings, downlink: DownlinkId, run: RunId) -> str | None:
+    """Return the reason for which the config accepts that a run of a downlink shrinks; None if it does not."""
+    return next((e.reason for e in settings.shrink.accept if e.dl == downlink and e.run == run), None)
 
 
 def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | LegacySpan, int]:
@@ -79,63 +60,42 @@ def lost(before: Delivery, sequence: NDArray[np.uint64]) -> dict[EventFile | Leg
     return found
 
 
-def chunks_that_lost(
-    work: Path,
-    run: RunId,
-    downlink: DownlinkId,
-    files: Mapping[EventFile | LegacySpan, int],
-    brought: MergedIndex,
-) -> dict[str, int | None]:
-    """Return how many events each chunk lost of what lay in `files`, None where that is not known any more.
-
-    The index that the downlink brought before is compared with what it brings now: by
-    its events, or where these were cleaned up by the sizes of the products.
-    """
+def smaller_chunks(
+    work: Path, run: RunId, downlink: DownlinkId, brought: Sequence[ChunkProducts]
+) -> list[str]:
+    """Return the chunks whose products are gone or smaller than when the downlink was merged before."""
     try:
         before = load_chunks(work, run, downlink)
     except HalfPipeError:
-        return {}
-    if (work / paths.events(run, downlink)).exists():
-        old = load_events(work, run, downlink)
-        chunk_of = {name: str(chunk.chunk) for chunk in before for name in chunk.files}
-        events = old.events
-        gone = ~np.isin(_together(events), _together(brought.table.events))
-        inside = np.zeros(len(events), dtype=bool)
-        for file in files:
-            inside |= (events["sequence"] >= file.sequences[0]) & (events["sequence"] <= file.sequences[1])
-        numbers, counts = np.unique(events["file"][gone & inside], return_counts=True)
-        found: Counter[str] = Counter()
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-            found[chunk_of[old.files[number]]] += count
-        return dict(sorted(found.items()))
-    sizes = {name: size for chunk in brought.chunks for name, size in chunk.files.items()}
-    return {
-        str(chunk.chunk): None
+        return []
+    sizes = {name: size for chunk in brought for name, size in chunk.files.items()}
+    return [
+        chunk.chunk
         for chunk in before
         if any(sizes.get(name, 0) < size for name, size in chunk.files.items())
-    }
+    ]
 
 
-def _together(events: NDArray[np.void]) -> NDArray[np.void]:
-    """Return what tells events apart, as values that can be looked up."""
-    pairs = np.empty(len(events), np.dtype([("sequence", ">u8"), ("apid", ">u2")]))
-    pairs["sequence"], pairs["apid"] = events["sequence"], events["apid"]
-    return pairs.view("V10")
-
-
-def refusal(run: RunId, downlink: DownlinkId, before: Delivery, loss: Loss, missing: list[str]) -> str:
+def refusal(
+    run: RunId,
+    downlink: DownlinkId,
+    before: Delivery,
+    files: Lost,
+    chunks: Sequence[str],
+    missing: Sequence[str],
+) -> str:
     """Say what would be lost of a run, and where."""
-    each = [f"{chunk} ({count} of them)" if count else chunk for chunk, count in loss.chunks.items()]
     where = (
-        f"lost in chunk {', '.join(each)} of the downlink"
-        if each
-        else "no chunk of the downlink itself lost them"
+        f"the decoder's products of chunk {', '.join(chunks)} are smaller than before or gone"
+        if chunks
+        else "no chunk of the downlink itself has become smaller"
     )
     if missing:
         where += f"; merged without: {'; '.join(missing)}"
+    first, last = min(file.sequences[0] for file in files), max(file.sequences[1] for file in files)
     return (
-        f"run {run} ({run.l1}) of downlink {downlink} would lose {loss.events} of {before.events} delivered events, "
-        f"which Level-1 may have, between sequences {loss.first} and {loss.last}; {where}. Refused: nothing that is "
+        f"run {run} ({run.l1}) of downlink {downlink} would lose {sum(files.values())} of {before.events} delivered "
+        f"events, which Level-1 may have, between sequences {first} and {last}; {where}. Refused: nothing that is "
         "recorded, staged or handed off was changed."
     )
 

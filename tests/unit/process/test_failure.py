@@ -19,7 +19,7 @@ from halfpipe import paths
 from halfpipe.errors import DecoderError, HalfPipeError, Remedy
 from halfpipe.process import rule_program
 from halfpipe.process.failure import Failure
-from halfpipe.run.accepted_losses import ShrunkError
+from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import ROOT, Paths, Settings
 from tests.support.workflow import Site
 
