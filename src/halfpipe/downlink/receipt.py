@@ -11,9 +11,10 @@ from typing import IO, Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.downlink import dropped, stage_look, stage_mark
+from halfpipe.downlink import stage_look, stage_mark
 from halfpipe.downlink.texts import Exceptions, Manifest, texts
 from halfpipe.errors import DecoderError, StageError, StateError, rerun
+from halfpipe.files import leases
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
@@ -21,8 +22,8 @@ from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import magic7, stage
-from halfpipe.run.deliveries import EventFile
+from halfpipe.run import magic7, shrinking, stage
+from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
 from halfpipe.words import SIMULATED, aligned
@@ -66,17 +67,24 @@ def hand_off(
     stage_look.refuse_foreign(settings, downlink, runs)
     decoded = [read_json(work / paths.chunk(downlink, chunk)) for chunk in chunks]
     _check_announced(downlink, decoded, runs)
-    exceptions = _exceptions(decoded)
-    _check_exceptions(settings, downlink, exceptions)
-    dropped.refuse_dropped_runs(settings, lease, downlink, runs)
+    exceptions = _exceptions(settings, downlink, decoded)
+    made = hand_offs(work, downlink)
+    if made:
+        refuse_dropped_runs(settings, lease, made[-1].receipt, runs)
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
-    made = hand_offs(work, downlink)
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
     if known is None:
         whole = [m for m in manifests if _is_whole(place, downlink, m)]
         now = [m for m in manifests if m["handoff"] == number and not m["held"]]
-        _refuse_gone(place, downlink, [m for m in now if m not in whole])
+        # Nobody can have taken them, for nobody was told.
+        if gone := [m["run"] for m in now if m not in whole]:
+            raise StageError(
+                f"files are gone from the stage before they were handed off: run {', '.join(gone)} of downlink "
+                f"{downlink}, in {place / paths.staged(downlink)}. Nothing was handed off. See that the stage is "
+                "mounted, and who clears it.",
+                rerun(downlink, "deliver_run", "To stage them again"),
+            )
         named = {str(m["run"]) for m in whole}
         described = _put(settings, lease, downlink, chunks, whole, exceptions, output)
     else:
@@ -84,7 +92,11 @@ def hand_off(
         described = known.texts
         if not (place / paths.staged(downlink)).is_dir():
             log.info("Level-1 has taken hand-off %d: the stage stays as it is", number)
-        elif _there(place, downlink, described) != described:
+        elif described != tuple(
+            _describe(path)
+            for text in described
+            if (path := place / paths.staged(downlink) / text["name"]).is_file()
+        ):
             again = [m for m in manifests if m["run"] in named]
             if _put(settings, lease, downlink, chunks, again, exceptions, output) != described:
                 log.warning("the texts of hand-off %d were made again and differ from before", number)
@@ -131,57 +143,90 @@ def save(
     remove_tree(work / paths.replaced(downlink))
 
 
+def refuse_dropped_runs(
+    settings: Settings, of_downlink: Lease, before: Mapping[str, Any], runs: Collection[RunId]
+) -> None:
+    """Refuse a hand-off without a run of the receipt `before`, unless the config accepts it; then record that.
+
+    Raises
+    ------
+    ShrunkError
+        If nobody accepts it; names each run, its events, and the chunks that brought it.
+    """
+    downlink = DownlinkId(before["downlink"])
+    gone = [run for run in before["runs"] if run["files"] and run["run"] not in runs]
+    reasons = {run["run"]: shrinking.accepted(settings, downlink, RunId(run["run"])) for run in gone}
+    refused = [run for run in gone if reasons[run["run"]] is None]
+    if refused:
+        text = "\n".join(
+            f"run {run['run']} ({run['l1_run']}) of downlink {downlink} would lose all {run['delivered']} delivered "
+            "events, which Level-1 may have: no chunk contains the run now (chunk "
+            f"{', '.join(c['chunk'] for c in before['chunks'] if run['run'] in c['runs']) or 'none known'} did). "
+            "Refused: the downlink is not handed off."
+            for run in refused
+        )
+        raise shrinking.ShrunkError(text, shrinking.how_to_go_on(refused[0]["run"], downlink, "-F"))
+    for name, reason in reasons.items():
+        log.warning("run %s is no longer delivered, as was accepted: %s", name, reason)
+        _withdraw(settings, of_downlink, downlink, RunId(name), reason)
+
+
+def _withdraw(
+    settings: Settings, of_downlink: Lease, downlink: DownlinkId, run: RunId, reason: str | None
+) -> None:
+    """Record that nothing of the run is delivered, and take out of the stage what is left of it there."""
+    work, place = settings.paths.work, settings.paths.stage
+    with leases.run_lease(work, run, log.warning) as lease, stage.scratch(place, downlink, run.l1) as scratch:
+        recorded = Deliveries(work, run)
+        latest = recorded.latest()
+        before = latest.pop(downlink, None)
+        if before is None:
+            return
+        others = {file.name for delivery in latest.values() for file in delivery.files}
+        new = scratch / "new"
+        new.mkdir()
+        of_downlink.check()
+        recorded.publish(Delivery(downlink, (), before.datagrams, (), None, None, before.handoff, reason))
+        for each in (of_downlink, lease):
+            each.check()
+        stage.place(place, new, downlink, run, (), recorded.names(downlink) - others)
+
+
 def _check_announced(
     downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]], runs: Collection[RunId]
 ) -> None:
     for chunk in chunks:
-        for run in chunk["runs"]:
+        for run in map(RunId, chunk["runs"]):
             if run not in runs:
                 raise StateError(
-                    f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({RunId(run).l1}), which no "
+                    f"chunk {chunk['chunk']} of downlink {downlink} brought run {run} ({run.l1}), which no "
                     "RetDef of the downlink announces. Nothing is lost: re-run the command, and the run "
                     "is included.",
                     code="not-announced",
                 )
 
 
-def _exceptions(chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
-    """Count what the decoders met, by run and kind."""
+def _exceptions(settings: Settings, downlink: DownlinkId, chunks: Iterable[Mapping[str, Any]]) -> Exceptions:
+    """Count what the decoders met, by run and kind, and refuse too many."""
     found: Exceptions = Counter()
     for chunk in chunks:
         for run, kinds in chunk["said"]["exceptions_by_run"].items():
-            for kind, count in kinds.items():
-                found[run, kind] += count
-    return found
-
-
-def _check_exceptions(settings: Settings, downlink: DownlinkId, exceptions: Exceptions) -> None:
-    total, most = exceptions.total(), settings.decoder.max_exceptions
+            found.update({(run, kind): count for kind, count in kinds.items()})
+    total, most = found.total(), settings.decoder.max_exceptions
     if most is not None and total > most:
-        said = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(exceptions.items()))
+        said = "; ".join(f"run {run}: {count} {kind}" for (run, kind), count in sorted(found.items()))
         raise DecoderError(
             f"the decoders of downlink {downlink} met {total} exceptions, more than decoder.max_exceptions "
             f"({most}): {said}. The lines stand in the logs of decode_chunk. Fix it and process the "
             "downlink again (-F), or raise the limit; then re-run the command."
         )
+    return found
 
 
 def _is_whole(place: Path, downlink: DownlinkId, manifest: Manifest) -> bool:
     """Tell whether the run's files all lie in the stage: Level-1 may have taken an earlier hand-off."""
     files = [EventFile.of(entry) for entry in manifest["files"]]
     return stage.is_whole(place, downlink, RunId(manifest["run"]), files)
-
-
-def _refuse_gone(place: Path, downlink: DownlinkId, gone: Sequence[Manifest]) -> None:
-    """Refuse a hand-off of runs whose files nobody can have taken, for nobody was told of them."""
-    if not gone:
-        return
-    runs = ", ".join(manifest["run"] for manifest in gone)
-    raise StageError(
-        f"files are gone from the stage before they were handed off: run {runs} of downlink {downlink}, in "
-        f"{place / paths.staged(downlink)}. Nothing was handed off. See that the stage is mounted, and who clears it.",
-        rerun(downlink, "deliver_run", "To stage them again"),
-    )
 
 
 def _put(
@@ -216,12 +261,6 @@ def _put(
         lease.check()  # who has followed may have handed it off, and Level-1 have taken that
         stage.put_texts(settings.paths.stage, home, downlink)
     return described
-
-
-def _there(place: Path, downlink: DownlinkId, described: Iterable[Mapping[str, Any]]) -> tuple[Text, ...]:
-    """Describe texts as they lie in the stage now."""
-    home = place / paths.staged(downlink)
-    return tuple(_describe(path) for text in described if (path := home / text["name"]).is_file())
 
 
 def _describe(path: Path) -> Text:

@@ -69,15 +69,11 @@ def damaged(path: Path, chunk: str, what: str) -> StateError:
 
 def load_chunks(work: Path, run: RunId, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
     """Read which chunk products a merged index was made from."""
-    return tuple(ChunkProducts.from_json(entry) for entry in _chunk_list(work, run, downlink)["chunks"])
+    return tuple(ChunkProducts.from_json(entry) for entry in chunk_list(work, run, downlink)["chunks"])
 
 
-def load_files(work: Path, run: RunId, downlink: DownlinkId) -> tuple[str, ...]:
-    """Read the names of the evt files that the events of a merged index count into."""
-    return tuple(_chunk_list(work, run, downlink)["files"])
-
-
-def _chunk_list(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:
+def chunk_list(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:
+    """Read the `chunks` of a merged index, and the names of the evt `files` that its events count into."""
     again = mend(downlink, "To have it made again")
     content: Mapping[str, Any] = read_json(work / paths.chunk_list(run, downlink), again)
     return content

@@ -253,10 +253,6 @@ class History:
         latest = self._latest.get(downlink)
         return subtract(spans, latest.spans if latest else ())
 
-    def covered(self, downlink: DownlinkId) -> tuple[Interval, ...]:
-        """Return all that deliveries of `downlink` ever covered, released or not."""
-        return join(span for delivery in self.of(downlink) for span in delivery.spans)
-
     def of(self, downlink: DownlinkId) -> list[Delivery]:
         """Return all deliveries of `downlink`, the oldest first."""
         return [delivery for delivery in self.deliveries if delivery.downlink == downlink]

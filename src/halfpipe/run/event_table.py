@@ -16,7 +16,7 @@ from halfpipe.errors import StateError, mend
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.chunk_files import load_files
+from halfpipe.run.chunk_files import chunk_list
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,4 +55,4 @@ def load_events(work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
         raise StateError(f"{path}: not an event array ({error}).", again) from error
     if events.dtype != EVENT or events.ndim != 1 or events.offset + events.nbytes != path.stat().st_size:
         raise StateError(f"{path}: damaged, or made by another version.", again)
-    return EventTable(np.asarray(events), load_files(work, run, downlink))
+    return EventTable(np.asarray(events), tuple(chunk_list(work, run, downlink)["files"]))

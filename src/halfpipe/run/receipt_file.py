@@ -28,7 +28,7 @@ class ReceiptError(FormatError):
 
 @dataclass(frozen=True)
 class HandOff:
-    """A hand-off: its number, which runs its texts name, the texts, all that its latest record says, and its seal.
+    """A hand-off: its number, which runs its texts name, the texts, and all that its latest record says.
 
     `first` is the file of its first record.
     """
@@ -37,7 +37,6 @@ class HandOff:
     named: tuple[RunId, ...]
     texts: tuple[Mapping[str, Any], ...]
     receipt: Mapping[str, Any]
-    seal: str
     first: Path
 
     @property
@@ -79,7 +78,7 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
         except (ValueError, KeyError, TypeError) as error:
             raise of_series.damaged(record.number, f"no receipt: {error!r}") from error
         first = found[number].first if number in found else of_series.file(record.number)
-        found[number] = HandOff(number, named, texts, receipt, record.seal, first)
+        found[number] = HandOff(number, named, texts, receipt, first)
     return [found[number] for number in sorted(found)]
 
 
@@ -139,19 +138,13 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
         remedy = rerun(downlink, "receipt")
         remedy = in_place_of(path, remedy) if path.is_dir() else remedy
         raise ReceiptError(DAMAGED, path, f"{error.strerror}. {advice(error)}".rstrip("."), remedy) from error
-    code, what, content = _read(written)
-    if code:
-        raise ReceiptError(code, path, what, rerun(downlink, "receipt"))
-    return content
-
-
-def _read(written: bytes) -> tuple[str, str, Mapping[str, Any]]:
-    """Return what a receipt says; else the code of the cause why it cannot be used, and what is wrong."""
     record = opened(written)
     if record is not None:
-        return "", "", record.values
+        return record.values
     try:
         json.loads(written)
     except (ValueError, RecursionError) as error:
-        return DAMAGED, f"not JSON ({error})", {}
-    return EDITED, "edited after it was written (checksum mismatch)", {}
+        raise ReceiptError(DAMAGED, path, f"not JSON ({error})", rerun(downlink, "receipt")) from error
+    raise ReceiptError(
+        EDITED, path, "edited after it was written (checksum mismatch)", rerun(downlink, "receipt")
+    )
