@@ -7,7 +7,7 @@ byte offsets, and work on all records at once.
 """
 
 import struct
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
@@ -32,6 +32,7 @@ MOOT_UNSET_ALIAS = "LSEWRITER_UNSET"
 ALIAS_LENGTH = 63  # bytes; the 64th is always zero
 LATC_FROM_END = 16  # LATC_master of an LPA record starts so many bytes before the record's end
 
+_WORD = struct.Struct("<I")
 CHECKED_TOGETHER = 1024  # records: a copy of a MB or two, for each thread its own
 MIX = np.uint32(0x9E3779B1)  # odd; 2^32 over the golden ratio
 
@@ -136,6 +137,7 @@ LCI_INFO_OF = {
     InfoType.LCI_CAL: LCI_CAL_INFO,
     InfoType.LCI_TKR: LCI_TKR_INFO,
 }
+_INFO_SIZES = np.array([LPA_INFO.itemsize, *(LCI_INFO_OF[kind].itemsize for kind in sorted(LCI_INFO_OF))])
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,10 +239,10 @@ def pack_header(
         "moot_key": moot_key,
     }
     for name, value in values.items():
-        bits = 8 * HEADER[name].itemsize
-        if not 0 <= value < 2**bits:
-            raise FormatError(f"{name}={value} does not fit into the {bits} bits of an event file's header")
-        header[name] = value
+        try:
+            header[name] = value
+        except OverflowError as error:
+            raise FormatError(f"{name}={value} does not fit into an event file's header") from error
     header["moot_alias"] = moot_alias.encode()[:ALIAS_LENGTH]
     return header.tobytes()
 
@@ -258,78 +260,6 @@ def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: s
     return at_every_byte(data, CONTEXT[field])[offsets + field_starts(CONTEXT)[field]]
 
 
-class _Walker:
-    """Steps over the parts of n records together; an error names the first record that it concerns."""
-
-    def __init__(self, data: NDArray[np.uint8], records: NDArray[np.int64], name: str) -> None:
-        self.data = data
-        self.records = records
-        self.name = name
-        self.at = records
-        self._words = at_every_byte(data, "<i4")
-
-    def subset(self, which: NDArray[np.bool_]) -> "_Walker":
-        """Return a walker over some of the records, standing where this one stands."""
-        part = _Walker(self.data, self.records[which], self.name)
-        part.at = self.at[which]
-        return part
-
-    def start(self) -> None:
-        """Demand that records can start where they are said to start."""
-        size = self.data.size
-        self._demand(
-            (self.records >= HEADER_SIZE) & (self.records < size),
-            lambda _: (
-                f"no record can start there, they lie from byte {HEADER_SIZE} to the file's end at {size}"
-            ),
-        )
-
-    def step(self, part: str, lengths: NDArray[np.int64] | int) -> NDArray[np.int64]:
-        """Step over `part`, which has `lengths` bytes; return where it starts."""
-        starts, size = self.at, self.data.size
-        ends = starts + lengths
-        self._demand(
-            ends <= size,
-            lambda i: f"cut inside {part}: needs bytes {starts[i]} to {ends[i]}, the file ends at {size}",
-        )
-        self.at = ends
-        return starts
-
-    def words(self, at: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Return the 32 bits that stand at `at`, as signed numbers."""
-        words: NDArray[np.int32] = self._words[at]
-        return words
-
-    def lengths(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the 32 bits that stand at `at`, as lengths or counts."""
-        return self.words(at).view(np.uint32).astype(np.int64)
-
-    def expect(
-        self, part: str, at: NDArray[np.int64], wanted: NDArray[np.int64] | int, spell: str = "{}"
-    ) -> None:
-        """Demand that the number at `at` is `wanted`."""
-        found = self.lengths(at)
-        right = np.broadcast_to(np.asarray(wanted), found.shape)
-        self._demand(
-            found == right,
-            lambda i: (
-                f"{part} at byte {at[i]} is {spell.format(found[i])}, expected {spell.format(right[i])}"
-            ),
-        )
-
-    def limit(self, part: str, at: NDArray[np.int64], found: NDArray[Any], lowest: int, highest: int) -> None:
-        """Demand that `found`, read at `at`, lies between two limits, edges included."""
-        self._demand(
-            (lowest <= found) & (found <= highest),
-            lambda i: f"{part} at byte {at[i]} is {found[i]}, expected {lowest} to {highest}",
-        )
-
-    def _demand(self, good: NDArray[np.bool_], complaint: Callable[[int], str]) -> None:
-        if not good.all():
-            i = int(np.argmin(good))
-            raise FormatError(f"{self.name}: record at byte {self.records[i]}: {complaint(i)}. {REMEDY}.")
-
-
 @cache
 def field_starts(dtype: np.dtype[np.void]) -> dict[str, int]:
     """Return the offset of each field of `dtype`, in order."""
@@ -341,8 +271,8 @@ def field_starts(dtype: np.dtype[np.void]) -> dict[str, int]:
 def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str) -> RecordLayout:
     """Measure the records at `offsets` and check how they are put together.
 
-    Checked are, record by record: that no part reaches over the end of the file; the length, the
-    marker and the inner length of the EBF; the info type; the length of an LCI info; the key type.
+    Checked are: that a record lies within the file; the length, the marker and the inner length of the EBF; the info
+    type; the number of handlers or the length of an LCI info; the key type.
 
     Parameters
     ----------
@@ -358,51 +288,41 @@ def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str
     FormatError
         With the file, the record's offset and what is wrong with it.
     """
-    walker = _Walker(data, np.asarray(offsets, np.int64), name)
-    walker.start()
-    walker.step("the context", CONTEXT.itemsize)
-    at = walker.step("the EBF length", 4)
-    length = walker.lengths(at)
-    walker.limit("the EBF length", at, length, 8, EBF_LIMIT)
-    at = walker.step("the EBF", length)
-    walker.expect("the EBF marker", at, EBF_MARKER, "0x{:08x}")
-    walker.expect("the length inside the EBF", at + 4, length)
-    at = walker.step("the info type", 4)
-    infotypes = walker.words(at)
-    walker.limit("the info type", at, infotypes, min(InfoType), max(InfoType))
-    ends = np.empty_like(walker.records)
-    for kind in InfoType:
-        which = infotypes == kind
-        part = walker.subset(which)
-        if kind is InfoType.LPA:
-            _step_over_lpa(part)
-        else:
-            _step_over_lci(part, LCI_INFO_OF[kind])
-        ends[which] = part.at
-    return RecordLayout(ends - walker.records, infotypes)
+    offsets, words = np.asarray(offsets, np.int64), at_every_byte(data, "<u4")
 
+    def word(
+        at: NDArray[np.int64],
+    ) -> NDArray[np.int64]:  # beyond the end any: where a record ends is checked, too
+        return words[np.clip(at, 0, len(words) - 1)].astype(np.int64)
 
-def _step_over_lpa(walker: _Walker) -> None:
-    walker.step("the LPA info", LPA_INFO.itemsize)
-    at = walker.step("the number of handlers", 4)
-    count = walker.lengths(at)
-    walker.step("the handlers", count * LPA_HANDLER.itemsize)
-    walker.limit("the number of handlers", at, count, 0, HANDLER_LIMIT)
-    _step_over_keys(walker, "LPA", KeysType.LPA, LPA_KEYS)
-
-
-def _step_over_lci(walker: _Walker, info: np.dtype[np.void]) -> None:
-    at = walker.step("the info length", 4)
-    walker.expect("the info length", at, info.itemsize)
-    walker.step("the LCI info", info.itemsize)
-    _step_over_keys(walker, "LCI", KeysType.LCI, LCI_KEYS)
-
-
-def _step_over_keys(walker: _Walker, kind: str, keys_type: KeysType, keys: np.dtype[np.void]) -> None:
-    at = walker.step("the key type", 4)
-    walker.expect(f"the key type behind an {kind} info", at, keys_type)
-    walker.at = at
-    walker.step(f"the {kind} keys", keys.itemsize)
+    ebf = offsets + CONTEXT.itemsize
+    length = word(ebf)
+    kind_at = ebf + 4 + length
+    kind = word(kind_at)
+    lpa, known = kind == InfoType.LPA, np.minimum(kind, max(InfoType))
+    info = _INFO_SIZES[known]
+    number = word(kind_at + 4 + np.where(lpa, info, 0))  # of handlers, or the length of an LCI info
+    keys = kind_at + 8 + info + np.where(lpa, LPA_HANDLER.itemsize * number, 0)
+    ends = keys + np.where(lpa, LPA_KEYS.itemsize, LCI_KEYS.itemsize)
+    for part, good in (
+        (
+            "its place: records lie between the header and the end",
+            (offsets >= HEADER_SIZE) & (ends <= data.size),
+        ),
+        ("the length of its EBF", (length >= 8) & (length <= EBF_LIMIT) & (word(ebf + 8) == length)),
+        ("the marker of its EBF", word(ebf + 4) == EBF_MARKER),
+        ("the info type", kind == known),
+        (
+            "the number of its handlers, or the length of its info",
+            np.where(lpa, number <= HANDLER_LIMIT, number == info),
+        ),
+        ("the type of its keys", word(keys) == np.where(lpa, KeysType.LPA, KeysType.LCI)),
+    ):
+        if not good.all():
+            raise FormatError(
+                f"{name}: record at byte {offsets[np.argmin(good)]}: wrong is {part}. {REMEDY}."
+            )
+    return RecordLayout(ends - offsets, kind.astype(np.int32))
 
 
 def record_checks(
@@ -475,24 +395,19 @@ def walk(data: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
     return found
 
 
-_COUNT = struct.Struct("<I")
-_TYPE = struct.Struct("<i")
-
-
 def _claimed_size(data: memoryview, offset: int) -> int:
     """Return the size that the lengths in a record add up to; more than the file has if they are unsound.
 
     Then the walk ends, and `record_layout` says what is wrong.
     """
-    try:
+    with suppress(struct.error, IndexError):
         at = offset + CONTEXT.itemsize
-        at += 4 + _COUNT.unpack_from(data, at)[0]
-        infotype = _TYPE.unpack_from(data, at)[0]
-        if infotype == InfoType.LPA:
-            at += 4 + LPA_INFO.itemsize
-            handlers = _COUNT.unpack_from(data, at)[0]
-            return int(at + 4 + handlers * LPA_HANDLER.itemsize + LPA_KEYS.itemsize - offset)
-        at += 8 + LCI_INFO_OF[infotype].itemsize + LCI_KEYS.itemsize
-        return int(at - offset)
-    except (struct.error, KeyError):
-        return data.nbytes
+        at += 4 + _WORD.unpack_from(data, at)[0]
+        kind = _WORD.unpack_from(data, at)[0]
+        at += 8 + int(_INFO_SIZES[kind])
+        if kind == InfoType.LPA:
+            at += LPA_HANDLER.itemsize * _WORD.unpack_from(data, at - 4)[0] + LPA_KEYS.itemsize
+        else:
+            at += LCI_KEYS.itemsize
+        return at - offset
+    return data.nbytes
