@@ -308,7 +308,7 @@ def batch_logs() -> str:
 
 
 def reprocessing(name: str) -> str:
-    """Return what remembers the hand-offs that a reprocessing began with, until all are regenerated."""
+    """Return the file whose time says since when downlinks are regenerated, until all are."""
     return f"{batch_logs()}/again-{name}.json"
 
 

@@ -14,11 +14,12 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.cli.verbs import EITHER, SEVERAL, Site, Verb, cores
 from halfpipe.errors import HalfPipeError
+from halfpipe.files.durable import remove_file
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.repipe import run_alone
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.site import batches, invocations
-from halfpipe.site.batches import Reprocessing, Work
+from halfpipe.site.batches import Batch
 from halfpipe.site.invocations import GOOD, invocation
 from halfpipe.site.unattended_turn import MINUTES
 from halfpipe.status.account import Site as Looked
@@ -81,45 +82,51 @@ def command(
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
     profile = site.profile.content if site.profile else {}
-    reprocessing = Reprocessing(site.work, downlinks) if again else None
-    work = batches.work_on(site.settings, downlinks, reprocessing)
-    for line in _beginning(work, reprocessing):
+    file, earlier = batches.begin_again(site.work, downlinks) if again else (None, False)
+    batch, messages = batches.batch_of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
+    for line in messages:
         click.echo(line)
+    what_for = "to be regenerated" if again else "outstanding"
+    click.echo(f"{len(batch.todo):,} of {count(len(downlinks), 'downlink')} {what_for}")
+    if earlier:
+        click.echo(f"the rest was regenerated before; to begin with all of them, first: rm {file}")
     begun = time.monotonic()
     try:
         launcher = batches.launcher(site.work, profile, downlinks, cores, site.settings.history.sbatch)
-        _say(site, work, reprocessing, batches.run(site.settings, work, reprocessing, launcher), begun)
+        _say(site, batch, batch.run(launcher), begun)
     except (SystemExit, HalfPipeError):
-        click.echo(f"ended: {_progress(work, begun)}\nto go on: {_same_command()}")
+        click.echo(f"ended: {_progress(batch, begun)}\nto go on: {_same_command()}")
         raise
-    problems = list(_problems(site, work))
+    if file and set(batch.todo) == {*batch.done}:
+        remove_file(file)
+    problems = list(_problems(site, batch))
     for problem in problems[:MOST_SHOWN]:
         click.echo(problem)
     if len(problems) > MOST_SHOWN:
-        click.echo(f"and {len(problems) - MOST_SHOWN} more: halfpipe status {work.todo[0]}..{work.todo[-1]}")
-    if work.failed or work.left:
+        click.echo(
+            f"and {len(problems) - MOST_SHOWN} more: halfpipe status {batch.todo[0]}..{batch.todo[-1]}"
+        )
+    if batch.failed or batch.left:
         click.echo(f"to try again what is left: {_same_command()}")
-    return 1 if problems or work.failed else 0
+    return 1 if problems or batch.failed else 0
 
 
-def _say(
-    site: Site, work: Work, again: Reprocessing | None, looks: Iterable[Sequence[DownlinkId]], begun: float
-) -> None:
-    """Say now and then, and at the end, how far it is."""
-    fresh, said = list[DownlinkId](), begun
+def _say(site: Site, batch: Batch, looks: Iterable[None], begun: float) -> None:
+    """Say now and then, and at the end, how far it is, and what has changed of what was regenerated."""
+    shown, said = set[DownlinkId](), begun
 
     def say() -> None:
-        for line in _changes(site.work, fresh, again) if again else ():
+        fresh = [dl for dl in batch.done if dl not in shown]
+        for line in _changes(site.work, fresh, batch.since) if batch.since else ():
             click.echo(line)
-        click.echo(_progress(work, begun))
-        fresh.clear()
+        click.echo(_progress(batch, begun))
+        shown.update(fresh)
 
-    for more in looks:
-        fresh += more
+    for _ in looks:
         if time.monotonic() - said >= SAY_SECONDS:
             say()
             said = time.monotonic()
-    if work.todo:
+    if batch.todo:
         say()
 
 
@@ -149,34 +156,25 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
     return 1 if others or not found["files"] else 0
 
 
-def _beginning(work: Work, reprocessing: Reprocessing | None) -> Iterator[str]:
-    """Yield what there is to do, and what is left alone."""
-    yield from work.messages
-    what = "to be regenerated" if reprocessing else "outstanding"
-    yield f"{len(work.todo):,} of {count(len(work.named), 'downlink')} {what}"
-    if reprocessing is not None and reprocessing.begun_earlier:
-        yield f"the rest was regenerated before; to begin with all of them, first: rm {reprocessing.file}"
-
-
-def _progress(work: Work, begun: float) -> str:
-    done, left = len(work.done), len(work.todo) - len(work.done)
+def _progress(batch: Batch, begun: float) -> str:
+    done, left = len(batch.done), len(batch.todo) - len(batch.done)
     hours = max(time.monotonic() - begun, 1.0) / 3600
-    words = [f"{done:,} of {len(work.todo):,} handed off", f"{done / hours:,.0f} an hour"]
+    words = [f"{done:,} of {len(batch.todo):,} handed off", f"{done / hours:,.0f} an hour"]
     if done and left:
         ends = datetime.now(UTC) + timedelta(hours=hours / done * left)
         words.append(f"the last one at {ends:%Y-%m-%d %H:%M} UTC")
-    return ", ".join(words) + (f"; waits: {work.waits}" if work.waits else "")
+    return ", ".join(words) + (f"; waits: {batch.waits}" if batch.waits else "")
 
 
-def _changes(work: Path, fresh: Sequence[DownlinkId], reprocessing: Reprocessing) -> Iterator[str]:
-    """Yield what reprocessing has changed of downlinks, by the receipts of their hand-offs."""
+def _changes(work: Path, fresh: Sequence[DownlinkId], since: float) -> Iterator[str]:
+    """Yield what reprocessing since a Unix time has changed of downlinks, by the receipts of their hand-offs."""
     from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences  # noqa: PLC0415 - pandas
 
     same = 0
     for dl in fresh:
         try:
-            made = {handoff.number: handoff.receipt for handoff in hand_offs(work, dl)}
-            before = made[reprocessing.before[dl]] if reprocessing.before[dl] else None
+            made = [handoff.receipt for handoff in hand_offs(work, dl) if (handoff.made or 0.0) < since]
+            before = made[-1] if made else None
             found = list(sentences(changed_bytes(changed_runs(before, read_receipt(work, dl)))))
         except HalfPipeError as error:
             found = [f"the changes cannot be compared: {error}"]
@@ -186,12 +184,12 @@ def _changes(work: Path, fresh: Sequence[DownlinkId], reprocessing: Reprocessing
         yield f"{same:,} of {count(len(fresh), 'downlink')}: the same events in the same files, byte for byte"
 
 
-def _problems(site: Site, work: Work) -> Iterator[str]:
+def _problems(site: Site, batch: Batch) -> Iterator[str]:
     """Yield why downlinks are not handed off, or need action though they are."""
     looked = Looked(site.settings)
-    for dl in work.todo:
-        if dl in work.left:
-            yield f"{dl}: left alone: {work.left[dl]}"
+    for dl in batch.todo:
+        if dl in batch.left:
+            yield f"{dl}: left alone: {batch.left[dl]}"
             continue
         try:
             causes = account(looked, dl).causes
@@ -199,7 +197,7 @@ def _problems(site: Site, work: Work) -> Iterator[str]:
             yield f"{dl}: {error}"
             continue
         for cause in causes:
-            if cause.verdict is Verdict.ACTION or dl not in work.done:
+            if cause.verdict is Verdict.ACTION or dl not in batch.done:
                 yield "\n→ ".join([f"{dl}: {cause.text}", *cause.remedy.steps])
 
 

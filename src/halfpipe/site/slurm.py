@@ -10,7 +10,6 @@ from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.settings import ROOT
 
 LARGEST = 1000  # elements of an array: Slurm's MaxArraySize is 1001 where a site has set nothing
-SLURM_SECONDS = 10.0  # between two looks at its queue
 TRIES = 3  # with one, two and three times the memory and time of the profile, as its `retries` do
 ANSWER_SECONDS = 60.0  # that a command of Slurm may take
 DEFAULTS = {"mem_mb": 4000, "runtime": 30}
@@ -45,11 +44,11 @@ class Arrays:
         The command that shows what Slurm says of them.
     largest
         How many elements are started at a time.
-    seconds
-        Between two looks at them.
+    seconds, shows
+        Between two looks at them, and until the last line of another node's log shows here.
     """
 
-    largest, seconds = LARGEST, SLURM_SECONDS
+    largest, seconds, shows = LARGEST, 10.0, 10.0
 
     def __init__(self, profile: Mapping[str, Any], name: str, extra: str) -> None:
         given = profile.get("default-resources") or {}

@@ -23,7 +23,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import in_a_line
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
-from halfpipe.site.batches import Launcher, Work, run
+from halfpipe.site.batches import Batch, Launcher
 from halfpipe.site.invocations import FAILED, GOOD, OUT_OF_TIME, SIGN_SECONDS, again, invocation, process
 from halfpipe.status.account import Site, account
 from halfpipe.status.failures import end_of
@@ -225,23 +225,23 @@ def hand_off(
     tuple
         `GOOD`, `FAILED` or `OUT_OF_TIME`; the log; why, if no job's record says it.
     """
-    work = Work((downlink,), (downlink,))
+    batch = Batch(settings, [downlink], home=paths.unattended_logs())
     waiting_since, signed = time.monotonic(), 0.0
     try:
-        with closing(run(settings, work, None, launcher, paths.unattended_logs())) as looks:
+        with closing(batch.run(launcher)) as looks:
             for _ in looks:
                 now = time.monotonic()
                 if now - signed > SIGN_SECONDS:
                     sign()
                     signed = now
-                waiting_since = waiting_since if work.waits else now
+                waiting_since = waiting_since if batch.waits else now
                 if now > until:
-                    return OUT_OF_TIME, work.log, ""
+                    return OUT_OF_TIME, batch.log, ""
                 if now - waiting_since > WAITS_SECONDS:
-                    return FAILED, work.log, f"it waits: {work.waits}"
+                    return FAILED, batch.log, f"it waits: {batch.waits}"
     except HalfPipeError as error:
-        return FAILED, work.log, in_a_line(str(error))
-    return GOOD if downlink in work.done else FAILED, work.log, work.left.get(downlink, "")
+        return FAILED, batch.log, in_a_line(str(error))
+    return GOOD if downlink in batch.done else FAILED, batch.log, batch.left.get(downlink, "")
 
 
 def failure(status: int, words: Sequence[str], log: Path, why: str) -> Cause:

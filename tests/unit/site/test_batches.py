@@ -15,7 +15,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site import batches
-from halfpipe.site.batches import EQUAL, Here, Work, compose, run
+from halfpipe.site.batches import EQUAL, Batch, Here, Launcher, compose
 from halfpipe.site.element import End
 from halfpipe.site.slurm import BusyError
 from tests.support.golden_cases import GOLDEN
@@ -37,9 +37,8 @@ class Made(Here):
         self.given = list[int]()
         self.ended = False
 
-    def start(
-        self, words: Sequence[str], log: str, elements: int, downlinks: int, tries: int, cores: int
-    ) -> None:
+    def start(self, words: Sequence[str], log: str, elements: int, *of: int) -> None:
+        downlinks, tries, cores = of
         if self._busy:
             self._busy -= 1
             raise BusyError("sbatch: the queue is full")
@@ -98,6 +97,13 @@ def test_elements_are_in_slurm_if_the_profile_is_and_nobody_names_cores(settings
         assert (isinstance(here, batches.Here), here.slots) == (True, slots)
 
 
+def done_by(settings: Settings, launcher: Launcher, *downlinks: DownlinkId) -> Batch:
+    """Process downlinks, and return what became of them."""
+    batch = Batch(settings, downlinks or (FIRST, SECOND, THIRD))
+    list(batch.run(launcher))
+    return batch
+
+
 def test_what_waits_and_what_was_killed_is_given_again_alone(settings: Settings) -> None:
     def says(dl: DownlinkId, number: int) -> End | None:
         if number == 1 and dl == SECOND:
@@ -105,10 +111,9 @@ def test_what_waits_and_what_was_killed_is_given_again_alone(settings: Settings)
         return End(dl, "waits", text=SECOND) if number == 1 and dl == THIRD else End(dl, "handed-off")
 
     made = Made(says, slots=2)
-    work = Work((FIRST, SECOND, THIRD), (FIRST, SECOND, THIRD))
-    assert [list(fresh) for fresh in run(settings, work, None, made) if fresh] == [[FIRST], [SECOND, THIRD]]
+    batch = done_by(settings, made)
     assert made.rounds == [([[FIRST, SECOND], [THIRD]], 1), ([[SECOND], [THIRD]], 2)]
-    assert (work.failed, made.ended) == ([], True)
+    assert (batch.done, batch.failed, made.ended) == ([FIRST, SECOND, THIRD], [], True)
 
 
 @pytest.mark.parametrize(
@@ -119,62 +124,57 @@ def test_few_downlinks_get_as_many_cores_as_they_have_chunks(
 ) -> None:
     named = (FIRST, SECOND, THIRD)[:downlinks]
     made = Made(good, slots)
-    list(run(settings, Work(named, named), None, made))
+    done_by(settings, made, *named)
     assert set(made.given) == {cores}
     assert list((settings.paths.work / paths.batch_logs()).glob("*.json")) == []
     refused = Made(lambda dl, _: good(dl, 0) if refused.given[-1] == 1 else None, slots)
-    list(run(settings, Work(named, named), None, refused))
+    done_by(settings, refused, *named)
     assert refused.given[0] == cores
     assert refused.given[-1] == 1, "no node may be large enough"
 
 
 def test_one_that_kills_each_element_is_left_alone_with_no_other_one(settings: Settings) -> None:
     made = Made(lambda dl, _: None if dl == SECOND else End(dl, "handed-off"))
-    work = Work((FIRST, SECOND, THIRD), (FIRST, SECOND, THIRD))
-    list(run(settings, work, None, made))
-    assert work.failed == [SECOND]
+    assert done_by(settings, made).failed == [SECOND]
     assert [len(elements) for elements, _ in made.rounds] == [1, 1, 2, 1, 1, 1]
 
 
 def test_one_whose_job_was_killed_is_given_again_with_more_memory(settings: Settings) -> None:
     made = Made(lambda dl, number: End(dl, "killed", "killed") if number < 3 else good(dl, number))
-    work = Work((FIRST,), (FIRST,))
-    list(run(settings, work, None, made))
-    assert (work.done, [tries for _, tries in made.rounds]) == ({FIRST}, [1, 2, 3])
-    made, work = Made(lambda dl, _: End(dl, "killed", "killed")), Work((FIRST,), (FIRST,))
-    list(run(settings, work, None, made))
-    assert (work.failed, len(made.rounds)) == ([FIRST], 3)
+    batch = done_by(settings, made, FIRST)
+    assert (batch.done, [tries for _, tries in made.rounds]) == ([FIRST], [1, 2, 3])
+    made = Made(lambda dl, _: End(dl, "killed", "killed"))
+    batch = done_by(settings, made, FIRST)
+    assert (batch.failed, len(made.rounds)) == ([FIRST], 3)
     with pytest.raises(HalfPipeError):
-        list(run(settings, Work((FIRST,), (FIRST,)), None, Made(lambda _, __: None)))
+        done_by(settings, Made(lambda _, __: None), FIRST)
 
 
 def test_twenty_equal_failures_one_after_the_other_end_it(settings: Settings) -> None:
     made = Made(lambda dl, _: End(dl, "failed", "decoder", "it ended with exit status 1"))
     with pytest.raises(HalfPipeError, match="exit status 1"):
-        list(run(settings, Work(tuple(MANY), tuple(MANY)), None, made))
+        done_by(settings, made, *MANY)
     assert made.ended
     every = Made(lambda dl, _: End(dl, "failed" if int(dl) % 10 else "handed-off", "decoder"))
-    work = Work(tuple(MANY), tuple(MANY))
-    list(run(settings, work, None, every))
-    assert len(work.failed) == 36
+    assert len(done_by(settings, every, *MANY).failed) == 36
 
 
 def test_it_waits_for_a_full_queue_and_says_so(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "BUSY_SECONDS", 0.0)
-    work = Work((FIRST,), (FIRST,))
-    waits = [work.waits for _ in run(settings, work, None, Made(good, busy=3))]
+    batch = Batch(settings, [FIRST])
+    waits = [batch.waits for _ in batch.run(Made(good, busy=3))]
     assert waits[:3] == ["sbatch: the queue is full"] * 3
-    assert (waits[-1], work.done) == ("", {FIRST})
+    assert (waits[-1], batch.done) == ("", [FIRST])
 
 
 def test_a_full_disk_is_waited_for_and_told(settings: Settings) -> None:
     made = Made(
         lambda dl, number: End(dl, "full", "system", "No space left") if number == 1 else good(dl, number)
     )
-    work = Work((FIRST,), (FIRST,))
-    said = [work.waits for _ in run(settings, work, None, made)]
-    assert said[0] == f"{FIRST}: No space left"
-    assert work.done == {FIRST}
+    batch = Batch(settings, [FIRST])
+    waits = [batch.waits for _ in batch.run(made)]
+    assert waits[0] == f"{FIRST}: No space left"
+    assert batch.done == [FIRST]
 
 
 def test_what_others_have_in_work_is_waited_for_as_long_as_a_lease_lives(
@@ -187,11 +187,26 @@ def test_what_others_have_in_work_is_waited_for_as_long_as_a_lease_lives(
             return End(dl, "left", "locked", "it is in work by somebody")
         return End(dl, "waits", text=FIRST) if number < 4 else End(dl, "handed-off")
 
-    work = Work((FIRST, SECOND), (FIRST, SECOND))
-    list(run(settings, work, None, Made(says)))
-    assert (work.done, work.left, work.failed) == ({FIRST, SECOND}, {}, [])
+    batch = done_by(settings, Made(says), FIRST, SECOND)
+    assert (batch.done, batch.left, batch.failed) == ([FIRST, SECOND], {}, [])
     brief = replace(settings, lease=replace(settings.lease, seconds=0.0))
-    work = Work((FIRST, SECOND), (FIRST, SECOND))
     made = Made(lambda dl, _: End(dl, "left", "locked", "it is in work") if dl == FIRST else good(dl, 0))
-    list(run(brief, work, None, made))
-    assert (work.done, work.left) == ({SECOND}, {FIRST: "it is in work"})
+    batch = done_by(brief, made, FIRST, SECOND)
+    assert (batch.done, batch.left) == ([SECOND], {FIRST: "it is in work"})
+
+
+def test_what_is_regenerated_is_what_was_handed_off_before_and_what_is_outstanding(
+    settings: Settings,
+) -> None:
+    file, earlier = batches.begin_again(settings.paths.work, [FIRST, SECOND])
+    assert (earlier, batches.begin_again(settings.paths.work, [SECOND, FIRST])) == (False, (file, True))
+    since = file.stat().st_mtime
+    place = settings.paths.work / paths.halt("haltStage")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    batch, _ = batches.batch_of(settings, [FIRST, SECOND], since)
+    assert (batch.todo, batch.left) == ((FIRST, SECOND), {})
+    (settings.paths.work / paths.receipt(FIRST)).touch()
+    assert batches.batch_of(settings, [FIRST, SECOND], since)[0].todo == (SECOND,)
+    place.touch()
+    held, _ = batches.batch_of(settings, [SECOND])
+    assert (held.todo, [*held.left], held.failed) == ((SECOND,), [SECOND], [])
