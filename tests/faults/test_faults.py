@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.crashes import CRASHES, DEATHS, DISKS, FIRST, RUN, SECOND, Crashes, sweep
+from halfpipe.ids import RunId
+from halfpipe.run.deliveries import Deliveries
+from tests.support.crashes import CRASHES, DEATHS, DISKS, FIRST, RUN, SECOND, STILL, Crashes, sweep
 from tests.support.harness import event_records
-from tests.support.leases import leases
+from tests.support.leases import leases as left
+from tests.support.leases import time_passes
 from tests.support.workflow import Job, Site
 
 AGAIN = pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
-WAYS = [CRASHES, DEATHS, tuple(DISKS)]
+WAYS = [CRASHES, DEATHS, STILL, tuple(DISKS)]
 OFTEN = [pytest.param(16, marks=pytest.mark.workflow), pytest.param(1, marks=pytest.mark.faults)]
 
 
 @pytest.mark.parametrize("every", OFTEN, ids=["some", "all"])
-@pytest.mark.parametrize("ways", WAYS, ids=["crash", "death", "disk"])
+@pytest.mark.parametrize("ways", WAYS, ids=["crash", "death", "still", "disk"])
 @AGAIN
 def test_after_harm_the_same_command_leaves_the_same_tree(
     ways: Sequence[str], again: bool, every: int, tmp_path: Path
@@ -33,28 +36,40 @@ def test_after_harm_to_the_head_the_same_command_leaves_the_same_tree(again: boo
 
 
 @pytest.mark.workflow
+@pytest.mark.parametrize("late", [False, True], ids=["dead", "late"])
 @AGAIN
-def test_another_downlink_goes_on_over_what_a_dead_merge_left(again: bool, tmp_path: Path) -> None:
+def test_another_downlink_goes_on_over_what_a_merge_left(again: bool, late: bool, tmp_path: Path) -> None:
+    """The merge is dead, or it stands still meanwhile and goes on afterwards."""
     crashes = Crashes(Site(tmp_path / "site"), again, tmp_path, others=again)
     site = crashes.site
-    moments = crashes.moments()
+    moments, of_first = crashes.moments(), site.listed(f"dl={FIRST}")
     if not again:
-        site.by_hand(FIRST)
+        site.by_hand(FIRST, jobs=of_first)
     whole = event_records(site.stage.glob("*/r*/*.evt"))
     assert len(whole) == 130
     merging = [
         at
         for at, moment in enumerate(moments, 1)
-        if moment.startswith(("os.rename", "os.remove")) and f"/runs/{RUN}/{SECOND}/" in moment
+        if moment.startswith(("os.rename", "os.remove", "os.link")) and f"/runs/{RUN}/" in moment
     ]
-    assert len(merging) >= 3 + again
+    assert len(merging) >= 5
+
+    def go_on() -> None:
+        time_passes(site.work)
+        site.by_hand(FIRST, jobs=of_first)
+        site.by_hand(SECOND, jobs=crashes.jobs)
+
     for at in merging:
         crashes.restore()
-        crashes.happen(at, "kill")
-        site.by_hand(FIRST)
-        site.by_hand(SECOND)
+        if late:
+            crashes.overtake(at, go_on)
+        else:
+            crashes.happen(at, "kill")
+            go_on()
         assert event_records(site.stage.glob("*/r*/*.evt")) == whole, moments[at - 1]
-        assert leases(site.work) == []
+        recorded = Deliveries(site.work, RunId(RUN)).latest().values()
+        assert sum(file.events for delivery in recorded for file in delivery.files) == len(whole)
+        assert left(site.work) == []
 
 
 @pytest.mark.workflow

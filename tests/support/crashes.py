@@ -1,4 +1,4 @@
-"""A downlink that is processed while its process dies or is harmed at any moment, or the machine crashes."""
+"""A downlink whose process dies, is harmed, or stands still at any moment, or whose machine crashes."""
 
 import json
 import os
@@ -15,11 +15,12 @@ from halfpipe import paths
 from halfpipe.files import leases
 from halfpipe.files.durable import write_text
 from halfpipe.ids import DownlinkId
+from halfpipe.status.checks import check
 from tests.support import forks
 from tests.support.golden_cases import GOLDEN
-from tests.support.harness import assert_same, half_written, small_disk
+from tests.support.harness import differing, half_written, path_of, small_disk
+from tests.support.leases import held_by_another, time_passes
 from tests.support.leases import leases as left
-from tests.support.leases import time_passes
 from tests.support.moments import Shadow, fill, read_only, short
 from tests.support.series import noted
 from tests.support.workflow import Site
@@ -29,6 +30,8 @@ RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
 CRASHES = ("nothing", "chance", "names")  # what the disk of a crashed machine keeps
 DEATHS = ("kill", "term")  # the process alone dies, or is told to end
+# It stands still until another one has processed the downlink, of which Level-1 has taken nothing yet, or all.
+STILL = ("overtaken", "taken")
 # What happens to the disk, and which one is a small one: writes stop short, it is full, it becomes read-only.
 DISKS = {"short": "", "full-work": "work", "full-stage": "stage", "read-only-stage": "stage"}
 SIZES = (0, 40, 300, 3000)  # bytes after which a write stops short
@@ -54,6 +57,7 @@ class Crashes:
     home: Path
     others: bool = True
     head: bool = False
+    ended: bool = False  # whether a hand-off that was asked for again had ended when harm was done
 
     def __post_init__(self) -> None:
         prepare(self.site)
@@ -76,8 +80,11 @@ class Crashes:
             pass  # Snakemake's head takes the lease even if there is nothing to do
         for path, text in self.settings.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-        self.site.by_hand(SECOND, missing=missing, jobs=self.jobs)
+            if not path.exists() or path.read_text() != text:
+                write_text(path, text)
+        with held_by_another(self.site.work, paths.downlink_lease(SECOND)) as head:
+            os.environ[leases.HEAD_VARIABLE] = head.heart
+            self.site.by_hand(SECOND, missing=missing, jobs=self.jobs)
         return 0
 
     def run(self, *, missing: bool = False) -> None:
@@ -104,6 +111,9 @@ class Crashes:
             "full-stage": lambda _: fill(f"{home}/stage", FILLER),
             "read-only-stage": lambda _: read_only(f"{home}/stage"),
         }
+        if mode in STILL:
+            self.overtake(at, partial(self._done_by_another, mode))
+            return
         if mode in harms:
             forks.ended(forks.started(process, home, at, do=harms[mode]))
         elif mode == "kill":
@@ -113,6 +123,27 @@ class Crashes:
             assert forks.killed(process, self.site.home, at, shadow=self.shadow)
             Crash(self.shadow, mode, random.Random(f"{at} {mode}")).happen(self.site)
             held.close()
+        self.ended = self._has_ended()
+
+    def overtake(self, at: int, meanwhile: Callable[[], object]) -> None:
+        """Have the process stand still at a moment until others have done something; then it goes on, late."""
+        late = forks.started(
+            self.process, self.site.home, at, do=lambda _: os.kill(os.getpid(), signal.SIGSTOP)
+        )
+        assert forks.stopped(late)
+        self.ended = self._has_ended()
+        meanwhile()
+        os.kill(late, signal.SIGCONT)
+        forks.ended(late)
+
+    def _has_ended(self) -> bool:
+        """Tell whether a hand-off that was asked for again has ended."""
+        return self.again and (self.site.work / SECOND / "receipts" / "000002.json").exists()
+
+    def _done_by_another(self, mode: str) -> None:
+        self.run(missing=not self.again)
+        if mode == "taken":
+            self.site.take(SECOND)
 
     @contextmanager
     def harmed(self, at: int, mode: str) -> Iterator[None]:
@@ -194,6 +225,13 @@ def _everything(top: Path) -> Iterator[Path]:
     return iter([top, *top.rglob("*")])
 
 
+def taken_of(tree: Mapping[str, bytes]) -> set[str]:
+    """Return the names of a tree that are not there once Level-1 has taken the second downlink."""
+    home = f"stage/{SECOND}/"
+    staged = {name for name in tree if name.startswith(home)}
+    return staged | {name.replace(home, "stage/chunktokens/").removesuffix(".evt") for name in staged}
+
+
 def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bool = False) -> int:
     """Harm at every so many moments, each in one of the ways, and process again; return how often."""
     crashes = Crashes(Site(home / "site"), again, home, head=head)
@@ -211,10 +249,16 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
         with crashes.harmed(at, mode):
             assert half_written(site) == [], what
             # Asked for again, a hand-off that had ended is followed by another one.
-            ended = again and (site.work / SECOND / "receipts" / "000002.json").exists()
-            crashes.run(missing=not again)
-            assert_same(site.tree(), one_more if ended else expected, what)
-            assert noted(site.stage) == (marked_more if ended else marked), what
+            crashes.run(missing=not again or mode in STILL)
+            tree = one_more if crashes.ended else expected
+            gone = taken_of(tree) if mode == "taken" else set()
+            wrong = differing(site.tree(), {name: tree[name] for name in tree.keys() - gone})
+            if wrong and mode in STILL:
+                # What it left in the middle of one change is told to a person, or is hidden, and clean-up's.
+                told = {path_of(cause) for cause in check(site.settings, DownlinkId(SECOND))}
+                wrong = [name for name in wrong if "/." not in name and site.home / name not in told]
+            assert wrong == [], what
+            assert noted(site.stage) == (marked_more if crashes.ended else marked), what
             assert leases.found(site.work) == [], what
         count += 1
     return count

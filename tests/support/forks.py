@@ -56,6 +56,11 @@ def ended(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def stopped(child: int) -> bool:
+    """Wait until a fork stands still; tell whether it does, else it has ended."""
+    return os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
+
+
 def killed(act: Callable[[], object], below: Path, at: int, *, shadow: Path | None = None) -> bool:
     """Act, killed at a moment; tell whether it came, else it ended well."""
     status = ended(started(act, below, at, shadow=shadow))

@@ -31,10 +31,9 @@ TEXT_LINES = {
 }
 
 
-def assert_same(tree: Mapping[str, bytes], expected: Mapping[str, bytes], what: str) -> None:
-    """Assert that two trees are the same, file for file and byte for byte."""
-    differ = sorted(name for name in {*tree, *expected} if tree.get(name) != expected.get(name))
-    assert differ == [], f"{what}: {differ}"
+def differing(tree: Mapping[str, bytes], expected: Mapping[str, bytes]) -> list[str]:
+    """Return the names of the files that two trees have not the same."""
+    return sorted(name for name in {*tree, *expected} if tree.get(name) != expected.get(name))
 
 
 def half_written(site: Site) -> list[str]:
