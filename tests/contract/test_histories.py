@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from halfpipe.legacy.comparison_reasons import UNEXPLAINED
+from halfpipe.legacy.difference_reasons import UNEXPLAINED
 from halfpipe.merge.decision import Decision
 from tests.support import explained, model
 from tests.support.bridge import RefusedError, Run
@@ -360,12 +360,12 @@ def live_in_two_orders(history: History, other: Sequence[str]) -> None:
 
 
 def live_beside_the_legacy(history: History) -> None:
-    """Process a history, and let the legacy do so: its rule gives what its model does; what differs has a number."""
+    """Process a history, and let the legacy do so: what differs has a reason."""
     ledger, beside = Ledger(history), Beside()
     for downlink in history.steps:
         decision = ledger.step(downlink)
-        for where, sequence, reason in beside.step(downlink, ledger.run.brought, decision):
-            assert reason.kind != UNEXPLAINED.kind, f"{downlink}: {sequence}, only {where}: {reason.text}"
+        for here, sequence, reason in beside.step(downlink, ledger.run.brought, decision):
+            assert reason.kind != UNEXPLAINED.kind, f"{downlink}: {sequence}, {here=}: {reason.text}"
 
 
 @st.composite

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from halfpipe.legacy.comparison import Compared
 
 MOST = 30  # groups shown of a downlink
+VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "something unexplained"}
 
 
 @click.command(
@@ -40,15 +41,14 @@ MOST = 30  # groups shown of a downlink
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="A stage, an archive, the legacy's tree of downlinks, or a working directory.",
+    help="A stage, an archive of deliveries, or the legacy's tree of downlinks.",
 )
 @as_json
 def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json: bool) -> int:
     """Compare deliveries with those of another system, event by event and text by text.
 
-    "here" is the stage, or the working directory's records where Level-1 took the files; "there" is DIR. Each group of
-    events that differs has its reason: a defect of the legacy by its number (docs/legacy.md), whose rule gives exactly
-    what is there, "elsewhere", "orphan", "late", "held", "gone", or "unexplained".
+    "here" is the stage, "there" is DIR. Each group of events that differs has its reason: a defect of the legacy by its
+    number (docs/legacy.md), "elsewhere", "orphan", "held", "gone", or "unexplained".
     """
     if not other.is_dir():
         raise click.UsageError(f"--with {other}: no such directory.")
@@ -76,7 +76,7 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
         for one in found:
             _print(one)
         if len(downlinks) > 1:
-            verdicts = Counter(one.verdict for one in found)
+            verdicts = Counter(VERDICTS[one.status] for one in found)
             click.echo(
                 "; ".join(f"{count(many, 'downlink')}: {verdict}" for verdict, many in verdicts.items())
             )
@@ -91,14 +91,16 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
 
 def _print(one: "Compared") -> None:
     """Print what was found of a downlink: the verdict, then each thing that differs."""
-    here, there, same = (one.total(name) for name in ("here", "there", "same"))
-    click.echo(f"downlink {one.downlink}: {one.verdict} ({here} here, {there} there, {same} the same)")
+    here, there, same = (sum(getattr(run, name) for run in one.runs) for name in ("here", "there", "same"))
+    verdict = VERDICTS[one.status]
+    click.echo(f"downlink {one.downlink}: {verdict} ({here} here, {there} there, {same} the same)")
     names = ("run", "first", "last", "events", "where", "kind", "defect", "text")
     rows = [{name: getattr(group, name) for name in names} for group in one.groups[:MOST]]
     printed.table(rows, colours=["red" if row["kind"] == "unexplained" else None for row in rows])
     if len(one.groups) > MOST:
         click.echo(f"  and {len(one.groups) - MOST} more: --json has all of them")
-    for other in one.others:
-        of, by = f" of {other.run}" * bool(other.run), f" (defect {other.defect})" * bool(other.defect)
-        sides = f"{other.here or 'nothing'} here, {other.there or 'nothing'} there"
-        click.echo(f"  {other.what}{of}: {sides}{by}: {other.kind}: {other.text}")
+    for other in one.findings:
+        if other not in one.groups:
+            of, by = f" of {other.run}" * bool(other.run), f" (defect {other.defect})" * bool(other.defect)
+            sides = f"{other.here or 'nothing'} here, {other.there or 'nothing'} there"
+            click.echo(f"  {other.what}{of}: {sides}{by}: {other.kind}: {other.text}")

@@ -1,59 +1,90 @@
 """Compare what HalfPipe delivered of a downlink with what another system did: event by event and text by text."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.formats.evt_view import fields
-from halfpipe.ids import DownlinkId
-from halfpipe.legacy.compared_run import Candidate, ComparedRun
-from halfpipe.legacy.comparison_reasons import (
-    EVENTS,
-    PUT_IN,
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.difference_reasons import (
+    CUT,
+    OUTSIDE,
+    RETIRED,
     UNEXPLAINED,
-    Finding,
+    Decided,
     Reason,
     defect,
-    handlers_of,
-    info_type,
-    put_in,
-    runs_named,
-    texts_of_run,
-    whole_texts,
+    present,
+    unexplained,
+    where_in,
     why,
     why_other_bytes,
+    why_text,
 )
-from halfpipe.legacy.comparison_sides import (
-    EVENT_FILE,
-    File,
-    Here,
-    LegacyTree,
-    Stage,
-    Where,
-    neighbours,
-    present,
-    side_of,
-    subset,
-    where_in,
-)
-from halfpipe.legacy.legacy_replay import EIGHT_DIGITS, WRAPPED, Merged, lines_that_count, number_in_name
+from halfpipe.legacy.legacy_replay import EPUS, Merged, merged
+from halfpipe.legacy.sides import MAGIC7, NOTHING, TEXTS, Delivered, File, Known, Side, side_at
+from halfpipe.merge.decision import in_sources
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.late import listed
+from halfpipe.merge.ordering import in_order
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.merge.settle import settled as everywhere_settled
+from halfpipe.run.datagrams import load_datagrams
+from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 
 SAME, OTHER, UNLIKE = 0, 1, 3
-VERDICTS = {
-    SAME: "the same events",
-    OTHER: "other events, all explained",
-    UNLIKE: "something unexplained",
-}
-HEADER_OF_MOOT = ("moot_key", "moot_alias")
+EVENTS = "events"
+HERE, THERE, BOTH = "here", "there", "both"
 SHOWN = 80  # characters of a field's value
+Texts = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that differs, for one reason.
+
+    Attributes
+    ----------
+    what
+        ``events``, ``files``, the ``header``, or the ``text``.
+    run
+        Empty for all of a text.
+    kind, defect, text
+        The `Reason`.
+    where
+        On which side events are: ``here`` or ``there`` only, or on ``both`` with other bytes.
+    first, last, events
+        The first and the last sequence of the events, and how many there are.
+    here, there
+        What it is of what is no event.
+    """
+
+    what: str
+    run: str
+    kind: str
+    defect: int | None
+    text: str
+    where: str = ""
+    first: int = 0
+    last: int = 0
+    events: int = 0
+    here: str = ""
+    there: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,11 +111,6 @@ class Compared:
         return [one for one in self.findings if one.what == EVENTS]
 
     @property
-    def others(self) -> list[Finding]:
-        """What differs besides events."""
-        return [one for one in self.findings if one.what != EVENTS]
-
-    @property
     def unexplained(self) -> int:
         """How much of what differs has no known reason."""
         return sum(one.kind == UNEXPLAINED.kind for one in self.findings)
@@ -92,23 +118,11 @@ class Compared:
     @property
     def status(self) -> int:
         """Return 0 for the same events, 1 if all that differs is explained, 3 if something is not."""
-        if self.unexplained:
-            return UNLIKE
-        return OTHER if self.groups else SAME
-
-    @property
-    def verdict(self) -> str:
-        """Say in words how it ended."""
-        gone = any(group.kind == "gone" for group in self.groups)
-        return "not all can be compared" if gone and not self.unexplained else VERDICTS[self.status]
-
-    def total(self, name: str) -> int:
-        """Return how many events of all runs are ``here``, ``there``, or the ``same`` on both sides."""
-        return sum(getattr(run, name) for run in self.runs)
+        return UNLIKE if self.unexplained else OTHER if self.groups else SAME
 
 
 def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
-    """Compare a downlink with what lies at `root`.
+    """Compare what lies in the stage of a downlink with what lies at `root`.
 
     Raises
     ------
@@ -117,279 +131,271 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
     HalfPipeError
         If what is recorded here, or indexes there, cannot be read.
     """
-    here = Here(settings.paths.work, Stage(settings.paths.stage))
-    if not here.has(downlink):
+    here, there = side_at(settings.paths.stage, downlink), side_at(root, downlink)
+    if here is None:
         raise MissingInputError(
-            f"downlink {downlink} has no receipt in {settings.paths.work}, so there is nothing to compare. Process it "
-            f"first: snakemake dl={downlink}"
+            f"downlink {downlink} is not in {settings.paths.stage}, so there is nothing to compare. Process it, or "
+            f"process it again if Level-1 has taken it: snakemake dl={downlink}"
         )
-    there = side_of(root, downlink)
-    lines = here.texts(downlink), there.texts(downlink)
-    counts, found = [], list(whole_texts(*lines, there, downlink))
-    runs = sorted(here.runs(downlink) | there.runs(downlink))
-    for run in runs:
-        pair = _Run(settings, here, there, downlink, run)
-        events = list(pair.findings())
-        differs = any(one.what == EVENTS for one in events)
-        found += [*events, *texts_of_run(*lines, run.l1, pair, differs=differs)]
-        counts.append(OfRun(run, len(pair.ours.rows), len(pair.theirs.rows), pair.same))
-        del pair  # before the next run is read
-    for name in sorted(runs_named(*lines) - {run.l1 for run in runs}):
-        found += texts_of_run(*lines, name, None)
+    if there is None:
+        raise MissingInputError(
+            f"{root}: nothing of downlink {downlink} was found there. Expected is a stage or an archive of deliveries "
+            f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), or the tree of the legacy "
+            f"({root}/{downlink}/<run>/r…-e….idx)"
+        )
+    counts, found = [], list(_whole_texts(here.texts, there.texts))
+    by_run = [name for name in TEXTS if name in here.texts.keys() & there.texts.keys()]
+    runs: dict[str, RunId | None] = {
+        _run_of(line): None for side in (here, there) for name in by_run for line in side.texts[name]
+    }
+    known = [RunId(entry["run"]) for entry in read_receipt(settings.paths.work, downlink)["runs"]]
+    runs |= {run.l1: run for run in {*known, *here.reads, *there.reads}}
+    for l1, run in sorted(runs.items()):
+        pair = _Run(settings, downlink, run, here, there, root) if run else None
+        events = list(pair.findings()) if pair else []
+        found += events
+        counts += [OfRun(pair.run, len(pair.ours.rows), len(pair.theirs.rows), pair.same)] if pair else []
+        for name in by_run:
+            ours, theirs = (
+                sorted(line for line in side.texts[name] if _run_of(line) == l1) for side in (here, there)
+            )
+            if ours != theirs:
+                differs = any(one.what == EVENTS for one in events)
+                reason = pair.why_text(name, ours, theirs, differs=differs) if pair else UNEXPLAINED
+                found.append(_of_text(name, l1, " | ".join(ours), " | ".join(theirs), reason))
     return Compared(downlink, tuple(counts), tuple(found))
 
 
-class _Run(ComparedRun):
-    """One run of a downlink on both sides, and what differs in its events and files."""
+def _run_of(line: str) -> str:
+    return line.partition(" ")[0]
+
+
+def _whole_texts(here: Texts, there: Texts) -> Iterator[Finding]:
+    """Yield the texts that only one side has, and the one that does not go by runs."""
+    for name in (*TEXTS, MAGIC7):
+        ours, theirs = here.get(name), there.get(name)
+        if ours == theirs or (name != MAGIC7 and None not in (ours, theirs)):
+            continue
+        reason = OUTSIDE if name == MAGIC7 else unexplained("the text is gone")
+        one, other = ("" if lines is None else f"{len(lines)} lines" for lines in (ours, theirs))
+        yield _of_text(name, "", one, other, reason)
+
+
+def _of_text(name: str, run: str, here: str, there: str, reason: Reason) -> Finding:
+    return Finding(f"text {name}", run, *reason, here=here, there=there)
+
+
+class _Run:
+    """One run of a downlink on both sides; what is known of it here is read when it is asked for."""
 
     same = 0
 
+    def __init__(
+        self, settings: Settings, downlink: DownlinkId, run: RunId, here: Side, there: Side, root: Path
+    ) -> None:
+        self.work, self.stage, self.root = settings.paths.work, settings.paths.stage, root
+        self.downlink, self.run = downlink, run
+        self.ours, self.theirs = here.delivered(run), there.delivered(run)
+        manifest = self.work / paths.manifest(run, downlink)
+        self.manifest: Mapping[str, Any] = dict(read_json(manifest)) if manifest.exists() else {}
+        self.others = [dl for dl in known_downlinks(self.work, run) if dl != downlink]
+
     def findings(self) -> Iterator[Finding]:
         """Yield what differs, and count what is the same."""
-        ours, theirs = self.ours, self.theirs
-        try:
-            mine = ours.records.digests(ours.rows)
-        except HalfPipeError as error:
-            ours = replace(ours, gone=str(error))
-        if ours.gone:
-            yield self._group(theirs.rows, Where.THERE, UNEXPLAINED._replace(text=ours.gone))
-        elif theirs.gone:
-            yield self._group(ours.rows, Where.HERE, Reason("gone", None, theirs.gone))
-        else:
-            at, digests = where_in(ours.rows, theirs.rows), theirs.records.digests(theirs.rows)
-            both = np.flatnonzero(at >= 0)
-            other = both[mine[both] != digests[at[both]]]
-            self.same = len(both) - len(other)
-            yield from self._alone(np.flatnonzero(at < 0), ours.rows, Where.HERE)
-            yield from self._alone(np.flatnonzero(~present(theirs.rows, ours.rows)), theirs.rows, Where.THERE)
-            yield from self._others(other, theirs.rows[at[other]])
-            yield from self._wrong()
-            yield from self._cuts()
-            yield from self._headers()
+        ours, theirs = self.ours.rows, self.theirs.rows
+        if self.theirs.gone:
+            yield self._group(ours, HERE, Reason("gone", None, self.theirs.gone))
+            return
+        at = where_in(ours, theirs)
+        both = np.flatnonzero(at >= 0)
+        other = both[ours["sum"][both] != theirs["sum"][at[both]]]
+        self.same = len(both) - len(other)
+        yield from self._alone(np.flatnonzero(at < 0), ours, HERE)
+        yield from self._alone(np.flatnonzero(~present(theirs, ours)), theirs, THERE)
+        yield from self._other_bytes(other, at[other])
+        for side, where in ((self.ours, HERE), (self.theirs, THERE)):
+            yield from (self._group(NOTHING, where, unexplained(text)) for text in side.wrong)
+        if len(again := theirs[present(theirs, self.elsewhere)]):
+            yield self._group(again, THERE, unexplained("delivered with another downlink, too"))
+        yield from self._headers()
+        yield from self._cuts()
 
-    def _group(self, rows: NDArray[np.void], where: Where, reason: Reason) -> Finding:
+    def _group(self, rows: NDArray[np.void], where: str, reason: Reason) -> Finding:
         first, last = (int(rows["sequence"][0]), int(rows["sequence"][-1])) if len(rows) else (0, 0)
         return Finding(EVENTS, self.run, *reason, where=where, first=first, last=last, events=len(rows))
 
-    def _alone(self, numbers: NDArray[np.intp], rows: NDArray[np.void], where: Where) -> Iterator[Finding]:
-        """Yield events that are on one side only; events of both sides part groups."""
+    def _alone(self, numbers: NDArray[np.intp], rows: NDArray[np.void], where: str) -> Iterator[Finding]:
+        """Yield events that are on one side only."""
         if not len(numbers):
             return
-        alone = rows[numbers]
         if self.known.gone:
-            reason = UNEXPLAINED._replace(text=f"no reason can be sought: {self.known.gone}")
-            codes, reasons = np.zeros(len(alone), np.intp), [reason]
+            codes, reasons = np.zeros(len(numbers), np.intp), [self._unknown]
         else:
-            codes, reasons = why(alone, where, self.nearest[0], self)
-        yield from self._grouped(alone, numbers, where, codes, reasons)
+            codes, reasons = why(rows[numbers], self.decided, here=where == HERE)
+        for part, reason in _neighbours(numbers, codes, reasons):
+            yield self._group(rows[numbers[part]], where, reason)
 
-    def _grouped(
-        self,
-        rows: NDArray[np.void],
-        numbers: NDArray[np.intp],
-        where: Where,
-        codes: NDArray[np.intp],
-        reasons: list[Reason],
-    ) -> Iterator[Finding]:
-        """Yield rows of one reason that follow each other; of what is unexplained nothing may lie between them."""
-        unknown = np.array([reason.kind == UNEXPLAINED.kind for reason in reasons], bool)
-        for part in neighbours(numbers, codes, unknown[codes]):
-            reason = reasons[codes[part.start]]
-            if where is Where.BOTH and reason.kind == UNEXPLAINED.kind:
-                row = rows[part.start]
-                words = "" if reason == UNEXPLAINED else f"{reason.text}; "
-                theirs = self.theirs.rows[where_in(rows[part.start : part.start + 1], self.theirs.rows)[0]]
-                named = _named(self.ours.records[row], self.theirs.records[theirs])
-                reason = reason._replace(text=f"{words}other bytes: {named}")
-            yield self._group(rows[part], where, reason)
-
-    def _others(self, numbers: NDArray[np.intp], theirs: NDArray[np.void]) -> Iterator[Finding]:
+    def _other_bytes(self, ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> Iterator[Finding]:
         """Yield events that have other bytes, with what differs in the first of those that are not explained."""
         reasons: dict[Reason, int] = {}
-        rows = self.ours.rows[numbers]
-        codes = [
-            reasons.setdefault(self._why_bytes(rows[n : n + 1], theirs[n]), len(reasons))
-            for n in range(len(rows))
-        ]
-        yield from self._grouped(rows, numbers, Where.BOTH, np.array(codes, np.intp), list(reasons))
+        pairs = list(zip(ours.tolist(), theirs.tolist(), strict=True))
+        codes = [reasons.setdefault(self._why_bytes(*pair), len(reasons)) for pair in pairs]
+        for part, reason in _neighbours(ours, np.array(codes, np.intp), list(reasons)):
+            a, b = pairs[part.start]
+            named = unexplained(f"other bytes: {_named(self.ours.record(a), self.theirs.record(b))}")
+            yield self._group(self.ours.rows[ours[part]], BOTH, named if reason == UNEXPLAINED else reason)
 
-    def _why_bytes(self, row: NDArray[np.void], theirs: np.void) -> Reason:
-        for given, merged in self.replayed[:1]:
-            if (at := int(where_in(row, given.known)[0])) >= 0:
-                ours, other = self.ours.records[row[0]], self.theirs.records[theirs]
-                copy, handlers = self.known.records[given.known[at]], self._handlers_before(given, merged, at)
-                return why_other_bytes(ours, other, copy, handlers, self._most, lambda: self._good(row))
-        return UNEXPLAINED
-
-    def _handlers_before(self, given: Candidate, merged: Merged, at: int) -> bytes:
-        """Return the handlers that the legacy's record still has from the events before one in a merged index."""
-        written = int(given.delivered[:at].sum())
-        begin = next((a for a, b in merged.series if a <= written < b), written)
-        for number in range(written - 1, begin - 1, -1):
-            if number in self._without_handlers:
-                continue
-            if handlers := handlers_of(self.known.records[given.written[number]]):
-                return handlers
-            self._without_handlers.add(number)
-        return b""
-
-    @cached_property
-    def _without_handlers(self) -> set[int]:
-        return set()
-
-    def _good(self, row: NDArray[np.void]) -> Iterator[bytes]:
-        latc = self.settings.merge.latc_override
-        for copy in self.known.copies(int(row["sequence"][0]), int(row["apid"][0])):
-            lpa = latc is not None and info_type(copy) == evt.InfoType.LPA
-            yield put_in(copy, (latc or 0).to_bytes(4, "little")) if lpa else copy
-
-    @cached_property
-    def _most(self) -> dict[int, bytes]:
-        """What the most of the events there have where the legacy may put something in."""
-        found: dict[int, Counter[bytes]] = {kind: Counter() for kind in PUT_IN}
-        for row in self.theirs.rows:
-            record = self.theirs.records[row]
-            if (kind := info_type(record)) in PUT_IN:
-                found[kind][record[PUT_IN[kind]]] += 1
-        most = {kind: values.most_common(1) for kind, values in found.items()}
-        # Of a single event nobody can tell an override from garbage.
-        return {kind: best[0][0] for kind, best in most.items() if best and best[0][1] > 1}
-
-    def _wrong(self) -> Iterator[Finding]:
-        """Yield what contradicts itself, and events that were delivered more than once."""
-        for side, where, other in (
-            (self.ours, Where.HERE, self.here_elsewhere),
-            (self.theirs, Where.THERE, self.there_elsewhere),
-        ):
-            texts = [f"{side.twice} events were delivered more than once"] if side.twice else []
-            texts += side.wrong
-            if where is Where.THERE and isinstance(self.there, LegacyTree) and not self.known.gone:
-                texts += self._records(self.there)
-            for text in texts:
-                yield self._group(side.rows[:0], where, UNEXPLAINED._replace(text=text))
-            again = subset(side.rows, present(side.rows, other))
-            if len(again):
-                twice = UNEXPLAINED._replace(text="delivered with another downlink, too")
-                yield self._group(again, where, twice)
-
-    def _records(self, tree: LegacyTree) -> Iterator[str]:
-        """Yield what the legacy's tree has beside its merged indexes that its rule does not give."""
-        index, name = tree.lines(self.downlink, self.run), self.run.l1
-        orders = [lines_that_count(self.inputs.parts(order)).lines for order in self.inputs.orders()]
-        if self.run.met >= EIGHT_DIGITS and (index is None or index.lines not in orders):
-            yield f"{name}: its index of datagrams is not what the downlinks that are known here give"
-        lines = ["apid", "datagram", "oaction", "caction"]
-        actions = {line for part in self.inputs.datagrams.values() for line in part.rows[lines].tolist()}
-        rows = self.theirs.rows
-        at = where_in(rows, self.known.rows)
-        strange = (at < 0) | (np.append(self.known.rows["datagram"], 0)[at] != rows["datagram"])
-        names = ["apid", "datagram", "opening", "closing", "sequence"]
-        said = rows[names].tolist() if len(rows) else []
-        for (*action, sequence), wrong in zip(said, strange.tolist(), strict=True):
-            if wrong or tuple(action) not in actions:
-                yield f"{name}: its merged index has event {sequence} in another datagram than its chunk"
-        spans = tree.spans(self.downlink, self.run) or ()
-        if self.replayed and all(spans != merged.recorded for _, merged in self.replayed):
-            yield f"{name}: recorded are the spans {list(map(tuple, spans))}, not what its rule gives"
-        for text, has in tree.records(self.downlink, self.run).items():
-            if self.replayed and all(sorted(has) != list(given.lines[text]) for given, _ in self.replayed):
-                yield f"{name}: recorded for the text {text} is {' | '.join(has) or 'nothing'}, not what its rule gives"
-
-    def _cuts(self) -> Iterator[Finding]:
-        """Yield the files of the other side that hold other events than any file here, or have another name."""
-        ours = {(file.sequences, file.events): file.name for file in self.ours.files}
-        files = [file for file in self.theirs.files if file.events]
-        for file, after in zip(files, [*(each.sequences.first for each in files[1:]), None], strict=False):
-            if ours.get((file.sequences, file.events)) != file.name:
-                cut = Reason("cut", None, "the same events may lie in other files")
-                reason = self._why_cut(file, after) or cut
-                name, count = f"file {file.name}", file.events
-                yield Finding(name, self.run, *reason, events=count, there=f"{count} events")
-
-    def _why_cut(self, file: File, after: int | None) -> Reason | None:
-        """Return by which defect a file is cut so, if the legacy's rule gives it."""
-        first, last = file.sequences
-        for _, merged in self.replayed:
-            if not any(
-                one.number in {first, number_in_name(first)} and one.end - one.begin == file.events
-                for one in merged.files
-            ):
-                continue
-            if first >= WRAPPED and EVENT_FILE.fullmatch(file.name):
-                return defect(27)
-            if any(first <= upper and lower <= last for upper, lower in self.manifest.get("gaps", ())):
-                return defect(4 if merged.kind == "LPA" else 9)
-            return defect(28) if file.events == 1 else defect(13) if last == after else None
-        return None
+    def _why_bytes(self, ours: int, theirs: int) -> Reason:
+        before = self.theirs.record(theirs - 1) if theirs else b""
+        return why_other_bytes(self.ours.record(ours), self.theirs.record(theirs), before)
 
     def _headers(self) -> Iterator[Finding]:
-        """Yield the MOOT key and alias of headers that are not those of the run."""
-        if not (moot := self.manifest.get("moot")):
-            return
-        run = (moot["key"], moot["alias"].encode()[: evt.ALIAS_LENGTH])
-        for where, side in ((Where.HERE, self.ours), (Where.THERE, self.theirs)):
-            chunks = self._moot_of_chunks() if where is Where.THERE else {}
-            found = [(file.name, _moot(file.header)) for file in side.files if file.header is not None]
-            for n, field in enumerate(HEADER_OF_MOOT):
-                by: dict[Reason, list[object]] = {}
-                for name, has in found:
-                    if has[n] != run[n]:
-                        by.setdefault(_why_moot(has, run, chunks.get(name)), []).append(has[n])
-                for reason, values in by.items():
-                    here, there = map(_text, (values[0], run[n])[:: 1 if where is Where.HERE else -1])
-                    header = Finding(f"header {field}", self.run, *reason, where=where, events=len(values))
-                    yield replace(header, here=here, there=there)
+        """Yield what headers there have behind what follows from the events, if it is not that of the run."""
+        moot = self.manifest.get("moot", {"key": 0, "alias": ""})
+        run = (moot["key"], moot["alias"].encode()[: evt.ALIAS_LENGTH], False)
+        headers = Counter(_moot(file.header) for file in self.theirs.files if file.header is not None)
+        for has in headers.keys() - {run}:
+            reason = UNEXPLAINED
+            if has in self._moot_of_chunks:
+                reason = defect(24)
+            elif (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b"", False):
+                reason = defect(25)
+            here, there = (f"{key} {alias.decode(errors='replace')}" for key, alias, _ in (run, has))
+            yield Finding("header", self.run, *reason, events=headers[has], here=here, there=there)
 
-    def _moot_of_chunks(self) -> dict[str, tuple[int, bytes]]:
-        """Return by the name of a file there what the chunk has that the legacy opened last for it."""
-        found: dict[str, tuple[int, bytes]] = {}
-        files = [file for file in self.theirs.files if file.header is not None]
-        for series in [given.written[a:b] for given, merged in self.replayed[:1] for a, b in merged.series]:
-            opened: set[int] = set()
-            first, last = int(series["sequence"][0]), int(series["sequence"][-1])
-            begin = 0
-            for file in (one for one in files if first <= one.sequences.first <= last):
-                part = series["place"][begin : begin + file.events].tolist()
-                opened.update(part[:1])  # before the file, which has the key of the run then
-                new = [place for place in dict.fromkeys(part) if place not in opened]
-                if new:
-                    found[file.name] = _moot(evt.read_header(self.known.records.places[new[-1]]))
-                opened.update(new)
-                begin += file.events
+    @cached_property
+    def _moot_of_chunks(self) -> set[tuple[int, bytes, bool]]:
+        found = set()
+        for path in self.known.places:
+            with suppress(HalfPipeError):
+                found.add((*_moot(evt.read_header(path))[:2], False))
         return found
 
+    def _cuts(self) -> Iterator[Finding]:
+        """Yield that the same events lie in other files there, by reason."""
+        here, there = (f"{len(side.files)} files" for side in (self.ours, self.theirs))
+        cut = Counter(self._why_cut(file) for file in self.theirs.files if file not in self.ours.files)
+        for reason, files in cut.items():
+            yield Finding("files", self.run, *reason, events=files, here=here, there=there)
 
-def _moot(header: np.void) -> tuple[int, bytes]:
-    return int(header["moot_key"]), bytes(header["moot_alias"])
+    def _why_cut(self, file: File) -> Reason:
+        first, last = file.sequences
+        if file.name != Path(paths.event_file(self.run.l1, first)).name:
+            return defect(27)
+        if any(first <= upper and lower <= last for upper, lower in self.manifest.get("gaps", ())):
+            return defect(4 if self.manifest["kind"] == "LPA" else 9)
+        return defect(28) if file.events == 1 else CUT
+
+    def why_text(self, name: str, ours: list[str], theirs: list[str], *, differs: bool) -> Reason:
+        """Return why the lines of the run in a text differ; `differs` says whether its events do."""
+        if self.known.gone:
+            return self._unknown
+        moved = name == RETIRED and self._moved(set(ours), set(theirs))
+        return why_text(name, ours, theirs, self.decided, differs=differs, moved=moved)
+
+    def _moved(self, ours: set[str], theirs: set[str]) -> bool:
+        """Tell whether other downlinks retire the run on the side that does not."""
+        here, there = (
+            {
+                line
+                for dl in self.others
+                if (side := side_at(root, dl))
+                for line in side.texts.get(RETIRED, ())
+            }
+            for root in (self.stage, self.root)
+        )
+        return ours - theirs <= there and theirs - ours <= here and not (theirs - ours) & there
+
+    @cached_property
+    def known(self) -> Known:
+        """The events that are known here."""
+        return Known(self.work, self.run, self.downlink)
+
+    @property
+    def _unknown(self) -> Reason:
+        return unexplained(f"no reason can be sought: {self.known.gone}")
+
+    @cached_property
+    def there(self) -> dict[DownlinkId, Delivered]:
+        """What other downlinks delivered of the run there."""
+        return {dl: side.delivered(self.run) for dl in self.others if (side := side_at(self.root, dl))}
+
+    @cached_property
+    def elsewhere(self) -> NDArray[np.void]:
+        """All events of these, in order."""
+        return in_order(np.concatenate([NOTHING, *(one.rows for one in self.there.values())]))
+
+    @cached_property
+    def decided(self) -> Decided:
+        """What is known of the run and was decided here.
+
+        The legacy's rule is replayed on what was known here then, on all that is known now, and on what the downlink
+        brought itself.
+        """
+        parts = {dl: load_datagrams(self.work, self.run, dl) for dl in known_downlinks(self.work, self.run)}
+        ranges = {int(apid): pairs for apid, pairs in self.manifest.get("datagrams", {}).items()}
+        then = [dl for dl in self.others if listed(parts[dl].rows, ranges).any()]
+        replays = [self._replayed(parts, others) for others in (then, self.others, [])]
+        off = [_off(one.events[one.delivered], self.theirs.rows) for one in replays]
+        nearest = [one for one, events in zip(replays, off, strict=True) if events == min(off)]
+        # After a merge that refused the run the files of an earlier one are left.
+        nearest += [one for one in replays if one.refused]
+        latest = Deliveries(self.work, self.run).latest()
+        recorded = [span for dl in self.others if dl in latest for span in latest[dl].spans]
+        spans, settled = (
+            [Interval(*pair) for pair in self.manifest.get(key, ())] for key in ("spans", "settled")
+        )
+        by_itself = everywhere_settled(KnownDatagrams.together(parts.values()).segments(), EPUS)
+        held, given_up = (bool(self.manifest.get(key)) for key in ("held", "given_up"))
+        return Decided(
+            self.run,
+            self.known.rows,
+            nearest,
+            self.elsewhere,
+            spans,
+            recorded,
+            settled,
+            by_itself,
+            held=held,
+            given_up=given_up,
+        )
+
+    def _replayed(self, parts: Mapping[DownlinkId, KnownDatagrams], others: Sequence[DownlinkId]) -> Merged:
+        names = in_sources(self.downlink, others)
+        done = [file.sequences for dl in others if dl in self.there for file in self.there[dl].files]
+        return merged(self.run, [parts[dl] for dl in names if dl in parts], self.known.of(names), done)
 
 
-def _why_moot(has: tuple[int, bytes], run: tuple[int, bytes], chunk: tuple[int, bytes] | None) -> Reason:
-    """Return why a header has another MOOT key or alias than the run: those of a chunk, or none at all."""
-    if chunk is not None:
-        return defect(24) if has == chunk else UNEXPLAINED
-    return defect(25) if run[0] == evt.MOOT_UNSET_KEY and has == (0, b"") else UNEXPLAINED
+def _neighbours(
+    numbers: NDArray[np.intp], codes: NDArray[np.intp], reasons: Sequence[Reason]
+) -> Iterator[tuple[slice, Reason]]:
+    """Yield rows of one reason that follow each other; of what is unexplained nothing may lie between them."""
+    if not len(numbers):
+        return
+    unknown = np.array([reason.kind == UNEXPLAINED.kind for reason in reasons], bool)[codes]
+    cut = (codes[1:] != codes[:-1]) | (unknown[1:] & (np.diff(numbers) != 1))
+    for a, b in pairwise([0, *(np.flatnonzero(cut) + 1).tolist(), len(numbers)]):
+        yield slice(a, b), reasons[codes[a]]
 
 
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+def _off(rows: NDArray[np.void], others: NDArray[np.void]) -> int:
+    """Return how many events are on one side only."""
+    return int((~present(rows, others)).sum() + (~present(others, rows)).sum())
+
+
+def _moot(header: np.void) -> tuple[int, bytes, bool]:
+    """Return the MOOT key and alias of a header, and whether it has anything in the arrays before them."""
+    arrays = ("src_apids", "src_seqerr", "dfi_apids", "dfi_dfierr")
+    return int(header["moot_key"]), bytes(header["moot_alias"]), any(header[name].any() for name in arrays)
 
 
 def _named(ours: bytes, theirs: bytes) -> str:
-    """Name the fields in which two records differ, with the first one's values."""
+    """Name the first field in which two records differ, with its values."""
     one, other = (
-        {
-            (each.part, each.name): each.value
-            for each in fields(_at_a_files_start(record), evt.HEADER_SIZE, "a record")
-        }
+        list(fields(np.frombuffer(bytes(evt.HEADER_SIZE) + record, np.uint8), evt.HEADER_SIZE, "a record"))
         for record in (ours, theirs)
     )
-    differ = [key for key in one.keys() | other.keys() if str(one.get(key)) != str(other.get(key))]
-    order = [key for key in (*one, *(key for key in other if key not in one)) if key in set(differ)]
-    part, name = order[0]
-    more = f", and {len(order) - 1} more" if len(order) > 1 else ""
-    values = (str(side.get(order[0], "nothing"))[:SHOWN] for side in (one, other))
-    return f"{part} {name} is {' here, '.join(values)} there{more}"
-
-
-def _at_a_files_start(record: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(bytes(evt.HEADER_SIZE) + record, np.uint8)
+    for a, b in zip(one, other, strict=False):
+        if (a.part, a.name, str(a.value)) != (b.part, b.name, str(b.value)):
+            return f"{a.part} {a.name} is {str(a.value)[:SHOWN]} here, {str(b.value)[:SHOWN]} there"
+    return f"{len(one)} fields here, {len(other)} there"

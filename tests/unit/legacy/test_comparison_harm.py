@@ -17,6 +17,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import UNLIKE, Compared, compare
+from halfpipe.legacy.sides import TEXTS as COMPARED
 from halfpipe.settings import Settings
 from tests.support.compared import BothSides, sequence_of, write_event_file
 from tests.support.golden_cases import GOLDEN, read_case
@@ -152,26 +153,21 @@ def swapped_records(lines: list[bytes]) -> list[bytes]:
     return [lines[0].replace(ends[0], ends[1]), lines[1].replace(ends[1], ends[0]), *lines[2:]]
 
 
-def recorded(kind: str, content: str) -> Callable[[Path], object]:
-    return lambda root: (root / FIRST / MET / f"{RUN}-{kind}.txt").write_text(content)
-
-
 # What is done to the legacy's records.
 OF_TREE = {
-    "recorded spans: garbage": recorded("spans", "cos\nsystem\n(S'x'\ntR."),
-    "recorded counts gone": gone(f"{MET}/{RUN}-delivered.txt"),
-    "recorded as retired": recorded("retired", f"{RUN} COMPLETE\n"),
-    "recorded gaps": recorded("evtgaps", f"{RUN} 1003 1005\n"),
+    "recorded spans: garbage": lambda root: (root / FIRST / MET / f"{RUN}-spans.txt").write_text(
+        "cos\nsystem\n"
+    ),
+    "recorded spans: others": lambda root: (root / FIRST / MET / f"{RUN}-spans.txt").write_text("(lp1\n."),
     "merged index: a line dropped": lines("r*.idx", lambda found: [*found[:9], *found[10:]]),
     "merged index: a line twice": lines("r*.idx", lambda found: [*found, found[-1]]),
     "merged index: lines swapped": lines("r*.idx", lambda found: [found[1], found[0], *found[2:]]),
     "merged index: records swapped": lines("r*.idx", swapped_records),
+    "merged index: no lines of one": lines("r*.idx", lambda found: [b"EVT: 1 x\n", *found]),
     "merged index: gone": gone(f"{MET}/r*.idx"),
     "merged index: renamed": lambda root: renamed(
         next((root / FIRST / MET).glob("r*.idx")), f"{RUN}-e{1003:020d}.idx"
     ),
-    "index of datagrams: a line dropped": lines("dgm-*.idx", lambda found: found[1:]),
-    "index of datagrams: gone": gone(f"{MET}/dgm-*.idx"),
     "a chunk gone": gone("*-00001.evt"),
 }
 
@@ -236,30 +232,27 @@ def test_harm_is_told(name: str, of: str, sides: BothSides, settings: Settings, 
     assert found is None or not [group for group in found.groups if group.defect]
 
 
-def compared_files(of: str, root: Path) -> Iterator[Path]:
-    """Yield the files of the first downlink that are compared: event files, texts, the legacy's records of a run."""
+def compared_files(root: Path) -> Iterator[Path]:
+    """Yield the files of the first downlink that are compared: event files and texts."""
     home = root / FIRST
-    if of == TREE:
-        yield from (path for path in (home / MET).iterdir() if not path.name.startswith("evt-"))
-    else:
-        yield from (home / RUN).iterdir()
-    yield from home.glob(f"*_{FIRST}.txt") if of != TREE else home.glob(f"[!r]*_{FIRST}.txt")
+    yield event_file(root)
+    yield from (home / f"{text}_{FIRST}.txt" for text in COMPARED)
 
 
 @pytest.mark.parametrize("some", [pytest.param(False, marks=pytest.mark.faults), True], ids=["all", "some"])
-@pytest.mark.parametrize("of", THEIRS)
+@pytest.mark.parametrize("of", FILES)
 def test_a_flipped_byte_is_told(
     of: str, some: bool, sides: BothSides, settings: Settings, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(source_of(sides, of), copy)
-    whole = {path: path.read_bytes() for path in sorted(compared_files(of, copy))}
+    whole = {path: path.read_bytes() for path in sorted(compared_files(copy))}
     whole = {path: content for path, content in whole.items() if content}
-    for downlink in (FIRST, SECOND) if of != TREE else (FIRST,):
+    for downlink in (FIRST, SECOND):
         found = compare(settings, DownlinkId(downlink), copy)
         assert (found.unexplained, found.status) == (0, 0), "as it was copied"
     chosen, untold = random.Random(SEED), []
-    for _ in range(FLIPS // len(THEIRS) // (1 if not some else 10 * EVERY) + 1):
+    for _ in range(FLIPS // len(FILES) // (1 if not some else 10 * EVERY) + 1):
         path = chosen.choice(list(whole))
         content = bytearray(whole[path])
         header = path.suffix == ".evt" and chosen.random() < 0.5

@@ -1,0 +1,265 @@
+"""What a system delivered of a downlink, as it lies there: in a stage, in an archive of them, in the legacy's tree.
+
+Each run is read when it is asked for. What contradicts itself is told, whatever the other side has: a name, a header or
+an order that is not that of the events, a file that nobody makes there.
+"""
+
+import csv
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from halfpipe import paths
+from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
+from halfpipe.formats import evt
+from halfpipe.formats.evt_view import check_evt
+from halfpipe.formats.structured import joined
+from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.legacy_tree import MET, read_spans
+from halfpipe.merge.decision import in_sources
+from halfpipe.merge.intervals import Interval
+from halfpipe.merge.ordering import in_one, in_order
+from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.event_table import load_events
+
+# What is held of each event of one run: `place` counts into the files that hold the records, `offset` and `size` are
+# bytes there, `sum` is of the record's bytes.
+ROW = np.dtype(
+    [("sequence", "u8"), ("apid", "u2"), ("place", "u4"), ("offset", "i8"), ("size", "u4"), ("sum", "u8")]
+)
+NOTHING = np.empty(0, ROW)
+_opened = lru_cache(maxsize=64)(evt.open_evt)
+TEXTS = ("delivered_events", "retired_runs", "event_gaps", "moot_keys")
+MAGIC7 = "magic7"
+# From 2^31 on the legacy wrote the sequence in a name as a number of 32 bits with a sign (its defect 27).
+WRAPPED = 2**31
+# Of a line of a merged index; `file` is an absolute path of the machine that it was written on.
+_LINE = ["tag", "run", "sequence", "apid", "datagram", "opening", "closing", "offset", "file"]
+_TYPES = {"sequence": "u8", "apid": "u2", "offset": "i8", "file": str}
+
+
+@dataclass(frozen=True)
+class File:
+    """An event file as it was delivered; without a `header` (dtype `evt.HEADER`) in the legacy's tree."""
+
+    name: str
+    events: int
+    sequences: Interval
+    header: np.void | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What a downlink delivered of a run.
+
+    `rows` (dtype `ROW`) are in order, each event once, and lie in `places`. `wrong` says what contradicts itself,
+    whatever another side has; `gone`, why the records cannot be had.
+    """
+
+    rows: NDArray[np.void] = field(default_factory=lambda: NOTHING)
+    places: Sequence[Path] = ()
+    files: Sequence[File] = ()
+    wrong: Sequence[str] = ()
+    gone: str = ""
+
+    def record(self, number: int) -> bytes:
+        """Return the bytes of the record of an event."""
+        row = self.rows[number]
+        begin = int(row["offset"])
+        return _opened(self.places[int(row["place"])]).data[begin : begin + int(row["size"])].tobytes()
+
+
+@dataclass(frozen=True)
+class Side:
+    """What a system delivered of a downlink: `reads` gives each run when it is asked for; the lines of its texts."""
+
+    reads: Mapping[RunId, Callable[[], Delivered]]
+    texts: Mapping[str, Sequence[str]]
+
+    def delivered(self, run: RunId) -> Delivered:
+        """Read what was delivered of a run."""
+        return self.reads.get(run, Delivered)()
+
+
+def side_at(root: Path, downlink: DownlinkId) -> Side | None:
+    """Return what lies at `root` of a downlink; None without anything of it.
+
+    Raises
+    ------
+    MissingInputError
+        If the legacy has begun it and not handed it off.
+    """
+    home = next((home for home in (root / downlink, root / downlink[:4] / downlink) if home.is_dir()), None)
+    if home is None:
+        return None
+    names = [path.name for path in home.iterdir() if path.is_dir()]
+    texts = {}
+    for name in (*TEXTS, MAGIC7):
+        with suppress(FileNotFoundError):  # byte for byte: a last line without an end is another one
+            *lines, rest = (home / paths.text(name, downlink)).read_bytes().decode("latin-1").split("\n")
+            texts[name] = [*lines, f"{rest} (without a line end)"] if rest else lines
+    of_tree = [RunId.from_met(int(name)) for name in names if MET.fullmatch(name)]
+    if of_tree and not texts:
+        raise MissingInputError(f"{root}: the legacy has begun downlink {downlink} and not handed it off.")
+    staged = [RunId.from_l1(name) for name in names if name[0] == "r" and name[1:].isdecimal()]
+    reads = {run: partial(_recorded, root, downlink, run) for run in of_tree}
+    reads |= {run: partial(_staged, home / run.l1) for run in staged}
+    return Side(reads, texts) if reads or texts else None
+
+
+def _staged(home: Path) -> Delivered:
+    """Read the event files of a run, one after the other."""
+    places = sorted(home.iterdir())
+    files, parts, wrong = [], [NOTHING], [] if places else [f"{home}: an empty directory"]
+    for place, path in enumerate(places):
+        try:
+            faults = check_evt(path).faults
+            rows = _rows(places, place, evt.walk(evt.open_evt(path).data, str(path)))
+            file = _file(path.name, rows, evt.read_header(path))
+        except HalfPipeError as error:
+            wrong.append(str(error))
+            continue
+        first = file.sequences.first
+        if path.name != Path(paths.event_file(home.name, first)).name:
+            if path.name == f"{home.name}-e{(first + WRAPPED) % 2**32 - WRAPPED:020d}.evt":
+                faults = ()
+            else:
+                wrong.append(f"{path}: not the name of a file with these events")
+        wrong += [f"{path}: {fault}" for fault in faults]
+        files.append(file)
+        parts.append(rows)
+    return _delivered(parts, places, files, wrong)
+
+
+def _recorded(root: Path, downlink: DownlinkId, run: RunId) -> Delivered:
+    """Read the legacy's merged indexes of a run, one for each span, and the records that they name in chunks.
+
+    A run without a record of its spans was not delivered: its merge died, or the legacy refused it.
+    """
+    home = root / downlink / str(run.met)
+    indexes = sorted(home.glob(f"{run.l1}-e*.idx"))
+    record = home / f"{run.l1}-spans.txt"
+    if not record.exists():
+        died = "the legacy's merge died before it recorded what it delivered"
+        return Delivered(gone=died if indexes else "")
+    spans = read_spans(record)
+    if spans and not indexes and not any((root / downlink).glob(f"*-{run}-*.evt")):
+        return Delivered(gone="the legacy has cleaned its indexes of the run away")
+    tables = [_lines(path) for path in indexes]
+    names = list(dict.fromkeys(name for lines in tables for name in lines["file"]))
+    places = [root.joinpath(*name.split("/")[-2:]) for name in names]
+    if missing := [path for path in places if not path.exists()]:
+        if len(missing) < len(places):
+            raise FormatError(f"{missing[0]}: gone, though other chunks of the run are there.")
+        return Delivered(gone=f"the legacy has cleaned up: {missing[0]} is gone")
+    files, parts, wrong = [], [NOTHING], []
+    for path, lines in zip(indexes, tables, strict=True):
+        rows = np.empty(len(lines), ROW)
+        for name, of_file in lines.groupby("file"):
+            rows[of_file.index] = _rows(places, names.index(name), of_file["offset"].to_numpy())
+        file = _file(f"{path.stem}.evt", rows)
+        if (
+            any((rows[key] != lines[key]).any() for key in ("sequence", "apid"))
+            or in_order(rows) is not rows
+            or file.name != Path(paths.event_file(run.l1, file.sequences.first)).name
+        ):
+            wrong.append(f"{path}: not an index of its events in order, named by the first")
+        files.append(file)
+        parts.append(rows)
+    if sorted(file.sequences for file in files) != list(spans):
+        wrong.append(f"{record}: not the spans of the merged indexes beside it")
+    return _delivered(parts, places, files, wrong)
+
+
+def _lines(path: Path) -> pd.DataFrame:
+    """Read a merged index of the legacy."""
+    try:
+        return pd.read_csv(
+            path,
+            sep=r"\s+",
+            names=_LINE,
+            usecols=[*_TYPES],
+            dtype=_TYPES,
+            index_col=False,
+            keep_default_na=False,
+            quoting=csv.QUOTE_NONE,
+            encoding="latin-1",
+        )
+    except (ValueError, OverflowError) as error:
+        raise FormatError(f"{path}: no merged index of the legacy: {error}") from error
+
+
+def _rows(places: Sequence[Path], place: int, offsets: NDArray[np.int64]) -> NDArray[np.void]:
+    """Return the events that lie at some offsets of a file, in the same order."""
+    path, rows = places[place], np.zeros(len(offsets), ROW)
+    data = evt.open_evt(path).data
+    rows["size"] = evt.record_layout(data, offsets, str(path)).sizes
+    rows["sequence"] = evt.context_column(data, offsets, "scalers_sequence")
+    rows["apid"] = evt.context_column(data, offsets, "ccsds_apid")
+    rows["place"], rows["offset"] = place, offsets
+    ends = (offsets + rows["size"]).tolist()
+    sums = (
+        hashlib.blake2b(data.data[begin:end], digest_size=8).digest()
+        for begin, end in zip(offsets.tolist(), ends, strict=True)
+    )
+    rows["sum"] = np.frombuffer(b"".join(sums), np.uint64)
+    return rows
+
+
+def _file(name: str, rows: NDArray[np.void], header: np.void | None = None) -> File:
+    if not len(rows):
+        raise FormatError(f"{name}: holds no event")
+    return File(name, len(rows), Interval(int(rows["sequence"][0]), int(rows["sequence"][-1])), header)
+
+
+def _delivered(
+    parts: Sequence[NDArray[np.void]], places: Sequence[Path], files: Sequence[File], wrong: list[str]
+) -> Delivered:
+    """Put the events of a delivery in order, and say what is there twice."""
+    rows = joined(parts)
+    ordered = in_order(rows)
+    if twice := len(rows) - len(ordered):
+        wrong.append(f"{twice} events were delivered more than once")
+    return Delivered(ordered, places, files, wrong)
+
+
+class Known:
+    """The events that all downlinks of a working directory brought of a run, those of `first` before other copies.
+
+    `gone` says why they cannot be had. Rows have no sums.
+    """
+
+    def __init__(self, work: Path, run: RunId, first: DownlinkId) -> None:
+        self.gone = ""
+        self.places: list[Path] = []
+        self.parts: dict[DownlinkId, NDArray[np.void]] = {}
+        every = known_downlinks(work, run)
+        for downlink in (dl for dl in in_sources(first, every) if dl in every):
+            if not (work / paths.events(run, downlink)).exists():
+                self.gone = (
+                    f"the events that downlink {downlink} brought of run {run} were cleaned up: snakemake -F "
+                    f"dl={downlink} makes them again"
+                )
+                continue
+            table = load_events(work, run, downlink)
+            part = self.parts[downlink] = np.zeros(len(table.events), ROW)
+            for name in ("sequence", "apid", "offset", "size"):
+                part[name] = table.events[name]
+            part["place"] = table.events["file"].astype(np.uint32) + len(self.places)
+            self.places += [work / paths.chunks(downlink) / name for name in table.files]
+
+    @cached_property
+    def rows(self) -> NDArray[np.void]:
+        """All events in order, each once (dtype `ROW`)."""
+        return self.of(self.parts)
+
+    def of(self, downlinks: Sequence[DownlinkId] | Mapping[DownlinkId, object]) -> NDArray[np.void]:
+        """Return the events that some downlinks brought, in order, each once."""
+        return in_one([NOTHING, *(self.parts[dl] for dl in downlinks if dl in self.parts)])
