@@ -3,10 +3,8 @@
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,9 +12,7 @@ import click
 from halfpipe.causes import Cause, Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
-from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
-from halfpipe.run.receipt_file import last_number
 from halfpipe.status.account import Account, account
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import DAY, known, overview, recent
@@ -63,7 +59,7 @@ def command(
 
     Downlinks that need action come first, then the newest. "waiting" are events that are kept for the next
     downlink of their run and wait now, shown at the last one that brought some of it; "level-1" is the number of the
-    hand-off that Level-1 has; a "hand-off" in brackets is the last one, and the downlink is to be handed off again.
+    hand-off that Level-1 has.
 
     Each downlink is shown with its worst cause: "action" means that somebody must act, "note" that nobody need.
     With --check all causes are shown; --mend regenerates damaged merged indexes from the chunks and hands nothing off.
@@ -89,7 +85,7 @@ def command(
         printed.as_json(work=site.work, simulated=site.settings.is_simulated, **found.as_json())
     else:
         click.echo(utc(now))
-        _table(found.accounts, site.work, len(found.accounts) if checks else len(found.wanting))
+        _table(found.accounts, len(found.accounts) if checks else len(found.wanting))
         click.echo(_how_many(len(found.wanting), len(found.accounts), site))
         for cause in found.site:
             _say("site", cause)
@@ -109,9 +105,9 @@ def _how_many(wanting: int, every: int, site: Site) -> str:
     return f"{wanting} of {count(every, 'downlink')} {'needs' if wanting == 1 else 'need'} action"
 
 
-def _table(accounts: Sequence[Account], work: Path, told_below: int) -> None:
+def _table(accounts: Sequence[Account], told_below: int) -> None:
     """Print a table of accounts; on a terminal what a row says has a line of its own, unless all is told below."""
-    rows, colours = [_row(one, work) for one in accounts], [COLOURS.get(one.verdict) for one in accounts]
+    rows, colours = [_row(one) for one in accounts], [COLOURS.get(one.verdict) for one in accounts]
     if printed.on_terminal():
         says = [row.pop("what") for row in rows]
         printed.table(rows, drop=DROP, colours=colours)
@@ -126,7 +122,7 @@ def _table(accounts: Sequence[Account], work: Path, told_below: int) -> None:
         printed.table(rows)
 
 
-def _row(one: Account, work: Path) -> dict[str, Any]:
+def _row(one: Account) -> dict[str, Any]:
     first = one.causes[0] if one.causes else None
     return {
         "downlink": one.downlink,
@@ -135,7 +131,7 @@ def _row(one: Account, work: Path) -> dict[str, Any]:
         "runs": one.runs or None,
         "events": one.events if one.handoff else None,
         "waiting": one.orphans if one.handoff else None,
-        "hand-off": one.handoff or _before(work, one.downlink),
+        "hand-off": one.handoff,
         "level-1": one.submitted,
         "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,
         "what": first and f"{SIGNS[first.verdict]}{first.verdict}: {first.text}" + _by(first.on_it),
@@ -144,14 +140,6 @@ def _row(one: Account, work: Path) -> dict[str, Any]:
 
 def _by(on_it: str) -> str:
     return f" ({on_it})" if on_it else ""
-
-
-def _before(work: Path, downlink: DownlinkId) -> str | None:
-    """Return the last hand-off of a downlink that has no receipt now, for Level-1 may have it."""
-    with suppress(HalfPipeError):  # a cause tells of it
-        if number := last_number(work, downlink):
-            return f"({number})"
-    return None
 
 
 def _say(what: str, cause: Cause) -> None:

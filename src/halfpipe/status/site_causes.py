@@ -16,7 +16,6 @@ from halfpipe.errors import HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId
 from halfpipe.run import force_list
-from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 from halfpipe.words import utc
 
@@ -43,27 +42,9 @@ def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
         yield from _timer(settings.paths.work, now)
     yield from silence(settings, now)
     yield from _not_given_up(settings.paths.work)
-    yield from _empty_stage(settings)
     yield from _disks(settings)
     if restored := stage_lacks(settings):
         yield restored
-
-
-def _empty_stage(settings: Settings) -> Iterator[Cause]:
-    """Yield that there is nothing on the stage, not even the mark that the first hand-off leaves there."""
-    work, stage = settings.paths.work, settings.paths.stage
-    with suppress(OSError):
-        if any(stage.iterdir()):
-            return
-    latest = sorted(work.glob(paths.receipt("*")), reverse=True)[:LATEST]
-    if any(_handed_off(work, path.name.removeprefix(paths.receipt(""))) for path in latest):
-        yield Cause(
-            "stage-empty",
-            Verdict.ACTION,
-            f"the stage {stage} is empty though downlinks were handed off to it; even the mark is gone that a hand-off "
-            "leaves there. So it is not mounted, or somebody emptied it",
-            Remedy(f"ls -la {stage}", first="see that its file system is mounted"),
-        )
 
 
 def free(settings: Settings) -> dict[Path, tuple[int, int]]:
@@ -91,13 +72,6 @@ def light(name: str, causes: Iterable[Cause]) -> Cause | None:
         key=lambda cause: cause.verdict is Verdict.ACTION,
         default=None,
     )
-
-
-def _handed_off(work: Path, name: str) -> bool:
-    """Tell whether a downlink was handed off by this working directory, as far as its receipt can be read."""
-    with suppress(HalfPipeError, ValueError):
-        return not read_receipt(work, DownlinkId(name)).get("taken_over")
-    return False
 
 
 def _not_given_up(work: Path) -> Iterator[Cause]:

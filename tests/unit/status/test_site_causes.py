@@ -76,19 +76,6 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
     assert cause.text.startswith(f"{force / 'foo'}: names no run: ")
 
 
-def test_an_empty_stage_is_told_where_something_was_handed_off(settings: Settings) -> None:
-    stage, receipt = settings.paths.stage, settings.paths.work / paths.receipt("240601001")
-    receipt.write_text(sealed_text({"handoff": 1, "runs": [], "taken_over": "whole"}))
-    assert codes(settings) == {}, "the legacy had another stage"
-    receipt.write_text(sealed_text({"handoff": 1, "runs": []}))
-    assert codes(settings) == {"stage-empty": Verdict.ACTION}, "it is not there"
-    stage.mkdir()
-    (cause,) = site_troubles(settings, NOW)
-    assert (cause.code, *cause.remedy.do) == ("stage-empty", f"ls -la {stage}")
-    (stage / "chunktokens").mkdir()
-    assert codes(settings) == {}, "Level-1 has taken all, and left something"
-
-
 def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) -> None:
     lease = leases.Lease(settings.paths.work, paths.unattended_lease())
     assert lease.try_take()
