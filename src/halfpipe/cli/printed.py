@@ -58,42 +58,40 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
     rows = data if isinstance(data, Sequence) else records(data)
     if not rows:
         return
-    terminal, (*names, last) = on_terminal(), rows[0]
-    numbers = {
-        name for name in (*names, last) if all(isinstance(row[name], int | float | None) for row in rows)
-    }
-    cells = {name: [name, *(_text(row[name], terminal) for row in rows)] for name in (*names, last)}
+    terminal, names, last = on_terminal(), list(rows[0]), list(rows[0])[-1]
+    numbers = {name for name in names if all(isinstance(row[name], int | float | None) for row in rows)}
+    cells = {name: [name, *(_text(row[name], terminal) for row in rows)] for name in names}
+    room, fold = sys.maxsize, [last] if last not in numbers else []
     if terminal:
-        room, fold = shutil.get_terminal_size().columns, () if last in {*numbers, *drop} else (last,)
+        room, fold = shutil.get_terminal_size().columns, [name for name in fold if name not in drop]
         widths = {name: max(map(len, column)) + 2 for name, column in cells.items()}
         widths |= {name: min(widths[name], room // 3) for name in fold}
-        for name in [*drop, *names[:0:-1]]:
+        for name in [*drop, *names[-2:0:-1]]:
             if name in widths and sum(widths.values()) - 2 > room:
                 del widths[name]
-        names = [name for name in widths if name not in fold]
-        heads = aligned(list(zip(*(cells[name] for name in names), strict=True)), _places(names, numbers))
-        wide = max(map(len, heads))
-        for number, head in enumerate(heads):
-            line = head
-            for name in fold:
-                begin, rest = head.ljust(wide + 2), " " * (wide + 2)
-                line = fill(
-                    cells[name][number],
-                    room,
-                    initial_indent=begin,
-                    subsequent_indent=rest,
-                    break_on_hyphens=False,
-                )
-            colour = colours[number - 1] if number and colours else None
-            click.echo(tinted(line, fg=colour, bold=True) if colour or not number else line, color=True)
-        return
-    plain = [[cell.replace(" ", "_") for cell in cells[name]] for name in names]
-    for line in aligned(list(zip(*plain, cells[last], strict=True)), _places([*names, last], numbers)):
-        click.echo(line)
-
-
-def _places(names: Sequence[str], numbers: Collection[str]) -> list[int]:
-    return [place for place, name in enumerate(names) if name in numbers]
+                names.remove(name)
+    else:
+        cells = {name: [cell.replace(" ", "_") for cell in cells[name]] for name in names[:-1]} | {
+            last: cells[last]
+        }
+    names = [name for name in names if name not in fold]
+    right = [place for place, name in enumerate(names) if name in numbers]
+    heads = aligned(list(zip(*(cells[name] for name in names), strict=True)), right)
+    wide = max(map(len, heads)) + 2
+    for number, head in enumerate(heads):
+        line = head
+        for name in fold:
+            begin, rest = head.ljust(wide), " " * wide
+            line = fill(
+                cells[name][number],
+                room,
+                initial_indent=begin,
+                subsequent_indent=rest,
+                break_on_hyphens=False,
+            )
+        colour = colours[number - 1] if number and colours else None
+        bold = terminal and (colour or not number)
+        click.echo(tinted(line, fg=colour, bold=True) if bold else line, color=terminal)
 
 
 def records(data: "DataFrame") -> list[dict[str, Any]]:
