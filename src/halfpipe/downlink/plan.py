@@ -343,7 +343,7 @@ def names_in(work: Path) -> frozenset[str]:
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
     except OSError as error:
-        raise HalfPipeError(f"{cannot_be_read(work, error)}, then re-run the command.") from error
+        raise HalfPipeError(cannot_be_read(work, error)) from error
 
 
 def _is_directory(entry: "os.DirEntry[str]") -> bool:
@@ -362,8 +362,8 @@ def refuse_closed(place: Path) -> None:
         Names it, its owner and the command.
     """
     if os.path.isdir(place) and not os.access(place, os.R_OK | os.X_OK, effective_ids=True):  # noqa: PTH112
-        denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        raise HalfPipeError(f"{cannot_be_read(place, denied)}, then re-run the command.")
+        denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        raise HalfPipeError(cannot_be_read(place, denied))
 
 
 def cannot_be_listed(place: Path, error: OSError) -> str:

@@ -12,19 +12,31 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL = "disk-full"  # the code of a failure for it: whoever waits may go on
 
 
+_SERVER = "The file server does not answer: have it looked at, or mounted again."
+_ADVICE = {
+    errno.ENOSPC: "The disk is full: free some space and re-run the command.",
+    errno.EDQUOT: "The quota is used up: free some space and re-run the command.",
+    errno.EROFS: "The file system is read-only: have it mounted for writing, and try again.",
+    errno.ENOTDIR: "A file is where a directory should be: move it aside.",
+    errno.EEXIST: "A file is where a directory should be: move it aside.",
+    errno.EISDIR: "A directory is where a file should be: move it aside.",
+    errno.ESTALE: "The file server has forgotten it: have it mounted again.",
+    errno.EIO: "The disk or the file server fails: have it looked at, or mounted again.",
+    **dict.fromkeys((errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOTCONN), _SERVER),
+    errno.ELOOP: "A link leads to itself: remove it.",
+}
+
+
 def advice(error: OSError) -> str:
-    """Say in one sentence what to do about `error`."""
-    known = {
-        errno.ENOSPC: "The disk is full: free some space and re-run the command.",
-        errno.EDQUOT: "The quota is used up: free some space and re-run the command.",
-        errno.EROFS: "The file system is read-only: have it mounted for writing, and try again.",
-        errno.EACCES: "No permission: check the owner and the mode of the directory.",
-        errno.EPERM: "No permission: check the owner and the mode of the directory.",
-        errno.ENOTDIR: "A file is where a directory should be: move it aside.",
-        errno.EEXIST: "A file is where a directory should be: move it aside.",
-        errno.EISDIR: "A directory is where a file should be: move it aside.",
-    }
-    return known.get(error.errno or 0, "Fix this and re-run the command.")
+    """Say in one sentence what to do about `error`, and where permission is lacking whose it is that it names."""
+    if error.errno not in {errno.EACCES, errno.EPERM}:
+        return _ADVICE.get(error.errno or 0, "Fix this and re-run the command.")
+    path = Path(str(error.filename or "/"))
+    owners = [f"{place} belongs to {who}" for place in (path, *path.parents) if (who := _owner(place))]
+    return (
+        f"{', '.join(owners[:2])}; this runs as {_user(os.geteuid())}. Ask the owner to let others read or the group "
+        "write (chmod), or run as the owner, then re-run the command."
+    )
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -36,17 +48,8 @@ def is_full(error: BaseException | None) -> bool:
 
 def in_the_way(path: Path, error: OSError) -> HalfPipeError:
     """Return the error that says who owns what cannot be written or removed at `path`, and what to do."""
-    denied = error.errno in {errno.EACCES, errno.EPERM}
-    what = f"{path}: cannot be written or removed: {error.strerror or error}."
-    if not denied:
-        return HalfPipeError(f"{what} {advice(error)}", code="system")
-    there = next((place for place in (path, *path.parents) if _owner(place)), Path("/"))
-    places = (there, there.parent) if there == path else (there,)
-    owners = ", ".join(f"{place} belongs to {_owner(place)}" for place in places if _owner(place))
     return HalfPipeError(
-        f"{what} {owners}; this runs as {_user(os.geteuid())}. Nothing is ever given another owner here: ask the "
-        "owner to remove it or to let the group write (chmod g+w), or run as the owner, then re-run the command.",
-        code="system",
+        f"{path}: cannot be written or removed: {error.strerror or error}. {advice(error)}", code="system"
     )
 
 
@@ -57,31 +60,8 @@ def in_place_of(path: Path, remedy: Remedy) -> Remedy:
 
 
 def cannot_be_read(path: Path, error: OSError) -> str:
-    """Say why `path` cannot be read or listed, where permission is lacking whose it is, and what to do."""
-    listed = error.errno == errno.ENOTDIR or (error.errno != errno.EISDIR and _is_directory(path))
-    what = f"{path} cannot be {'listed' if listed else 'read'}"
-    what = f"{what}: {error.strerror or error}."
-    if error.errno not in {errno.EACCES, errno.EPERM}:
-        return f"{what} {_ADVICE_ON_READING.get(error.errno or 0, advice(error))}"
-    there = next((place for place in (path, *path.parents) if _owner(place)), Path("/"))
-    return (
-        f"{what} {there} belongs to {_owner(there)}; this runs as {_user(os.geteuid())}. Ask the owner to let others "
-        f"read it: chmod {'a+rx' if _is_directory(there) else 'a+r'} {there}"
-    )
-
-
-_ADVICE_ON_READING = {
-    errno.ESTALE: "The file server has forgotten it: have it mounted again.",
-    errno.EIO: "The disk or the file server fails: have it looked at, or mounted again.",
-    errno.ETIMEDOUT: "The file server does not answer: have it looked at, or mounted again.",
-    errno.EHOSTDOWN: "The file server does not answer: have it looked at, or mounted again.",
-    errno.ENOTCONN: "The file server does not answer: have it looked at, or mounted again.",
-    errno.ELOOP: "A link leads to itself: remove it.",
-}
-
-
-def _is_directory(path: Path) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 - where a Path would raise the error that is told here
+    """Say why `path` cannot be read or listed, and what to do."""
+    return f"{path} cannot be read: {error.strerror or error}. {advice(error)}"
 
 
 def _owner(path: Path) -> str:

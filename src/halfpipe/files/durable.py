@@ -151,6 +151,32 @@ def write_whole(out: IO[bytes], content: bytes | bytearray | memoryview) -> None
         rest = rest[out.write(rest[:MOST_AT_ONCE]) :]
 
 
+def publish(path: Path, content: bytes) -> bool:
+    """Write a new file, flushed, by link(2): who is second leaves what is there, and is told False.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    try:
+        with part.open("xb", buffering=0) as out:
+            write_whole(out, content)
+            flush(out.fileno())
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            # A network file system may repeat a request whose answer was lost: the link may be our own.
+            if part.stat().st_nlink != 2:
+                return False
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    fsync_directory(path.parent)
+    return True
+
+
 def write_bytes(path: Path, content: bytes, *, lasting: bool = True, locked: bool = True) -> None:
     """Write `content` to `path`, whole or not at all; `lasting` and `locked` as for `replacing`."""
     with replacing(path, lasting=lasting, locked=locked) as out:

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Self
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, LeaseLostError, LockedError
-from halfpipe.files.advice import advice, in_the_way
+from halfpipe.errors import LeaseLostError, LockedError
+from halfpipe.files.advice import in_the_way
 from halfpipe.ids import DownlinkId, RunId
 
 HEAD_VARIABLE = "HALFPIPE_HEAD"  # the heartbeat of the process that started this job
@@ -283,10 +283,8 @@ class Lease:
                 if self._follow(before, me):
                     self._me = me
                     return True
-        except PermissionError as error:
-            raise in_the_way(self.home, error) from error
         except OSError as error:
-            raise HalfPipeError(f"{self.home}: cannot be made: {error.strerror}. {advice(error)}") from error
+            raise in_the_way(self.home, error) from error
         finally:
             if me is not None and self._me is None:
                 _end(self.work)

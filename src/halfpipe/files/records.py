@@ -13,7 +13,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import takewhile
@@ -24,7 +23,7 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
-from halfpipe.files.durable import flush, fsync_directory, write_whole
+from halfpipe.files.durable import fsync_directory, publish, write_bytes
 from halfpipe.files.json_files import SEAL, seal_of
 from halfpipe.files.reading import read_whole
 
@@ -247,36 +246,19 @@ def publish_file(home: Path, number: int, content: bytes, *, over: bool = False)
         If it cannot be written.
     """
     path = file_of(home, number)
-    part = home / f".{path.name}.{os.urandom(6).hex()}.part"
+    if over:
+        write_bytes(path, content, locked=False)
+        return
     try:
         _make(home)
-        try:
-            with part.open("xb", buffering=0) as file:
-                write_whole(file, content)
-                flush(file.fileno())
-            if over:
-                part.replace(path)
-            else:
-                _link(part, path)
-        finally:
-            with suppress(OSError):
-                part.unlink()
-        fsync_directory(home)
+        if not publish(path, content):
+            raise TakenError(
+                f"{path}: another process has published this record at the same moment. Re-run the command."
+            )
     except OSError as error:
         raise HalfPipeError(
             f"{path}: this record cannot be written: {error.strerror}. {advice(error)}"
         ) from error
-
-
-def _link(part: Path, path: Path) -> None:
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        # A network file system may repeat a request whose answer was lost: the link may be our own.
-        if part.stat().st_nlink != 2:
-            raise TakenError(
-                f"{path}: another process has published this record at the same moment. Re-run the command."
-            ) from None
 
 
 def _make(home: Path) -> None:

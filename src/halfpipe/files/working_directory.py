@@ -3,7 +3,6 @@
 It is made once, when a command first changes state there. Another format is refused: nothing of it is read.
 """
 
-import json
 import os
 import re
 from pathlib import Path
@@ -11,12 +10,12 @@ from uuid import uuid4
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
-from halfpipe.files.advice import advice
-from halfpipe.files.durable import fsync_directory
+from halfpipe.files.advice import advice, cannot_be_read
+from halfpipe.files.durable import publish
 from halfpipe.files.json_files import dump_json
 
 FORMAT = 1
-_ID = re.compile(r"[0-9a-f]{32}")
+_MARK = re.compile(rb'\{\n "format": %d,\n "id": "([0-9a-f]{32})"\n\}\n' % FORMAT)
 
 
 def begin(work: Path) -> str:
@@ -33,20 +32,9 @@ def begin(work: Path) -> str:
     if known is not None:
         return known
     place = work / paths.format_mark()
-    part = place.with_name(f".{place.name}.{uuid4().hex}.part")
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with part.open("x") as out:
-            out.write(dump_json({"format": FORMAT, "id": uuid4().hex}))
-            out.flush()
-            os.fsync(out.fileno())
-        try:
-            place.hardlink_to(part)
-        except FileExistsError:
-            pass  # of another head
-        finally:
-            part.unlink()
-        fsync_directory(work)
+        publish(place, dump_json({"format": FORMAT, "id": uuid4().hex}).encode())
     except OSError as error:
         raise ConfigError(f"{place}: cannot be made: {error.strerror}. {advice(error)}") from error
     return identity(work)
@@ -80,7 +68,7 @@ def refuse_other(work: Path) -> str | None:
     place = work / paths.format_mark()
     back = f"bring {place} back from the backup of {work}, or have another working directory in the config: paths.work"
     try:
-        content = json.loads(place.read_bytes())
+        mark = _MARK.fullmatch(place.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         if found := _processed(work):
             raise ConfigError(
@@ -89,20 +77,13 @@ def refuse_other(work: Path) -> str | None:
             ) from None
         return None
     except OSError as error:
-        raise ConfigError(f"{place}: cannot be read: {error.strerror}. {advice(error)}") from error
-    except (ValueError, RecursionError):
-        content = None
-    number, known = (content.get("format"), content.get("id")) if isinstance(content, dict) else (None, None)
-    if type(number) is not int or (
-        number == FORMAT and not (isinstance(known, str) and _ID.fullmatch(known))
-    ):
-        raise ConfigError(f"{place}: damaged, it names no format and id. Nothing was done: {back}")
-    if number != FORMAT:
+        raise ConfigError(cannot_be_read(place, error)) from error
+    if mark is None:
         raise ConfigError(
-            f"{work} has format {number}, and this HalfPipe knows format {FORMAT} alone. Nothing was done. Use the "
-            "HalfPipe that made it, or have another working directory in the config: paths.work"
+            f"{place}: damaged, or of another HalfPipe than this one, which knows format {FORMAT} alone. Nothing was "
+            f"done. If it is damaged, {back}"
         )
-    return str(known)
+    return mark[1].decode()
 
 
 def _processed(work: Path) -> str | None:

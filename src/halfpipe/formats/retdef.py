@@ -137,7 +137,7 @@ def read_content(path: Path) -> bytes:
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such RetDef. {REMEDY}.") from error
     except PermissionError as error:
-        raise FormatError(f"{cannot_be_read(path, error)}, then re-run the command.") from error
+        raise FormatError(cannot_be_read(path, error)) from error
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
 

@@ -225,7 +225,7 @@ def test_what_is_odd_among_the_leases_stops_nobody(tmp_path: Path) -> None:
     assert lease.try_take()
     lease.give_back()
     assert leases.look(tmp_path, "leases/e") is None
-    with pytest.raises(HalfPipeError, match=r"leases/c: cannot be made"):
+    with pytest.raises(HalfPipeError, match="leases/c: "):
         Lease(tmp_path, "leases/c").try_take()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files import records
+from halfpipe.files.durable import publish
 from halfpipe.files.records import DamagedError, Series, TakenError, opened, sealed
 
 PLACE = "runs/29d7d35d/deliveries"
@@ -148,15 +149,15 @@ def test_who_stood_still_until_a_first_copy_was_lost_is_not_read(
     for number in range(later):
         fast.publish({"value": 3 + number})
     (tmp_path / PLACE / "000002.json").unlink()
-    link, read = records._link, []
+    read = []
 
-    def late(part: Path, path: Path) -> None:
+    def late(path: Path, content: bytes) -> bool:
         if path.is_relative_to(tmp_path / "copies"):
-            monkeypatch.setattr(records, "_link", link)
+            monkeypatch.setattr(records, "publish", publish)
             read.append(values(tmp_path))
-        link(part, path)
+        return publish(path, content)
 
-    monkeypatch.setattr(records, "_link", late)
+    monkeypatch.setattr(records, "publish", late)
     with pytest.raises(TakenError):
         slow.publish({"value": 9})
     assert read == [[1, 2, 3][: 2 + later]]

@@ -66,7 +66,7 @@ def test_a_damaged_one_and_one_of_another_format_are_refused_and_stay(tmp_path: 
     mark = tmp_path / paths.format_mark()
     mark.write_text(content, encoding="latin-1")
     for use in USES:
-        with pytest.raises(ConfigError, match=r"damaged|format 2"):
+        with pytest.raises(ConfigError, match="damaged"):
             use(tmp_path)
         assert mark.read_text(encoding="latin-1") == content
 
