@@ -26,7 +26,7 @@ from halfpipe.downlink import stage_mark
 from halfpipe.downlink.plan_causes import STAGED_AFTER_SECONDS
 from halfpipe.files.json_files import SEAL
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.datagrams import FIRST_LINE
+from halfpipe.run.merged_index import FIRST_LINE
 
 DOWNLINKS = 60_000  # about what the mission has
 TEMPLATE = tuple(DownlinkId(f"23040100{number}") for number in (1, 2, 3))

@@ -23,9 +23,8 @@ from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import merged_index
-from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.event_records import Records, evt_files_of
-from halfpipe.run.event_table import load_events
+from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe.settings import Merge as Limits
 from halfpipe.settings import Paths, Settings
 

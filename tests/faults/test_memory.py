@@ -21,9 +21,8 @@ from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.event_table import load_events
+from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe_simulator.packets import make_packet
 from tests.support.golden_cases import GOLDEN
 from tests.support.watch import at_once, watched

@@ -27,8 +27,7 @@ from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.chunk_files import ChunkProducts
-from halfpipe.run.event_table import load_events
+from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT

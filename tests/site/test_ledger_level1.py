@@ -23,8 +23,8 @@ from halfpipe.ledger.load import load
 from halfpipe.ledger.rows import COMPLETE, INCOMPLETE
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import settled
-from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.merged_index import known_datagrams
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.harness import events_of
 from tests.support.ledger_files import run_rows, settings_of

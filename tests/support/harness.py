@@ -16,8 +16,8 @@ from halfpipe.causes import Cause
 from halfpipe.formats import evt
 from halfpipe.formats.retdef import parse_retdef
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.evt_check import check_evt
 from halfpipe.run.deliveries import Deliveries
-from tests.support.evt_check import check_evt
 from tests.support.workflow import Site
 
 CLONE_NEWNS = 0x20000  # unshare(2): a mount namespace of its own

@@ -19,10 +19,9 @@ from halfpipe.merge.decision import Decision
 from halfpipe.process.environment import give_back
 from halfpipe.process.progress import Progress
 from halfpipe.run import event_files, force_list, level1_acceptance, merged_index, shrinking, stage
-from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Delivery, EventFile
 from halfpipe.run.event_records import Records, Times, decided
-from halfpipe.run.merged_index import MergedIndex
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex
 from halfpipe.run.moot_keys import Moot
 from halfpipe.run.receipt_file import next_number
 from halfpipe.run.run_state import Context, KnownRun, context_scratch

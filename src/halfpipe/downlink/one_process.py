@@ -23,7 +23,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.process.forks import side_by_side
-from halfpipe.run.chunk_files import load_chunks
+from halfpipe.run.merged_index import load_chunks
 from halfpipe.settings import BUILT_IN, ROOT, Settings
 
 RULES = ("decode_chunk", "deliver_run", "receipt")

@@ -402,7 +402,7 @@ def _claimed_size(data: memoryview, offset: int) -> int:
     """
     with suppress(struct.error, IndexError):
         at = offset + CONTEXT.itemsize
-        at += 4 + _WORD.unpack_from(data, at)[0]
+        at += 4 + int(_WORD.unpack_from(data, at)[0])
         kind = _WORD.unpack_from(data, at)[0]
         at += 8 + int(_INFO_SIZES[kind])
         if kind == InfoType.LPA:

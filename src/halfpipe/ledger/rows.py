@@ -20,9 +20,9 @@ from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, S
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
-from halfpipe.run.datagrams import known_datagrams, read_datagrams
 from halfpipe.run.deliveries import Delivery
 from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.merged_index import known_datagrams, read_datagrams
 from halfpipe.run.moot_keys import UNSET, Moot, first_datagram, moot_of, read_moot
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings

@@ -41,9 +41,9 @@ from halfpipe.merge.late import listed
 from halfpipe.merge.ordering import in_order
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.settle import settled as everywhere_settled
-from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.merged_index import load_datagrams
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 

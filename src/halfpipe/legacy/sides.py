@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 from halfpipe import paths
 from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
 from halfpipe.formats import evt
-from halfpipe.formats.evt_view import check_evt
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.legacy.evt_check import check_evt
 from halfpipe.legacy.legacy_tree import MET, read_spans
 from halfpipe.merge.decision import in_sources
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_one, in_order
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.event_table import load_events
+from halfpipe.run.merged_index import load_events
 
 # What is held of each event of one run: `place` counts into the files that hold the records, `offset` and `size` are
 # bytes there, `sum` is of the record's bytes.

@@ -34,8 +34,8 @@ from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import By, Outcome
 from halfpipe.run import force_list, merged_index
-from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
+from halfpipe.run.merged_index import ChunkProducts
 from halfpipe.run.moot_keys import UNSET, Moot, read_moot
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.run.replaced import nobody_reads

@@ -19,7 +19,7 @@ from halfpipe.formats.retdef import content_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_key
 from halfpipe.repipe.run_retdefs import retdefs_of
-from halfpipe.run.datagrams import known_datagrams
+from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.run.repipes import done, note, noted
 from halfpipe.settings import Ignore, Ledger, Settings, Shrink

@@ -20,8 +20,8 @@ from halfpipe.process import command_words
 from halfpipe.process.programs import Lines, Log
 from halfpipe.process.programs import run as run_program
 from halfpipe.repipe.pieces import REACH, Piece, Stretch, chunks, pieces, stretches
-from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import ROOT, Settings
 
 SCID = 77  # flight (ground-chain §2)

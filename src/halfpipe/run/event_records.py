@@ -17,8 +17,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide
 from halfpipe.merge.late import Recorded
 from halfpipe.merge.ordering import numbers_in
-from halfpipe.run.chunk_files import damaged
-from halfpipe.run.event_table import EventTable
+from halfpipe.run.merged_index import EventTable, damaged
 from halfpipe.run.run_state import KnownRun
 from halfpipe.settings import Merge
 

@@ -1,33 +1,115 @@
-"""The merged index of one run within one downlink, made of its chunks' indexes and saved.
+"""The merged index of one run within one downlink, made of its chunks' indexes and saved: three files.
 
-The datagram part is text and never deleted. The event part is an array, ordered by (sequence, APID)
-without duplicates; it is large and can be made again from the chunk products.
+``chunks.json`` names the products that it was made of. The datagrams are text and never deleted. The events are an
+array of numpy of one type, ordered by (sequence, APID) without duplicates: that is large, and can be made again from
+the chunk products.
 """
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import FormatError
-from halfpipe.files.durable import make_directory, remove_file, write_bytes
-from halfpipe.files.json_files import write_json
+from halfpipe.errors import FormatError, Remedy, StateError, mend
+from halfpipe.files.durable import make_directory, remove_file, replacing, write_bytes, write_whole
+from halfpipe.files.json_files import read_json, write_json
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx, kept_index
-from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.environment import give_back
 from halfpipe.process.progress import Progress
-from halfpipe.run.chunk_files import ChunkProducts, damaged
-from halfpipe.run.datagrams import dump_datagrams
-from halfpipe.run.event_table import EventTable, write_events
+from halfpipe.run.downlinks_of_run import known_downlinks
 
+FIRST_LINE = b"# SHA-256 of all that follows: "  # of the file of datagrams
 MOST_FILES = np.iinfo(idx.EVENT["file"]).max + 1
+
+
+@dataclass(frozen=True)
+class ChunkProducts:
+    """The files of one run that the decoder made of one chunk, by name and size.
+
+    `checksums` has the SHA-256 of each as well, where that is known. If they were `taken_over`, their indexes have
+    paths of the legacy's machine in each line: of these the size says nothing.
+    """
+
+    chunk: ChunkId
+    files: Mapping[str, int]
+    checksums: Mapping[str, str] = field(default_factory=dict, compare=False)
+    taken_over: bool = False
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any], run: RunId) -> Self:
+        """Read them from the content of a ``{chunk}.json``."""
+        files = [file for file in entry["files"] if file["run"] == run]
+        return cls(
+            ChunkId(entry["chunk"]),
+            {file["name"]: file["size"] for file in files},
+            {file["name"]: file["sha256"] for file in files},
+            entry.get("taken_over", False),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Write them as JSON."""
+        said = {"chunk": str(self.chunk), "files": self.files, "sha256": self.checksums}
+        return said | ({"taken_over": True} if self.taken_over else {})
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> Self:
+        """Read what `as_json` wrote."""
+        files, checksums = dict(entry["files"]), dict(entry["sha256"])
+        return cls(ChunkId(entry["chunk"]), files, checksums, entry.get("taken_over", False))
+
+    def lie_in(self, directory: Path) -> bool:
+        """Tell whether all files lie in `directory` with the sizes that they had."""
+        for name, size in self.files.items():
+            any_size = self.taken_over and name.endswith(".idx")
+            try:
+                if (directory / name).stat().st_size != size and not any_size:
+                    return False
+            except FileNotFoundError:
+                return False
+        return True
+
+
+def damaged(path: Path, chunk: str, what: str) -> StateError:
+    """Return the error of an evt file that is not what was decoded any more: `what` is wrong with it."""
+    return StateError(
+        f"{path}: damaged since chunk {chunk} was decoded: {what}. Nothing of it is delivered. Once the file is out of "
+        "the way, its chunk is decoded again where it is needed.",
+        Remedy(f"mv {path} {path}.damaged", first="To have it out of the way"),
+    )
+
+
+def load_chunks(work: Path, run: RunId, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
+    """Read which chunk products a merged index was made from."""
+    return tuple(ChunkProducts.from_json(entry) for entry in chunk_list(work, run, downlink)["chunks"])
+
+
+def chunk_list(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:
+    """Read the `chunks` of a merged index, and the names of the evt `files` that its events count into."""
+    again = mend(downlink, "To have it made again")
+    content: Mapping[str, Any] = read_json(work / paths.chunk_list(run, downlink), again)
+    return content
+
+
+@dataclass(frozen=True, eq=False)
+class EventTable:
+    """The events of a merged index (dtype `EVENT`), in order, and the evt files they count into.
+
+    They are held, or lie in a file that is mapped.
+    """
+
+    events: NDArray[np.void]
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -133,3 +215,71 @@ def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> No
     )
     write_events(work / paths.events(run, downlink), index.table.events)
     write_bytes(work / paths.datagrams(run, downlink), dump_datagrams(index.datagrams.lines))
+
+
+def write_events(path: Path, events: NDArray[np.void]) -> None:
+    """Write events (dtype `EVENT`) to `path`."""
+    with replacing(path, buffering=0) as out:
+        npy.write_array_header_1_0(out, npy.header_data_from_array_1_0(events))
+        write_whole(out, events.view(np.uint8).data)
+
+
+def load_events(work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
+    """Return the event part of a merged index: what `write_events` wrote, and nothing else.
+
+    Raises
+    ------
+    StateError
+        If the file is damaged or was written by another version.
+    """
+    path = work / paths.events(run, downlink)
+    again = mend(downlink, "To have it made again")
+    try:
+        events = npy.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # its header is text of Python, and may be wrong in as many ways
+        raise StateError(f"{path}: not an event array ({error}).", again) from error
+    if events.dtype != idx.EVENT or events.ndim != 1 or events.offset + events.nbytes != path.stat().st_size:
+        raise StateError(f"{path}: damaged, or made by another version.", again)
+    return EventTable(np.asarray(events), tuple(chunk_list(work, run, downlink)["files"]))
+
+
+def dump_datagrams(lines: Iterable[bytes]) -> bytes:
+    """Return DGM lines as a file; its first line says whether it is whole."""
+    content = b"\n".join([*lines, b""])
+    return FIRST_LINE + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+
+
+def read_datagrams(path: Path, downlink: DownlinkId) -> tuple[bytes, KnownDatagrams]:
+    """Return what `dump_datagrams` wrote: the bytes, and what they say.
+
+    Raises
+    ------
+    FormatError
+        If it is not what was written, or a line is no DGM line.
+    """
+    content = path.read_bytes()
+    seal, _, rest = content.partition(b"\n")
+    if seal != FIRST_LINE + hashlib.sha256(rest).hexdigest().encode():
+        raise FormatError(
+            f"{path}: not what was written (checksum mismatch).",
+            mend(downlink, "To have it made again"),
+        )
+    return content, KnownDatagrams.of(rest.split(b"\n")[:-1], str(path))
+
+
+def load_datagrams(work: Path, run: RunId, downlink: DownlinkId) -> KnownDatagrams:
+    """Read those that one downlink has made known.
+
+    Raises
+    ------
+    FormatError
+        If they are damaged.
+    """
+    return read_datagrams(work / paths.datagrams(run, downlink), downlink)[1]
+
+
+def known_datagrams(work: Path, run: RunId) -> KnownDatagrams:
+    """Read those that any downlink has made known."""
+    return KnownDatagrams.together(load_datagrams(work, run, dl) for dl in known_downlinks(work, run))

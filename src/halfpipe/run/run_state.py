@@ -29,12 +29,16 @@ from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.run import merged_index
-from halfpipe.run.chunk_files import ChunkProducts, load_chunks
-from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks
-from halfpipe.run.event_table import EventTable, load_events
-from halfpipe.run.merged_index import MergedIndex
+from halfpipe.run.merged_index import (
+    ChunkProducts,
+    EventTable,
+    MergedIndex,
+    load_chunks,
+    load_datagrams,
+    load_events,
+)
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.decision import LEAST_IN_A_FILE
-from halfpipe.run.chunk_files import ChunkProducts, load_chunks
 from halfpipe.run.deliveries import Delivery, EventFile, LegacySpan
+from halfpipe.run.merged_index import ChunkProducts, load_chunks
 from halfpipe.settings import Settings
 
 Lost = Mapping[EventFile | LegacySpan, int]  # events by recorded file

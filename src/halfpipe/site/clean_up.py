@@ -31,9 +31,8 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.merge.settle import is_complete
 from halfpipe.run import force_list
-from halfpipe.run.chunk_files import load_chunks
-from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.merged_index import known_datagrams, load_chunks
 from halfpipe.run.receipt_file import hand_offs, last_number, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.site.online_records import is_handed_off

@@ -31,9 +31,9 @@ from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.command_words import filled_in
 from halfpipe.process.told_once import By, OpenError, how_it_was_cut_off
 from halfpipe.run import event_files, force_list
-from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.event_records import decided
+from halfpipe.run.merged_index import known_datagrams
 from halfpipe.run.run_state import Context, KnownRun, context_scratch
 from halfpipe.settings import Merge, Settings
 from halfpipe.site.online_records import Record, State, files_there

@@ -19,10 +19,9 @@ from halfpipe.merge.intervals import join
 from halfpipe.merge.late import late_rows
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, missing_at, undelivered
-from halfpipe.run.datagrams import load_datagrams
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, came, known_downlinks
-from halfpipe.run.event_table import load_events
+from halfpipe.run.merged_index import load_datagrams, load_events
 from halfpipe.settings import Settings
 from halfpipe.status.account import Site
 from halfpipe.words import count, lasted, utc

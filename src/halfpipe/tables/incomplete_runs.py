@@ -12,8 +12,8 @@ from halfpipe.formats import met
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.run import force_list
-from halfpipe.run.datagrams import known_datagrams
 from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import Settings
 
 DAY = 86400

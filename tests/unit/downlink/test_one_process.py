@@ -18,7 +18,7 @@ from halfpipe.downlink.plan import Plan
 from halfpipe.files import leases
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import ChunkId, DownlinkId
-from halfpipe.run.chunk_files import ChunkProducts
+from halfpipe.run.merged_index import ChunkProducts
 from halfpipe.settings import Settings
 from halfpipe.status.failures import failed_jobs
 from tests.support.golden_cases import GOLDEN

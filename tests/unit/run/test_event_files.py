@@ -21,10 +21,9 @@ from halfpipe.process import rule_program
 from halfpipe.process.progress import Progress
 from halfpipe.run import event_files, merged_index
 from halfpipe.run import event_records as reading
-from halfpipe.run.chunk_files import ChunkProducts
 from halfpipe.run.deliveries import EventFile
 from halfpipe.run.event_records import Records, Times, evt_files_of
-from halfpipe.run.event_table import load_events
+from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe.run.moot_keys import UNSET, Moot
 from halfpipe.settings import Merge
 from tests.support.golden_cases import GOLDEN, read_case

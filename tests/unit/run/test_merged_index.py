@@ -14,10 +14,7 @@ from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx, kept_index
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
-from halfpipe.run.chunk_files import ChunkProducts, load_chunks
-from halfpipe.run.datagrams import load_datagrams
-from halfpipe.run.event_table import load_events
-from halfpipe.run.merged_index import MergedIndex
+from halfpipe.run.merged_index import ChunkProducts, MergedIndex, load_chunks, load_datagrams, load_events
 from tests.support.golden_cases import GOLDEN, case_names, read_case
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")

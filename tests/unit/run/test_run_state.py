@@ -17,8 +17,8 @@ from halfpipe.errors import FormatError, LeaseLostError, MissingInputError
 from halfpipe.files import leases
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run.chunk_files import load_chunks
 from halfpipe.run.deliveries import Deliveries, Delivery
+from halfpipe.run.merged_index import load_chunks
 from halfpipe.run.run_state import Context, KnownRun, context_scratch, mend
 from halfpipe.run.shrinking import ShrunkError
 from halfpipe.settings import AcceptedLoss, Settings, Shrink

@@ -17,7 +17,7 @@ from halfpipe.downlink.submissions import Action, Record
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.process.told_once import By, Outcome
-from halfpipe.run.datagrams import dump_datagrams
+from halfpipe.run.merged_index import dump_datagrams
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up

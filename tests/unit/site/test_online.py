@@ -17,7 +17,7 @@ from halfpipe.files.records import Series
 from halfpipe.formats import evt, idx
 from halfpipe.ids import RunId, RunKind
 from halfpipe.process.told_once import By, Outcome
-from halfpipe.run.datagrams import dump_datagrams
+from halfpipe.run.merged_index import dump_datagrams
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import OnlineError, Result, What
 from halfpipe.site.online_records import Record, State, is_handed_off

@@ -1,4 +1,4 @@
-"""Whether an event file is sound as a whole: an oracle for tests of whatever writes one."""
+"""Whether an event file, whoever wrote it, is sound as a whole."""
 
 import re
 from collections.abc import Iterator
