@@ -105,7 +105,7 @@ def begin_working_directory():
     working_directory.begin(plan.work)
     if settings.ledger.url not in {None, BUILT_IN}:
         # The library of the database takes a while to load.
-        from halfpipe.ledger.lacks import refuse_delivery
+        from halfpipe.ledger.check import refuse_delivery
 
         refuse_delivery(settings, {DownlinkId(dl) for name, dl in jobs_to_run()})
 

@@ -9,8 +9,8 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
+from halfpipe.downlink.handoff_causes import contradictions as troubles
 from halfpipe.downlink.receipt import refuse_dropped_runs, state_of
-from halfpipe.downlink.record_causes import troubles
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage

@@ -10,11 +10,11 @@ from sqlalchemy import delete, insert
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.downlink.submission_causes import troubles
+from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger.check import site_troubles
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.lacks import site_troubles
 from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS, RUNS
 from tests.support.ledger_files import run_rows
 from tests.support.level1 import with_level1

@@ -16,7 +16,8 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.config import load
-from halfpipe.downlink.submission_causes import troubles, warnings_before
+from halfpipe.downlink.handoff_causes import at_level1 as troubles
+from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import settle
 from halfpipe.files.leases import found

@@ -22,7 +22,7 @@ from halfpipe.downlink import stage_mark
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId
-from halfpipe.ledger import lacks
+from halfpipe.ledger import check
 from halfpipe_simulator.scenario import Scenario
 from tests.support.harness import events_of
 from tests.support.level1 import commands, submit_commands
@@ -145,7 +145,7 @@ class Story:
         settings = self.site.settings
         try:
             stage_mark.refuse_delivery(settings)
-            lacks.refuse_delivery(settings, map(DownlinkId, DOWNLINKS))
+            check.refuse_delivery(settings, map(DownlinkId, DOWNLINKS))
         except HalfPipeError as error:
             return error.code
         return ""

@@ -10,8 +10,8 @@ from halfpipe.causes import Verdict
 from halfpipe.errors import HalfPipeError
 from halfpipe.files import working_directory
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.ledger.check import refuse_delivery, site_troubles
 from halfpipe.ledger.database import Ledger
-from halfpipe.ledger.lacks import refuse_delivery, site_troubles
 from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.settings import Settings
 from tests.support.ledger_files import Database, process, run_rows, settings_of, whole

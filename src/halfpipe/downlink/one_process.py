@@ -133,7 +133,7 @@ class Process:
         of, _ = plan_causes.look(Plan(self.settings), self.downlink, say, removes=True)
         working_directory.begin(self._work)
         if self.settings.ledger.url not in {None, BUILT_IN}:
-            from halfpipe.ledger.lacks import refuse_delivery  # noqa: PLC0415 - the library of the database
+            from halfpipe.ledger.check import refuse_delivery  # noqa: PLC0415 - the library of the database
 
             refuse_delivery(self.settings, {self.downlink})
         leases.check_downlink(self._work, self.downlink)

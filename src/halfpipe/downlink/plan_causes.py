@@ -13,9 +13,9 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
+from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.plan import DownlinkPlan, FoundFiles, Listing, Plan, cannot_be_listed, holes, names_in
 from halfpipe.downlink.stage_look import foreign, names_of
-from halfpipe.downlink.submission_causes import warnings_before
 from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
 from halfpipe.files.advice import cannot_be_read

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.record_causes import overlaps
+from halfpipe.downlink.handoff_causes import overlaps
 from halfpipe.downlink.stage_look import look, names_files
 from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger, unsettled
 from halfpipe.errors import (
@@ -300,7 +300,7 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
     if settings.ledger.url is None:
         return
     # Only now: the library of the database takes longer to load than all else here.
-    from halfpipe.ledger.lacks import lacks  # noqa: PLC0415
+    from halfpipe.ledger.check import lacks  # noqa: PLC0415
 
     if lost := lacks(settings, downlink, receipt):
         raise lost.refused(nothing, LedgerError)

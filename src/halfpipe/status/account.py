@@ -17,13 +17,11 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode.shortfall import grown
 from halfpipe.decode.shortfall import troubles as fell_short
+from halfpipe.downlink.handoff_causes import at_level1, contradictions, lost_downlinks
 from halfpipe.downlink.plan import Announced, Plan, names_in, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
-from halfpipe.downlink.record_causes import lost_downlinks
-from halfpipe.downlink.record_causes import troubles as contradictions
 from halfpipe.downlink.stage_look import StageState, is_submitted, names_files, stage_state
-from halfpipe.downlink.submission_causes import troubles as at_level1
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files import leases

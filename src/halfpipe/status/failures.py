@@ -8,7 +8,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.record_causes import troubles as contradictions
+from halfpipe.downlink.handoff_causes import contradictions
 from halfpipe.errors import NOTHING, Remedy
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId

@@ -67,7 +67,7 @@ def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
     yield from too_many(site.plan, site.now, site.names)
     yield from site_troubles(site.settings, site.now)
     if site.settings.ledger.url is not None:
-        from halfpipe.ledger.lacks import site_troubles as entered  # noqa: PLC0415 - the library of the database
+        from halfpipe.ledger.check import site_troubles as entered  # noqa: PLC0415 - the library of the database
 
         yield from entered(site.settings, downlinks)
 

@@ -17,7 +17,8 @@ from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink import stage_mark, submit
 from halfpipe.downlink.halts import HeldError
-from halfpipe.downlink.submission_causes import troubles, warnings_before
+from halfpipe.downlink.handoff_causes import at_level1 as troubles
+from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.submissions import Action, Record
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError
@@ -424,7 +425,7 @@ def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
     settings = level1.settings(check=None)
     if by == "ledger":
         settings = replace(settings, ledger=Ledger())
-        monkeypatch.setattr("halfpipe.ledger.lacks.lacks", lambda *_, **_more: None)
+        monkeypatch.setattr("halfpipe.ledger.check.lacks", lambda *_, **_more: None)
         row = {"id": int(DL), "indir": "", "outbase": "", "handoff": 1}
         Database.of(settings).write(lambda connection: connection.execute(insert(DOWNLINKS), [row]))
         (level1.work / paths.loaded(DL)).write_text("{}")

@@ -13,8 +13,9 @@ import pytest
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
+from halfpipe.downlink.handoff_causes import at_level1 as troubles
+from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.stage_look import StageState, stage_state
-from halfpipe.downlink.submission_causes import troubles, warnings_before
 from halfpipe.downlink.submissions import Action, Record
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.process.told_once import By, Outcome, how_it_was_cut_off
