@@ -133,18 +133,6 @@ def test_without_a_ledger_there_is_no_such_rule(tmp_path: Path) -> None:
     assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {SUBMIT}
 
 
-def test_a_run_is_not_delivered_with_a_wrong_key_because_the_database_is_down(tmp_path: Path) -> None:
-    site, _ = with_level1(tmp_path, FIRST)
-    down = f"sqlite:///{tmp_path}/no/such/place/ledger.sqlite"
-    site.configure(ledger={"url": down}, moot={"mapping": True})
-    with pytest.raises(AssertionError):
-        site.by_hand(FIRST)
-    assert list(site.stage.glob("*/*/*.evt")) == []
-    assert not (site.work / paths.deliveries(RUN)).exists()
-    assert not (site.work / paths.manifest(RUN, FIRST)).exists()
-    assert [path.name for path in site.stage.glob("chunktokens/*/*")] == [f"haltCleanup-{FIRST}"]
-
-
 def test_a_new_hand_off_needs_nothing_of_the_ledger_before_it_is_submitted(tmp_path: Path) -> None:
     site, _ = with_level1(tmp_path, FIRST)
     site.configure(ledger={"url": f"sqlite:///{tmp_path / 'ledger.sqlite'}"})

@@ -1,6 +1,5 @@
 """Level-1 takes what it was handed, and old chunk products are cleaned up: later downlinks come out right."""
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -63,18 +62,6 @@ def test_only_asking_for_it_makes_the_files_anew(site: Site) -> None:
     assert tokens == {Path(name).stem for name in files[FIRST]}
 
 
-def test_a_stage_taken_before_the_hand_off_refuses_it(site: Site) -> None:
-    build(read_case(GOLDEN / "split2"), site)
-    site.snakemake(f"dl={FIRST}", "--until", "deliver_run").good()
-    shutil.rmtree(site.stage / FIRST)
-    site.snakemake(f"dl={FIRST}").bad(f"snakemake dl={FIRST} -R deliver_run")
-    assert not (site.work / f"dl={FIRST}").exists()
-    mended = site.snakemake(f"dl={FIRST}", "-R", "deliver_run").good()
-    assert mended.jobs == {Job("deliver_run", FIRST, RUN), Job("receipt", FIRST)}
-    step = read_case(GOLDEN / "split2").steps[0]
-    assert site.staged(FIRST) == step.expected.files
-
-
 def prepare(site: Site) -> tuple[Case, Path, list[Path]]:
     """Process the first downlink of a run, have it taken and cleaned up; return what its decoder reads."""
     case = build_copy("split3", site)
@@ -103,19 +90,3 @@ def test_chunks_that_were_cleaned_up_are_decoded_again_as_context(site: Site) ->
     assert leases(site.work) == []
     # The first downlink has nothing to do with it.
     assert site.outstanding(FIRST, SECOND) == frozenset()
-
-
-def test_without_context_goes_on_and_the_receipt_says_so(site: Site) -> None:
-    case, level0, gone = prepare(site)
-    shutil.rmtree(level0)
-    site.configure(merge={"without_context": True})
-    assert f"chunk 00001 of downlink {FIRST}" in site.process(SECOND).said
-    (run,) = site.receipt(SECOND)["runs"]
-    assert len(run["missing"]) == 4
-    assert site.receipt(SECOND)["config"]["merge"]["without_context"] is True
-    # The orphans of the first downlink are what is missing: its last events, and nothing else.
-    step = case.steps[1]
-    expected = int(step.expected.lines("delivered_events")[0].split()[1])
-    orphans = int(case.steps[0].expected.lines("delivered_events")[0].split()[2])
-    assert expected - orphans <= run["delivered"] < expected
-    assert none_came_back(gone)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, StateError
+from halfpipe.errors import StateError
 from halfpipe.files.records import DamagedError, Series, TakenError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
@@ -177,12 +177,3 @@ def test_what_the_legacy_recorded_and_nobody_can_read_stands_until_it_can_be_rea
     read(tmp_path).publish(legacy)
     assert read(tmp_path).unreadable == {}
     assert read(tmp_path).latest() == {FIRST: legacy}
-
-
-def test_what_cannot_be_written_is_not_recorded(tmp_path: Path) -> None:
-    (tmp_path / paths.run(RUN)).parent.mkdir()
-    (tmp_path / paths.run(RUN)).touch()
-    recorded = read(tmp_path)
-    with pytest.raises(HalfPipeError):
-        recorded.publish(delivery(FIRST, (1, 9)))
-    assert recorded.latest() == {}

@@ -54,10 +54,6 @@ def test_the_number_of_files() -> None:
     assert not level_1_takes(good(MAX_CHUNKS + 1))
 
 
-def test_no_files_are_nothing_to_refuse() -> None:
-    assert refusals([]) == []
-
-
 def test_sequences_above_32_bits() -> None:
     first = 2**63
     assert refusals([file(first, first + 9, 0, 5, 10), file(first + 10, first + 19, 5, 5, 12)]) == []

@@ -60,10 +60,6 @@ def test_only_att_and_orb_lines_are_kept(tmp_path: Path, end: str) -> None:
     assert (tmp_path / "log").read_text() == "a fault\n"
 
 
-def test_no_line_is_no_failure_here(tmp_path: Path) -> None:
-    assert written(words(lines=[]), tmp_path) == ([], 0)
-
-
 def test_a_command_that_fails_after_it_printed_or_is_not_there(tmp_path: Path) -> None:
     for command in (words(status=4), ["sh", "-c", "kill -9 $$"], ["/no/such"]):
         with pytest.raises(DecoderError) as caught:

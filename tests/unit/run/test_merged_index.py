@@ -1,7 +1,6 @@
 """The merged index of a run within a downlink: built from golden products, written and read again."""
 
 import dataclasses
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from halfpipe.formats import evt, idx, kept_index
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex, load_chunks, load_datagrams, load_events
-from tests.support.golden_cases import GOLDEN, case_names, read_case
+from tests.support.golden_cases import GOLDEN
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
 
@@ -31,25 +30,6 @@ def products(directory: Path, run: RunId) -> Iterator[tuple[ChunkProducts, Path]
 
 def built(case: str, downlink: str = DL, run: RunId = RUN) -> MergedIndex:
     return merged_index.build(products(GOLDEN / case / "in" / downlink, run))
-
-
-@pytest.mark.parametrize("name", case_names())
-def test_sizes_are_those_of_the_records(name: str) -> None:
-    case = read_case(GOLDEN / name)
-    for step in case.steps:
-        for met in step.runs:
-            run = RunId.from_met(met)
-            table = built(name, step.downlink, run).table
-            keys = [(e["sequence"], e["apid"]) for e in table.events]
-            assert keys == sorted(set(keys)), "in order, each once"
-            for event in table.events[::7]:
-                content = (case.directory / "in" / step.downlink / table.files[event["file"]]).read_bytes()
-                sequence = struct.unpack_from("<Q", content, event["offset"] + 104)[0]
-                assert sequence == event["sequence"]
-                after = event["offset"] + event["size"]
-                assert after == len(content) or struct.unpack_from("<i", content, after)[0] == 77, (
-                    "the next scid"
-                )
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
@@ -93,15 +73,6 @@ def test_a_damaged_event_part_is_named_with_the_remedy(tmp_path: Path) -> None:
         match=rf"^{path}: .*made by another version\. To have it made again: halfpipe status --check --mend \d+$",
     ):
         load_events(tmp_path, RUN, DL)
-
-
-@pytest.mark.parametrize("end", [b"\n", b""])
-def test_a_damaged_datagram_part_is_named(end: bytes, tmp_path: Path) -> None:
-    merged_index.save(built("multi3"), tmp_path, RUN, DL)
-    path = tmp_path / paths.datagrams(RUN, DL)
-    path.write_bytes(path.read_bytes()[:-40] + end)
-    with pytest.raises(FormatError, match=f"^{path}"):
-        load_datagrams(tmp_path, RUN, DL)
 
 
 def test_what_was_kept_of_an_index_is_taken_for_it(tmp_path: Path) -> None:
@@ -162,13 +133,3 @@ def test_an_evt_that_changed_since_it_was_decoded(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(StateError, match=f"^{path}"):
         merged_index.build(listed)
-
-
-def test_an_index_that_lost_its_evt(tmp_path: Path) -> None:
-    for path in sorted((GOLDEN / "multi3" / "in" / DL).glob(f"*-{RUN}-*")):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    listed = list(products(tmp_path, RUN))
-    next(tmp_path.glob("*.evt")).unlink()
-    with pytest.raises(MissingInputError, match=r"\.evt: no such event file"):
-        merged_index.build(listed)
-    assert evt.HEADER_SIZE == 176

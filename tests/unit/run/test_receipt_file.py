@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import MissingInputError
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge.intervals import Interval
@@ -16,7 +16,6 @@ from halfpipe.run.receipt_file import (
     EDITED,
     ReceiptError,
     hand_offs,
-    last_number,
     next_number,
     publish,
     read_receipt,
@@ -36,13 +35,6 @@ def both(work: Path, number: int) -> list[Path]:
     """Return both copies of a record."""
     place = paths.receipts(DL)
     return [work / home / f"{number:06d}.json" for home in (place, paths.copies(place))]
-
-
-def test_before_the_first(tmp_path: Path) -> None:
-    assert hand_offs(tmp_path, DL) == []
-    assert last_number(tmp_path, DL) == 0
-    assert next_number(tmp_path, DL, Deliveries(tmp_path, RUN)) == 1
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_receipt_that_is_made_again_is_recorded_only_if_it_says_something_else(tmp_path: Path) -> None:
@@ -114,13 +106,6 @@ def test_a_record_that_is_no_receipt_stops_with_both_names(tmp_path: Path, harm:
     with pytest.raises(DamagedError) as error:
         hand_offs(tmp_path, DL)
     assert all(str(path) in str(error.value) for path in both(tmp_path, 2))
-
-
-def test_a_record_that_cannot_be_written_is_no_hand_off(tmp_path: Path) -> None:
-    (tmp_path / DL).touch()
-    with pytest.raises(HalfPipeError):
-        publish(tmp_path, DL, content(1, RUN))
-    assert hand_offs(tmp_path, DL) == []
 
 
 def delivered(work: Path, downlink: DownlinkId, last: int, handoff: int) -> Deliveries:
