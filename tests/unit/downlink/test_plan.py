@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.plan import Plan, expand, retdef_to_stage
+from halfpipe.downlink.plan import MOST_HOLES, Plan, expand, retdef_to_stage
 from halfpipe.errors import ConfigError, FormatError, IdError, MissingInputError
 from halfpipe.ids import ChunkId, DownlinkId
 from tests.support.settings import RUN_A, content, plan_of, searching
