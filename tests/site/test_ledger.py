@@ -354,7 +354,7 @@ def test_check_keeps_no_writer_waiting(
     process(tmp_path, ONE, {RUN: whole(956, 2)})
     load(ledger, settings_of(tmp_path), ONE)
 
-    def meanwhile(work: Path, run: RunId) -> dict[DownlinkId, Part]:
+    def meanwhile(work: Path, run: RunId) -> list[Part]:
         process(tmp_path, TWO, {RUN: whole(957, 2)})
         load(beside, settings_of(tmp_path), TWO)
         return read(work, run)

@@ -14,8 +14,8 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, WAITS, Ledger, NoLedgerError
-from halfpipe.ledger.load import loaded, run_row, runs_of
-from halfpipe.ledger.rows import Entry, Part, Row, Standing, handed_off, last_receipt, parts_of, read_entry
+from halfpipe.ledger.load import Keys, keys_by_hand, loaded, run_row, runs_of
+from halfpipe.ledger.rows import Entry, Part, Row, handed_off, last_receipt, parts_of, read_entry
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
 from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.words import count
@@ -51,9 +51,9 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
     LedgerError
         If the database cannot be read. What is wrong with files is a finding.
     HalfPipeError
-        As `Standing`.
+        If `moot.file` cannot be read, or contradicts itself.
     """
-    work, standing = settings.paths.work, Standing(settings, all_runs=True)
+    work, keys = settings.paths.work, keys_by_hand(settings)
     chosen = sorted(set(wanted) or ledger.read(loaded).keys() | set(handed_off(work)))
     found: list[Finding] = []
     of_them = set(ledger.read(lambda connection: runs_of(connection, chosen)))
@@ -68,8 +68,8 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
         of_them.update(entry.parts if entry else ())
     for run in sorted(of_them):
         try:
-            parts = list(parts_of(work, run).values())
-            found += ledger.read(partial(_run, run=run, parts=parts, standing=standing))
+            parts = parts_of(work, run)
+            found += ledger.read(partial(_run, run=run, parts=parts, settings=settings, keys=keys))
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
@@ -95,8 +95,10 @@ def _downlink(connection: Connection, downlink: DownlinkId, entry: Entry | None)
     return [Finding(where, LEDGER_BEHIND, "; ".join(differences))] if differences else []
 
 
-def _run(connection: Connection, run: RunId, parts: list[Part], standing: Standing) -> list[Finding]:
-    expected = [run_row(connection, run, parts, standing)] if parts else []
+def _run(
+    connection: Connection, run: RunId, parts: list[Part], settings: Settings, keys: Keys
+) -> list[Finding]:
+    expected = [run_row(connection, run, parts, settings, keys)] if parts else []
     differences = _differences(connection, RUNS, RUNS.c.startedat == run.met, expected)
     behind = LEDGER_BEHIND if parts else FILES_BEHIND
     return [Finding(_name(run), behind, "; ".join(differences))] if differences else []

@@ -7,7 +7,7 @@ not matter, nor how often, nor where a loader is killed.
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import IO
 
@@ -22,12 +22,13 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.mapping import look_up
-from halfpipe.ledger.rows import Entry, Part, Row, Standing, handed_off, read_entry, sum_up
+from halfpipe.ledger.rows import Entry, Part, Row, handed_off, read_entry, sum_up
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
-from halfpipe.run.moot_keys import UNSET
+from halfpipe.run.moot_keys import UNSET, Moot, moot_of, read_moot
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
+Keys = Mapping[RunId, Moot]
 
 
 def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
@@ -74,7 +75,7 @@ def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) ->
         return remove(ledger, settings, [downlink])
 
 
-def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, standing: Standing | None = None) -> Entry:
+def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, keys: Keys | None = None) -> Entry:
     """Enter what `downlink` brought, instead of what the ledger had of it.
 
     With `moot.update`, which runs have changed is noted for `moot_update.send` in the same transaction, so
@@ -86,8 +87,8 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, standing: Sta
         The ledger and the settings.
     downlink
         A downlink that was handed off.
-    standing
-        How runs stand, if it was read already.
+    keys
+        What `moot.file` says, if it was read already; then all of it must be good.
 
     Returns
     -------
@@ -101,16 +102,15 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, standing: Sta
     LedgerError
         If the database is down or refuses. In all cases nothing was changed.
     """
-    standing = standing or Standing(settings)
 
     def enter(connection: Connection) -> Entry:
         # Read while nobody else writes: `rebuild` must not put older files in the place of newer ones.
-        entry = read_entry(standing.work, downlink)
+        entry = read_entry(settings.paths.work, downlink)
         _refuse_older(connection, entry)
         runs = {*runs_of(connection, [downlink]), *entry.parts}
         _store(connection, entry)
         for run in sorted(runs):
-            _sum_up(connection, run, standing, entry.parts.get(run))
+            _sum_up(connection, run, settings, keys, entry.parts.get(run))
         for run in entry.staged:
             _want_row(connection, run, downlink)
         return entry
@@ -119,7 +119,7 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, standing: Sta
 
 
 def remove(
-    ledger: Ledger, settings: Settings, gone: Collection[DownlinkId], standing: Standing | None = None
+    ledger: Ledger, settings: Settings, gone: Collection[DownlinkId], keys: Keys | None = None
 ) -> list[RunId]:
     """Take downlinks out of the ledger, all or none; return the runs that they had.
 
@@ -128,14 +128,13 @@ def remove(
     ConfigError, MissingInputError, StateError, LedgerError
         As `load`.
     """
-    standing = standing or Standing(settings)
 
     def take_out(connection: Connection) -> list[RunId]:
         runs = runs_of(connection, gone)
         for downlink in gone:
             connection.execute(delete(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)))
         for run in runs:
-            _sum_up(connection, run, standing)
+            _sum_up(connection, run, settings, keys)
         return runs
 
     return ledger.write(take_out)
@@ -171,16 +170,15 @@ def rebuild(
     """
     if not tell_moot:
         settings = replace(settings, moot=replace(settings.moot, update=None))
-    standing = Standing(settings, all_runs=True)
-    there = handed_off(standing.work)
+    keys, there = keys_by_hand(settings), handed_off(settings.paths.work)
     stale = sorted(ledger.write(loaded).keys() - set(there))
     if stale:
         log.warning("not handed off, or all files are gone: %s", ", ".join(stale))
-        remove(ledger, settings, stale, standing)
+        remove(ledger, settings, stale, keys)
     failed: list[DownlinkId] = []
     for downlink in shown(there):
         try:
-            load(ledger, settings, downlink, standing)
+            load(ledger, settings, downlink, keys)
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
@@ -276,25 +274,28 @@ def _store(connection: Connection, entry: Entry) -> None:
             connection.execute(insert(table), rows[table.name])
 
 
-def _sum_up(connection: Connection, run: RunId, standing: Standing, own: Part | None = None) -> None:
+def _sum_up(
+    connection: Connection, run: RunId, settings: Settings, keys: Keys | None, own: Part | None = None
+) -> None:
     """Bring the row of `run` up to date; `own` is the part that was just read, which is not read again."""
     parts = []
     for downlink, (held, digest) in sorted(loaded_of(connection, run).items()):
         same = own is not None and own.downlink == downlink
-        part = own if same else Part.read(standing.work, run, downlink, held=held)
+        part = own if same else Part.read(settings.paths.work, run, downlink, held=held)
         if part is not None:
             # It was processed again since, and whether its run is held now is not known before it is loaded.
             parts.append(part if part.digest == digest else replace(part, held=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
-    after = [run_row(connection, run, parts, standing)] if parts else []
+    after = [run_row(connection, run, parts, settings, keys)] if parts else []
     if [dict(row) for row in before] == after:
         return
     connection.execute(delete(RUNS).where(RUNS.c.startedat == run.met))
     if after:
         connection.execute(insert(RUNS), after)
-    if standing.tells_moot or not after:
+    tells_moot = settings.moot.update is not None
+    if tells_moot or not after:
         connection.execute(delete(PENDING).where(PENDING.c.startedat == run.met))
-    if standing.tells_moot and after:
+    if tells_moot and after:
         key = {"scid": after[0]["scid"], "startedat": run.met}
         connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
 
@@ -309,10 +310,23 @@ def _want_row(connection: Connection, run: RunId, downlink: DownlinkId) -> None:
         )
 
 
-def run_row(connection: Connection, run: RunId, parts: list[Part], standing: Standing) -> Row:
+def keys_by_hand(settings: Settings) -> Keys:
+    """Return all that `moot.file` says.
+
+    Raises
+    ------
+    HalfPipeError
+        If it cannot be read, or contradicts itself.
+    """
+    return {} if settings.moot.file is None else read_moot(settings.moot.file)
+
+
+def run_row(
+    connection: Connection, run: RunId, parts: list[Part], settings: Settings, keys: Keys | None
+) -> Row:
     """Return the row that the ledger has to have of `run`, of which `parts` are all that is known."""
-    row, ground_id = sum_up(run, parts, standing)
-    moot = standing.key(run)
+    row, ground_id = sum_up(run, parts, settings)
+    moot = moot_of(run, settings.moot.file) if keys is None else keys.get(run, UNSET)
     if moot == UNSET:
         moot = look_up(connection, run, RunKind(row["type"]), ground_id, row["dgmutc0"])
     return row | {"moot_key": moot.key, "moot_alias": moot.alias}

@@ -1,7 +1,6 @@
 """Rows as the files say them: of a downlink and what it brought, and of a run from all that brought it."""
 
 import hashlib
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,9 +20,9 @@ from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Delivery
-from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
 from halfpipe.run.merged_index import known_datagrams, read_datagrams
-from halfpipe.run.moot_keys import UNSET, Moot, first_datagram, moot_of, read_moot
+from halfpipe.run.moot_keys import first_datagram
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 
@@ -31,39 +30,6 @@ Row = dict[str, Any]
 MOST = 2**63 - 1  # of a column of 64 bits
 
 IN_PROGRESS, COMPLETE, INCOMPLETE = "InProgress", "Complete", "Incomplete"  # ground-chain §10
-
-log = logging.getLogger(__name__)
-
-
-class Standing:
-    """How runs stand beside what was downlinked of them: abandoned by an operator, or with a key by hand.
-
-    `tells_moot`: the MOOT database is to be told of runs that change.
-
-    Parameters
-    ----------
-    settings
-        The settings.
-    all_runs
-        `moot.file` is read once and not for each run; then all of it must be good.
-
-    Raises
-    ------
-    HalfPipeError
-        If the list of runs abandoned, or with `all_runs` the MOOT file, cannot be read.
-    """
-
-    def __init__(self, settings: Settings, *, all_runs: bool = False) -> None:
-        self.work, self.min_epus = settings.paths.work, settings.merge.min_epus
-        self.tells_moot = settings.moot.update is not None
-        self._file = settings.moot.file
-        self._keys = read_moot(self._file) if all_runs and self._file is not None else None
-        for complaint in force_list.read(self.work).refused:
-            log.warning("%s", complaint)
-
-    def key(self, run: RunId) -> Moot:
-        """Return the key and alias that `moot.file` has for a run, `UNSET` if it has none."""
-        return moot_of(run, self._file) if self._keys is None else self._keys.get(run, UNSET)
 
 
 def is_given_up(work: Path, run: RunId) -> bool:
@@ -212,65 +178,55 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
             f"{work / paths.receipt(downlink)}: no such file. The ledger has what was handed off only.",
             Remedy(f"snakemake dl={downlink}", first="Process the downlink first"),
         )
-    parts = {}
-    for entry in receipt["runs"]:
-        run = RunId(entry["run"])
-        part = Part.read(work, run, downlink, held=entry["held"])
-        if part is not None:
-            parts[run] = part
-    staged = tuple(RunId(entry["run"]) for entry in receipt["runs"] if entry["files"])
-    return Entry(downlink, _downlink(work, downlink, receipt), parts, staged)
-
-
-def _downlink(work: Path, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Row:
+    runs = [(RunId(entry["run"]), entry) for entry in receipt["runs"]]
+    read = (Part.read(work, run, downlink, held=entry["held"]) for run, entry in runs)
     # Of a downlink that was taken over only RetDefs of what is known are there.
-    known = [entry for entry in receipt["chunks"] if entry["files"] or not receipt.get("taken_over")]
-    chunks = [entry["chunk"] for entry in known]
+    chunks = [c["chunk"] for c in receipt["chunks"] if c["files"] or not receipt.get("taken_over")]
     # RetDefs that do not know the key say -1 (ground-chain §4).
     keys = [read_retdef(work / paths.retdef(downlink, chunk)).l0key for chunk in sorted(chunks)[:1]]
-    return {
+    row = {
         "id": downlink.number,
         "l0key": next((key for key in keys if 0 <= key <= MOST), None),
-        "indir": str((work / paths.retdef(downlink, "00001")).parent),
+        "indir": str(work / downlink),
         "outbase": str(work),
         "handoff": receipt["handoff"],
     }
+    parts = {part.run: part for part in read if part is not None}
+    return Entry(downlink, row, parts, tuple(run for run, entry in runs if entry["files"]))
 
 
 def handed_off(work: Path) -> list[DownlinkId]:
     """Return every downlink that was ever handed off; of the legacy's those of which more is known than spans."""
-    prefix = paths.receipt("")
-    names = {path.name.removeprefix(prefix) for path in work.glob("*")}
+    names = {path.name.removeprefix(paths.receipt("")) for path in work.glob("*")}
     found = sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
     return [dl for dl in found if _is_known(work, dl)]
 
 
 def _is_known(work: Path, downlink: DownlinkId) -> bool:
     """Tell whether a downlink was handed off, and what it brought is known: not only what the legacy delivered."""
-    if not (work / paths.taken_over(downlink)).exists():
-        return (work / paths.receipt(downlink)).is_file() or (work / paths.receipts(downlink)).is_dir()
     try:
-        content = last_receipt(work, downlink)
+        receipt = last_receipt(work, downlink)
     except HalfPipeError:
         return True  # whoever reads it says what is wrong
-    return content is not None and any(run.get("taken_over", "whole") == "whole" for run in content["runs"])
+    return receipt is not None and (
+        "taken_over" not in receipt
+        or any(run.get("taken_over", "whole") == "whole" for run in receipt["runs"])
+    )
 
 
-def parts_of(work: Path, run: RunId) -> dict[DownlinkId, Part]:
+def parts_of(work: Path, run: RunId) -> list[Part]:
     """Return what each downlink that was ever handed off brought of `run`."""
-    found = {}
-    for place in sorted((work / paths.run(run)).glob("*")):
-        if DownlinkId.matches(place.name):
-            downlink = DownlinkId(place.name)
-            receipt = last_receipt(work, downlink)
-            entries = [entry for entry in receipt["runs"] if entry["run"] == run] if receipt else []
-            part = Part.read(work, run, downlink, held=entries[0]["held"]) if entries else None
-            if part is not None:
-                found[downlink] = part
-    return found
+    receipts = {downlink: last_receipt(work, downlink) for downlink in begun_downlinks(work, run)}
+    read = (
+        Part.read(work, run, downlink, held=entry["held"])
+        for downlink, receipt in receipts.items()
+        for entry in (receipt["runs"] if receipt else ())
+        if entry["run"] == run
+    )
+    return [part for part in read if part is not None]
 
 
-def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> tuple[Row, int]:
+def sum_up(run: RunId, parts: Sequence[Part], settings: Settings) -> tuple[Row, int]:
     """Sum up what is known of `run`: its row, which lacks what MOOT says, and its ground id.
 
     Several downlinks may have brought one datagram: it counts once, with the line that sorts first. Ground
@@ -301,7 +257,7 @@ def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> tuple[Row, 
         "startedat": run.met,
         "type": str(RunKind.of(segments)),
         "analysis": None,
-        "status": _status(run, parts, is_complete(segments, standing.min_epus), standing),
+        "status": _status(run, parts, is_complete(segments, settings.merge.min_epus), settings),
         "ndgms": len(rows),
         "nevts": _events(rows, parts[0]),
         "dgmutc0": _time(rows["utc"].min(), parts[0]),
@@ -314,12 +270,12 @@ def sum_up(run: RunId, parts: Sequence[Part], standing: Standing) -> tuple[Row, 
     return row, int(first["groundid"])
 
 
-def _status(run: RunId, parts: Iterable[Part], complete: bool, standing: Standing) -> str:
+def _status(run: RunId, parts: Iterable[Part], complete: bool, settings: Settings) -> str:
     if any(part.held for part in parts):
         return IN_PROGRESS
     if complete:
         return COMPLETE
-    return INCOMPLETE if is_given_up(standing.work, run) else IN_PROGRESS
+    return INCOMPLETE if is_given_up(settings.paths.work, run) else IN_PROGRESS
 
 
 def _datagram(row: np.void, part: Part) -> Row:
