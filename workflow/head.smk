@@ -27,8 +27,6 @@ from snakemake_logger_plugin_halfpipe import LogHandler
 
 AFTER_RECEIPT = {"ledger", "submit", "pictures"}  # rules that change nothing of what a receipt vouches for
 
-BEGUN = time.monotonic()
-
 
 def is_head():
     """Tell whether this process runs jobs: a dry run, a drawing or a job of another process does not."""
@@ -119,10 +117,8 @@ def withdraw_receipts():
 
 
 def say_end():
-    """Say what the invocation has delivered, and what its downlinks have now."""
+    """Say what the downlinks of the invocation have now."""
     if is_head():
-        made = [str(file) for job in workflow.dag.finished_jobs for file in job.output]
-        logger.info(recap.handed_off(plan.work, made, time.monotonic() - BEGUN))
         of_dag = {DownlinkId(job.wildcards.dl) for job in workflow.dag.jobs if "dl" in job.wildcards.keys()}
         logger.info("\n".join(recap.standing(settings, of_dag)))
 

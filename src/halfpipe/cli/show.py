@@ -26,7 +26,6 @@ RECEIPT_DROP = ("l1_run", "files")
 OF_VIEW: Mapping[str | None, tuple[type, ...]] = {
     None: (RunId, DownlinkId),
     "delivered": (DownlinkId,),
-    "jobs": (DownlinkId,),
     "waiting": (RunId,),
 }
 
@@ -46,7 +45,6 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
         ("halfpipe show r0702010205", "a run, named as Level-1 does, or 29d7d35d"),
         ("halfpipe show 230401001", "a downlink"),
         ("halfpipe show --delivered 2023-04 --json", "what was delivered, for a program"),
-        ("halfpipe show --jobs --by day", "how fast jobs were from day to day"),
         ("halfpipe show FILE.evt --event -1", "the last event of a file"),
     ],
     statuses={0: "good", 1: "not all could be shown, or a run waits that was not abandoned"},
@@ -70,14 +68,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
     flag_value="waiting",
     help="The runs that are not complete, and what each waits for: RUN..., or all.",
 )
-@click.option(
-    "--jobs",
-    "view",
-    flag_value="jobs",
-    help="What the jobs of each rule took, and how fast they were: of DL..., or of all.",
-)
 @click.option("--days", type=float, help="--waiting: runs older than this, not than retire.report_days.")
-@click.option("--by", type=click.Choice(["day"]), help="--jobs: by the day on which they began, UTC.")
 @click.option("--event", type=int, metavar="N", help="Event N of FILE, from 0; -1 is the last.")
 @click.option("--sequence", type=int, metavar="S", help="Every event of FILE with this GEM sequence.")
 @as_json
@@ -86,12 +77,11 @@ def command(
     what: tuple[Any, ...],
     view: str | None,
     days: float | None,
-    by: str | None,
     event: int | None,
     sequence: int | None,
     as_json: bool,
 ) -> int:
-    """Show runs, downlinks and event files; what was delivered, which runs wait, how fast jobs were.
+    """Show runs, downlinks and event files; what was delivered, and which runs wait.
 
     Of a run: which downlink delivered which files of it and when; why the rest was not, `halfpipe explain` says. Of a
     downlink: how far it is, its runs, its hand-offs, and what was done to submit them. Of an event file: its header
@@ -101,8 +91,8 @@ def command(
         return _files(what, event, sequence)
     if (view is None and not what) or not all(isinstance(one, OF_VIEW[view]) for one in what):
         raise click.UsageError(
-            "Name runs and downlinks, or event files, whose names end in .evt; --delivered and --jobs take downlinks, "
-            "--waiting takes runs."
+            "Name runs and downlinks, or event files, whose names end in .evt; --delivered takes downlinks, --waiting "
+            "runs."
         )
     site.check()
     if not as_json:
@@ -111,8 +101,6 @@ def command(
         return _delivered(site, what, as_json)
     if view == "waiting":
         return _waiting(site, what, days, as_json)
-    if view == "jobs":
-        return _jobs(site, what, by, as_json)
     from halfpipe.tables.summaries import show, show_downlink
 
     found = [
@@ -210,14 +198,3 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: boo
     more = {"days": days, "refused": refused}
     printed.listed(site.work, as_json, {"runs": found}, foot, drop=["met", "started", "downlinks"], **more)
     return 1 if refused or given_up < len(found) else 0
-
-
-def _jobs(site: Site, what: Sequence[DownlinkId], by: str | None, as_json: bool) -> int:
-    from halfpipe.tables import jobs
-
-    wanted = what or jobs.downlinks(site.work)
-    found = jobs.rates(jobs.jobs(site.work, wanted), ["day", "rule"] if by else ["rule"])
-    foot = f"{count(len(wanted), 'downlink')}, {count(int(found['jobs'].sum()), 'job')}"
-    drop = ["CPU_s", "memory_MB", "max_s"]
-    printed.listed(site.work, as_json, {"jobs": found}, foot, drop=drop, downlinks=wanted)
-    return 0

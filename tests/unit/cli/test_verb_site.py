@@ -16,7 +16,7 @@ from tests.support.worked_site import CUT, FIRST, LCI, SECOND, SPREAD
 
 OF_A_SITE = [
     ("status",), ("status", "--check"), ("show", FIRST, "2c2e5787"), ("show", "--delivered"),
-    ("show", "--waiting", "--days", "0"), ("show", "--jobs"), ("explain", FIRST), ("find", "--met", "1"),
+    ("show", "--waiting", "--days", "0"), ("explain", FIRST), ("find", "--met", "1"),
     ("online",), ("hold",), ("force",), ("cleanup",), ("config",),
 ]  # fmt: skip
 NOT_FOR_PROGRAMS = [
