@@ -1,14 +1,13 @@
 """The configuration: found, also by its profile, read, checked by `halfpipe.settings`, and written down for jobs."""
 
-import difflib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
@@ -200,33 +199,20 @@ def _checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...]
     try:
         return model(kind).validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
-        problems = dict.fromkeys(_in_words(one, sources, kind) for one in error.errors())
+        problems = dict.fromkeys(_in_words(one, sources) for one in error.errors())
         raise ConfigError(f"the configuration cannot be used: {'; '.join(problems)}. {remedy}") from error
 
 
-def _in_words(error: Any, sources: Mapping[tuple[str, ...], str], kind: type) -> str:
+def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:
     """Say in words what is wrong with one key."""
     place = tuple(str(each) for each in error["loc"] if each != "[key]")
     source = next((sources[place[:n]] for n in range(len(place), -1, -1) if place[:n] in sources), "")
     key = ".".join(place)
-    head = f"{source}: {key}" if source else key
     if error["type"] == "unexpected_keyword_argument":
-        name = ".".join(each for each in place if not each.isdecimal())
-        near = difflib.get_close_matches(name, known_keys(kind), 1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        return f"{source}: unknown key {key}{meant}"
+        return f"{source}: unknown key {key}"
+    head = f"{source}: {key}" if source else key
     expected = str(error["msg"]).removeprefix("Value error, ").removesuffix(".")
     return f"{head}: {expected}" if error["type"] in OWN_WORDS else f"{head}: {error['input']!r}: {expected}"
-
-
-def known_keys(kind: Any = Settings, section: str = "") -> Iterator[str]:
-    """Yield the keys of the configuration, as ``merge.min_epus``, and its sections."""
-    hints = get_type_hints(kind)
-    for name in (each.name for each in fields(kind)):
-        yield f"{section}{name}"
-        for part in (hints[name], *get_args(hints[name])):
-            if is_dataclass(part):
-                yield from known_keys(part, f"{section}{name}.")
 
 
 def _check_places(settings: Settings) -> None:

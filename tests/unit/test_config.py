@@ -85,9 +85,9 @@ def ignoring(**entry: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
-        ({"decodr": {}}, "config.yaml: unknown key decodr (did you mean decoder?)"),
-        ({"paths": {"wrok": "x"}}, "unknown key paths.wrok (did you mean paths.work?)"),
-        ({"merge": {"max_event": 1}}, "unknown key merge.max_event (did you mean merge.max_events?)"),
+        ({"decodr": {}}, "config.yaml: unknown key decodr"),
+        ({"paths": {"wrok": "x"}}, "unknown key paths.wrok"),
+        ({"merge": {"max_event": 1}}, "unknown key merge.max_event"),
         ({"merge": {"max_events": "many"}}, "config.yaml: merge.max_events: 'many': "),
         ({"merge": {"min_events": 0}}, "merge.min_events: 0: "),
         ({"merge": {"min_epus": 5}}, "merge.min_epus: 5: "),
@@ -108,7 +108,7 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         (ignoring(dl="240601001", chunk="00001"), "ignore.chunks.0.reason: "),
         (ignoring(dl=240601001, chunk="00001", reason="gone"), "ignore.chunks.0.dl: 240601001: "),
         (ignoring(dl="240601001", chunk="1", reason="gone"), "ignore.chunks.0.chunk: '1' is not a chunk id: five"),
-        (ignoring(dl="240601001", chunk="00001", reasn="x"), "0.reasn (did you mean ignore.chunks.reason?)"),
+        (ignoring(dl="240601001", chunk="00001", reasn="x"), "unknown key ignore.chunks.0.reasn"),
         ({"dl": True}, "dl: 'True' is not a downlink id"),
         ({"paths": {"retdef": ["/no/such/place"]}}, "paths.retdef: /no/such/place is no directory. Correct the path"),
         ({"paths": {"level0": "/no/such/place"}}, "paths.level0: /no/such/place is no directory"),

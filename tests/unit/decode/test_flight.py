@@ -80,7 +80,7 @@ def test_bare_programs_get_the_settings_environment_and_little_else(
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"runtme": "none"}, "unknown key runtme (did you mean runtime?)"),
+        ({"runtme": "none"}, "unknown key runtme"),
         ({"runtime": "docker"}, "runtime: "),
         ({"binds": ["/a:/b:/c"]}, "binds.0: "),
         ({"binds": ["/a", "relative"]}, "binds.1: "),

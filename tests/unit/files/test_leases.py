@@ -170,8 +170,10 @@ def test_who_stood_still_and_was_not_followed_goes_on(tmp_path: Path) -> None:
     assert left(tmp_path) == []
 
 
-def test_the_clock_is_the_file_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left_by_another(tmp_path, "leases/a")
+def test_the_clock_is_the_file_servers_and_the_lifetime_the_holders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_by_another(tmp_path, "leases/a", silent=200)
     lease, real = Lease(tmp_path, "leases/a"), time.time
     monkeypatch.setattr(time, "time", lambda: real() + 1e6)
     assert not lease.try_take(), "whatever this machine's clock says"
@@ -181,14 +183,6 @@ def test_the_clock_is_the_file_servers(tmp_path: Path, monkeypatch: pytest.Monke
     os.utime(heartbeat, (real() - 301, real() - 301))
     assert lease.try_take()
     lease.give_back()
-
-
-def test_others_go_by_the_lifetime_that_the_holder_says(tmp_path: Path) -> None:
-    for name, silent in (("a", 200), ("b", 301)):
-        left_by_another(tmp_path, f"leases/{name}", silent=silent)
-        lease = Lease(tmp_path, f"leases/{name}")
-        assert lease.try_take() is (silent > 300)
-        lease.give_back()
 
 
 @pytest.mark.parametrize(
@@ -303,12 +297,6 @@ def test_who_waits_says_for_whom_and_reminds_but_not_at_once(
     assert left(tmp_path) == []
 
 
-def test_a_run_is_free_again_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="on purpose"), leases.run_lease(tmp_path, RUN, print):
-        raise ValueError("on purpose")
-    assert left(tmp_path) == []
-
-
 def test_one_process_is_at_work_on_a_downlink(tmp_path: Path) -> None:
     with another(tmp_path, "head") as head:
         assert head.line().startswith("held ")
@@ -324,19 +312,6 @@ def test_one_process_is_at_work_on_a_downlink(tmp_path: Path) -> None:
         assert leases.in_work(tmp_path, DownlinkId("230401002")) is None
         head.finish()
     assert leases.in_work(tmp_path, DL) is None
-    assert left(tmp_path) == []
-
-
-def test_the_same_command_after_a_kill_waits_and_says_so(tmp_path: Path) -> None:
-    with another(tmp_path, "head") as killed:
-        killed.line()
-    with another(tmp_path, "head") as head:
-        assert re.match(
-            rf"waiting for a sign of life of who is at work on downlink {DL}: .*process {killed.process.pid}",
-            head.line(),
-        )
-        head.head()
-        head.finish()
     assert left(tmp_path) == []
 
 
@@ -461,70 +436,30 @@ def test_a_forked_child_gives_nothing_back(tmp_path: Path, monkeypatch: pytest.M
 
 
 ADDS = """
-import os, sys, time
+import sys, time
 from pathlib import Path
 from halfpipe.files import leases
 from halfpipe.ids import RunId
-from halfpipe.errors import LeaseLostError
-leases.lifetime, leases.POLL_SECONDS = float(sys.argv[3]), 0.02
-path, times = Path(sys.argv[1]) / "number", int(sys.argv[2])
-done = 0
-while done < times:
+leases.lifetime, leases.POLL_SECONDS = 30.0, 0.02
+path = Path(sys.argv[1]) / "number"
+for _ in range(8):
     with leases.run_lease(path.parent, RunId("2c2e5787"), lambda line: None) as lease:
         value = int(path.read_text())
         time.sleep(0.002)
-        try:
-            lease.check()
-        except LeaseLostError:
-            continue
-        # Exclusive, as a record is: a lease that is lost after the check costs work only.
-        try:
-            (path.parent / f"value-{value + 1}").symlink_to(f"{os.getpid()}")
-        except FileExistsError:
-            continue
-        part = path.with_name(f"part-{os.getpid()}")
-        part.write_text(str(value + 1))
-        part.rename(path)
-        done += 1
+        lease.check()
+        path.write_text(str(value + 1))
 """
 
 
-def adders(work: Path, many: int, times: int, lifetime: float, *before: str) -> list[subprocess.Popen[bytes]]:
-    (work / "number").write_text("0")
-    words = [*before, sys.executable, "-c", ADDS, str(work), str(times), str(lifetime)]
-    return [subprocess.Popen(words) for _ in range(many)]
-
-
-@pytest.mark.parametrize(("many", "times", "killed"), [(4, 15, False), (6, 1, True)])
-def test_runs_are_changed_by_one_process_at_a_time(
-    tmp_path: Path, many: int, times: int, killed: bool
-) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_runs_are_changed_by_one_process_at_a_time(tmp_path: Path, killed: bool) -> None:
     if killed:
         left_by_another(tmp_path, OF_RUN, silent=1e4)
-    others = adders(tmp_path, many, times, 30.0)
-    assert [other.wait(timeout=120) for other in others] == [0] * many
-    assert (tmp_path / "number").read_text() == str(many * times)
+    (tmp_path / "number").write_text("0")
+    others = [subprocess.Popen([sys.executable, "-c", ADDS, str(tmp_path)]) for _ in range(4)]
+    assert [other.wait(timeout=120) for other in others] == [0] * 4
+    assert (tmp_path / "number").read_text() == "32"
     assert left(tmp_path) == []
-
-
-def test_processes_that_are_killed_and_stopped_beyond_their_lifetime(tmp_path: Path) -> None:
-    """Each adds under the run's lease; whoever lost it finds out, and nothing is counted twice."""
-    others = adders(tmp_path, 4, 100, 0.6)
-    for number, one in enumerate(others):
-        time.sleep(0.3)
-        if number > 1:
-            one.kill()
-        else:
-            one.send_signal(signal.SIGSTOP)
-            time.sleep(0.9)
-            one.send_signal(signal.SIGCONT)
-    ends = [other.wait(timeout=120) for other in others]
-    assert sorted(ends)[-2:] == [0, 0]
-    counted = len(list(tmp_path.glob("value-*")))
-    assert int((tmp_path / "number").read_text()) in {counted, counted - 1}  # killed in between
-    assert counted >= 200
-    left_over = left(tmp_path)
-    assert not [name for name in left_over if name.startswith("run-")] or ends.count(-9), left_over
 
 
 def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:

@@ -3,11 +3,8 @@
 import errno
 import json
 import os
-import random
 import resource
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -80,15 +77,6 @@ def test_a_copy_that_cannot_be_mended_is_told_and_stops_nothing(tmp_path: Path) 
     said = list(series(tmp_path).verify())
     assert len(said) == 3
     assert all(copy.parent == home and "cannot be mended" in what for copy, what in said)
-
-
-def test_a_tree_of_copies_that_is_gone_as_a_whole_is_mended(tmp_path: Path) -> None:
-    published(tmp_path, 3)
-    for home in (PLACE, f"copies/{PLACE}"):
-        for path in (tmp_path / home).iterdir():
-            path.unlink()
-        assert values(tmp_path) == [1, 2, 3]
-    assert len(files(tmp_path)) == 6
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -197,54 +185,3 @@ def test_a_record_that_a_disk_takes_in_part_is_none(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert values(tmp_path) == [1]
-
-
-def _count(work: Path) -> None:
-    """Publish the number after the highest that is there, again and again."""
-    while True:
-        one = series(work)
-        last = max((record.values["value"] for record in one.read()), default=0)
-        try:
-            one.publish({"value": last + 1, "pid": os.getpid()})
-        except TakenError:
-            continue
-
-
-def test_processes_that_are_killed_and_stopped_while_copies_are_lost_count_without_a_gap(
-    tmp_path: Path,
-) -> None:
-    rng, running = random.Random(1), set[int]()
-    harmed = 0
-    while True:
-        while len(running) < 3:
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    _count(tmp_path)
-                finally:
-                    os._exit(1)
-            running.add(pid)
-        time.sleep(rng.random() * 0.02)
-        victim = rng.choice(sorted(running))
-        os.kill(victim, rng.choice([signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGCONT]))
-        homes = [tmp_path / PLACE, tmp_path / "copies" / PLACE]
-        whole = [n for n in range(1, harmed + 60) if all((h / f"{n:06d}.json").exists() for h in homes)]
-        if whole and rng.random() < 0.3:
-            path = rng.choice(homes) / f"{rng.choice(whole):06d}.json"
-            twin = next(home for home in homes if home != path.parent) / path.name
-            if opened(twin.read_bytes()) and path.exists():
-                path.unlink()
-                harmed += 1
-        ended = set()
-        for pid in running:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                ended.add(pid)
-                assert os.WIFSIGNALED(status), "it ended by itself: an error"
-        running -= ended
-        if len(series(tmp_path).read()) >= 60 and harmed >= 5:
-            break
-    for pid in running:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    assert values(tmp_path) == list(range(1, len(values(tmp_path)) + 1))
