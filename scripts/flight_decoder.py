@@ -8,26 +8,22 @@ the signal's number if it was killed.
 """
 
 import argparse
-import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from halfpipe.decode.decoder_log import DecoderLog
-from halfpipe.decode.flight_call import call, tell, wrapped
+from halfpipe.decode.flight_call import call, wrapped
 from halfpipe.decode.flight_products import check_products, take
 from halfpipe.decode.flight_settings import load
 from halfpipe.decode.working_copy import working_copy
 from halfpipe.formats.retdef import ids_of, read_retdef
 
-NAME = "flight_decoder"
-
 
 def decode(arguments: argparse.Namespace) -> int:
     """Decode the chunk; return the exit status."""
     flight = load(arguments.settings)
-    os.umask(int(flight.umask, 8))
     retdef = read_retdef(arguments.retdef)
     flight.check(retdef.arch, arguments.settings)
     with working_copy(flight, "-".join(ids_of(arguments.retdef))) as work:
@@ -36,14 +32,11 @@ def decode(arguments: argparse.Namespace) -> int:
         if arguments.latc is not None:
             options += ["-k", arguments.latc]
         said = DecoderLog()
-        ended = call(
-            flight, flight.decoder, options, work, out=sys.stdout.buffer, errors=None, hear=said.hear
-        )
-        if ended.why is not None:
-            tell(f"{NAME}: {ended.why}")
-            return ended.status
-        take(check_products(work, said), arguments.out)
-    return 0
+        out = sys.stdout.buffer
+        status = call(flight, flight.decoder, options, work, out=out, errors=None, hear=said.hear)
+        if not status:
+            take(check_products(work, said), arguments.out)
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, help="directory of the products")
     parser.add_argument("-k", "--latc", help="LATC master key, for the program's -k")
     arguments = parser.parse_args(argv)
-    return wrapped(lambda: decode(arguments), NAME)
+    return wrapped(lambda: decode(arguments))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ exception, whose text it prints last: that is no good end here.
 
 import argparse
 import math
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from halfpipe.decode.flight_settings import load
 from halfpipe.decode.working_copy import working_copy
 from halfpipe.errors import ConfigError
 
-NAME = "flight_magic7"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DATA = re.compile(r"\S+ \S+ (ATT|ORB|ANC|TT) ")
 
@@ -80,26 +78,17 @@ def retrieve(arguments: argparse.Namespace) -> int:
     program = flight.magic7
     if program is None:
         raise ConfigError(f"{arguments.settings}: magic7 is missing. config/flight.yaml is an example.")
-    os.umask(int(flight.umask, 8))
     flight.check(arguments.arch, arguments.settings)
     options = ["--arch", arguments.arch, "--scid", str(arguments.scid)]
     options += ["-b", date_time(arguments.begin), "-e", date_time(arguments.end), "--lsm"]
     printed = Printed(program.harmless)
     with working_copy(flight, "magic7") as work:
-        ended = call(
-            flight,
-            program,
-            options,
-            work,
-            out=sys.stdout.buffer,
-            errors=sys.stderr.buffer,
-            hear=printed.hear,
-        )
-    fault = ended.why or printed.fault()
-    if fault is not None:
-        tell(f"{NAME}: {fault}")
-        return ended.status or 1
-    return 0
+        out, errors = sys.stdout.buffer, sys.stderr.buffer
+        status = call(flight, program, options, work, out=out, errors=errors, hear=printed.hear)
+    if not status and (fault := printed.fault()) is not None:
+        tell(fault)
+        return 1
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-e", "--end", type=seconds, required=True, help="Unix UTC seconds")
     parser.add_argument("--lsm", action="store_true", help="magic-7, which is all that is asked for here")
     arguments = parser.parse_args(argv)
-    return wrapped(lambda: retrieve(arguments), NAME)
+    return wrapped(lambda: retrieve(arguments))
 
 
 if __name__ == "__main__":

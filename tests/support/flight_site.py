@@ -56,8 +56,8 @@ class FlightSite:
             binds=[f"{STANDIN}:{SOFTWARE}", f"{self.arch}:{ARCH}", f"{self.tables}:{TABLES}"],
             environment={"FMX_C_FDB": TABLES, "fmxRoot": TABLES, "LD_LIBRARY_PATH": f"{SOFTWARE}/lib"},
             scratch=["STANDIN_SCRATCH", str(self.scratch)],
-            decoder={"program": [f"{SOFTWARE}/getLSEChunk.exe"], "seconds": 60, "memory_mib": None},
-            magic7={"program": ["python3", f"{SOFTWARE}/DiagRet.py"], "seconds": 60, "memory_mib": None},
+            decoder={"program": [f"{SOFTWARE}/getLSEChunk.exe"], "seconds": 60},
+            magic7={"program": ["python3", f"{SOFTWARE}/DiagRet.py"], "seconds": 60},
         )
 
     @property

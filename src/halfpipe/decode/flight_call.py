@@ -5,27 +5,19 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import IO
 
 from halfpipe.decode.flight_settings import Call, Flight
 from halfpipe.decode.working_copy import WorkingCopy
 from halfpipe.errors import DecoderError, HalfPipeError
-from halfpipe.process.programs import Ending, Lines, run
+from halfpipe.process.programs import Lines, run
 
 TIMED_OUT = 124  # as timeout(1)
 SIGNALLED = 128  # and the signal's number, as a shell says it
 GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL; Slurm leaves 30 s for all of it
 TERMINATION = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How a call ended: `status` as a shell says it, and `why` it was no good end."""
-
-    status: int
-    why: str | None
 
 
 def call(
@@ -37,13 +29,13 @@ def call(
     out: IO[bytes],
     errors: IO[bytes] | None,
     hear: Callable[[str], object],
-) -> Verdict:
+) -> int:
     """Run a program to its end or its limit, its output passed on as it comes.
 
     Parameters
     ----------
     flight, program, options
-        What is started and its limits.
+        What is started and its limit.
     work
         The working copy, where it is started.
     out, errors
@@ -53,15 +45,16 @@ def call(
 
     Returns
     -------
-    Verdict
-        Nothing of its process group lives any more.
+    int
+        Its exit status as a shell says it. Of one that ended badly it is told why. Nothing of its process group lives
+        any more.
 
     Raises
     ------
     DecoderError
         If it cannot be started.
     """
-    words = [*_limited(program), *flight.command(program, options, work.source, work.target)]
+    words = flight.command(program, options, work.source, work.target)
     ending = run(
         words,
         work.source,
@@ -75,7 +68,17 @@ def call(
     )
     if ending.status is None:
         raise DecoderError(f"{words[0]}: {ending.how}. Check program in the settings.")
-    return _verdict(ending, program, ending.status)
+    if ending.well:
+        return 0
+    # The largest resident size of any process that was waited for: Linux counts it in KiB.
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
+    tell(
+        f"the program {ending.how}, with all that it had started: at most {peak} MiB of memory were in use. Nothing of "
+        "it was taken. If it only needs longer or more memory, raise that in the settings and the job."
+    )
+    if ending.late:
+        return TIMED_OUT
+    return ending.status if ending.status > 0 else SIGNALLED - ending.status
 
 
 def _passed_on(to: IO[bytes], also: Callable[[bytes], None] | None = None) -> Callable[[bytes], None]:
@@ -90,32 +93,10 @@ def _passed_on(to: IO[bytes], also: Callable[[bytes], None] | None = None) -> Ca
     return take
 
 
-def _limited(program: Call) -> list[str]:
-    """Return the words that hold what follows to the address space of the settings, or of who started us."""
-    if program.memory_mib is None:
-        return []
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = min(bound for bound in (program.memory_mib << 20, hard) if bound >= 0)
-    return ["prlimit", f"--as={limit}:"]
-
-
-def _verdict(ending: Ending, program: Call, status: int) -> Verdict:
-    if ending.well:
-        return Verdict(0, None)
-    # The largest resident size of any process that was waited for: Linux counts it in KiB.
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
-    limit = "no limit" if program.memory_mib is None else f"a limit of {program.memory_mib} MiB (memory_mib)"
-    why = (
-        f"the program {ending.how}, with all that it had started: it had {limit} and at most {peak} MiB of memory in "
-        "use. Nothing of it was taken. If it only needs longer or more memory, raise that in the settings and the job."
-    )
-    return Verdict(TIMED_OUT if ending.late else status if status >= 0 else SIGNALLED - status, why)
-
-
 def tell(message: str) -> None:
     """Print a line of our own to standard error, after all that the program printed."""
     sys.stdout.flush()
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"{Path(sys.argv[0]).stem}: {message}\n")
     sys.stderr.flush()
 
 
@@ -123,15 +104,13 @@ class Stopped(BaseException):
     """Somebody wants this process to end: SIGTERM, SIGINT or SIGHUP."""
 
 
-def wrapped(job: Callable[[], int], name: str) -> int:
+def wrapped(job: Callable[[], int]) -> int:
     """Run the whole of a wrapper: `job`, ended in order by a signal, its errors told in one line.
 
     Parameters
     ----------
     job
         Does everything and returns the exit status.
-    name
-        What its messages begin with.
 
     Returns
     -------
@@ -150,12 +129,12 @@ def wrapped(job: Callable[[], int], name: str) -> int:
         return job()
     except Stopped as stopped:
         (number,) = stopped.args
-        tell(f"{name}: ended by signal {number}: nothing was taken, nothing is left behind")
+        tell(f"ended by signal {number}: nothing was taken, nothing is left behind")
         return SIGNALLED + int(number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        tell(f"{name}: nobody reads the output now: nothing was taken")
+        tell("nobody reads the output now: nothing was taken")
         return SIGNALLED + signal.SIGPIPE
     except HalfPipeError as error:
-        tell(f"{name}: {error}")
+        tell(str(error))
         return 1

@@ -21,14 +21,12 @@ PLAIN = r"/[^,:\x00-\x1f]*"  # a path as it may stand in --bind
 
 @dataclass(frozen=True)
 class Call(Section):
-    """A flight program: its command and its limits."""
+    """A flight program: its command and its limit."""
 
     program: Annotated[tuple[Annotated[str, Check(pattern=r"^[^\x00]+$")], ...], Check(min_length=1)]
     """The words of the command as it is found inside the container; the options follow them."""
     seconds: Annotated[float, Check(gt=0)]
     """After so many seconds the program is killed with everything that it started."""
-    memory_mib: Annotated[int, Check(ge=256)] | None = None
-    """Address space that the program may use (RLIMIT_AS), MiB; null: no limit but Slurm's."""
     harmless: tuple[Text, ...] = ()
     """Beginnings of lines that may stand at the end of the output and mean no fault."""
 
@@ -59,8 +57,6 @@ class Flight(Section):
     scratch: tuple[Text, ...] = ("LSCRATCH", "TMPDIR")
     """Where working copies lie: names of environment variables and paths; the first that is a directory in which one
     may write is taken. Without one, the machine's temporary directory."""
-    umask: Annotated[str, Check(pattern="^0?[0-7]{3}$")] = "0002"
-    """Octal text. 0002: products may be written by the group, so that a colleague can go on."""
 
     @property
     def bare(self) -> bool:
