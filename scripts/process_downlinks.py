@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.chdir(settings.paths.work)
     one_process.load()
     entries = content["elements"][arguments.element]
-    process_all(settings, arguments.settings, entries, content["since"], content["cores"])
+    since, cores, submits = content["since"], content["cores"], content["submits"]
+    process_all(settings, arguments.settings, entries, since, cores, submits=submits)
     return 0
 
 

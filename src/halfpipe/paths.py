@@ -182,11 +182,6 @@ def repipe_moot(dl: str = DL) -> str:
     return f"{repipe(dl)}/moot.txt"
 
 
-def repipe_log(dl: str = DL) -> str:
-    """Return the log of the last command that processed it."""
-    return f"{repipe(dl)}/snakemake.log"
-
-
 def repipe_work(dl: str = DL) -> str:
     """Return its own working directory."""
     return f"{repipe(dl)}/work"
@@ -298,12 +293,12 @@ def takeover_lease() -> str:
 
 
 def unattended_logs() -> str:
-    """Return the directory of the logs of unattended invocations."""
+    """Return the directory of the logs of unattended processing."""
     return "logs/unattended"
 
 
 def batch_logs() -> str:
-    """Return the directory of the logs of the invocations of `halfpipe process`."""
+    """Return the directory of the logs of `halfpipe process`."""
     return "logs/process"
 
 

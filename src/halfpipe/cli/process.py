@@ -4,24 +4,24 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.cli.verbs import EITHER, SEVERAL, Site, Verb, cores
+from halfpipe.config import load
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import remove_file
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.repipe import run_alone
 from halfpipe.run.receipt_file import hand_offs, read_receipt
-from halfpipe.site import batches, invocations
+from halfpipe.site import batches
 from halfpipe.site.batches import Batch
-from halfpipe.site.invocations import GOOD, invocation
-from halfpipe.site.unattended_turn import MINUTES
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
 from halfpipe.words import count
@@ -81,7 +81,6 @@ def command(
         signal.signal(number, signal.getsignal(signal.SIGTERM))
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
-    profile = site.profile.content if site.profile else {}
     file, earlier = batches.begin_again(site.work, downlinks) if again else (None, False)
     batch, messages = batches.batch_of(site.settings, downlinks, file.stat().st_mtime if file else 0.0)
     for line in messages:
@@ -92,7 +91,7 @@ def command(
         click.echo(f"the rest was regenerated before; to begin with all of them, first: rm {file}")
     begun = time.monotonic()
     try:
-        launcher = batches.launcher(site.work, profile, downlinks, cores, site.settings.history.sbatch)
+        launcher = batches.launcher(site.work, _profile(site), downlinks, cores, site.settings.history.sbatch)
         _say(site, batch, batch.run(launcher), begun)
     except (SystemExit, HalfPipeError):
         click.echo(f"ended: {_progress(batch, begun)}\nto go on: {_same_command()}")
@@ -132,14 +131,15 @@ def _say(site: Site, batch: Batch, looks: Iterable[None], begun: float) -> None:
 
 def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) -> int:
     downlink = run_alone.prepare(site.settings, run, orphans=orphans)
-    options = site.snakemake_options(cores, site.work / paths.repipe_config(downlink))
-    words = invocation([paths.receipt(downlink)], options)
-    log = site.work / paths.repipe_log(downlink)
-    click.echo(f"run {run} is processed as downlink {downlink}; what snakemake prints: {log}", err=True)
-    if invocations.process(words, log, MINUTES * 60) != GOOD:
+    config = site.work / paths.repipe_config(downlink)
+    batch = Batch(load([config]), [downlink])
+    click.echo(f"run {run} is processed as downlink {downlink}", err=True)
+    for _ in batch.run(batches.launcher(batch.settings.paths.work, _profile(site), [downlink], cores)):
+        pass
+    if batch.failed or batch.left:
         raise HalfPipeError(
-            f"run {run} was not delivered by downlink {downlink}; all that was printed: {log}. Fix this "
-            f"and re-run the command; to see it fail: {invocations.again(words)}"
+            f"run {run} was not delivered by downlink {downlink}; all that was printed: {batch.log}. Fix this "
+            f"and re-run the command; to see it fail: snakemake dl={downlink} --configfile {config}"
         )
     found, others = run_alone.finish(site.settings, run, downlink)
     events = sum(file["events"] for file in found["files"])
@@ -199,6 +199,10 @@ def _problems(site: Site, batch: Batch) -> Iterator[str]:
         for cause in causes:
             if cause.verdict is Verdict.ACTION or dl not in batch.done:
                 yield "\n→ ".join([f"{dl}: {cause.text}", *cause.remedy.steps])
+
+
+def _profile(site: Site) -> Mapping[str, Any]:
+    return site.profile.content if site.profile else {}
 
 
 def _same_command() -> str:

@@ -70,7 +70,6 @@ def command(
     return unattended_turn.turn(
         site.settings,
         lambda downlink: launcher(site.work, profile, [downlink], cores),
-        site.snakemake_options(cores),
         timeout_minutes,
         say,
         timer=timer,

@@ -1,6 +1,5 @@
 """What verbs share: options that say which site is meant, examples and exit statuses in their help, arguments."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,12 +13,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from halfpipe.cli import printed
-from halfpipe.config import NONE, VARIABLE, Profile, find_profile, load, read_values
+from halfpipe.config import VARIABLE, Profile, find_profile, load, read_values
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, IdError
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, Downlinks, RunId
-from halfpipe.settings import ROOT, Settings
+from halfpipe.settings import Settings
 from halfpipe.tables import names
 
 UNUSABLE = {2: "the command line or the configuration is wrong: nothing was done"}
@@ -71,39 +70,6 @@ class Site:
         """Say on which working directory a verb looks, apart from what it prints."""
         sys.stdout.flush()
         click.echo(printed.tinted(str(self), dim=True), err=True)
-
-    def snakemake_options(self, cores: int | None, configfile: Path | None = None) -> list[str]:
-        """Return the options of snakemake, started in the project's root, that name this site.
-
-        Parameters
-        ----------
-        cores
-            How many it may use, if the profile has none; None: all.
-        configfile
-            Another config than the site's.
-
-        Raises
-        ------
-        ConfigError
-            If single values were given, which say nothing of what comes after them, and no other config.
-        """
-        if self.given_values and configfile is None:
-            raise ConfigError("--config: this verb takes no single values. Put them into a --configfile.")
-        at_root, profile = Path.cwd() == ROOT, self.profile
-        words: list[str] = []
-        if profile is not None:
-            words += ["--profile", profile.name if at_root else str(profile.file.absolute())]
-        elif os.environ.get(VARIABLE):
-            words += ["--profile", NONE]
-        if cores is not None or profile is None:
-            words += ["--cores", str(cores or os.cpu_count())]
-        configfiles = self.configfiles if self.given_configfiles or not at_root else ()
-        configfiles = (configfile,) if configfile else configfiles
-        if configfiles:
-            words += ["--configfile", *(str(path.absolute()) for path in configfiles)]
-        if configfile and profile is not None and profile.config:
-            words += ["--config", "dl="]  # in place of the profile's values, which would go before the file's
-        return words
 
     def check(self) -> None:
         """Refuse a working directory that nobody made: nothing was found in it would be no answer.

@@ -127,6 +127,21 @@ class Process:
             receipt = _Job("receipt", (), paths.receipt(self.downlink), made_of, words)
             self.done = not self._failed([receipt])
 
+    def submit(self, say: Callable[[str], None]) -> None:
+        """Do what comes after the hand-off: the ledger, if there is one, and the submission.
+
+        Raises
+        ------
+        LockedError
+            If another process is at work on the downlink.
+        """
+        leases.hold_downlink(self._work, self.downlink, say)
+        receipt, loaded = paths.receipt(self.downlink), paths.loaded(self.downlink)
+        jobs = [_Job("ledger", (), loaded, [receipt], [])] if self.settings.ledger.url is not None else []
+        made_of = [receipt, *(job.product for job in jobs)]
+        jobs.append(_Job("submit", (), paths.submitted(self.downlink), made_of, []))
+        self.done = not any(self._failed([job]) for job in jobs)
+
     def _begin(self, say: Callable[[str], None]) -> DownlinkPlan:
         """Do what the head of Snakemake does before the first job."""
         halts.refuse(self._work, halts.Switch.STAGE, self.downlink)

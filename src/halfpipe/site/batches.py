@@ -11,7 +11,6 @@ it is in another element or in work elsewhere, the later one is finished in the 
 
 import hashlib
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -32,8 +31,8 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import last_number
 from halfpipe.settings import ROOT, Settings
-from halfpipe.site import invocations
 from halfpipe.site.element import FAILED, FULL, HANDED_OFF, KILLED, LEFT, WAITS, End
+from halfpipe.site.here import Here
 from halfpipe.site.slurm import TRIES, Arrays, BusyError
 from halfpipe.status.failures import end_of
 
@@ -41,38 +40,6 @@ MOST = 10  # downlinks of an element: a killed one has little to begin again, an
 EQUAL = 20  # downlinks that fail for one cause, one after the other: it is none of them
 BUSY_SECONDS = 60.0  # between two submissions, if Slurm takes none
 LOCKED_SECONDS = 10.0  # until those are tried again that others have in work
-
-
-class Here:
-    """Elements as processes of this machine, so many at a time; `Arrays` starts them in Slurm."""
-
-    largest, seconds, shows, look = sys.maxsize, 0.1, 0.0, ""
-
-    def __init__(self, cores: int) -> None:
-        self.slots = self.cores = cores
-        self._waiting = list[tuple[list[str], str]]()
-        self._running = list[subprocess.Popen[bytes]]()
-
-    def start(self, words: Sequence[str], log: str, elements: int, *_: int) -> None:
-        """Have elements started, as `Arrays.start`."""
-        invocations.take_orphans()
-        numbers = map(str, range(elements))
-        self._waiting += [([*words, "--element", number], log.replace("%a", number)) for number in numbers]
-
-    def left(self) -> int:
-        """Start what there is room for, and return how many have not ended."""
-        self._running = [one for one in self._running if one.poll() is None]
-        while self._waiting and len(self._running) < self.slots:
-            words, log = self._waiting.pop(0)
-            with open(log, "ab") as out:  # noqa: PTH123 - of a pattern
-                self._running.append(invocations.start(words, out))
-        return len(self._running) + len(self._waiting)
-
-    def end(self) -> None:
-        """End all, with all that they have started."""
-        self._waiting.clear()
-        for one in self._running:
-            invocations.end(one)
 
 
 Launcher = Here | Arrays
@@ -125,14 +92,15 @@ def batch_of(
     todo = set(found.ready)
     if since:
         todo |= {dl for dl in named if last_number(settings.paths.work, dl)}
-        todo = {dl for dl in todo if not _is_handed_off(settings, dl, since)}
+        todo = {dl for dl in todo if not _is_done(settings, dl, since)}
     batch = Batch(settings, sorted({*todo, *found.held}), since)
     batch.ends = {dl: End(dl, LEFT, text=f"it is held by {file}") for dl, file in found.held.items()}
     return batch, found.waiting
 
 
-def _is_handed_off(settings: Settings, downlink: DownlinkId, since: float) -> bool:
-    return (modified(f"{settings.paths.work}/{paths.receipt(downlink)}") or 0.0) >= since
+def _is_done(settings: Settings, downlink: DownlinkId, since: float, *, submits: bool = False) -> bool:
+    product = paths.submitted(downlink) if submits else paths.receipt(downlink)
+    return (modified(f"{settings.paths.work}/{product}") or 0.0) >= since
 
 
 def compose(
@@ -210,6 +178,8 @@ class Batch:
         Unix time: what was made before it is made anew; 0: what is there is good.
     home
         Where logs of elements are, below `paths.work`.
+    submits
+        Whether downlinks that are handed off are submitted, and nothing else is done.
 
     Attributes
     ----------
@@ -227,9 +197,12 @@ class Batch:
         todo: Sequence[DownlinkId],
         since: float = 0.0,
         home: str = paths.batch_logs(),
+        *,
+        submits: bool = False,
     ) -> None:
         self.settings, self.todo, self.since = settings, tuple(todo), since
         self.ends = dict[DownlinkId, End]()
+        self._submits = submits
         self.waits, self.log, self._home = "", Path(), settings.paths.work / home
         self._logs, self._lists = dict[str, _Log](), list[Path]()
         self._equal, self._heard = list[End](), False
@@ -239,7 +212,7 @@ class Batch:
 
     @property
     def done(self) -> list[DownlinkId]:
-        """Those that were handed off."""
+        """Those that were handed off, or submitted."""
         return self._with(HANDED_OFF)
 
     @property
@@ -292,7 +265,7 @@ class Batch:
             with suppress(HalfPipeError):
                 launcher.end()
             for dl in self.todo:  # who was ended could not say so
-                if _is_handed_off(self.settings, dl, begun):
+                if _is_done(self.settings, dl, begun, submits=self._submits):
                     self.ends[dl] = End(dl, HANDED_OFF)
 
     def _round(
@@ -341,7 +314,8 @@ class Batch:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{elements[0][0]['downlink']}"
         file = self._home / f"{name}.json"
         self._home.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"since": self.since, "cores": cores, "elements": elements})
+        content = {"since": self.since, "cores": cores, "submits": self._submits, "elements": elements}
+        write_json(file, content)
         self._lists.append(file)
         script = str(ROOT / "scripts" / "process_downlinks.py")
         words = [sys.executable, script, "--settings", str(written), "--list", str(file)]

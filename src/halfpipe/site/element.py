@@ -7,7 +7,7 @@ downlink costs no start of a program beside those of decoders. What kills a proc
 import json
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from halfpipe.downlink.one_process import Process
 from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files import leases
 from halfpipe.files.advice import DISK_FULL
+from halfpipe.files.leases import Say
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure, by_signal
 from halfpipe.process.forks import TOLD, side_by_side
@@ -77,7 +78,13 @@ class End:
 
 
 def process_all(
-    settings: Settings, written: Path, entries: Iterable[Mapping[str, Any]], since: float, cores: int
+    settings: Settings,
+    written: Path,
+    entries: Iterable[Mapping[str, Any]],
+    since: float,
+    cores: int,
+    *,
+    submits: bool = False,
 ) -> None:
     """Process the downlinks of an element, and say of each how it has ended; one that finds a disk full waits.
 
@@ -91,6 +98,8 @@ def process_all(
         Unix time: what was made before it is made anew.
     cores
         How many jobs of a downlink there are at a time.
+    submits
+        Whether they are submitted, and nothing else is done.
     """
     for number in TOLD:
         signal.signal(number, leave)
@@ -101,14 +110,15 @@ def process_all(
         downlink = DownlinkId(entry["downlink"])
         after = {RunId(run): [DownlinkId(dl) for dl in first] for run, first in entry["after"].items()}
         one = Process(settings, written, downlink, since, after, cores)
-        while (end := _in_a_fork(one)) == FULL:
+        act = one.submit if submits else one.run
+        while (end := _in_a_fork(one, act)) == FULL:
             time.sleep(FULL_SECONDS)
         failed |= {downlink} if end == FAILED else set()
 
 
-def _in_a_fork(one: Process) -> str:
+def _in_a_fork(one: Process, act: Callable[[Say], None]) -> str:
     """Process a downlink in a fork, which says how that has ended; return how."""
-    (status,) = side_by_side([lambda: _say(_process(one))])
+    (status,) = side_by_side([lambda: _say(_process(one, act))])
     if 0 <= status < len(ENDS):
         return ENDS[status]
     why = Failure("defect", "its process ended without a word, which is a defect of the program")
@@ -123,12 +133,12 @@ def _say(ended: End) -> int:
     return ENDS.index(ended.end)
 
 
-def _process(one: Process) -> End:
+def _process(one: Process, act: Callable[[Say], None]) -> End:
     work, downlink = one.settings.paths.work, one.downlink
     if who := leases.in_work(work, downlink):  # nobody waits to find out whether it lives
         return End(downlink, LEFT, LockedError.code, f"it is in work by {who}")
     try:
-        one.run(lambda line: print(line, flush=True))  # noqa: T201 - its log
+        act(lambda line: print(line, flush=True))  # noqa: T201 - its log
     except (LockedError, HeldError) as error:
         return End(downlink, LEFT, error.code, str(error))
     except Exception as error:

@@ -1,12 +1,12 @@
 """Unattended processing: every outstanding downlink, one after the other.
 
-Each downlink is an element of its own, one job in Slurm, and if it goes on to Level-1 an invocation of Snakemake after
-that. It has a time limit and logs of its own, so that one that fails or hangs does not stop the next; those that were
+Each downlink is an element of its own, one job in Slurm, and if it goes on to Level-1 another one here after that. It
+has a time limit and logs of its own, so that one that fails or hangs does not stop the next; those that were
 tried before come last. Nothing is told if all went well.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,15 +24,16 @@ from halfpipe.process.failure import in_a_line
 from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
 from halfpipe.site.batches import Batch, Launcher
-from halfpipe.site.invocations import FAILED, GOOD, OUT_OF_TIME, SIGN_SECONDS, again, invocation, process
+from halfpipe.site.here import Here
 from halfpipe.status.account import Site, account
 from halfpipe.status.failures import end_of
 from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, lease_troubles, site_troubles
 
-UNUSABLE, RUNNING = 2, 4  # exit statuses, besides those of an invocation
+GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED = "board-failed"  # the code of its cause
 MINUTES = 240.0  # that a downlink may take
+SIGN_SECONDS = 60.0  # between two signs that a turn gets on
 WAITS_SECONDS = 600.0  # that one is waited for which finds a disk or Slurm full
 DAYS = 7.0  # downlinks that are older and were not wanting are not looked at, but for
 ALL_SECONDS = DAY  # every so often: a RetDef may come late, and whatever else changes
@@ -64,7 +65,6 @@ def looked_at(work: Path, now: float) -> tuple[float, str]:
 def turn(
     settings: Settings,
     launchers: Launchers,
-    options: Sequence[str],
     minutes: float,
     say: Callable[[str], bool],
     *,
@@ -78,8 +78,6 @@ def turn(
         The settings.
     launchers
         Gives what starts the element of a downlink.
-    options
-        Those of Snakemake that give it the same settings.
     minutes
         That each downlink may take.
     say
@@ -105,7 +103,7 @@ def turn(
     before, since = looked_at(settings.paths.work, begun) if timer else (begun, "")
     looked = before if since else 0.0
     try:
-        status = _process_all(settings, launchers, options, minutes, teller, ended, mine.sign, since)
+        status = _process_all(settings, launchers, minutes, teller, ended, mine.sign, since)
         looked = before
         return status
     except (HalfPipeError, OSError) as error:
@@ -170,7 +168,6 @@ def publish(settings: Settings) -> Iterator[Cause]:
 def _process_all(
     settings: Settings,
     launchers: Launchers,
-    options: Sequence[str],
     minutes: float,
     teller: Teller,
     ended: dict[DownlinkId, int],
@@ -184,17 +181,15 @@ def _process_all(
             _publish(settings, teller)  # a turn may take hours
         if leases.in_work(plan.work, downlink) is not None:
             continue
-        until, target = time.monotonic() + minutes * 60, plan.target(downlink)
-        words = invocation([target], options)
+        until = time.monotonic() + minutes * 60
         status, log, why = hand_off(settings, launchers(downlink), downlink, until, sign)
-        if status == GOOD and target != paths.receipt(downlink):
-            log = home / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{downlink}.log"
-            status = process(words, log, until - time.monotonic(), sign)
+        if status == GOOD and plan.target(downlink) != paths.receipt(downlink):
+            status, log, why = hand_off(settings, Here(1), downlink, until, sign, submits=True)
         ended[downlink] = status
         if status != GOOD:
-            failed[downlink] = failure(status, words, log, why)
+            failed[downlink] = failure(status, f"snakemake {plan.target(downlink)}", log, why)
             printed = "\n".join(f"  | {line}" for line in end_of(log, LINES))
-            details[downlink] = f"all that was printed: {log}\n{printed}\nto process it again: {again(words)}"
+            details[downlink] = f"all that was printed: {log}\n{printed}"
     sign()
     of_site_now = site_troubles(settings, time.time())
     told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
@@ -207,9 +202,15 @@ def _process_all(
 
 
 def hand_off(
-    settings: Settings, launcher: Launcher, downlink: DownlinkId, until: float, sign: Callable[[], object]
+    settings: Settings,
+    launcher: Launcher,
+    downlink: DownlinkId,
+    until: float,
+    sign: Callable[[], object],
+    *,
+    submits: bool = False,
 ) -> tuple[int, Path, str]:
-    """Process a downlink as an element of its own.
+    """Process a downlink as an element of its own, up to its hand-off, or submit it.
 
     Parameters
     ----------
@@ -225,7 +226,7 @@ def hand_off(
     tuple
         `GOOD`, `FAILED` or `OUT_OF_TIME`; the log; why, if no job's record says it.
     """
-    batch = Batch(settings, [downlink], home=paths.unattended_logs())
+    batch = Batch(settings, [downlink], home=paths.unattended_logs(), submits=submits)
     waiting_since, signed = time.monotonic(), 0.0
     try:
         with closing(batch.run(launcher)) as looks:
@@ -244,7 +245,7 @@ def hand_off(
     return GOOD if downlink in batch.done else FAILED, batch.log, batch.left.get(downlink, "")
 
 
-def failure(status: int, words: Sequence[str], log: Path, why: str) -> Cause:
+def failure(status: int, command: str, log: Path, why: str) -> Cause:
     """Return why a downlink did not end well, where its account does not say it."""
     if status == OUT_OF_TIME:
         text = "it ran out of time and was ended"
@@ -252,7 +253,7 @@ def failure(status: int, words: Sequence[str], log: Path, why: str) -> Cause:
             "out-of-time", Verdict.ACTION, text, Remedy(first=f"see what hung, often a file system: {log}")
         )
     what = why or "it was not handed off, or not submitted"
-    return Cause("failed", Verdict.ACTION, f"{what}; its log: {log}", Remedy(again(words)))
+    return Cause("failed", Verdict.ACTION, f"{what}; its log: {log}", Remedy(command))
 
 
 def _accounts(

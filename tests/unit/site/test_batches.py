@@ -15,8 +15,9 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.site import batches
-from halfpipe.site.batches import EQUAL, Batch, Here, Launcher, compose
+from halfpipe.site.batches import EQUAL, Batch, Launcher, compose
 from halfpipe.site.element import End
+from halfpipe.site.here import Here
 from halfpipe.site.slurm import BusyError
 from tests.support.golden_cases import GOLDEN
 from tests.support.workflow import Site
@@ -94,7 +95,7 @@ def test_neighbours_are_together_and_a_run_of_two_elements_is_delivered_in_order
 def test_elements_are_in_slurm_if_the_profile_is_and_nobody_names_cores(settings: Settings) -> None:
     for profile, cores, slots in (({"executor": "slurm"}, 3, 3), ({"cores": 2}, None, 2)):
         here = batches.launcher(settings.paths.work, profile, [FIRST], cores)
-        assert (isinstance(here, batches.Here), here.slots) == (True, slots)
+        assert (isinstance(here, Here), here.slots) == (True, slots)
 
 
 def done_by(settings: Settings, launcher: Launcher, *downlinks: DownlinkId) -> Batch:

@@ -9,10 +9,9 @@ from halfpipe import paths
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId
 from halfpipe.site import unattended_turn
-from halfpipe.site.batches import Here
-from halfpipe.site.invocations import FAILED, OUT_OF_TIME
+from halfpipe.site.here import Here
 from halfpipe.site.slurm import BusyError
-from halfpipe.site.unattended_turn import ALL_SECONDS, looked_at
+from halfpipe.site.unattended_turn import ALL_SECONDS, FAILED, OUT_OF_TIME, looked_at
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import recent
 from tests.support.workflow import Site
@@ -88,5 +87,5 @@ def test_one_that_cannot_begin_is_failed_and_says_why(
         site.settings, Refusing(refusal), DownlinkId("230402001"), 0.0, lambda: None
     )
     assert late[0] == OUT_OF_TIME
-    cause = unattended_turn.failure(status, ["snakemake"], log, said)
+    cause = unattended_turn.failure(status, "snakemake dl=1", log, said)
     assert (cause.code, said in cause.text) == ("failed", True)
