@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -97,12 +97,11 @@ def hand_off(settings: Settings, runs: Iterable[RunId], output: IO[str]) -> Iter
         Takes what other programs print.
     """
     there = files_there(_home(settings))
-    given_up = force_list.read(settings.paths.work)
-    for complaint in given_up.refused:
+    for complaint in force_list.read(settings.paths.work).refused:
         log.warning("%s", complaint)
     for run in runs:
         try:
-            yield _one(settings, run, there, run in given_up.runs, output)
+            yield _Run(settings, run, output).go(there.get(run))
         except (HalfPipeError, OSError) as error:
             yield Result(run, What.FAILED, f"error: {error}")
 
@@ -115,8 +114,7 @@ def again(settings: Settings, run: RunId, output: IO[str]) -> Result:
     OnlineError
         If nobody knows whether an earlier command has started something.
     """
-    _home(settings)
-    return _go(settings, run, _ended(settings, run), run in force_list.read(settings.paths.work).runs, output)
+    return _Run(settings, run, output).go(None, again=True)
 
 
 def settle(settings: Settings, run: RunId, *, started: bool) -> None:
@@ -146,6 +144,11 @@ def _home(settings: Settings) -> Path:
     return settings.paths.online
 
 
+def _kept(settings: Settings, run: RunId) -> Record:
+    """Return the record of a run for whoever adds to it: the stage's mark knows of each one, a backup does not."""
+    return Record(settings.paths.work, run, partial(stage_mark.noted, settings))
+
+
 def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
     """Say what keeps a run from being whole for Online; nothing if it is.
 
@@ -163,193 +166,165 @@ def lacks(known: KnownDatagrams, min_epus: int) -> list[str]:
     return said
 
 
-def _one(
-    settings: Settings, run: RunId, there: Mapping[RunId, str], given_up: bool, output: IO[str]
-) -> Result:
-    work = settings.paths.work
-    record = _ended(settings, run)
-    if record.state is State.NOTHING:
-        if run in there:
-            said = f"{there[run]} was there and was not made by this program: it is left as it is"
-            return Result(run, What.BEFORE, said)
-        kinds = _kinds(work, run)
-        if kinds and kinds.isdisjoint(settings.online.types):
-            return _other(run, kinds)
-    if record.state is State.DONE:
-        return _compare(work, run, record)
-    return _go(settings, run, record, given_up, output, make=record.state is not State.UNTOLD)
+class _Run:
+    """The hand-off of one run; `output` takes what other programs print."""
 
+    def __init__(self, settings: Settings, run: RunId, output: IO[str]) -> None:
+        self._settings, self._run, self._output = settings, run, output
+        self._work, self._home, self._record = settings.paths.work, _home(settings), _kept(settings, run)
 
-def _go(
-    settings: Settings, run: RunId, record: Record, given_up: bool, output: IO[str], *, make: bool = True
-) -> Result:
-    """Make the file of a run that nothing holds, and run its command; or run that alone."""
-    work = settings.paths.work
-    for downlink in [None, *known_downlinks(work, run)]:
-        if switch := halts.holding(work, halts.Switch.ONLINE, downlink):
-            return Result(run, What.HELD, f"held by {switch}")
-    stage_mark.refuse_delivery(settings, paths.online_record(run))
-    return _make(settings, run, record, given_up, output) if make else _tell(settings, run, record, output)
+    def _result(self, what: What, text: str) -> Result:
+        return Result(self._run, what, text)
 
+    def go(self, other: str | None, *, again: bool = False) -> Result:
+        """Hand it off, if it is ready and was not; `other` is a file of it that may be somebody else's."""
+        record = self._record
+        if record.state is State.OPEN:
+            record.wait(log.warning)
+        if record.state is State.OPEN:
+            raise self._unknown()
+        if record.state is State.NOTHING and not again:
+            if other is not None:
+                text = f"{other} was there and was not made by this program: it is left as it is"
+                return self._result(What.BEFORE, text)
+            kinds = self._kinds()
+            if kinds and kinds.isdisjoint(self._settings.online.types):
+                return self._other(kinds)
+        if record.state is State.DONE and not again:
+            return self._compare(record.made or {})
+        for downlink in [None, *known_downlinks(self._work, self._run)]:
+            if switch := halts.holding(self._work, halts.Switch.ONLINE, downlink):
+                return self._result(What.HELD, f"held by {switch}")
+        stage_mark.refuse_delivery(self._settings, paths.online_record(self._run))
+        return self._tell() if record.state is State.UNTOLD and not again else self._make()
 
-def _kinds(work: Path, run: RunId) -> set[str]:
-    """Return what the manifests of a run call its type: a cheap look at most runs of a mission."""
-    manifests = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
-    return {str(read_json(path)["kind"]) for path in manifests if path.exists()}
+    def _kinds(self) -> set[str]:
+        """Return what the manifests of the run call its type: a cheap look at most runs of a mission."""
+        downlinks = known_downlinks(self._work, self._run)
+        manifests = (self._work / paths.manifest(self._run, downlink) for downlink in downlinks)
+        return {str(read_json(path)["kind"]) for path in manifests if path.exists()}
 
+    def _other(self, kinds: Iterable[str]) -> Result:
+        return self._result(What.OTHER, f"{', '.join(sorted(kinds))}: not for Online (online.types)")
 
-def _brought(work: Path, run: RunId) -> dict[str, int]:
-    return {str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in known_downlinks(work, run)}
+    def _brought(self) -> dict[str, int]:
+        work, run = self._work, self._run
+        return {
+            str(dl): (work / paths.datagrams(run, dl)).stat().st_size for dl in known_downlinks(work, run)
+        }
 
+    def _compare(self, made: Mapping[str, Any]) -> Result:
+        """Say whether more is known of the run than when its file was made."""
+        name = self._record.file
+        if self._brought() != made["brought"]:
+            known = known_datagrams(self._work, self._run).rows
+            then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
+            new = known[~listed(known, then)]
+            if len(new):
+                apids, counts = np.unique(new["apid"], return_counts=True)
+                each = ", ".join(f"{n} of APID {apid}" for apid, n in zip(apids, counts, strict=True))
+                return self._result(
+                    What.MORE,
+                    f"{name} was made before {len(new)} datagrams came ({each}) and stays as it is; to make it "
+                    f"anew: halfpipe online --again {self._run}",
+                )
+        return self._result(What.BEFORE, f"{name} was made before")
 
-def _other(run: RunId, kinds: Iterable[str]) -> Result:
-    return Result(run, What.OTHER, f"{', '.join(sorted(kinds))}: not for Online (online.types)")
+    def _make(self) -> Result:
+        """Make the file of the run if it is whole or abandoned, and go on to its command."""
+        work, run, settings = self._work, self._run, self._settings
+        with leases.run_lease(work, run, log.warning), context_scratch(work, run):
+            brought = self._brought()
+            if not brought:
+                return self._result(What.OTHER, "no downlink contains anything of it")
+            known = KnownRun.read(Context(settings, run, self._output))
+            datagrams = known.all_datagrams
+            kind = RunKind.of(datagrams.by_apid())
+            if kind not in settings.online.types:
+                return self._other([kind])
+            missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
+            if missing and not (run in force_list.read(work).runs and len(datagrams.rows)):
+                return self._result(What.WAITS, f"waits: {missing}")
+            # The merge rule with nothing recorded and nobody to wait for: one file of all events that all downlinks
+            # brought, in order, each once; of copies that of the lowest downlink counts.
+            tables = {downlink: known.event_table(downlink) for downlink in sorted(known.datagrams)}
+            decision, records = decided(known, min(tables), tables, {}, WHOLE, given_up=True)
+            if not decision.files:
+                return self._result(What.WAITS, "has no events, so there is no file of it")
 
-
-def _compare(work: Path, run: RunId, record: Record) -> Result:
-    """Say whether more is known of a run than when its file was made."""
-    made = record.made
-    assert made is not None
-    if _brought(work, run) != made["brought"]:
-        known = known_datagrams(work, run).rows
-        then = {int(apid): ranges for apid, ranges in made["datagrams"].items()}
-        new = known[~listed(known, then)]
-        if len(new):
-            apids, counts = np.unique(new["apid"], return_counts=True)
-            each = ", ".join(f"{n} of APID {apid}" for apid, n in zip(apids, counts, strict=True))
-            return Result(
-                run,
-                What.MORE,
-                f"{record.file} was made before {len(new)} datagrams came ({each}) and stays as it is; to make it "
-                f"anew: halfpipe online --again {run}",
+            moot = moot_key.of_run(settings, run, datagrams.rows)
+            ground_id = int(datagrams.rows["groundid"].min())
+            (described,) = event_files.describe(records, decision.files, run)
+            described = replace(described, name=paths.online_file(ground_id, run))
+            self._record.making(described.name)
+            make_directory(self._home.parent, self._home.name)
+            header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
+            file, _ = event_files.write(records, decision.files[0], described, header, self._home)
+            # Of a hand-off that was made before, or was cut off, while the lowest ground id was another.
+            for name in self._record.names - {file.name}:
+                remove_file(self._home / name)
+            self._record.has_made(
+                {
+                    "file": file.as_json(),
+                    "ground_id": ground_id,
+                    "moot": {"key": moot.key, "alias": moot.alias},
+                    "datagrams": {
+                        str(apid): [list(r) for r in each] for apid, each in decision.datagrams.items()
+                    },
+                    "brought": brought,
+                    "missing": missing,
+                    "tell": settings.online.command is not None,
+                }
             )
-    return Result(run, What.BEFORE, f"{record.file} was made before")
 
+        said = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
+        said += [f"abandoned, though it lacks {missing}"] if missing else []
+        said += [f"without: {gone}" for gone in known.missing]
+        said += [self._tell().text] if settings.online.command is not None else []
+        return self._result(What.MADE, "; ".join(said))
 
-def _make(settings: Settings, run: RunId, record: Record, given_up: bool, output: IO[str]) -> Result:
-    """Make the file of a run if it is whole or abandoned, and go on to its command."""
-    work, home = settings.paths.work, _home(settings)
-    with leases.run_lease(work, run, log.warning), context_scratch(work, run):
-        brought = _brought(work, run)
-        if not brought:
-            return Result(run, What.OTHER, "no downlink contains anything of it")
-        known = KnownRun.read(Context(settings, run, output))
-        datagrams = known.all_datagrams
-        kind = RunKind.of(datagrams.by_apid())
-        if kind not in settings.online.types:
-            return _other(run, [kind])
-        missing = "; ".join(lacks(datagrams, settings.merge.min_epus))
-        if missing and not (given_up and len(datagrams.rows)):
-            return Result(run, What.WAITS, f"waits: {missing}")
-        # The merge rule with nothing recorded and nobody to wait for: one file of all events that all downlinks
-        # brought, in order, each once; of copies that of the lowest downlink counts.
-        tables = {downlink: known.event_table(downlink) for downlink in sorted(known.datagrams)}
-        decision, records = decided(known, min(tables), tables, {}, WHOLE, given_up=True)
-        if not decision.files:
-            return Result(run, What.WAITS, "has no events, so there is no file of it")
+    def _tell(self) -> Result:
+        """Run the command for the file between its intent and its answer in the record.
 
-        moot = moot_key.of_run(settings, run, datagrams.rows)
-        ground_ids = np.unique(datagrams.rows["groundid"])
-        ground_id = int(ground_ids[0])
-        (described,) = event_files.describe(records, decision.files, run)
-        described = replace(described, name=paths.online_file(ground_id, run))
-        record.making(described.name)
-        make_directory(home.parent, home.name)
-        header = event_files.Header(NO_DOWNLINK, moot, settings.merge.latc_override)
-        file, _ = event_files.write(records, decision.files[0], described, header, home)
-        # Of a hand-off that was made before, or was cut off, while the lowest ground id was another.
-        for name in record.names - {file.name}:
-            remove_file(home / name)
-        tell = settings.online.command is not None
-        record.has_made(
-            {
-                "file": file.as_json(),
-                "ground_id": ground_id,
-                "moot": {"key": moot.key, "alias": moot.alias},
-                "datagrams": {
-                    str(apid): [list(r) for r in each] for apid, each in decision.datagrams.items()
-                },
-                "brought": brought,
-                "missing": missing,
-                "tell": tell,
-            }
+        Raises
+        ------
+        OnlineError
+            If it failed, or nobody knows.
+        """
+        run, made, online = self._run, self._record.made or {}, self._settings.online
+        file = self._home / self._record.file
+        if online.command is None:
+            return self._result(What.WAITS, f"{file.name} is made, its command waits: online.command is null")
+        if not file.exists():
+            raise OnlineError(
+                f"run {run}: {file} is gone and its command was not run yet. Make it anew: halfpipe online --again "
+                f"{run}; or if Online has it, say so: halfpipe online --started {run}"
+            )
+        stands_for = {
+            "file": str(file),
+            "run": run,
+            "l1_run": run.l1,
+            "gid": f"{made['ground_id']:08x}",
+            "key": str(made["moot"]["key"]),
+            "alias": made["moot"]["alias"],
+        }
+        try:
+            answer = self._record.tell(filled_in(online.command, stands_for), self._output, online.seconds)
+        except OpenError as error:
+            raise self._unknown(str(error)) from error
+        if answer.status != 0:
+            raise OnlineError(
+                f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and re-run the "
+                "command, then it is run again; if it has done its work all the same, say so first: halfpipe "
+                f"online --started {run}"
+            )
+        return self._result(What.TOLD, f"command run for {file.name}")
+
+    def _unknown(self, how: str = "") -> OnlineError:
+        """Return the error that asks a person to find out whether a command has done its work."""
+        run, attempt = self._run, self._record.attempts[-1]
+        return OnlineError(
+            f"run {run}: whether its command has done its work is not known: {how_it_was_cut_off(attempt, how)} "
+            f"({self._record.path}): {shlex.join(attempt.command)}\nIt is not run again. See whether Online has the "
+            f"file, then say so: halfpipe online --started {run} (or --not-started {run}), and re-run the command."
         )
-
-    said = [f"{file.name} made, {file.events} events, {file.size:,} bytes"]
-    said += [f"abandoned, though it lacks {missing}"] if missing else []
-    said += [f"its ground id is the lowest of {len(ground_ids)}"] if len(ground_ids) > 1 else []
-    said += [f"without: {gone}" for gone in known.missing]
-    if tell:
-        said.append(_tell(settings, run, record, output).text)
-    return Result(run, What.MADE, "; ".join(said))
-
-
-def _tell(settings: Settings, run: RunId, record: Record, output: IO[str]) -> Result:
-    """Run the command for a file between its intent and its answer in the record.
-
-    Raises
-    ------
-    OnlineError
-        If it failed, or nobody knows.
-    """
-    made, command = record.made, settings.online.command
-    assert made is not None
-    file = _home(settings) / record.file
-    if command is None:
-        return Result(run, What.WAITS, f"{file.name} is made, its command waits: online.command is null")
-    if not file.exists():
-        raise OnlineError(
-            f"run {run}: {file} is gone and its command was not run yet. Make it anew: halfpipe online --again "
-            f"{run}; or if Online has it, say so: halfpipe online --started {run}"
-        )
-    stands_for = {
-        "file": str(file),
-        "run": run,
-        "l1_run": run.l1,
-        "gid": f"{made['ground_id']:08x}",
-        "key": str(made["moot"]["key"]),
-        "alias": made["moot"]["alias"],
-    }
-    try:
-        answer = record.tell(filled_in(command, stands_for), output, settings.online.seconds)
-    except OpenError as error:
-        raise _unknown(record, str(error)) from error
-    if answer.status != 0:
-        raise OnlineError(
-            f"run {run}: {file} is made, but online.command {answer.how}: {answer.shown}Fix this and re-run the "
-            "command, then it is run again; if it has done its work all the same, say so first: halfpipe "
-            f"online --started {run}"
-        )
-    return Result(run, What.TOLD, f"command run for {file.name}")
-
-
-def _kept(settings: Settings, run: RunId) -> Record:
-    """Return the record of a run for whoever adds to it: the stage's mark knows of each one, a backup does not."""
-    return Record(settings.paths.work, run, partial(stage_mark.noted, settings))
-
-
-def _ended(settings: Settings, run: RunId) -> Record:
-    """Return the record of a run, once a command that was left behind has ended: then a person can see.
-
-    Raises
-    ------
-    OnlineError
-        If nobody knows what that command has done.
-    """
-    record = _kept(settings, run)
-    if record.state is State.OPEN:
-        record.wait(log.warning)
-    if record.state is State.OPEN:
-        raise _unknown(record)
-    return record
-
-
-def _unknown(record: Record, how: str = "") -> OnlineError:
-    """Return the error that asks a person to find out whether a command has done its work."""
-    run, command = record.id, record.attempts[-1].command
-    why = how_it_was_cut_off(record.attempts[-1], how)
-    return OnlineError(
-        f"run {run}: whether its command has done its work is not known: {why} ({record.path}): "
-        f"{shlex.join(command)}\nIt is not run again. See whether Online has the file, then say so: halfpipe online "
-        f"--started {run} (or --not-started {run}), and re-run the command."
-    )

@@ -102,7 +102,7 @@ def test_the_lowest_ground_id_names_it_and_a_file_of_another_name_goes(site: Sit
     online.go()
     assert list(online.files()) == [NAME]
     site.by_hand(SECOND)
-    assert "the lowest of 2" in again(online).text
+    assert again(online).what is What.MADE
     assert list(online.files()) == [OTHER_NAME]
 
 
