@@ -23,7 +23,8 @@ from halfpipe.process.failure import by_signal, printable
 
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 HELD_SECONDS = 5.0  # how long something that outlives a program may hold its output open
-LOOK_SECONDS = 0.1  # between two looks whether a program lives that prints nothing
+LOOK_SECONDS = 0.1  # between two looks whether a program lives that prints nothing,
+CLOSED_SECONDS = 0.02  # and that has closed its outputs
 AT_A_TIME = 1 << 16  # bytes that are read at once
 LINE_LIMIT = 1 << 16  # bytes; a line that is longer is heard in pieces
 LOG_BYTES = 32 << 20  # of a program's output, that its log takes
@@ -140,13 +141,13 @@ def run(
             assert stream is not None
             streams.register(stream, selectors.EVENT_READ, sink)
         try:
-            late = not _pumped_until_it_ended(process, streams, seconds)
+            late = not _handed_on(streams, seconds, process)
             if late:
                 _send(process, signal.SIGTERM, whole_group)
-                _pumped_until_it_ended(process, streams, grace)
+                _handed_on(streams, grace, process)
             _send(process, signal.SIGKILL, whole_group)
             process.wait()
-            if not _pumped_until_closed(streams):
+            if not _handed_on(streams, HELD_SECONDS):
                 _log.warning(
                     "%s has ended, but something that it started holds its output open. HalfPipe does not wait "
                     "for it, and what it prints from now on is lost.",
@@ -166,43 +167,23 @@ def run(
     return Ending(how, status, late, words, said)
 
 
-def _pumped_until_it_ended(
-    process: subprocess.Popen[bytes], streams: selectors.BaseSelector, seconds: float | None
+def _handed_on(
+    streams: selectors.BaseSelector, seconds: float | None, process: subprocess.Popen[bytes] | None = None
 ) -> bool:
-    """Hand on what a program prints until it has ended; return False if it takes longer than `seconds`."""
+    """Hand on what a program prints until it has ended, without one until all is closed; False if that takes longer."""
     until = None if seconds is None else time.monotonic() + seconds
-    while not _has_ended(process):
+    while streams.get_map() if process is None else not _has_ended(process):
         left = LOOK_SECONDS if until is None else min(until - time.monotonic(), LOOK_SECONDS)
         if left <= 0:
             return False
-        if streams.get_map():
-            _hand_on(streams, left)
-        elif until is None:
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        else:
-            time.sleep(min(left, 0.005))
+        if not streams.get_map():
+            time.sleep(min(left, CLOSED_SECONDS))
+        for key, _ in streams.select(left) if streams.get_map() else ():
+            if data := os.read(key.fd, AT_A_TIME):
+                key.data(data)
+            else:
+                streams.unregister(key.fileobj)
     return True
-
-
-def _pumped_until_closed(streams: selectors.BaseSelector) -> bool:
-    """Hand on what is left in the streams of a program that has ended; return False if one is held open."""
-    until = time.monotonic() + HELD_SECONDS
-    while streams.get_map():
-        left = until - time.monotonic()
-        if left <= 0:
-            return False
-        _hand_on(streams, left)
-    return True
-
-
-def _hand_on(streams: selectors.BaseSelector, seconds: float) -> None:
-    """Hand on a piece of each stream that has one within `seconds`."""
-    for key, _ in streams.select(seconds):
-        data = os.read(key.fd, AT_A_TIME)
-        if data:
-            key.data(data)
-        else:
-            streams.unregister(key.fileobj)
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
@@ -224,7 +205,7 @@ def _end(process: subprocess.Popen[bytes], grace: float, whole_group: bool) -> N
     try:
         _send(process, signal.SIGTERM, whole_group)
         with selectors.DefaultSelector() as none:
-            _pumped_until_it_ended(process, none, grace)
+            _handed_on(none, grace, process)
     finally:
         _send(process, signal.SIGKILL, whole_group)
 
