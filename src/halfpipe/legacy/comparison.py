@@ -250,25 +250,25 @@ class _Run:
         return why_other_bytes(self.ours.record(ours), self.theirs.record(theirs), before)
 
     def _headers(self) -> Iterator[Finding]:
-        """Yield what headers there have behind what follows from the events, if it is not that of the run."""
+        """Yield the MOOT keys and aliases of headers there that are not those of the run."""
         moot = self.manifest.get("moot", {"key": 0, "alias": ""})
-        run = (moot["key"], moot["alias"].encode()[: evt.ALIAS_LENGTH], False)
+        run = (moot["key"], moot["alias"].encode()[: evt.ALIAS_LENGTH])
         headers = Counter(_moot(file.header) for file in self.theirs.files if file.header is not None)
         for has in headers.keys() - {run}:
             reason = UNEXPLAINED
             if has in self._moot_of_chunks:
                 reason = defect(24)
-            elif (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b"", False):
+            elif (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b""):
                 reason = defect(25)
-            here, there = (f"{key} {alias.decode(errors='replace')}" for key, alias, _ in (run, has))
+            here, there = (f"{key} {alias.decode(errors='replace')}" for key, alias in (run, has))
             yield Finding("header", self.run, *reason, events=headers[has], here=here, there=there)
 
     @cached_property
-    def _moot_of_chunks(self) -> set[tuple[int, bytes, bool]]:
+    def _moot_of_chunks(self) -> set[tuple[int, bytes]]:
         found = set()
         for path in self.known.places:
             with suppress(HalfPipeError):
-                found.add((*_moot(evt.read_header(path))[:2], False))
+                found.add(_moot(evt.read_header(path)))
         return found
 
     def _cuts(self) -> Iterator[Finding]:
@@ -383,10 +383,8 @@ def _off(rows: NDArray[np.void], others: NDArray[np.void]) -> int:
     return int((~present(rows, others)).sum() + (~present(others, rows)).sum())
 
 
-def _moot(header: np.void) -> tuple[int, bytes, bool]:
-    """Return the MOOT key and alias of a header, and whether it has anything in the arrays before them."""
-    arrays = ("src_apids", "src_seqerr", "dfi_apids", "dfi_dfierr")
-    return int(header["moot_key"]), bytes(header["moot_alias"]), any(header[name].any() for name in arrays)
+def _moot(header: np.void) -> tuple[int, bytes]:
+    return int(header["moot_key"]), bytes(header["moot_alias"])
 
 
 def _named(ours: bytes, theirs: bytes) -> str:

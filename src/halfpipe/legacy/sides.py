@@ -120,22 +120,39 @@ def _staged(home: Path) -> Delivered:
     files, parts, wrong = [], [NOTHING], [] if places else [f"{home}: an empty directory"]
     for place, path in enumerate(places):
         try:
-            faults = check_evt(path).faults
-            rows = _rows(places, place, evt.walk(evt.open_evt(path).data, str(path)))
-            file = _file(path.name, rows, evt.read_header(path))
+            opened = evt.open_evt(path)
+            rows = _rows(places, place, evt.walk(opened.data, str(path)))
+            file = _file(path.name, rows, opened.header)
         except HalfPipeError as error:
             wrong.append(str(error))
             continue
         first = file.sequences.first
-        if path.name != Path(paths.event_file(home.name, first)).name:
-            if path.name == f"{home.name}-e{(first + WRAPPED) % 2**32 - WRAPPED:020d}.evt":
-                faults = ()
-            else:
-                wrong.append(f"{path}: not the name of a file with these events")
-        wrong += [f"{path}: {fault}" for fault in faults]
+        wrapped = f"{home.name}-e{(first + WRAPPED) % 2**32 - WRAPPED:020d}.evt"
+        if path.name not in {Path(paths.event_file(home.name, first)).name, wrapped}:
+            wrong.append(f"{path}: not the name of a file with these events")
+        if in_order(rows) is not rows:
+            wrong.append(f"{path}: its events are not in order, or one is there twice")
+        wrong += [f"{path}: its header has another {name} than its events" for name in _unlike(opened, rows)]
         files.append(file)
         parts.append(rows)
     return _delivered(parts, places, files, wrong)
+
+
+def _unlike(opened: evt.EvtFile, rows: NDArray[np.void]) -> list[str]:
+    """Return the fields of a header that are not what the events and the place of the file give; not those of MOOT."""
+    seconds = evt.context_column(opened.data, rows["offset"][[0, -1]], "current_timeSecs").tolist()
+    sequences = rows["sequence"][[0, -1]].tolist()
+    packed = evt.pack_header(
+        runid=int(opened.path.parents[1].name),
+        seconds=(seconds[0], seconds[1]),
+        sequences=(sequences[0], sequences[1]),
+        events=len(rows),
+        moot_key=int(opened.header["moot_key"]),
+        moot_alias="",
+    )
+    right = np.frombuffer(packed, evt.HEADER)[0]
+    names = (name for name in evt.HEADER.names or () if name != "moot_alias")
+    return [name for name in names if not np.array_equal(opened.header[name], right[name])]
 
 
 def _recorded(root: Path, downlink: DownlinkId, run: RunId) -> Delivered:
