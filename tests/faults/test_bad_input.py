@@ -2,20 +2,12 @@
 
 import shlex
 import shutil
-import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 from halfpipe import paths
-from halfpipe.files import working_directory
 from tests.support.bad_decoder import CRIES
-from tests.support.golden_cases import GOLDEN, Expected, build, read_case
-from tests.support.harness import small_disk
-from tests.support.verbs import COMMAND
+from tests.support.golden_cases import GOLDEN, Expected, read_case
 from tests.support.workflow import BAD_DECODER, Site
 
 DL, SECOND, THIRD = "240601001", "240601002", "240601003"
@@ -62,7 +54,15 @@ def expected(case: str, step: int = 0) -> Expected:
     return read_case(GOLDEN / case).steps[step].expected
 
 
-def test_downlinks_that_are_none_beside_a_good_one(site: Site) -> None:
+BAD_RETDEFS = {
+    "240601011": "",
+    "240601012": RETDEF[: len(RETDEF) // 2],
+    "240601015": '<!DOCTYPE retdef [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+    + RETDEF[RETDEF.index("<retdef") :].replace("/nfs", "/&x;"),
+}
+
+
+def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
     add_case(site, "runid_small")
     assert site.snakemake("-n", f"dl={DL}", "dl=240601009").status == 1
     assert not (site.work / "logs").exists()
@@ -70,10 +70,14 @@ def test_downlinks_that_are_none_beside_a_good_one(site: Site) -> None:
         ended = site.snakemake(f"dl={DL}", target)
         assert (ended.status, target.rpartition("=")[2] in ended.said) == (1, True)
         assert not (site.work / DL).exists(), "nothing is begun"
-    site.snakemake(f"dl={DL}", "dl=240601009").bad(f"{site.retdefs}/240601009")
+    paths_of = [add_retdef(site, downlink, 1, content) for downlink, content in BAD_RETDEFS.items()]
+    bad = [*BAD_RETDEFS, "240601009"]
+    ended = site.snakemake(f"dl={DL}", *(f"dl={downlink}" for downlink in bad))
+    ended.bad(*(f"error: {path}: " for path in paths_of), f"{site.retdefs}/240601009")
+    assert "root:x:" not in ended.said
     assert site.staged(DL) == expected("runid_small").files
-    assert site.has_receipt(DL)
-    assert not site.has_receipt("240601009")
+    assert [downlink for downlink in (DL, *bad) if site.has_receipt(downlink)] == [DL]
+    assert not [path for downlink in bad for path in (site.work / downlink).glob("RetDef*")]
     assert sorted(path.name for path in site.stage.iterdir()) == [paths.stage_mark(), DL, "chunktokens"]
 
 
@@ -87,29 +91,6 @@ def test_what_delete_all_output_removes_comes_back_and_nothing_is_delivered_twic
     assert site.staged(DL) == staged
     assert list(site.work.glob("runs/*/deliveries/*")) == deliveries
     assert len(deliveries) == 1
-
-
-BAD_RETDEFS = {
-    "240601011": "",
-    "240601012": RETDEF[: len(RETDEF) // 2],
-    "240601015": '<!DOCTYPE retdef [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
-    + RETDEF[RETDEF.index("<retdef") :].replace("/nfs", "/&x;"),
-}
-
-
-def test_bad_retdefs_beside_a_good_downlink(site: Site) -> None:
-    add_case(site, "runid_small")
-    said = []
-    for downlink, content in BAD_RETDEFS.items():
-        path = add_retdef(site, downlink, 1, content)
-        said.append(f"error: {path}: ")
-    ended = site.snakemake(f"dl={DL}", *(f"dl={downlink}" for downlink in BAD_RETDEFS)).bad(*said)
-    assert "root:x:" not in ended.said
-    assert site.has_receipt(DL)
-    assert site.staged(DL) == expected("runid_small").files
-    for downlink in BAD_RETDEFS:
-        assert not site.has_receipt(downlink)
-        assert not list((site.work / downlink).glob("RetDef*")), "what is staged is good"
 
 
 def test_decoders_that_fail_cost_their_chunk_only_and_are_repaired(site: Site) -> None:
@@ -222,86 +203,3 @@ def test_a_run_that_level_1_would_refuse_is_held(site: Site) -> None:
     tree = site.tree()
     assert {name: tree[name] for name in of_run} == of_run
     assert len(list((site.stage / DL / LPA_RUN).iterdir())) == 2, "the other runs go on"
-
-
-def test_leftovers_of_a_killed_job_change_nothing(tmp_path: Path) -> None:
-    clean, stale = Site(tmp_path / "clean"), Site(tmp_path / "stale")
-    for site in (clean, stale):
-        add_case(site, "multi3")
-        # The receipt holds the command, which must not differ by the test's directory.
-        site.replay(GOLDEN / "multi3" / "in")
-    left = [
-        f"work/{DL}/.RetDef-{DL}-00001.xml.part",
-        f"work/{DL}/chunks/.00001.part/0123456789abcdef/0077014d-2c2e5787-0956-00001.evt",
-        f"work/{DL}/chunks/.00001.part/0077014d-2c2e5787-0958-00001.idx",
-        f"work/{DL}/chunks/0077014d-2c2e5787-0958-00001.evt",
-        f"work/{DL}/chunks/.00001.json.part",
-        f"work/runs/2c2e5787/.context/{SECOND}/00001/core",
-        f"work/runs/2c2e5787/{DL}/.events.npy.part",
-        f"work/runs/2c2e5787/{DL}/.manifest.json.part",
-        f"work/.dl={DL}.part",
-        f"work/leases/downlink-{DL}/000001",
-        f"work/leases/downlink-{DL}/job-somewhere-17-01234567-0123456789abcdef",
-        "work/leases/run-2c2e5787/000017",
-        f"stage/.halfpipe/{DL}-{LPA_RUN}/new/{LPA_RUN}-e00000000000000000001.evt",
-        f"stage/.halfpipe/{DL}-texts/retired_runs_{DL}.txt",
-        f"stage/chunktokens/{LPA_RUN}/haltCleanup-{DL}",
-    ]
-    working_directory.begin(stale.work)
-    for name in left:
-        (stale.home / name).parent.mkdir(parents=True, exist_ok=True)
-        (stale.home / name).write_bytes(b"left behind")
-    clean.by_hand(DL)
-    stale.process(DL)
-    assert stale.tree() == clean.tree()
-    assert clean.staged(DL) == expected("multi3").files
-
-
-def test_a_full_and_a_read_only_stage(site: Site) -> None:
-    add_case(site, "complete_multichunk")
-    with small_disk(site.stage) as change:
-        change("ro")
-        site.snakemake(f"dl={DL}").bad(f"{site.stage}/{paths.stage_mark()}", "read-only")
-        change("rw")
-        site.snakemake(f"dl={DL}").bad(
-            f"{site.stage}/.halfpipe/{DL}-{LPA_RUN}/new/{LPA_RUN}-e00000000000000000002.evt", "No space left"
-        )
-        assert site.halted() == [f"{LPA_RUN}/haltCleanup-{DL}"]
-        assert not (site.stage / DL).exists()
-        assert not (site.stage / ".halfpipe").exists()
-        assert not (site.work / "runs" / "2c2e5787" / "deliveries").exists()
-        change("size=4m")
-        site.process(DL)
-        assert site.staged(DL) == expected("complete_multichunk").files
-        assert site.halted() == []
-
-
-@pytest.mark.faults
-def test_many_downlinks_wait_for_a_stage_that_is_full_for_a_minute(site: Site) -> None:
-    """Nothing is lost, and nobody has to give the command again."""
-    case = read_case(GOLDEN / "split3")
-    build(case, site)
-    site.work.mkdir()
-    words = [*COMMAND, "process", "2024-06", "--cores", "1", "--configfile", str(site.configfile)]
-    with small_disk(site.stage) as change:
-        filler = site.stage / "of somebody else"
-        with suppress(OSError), filler.open("wb", buffering=0) as out:
-            while True:
-                out.write(bytes(4096))
-        many = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        logs = site.work / paths.batch_logs()
-        try:
-            end = time.monotonic() + 60
-            while not any('"full"' in log.read_text() for log in logs.glob("*.log")):
-                assert many.poll() is None, many.communicate()[0]
-                assert time.monotonic() < end
-                time.sleep(0.1)
-            filler.unlink()
-            change("size=4m")
-            said, _ = many.communicate(timeout=240)
-        finally:
-            many.kill()
-        assert (many.returncode, "3 of 3 handed off" in said) == (0, True), said
-        for step in case.steps:
-            assert site.staged(step.downlink) == step.expected.files
-        assert site.halted() == []
