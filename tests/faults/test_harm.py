@@ -1,7 +1,8 @@
-"""Every single file below `paths.work` and the stage, harmed: what is said, and that nothing is lost or doubled.
+"""Files harmed, and backups put back: what is said, and that nothing is lost or doubled.
 
-A site at three moments of a story, with SIMULATED data; Level-1 stands beside it, and takes what it was told of. A
-sample of all files and harms at random; `HALFPIPE_HARM=all` takes every one.
+A site at some moments of a story, with SIMULATED data; Level-1 stands beside it, and takes what it was told of. Every
+single file below `paths.work` and the stage is harmed, a sample of them at random; `HALFPIPE_HARM=all` takes every one.
+And what there was at an earlier moment is put back over a later one.
 """
 
 import json
@@ -11,8 +12,10 @@ import re
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -43,7 +46,7 @@ BY_HAND: dict[str, set[str]] = {
     r"work/format\.json": STOPS,
     rf"work/stage-mark/{N}": STOPS,
     rf"stage/\.halfpipe-mark/{N}": STOPS,
-    r"work/ledger\.sqlite": {"ledger", "ledger-down", "ledger-lacks"},
+    r"ledger\.sqlite": {"ledger", "ledger-down", "ledger-lacks"},
     r"work/\.snakemake/.*": STOPS,
 }
 # Files that are all alike: a few are taken.
@@ -99,7 +102,7 @@ class Story:
         calls = shlex.quote(str(site.home / "calls"))
         site.configure(
             moot={"file": str(moot)},
-            ledger={"url": f"sqlite:///{site.work}/ledger.sqlite"},
+            ledger={"url": f"sqlite:///{site.home}/ledger.sqlite"},
             submit={
                 "command": shlex.join(["sh", "-c", f"echo submit {{dl}} >> {calls}"]),
                 "rollback": shlex.join(["sh", "-c", f"echo rollback {{dl}} >> {calls}"]),
@@ -109,9 +112,11 @@ class Story:
             dl: {path.name.split("-")[1] for path in self.home.glob(f"in/{dl}/*.idx")} for dl in DOWNLINKS
         }
         (given_up,) = brought[A] - brought[B] - brought[C]
+        (self.shared,) = brought[A] & brought[B] & brought[C]
         site.give_up(given_up).write_text("its rest never comes\n")
         site.add_retdefs(self.home / "in", A)
         site.process(A)
+        self._keep("begun")
         site.add_retdefs(self.home / "in", B)
         site.snakemake(*(paths.manifest(run, B) for run in sorted(brought[B]))).good()
         self._keep("delivered")
@@ -196,6 +201,28 @@ class Story:
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
         return True
 
+    def put_back(self, moment: str, places: Iterable[str], *, over: bool) -> bool:
+        """Put back what there was at another moment; `over`: what is there besides stays, as with rsync.
+
+        Tell whether that changes anything.
+        """
+        before = self.everything()
+        for name in places:
+            source, place = self.home / moment / name, self.site.home / name
+            if place.is_dir() and not over:
+                shutil.rmtree(place)
+            if source.is_dir():
+                shutil.copytree(source, place, dirs_exist_ok=True)
+            elif source.exists():
+                shutil.copy2(source, place)
+            else:
+                place.unlink(missing_ok=True)
+        return self.everything() != before
+
+    def everything(self) -> dict[Path, bytes]:
+        """Return all files of the site."""
+        return {path: path.read_bytes() for path in self.site.home.rglob("*") if path.is_file()}
+
     def asked(self, *options: str) -> tuple[int, set[str], list[str]]:
         """Ask `status`; return how it ended, its codes (`stops`, if it gives no answer), and what is to be done."""
         ended = self.site.halfpipe("status", "--all", "--json", *options)
@@ -221,14 +248,14 @@ class Story:
                 Path(words[0]).unlink(missing_ok=True)
 
 
-def look(story: Story, moment: str, name: str, how: str) -> tuple[set[str], str] | None:
-    """Harm one file, ask, go on, do what is said; return all that was said, and how the end differs.
+def look(story: Story, moment: str, harm: Callable[[], bool]) -> tuple[set[str], str] | None:
+    """Do harm, ask, go on, do what is said; return all that was said, and how the end differs.
 
-    None if it cannot be harmed so.
+    None if there is no harm in it.
     """
     story.restore(moment)
     base = story.asked()[1]
-    if not story.harm(name, how):
+    if not harm():
         return None
     asked = [story.asked(), story.asked("--check")]
     ended = story.go_on()
@@ -271,7 +298,7 @@ def files(story: Story, moment: str) -> list[str]:
     names = [str(path.relative_to(home)) for path in sorted(home.rglob("*")) if path.is_file()]
     random.Random(f"{SEED} {moment}").shuffle(names)
     for name in names:
-        if re.match(r"stage/|work/(?!leases/|\.cache/)", name):
+        if re.match(r"stage/|ledger\.|work/(?!leases/|\.cache/)", name):
             taken[kind := kind_of(name)] += 1
             if taken[kind] <= 2 or not (kind in ALIKE or ".snakemake" in kind):
                 found.append(name)
@@ -285,7 +312,7 @@ def test_a_harmed_file_loses_and_doubles_nothing(story: Story, moment: str) -> N
         looks = random.Random(SEED).sample(looks, LOOKS // len(MOMENTS))
     done, wrong = 0, []
     for name, how in looks:
-        if (seen := look(story, moment, name, how)) is None:
+        if (seen := look(story, moment, partial(story.harm, name, how))) is None:
             continue
         done, kind, (said, end) = done + 1, kind_of(name), seen
         may = end.startswith("needs action") and kind in BY_HAND
@@ -302,6 +329,30 @@ def test_a_harmed_file_loses_and_doubles_nothing(story: Story, moment: str) -> N
             wrong.append(f"{name} {how}: {end}")
     assert not wrong, "\n".join(wrong)
     assert done > LOOKS // len(MOMENTS) // 2
+
+
+SHARED, RECORDS = "work/runs/{run}", "work/copies/runs/{run}"  # of the run of all three downlinks
+BACKUPS = {
+    "all": ("work",),
+    "a run": (SHARED,),
+    "a run and its copies": (SHARED, RECORDS),
+    "a downlink": (f"work/{A}", f"work/dl={A}", f"work/submit={A}"),
+    "a downlink and its copies": (f"work/{A}", f"work/copies/{A}"),
+    "the stage": ("stage",),
+    "the ledger": ("ledger.sqlite",),
+    "all and the stage": ("work", "stage"),
+}
+
+
+@pytest.mark.parametrize("over", [False, True], ids=["in its place", "over it"])
+@pytest.mark.parametrize("what", BACKUPS)
+def test_a_backup_that_is_put_back_doubles_nothing(story: Story, what: str, over: bool) -> None:
+    places = [name.format(run=story.shared) for name in BACKUPS[what]]
+    for then, now in combinations(("begun", *MOMENTS), 2):
+        seen = look(story, now, partial(story.put_back, then, places, over=over))
+        if seen is not None:
+            print(what, then, now, seen)
+            assert not re.search("SILENT|doubled|times", seen[1]), f"{then}, {now}: {seen}"
 
 
 def test_the_table_has_every_kind(story: Story) -> None:
