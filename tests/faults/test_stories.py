@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.stories.books import Books
-from tests.support.stories.steps import Step, Story
+from tests.support.stories.steps import STEPS, Story, process
 from tests.support.stories.world import Shape, World
 
 EVERY_DAY, ALL = 3, 301
@@ -16,15 +16,12 @@ SEEDS = [pytest.param(seed, marks=[] if seed < EVERY_DAY else pytest.mark.storie
 @pytest.mark.parametrize("seed", SEEDS)
 def test_story(seed: int, tmp_path: Path) -> None:
     rng = random.Random(seed)
-    shape, length = Shape.drawn(rng), rng.randint(4, 8)
-    world = World(tmp_path / "story", shape)
-    story, step = Story(world, Books(world)), Step("process", (str(rng.randrange(3)), "plain"))
-    taken: list[Step] = []
+    world = World(tmp_path / "story", Shape.drawn(rng))
+    story, length, do = Story(world, Books(world), rng), rng.randint(4, 8), process
     try:
-        while len(taken) < length:
-            if story.take_step(step):
-                taken.append(step)
-            step = Step.drawn(rng)
+        while len(story.taken) < length:
+            story.take_step(do)
+            (do,) = rng.choices(list(STEPS), list(STEPS.values()))
     except Exception as error:
-        error.add_note(f"after {'; '.join(map(str, taken))}, then {step}")
+        error.add_note(f"after {story.taken}")
         raise

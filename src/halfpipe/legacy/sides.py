@@ -21,7 +21,6 @@ from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
 from halfpipe.formats import evt
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.evt_check import check_evt
 from halfpipe.legacy.legacy_tree import MET, read_spans
 from halfpipe.merge.decision import in_sources
 from halfpipe.merge.intervals import Interval

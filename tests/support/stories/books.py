@@ -105,6 +105,11 @@ class Books:
         path = self.world.site.work / paths.manifest(RunId(run), dl)
         return json.loads(path.read_bytes()) if path.exists() else None
 
+    def is_submitted(self, dl: str) -> bool:
+        """Tell whether the present hand-off of a downlink is what Level-1 was told."""
+        of = self.of[dl]
+        return 0 < of.submitted >= of.handoff and self.has_receipt(dl)
+
     def has_receipt(self, dl: str) -> bool:
         """Tell whether a downlink is handed off."""
         return self.world.site.has_receipt(dl)
@@ -201,8 +206,6 @@ class Books:
         files = [[len(f), f[0][1].sequence, f[-1][1].sequence] for f in outcome.files]
         if manifest["held"]:
             self.of[dl].held.add(run)
-            if self._l1_would_take(run, dl, outcome):
-                yield f"{dl} is held, and Level-1 would take it: {manifest['held']}"
             return
         self.of[dl].held.discard(run)
         found = [[f["events"], *f["sequences"]] for f in manifest["files"]]
@@ -220,26 +223,6 @@ class Books:
         self.record(run, dl, outcome.delivery)
         if not files:
             self.of[dl].latest.pop(RunId(run).l1, None)
-
-    def _l1_would_take(self, run: str, dl: str, outcome: Outcome) -> bool:
-        files = [
-            StagedFile(
-                f"{RunId(run).l1}-e{keys[0][0]:020d}.evt",
-                tuple(keys),
-                (keys[0][0], keys[-1][0]),
-                (self.second(run, file[0][1]), self.second(run, file[-1][1])),
-            )
-            for file in outcome.files
-            for keys in [[(e.sequence, e.apid) for _, e in file]]
-        ]
-        others = [f for d in self.of if d != dl for f in self.of[d].latest.get(RunId(run).l1, [])]
-        return not files or level_1_takes([*others, *files])
-
-    def second(self, run: str, event: model.Event) -> int:
-        """Return the MET second of an event."""
-        datagram = self.sequences[run, event.apid, event.datagram]
-        place = datagram.sequences.index(event.sequence)
-        return int(datagram.utcs[place])
 
     def _perhaps_delivered(self, run: str, dl: str) -> None:
         """Take in what a job did that did not end well, or was not run: all or nothing."""

@@ -2,11 +2,10 @@
 
 import os
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from halfpipe import paths
 from halfpipe.formats import evt, level0
 from halfpipe_simulator.runs import SCID, Datagram
 from halfpipe_simulator.scenario import Chunk, Scenario
-from tests.support import forks, in_process
+from tests.support import forks
 from tests.support.level1 import commands, submit_commands
 from tests.support.workflow import LONG_AGO, Ended, Site
 
@@ -198,9 +197,8 @@ class World:
         return bool(files)
 
     def present(self, hour: Hour) -> bool:
-        """Tell whether an hour is in the archive, and not only begun to be copied."""
-        files = self.files_of(hour, self.archive)
-        return bool(files) and all(path.stat().st_size for path in files)
+        """Tell whether an hour is in the archive."""
+        return bool(self.files_of(hour, self.archive))
 
     def staged(self, downlink: str) -> dict[str, list["StagedFile"]]:
         """Return the staged files by run, as Level-1 names it."""
@@ -208,6 +206,14 @@ class World:
         for path in sorted((self.site.stage / downlink).glob("r*/*.evt")):
             found.setdefault(path.parent.name, []).append(StagedFile.read(path))
         return found
+
+    def empty_stage(self, downlink: str) -> None:
+        """Remove what is staged of a downlink, with its tokens."""
+        stage = self.site.stage
+        for run, files in self.staged(downlink).items():
+            for file in files:
+                (stage / paths.tokens(run) / file.name.removesuffix(".evt")).unlink(missing_ok=True)
+        shutil.rmtree(stage / downlink, ignore_errors=True)
 
     def streams_of(self, downlink: str) -> int:
         """Return how often Level-1 was told to create the stream of a downlink."""
@@ -253,17 +259,3 @@ class StagedFile:
         sequences, apids, seconds = (evt.context_column(data, offsets, name).tolist() for name in names)
         keys = tuple(zip(sequences, apids, strict=True))
         return cls(path.name, keys, (sequences[0], sequences[-1]), (seconds[0], seconds[-1]))
-
-
-@contextmanager
-def job_that_dies(home: Path, job: int, at: int) -> Iterator[None]:
-    """Have the job number `job` die at its moment number `at`; the head lives."""
-    run, count = in_process.program, iter(range(1, 1000))
-
-    def program(command: str) -> int:
-        if next(count) != job:
-            return run(command)
-        return forks.ended(forks.started(lambda: run(command), home, at))
-
-    with patch.object(in_process, "program", program):
-        yield
