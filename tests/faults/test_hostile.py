@@ -1,11 +1,14 @@
-"""Names and texts from outside: none leads out of `paths.work` and `paths.stage`, no shell sees any."""
+"""Names, texts and sizes from outside: none leads out of `paths.work` and `paths.stage`, no shell sees any.
 
-import io
+What is large, or claims to be, is refused or read bit by bit. The large files are sparse and take no room on the disk.
+"""
+
+import hashlib
 import os
-import pickle
 import re
 import shlex
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,11 +26,16 @@ from halfpipe.errors import (
     MissingInputError,
     StateError,
 )
+from halfpipe.files.json_files import read_json
+from halfpipe.files.records import DamagedError
+from halfpipe.formats import evt, level0, met
 from halfpipe.formats.level0 import retrieve
 from halfpipe.formats.retdef import parse_retdef, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
+from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.merged_index import ChunkProducts, load_events
+from halfpipe_simulator.packets import make_packet
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN
 from tests.support.in_process import ROOT
@@ -35,9 +43,10 @@ from tests.support.settings import plan_of
 from tests.support.watch import at_once, watched
 from tests.support.workflow import REPLAY, Site
 
-DL, CHUNK = DownlinkId("240601001"), ChunkId("00003")
+DL, CHUNK, RUN = DownlinkId("240601001"), ChunkId("00003"), RunId("2c2e6cc0")
+GIB = 1 << 30
 SOURCE = GOLDEN / "multi3" / "in" / DL
-STEM = "00770155-2c2e6cc0-0965-00003"
+STEM = f"00770155-{RUN}-0965-{CHUNK}"
 EVT, IDX = f"{STEM}.evt", f"{STEM}.idx"
 RETDEF = f"RetDef-{DL}-{CHUNK}.xml"
 SHELL = ("; touch evil", "$(touch evil)", "'; touch evil; '", "{level0} {wildcards.dl} {0} {")
@@ -274,25 +283,108 @@ def test_a_whole_downlink_among_nasty_names(tmp_path: Path) -> None:
     assert evil(tmp_path, site.home, site.work, site.stage) == []
 
 
-class Evil:
-    """What a pickle may hold: something that is done when it is loaded."""
+def sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
+    """Write a file of `size` bytes, zeros but for `pieces`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for at, content in pieces:
+            file.seek(at)
+            file.write(content)
+        file.truncate(size)
+    return path
 
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (Path.touch, (self.mark,))
+@pytest.mark.workflow
+def test_a_record_of_four_gigabytes_that_is_there_is_refused(tmp_path: Path) -> None:
+    source = min((GOLDEN / "latc_lpa" / "in" / DL).glob("*.evt")).read_bytes()
+    place = evt.HEADER_SIZE + evt.CONTEXT.itemsize
+    place += 4 + struct.unpack_from("<I", source, place)[0] + 4 + evt.LPA_INFO.itemsize
+    count = 4 * GIB // evt.LPA_HANDLER.itemsize
+    # Zeros are good handlers and good keys, so that all lengths fit the file.
+    size = place + 4 + count * evt.LPA_HANDLER.itemsize + evt.LPA_KEYS.itemsize
+    path = sparse(tmp_path / "large.evt", size, (0, source[:place]), (place, struct.pack("<I", count)))
+    with watched(tmp_path), at_once():
+        file = evt.open_evt(path)
+        with pytest.raises(FormatError, match=rf"^{path}: .* byte {place} is {count}"):
+            evt.record_layout(file.data, np.array([evt.HEADER_SIZE]), str(path))
+        with pytest.raises(FormatError, match=str(path)):
+            evt.walk(file.data, str(path))
 
 
-def test_an_event_part_with_pickled_objects_is_refused(out: Path, tmp_path: Path) -> None:
-    run = RunId("2c2e6cc0")
-    entry = {"chunk": CHUNK, "files": check_products(out, CHUNK)}
-    merged_index.save(merged_index.build([(ChunkProducts.of(entry, run), out)]), tmp_path, run, DL)
-    path, mark = tmp_path / paths.events(run, DL), tmp_path / "evil"
-    written = io.BytesIO()
-    np.save(written, np.array([Evil(mark)], object), allow_pickle=True)
-    for content in (written.getvalue(), pickle.dumps(Evil(mark))):
-        path.write_bytes(content)
-        with pytest.raises(StateError, match=f"^{path}: "):
-            load_events(tmp_path, run, DL)
-    assert not mark.exists()
+DEEP = b"<retdef>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</retdef>"
+WIDE = b"<retdef " + b" ".join(b'a%d="%d"' % (n, n) for n in range(60_000)) + b"/>"
+LONG = b"<" + b"r" * 900_000 + b"/>"
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("content", [DEEP, WIDE, LONG])
+def test_a_retdef_that_is_large_inside(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / f"RetDef-{DL}-00001.xml"
+    path.write_bytes(content)
+    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^{path}: ") as caught:
+        read_retdef(path)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.workflow
+def test_a_record_that_is_huge_or_deep(tmp_path: Path) -> None:
+    home = tmp_path / paths.deliveries(RUN)
+    home.mkdir(parents=True)
+    path = sparse(home / "000001.json", GIB, (0, b'{\n "sha256": "' + b"0" * 64 + b'",\n'))
+    with watched(tmp_path), at_once(), pytest.raises(DamagedError, match=str(path)):
+        Deliveries(tmp_path, RUN)
+    deep = b'{\n "a": ' + b"[" * 1_000_000 + b"\n"
+    digest = hashlib.sha256(deep).hexdigest().encode()
+    path.write_bytes(deep.replace(b"{\n", b'{\n "sha256": "' + digest + b'",\n', 1))
+    with watched(tmp_path), at_once(), pytest.raises(DamagedError, match=str(path)):
+        Deliveries(tmp_path, RUN)
+
+
+@pytest.mark.workflow
+def test_json_that_is_deep(tmp_path: Path) -> None:
+    path = tmp_path / "00001.json"
+    path.write_bytes(b'{"a":' * 1_000_000)
+    with watched(tmp_path), at_once(), pytest.raises(FormatError, match=f"^{path}: "):
+        read_json(path)
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("shape", ["(10000000000000,)", "(40, 1)", "(" * 100])
+def test_an_array_that_claims_more_than_the_file_has(out: Path, tmp_path: Path, shape: str) -> None:
+    chunk = ChunkProducts.of({"chunk": CHUNK, "files": check_products(out, CHUNK)}, RUN)
+    merged_index.save(merged_index.build([(chunk, out)]), tmp_path, RUN, DL)
+    path = tmp_path / paths.events(RUN, DL)
+    content = path.read_bytes()
+    size = 10 + struct.unpack_from("<H", content, 8)[0]
+    header = (
+        content[10:size].replace(b"'shape': (40,)", f"'shape': {shape}".encode()).rstrip()
+        + b" " * 200
+        + b"\n"
+    )
+    assert shape.encode() in header
+    path.write_bytes(content[:8] + struct.pack("<H", len(header)) + header + content[size:])
+    with (
+        watched(tmp_path),
+        at_once(),
+        pytest.raises(StateError, match=f"^{path}: .* halfpipe status --check --mend"),
+    ):
+        load_events(tmp_path, RUN, DL)
+
+
+@pytest.mark.workflow
+def test_a_level0_file_of_gigabytes_of_nothing(tmp_path: Path) -> None:
+    hour = 1680318000  # 2023-04-01 03:00 UTC, Unix seconds
+    met_of = int(met.unix_to_met(hour))
+    one, other = (
+        make_packet(
+            apid=956, seq=n, seconds=met_of + 10, microseconds=n, flags=level0.Flags.ALONE, body=body * 100
+        )
+        for n, body in ((1, b"x"), (2, b"y"))
+    )
+    path = level0.hour_path(tmp_path, 77, hour) / level0.file_name(77, 956, met_of, 1)
+    sparse(path, GIB, (0, one), (GIB - len(other) - 7, other))
+    with watched(tmp_path):
+        found = retrieve(tmp_path, 77, 956, [(hour, hour + 60)])
+        assert [found.payload(number)[:1] for number in range(len(found))] == [b"x", b"y"]
+    assert len(found.faults) == 2  # the hole, and what follows the second packet
+    assert all(str(path) in str(fault) for fault in found.faults)
