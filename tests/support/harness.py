@@ -1,11 +1,9 @@
 """What must hold after a fault, a disk that is small, and what is in event files."""
 
 import ctypes
-import json
-import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,72 +12,13 @@ import pytest
 
 from halfpipe.causes import Cause
 from halfpipe.formats import evt
-from halfpipe.formats.retdef import parse_retdef
-from halfpipe.ids import DownlinkId, RunId
-from halfpipe.legacy.evt_check import check_evt
-from halfpipe.run.deliveries import Deliveries
-from tests.support.workflow import Site
 
 CLONE_NEWNS = 0x20000  # unshare(2): a mount namespace of its own
-TEXT_LINES = {
-    "delivered_events": r"r\d{10} \d+ \d+ (LPA|LCI)",
-    "retired_runs": r"r\d{10} COMPLETE",
-    "event_gaps": r"r\d{10} \d+ \d+",
-    "event_times": r"r\d{10} \d+\.\d+ \d+\.\d+",
-    "moot_keys": r"r\d{10} \d+ \S+",
-    "simulated": "SIMULATED: .*",
-}
 
 
 def differing(tree: Mapping[str, bytes], expected: Mapping[str, bytes]) -> list[str]:
     """Return the names of the files that two trees have not the same."""
     return sorted(name for name in {*tree, *expected} if tree.get(name) != expected.get(name))
-
-
-def half_written(site: Site) -> list[str]:
-    """Say what is visible under a final name and is not whole."""
-    return [f"{path}: {what}" for path, what in [*_in_work(site), *_in_stage(site)]]
-
-
-def _in_work(site: Site) -> Iterator[tuple[Path, str]]:
-    for path in site.work.rglob("*"):
-        name = str(path.relative_to(site.work))
-        if not path.is_file() or name.startswith((".snakemake/", "logs/", "leases/")) or "/." in f"/{name}":
-            continue
-        if path.suffix == ".json" or name.startswith("dl="):
-            with suppress(ValueError):
-                json.loads(path.read_bytes())
-                continue
-            yield path, "no JSON"
-        elif path.suffix == ".xml":
-            parse_retdef(path.read_bytes(), path)
-        elif path.suffix == ".evt":
-            yield from ((path, fault) for fault in check_evt(path).faults)
-        elif path.suffix == ".npy" and path.read_bytes()[:6] != b"\x93NUMPY":
-            yield path, "no array"
-
-
-def _in_stage(site: Site) -> Iterator[tuple[Path, str]]:
-    for home in site.stage.glob("[0-9]*"):
-        delivered = {
-            file.name: file.size
-            for run in site.work.glob("runs/*")
-            for delivery in Deliveries(site.work, RunId(run.name)).of(DownlinkId(home.name))
-            for file in delivery.files
-        }
-        for path in home.iterdir():
-            if path.is_dir():
-                for file in path.iterdir():
-                    if delivered.get(file.name) != file.stat().st_size:
-                        yield file, f"{file.stat().st_size} bytes, recorded are {delivered.get(file.name)}"
-                    faults = check_evt(file).faults
-                    yield from ((file, fault) for fault in faults)
-                if not list(path.iterdir()):
-                    yield path, "a run without files"
-            else:
-                line = TEXT_LINES.get(path.name.removesuffix(f"_{home.name}.txt"), "no text")
-                if not re.fullmatch(rf"({line}\n)*", path.read_text()):
-                    yield path, "a line that Level-1 cannot read"
 
 
 @contextmanager
