@@ -1,5 +1,6 @@
 """A downlink whose process dies, is harmed, or stands still at any moment, or whose machine crashes."""
 
+import errno
 import json
 import os
 import random
@@ -7,7 +8,6 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,10 @@ from halfpipe.ids import DownlinkId
 from halfpipe.status.checks import check
 from tests.support import forks
 from tests.support.golden_cases import GOLDEN
-from tests.support.harness import differing, path_of, small_disk
+from tests.support.harness import differing, path_of
 from tests.support.leases import held_by_another, time_passes
 from tests.support.leases import leases as left
-from tests.support.moments import Shadow, fill, read_only, short
+from tests.support.moments import NEW, Refusal, Shadow, short
 from tests.support.series import noted
 from tests.support.workflow import Site
 
@@ -33,10 +33,9 @@ CRASHES = ("nothing", "chance", "names")  # what the disk of a crashed machine k
 DEATHS = ("kill", "term")  # the process alone dies, or is told to end
 # It stands still until another one has processed the downlink, of which Level-1 has taken nothing yet, or all.
 STILL = ("overtaken", "taken")
-# What happens to the disk, and which one is a small one: writes stop short, it is full, it becomes read-only.
-DISKS = {"short": "", "full-work": "work", "full-stage": "stage", "read-only-stage": "stage"}
+# Of its disk: writes stop short, the one of the working directory or of the stage is full, or becomes read-only.
+DISKS = ("short", "full-work", "full-stage", "read-only-stage")
 SIZES = (0, 40, 300, 3000)  # bytes after which a write stops short
-FILLER = ".filler"
 
 
 def prepare(site: Site) -> None:
@@ -103,14 +102,15 @@ class Crashes:
         shutil.rmtree(self.shadow, ignore_errors=True)
 
     def happen(self, at: int, mode: str) -> None:
-        """Process the downlink, and have it harmed at a moment."""
+        """Bring the site back to what it was, process the downlink, and have it harmed at a moment."""
+        self.restore()
         home, process = str(self.site.home), self.process
         harms: dict[str, Callable[[str], object]] = {
             "term": lambda _: os.kill(os.getpid(), signal.SIGTERM),
             "short": lambda _: short(SIZES[at % len(SIZES)]),
-            "full-work": lambda _: fill(f"{home}/work", FILLER),
-            "full-stage": lambda _: fill(f"{home}/stage", FILLER),
-            "read-only-stage": lambda _: read_only(f"{home}/stage"),
+            "full-work": lambda _: Refusal(errno.ENOSPC, f"{home}/work", NEW),
+            "full-stage": lambda _: Refusal(errno.ENOSPC, f"{home}/stage", NEW),
+            "read-only-stage": lambda _: Refusal(errno.EROFS, f"{home}/stage"),
         }
         if mode in STILL:
             self.overtake(at, partial(self._done_by_another, mode))
@@ -145,24 +145,6 @@ class Crashes:
         self.run(missing=not self.again)
         if mode == "taken":
             self.site.take(SECOND)
-
-    @contextmanager
-    def harmed(self, at: int, mode: str) -> Iterator[None]:
-        """Bring the site back to what it was, have it harmed at a moment, and the disk mended then."""
-        self.restore()
-        if not DISKS.get(mode):
-            self.happen(at, mode)
-            yield
-            return
-        place = self.site.home / DISKS[mode]
-        aside = place.rename(place.with_name("aside"))
-        with small_disk(place) as change:
-            change("size=4m")
-            shutil.copytree(aside, place, dirs_exist_ok=True)
-            self.happen(at, mode)
-            change("rw,size=16m")
-            (place / FILLER).unlink(missing_ok=True)
-            yield
 
 
 def everything_flushed(site: Site, shadow: Path) -> Shadow:
@@ -249,26 +231,26 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
         what = f"{at} {moment}, {mode}"
         if mode in STILL and "/work/leases/" in moment:
             continue  # who has no lease yet may well begin when the other one has ended
-        with crashes.harmed(at, mode):
-            # What is visible under a final name is whole.
-            strange = [
-                name
-                for name, content in site.tree().items()
-                if not re.search("/[.]|/haltCleanup-", name)  # these go again
-                and content not in [tree.get(name) for tree in (before, expected, one_more)]
-            ]
-            assert strange == [], f"{what}: {strange}"
-            # Asked for again, a hand-off that had ended is followed by another one.
-            crashes.run(missing=not again or mode in STILL)
-            tree = one_more if crashes.ended else expected
-            gone = taken_of(tree) if mode == "taken" else set()
-            wrong = differing(site.tree(), {name: tree[name] for name in tree.keys() - gone})
-            if wrong and mode in STILL:
-                # What it left in the middle of one change is told to a person, or is hidden, and clean-up's.
-                told = {path_of(cause) for cause in check(site.settings, DownlinkId(SECOND))}
-                wrong = [name for name in wrong if "/." not in name and site.home / name not in told]
-            assert wrong == [], what
-            assert noted(site.stage) == (marked_more if crashes.ended else marked), what
-            assert leases.found(site.work) == [], what
+        crashes.happen(at, mode)
+        # What is visible under a final name is whole.
+        strange = [
+            name
+            for name, content in site.tree().items()
+            if not re.search("/[.]|/haltCleanup-", name)  # these go again
+            and content not in [tree.get(name) for tree in (before, expected, one_more)]
+        ]
+        assert strange == [], f"{what}: {strange}"
+        # Asked for again, a hand-off that had ended is followed by another one.
+        crashes.run(missing=not again or mode in STILL)
+        tree = one_more if crashes.ended else expected
+        gone = taken_of(tree) if mode == "taken" else set()
+        wrong = differing(site.tree(), {name: tree[name] for name in tree.keys() - gone})
+        if wrong and mode in STILL:
+            # What it left in the middle of one change is told to a person, or is hidden, and clean-up's.
+            told = {path_of(cause) for cause in check(site.settings, DownlinkId(SECOND))}
+            wrong = [name for name in wrong if "/." not in name and site.home / name not in told]
+        assert wrong == [], what
+        assert noted(site.stage) == (marked_more if crashes.ended else marked), what
+        assert leases.found(site.work) == [], what
         count += 1
     return count

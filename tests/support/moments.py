@@ -3,7 +3,6 @@
 A shadow is a directory that takes what is flushed to disk, as a disk would have it that keeps nothing else.
 """
 
-import ctypes
 import fcntl
 import json
 import os
@@ -12,11 +11,12 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link"}
-MS_RDONLY, MS_REMOUNT = 1, 32
+NEW = frozenset({"open", "os.mkdir", "os.link"})  # of these, what a full disk does not take
 
 
 class Shadow:
@@ -74,13 +74,31 @@ class Shadow:
         self.handles.clear()
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A disk that refuses changes with an error: it is full, or read-only."""
+
+    number: int
+    below: str
+    changes: frozenset[str] = frozenset({"open", *CHANGES})
+
+    def refuse(self, event: str, path: str) -> None:
+        """Refuse a change, if it is one of those."""
+        if event in self.changes and path.startswith(self.below):
+            raise OSError(self.number, os.strerror(self.number), path)
+
+
 class Fault:
-    """One fault: counts the moments of this process and does harm at one of them."""
+    """One fault: counts the moments of this process and does harm at one of them.
+
+    If `do` returns a refusal, that holds from then on.
+    """
 
     def __init__(self, below: str, at: int, do: Callable[[str], object]) -> None:
         self.below, self.at, self.do = below, at, do
         self.count = 0
         self.busy = False
+        self.refusal: Refusal | None = None
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Hear of what Python is about to do."""
@@ -88,7 +106,10 @@ class Fault:
         if event == "open" and isinstance(arguments[2], int):
             changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         if changes and isinstance(arguments[0], (str, os.PathLike)):
-            self.moment(event, os.path.abspath(arguments[0]))  # noqa: PTH100 - as above
+            path = os.path.abspath(arguments[0])  # noqa: PTH100 - as above
+            self.moment(event, path)
+            if self.refusal is not None:
+                self.refusal.refuse(event, path)
 
     def moment(self, event: str, path: str) -> None:
         """Count a moment."""
@@ -97,7 +118,8 @@ class Fault:
         self.count += 1
         if self.count == self.at or self.at == 0:
             self.busy = True
-            self.do(f"{event} {path}")
+            done = self.do(f"{event} {path}")
+            self.refusal = done if isinstance(done, Refusal) else None
             self.busy = False
 
     def install(self, shadow: Shadow | None = None) -> None:
@@ -114,25 +136,6 @@ class Fault:
 
         os.fsync = fsync  # type: ignore[assignment]
         sys.addaudithook(self.hook)
-
-
-def fill(disk: str, filler: str) -> None:
-    """Fill a small disk to the last byte."""
-    handle = os.open(f"{disk}/{filler}", os.O_WRONLY | os.O_CREAT, 0o600)
-    size = 1 << 16
-    while size:
-        try:
-            os.write(handle, bytes(size))
-        except OSError:
-            size //= 2
-    os.close(handle)
-
-
-def read_only(disk: str) -> None:
-    """Remount a disk read-only."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"halfpipe-test", disk.encode(), None, MS_REMOUNT | MS_RDONLY, None):
-        raise OSError(ctypes.get_errno(), "cannot be remounted", disk)
 
 
 def short(size: int) -> None:
