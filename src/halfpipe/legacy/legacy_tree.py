@@ -9,8 +9,8 @@ comes from its programs, and that is matched. Nothing in the file is ever loaded
 
 import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
 from halfpipe.downlink.halts import OF_A_DOWNLINK
 from halfpipe.errors import FormatError
-from halfpipe.files.reading import open_regular
+from halfpipe.files.reading import modified, open_regular
 from halfpipe.formats.retdef import FILE_NAME
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.intervals import HIGHEST, Interval
@@ -62,28 +62,20 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
 
 
 FORCE = "force"
-OWN = frozenset(
-    {"lock", FORCE, "stage", "evt", "orphan-events.idx"}
-)  # of no downlink, and no takeover's business
+# Of no downlink, and no takeover's business.
+OWN = frozenset({"lock", FORCE, "stage", "evt", "orphan-events.idx"})
 MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
-TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
+_TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
 _FORCED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{7,8})", re.ASCII)
 
 
 @dataclass
 class LegacyRun:
-    """What the legacy left of a run in one downlink: names in the run's `home`, None without a directory."""
+    """What the legacy left of a run in one downlink: `names` in the run's `home`, none without that directory."""
 
     run: RunId
-    home: Path | None = None
+    home: Path
     names: frozenset[str] = frozenset()
-    products: dict[ChunkId, list[str]] = field(default_factory=dict)
-
-    @classmethod
-    def at(cls, root: Path, downlink: str, run: RunId) -> "LegacyRun":
-        """List the directory of a run in one downlink of a tree, if there is one."""
-        home = root / downlink / str(run.met)
-        return cls(run, home, frozenset(os.listdir(home))) if home.is_dir() else cls(run)  # noqa: PTH208
 
     def file(self, what: str) -> Path | None:
         """Return a record of the run; None if there is none.
@@ -103,24 +95,19 @@ class LegacyRun:
         return self._file(f"{Path(paths.event_file(self.run.l1, first)).stem}.idx")
 
     def _file(self, name: str) -> Path | None:
-        return self.home / name if self.home is not None and name in self.names else None
+        return self.home / name if name in self.names else None
 
 
-@dataclass
+@dataclass(frozen=True)
 class LegacyDownlink:
-    """A downlink of the legacy.
-
-    `files` are those that a takeover reads, by their path in `home`, with size and time: what tells whether the
-    legacy has added to it. `odd` are directories that belong to no run.
-    """
+    """A downlink of the legacy: the `names` in its `home`, its runs, and which chunks have a RetDef, or products."""
 
     id: DownlinkId
     home: Path
-    names: frozenset[str] = frozenset()
-    runs: dict[RunId, LegacyRun] = field(default_factory=dict)
-    retdefs: tuple[ChunkId, ...] = ()
-    files: dict[str, str] = field(default_factory=dict)
-    odd: tuple[Path, ...] = ()
+    names: frozenset[str]
+    runs: dict[RunId, LegacyRun]
+    retdefs: tuple[ChunkId, ...]
+    products: dict[ChunkId, list[str]]
 
     @classmethod
     def at(cls, home: Path) -> "LegacyDownlink":
@@ -130,45 +117,28 @@ class LegacyDownlink:
         ------
         OSError
             If one cannot be listed.
+        IdError
+            If a name has the start of a run that cannot be.
         """
-        found = cls(DownlinkId(home.name), home)
-        odd, retdefs = [], []
-        with os.scandir(home) as entries:
-            every = sorted(entries, key=lambda entry: entry.name)
-        found.names = frozenset(entry.name for entry in every)
-        for entry in every:
-            product, retdef = PRODUCT.fullmatch(entry.name), FILE_NAME.fullmatch(entry.name)
-            if product:
-                run = found._run(RunId(product["run"]))
-                run.products.setdefault(ChunkId(product["chunk"]), []).append(entry.name)
-                found._note(entry, entry.name)
-            elif retdef and entry.name == Path(paths.retdef(found.id, entry.name[-9:-4])).name:
-                retdefs.append(ChunkId(entry.name[-9:-4]))
-                found.files[entry.name] = ""
-            elif (merge := TO_MERGE.fullmatch(entry.name)) and int(merge[1]) < 2**32:
-                found._run(RunId.from_met(int(merge[1])))
-            elif entry.is_dir():
-                if MET.fullmatch(entry.name) and int(entry.name) < 2**32:
-                    found._list(found._run(RunId.from_met(int(entry.name))), entry.path)
-                else:
-                    odd.append(home / entry.name)
-        found.retdefs, found.odd = tuple(retdefs), tuple(odd)
-        return found
+        downlink, names = DownlinkId(home.name), sorted(os.listdir(home))  # noqa: PTH208
+        runs: dict[RunId, LegacyRun] = {}
+        retdefs, products = [], dict[ChunkId, list[str]]()
 
-    def _run(self, run: RunId) -> LegacyRun:
-        return self.runs.setdefault(run, LegacyRun(run))
+        def of(run: RunId) -> LegacyRun:
+            return runs.setdefault(run, LegacyRun(run, home / str(run.met)))
 
-    def _list(self, run: LegacyRun, home: str) -> None:
-        with os.scandir(home) as entries:
-            every = sorted(entries, key=lambda entry: entry.name)
-        run.home, run.names = Path(home), frozenset(entry.name for entry in every)
-        for entry in every:
-            if entry.name.startswith((run.run.l1, "dgm-")):
-                self._note(entry, f"{run.home.name}/{entry.name}")
-
-    def _note(self, entry: "os.DirEntry[str]", name: str) -> None:
-        status = entry.stat()
-        self.files[name] = f"{status.st_size} {status.st_mtime_ns}"
+        for name in names:
+            if product := PRODUCT.fullmatch(name):
+                of(RunId(product["run"]))
+                products.setdefault(ChunkId(product["chunk"]), []).append(name)
+            elif FILE_NAME.fullmatch(name) and name == Path(paths.retdef(downlink, name[-9:-4])).name:
+                retdefs.append(ChunkId(name[-9:-4]))
+            elif merge := _TO_MERGE.fullmatch(name):
+                of(RunId.from_met(int(merge[1])))
+            elif MET.fullmatch(name):
+                found = of(RunId.from_met(int(name)))
+                found.names = frozenset(os.listdir(found.home))  # noqa: PTH208
+        return cls(downlink, home, frozenset(names), runs, tuple(retdefs), products)
 
     def retdef(self, chunk: ChunkId) -> Path:
         """Return where the RetDef of a chunk lies."""
@@ -183,27 +153,21 @@ class LegacyDownlink:
         """The switches that an operator has put down for it."""
         return [name for name in OF_A_DOWNLINK if name in self.names]
 
-    @property
-    def handed_off(self) -> str:
-        """When the legacy handed it off, as the time of its last text says."""
-        when = self.text("delivered_events").stat().st_mtime
-        return datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
-
     def unfinished(self) -> str:
         """Say why it is not to be taken over; empty if it is: the legacy is done with it."""
         text = self.text("delivered_events")
         if text.name not in self.names:
-            return (
-                "the legacy has begun it and not handed it off"
-                if self.runs
-                else "the legacy has not begun it"
-            )
+            begun = "has begun it and not handed it off" if self.runs else "has not begun it"
+            return f"the legacy {begun}"
         lock = self.home.parent / "lock" / f"halfpipe-{self.id}"
-        try:
-            in_work = lock.stat().st_mtime > text.stat().st_mtime
-        except FileNotFoundError:
-            return ""
+        in_work = lock.exists() and lock.stat().st_mtime > text.stat().st_mtime
         return f"the legacy is at work on it: {lock} is younger than {text.name}" if in_work else ""
+
+
+def handed_off(home: Path) -> str:
+    """Return when the legacy handed a downlink off, as the time of its last text says; empty if it has not."""
+    when = modified(str(home / paths.text("delivered_events", home.name)))
+    return datetime.fromtimestamp(when, UTC).isoformat() if when else ""
 
 
 def downlinks(root: Path) -> tuple[list[DownlinkId], list[str]]:
@@ -230,8 +194,3 @@ def given_up(root: Path) -> Iterator[tuple[str, RunId | None]]:
     for name in names:
         match = _FORCED.fullmatch(name)
         yield name, RunId(match[2].zfill(8)) if match else None
-
-
-def grew(files: Mapping[str, str], read: Mapping[str, str]) -> bool:
-    """Tell whether there is more among `files` than what was `read` before: what was cleaned away is nothing new."""
-    return not files.items() <= read.items()

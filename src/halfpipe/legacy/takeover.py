@@ -5,10 +5,11 @@ brought: after a death in between nothing goes to Level-1 twice. A report says w
 """
 
 import logging
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
@@ -29,7 +30,7 @@ from halfpipe.files.leases import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.legacy import legacy_tree
-from halfpipe.legacy.legacy_tree import LegacyDownlink, LegacyRun, grew, read_spans
+from halfpipe.legacy.legacy_tree import LegacyDownlink, LegacyRun, handed_off, read_spans
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import By, Outcome
@@ -45,6 +46,7 @@ HANDOFF = 1  # what the legacy handed off; what is processed here again has the 
 SAID_NOTHING: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
 BATCH = 1000  # downlinks that are flushed to disk together
 _BLOCK = 1 << 20
+_DELIVERED = re.compile(r"\S+ (\d+) (\d+) (LPA|LCI)\s*", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -128,11 +130,11 @@ class Report:
         return asdict(self) | {"root": str(self.root), "runs": runs}
 
 
-def take(settings: Settings, legacy: LegacyDownlink, report: Report) -> list[TakenRun] | None:
+def _take(settings: Settings, home: Path, report: Report) -> bool:
     """Take over a downlink of the legacy, or without `report.done` say what would become of it.
 
-    One that was taken over and to which the legacy has added nothing stays as it is; so does one that was processed
-    here. Then None is returned, else the runs that were taken over.
+    One that was taken over and that the legacy has not handed off again stays as it is, unless something of it was
+    refused; so does one that was processed here. Returns whether it was taken over.
 
     Raises
     ------
@@ -142,46 +144,52 @@ def take(settings: Settings, legacy: LegacyDownlink, report: Report) -> list[Tak
         If something cannot be read or written; then re-running the command goes on.
     """
     work, do = settings.paths.work, report.done
-    if _is_taken(work, legacy):
+    if _is_taken(work, home):
         report.unchanged += 1
-        return None
+        return False
+    legacy = LegacyDownlink.at(home)
     if legacy.switches:
         report.switches[legacy.id] = legacy.switches
     here = _processed_here(work, legacy.id)
-    if reason := here or legacy.unfinished():
-        if here:
-            _note_both(work, legacy, [_read_run(run) for _, run in sorted(legacy.runs.items())], report)
-        elif do:
+    left = here or legacy.unfinished()
+    runs = [] if left and not here else [_read_run(run) for _, run in sorted(legacy.runs.items())]
+    _note_both(work, legacy, runs, report)
+    if left:
+        if do and not here:
             _put_switches(work, legacy)
-        report.left.setdefault(reason.partition(":")[0], []).append(legacy.id)
-        return None
+        report.left.setdefault(left.partition(":")[0], []).append(legacy.id)
+        return False
     with leases.downlink_job(work, legacy.id) if do else nullcontext():
-        runs = [_read_run(run) for _, run in sorted(legacy.runs.items())]
-        _note_both(work, legacy, runs, report)
         entries = dict(_chunks(settings, legacy, report))
         for run in runs:
-            brought = any(run.of.run in entry["runs"] for entry in entries.values())
+            id_ = run.of.run
             if run.refused:
-                report.refuse(legacy.id, f"run {run.of.run}: {run.refused}")
-            elif brought or (work / paths.chunk_list(run.of.run, legacy.id)).exists():
+                report.refuse(legacy.id, f"run {id_}: {run.refused}")
+            elif (work / paths.chunk_list(id_, legacy.id)).exists() or any(
+                id_ in entry["runs"] for entry in entries.values()
+            ):
                 run.known = Known.WHOLE
-            before = report.runs.get(run.of.run, Known.WHOLE)
-            report.runs[run.of.run] = min(before, run.known, key=list(Known).index)
+            report.runs[id_] = min(report.runs.get(id_, Known.WHOLE), run.known, key=list(Known).index)
         if do:
             _write(settings, legacy, runs, entries)
     report.taken += 1
-    return runs
+    if do and settings.ledger.url is not None and any(run.known is Known.WHOLE for run in runs):
+        from halfpipe.ledger.load import load_downlink  # noqa: PLC0415 - the library of the database
+
+        # By it Level-1 judges whether a run is complete.
+        load_downlink(settings, legacy.id, sys.stderr)
+    return True
 
 
-def _is_taken(work: Path, legacy: LegacyDownlink) -> bool:
-    path = work / paths.taken_over(legacy.id)
-    if not path.exists():
-        return False
-    try:
-        said = read_json(path)
-        return bool(said["from"] == str(legacy.home)) and not grew(legacy.files, said["files"])
-    except (HalfPipeError, KeyError, TypeError, AttributeError):
-        return False
+def _is_taken(work: Path, home: Path) -> bool:
+    with suppress(HalfPipeError):
+        return bool(read_json(work / paths.taken_over(home.name)) == _mark(home))
+    return False
+
+
+def _mark(home: Path, *, refused: bool = False) -> dict[str, Any]:
+    """Return what is written down of a downlink that was taken over, after all else is on disk."""
+    return {"from": str(home), "handed_off": handed_off(home), "refused": refused}
 
 
 def _processed_here(work: Path, downlink: DownlinkId) -> str:
@@ -206,11 +214,9 @@ def _note_both(work: Path, legacy: LegacyDownlink, runs: list[TakenRun], report:
 def _read_run(run: LegacyRun) -> TakenRun:
     """Read what the legacy recorded of a run."""
     taken = TakenRun(run, Known.NOTHING, retired=run.file("retired") is not None)
-    merged = 0
-    if (delivered := run.file("delivered")) is not None:
-        words = delivered.read_text(errors="replace").split()
-        if len(words) == 4 and words[1].isdecimal() and words[2].isdecimal() and words[3] in set(RunKind):
-            merged, taken.orphans, taken.kind = int(words[1]), int(words[2]), RunKind(words[3])
+    merged, delivered = 0, run.file("delivered")
+    if delivered and (counts_of := _DELIVERED.fullmatch(delivered.read_text(errors="replace"))):
+        merged, taken.orphans, taken.kind = int(counts_of[1]), int(counts_of[2]), RunKind(counts_of[3])
     if (record := run.file("spans")) is None:
         return taken
     try:
@@ -240,12 +246,8 @@ def _chunks(
     settings: Settings, legacy: LegacyDownlink, report: Report
 ) -> Iterator[tuple[ChunkId, dict[str, Any]]]:
     """Check the chunk products that are left, take them as links, and yield what vouches for each chunk."""
-    names: dict[ChunkId, list[str]] = {}
-    for run in legacy.runs.values():
-        for chunk, of_run in run.products.items():
-            names.setdefault(chunk, []).extend(of_run)
     work = settings.paths.work
-    for chunk, products in sorted(names.items()):
+    for chunk, products in sorted(legacy.products.items()):
         with _scratch(work / paths.chunk_scratch(legacy.id, chunk), do=report.done) as out:
             try:
                 if chunk not in legacy.retdefs:
@@ -257,8 +259,7 @@ def _chunks(
                 why = str(error).replace(f"{out}/", f"{legacy.home}/")
                 report.refuse(legacy.id, f"chunk {chunk}: {why}")
                 continue
-            runs = sorted({RunId(file["run"]) for file in files})
-            entry = _chunk(legacy, chunk, runs, files) | {"downlink": legacy.id, "taken_over": True}
+            entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
             if report.done:
                 make_directory(work, paths.chunks(legacy.id))
                 write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
@@ -319,11 +320,6 @@ def _write(
     write_json(work / paths.submitted(downlink), told)
 
 
-def mark(work: Path, legacy: LegacyDownlink) -> None:
-    """Write down that a downlink was taken over, and what of the legacy's was read: after all else is on disk."""
-    write_json(work / paths.taken_over(legacy.id), {"from": str(legacy.home), "files": legacy.files})
-
-
 def _put_switches(work: Path, legacy: LegacyDownlink) -> None:
     """Put down the switches that an operator has put down for the legacy."""
     for switch in legacy.switches:
@@ -334,17 +330,13 @@ def _entry(
     work: Path, legacy: LegacyDownlink, chunk: ChunkId, entries: Mapping[ChunkId, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return what the receipt says of a chunk; of one whose products were never seen only that it was there."""
-    entry = entries.get(chunk)
-    if entry is None and (vouched := work / paths.chunk(legacy.id, chunk)).exists():
-        entry = read_json(vouched)
-    if entry is not None:
-        return receipt.of_chunk(entry)
-    return _chunk(legacy, chunk, [], [])
+    vouched = work / paths.chunk(legacy.id, chunk)
+    entry = entries.get(chunk) or (read_json(vouched) if vouched.exists() else _chunk(legacy, chunk, []))
+    return receipt.of_chunk(entry)
 
 
-def _chunk(
-    legacy: LegacyDownlink, chunk: ChunkId, runs: list[RunId], files: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) -> dict[str, Any]:
+    runs = sorted({RunId(file["run"]) for file in files})
     retdef = sha256(legacy.retdef(chunk))
     return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": SAID_NOTHING}
 
@@ -436,7 +428,7 @@ def _write_submission(work: Path, legacy: LegacyDownlink) -> None:
     """Record that Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back."""
     record = Record(work, legacy.id)
     if not record.attempts:
-        when = {"when": legacy.handed_off, "who": "the legacy"}
+        when = {"when": handed_off(legacy.home), "who": "the legacy"}
         record.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
 
 
@@ -489,37 +481,23 @@ def takeover(
     with _alone(work) if do else nullcontext():
         _force(work, report)
         rest = iter(shown(downlinks))
-        on_disk: list[LegacyDownlink] = []
+        on_disk: list[DownlinkId] = []
         while (batch := list(islice(rest, BATCH))) or on_disk:
             with flushed_together() if do else nullcontext():
-                for written in on_disk:
-                    mark(work, written)
-                on_disk = [
-                    legacy for dl in batch if (legacy := _one(settings, report, dl)) is not None and do
-                ]
+                for downlink in on_disk:
+                    mark = _mark(root / downlink, refused=downlink in report.refused)
+                    write_json(work / paths.taken_over(downlink), mark)
+                on_disk = [downlink for downlink in batch if _one(settings, report, downlink) and do]
     return report
 
 
-def _one(settings: Settings, report: Report, downlink: DownlinkId) -> LegacyDownlink | None:
-    """Take one downlink over; return it if it was. What fails is told, and the others go on."""
+def _one(settings: Settings, report: Report, downlink: DownlinkId) -> bool:
+    """Take one downlink over; tell whether it was. What fails is told, and the others go on."""
     try:
-        legacy = LegacyDownlink.at(report.root / downlink)
-        runs = take(settings, legacy, report)
-        if report.done and any(run.known is Known.WHOLE for run in runs or ()):
-            _enter(settings, downlink)
+        return _take(settings, report.root / downlink, report)
     except (HalfPipeError, OSError) as error:
         report.refuse(downlink, error)
-        return None
-    report.odd += [str(path.relative_to(report.root)) for path in legacy.odd]
-    return None if runs is None else legacy
-
-
-def _enter(settings: Settings, downlink: DownlinkId) -> None:
-    """Enter a downlink into the ledger, by which Level-1 judges whether its runs are complete."""
-    if settings.ledger.url is not None:
-        from halfpipe.ledger.load import load_downlink  # noqa: PLC0415 - the library of the database
-
-        load_downlink(settings, downlink, sys.stderr)
+        return False
 
 
 def _force(work: Path, report: Report) -> None:
