@@ -18,12 +18,12 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt, level0
 from halfpipe.formats.retdef import parse_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.legacy.evt_check import check_evt
 from halfpipe.merge.decision import decide
 from halfpipe.process import command_words
 from halfpipe.run import merged_index
 from halfpipe.run.merged_index import ChunkProducts, load_datagrams, load_events
 from halfpipe.settings import Decoder, Merge, Paths, Settings
+from tests.support.evt_check import check_evt
 from tests.support.golden_cases import GOLDEN
 from tests.support.mutate import mutated
 from tests.support.settings import plan_of

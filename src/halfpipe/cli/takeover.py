@@ -17,12 +17,9 @@ SHOWN = 20  # of a kind; --json has all
 @click.command(
     "takeover",
     cls=Verb,
-    at_work=False,
     examples=[
         ("halfpipe takeover /nfs/u42/Downlinks", "look: what would be taken over"),
         ("halfpipe takeover /nfs/u42/Downlinks --do", "do it; again, it takes what is new"),
-        ("halfpipe takeover /nfs/u42/Downlinks --list", "count the files, by kind and year"),
-        ("halfpipe takeover /nfs/u42/Downlinks --list -o DIR", "list what to copy, for rsync"),
     ],
     statuses={
         0: "all was taken over, or would be",
@@ -31,67 +28,19 @@ SHOWN = 20  # of a kind; --json has all
 )
 @click.argument("root", metavar="OUTPUTBASE", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--do", is_flag=True, help="Do it; without this, only look.")
-@click.option("--list", "list_files", is_flag=True, help="Import nothing: count the files of the tree.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="With --list: write the names of what has to be copied there, for rsync and sha256sum.",
-)
 @as_json
-def command(
-    site: Site,
-    root: Path,
-    do: bool,
-    list_files: bool,
-    output: Path | None,
-    as_json: bool,
-) -> int:
+def command(site: Site, root: Path, do: bool, as_json: bool) -> int:
     """Import the legacy's delivery records, so that HalfPipe continues its runs.
 
     OUTPUTBASE is the legacy's directory of downlinks. It is read and never written. Downlinks that are taken over count
     as processed, and nothing of them is staged or submitted. What the legacy has not handed off is left alone.
     """
-    if list_files:
-        if do:
-            raise click.UsageError("--list imports nothing: give it without --do.")
-        if not root.is_dir():
-            raise click.UsageError(f"{root}: no such directory.")
-        return _list(root, output, as_json=as_json)
-    if output:
-        raise click.UsageError("-o goes with --list.")
-    site.check()
-    if not as_json:
-        site.say()
     report = takeover(site.settings, root, do=do, shown=printed.shown)
     if as_json:
         printed.as_json(**report.as_json())
     else:
         _say(report)
     return 1 if report.refused or report.both else 0
-
-
-def _list(tree: Path, output: Path | None, *, as_json: bool) -> int:
-    """Count what a tree holds, by kind and year; with `output`, list what has to be copied."""
-    from halfpipe.legacy import legacy_files  # noqa: PLC0415 - pandas
-
-    files, unread = legacy_files.take_inventory(tree)
-    listed = legacy_files.write_lists(files, output) if output else None
-    sums = files.groupby(["kind", "year", "becomes"])["size"].agg(files="size", bytes="sum").reset_index()
-    if as_json:
-        printed.as_json(tree=tree, kinds=sums, unread=unread, listed=listed)
-        return 1 if unread else 0
-    shown = sums.assign(what=sums["kind"], MB=sums["bytes"] / 1e6)
-    printed.table(shown[["what", "year", "files", "MB", "becomes"]])
-    for kind in legacy_files.ODD:
-        if odd := list(files.path[files.kind == kind]):
-            click.echo(f"{kind}: {_few(odd)}")
-    for text in unread:
-        click.echo(f"error: {text}", err=True)
-    if output:
-        click.echo(f"{count(listed or 0, 'name')} to copy are listed in {output}")
-    return 1 if unread else 0
 
 
 def _say(report: Report) -> None:
