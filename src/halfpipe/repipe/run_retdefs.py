@@ -5,11 +5,8 @@ one, the times of the datagrams that the working directory knows say it.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe.downlink.plan import Plan
 from halfpipe.errors import ConfigError, DecoderError, FormatError, HalfPipeError, IdError, MissingInputError
@@ -19,7 +16,7 @@ from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, RunId
 from halfpipe.process import command_words
 from halfpipe.process.programs import Lines, Log
 from halfpipe.process.programs import run as run_program
-from halfpipe.repipe.pieces import REACH, Piece, Stretch, chunks, pieces, stretches
+from halfpipe.repipe.pieces import REACH, Piece, Stretch, pieces, stretches
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import ROOT, Settings
@@ -66,9 +63,8 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
                 f"run {run}: its datagrams have times from {met.utc(begin)} to {met.utc(end)}, more than {MOST_HOURS} "
                 f"hours. See what is known of it: halfpipe explain {run}"
             )
-        found = _chunks(root, scid, (begin, end), run, runs_of)
-        last = max((piece.end for chunk in found for piece in chunk), default=0)
-        if last + REACH < end * met.MICROSECONDS:
+        found = list(_pieces(root, scid, (begin, end), run, runs_of))
+        if max((piece.end for piece in found), default=0) + REACH < end * met.MICROSECONDS:
             break
         end += RUN_SECONDS
     if not found:
@@ -78,19 +74,16 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
         )
     return [
         RetDef(
-            kind="LSEP" if chunk[0].apid in LPA_APIDS else "LSEC",
+            kind="LSEP" if piece.apid in LPA_APIDS else "LSEC",
             arch=arch,
             scid=scid,
             run=run,
             l0key=-1,
             chunk=ChunkId.of(number),
-            gndid=chunk[0].gndid,
-            spans=tuple(
-                Span(piece.apid, piece.begin / met.MICROSECONDS, piece.end / met.MICROSECONDS)
-                for piece in chunk
-            ),
+            gndid=piece.gndid,
+            spans=(Span(piece.apid, piece.begin / met.MICROSECONDS, piece.end / met.MICROSECONDS),),
         )
-        for number, chunk in enumerate(found, 1)
+        for number, piece in enumerate(found, 1)
     ]
 
 
@@ -169,14 +162,10 @@ def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stre
     return found
 
 
-def _chunks(root: Path, scid: int, span: Times, run: RunId, runs_of: RunsOf) -> list[tuple[Piece, ...]]:
-    """Read the packets of a span, one APID after the other, and divide those of the run into chunks."""
-    every: list[Piece] = []
-    rows: dict[int, NDArray[np.void]] = {}
+def _pieces(root: Path, scid: int, span: Times, run: RunId, runs_of: RunsOf) -> Iterator[Piece]:
+    """Read the packets of a span, one APID after the other, and yield the pieces of the run, a chunk each."""
     for apid in (*LPA_APIDS, *LCI_APIDS):
         packets = level0.retrieve(root, scid, apid, [span]).packets
         if len(packets):
             times = packets["unix"][0] / met.MICROSECONDS, packets["unix"][-1] / met.MICROSECONDS
-            every += pieces(packets, apid, runs_of(apid, times), run)
-            rows[apid] = packets
-    return chunks(every, rows)
+            yield from pieces(packets, apid, runs_of(apid, times), run)

@@ -4,24 +4,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from halfpipe.formats.level0 import COUNTER, PACKET, Flags
 from halfpipe.formats.met import HOUR, MICROSECONDS
 from halfpipe.ids import RunId
 from halfpipe.repipe import pieces as module
-from halfpipe.repipe.pieces import (
-    MOST_CHUNKS,
-    REACH,
-    Piece,
-    Stretch,
-    chunks,
-    pieces,
-    stretch_of,
-    stretches,
-)
+from halfpipe.repipe.pieces import REACH, Piece, Stretch, pieces, stretch_of, stretches
 
 A, B = RunId("2c2e5787"), RunId("2c2e6cc0")
 T0 = 1_719_500_400 * MICROSECONDS  # the begin of an hour
@@ -43,20 +32,19 @@ def whole(run: RunId = A) -> list[Stretch]:
 
 
 def ranges(found: list[Piece]) -> list[tuple[int, int]]:
-    return [(piece.first, piece.last) for piece in found]
+    """Return the seconds of the first and the last packet of pieces."""
+    return [((piece.begin - T0) // MICROSECONDS, (piece.end - T0) // MICROSECONDS) for piece in found]
 
 
 def test_a_piece_ends_where_whole_datagrams_are_missing() -> None:
     rows = packets(F, L, F, L, F, M, L, ALONE, lost=(2, 3))
-    found = pieces(rows, 956, whole(), A)
-    assert ranges(found) == [(0, 1), (2, 5)]
-    assert (found[0].begin, found[0].end, found[0].size) == (T0, T0 + MICROSECONDS, 32)
+    assert ranges(pieces(rows, 956, whole(), A)) == [(0, 1), (4, 7)]
 
 
 @pytest.mark.parametrize("lost", [(3,), (2,), (4,), (2, 3)])
 def test_a_datagram_without_some_packets_is_inside_its_piece(lost: tuple[int, ...]) -> None:
     rows = packets(F, L, F, M, L, F, L, lost=lost)
-    assert ranges(pieces(rows, 956, whole(), A)) == [(0, rows.size - 1)]
+    assert ranges(pieces(rows, 956, whole(), A)) == [(0, 6)]
 
 
 def test_a_wrapped_counter_breaks_nothing() -> None:
@@ -70,9 +58,9 @@ def test_a_run_ends_a_piece() -> None:
         Stretch(T0, T0 + 2 * MICROSECONDS, A, 7),
         Stretch(T0 + 3 * MICROSECONDS, T0 + 9 * MICROSECONDS, B, 8),
     ]
-    for run, expected in ((A, (7, 0, 2)), (B, (8, 3, 5))):
-        (piece,) = pieces(rows, 956, known, run)
-        assert (piece.gndid, piece.first, piece.last) == expected
+    for run, gndid, expected in ((A, 7, (0, 2)), (B, 8, (3, 5))):
+        (piece,) = found = pieces(rows, 956, known, run)
+        assert (piece.gndid, ranges(found)) == (gndid, [expected])
 
 
 def test_a_packet_beside_a_stretch_is_of_the_nearer_run_and_far_away_of_none() -> None:
@@ -90,41 +78,15 @@ def test_stretches_of_one_run_are_one() -> None:
     assert found == (Stretch(0, 4, A, 7), Stretch(5, 6, B, 8))
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(1, 4), st.lists(st.booleans(), min_size=1, max_size=60))
-def test_small_pieces_share_chunks_and_nothing_is_lost(apids: int, lost: list[bool]) -> None:
-    rows, found = {}, []
-    for apid in range(955, 955 + apids):
-        gone = tuple(np.flatnonzero([flag for flag in lost for _ in (0, 1)])[: 2 * len(lost) - 2].tolist())
-        rows[apid] = packets(*[F, L] * len(lost), lost=gone)
-        found += pieces(rows[apid], apid, whole(), A)
-    made = chunks(found, rows)
-    assert len(made) <= MOST_CHUNKS
-    assert sorted((p.apid, p.first, p.last) for chunk in made for p in chunk) == sorted(
-        (p.apid, p.first, p.last) for p in found
-    )
-    assert all(len({p.apid for p in chunk}) == 1 for chunk in made)
-    if len(found) <= MOST_CHUNKS:
-        assert all(len(chunk) == 1 for chunk in made)
-    assert made == sorted(made, key=lambda chunk: (chunk[0].apid, chunk[0].begin))
-
-
 def test_a_large_piece_is_divided_between_datagrams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LARGE", 160)
     rows = packets(*[F, M, L] * 20)
-    found = pieces(rows, 956, whole(), A)
-    made = chunks(found, {956: rows})
-    assert 6 <= len(made) <= MOST_CHUNKS
-    assert all(chunk[0].size <= 160 and chunk[0].first % 3 == 0 for chunk in made)
-    for (one,), (other,) in pairwise(made):
-        assert one.last + 1 == other.first
-        assert one.end < other.begin
-    assert (made[0][0].first, made[-1][0].last) == (0, 59)
-    assert sum(chunk[0].size for chunk in made) == found[0].size
-
-
-def test_a_single_datagram_is_never_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ranges(pieces(rows, 956, whole(), A))
+    assert 5 <= len(made) <= 8
+    assert all(first % 3 == 0 for first, _ in made)
+    assert all(one[1] + 1 == other[0] for one, other in pairwise(made))
+    assert (made[0][0], made[-1][1]) == (0, 59)
+    rows["unix"] = T0
+    assert ranges(pieces(rows, 956, whole(), A)) == [(0, 0)], "all of one time"
     monkeypatch.setattr(module, "LARGE", 16)
-    rows = packets(F, M, M, L)
-    found = pieces(rows, 956, whole(), A)
-    assert chunks(found, {956: rows}) == [tuple(found)]
+    assert ranges(pieces(packets(F, M, M, L), 956, whole(), A)) == [(0, 3)], "a single datagram"
