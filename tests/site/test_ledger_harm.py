@@ -306,7 +306,7 @@ def test_a_wrong_password_is_not_shown(server: PrivatePostgresql, tmp_path: Path
         Ledger(server.url, "not the password", ()).write(lambda _: None)
     assert "not the password" not in str(caught.value)
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(host=str(server.home / "socket"), user="ledger", dbname="postgres")
+        psycopg.connect(host=str(server.home / "server"), user="ledger", dbname="postgres")
 
 
 def test_what_is_no_database(tmp_path: Path) -> None:

@@ -1,19 +1,19 @@
 """A private PostgreSQL, for tests: reached by a socket in a temporary directory, and by nothing else.
 
 PostgreSQL refuses to run as root; there it runs as the user ``postgres`` that Debian's package makes. The
-one role wants a password, so that what handles passwords is tried as well.
+one role wants a password, so that what handles passwords is tried as well. Of tests that were killed it ends by itself,
+within a minute after the next ones have removed its directory.
 
 ``python -m tests.support.private_postgresql --install`` installs it.
 """
 
 import os
-import pwd
+import shlex
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -23,26 +23,29 @@ from tests.support import servers
 PACKAGE = "postgresql"
 USER, PASSWORD = "ledger", "open sesame: @/?"
 ACCOUNT = "postgres"
-STOP_SECONDS = 30
 
 
-def programs() -> Path | None:
-    """Return the directory of the newest server's programs, None if there is none."""
-    found = sorted(
-        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]), reverse=True
-    )
-    on_path = shutil.which("initdb")
-    return found[0].parent if found else (Path(on_path).resolve().parent if on_path else None)
+def program() -> str | None:
+    """Return the program that controls the newest server, None if there is none."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: int(path.parts[4]))
+    return str(found[-1]) if found else shutil.which("pg_ctl")
 
 
 class PrivatePostgresql:
     """The server and its directory."""
 
-    def __init__(self, home: Path, bin_: Path) -> None:
-        self.home, self._bin = home, bin_
-        self._account = ACCOUNT if os.geteuid() == 0 else None
-        self._server: subprocess.Popen[bytes] | None = None
+    def __init__(self, home: Path) -> None:
+        self.home, self._own = home, home / "server"
         self.password_file = home / "password"
+        self.password_file.touch(mode=0o600)
+        self.password_file.write_text(PASSWORD + "\n")
+        self._own.mkdir()
+        given = self._own / "given"
+        given.write_text(PASSWORD + "\n")
+        if os.geteuid() == 0:
+            for path in (self._own, given):
+                shutil.chown(path, ACCOUNT, ACCOUNT)
+        self._control("initdb", f"-U {USER} -A scram-sha-256 --pwfile={given} --no-sync -E UTF8 --locale=C")
 
     @property
     def url(self) -> str:
@@ -51,12 +54,12 @@ class PrivatePostgresql:
 
     def url_of(self, database: str) -> str:
         """Return the URL of a database, without the password."""
-        return f"postgresql+psycopg://{USER}@/{database}?host={self.home / 'socket'}"
+        return f"postgresql+psycopg://{USER}@/{database}?host={self._own}"
 
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         """Connect to the database ``postgres``."""
         return psycopg.connect(
-            host=str(self.home / "socket"), user=USER, password=PASSWORD, dbname="postgres", autocommit=True
+            host=str(self._own), user=USER, password=PASSWORD, dbname="postgres", autocommit=True
         )
 
     def make_database(self, name: str) -> str:
@@ -70,80 +73,43 @@ class PrivatePostgresql:
         with self.connect() as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
-    def prepare(self) -> None:
-        """Make the server's directory."""
-        (self.home / "socket").mkdir()
-        self.password_file.touch(mode=0o600)
-        self.password_file.write_text(PASSWORD + "\n")
-        (self.home / "given").write_text(PASSWORD + "\n")
-        if self._account is not None:
-            account = pwd.getpwnam(self._account)
-            for path in (self.home / "socket", self.home / "given"):
-                os.chown(path, account.pw_uid, account.pw_gid)
-            (self.home / "data").mkdir()
-            os.chown(self.home / "data", account.pw_uid, account.pw_gid)
-        options = ["-U", USER, "-A", "scram-sha-256", f"--pwfile={self.home / 'given'}", "--no-sync"]
-        command = [
-            str(self._bin / "initdb"),
-            "-D",
-            str(self.home / "data"),
-            "-E",
-            "UTF8",
-            "--locale=C",
-            *options,
-        ]
-        done = self._spawn(command, self.home / "initdb.log").wait()
-        assert done == 0, (self.home / "initdb.log").read_text()
-
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         # Harm is done to clients here and never to the machine, so nothing need be flushed.
-        options = ["-h", "", "-k", str(self.home / "socket"), "-c", "fsync=off", "-c", "full_page_writes=off"]
-        command = [str(self._bin / "postgres"), "-D", str(self.home / "data"), *options]
-        self._server = self._spawn(command, self.home / "server.log")
-        servers.wait_for("PostgreSQL", self._answers)
-
-    def _answers(self) -> bool:
-        assert self._server is not None
-        assert self._server.poll() is None, (self.home / "server.log").read_text()
-        with suppress(psycopg.OperationalError):
-            self.connect().close()
-            return True
-        return False
+        options = ["-h", "", "-k", str(self._own), "-c", "fsync=off", "-c", "full_page_writes=off"]
+        self._control("start", shlex.join(options))
 
     def stop(self) -> None:
         """Stop the server; clients that are connected are cut off."""
-        if self._server is not None:
-            self._server.send_signal(signal.SIGINT)
-            self._server.wait(STOP_SECONDS)
-            self._server = None
+        self._control("stop", "", "-m", "fast")
 
-    def _spawn(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    def _control(self, command: str, options: str, *words: str) -> None:
+        control, account = program(), ACCOUNT if os.geteuid() == 0 else None
+        assert control is not None, f"no PostgreSQL here: python -m {__spec__.name} --install"
+        log = self.home / "server.log"
         with log.open("ab") as out:
-            return subprocess.Popen(
-                command,
+            done = subprocess.run(
+                [control, command, "-D", str(self._own / "data"), "-o", options, *words],
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                user=self._account,
-                group=self._account,
-                extra_groups=[] if self._account else None,
+                user=account,
+                group=account,
+                extra_groups=[] if account else None,
                 start_new_session=True,  # a Ctrl-C reaches the tests first, and they stop the server
-                preexec_fn=servers.die_with_parent,  # noqa: PLW1509 - nothing here has threads
+                check=False,
             )
+        assert done.returncode == 0, log.read_text()
 
 
 @contextmanager
 def private_postgresql() -> Iterator[PrivatePostgresql]:
     """Start a private PostgreSQL; whatever happens, it is stopped and its directory removed."""
-    bin_ = programs()
-    assert bin_ is not None, f"no PostgreSQL here: python -m {__spec__.name} --install"
     with servers.directory("halfpipe-postgresql-") as home:
-        server = PrivatePostgresql(home, bin_)
+        server = PrivatePostgresql(home)
+        server.start()
         try:
-            server.prepare()
-            server.start()
             yield server
         finally:
             server.stop()
@@ -151,7 +117,7 @@ def private_postgresql() -> Iterator[PrivatePostgresql]:
 
 def install() -> None:
     """Install Debian's package, where it is missing and this is root."""
-    if programs() is None:
+    if program() is None:
         servers.install([PACKAGE], f"no PostgreSQL here: have Debian's {PACKAGE} installed")
 
 
