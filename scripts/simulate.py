@@ -17,13 +17,12 @@ from halfpipe.formats.evt import InfoType
 from halfpipe_simulator.scenario import START, Scenario, Simulation
 
 LEAP_SECOND_DAY = datetime(2016, 12, 31, 23, 55, tzinfo=UTC)
-YEAR_CHANGE = datetime(2021, 12, 31, 23, 55, tzinfo=UTC)
 EARLY_MISSION = datetime(2008, 9, 1, 2, 50, tzinfo=UTC)  # run ids below 0x10000000
 BIG_SEQUENCE = (1 << 32) - 2000
 LCI_KINDS = {"acd": InfoType.LCI_ACD, "cal": InfoType.LCI_CAL, "tkr": InfoType.LCI_TKR}
 
 OF_FIRST_RUN = (
-    "close", "late_epu", "eventless_epu", "lost_packets", "repeated_packets", "lost_datagrams",
+    "late_epu", "lost_packets", "repeated_packets", "lost_datagrams",
     "repeated_datagrams", "equal_sequences", "equal_in_one", "orphaned_head", "orphaned_tail", "no_start", "no_stop",
 )  # fmt: skip
 
@@ -37,7 +36,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes (default 1)")
     made.add_argument("--downlinks", nargs="+", default=["230401001"], metavar="ID", help="nine digits each")
     made.add_argument("--events", type=int, default=20000, help="over all runs (default 20000)")
-    made.add_argument("--config-root", type=Path, help="write paths into config.yaml relative to this place")
 
     scene = made.add_argument_group("scene")
     scene.add_argument("--epus", nargs="+", type=int, default=[956, 957], metavar="APID", help="of LPA runs")
@@ -50,18 +48,15 @@ def parser() -> argparse.ArgumentParser:
     )
     scene.add_argument("--lci-epus", nargs="+", type=int, default=[965, 966], metavar="APID")
     scene.add_argument("--parts", type=int, help="downlinks that the first run is spread over (default all)")
-    scene.add_argument("--close", choices=("stop", "abort", "pause"), default="stop", help="of the first run")
     scene.add_argument("--l0keys", type=int, default=1, help="files per hour, APID and downlink")
     scene.add_argument("--rate", type=float, default=10.0, help="events per second")
     scene.add_argument("--big-sequences", action="store_true", help="GEM sequences pass 2^32")
     when = scene.add_mutually_exclusive_group()
     when.add_argument("--leap-second-day", action="store_true", help="2016-12-31 to 2017-01-01")
-    when.add_argument("--year-change", action="store_true", help="2021-12-31 to 2022-01-01")
     when.add_argument("--small-run-ids", action="store_true", help="2008: run ids below 0x10000000")
 
     trouble = made.add_argument_group("what goes wrong (in the first run, if not said otherwise)")
     trouble.add_argument("--late-epu", type=int, metavar="APID", help="arrives one downlink later")
-    trouble.add_argument("--eventless-epu", type=int, metavar="APID", help="has datagrams, no events")
     trouble.add_argument("--lost-packets", type=int, default=0)
     trouble.add_argument("--repeated-packets", type=int, default=0)
     trouble.add_argument("--lost-datagrams", type=int, default=0)
@@ -91,7 +86,6 @@ def scenario_of(args: argparse.Namespace) -> Scenario:
     start = START
     for asked, date in (
         (args.leap_second_day, LEAP_SECOND_DAY),
-        (args.year_change, YEAR_CHANGE),
         (args.small_run_ids, EARLY_MISSION),
     ):
         start = date if asked else start
@@ -138,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write what the arguments ask for; return the exit status."""
     args = parser().parse_args(argv)
     try:
-        simulation = scenario_of(args).write(args.out, config_root=args.config_root)
+        simulation = scenario_of(args).write(args.out)
     except HalfPipeError as error:
         print(f"simulate: {error}", file=sys.stderr)
         return 1

@@ -17,7 +17,6 @@ GROUND_ID = 0x770100
 
 # Codes and texts (ground-chain §3.3) of what these data have; a crate by the APID's place in its kind (§1).
 _CRATES = (3, "siu0"), (0, "epu0"), (1, "epu1"), (2, "epu2")
-_CLOSE = {"stop": 0, "abort": 1, "pause": 2}
 _OPERATOR, _FULL = (0, "operator"), (4, "full")
 # Fields of a record's context with a code and a text, and those of the datagram's line.
 _TEXTS = {
@@ -57,12 +56,8 @@ class Run:
         Most events of a datagram.
     cells
         Fewest and most 16-byte cells of an event's EBF.
-    close
-        How the run ends: stop, abort or pause.
     late_epu
         This EPU's datagrams arrive one downlink later than the others'.
-    eventless_epu
-        This EPU has datagrams but no events.
     lost_packets
         So many datagrams lose one packet.
     repeated_packets
@@ -90,9 +85,7 @@ class Run:
     first_sequence: int = 1000
     per_datagram: int = 60
     cells: tuple[int, int] = (4, 24)
-    close: str = "stop"
     late_epu: int | None = None
-    eventless_epu: int | None = None
     lost_packets: int = 0
     repeated_packets: int = 0
     lost_datagrams: int = 0
@@ -149,13 +142,9 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
         rests = list(bodies(rng, kind=spec.kind, heads=heads, cells=spec.cells, **keys))
         begins = range(0, len(rests), spec.per_datagram)
         ranges = [(begin, min(begin + spec.per_datagram, len(rests))) for begin in begins]
-        stamps = [int(times[own][end - 1]) + _CLOSE_DELAY for _, end in ranges]
-        if spec.eventless_epu == apid:
-            ranges = [(0, 0)] * spec.parts
-            stamps = [cut - _CLOSE_DELAY for cut in cuts] + [int(times[-1]) + _CLOSE_DELAY]
         free = 0
-        for count, ((begin, end), wanted) in enumerate(zip(ranges, stamps, strict=True)):
-            stamp = max(wanted, free)
+        for count, (begin, end) in enumerate(ranges):
+            stamp = max(int(times[own][end - 1]) + _CLOSE_DELAY, free)
             last = count == len(ranges) - 1
             some, row = heads[begin:end], np.zeros(1, idx.DATAGRAM)
             some["ccsds_scid"] = row["scid"] = SCID
@@ -170,14 +159,13 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
                 "open_reason": _FULL if count else _OPERATOR,
                 "open_crate": _CRATES[(apid - 955) % 10],
                 "open_mode": (0, "normal") if spec.is_lpa else (6, "calibration"),
-                "close_action": (_CLOSE[spec.close], spec.close) if last else (3, "continue"),
+                "close_action": (0, "stop") if last else (3, "continue"),
                 "close_reason": _OPERATOR if last else _FULL,
             }
             for name, (code, text) in said.items():
                 some[name], some[f"{name}Txt"], row[_TEXTS[name]] = code, text, text
-            if some.size:
-                row["evtutc0"], row["evtutc1"] = some["ccsds_utc"][[0, -1]]
-                row["evtseq0"], row["evtseq1"] = some["scalers_sequence"][[0, -1]]
+            row["evtutc0"], row["evtutc1"] = some["ccsds_utc"][[0, -1]]
+            row["evtseq0"], row["evtseq1"] = some["scalers_sequence"][[0, -1]]
             records = [head.tobytes() + rest for head, rest in zip(some, rests[begin:end], strict=True)]
             content = encode(row, records)
             packets = packet_count(len(content))
@@ -206,14 +194,12 @@ def _event_times(
     increments = rng.integers(1, 6, spec.events).astype(np.uint64)
     increments[0] = 0
     sequences = np.uint64(spec.first_sequence) + np.cumsum(increments, dtype=np.uint64)
-    busy = [place for place, apid in enumerate(spec.epus) if apid != spec.eventless_epu]
-    epu = rng.choice(np.array(busy, np.int64), spec.events)
+    epu = rng.choice(np.arange(len(spec.epus)), spec.events)
     pairs = rng.permutation(np.arange(10, spec.events - 10, 4))
     pairs = pairs[: spec.equal_sequences + spec.equal_in_one]
     for rank, first in enumerate(pairs.tolist()):
         sequences[first + 1] = sequences[first]
-        other = busy[(busy.index(int(epu[first])) + 1) % len(busy)]
-        epu[first + 1] = other if rank < spec.equal_sequences else epu[first]
+        epu[first + 1] = (epu[first] + (rank < spec.equal_sequences)) % len(spec.epus)
     return times, sequences, epu
 
 

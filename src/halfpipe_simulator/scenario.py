@@ -11,7 +11,6 @@ The same scenario gives the same bytes.
 """
 
 import json
-import os.path
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
@@ -128,10 +127,8 @@ class Scenario:
     ) -> "Scenario":
         run = Run(kind=kind, events=events, epus=epus, **options)  # type: ignore[arg-type]
         last = run.first + run.parts
-        for name in ("late_epu", "eventless_epu"):
-            epu = getattr(run, name)
-            if epu is not None and epu not in epus:
-                raise ConfigError(f"{name} {epu} is not among the run's EPUs {epus}")
+        if run.late_epu is not None and run.late_epu not in epus:
+            raise ConfigError(f"late_epu {run.late_epu} is not among the run's EPUs {epus}")
         needed = max(last, last + 1 if run.late_epu else 0, run.first + 2 if run.repeated_datagrams else 0)
         if needed > len(self.downlinks):
             raise ConfigError(
@@ -140,15 +137,13 @@ class Scenario:
         self.runs.append(run)
         return self
 
-    def write(self, out: Path, *, config_root: Path | None = None) -> Simulation:
+    def write(self, out: Path) -> Simulation:
         """Write everything below `out`.
 
         Parameters
         ----------
         out
             A directory that is empty, does not exist, or was made by this method before.
-        config_root
-            Paths in ``config.yaml`` are relative to it; absolute if None.
 
         Raises
         ------
@@ -168,7 +163,7 @@ class Scenario:
         write_text(out / "moot.txt", "".join(lines))
         truth = self._truth(datagrams, chunks)
         write_text(out / "truth.json", json.dumps(truth, sort_keys=True) + "\n")
-        write_text(out / "config.yaml", _config(out.absolute(), config_root))
+        write_text(out / "config.yaml", _config(out.absolute()))
         write_text(out / PROFILE, _PROFILE_TEXT)
         return Simulation(out, self.downlinks, tuple(runs), tuple(chunks), truth)
 
@@ -300,9 +295,8 @@ def _clear(out: Path) -> None:
     write_text(mark, MARK_TEXT)
 
 
-def _config(out: Path, root: Path | None) -> str:
+def _config(place: Path) -> str:
     """Return the workflow's config for this simulation."""
-    place = out if root is None else Path(os.path.relpath(out, root.absolute()))
     return (
         "# SIMULATED data: nothing that a workflow makes of this config is flight data.\n"
         "paths:\n"

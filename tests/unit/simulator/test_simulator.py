@@ -83,17 +83,16 @@ def test_program_with_every_flag(tmp_path: Path) -> None:
     done = simulate(
         *("--out", tmp_path / "out", "--seed", 3, "--downlinks", *THREE, "--events", 3000),
         *("--epus", 955, 958, "--lci", "acd", "cal", "tkr", "--lci-epus", 965, "--parts", 2),
-        *("--close", "abort", "--l0keys", 2, "--rate", 20, "--big-sequences", "--leap-second-day"),
+        *("--l0keys", 2, "--rate", 20, "--big-sequences", "--leap-second-day"),
         *("--late-epu", 958, "--lost-packets", 1, "--repeated-packets", 2, "--lost-datagrams", 1),
         *("--repeated-datagrams", 1, "--equal-sequences", 2, "--equal-in-one", 2, "--orphaned-head"),
-        *("--orphaned-tail", "--no-start", "--no-stop", "--config-root", tmp_path),
+        *("--orphaned-tail", "--no-start", "--no-stop"),
     )
     assert done.returncode == 0, done.stderr
     truth = json.loads((tmp_path / "out" / "truth.json").read_text())
     assert len({chunk["run"] for chunk in truth["chunks"]}) == 5
     assert sorted(truth["carried"]) == list(THREE)
-    for flags in (("--year-change", "--eventless-epu", "956", "--whole"), ("--small-run-ids",)):
-        assert simulate("--out", tmp_path / "b", "--events", 600, *flags).returncode == 0
+    assert simulate("--out", tmp_path / "b", "--events", 600, "--whole", "--small-run-ids").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -182,7 +181,6 @@ def carried(simulation: Simulation, out: Path) -> dict[str, dict[str, list[list[
 
 SCENES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "late epu": ({"downlinks": TWO}, {"late_epu": 957}),
-    "epu without events": ({}, {"eventless_epu": 957}),
     "equal sequences": ({}, {"equal_sequences": 4, "equal_in_one": 4}),
     "leap second": ({"start": datetime(2016, 12, 31, 23, 59, 30, tzinfo=UTC)}, {}),
     "all at once": (
