@@ -10,7 +10,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ DATAGRAM = layout(
 )
 
 _KEYS = ("hwkey", "swkey")  # of any bits, or no number
-_EXACT = ("startedat", "apid", "datagram")  # never negative
+_EXACT = ("startedat", "apid", "datagram", "sequence", "offset")  # never negative
 
 EVT_FIELDS = 15
 DGM_FIELDS = range(21, 24)
@@ -65,7 +64,8 @@ _STARTEDAT, _FILE = 1, 14
 _COLUMNS = {"sequence": 2, "apid": 7, "datagram": 8, "utc": 5, "offset": 13}
 
 _FIRST = 1 << 12  # bytes of text parsed at a time at least: a small file may grow while it is read
-_MOST_DIGITS = 20  # of a whole number of 64 bits
+_WHOLE = re.compile(rb"[+-]?[0-9]{1,20}|(0[xX])[0-9a-fA-F]{1,16}")
+_SECONDS = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BLANK = 32  # bytes up to here are white where the only ones below it are newlines
 _EVT_TAG, _DGM_TAG = b"EVT:", b"DGM:"
 
@@ -129,14 +129,14 @@ def read_index(path: Path, hear: Callable[[memoryview], object] = lambda _: None
                     reader.take(buffer, end)
                 rest = stop - end
                 if rest > 2 * block:
-                    raise reader.error(0, f"has more than {2 * block} bytes")
+                    raise reader.error(reader.before + 1, f"has more than {2 * block} bytes")
                 room[:rest] = bytes(room[end:stop])
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such index. {REMEDY}.") from error
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
     if rest:
-        raise reader.error(0, "is cut: the file ends without a newline")
+        raise reader.error(reader.before + 1, "is cut: the file ends without a newline")
     return reader.index()
 
 
@@ -152,9 +152,9 @@ class _Reader:
         self.lines: list[bytes] = []
         self.numbers: list[int] = []
 
-    def error(self, line: int, complaint: str) -> FormatError:
-        """Return the error that names line `line` of this block (from 0)."""
-        return FormatError(f"{self.path}: line {self.before + line + 1} {complaint}. {REMEDY}.")
+    def error(self, number: int, complaint: str) -> FormatError:
+        """Return the error that names line `number` of the file, counted from 1."""
+        return FormatError(f"{self.path}: line {number} {complaint}. {REMEDY}.")
 
     def take(self, text: bytearray, end: int) -> None:
         """Take in the whole lines that `text` has up to byte `end`."""
@@ -204,7 +204,7 @@ class _Reader:
             if values is None:
                 return False
             events[field] = values
-        events["file"] = self._code(first, name)
+        events["file"] = self._code(self.before + first + 1, name)
         events["size"] = events["check"] = events["source"] = 0
         self.startedat = int(startedat)
         self.events.append(events)
@@ -213,45 +213,34 @@ class _Reader:
     def _take_any(self, text: bytes) -> None:
         """Take in a block of any lines, one by one."""
         events = []
-        for number, line in enumerate(text.split(b"\n")[:-1]):
+        for number, line in enumerate(text.split(b"\n")[:-1], self.before + 1):
             fields = line.split()
-            tag = fields[0] if fields else b""
-            if tag == _EVT_TAG:
+            if fields[:1] == [_EVT_TAG]:
                 events.append(self._event(number, fields))
-            elif tag == _DGM_TAG:
+            elif fields[:1] == [_DGM_TAG]:
                 self.lines.append(line)
-                self.numbers.append(self.before + number + 1)
+                self.numbers.append(number)
+        self.before = number
         self.events.append(np.array(events, EVENT))
-        self.before += number + 1
 
-    def _event(self, line: int, fields: Sequence[bytes]) -> tuple[float, ...]:
+    def _event(self, number: int, fields: Sequence[bytes]) -> tuple[float | bytes, ...]:
         if len(fields) != EVT_FIELDS:
-            raise self.error(line, f"is an EVT line of {len(fields)} fields, expected {EVT_FIELDS}")
-
-        def cell(field: str, column: int) -> float:
-            try:
-                return _number(fields[column], DATAGRAM[field] if field == "startedat" else EVENT[field])
-            except ValueError as error:
-                raise self.error(
-                    line, f"has {_shown(fields[column])} for {field}, expected {error}"
-                ) from None
-
-        startedat = cell("startedat", _STARTEDAT)
+            raise self.error(number, f"is an EVT line of {len(fields)} fields, expected {EVT_FIELDS}")
+        source = str(self.path)
+        startedat = _value(source, number, "startedat", DATAGRAM["startedat"], fields[_STARTEDAT])
         if self.startedat is None:
             self.startedat = int(startedat)
         if startedat != self.startedat:
-            raise self.error(line, f"is of run {startedat}, lines before it of run {self.startedat}")
-        return (*(cell(*each) for each in _COLUMNS.items()), self._code(line, fields[_FILE]), 0, 0, 0)
+            raise self.error(number, f"is of run {startedat!r}, lines before it of run {self.startedat}")
+        values = (_value(source, number, name, EVENT[name], fields[at]) for name, at in _COLUMNS.items())
+        return (*values, self._code(number, fields[_FILE]), 0, 0, 0)
 
-    def _code(self, line: int, token: bytes) -> int:
+    def _code(self, number: int, token: bytes) -> int:
         name = token.rpartition(b"/")[2].decode("ascii", "replace")
         plain = name.isascii() and name.isprintable() and len(name) <= LONGEST_NAME
         if not plain or name in ("", ".", ".."):
-            raise self.error(line, f"has {_shown(token)} for evtfile, expected the name of an event file")
-        code = self.files.setdefault(name, len(self.files))
-        if code > np.iinfo(EVENT["file"]).max:
-            raise self.error(line, f"names event file {code + 1}: more than an index can have")
-        return code
+            raise self.error(number, f"has {_shown(token)} for evtfile, expected the name of an event file")
+        return self.files.setdefault(name, len(self.files))
 
     def index(self) -> Index:
         """Return the index of all lines taken."""
@@ -345,11 +334,6 @@ class _Even:
     def _begin(self, column: int) -> int:
         return self.ends[column - 1] + 1
 
-    def _cells(self, column: int) -> NDArray[np.bytes_]:
-        """Return the column with the blanks before its tokens."""
-        begin, end = self._begin(column), self.ends[column]
-        return np.ascontiguousarray(self.lines[:, begin:end]).view(f"S{end - begin}").reshape(-1)
-
     def constant(self, column: int) -> bytes | None:
         """Return the token that all lines have in common."""
         begin, end = self._begin(column), self.ends[column]
@@ -359,9 +343,9 @@ class _Even:
         """Return words that `kind` has room for, seconds with six decimals, or whole numbers of up to 18 digits."""
         begin, end = self._begin(column), self.ends[column]
         if kind.kind == "S":
-            heads, codes = _distinct(self._cells(column))
-            words = [word.strip() for word in heads.tolist()]
-            return np.array(words)[codes] if max(map(len, words)) <= kind.itemsize else None
+            cells = np.ascontiguousarray(self.lines[:, begin:end]).view(f"S{end - begin}").reshape(-1)
+            words = np.strings.strip(cells)
+            return words if np.strings.str_len(words).max() <= kind.itemsize else None
         if kind.kind != "f":
             return self._digits(begin, end, int(np.iinfo(kind).max))
         point = end - 7
@@ -404,30 +388,7 @@ class _Even:
         return None if highest < 10 ** (end - begin) and int(values.max()) > highest else values
 
 
-def _distinct(texts: NDArray[np.bytes_]) -> tuple[NDArray[np.bytes_], NDArray[np.intp]]:
-    """Return the distinct texts, and for each text which it is; quick where neighbours are alike."""
-    starts = np.flatnonzero(np.concatenate(([texts.size > 0], texts[1:] != texts[:-1])))
-    if starts.size == 1:
-        return texts[:1], np.zeros(texts.size, np.intp)
-    heads, codes = np.unique(texts[starts], return_inverse=True)
-    return heads, np.repeat(codes, np.diff(starts, append=texts.size))
-
-
 _KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range(9)], np.uint64)
-
-
-def _number(text: bytes, kind: np.dtype[Any]) -> float:
-    """Read seconds, or a whole number from 0 that `kind` has room for; ValueError with what was expected."""
-    if kind.kind == "f":
-        with suppress(ValueError):
-            value = float(text)
-            if math.isfinite(value) and b"_" not in text:
-                return value
-        raise ValueError("seconds")
-    top = int(np.iinfo(kind).max)
-    if not text.isdigit() or len(text) > _MOST_DIGITS or int(text) > top:
-        raise ValueError(f"a whole number from 0 to {top}")
-    return int(text)
 
 
 def _shown(token: bytes) -> str:
@@ -469,28 +430,22 @@ def _datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> N
             if values is not None:
                 datagrams[field] = values
                 continue
-        rows = rows or _datagram_fields(lines, source, numbers)
-        for at, row in enumerate(rows):
-            try:
-                datagrams[field][at] = _cell(field, row[column] if column < len(row) else b"0")
-            except ValueError as error:
-                raise FormatError(
-                    f"{source}: line {numbers[at]} has {_shown(row[column])} for {field}, expected {error}. {REMEDY}."
-                ) from None
+        rows = rows or [_datagram_fields(*each, source) for each in zip(lines, numbers, strict=True)]
+        datagrams[field] = [
+            _value(source, number, field, DATAGRAM[field], row[column] if column < len(row) else b"0")
+            for number, row in zip(numbers, rows, strict=True)
+        ]
     return datagrams
 
 
-def _datagram_fields(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> list[list[bytes]]:
-    rows = []
-    for number, line in zip(numbers, lines, strict=True):
-        row = line.split() or [b""]
-        if row[0] != _DGM_TAG or len(row) not in DGM_FIELDS:
-            raise FormatError(
-                f"{source}: line {number} has {len(row)} fields and tag {_shown(row[0])}, expected "
-                f"a DGM line of {DGM_FIELDS[0]} to {DGM_FIELDS[-1]} fields. {REMEDY}."
-            )
-        rows.append(row)
-    return rows
+def _datagram_fields(line: bytes, number: int, source: str) -> list[bytes]:
+    row = line.split() or [b""]
+    if row[0] != _DGM_TAG or len(row) not in DGM_FIELDS:
+        raise FormatError(
+            f"{source}: line {number} has {len(row)} fields and tag {_shown(row[0])}, expected a DGM line of "
+            f"{DGM_FIELDS[0]} to {DGM_FIELDS[-1]} fields. {REMEDY}."
+        )
+    return row
 
 
 def _even_datagrams(lines: Sequence[bytes]) -> _Even | None:
@@ -504,36 +459,34 @@ def _even_datagrams(lines: Sequence[bytes]) -> _Even | None:
     return _Even.of(text, _DGM_TAG, DGM_FIELDS)
 
 
-def _cell(field: str, cell: bytes) -> float | bytes:
-    """Read one field of a datagram; ValueError with what was expected if it is not that."""
-    kind = DATAGRAM[field]
+def _value(source: str, number: int, field: str, kind: np.dtype[Any], text: bytes) -> float | bytes:
+    """Read one field of line `number`: seconds, a word, or a whole number, decimal or hexadecimal.
+
+    Raises
+    ------
+    FormatError
+        With source and line and what was expected, if it is not that.
+    """
+    bits, whole = 8 * kind.itemsize, _WHOLE.fullmatch(text)
+    lowest, highest = (0, None) if field in _EXACT else (-(1 << bits - 1), (1 << bits) - 1)
     if kind.kind == "S":
-        if len(cell) > kind.itemsize:
-            raise ValueError(f"at most {kind.itemsize} letters")
-        return cell
-    if kind.kind == "f" or field in _EXACT:
-        return _number(cell, kind)
-    bits = 8 * kind.itemsize
-    top: int = 2**bits - 1
-    try:
-        value = _whole(cell)
-    except ValueError:
-        if field in _KEYS:
-            return 0
-        raise
-    if field not in _KEYS and not -(top // 2) - 1 <= value <= top:
-        raise ValueError(f"a whole number of {bits} bits")
-    value &= top
-    return value - top - 1 if kind.kind == "i" and value > top // 2 else value
-
-
-def _whole(cell: bytes) -> int:
-    """Read a whole number, decimal or hexadecimal."""
-    if re.fullmatch(rb"[+-]?[0-9]{1,20}", cell):
-        return int(cell)
-    if re.fullmatch(rb"0[xX][0-9a-fA-F]{1,16}", cell):
-        return int(cell, 16)
-    raise ValueError("a whole number")
+        expected = f"at most {kind.itemsize} letters"
+        if len(text) <= kind.itemsize:
+            return text
+    elif kind.kind == "f":
+        expected = "seconds"
+        if _SECONDS.fullmatch(text) and math.isfinite(value := float(text)):
+            return value
+    else:
+        highest = np.iinfo(kind).max if highest is None else highest
+        expected = f"a whole number from {lowest} to {highest}"
+        value = int(whole[0], 16 if whole[1] else 10) if whole else 0
+        if field in _KEYS or (whole and lowest <= value <= highest):
+            value &= (1 << bits) - 1
+            return value - (1 << bits) if value > np.iinfo(kind).max else value
+    raise FormatError(
+        f"{source}: line {number} has {_shown(text)} for {field}, expected {expected}. {REMEDY}."
+    )
 
 
 def _names(dtype: np.dtype[np.void]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import html
 import math
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.files.advice import cannot_be_read
 from halfpipe.files.reading import open_regular
 from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
+from halfpipe.words import shortened
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -136,10 +138,8 @@ def read_content(path: Path) -> bytes:
             return file.read(min(os.fstat(file.fileno()).st_size, MAX_SIZE) + 1)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such RetDef. {REMEDY}.") from error
-    except PermissionError as error:
-        raise FormatError(cannot_be_read(path, error)) from error
     except OSError as error:
-        raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
+        raise FormatError(cannot_be_read(path, error)) from error
 
 
 def parse_retdef(content: bytes, path: Path) -> RetDef:
@@ -153,10 +153,7 @@ def parse_retdef(content: bytes, path: Path) -> RetDef:
     try:
         return _retdef(_root(content), ids_of(path)[1])
     except FormatError as error:
-        said = str(error)
-        if len(said) > MAX_COMPLAINT:
-            said = f"{said[:MAX_COMPLAINT]}..."
-        raise FormatError(f"{path}: {said}. {REMEDY}.") from error
+        raise FormatError(f"{path}: {shortened(str(error), MAX_COMPLAINT)}. {REMEDY}.") from error
 
 
 def _root(content: bytes) -> "Element":
@@ -166,14 +163,12 @@ def _root(content: bytes) -> "Element":
         raise FormatError(f"more than {MAX_SIZE} bytes, a RetDef has some hundred")
     try:
         root: Element = fromstring(content, forbid_entities=True, forbid_external=True)
-    except ParseError as error:
-        raise FormatError(f"not XML, or cut short: {error}") from error
     except DefusedXmlException as error:
         raise FormatError(
             f"declares an entity or an external reference, which is refused: {error}"
         ) from error
-    except (ValueError, LookupError) as error:
-        raise FormatError(f"not XML: {error}") from error
+    except (ParseError, ValueError, LookupError) as error:
+        raise FormatError(f"not XML, or cut short: {error}") from error
     return root
 
 
@@ -194,7 +189,9 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
     runid = _integer(run, "runid", lowest=0, highest=2**32 - 1)
     if runid != start:
         raise FormatError(f"runid {runid} and start {start} of <run> differ, expected the same number")
-    every = tuple(_span(element, kind) for element in _all(spans, "span"))
+    every = tuple(_span(element, kind) for element in spans.findall("span"))
+    if not every:
+        raise FormatError("<spans> holds no <span>")
     hours = sum(span.end - span.begin for span in every) / 3600
     if hours > MAX_HOURS:
         raise FormatError(f"its <span>s have {hours:.0f} hours in all, expected at most {MAX_HOURS}")
@@ -212,18 +209,9 @@ def _retdef(root: "Element", named: ChunkId) -> RetDef:
 
 def _only(parent: "Element", tag: str) -> "Element":
     found = parent.findall(tag)
-    if not found:
-        raise FormatError(f"there is no <{tag}>")
-    if len(found) > 1:
-        raise FormatError(f"there are {len(found)} <{tag}>, expected one: their spans cannot be told apart")
+    if len(found) != 1:
+        raise FormatError(f"there are {len(found)} <{tag}>, expected one")
     return found[0]
-
-
-def _all(parent: "Element", tag: str) -> "list[Element]":
-    found = parent.findall(tag)
-    if not found:
-        raise FormatError(f"<{parent.tag}> holds no <{tag}>")
-    return found
 
 
 def _attribute(element: "Element", name: str) -> str:
@@ -258,15 +246,12 @@ def _span(element: "Element", kind: str) -> Span:
 def _time(element: "Element", name: str) -> float:
     """Read Unix UTC seconds, or a UTC date and time as databases print it: both occur."""
     text = _attribute(element, name)
-    try:
+    value = math.nan
+    with suppress(ValueError):
         if re.fullmatch(r"[0-9]{1,12}(\.[0-9]*)?", text, re.ASCII):
             value = float(text)
         elif DATE_TIME.fullmatch(text):
             value = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-        else:
-            value = math.nan
-    except ValueError:
-        value = math.nan
     if not 0 <= value < MAX_TIME:
         raise FormatError(
             f"{name}={text!r} of <{element.tag}> is no time: expected Unix seconds or YYYY-MM-DD HH:MM:SS"

@@ -197,13 +197,6 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         idx.read_index(tmp_path)
 
 
-def test_more_event_files_than_can_be_counted(tmp_path: Path) -> None:
-    reader = idx._Reader(tmp_path)
-    reader.files = {f"{number}.evt": number for number in range(2**16)}
-    with pytest.raises(FormatError, match=r"line 1 .* 65537"):
-        reader.take(bytearray(EVT + b"\n"), len(EVT) + 1)
-
-
 def outcome(path: Path) -> object:
     """Return all that an index holds, or what is wrong with it."""
     try:

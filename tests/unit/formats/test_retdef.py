@@ -98,14 +98,13 @@ BAD = [
     ("", "the file is empty"),
     (" \n", "the file is empty"),
     (BODY[:-30], "not XML, or cut short: "),
-    ("getLSEChunk\n", "not XML, or cut short: syntax error"),
     (b"\x00\x01\x02", "not XML, or cut short: "),
     ('<?xml version="1.0" encoding="no-such"?>' + BODY, "not XML"),
     (BODY + "<!-- " + "x" * MAX_SIZE + " -->", "more than 1048576 bytes, a RetDef has some hundred"),
     (BODY.replace("retdef", "redtef"), "the root element is <redtef>, expected <retdef>"),
     (BODY.replace("LSEP", "LSEX"), "type 'LSEX' of <retdef> is not LSEP (LPA) or LSEC (LCI)"),
     (BODY.replace(' type="LSEP"', ""), "<retdef> has no attribute type"),
-    (BODY.replace('<arch scid="77">/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0</arch>', ""), "there is no <arch>"),
+    (BODY.replace('<arch scid="77">/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0</arch>', ""), "there are 0 <arch>"),
     (BODY.replace("/nfs/farm", "nfs/farm"), "<arch> holds 'nfs/farm"),
     (BODY.replace('scid="77"', 'scid="10000"'), "scid=10000 of <arch> is out of range, expected 0 to 9999"),
     (BODY.replace('scid="77"', 'scid="٧٧"'), "scid='٧٧' of <arch> is not a whole number"),
@@ -119,7 +118,7 @@ BAD = [
     (BODY.replace('gndid="7799117"', f'gndid="{"9" * 30}"'), "is not a whole number"),
     (
         BODY.replace("<spans>", '<run runid="1" start="1" l0key="1" chunkid="1" gndid="1"/><spans>'),
-        "there are 2 <run>, expected one: their spans cannot be told apart",
+        "there are 2 <run>, expected one",
     ),
     (BODY.replace("<spans>", "<spans/><spans>"), "there are 2 <spans>, expected one"),
     (BODY.replace("<span apid", "<spam apid"), "<spans> holds no <span>"),
@@ -180,7 +179,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match=f"^{path}: "):
         read_retdef(path)
     path.mkdir()
-    with pytest.raises(FormatError, match=f"^{path}: "):
+    with pytest.raises(FormatError, match=f"^{path} "):
         read_retdef(path)
 
 
