@@ -55,12 +55,6 @@ def test_the_file_is_the_one_that_snakemake_finds(tmp_path: Path, place: str, fi
         assert found(name).file.resolve() == expected[1].resolve()
 
 
-def test_a_profile_here_goes_before_the_users(tmp_path: Path) -> None:
-    for place in ("user/snakemake", "here"):
-        file = write(tmp_path / place / "site" / "profile.yaml")
-        assert found("site").file.resolve() == file
-
-
 @pytest.mark.parametrize(
     "text",
     [

@@ -223,25 +223,6 @@ def test_what_is_odd_among_the_leases_stops_nobody(tmp_path: Path) -> None:
         Lease(tmp_path, "leases/c").try_take()
 
 
-def test_a_directory_that_goes_while_the_lease_is_taken_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lease, is_dir, gone = Lease(tmp_path, "leases/a"), Path.is_dir, list[Path]()
-
-    def removed_by_the_last_one_out(path: Path, **options: bool) -> bool:
-        if path == lease.home and not gone:
-            gone.append(path)
-            path.rmdir()
-        return is_dir(path, **options)
-
-    lease.home.mkdir(parents=True)
-    # `Path.mkdir` asks this when the directory was there already.
-    monkeypatch.setattr(Path, "is_dir", removed_by_the_last_one_out)
-    assert lease.try_take()
-    assert gone, "it went while it was looked at"
-    lease.give_back()
-
-
 def test_an_old_number_that_is_free_again_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

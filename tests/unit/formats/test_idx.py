@@ -3,18 +3,14 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from halfpipe.errors import FormatError, MissingInputError
 from halfpipe.formats import idx
-from halfpipe_simulator.index_lines import EVENT_LINE, dgm_lines, evt_lines
 
 GOLDEN = Path(__file__).parents[2] / "golden"
-CASES = sorted(case.parent.name for case in GOLDEN.glob("*/case.yaml"))
 
 EVT = (
     b"EVT:  741234567                 1002             29454596             27098228   1719541768.472730  77"
@@ -39,37 +35,6 @@ def replaced(line: bytes, field: int, text: bytes) -> bytes:
     fields = line.split()
     fields[field] = text
     return b" ".join(fields)
-
-
-def table(lines: list[bytes]) -> NDArray[np.void]:
-    """Return EVT lines as `EVENT_LINE`, read in the plainest way."""
-    rows = [tuple(line.split()[1:14]) for line in lines]
-    columns = list(zip(*rows, strict=True)) or [()] * 13
-    events = np.empty(len(rows), EVENT_LINE)
-    assert EVENT_LINE.names is not None
-    for name, column in zip(EVENT_LINE.names, columns, strict=True):
-        convert = {"f": float, "S": bytes}.get(EVENT_LINE[name].kind, int)
-        events[name] = [convert(cell) for cell in column]
-    return events
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_golden_indexes_are_written_again_byte_for_byte(case: str) -> None:
-    paths = sorted((GOLDEN / case).rglob("*.idx"))
-    assert paths
-    for path in paths:
-        lines = path.read_bytes().splitlines(keepends=True)
-        evt = [line for line in lines if line.startswith(b"EVT:")]
-        dgm = [line for line in lines if line.startswith(b"DGM:")]
-        assert len(evt) + len(dgm) == len(lines)
-        index = idx.read_index(path)
-        assert b"".join(line + b"\n" for line in index.lines) == b"".join(dgm)
-        assert "".join(dgm_lines(index.datagrams)).encode() == b"".join(dgm)
-        plain = table(evt)
-        assert "".join(evt_lines(plain, f"../{path.parent.name}/{path.stem}.evt")).encode() == b"".join(evt)
-        for name in ("sequence", "apid", "datagram", "utc", "offset"):
-            assert index.events[name].tolist() == plain[name].tolist(), name
-        assert index.files == ((f"{path.stem}.evt",) if evt else ())
 
 
 def test_other_lines_are_ignored(tmp_path: Path) -> None:
