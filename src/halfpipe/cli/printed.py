@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -81,14 +81,10 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
     for number, head in enumerate(heads):
         line = head
         for name in fold:
-            begin, rest = head.ljust(wide), " " * wide
-            line = fill(
-                cells[name][number],
-                room,
-                initial_indent=begin,
-                subsequent_indent=rest,
-                break_on_hyphens=False,
-            )
+            line = head.ljust(wide) + cells[name][number]
+            if len(line) > room:
+                line = fill(line[wide:], max(room - wide, 1), break_on_hyphens=False)
+                line = f"{head.ljust(wide)}{indent(line, ' ' * wide).lstrip()}"
         colour = colours[number - 1] if number and colours else None
         bold = terminal and (colour or not number)
         click.echo(tinted(line, fg=colour, bold=True) if bold else line, color=terminal)
