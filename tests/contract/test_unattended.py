@@ -164,7 +164,7 @@ def test_one_that_fails_does_not_stop_the_next(outstanding: Site) -> None:
     assert "\x1b" not in said, "nothing that a terminal obeys"
 
     # What it says repeats the job does so, with the same end as long as nothing is mended.
-    (again,) = re.findall(r"repeat this job  +(.*)$", said, re.MULTILINE)
+    (again,) = re.findall(r"to repeat this job alone: (.*)$", said, re.MULTILINE)
     log = site.work / "logs" / FIRST / "decode_chunk-00001.log"
     log.unlink()
     assert run(["sh", "-c", again]).status == 1

@@ -16,11 +16,10 @@ from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status.account import Site, account
-from halfpipe.status.failures import FailedJob, by_cause, end_of, names, repeats
+from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of
 from halfpipe.words import aligned, count
 
 MOST_SHOWN = 2  # downlinks of which all is told in the last ten lines; of others it is a line
-WIDTH = 19  # columns of what is left: the name of a job, as `deliver_run 29d7d35d`
 MOST_ACTIONS = 10  # causes that need action, below the table
 COLUMNS = ("downlink", "hand-off", "runs", "events", "waiting", "state")
 
@@ -32,7 +31,7 @@ def recap(
     work: Path,
     interrupted: str = "",
 ) -> str:
-    """Return what stands last on the screen: its last ten lines are the whole story.
+    """Return what stands last on the screen: the causes as status tells them, after the ends of their logs.
 
     Parameters
     ----------
@@ -52,54 +51,28 @@ def recap(
         groups.setdefault(job.downlink, []).append(job)
     # What is told in full comes last; a downlink none of whose jobs began has little to tell.
     full = [dl for dl in sorted(groups, key=str) if groups[dl]][:MOST_SHOWN]
-    lines, firsts = list[str](), list[FailedJob]()
-    for same in (same for dl in full for same in by_cause(groups[dl])[:MOST_SHOWN]):
+    shown = {dl: by_cause(groups[dl])[:MOST_SHOWN] for dl in full}
+    lines = list[str]()
+    for same in (same for several in shown.values() for same in several):
         lines += [f"the end of {same[0].log}", *(f"  | {line}" for line in end_of(same[0].log))]
-    lines += [""] * bool(lines)
     for dl in sorted(groups, key=lambda dl: (dl in full, not groups[dl], str(dl))):
-        several = groups[dl]
         done = dl is not None and (work / paths.receipt(dl)).exists()
         head = f"downlink {dl} is {'handed off, but not finished' if done else 'not handed off'}"
-        head = "a target is not made" if dl is None else head
-        same, *others = sorted(by_cause(several), key=len, reverse=True) if several else [[]]
-        if dl in full:
-            firsts.append(same[0])
-            of = begun.get(dl, 0) if dl else 0
-            how_many = f"{len(several)} of {count(of, 'job')}" if of else count(len(several), "job")
-            ended = f"{interrupted}; not finished: {how_many}" if interrupted else f"{how_many} failed"
-            lines += [f"{head}: {ended}", *_in_full(same, others, work)]
-        elif several:
-            lines.append(f"{head}: {names(same)}: {same[0].text}; {same[0].log}")
-        else:
-            lines.append(f"{head}: {interrupted or 'its jobs were not begun'}")
-    if not lines:
-        lines.append(
-            f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
+        of = count(begun.get(dl, 0) if dl else 0, "job")
+        ended = (
+            f"{len(groups[dl])} of {of} {'not finished' if interrupted else 'failed'}" if groups[dl] else ""
         )
-    # A name that is no downlink stays none, however often it is given; and some remedies end with the command.
-    codes = {job.why.code for job in jobs}
-    said = firsts and len(full) == len(groups) and all(repeats(one.why.remedy, one.rule) for one in firsts)
-    if codes != {"id"} and not said:
-        when = "once that is done" if any(one.why.remedy.steps for one in firsts) else "try again"
-        lines.append(_line("once they are there" if codes == {"no-retdefs"} else when, again))
-    return "\n".join(lines)
-
-
-def _in_full(same: Sequence[FailedJob], others: Iterable[Sequence[FailedJob]], work: Path) -> Iterator[str]:
-    """Yield what is told of jobs that failed for one cause, what matters most last; of others what they are."""
-    first = same[0]
-    if first.why.command:
-        yield _line("repeat this job", f"cd {shlex.quote(str(work))} && {first.why.command}")
-    yield _line("log", str(first.log))
-    for other in others:
-        yield _line("besides", f"{names(other)}: {other[0].text}")
-    yield _line(names(same), first.text)
-    if first.why.remedy.steps:
-        yield _line("remedy", str(first.why.remedy))
-
-
-def _line(name: str, words: str) -> str:
-    return f"  {name:<{WIDTH}}  {words}"
+        why = "; ".join(filter(None, [interrupted, ended])) or "its jobs were not begun"
+        lines.append(f"{head if dl else 'a target is not made'}: {why}")
+        for same in shown.get(dl, ()):
+            # A name that is no downlink stays none, however often it is given.
+            cause = cause_of(same, again if same[0].why.code != "id" else "", {})
+            lines.append(f"  {cause.text}")
+            if command := same[0].why.command:
+                lines.append(f"  to repeat this job alone: cd {shlex.quote(str(work))} && {command}")
+            lines += [f"  → {step}" for step in cause.remedy.steps if step]
+    nothing = f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
+    return "\n".join(lines or [nothing])
 
 
 def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
