@@ -134,7 +134,9 @@ def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, Remedy])
         What is to be done about the other causes of their downlink, by code.
     """
     why, log, verdict = jobs[0].why, jobs[0].log, Verdict.ACTION
-    text, remedy = jobs[0].text.rstrip("."), then(why.remedy, again, jobs[0].rule)
+    text, remedy = jobs[0].text.rstrip("."), why.remedy
+    if not repeats(remedy, jobs[0].rule):
+        remedy = remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
     if why.code in known:
         text, verdict = "blocked by the problem above", Verdict.NOTE
         remedy = (
@@ -151,13 +153,6 @@ def repeats(remedy: Remedy, rule: str) -> bool:
     What leads on to Level-1 comes after a hand-off, and has a command of its own.
     """
     return rule not in LATE and any(command.startswith("snakemake ") for command in remedy.do)
-
-
-def then(remedy: Remedy, again: str, rule: str) -> Remedy:
-    """Return what is to be done, the command that is given again last."""
-    if repeats(remedy, rule):
-        return remedy
-    return remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
 
 
 def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from halfpipe.decode.shortfall import missing_hours
 from halfpipe.downlink.receipt import state_of
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError
@@ -74,24 +73,3 @@ def files(receipts: Iterable[Receipt]) -> pd.DataFrame:
         for file in run["files"]
     ]
     return pd.DataFrame(rows, columns=["downlink", "run", "name", "events", "begin", "end", "sha256"])
-
-
-def chunks(receipts: Iterable[Receipt]) -> pd.DataFrame:
-    """Return a row for each chunk: its RetDef, and the bytes that it was decoded to, by their checksums."""
-    rows = [
-        (chunk["chunk"], str(chunk["retdef"]), " ".join(file["sha256"] for file in chunk["files"]))
-        for receipt in receipts
-        for chunk in receipt["chunks"]
-    ]
-    return pd.DataFrame(rows, columns=["chunk", "retdef", "made"])
-
-
-def hours(receipts: Iterable[Receipt]) -> pd.DataFrame:
-    """Return a row for each hour of level-0 that the archive did not have when a chunk was decoded."""
-    rows = [
-        (chunk["chunk"], hour["hour"], hour["apid"])
-        for receipt in receipts
-        for chunk in receipt["chunks"]
-        for hour in missing_hours(chunk)
-    ]
-    return pd.DataFrame(rows, columns=["chunk", "hour", "apid"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from halfpipe.decode.shortfall import missing_hours
 from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId
 from halfpipe.run.receipt_file import HandOff, hand_offs
@@ -93,22 +94,29 @@ def sentences(runs: pd.DataFrame) -> Iterator[str]:
 
 def changed_input(before: Receipt, after: Receipt) -> list[str]:
     """Say what changed of the chunks, their RetDefs, and the hours of level-0."""
-    both = [before], [after]
-    said = []
-    for chunk in _joined(["chunk"], *map(frames.chunks, both)).itertuples():
-        if chunk.side != "same":
-            said.append(f"chunk {chunk.chunk} {'came' if chunk.side == 'new' else 'went'}")
-        elif chunk.retdef != chunk.retdef_before:
-            said.append(f"chunk {chunk.chunk} has another RetDef")
-        elif chunk.made != chunk.made_before:
-            said.append(f"chunk {chunk.chunk} was decoded to other bytes")
-    for hour in _joined(["chunk", "hour", "apid"], *map(frames.hours, both)).itertuples():
-        if hour.side != "same":
-            how = "arrived" if hour.side == "gone" else "is missing now"
-            said.append(f"hour {hour.hour} of APID {hour.apid} {how} (chunk {hour.chunk})")
+    old, new = ({chunk["chunk"]: chunk for chunk in receipt["chunks"]} for receipt in (before, after))
+    said = [f"chunk {name} {'came' if name in new else 'went'}" for name in sorted(old.keys() ^ new.keys())]
+    for name in sorted(old.keys() & new.keys()):
+        made = [[file["sha256"] for file in chunk["files"]] for chunk in (old[name], new[name])]
+        if old[name]["retdef"] != new[name]["retdef"]:
+            said.append(f"chunk {name} has another RetDef")
+        elif made[0] != made[1]:
+            said.append(f"chunk {name} was decoded to other bytes")
+    missing = [
+        {
+            (hour["hour"], hour["apid"], name)
+            for name, chunk in chunks.items()
+            for hour in missing_hours(chunk)
+        }
+        for chunks in (old, new)
+    ]
+    for hour, apid, name in sorted(missing[0] ^ missing[1]):
+        how = "is missing now" if (hour, apid, name) in missing[1] else "arrived"
+        said.append(f"hour {hour} of APID {apid} {how} (chunk {name})")
     ignored = [{one["chunk"]: one["reason"] for one in receipt["ignored"]} for receipt in (before, after)]
-    new = sorted(ignored[1].keys() - ignored[0].keys())
-    return said + [f"chunk {name} is ignored: {ignored[1][name]}" for name in new]
+    return said + [
+        f"chunk {name} is ignored: {why}" for name, why in ignored[1].items() if name not in ignored[0]
+    ]
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
