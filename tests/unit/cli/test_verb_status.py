@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.config import load
-from halfpipe.downlink import submit
 from halfpipe.errors import Remedy
-from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure
 from halfpipe.status.told import Memory, Told
 from tests.support.leases import held_by_another
-from tests.support.series import damage, sealed_text
+from tests.support.series import damage
 from tests.support.verbs import halfpipe, on_terminal
 from tests.support.worked_site import FIRST, HALF_WAY, SECOND
 from tests.support.workflow import Site
@@ -77,21 +74,6 @@ def test_which_downlinks(configfile: Path) -> None:
     assert FIRST in found(configfile, person=True), "it is not lost sight of"
 
 
-def test_what_waits_for_retdefs(configfile: Path) -> None:
-    retdefs = sorted((configfile.parent / "retdefs" / HALF_WAY).iterdir())
-    configfile.write_text(configfile.read_text().replace("settle_seconds: 0", "settle_seconds: 60"))
-    assert seen(found(configfile)[HALF_WAY]) == ("waiting for RetDefs", "note", ["settling"])
-    retdefs[-2].unlink()
-    (configfile.parent / "work" / HALF_WAY / retdefs[-2].name).unlink()
-    one = found(configfile, "--config", "alarm.late_hours=1000000000")[HALF_WAY]
-    assert seen(one) == ("waiting for RetDefs", "note", ["waits-retdef"])
-    assert "chunk 00005" in one["causes"][0]["text"]
-    assert found(configfile, person=True)[HALF_WAY]["verdict"] == "action", "they are of long ago"
-    for path in (configfile.parent / "retdefs" / HALF_WAY).iterdir():
-        path.unlink()
-    assert "retdefs-gone" in seen(found(configfile, person=True)[HALF_WAY])[2]
-
-
 def test_what_is_in_work_or_taken_by_level_1(configfile: Path) -> None:
     home = configfile.parent
     with held_by_another(home / "work", paths.downlink_lease(SECOND), silent=40):
@@ -101,7 +83,7 @@ def test_what_is_in_work_or_taken_by_level_1(configfile: Path) -> None:
 
 
 def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
-    work, words = configfile.parent / "work", ("--config", "submit.command=null")
+    words = ("--config", "submit.command=null")
     assert halfpipe("submit", SECOND, *words, configfile=configfile).exit_code == 0
     every = found(configfile, person=True)
     assert list(every) == [SECOND, HALF_WAY, FIRST], "it comes first"
@@ -111,16 +93,6 @@ def test_a_person_is_wanted_and_told_what_for(configfile: Path) -> None:
     said = halfpipe("status", configfile=configfile).stdout
     assert "\n1 of 3 downlinks needs action\n" in said
     assert said.splitlines()[-1].endswith(settle)
-
-    submit.settle(load([configfile]), DownlinkId(SECOND), submitted=True)
-    assert found(configfile)[SECOND]["verdict"] == "good"
-    receipt = work / f"dl={SECOND}"
-    content = json.loads(receipt.read_text())
-    receipt.write_text(sealed_text(content | {"handoff": 2}))
-    assert "handoff-not-submitted" in seen(found(configfile, person=True)[SECOND])[2]
-    content["runs"][0]["held"] = True
-    receipt.write_text(sealed_text(content))
-    assert "run-held" in seen(found(configfile, person=True)[SECOND])[2]
 
 
 def test_on_a_narrow_terminal_reasons_have_lines_of_their_own(configfile: Path) -> None:
