@@ -91,27 +91,18 @@ def lost_downlinks(
         If the directory of all runs cannot be read.
     """
     found: dict[DownlinkId, list[RunId]] = {}
-    there: dict[str, bool] = {}
     try:
-        with os.scandir(work / paths.runs()) as entries:
-            names = sorted(entry.name for entry in entries if not since or _changed_since(entry, since))
+        names = os.listdir(work / paths.runs())  # noqa: PTH208 - names only
     except FileNotFoundError:
         names = []
-    for run in (RunId(name) for name in names if RunId.matches(name)):
+    for run in sorted(RunId(name) for name in names if RunId.matches(name)):
+        if since and (modified(f"{work}/{paths.run(run)}") or 0.0) < since:
+            continue
         with suppress(OSError):
             for dl in begun_downlinks(work, run):
-                if dl not in there:
-                    there[dl] = paths.receipt(dl) in names_there or not _is_gone(work, dl)
-                if not there[dl]:
+                if paths.receipt(dl) not in names_there and _is_gone(work, dl):
                     found.setdefault(dl, []).append(run)
     return found
-
-
-def _changed_since(entry: "os.DirEntry[str]", since: float) -> bool:
-    try:
-        return entry.stat().st_mtime >= since
-    except OSError:
-        return False
 
 
 def _is_gone(work: Path, downlink: DownlinkId) -> bool:

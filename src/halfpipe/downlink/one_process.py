@@ -8,7 +8,7 @@ those whose product is missing, older than what it is made of, or made of someth
 
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,7 +20,7 @@ from halfpipe.downlink.plan import DownlinkPlan, Plan
 from halfpipe.downlink.withdrawal import forget, withdraw
 from halfpipe.files import leases, working_directory
 from halfpipe.files.reading import modified
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.process.forks import side_by_side
 from halfpipe.run.merged_index import load_chunks
@@ -116,10 +116,20 @@ class Process:
         """
         leases.hold_downlink(self._work, self.downlink, say)
         of = self._begin(say)
-        broken = self._failed([self._chunk(chunk) for chunk in of.chunks])
+        broken = self._failed(
+            [
+                _Job("decode_chunk", (chunk,), paths.chunk(self.downlink, chunk), (), ["--chunk", chunk])
+                for chunk in of.chunks
+            ]
+        )
         of = Plan(self.settings).of(self.downlink)  # decoders may have brought runs besides
         whole = [run for run in of.runs if broken.isdisjoint(of.chunks_with(run))]
-        ready = [run for run in whole if not self._comes_later(run)]
+        first = {
+            run: [dl for dl in self._after.get(run, ()) if not self._has(paths.manifest(run, dl))]
+            for run in whole
+        }
+        self.waits_for.update(*first.values())
+        ready = [run for run in whole if not first[run]]
         broken |= self._failed([self._run(run, of, max(1, self._cores // len(ready))) for run in ready])
         if not broken and not self.waits_for:
             words = ["--chunks", *of.chunks, "--runs", *of.runs]
@@ -155,29 +165,16 @@ class Process:
         withdraw(self._work, self.downlink)
         return of
 
-    def _chunk(self, chunk: ChunkId) -> _Job:
-        """Return the decoding of a chunk."""
-        product = paths.chunk(self.downlink, chunk)
-        return _Job("decode_chunk", (chunk,), product, (), ["--chunk", chunk])
-
-    def _comes_later(self, run: RunId) -> bool:
-        """Tell whether another downlink delivers a run first."""
-        first = [dl for dl in self._after.get(run, ()) if not self._has(paths.manifest(run, dl))]
-        self.waits_for.update(first)
-        return bool(first)
-
     def _run(self, run: RunId, of: DownlinkPlan, cores: int) -> _Job:
         """Return the delivery of a run."""
         chunks = of.chunks_with(run)
         words = ["--run", run, "--chunks", *chunks, "--runs", *of.runs, "--threads", str(min(cores, THREADS))]
         made_of = [paths.chunk(self.downlink, chunk) for chunk in chunks]
-        others = set(self._merged(run)) != set(chunks)
-        return _Job("deliver_run", (run,), paths.manifest(run, self.downlink), made_of, words, others)
-
-    def _merged(self, run: RunId) -> Iterator[str]:
-        """Yield the chunks that the merged index of a run is made of."""
+        merged = set[str]()
         with suppress(Exception):  # what is missing or damaged is made of nothing
-            yield from (chunk.chunk for chunk in load_chunks(self._work, run, self.downlink))
+            merged = {chunk.chunk for chunk in load_chunks(self._work, run, self.downlink)}
+        others = merged != set(chunks)
+        return _Job("deliver_run", (run,), paths.manifest(run, self.downlink), made_of, words, others)
 
     def _has(self, product: str) -> bool:
         made = modified(f"{self._work}/{product}")

@@ -6,8 +6,8 @@ of it any more.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -88,6 +88,7 @@ class Delivery:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Self:
         """Read one from JSON: a record, or a manifest."""
+        legacy = entry.get("legacy")
         return cls(
             DownlinkId(entry["downlink"]),
             tuple(Interval(*span) for span in entry["spans"]),
@@ -97,7 +98,7 @@ class Delivery:
             _pair(entry["window"]),
             entry.get("handoff"),
             entry.get("accepted"),
-            _legacy_spans(entry.get("legacy")),
+            None if legacy is None else tuple(LegacySpan((first, last), n) for first, last, n in legacy),
             DatagramCounts.of_json(entry.get("counts")),
         )
 
@@ -133,53 +134,43 @@ class Delivery:
         return (*self.files, *(self.legacy or ()))
 
 
-def _legacy_spans(entry: Sequence[Sequence[Any]] | None) -> tuple[LegacySpan, ...] | None:
-    return (
-        None if entry is None else tuple(LegacySpan((first, last), events) for first, last, events in entry)
-    )
-
-
 def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
     return (values[0], values[1]) if values else None
 
 
 @dataclass(frozen=True)
-class Release:
-    """A person's word that Level-1 has nothing any more of what a downlink's earlier deliveries covered."""
+class _Words:
+    """What is said of a downlink in words alone."""
 
     downlink: DownlinkId
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Self:
+        """Read one from JSON."""
+        _, *more = fields(cls)
+        return cls(DownlinkId(entry["downlink"]), *(str(entry[each.name]) for each in more))
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as JSON."""
+        return {key: str(value) for key, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class Release(_Words):
+    """A person's word that Level-1 has nothing any more of what a downlink's earlier deliveries covered."""
+
     reason: str
     by: str
     when: str
 
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Read one from JSON."""
-        return cls(DownlinkId(entry["downlink"]), str(entry["reason"]), str(entry["by"]), str(entry["when"]))
-
-    def as_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return {"downlink": str(self.downlink), "reason": self.reason, "by": self.by, "when": self.when}
-
 
 @dataclass(frozen=True)
-class Unreadable:
+class Unreadable(_Words):
     """What the legacy recorded of a downlink cannot be read: why, and what to do."""
 
-    downlink: DownlinkId
     text: str
     first: str
     do: str
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Self:
-        """Read one from JSON."""
-        texts = (str(entry[key]) for key in ("text", "first", "do"))
-        return cls(DownlinkId(entry["downlink"]), *texts)
-
-    def as_json(self) -> dict[str, Any]:
-        """Write it as JSON."""
-        return {"downlink": str(self.downlink), "text": self.text, "first": self.first, "do": self.do}
 
     @property
     def remedy(self) -> Remedy:

@@ -40,8 +40,7 @@ def waiting_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> 
     of_run
         The entry of the run in its receipt.
     """
-    waiting: int = of_run["orphans"] - of_run["withheld"]
-    return waiting if waiting and is_merged_last(work, downlink, RunId(of_run["run"])) else 0
+    return _if_merged_last(work, downlink, of_run, of_run["orphans"] - of_run["withheld"])
 
 
 def late_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> int:
@@ -49,14 +48,17 @@ def late_now(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any]) -> int
 
     Each merge counts them all, whoever brought them; one that takes them in counts none.
     """
-    late: int = of_run["late"]
-    return late if late and is_merged_last(work, downlink, RunId(of_run["run"])) else 0
+    return _if_merged_last(work, downlink, of_run, of_run["late"])
 
 
-def is_merged_last(work: Path, downlink: DownlinkId, run: RunId) -> bool:
-    """Tell whether no other downlink of a run was merged after this one."""
+def _if_merged_last(work: Path, downlink: DownlinkId, of_run: Mapping[str, Any], events: int) -> int:
+    """Return `events`, none if another downlink of the run was merged after this one."""
+    if not events:
+        return 0
+    run = RunId(of_run["run"])
     merged = {dl: modified(f"{work}/{paths.manifest(run, dl)}") or 0.0 for dl in begun_downlinks(work, run)}
-    return max(merged, key=lambda dl: (merged[dl], dl), default=downlink) == downlink
+    last = max(merged, key=lambda dl: (merged[dl], dl), default=downlink)
+    return events if last == downlink else 0
 
 
 def came(work: Path, run: RunId) -> list[float]:

@@ -106,9 +106,8 @@ class Context:
     def _vouched(self, downlink: DownlinkId, chunk: ChunkProducts) -> Mapping[str, str] | None:
         """Return the checksums of what lies among the products of a downlink; None if nothing vouches for them now."""
         with suppress(HalfPipeError, KeyError, TypeError, ValueError):
-            return ChunkProducts.of(
-                read_json(self.work / paths.chunk(downlink, chunk.chunk)), self.run
-            ).checksums
+            entry = read_json(self.work / paths.chunk(downlink, chunk.chunk))
+            return ChunkProducts.of(entry, self.run).checksums
         return None
 
 

@@ -62,7 +62,8 @@ def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None
         for run in runs:
             token = stage / paths.halt_cleanup(downlink, run.l1)
             remove_file(token)
-            _remove_if_empty(token.parent)
+            with suppress(OSError):  # others are in it
+                token.parent.rmdir()
 
 
 def _touch(stage: Path, token: str) -> None:
@@ -75,11 +76,6 @@ def _touch(stage: Path, token: str) -> None:
                 path.touch()
                 fsync_directory(path.parent)
                 return
-
-
-def _remove_if_empty(path: Path) -> None:
-    with suppress(OSError):
-        path.rmdir()
 
 
 def place(
