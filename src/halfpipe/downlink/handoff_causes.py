@@ -13,7 +13,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.stage_look import STRANGE, StageState, is_submitted, look, names_files, stage_state
+from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
 from halfpipe.downlink.submissions import Kept, Record, how_to_roll_back, in_ledger, lost, unsettled
 from halfpipe.errors import HalfPipeError, Remedy, StateError, mend, rerun
 from halfpipe.files import leases
@@ -357,9 +357,9 @@ def _unsettled(
         return None  # it runs
     taken = ""
     if receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt):
-        state = stage_state(settings, downlink, receipt, record)
-        if state is not StageState.WHOLE:
-            how = "gone" if state is StageState.GONE else "partly gone"
+        stage = settings.paths.stage
+        if next(look(stage, downlink, receipt), None):
+            how = "partly gone" if (stage / paths.staged(downlink)).is_dir() else "gone"
             taken = f"; its files are {how} from the stage, so it may have been"
     return unsettled(settings, record, taken=taken)
 
@@ -369,7 +369,7 @@ def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -
     downlink, told = DownlinkId(record.id), record.last_confirmed
     if told is None or time.time() - told.since < settings.alarm.late_hours * HOUR:
         return
-    if stage_state(settings, downlink, receipt, record) is not StageState.TAKEN:
+    if not is_taken(settings, downlink, receipt, record):
         back = how_to_roll_back(settings, downlink)
         look_there = f"look in the pipeline what became of stream {downlink}; if it is to be rolled back"
         yield Cause(

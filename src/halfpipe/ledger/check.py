@@ -165,7 +165,9 @@ def lacks(
     return Cause("ledger-lacks", Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))
 
 
-def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
+def site_troubles(
+    settings: Settings, downlinks: Iterable[DownlinkId], compared: Iterable[DownlinkId] = ()
+) -> Iterator[Cause]:
     """Find downlinks that were entered and that the ledger has no more: one question for all of them.
 
     Parameters
@@ -174,6 +176,8 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
         The settings, which have a ledger.
     downlinks
         Those that are looked at; what vouches for one that was entered is ``{dl}/ledger.json``.
+    compared
+        Those of which the numbers of the hand-offs are compared, too.
 
     Yields
     ------
@@ -191,12 +195,11 @@ def site_troubles(settings: Settings, downlinks: Iterable[DownlinkId]) -> Iterat
         known = {}
     except HalfPipeError as error:
         if error.code == FOREIGN:
-            yield Cause(FOREIGN, Verdict.ACTION, error.text, error.remedy)
+            yield Cause(FOREIGN, Verdict.ACTION, error.text.rstrip("."), error.remedy)
         else:
             yield Cause("ledger-down", Verdict.NOTE, str(error), Remedy("halfpipe ledger check"))
         return
-    if ahead := _ahead(settings, ledger, known, ()):
-        yield ahead
+    yield from _ahead(settings, ledger, known, compared)
     if lost := sorted(entered - known.keys()):
         do = f"halfpipe ledger load {lost[0]}" if len(lost) == 1 else "halfpipe ledger rebuild"
         few = f"{count(len(lost), 'downlink')} ({', '.join(lost[-MOST_NAMED:])})"
@@ -222,21 +225,15 @@ def refuse_delivery(settings: Settings, downlinks: Iterable[DownlinkId]) -> None
     LedgerError
         If it is so; nothing was changed.
     """
-    ledger = Ledger.of(settings, waits=())
-    try:
-        known = ledger.read(loaded)
-    except LedgerError as error:
-        if error.code == FOREIGN:
-            raise
-        return
-    if ahead := _ahead(settings, ledger, known, downlinks):
-        raise ahead.refused("Nothing was done.", LedgerError)
+    for cause in site_troubles(settings, (), downlinks):
+        if cause.verdict is Verdict.ACTION:
+            raise cause.refused("Nothing was done.", LedgerError)
 
 
 def _ahead(
     settings: Settings, ledger: Ledger, known: Mapping[DownlinkId, int], downlinks: Iterable[DownlinkId]
-) -> Cause | None:
-    """Return that the ledger has hand-offs that the working directory lacks: it was put back from a backup."""
+) -> Iterator[Cause]:
+    """Yield that the ledger has hand-offs that the working directory lacks: it was put back from a backup."""
     work = settings.paths.work
     names = set(os.listdir(work))  # noqa: PTH208 - one look for all
     lost = {dl for dl in known if dl not in names and paths.receipt(dl) not in names}
@@ -245,9 +242,9 @@ def _ahead(
             receipt = last_receipt(work, dl)
             lost |= {dl} if receipt is None or receipt["handoff"] < known[dl] else set()
     if not lost:
-        return None
+        return
     few = sorted(lost)[-MOST_NAMED:]
-    return Cause(
+    yield Cause(
         "work-restored",
         Verdict.ACTION,
         f"the ledger {ledger.name} has hand-offs of {count(len(lost), 'downlink')} that {work} lacks: "

@@ -186,7 +186,7 @@ class Ledger:
         if owner is not None and self._owner not in {None, owner}:
             raise LedgerError(
                 f"the ledger {self.name} is that of the working directory with the id {owner}, and this one has the id "
-                f"{self._owner} ({paths.format_mark()}). Nothing was done.",
+                f"{self._owner} ({paths.format_mark()}).",
                 Remedy(
                     first="See that paths.work and ledger.url are those you mean. If that one is abandoned on purpose, "
                     f"set {LOCK.name}.owner to NULL in the database"

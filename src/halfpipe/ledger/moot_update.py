@@ -49,7 +49,10 @@ def options(row: Mapping[str, Any]) -> list[str]:
 
 def pending(ledger: Ledger) -> list[RunId]:
     """Return the runs of which the MOOT database has not heard yet."""
-    return ledger.read(_pending)
+    same = (RUNS.c.scid == PENDING.c.scid) & (RUNS.c.startedat == PENDING.c.startedat)
+    which = select(PENDING.c.startedat).join(RUNS, same).order_by(PENDING.c.startedat)
+    met = ledger.read(lambda connection: connection.execute(which).scalars().all())
+    return [RunId.from_met(int(seconds)) for seconds in met]
 
 
 def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | None = None) -> list[RunId]:
@@ -86,12 +89,6 @@ def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | 
             ", ".join(run.l1 for run in sorted(left)[:CATCH_UP]),
         )
     return sorted(left)
-
-
-def _pending(connection: Connection) -> list[RunId]:
-    same = (RUNS.c.scid == PENDING.c.scid) & (RUNS.c.startedat == PENDING.c.startedat)
-    met = connection.execute(select(PENDING.c.startedat).join(RUNS, same).order_by(PENDING.c.startedat))
-    return [RunId.from_met(int(seconds)) for seconds in met.scalars()]
 
 
 def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Ending | None:

@@ -80,12 +80,6 @@ def failures(stage: Path, work: Path, downlink: DownlinkId) -> Iterator[str]:
             yield f"{home / name} has no event file"
         others = [dl for dl in recorded.latest() if dl != downlink]
         yield from refusals([*(file for dl in others for file in recorded.latest()[dl].files), *lying])
-        for one, other, (
-            first,
-            last,
-        ) in recorded.overlaps():  # of what the legacy delivered there are no files
-            if downlink in (one, other):
-                yield f"sequences {first} to {last} of {name} are in the deliveries of downlinks {one} and {other}"
     for text, form in LINES.items():
         path = home / paths.text(text, downlink)
         for line in path.read_text().splitlines() if path.exists() else ():

@@ -21,7 +21,7 @@ from halfpipe.downlink.handoff_causes import at_level1, contradictions, lost_dow
 from halfpipe.downlink.plan import Announced, Plan, names_in, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
-from halfpipe.downlink.stage_look import StageState, is_submitted, names_files, stage_state
+from halfpipe.downlink.stage_look import is_submitted, is_taken, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files import leases
@@ -302,7 +302,7 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
     if receipt.get("taken_over"):
         return "taken over"
     if of.record is not None and of.is_submitted:
-        taken = stage_state(of.settings, of.id, receipt, of.record) is StageState.TAKEN
+        taken = is_taken(of.settings, of.id, receipt, of.record)
         return TAKEN if taken else f"submitted {receipt['handoff']}"
     return f"handed off {receipt['handoff']}"
 

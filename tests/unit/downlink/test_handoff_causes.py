@@ -15,7 +15,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.downlink.handoff_causes import warnings_before
-from halfpipe.downlink.stage_look import StageState, stage_state
+from halfpipe.downlink.stage_look import is_taken
 from halfpipe.downlink.submissions import Action, Record
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.process.told_once import By, Outcome, how_it_was_cut_off
@@ -66,17 +66,17 @@ def one_file(level1: Level1) -> Path:
     return level1.stage / paths.staged_run(DL, RUN.l1) / paths.event_file(RUN.l1, 1)
 
 
-def state(level1: Level1) -> StageState:
-    return stage_state(level1.settings(), DL, read_receipt(level1.work, DL), Record(level1.work, DL))
+def taken(level1: Level1) -> bool:
+    return is_taken(level1.settings(), DL, read_receipt(level1.work, DL), Record(level1.work, DL))
 
 
 def test_what_was_submitted_and_taken_is_good(level1: Level1) -> None:
     submitted(level1)
-    assert (found(level1), state(level1)) == ([], StageState.WHOLE)
+    assert (found(level1), taken(level1)) == ([], False)
     one_file(level1).unlink()
-    assert (found(level1), state(level1)) == ([], StageState.PARTLY), "Level-1 is taking it"
+    assert (found(level1), taken(level1)) == ([], False), "Level-1 is taking it"
     take(level1)
-    assert (found(level1), state(level1)) == ([], StageState.TAKEN)
+    assert (found(level1), taken(level1)) == ([], True)
 
 
 def test_what_was_submitted_and_is_not_taken_for_a_day_needs_action(
@@ -111,7 +111,7 @@ def test_what_waits_for_its_submission_is_told_and_after_a_day_a_person_is_wante
     assert str(cause.remedy) == f"halfpipe hold l1 {DL} --resume"
     level1.hand_off(files=False)
     take(level1)
-    assert (found(level1), state(level1)) == ([], StageState.WHOLE)
+    assert (found(level1), taken(level1)) == ([], False)
 
 
 def test_a_stage_that_was_harmed_before_any_submission(level1: Level1) -> None:
@@ -121,12 +121,12 @@ def test_a_stage_that_was_harmed_before_any_submission(level1: Level1) -> None:
     level1.hand_off()
     assert codes(found(level1))[0] == "file-strange"
     take(level1)
-    assert state(level1) is StageState.GONE
+    assert not taken(level1)
     gone = found(level1)[0]
     assert (gone.code, gone.verdict) == ("stage-gone", Verdict.ACTION)
     assert (str(gone.remedy), SAY in gone.text) == (f"snakemake dl={DL} -R deliver_run", True)
     submit.settle(level1.settings(), DL, True)
-    assert (found(level1), state(level1)) == ([], StageState.TAKEN)
+    assert (found(level1), taken(level1)) == ([], True)
 
 
 def test_a_run_that_left_the_stage_before_a_later_hand_off_is_not_forgotten(level1: Level1) -> None:
@@ -155,11 +155,11 @@ def test_a_later_hand_off_is_not_that_which_was_submitted(level1: Level1) -> Non
     assert str(cause.remedy) == f"halfpipe submit {DL} --rollback"
     assert found(level1, rollback=None)[0].remedy.do == (f"halfpipe submit {DL} --record-rollback",)
     take(level1)
-    assert state(level1) is StageState.GONE
+    assert not taken(level1)
     assert codes(found(level1)) == ["stage-gone", "handoff-not-submitted"]
     assert found(level1)[0].text.endswith(f"say so: halfpipe submit {DL} --record-rollback")
     assert submit.rolled_back(level1.settings(), DL).handoff == 2
-    assert (found(level1), state(level1)) == ([], StageState.TAKEN)
+    assert (found(level1), taken(level1)) == ([], True)
 
 
 def test_what_is_said_before_a_downlink_is_processed_again(level1: Level1) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from halfpipe.downlink.texts import texts
+from halfpipe.downlink.receipt import texts
 
 RUN: dict[str, Any] = {
     "l1_run": "r0741234567",
