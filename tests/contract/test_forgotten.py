@@ -71,51 +71,6 @@ def test_a_delivery_that_is_lost_in_both_copies_stops_the_run(tmp_path: Path, co
     assert [path.read_bytes() for path in files] == [before, before]
 
 
-@pytest.fixture(scope="module")
-def first_done(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site that has processed the first downlink; tests take clones."""
-    site, _, _ = on_site(tmp_path_factory.mktemp("first"))
-    site.process(FIRST)
-    return site
-
-
-@pytest.fixture(scope="module")
-def both_done(first_done: Site, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """What becomes of it when the second one is processed, and the first one again."""
-    site = first_done.clone(tmp_path_factory.mktemp("both"))
-    site.process(SECOND)
-    site.process(FIRST, again=True)
-    return site
-
-
-def records(site: Site) -> dict[str, list[dict[str, Any]]]:
-    """Return what all records say of deliveries and hand-offs: of both copies, which agree."""
-    found = {}
-    for place in (paths.deliveries(RUN), paths.receipts(FIRST), paths.receipts(SECOND)):
-        found[place] = values(site.work, place)
-        assert values(site.work, paths.copies(place)) == found[place]
-    return found
-
-
-@pytest.mark.parametrize("which", [f"runs/{RUN}", FIRST])
-def test_an_older_directory_that_is_put_back_delivers_nothing_twice(
-    first_done: Site, both_done: Site, tmp_path: Path, which: str
-) -> None:
-    """The copies know more than it."""
-    site = both_done.clone(tmp_path)
-    shutil.rmtree(site.work / which)
-    shutil.copytree(first_done.work / which, site.work / which)
-    before = {dl: site.staged(dl) for dl in (FIRST, SECOND)}
-    for dl in (FIRST, SECOND):
-        site.process(dl, again=True)
-    assert {dl: site.staged(dl) for dl in (FIRST, SECOND)} == before
-    now, then = records(site), records(both_done)
-    for place, said in then.items():
-        assert now[place][: len(said)] == said, "all that the copies knew is there"
-    assert [one["handoff"] for one in now[paths.receipts(FIRST)]] == [1, 2, 3]
-    assert [one["handoff"] for one in now[paths.receipts(SECOND)]] == [1, 2]
-
-
 def test_what_would_deliver_less_is_refused(tmp_path: Path) -> None:
     """Rows 4 and 5: nothing recorded, staged or handed off changes; the input comes back, and all is good."""
     site, case, source = on_site(tmp_path)

@@ -1,6 +1,5 @@
 """Death and harm at any moment of a downlink: the same command again leaves the tree that it always leaves."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,26 +69,6 @@ def test_another_downlink_goes_on_over_what_a_merge_left(again: bool, late: bool
         recorded = Deliveries(site.work, RunId(RUN)).latest().values()
         assert sum(file.events for delivery in recorded for file in delivery.files) == len(whole)
         assert left(site.work) == []
-
-
-@pytest.mark.workflow
-def test_no_death_loses_the_line_of_a_hand_off(tmp_path: Path) -> None:
-    """One between the line and the record of the hand-off doubles it, with the same id."""
-    site = Site(tmp_path / "site")
-    lines = site.home / "lines.jsonl"
-    site.configure(metrics={"handoffs": str(lines)})
-    crashes = Crashes(site, again=False, home=tmp_path)
-    moments = crashes.moments()
-    written = next(at for at, moment in enumerate(moments, 1) if moment.endswith("/lines.jsonl"))
-    recorded = next(at for at, m in enumerate(moments, 1) if m.startswith("os.link") and "/receipts/" in m)
-    assert written < recorded
-    assert len(moments) - written > 10
-    for at in range(written - 1, len(moments) + 1):
-        crashes.happen(at, "kill")
-        crashes.run(missing=True)
-        ids = [json.loads(line)["id"] for line in lines.read_text().splitlines()]
-        twice = written < at <= recorded
-        assert ids == [f"{FIRST}-1", *[f"{SECOND}-1"] * (2 if twice else 1)], moments[at - 1]
 
 
 @pytest.mark.workflow
