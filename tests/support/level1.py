@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
-from halfpipe.downlink.submissions import Action, Record
+from halfpipe.downlink.submissions import Record
 from halfpipe.files import working_directory
 from halfpipe.files.durable import write_bytes
 from halfpipe.files.records import Series
 from halfpipe.formats.evt import pack_header
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.process.told_once import By, Outcome
+from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run.receipt_file import publish
 from halfpipe.settings import ROOT, Ledger, Paths, Settings, Submit
 from tests.support.golden_cases import GOLDEN

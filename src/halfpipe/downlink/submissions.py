@@ -3,9 +3,6 @@
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,67 +15,16 @@ from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId
 from halfpipe.process import told_once
-from halfpipe.process.told_once import By, Outcome, how_it_was_cut_off
+from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.settings import Settings
 
 
-class Action(StrEnum):
-    """What was to be done."""
-
-    SUBMIT = "submit"
-    ROLLBACK = "rollback"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attempt(told_once.Attempt):
-    """One attempt at hand-off number `handoff`."""
-
-    action: Action
-    handoff: int
-
-    @property
-    def is_known(self) -> bool:
-        """Whether it is known that it was heard, or that it was not: a command may fail after it was heard."""
-        return self.outcome in {Outcome.TOLD, Outcome.NOT_SUBMITTED}
-
-    @property
-    def since(self) -> float:
-        """When it was made, Unix seconds."""
-        return datetime.fromisoformat(self.when).timestamp()
-
-    @property
-    def check_disagrees(self) -> bool:
-        """Whether its command ended well, and its stream was not found."""
-        return self.outcome is Outcome.FAILED and self.by is By.CHECK
-
-    def why_unknown(self, how: str = "") -> str:
-        """Say why it is not known; `how` its command has ended, if that was seen just now."""
-        if self.check_disagrees:
-            return "its command ended well, and submit.check finds no stream"
-        if self.outcome is Outcome.FAILED:
-            return "its command failed, and may have been heard all the same"
-        if self.outcome is Outcome.WRITTEN:
-            return "its command has to be run by hand"
-        return how_it_was_cut_off(self, how)
-
-
-class Record(told_once.Record[Attempt]):
+class Record(told_once.Record):
     """What was attempted for one downlink; the last one that was told is the hand-off that Level-1 has."""
 
     COMMAND = "a submission command"
     HEARD = "submitted"
     place = staticmethod(paths.submissions)
-
-    def attempt(self, value: Mapping[str, Any]) -> Attempt:
-        """Return the attempt whose intent a record is."""
-        return Attempt(
-            number=len(self.attempts) + 1,
-            command=tuple(map(str, value["command"])),
-            when=str(value["when"]),
-            seconds=float(value["seconds"]),
-            action=Action(value["action"]),
-            handoff=int(value["handoff"]),
-        )
 
 
 def how_to_roll_back(settings: Settings, downlink: str) -> Remedy:

@@ -17,7 +17,7 @@ from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import overlaps
 from halfpipe.downlink.stage_look import look, names_files
-from halfpipe.downlink.submissions import Action, Attempt, Kept, Record, in_ledger, unsettled
+from halfpipe.downlink.submissions import Kept, Record, in_ledger, unsettled
 from halfpipe.errors import (
     ConfigError,
     HalfPipeError,
@@ -30,7 +30,7 @@ from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.command_words import filled_in
-from halfpipe.process.told_once import By, OpenError, Outcome, ask
+from halfpipe.process.told_once import Action, Attempt, By, OpenError, Outcome, ask
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import SUBMIT_CONTRACT, Settings

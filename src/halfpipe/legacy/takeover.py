@@ -20,7 +20,7 @@ import halfpipe
 from halfpipe import paths
 from halfpipe.decode.chunk_products import check_products, take_products
 from halfpipe.downlink import receipt
-from halfpipe.downlink.submissions import Action, Record
+from halfpipe.downlink.submissions import Record
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
 from halfpipe.files import leases, working_directory
 from halfpipe.files.advice import advice
@@ -33,7 +33,7 @@ from halfpipe.legacy import legacy_tree
 from halfpipe.legacy.legacy_tree import LegacyDownlink, LegacyRun, handed_off, read_spans
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.process.told_once import By, Outcome
+from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run import force_list, merged_index
 from halfpipe.run.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
 from halfpipe.run.merged_index import ChunkProducts

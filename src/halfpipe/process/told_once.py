@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, Any, ClassVar, Generic, TypeVar
+from typing import IO, Any, ClassVar
 
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.leases import Say, whoami
@@ -41,6 +41,14 @@ class Outcome(StrEnum):
     WRITTEN = "written"
 
 
+class Action(StrEnum):
+    """What was to be done."""
+
+    SUBMIT = "submit"
+    ROLLBACK = "rollback"
+    START = "start"
+
+
 class By(StrEnum):
     """Who says so.
 
@@ -60,7 +68,7 @@ class Attempt:
     """One attempt, counted from 1, whose intent was recorded `when`; `outcome` is None while it is open.
 
     `seconds` after that its command has surely ended. `by` says who told the outcome; or, of an open one, that the
-    command has ended.
+    command has ended. `handoff` is the number of what was to be submitted.
     """
 
     number: int
@@ -69,17 +77,39 @@ class Attempt:
     seconds: float = 0.0
     outcome: Outcome | None = None
     by: By | None = None
+    action: Action = Action.START
+    handoff: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known that it was heard, or that it was not: a command may fail after it was heard."""
+        return self.outcome in {Outcome.TOLD, Outcome.NOT_SUBMITTED}
+
+    @property
+    def since(self) -> float:
+        """When it was made, Unix seconds."""
+        return datetime.fromisoformat(self.when).timestamp()
+
+    @property
+    def check_disagrees(self) -> bool:
+        """Whether its command ended well, and its stream was not found."""
+        return self.outcome is Outcome.FAILED and self.by is By.CHECK
+
+    def why_unknown(self, how: str = "") -> str:
+        """Say why it is not known; `how` its command has ended, if that was seen just now."""
+        if self.check_disagrees:
+            return "its command ended well, and submit.check finds no stream"
+        if self.outcome is Outcome.FAILED:
+            return "its command failed, and may have been heard all the same"
+        if self.outcome is Outcome.WRITTEN:
+            return "its command has to be run by hand"
+        if how or self.by is not None:
+            return f"its command {how or 'was killed by a signal'}"
+        return "a process ended between its command and the record of its answer"
 
 
 class OpenError(HalfPipeError):
     """A command of which nobody knows whether it was heard: how it ended."""
-
-
-def how_it_was_cut_off(attempt: Attempt, how: str = "") -> str:
-    """Say why nobody knows of an open attempt; `how` its command has ended, if that was seen just now."""
-    if how or attempt.by is not None:
-        return f"its command {how or 'was killed by a signal'}"
-    return "a process ended between its command and the record of its answer"
 
 
 def ask(words: Sequence[str], output: IO[str]) -> Ending:
@@ -100,10 +130,7 @@ def _ask_in_time(words: Sequence[str], output: IO[str], seconds: float, late: fl
     return replace(answer, words=words, how=how)
 
 
-A = TypeVar("A", bound=Attempt)
-
-
-class Record(Generic[A]):
+class Record:
     """What was attempted for one downlink or run, in the order of the records that say so.
 
     An owner says where the series lies, what an attempt that was heard is called in it, and what else its records
@@ -147,7 +174,7 @@ class Record(Generic[A]):
 
     def read(self) -> None:
         """Read all records, again."""
-        self.attempts: list[A] = []
+        self.attempts: list[Attempt] = []
         self._since = 0
         for record in self._series.read():
             try:
@@ -165,13 +192,18 @@ class Record(Generic[A]):
         """Return where the series lies below `paths.work`."""
         raise NotImplementedError
 
-    def attempt(self, value: Mapping[str, Any]) -> A:
-        """Return the attempt whose intent a record is."""
-        raise NotImplementedError
-
     def _take(self, value: Mapping[str, Any]) -> None:
         if "command" in value:
-            self.attempts.append(self.attempt(value))
+            self.attempts.append(
+                Attempt(
+                    number=len(self.attempts) + 1,
+                    command=tuple(map(str, value["command"])),
+                    when=str(value["when"]),
+                    seconds=float(value["seconds"]),
+                    action=Action(value.get("action", Action.START)),
+                    handoff=int(value.get("handoff", 0)),
+                )
+            )
         at = int(value["attempt"]) - 1
         if at not in range(len(self.attempts)):
             raise ValueError(value["attempt"])
@@ -181,12 +213,12 @@ class Record(Generic[A]):
             self.attempts[at] = replace(self.attempts[at], outcome=outcome, by=By(value["by"]))
 
     @property
-    def last(self) -> A | None:
+    def last(self) -> Attempt | None:
         """The latest attempt."""
         return self.attempts[-1] if self.attempts[self._since :] else None
 
     @property
-    def last_confirmed(self) -> A | None:
+    def last_confirmed(self) -> Attempt | None:
         """The latest attempt that was heard; None if none was, or nobody knows."""
         mine = self.attempts[self._since :]
         return next((a for a in reversed(mine) if a.outcome is Outcome.TOLD), None)
@@ -204,7 +236,7 @@ class Record(Generic[A]):
         """
         if self.last is None or self.last.by is not None:
             return 0.0
-        end = datetime.fromisoformat(self.last.when).timestamp() + self.last.seconds
+        end = self.last.since + self.last.seconds
         return min(max(0.0, end - time.time()), self.last.seconds)
 
     def wait(self, say: Say) -> None:
@@ -221,7 +253,7 @@ class Record(Generic[A]):
         """Return what an outcome is called in the record, nothing if it is not known."""
         return (outcome or "").replace(Outcome.TOLD, self.HEARD)
 
-    def intend(self, command: Sequence[str], *, seconds: float = 0.0, **about: Any) -> A:
+    def intend(self, command: Sequence[str], *, seconds: float = 0.0, **about: Any) -> Attempt:
         """Record what is about to be done; return the attempt, to be concluded.
 
         Parameters
@@ -269,7 +301,7 @@ class Record(Generic[A]):
         """Record what a check or a person has found out of the latest attempt."""
         self.conclude(Outcome.TOLD if told else Outcome.NOT_SUBMITTED, by)
 
-    def done(self, outcome: Outcome, by: By, command: Sequence[str] = (), **about: Any) -> A:
+    def done(self, outcome: Outcome, by: By, command: Sequence[str] = (), **about: Any) -> Attempt:
         """Record an attempt that was none of ours, and how it turned out, at once."""
         intent = {"attempt": len(self.attempts) + 1, "command": list(command), "seconds": 0.0}
         self.append(intent | {"outcome": self.word(outcome), "by": str(by)} | about)

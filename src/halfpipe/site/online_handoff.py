@@ -29,7 +29,7 @@ from halfpipe.merge.late import listed
 from halfpipe.merge.settle import OPENS, KnownDatagrams
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.process.command_words import filled_in
-from halfpipe.process.told_once import By, OpenError, how_it_was_cut_off
+from halfpipe.process.told_once import By, OpenError
 from halfpipe.run import event_files, force_list
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.event_records import decided
@@ -324,7 +324,7 @@ class _Run:
         """Return the error that asks a person to find out whether a command has done its work."""
         run, attempt = self._run, self._record.attempts[-1]
         return OnlineError(
-            f"run {run}: whether its command has done its work is not known: {how_it_was_cut_off(attempt, how)} "
+            f"run {run}: whether its command has done its work is not known: {attempt.why_unknown(how)} "
             f"({self._record.path}): {shlex.join(attempt.command)}\nIt is not run again. See whether Online has the "
             f"file, then say so: halfpipe online --started {run} (or --not-started {run}), and re-run the command."
         )

@@ -29,7 +29,7 @@ class State(StrEnum):
     DONE = "done"
 
 
-class Record(told_once.Record[told_once.Attempt]):
+class Record(told_once.Record):
     """What was done for one run: `names` of all files that were begun, `made`, the latest one.
 
     `made` is what its record says: the ``file`` as a delivery has it, its ``ground_id`` and ``moot`` key and alias; the
@@ -57,15 +57,6 @@ class Record(told_once.Record[told_once.Attempt]):
         if not self.made["tell"] or self.last_confirmed:
             return State.DONE
         return State.OPEN if self.is_open else State.UNTOLD
-
-    def attempt(self, value: Mapping[str, Any]) -> told_once.Attempt:
-        """Return the attempt whose intent a record is."""
-        return told_once.Attempt(
-            number=len(self.attempts) + 1,
-            command=tuple(map(str, value["command"])),
-            when=str(value["when"]),
-            seconds=float(value["seconds"]),
-        )
 
     def _take(self, value: Mapping[str, Any]) -> None:
         if "making" in value:

@@ -16,9 +16,9 @@ from halfpipe.downlink import submit
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.stage_look import is_taken
-from halfpipe.downlink.submissions import Action, Record
+from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import SubmissionError
-from halfpipe.process.told_once import By, Outcome, how_it_was_cut_off
+from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.settings import Settings
 from tests.support.leases import held_by_another
@@ -178,7 +178,7 @@ def was_cut_off(level1: Level1) -> bool:
     attempt = Record(level1.work, DL).last
     assert attempt is not None
     assert not attempt.is_known
-    return attempt.why_unknown() == how_it_was_cut_off(attempt)
+    return attempt.outcome is None
 
 
 def test_what_is_open_failed_or_written_down_needs_action(level1: Level1) -> None:

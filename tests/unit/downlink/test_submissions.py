@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from halfpipe import paths
-from halfpipe.downlink.submissions import Action, Kept, Record, lost
+from halfpipe.downlink.submissions import Kept, Record, lost
 from halfpipe.errors import StateError
 from halfpipe.files.json_files import write_json
 from halfpipe.files.records import Series
 from halfpipe.ids import DownlinkId
-from halfpipe.process.told_once import By, Outcome
+from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.settings import Paths, Settings
 from tests.support.series import forget, values
 

@@ -19,7 +19,7 @@ from halfpipe.downlink import stage_mark, submit
 from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.downlink.handoff_causes import warnings_before
-from halfpipe.downlink.submissions import Action, Record
+from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import SubmissionError
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, StageError
 from halfpipe.files.json_files import write_json
@@ -27,7 +27,7 @@ from halfpipe.files.records import TakenError
 from halfpipe.ids import DownlinkId
 from halfpipe.ledger.database import Ledger as Database
 from halfpipe.ledger.tables import DOWNLINKS
-from halfpipe.process.told_once import Outcome, ask
+from halfpipe.process.told_once import Action, Outcome, ask
 from halfpipe.run import level1_acceptance
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Ledger, Settings, Submit

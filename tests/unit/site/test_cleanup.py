@@ -13,10 +13,10 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.downlink import submit
-from halfpipe.downlink.submissions import Action, Record
+from halfpipe.downlink.submissions import Record
 from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
-from halfpipe.process.told_once import By, Outcome
+from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run.merged_index import dump_datagrams
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
