@@ -4,6 +4,7 @@
 import argparse
 import secrets
 from collections.abc import Sequence
+from typing import IO
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import take_products
@@ -21,14 +22,14 @@ from halfpipe.run.replaced import keep_replaced, nobody_reads
 from halfpipe.settings import Settings
 
 
-def job(settings: Settings, arguments: argparse.Namespace) -> None:
+def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
     """Decode the chunk and vouch for its products."""
     work, downlink, chunk = settings.paths.work, arguments.downlink, arguments.chunk
     retdef_file = work / paths.retdef(downlink, chunk)
     scratch = work / paths.chunk_scratch(downlink, chunk)
     # A decoder that outlived its killed job must not write among our products: each has a name of its own.
     out = scratch / secrets.token_hex(8)
-    with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
+    with leases.downlink_job(work, downlink) as lease:
         content = plan.retdef_to_stage(settings, downlink, chunk)
         lease.check()
         withdraw(work, downlink)

@@ -3,6 +3,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import IO
 
 from halfpipe import paths
 from halfpipe.downlink import deliver_run, halts, stage_look, stage_mark
@@ -16,11 +17,11 @@ from halfpipe.run import stage
 from halfpipe.settings import Settings
 
 
-def job(settings: Settings, arguments: argparse.Namespace) -> None:
+def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
     """Deliver the run, and vouch for its staged files."""
     keep_together()
     work, downlink, run = settings.paths.work, arguments.downlink, arguments.run
-    with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
+    with leases.downlink_job(work, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         stage_look.refuse_foreign(settings, downlink, arguments.runs)
         stage_mark.claim(

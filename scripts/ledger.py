@@ -3,16 +3,16 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import IO
 
 from halfpipe.ledger.load import load_downlink
 from halfpipe.process import rule_program
 from halfpipe.settings import Settings
 
 
-def job(settings: Settings, arguments: argparse.Namespace) -> None:
+def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
     """Load the downlink."""
-    with rule_program.output(arguments.log) as output:
-        load_downlink(settings, arguments.downlink, output)
+    load_downlink(settings, arguments.downlink, output)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

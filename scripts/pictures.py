@@ -4,6 +4,7 @@
 import argparse
 import time
 from collections.abc import Sequence
+from typing import IO
 
 from halfpipe import paths
 from halfpipe.files.durable import make_directory, write_bytes
@@ -16,7 +17,7 @@ from halfpipe.settings import Settings
 from halfpipe.status.account import Site
 
 
-def job(settings: Settings, arguments: argparse.Namespace) -> None:
+def job(settings: Settings, arguments: argparse.Namespace, _: IO[str]) -> None:
     """Draw them, and write down what was drawn."""
     work, downlink, site = settings.paths.work, arguments.downlink, Site(settings, time.time())
     receipt = read_receipt(work, downlink)

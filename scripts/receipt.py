@@ -3,6 +3,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import IO
 
 from halfpipe import paths
 from halfpipe.downlink import halts, receipt
@@ -14,10 +15,10 @@ from halfpipe.run import receipt_file
 from halfpipe.settings import Settings
 
 
-def job(settings: Settings, arguments: argparse.Namespace) -> None:
+def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
     """Hand the downlink off."""
     work, downlink = settings.paths.work, arguments.downlink
-    with leases.downlink_job(work, downlink) as lease, rule_program.output(arguments.log) as output:
+    with leases.downlink_job(work, downlink) as lease:
         halts.refuse(work, halts.Switch.STAGE, downlink)
         known = receipt_file.series(work, downlink)
         content = receipt.hand_off(settings, lease, downlink, arguments.chunks, arguments.runs, output)

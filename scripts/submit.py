@@ -6,6 +6,7 @@ What was done stands in <dl>/submissions under paths.work; docs/submission.md ex
 
 import argparse
 from collections.abc import Sequence
+from typing import IO
 
 from halfpipe.downlink import submit
 from halfpipe.files import leases
@@ -13,13 +14,10 @@ from halfpipe.process import rule_program
 from halfpipe.settings import Settings
 
 
-def job(settings: Settings, arguments: argparse.Namespace) -> None:
+def job(settings: Settings, arguments: argparse.Namespace, output: IO[str]) -> None:
     """Submit the downlink, write the product, and say what came of it."""
     downlink = arguments.downlink
-    with (
-        leases.downlink_job(settings.paths.work, downlink) as lease,
-        rule_program.output(arguments.log) as output,
-    ):
+    with leases.downlink_job(settings.paths.work, downlink) as lease:
         content = submit.submit(settings, downlink, output)
         lease.check()
         submit.save(settings, downlink, content)

@@ -10,8 +10,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -40,11 +40,13 @@ def parser(description: str | None, *, downlink: bool = True) -> argparse.Argume
 
 
 def run(
-    job: Callable[[Settings, argparse.Namespace], object],
+    job: Callable[[Settings, argparse.Namespace, IO[str]], object],
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
 ) -> int:
     """Parse `argv` and run `job` with the settings; an error of ours ends it with status 1 and its message.
+
+    What other programs print goes where the job's third argument says: into the log, or, without one, to the terminal.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def run(
         Exit status.
     """
     arguments = parser.parse_args(argv)
-    _log_to(arguments.log)
+    output = _log_to(arguments.log)
     command = shlex.join([sys.executable, *(sys.argv if argv is None else [parser.prog, *argv])])
     if arguments.log is not None:
         failure.forget(arguments.log)
@@ -63,7 +65,7 @@ def run(
         settings = Settings.read(arguments.settings)
         leases.lifetime = settings.lease.seconds
         with usage.recorded(arguments.log):
-            job(settings, arguments)
+            job(settings, arguments, output)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         why = failure.Failure.of(error, command)
         if arguments.log is not None:
@@ -97,7 +99,8 @@ def leave(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _log_to(path: Path | None) -> None:
+def _log_to(path: Path | None) -> IO[str]:
+    """Have our lines go to a log, and to the terminal what must be heard; return where programs print."""
     logging.raiseExceptions = False  # a full disk must not hide what the job itself has to say
     log.setLevel(logging.INFO)
     log.propagate = False
@@ -105,34 +108,16 @@ def _log_to(path: Path | None) -> None:
     terminal.setLevel(logging.WARNING if path else logging.INFO)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(terminal)
-    if path is not None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-            # Appending, as the programs do that share it: else each writes over what the other wrote.
-            file = logging.FileHandler(path, mode="a", errors="backslashreplace")
-        except OSError as error:
-            log.warning("%s: there will be no log: %s. %s", path, error.strerror, advice(error))
-            return
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
-        log.addHandler(file)
-
-
-@contextmanager
-def output(path: Path | None) -> Iterator[IO[str]]:
-    """Open the log for what other programs print, beside our own lines; without a log, the terminal.
-
-    What cannot be written there is lost, as was told: that is no fault of the job.
-    """
     if path is None:
-        yield sys.stderr
-        return
+        return sys.stderr
     try:
-        file = path.open("a", errors="backslashreplace")
-    except OSError:
-        file = Path(os.devnull).open("w")  # noqa: SIM115 - closed below
-    try:
-        yield file
-    finally:
-        with suppress(OSError):  # closed it writes what it could not before
-            file.close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+        # Appending: a job that was left behind may write there still.
+        file = logging.FileHandler(path, mode="a", errors="backslashreplace")
+    except OSError as error:
+        log.warning("%s: there will be no log: %s. %s", path, error.strerror, advice(error))
+        return sys.stderr
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+    log.addHandler(file)
+    return file.stream or sys.stderr

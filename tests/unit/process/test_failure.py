@@ -1,6 +1,5 @@
 """Why a job failed, as it is recorded: by the job itself, or by its head."""
 
-import argparse
 import errno
 import logging
 import os
@@ -45,7 +44,7 @@ def test_a_job_that_fails_records_why(
     argv = ["--settings", str(tmp_path), "--log", str(log)]
     parser = rule_program.parser("", downlink=False)
 
-    def fails(_: Settings, __: argparse.Namespace) -> None:
+    def fails(*_: object) -> None:
         assert Failure.read(log) is None, "it begins again"
         raise error
 

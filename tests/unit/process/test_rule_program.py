@@ -4,11 +4,13 @@ import argparse
 import os
 import signal
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from halfpipe.config import write_down
 from halfpipe.process import rule_program
+from halfpipe.process.programs import Log, run
 from halfpipe.settings import Paths, Settings
 
 
@@ -16,7 +18,7 @@ def test_a_job_that_was_told_to_end_is_told_once(tmp_path: Path) -> None:
     unwound, written = [], write_down(Settings(Paths(tmp_path, tmp_path / "stage")))
     words = ["--settings", str(written), "--downlink", "230401001"]
 
-    def job(_settings: Settings, _arguments: argparse.Namespace) -> None:
+    def job(*_: object) -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         finally:
@@ -33,7 +35,12 @@ def test_a_job_that_was_told_to_end_is_told_once(tmp_path: Path) -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.parametrize("log", ["/dev/full", "no/such/directory/job.log"])
-def test_a_log_that_cannot_be_written_is_no_fault_of_the_job(log: str) -> None:
-    with rule_program.output(Path(log)) as output:
-        output.write("what a program prints")
+@pytest.mark.parametrize("log", ["/dev/full", "/proc/no/such/job.log"])
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_job(log: str, tmp_path: Path) -> None:
+    written = write_down(Settings(Paths(tmp_path, tmp_path / "stage")))
+    words = ["--settings", str(written), "--downlink", "230401001", "--log", log]
+
+    def job(_settings: Settings, _arguments: argparse.Namespace, output: IO[str]) -> None:
+        assert run(["echo", "what a program prints"], tmp_path, Log(output)).well
+
+    assert rule_program.run(job, rule_program.parser(None), words) == 0
