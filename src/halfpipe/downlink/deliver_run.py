@@ -134,7 +134,12 @@ def _deliver(
             f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
         )
     give_back()  # what deciding took, before records are held
-    _publish_index(context, downlink, index)
+    # From here on all downlinks know what this one brings of the run.
+    merged_index.save(index, work, run, downlink)
+    for name in (name for chunk in index.chunks for name in chunk.files):
+        (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)  # the merged index is read
+    with suppress(OSError):
+        (work / paths.kept_indexes(downlink)).rmdir()  # unless other runs are to come
     number = next_number(work, downlink, known.recorded)
     if held:
         delivery = before or Delivery(downlink, (), decision.datagrams, (), None, None)
@@ -218,18 +223,6 @@ def _merge(context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], th
         threads,
         lambda name: work / paths.kept_index(downlink, name),
     )
-
-
-def _publish_index(context: Context, downlink: DownlinkId, index: MergedIndex) -> None:
-    """Make what the downlink brings of the run known to all downlinks."""
-    work = context.work
-    merged_index.save(index, work, context.run, downlink)
-    # Of no use any more: from here on the merged index is read.
-    for chunk in index.chunks:
-        for name in chunk.files:
-            (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)
-    with suppress(OSError):
-        (work / paths.kept_indexes(downlink)).rmdir()  # unless other runs are to come
 
 
 def _refuse_to_shrink(

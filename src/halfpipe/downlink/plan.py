@@ -73,37 +73,35 @@ class DownlinkPlan:
                 )
 
     @cached_property
-    def _announced(self) -> dict[ChunkId, RunId | HalfPipeError]:
-        """The run of each RetDef that counts, or why it cannot be read."""
-        found: dict[ChunkId, RunId | HalfPipeError] = {}
+    def _read(self) -> tuple[dict[ChunkId, frozenset[RunId]], list[HalfPipeError]]:
+        """The runs of each chunk, and why RetDefs cannot be read."""
+        found, unreadable = {}, []
         for chunk in self.chunks:
-            if chunk in self.retdefs:
-                try:
-                    found[chunk] = read_retdef(self.retdefs[chunk]).run
-                except HalfPipeError as error:
-                    found[chunk] = error
-        return found
-
-    @property
-    def unreadable(self) -> list[HalfPipeError]:
-        """Why RetDefs cannot be read, which a dry run shows only as jobs that will fail."""
-        return [found for found in self._announced.values() if isinstance(found, HalfPipeError)]
-
-    @cached_property
-    def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
-        """The runs of each chunk: of its RetDef, and those that a decoder brought besides.
-
-        A RetDef that cannot be read adds no run: staging it is a job that fails and says why.
-        """
-        found = {}
-        for chunk in self.chunks:
-            runs = {run for run in [self._announced.get(chunk)] if isinstance(run, RunId)}
+            runs = set[RunId]()
+            try:
+                if chunk in self.retdefs:
+                    runs.add(read_retdef(self.retdefs[chunk]).run)
+            except HalfPipeError as error:
+                unreadable.append(error)
             # It may not be decoded yet; if that is damaged, a job says so.
             with suppress(OSError, ValueError, KeyError, TypeError):
                 content = json.loads((self.work / paths.chunk(self.downlink, chunk)).read_bytes())
                 runs |= {RunId(run) for run in content["runs"]}
             found[chunk] = frozenset(runs)
-        return found
+        return found, unreadable
+
+    @property
+    def runs_of(self) -> dict[ChunkId, frozenset[RunId]]:
+        """The runs of each chunk: of its RetDef, and those that a decoder brought besides.
+
+        A RetDef that cannot be read adds no run: staging it is a job that fails and says why.
+        """
+        return self._read[0]
+
+    @property
+    def unreadable(self) -> list[HalfPipeError]:
+        """Why RetDefs cannot be read, which a dry run shows only as jobs that will fail."""
+        return self._read[1]
 
     @cached_property
     def runs(self) -> tuple[RunId, ...]:

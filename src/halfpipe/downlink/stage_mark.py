@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 MOST = 1000  # series of which a mark names the last record: those of some weeks
 LOOKED_AT = 20  # of them, the last ones: a backup lacks the last of all
 
-Entry = tuple[str, int, str]  # a series, the number of a record, its seal
-
-
 Mark = Mapping[str, Any]
 
 
@@ -164,18 +161,7 @@ def claim(settings: Settings, *series: str) -> None:
         If the stage cannot be written.
     """
     if refuse_delivery(settings, *series) is None:
-        _write(settings, ())
-
-
-def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
-    """Note records in the mark, each with the series whose last one it is, after they were published.
-
-    Raises
-    ------
-    StageError
-        If the stage cannot be written.
-    """
-    _write(settings, ((place, record.number, record.seal) for place, record in records))
+        note(settings, ())
 
 
 def noted(settings: Settings, place: str, record: Record) -> None:
@@ -186,10 +172,18 @@ def noted(settings: Settings, place: str, record: Record) -> None:
         log.warning("%s", error)
 
 
-def _write(settings: Settings, new: Iterable[Entry]) -> None:
+def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
+    """Note records in the mark, each with the series whose last one it is, after they were published.
+
+    Raises
+    ------
+    StageError
+        If the stage cannot be written.
+    """
     work, stage = settings.paths.work, settings.paths.stage
     mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
-    new, owner = list(new)[-MOST:], {"id": working_directory.begin(work), "work": str(work)}
+    new = [(place, record.number, record.seal) for place, record in records][-MOST:]
+    owner = {"id": working_directory.begin(work), "work": str(work)}
     while True:
         before = _read(mark) or {"number": 0, "last": []}
         known = {place: number for place, number, _ in before["last"]}

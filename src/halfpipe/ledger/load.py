@@ -112,7 +112,13 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, keys: Keys | 
         for run in sorted(runs):
             _sum_up(connection, run, settings, keys, entry.parts.get(run))
         for run in entry.staged:
-            _want_row(connection, run, downlink)
+            # Without it Level-1 would fail on the whole downlink.
+            if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
+                raise StateError(
+                    f"run {run} ({run.l1}): downlink {downlink} has event files of it, and no datagram of it is known, "
+                    "so it cannot have a row, without which Level-1 fails. Was it abandoned (force/)? Take that back, "
+                    "and have its chunks decoded again (-F)."
+                )
         return entry
 
     return ledger.write(enter)
@@ -298,16 +304,6 @@ def _sum_up(
     if tells_moot and after:
         key = {"scid": after[0]["scid"], "startedat": run.met}
         connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
-
-
-def _want_row(connection: Connection, run: RunId, downlink: DownlinkId) -> None:
-    """See that there is a row of a run with event files: Level-1 would fail on the whole downlink."""
-    if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
-        raise StateError(
-            f"run {run} ({run.l1}): downlink {downlink} has event files of it, and no datagram of it is known, so it "
-            "cannot have a row, without which Level-1 fails. Was it abandoned (force/)? Take that back, and have its "
-            "chunks decoded again (-F)."
-        )
 
 
 def keys_by_hand(settings: Settings) -> Keys:

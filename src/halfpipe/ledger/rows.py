@@ -1,14 +1,13 @@
 """Rows as the files say them: of a downlink and what it brought, and of a run from all that brought it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
@@ -92,14 +91,22 @@ class Part:
             ) from error
         if not len(datagrams.rows):
             return None
-        scids = np.unique(datagrams.rows["scid"])
-        other = np.unique(datagrams.rows["startedat"][datagrams.rows["startedat"] != run.met])
-        if len(scids) > 1 or len(other):
+        rows = datagrams.rows
+        scids, runs = np.unique(rows["scid"]), np.unique(rows["startedat"])
+        times = [rows["utc"], *(rows[key][rows["nevts"] > 0] for key in ("evtutc0", "evtutc1"))]
+        try:
+            if len(scids) > 1 or runs.tolist() != [run.met]:
+                raise ValueError(
+                    f"spacecraft {scids.tolist()} and runs {runs.tolist()}, expected one of each"
+                )
+            if sum(rows["nevts"].tolist()) > MOST:
+                raise OverflowError(f"more than {MOST} events")
+            _ = [(_time(column.min()), _time(column.max())) for column in times if len(column)]
+        except (OverflowError, ValueError, OSError) as error:
             raise StateError(
-                f"{path}: datagrams of spacecraft {', '.join(map(str, scids))} and of runs that started at "
-                f"{', '.join(map(str, [run.met, *other]))}, expected one of each. Have the downlink's chunks of "
-                "the run decoded again (-F)."
-            )
+                f"{path}: {error}: an index line is damaged. Nothing was entered. Have the downlink's chunks of the "
+                "run decoded again (-F)."
+            ) from error
         return cls(downlink, run, int(scids[0]), hashlib.sha256(content).hexdigest(), held, datagrams)
 
     @property
@@ -120,11 +127,11 @@ class Part:
                         "apid": apid,
                         "dgmseq0": first,
                         "dgmseq1": last,
-                        "nevts": _events(inside, self),
+                        "nevts": int(inside["nevts"].sum()),
                     }
                 )
                 ends = inside[[0, -1]] if first != last else inside
-                datagrams += [{**self._of, **_datagram(row, self)} for row in ends]
+                datagrams += [{**self._of, **_datagram(row)} for row in ends]
         link = {**self._of, "digest": self.digest, "held": int(self.held)}
         return {LINKS.name: [link], SEGMENTS.name: segments, DATAGRAMS.name: datagrams}
 
@@ -236,7 +243,7 @@ def sum_up(run: RunId, parts: Sequence[Part], settings: Settings) -> tuple[Row, 
     Raises
     ------
     StateError
-        If the downlinks disagree on the spacecraft, or a number or a time does not fit.
+        If the downlinks disagree on the spacecraft.
     """
     scids = {part.scid for part in parts}
     if len(scids) > 1:
@@ -252,46 +259,43 @@ def sum_up(run: RunId, parts: Sequence[Part], settings: Settings) -> tuple[Row, 
     rows, segments = known.rows, known.segments()
     first = first_datagram(rows)
     with_events = rows[rows["nevts"] > 0]
+    status = COMPLETE if is_complete(segments, settings.merge.min_epus) else IN_PROGRESS
+    if any(part.held for part in parts):
+        status = IN_PROGRESS
+    elif status != COMPLETE and is_given_up(settings.paths.work, run):
+        status = INCOMPLETE
     row = {
         "scid": parts[0].scid,
         "startedat": run.met,
         "type": str(RunKind.of(segments)),
         "analysis": None,
-        "status": _status(run, parts, is_complete(segments, settings.merge.min_epus), settings),
+        "status": status,
         "ndgms": len(rows),
-        "nevts": _events(rows, parts[0]),
-        "dgmutc0": _time(rows["utc"].min(), parts[0]),
-        "dgmutc1": _time(rows["utc"].max(), parts[0]),
-        "evtutc0": _time(with_events["evtutc0"].min(), parts[0]) if len(with_events) else None,
-        "evtutc1": _time(with_events["evtutc1"].max(), parts[0]) if len(with_events) else None,
+        "nevts": int(rows["nevts"].sum()),
+        "dgmutc0": _time(rows["utc"].min()),
+        "dgmutc1": _time(rows["utc"].max()),
+        "evtutc0": _time(with_events["evtutc0"].min()) if len(with_events) else None,
+        "evtutc1": _time(with_events["evtutc1"].max()) if len(with_events) else None,
         "hwkey": int(first["hwkey"]),
         "swkey": int(first["swkey"]),
     }
     return row, int(first["groundid"])
 
 
-def _status(run: RunId, parts: Iterable[Part], complete: bool, settings: Settings) -> str:
-    if any(part.held for part in parts):
-        return IN_PROGRESS
-    if complete:
-        return COMPLETE
-    return INCOMPLETE if is_given_up(settings.paths.work, run) else IN_PROGRESS
-
-
-def _datagram(row: np.void, part: Part) -> Row:
+def _datagram(row: np.void) -> Row:
     words = ("modename", "oaction", "oreason", "caction", "creason", "platform", "origin")
-    events = _events(row.reshape(1), part)
+    events = int(row["nevts"])
     return {
         "apid": int(row["apid"]),
         "datagrams": int(row["datagram"]),
-        "utc": _time(row["utc"], part),
+        "utc": _time(row["utc"]),
         "groundid": int(row["groundid"]),
         "modechanges": int(row["modechanges"]),
         **{name: row[name].decode("ascii", "replace") for name in words},
         # Without events a datagram's line has something here that means nothing.
-        "evtutc0": _time(row["evtutc0"], part) if events else None,
+        "evtutc0": _time(row["evtutc0"]) if events else None,
         "evtseq0": int(row["evtseq0"]) if events else None,
-        "evtutc1": _time(row["evtutc1"], part) if events else None,
+        "evtutc1": _time(row["evtutc1"]) if events else None,
         "evtseq1": int(row["evtseq1"]) if events else None,
         "nevts": events,
         "hwkey": int(row["hwkey"]),
@@ -299,23 +303,6 @@ def _datagram(row: np.void, part: Part) -> Row:
     }
 
 
-def _events(rows: NDArray[np.void], part: Part) -> int:
-    total: int = sum(rows["nevts"].tolist())
-    if total > MOST:
-        raise _does_not_fit(part, f"{total} events")
-    return total
-
-
-def _time(unix: float, part: Part) -> datetime:
+def _time(unix: float) -> datetime:
     """Return Unix UTC seconds as a time without a zone, to the microsecond."""
-    try:
-        return datetime.fromtimestamp(float(unix), UTC).replace(tzinfo=None)
-    except (OverflowError, ValueError, OSError) as error:
-        raise _does_not_fit(part, f"the time {unix}") from error
-
-
-def _does_not_fit(part: Part, what: str) -> StateError:
-    return StateError(
-        f"run {part.run} ({part.run.l1}), downlink {part.downlink} or another of the run: {what} cannot be "
-        "entered into the ledger, an index line is damaged. Have the chunk decoded again (-F)."
-    )
+    return datetime.fromtimestamp(float(unix), UTC).replace(tzinfo=None)
