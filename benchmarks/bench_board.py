@@ -60,7 +60,7 @@ def bench_board(race: Race, launcher: Launcher, history: History, scratch: Path)
         seconds=SECONDS,
     )
     race.add(Figure("CPU seconds", tuple(usage.cpu for usage in race.usages), "s"))
-    page = (out / paths.board()).read_text()
+    page = (out / paths.BOARD).read_text()
     found = ROW.search(page)
     assert found is not None
     verdicts = re.findall(r"^<tr(?: class=(\w))?>", found[1], re.MULTILINE)

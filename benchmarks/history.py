@@ -42,8 +42,8 @@ NOT_COPIED = {
     "leases",
     "logs",
     "settings",
-    paths.format_mark(),
-    paths.stage_mark_copy(),
+    paths.FORMAT_MARK,
+    paths.STAGE_MARK_COPY,
 }
 SEALED = f'{{\n "{SEAL}": "'.encode()  # how JSON begins; its seal and the end of that line come next
 DROP = Path("/proc/sys/vm/drop_caches")

@@ -11,10 +11,32 @@ DL, CHUNK, RUN = "{dl}", "{chunk}", "{run}"
 FAILURE_SUFFIX = ".failure.json"
 DONE_LOG, USAGE = "done.log", "usage.jsonl"  # beside the logs of a downlink's jobs
 
-
-def format_mark() -> str:
-    """Return the mark of the working directory: the format of what it holds, and its id."""
-    return "format.json"
+FORMAT_MARK = "format.json"  # the mark of the working directory: the format of what it holds, and its id
+RUNS = "runs"  # the directory of what is known of all runs
+FORCE = "force"  # the directory of the operator's list of runs that are abandoned
+REPIPES = "repipe"  # the directory of the made-up downlinks by which runs are processed once more
+LOGS = "logs"  # the directory of all logs
+ALL_SETTINGS = "settings"  # the directory of the settings that jobs were given
+LEDGER = "ledger.sqlite"  # the ledger, where it is a file: an SQLite database
+LEASES = "leases"  # the directory of all leases: who is at work on what, a directory for each thing
+# The directory of what the processes that hold a lease touch as long as they live.
+HEARTBEATS = f"{LEASES}/alive"
+UNATTENDED_LEASE = f"{LEASES}/unattended"  # the lease of the unattended invocation: one at a time
+ONLINE_LEASE = f"{LEASES}/online"  # the lease of the hand-off to Online: one at a time
+TAKEOVER_LEASE = f"{LEASES}/takeover"  # the lease of the takeover: one at a time
+UNATTENDED_LOGS = "logs/unattended"  # the directory of the logs of unattended processing
+BATCH_LOGS = "logs/process"  # the directory of the logs of `halfpipe process`
+# What unattended processing has told people, so that it does not repeat itself.
+ALERT_STATE = f"{UNATTENDED_LOGS}/told.json"
+LAST_TURN = f"{UNATTENDED_LOGS}/last.json"  # when the last turn of unattended processing ended, and how
+# The directory of all scratch on the stage's file system, outside what Level-1 looks at.
+STAGE_SCRATCHES = ".halfpipe"
+BOARD = "index.html"  # the board's page of the site, relative to `board.dir`
+BOARD_RUNS = "runs.html"  # the board's page of the runs that are not complete, relative to `board.dir`
+# The directory of the mark of the working directory that uses a stage, relative to `paths.stage`.
+STAGE_MARK = ".halfpipe-mark"
+# The directory of the copy of the stage's mark that the working directory keeps.
+STAGE_MARK_COPY = "stage-mark"
 
 
 def copies(place: str) -> str:
@@ -47,14 +69,9 @@ def replaced(dl: str) -> str:
     return f"{chunks(dl)}/.replaced"
 
 
-def runs() -> str:
-    """Return the directory of what is known of all runs."""
-    return "runs"
-
-
 def run(run: str = RUN) -> str:
     """Return the directory of what is known of a run."""
-    return f"{runs()}/{run}"
+    return f"{RUNS}/{run}"
 
 
 def datagrams(run_: str, dl: str) -> str:
@@ -137,11 +154,6 @@ def downlink_halt(switch: str, dl: str) -> str:
     return f"{dl}/{switch}"
 
 
-def force() -> str:
-    """Return the directory of the operator's list of runs that are abandoned."""
-    return "force"
-
-
 def acknowledged(what: str) -> str:
     """Return what a person has said of who is on a downlink, a run or a cause, and until when."""
     return f"acknowledged/{what}.json"
@@ -157,14 +169,9 @@ def online_record(run_: str) -> str:
     return f"{run(run_)}/online"
 
 
-def repipes() -> str:
-    """Return the directory of the made-up downlinks by which runs are processed once more."""
-    return "repipe"
-
-
 def repipe(dl: str = DL) -> str:
     """Return the directory of one of them; what lies in it makes its id used, so it stays."""
-    return f"{repipes()}/{dl}"
+    return f"{REPIPES}/{dl}"
 
 
 def repipe_config(dl: str = DL) -> str:
@@ -202,24 +209,9 @@ def record_of_snakemake(product: str) -> str:
     return f".snakemake/metadata/{base64.urlsafe_b64encode(product.encode()).decode()}"
 
 
-def logs() -> str:
-    """Return the directory of all logs."""
-    return "logs"
-
-
-def all_settings() -> str:
-    """Return the directory of the settings that jobs were given."""
-    return "settings"
-
-
 def settings(name: str) -> str:
     """Return the settings that a command has resolved for its jobs, named by their content."""
-    return f"{all_settings()}/{name}.json"
-
-
-def ledger() -> str:
-    """Return the ledger, where it is a file: an SQLite database."""
-    return "ledger.sqlite"
+    return f"{ALL_SETTINGS}/{name}.json"
 
 
 def loaded(dl: str = DL) -> str:
@@ -229,12 +221,12 @@ def loaded(dl: str = DL) -> str:
 
 def log(rule: str, *ids: str) -> str:
     """Return the log of a job, which goes to `done_log` if that ends well; `ids` are its wildcards, downlink first."""
-    return "/".join([logs(), ids[0], "-".join([rule, *ids[1:]]) + ".log"])
+    return "/".join([LOGS, ids[0], "-".join([rule, *ids[1:]]) + ".log"])
 
 
 def job_logs(dl: str) -> str:
     """Return the directory of what the jobs of a downlink leave: logs, why they failed, what they took."""
-    return f"{logs()}/{dl}"
+    return f"{LOGS}/{dl}"
 
 
 def done_log(dl: str) -> str:
@@ -257,64 +249,19 @@ def kept_index(dl: str, name: str) -> str:
     return f"{kept_indexes(dl)}/{name}.rows"
 
 
-def leases() -> str:
-    """Return the directory of all leases: who is at work on what, a directory for each thing."""
-    return "leases"
-
-
-def heartbeats() -> str:
-    """Return the directory of what the processes that hold a lease touch as long as they live."""
-    return f"{leases()}/alive"
-
-
 def downlink_lease(dl: str) -> str:
     """Return the lease of the process at work on a downlink; its running jobs are registered in it."""
-    return f"{leases()}/downlink-{dl}"
+    return f"{LEASES}/downlink-{dl}"
 
 
 def run_lease(run_: str) -> str:
     """Return the lease under which the state of a run is read and changed."""
-    return f"{leases()}/run-{run_}"
-
-
-def unattended_lease() -> str:
-    """Return the lease of the unattended invocation: one at a time."""
-    return f"{leases()}/unattended"
-
-
-def online_lease() -> str:
-    """Return the lease of the hand-off to Online: one at a time."""
-    return f"{leases()}/online"
-
-
-def takeover_lease() -> str:
-    """Return the lease of the takeover: one at a time."""
-    return f"{leases()}/takeover"
-
-
-def unattended_logs() -> str:
-    """Return the directory of the logs of unattended processing."""
-    return "logs/unattended"
-
-
-def batch_logs() -> str:
-    """Return the directory of the logs of `halfpipe process`."""
-    return "logs/process"
+    return f"{LEASES}/run-{run_}"
 
 
 def reprocessing(name: str) -> str:
     """Return the file whose time says since when downlinks are regenerated, until all are."""
-    return f"{batch_logs()}/again-{name}.json"
-
-
-def alert_state() -> str:
-    """Return what unattended processing has told people, so that it does not repeat itself."""
-    return f"{unattended_logs()}/told.json"
-
-
-def last_turn() -> str:
-    """Return when the last turn of unattended processing ended, and how."""
-    return f"{unattended_logs()}/last.json"
+    return f"{BATCH_LOGS}/again-{name}.json"
 
 
 def staged(dl: str) -> str:
@@ -347,36 +294,11 @@ def halt_cleanup(dl: str, l1_run: str) -> str:
     return f"{tokens(l1_run)}/haltCleanup-{dl}"
 
 
-def stage_scratches() -> str:
-    """Return the directory of all scratch on the stage's file system, outside what Level-1 looks at."""
-    return ".halfpipe"
-
-
 def stage_scratch(dl: str, what: str) -> str:
     """Return a scratch directory on the stage's file system."""
-    return f"{stage_scratches()}/{dl}-{what}"
-
-
-def board() -> str:
-    """Return the board's page of the site, relative to `board.dir`."""
-    return "index.html"
+    return f"{STAGE_SCRATCHES}/{dl}-{what}"
 
 
 def board_page(dl: str) -> str:
     """Return the board's page of a downlink, relative to `board.dir`."""
     return f"{dl}.html"
-
-
-def board_runs() -> str:
-    """Return the board's page of the runs that are not complete, relative to `board.dir`."""
-    return "runs.html"
-
-
-def stage_mark() -> str:
-    """Return the directory of the mark of the working directory that uses a stage, relative to `paths.stage`."""
-    return ".halfpipe-mark"
-
-
-def stage_mark_copy() -> str:
-    """Return the directory of the copy of the stage's mark that the working directory keeps."""
-    return "stage-mark"

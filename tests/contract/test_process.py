@@ -105,7 +105,7 @@ def test_it_goes_on_wherever_it_was_ended_and_made_anew_it_is_the_same(month: Si
         path.unlink()
     killed(site, signal.SIGHUP, "2023-04", "--again")
     rest = sum(not site.has_receipt(dl) or site.receipt(dl)["handoff"] == 1 for dl in MONTH)
-    (record,) = (site.work / paths.batch_logs()).glob("again-230401001-230402002-*.json")
+    (record,) = (site.work / paths.BATCH_LOGS).glob("again-230401001-230402002-*.json")
     ended = process(site, "2023-04", "--again").good()
     assert f"{rest} of 4 downlinks to be regenerated\n" in ended.said
     assert f"to begin with all of them, first: rm {record}\n" in ended.said

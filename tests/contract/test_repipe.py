@@ -173,7 +173,7 @@ def test_orphans_go_out_when_they_are_asked_for(theirs: Site, simulation: Simula
     assert set(settled) < set(events)
     assert (len(events), found["orphans"]) == (len(settled) + orphans, 0)
     assert theirs.receipt(DOWNLINKS[-1])["runs"] == kept_back
-    assert not (theirs.work / paths.force()).exists()
+    assert not (theirs.work / paths.FORCE).exists()
 
 
 def test_without_a_command_the_known_datagrams_say_which_packets_are_of_the_run(

@@ -206,7 +206,7 @@ def test_a_second_one_is_told_so_and_the_first_ends_all_that_it_started(outstand
     assert status == 4
     assert f" process {first.pid} on " in said
     assert unattended(site, "--timer") == (4, "")
-    (number,) = (site.work / paths.unattended_lease()).iterdir()
+    (number,) = (site.work / paths.UNATTENDED_LEASE).iterdir()
     os.utime(number, (then := time.time() - 3700, then))
     status, said = unattended(site, "--timer")
     assert (status, "site (unattended-lease)" in said) == (4, True), "an hour later"

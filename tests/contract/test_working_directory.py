@@ -22,7 +22,7 @@ def good(site: Site) -> Site:
 
 
 def test_the_first_real_run_makes_it(good: Site) -> None:
-    mark = good.work / paths.format_mark()
+    mark = good.work / paths.FORMAT_MARK
     good.snakemake("-n", f"dl={DL}").good()
     assert not mark.exists()
     good.process(DL)
@@ -34,7 +34,7 @@ def test_the_first_real_run_makes_it(good: Site) -> None:
 
 def test_another_format_is_refused_by_every_command_and_nothing_is_changed(good: Site) -> None:
     good.process(DL)
-    mark = good.work / paths.format_mark()
+    mark = good.work / paths.FORMAT_MARK
     content = json.loads(mark.read_text())
     aside = mark.rename(good.home / "aside")
     for other in (None, json.dumps(content | {"format": 7})):
@@ -74,7 +74,7 @@ def test_what_another_system_has_staged_of_a_downlink_is_left_alone(good: Site) 
         path.write_text(f"of others: {name}\n")
     before = staged(good)
     good.snakemake(f"dl={DL}").bad(DL, str(good.stage / DL / run))
-    assert not (good.stage / paths.stage_mark()).exists()
+    assert not (good.stage / paths.STAGE_MARK).exists()
     good.snakemake().good()  # names none, and leaves this one out
     assert staged(good) == before
     status = good.halfpipe("status", "--json")

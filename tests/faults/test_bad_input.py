@@ -78,7 +78,7 @@ def test_bad_downlinks_beside_a_good_one(site: Site) -> None:
     assert site.staged(DL) == expected("runid_small").files
     assert [downlink for downlink in (DL, *bad) if site.has_receipt(downlink)] == [DL]
     assert not [path for downlink in bad for path in (site.work / downlink).glob("RetDef*")]
-    assert sorted(path.name for path in site.stage.iterdir()) == [paths.stage_mark(), DL, "chunktokens"]
+    assert sorted(path.name for path in site.stage.iterdir()) == [paths.STAGE_MARK, DL, "chunktokens"]
 
 
 def test_what_delete_all_output_removes_comes_back_and_nothing_is_delivered_twice(site: Site) -> None:

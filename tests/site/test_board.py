@@ -50,7 +50,7 @@ def opened() -> Iterator[Browser]:
 def board(opened: Browser, home: Path) -> Iterator[Browser]:
     """The page of the site; at the end nothing was complained of, and nothing but files was asked for."""
     opened.look(DESK)
-    opened.driver.get((home / paths.board()).as_uri())
+    opened.driver.get((home / paths.BOARD).as_uri())
     yield opened
     assert opened.complaints() == []
     asked = opened.asked()
@@ -125,7 +125,7 @@ def test_an_old_page_says_so(board: Browser, home: Path) -> None:
     assert not board.driver.find_element(By.ID, "stale").is_displayed()
     old = home / "old.html"
     old.write_text(
-        (home / paths.board()).read_text().replace('id="made" datetime="20', 'id="made" datetime="19')
+        (home / paths.BOARD).read_text().replace('id="made" datetime="20', 'id="made" datetime="19')
     )
     board.driver.get(old.as_uri())
     assert board.driver.find_element(By.ID, "stale").is_displayed()
@@ -135,10 +135,10 @@ def test_an_old_page_says_so(board: Browser, home: Path) -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        paths.board(),
+        paths.BOARD,
         paths.board_page(FIRST),
         paths.board_page(FAILED),
-        paths.board_runs(),
+        paths.BOARD_RUNS,
     ],
 )
 def test_everybody_can_read_it(
@@ -184,7 +184,7 @@ def test_ten_of_two_thousand_that_need_action_are_seen_at_once(
     ]
     worst_first = sorted(accounts, key=lambda one: one.verdict is Verdict.ACTION, reverse=True)
     assert sum(one.verdict is Verdict.ACTION for one in accounts) == 10
-    page = tmp_path / "board" / paths.board()
+    page = tmp_path / "board" / paths.BOARD
     board_pages.make(Looked(site.settings), Overview(tuple(worst_first), ()), page.parent)
     assert page.stat().st_size < 300_000
     opened.look(DESK)

@@ -167,7 +167,7 @@ class History:
     def force(self) -> None:
         """Give a run up, or take that back, less often."""
         if self.runs():
-            path = self.site.work / paths.force() / self.chance.choice(self.runs()).l1
+            path = self.site.work / paths.FORCE / self.chance.choice(self.runs()).l1
             path.parent.mkdir(exist_ok=True)
             if not path.exists():
                 path.touch()
@@ -234,7 +234,7 @@ def template(name: str, home: Path) -> Site:
         site.by_hand(downlink)
         (site.work / paths.receipt(downlink)).unlink()
         shutil.rmtree(site.work / paths.receipts(downlink))
-    shutil.rmtree(site.work / paths.stage_mark_copy())
+    shutil.rmtree(site.work / paths.STAGE_MARK_COPY)
     for path in (site.stage, *(site.work / part for part in ("copies", "runs", "logs", "leases"))):
         shutil.rmtree(path)
     return site

@@ -63,7 +63,7 @@ def command(site: Site, jobs: int = ELEMENTS) -> list[str]:
 
 def ends(site: Site) -> list[End]:
     """Return how downlinks have ended, as elements said it."""
-    logs = sorted((site.work / paths.batch_logs()).glob("*.log"))
+    logs = sorted((site.work / paths.BATCH_LOGS).glob("*.log"))
     return [end for log in logs for end in map(End.read, log.read_text().splitlines(keepends=True)) if end]
 
 

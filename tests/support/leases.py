@@ -11,18 +11,18 @@ from pathlib import Path
 from halfpipe import paths
 from halfpipe.files.leases import Holder, whoami
 
-ALIVE = Path(paths.heartbeats()).name
+ALIVE = Path(paths.HEARTBEATS).name
 
 
 def left_by_another(work: Path, place: str, silent: float = 0.0, number: int = 1) -> Holder:
     """Leave a lease as a process elsewhere has it whose heartbeat was not touched for `silent` seconds."""
     heart = f"elsewhere-4711-{os.urandom(4).hex()}"
     holder = replace(whoami(), host="elsewhere", pid=4711, heart=heart, token=os.urandom(8).hex())
-    for path in (work / place / f"{number:06d}", work / paths.heartbeats() / heart):
+    for path in (work / place / f"{number:06d}", work / paths.HEARTBEATS / heart):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(holder)))
     then = time.time() - silent
-    os.utime(work / paths.heartbeats() / heart, (then, then))
+    os.utime(work / paths.HEARTBEATS / heart, (then, then))
     return holder
 
 
@@ -44,7 +44,7 @@ def held_by_another(work: Path, place: str, silent: float = 0.0) -> Iterator[Hol
     try:
         yield holder
     finally:
-        (work / paths.heartbeats() / holder.heart).unlink(missing_ok=True)
+        (work / paths.HEARTBEATS / holder.heart).unlink(missing_ok=True)
         (work / place / "000001").unlink(missing_ok=True)
         with suppress(OSError):
             (work / place).rmdir()
@@ -52,11 +52,11 @@ def held_by_another(work: Path, place: str, silent: float = 0.0) -> Iterator[Hol
 
 def time_passes(work: Path) -> None:
     """Let the lifetime of all be over who have died."""
-    for path in (work / paths.heartbeats()).glob("*"):
+    for path in (work / paths.HEARTBEATS).glob("*"):
         os.utime(path, (1, 1))
 
 
 def leases(work: Path) -> list[str]:
     """Return all that lies among the leases, but for the place of the heartbeats, which stays."""
-    home = work / paths.leases()
+    home = work / paths.LEASES
     return sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.name != ALIVE)

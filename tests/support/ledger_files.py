@@ -134,7 +134,7 @@ def give_up(work: Path, run: RunId, *downlinks: DownlinkId) -> None:
 
 def put_on_list(work: Path, run: RunId) -> Path:
     """Put a run on the operator's list of those that are abandoned; return the file, which takes it back."""
-    path = work / paths.force() / run.l1
+    path = work / paths.FORCE / run.l1
     path.parent.mkdir(exist_ok=True)
     path.touch()
     return path

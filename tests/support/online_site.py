@@ -76,8 +76,8 @@ class Online:
 
 def force(site: Site, name: str) -> None:
     """Give a run up."""
-    (site.work / paths.force()).mkdir()
-    (site.work / paths.force() / name).touch()
+    (site.work / paths.FORCE).mkdir()
+    (site.work / paths.FORCE / name).touch()
 
 
 def on_site(

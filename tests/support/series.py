@@ -51,5 +51,5 @@ def sealed_text(content: Mapping[str, Any]) -> str:
 
 def noted(stage: Path) -> list[tuple[str, int]]:
     """Return which record of each series the stage's mark knows as the last one."""
-    mark = max((stage / paths.stage_mark()).glob("[0-9]*.json"))  # a crash may bring back one before it
+    mark = max((stage / paths.STAGE_MARK).glob("[0-9]*.json"))  # a crash may bring back one before it
     return sorted((str(place), int(number)) for place, number, *_ in json.loads(mark.read_bytes())["last"])

@@ -30,12 +30,12 @@ LEFT_OUT = (
     "work/settings/",
     "work/.snakemake/",
     "work/ledger.sqlite",
-    f"work/{paths.format_mark()}",
-    f"work/{paths.stage_mark_copy()}/",
-    f"stage/{paths.stage_mark()}/",
+    f"work/{paths.FORMAT_MARK}",
+    f"work/{paths.STAGE_MARK_COPY}/",
+    f"stage/{paths.STAGE_MARK}/",
 )
 # What a killed job left of a record or of a mark has a name of its own at each try; clean-up removes it.
-PART = re.compile(rf"\.(\d{{6}}\.json|{re.escape(paths.format_mark())})\.[0-9a-f]+\.part")
+PART = re.compile(rf"\.(\d{{6}}\.json|{re.escape(paths.FORMAT_MARK)})\.[0-9a-f]+\.part")
 # A job that has ended, as the terminal has it.
 DONE = re.compile(
     r"^(?:\d+ of \d+|failed): (\w+)(?: (\d{9}))?(?: ([0-9a-f]{8}))?(?: (\d{5}))?(?:;.*)?$", re.MULTILINE
@@ -270,7 +270,7 @@ class Site:
 
     def give_up(self, run: str) -> Path:
         """Put a run on the operator's list of those that are abandoned; return the file, which takes it back."""
-        path = self.work / paths.force() / run
+        path = self.work / paths.FORCE / run
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         return path

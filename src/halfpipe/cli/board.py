@@ -46,6 +46,6 @@ def command(site: Site, output: Path | None) -> int:
     found = overview(looked, recent(looked, asked.days))
     written = board_pages.make(looked, found, home)
     click.echo(
-        f"{home / paths.board()}: {count(len(found.accounts), 'downlink')}, {count(written, 'page')} written"
+        f"{home / paths.BOARD}: {count(len(found.accounts), 'downlink')}, {count(written, 'page')} written"
     )
     return 1 if found.needs_action else 0

@@ -92,7 +92,7 @@ def lost_downlinks(
     """
     found: dict[DownlinkId, list[RunId]] = {}
     try:
-        names = os.listdir(work / paths.runs())  # noqa: PTH208 - names only
+        names = os.listdir(work / paths.RUNS)  # noqa: PTH208 - names only
     except FileNotFoundError:
         names = []
     for run in sorted(RunId(name) for name in names if RunId.matches(name)):

@@ -58,7 +58,7 @@ class DownlinkPlan:
         HalfPipeError
             Names the directory, whose it is if that matters, and the command.
         """
-        names = [self.downlink, paths.chunks(self.downlink), paths.runs()]
+        names = [self.downlink, paths.chunks(self.downlink), paths.RUNS]
         names += [name for run in self.runs for name in (paths.run(run), f"{paths.run(run)}/{self.downlink}")]
         for name in ("", *names):
             refuse_closed(self.work / name)

@@ -64,7 +64,7 @@ def refuse(settings: Settings, *series: str) -> tuple[Mark | None, Mark | None]:
                 f"mounted. If the site is new: mkdir -p -m 2775 {place}",
                 code="not-mounted",
             )
-    mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
+    mark, copy = stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
     # In this order, for a mark is published in the stage first.
     here, there = _read(copy), _read(mark)
     known = working_directory.refuse_other(work)
@@ -120,13 +120,13 @@ def refuse_delivery(settings: Settings, *series: str) -> Mark | None:
 def stage_lacks(settings: Settings) -> Cause | None:
     """Return that the stage was put back from a backup: its mark is older than the copy in the working directory."""
     # In this order, for a mark is published in the stage first.
-    here = _read(settings.paths.work / paths.stage_mark_copy())
-    return _lacks(settings, _read(settings.paths.stage / paths.stage_mark()), here)
+    here = _read(settings.paths.work / paths.STAGE_MARK_COPY)
+    return _lacks(settings, _read(settings.paths.stage / paths.STAGE_MARK), here)
 
 
 def _lacks(settings: Settings, there: Mark | None, here: Mark | None) -> Cause | None:
     work, stage = settings.paths.work, settings.paths.stage
-    mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
+    mark, copy = stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
     if there is None or here is None or here["number"] <= there["number"]:
         return None
     known = {place: number for place, number, _ in there["last"]}
@@ -146,7 +146,7 @@ def _lacks(settings: Settings, there: Mark | None, here: Mark | None) -> Cause |
 
 def last_noted(settings: Settings, place: str) -> int:
     """Return the number of the last record of the series at `place` that the stage's mark names, 0 without one."""
-    there = _read(settings.paths.stage / paths.stage_mark())
+    there = _read(settings.paths.stage / paths.STAGE_MARK)
     return next((number for series, number, _ in (there or {"last": ()})["last"] if series == place), 0)
 
 
@@ -181,7 +181,7 @@ def note(settings: Settings, records: Iterable[tuple[str, Record]]) -> None:
         If the stage cannot be written.
     """
     work, stage = settings.paths.work, settings.paths.stage
-    mark, copy = stage / paths.stage_mark(), work / paths.stage_mark_copy()
+    mark, copy = stage / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY
     new = [(place, record.number, record.seal) for place, record in records][-MOST:]
     owner = {"id": working_directory.begin(work), "work": str(work)}
     while True:

@@ -99,7 +99,7 @@ class _Heart:
         me = whoami()
         name = re.sub(r"[^\w.-]", "_", f"{me.host}-{me.pid}-{os.urandom(4).hex()}")
         self.me, self.held = replace(me, heart=name, lifetime=lifetime), 0
-        self._path, self._ended = work / paths.heartbeats() / name, threading.Event()
+        self._path, self._ended = work / paths.HEARTBEATS / name, threading.Event()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._path.write_bytes(_written(self.me))
@@ -161,7 +161,7 @@ def _now(work: Path) -> float:
     """Return the Unix time by the clock that the heartbeats have, the file server's."""
     when, said = _probed.get(work, (-POLL_SECONDS, 0.0))
     if time.monotonic() - when >= POLL_SECONDS:
-        probe = work / paths.heartbeats() / f".probe-{os.urandom(8).hex()}"
+        probe = work / paths.HEARTBEATS / f".probe-{os.urandom(8).hex()}"
         when, said = time.monotonic(), time.time()
         with suppress(OSError):  # who may not write here only looks
             probe.touch()
@@ -235,7 +235,7 @@ def look(work: Path, place: str) -> Found | None:
 
 def _touched(work: Path, heart: str) -> float | None:
     try:
-        return os.stat(f"{work}/{paths.heartbeats()}/{heart}").st_mtime  # noqa: PTH116 - asked of thousands
+        return os.stat(f"{work}/{paths.HEARTBEATS}/{heart}").st_mtime  # noqa: PTH116 - asked of thousands
     except FileNotFoundError:
         return None
 
@@ -314,7 +314,7 @@ class Lease:
         for number in range(max(1, before.number - 2), before.number + 1):
             (self.home / f"{number:06d}").unlink(missing_ok=True)
         if before.holder is not None:
-            (self.work / paths.heartbeats() / before.holder.heart).unlink(missing_ok=True)
+            (self.work / paths.HEARTBEATS / before.holder.heart).unlink(missing_ok=True)
         return True
 
     def _is_mine(self) -> bool:
@@ -373,7 +373,7 @@ class Lease:
     def strike_out(self, dead: Iterable[str]) -> None:
         """Remove what killed jobs have left here."""
         for name in dead:
-            for path in (self.home / name, self.work / paths.heartbeats() / name[len("job-") : -17]):
+            for path in (self.home / name, self.work / paths.HEARTBEATS / name[len("job-") : -17]):
                 path.unlink(missing_ok=True)
 
     def check(self) -> None:
@@ -513,7 +513,7 @@ def check_head(work: Path) -> None:
     head = os.environ.get(HEAD_VARIABLE, "")
     if head and _touched(work, head) is None:
         raise LockedError(
-            f"the process that started this job is gone ({work / paths.heartbeats() / head}): the job started too "
+            f"the process that started this job is gone ({work / paths.HEARTBEATS / head}): the job started too "
             "late and did nothing."
         )
 
@@ -564,8 +564,8 @@ def downlink_job(work: Path, downlink: DownlinkId) -> Iterator[Lease]:
 def found(work: Path) -> list[Found]:
     """Return all leases that are there."""
     try:
-        names = sorted(os.listdir(work / paths.leases()))  # noqa: PTH208
+        names = sorted(os.listdir(work / paths.LEASES))  # noqa: PTH208
     except OSError:
         return []
-    there = (look(work, f"{paths.leases()}/{name}") for name in names)
+    there = (look(work, f"{paths.LEASES}/{name}") for name in names)
     return [each for each in there if each is not None]

@@ -31,7 +31,7 @@ def begin(work: Path) -> str:
     known = refuse_other(work)
     if known is not None:
         return known
-    place = work / paths.format_mark()
+    place = work / paths.FORMAT_MARK
     try:
         work.mkdir(parents=True, exist_ok=True)
         publish(place, dump_json({"format": FORMAT, "id": uuid4().hex}).encode())
@@ -51,7 +51,7 @@ def identity(work: Path) -> str:
     known = refuse_other(work)
     if known is None:
         raise ConfigError(
-            f"{work / paths.format_mark()}: no such file, so nothing was processed in {work}. See that paths.work is "
+            f"{work / paths.FORMAT_MARK}: no such file, so nothing was processed in {work}. See that paths.work is "
             "the one you mean"
         )
     return known
@@ -65,7 +65,7 @@ def refuse_other(work: Path) -> str | None:
     ConfigError
         If it has another format, its mark is damaged, or it has none though something was processed there.
     """
-    place = work / paths.format_mark()
+    place = work / paths.FORMAT_MARK
     back = f"bring {place} back from the backup of {work}, or have another working directory in the config: paths.work"
     try:
         mark = _MARK.fullmatch(place.read_bytes())
@@ -92,4 +92,4 @@ def _processed(work: Path) -> str | None:
         names = os.listdir(work)  # noqa: PTH208 - of the whole mission
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return next((name for name in names if name == paths.runs() or name.startswith(paths.receipt(""))), None)
+    return next((name for name in names if name == paths.RUNS or name.startswith(paths.receipt(""))), None)

@@ -120,7 +120,7 @@ class Ledger:
         if url is None:
             raise ConfigError("ledger.url is null: there is no ledger. Set it in the config.")
         if url == BUILT_IN:
-            url = f"sqlite:///{settings.paths.work / paths.ledger()}"
+            url = f"sqlite:///{settings.paths.work / paths.LEDGER}"
         password = None if password_file is None else read_password(password_file)
         return cls(url, password, waits, working_directory.refuse_other(settings.paths.work))
 
@@ -186,7 +186,7 @@ class Ledger:
         if owner is not None and self._owner not in {None, owner}:
             raise LedgerError(
                 f"the ledger {self.name} is that of the working directory with the id {owner}, and this one has the id "
-                f"{self._owner} ({paths.format_mark()}).",
+                f"{self._owner} ({paths.FORMAT_MARK}).",
                 Remedy(
                     first="See that paths.work and ledger.url are those you mean. If that one is abandoned on purpose, "
                     f"set {LOCK.name}.owner to NULL in the database"

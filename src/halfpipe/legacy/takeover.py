@@ -509,12 +509,12 @@ def _force(work: Path, report: Report) -> None:
         elif run not in known:
             report.given_up.append(run)
             if report.done:
-                write_bytes(work / paths.force() / run.l1, b"taken over from the legacy\n")
+                write_bytes(work / paths.FORCE / run.l1, b"taken over from the legacy\n")
 
 
 @contextmanager
 def _alone(work: Path) -> Iterator[None]:
-    lease = Lease(work, paths.takeover_lease())
+    lease = Lease(work, paths.TAKEOVER_LEASE)
     lease.take_or_refuse("the takeover", log.warning)
     try:
         yield

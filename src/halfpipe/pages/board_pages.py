@@ -168,9 +168,9 @@ def make(site: Site, found: Overview, home: Path) -> int:
         if DownlinkId.matches(path.stem) and path.stem not in shown:
             remove_file(path)
     waits = list(_open_runs(site, runs))
-    written += _replace(home / paths.board_runs(), page("runs.html", settings, now, {"runs": waits}))
+    written += _replace(home / paths.BOARD_RUNS, page("runs.html", settings, now, {"runs": waits}))
     values = _site(site, found) | {"rows": list(rows(found.accounts)), "open_runs": len(waits)}
-    write_bytes(home / paths.board(), page("board.html", settings, now, values), lasting=False)
+    write_bytes(home / paths.BOARD, page("board.html", settings, now, values), lasting=False)
     return written + 1
 
 
@@ -265,9 +265,9 @@ def _environment() -> Environment:
         "state_of": state_of,
         "missing_hours": missing_hours,
         "lacks": sentences,
-        "index": paths.board(),
+        "index": paths.BOARD,
         "page_of": paths.board_page,
-        "runs_page": paths.board_runs(),
+        "runs_page": paths.BOARD_RUNS,
     }
     # A browser runs our script and style alone, and asks nobody for anything.
     style, script = (

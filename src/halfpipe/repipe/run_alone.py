@@ -67,7 +67,7 @@ def _begin(settings: Settings, run: RunId, *, orphans: bool) -> DownlinkId:
     for retdef in retdefs:
         write_bytes(home.parent / paths.retdef(downlink, retdef.chunk), content_of(retdef))
     if orphans:
-        given_up = work / paths.repipe_work(downlink) / paths.force() / run.l1
+        given_up = work / paths.repipe_work(downlink) / paths.FORCE / run.l1
         write_text(given_up, "asked for by halfpipe process --orphans\n")
     me = whoami()
     by = f"{me.user} on {me.host}"
@@ -82,7 +82,7 @@ def _now() -> str:
 def _new_id(settings: Settings) -> DownlinkId:
     """Take the next id: that its directory can be made says that nobody has it."""
     work, (first, last) = settings.paths.work, (one.number for one in settings.repipe.ids)
-    home = make_directory(work, paths.repipes())
+    home = make_directory(work, paths.REPIPES)
     used = [int(path.name) for path in home.iterdir() if DownlinkId.matches(path.name)]
     number = max([first - 1, *(one for one in used if first <= one <= last)]) + 1
     while number <= last:

@@ -69,6 +69,6 @@ def came(work: Path, run: RunId) -> list[float]:
 
 def past_waits(work: Path) -> list[float]:
     """Return how long runs of this site have waited for their next downlink, seconds: of the `LATEST` runs."""
-    names = sorted((name for name in os.listdir(work / paths.runs()) if RunId.matches(name)), reverse=True)  # noqa: PTH208
+    names = sorted((name for name in os.listdir(work / paths.RUNS) if RunId.matches(name)), reverse=True)  # noqa: PTH208
     times = (came(work, RunId(name)) for name in names[:LATEST])
     return sorted(after - before for each in times for before, after in pairwise(each))

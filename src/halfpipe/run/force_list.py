@@ -38,7 +38,7 @@ def read(work: Path) -> ForceList:
     HalfPipeError
         If the directory is there and cannot be read: then nobody knows what was abandoned.
     """
-    home = work / paths.force()
+    home = work / paths.FORCE
     try:
         files = sorted(home.iterdir())
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def give_up(work: Path, run: RunId, reason: str) -> tuple[Path, bool]:
             f"nothing is known of run {run} ({run.l1}): there is no {work / paths.run(run)}. Give the run as "
             "halfpipe show --waiting lists it."
         )
-    file, *_ = (*read(work).runs.get(run, ()), work / paths.force() / run.l1)
+    file, *_ = (*read(work).runs.get(run, ()), work / paths.FORCE / run.l1)
     return file, put_down.make(file, reason)
 
 
@@ -93,7 +93,7 @@ def take_back(work: Path, run: RunId) -> tuple[Path, ...]:
     files = read(work).runs.get(run, ())
     if not files:
         raise MissingInputError(
-            f"run {run} ({run.l1}) is not abandoned: no file in {work / paths.force()} names it"
+            f"run {run} ({run.l1}) is not abandoned: no file in {work / paths.FORCE} names it"
         )
     for file in files:
         put_down.remove(file)

@@ -188,7 +188,7 @@ class Teller:
 
     def __init__(self, settings: Settings, say: Callable[[str], bool]) -> None:
         self._settings, self._say = settings, say
-        self._path = settings.paths.work / paths.alert_state()
+        self._path = settings.paths.work / paths.ALERT_STATE
 
     @property
     def memory(self) -> Memory:

@@ -195,7 +195,7 @@ class Batch:
         settings: Settings,
         todo: Sequence[DownlinkId],
         since: float = 0.0,
-        home: str = paths.batch_logs(),
+        home: str = paths.BATCH_LOGS,
         *,
         submits: bool = False,
     ) -> None:

@@ -47,13 +47,13 @@ EVENTS = re.compile(paths.events(f"(?P<run>{RUN})", f"(?P<dl>{DL})"))
 # indexes that were read for a delivery that was never made, scratch on the stage's file system, and heartbeats.
 HALF_MADE = re.compile(
     rf"(.*/)?\.[^/]+\.part|{paths.context(RUN)}|{paths.kept_indexes(DL)}|{paths.stage_scratch(DL, '[^/]+')}"
-    rf"|{paths.heartbeats()}/[^/]+",
+    rf"|{paths.HEARTBEATS}/[^/]+",
     re.DOTALL,
 )
 # What jobs took of time and memory lies beside their logs, and stays.
-LOG = re.compile(rf"{paths.logs()}/(.*\.(log|failure\.json)|(.*/)?[0-9]{{8}}T[^/]*\.json)", re.DOTALL)
+LOG = re.compile(rf"{paths.LOGS}/(.*\.(log|failure\.json)|(.*/)?[0-9]{{8}}T[^/]*\.json)", re.DOTALL)
 DL_IN, RUN_IN = re.compile(rf"(?<!\w){DL}(?!\w)"), re.compile(rf"(?<={paths.run('')}){RUN}")
-NOT_OURS = {".snakemake", paths.repipes()}  # what nothing is looked for in
+NOT_OURS = {".snakemake", paths.REPIPES}  # what nothing is looked for in
 
 
 class What(StrEnum):
@@ -130,14 +130,14 @@ def removable(settings: Settings, now: float) -> list[Removable]:
     half_made, logs = list[Removable](), dict[str, int]()
     for name, path in (
         *_below(work, ""),
-        *_below(stage, paths.stage_scratches()),
-        *_below(stage, paths.stage_mark()),
+        *_below(stage, paths.STAGE_SCRATCHES),
+        *_below(stage, paths.STAGE_MARK),
     ):
         with suppress(FileNotFoundError):
             if HALF_MADE.fullmatch(name):
                 left = _half_made(name, path)
                 # Most heartbeats are of processes that live.
-                if path.parent != work / paths.heartbeats() or left.changed < now - LEAST_AGE:
+                if path.parent != work / paths.HEARTBEATS or left.changed < now - LEAST_AGE:
                     half_made.append(left)
             elif match := PRODUCTS.fullmatch(name) or EVENTS.fullmatch(name):
                 products[RunId(match["run"])][str(path)] = path.lstat().st_size

@@ -76,7 +76,7 @@ class Result:
 @contextmanager
 def alone(work: Path) -> Iterator[None]:
     """Hand off alone: wait until nobody else does, and say for whom. All below is done under this lease."""
-    lease = leases.Lease(work, paths.online_lease())
+    lease = leases.Lease(work, paths.ONLINE_LEASE)
     lease.take("another hand-off to Online", log.warning)
     try:
         yield

@@ -91,7 +91,7 @@ def turn(
     int
         `GOOD`, `FAILED`, `OUT_OF_TIME` or `RUNNING`; `UNUSABLE` if more downlinks are outstanding than may be.
     """
-    mine = leases.Lease(settings.paths.work, paths.unattended_lease())
+    mine = leases.Lease(settings.paths.work, paths.UNATTENDED_LEASE)
     teller = Teller(settings, say)
     if not mine.try_take():
         if not timer:
@@ -127,7 +127,7 @@ def _record_turn(
     me = leases.whoami()
     with suppress(HalfPipeError, OSError):
         write_json(
-            work / paths.last_turn(),
+            work / paths.LAST_TURN,
             {
                 "begun": round(begun),
                 "ended": round(time.time()),
@@ -174,7 +174,7 @@ def _process_all(
     sign: Callable[[], object],
     since: str,
 ) -> int:
-    plan, home = Plan(settings), settings.paths.work / paths.unattended_logs()
+    plan, home = Plan(settings), settings.paths.work / paths.UNATTENDED_LOGS
     failed, details = dict[DownlinkId, Cause](), dict[str, str]()
     for number, downlink in enumerate(outstanding(plan, home, since)):
         if number:
@@ -226,7 +226,7 @@ def hand_off(
     tuple
         `GOOD`, `FAILED` or `OUT_OF_TIME`; the log; why, if no job's record says it.
     """
-    batch = Batch(settings, [downlink], home=paths.unattended_logs(), submits=submits)
+    batch = Batch(settings, [downlink], home=paths.UNATTENDED_LOGS, submits=submits)
     waiting_since, signed = time.monotonic(), 0.0
     try:
         with closing(batch.run(launcher)) as looks:

@@ -162,7 +162,7 @@ class Site:
     @cached_property
     def leased(self) -> frozenset[str]:
         """Where there are leases."""
-        home = paths.leases()
+        home = paths.LEASES
         with suppress(OSError):
             return frozenset(f"{home}/{name}" for name in os.listdir(self.work / home))  # noqa: PTH208
         return frozenset()

@@ -205,7 +205,7 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
     MissingInputError
         If there is none.
     """
-    names = (path.parent.name for path in (settings.paths.work / paths.runs()).glob(f"*/{downlink}"))
+    names = (path.parent.name for path in (settings.paths.work / paths.RUNS).glob(f"*/{downlink}"))
     if found := sorted(RunId(name) for name in names if RunId.matches(name)):
         return found
     raise MissingInputError(

@@ -93,7 +93,7 @@ def recent(site: Site, days: float, since: str = "") -> list[DownlinkId]:
     """
     names, oldest = site.names, site.now - days * DAY
     work, search = str(site.work), list(map(str, site.settings.paths.retdef))
-    told = Memory.read(site.work / paths.alert_state()).sent
+    told = Memory.read(site.work / paths.ALERT_STATE).sent
 
     def is_old(downlink: DownlinkId) -> bool:
         if downlink < since and paths.receipt(downlink) in names:

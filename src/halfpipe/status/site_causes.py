@@ -94,15 +94,15 @@ def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
     now
         Unix time, seconds.
     """
-    found = leases.look(work, paths.unattended_lease())
+    found = leases.look(work, paths.UNATTENDED_LEASE)
     if found is not None and found.lives and now - found.signed >= PATIENCE_SECONDS:
         holder = found.holder
         end = f", or end it on {holder.host}" if holder else ""
-        look = f"see what it waits for (its logs are in {work / paths.unattended_logs()}){end}"
+        look = f"see what it waits for (its logs are in {work / paths.UNATTENDED_LOGS}){end}"
         yield Cause(
             "unattended-lease",
             Verdict.ACTION,
-            f"no turn can begin: {work / paths.unattended_lease()} is held by {found}, and has not got on since "
+            f"no turn can begin: {work / paths.UNATTENDED_LEASE} is held by {found}, and has not got on since "
             f"{utc(found.signed)}",
             Remedy(*([f"kill {holder.pid}"] if holder else []), first=look),
             found.signed,
@@ -116,7 +116,7 @@ def last_turn(work: Path) -> dict[str, Any] | None:
     downlink; `host` and `user`; `all`, when a turn looked at all downlinks last, Unix seconds.
     """
     with suppress(OSError, ValueError, RecursionError):
-        value = json.loads((work / paths.last_turn()).read_bytes())
+        value = json.loads((work / paths.LAST_TURN).read_bytes())
         if isinstance(value, dict) and isinstance(value.get("ended"), int | float):
             return value
     return None
@@ -124,7 +124,7 @@ def last_turn(work: Path) -> dict[str, Any] | None:
 
 def _timer(work: Path, now: float) -> Iterator[Cause]:
     """Yield that no turn of the timer has ended for long; a site that has had none has no timer."""
-    last, lease = last_turn(work), leases.look(work, paths.unattended_lease())
+    last, lease = last_turn(work), leases.look(work, paths.UNATTENDED_LEASE)
     if last is None or -CLOCK_SECONDS < now - last["ended"] < PATIENCE_SECONDS:
         return
     if lease is not None and lease.lives:

@@ -15,5 +15,5 @@ def downlinks(work: Path) -> list[DownlinkId]:
 
 def runs(work: Path) -> list[RunId]:
     """Return all runs of which something is known, in order."""
-    names = (path.name for path in (work / paths.runs()).glob("*"))
+    names = (path.name for path in (work / paths.RUNS).glob("*"))
     return sorted(RunId(name) for name in names if RunId.matches(name))

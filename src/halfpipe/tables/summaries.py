@@ -108,7 +108,7 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
         }
         for each in record.attempts
     ]
-    logs = sorted((work / paths.logs() / downlink).glob("*.log"))
+    logs = sorted((work / paths.LOGS / downlink).glob("*.log"))
     return {
         "account": found,
         "runs": frames.runs(receipts),

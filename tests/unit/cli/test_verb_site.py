@@ -132,7 +132,7 @@ def test_a_verb_that_is_ended_gives_its_leases_back(configfile: Path) -> None:
     work, check = configfile.parent / "work", "submit.check='sh -c \"sleep 60 # {dl}\"'"
     words = [*COMMAND, "submit", SECOND, "--configfile", str(configfile), "--config", check]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as submitting:
-        while not list((work / paths.leases()).glob("downlink-*")):
+        while not list((work / paths.LEASES).glob("downlink-*")):
             assert submitting.poll() is None
             time.sleep(0.05)
         time.sleep(0.3)

@@ -70,7 +70,7 @@ def test_which_downlinks(configfile: Path) -> None:
     damage(work, paths.receipts(FIRST))
     assert FIRST not in found(configfile)
     assert found(configfile, "--all", person=True)[FIRST]["verdict"] == "action"
-    Memory({FIRST: Told(("record-damaged",), 1.0, 1.0)}).write(work / paths.alert_state())
+    Memory({FIRST: Told(("record-damaged",), 1.0, 1.0)}).write(work / paths.ALERT_STATE)
     assert FIRST in found(configfile, person=True), "it is not lost sight of"
 
 
@@ -115,7 +115,7 @@ def test_a_downlink_that_is_lost_is_not_forgotten(configfile: Path) -> None:
     (work / f"dl={FIRST}").unlink()
     for place in (work / FIRST, work / paths.copies(FIRST), configfile.parent / "retdefs" / FIRST):
         shutil.rmtree(place, ignore_errors=True)
-    for mark in (configfile.parent / "stage" / paths.stage_mark(), work / paths.stage_mark_copy()):
+    for mark in (configfile.parent / "stage" / paths.STAGE_MARK, work / paths.STAGE_MARK_COPY):
         shutil.rmtree(mark)  # it knows the receipts: else nothing is done
     assert list(work.glob(f"runs/*/{FIRST}")), "what it brought is known"
     one = found(configfile, person=True)[FIRST]

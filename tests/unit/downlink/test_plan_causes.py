@@ -396,7 +396,7 @@ def test_who_is_at_work(settings: Settings) -> None:
     with held_by_another(work, paths.run_lease("2c2e5787"), silent=100) as holder:
         (cause,) = site_troubles(Plan(settings))
         assert (codes([cause]), str(holder) in cause.text) == ([("leased", Verdict.NOTE)], True)
-        left_by_another(work, paths.unattended_lease(), silent=1e4)
+        left_by_another(work, paths.UNATTENDED_LEASE, silent=1e4)
         assert len(list(site_troubles(Plan(settings)))) == 1, "who has died is in nobody's way"
 
 

@@ -43,11 +43,11 @@ def refused(settings: Settings, what: Callable[..., object] = stage_mark.refuse,
 
 
 def mark_of(settings: Settings) -> Path:
-    return max((settings.paths.stage / paths.stage_mark()).iterdir())
+    return max((settings.paths.stage / paths.STAGE_MARK).iterdir())
 
 
 def copy_of(settings: Settings) -> Path:
-    return max((settings.paths.work / paths.stage_mark_copy()).iterdir())
+    return max((settings.paths.work / paths.STAGE_MARK_COPY).iterdir())
 
 
 def test_a_new_site_may_lack_both_but_not_what_they_are_in(settings: Settings) -> None:
@@ -85,7 +85,7 @@ def test_a_working_directory_that_the_stage_knows_and_is_not_there_is_refused(
     if gone == "emptied":
         settings.paths.work.mkdir()
     assert refused(settings) == "stage-foreign"
-    shutil.rmtree(settings.paths.stage / paths.stage_mark())
+    shutil.rmtree(settings.paths.stage / paths.STAGE_MARK)
     stage_mark.refuse(settings)
 
 
@@ -127,7 +127,7 @@ def test_a_stage_that_is_not_mounted_is_refused_and_nothing_is_written_there(set
 def test_a_stage_that_was_put_back_is_told_and_refused_by_who_delivers(settings: Settings) -> None:
     noted(settings, 1)
     assert stage_mark.stage_lacks(settings) is None
-    marks = settings.paths.stage / paths.stage_mark()
+    marks = settings.paths.stage / paths.STAGE_MARK
     shutil.copytree(marks, marks.with_name("backup"))
     noted(settings, 2)
     now = mark_of(settings).read_bytes()

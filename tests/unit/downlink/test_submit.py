@@ -363,14 +363,14 @@ def test_what_only_the_product_says_is_told_and_not_submitted_again(level1: Leve
 
 def known(level1: Level1) -> list[int]:
     """Return which records of the submissions the stage's mark knows."""
-    marks = (level1.stage / paths.stage_mark()).glob("*.json")
+    marks = (level1.stage / paths.STAGE_MARK).glob("*.json")
     last = [entry for mark in marks for entry in json.loads(mark.read_bytes())["last"]]
     return [number for place, number, _ in last if place == paths.submissions(DL)]
 
 
 def test_the_stage_knows_of_a_submission_before_level1_hears(level1: Level1) -> None:
     seen = level1.home / "seen"
-    words = f"cp -r {level1.stage / paths.stage_mark()} {seen}-{{dl}}"
+    words = f"cp -r {level1.stage / paths.STAGE_MARK} {seen}-{{dl}}"
     submitted(level1.settings(command=words, check=None))
     assert json.loads(max(Path(f"{seen}-{DL}").iterdir()).read_bytes())["last"][-1][:2] == [
         paths.submissions(DL),
@@ -433,8 +433,8 @@ def test_a_submission_of_which_all_records_are_lost_has_a_second_witness(
     forget(level1.work, paths.submissions(DL))
     (level1.work / paths.submitted(DL)).unlink()
     if by == "ledger":
-        shutil.rmtree(level1.stage / paths.stage_mark())
-        shutil.rmtree(level1.work / paths.stage_mark_copy())
+        shutil.rmtree(level1.stage / paths.STAGE_MARK)
+        shutil.rmtree(level1.work / paths.STAGE_MARK_COPY)
     (cause,) = troubles(settings, DL, read_receipt(level1.work, DL))
     assert (cause.code, cause.verdict) == ("submission-damaged", Verdict.ACTION)
     for commands in (settings.submit, Submit()):

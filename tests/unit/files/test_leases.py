@@ -161,8 +161,8 @@ def test_who_stood_still_and_was_not_followed_goes_on(tmp_path: Path) -> None:
     with another(tmp_path, "thing") as other:
         other.line()
         other.stop()
-        shutil.rmtree(tmp_path / paths.heartbeats())
-        (tmp_path / paths.heartbeats()).mkdir()
+        shutil.rmtree(tmp_path / paths.HEARTBEATS)
+        (tmp_path / paths.HEARTBEATS).mkdir()
         other.go_on()
         time.sleep(0.5)
         assert not Lease(tmp_path, "leases/a").try_take(), "it beats again"
@@ -179,7 +179,7 @@ def test_the_clock_is_the_file_servers_and_the_lifetime_the_holders(
     assert not lease.try_take(), "whatever this machine's clock says"
     monkeypatch.setattr(time, "time", lambda: real() - 1e6)
     monkeypatch.setattr(leases, "_probed", {})
-    (heartbeat,) = (tmp_path / paths.heartbeats()).iterdir()
+    (heartbeat,) = (tmp_path / paths.HEARTBEATS).iterdir()
     os.utime(heartbeat, (real() - 301, real() - 301))
     assert lease.try_take()
     lease.give_back()
@@ -208,7 +208,7 @@ def test_no_name_of_a_heartbeat_leads_elsewhere(heart: str) -> None:
 
 
 def test_what_is_odd_among_the_leases_stops_nobody(tmp_path: Path) -> None:
-    home = tmp_path / paths.leases()
+    home = tmp_path / paths.LEASES
     (home / "b" / "000001").mkdir(parents=True)
     (home / "c").write_bytes(b"")
     (home / "d").mkdir()

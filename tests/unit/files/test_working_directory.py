@@ -63,7 +63,7 @@ DAMAGED += [
 
 @pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_one_and_one_of_another_format_are_refused_and_stay(tmp_path: Path, content: str) -> None:
-    mark = tmp_path / paths.format_mark()
+    mark = tmp_path / paths.FORMAT_MARK
     mark.write_text(content, encoding="latin-1")
     for use in USES:
         with pytest.raises(ConfigError, match="damaged"):
@@ -81,7 +81,7 @@ def test_what_was_processed_without_a_mark_is_refused(tmp_path: Path, name: str)
 
 
 def test_logs_locks_and_switches_are_no_processing(tmp_path: Path) -> None:
-    for name in (paths.logs(), "locks", "halts", paths.force(), ".snakemake", "240601001"):
+    for name in (paths.LOGS, "locks", "halts", paths.FORCE, ".snakemake", "240601001"):
         (tmp_path / name).mkdir()
     assert refuse_other(tmp_path) is None
     assert begin(tmp_path) == identity(tmp_path)
@@ -91,6 +91,6 @@ def test_one_that_cannot_be_made_or_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError):
         begin(tmp_path / "file" / "work")
-    (tmp_path / paths.format_mark()).mkdir()
+    (tmp_path / paths.FORMAT_MARK).mkdir()
     with pytest.raises(ConfigError, match=str(tmp_path)):
         refuse_other(tmp_path)

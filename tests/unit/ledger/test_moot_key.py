@@ -37,7 +37,7 @@ def datagrams(*apids: int) -> np.ndarray:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A site whose ledger has a default for LPA runs, and a request under the ground id."""
-    ledger = Ledger(f"sqlite:///{tmp_path / paths.ledger()}", waits=())
+    ledger = Ledger(f"sqlite:///{tmp_path / paths.LEDGER}", waits=())
     default = {"tcompleted": datetime(2024, 6, 1), "moot_key": 5, "moot_alias": "nomSciOps"}
     request = {"id": GROUND, "trequested": datetime(2024, 6, 2), "type": "LCI", "moot_key": 9}
     ledger.write(lambda _: None)
@@ -64,7 +64,7 @@ def test_the_file_goes_before_the_ledger(settings: Settings, tmp_path: Path) -> 
 
 
 def test_without_a_datagram_and_without_mapping_nobody_is_asked(settings: Settings, tmp_path: Path) -> None:
-    (tmp_path / paths.ledger()).unlink()
+    (tmp_path / paths.LEDGER).unlink()
     assert moot_key.of_run(settings, RUN, datagrams()) == UNSET
     assert moot_key.of_run(replace(settings, moot=MootSettings()), RUN, datagrams(965)) == UNSET
     with pytest.raises(

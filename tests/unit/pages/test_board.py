@@ -63,7 +63,7 @@ class Seen(HTMLParser):
 
 def test_what_needs_action_is_first_with_its_cause_and_command(site: Site, tmp_path: Path) -> None:
     assert make(site, tmp_path / "board") == 5
-    page = tmp_path / "board" / paths.board()
+    page = tmp_path / "board" / paths.BOARD
     text = Seen(page).text
     assert "1 downlink needs action" in text
     table = page.read_text().split("<tbody>")[1].split("</tbody>")[0]
@@ -104,7 +104,7 @@ def test_a_page_of_simulated_data_says_so(site: Site, tmp_path: Path) -> None:
     receipt = site.work / paths.receipt(FIRST)
     receipt.write_text(sealed_text({**site.receipt(FIRST), "simulated": True}))
     make(site, tmp_path / "board")
-    pages = (paths.board(), paths.board_page(FIRST), paths.board_page(SECOND))
+    pages = (paths.BOARD, paths.board_page(FIRST), paths.board_page(SECOND))
     assert ["SIMULATED" in Seen(tmp_path / "board" / page).text for page in pages] == [False, True, False]
 
 
@@ -112,29 +112,29 @@ def test_open_runs_have_a_page_with_what_is_missing_and_who_is_on_them(site: Sit
     run, next_century = "2c2e5787", 4_102_444_800.0
     say(site.work, Acknowledged(run, "N. N.", next_century, "asks for the data"))
     make(site, tmp_path / "board")
-    text = Seen(tmp_path / "board" / paths.board_runs()).text
+    text = Seen(tmp_path / "board" / paths.BOARD_RUNS).text
     assert "1 open run" in text
-    rows = re.findall(r"<td>([0-9,]+)<td>2<td>", (tmp_path / "board" / paths.board_runs()).read_text())
+    rows = re.findall(r"<td>([0-9,]+)<td>2<td>", (tmp_path / "board" / paths.BOARD_RUNS).read_text())
     assert rows == ["11"], "what waits now, once, with both downlinks"
     assert all(words in text for words in (run, "r0741234567", "end", f"halfpipe explain {run}"))
     assert "N. N. is on it until 2100-01-01 00:00:00 UTC: asks for the data" in text
-    links = [a["href"] for a in Seen(tmp_path / "board" / paths.board()).named("a")]
-    assert paths.board_runs() in links
+    links = [a["href"] for a in Seen(tmp_path / "board" / paths.BOARD).named("a")]
+    assert paths.BOARD_RUNS in links
 
 
 def test_lights_go_out_with_the_causes_of_the_site_and_say_who_is_on_it(site: Site, tmp_path: Path) -> None:
     def lights() -> list[tuple[str, str]]:
         make(site, tmp_path / "board")
-        page = (tmp_path / "board" / paths.board()).read_text()
+        page = (tmp_path / "board" / paths.BOARD).read_text()
         return re.findall(r"<li class=\"(\w)\"><i>.</i> (\w+) ", page)
 
     assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger"), ("g", "timer")]
-    turn = site.work / paths.last_turn()
+    turn = site.work / paths.LAST_TURN
     turn.parent.mkdir(parents=True, exist_ok=True)
     turn.write_text('{"ended": 1000, "status": 0}')
     say(site.work, Acknowledged("timer-dead", "N. N.", 4_102_444_800.0, "new host"))
     assert lights() == [("g", "disk"), ("g", "mounts"), ("g", "ledger"), ("a", "timer")]
-    text = Seen(tmp_path / "board" / paths.board()).text
+    text = Seen(tmp_path / "board" / paths.BOARD).text
     assert "timer-dead" in text
     assert "N. N. is on it until 2100-01-01 00:00:00 UTC: new host" in text
 
@@ -156,7 +156,7 @@ def test_a_page_of_a_downlink_is_written_when_it_changes(site: Site, tmp_path: P
 def test_a_receipt_that_cannot_be_read_hides_no_downlink(site: Site, tmp_path: Path) -> None:
     (site.work / paths.receipt(FIRST)).write_text("{")
     make(site, tmp_path / "board")
-    assert "2 downlinks need action" in Seen(tmp_path / "board" / paths.board()).text
+    assert "2 downlinks need action" in Seen(tmp_path / "board" / paths.BOARD).text
     assert "not JSON" in Seen(tmp_path / "board" / paths.board_page(FIRST)).text
 
 

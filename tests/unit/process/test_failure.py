@@ -232,7 +232,7 @@ def test_the_terminal_is_left_to_others(site: Site) -> None:
     assert ended.returncode == 1
     assert "noisy job_error" in ended.stdout
     assert "Error in rule decode_chunk:" not in ended.stdout
-    why = Failure.read(site.work / paths.logs() / "240601001" / "decode_chunk-00001.log")
+    why = Failure.read(site.work / paths.LOGS / "240601001" / "decode_chunk-00001.log")
     assert why is not None
     assert why.code == "no-retdefs"
     assert why.text in "".join(ended.stdout.splitlines()[-3:]), "the end is said in any case"

@@ -186,7 +186,7 @@ def test_the_first_turn_of_a_week_sums_the_last_one_up(tmp_path: Path) -> None:
     for week, told in (("", 0), ("2020-W01", 1), (None, 0)):
         teller = Teller(settings, say)
         if week is not None:
-            Memory(week=week).write(tmp_path / paths.alert_state())
+            Memory(week=week).write(tmp_path / paths.ALERT_STATE)
         teller.tell([])
         assert len(printed) == told
         assert all(text.startswith("HalfPipe: the week from ") for text in printed)

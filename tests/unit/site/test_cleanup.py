@@ -48,7 +48,7 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
         submit.settle(site.settings, downlink, submitted=True)
         shutil.rmtree(site.stage / downlink)
     shutil.rmtree(site.stage / "chunktokens")
-    shutil.rmtree(site.work / paths.leases())
+    shutil.rmtree(site.work / paths.LEASES)
     for path in site.work.rglob("*"):
         os.utime(path, (OLD, OLD))
     return site
@@ -89,7 +89,7 @@ def test_what_can_be_made_again_goes_and_nothing_else(old: Site) -> None:
     expected = [Removable(What.RUN, goes, RUN, (FIRST, SECOND))]
     assert cleaned(old, remove=False) == expected
     assert old.tree() == before, "a look touches nothing"
-    assert not (old.work / paths.leases()).exists(), "nor takes a lease"
+    assert not (old.work / paths.LEASES).exists(), "nor takes a lease"
     assert cleaned(old) == expected
     assert old.tree() == {n: content for n, content in before.items() if str(old.home / n) not in goes}
     assert leases(old.work) == []
@@ -108,7 +108,7 @@ def test_how_long_it_is_kept(old: Site) -> None:
 def test_a_run_that_was_given_up(old: Site) -> None:
     no_datagrams(old.work / paths.datagrams(RUN, SECOND))
     assert cleaned(old)[0].kept == "the run is open: more of it may come"
-    put(old.work / paths.force() / RUN.l1)
+    put(old.work / paths.FORCE / RUN.l1)
     for given_up, stays in ((False, 10), (True, 0)):
         for downlink in (SECOND, FIRST):
             rewrite(old.work / paths.manifest(RUN, downlink), given_up=given_up)
@@ -255,7 +255,7 @@ def test_online_gets_its_file_first(old: Site) -> None:
         f"Online has no file of it yet in {home}, which halfpipe online makes of this"
     }
     assert old.tree() == before, "nor is a directory made for Online"
-    force = old.work / paths.force() / RUN
+    force = old.work / paths.FORCE / RUN
     put(force)
     assert kept(RunKind.LPA) == {""}, "nobody waits for it"
     force.unlink()
@@ -327,10 +327,10 @@ def test_links_stay_and_in_a_scratch_directory_go_as_links(old: Site) -> None:
 
 
 LEFT: dict[str, str | None] = {
-    f"work/{paths.all_settings()}/.0123456789abcdef.json.part": None,
-    f"work/.{paths.format_mark()}.0123456789ab.part": None,
-    f"work/{paths.stage_mark_copy()}/.000001.json.0123456789ab.part": None,
-    f"stage/{paths.stage_mark()}/.000001.json.0123456789ab.part": None,
+    f"work/{paths.ALL_SETTINGS}/.0123456789abcdef.json.part": None,
+    f"work/.{paths.FORMAT_MARK}.0123456789ab.part": None,
+    f"work/{paths.STAGE_MARK_COPY}/.000001.json.0123456789ab.part": None,
+    f"stage/{paths.STAGE_MARK}/.000001.json.0123456789ab.part": None,
     f"work/.{paths.receipt(FIRST)}.part": paths.downlink_lease(FIRST),
     f"work/{FIRST}/.RetDef-{FIRST}-00001.xml.part": paths.downlink_lease(FIRST),
     f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt": paths.downlink_lease(FIRST),
@@ -384,8 +384,8 @@ def test_what_cannot_be_removed_is_said_and_the_rest_goes(open_to_all: Path) -> 
     path = leave(site, f"work/{paths.chunk_scratch(FIRST, '00001')}/0123/half.evt", OLD)
     other = leave(site, f"stage/{paths.stage_scratch(SECOND, 'texts')}/half.txt", OLD)
     later = leave(site, f"work/{paths.context(RUN)}/half.evt", OLD)
-    (site.work / paths.heartbeats()).mkdir(parents=True)
-    homes = (site.work / paths.leases(), site.work / paths.heartbeats())
+    (site.work / paths.HEARTBEATS).mkdir(parents=True)
+    homes = (site.work / paths.LEASES, site.work / paths.HEARTBEATS)
     for place in (*homes, later.parent.parent, later.parent, other.parent.parent, other.parent):
         place.chmod(0o777)
     for place in (*homes, *path.parents[:3]):
@@ -441,8 +441,8 @@ def test_the_leases_of_a_dead_process_stop_nobody_and_its_heartbeat_goes_after_a
     left_by_another(old.work, paths.downlink_lease(FIRST), silent=2 * 86400)
     with held_by_another(old.work, paths.run_lease(RUN)):
         (row,) = cleaned(old, What.PARTIAL)
-        assert [Path(path).parent for path in row.sizes] == [old.work / paths.heartbeats()]
-        assert len(list((old.work / paths.heartbeats()).iterdir())) == 1
+        assert [Path(path).parent for path in row.sizes] == [old.work / paths.HEARTBEATS]
+        assert len(list((old.work / paths.HEARTBEATS).iterdir())) == 1
     left_by_another(old.work, paths.run_lease(RUN), silent=1e4)
     cleaned(old)
     assert large(old) == {}

@@ -22,7 +22,7 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two downlinks that are handed off, and one whose decoder failed."""
     site = lay_out(tmp_path_factory.mktemp("publish"))
     took = {dl: Latency(retdef=0.0, handed_off=60.0 * minutes) for dl, minutes in ((FIRST, 10), (SECOND, 30))}
-    write_json(site.work / paths.last_turn(), {"begun": 5, "ended": 7, "status": 3, "downlinks": {}})
+    write_json(site.work / paths.LAST_TURN, {"begun": 5, "ended": 7, "status": 3, "downlinks": {}})
     with patch("halfpipe.tables.metrics.latency", lambda _, downlink: took.get(downlink, Latency())):
         yield site
 

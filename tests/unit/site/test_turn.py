@@ -33,7 +33,7 @@ WEEK_AGO = "230326000"
 )
 def test_all_once_a_day(tmp_path: Path, last: dict[str, object] | None, looks_at_all: bool) -> None:
     if last is not None:
-        place = tmp_path / paths.last_turn()
+        place = tmp_path / paths.LAST_TURN
         place.parent.mkdir(parents=True)
         write_json(place, last)
     assert looked_at(tmp_path, NOW) == ((NOW, "") if looks_at_all else (NOW - 600, WEEK_AGO))

@@ -31,7 +31,7 @@ RECEIPT = f"dl={DL}"
 CHUNK = f"{DL}/chunks/00003"
 MANIFEST = f"runs/{RUN}/{DL}/manifest.json"
 MEND = f"halfpipe status --check --mend {DL}"
-MARKS = (paths.format_mark(), paths.stage_mark(), paths.stage_mark_copy())
+MARKS = (paths.FORMAT_MARK, paths.STAGE_MARK, paths.STAGE_MARK_COPY)
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_a_light_tells_the_worst() -> None:
 
 
 def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
-    force = settings.paths.work / paths.force()
+    force = settings.paths.work / paths.FORCE
     force.mkdir()
     (force / "2c2e5787").touch()
     assert codes(settings) == {}
@@ -77,7 +77,7 @@ def test_a_name_that_gives_up_no_run_needs_action(settings: Settings) -> None:
 
 
 def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) -> None:
-    lease = leases.Lease(settings.paths.work, paths.unattended_lease())
+    lease = leases.Lease(settings.paths.work, paths.UNATTENDED_LEASE)
     assert lease.try_take()
     (number,) = lease.home.iterdir()
     os.utime(number, (NOW - 3599, NOW - 3599))
@@ -88,19 +88,19 @@ def test_a_turn_that_lives_and_does_not_get_on_needs_action(settings: Settings) 
     assert cause.remedy.do[0] == f"kill {os.getpid()}"
     lease.give_back()
     assert codes(settings) == {}
-    left_by_another(settings.paths.work, paths.unattended_lease(), silent=1e6)
+    left_by_another(settings.paths.work, paths.UNATTENDED_LEASE, silent=1e6)
     assert codes(settings) == {}, "the next turn takes over what a dead one held"
 
 
 def test_a_timer_is_dead_if_no_turn_ended_for_an_hour_and_none_runs(settings: Settings) -> None:
-    path = settings.paths.work / paths.last_turn()
+    path = settings.paths.work / paths.LAST_TURN
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"ended": NOW - 3601, "status": 0, "host": "here"}))
     (cause,) = site_troubles(settings, NOW)
     assert (cause.code, cause.verdict, cause.since) == ("timer-dead", Verdict.ACTION, NOW - 3601)
     assert codes(settings, NOW - 10) == {}
-    with held_by_another(settings.paths.work, paths.unattended_lease()):
-        (number,) = (settings.paths.work / paths.unattended_lease()).iterdir()
+    with held_by_another(settings.paths.work, paths.UNATTENDED_LEASE):
+        (number,) = (settings.paths.work / paths.UNATTENDED_LEASE).iterdir()
         os.utime(number, (NOW - 60, NOW - 60))
         assert codes(settings) == {}, "a turn runs"
     path.write_text(json.dumps({"ended": NOW + 400 * 86400}))

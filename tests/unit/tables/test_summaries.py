@@ -58,7 +58,7 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     ]  # fmt: skip
 
     forget(site.work, paths.receipts("240601002"))
-    for mark in (site.stage / paths.stage_mark(), site.work / paths.stage_mark_copy()):
+    for mark in (site.stage / paths.STAGE_MARK, site.work / paths.STAGE_MARK_COPY):
         shutil.rmtree(mark)  # it knows the receipt: else nothing is done
     part = shown(site, RUN)["parts"][1]
     assert (part["handoff"], part["handed_off"]) == (1, None)
