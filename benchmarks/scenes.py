@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe_simulator.datagrams import decode
-from halfpipe_simulator.decoder import Product
+from halfpipe_simulator.decoder import write_products
 from halfpipe_simulator.packets import packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, run_datagrams
 from halfpipe_simulator.scenario import MARK, MARK_TEXT
@@ -42,7 +42,6 @@ RATE = 400.0  # events per second of both EPUs together
 START = 702010205  # MET seconds
 SCID = 77
 FIRST_L0KEY = 1081721
-BATCH = 500  # datagrams decoded at a time
 PER_DATAGRAM = 46
 
 
@@ -243,17 +242,13 @@ def _write_chunk(
     scratch = scene.work / paths.chunk_scratch(dl, chunk)
     scratch.mkdir(parents=True)
     name = f"{GROUND_ID + number:08x}-{run}-{apid:04d}-{chunk}"
-    begin, end = 0, 0
-    with (scratch / f"{name}.evt").open("wb") as events, (scratch / f"{name}.idx").open("wb") as index:
-        events.write(bytes(evt.HEADER_SIZE))
-        product = Product(name, events, index)
-        while batch := list(islice(datagrams, BATCH)):
-            stamps = np.array([datagram.span for datagram in batch])
-            product.add(decode([datagram.content for datagram in batch], stamps[:, 0]))
-            begin, end = begin or int(stamps[0, 0]), int(stamps[-1, 1])
-            if archive is not None:
-                archive.add(batch, FIRST_L0KEY + downlink)
-        product.finish(dl.number)
+    every = list(datagrams)
+    stamps = np.array([datagram.span for datagram in every])
+    decoded = decode([datagram.content for datagram in every], stamps[:, 0])
+    write_products(scratch, name, decoded, dl.number)
+    begin, end = int(stamps[0, 0]), int(stamps[-1, 1])
+    if archive is not None:
+        archive.add(every, FIRST_L0KEY + downlink)
     retdef = scene.work / paths.retdef(dl, chunk)
     write_bytes(retdef, _retdef(run, GROUND_ID + number, apid, chunk, FIRST_L0KEY + downlink, (begin, end)))
     content = {

@@ -7,82 +7,46 @@ and no failure. Flight data need the flight decoder: what this one does not know
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.durable import replacing, write_whole
+from halfpipe.files.durable import write_bytes, write_text
 from halfpipe.formats import evt
 from halfpipe.formats.level0 import Retrieval, retrieve
 from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
-from halfpipe.ids import RunId
 from halfpipe_simulator.datagrams import Decoded, complaint_of, decode, run_of
 from halfpipe_simulator.index_lines import dgm_lines, evt_lines
 
-BATCH = 1 << 21  # bytes of datagrams that are decoded at a time
+
+def write_products(out: Path, name: str, decoded: Decoded, downlink: int) -> None:
+    """Write an event file and its index: the lines of each datagram are its events, then itself."""
+    lines = decoded.lines
+    lines["offset"] += evt.HEADER_SIZE
+    ends = [0, -1] if lines.size else []
+    header = evt.pack_header(
+        runid=downlink,
+        seconds=_first_and_last(decoded.seconds[ends]),
+        sequences=_first_and_last(lines["sequence"][ends]),
+        events=lines.size,
+        moot_key=evt.MOOT_UNSET_KEY,
+        moot_alias=evt.MOOT_UNSET_ALIAS,
+    )
+    write_bytes(out / f"{name}.evt", header + decoded.records)
+    events = evt_lines(lines, f"{name}.evt")
+    index = (
+        "".join((*islice(events, count), line))
+        for count, line in zip(decoded.datagrams["nevts"].tolist(), dgm_lines(decoded.datagrams), strict=True)
+    )
+    write_text(out / f"{name}.idx", "".join(index))
 
 
-@dataclass
-class Product:
-    """Event file and index of one ground id, run and APID while they grow."""
-
-    name: str
-    events: IO[bytes]
-    index: IO[bytes]
-    size: int = evt.HEADER_SIZE
-    count: int = 0
-    seconds: tuple[int, int] = (0, 0)
-    sequences: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def begin(cls, out: Path, name: str, stack: ExitStack) -> Self:
-        """Begin the two files; they get their names when the whole chunk is decoded."""
-        print(f"getLSEChunk: processing {name}")
-        events, index = (
-            stack.enter_context(replacing(out / f"{name}.{kind}", buffering=0)) for kind in ("evt", "idx")
-        )
-        write_whole(events, bytes(evt.HEADER_SIZE))
-        return cls(name, events, index)
-
-    def add(self, decoded: Decoded) -> None:
-        """Append the records, and the lines of each datagram: its events, then itself."""
-        lines = decoded.lines
-        lines["offset"] += self.size
-        write_whole(self.events, decoded.records)
-        self.size += len(decoded.records)
-        if lines.size:
-            first = (int(decoded.seconds[0]), int(lines["sequence"][0]))
-            self.seconds = (self.seconds[0] if self.count else first[0], int(decoded.seconds[-1]))
-            self.sequences = (self.sequences[0] if self.count else first[1], int(lines["sequence"][-1]))
-            self.count += lines.size
-        events = evt_lines(lines, f"{self.name}.evt")
-        counts = decoded.datagrams["nevts"].tolist()
-        index = (
-            "".join((*islice(events, count), line))
-            for count, line in zip(counts, dgm_lines(decoded.datagrams), strict=True)
-        )
-        write_whole(self.index, "".join(index).encode())
-
-    def finish(self, downlink: int) -> None:
-        """Write the header, which says how many events there are."""
-        self.events.seek(0)
-        write_whole(
-            self.events,
-            evt.pack_header(
-                runid=downlink,
-                seconds=self.seconds,
-                sequences=self.sequences,
-                events=self.count,
-                moot_key=evt.MOOT_UNSET_KEY,
-                moot_alias=evt.MOOT_UNSET_ALIAS,
-            ),
-        )
+def _first_and_last(of_events: NDArray[Any]) -> tuple[int, int]:
+    return (int(of_events[0]), int(of_events[-1])) if of_events.size else (0, 0)
 
 
 def sound_datagrams(packets: Retrieval) -> Iterator[tuple[int, bytes]]:
@@ -97,25 +61,6 @@ def sound_datagrams(packets: Retrieval) -> Iterator[tuple[int, bytes]]:
         print(f"DFI exception: {file} at byte {offset}: {complaint}")
 
 
-def batches(packets: Retrieval) -> Iterator[tuple[tuple[int, int], list[int], list[bytes]]]:
-    """Yield datagrams of one run in batches: (ground id, run start), their numbers, their bytes."""
-    run: tuple[int, int] | None = None
-    numbers: list[int] = []
-    datagrams: list[bytes] = []
-    size = 0
-    for number, datagram in sound_datagrams(packets):
-        own = run_of(datagram)
-        if run is not None and (own != run or size > BATCH):
-            yield run, numbers, datagrams
-            numbers, datagrams, size = [], [], 0
-        run = own
-        numbers.append(number)
-        datagrams.append(datagram)
-        size += len(datagram)
-    if run is not None:
-        yield run, numbers, datagrams
-
-
 def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: int | None) -> int:
     """Decode all that lies in the spans of `retdef`; return the number of events.
 
@@ -126,26 +71,23 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
     HalfPipeError
         If the products cannot be written.
     """
-    products: dict[tuple[int, int, int], Product] = {}  # by ground id, run and APID
-    with ExitStack() as stack:
-        for apid in sorted({span.apid for span in retdef.spans}):
-            spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
-            packets = retrieve(level0, retdef.scid, apid, spans)
-            for fault in packets.faults:
-                print(fault)
-            stamps: NDArray[np.int64] = packets.packets["unix"][packets.begins]
-            for (groundid, startedat), numbers, datagrams in batches(packets):
-                key = (groundid, startedat, apid)
-                if key not in products:
-                    name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{retdef.chunk.number:05d}"
-                    products[key] = Product.begin(out, name, stack)
-                products[key].add(decode(datagrams, stamps[numbers], latc=latc))
-        for product in products.values():
-            product.finish(downlink)
-        others = {RunId.from_met(start) for _, start, _ in products} - {retdef.run}
-    for run in sorted(others):
-        print(f"run {run} was found too, the RetDef names {retdef.run} only")
-    return sum(product.count for product in products.values())
+    total = 0
+    for apid in sorted({span.apid for span in retdef.spans}):
+        spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
+        packets = retrieve(level0, retdef.scid, apid, spans)
+        for fault in packets.faults:
+            print(fault)
+        stamps: NDArray[np.int64] = packets.packets["unix"][packets.begins]
+        by_run: dict[tuple[int, int], dict[int, bytes]] = {}
+        for number, datagram in sound_datagrams(packets):
+            by_run.setdefault(run_of(datagram), {})[number] = datagram
+        for (groundid, startedat), own in by_run.items():
+            name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{retdef.chunk}"
+            print(f"getLSEChunk: processing {name}")
+            decoded = decode(list(own.values()), stamps[list(own)], latc=latc)
+            write_products(out, name, decoded, downlink)
+            total += decoded.lines.size
+    return total
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -230,17 +230,6 @@ def test_what_is_no_archive_or_no_retdef_fails(simulation: Simulation, tmp_path:
     assert not (tmp_path / "o").exists()
 
 
-def test_what_is_made_does_not_depend_on_the_batch(
-    simulation: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = []
-    for size in (1, 100_000, decoder.BATCH):
-        monkeypatch.setattr(decoder, "BATCH", size)
-        (path,) = decode(simulation, simulation.chunks[0], tmp_path / str(size))
-        made.append((path.read_bytes(), path.with_suffix(".idx").read_bytes()))
-    assert made[0] == made[1] == made[2]
-
-
 RUN = 741234567
 
 
