@@ -114,11 +114,6 @@ def test_products_that_were_cleaned_up_are_decoded_again(site: Site) -> None:
     (result,) = online_handoff.hand_off(online.settings(), [RUN], output)
     assert result.what is What.MADE
     assert "getLSEChunk: processing" in output.getvalue()
-    assert not (site.work / paths.context(RUN)).exists()
-    whole = online.files()
-    shutil.rmtree(online.home)
-    assert again(online).what is What.MADE
-    assert online.files() == whole
 
 
 def test_what_cannot_be_had_is_an_error_or_left_out_and_said(site: Site) -> None:
@@ -316,14 +311,6 @@ def test_one_that_was_left_behind_is_waited_for_before_a_person_is_asked(
     assert (len(said), online.state()) == (1, State.OPEN)
     online_handoff.settle(online.settings(), RUN, started=False)
     assert online.state() is State.UNTOLD
-
-
-def test_a_file_that_was_made_without_a_command_gets_none_later(site: Site) -> None:
-    """Else the day it is switched on would be the day of all runs there ever were."""
-    online = on_site(site, "lci_acd", FIRST)
-    online.go()
-    assert online.go(online.settings(online.command())).what is What.BEFORE
-    assert online.told == []
 
 
 @pytest.mark.parametrize("place", ["halts/haltOnline", f"{SECOND}/haltOnline"])
