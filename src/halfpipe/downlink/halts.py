@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy
 from halfpipe.files import put_down
 from halfpipe.files.advice import advice
+from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 
 
@@ -100,6 +102,21 @@ def _is_there(path: Path) -> bool:
     return True
 
 
+def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cause | None:
+    """Return that a switch holds a kind of work, with who put it down, when and why; None if none does.
+
+    To let a downlink go on its command is offered. Of a switch for all of them only who holds it, and why: it may stand
+    because another system delivers again (docs/switch-over.md), and nobody lifts it by copying a line.
+    """
+    file = holding(work, switch, downlink)
+    if file is None:
+        return None
+    own, said = file.parent.name == downlink, put_down.says(file)
+    text = f"{switch.what} is held by {file}" + (f" ({said})" if said else "")
+    remedy = Remedy(resume(switch, file, downlink) if own else "halfpipe hold")
+    return Cause("switch-holds", Verdict.NOTE, text, remedy, modified(str(file)))
+
+
 def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     """Raise an error if `switch` holds work for `downlink`.
 
@@ -108,10 +125,10 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     HeldError
         Names the file.
     """
-    file = holding(work, switch, downlink)
-    if file is not None:
+    file, held = holding(work, switch, downlink), cause(work, switch, downlink)
+    if file is not None and held is not None:
         raise HeldError(
-            f"downlink {downlink}: {switch.what} is held by {with_reason(file)}. Nothing was done.",
+            f"downlink {downlink}: {held.text}. Nothing was done.",
             Remedy(resume(switch, file, downlink), first="To let it go on"),
         )
 
@@ -161,31 +178,15 @@ def _place(work: Path, switch: Switch, downlink: DownlinkId | None) -> Path:
     return work / (paths.downlink_halt(switch, downlink) if downlink else paths.halt(switch))
 
 
-def with_reason(file: Path) -> str:
-    """Name a switch with what its file says: who put it down, when and why."""
-    said = put_down.says(file)
-    return f"{file} ({said})" if said else str(file)
-
-
 def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:
     """Return the command that lets go what `file` holds, of all downlinks or of this one."""
     return f"halfpipe hold {switch.called}{f' {downlink}' if file.parent.name == downlink else ''} --resume"
 
 
-def offered(switch: Switch, file: Path, downlink: str | None = None) -> Remedy:
-    """Return what status offers: to let a downlink go on; of a switch for all of them only who holds it, and why.
-
-    Such a one may stand because another system delivers again (docs/switch-over.md): nobody lifts it by copying a line.
-    """
-    return Remedy(resume(switch, file, downlink) if file.parent.name == downlink else "halfpipe hold")
-
-
 def notes(work: Path, downlink: DownlinkId) -> list[str]:
     """Say which switches hold something that a command for `downlink` may ask for."""
-    found = ((switch, holding(work, switch, downlink)) for switch in (Switch.STAGE, Switch.L1))
-    return [
-        f"downlink {downlink}: {switch.what} is held by {with_reason(file)}" for switch, file in found if file
-    ]
+    found = (cause(work, switch, downlink) for switch in (Switch.STAGE, Switch.L1))
+    return [f"downlink {downlink}: {each.text}" for each in found if each]
 
 
 def summary(held: Mapping[DownlinkId, Path]) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -434,14 +435,9 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
 def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Say that a hand-off waits for its submission: for a while that is as it should be."""
     work, since = settings.paths.work, handed_off_at(settings, downlink, receipt)
-    if file := halts.holding(work, halts.Switch.L1, downlink):
-        yield Cause(
-            "not-submitted",
-            Verdict.NOTE,
-            f"hand-off {receipt['handoff']} is held by {halts.with_reason(file)}",
-            halts.offered(halts.Switch.L1, file, downlink),
-            since,
-        )
+    if held := halts.cause(work, halts.Switch.L1, downlink):
+        text = f"hand-off {receipt['handoff']}: {held.text}"
+        yield replace(held, code="not-submitted", text=text, since=since)
         return
     yield from _ledger(settings, downlink, receipt)
     late = since is not None and time.time() - since > settings.alarm.late_hours * HOUR

@@ -247,10 +247,7 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
         if halts.is_misspelt(name, None):
             yield _misspelt(work / "halts" / name, None)
     for switch in Switch:
-        file = f"{work}/{paths.halt(switch)}"
-        if os.path.lexists(file):
-            text = f"{switch.what} is held for all downlinks by {halts.with_reason(Path(file))}"
-            yield Cause("switch-holds", Verdict.NOTE, text, halts.offered(switch, Path(file)), modified(file))
+        yield from filter(None, [halts.cause(work, switch)])
     for lease in leases.found(work):
         if lease.lives and not lease.ours and not lease.name.startswith("downlink-"):
             yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", since=lease.signed)
@@ -326,18 +323,10 @@ def _reissued(
 
 def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause]:
     """Yield the switch that holds what a downlink needs next."""
-    submitted = f"{plan.work}/{paths.submitted(downlink)}"
-    if to_stage:
-        switch = Switch.STAGE
-    elif plan.settings.submit.automatic and not os.path.lexists(submitted):
-        switch = Switch.L1
-    else:
-        return
-    file = halts.holding(plan.work, switch, downlink)
-    if file is not None:
-        text = f"{switch.what} is held by {halts.with_reason(file)}"
-        offered = halts.offered(switch, file, downlink)
-        yield Cause("switch-holds", Verdict.NOTE, text, offered, modified(str(file)))
+    submitted = os.path.lexists(f"{plan.work}/{paths.submitted(downlink)}")
+    if to_stage or (plan.settings.submit.automatic and not submitted):
+        switch = Switch.STAGE if to_stage else Switch.L1
+        yield from filter(None, [halts.cause(plan.work, switch, downlink)])
 
 
 def _misspelt(file: Path, downlink: str | None) -> Cause:
