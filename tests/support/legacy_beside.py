@@ -49,9 +49,8 @@ class Beside:
             known,
             [found],
             table([row for dl, rows in self.there.items() if dl != downlink for row in rows.tolist()]),
-            decision.spans,
+            {"spans": decision.spans, "settled": decision.settled},
             [span for dl, one in self.here.items() if dl != downlink for span in one.spans],
-            decision.settled,
             settled(KnownDatagrams.together(lines).segments(), EPUS),
         )
         ours, theirs = (

@@ -36,11 +36,9 @@ from halfpipe.legacy.difference_reasons import (
 from halfpipe.legacy.legacy_replay import EPUS, Merged, merged
 from halfpipe.legacy.sides import MAGIC7, NOTHING, TEXTS, Delivered, File, Known, Side, side_at
 from halfpipe.merge.decision import in_sources
-from halfpipe.merge.intervals import Interval
 from halfpipe.merge.late import listed
 from halfpipe.merge.ordering import in_order
-from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.merge.settle import settled as everywhere_settled
+from halfpipe.merge.settle import KnownDatagrams, settled
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
 from halfpipe.run.merged_index import load_datagrams
@@ -342,23 +340,9 @@ class _Run:
         nearest += [one for one in replays if one.refused]
         latest = Deliveries(self.work, self.run).latest()
         recorded = [span for dl in self.others if dl in latest for span in latest[dl].spans]
-        spans, settled = (
-            [Interval(*pair) for pair in self.manifest.get(key, ())] for key in ("spans", "settled")
-        )
-        by_itself = everywhere_settled(KnownDatagrams.together(parts.values()).segments(), EPUS)
-        held, given_up = (bool(self.manifest.get(key)) for key in ("held", "given_up"))
-        return Decided(
-            self.run,
-            self.known.rows,
-            nearest,
-            self.elsewhere,
-            spans,
-            recorded,
-            settled,
-            by_itself,
-            held=held,
-            given_up=given_up,
-        )
+        by_itself = settled(KnownDatagrams.together(parts.values()).segments(), EPUS)
+        known = self.known.rows
+        return Decided(self.run, known, nearest, self.elsewhere, self.manifest, recorded, by_itself)
 
     def _replayed(self, parts: Mapping[DownlinkId, KnownDatagrams], others: Sequence[DownlinkId]) -> Merged:
         names = in_sources(self.downlink, others)

@@ -6,7 +6,7 @@ the defects stand in docs/legacy.md.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,24 +91,21 @@ class Decided:
         What the legacy's rule gives that comes nearest to the events there, by what it may have known.
     elsewhere
         Events that other downlinks delivered there, in order.
-    spans, recorded, settled
-        What was delivered here, also with other downlinks, and where the run was settled.
+    manifest
+        What vouches for the delivery here; empty if nothing does.
+    recorded
+        Spans that other downlinks delivered here.
     by_itself
-        Where it would be settled if nobody had given it up.
-    held, given_up
-        What a person or Level-1's test decided of the run.
+        Where the run would be settled if nobody had given it up.
     """
 
     run: RunId
     known: NDArray[np.void]
     replays: Sequence[Merged]
     elsewhere: NDArray[np.void]
-    spans: Sequence[Interval] = ()
+    manifest: Mapping[str, Any]
     recorded: Sequence[Interval] = ()
-    settled: Sequence[Interval] = ()
     by_itself: Sequence[Interval] = ()
-    held: bool = False
-    given_up: bool = False
 
 
 _Rule = tuple[Reason, NDArray[np.bool_] | bool]
@@ -158,7 +155,10 @@ def _only_here(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
         (NOT_KNOWN, at < 0),
         (unexplained("missing there: by its rule it would be delivered"), merged.delivered[at]),
         (defect(4 if lpa else 9), merged.done[at]),
-        (defect(2), decided.given_up & ~holding(rows["sequence"], decided.by_itself)),
+        (
+            defect(2),
+            bool(decided.manifest.get("given_up")) & ~holding(rows["sequence"], decided.by_itself),
+        ),
         (defect(merged.defect), behind | (not lpa) | (merged.defect in {22, 34})),
         (defect(16), True),
     ]
@@ -167,7 +167,11 @@ def _only_here(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
 def _only_there(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
     """Return why events were not delivered here."""
     sequences, merged = rows["sequence"], decided.replays[0]
-    ours, settled = (holding(sequences, places) for places in (decided.spans, decided.settled))
+    ours, settled = (
+        holding(sequences, [Interval(*pair) for pair in decided.manifest.get(key, ())])
+        for key in ("spans", "settled")
+    )
+    held = bool(decided.manifest.get("held"))
     given = present(rows, merged.events[merged.delivered])
     of_rule = merged.kind != "LPA" or merged.defect == 34
     return [
@@ -175,10 +179,10 @@ def _only_there(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
             unexplained("not among the events that are known here: is a chunk or a downlink missing?"),
             ~present(rows, decided.known),
         ),
-        (unexplained("missing here, though it was delivered"), ours & (not decided.held)),
+        (unexplained("missing here, though it was delivered"), ours & (not held)),
         (unexplained("delivered there, though the legacy's rule does not give it"), ~given & ~ours),
         (ELSEWHERE_HERE, holding(sequences, decided.recorded)),
-        (HELD, decided.held),
+        (HELD, held),
         (defect(28), settled),
         (defect(merged.defect) if of_rule else ORPHAN, True),
     ]
@@ -264,7 +268,7 @@ def why_text(
     if differs:
         return FOLLOWS
     if name == RETIRED:
-        return defect(2 if decided.given_up else 34)
+        return defect(2 if decided.manifest.get("given_up") else 34)
     if name == "event_gaps":
         return defect(10)
     (_, events, _, kind), mine = theirs[0].split(), ours[0].split() if ours else [""] * 4

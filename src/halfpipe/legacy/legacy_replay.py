@@ -4,7 +4,7 @@ It is what `halfpipe compare` holds the legacy's deliveries against. Written fro
 the legacy itself recorded.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -113,10 +113,14 @@ def merged(
         one, other = (of[apid] for apid in sorted(of))
         spans, number = spans_of_two(one, other)
     else:
-        spans = [Interval(piece.first, piece.last) for piece in of[first_of_dict(of)]]
+        # It takes what comes first in a dict of Python 2, of eight slots; of two in one slot what has a gap.
+        first = min(of, key=lambda apid: (apid % 8, len(of[apid]) == 1, apid))
+        spans = [Interval(piece.first, piece.last) for piece in of[first]]
         number = 8 if {957, 965} <= of.keys() else 7 if len(of) > 1 else 22
     is_done = holding(events["sequence"], join(done))
-    delivered = inside_in_turn(events["sequence"], spans) & ~is_done
+    delivered = (
+        holding(events["sequence"], join(span for span in spans if span.first <= span.last)) & ~is_done
+    )
     defect = 34 if several else number
     return Merged(events, delivered, is_done, kind, complete, False, tuple(spans), defect)
 
@@ -165,25 +169,3 @@ def spans_of_two(one: Sequence[Piece], other: Sequence[Piece]) -> tuple[list[Int
     if stopped:
         return spans, 16
     return spans, 5 if {a.closing, b.closing} <= {*CLOSES} else 6
-
-
-def first_of_dict(apids: Mapping[int, Sequence[Piece]]) -> int:
-    """Return the key that comes first in a dict of Python 2 of eight slots: those with a gap are put in first."""
-    slots: dict[int, int] = {}
-    for apid in sorted(apids, key=lambda apid: (len(apids[apid]) == 1, apid)):
-        i = perturb = apid
-        while i & 7 in slots:
-            i = 5 * i + perturb + 1
-            perturb >>= 5
-        slots[i & 7] = apid
-    return slots[min(slots)]
-
-
-def inside_in_turn(sequences: NDArray[np.uint64], spans: Sequence[Interval]) -> NDArray[np.bool_]:
-    """Tell which ordered sequences lie in spans that are gone through side by side: on to the next behind an end."""
-    if not spans:
-        return np.zeros(len(sequences), bool)
-    first, last = (np.array(edge, np.uint64) for edge in zip(*spans, strict=True))
-    at = np.searchsorted(np.maximum.accumulate(last), sequences).clip(max=len(spans) - 1)
-    inside: NDArray[np.bool_] = (first[at] <= sequences) & (sequences <= last[at])
-    return inside

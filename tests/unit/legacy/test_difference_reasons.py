@@ -1,6 +1,5 @@
 """The legacy's spans, and the reasons for which two deliveries differ: in events, bytes and texts."""
 
-import numpy as np
 import pytest
 
 from halfpipe.ids import RunId
@@ -92,7 +91,7 @@ def test_of_several_lines_of_a_datagram_the_own_one_counts() -> None:
         found = merged(RUN, parts, EVENTS, [])
         assert EVENTS["sequence"][found.delivered].tolist() == delivered
         missing = EVENTS[~found.delivered]
-        codes, reasons = why(missing, Decided(RUN, EVENTS, [found], EVENTS[:0]), here=True)
+        codes, reasons = why(missing, Decided(RUN, EVENTS, [found], EVENTS[:0], {}), here=True)
         assert {reasons[code].defect for code in codes} == ({34} if len(missing) else set())
 
 
@@ -113,7 +112,7 @@ def test_of_several_lines_of_a_datagram_the_own_one_counts() -> None:
 def test_lines_of_texts(met: int, text: str, theirs: list[str], number: int | None) -> None:
     run = RunId.from_met(met)
     found = merged(run, [KnownDatagrams.of([line(956, 1, 5, 2), line(957, 2, 9, 3)])], EVENTS, [])
-    decided = Decided(run, EVENTS, [found], np.empty(0, EVENTS.dtype))
+    decided = Decided(run, EVENTS, [found], EVENTS[:0], {})
     ours = [f"{run.l1} 2000 0 LPA"]
     assert (
         why_text(text, ours, [each.format(run.l1) for each in theirs], decided, differs=False).defect
