@@ -1,7 +1,7 @@
 """One run, decided by the library and by the reference side by side."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 
 import numpy as np
@@ -183,10 +183,4 @@ def _line(downlink: DownlinkId, decision: Decision) -> Delivery:
 
 def limits(rules: model.Rules) -> Merge:
     """Return the library's form of `rules`."""
-    return Merge(
-        max_events=rules.max_events,
-        chunk_scale=rules.chunk_scale,
-        chunk_floor=rules.chunk_floor,
-        min_events=rules.min_events,
-        min_epus=rules.min_epus,
-    )
+    return Merge(**asdict(rules))

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
@@ -56,12 +56,7 @@ class Case:
 
     name: str
     directory: Path
-    description: str
-    max_events: int
-    chunk_scale: float
-    chunk_floor: float
-    min_events: int
-    min_epus: int
+    rules: Rules
     latc: int | None
     moot: dict[int, tuple[int, str]]
     steps: tuple[Step, ...]
@@ -69,11 +64,6 @@ class Case:
     def products(self, downlink: str, run: int) -> list[Path]:
         """Return the index files of `run` that the chunks of `downlink` bring, in file-name order."""
         return sorted((self.directory / "in" / downlink).glob(f"*-{run:08x}-????-?????.idx"))
-
-    @property
-    def rules(self) -> Rules:
-        """The knobs as the reference has them."""
-        return Rules(self.max_events, self.chunk_scale, self.chunk_floor, self.min_events, self.min_epus)
 
     def chunks(self, downlink: str, run: int) -> tuple[Chunk, ...]:
         """Return what the chunks of `downlink` bring of `run` as the reference has it."""
@@ -113,12 +103,7 @@ def read_case(directory: Path) -> Case:
     return Case(
         name=directory.name,
         directory=directory,
-        description=content["description"],
-        max_events=content["max_events"],
-        chunk_scale=content["chunk_scale"],
-        chunk_floor=content["chunk_floor"],
-        min_events=content["min_events"],
-        min_epus=content.get("min_epus", 2),
+        rules=Rules(**{knob.name: content[knob.name] for knob in fields(Rules) if knob.name in content}),
         latc=content["latc"],
         moot={run: (key, alias) for run, (key, alias) in (content["moot"] or {}).items()},
         steps=steps,
@@ -139,10 +124,9 @@ def build(case: Case, site: Site) -> Site:
     """Set `site` up with the knobs and the RetDefs of `case`."""
     moot = site.home / "moot.txt"
     moot.write_text("".join(f"r{run:010d} {key} {alias}\n" for run, (key, alias) in case.moot.items()))
-    knobs = ("max_events", "chunk_scale", "chunk_floor", "min_events", "min_epus")
     site.replay(case.directory / "in", *case.downlinks)
     site.configure(
-        merge={knob: getattr(case, knob) for knob in knobs} | {"latc_override": case.latc},
+        merge=asdict(case.rules) | {"latc_override": case.latc},
         moot={"file": str(moot)},
     )
     return site

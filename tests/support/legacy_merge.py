@@ -103,14 +103,15 @@ class Legacy:
         self, events: NDArray[np.void], files: Sequence[Path], home: Path, name: str, downlink: int
     ) -> None:
         """Write the files of a span."""
-        limit, rest = self.case.max_events, events
+        rules, rest = self.case.rules, events
+        limit = rules.max_events
         before = b""  # the handlers of the event before
         opened: set[Path] = set()
         while len(rest):
             most = limit if limit > 0 else len(rest)
             part, rest = rest[:most], rest[most:]
-            scale, floor = self.case.chunk_scale, self.case.chunk_floor
-            limit = self.case.max_events if limit <= floor * self.case.max_events else int(scale * limit)
+            small = limit <= rules.chunk_floor * rules.max_events
+            limit = rules.max_events if small else int(rules.chunk_scale * limit)
             places = [files[event["file"]] for event in part]
             records = []
             for event, file in zip(part, places, strict=True):

@@ -19,7 +19,7 @@ from tests.support import model
 from tests.support.leases import leases
 from tests.support.level1_accepts import level_1_takes
 from tests.support.model import Delivery, Outcome, Rules
-from tests.support.stories.world import Hour, Key, NewInput, StagedFile, World, hours_of
+from tests.support.stories.world import Hour, Key, NewInput, StagedFile, World, hours_between
 
 NOTHING = Delivery()
 
@@ -64,7 +64,7 @@ class Books:
     def __init__(self, world: World) -> None:
         self.world = world
         self.of = {dl: Downlink() for dl in world.downlinks}
-        self.rules = Rules(max_events=world.shape.max_events)
+        self.rules = Rules(max_events=world.max_events)
         self.content: dict[
             str, frozenset[Key]
         ] = {}  # by chunk and downlink: datagrams that it brought when decoded
@@ -85,20 +85,11 @@ class Books:
     def stamps(self, dl: str) -> Stamps:
         """Return when each product of a downlink was made."""
         work = self.world.site.work
-        names = [self.voucher(chunk) for chunk in self.world.chunks[dl]]
+        names = [chunk.voucher for chunk in self.world.chunks[dl]]
         for run in self.runs:
             names.append(paths.manifest(RunId(run), dl))
         names.append(paths.receipt(dl))
         return {name: (work / name).stat().st_mtime_ns for name in names if (work / name).exists()}
-
-    @staticmethod
-    def voucher(chunk: NewInput) -> str:
-        """Return the path of what vouches for a decoded chunk."""
-        return paths.chunk(chunk.chunk.downlink, chunk.chunk.number)
-
-    def name(self, chunk: NewInput) -> str:
-        """Return a name of a chunk of its own."""
-        return f"{chunk.chunk.downlink} {chunk.chunk.number}"
 
     def manifest(self, run: str, dl: str) -> dict[str, Any] | None:
         """Read a manifest."""
@@ -120,7 +111,7 @@ class Books:
         """Return what decoding a chunk brings now, and which hours are missing."""
         version = self.world.staged_version(chunk) or "plain"
         missing = frozenset(hour for hour in chunk.hours_of(version) if not self.world.present(hour))
-        whole = [d for d in chunk.datagrams_of(version) if missing.isdisjoint(hours_of(d))]
+        whole = [d for d in chunk.datagrams_of(version) if missing.isdisjoint(hours_between(d.apid, *d.span))]
         return frozenset((d.apid, d.number) for d in whole), missing
 
     def chunk_of(self, run: str, dl: str, keys: Iterable[Key]) -> model.Chunk:
@@ -171,15 +162,15 @@ class Books:
 
     def _decoded(self, dl: str, fresh: set[str], there: Stamps) -> None:
         for chunk in self.world.chunks[dl]:
-            if self.voucher(chunk) in fresh:
-                self.content[self.name(chunk)], self.without[self.name(chunk)] = self.would_bring(chunk)
-            elif self.voucher(chunk) not in there:
-                self.without.pop(self.name(chunk), None)
+            if chunk.voucher in fresh:
+                self.content[chunk.voucher], self.without[chunk.voucher] = self.would_bring(chunk)
+            elif chunk.voucher not in there:
+                self.without.pop(chunk.voucher, None)
 
     def bring(self, run: str, dl: str) -> frozenset[Key]:
         """Return what the decoded chunks of a downlink bring of a run."""
         chunks = [c for c in self.world.chunks[dl] if c.chunk.run == run]
-        return frozenset().union(*(self.content.get(self.name(c), frozenset()) for c in chunks))
+        return frozenset().union(*(self.content.get(c.voucher, frozenset()) for c in chunks))
 
     def _delivered(self, run: str, dls: Sequence[str]) -> None:
         """Check the deliveries of a run by downlinks, in some order."""
@@ -305,7 +296,7 @@ class Books:
                 found["a RetDef is not processed"] = Amiss.TOLD
             elif source is not None and source != staged:
                 found["a RetDef was issued again"] = Amiss.TOLD
-            if self.without.get(self.name(chunk)):
+            if self.without.get(chunk.voucher):
                 found["decoded without an hour"] = Amiss.PERSON
         if not self.has_receipt(dl):
             found["no receipt"] = Amiss.TOLD

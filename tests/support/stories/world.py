@@ -25,51 +25,24 @@ Hour = tuple[int, int]
 """Hours since 1970, and an APID."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What is simulated; `late`: downlinks whose last RetDef is held back at first."""
-
-    seed: int
-    downlinks: int
-    epus: tuple[int, ...]
-    second_run: bool
-    options: Mapping[str, object]
-    late: frozenset[int]
-    max_events: int
-
-    @classmethod
-    def drawn(cls, rng: random.Random) -> "Shape":
-        """Draw one."""
-        downlinks = rng.choice([2, 2, 3])
-        epus = rng.choice([(956, 957)] * 4 + [(955, 956, 957)])
-        options: dict[str, object] = {"parts": downlinks}
-        odd = rng.choice(["", "", "", "late", "repeated", "lost", "orphans"])
-        if odd == "late":
-            options |= {"parts": downlinks - 1, "late_epu": 957}
-        elif odd == "repeated":
-            options |= {"repeated_datagrams": 1}
-        elif odd == "lost":
-            options |= {"lost_datagrams": 1}
-        elif odd == "orphans":
-            options |= {"orphaned_tail": True}
-        late = frozenset(number for number in range(downlinks) if rng.random() < 0.4)
-        return cls(
-            rng.randrange(20),
-            downlinks,
-            epus,
-            rng.random() < 0.5,
-            options,
-            late,
-            rng.choice([125000, 125000, 9]),
-        )
-
-    def scenario(self) -> Scenario:
-        """Return what the simulator makes of it."""
-        scenario = Scenario(seed=self.seed, downlinks=DOWNLINKS[: self.downlinks])
-        scenario.lpa_run(events=90, rate=0.1, per_datagram=8, epus=self.epus, **self.options)
-        if self.second_run:
-            scenario.lpa_run(events=30, rate=0.1, per_datagram=8, first=self.downlinks - 1)
-        return scenario
+def drawn(rng: random.Random) -> Scenario:
+    """Draw what is simulated."""
+    downlinks = rng.choice([2, 2, 3])
+    odd: dict[str, object] = rng.choice(
+        [
+            *[{}] * 3,
+            {"parts": downlinks - 1, "late_epu": 957},
+            {"repeated_datagrams": 1},
+            {"lost_datagrams": 1},
+            {"orphaned_tail": True},
+        ]
+    )
+    scenario = Scenario(seed=rng.randrange(20), downlinks=DOWNLINKS[:downlinks])
+    epus = rng.choice([(956, 957)] * 4 + [(955, 956, 957)])
+    scenario.lpa_run(events=90, rate=0.1, per_datagram=8, epus=epus, **{"parts": downlinks, **odd})
+    if rng.random() < 0.5:
+        scenario.lpa_run(events=30, rate=0.1, per_datagram=8, first=downlinks - 1)
+    return scenario
 
 
 @dataclass(frozen=True)
@@ -77,10 +50,14 @@ class NewInput:
     """One chunk: its RetDef's versions, and what it brings."""
 
     chunk: Chunk
-    name: str
     datagrams: tuple[Datagram, ...]
     retdefs: Mapping[str, bytes]
     """The RetDef as it was first (`plain`), with a remark (`comment`), and with the last datagram left out (`less`)."""
+
+    @property
+    def voucher(self) -> str:
+        """The path of what vouches for it when it is decoded, which is its name here."""
+        return paths.chunk(self.chunk.downlink, self.chunk.number)
 
     def datagrams_of(self, version: str) -> tuple[Datagram, ...]:
         """Return what a version asks for."""
@@ -88,58 +65,44 @@ class NewInput:
 
     def hours_of(self, version: str) -> frozenset[Hour]:
         """Return the hours that a version needs."""
-        spans = [datagram.span for datagram in self.datagrams_of(version)]
-        first, last = spans[0][0] // HOUR, spans[-1][1] // HOUR
-        return frozenset((hour, self.chunk.apid) for hour in range(first, last + 1))
+        asked = self.datagrams_of(version)
+        return hours_between(self.chunk.apid, asked[0].span[0], asked[-1].span[1])
 
 
-def hours_of(datagram: Datagram) -> set[Hour]:
-    """Return the hours in which packets of a datagram lie."""
-    begin, end = datagram.span
-    return {(hour, datagram.apid) for hour in range(begin // HOUR, end // HOUR + 1)}
+def hours_between(apid: int, begin: int, end: int) -> frozenset[Hour]:
+    """Return the hours in which packets of an APID lie, of microseconds since 1970."""
+    return frozenset((hour, apid) for hour in range(begin // HOUR, end // HOUR + 1))
 
 
-def decimal(microseconds: int) -> str:
-    """Write a time as RetDefs do."""
-    return f"{microseconds // 1_000_000}.{microseconds % 1_000_000:06d}"
-
-
-@dataclass
 class World:
     """A site below `home`, and what is outside it. It only acts, and reads; what is right is the books' business."""
 
-    home: Path
-    shape: Shape
-
-    def __post_init__(self) -> None:
-        scenario = self.shape.scenario()
-        self.simulation = scenario.write(self.home / "simulated")
+    def __init__(self, home: Path, rng: random.Random) -> None:
+        scenario = drawn(rng)
+        self.home, self.simulation = home, scenario.write(home / "simulated")
         datagrams, _ = scenario._datagrams()
         self.downlinks = [str(downlink) for downlink in scenario.downlinks]
         self.chunks: dict[str, list[NewInput]] = {dl: [] for dl in self.downlinks}
         for chunk in self.simulation.chunks:
             self.chunks[chunk.downlink].append(self._brought(chunk, datagrams))
-        self.archive, self.away = self.simulation.level0, self.home / "away"
-        self.streams = self.home / "streams.jsonl"
-        self.site = Site(self.home)
+        self.archive, self.away = self.simulation.level0, home / "away"
+        self.streams, self.max_events = home / "streams.jsonl", rng.choice([125000, 125000, 9])
+        self.site = Site(home)
         self.site.configure(
             paths={"level0": str(self.archive)},
             magic7={"command": None},
             ledger={"url": None},
-            merge={"max_events": self.shape.max_events},
+            merge={"max_events": self.max_events},
             retire={"report_days": 1e6},
             alarm={"silence_hours": None, "late_hours": 1e6},
             cleanup={"retention_days": 0},
             # What a killed command may have done yet is waited for.
             submit={**submit_commands(self.streams), "seconds": 5.0},
         )
-        for number, dl in enumerate(self.downlinks):
-            for brought in self.chunks[dl][: -1 if self.comes_late(number) else None]:
+        for chunks in self.chunks.values():
+            comes_late = len(chunks) > 1 and rng.random() < 0.4  # its last RetDef is held back at first
+            for brought in chunks[: -1 if comes_late else None]:
                 self.issue(brought, "plain")
-
-    def comes_late(self, number: int) -> bool:
-        """Tell whether the last RetDef of a downlink is held back at first."""
-        return number in self.shape.late and len(self.chunks[self.downlinks[number]]) > 1
 
     def _brought(self, chunk: Chunk, datagrams: list[Datagram]) -> NewInput:
         number = self.downlinks.index(chunk.downlink)
@@ -154,11 +117,12 @@ class World:
         plain = self.simulation.retdef(chunk).read_bytes()
         retdefs = {"plain": plain, "comment": plain + b"<!-- issued again -->\n"}
         if len(own) > 1:
-            begin, end = decimal(chunk.end).encode(), decimal(own[-2].span[1]).encode()
-            assert plain.count(begin) == 1
-            retdefs["less"] = plain.replace(begin, end)
-        name = f"{chunk.run}-{chunk.apid:04d}-{chunk.number}"
-        return NewInput(chunk, name, tuple(own), retdefs)
+            end, earlier = (
+                f"{t // 1_000_000}.{t % 1_000_000:06d}".encode() for t in (chunk.end, own[-2].span[1])
+            )
+            assert plain.count(end) == 1
+            retdefs["less"] = plain.replace(end, earlier)
+        return NewInput(chunk, tuple(own), retdefs)
 
     def issue(self, chunk: NewInput, version: str) -> None:
         """Put a RetDef on the search path, old enough to be complete."""

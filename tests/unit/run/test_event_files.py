@@ -25,7 +25,7 @@ from halfpipe.run.deliveries import EventFile
 from halfpipe.run.event_records import Records, Times, evt_files_of
 from halfpipe.run.merged_index import ChunkProducts, load_events
 from halfpipe.run.moot_keys import UNSET, Moot
-from halfpipe.settings import Merge
+from tests.support.bridge import limits
 from tests.support.golden_cases import GOLDEN, read_case
 
 # One downlink, processed once: several chunks, equal sequences, LATC, LCI, no handlers, files cut.
@@ -52,10 +52,9 @@ class Delivery:
             (ChunkProducts(ChunkId(c), files), self.source) for c, files in chunks.items()
         )
         merged_index.save(merged, home, self.run, self.downlink)
-        self.table, of = load_events(home, self.run, self.downlink), self.case
-        limits = Merge(of.max_events, of.chunk_scale, of.chunk_floor, of.min_events, of.min_epus)
+        self.table = load_events(home, self.run, self.downlink)
         events = {self.downlink: self.table.events}
-        self.decision = decide(self.downlink, merged.datagrams, events, {}, limits)
+        self.decision = decide(self.downlink, merged.datagrams, events, {}, limits(self.case.rules))
         places = {
             (dl, file): (self.source / self.table.files[file], checked)
             for dl, file in evt_files_of(self.decision)

@@ -41,7 +41,7 @@ def processed(tmp_path_factory: pytest.TempPathFactory) -> Site:
     site = Site(tmp_path_factory.mktemp("processed"))
     case = read_case(GOLDEN / "split2")
     site.replay(case.directory / "in")
-    site.configure(merge={"max_events": case.max_events})
+    site.configure(merge={"max_events": case.rules.max_events})
     site.add_retdefs(case.directory / "in", FIRST, SECOND)
     for downlink in (FIRST, SECOND):
         site.by_hand(downlink)
