@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import fill, indent
@@ -125,13 +125,15 @@ def listed(
 
 
 def as_json(**values: Any) -> None:
-    """Print values as one JSON object: dataclasses by their fields, frames by rows, times in ISO 8601."""
+    """Print values as one JSON object: dataclasses by their fields if they have no form of their own, frames by rows."""
     click.echo(json.dumps(values, default=_for_json, indent=1))
 
 
 def _for_json(value: Any) -> Any:
+    if hasattr(value, "as_json"):
+        return value.as_json()
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, datetime):
         return value.isoformat()
     return records(value) if hasattr(value, "to_dict") else str(value)

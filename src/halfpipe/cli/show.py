@@ -11,7 +11,7 @@ import click
 from halfpipe import paths
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Known, Site, Verb, as_json, known, read_either
-from halfpipe.errors import HalfPipeError, IdError
+from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.run import force_list
@@ -31,10 +31,7 @@ OF_VIEW: Mapping[str | None, tuple[type, ...]] = {
 
 
 def _read(text: str) -> RunId | DownlinkId | Downlinks | Path:
-    try:
-        return Path(text) if text.endswith(".evt") else read_either(text)
-    except IdError as error:
-        raise IdError(f"{error}, and no event file, whose name ends in .evt") from error
+    return Path(text) if text.endswith(".evt") else read_either(text)
 
 
 @click.command(

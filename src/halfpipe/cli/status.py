@@ -82,7 +82,8 @@ def command(
     looked = Looked(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
     found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), draw_up)
     if as_json:
-        printed.as_json(work=site.work, simulated=site.settings.is_simulated, **found.as_json())
+        simulated = site.settings.is_simulated
+        printed.as_json(work=site.work, simulated=simulated, downlinks=found.accounts, site=found.site)
     else:
         click.echo(utc(now))
         _table(found.accounts, len(found.accounts) if checks else len(found.wanting))

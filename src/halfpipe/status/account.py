@@ -104,7 +104,7 @@ class Account:
             "submitted": self.submitted,
             "events": self.events,
             "orphans": self.orphans,
-            "causes": [cause.as_json() for cause in self.causes],
+            "causes": self.causes,
         }
 
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
@@ -36,13 +35,6 @@ class Overview:
     def needs_action(self) -> bool:
         """Whether anything needs action."""
         return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it for programs."""
-        return {
-            "downlinks": [one.as_json() for one in self.accounts],
-            "site": [cause.as_json() for cause in self.site],
-        }
 
 
 def overview(
