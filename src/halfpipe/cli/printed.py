@@ -125,7 +125,7 @@ def listed(
 
 
 def as_json(**values: Any) -> None:
-    """Print values as one JSON object: dataclasses by their fields if they have no form of their own, frames by rows."""
+    """Print values as one JSON object: dataclasses by their own form, else their fields, frames by rows."""
     click.echo(json.dumps(values, default=_for_json, indent=1))
 
 
