@@ -7,15 +7,12 @@ from datetime import UTC, datetime
 import click
 
 from halfpipe.cli import printed
-from halfpipe.cli.status import DAYS
 from halfpipe.cli.verbs import TIME, Known, Site, Verb, as_json, known, read_either, reason_given, unix
-from halfpipe.errors import HalfPipeError, IdError
+from halfpipe.errors import IdError
 from halfpipe.files.leases import whoami
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.status import acknowledged
-from halfpipe.status.account import Site as Looked
 from halfpipe.status.acknowledged import Acknowledged
-from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.words import count
 
 
@@ -36,7 +33,7 @@ def _read(text: str) -> RunId | DownlinkId | Downlinks | str:
         ('halfpipe acknowledge 230401001 --until 2026-11-29 --reason "asks for it"', "a downlink"),
         ('halfpipe acknowledge timer-dead --until 2026-11-28 --reason "new host"', "a cause, by its code"),
     ],
-    statuses={0: "it is noted, or listed", 1: "nothing is amiss that is called so"},
+    statuses={0: "it is noted, or listed"},
 )
 @click.argument(
     "what",
@@ -77,15 +74,5 @@ def command(
         raise click.UsageError("Say until when, UTC: --until 2026-11-28T14:00.")
     ends = unix(until)
     one = Acknowledged(str(what), who or whoami().user, ends, reason_given(reason))
-    looked = Looked(site.settings, now, now - DAYS * DAY)
-    own = {what} if isinstance(what, DownlinkId) else set()
-    found = overview(looked, own.union(recent(looked, DAYS)))
-    causes = [(account.downlink, cause) for account in found.accounts for cause in account.causes]
-    meant = [
-        cause for dl, cause in [*causes, *((None, cause) for cause in found.site)] if one.is_of(cause, dl)
-    ]
-    if not meant:
-        codes = sorted({cause.code for _, cause in causes} | {cause.code for cause in found.site})
-        raise HalfPipeError(f"nothing is amiss that {what} names; codes now: {', '.join(codes) or 'none'}")
     acknowledged.say(site.work, one)
-    click.echo(f"{count(len(meant), 'cause')} of {what}: {one if ends > now else 'nobody is on it any more'}")
+    click.echo(f"{what}: {one if ends > now else 'nobody is on it any more'}")

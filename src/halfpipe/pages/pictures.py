@@ -22,7 +22,7 @@ from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join,
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Site
-from halfpipe.status.explanation import HELD, OfRun, State, explain
+from halfpipe.status.explanation import HELD, OfRun, State, explain, together
 from halfpipe.words import SIMULATED, count
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -139,11 +139,10 @@ def words(told: OfRun) -> tuple[str, list[str]]:
     parts = [f"{count(told.delivered, 'event')} staged"]
     for kind, (says, _) in NOT_DELIVERED.items():
         parts += [f"{told.events(kind):,} {says}"] if told.events(kind) else []
-    alike: dict[tuple[str, str], list[str]] = {}
-    for group in told.groups:
-        of = f"{count(group.events, 'event')} of EPU {group.apid}"
-        alike.setdefault((NOT_DELIVERED[group.kind][0], " ".join(group.why[:2])), []).append(of)
-    described = [f"{' and '.join(several)} {says}. {why}" for (says, why), several in alike.items()]
+    described = []
+    for alike in together(told.groups):
+        of = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
+        described.append(f"{of} {NOT_DELIVERED[alike[0].kind][0]}. {' '.join(alike[0].why[:2])}")
     if told.repeated:
         described.append(f"{count(told.repeated, 'event')} came more than once and went out once.")
     title = f"Run {told.run} ({told.run.l1}, {told.kind}): {', '.join(parts)}"

@@ -72,12 +72,6 @@ def test_a_downlink_a_run_and_a_cause(site: Site, what: str, where: set[str]) ->
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (
-            ("timer-dead", "--until", NEXT_CENTURY, "--reason", "x"),
-            1,
-            "codes now: merge, outstanding, switch-misspelt",
-        ),
-        (("230401009", "--until", NEXT_CENTURY, "--reason", "x"), 1, "nothing is amiss that 230401009 names"),
         ((FAILED, "--reason", "x"), 2, "--until"),
         ((FAILED, "--until", NEXT_CENTURY), 2, "--reason"),
         (("what?", "--until", NEXT_CENTURY, "--reason", "x"), 2, "timer-dead"),
