@@ -16,7 +16,7 @@ from halfpipe.ids import DownlinkId
 from halfpipe.status.account import Account, account
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import DAY, known, overview, recent
-from halfpipe.words import count, utc
+from halfpipe.words import utc
 
 DAYS = 7.0
 DROP = ["when (UTC)", "chunks", "runs"]  # where a terminal is narrow
@@ -87,7 +87,7 @@ def command(
     else:
         click.echo(utc(now))
         _table(found.accounts, len(found.accounts) if checks else len(found.wanting))
-        click.echo(_how_many(len(found.wanting), len(found.accounts), site))
+        click.echo(found.headline(looked))
         for cause in found.site:
             _say("site", cause)
         for one in found.accounts if checks else found.wanting:
@@ -95,15 +95,6 @@ def command(
                 if checks or cause.verdict is Verdict.ACTION or (cause.failed and cause.remedy.steps):
                     _say(one.downlink, cause)
     return 1 if found.needs_action else 0
-
-
-def _how_many(wanting: int, every: int, site: Site) -> str:
-    if not every:
-        places = ", ".join(map(str, [*site.settings.paths.retdef, site.work]))
-        return f"no downlinks found in {places}; of any age: halfpipe status --all"
-    if not wanting:
-        return "no downlink needs action"
-    return f"{wanting} of {count(every, 'downlink')} {'needs' if wanting == 1 else 'need'} action"
 
 
 def _table(accounts: Sequence[Account], told_below: int) -> None:

@@ -38,7 +38,6 @@ from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light, youngest_retdef
 from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.tables.latency import latency
-from halfpipe.words import count
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 OF_RULE = {
@@ -194,10 +193,7 @@ def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: Dow
 
 def _site(site: Site, found: Overview) -> dict[str, Any]:
     """Return what the page of the site shows besides downlinks."""
-    wanting, of_site = len(found.wanting), sum(cause.verdict is Verdict.ACTION for cause in found.site)
-    parts = [f"{count(wanting, 'downlink')} {'needs' if wanting == 1 else 'need'} action"] if wanting else []
-    parts += [f"the site needs action: {count(of_site, 'trouble')}"] if of_site else []
-    good = "Nothing needs action" if found.accounts else "No downlinks found"
+    headline = found.headline(site)
     last, turn = youngest_retdef(site.settings.paths.retdef, site.now), last_turn(site.work)
     says = {
         "disk": " and ".join(f"{left / 1e9:,.0f} GB free" for left, _ in free(site.settings).values()),
@@ -206,7 +202,7 @@ def _site(site: Site, found: Overview) -> dict[str, Any]:
         "timer": f"{'not ' * bool(turn.get('status'))}good, last turn" if turn else "no turn yet",
     }
     return {
-        "headline": " · ".join(parts) or good,
+        "headline": headline[0].upper() + headline[1:],
         "needs_action": found.needs_action,
         "site": found.site,
         "downlinks": len(found.accounts),

@@ -15,6 +15,7 @@ from halfpipe.status import acknowledged
 from halfpipe.status.account import Account, Site, account
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.told import Memory
+from halfpipe.words import count
 
 DAY = 86400.0
 
@@ -35,6 +36,17 @@ class Overview:
     def needs_action(self) -> bool:
         """Whether anything needs action."""
         return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
+
+    def headline(self, site: Site) -> str:
+        """Say in a line how many downlinks need action, and whether the site does."""
+        wanting, of_site = len(self.wanting), sum(cause.verdict is Verdict.ACTION for cause in self.site)
+        says = "no downlink needs action"
+        if not self.accounts:
+            places = ", ".join(map(str, [*site.settings.paths.retdef, site.work]))
+            says = f"no downlinks found in {places}; of any age: halfpipe status --all"
+        elif wanting:
+            says = f"{wanting} of {count(len(self.accounts), 'downlink')} {'needs' if wanting == 1 else 'need'} action"
+        return says + f"; the site needs action: {count(of_site, 'trouble')}" * bool(of_site)
 
 
 def overview(

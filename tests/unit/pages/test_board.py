@@ -51,7 +51,7 @@ def test_what_needs_action_is_first_and_a_page_runs_its_own_script_alone(site: S
     home = tmp_path / "board"
     assert make(site, home) == 5
     page = (home / paths.BOARD).read_text()
-    assert "1 downlink needs action" in text(home / paths.BOARD)
+    assert "1 of 3 downlinks needs action" in text(home / paths.BOARD)
     table = page.split("<tbody>")[1].split("</tbody>")[0]
     head = re.findall(r"<tr(?: class=(\w))?><th>(.*?)<td>", table)
     assert [(verdict, re.findall(r"href=(\d+)\.html", links)) for verdict, links in head] == [
@@ -83,7 +83,7 @@ def test_simulated_data_and_damage_are_told_and_hide_no_downlink(site: Site, tmp
     assert ["SIMULATED" in text(home / page) for page in pages] == [False, True, False]
     (site.work / paths.receipt(FIRST)).write_text("{")
     make(site, home)
-    assert "2 downlinks need action" in text(home / paths.BOARD)
+    assert "2 of 3 downlinks need action" in text(home / paths.BOARD)
     assert "not JSON" in text(home / paths.board_page(FIRST))
 
 
