@@ -14,14 +14,10 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
 from halfpipe.config import load
-from halfpipe.downlink.handoff_causes import at_level1 as troubles
-from halfpipe.downlink.handoff_causes import warnings_before
 from halfpipe.downlink.submissions import Record
 from halfpipe.downlink.submit import settle
 from halfpipe.files.leases import found
-from halfpipe.ids import DownlinkId
 from halfpipe.process.told_once import Outcome
 from halfpipe.settings import Settings
 from tests.support import forks, in_process
@@ -158,35 +154,6 @@ def test_a_hand_off_that_got_files_later_is_not_forgotten(tmp_path: Path) -> Non
     site.snakemake().good()
     assert level1.commands() == ["createStream"]
     assert site.snakemake("-n").good().jobs == frozenset()
-
-
-@pytest.mark.parametrize("by_hand", [False, True], ids=["command", "by-hand"])
-def test_what_comes_late_after_a_submission_wants_a_roll_back(by_hand: bool, tmp_path: Path) -> None:
-    site, level1 = with_level1(tmp_path, FIRST)
-    submit = {"automatic": True} | ({"rollback": None} if by_hand else {})
-    site.configure(submit=submit, merge={"min_epus": 1})
-    late = max((site.retdefs / FIRST).iterdir())
-    late.rename(tmp_path / late.name)
-    site.snakemake().good()
-    assert level1.commands() == ["createStream"]
-    (tmp_path / late.name).rename(late)
-    how = f"halfpipe submit {FIRST} --rollback"
-    if by_hand:
-        how = f"roll stream {FIRST} back in the pipeline by hand: halfpipe submit {FIRST} --record-rollback"
-    downlink = DownlinkId(FIRST)
-    (before,) = warnings_before(site.settings, downlink)
-    assert before.endswith(how)
-    assert f"{how}\n" in site.snakemake().good().said
-    assert level1.commands() == ["createStream"]
-    (cause,) = troubles(site.settings, downlink, site.receipt(FIRST))
-    assert (cause.code, cause.verdict) == ("handoff-not-submitted", Verdict.ACTION)
-    assert str(cause.remedy) == how
-    assert cause.since == pytest.approx(time.time(), abs=PATIENCE)
-    site.halfpipe("submit", FIRST, "--record-rollback" if by_hand else "--rollback").good()
-    assert list(troubles(site.settings, downlink, site.receipt(FIRST))) == []
-    site.snakemake().good()
-    assert json.loads((site.work / paths.submitted(FIRST)).read_text())["submitted"] == 2
-    assert level1.commands() == ["createStream", "rollbackStream"][: 1 if by_hand else 2]
 
 
 def test_a_failed_command_fails_the_job_once(tmp_path: Path) -> None:

@@ -83,18 +83,6 @@ class History:
         self.withheld: dict[RunId, int] = {}
         self.known_when_told: dict[RunId, set[Event]] = {}
         self.may_retire: Counter[str] = Counter()
-        self.to_come = self._hide_a_chunk()
-
-    def _hide_a_chunk(self) -> list[tuple[Path, Path]]:
-        """Have the last RetDef of a downlink come late, now and then."""
-        downlink = self.chance.choice(self.downlinks)
-        homes = [self.site.retdefs / downlink, self.site.work / downlink]
-        last = sorted(path.name for path in homes[0].glob("RetDef-*.xml"))[-1]
-        if last.endswith("00001.xml") or self.chance.random() < 0.3:
-            return []
-        for home in homes:
-            (home / last).rename(home / f"hidden-{last}")
-        return [(home / f"hidden-{last}", home / last) for home in homes]
 
     def runs(self) -> list[RunId]:
         home = self.site.work / "runs"
@@ -105,7 +93,6 @@ class History:
         things: list[Callable[[], None]] = [
             *[self.deliver] * 2, *[self.hand_off] * 3, *[self.load] * 3, *[self.whole_downlink] * 4,
             *[self.take] * 2, *[self.finish] * 2, *[self.catch_up] * 2, *[self.force] * 4, *[self.load] * 2,
-            self.chunk_comes,
         ]  # fmt: skip
         self.chance.choice(things)()
 
@@ -174,11 +161,6 @@ class History:
             elif self.chance.random() < 0.4:
                 path.unlink()
 
-    def chunk_comes(self) -> None:
-        for hidden, path in self.to_come:
-            hidden.rename(path)
-        self.to_come = []
-
     def known(self, run: RunId) -> dict[Event, int]:
         """Return all events that are known of a run, and the datagram of each."""
         parts = (np.load(path) for path in sorted(self.site.work.glob(paths.events(run, "*"))))
@@ -210,7 +192,6 @@ class History:
 
     def end(self) -> None:
         """Do all that is left; what is complete may be retired then."""
-        self.chunk_comes()
         for downlink in self.downlinks:
             self._deliver(downlink)
             self._hand_off(downlink)
