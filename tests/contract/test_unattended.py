@@ -28,8 +28,7 @@ RUN = "2c2e5787"
 CASE = GOLDEN / "split2"
 PATIENCE = 60  # seconds, on a machine that is busy with other tests
 
-# A decoder that fails or hangs for the downlinks whose names lie beside it. It hangs with a child that is in
-# no process group of anybody's and deaf to SIGTERM.
+# A decoder that fails or hangs for the downlinks whose names lie beside it, with a child that is deaf to SIGTERM.
 DECODER = """
 import os, pathlib, re, subprocess, sys, time
 home = pathlib.Path(__file__).parent
@@ -37,7 +36,7 @@ downlink = re.search("RetDef-([0-9]{9})-", " ".join(sys.argv))[1]
 if (home / ("fails-" + downlink)).exists():
     sys.exit("decoder: cannot go on \\x1b[31m")
 if (home / ("hangs-" + downlink)).exists():
-    child = subprocess.Popen(["sh", "-c", "trap '' TERM; exec sleep 300"], start_new_session=True)
+    child = subprocess.Popen(["sh", "-c", "trap '' TERM; exec sleep 300"])
     (home / f"pid-{os.getpid()}").touch()
     (home / f"pid-{child.pid}").touch()
     time.sleep(300)
