@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from halfpipe.errors import FormatError
 from halfpipe.formats import evt, idx
 
-_HIGHEST = np.iinfo(np.uint64).max
+_HIGHEST = int(np.iinfo(np.uint64).max)
 
 
 @dataclass(frozen=True)
@@ -25,41 +25,7 @@ class Unlisted:
     records: int | None = 0
 
 
-@dataclass(frozen=True)
-class Account:
-    """The account of one index.
-
-    Attributes
-    ----------
-    announced
-        Events that its datagrams announce, or that its event files hold, if these are more.
-    missing
-        Those of them that it does not list.
-    unannounced
-        Events that it lists and no datagram announces.
-    uncovered
-        Bytes of its event files that none of its lines covers.
-    contradiction
-        How its sequences contradict each other; None if they do not.
-    """
-
-    announced: int
-    missing: int
-    unannounced: int
-    uncovered: int
-    contradiction: str | None
-
-    def as_json(self) -> dict[str, int]:
-        """Return the numbers as they stand in a ``{chunk}.json``."""
-        return {
-            "announced": self.announced,
-            "missing_events": self.missing,
-            "unannounced_events": self.unannounced,
-            "uncovered_bytes": self.uncovered,
-        }
-
-
-def account(index: idx.Index, unlisted: Unlisted = Unlisted()) -> Account:
+def account(index: idx.Index, unlisted: Unlisted = Unlisted()) -> tuple[dict[str, int], str | None]:
     """Hold the datagrams of an index (of one APID) against its events.
 
     Several lines with one number are one datagram: it announces what the largest of them does, and nothing
@@ -71,38 +37,40 @@ def account(index: idx.Index, unlisted: Unlisted = Unlisted()) -> Account:
         The index.
     unlisted
         What its event files hold besides.
+
+    Returns
+    -------
+    dict of int
+        As they stand in a ``{chunk}.json``: ``announced``, events that its datagrams announce, or that its event files
+        hold, if these are more; ``missing_events``, those of them that it does not list; ``unannounced_events``, that
+        it lists and no datagram announces; ``uncovered_bytes`` of its event files that none of its lines covers.
+    str or None
+        How its sequences contradict each other; None if they do not.
     """
     datagrams, events = index.datagrams, index.events
     numbers, of_line = np.unique(datagrams["datagram"], return_inverse=True)
-    most, all_lines, low, high, lowest_end, highest_begin = (
-        np.zeros(len(numbers), np.uint64),
-        np.zeros(len(numbers), np.uint64),
-        np.full(len(numbers), _HIGHEST),
-        np.zeros(len(numbers), np.uint64),
-        np.full(len(numbers), _HIGHEST),
-        np.zeros(len(numbers), np.uint64),
-    )
-    np.maximum.at(most, of_line, datagrams["nevts"])
-    np.add.at(all_lines, of_line, datagrams["nevts"])
+
+    def each(
+        ufunc: np.ufunc, start: int, at: NDArray[np.intp], values: NDArray[np.uint64]
+    ) -> NDArray[np.uint64]:
+        found = np.full(len(numbers), start, np.uint64)
+        ufunc.at(found, at, values)
+        return found
+
+    most = each(np.maximum, 0, of_line, datagrams["nevts"])
+    all_lines = each(np.add, 0, of_line, datagrams["nevts"])
     filled = datagrams["nevts"] > 0
     of_filled, begins, ends = of_line[filled], datagrams["evtseq0"][filled], datagrams["evtseq1"][filled]
-    np.minimum.at(low, of_filled, begins)
-    np.maximum.at(high, of_filled, ends)
-    np.minimum.at(lowest_end, of_filled, ends)
-    np.maximum.at(highest_begin, of_filled, begins)
+    low, lowest_end = (each(np.minimum, _HIGHEST, of_filled, edges) for edges in (begins, ends))
+    highest_begin, high = (each(np.maximum, 0, of_filled, edges) for edges in (begins, ends))
 
     place = np.searchsorted(numbers, events["datagram"])
     known = place < len(numbers)
     known[known] = numbers[place[known]] == events["datagram"][known]
     place, sequences = place[known], events["sequence"][known]
     listed = np.bincount(place, minlength=len(numbers)).astype(np.uint64)
-    first, last = np.full(len(numbers), _HIGHEST), np.zeros(len(numbers), np.uint64)
-    np.minimum.at(first, place, sequences)
-    np.maximum.at(last, place, sequences)
+    first, last = each(np.minimum, _HIGHEST, place, sequences), each(np.maximum, 0, place, sequences)
 
-    missing = int((most - np.minimum(most, listed)).sum())
-    announced = int(most.sum())
-    found = unlisted.records or 0
     bounded = (most > 0) & (listed > 0)
     outside = bounded & ((first < low) | (last > high))
     agreed = (low == highest_begin) & (high == lowest_end)
@@ -116,13 +84,14 @@ def account(index: idx.Index, unlisted: Unlisted = Unlisted()) -> Account:
             f"sequences {low[at]} to {high[at]}, but its {listed[at]} event lines have the sequences {first[at]} "
             f"to {last[at]}"
         )
-    return Account(
-        announced=announced + max(0, found - missing),
-        missing=max(missing, found),
-        unannounced=int((~known).sum()) + _surplus(place, sequences, listed, all_lines),
-        uncovered=unlisted.size,
-        contradiction=contradiction,
-    )
+    missing, found = int((most - np.minimum(most, listed)).sum()), unlisted.records or 0
+    counts = {
+        "announced": int(most.sum()) + max(0, found - missing),
+        "missing_events": max(missing, found),
+        "unannounced_events": int((~known).sum()) + _surplus(place, sequences, listed, all_lines),
+        "uncovered_bytes": unlisted.size,
+    }
+    return counts, contradiction
 
 
 def _surplus(

@@ -154,13 +154,13 @@ def _check_index(
         sizes, checks, rest = _check_records(path, path.with_name(name), index.events[of_file])
         index.events["size"][of_file], index.events["check"][of_file] = sizes, checks
         besides.append(rest)
-    held = account(index, together(besides))
-    if held.contradiction is not None and not again:
+    missing, contradiction = account(index, together(besides))
+    if contradiction is not None and not again:
         raise FormatError(
-            f"{path}: {held.contradiction}. With such datagrams events would be delivered too early or never. Nothing "
+            f"{path}: {contradiction}. With such datagrams events would be delivered too early or never. Nothing "
             "of this chunk was taken. Fix the decoder or what it read, then re-run the command."
         )
-    counts = {"events": len(index.events), "datagrams": len(index.datagrams)} | held.as_json()
+    counts = {"events": len(index.events), "datagrams": len(index.datagrams)} | missing
     return digest.hexdigest(), counts, index
 
 

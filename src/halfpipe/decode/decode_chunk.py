@@ -57,7 +57,7 @@ def decode(
     dict
         ``files``: a list with name, run, apid, ground, kind, size, sha256 and, of an index, the
         numbers of its events and datagrams, whether the records lie without a hole, and how many events are
-        missing (`halfpipe.decode.announced.Account`); ``said``: the
+        missing (`halfpipe.decode.announced.account`); ``said``: the
         runs that were processed and the exceptions, counted by kind, the first ones verbatim; ``level0``: what
         `halfpipe.decode.level0_hours.look` says of the archive, or of what was fetched in its place; ``read``: the
         files there (`halfpipe.decode.level0_hours.files`).
