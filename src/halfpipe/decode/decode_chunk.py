@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from halfpipe import paths
-from halfpipe.decode import fetched, level0_hours
+from halfpipe.decode import fetched
 from halfpipe.decode.announced import too_many
 from halfpipe.decode.chunk_products import check_products
 from halfpipe.decode.decoder_log import DecoderLog
@@ -60,7 +60,7 @@ def decode(
         missing (`halfpipe.decode.announced.account`); ``said``: the
         runs that were processed and the exceptions, counted by kind, the first ones verbatim; ``level0``: what
         `halfpipe.decode.level0_hours.look` says of the archive, or of what was fetched in its place; ``read``: the
-        files there (`halfpipe.decode.level0_hours.files`).
+        files there.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def decode(
                 each["apid"],
                 each["hour"],
             )
-        read = level0_hours.files(level0, retdef)  # before it is read: what grows meanwhile is told
+        read = hours.pop("files")  # as they were before: what grows meanwhile is told
         if str(level0) != command_words.archive(settings, retdef.arch):
             retdef_file = _naming(level0, retdef_file, out)
         words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]

@@ -3,7 +3,6 @@
 A decoder that finds no packets of an hour ends well: it has decoded all that there was.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +30,6 @@ def needed(retdef: RetDef) -> list[tuple[int, int]]:
     return sorted((hour, apid) for apid in spans for hour in level0.hours_inside(spans[apid]))
 
 
-def files(root: Path, retdef: RetDef) -> dict[str, list[int]]:
-    """Return the files of the hours that the spans of a RetDef need: bytes and time of modification, Unix seconds.
-
-    Their names are relative to `root`. What cannot be looked at is left out.
-    """
-    found = {}
-    for hour, apid in needed(retdef):
-        with suppress(OSError):
-            directory = level0.hour_path(root, retdef.scid, hour * met.HOUR)
-            for path in archive_hours.files(directory, retdef.scid, apid):
-                status = path.stat()
-                found[str(path.relative_to(root))] = [status.st_size, int(status.st_mtime)]
-    return found
-
-
 def look(root: Path, retdef: RetDef) -> dict[str, Any]:
     """Look for the hours that the spans of a RetDef need.
 
@@ -60,17 +44,22 @@ def look(root: Path, retdef: RetDef) -> dict[str, Any]:
     -------
     dict
         ``needed``: how many hours of an APID; ``missing``: those of which the archive has no file, each with its
-        ``hour`` (the directory, relative to the root) and ``apid``. It is None if the archive could not be
-        looked at: a container may see another one.
+        ``hour`` (the directory, relative to the root) and ``apid``, None if the archive could not be looked at: a
+        container may see another one; ``files``: their bytes and times of modification (Unix seconds), by names
+        relative to the root.
     """
-    wanted, missing = needed(retdef), []
+    wanted, missing, files = needed(retdef), list[dict[str, Any]](), dict[str, list[int]]()
     try:
         if not level0.source_path(root, retdef.scid).is_dir():
-            return {"needed": len(wanted), "missing": None}
+            return {"needed": len(wanted), "missing": None, "files": {}}
         for hour, apid in wanted:
             directory = level0.hour_path(root, retdef.scid, hour * met.HOUR)
-            if not archive_hours.files(directory, retdef.scid, apid):
+            found = archive_hours.files(directory, retdef.scid, apid)
+            if not found:
                 missing.append({"hour": str(directory.relative_to(root)), "apid": apid})
+            for path in found:
+                status = path.stat()
+                files[str(path.relative_to(root))] = [status.st_size, int(status.st_mtime)]
     except OSError:
-        return {"needed": len(wanted), "missing": None}
-    return {"needed": len(wanted), "missing": missing}
+        return {"needed": len(wanted), "missing": None, "files": {}}
+    return {"needed": len(wanted), "missing": missing, "files": files}
