@@ -4,7 +4,6 @@ The docstring below a key says what it means.
 """
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -80,7 +79,7 @@ class Flight(Section):
         return None
 
     def check(self, archive: str, source: Path) -> None:
-        """See that all is there: runtime, image, sources of binds and, as the programs see it, the archive.
+        """See that the archive is there as the programs see it.
 
         The flight programs end with 0 when they find no packets, so a missing bind would pass for a chunk
         without events.
@@ -95,12 +94,8 @@ class Flight(Section):
         Raises
         ------
         MissingInputError
-            If something is not; names it and the settings file.
-        ConfigError
-            If there is no image.
+            If it is not; names it and the settings file.
         """
-        if not self.bare:
-            self._check_container(source)
         found = self.outside(archive)
         if found is None:
             raise MissingInputError(
@@ -112,22 +107,6 @@ class Flight(Section):
                 f"{archive}: no such level-0 archive here ({found}). Have it mounted, or correct binds in "
                 f"{source}; without a container the path must exist as it is named."
             )
-
-    def _check_container(self, source: Path) -> None:
-        if shutil.which(self.runtime) is None:
-            raise MissingInputError(
-                f"{source}: the runtime {self.runtime} is not on this machine. Load its module, name it by "
-                "its path, or run where it is installed."
-            )
-        if self.image is None:
-            raise ConfigError(
-                f"{source}: image: {self.runtime} needs one. Name the container's image, or set runtime: none."
-            )
-        for what, path in [("image", self.image), *(("binds", path) for path in self.bound.values())]:
-            if not path.exists():
-                raise MissingInputError(
-                    f"{source}: {what}: {path} is not there. Correct the path, or have it mounted."
-                )
 
     def command(self, call: Call, options: Sequence[str], source: Path, target: PurePosixPath) -> list[str]:
         """Return the whole command: runtime, binds, environment, image, program and options, word by word.
@@ -164,4 +143,9 @@ def load(path: Path) -> Flight:
     ConfigError
         If it cannot be read, or a key or value in it cannot be used; names file, key, value and what was expected.
     """
-    return config.load_other(Flight, path, "config/flight.yaml is an example with every key.")
+    flight = config.load_other(Flight, path, "config/flight.yaml is an example with every key.")
+    if not flight.bare and flight.image is None:
+        raise ConfigError(
+            f"{path}: image: {flight.runtime} needs one. Name the container's image, or set runtime: none."
+        )
+    return flight
