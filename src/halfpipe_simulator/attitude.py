@@ -1,26 +1,20 @@
 """SIMULATED attitude and orbit as lines: what is behind `scripts/simulated_magic7.py`.
 
-They are the ATT and ORB lines that Level-1 reads (ground-chain §5), of a circular orbit and a steady turn: the numbers
-have the right size and nothing more. No level-0 is read for them.
+They are the ATT and ORB lines that Level-1 reads (ground-chain §5), at the right rates: one attitude and one place, of
+the right size and nothing more. No level-0 is read for them.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from math import cos, pi, radians, sin
 
 import numpy as np
 
 from halfpipe.formats import met
 
 ATTITUDES_PER_SECOND = 5
-RADIUS = 6.93e6  # metres
-PERIOD = 5730.0  # seconds
-INCLINATION = radians(25.6)
-SAA_SHARE = 0.13  # of each orbit, simulated as one passage
-SURVEY = 5  # mode
-ATT = "%s ATT %d %d" + 4 * " %.17g" + 3 * " %f"
-ORB = "%s ORB %d %d" + 6 * " %f" + " %d %d"
+ATT = "%s ATT %d %d 0 0 0 1 0.000000 0.000000 0.001097"  # quaternion; radians per second
+ORB = "%s ORB %d %d 6930000.000000 0.000000 0.000000 0.000000 6850.000000 3280.000000 5 0"  # m, m/s, survey, no SAA
 
 
 def lines(begin: float, end: float) -> Iterator[str]:
@@ -31,19 +25,9 @@ def lines(begin: float, end: float) -> Iterator[str]:
     for at, utc in zip(times.tolist(), unix.tolist(), strict=True):
         if begin <= utc <= end:
             named = f"{met.utc(utc):%Y-%m-%d %H:%M:%S.%f}", *divmod(at, met.MICROSECONDS)
-            phase, rate = 2 * pi * at / met.MICROSECONDS / PERIOD, 2 * pi / PERIOD
-            turn = sin(phase / 2)
-            turned = turn * sin(INCLINATION), 0, turn * cos(INCLINATION), cos(phase / 2)
-            yield ATT % (*named, *turned, 0, 0, rate)
+            yield ATT % named
             if not at % met.MICROSECONDS:
-                place = _in_orbit(RADIUS, phase)
-                speed = _in_orbit(RADIUS * rate, phase + pi / 2)
-                yield ORB % (*named, *place, *speed, SURVEY, phase / (2 * pi) % 1 < SAA_SHARE)
-
-
-def _in_orbit(length: float, phase: float) -> tuple[float, float, float]:
-    north = length * sin(phase)
-    return length * cos(phase), north * cos(INCLINATION), north * sin(INCLINATION)
+                yield ORB % named
 
 
 def main(argv: Sequence[str] | None = None) -> int:
