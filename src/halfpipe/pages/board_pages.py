@@ -38,6 +38,7 @@ from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light, youngest_retdef
 from halfpipe.tables.incomplete_runs import waiting
 from halfpipe.tables.latency import latency
+from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
 OF_RULE = {
@@ -214,19 +215,14 @@ def _site(site: Site, found: Overview) -> dict[str, Any]:
 
 def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page of a downlink shows."""
-    work, downlink, first = settings.paths.work, one.downlink, latency(settings, one.downlink)
+    work, downlink = settings.paths.work, one.downlink
     failed = failed_jobs(work, downlink) if any(cause.failed for cause in one.causes) else ()
-    steps = {
-        "last event": first.last_event,
-        "youngest RetDef came": first.retdef,
-        "handed off": first.handed_off,
-    }
     return {
         "one": one,
         "causes": alike(one.causes),
         "simulated": settings.is_simulated or bool(receipt.get("simulated")),
         "receipt": receipt,
-        "times": {words: at for words, at in steps.items() if at},
+        "latency": latency(settings, downlink),
         "handoffs": _readable(hand_offs, work, downlink),
         "attempts": _readable(lambda home, dl: Record(home, dl).attempts, work, downlink),
         "logs": [(job.log, end_of(job.log)) for job in failed],
@@ -254,7 +250,7 @@ def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("halfpipe.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters |= {"utc": _utc, "grouped": "{:,}".format}
+    made.filters |= {"utc": _utc, "grouped": "{:,}".format, "lasted": lasted}
     made.globals |= {
         "SIGNS": SIGNS,
         "PHASES": PHASES,

@@ -26,9 +26,7 @@ def text(site: Site, found: Overview) -> str:
     accounts, since = found.accounts, site.now - LATENCY_DAYS * DAY
     verdicts, of_site = (Counter(one.verdict for one in several) for several in (accounts, found.site))
     handed_off = [one for one in accounts if one.handoff is not None]
-    latest = [
-        latency(site.settings, one.downlink).seconds for one in accounts if (one.handed_off or 0.0) >= since
-    ]
+    latest = [latency(site.settings, one.downlink) for one in accounts if (one.handed_off or 0.0) >= since]
     took = [seconds for seconds in latest if seconds is not None]
     retdef, turn = youngest_retdef(site.settings.paths.retdef, site.now), last_turn(site.work) or {}
     status = turn.get("status")
@@ -47,7 +45,7 @@ def text(site: Site, found: Overview) -> str:
             {"": sum(one.submitted != one.handoff for one in handed_off)},
         ),
         "latency_seconds": (
-            f"From the youngest RetDef to the hand-off, of {LATENCY_DAYS:g} days.",
+            f"From the last event to the first hand-off, of {LATENCY_DAYS:g} days.",
             dict(
                 zip(
                     ('{quantile="0.5"}', '{quantile="0.95"}'),

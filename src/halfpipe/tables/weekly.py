@@ -9,7 +9,7 @@ from halfpipe import paths
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 from halfpipe.tables import names
-from halfpipe.tables.latency import between, latency, median_and_95
+from halfpipe.tables.latency import latency, median_and_95
 from halfpipe.words import count
 
 WEEK = 7 * 86400.0
@@ -22,17 +22,13 @@ def iso_week(now: float) -> str:
 
 
 def handed_off(settings: Settings, after: float, until: float) -> Iterator[tuple[int, float | None]]:
-    """Yield of each downlink whose receipt was written between two times, Unix seconds, its events and its latency.
-
-    That is from its last event to its first hand-off, seconds; None if nobody knows.
-    """
+    """Yield of each downlink whose receipt was written between two times, Unix seconds, its events and its latency."""
     work = settings.paths.work
     for downlink in names.downlinks(work):
         with suppress(Exception):  # a damaged receipt is for others to tell
             if after <= (work / paths.receipt(downlink)).stat().st_mtime < until:
                 events = sum(run["delivered"] for run in read_receipt(work, downlink)["runs"])
-                first = latency(settings, downlink)
-                yield events, between(first.last_event, first.handed_off)
+                yield events, latency(settings, downlink)
 
 
 def text(

@@ -12,7 +12,6 @@ from halfpipe import paths
 from halfpipe.files.json_files import write_json
 from halfpipe.settings import Board, Metrics, Settings
 from halfpipe.site.unattended_turn import publish
-from halfpipe.tables.latency import Latency
 from tests.support.board_site import DAYS, FIRST, SECOND, lay_out
 from tests.support.workflow import Site
 
@@ -21,9 +20,9 @@ from tests.support.workflow import Site
 def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Two downlinks that are handed off, and one whose decoder failed."""
     site = lay_out(tmp_path_factory.mktemp("publish"))
-    took = {dl: Latency(retdef=0.0, handed_off=60.0 * minutes) for dl, minutes in ((FIRST, 10), (SECOND, 30))}
+    took = {FIRST: 600.0, SECOND: 1800.0}
     write_json(site.work / paths.LAST_TURN, {"begun": 5, "ended": 7, "status": 3, "downlinks": {}})
-    with patch("halfpipe.tables.metrics.latency", lambda _, downlink: took.get(downlink, Latency())):
+    with patch("halfpipe.tables.metrics.latency", lambda _, downlink: took.get(downlink)):
         yield site
 
 
