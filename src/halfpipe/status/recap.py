@@ -17,11 +17,10 @@ from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status.account import Site, account
 from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of
-from halfpipe.words import aligned, count
+from halfpipe.words import count
 
 MOST_SHOWN = 2  # downlinks of which all is told in the last ten lines; of others it is a line
-MOST_ACTIONS = 10  # causes that need action, below the table
-COLUMNS = ("downlink", "hand-off", "runs", "events", "waiting", "state")
+MOST_ACTIONS = 10  # causes that need action
 
 
 def recap(
@@ -76,33 +75,29 @@ def recap(
 
 
 def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
-    """Return the lines of a table of what downlinks have now, by their accounts, and what needs action.
+    """Say in a line what each downlink has now, by its account, and what needs action.
 
     Of none it is said what waits instead. What keeps an account from being drawn up must not fail an invocation that
     has ended well.
     """
-    site, wants = Site(settings), list[str]()
-    rows: list[tuple[str, ...]] = [COLUMNS]
-    every = sorted(downlinks)
+    site, lines, wants, every = Site(settings), list[str](), list[str](), sorted(downlinks)
     if not every:
         return list(_why_none(site)) or ["no downlink was processed"]
     for dl in every:
         try:
             one = account(site, dl)
         except Exception as error:
-            rows.append((dl, "-", "-", "-", "-", f"not known: {error}"))
+            lines.append(f"{dl}: not known: {error}")
             continue
-        numbers = ["-"] * 4
-        if one.handoff is not None:
-            numbers = [f"{value:,}" for value in (one.handoff, one.runs, one.events, one.orphans)]
-        rows.append((dl, *numbers, one.state))
+        has = f", {count(one.runs, 'run')}, {count(one.events, 'event')}, {one.orphans:,} waiting"
+        lines.append(f"{dl}: {one.state}{has if one.handoff is not None else ''}")
         wants += [
             "\n    ".join([f"{dl} needs action: {cause.text}", *cause.remedy.steps])
             for cause in one.causes
             if cause.verdict is Verdict.ACTION and not cause.failed
         ]
     more = [f"and {len(wants) - MOST_ACTIONS} more: halfpipe status"] if len(wants) > MOST_ACTIONS else []
-    return [*aligned(rows, range(1, 5)), *wants[:MOST_ACTIONS], *more]
+    return [*lines, *wants[:MOST_ACTIONS], *more]
 
 
 def _why_none(site: Site) -> Iterator[str]:
