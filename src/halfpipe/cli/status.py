@@ -103,13 +103,9 @@ def _table(accounts: Sequence[Account], told_below: int) -> None:
     if printed.on_terminal():
         says = [row.pop("what") for row in rows]
         printed.table(rows, drop=DROP, colours=colours)
-        alike: dict[str | None, list[str]] = {}
         for one, note in list(zip(accounts, says, strict=True))[told_below:]:
-            alike.setdefault(note, []).append(one.downlink)
-        for note, downlinks in alike.items():
-            more = f" (and {len(downlinks) - 1} more like it)" if downlinks[1:] else ""
             if note:
-                click.echo(f"  {downlinks[0]}  {note}{more}")
+                click.echo(f"  {one.downlink}  {note}")
     else:
         printed.table(rows)
 

@@ -129,14 +129,6 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
 
 
-def alike(causes: Sequence[Cause]) -> list[Sequence[Cause]]:
-    """Part the causes of a downlink: notes of one code are together."""
-    found: dict[object, list[Cause]] = {}
-    for cause in causes:
-        found.setdefault(cause.code if cause.verdict is Verdict.NOTE else cause, []).append(cause)
-    return list(found.values())
-
-
 def make(site: Site, found: Overview, home: Path) -> int:
     """Write the board into a directory, and return how many pages were written.
 
@@ -219,7 +211,6 @@ def _downlink(settings: Settings, one: Account, receipt: Mapping[str, Any]) -> d
     failed = failed_jobs(work, downlink) if any(cause.failed for cause in one.causes) else ()
     return {
         "one": one,
-        "causes": alike(one.causes),
         "simulated": settings.is_simulated or bool(receipt.get("simulated")),
         "receipt": receipt,
         "latency": latency(settings, downlink),

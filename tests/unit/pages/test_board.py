@@ -10,7 +10,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
-from halfpipe.pages.board_pages import OF_CODE, Cell, alike, cells, phase_of, rows
+from halfpipe.pages.board_pages import OF_CODE, Cell, cells, phase_of, rows
 from halfpipe.status.account import PHASES, Account
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.acknowledged import Acknowledged, say
@@ -198,10 +198,3 @@ def test_equal_notes_are_one_row_with_a_count() -> None:
     assert list(map(str, several.cells)) == ["✓", "–", "✓", "✓", "✓", "! 1/3", "1/3"]
     assert (several.state, several.accounts[0].downlink, found[1].state) == ("", "230401007", "taken")
     assert next(rows(accounts[2:3])).state == "handed off 1"
-
-
-def test_notes_of_one_code_are_together_and_what_needs_action_is_not() -> None:
-    lost, held = cause("level0-missing", Verdict.ACTION), cause("run-held")
-    again = Cause("run-held", Verdict.NOTE, "another run")
-    other = Cause("level0-missing", Verdict.ACTION, "another chunk")
-    assert alike([lost, other, held, again]) == [[lost], [other], [held, again]]
