@@ -92,7 +92,7 @@ def command(
             _say("site", cause)
         for one in found.accounts if checks else found.wanting:
             for cause in one.causes:
-                if checks or cause.verdict is Verdict.ACTION or (cause.failed and cause.remedy.steps):
+                if checks or cause.verdict is Verdict.ACTION:
                     _say(one.downlink, cause)
     return 1 if found.needs_action else 0
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.handoff_causes import contradictions
-from halfpipe.errors import NOTHING, Remedy
+from halfpipe.errors import Remedy
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
@@ -101,9 +100,8 @@ def failed_jobs(work: Path, downlink: DownlinkId) -> list[FailedJob]:
 def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = False) -> Iterator[Cause]:
     """Yield why jobs of a downlink did not end well, each cause once, in the order of the rules.
 
-    What a contradiction of the same code explains, which says best what is to be done, is a note. `after_receipt`
-    asks for the jobs that lead on to Level-1: of a submission that was attempted, its records say how it ended, and
-    what failed before the receipt was written again has been answered by that.
+    `after_receipt` asks for the jobs that lead on to Level-1: of a submission that was attempted, its records say how
+    it ended, and what failed before the receipt was written again has been answered by that.
     """
     jobs = failed_jobs(settings.paths.work, downlink)
     again = f"snakemake dl={downlink}"
@@ -115,36 +113,18 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
             for job in jobs
             if job.rule in LATE and job.why is not KILLED and job.why.code not in TOLD and job.ended >= made
         ]
-    groups = by_cause(jobs)
-    known = {one.code: one.remedy for one in contradictions(settings, downlink)} if groups else {}
-    for group in groups:
-        yield cause_of(group, again, known)
+    for group in by_cause(jobs):
+        yield cause_of(group, again)
 
 
-def cause_of(jobs: Sequence[FailedJob], again: str, known: Mapping[str, Remedy]) -> Cause:
-    """Return what is told of jobs that failed for one cause.
-
-    Parameters
-    ----------
-    jobs
-        The jobs.
-    again
-        The command to give again.
-    known
-        What is to be done about the other causes of their downlink, by code.
-    """
-    why, log, verdict = jobs[0].why, jobs[0].log, Verdict.ACTION
-    text, remedy = jobs[0].text.rstrip("."), why.remedy
-    if not repeats(remedy, jobs[0].rule):
+def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
+    """Return what is told of jobs that failed for one cause; `again` is the command to give again."""
+    first, named = jobs[0], names(jobs)
+    remedy, text = first.why.remedy, first.text.rstrip(".")
+    if not repeats(remedy, first.rule):
         remedy = remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
-    if why.code in known:
-        text, verdict = "blocked by the problem above", Verdict.NOTE
-        remedy = (
-            NOTHING if repeats(known[why.code], jobs[0].rule) else Remedy(again, first="once that is done")
-        )
-    named = names(jobs)
-    since = jobs[0].ended or None
-    return Cause(why.code, verdict, f"{named}: {text}; its log: {log}", remedy, since, named)
+    text = f"{named}: {text}; its log: {first.log}"
+    return Cause(first.why.code, Verdict.ACTION, text, remedy, first.ended or None, named)
 
 
 def repeats(remedy: Remedy, rule: str) -> bool:

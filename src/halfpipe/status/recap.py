@@ -65,7 +65,7 @@ def recap(
         lines.append(f"{head if dl else 'a target is not made'}: {why}")
         for same in shown.get(dl, ()):
             # A name that is no downlink stays none, however often it is given.
-            cause = cause_of(same, again if same[0].why.code != "id" else "", {})
+            cause = cause_of(same, again if same[0].why.code != "id" else "")
             lines.append(f"  {cause.text}")
             if command := same[0].why.command:
                 lines.append(f"  to repeat this job alone: cd {shlex.quote(str(work))} && {command}")

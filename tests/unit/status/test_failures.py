@@ -3,18 +3,13 @@
 import os
 from pathlib import Path
 
-import pytest
-
 from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.errors import Remedy, rerun
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure
 from halfpipe.process.usage import recorded
-from halfpipe.run.deliveries import Deliveries, Unreadable
-from halfpipe.run.receipt_file import publish
 from halfpipe.status.failures import failed, failed_jobs, failures
-from tests.support.series import damage
 from tests.support.settings import searching
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
@@ -84,31 +79,6 @@ def test_a_remedy_is_told_whole_however_long_the_cause(tmp_path: Path) -> None:
     assert (one.code, one.remedy.do) == ("takeover-refused", commands)
     assert "and that is all; its log: " in one.text
     assert len(one.text) < 700
-
-
-@pytest.mark.parametrize("rule", ["deliver_run-" + RUN, "receipt"])
-def test_what_a_cause_of_the_same_code_explains_is_only_told(tmp_path: Path, rule: str) -> None:
-    said = {"run": RUN, "named": False, "held": False, "spans": [], "files": []}
-    publish(tmp_path, DL, {"downlink": DL, "handoff": 1, "runs": [said], "texts": []})
-    Deliveries(tmp_path, RUN).publish(Unreadable(DL, "saved.pkl is torn", "To go on", AGAIN))
-    left(
-        tmp_path, rule, Failure("takeover-refused", "it is torn", Remedy("halfpipe show", first="To see it"))
-    )
-    (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, str(one.remedy)) == ("takeover-refused", Verdict.NOTE, ""), (
-        "that ends with the command"
-    )
-
-    damage(tmp_path, paths.deliveries(RUN))
-    left(tmp_path, rule, Failure("record-damaged", "it is torn", Remedy(first="restore it")))
-    (one,) = failures(searching(tmp_path), DL)
-    assert (one.verdict, one.remedy.steps) == (Verdict.NOTE, ["once that is done", AGAIN])
-
-    left(tmp_path, rule, Failure("magic7", "the magic-7 command ended with exit status 1"))
-    (one,) = failures(searching(tmp_path), DL)
-    assert (one.code, one.verdict, str(one.remedy)) == ("magic7", Verdict.ACTION, AGAIN), (
-        "an unrelated trouble beside it"
-    )
 
 
 def test_after_the_receipt_the_jobs_that_lead_to_level1_count(tmp_path: Path) -> None:
