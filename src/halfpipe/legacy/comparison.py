@@ -125,7 +125,7 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
     Raises
     ------
     MissingInputError
-        If nothing of it is found on one of the sides, or the legacy has not handed it off.
+        If it was not handed off on one of the sides.
     HalfPipeError
         If what is recorded here, or indexes there, cannot be read.
     """
@@ -137,7 +137,7 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
         )
     if there is None:
         raise MissingInputError(
-            f"{root}: nothing of downlink {downlink} was found there. Expected is a stage or an archive of deliveries "
+            f"{root}: downlink {downlink} was not handed off there. Expected is a stage or an archive of deliveries "
             f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), or the tree of the legacy "
             f"({root}/{downlink}/<run>/r…-e….idx)"
         )
@@ -226,10 +226,7 @@ class _Run:
         """Yield events that are on one side only."""
         if not len(numbers):
             return
-        if self.known.gone:
-            codes, reasons = np.zeros(len(numbers), np.intp), [self._unknown]
-        else:
-            codes, reasons = why(rows[numbers], self.decided, here=where == HERE)
+        codes, reasons = why(rows[numbers], self.decided, here=where == HERE)
         for part, reason in _neighbours(numbers, codes, reasons):
             yield self._group(rows[numbers[part]], where, reason)
 
@@ -286,8 +283,6 @@ class _Run:
 
     def why_text(self, name: str, ours: list[str], theirs: list[str], *, differs: bool) -> Reason:
         """Return why the lines of the run in a text differ; `differs` says whether its events do."""
-        if self.known.gone:
-            return self._unknown
         moved = name == RETIRED and self._moved(set(ours), set(theirs))
         return why_text(name, ours, theirs, self.decided, differs=differs, moved=moved)
 
@@ -307,11 +302,7 @@ class _Run:
     @cached_property
     def known(self) -> Known:
         """The events that are known here."""
-        return Known(self.work, self.run, self.downlink)
-
-    @property
-    def _unknown(self) -> Reason:
-        return unexplained(f"no reason can be sought: {self.known.gone}")
+        return Known(self.work, self.run)
 
     @cached_property
     def there(self) -> dict[DownlinkId, Delivered]:
@@ -341,7 +332,7 @@ class _Run:
         latest = Deliveries(self.work, self.run).latest()
         recorded = [span for dl in self.others if dl in latest for span in latest[dl].spans]
         by_itself = settled(KnownDatagrams.together(parts.values()).segments(), EPUS)
-        known = self.known.rows
+        known = self.known.of(self.known.parts)
         return Decided(self.run, known, nearest, self.elsewhere, self.manifest, recorded, by_itself)
 
     def _replayed(self, parts: Mapping[DownlinkId, KnownDatagrams], others: Sequence[DownlinkId]) -> Merged:

@@ -136,7 +136,9 @@ def why(rows: NDArray[np.void], decided: Decided, *, here: bool) -> tuple[NDArra
 
     The first rule that fits counts.
     """
-    rules = _only_here(rows, decided) if here else _only_there(rows, decided)
+    not_known = unexplained("not among the events that are known here: is a chunk or a downlink missing?")
+    rules: list[_Rule] = [(not_known, ~present(rows, decided.known))]
+    rules += _only_here(rows, decided) if here else _only_there(rows, decided)
     masks = [np.broadcast_to(mask, rows.shape) for _, mask in rules]
     codes = np.select(masks, [np.intp(n) for n in range(len(rules))], len(rules))
     return codes, [*(reason for reason, _ in rules), UNEXPLAINED]
@@ -149,12 +151,13 @@ def _only_here(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
     if merged.refused:
         return [elsewhere, (defect(merged.defect), True)]
     at, lpa = where_in(rows, merged.events), merged.kind == "LPA"
+    delivered, done = (np.append(mask, False)[at] for mask in (merged.delivered, merged.done))
     behind = rows["sequence"] > np.uint64(max((span.last for span in merged.spans), default=0))
     return [
         elsewhere,
         (NOT_KNOWN, at < 0),
-        (unexplained("missing there: by its rule it would be delivered"), merged.delivered[at]),
-        (defect(4 if lpa else 9), merged.done[at]),
+        (unexplained("missing there: by its rule it would be delivered"), delivered),
+        (defect(4 if lpa else 9), done),
         (
             defect(2),
             bool(decided.manifest.get("given_up")) & ~holding(rows["sequence"], decided.by_itself),
@@ -175,10 +178,6 @@ def _only_there(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
     given = present(rows, merged.events[merged.delivered])
     of_rule = merged.kind != "LPA" or merged.defect == 34
     return [
-        (
-            unexplained("not among the events that are known here: is a chunk or a downlink missing?"),
-            ~present(rows, decided.known),
-        ),
         (unexplained("missing here, though it was delivered"), ours & (not held)),
         (unexplained("delivered there, though the legacy's rule does not give it"), ~given & ~ours),
         (ELSEWHERE_HERE, holding(sequences, decided.recorded)),

@@ -5,10 +5,10 @@ an order that is not that of the events, a file that nobody makes there.
 """
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import FormatError, HalfPipeError, MissingInputError
+from halfpipe.errors import FormatError, HalfPipeError
 from halfpipe.formats import evt
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.legacy_tree import MET, read_spans
-from halfpipe.merge.decision import in_sources
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_one, in_order
 from halfpipe.run.downlinks_of_run import known_downlinks
@@ -87,13 +86,7 @@ class Side:
 
 
 def side_at(root: Path, downlink: DownlinkId) -> Side | None:
-    """Return what lies at `root` of a downlink; None without anything of it.
-
-    Raises
-    ------
-    MissingInputError
-        If the legacy has begun it and not handed it off.
-    """
+    """Return what lies at `root` of a downlink; None without anything of it, or if the legacy has not handed it off."""
     home = next((home for home in (root / downlink, root / downlink[:4] / downlink) if home.is_dir()), None)
     if home is None:
         return None
@@ -104,12 +97,10 @@ def side_at(root: Path, downlink: DownlinkId) -> Side | None:
             *lines, rest = (home / paths.text(name, downlink)).read_bytes().decode("latin-1").split("\n")
             texts[name] = [*lines, f"{rest} (without a line end)"] if rest else lines
     of_tree = [RunId.from_met(int(name)) for name in names if MET.fullmatch(name)]
-    if of_tree and not texts:
-        raise MissingInputError(f"{root}: the legacy has begun downlink {downlink} and not handed it off.")
     staged = [RunId.from_l1(name) for name in names if name[0] == "r" and name[1:].isdecimal()]
     reads = {run: partial(_recorded, root, downlink, run) for run in of_tree}
     reads |= {run: partial(_staged, home / run.l1) for run in staged}
-    return Side(reads, texts) if reads or texts else None
+    return Side(reads, texts) if texts or (reads and not of_tree) else None
 
 
 def _staged(home: Path) -> Delivered:
@@ -242,35 +233,23 @@ def _delivered(
 
 
 class Known:
-    """The events that all downlinks of a working directory brought of a run, those of `first` before other copies.
+    """The events that all downlinks of a working directory brought of a run, as far as they were not cleaned up.
 
-    `gone` says why they cannot be had. Rows have no sums.
+    `parts` are those of each downlink; rows have no sums.
     """
 
-    def __init__(self, work: Path, run: RunId, first: DownlinkId) -> None:
-        self.gone = ""
+    def __init__(self, work: Path, run: RunId) -> None:
         self.places: list[Path] = []
         self.parts: dict[DownlinkId, NDArray[np.void]] = {}
-        every = known_downlinks(work, run)
-        for downlink in (dl for dl in in_sources(first, every) if dl in every):
-            if not (work / paths.events(run, downlink)).exists():
-                self.gone = (
-                    f"the events that downlink {downlink} brought of run {run} were cleaned up: snakemake -F "
-                    f"dl={downlink} makes them again"
-                )
-                continue
-            table = load_events(work, run, downlink)
-            part = self.parts[downlink] = np.zeros(len(table.events), ROW)
-            for name in ("sequence", "apid", "offset", "size"):
-                part[name] = table.events[name]
-            part["place"] = table.events["file"].astype(np.uint32) + len(self.places)
-            self.places += [work / paths.chunks(downlink) / name for name in table.files]
+        for downlink in known_downlinks(work, run):
+            if (work / paths.events(run, downlink)).exists():
+                table = load_events(work, run, downlink)
+                part = self.parts[downlink] = np.zeros(len(table.events), ROW)
+                for name in ("sequence", "apid", "offset", "size"):
+                    part[name] = table.events[name]
+                part["place"] = table.events["file"].astype(np.uint32) + len(self.places)
+                self.places += [work / paths.chunks(downlink) / name for name in table.files]
 
-    @cached_property
-    def rows(self) -> NDArray[np.void]:
-        """All events in order, each once (dtype `ROW`)."""
-        return self.of(self.parts)
-
-    def of(self, downlinks: Sequence[DownlinkId] | Mapping[DownlinkId, object]) -> NDArray[np.void]:
+    def of(self, downlinks: Iterable[DownlinkId]) -> NDArray[np.void]:
         """Return the events that some downlinks brought, in order, each once."""
         return in_one([NOTHING, *(self.parts[dl] for dl in downlinks if dl in self.parts)])
