@@ -10,8 +10,10 @@ comes from its programs, and that is matched. Nothing in the file is ever loaded
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 from halfpipe import paths
@@ -20,8 +22,9 @@ from halfpipe.downlink.halts import OF_A_DOWNLINK
 from halfpipe.errors import FormatError
 from halfpipe.files.reading import modified, open_regular
 from halfpipe.formats.retdef import FILE_NAME
-from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, Interval
+from halfpipe.run.deliveries import LegacySpan
 
 MOST_BYTES = 1 << 20  # a run has a few spans, of some forty bytes each
 _NUMBER = rb"[IL](0|[1-9][0-9]{0,19})L?\n"
@@ -66,79 +69,125 @@ FORCE = "force"
 OWN = frozenset({"lock", FORCE, "stage", "evt", "orphan-events.idx"})
 MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
+_DELIVERED = re.compile(r"\S+ (\d+) (\d+) (LPA|LCI)\s*", re.ASCII)
+_BLOCK = 1 << 20
 _FORCED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{7,8})", re.ASCII)
+
+
+class Known(StrEnum):
+    """What is known of a run that the legacy delivered of a downlink, the least first."""
+
+    REFUSED = "refused"
+    NOTHING = "nothing"
+    SPANS = "spans"
+    WHOLE = "whole"
 
 
 @dataclass
 class LegacyRun:
-    """What the legacy left of a run in one downlink: `names` in the run's `home`, none without that directory."""
+    """What the legacy recorded of a run in one downlink.
+
+    Attributes
+    ----------
+    run, known, refused
+        The run, what is known of it, and why its record of spans cannot be read.
+    spans
+        What was delivered, and how many events the merged indexes have.
+    merged, orphans, kind, retired
+        How many events were merged last and orphaned, and whether the run is complete.
+    datagrams
+        The file of the datagrams that were known when the run was merged.
+    """
 
     run: RunId
-    home: Path
-    names: frozenset[str] = frozenset()
+    known: Known = Known.NOTHING
+    refused: str = ""
+    spans: tuple[LegacySpan, ...] = ()
+    merged: int = 0
+    orphans: int = 0
+    kind: RunKind = RunKind.LPA
+    retired: bool = False
+    datagrams: Path | None = None
 
-    def file(self, what: str) -> Path | None:
-        """Return a record of the run; None if there is none.
-
-        ``spans`` are what was delivered; ``delivered`` how many events were merged last and orphaned, and the kind of
-        the run; ``retired`` says that it is complete; ``evtgaps`` are the gaps between its spans.
-        """
-        return self._file(f"{self.run.l1}-{what}.txt")
+    @classmethod
+    def at(cls, home: Path, run: RunId) -> "LegacyRun":
+        """Read what lies in the directory of a run in one downlink, if there is one."""
+        found = cls(run, retired=(home / f"{run.l1}-retired.txt").exists())
+        named = (home / f"dgm-{digits}.idx" for digits in (run, f"{run.met:x}"))
+        found.datagrams = next((path for path in named if path.exists()), None)
+        with suppress(FileNotFoundError):
+            counts = _DELIVERED.fullmatch((home / f"{run.l1}-delivered.txt").read_text(errors="replace"))
+            if counts:
+                found.merged, found.orphans = int(counts[1]), int(counts[2])
+                found.kind = RunKind(counts[3])
+        if (record := home / f"{run.l1}-spans.txt").exists():
+            try:
+                spans = read_spans(record)
+            except FormatError as error:
+                found.known, found.refused = Known.REFUSED, str(error)
+            else:
+                indexes = [home / f"{Path(paths.event_file(run.l1, first)).stem}.idx" for first, _ in spans]
+                counted = zip(spans, map(_events_of, indexes), strict=True)
+                found.spans = tuple(LegacySpan((first, last), events) for (first, last), events in counted)
+                found.known = Known.SPANS if spans else Known.NOTHING
+        return found
 
     @property
-    def datagrams(self) -> Path | None:
-        """The datagrams that were known when the run was merged."""
-        return self._file(f"dgm-{self.run}.idx") or self._file(f"dgm-{self.run.met:x}.idx")
+    def delivered(self) -> int:
+        """How many events were delivered, as far as it is known; the legacy itself counts those of the last span."""
+        return sum(span.events or 0 for span in self.spans) or (self.merged if len(self.spans) == 1 else 0)
 
-    def merged(self, first: int) -> Path | None:
-        """Return the merged index of the span that starts at sequence `first`."""
-        return self._file(f"{Path(paths.event_file(self.run.l1, first)).stem}.idx")
 
-    def _file(self, name: str) -> Path | None:
-        return self.home / name if name in self.names else None
+def _events_of(path: Path) -> int | None:
+    """Count the lines of a merged index."""
+    if not path.exists():
+        return None
+    with path.open("rb", buffering=0) as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
 
 
 @dataclass(frozen=True)
 class LegacyDownlink:
-    """A downlink of the legacy: the `names` in its `home`, its runs, and which chunks have a RetDef, or products."""
+    """A downlink of the legacy: the `names` in its `home`, and which chunks have a RetDef, or products.
+
+    Its runs are `begun`, or have `brought` something that is left.
+    """
 
     id: DownlinkId
     home: Path
     names: frozenset[str]
-    runs: dict[RunId, LegacyRun]
+    begun: frozenset[RunId]
+    brought: frozenset[RunId]
     retdefs: tuple[ChunkId, ...]
     products: dict[ChunkId, list[str]]
 
     @classmethod
     def at(cls, home: Path) -> "LegacyDownlink":
-        """List a downlink's directory, and those of its runs.
+        """List a downlink's directory.
 
         Raises
         ------
         OSError
-            If one cannot be listed.
+            If it cannot be listed.
         IdError
             If a name has the start of a run that cannot be.
         """
         downlink, names = DownlinkId(home.name), sorted(os.listdir(home))  # noqa: PTH208
-        runs: dict[RunId, LegacyRun] = {}
-        retdefs, products = [], dict[ChunkId, list[str]]()
-
-        def of(run: RunId) -> LegacyRun:
-            return runs.setdefault(run, LegacyRun(run, home / str(run.met)))
-
+        begun, brought, retdefs, products = set(), set(), [], dict[ChunkId, list[str]]()
         for name in names:
             if product := PRODUCT.fullmatch(name):
-                of(RunId(product["run"]))
+                brought.add(RunId(product["run"]))
                 products.setdefault(ChunkId(product["chunk"]), []).append(name)
             elif FILE_NAME.fullmatch(name) and name == Path(paths.retdef(downlink, name[-9:-4])).name:
                 retdefs.append(ChunkId(name[-9:-4]))
-            elif merge := _TO_MERGE.fullmatch(name):
-                of(RunId.from_met(int(merge[1])))
-            elif MET.fullmatch(name):
-                found = of(RunId.from_met(int(name)))
-                found.names = frozenset(os.listdir(found.home))  # noqa: PTH208
-        return cls(downlink, home, frozenset(names), runs, tuple(retdefs), products)
+            elif met := MET.fullmatch(name) or _TO_MERGE.fullmatch(name):
+                begun.add(RunId.from_met(int(met[met.lastindex or 0])))
+        runs = frozenset(begun | brought), frozenset(brought)
+        return cls(downlink, home, frozenset(names), *runs, tuple(retdefs), products)
+
+    def runs(self) -> list[LegacyRun]:
+        """Read what was recorded of its runs."""
+        return [LegacyRun.at(self.home / str(run.met), run) for run in sorted(self.begun)]
 
     def retdef(self, chunk: ChunkId) -> Path:
         """Return where the RetDef of a chunk lies."""
@@ -157,7 +206,7 @@ class LegacyDownlink:
         """Say why it is not to be taken over; empty if it is: the legacy is done with it."""
         text = self.text("delivered_events")
         if text.name not in self.names:
-            begun = "has begun it and not handed it off" if self.runs else "has not begun it"
+            begun = "has begun it and not handed it off" if self.begun else "has not begun it"
             return f"the legacy {begun}"
         lock = self.home.parent / "lock" / f"halfpipe-{self.id}"
         in_work = lock.exists() and lock.stat().st_mtime > text.stat().st_mtime

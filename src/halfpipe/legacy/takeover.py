@@ -5,13 +5,10 @@ brought: after a death in between nothing goes to Level-1 twice. A report says w
 """
 
 import logging
-import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,12 +27,12 @@ from halfpipe.files.leases import Lease
 from halfpipe.files.reading import sha256
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
 from halfpipe.legacy import legacy_tree
-from halfpipe.legacy.legacy_tree import LegacyDownlink, LegacyRun, handed_off, read_spans
+from halfpipe.legacy.legacy_tree import Known, LegacyDownlink, LegacyRun, handed_off
 from halfpipe.merge.intervals import Interval, intersect, join
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run import force_list, merged_index
-from halfpipe.run.deliveries import Deliveries, Delivery, LegacySpan, Unreadable
+from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts
 from halfpipe.run.moot_keys import UNSET, Moot, read_moot
 from halfpipe.run.receipt_file import hand_offs, publish
@@ -45,19 +42,8 @@ from halfpipe.settings import Settings
 HANDOFF = 1  # what the legacy handed off; what is processed here again has the numbers after it
 SAID_NOTHING: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
 BATCH = 1000  # downlinks that are flushed to disk together
-_BLOCK = 1 << 20
-_DELIVERED = re.compile(r"\S+ (\d+) (\d+) (LPA|LCI)\s*", re.ASCII)
 
 log = logging.getLogger(__name__)
-
-
-class Known(StrEnum):
-    """What is known of a run that the legacy delivered of a downlink, the least first."""
-
-    REFUSED = "refused"
-    NOTHING = "nothing"
-    SPANS = "spans"
-    WHOLE = "whole"
 
 
 SAID = {
@@ -66,20 +52,6 @@ SAID = {
     Known.NOTHING: "nothing of it was recorded as delivered",
     Known.REFUSED: "what was delivered of it cannot be read, so nothing more of the run is delivered until it can",
 }
-
-
-@dataclass
-class TakenRun:
-    """A run of a downlink: what is known of it, its spans, the legacy's counts, and why what is not was refused."""
-
-    of: LegacyRun
-    known: Known
-    spans: tuple[LegacySpan, ...] = ()
-    orphans: int = 0
-    delivered: int = 0
-    kind: RunKind = RunKind.LPA
-    retired: bool = False
-    refused: str = ""
 
 
 @dataclass
@@ -152,7 +124,7 @@ def _take(settings: Settings, home: Path, report: Report) -> bool:
         report.switches[legacy.id] = legacy.switches
     here = _processed_here(work, legacy.id)
     left = here or legacy.unfinished()
-    runs = [] if left and not here else [_read_run(run) for _, run in sorted(legacy.runs.items())]
+    runs = [] if left and not here else legacy.runs()
     _note_both(work, legacy, runs, report)
     if left:
         if do and not here:
@@ -160,16 +132,16 @@ def _take(settings: Settings, home: Path, report: Report) -> bool:
         report.left.setdefault(left.partition(":")[0], []).append(legacy.id)
         return False
     with leases.downlink_job(work, legacy.id) if do else nullcontext():
-        entries = dict(_chunks(settings, legacy, report))
+        entries = dict(_chunks(work, legacy, report)) if do else {}
+        # A look does not read the chunk products that are left, so it refuses none of them.
+        brought = {run for entry in entries.values() for run in entry["runs"]} if do else legacy.brought
         for run in runs:
-            id_ = run.of.run
             if run.refused:
-                report.refuse(legacy.id, f"run {id_}: {run.refused}")
-            elif (work / paths.chunk_list(id_, legacy.id)).exists() or any(
-                id_ in entry["runs"] for entry in entries.values()
-            ):
+                report.refuse(legacy.id, f"run {run.run}: {run.refused}")
+            elif run.run in brought or (work / paths.chunk_list(run.run, legacy.id)).exists():
                 run.known = Known.WHOLE
-            report.runs[id_] = min(report.runs.get(id_, Known.WHOLE), run.known, key=list(Known).index)
+            before = report.runs.get(run.run, Known.WHOLE)
+            report.runs[run.run] = min(before, run.known, key=list(Known).index)
         if do:
             _write(settings, legacy, runs, entries)
     report.taken += 1
@@ -199,94 +171,49 @@ def _processed_here(work: Path, downlink: DownlinkId) -> str:
     return "it was processed here" if ours or ((work / paths.receipt(downlink)).exists() and not made) else ""
 
 
-def _note_both(work: Path, legacy: LegacyDownlink, runs: list[TakenRun], report: Report) -> None:
+def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report: Report) -> None:
     """Note which sequences of runs the legacy has delivered and a downlink here, too: it went on after the takeover."""
     for run in runs:
         spans = join(span.sequences for span in run.spans)
-        for downlink, delivery in sorted(Deliveries(work, run.of.run).latest().items()):
+        for downlink, delivery in sorted(Deliveries(work, run.run).latest().items()):
             if delivery.legacy is None and (common := intersect(spans, join(delivery.spans))):
                 report.both.setdefault(legacy.id, []).append(
-                    f"sequences {common[0].first} to {common[-1].last} of run {run.of.run} were delivered by the "
+                    f"sequences {common[0].first} to {common[-1].last} of run {run.run} were delivered by the "
                     f"legacy, and here by downlink {downlink}"
                 )
 
 
-def _read_run(run: LegacyRun) -> TakenRun:
-    """Read what the legacy recorded of a run."""
-    taken = TakenRun(run, Known.NOTHING, retired=run.file("retired") is not None)
-    merged, delivered = 0, run.file("delivered")
-    if delivered and (counts_of := _DELIVERED.fullmatch(delivered.read_text(errors="replace"))):
-        merged, taken.orphans, taken.kind = int(counts_of[1]), int(counts_of[2]), RunKind(counts_of[3])
-    if (record := run.file("spans")) is None:
-        return taken
-    try:
-        spans = read_spans(record)
-    except FormatError as error:
-        taken.known, taken.refused = Known.REFUSED, str(error)
-        return taken
-    taken.spans = tuple(
-        LegacySpan((span.first, span.last), _events_of(run.merged(span.first))) for span in spans
-    )
-    counts = [span.events for span in taken.spans]
-    # The legacy counts the events of the last span only, so its count is right where there is one.
-    taken.delivered = sum(c or 0 for c in counts) or (merged if len(counts) == 1 else 0)
-    taken.known = Known.SPANS if spans else Known.NOTHING
-    return taken
-
-
-def _events_of(path: Path | None) -> int | None:
-    """Count the lines of a merged index."""
-    if path is None:
-        return None
-    with path.open("rb", buffering=0) as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
-
-
-def _chunks(
-    settings: Settings, legacy: LegacyDownlink, report: Report
-) -> Iterator[tuple[ChunkId, dict[str, Any]]]:
+def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[tuple[ChunkId, dict[str, Any]]]:
     """Check the chunk products that are left, take them as links, and yield what vouches for each chunk."""
-    work = settings.paths.work
     for chunk, products in sorted(legacy.products.items()):
-        with _scratch(work / paths.chunk_scratch(legacy.id, chunk), do=report.done) as out:
-            try:
-                if chunk not in legacy.retdefs:
-                    raise FormatError(f"{legacy.home}: chunk {chunk} has no RetDef")
-                for name in products:
-                    (out / name).symlink_to((legacy.home / name).absolute())
-                files = check_products(out, chunk, links=True)
-            except (HalfPipeError, OSError) as error:
-                why = str(error).replace(f"{out}/", f"{legacy.home}/")
-                report.refuse(legacy.id, f"chunk {chunk}: {why}")
-                continue
+        scratch = work / paths.chunk_scratch(legacy.id, chunk)
+        remove_tree(scratch)
+        out = scratch / "taken-over"
+        out.mkdir(parents=True)
+        try:
+            if chunk not in legacy.retdefs:
+                raise FormatError(f"{legacy.home}: chunk {chunk} has no RetDef")
+            for name in products:
+                (out / name).symlink_to((legacy.home / name).absolute())
+            files = check_products(out, chunk, links=True)
+        except (HalfPipeError, OSError) as error:
+            why = str(error).replace(f"{out}/", f"{legacy.home}/")
+            report.refuse(legacy.id, f"chunk {chunk}: {why}")
+        else:
             entry = _chunk(legacy, chunk, files) | {"downlink": legacy.id, "taken_over": True}
-            if report.done:
-                make_directory(work, paths.chunks(legacy.id))
-                write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
-                with nobody_reads(work, legacy.id, chunk, log.warning):
-                    take_products(out, work / paths.chunks(legacy.id), chunk)
-                write_json(work / paths.chunk(legacy.id, chunk), entry)
+            make_directory(work, paths.chunks(legacy.id))
+            write_bytes(work / paths.retdef(legacy.id, chunk), legacy.retdef(chunk).read_bytes())
+            with nobody_reads(work, legacy.id, chunk, log.warning):
+                take_products(out, work / paths.chunks(legacy.id), chunk)
+            write_json(work / paths.chunk(legacy.id, chunk), entry)
             yield chunk, entry
-
-
-@contextmanager
-def _scratch(place: Path, *, do: bool) -> Iterator[Path]:
-    """Give a directory for links to the products of a chunk; without `do` not where we work."""
-    if not do:
-        with tempfile.TemporaryDirectory() as home:
-            yield Path(home)
-        return
-    remove_tree(place)
-    out = place / "taken-over"
-    out.mkdir(parents=True)
-    yield out
-    remove_tree(place)
+        remove_tree(scratch)
 
 
 def _write(
     settings: Settings,
     legacy: LegacyDownlink,
-    runs: list[TakenRun],
+    runs: list[LegacyRun],
     entries: Mapping[ChunkId, Mapping[str, Any]],
 ) -> None:
     """Write down what is known of a downlink, the receipt last."""
@@ -294,8 +221,8 @@ def _write(
     moots = _moots(legacy)
     manifests = []
     for run in runs:
-        with leases.run_lease(work, run.of.run, log.warning):
-            manifests.append(_write_run(work, legacy, run, entries, moots.get(run.of.run, UNSET)))
+        with leases.run_lease(work, run.run, log.warning):
+            manifests.append(_write_run(work, legacy, run, entries, moots.get(run.run, UNSET)))
     content = {
         "taken_over": True,
         "downlink": str(downlink),
@@ -342,11 +269,9 @@ def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) 
 
 
 def _moots(legacy: LegacyDownlink) -> Mapping[RunId, Moot]:
-    path = legacy.text("moot_keys")
-    if path.name not in legacy.names:
-        return {}
+    text = legacy.text("moot_keys")
     try:
-        return read_moot(path)
+        return read_moot(text) if text.exists() else {}
     except HalfPipeError as error:
         log.warning("%s", error)
         return {}
@@ -355,16 +280,16 @@ def _moots(legacy: LegacyDownlink) -> Mapping[RunId, Moot]:
 def _write_run(
     work: Path,
     legacy: LegacyDownlink,
-    run: TakenRun,
+    run: LegacyRun,
     entries: Mapping[ChunkId, Mapping[str, Any]],
     moot: Moot,
 ) -> dict[str, Any]:
     """Record what was delivered of a run, then what the downlink brought of it; return its manifest."""
-    id_, downlink = run.of.run, legacy.id
+    id_, downlink = run.run, legacy.id
     brought = [chunk for entry in entries.values() if (chunk := ChunkProducts.of(entry, id_)).files]
     places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
     index = merged_index.build(places) if brought else None
-    datagrams = _datagrams_then(run.of.datagrams, index.datagrams if index else KnownDatagrams.of(()))
+    datagrams = _datagrams_then(run.datagrams, index.datagrams if index else KnownDatagrams.of(()))
     recorded = Deliveries(work, id_)
     delivery = _delivery(downlink, run, datagrams, recorded.latest().get(downlink))
     if run.known is Known.REFUSED:
@@ -392,7 +317,7 @@ def _datagrams_then(path: Path | None, own: KnownDatagrams) -> KnownDatagrams:
 
 
 def _delivery(
-    downlink: DownlinkId, run: TakenRun, datagrams: KnownDatagrams, before: Delivery | None
+    downlink: DownlinkId, run: LegacyRun, datagrams: KnownDatagrams, before: Delivery | None
 ) -> Delivery:
     """Return what the legacy delivered; its merged index may be gone since it was counted `before`."""
     counted = {span.sequences: span.events for span in (before.legacy if before and before.legacy else ())}
@@ -404,12 +329,12 @@ def _delivery(
     return Delivery(downlink, spans, datagrams.ranges(), (), None, None, HANDOFF, legacy=legacy)
 
 
-def _manifest(run: TakenRun, delivery: Delivery, datagrams: KnownDatagrams, moot: Moot) -> dict[str, Any]:
+def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moot: Moot) -> dict[str, Any]:
     """Return what a manifest says of a run that was taken over."""
     segments = datagrams.segments()
     manifest = delivery.as_json() | {
-        "run": str(run.of.run),
-        "l1_run": run.of.run.l1,
+        "run": str(run.run),
+        "l1_run": run.run.l1,
         "kind": str(RunKind.of(segments) if segments else run.kind),
         "epus": sorted(segments),
         "complete": run.retired,
