@@ -16,7 +16,6 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
-from halfpipe.formats.evt_view import fields
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.difference_reasons import (
     CUT,
@@ -48,7 +47,6 @@ from halfpipe.settings import Settings
 SAME, OTHER, UNLIKE = 0, 1, 3
 EVENTS = "events"
 HERE, THERE, BOTH = "here", "there", "both"
-SHOWN = 80  # characters of a field's value
 Texts = Mapping[str, Sequence[str]]
 
 
@@ -231,14 +229,12 @@ class _Run:
             yield self._group(rows[numbers[part]], where, reason)
 
     def _other_bytes(self, ours: NDArray[np.intp], theirs: NDArray[np.intp]) -> Iterator[Finding]:
-        """Yield events that have other bytes, with what differs in the first of those that are not explained."""
-        reasons: dict[Reason, int] = {}
-        pairs = list(zip(ours.tolist(), theirs.tolist(), strict=True))
-        codes = [reasons.setdefault(self._why_bytes(*pair), len(reasons)) for pair in pairs]
-        for part, reason in _neighbours(ours, np.array(codes, np.intp), list(reasons)):
-            a, b = pairs[part.start]
-            named = unexplained(f"other bytes: {_named(self.ours.record(a), self.theirs.record(b))}")
-            yield self._group(self.ours.rows[ours[part]], BOTH, named if reason == UNEXPLAINED else reason)
+        """Yield events that have other bytes; of those that are not explained the first one says what differs."""
+        found = [self._why_bytes(*pair) for pair in zip(ours.tolist(), theirs.tolist(), strict=True)]
+        kinds = list(dict.fromkeys(reason[:2] for reason in found))
+        codes = np.array([kinds.index(reason[:2]) for reason in found], np.intp)
+        for part, _ in _neighbours(ours, codes, [Reason(*kind, "") for kind in kinds]):
+            yield self._group(self.ours.rows[ours[part]], BOTH, found[part.start])
 
     def _why_bytes(self, ours: int, theirs: int) -> Reason:
         before = self.theirs.record(theirs - 1) if theirs else b""
@@ -360,15 +356,3 @@ def _off(rows: NDArray[np.void], others: NDArray[np.void]) -> int:
 
 def _moot(header: np.void) -> tuple[int, bytes]:
     return int(header["moot_key"]), bytes(header["moot_alias"])
-
-
-def _named(ours: bytes, theirs: bytes) -> str:
-    """Name the first field in which two records differ, with its values."""
-    one, other = (
-        list(fields(np.frombuffer(bytes(evt.HEADER_SIZE) + record, np.uint8), evt.HEADER_SIZE, "a record"))
-        for record in (ours, theirs)
-    )
-    for a, b in zip(one, other, strict=False):
-        if (a.part, a.name, str(a.value)) != (b.part, b.name, str(b.value)):
-            return f"{a.part} {a.name} is {str(a.value)[:SHOWN]} here, {str(b.value)[:SHOWN]} there"
-    return f"{len(one)} fields here, {len(other)} there"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats import evt
+from halfpipe.formats.evt_view import fields
 from halfpipe.ids import RunId
 from halfpipe.legacy.legacy_replay import Merged
 from halfpipe.merge.decision import holding
@@ -26,6 +27,7 @@ class Reason(NamedTuple):
     text: str
 
 
+SHOWN = 80  # characters of a field's value
 DEFECTS: Mapping[int, str] = {
     1: "the legacy counts the events of its last span only",
     2: "the legacy never delivers what waits in a run that was abandoned",
@@ -187,46 +189,30 @@ def _only_there(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
     ]
 
 
-CAL_TAIL = slice(-18, -16)  # where the two last bytes of an LCI_CAL info stand, before the keys
+Fields = dict[tuple[str, str], str]  # the values of a record's fields, by their parts and names
 
 
 def why_other_bytes(ours: bytes, theirs: bytes, before: bytes) -> Reason:
     """Return why two records of one event differ; `before` is the record before it there, empty for the first."""
-    kind = info_type(ours)
-    if kind == evt.InfoType.LCI_CAL and _without(ours, CAL_TAIL) == _without(theirs, CAL_TAIL):
+    mine, other = _fields(ours), _fields(theirs)
+    differ = [key for key in mine | other if mine.get(key) != other.get(key)]
+    if [name for _, name in differ] == ["tail"]:
         return defect(30)
-    handlers = handlers_of(before)
-    if kind == evt.InfoType.LPA and not any(handlers_of(ours)) and any(handlers):
-        at = handlers_at(ours)
-        if theirs == ours[:at] + handlers + ours[at + 4 :]:
-            return defect(26)
-    return UNEXPLAINED
+    taken, handlers = (_handlers(_fields(record)) if record else {} for record in (theirs, before))
+    if set(differ) <= set(taken) and taken == handlers and mine["info", "nhandlers"] == "0":
+        return defect(26)
+    part, name = differ[0]
+    here, there = (side.get(differ[0], "nothing")[:SHOWN] for side in (mine, other))
+    return unexplained(f"other bytes: {part} {name} is {here} here, {there} there")
 
 
-def _without(record: bytes, part: slice) -> bytes:
-    return record[: part.start] + record[part.stop :]
+def _fields(record: bytes) -> Fields:
+    data = np.frombuffer(bytes(evt.HEADER_SIZE) + record, np.uint8)
+    return {(one.part, one.name): str(one.value) for one in fields(data, evt.HEADER_SIZE, "a record")}
 
 
-def _info_at(record: bytes) -> int:
-    context = evt.CONTEXT.itemsize
-    return context + 4 + int.from_bytes(record[context : context + 4], "little")
-
-
-def info_type(record: bytes) -> int:
-    """Return the type of what a record holds behind its event."""
-    at = _info_at(record)
-    return int.from_bytes(record[at : at + 4], "little")
-
-
-def handlers_at(record: bytes) -> int:
-    """Return where the number of handlers of an LPA record stands, and behind it the handlers."""
-    return _info_at(record) + 4 + evt.LPA_INFO.itemsize
-
-
-def handlers_of(record: bytes) -> bytes:
-    """Return the handlers of an LPA record with their number before them; empty of another record."""
-    lpa = record and info_type(record) == evt.InfoType.LPA
-    return record[handlers_at(record) : -evt.LPA_KEYS.itemsize] if lpa else b""
+def _handlers(of: Fields) -> Fields:
+    return {key: value for key, value in of.items() if key[0].startswith("handler") or key[1] == "nhandlers"}
 
 
 RETIRED = "retired_runs"

@@ -7,7 +7,7 @@ brought: after a death in between nothing goes to Level-1 twice. A report says w
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -403,7 +403,11 @@ def takeover(
     report = Report(root, do, odd=odd)
     if do:
         working_directory.begin(work)
-    with _alone(work) if do else nullcontext():
+    with ExitStack() as held:
+        if do:
+            lease = Lease(work, paths.takeover_lease())
+            lease.take_or_refuse("the takeover", log.warning)
+            held.callback(lease.give_back)
         _force(work, report)
         rest = iter(shown(downlinks))
         on_disk: list[DownlinkId] = []
@@ -435,13 +439,3 @@ def _force(work: Path, report: Report) -> None:
             report.given_up.append(run)
             if report.done:
                 write_bytes(work / paths.FORCE / run.l1, b"taken over from the legacy\n")
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    lease = Lease(work, paths.TAKEOVER_LEASE)
-    lease.take_or_refuse("the takeover", log.warning)
-    try:
-        yield
-    finally:
-        lease.give_back()

@@ -5,6 +5,7 @@ run's directory only remembers that it was done.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,22 +85,17 @@ def _new_id(settings: Settings) -> DownlinkId:
     work, (first, last) = settings.paths.work, (one.number for one in settings.repipe.ids)
     home = make_directory(work, paths.REPIPES)
     used = [int(path.name) for path in home.iterdir() if DownlinkId.matches(path.name)]
-    number = max([first - 1, *(one for one in used if first <= one <= last)]) + 1
-    while number <= last:
+    for number in range(max([first - 1, *(one for one in used if first <= one <= last)]) + 1, last + 1):
         downlink = DownlinkId(f"{number:09d}")
-        places = [
+        real = (
             work / downlink,
             work / paths.receipt(downlink),
             *(d / downlink for d in settings.paths.retdef),
-        ]
-        if not any(place.exists() for place in places):
-            try:
+        )
+        if not any(place.exists() for place in real):
+            with suppress(FileExistsError):  # another command has taken it at this moment
                 (work / paths.repipe(downlink)).mkdir()
-            except FileExistsError:  # another command has taken it at this moment
-                pass
-            else:
                 return downlink
-        number += 1
     raise ConfigError(
         f"repipe.ids: all ids up to {settings.repipe.ids[1]} are used. Name a range of its own after it in the config."
     )
