@@ -31,7 +31,7 @@ from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, lease_troubles, site_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
-UNPUBLISHED = "board-failed"  # the code of its cause
+UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
 MINUTES = 240.0  # that a downlink may take
 SIGN_SECONDS = 60.0  # between two signs that a turn gets on
 WAITS_SECONDS = 600.0  # that Slurm is waited for, if it takes none
@@ -182,12 +182,12 @@ def _process_all(
         if leases.in_work(plan.work, downlink) is not None:
             continue
         until = time.monotonic() + minutes * 60
-        status, log, why = hand_off(settings, launchers(downlink), downlink, until, sign)
-        if status == GOOD and plan.target(downlink) != paths.receipt(downlink):
-            status, log, why = hand_off(settings, Here(1), downlink, until, sign, submits=True)
-        ended[downlink] = status
-        if status != GOOD:
-            failed[downlink] = failure(status, f"snakemake {plan.target(downlink)}", log, why)
+        why, log = hand_off(settings, launchers(downlink), downlink, until, sign)
+        if why is None and plan.target(downlink) != paths.receipt(downlink):
+            why, log = hand_off(settings, Here(1), downlink, until, sign, submits=True)
+        ended[downlink] = GOOD if why is None else OUT_OF_TIME if why.code == LATE else FAILED
+        if why is not None:
+            failed[downlink] = why
             printed = "\n".join(f"  | {line}" for line in end_of(log, LINES))
             details[downlink] = f"all that was printed: {log}\n{printed}"
     sign()
@@ -209,7 +209,7 @@ def hand_off(
     sign: Callable[[], object],
     *,
     submits: bool = False,
-) -> tuple[int, Path, str]:
+) -> tuple[Cause | None, Path]:
     """Process a downlink as an element of its own, up to its hand-off, or submit it.
 
     Parameters
@@ -220,14 +220,16 @@ def hand_off(
         When its time is up, by the monotonic clock.
     sign
         Shows that the turn gets on.
+    submits
+        Whether it is submitted.
 
     Returns
     -------
     tuple
-        `GOOD`, `FAILED` or `OUT_OF_TIME`; the log; why, if no job's record says it.
+        Why it did not end well, for where no job's record says it; None, it did. The log.
     """
     batch = Batch(settings, [downlink], home=paths.UNATTENDED_LOGS, submits=submits)
-    waiting_since, signed = time.monotonic(), 0.0
+    waiting_since, signed, why = time.monotonic(), 0.0, ""
     try:
         with closing(batch.run(launcher)) as looks:
             for _ in looks:
@@ -237,23 +239,18 @@ def hand_off(
                     signed = now
                 waiting_since = waiting_since if batch.waits else now
                 if now > until:
-                    return OUT_OF_TIME, batch.log, ""
+                    do = Remedy(first=f"see what hung, often a file system: {batch.log}")
+                    return Cause(LATE, Verdict.ACTION, "it ran out of time and was ended", do), batch.log
                 if now - waiting_since > WAITS_SECONDS:
-                    return FAILED, batch.log, f"it waits: {batch.waits}"
+                    why = f"it waits: {batch.waits}"
+                    break
     except HalfPipeError as error:
-        return FAILED, batch.log, in_a_line(str(error))
-    return GOOD if downlink in batch.done else FAILED, batch.log, batch.left.get(downlink, "")
-
-
-def failure(status: int, command: str, log: Path, why: str) -> Cause:
-    """Return why a downlink did not end well, where its account does not say it."""
-    if status == OUT_OF_TIME:
-        text = "it ran out of time and was ended"
-        return Cause(
-            "out-of-time", Verdict.ACTION, text, Remedy(first=f"see what hung, often a file system: {log}")
-        )
-    what = why or "it was not handed off, or not submitted"
-    return Cause("failed", Verdict.ACTION, f"{what}; its log: {log}", Remedy(command))
+        why = in_a_line(str(error))
+    if downlink in batch.done:
+        return None, batch.log
+    why = why or batch.left.get(downlink, "it was not submitted" if submits else "it was not handed off")
+    command = f"snakemake {'submit' if submits else 'dl'}={downlink}"
+    return Cause("failed", Verdict.ACTION, f"{why}; its log: {batch.log}", Remedy(command)), batch.log
 
 
 def _accounts(
@@ -266,7 +263,7 @@ def _accounts(
         if found.state.startswith("in work"):
             unknown.add(downlink)
         own = failed.get(downlink)
-        if own and (own.code == "out-of-time" or not any(cause.failed for cause in found.causes)):
+        if own and (own.code == LATE or not any(cause.failed for cause in found.causes)):
             causes.append((downlink, own))
         causes += [(downlink, cause) for cause in found.causes]
     return causes, unknown
