@@ -17,13 +17,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from halfpipe import paths
 from halfpipe.decode.chunk_products import PRODUCT
-from halfpipe.downlink.stage_look import names_files
+from halfpipe.downlink.stage_look import is_submitted, names_files
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import FormatError, HalfPipeError, LockedError, StateError
+from halfpipe.errors import HalfPipeError, LockedError, StateError
 from halfpipe.files import leases
 from halfpipe.files.advice import in_the_way
 from halfpipe.files.durable import remove_tree
@@ -33,7 +32,7 @@ from halfpipe.merge.settle import is_complete
 from halfpipe.run import force_list
 from halfpipe.run.downlinks_of_run import begun_downlinks
 from halfpipe.run.merged_index import known_datagrams, load_chunks
-from halfpipe.run.receipt_file import hand_offs, last_number, read_receipt
+from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.site.online_records import is_handed_off
 
@@ -194,7 +193,7 @@ def why_kept(settings: Settings, now: float, each: Removable) -> str:
         return ""
     try:
         return next(_reasons(settings, now, each.run, each.downlinks), "")
-    except (HalfPipeError, OSError) as error:
+    except (HalfPipeError, OSError, KeyError, TypeError) as error:
         return f"what is recorded of it cannot be read: {error}"
 
 
@@ -207,11 +206,12 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         handed_off = work / paths.receipt(downlink)
         if not handed_off.is_file():
             yield f"downlink {downlink} has no receipt: it is outstanding"
-        manifest = _manifest(work, run, downlink)
+        manifest, receipt = read_json(work / paths.manifest(run, downlink)), read_receipt(work, downlink)
         complete |= manifest["complete"]
         if manifest["held"]:
             yield f"downlink {downlink} holds it, since Level-1 would refuse it"
-        if not is_submitted(work, downlink):
+        # That its files are gone from the stage says nothing: so they are where somebody has cleared it.
+        if names_files(receipt) and not is_submitted(receipt, Record(work, downlink)):
             yield (
                 f"downlink {downlink} has no record of a submission; if Level-1 has it: halfpipe submit "
                 f"{downlink} --settle submitted"
@@ -243,32 +243,6 @@ def _reasons(settings: Settings, now: float, run: RunId, downlinks: tuple[Downli
         and RunKind.of(known_datagrams(work, run).by_apid()) in settings.online.types
     ):
         yield f"Online has no file of it yet in {online}, which halfpipe online makes of this"
-
-
-def _manifest(work: Path, run: RunId, downlink: DownlinkId) -> Mapping[str, Any]:
-    path = work / paths.manifest(run, downlink)
-    content: Mapping[str, Any] = read_json(path)
-    if not isinstance(content, Mapping) or not {"held", "complete", "given_up"} <= content.keys():
-        raise FormatError(f"{path}: no manifest of ours. Process downlink {downlink} again (-F)")
-    return content
-
-
-def is_submitted(work: Path, downlink: DownlinkId) -> bool:
-    """Tell whether the latest hand-off of `downlink` is recorded as submitted, or has nothing to submit.
-
-    That its files are gone from the stage says nothing: so they are where somebody has cleared it.
-
-    Raises
-    ------
-    StateError
-        If a record is damaged.
-    FormatError, MissingInputError
-        If its receipt is, or is not there.
-    """
-    has = Record(work, downlink).last_confirmed
-    if has is not None and has.handoff == last_number(work, downlink):
-        return True
-    return not names_files(read_receipt(work, downlink))
 
 
 def _remove(path: Path, size: int) -> None:

@@ -18,7 +18,6 @@ from halfpipe.errors import LockedError
 from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run.merged_index import dump_datagrams
-from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import CleanUp, Online, Paths, Settings
 from halfpipe.site import clean_up
 from halfpipe.site.clean_up import Removable, What
@@ -147,7 +146,7 @@ KEEPS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "held": (f"work/{paths.manifest(RUN, FIRST)}", hold, f"downlink {FIRST} holds it"),
     "no RetDef": (f"work/{paths.retdef(FIRST, '00002')}", Path.unlink, "chunk 00002 could not be decoded again"),
     "no manifest": (f"work/{paths.manifest(RUN, SECOND)}", Path.unlink, "manifest.json: no such file"),
-    "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "no manifest of ours"),
+    "other content": (f"work/{paths.manifest(RUN, FIRST)}", lambda p: p.write_text("[]"), "cannot be read"),
     "damaged": (f"work/{paths.chunk_list(RUN, SECOND)}", damage, "chunks.json: not JSON"),
     "other datagrams": (f"work/{paths.datagrams(RUN, FIRST)}", lambda p: p.write_text("x\n"), "not what was written"),
 }  # fmt: skip
@@ -267,14 +266,13 @@ def test_online_gets_its_file_first(old: Site) -> None:
 def test_submitted_is_the_latest_hand_off(old: Site) -> None:
     forget(old.work, paths.submissions(FIRST))
     assert not (old.stage / FIRST).exists(), "that it is gone says nothing"
-    assert not clean_up.is_submitted(old.work, FIRST)
     record = Record(old.work, FIRST)
     record.intend(["pipeline"], action=Action.SUBMIT, handoff=1)
-    assert not clean_up.is_submitted(old.work, FIRST), "nobody knows how it ended"
+    assert "no record of a submission" in cleaned(old)[0].kept, "nobody knows how it ended"
     record.conclude(Outcome.TOLD, By.ANSWER, 0)
-    assert clean_up.is_submitted(old.work, FIRST)
-    publish(old.work, FIRST, {**hand_offs(old.work, FIRST)[-1].receipt, "handoff": 2})
-    assert not clean_up.is_submitted(old.work, FIRST), "Level-1 has the one before"
+    rewrite(old.work / paths.receipt(FIRST), handoff=2)
+    os.utime(old.work / paths.receipt(FIRST), (OLD, OLD))
+    assert "no record of a submission" in cleaned(old)[0].kept, "Level-1 has the one before"
 
 
 def test_files_of_one_chunk_go_by_run(old: Site) -> None:
