@@ -143,7 +143,7 @@ def _record_turn(
 def _publish(settings: Settings, teller: Teller) -> None:
     """Write the board and the metrics, and tell if they cannot be written."""
     if settings.board.dir is not None or settings.metrics.file is not None:
-        teller.of_site(UNPUBLISHED, list(publish(settings)))
+        teller.of_site(UNPUBLISHED, publish(settings))
 
 
 def publish(settings: Settings) -> Iterator[Cause]:

@@ -186,6 +186,19 @@ def test_what_others_have_in_work_is_waited_for_as_long_as_a_lease_lives(
     assert (batch.done, batch.left) == ([SECOND], {FIRST: "it is in work"})
 
 
+@pytest.mark.parametrize(("product", "done"), [(paths.receipt, False), (paths.submitted, True)])
+def test_who_submits_is_done_with_the_submission(
+    settings: Settings, product: Callable[[str], str], done: bool
+) -> None:
+    def says(dl: DownlinkId, _round: int) -> End:
+        (settings.paths.work / product(dl)).touch()
+        return End(dl, "failed", "submission", "it failed")
+
+    batch = Batch(settings, [FIRST], submits=True)
+    list(batch.run(Made(says)))
+    assert (batch.done, batch.failed) == (([FIRST], []) if done else ([], [FIRST]))
+
+
 def test_what_is_regenerated_is_what_was_handed_off_before_and_what_is_outstanding(
     settings: Settings,
 ) -> None:
