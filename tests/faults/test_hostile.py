@@ -305,7 +305,7 @@ def test_a_record_of_four_gigabytes_that_is_there_is_refused(tmp_path: Path) -> 
     path = sparse(tmp_path / "large.evt", size, (0, source[:place]), (place, struct.pack("<I", count)))
     with watched(tmp_path), at_once():
         file = evt.open_evt(path)
-        with pytest.raises(FormatError, match=rf"^{path}: .* byte {place} is {count}"):
+        with pytest.raises(FormatError, match=f"^{path}: record at byte {evt.HEADER_SIZE}: "):
             evt.record_layout(file.data, np.array([evt.HEADER_SIZE]), str(path))
         with pytest.raises(FormatError, match=str(path)):
             evt.walk(file.data, str(path))

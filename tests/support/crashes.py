@@ -248,9 +248,10 @@ def sweep(home: Path, again: bool, every: int, modes: Sequence[str], *, head: bo
         if wrong and mode in STILL:
             # What it left in the middle of one change is told to a person, or is hidden, and clean-up's; but where
             # Level-1 takes files nothing is left.
-            told = {path_of(cause) for cause in check(site.settings, DownlinkId(SECOND))}
-            told = {str(path.relative_to(site.home)) for path in told}
-            wrong = [n for n in wrong if "/." not in n and (n not in told or n.startswith(f"stage/{SECOND}/"))]
+            causes = check(site.settings, DownlinkId(SECOND))
+            told = {str(path_of(cause).relative_to(site.home)) for cause in causes}
+            here = f"stage/{SECOND}/"
+            wrong = [n for n in wrong if "/." not in n and (n not in told or n.startswith(here))]
         assert wrong == [], what
         assert noted(site.stage) == (marked_more if crashes.ended else marked), what
         assert leases.found(site.work) == [], what

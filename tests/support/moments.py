@@ -15,8 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link"}
+# What Python tells before it changes files, and how many of the words are names.
+CHANGES = {
+    "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.truncate": 1,
+    "os.chmod": 1, "os.chown": 1,
+}  # fmt: skip
 NEW = frozenset({"open", "os.mkdir", "os.link"})  # of these, what a full disk does not take
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def changed(event: str, words: tuple[Any, ...]) -> list[str]:
+    """Return the names of the files that are about to be changed."""
+    if event == "open":
+        names = words[:1] if isinstance(words[2], int) and words[2] & WRITES else ()
+    else:
+        names = words[: CHANGES.get(event, 0)]
+    return [os.fsdecode(name) for name in names if not isinstance(name, int)]
 
 
 class Shadow:
@@ -102,11 +116,8 @@ class Fault:
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Hear of what Python is about to do."""
-        changes = event in CHANGES
-        if event == "open" and isinstance(arguments[2], int):
-            changes = bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-        if changes and isinstance(arguments[0], (str, os.PathLike)):
-            path = os.path.abspath(arguments[0])  # noqa: PTH100 - as above
+        for name in changed(event, arguments)[:1]:
+            path = os.path.abspath(name)  # noqa: PTH100 - as above
             self.moment(event, path)
             if self.refusal is not None:
                 self.refusal.refuse(event, path)

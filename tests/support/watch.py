@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.moments import changed
+
 # Bytes of memory that no input may make anything hold; at rest a program has less than a hundred megabytes.
 LIMIT = 400 << 20
 
-_CHANGES = {
-    "os.rename": 2, "os.link": 2, "os.symlink": 2, "os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.truncate": 1,
-    "os.chmod": 1, "os.chown": 1, "shutil.rmtree": 1, "shutil.move": 2, "shutil.copyfile": 2,
-}  # fmt: skip
 _STARTS = {"subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn"}
 _active: list[tuple[Path, list[str]]] = []
 
@@ -28,23 +26,10 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     home, violations = _active[-1]
     if event in _STARTS:
         violations.append(f"{event} {arguments[0]!r}")
-    paths: tuple[Any, ...] = ()
-    if (
-        event == "open"
-        and isinstance(arguments[2], int)
-        and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    ):
-        paths = arguments[:1]
-    elif event in _CHANGES:
-        paths = arguments[: _CHANGES[event]]
-    for path in paths:
-        if isinstance(path, int):
-            continue
-        place = _base(event, arguments) / os.fsdecode(path)
+    for path in changed(event, arguments):
+        place = _base(event, arguments) / path
         # What is opened is what a link leads to; all else is done to the link itself.
-        place = Path(os.path.realpath(place if event == "open" else place.parent)) / (
-            "" if event == "open" else place.name
-        )
+        place = place.resolve() if event == "open" else place.parent.resolve() / place.name
         if not place.is_relative_to(home) and place != Path(os.devnull):
             violations.append(f"{event} {place}")
 
