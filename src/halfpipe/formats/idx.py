@@ -63,7 +63,6 @@ REMEDY = "Have the chunk decoded again, or the index merged again"
 _STARTEDAT, _FILE = 1, 14
 _COLUMNS = {"sequence": 2, "apid": 7, "datagram": 8, "utc": 5, "offset": 13}
 
-_FIRST = 1 << 12  # bytes of text parsed at a time at least: a small file may grow while it is read
 _WHOLE = re.compile(rb"[+-]?[0-9]{1,20}|(0[xX])[0-9a-fA-F]{1,16}")
 _SECONDS = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BLANK = 32  # bytes up to here are white where the only ones below it are newlines
@@ -113,30 +112,26 @@ def read_index(path: Path, hear: Callable[[memoryview], object] = lambda _: None
         not what it should be, lines of several runs, a last line that was cut.
     """
     reader = _Reader(path)
-    rest = 0  # bytes of a line whose end has not been read yet
     try:
         with open_regular(path) as file:
-            block = min(BLOCK, max(_FIRST, os.fstat(file.fileno()).st_size))
+            block = min(BLOCK, os.fstat(file.fileno()).st_size + 1)
             buffer = bytearray(
-                3 * block
+                2 * block
             )  # one for all: memory that is new each time costs as much as parsing
             room = memoryview(buffer)
-            while count := file.readinto(room[rest : rest + block]):
-                stop = rest + count
-                hear(room[rest:stop])
-                end = buffer.rfind(b"\n", rest, stop) + 1
-                if end:
-                    reader.take(buffer, end)
-                rest = stop - end
-                if rest > 2 * block:
-                    raise reader.error(reader.before + 1, f"has more than {2 * block} bytes")
-                room[:rest] = bytes(room[end:stop])
+            while count := file.readinto(room[:block]):
+                rest = file.readline(block)  # of the line that the block ends in
+                stop = count + len(rest)
+                room[count:stop] = rest
+                if buffer[stop - 1] != ord("\n"):
+                    number = reader.before + buffer.count(b"\n", 0, stop) + 1
+                    raise reader.error(number, f"is cut, without a newline, or has more than {block} bytes")
+                hear(room[:stop])
+                reader.take(buffer, stop)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such index. {REMEDY}.") from error
     except OSError as error:
         raise FormatError(f"{path}: cannot be read: {error.strerror}. {REMEDY}.") from error
-    if rest:
-        raise reader.error(reader.before + 1, "is cut: the file ends without a newline")
     return reader.index()
 
 

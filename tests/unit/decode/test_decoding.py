@@ -94,7 +94,7 @@ BAD_PRODUCTS = {
     "other-apid": r"-0765-00003\.evt: APID 0765 is none of event data",
     "beyond": rf"{EVT}: record at byte 33268: ",
     "elsewhere": rf"{IDX}: sequence 1084 of APID 965 is said to lie at byte 176 of {EVT}, where there is sequence 1001",
-    "cut-index": rf"{IDX}: line 45 is cut: the file ends without a newline",
+    "cut-index": rf"{IDX}: line 45 is cut",
     "cut": rf"{EVT}: record at byte \d+: ",
 }
 
