@@ -171,18 +171,6 @@ def _cwd(process: Path) -> str:
 
 
 @pytest.mark.workflow
-def test_100_megabytes_go_through_and_are_held_nowhere(flight_site: FlightSite) -> None:
-    flight_site.misbehave(c240601001_00001="verbose")
-    done = flight_site.decode(RETDEF)
-    assert done.status == 0, done.errors
-    assert len(done.out) > 100_000_000
-    assert done.out.count(b"of no interest ......") == 900_000
-    assert b"x" * 10_000_000 in done.out
-    assert done.peak < 90, "MiB, of the wrapper and of the program"
-    assert flight_site.products() == FIRST
-
-
-@pytest.mark.workflow
 def test_exception_lines_pass_unchanged_and_what_follows_is_cleaned_up(flight_site: FlightSite) -> None:
     flight_site.misbehave(c240601001_00001="exception")
     done = flight_site.decode(RETDEF)

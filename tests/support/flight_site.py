@@ -2,11 +2,9 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +24,11 @@ TABLES = "/sdf/group/fermi/ground/fmx"
 
 @dataclass(frozen=True)
 class Done:
-    """How a wrapper ended; `peak` is the largest resident size of it and its children, MiB."""
+    """How a wrapper ended, and what it printed."""
 
     status: int
     out: bytes
     errors: str
-    peak: int = 0
 
 
 @dataclass
@@ -112,21 +109,12 @@ class FlightSite:
         return self.run("flight_decoder", "-r", str(retdef), "-o", str(self.out), *arguments, env=env)
 
     def run(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> Done:
-        """Run a wrapper to its end, its output in files so that nothing is held here."""
-        with (self.home / "stdout").open("w+b") as out, (self.home / "stderr").open("w+b") as errors:
-            process = subprocess.Popen(
-                self.command(name, *arguments), stdout=out, stderr=errors, env={**os.environ, **(env or {})}
-            )
-            peak = 0
-            while process.poll() is None:
-                peak = max(peak, _peak(process.pid))
-                time.sleep(0.01)
-        return Done(
-            process.returncode,
-            (self.home / "stdout").read_bytes(),
-            (self.home / "stderr").read_text(),
-            peak >> 10,
+        """Run a wrapper to its end."""
+        environment = {**os.environ, **(env or {})}
+        done = subprocess.run(
+            self.command(name, *arguments), capture_output=True, env=environment, check=False
         )
+        return Done(done.returncode, done.stdout, done.stderr.decode())
 
     def products(self) -> dict[str, bytes]:
         """What lies in OUTDIR."""
@@ -158,17 +146,3 @@ def needs_container() -> None:
     tried = subprocess.run([program, "--ro-bind", "/", "/", "true"], capture_output=True, check=False)
     if tried.returncode:
         pytest.skip(f"bubblewrap may not make a container here: {tried.stderr.decode().strip()}")
-
-
-def _peak(pid: int) -> int:
-    """Return the largest resident size so far of a process or one below it, KiB.
-
-    What a process's resource usage tells begins with the size of the one that forked it, here pytest's.
-    """
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return 0
-    found = re.search(r"^VmHWM:\s*([0-9]+) kB$", status, re.MULTILINE)
-    return max([int(found[1]) if found else 0, *(_peak(int(child)) for child in children)])

@@ -351,19 +351,14 @@ class Lease:
                 seen = now
                 waiting.wait(f"waiting for a sign of life of who is at work on {what}: {found}")
             elif found is not None and found.jobs:
-                for_jobs.wait(self._left(what, found))
+                for_jobs.wait(
+                    f"waiting for jobs of {what} that a killed process left: {', '.join(found.jobs)}"
+                )
             elif taken:  # a job may have come at the last moment
                 break
             else:
                 taken = self.try_take()
         self.strike_out(self.jobs())
-
-    def _left(self, what: str, found: Found) -> str:
-        jobs = []
-        for name in found.jobs:
-            with suppress(OSError):
-                jobs.append(str(Holder.of((self.home / name).read_bytes())))
-        return f"waiting for jobs of {what} that a killed process left behind, held by {'; '.join(jobs)}"
 
     def jobs(self) -> dict[str, float | None]:
         """Return the registered jobs, and when the heartbeat of each was touched."""
@@ -373,7 +368,7 @@ class Lease:
     def strike_out(self, dead: Iterable[str]) -> None:
         """Remove what killed jobs have left here."""
         for name in dead:
-            for path in (self.home / name, self.work / paths.HEARTBEATS / name[len("job-") : -17]):
+            for path in (self.home / name, self.work / paths.HEARTBEATS / JOB.sub(r"\1", name)):
                 path.unlink(missing_ok=True)
 
     def check(self) -> None:

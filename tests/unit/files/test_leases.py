@@ -305,7 +305,7 @@ def test_a_new_head_waits_for_orphans_and_they_may_end_their_work(tmp_path: Path
         assert head.line().startswith("waiting for a sign of life")
         time.sleep(LIFETIME + 0.5)
         assert leases.in_work(tmp_path, DL) is None
-        assert f"process {orphan.process.pid} on" in head.line()
+        assert f"-{orphan.process.pid}-" in head.line()
         assert orphan.finish() == "", "nobody has followed its head"
         head.head()
         with another(tmp_path, "job", heart) as late:
