@@ -144,7 +144,7 @@ def test_exceptions_of_a_decoder_a_run_without_notice_and_a_bad_moot_file(site: 
     moot.write_text(f"# keys\nnot a key\n{LPA_RUN} 2959 nomSciOps\n{LCI_RUN} 0x1FFFFFFFF nomSciOps\n")
     site.configure(moot={"file": str(moot)})
     ended = site.snakemake(f"dl={DL}").bad(
-        *CRIES, f"{moot}, line 2: ", f"{moot}, line 4: ", f"chunk 00002 of downlink {DL} brought run 2c2e6cc0"
+        *CRIES, f"{moot}: 2 lines", "line 2, 4", f"chunk 00002 of downlink {DL} brought run 2c2e6cc0"
     )
     assert not site.has_receipt(DL)
     assert {job.run for job in ended.jobs if job.run} == {"2c2e5787"}
