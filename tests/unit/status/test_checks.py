@@ -256,26 +256,6 @@ def test_a_token_that_keeps_level_1_waiting(delivered: Site) -> None:
     assert (finding.code, path_of(finding)) == ("token-left", halt)
 
 
-@pytest.mark.parametrize("name", [f"work/{CHUNK}.json", f"work/{MANIFEST}", f"stage/{DL}/{LCI}"])
-def test_the_command_of_a_fault_mends_it_and_leaves_other_runs_alone(
-    untouched: Site, tmp_path: Path, name: str
-) -> None:
-    site = untouched.clone(tmp_path / "site")
-    others = [
-        path
-        for path in files(site)
-        if re.search("2c2e(5787|8430)|r074124600|r0741234567|-0000[1245]", str(path))
-    ]
-    assert len(others) > 20
-    before = {path: path.stat().st_mtime_ns for path in others}
-    (site.home / name).rename(tmp_path / "aside")
-    causes = examine(Looked(site.settings), DL).causes
-    (do,) = {str(cause.remedy) for cause in causes if cause.verdict is Verdict.ACTION}
-    site.snakemake(*do.split()[1:]).good()
-    assert found(site) == []
-    assert {path: path.stat().st_mtime_ns for path in others} == before
-
-
 @pytest.mark.parametrize("place", [paths.receipts(DL), paths.deliveries(RUN)])
 def test_a_record_that_is_damaged_in_both_copies_is_a_fault_and_told_once(
     delivered: Site, place: str

@@ -137,24 +137,20 @@ def test_silence_is_the_time_since_a_retdef_came(settings: Settings) -> None:
 def test_the_week(settings: Settings) -> None:
     work = settings.paths.work
     for number, minutes in enumerate([10, 20, 30, 300], 1):
-        dl = f"23040100{number}"
-        receipt = work / paths.receipt(dl)
-        for handoff, event, end in ((1, 1000.0, 1000.0 + 60 * minutes), (2, 5000.0, 1e9)):
-            one = {"named": False, "delivered": 1000, "times": [0.0, event]}
-            runs = [one, {"named": False, "delivered": 1, "times": None}]
-            content = {"handoff": handoff, "chunks": [], "texts": [], "runs": runs}
-            receipt.write_bytes(publish(work, DownlinkId(dl), content).content)
-            os.utime(work / paths.receipts(dl) / f"{handoff:06d}.json", (end, end))
-        os.utime(receipt, (NOW - HOUR, NOW - HOUR))
-    (work / "dl=230401009").write_text("damaged")
-    edited = sealed_text({"handoff": 1, "runs": [{"delivered": 1}]}).replace(
-        '"delivered": 1', '"delivered": 7'
+        receipt, dl = work / paths.receipt(f"23040100{number}"), DownlinkId(f"23040100{number}")
+        runs = [{"named": False, "delivered": 1001, "times": [0.0, 1000.0]}]
+        receipt.write_bytes(
+            publish(work, dl, {"handoff": 1, "chunks": [], "texts": [], "runs": runs}).content
+        )
+        os.utime(work / paths.receipts(dl) / "000001.json", (1000.0 + 60 * minutes,) * 2)
+    old, damaged, edited = (work / paths.receipt(f"23040100{number}") for number in (7, 8, 9))
+    old.write_text(sealed_text({"handoff": 1, "runs": []}))
+    damaged.write_text("damaged")
+    edited.write_text(
+        sealed_text({"handoff": 1, "runs": [{"delivered": 1}]}).replace('"delivered": 1', '"delivered": 7')
     )
-    (work / "dl=230401007").write_text(edited)
-    for name in ("dl=230401009", "dl=230401007"):
-        os.utime(work / name, (NOW - HOUR, NOW - HOUR))
-    (work / "dl=230401008").write_text('{"handoff": 1, "runs": []}')
-    os.utime(work / "dl=230401008", (NOW - 8 * 24 * HOUR, NOW - 8 * 24 * HOUR))
+    for receipt in work.glob(paths.receipt("*")):
+        os.utime(receipt, (NOW - (8 * 24 * HOUR if receipt == old else HOUR),) * 2)
     found = list(weekly.handed_off(settings, NOW - weekly.WEEK, NOW))
     said = weekly.text(found, [(NOW - HOUR, ["failed"]), (NOW - 9e5, ["silence"])], 0, NOW)
     assert said == (
