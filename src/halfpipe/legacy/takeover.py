@@ -405,7 +405,7 @@ def takeover(
         working_directory.begin(work)
     with ExitStack() as held:
         if do:
-            lease = Lease(work, paths.takeover_lease())
+            lease = Lease(work, paths.TAKEOVER_LEASE)
             lease.take_or_refuse("the takeover", log.warning)
             held.callback(lease.give_back)
         _force(work, report)
