@@ -147,7 +147,7 @@ Days = Annotated[float, Check(ge=0)]
 
 
 class Section:
-    """What all sections share: an unknown key is refused; a key's docstring describes it (`config.model`)."""
+    """What all sections share: an unknown key is refused; docstrings describe sections and keys (`config.model`)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
@@ -496,7 +496,6 @@ class Settings(Section):
     """
 
     paths: Paths
-    """Where things lie."""
     dl: Annotated[
         tuple[Downlinks, ...], Check(downlinks, {"type": ["array", "string", "number", "null"]})
     ] = ()
@@ -504,48 +503,28 @@ class Settings(Section):
     ids as text, in quotes, nine digits each. 230401001..230401018, 2023-04 and 2023-04-01 stand for the downlinks of
     these that there are. Empty: every outstanding downlink on the RetDef search path."""
     level0: Level0 = Level0()
-    """Level-0."""
     reason: Annotated[str, Check(min_length=3)] | None = None
     """Why downlinks are processed again: for the command line, as --config reason="chunk 9 came late". It stands in the
     receipts of the hand-offs that are made then, and `halfpipe diff` shows it."""
     decoder: Decoder = Decoder()
-    """The decoder."""
     retdef: RetDefs = RetDefs()
-    """RetDefs."""
     outstanding: Outstanding = Outstanding()
-    """What is outstanding."""
     magic7: Magic7 = Magic7()
-    """Magic-7."""
     merge: Merge = Merge()
-    """The merge."""
     retire: Retire = Retire()
-    """Retirement."""
     ledger: Ledger = Ledger()
-    """The ledger."""
     moot: Moot = Moot()
-    """MOOT."""
     submit: Submit = Submit()
-    """Submission."""
     online: Online = Online()
-    """Online."""
     cleanup: CleanUp = CleanUp()
-    """Clean-up."""
     ignore: Ignore = Ignore()
-    """What is left out."""
     shrink: Shrink = Shrink()
-    """What may shrink."""
     repipe: Repipe = Repipe()
-    """Re-piping."""
     history: History = History()
-    """Many downlinks."""
     lease: Lease = Lease()
-    """Leases."""
     alarm: Alarm = Alarm()
-    """Alarms."""
     board: Board = Board()
-    """The board."""
     metrics: Metrics = Metrics()
-    """Metrics."""
 
     @property
     def is_simulated(self) -> bool:
