@@ -1,6 +1,6 @@
 """Runs that are not complete, with what is missing of them: what an operator may have to give up."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -52,7 +52,7 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
             )
         downlinks = known_downlinks(work, run)
         # Most runs of a mission are complete, and small files say so.
-        if not downlinks or _is_complete([work / paths.manifest(run, dl) for dl in downlinks]):
+        if not downlinks or _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):
             continue
         segments = known_datagrams(work, run).segments()
         if missing := "; ".join(missing_of_run(segments, min_epus)):
@@ -64,12 +64,25 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _is_complete(manifests: Sequence[Path]) -> bool:
-    """Tell whether the merge that was made last calls the run complete, and knew of all its downlinks.
-
-    The datagrams of a run that is held are those of what was recorded before.
-    """
+def _recorded_complete(manifests: Sequence[Path]) -> bool:
+    """Tell whether a manifest calls the run complete, and no other one knows of more datagrams than it."""
     if not all(path.exists() for path in manifests):
         return False
-    last = read_json(max(manifests, key=lambda path: (path.stat().st_mtime, path)))
-    return bool(last["complete"] and not last["held"])
+    said = [read_json(path) for path in manifests]
+    if any(one["held"] for one in said):
+        return False  # its datagrams are those of what was recorded before
+    return any(
+        one["complete"] and all(_within(other["datagrams"], one["datagrams"]) for other in said)
+        for one in said
+    )
+
+
+def _within(
+    some: Mapping[str, Sequence[Sequence[int]]], every: Mapping[str, Sequence[Sequence[int]]]
+) -> bool:
+    """Tell whether each range of datagram numbers, by APID, lies in one of `every`."""
+    return all(
+        any(first <= a and b <= last for first, last in every.get(apid, ()))
+        for apid, ranges in some.items()
+        for a, b in ranges
+    )
