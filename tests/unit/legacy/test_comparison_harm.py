@@ -6,7 +6,7 @@ case, whose run two downlinks bring.
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import UNLIKE, Compared, compare
-from halfpipe.legacy.sides import TEXTS as COMPARED
-from halfpipe.settings import Settings
+from halfpipe.legacy.sides import TEXTS
 from tests.support.compared import BothSides, sequence_of, write_event_file
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.harness import records_of
@@ -30,8 +29,9 @@ EVERY = 6  # of the kinds of harm, and of the flips one in so many is tried ever
 SEED = 19
 FIRST, SECOND = "240601001", "240601002"
 RUN, MET = "r0741234567", "741234567"
-STAGE, LEGACY, TREE = THEIRS = "stage", "legacy", "tree"
+STAGE, LEGACY, TREE = ALL = "stage", "legacy", "tree"
 FILES = (STAGE, LEGACY)
+Harm = Callable[[Path], object]  # what is done to a copy, or to an event file in it
 Records = list[bytes]
 
 
@@ -46,25 +46,6 @@ def changed(record: bytes, field: str, add: int) -> bytes:
     context = np.frombuffer(record, evt.CONTEXT, 1).copy()
     context[field] += context[field].dtype.type(add)
     return context.tobytes() + record[evt.CONTEXT.itemsize :]
-
-
-def without_handlers(record: bytes) -> bytes:
-    at = 300 + int.from_bytes(record[296:300], "little") + 36
-    return record[:at] + bytes(4) + record[-20:]
-
-
-# What the records of an event file become, whose header is made anew.
-RECORDS: dict[str, Callable[[Records], Records]] = {
-    "two events swapped": lambda r: [*r[:9], r[10], r[9], *r[11:]],
-    "the first event dropped": lambda r: r[1:],
-    "an event dropped": lambda r: [*r[:9], *r[10:]],
-    "the last event dropped": lambda r: r[:-1],
-    "an event twice": lambda r: [*r[:9], r[9], *r[9:]],
-    "an event that nobody brought": lambda r: [*r[:9], changed(r[9], "scalers_sequence", 1), *r[10:]],
-    "an event of another EPU": lambda r: [*r[:9], changed(r[9], "ccsds_apid", 8), *r[10:]],
-    "an event in place of another": lambda r: [*r[:9], r[10], *r[10:]],
-    "an event without its handlers": lambda r: [*r[:9], without_handlers(r[9]), *r[10:]],
-}
 
 
 def split(path: Path, half: int, field: str, value: Callable[[Records], int]) -> None:
@@ -84,8 +65,57 @@ def renamed(path: Path, name: str) -> None:
     path.rename(path.parent / name)
 
 
-# What is done to an event file.
-FILE: dict[str, Callable[[Path], object]] = {
+def copied_into_the_other(root: Path) -> None:
+    """Deliver an event with the second downlink, too."""
+    path, other = event_file(root), event_file(root, SECOND)
+    last = records_of(path.read_bytes())[-1]
+    write_event_file(other, [last, *records_of(other.read_bytes())])
+    other.rename(other.with_name(paths.event_file(RUN, sequence_of(last))))
+
+
+def text(name: str, change: Callable[[str], str], downlink: str = FIRST) -> Harm:
+    def do(root: Path) -> None:
+        path = root / downlink / f"{name}_{downlink}.txt"
+        path.write_text(change(path.read_text()))
+
+    return do
+
+
+def gone(pattern: str) -> Harm:
+    return lambda root: next((root / FIRST).glob(pattern)).unlink()
+
+
+def lines(change: Callable[[list[bytes]], list[bytes]]) -> Harm:
+    """Change the lines of the merged index in the legacy's tree."""
+
+    def do(root: Path) -> None:
+        (path,) = (root / FIRST / MET).glob("r*.idx")
+        path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
+
+    return do
+
+
+def swapped_records(lines: list[bytes]) -> list[bytes]:
+    ends = [line[line.index(b" continue ") :] for line in lines[:2]]  # in two chunks
+    return [lines[0].replace(ends[0], ends[1]), lines[1].replace(ends[1], ends[0]), *lines[2:]]
+
+
+def spans(content: str) -> Harm:
+    return lambda root: (root / FIRST / MET / f"{RUN}-spans.txt").write_text(content)
+
+
+# What the records of an event file become, whose header is made anew.
+OF_RECORDS: dict[str, Callable[[Records], Records]] = {
+    "two events swapped": lambda r: [*r[:9], r[10], r[9], *r[11:]],
+    "the first event dropped": lambda r: r[1:],
+    "an event dropped": lambda r: [*r[:9], *r[10:]],
+    "the last event dropped": lambda r: r[:-1],
+    "an event twice": lambda r: [*r[:9], r[9], *r[9:]],
+    "an event that nobody brought": lambda r: [*r[:9], changed(r[9], "scalers_sequence", 1), *r[10:]],
+    "an event of another EPU": lambda r: [*r[:9], changed(r[9], "ccsds_apid", 8), *r[10:]],
+    "an event in place of another": lambda r: [*r[:9], r[10], *r[10:]],
+}
+OF_FILE: dict[str, Harm] = {
     "cut inside an event": lambda f: f.write_bytes(f.read_bytes()[:-100]),
     "cut behind an event": lambda f: f.write_bytes(f.read_bytes()[: -len(records_of(f.read_bytes())[-1])]),
     "only a header left": lambda f: f.write_bytes(f.read_bytes()[: evt.HEADER_SIZE]),
@@ -100,34 +130,8 @@ FILE: dict[str, Callable[[Path], object]] = {
     "with a foreign one beside it": lambda f: (f.parent / "core").write_bytes(b"x"),
     "with an unknown run beside it": lambda f: (f.parents[1] / "r0000000001").mkdir(),
 }  # fmt: skip
-
-
-def copied_into_the_other(root: Path) -> None:
-    """Deliver an event with the second downlink, too."""
-    path, other = event_file(root), event_file(root, SECOND)
-    last = records_of(path.read_bytes())[-1]
-    write_event_file(other, [last, *records_of(other.read_bytes())])
-    other.rename(other.with_name(paths.event_file(RUN, sequence_of(last))))
-
-
-def text(name: str, change: Callable[[str], str], downlink: str = FIRST) -> Callable[[Path], object]:
-    def do(root: Path) -> None:
-        path = root / downlink / f"{name}_{downlink}.txt"
-        path.write_text(change(path.read_text()))
-
-    return do
-
-
-def gone(pattern: str) -> Callable[[Path], object]:
-    return lambda root: next((root / FIRST).glob(pattern)).unlink()
-
-
-# What is done to a text, of all copies.
-TEXTS = {
-    **{
-        f"{name} gone": gone(f"{name}_{FIRST}.txt")
-        for name in ("delivered_events", "retired_runs", "event_gaps", "moot_keys")
-    },
+OF_TEXT = {
+    **{f"{name} gone": gone(f"{name}_{FIRST}.txt") for name in TEXTS},
     "delivered_events emptied": text("delivered_events", lambda _: ""),
     "a line twice": text("delivered_events", lambda text: text + text),
     "a blank line": text("delivered_events", lambda text: text + "\n"),
@@ -136,34 +140,14 @@ TEXTS = {
     "an open run retired": text("retired_runs", lambda text: text + f"{RUN} COMPLETE\n"),
     "a gap that is none": text("event_gaps", lambda text: text + f"{RUN} 1003 1005\n"),
 }
-
-
-def lines(pattern: str, change: Callable[[list[bytes]], list[bytes]]) -> Callable[[Path], object]:
-    """Change the lines of a file of the run in the legacy's tree."""
-
-    def do(root: Path) -> None:
-        (path,) = (root / FIRST / MET).glob(pattern)
-        path.write_bytes(b"".join(change(path.read_bytes().splitlines(keepends=True))))
-
-    return do
-
-
-def swapped_records(lines: list[bytes]) -> list[bytes]:
-    ends = [line[line.index(b" continue ") :] for line in lines[:2]]  # in two chunks
-    return [lines[0].replace(ends[0], ends[1]), lines[1].replace(ends[1], ends[0]), *lines[2:]]
-
-
-# What is done to the legacy's records.
-OF_TREE = {
-    "recorded spans: garbage": lambda root: (root / FIRST / MET / f"{RUN}-spans.txt").write_text(
-        "cos\nsystem\n"
-    ),
-    "recorded spans: others": lambda root: (root / FIRST / MET / f"{RUN}-spans.txt").write_text("(lp1\n."),
-    "merged index: a line dropped": lines("r*.idx", lambda found: [*found[:9], *found[10:]]),
-    "merged index: a line twice": lines("r*.idx", lambda found: [*found, found[-1]]),
-    "merged index: lines swapped": lines("r*.idx", lambda found: [found[1], found[0], *found[2:]]),
-    "merged index: records swapped": lines("r*.idx", swapped_records),
-    "merged index: no lines of one": lines("r*.idx", lambda found: [b"EVT: 1 x\n", *found]),
+OF_TREE: dict[str, Harm] = {
+    "recorded spans: garbage": spans("cos\nsystem\n"),
+    "recorded spans: others": spans("(lp1\n."),
+    "merged index: a line dropped": lines(lambda found: [*found[:9], *found[10:]]),
+    "merged index: a line twice": lines(lambda found: [*found, found[-1]]),
+    "merged index: lines swapped": lines(lambda found: [found[1], found[0], *found[2:]]),
+    "merged index: records swapped": lines(swapped_records),
+    "merged index: no line": lines(lambda found: [b"EVT: 1 x\n", *found]),
     "merged index: gone": gone(f"{MET}/r*.idx"),
     "merged index: renamed": lambda root: renamed(
         next((root / FIRST / MET).glob("r*.idx")), f"{RUN}-e{1003:020d}.idx"
@@ -172,21 +156,21 @@ OF_TREE = {
 }
 
 
-def to_file(do: Callable[[Path], object]) -> Callable[[Path], object]:
+def of_file(do: Harm) -> Harm:
     return lambda root: do(event_file(root))
 
 
-def rewritten(change: Callable[[Records], Records]) -> Callable[[Path], object]:
-    return to_file(lambda path: write_event_file(path, change(records_of(path.read_bytes()))))
+def of_records(change: Callable[[Records], Records]) -> Harm:
+    return of_file(lambda path: write_event_file(path, change(records_of(path.read_bytes()))))
 
 
 # By name: to which copies what is done, and with which downlink it shows.
-HARMS: dict[str, tuple[tuple[str, ...], Callable[[Path], object], str]] = {
-    **{name: (FILES, rewritten(change), FIRST) for name, change in RECORDS.items()},
-    **{name: (FILES, to_file(do), FIRST) for name, do in FILE.items()},
+HARMS: dict[str, tuple[tuple[str, ...], Harm, str]] = {
+    **{name: (FILES, of_records(change), FIRST) for name, change in OF_RECORDS.items()},
+    **{name: (FILES, of_file(do), FIRST) for name, do in OF_FILE.items()},
     "an event delivered with another downlink, too": (FILES, copied_into_the_other, SECOND),
     "a complete run not retired": (FILES, text("retired_runs", lambda _: "", SECOND), SECOND),
-    **{name: (THEIRS, do, FIRST) for name, do in TEXTS.items()},
+    **{name: (ALL, do, FIRST) for name, do in OF_TEXT.items()},
     **{name: ((TREE,), do, FIRST) for name, do in OF_TREE.items()},
 }
 CASES = [(name, of) for name, (to, *_) in HARMS.items() for of in to]
@@ -201,19 +185,16 @@ def sides(tmp_path_factory: pytest.TempPathFactory) -> BothSides:
     return both
 
 
-@pytest.fixture(scope="module")
-def settings(sides: BothSides) -> Settings:
-    return sides.site.settings
+@pytest.fixture
+def copy_of(sides: BothSides, tmp_path: Path) -> Callable[[str], Path]:
+    sources = {STAGE: sides.site.stage, LEGACY: sides.legacy.stage, TREE: TAKEOVER / "split2" / "legacy"}
+    return lambda of: Path(shutil.copytree(sources[of], tmp_path / "copy"))
 
 
-def source_of(sides: BothSides, of: str) -> Path:
-    return {STAGE: sides.site.stage, LEGACY: sides.legacy.stage, TREE: TAKEOVER / "split2" / "legacy"}[of]
-
-
-def told(settings: Settings, downlink: str, root: Path) -> Compared | None:
+def told(sides: BothSides, downlink: str, root: Path) -> Compared | None:
     """Return what is found, None if it cannot be compared: that is told as well, with status 3."""
     try:
-        return compare(settings, DownlinkId(downlink), root)
+        return compare(sides.site.settings, DownlinkId(downlink), root)
     except HalfPipeError:
         return None
 
@@ -222,34 +203,26 @@ def told(settings: Settings, downlink: str, root: Path) -> Compared | None:
     ("name", "of"),
     [pytest.param(*case, marks=[] if not n % EVERY else pytest.mark.faults) for n, case in enumerate(CASES)],
 )
-def test_harm_is_told(name: str, of: str, sides: BothSides, settings: Settings, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(source_of(sides, of), copy)
+def test_harm_is_told(name: str, of: str, sides: BothSides, copy_of: Callable[[str], Path]) -> None:
+    copy = copy_of(of)
     _, do, shows = HARMS[name]
     do(copy)
-    found = told(settings, shows, copy)
+    found = told(sides, shows, copy)
     assert found is None or found.status == UNLIKE
     assert found is None or not [group for group in found.groups if group.defect]
-
-
-def compared_files(root: Path) -> Iterator[Path]:
-    """Yield the files of the first downlink that are compared: event files and texts."""
-    home = root / FIRST
-    yield event_file(root)
-    yield from (home / f"{text}_{FIRST}.txt" for text in COMPARED)
 
 
 @pytest.mark.parametrize("some", [pytest.param(False, marks=pytest.mark.faults), True], ids=["all", "some"])
 @pytest.mark.parametrize("of", FILES)
 def test_a_flipped_byte_is_told(
-    of: str, some: bool, sides: BothSides, settings: Settings, tmp_path: Path
+    of: str, some: bool, sides: BothSides, copy_of: Callable[[str], Path]
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(source_of(sides, of), copy)
-    whole = {path: path.read_bytes() for path in sorted(compared_files(copy))}
-    whole = {path: content for path, content in whole.items() if content}
+    copy = copy_of(of)
+    files = [event_file(copy), *(copy / FIRST / f"{name}_{FIRST}.txt" for name in TEXTS)]
+    whole = {path: content for path in files if (content := path.read_bytes())}
     for downlink in (FIRST, SECOND):
-        found = compare(settings, DownlinkId(downlink), copy)
+        found = told(sides, downlink, copy)
+        assert found is not None
         assert (found.unexplained, found.status) == (0, 0), "as it was copied"
     chosen, untold = random.Random(SEED), []
     for _ in range(FLIPS // len(FILES) // (1 if not some else 10 * EVERY) + 1):
@@ -259,8 +232,8 @@ def test_a_flipped_byte_is_told(
         at = chosen.randrange(evt.HEADER_SIZE if header else len(content))
         content[at] ^= chosen.randrange(1, 256)
         path.write_bytes(content)
-        found_now = told(settings, FIRST, copy)
-        if found_now is not None and found_now.status != UNLIKE:
+        found = told(sides, FIRST, copy)
+        if found is not None and found.status != UNLIKE:
             untold.append((path.name, at, whole[path][at], content[at]))
         path.write_bytes(whole[path])
     assert untold == []
