@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -156,10 +156,10 @@ class LegacyDownlink:
     id: DownlinkId
     home: Path
     names: frozenset[str]
-    begun: frozenset[RunId]
-    brought: frozenset[RunId]
-    retdefs: tuple[ChunkId, ...]
-    products: dict[ChunkId, list[str]]
+    begun: set[RunId] = field(default_factory=set)
+    brought: set[RunId] = field(default_factory=set)
+    retdefs: list[ChunkId] = field(default_factory=list)
+    products: dict[ChunkId, list[str]] = field(default_factory=dict)
 
     @classmethod
     def at(cls, home: Path) -> "LegacyDownlink":
@@ -172,18 +172,17 @@ class LegacyDownlink:
         IdError
             If a name has the start of a run that cannot be.
         """
-        downlink, names = DownlinkId(home.name), sorted(os.listdir(home))  # noqa: PTH208
-        begun, brought, retdefs, products = set(), set(), [], dict[ChunkId, list[str]]()
-        for name in names:
+        found = cls(DownlinkId(home.name), home, frozenset(os.listdir(home)))  # noqa: PTH208
+        for name in sorted(found.names):
             if product := PRODUCT.fullmatch(name):
-                brought.add(RunId(product["run"]))
-                products.setdefault(ChunkId(product["chunk"]), []).append(name)
-            elif FILE_NAME.fullmatch(name) and name == Path(paths.retdef(downlink, name[-9:-4])).name:
-                retdefs.append(ChunkId(name[-9:-4]))
+                found.brought.add(RunId(product["run"]))
+                found.products.setdefault(ChunkId(product["chunk"]), []).append(name)
+            elif FILE_NAME.fullmatch(name) and name == Path(paths.retdef(found.id, name[-9:-4])).name:
+                found.retdefs.append(ChunkId(name[-9:-4]))
             elif met := MET.fullmatch(name) or _TO_MERGE.fullmatch(name):
-                begun.add(RunId.from_met(int(met[met.lastindex or 0])))
-        runs = frozenset(begun | brought), frozenset(brought)
-        return cls(downlink, home, frozenset(names), *runs, tuple(retdefs), products)
+                found.begun.add(RunId.from_met(int(met[met.lastindex or 0])))
+        found.begun.update(found.brought)
+        return found
 
     def runs(self) -> list[LegacyRun]:
         """Read what was recorded of its runs."""

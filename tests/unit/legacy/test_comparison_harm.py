@@ -219,7 +219,7 @@ def test_a_flipped_byte_is_told(
 ) -> None:
     copy = copy_of(of)
     files = [event_file(copy), *(copy / FIRST / f"{name}_{FIRST}.txt" for name in TEXTS)]
-    whole = {path: content for path in files if (content := path.read_bytes())}
+    whole = {path: path.read_bytes() for path in files if path.stat().st_size}
     for downlink in (FIRST, SECOND):
         found = told(sides, downlink, copy)
         assert found is not None
