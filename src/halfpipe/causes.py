@@ -1,7 +1,7 @@
 """Why a downlink, or the site, is not simply good: the form of a cause.
 
-Those of a downlink come together in `status/account.py`, those of the site in `status/site_causes.py`; the modules
-that find them are named `*_causes`, besides `decode/shortfall.py` and `status/failures.py`.
+Those of a downlink come together in `status/account.py`, those of the site in `status/site_causes.py`. Most modules
+that find them are named `*_causes`; who refuses work for one raises what `Cause.refused` gives.
 """
 
 from dataclasses import dataclass

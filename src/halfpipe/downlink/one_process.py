@@ -6,7 +6,7 @@ that the rule gives it, its log and its record of usage included. Which jobs are
 those whose product is missing, older than what it is made of, or made of something else.
 """
 
-import importlib.util
+import runpy
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -39,12 +39,7 @@ def load() -> None:
 @cache
 def program(rule: str) -> Callable[[], int]:
     """Return the `main` of a rule's program."""
-    spec = importlib.util.spec_from_file_location(f"scripts.{rule}", script(rule))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    main: Callable[[], int] = module.main
+    main: Callable[[], int] = runpy.run_path(str(script(rule)))["main"]
     return main
 
 

@@ -8,7 +8,7 @@ of the downlink.
 import logging
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -215,7 +215,16 @@ def _words(settings: Settings, command: str, downlink: str) -> list[str]:
 def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> None:
     """Find out whether Level-1 has the stream, where an earlier attempt or a person may have created it."""
     last, downlink, check = record.last, record.id, settings.submit.check
-    exists = check is not None and _exists(_words(settings, check, downlink), downlink, output)
+    exists = False
+    if check is not None:
+        answer = ask(_words(settings, check, downlink), output)
+        exists = answer.status == 0
+        if answer.status not in {0, 1}:
+            raise SubmissionError(
+                f"downlink {downlink}: submit.check {answer.how}, where 0 means that Level-1 has the stream and 1 that "
+                f"it has not: {answer.shown}Nothing was submitted. Fix this, then re-run the command.",
+                text=f"submit.check {answer.saying}",
+            )
     if not exists and record.may_run:
         # It may be heard yet: then there would be two streams, or a person would look too early.
         record.wait(log.warning)
@@ -244,17 +253,6 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
         record.settle(exists, By.CHECK)
         if exists:
             log.info("Level-1 has the stream of attempt %d: it is not submitted again", last.number)
-
-
-def _exists(words: Sequence[str], downlink: str, output: IO[str]) -> bool:
-    answer = ask(words, output)
-    if answer.status in {0, 1}:
-        return answer.status == 0
-    raise SubmissionError(
-        f"downlink {downlink}: submit.check {answer.how}, where 0 means that Level-1 has the stream and 1 that it has "
-        f"not: {answer.shown}Nothing was submitted. Fix this, then re-run the command.",
-        text=f"submit.check {answer.saying}",
-    )
 
 
 def _doubts(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[str]:

@@ -14,6 +14,7 @@ from halfpipe.formats import evt, idx, kept_index
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex, load_chunks, load_datagrams, load_events
+from halfpipe.run.shrinking import smaller_chunks
 from tests.support.golden_cases import GOLDEN
 
 DL, RUN = DownlinkId("240601001"), RunId("2c2e5787")
@@ -117,6 +118,15 @@ def test_products_lie_somewhere_if_all_do_with_their_sizes(tmp_path: Path) -> No
     assert chunk.lie_in(tmp_path)
     (tmp_path / "a.evt").write_bytes(b"ab")
     assert not chunk.lie_in(tmp_path)
+
+
+def test_chunks_whose_products_became_smaller_or_are_gone(tmp_path: Path) -> None:
+    merged = built("multi3")
+    merged_index.save(merged, tmp_path, RUN, DL)
+    one, *others = merged.chunks
+    less = dataclasses.replace(one, files={name: size - 1 for name, size in one.files.items()})
+    found = [smaller_chunks(tmp_path, RUN, DL, now) for now in (merged.chunks, [less, *others], others)]
+    assert found == [[], [one.chunk], [one.chunk]]
 
 
 def test_an_evt_that_changed_since_it_was_decoded(tmp_path: Path) -> None:
