@@ -3,6 +3,7 @@
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from halfpipe.decode.decoder_log import DecoderLog
 from halfpipe.errors import DecoderError, Remedy
 from halfpipe.files.advice import DISK_FULL, in_the_way
 from halfpipe.files.durable import remove_tree
-from halfpipe.formats.retdef import RetDef, ids_of, with_archive
+from halfpipe.formats.retdef import RetDef, content_of, ids_of
 from halfpipe.process import command_words
 from halfpipe.process.failure import Failure
 from halfpipe.process.programs import Log, run
@@ -87,7 +88,7 @@ def decode(
             )
         read = hours.pop("files")  # as they were before: what grows meanwhile is told
         if str(level0) != command_words.archive(settings, retdef.arch):
-            retdef_file = _naming(level0, retdef_file, out)
+            retdef_file = _naming(level0, retdef_file, retdef, out)
         words = [*command_words.decoder(settings, str(level0)), "-r", str(retdef_file), "-o", str(out)]
         if settings.decoder.latc is not None:
             words += ["-k", settings.decoder.latc]
@@ -126,11 +127,11 @@ def _silent(settings: Settings, retdef_file: Path, retdef: RetDef) -> DecoderErr
     )
 
 
-def _naming(level0: Path, retdef_file: Path, out: Path) -> Path:
-    """Return a copy of a RetDef that names another archive: the flight decoder looks there, and nowhere else."""
+def _naming(level0: Path, retdef_file: Path, retdef: RetDef, out: Path) -> Path:
+    """Return a RetDef that names another archive: the flight decoder looks there, and nowhere else."""
     copy = out.with_name(f"{out.name}.retdef") / retdef_file.name
     copy.parent.mkdir(exist_ok=True)
-    copy.write_bytes(with_archive(retdef_file.read_bytes(), level0))
+    copy.write_bytes(content_of(replace(retdef, arch=str(level0))))
     return copy
 
 

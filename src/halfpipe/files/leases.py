@@ -101,11 +101,7 @@ class _Heart:
         self.me, self.held = replace(me, heart=name, lifetime=lifetime), 0
         self._path, self._ended = work / paths.HEARTBEATS / name, threading.Event()
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._path.write_bytes(_written(self.me))
-        except OSError:
-            self._path.unlink(missing_ok=True)
-            raise
+        self._path.write_bytes(_written(self.me))
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 

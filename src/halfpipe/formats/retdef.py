@@ -257,18 +257,3 @@ def _time(element: "Element", name: str) -> float:
             f"{name}={text!r} of <{element.tag}> is no time: expected Unix seconds or YYYY-MM-DD HH:MM:SS"
         )
     return value
-
-
-def with_archive(content: bytes, archive: Path) -> bytes:
-    """Return the content of a RetDef with another root of the level-0 archive in it, and nothing else changed.
-
-    Raises
-    ------
-    FormatError
-        If it does not hold one archive, in letters of one byte.
-    """
-    text = html.escape(str(archive), quote=False).encode("ascii", "xmlcharrefreplace")
-    made, number = re.subn(rb"(<arch\b[^>]*>)[^<]*(?=</arch>)", lambda match: match[1] + text, content)
-    if number != 1:
-        raise FormatError(f"a RetDef with {number} archives, expected one")
-    return made

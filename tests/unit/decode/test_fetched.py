@@ -13,7 +13,7 @@ import pytest
 
 from halfpipe.decode import fetched, level0_hours
 from halfpipe.errors import HalfPipeError
-from halfpipe.formats.retdef import RetDef, read_retdef, with_archive
+from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Level0, Paths, Settings
 from halfpipe_simulator.scenario import Scenario, Simulation
 
@@ -236,12 +236,3 @@ def test_what_is_read_stays_and_a_full_cache_is_told(home: Path, retdef: RetDef,
         assert set(level0_hours.directories(retdef)) <= hours_in(root).keys()
     fetched.make_room(home / "cache", 1000)
     assert hours_in(home / "cache") == {}
-
-
-def test_a_retdef_names_another_archive_and_nothing_else_changes() -> None:
-    content = b'<!ELEMENT arch (#PCDATA)>\n<arch scid="77">/nfs/level0</arch><run arch="/nfs/level0"/>'
-    assert with_archive(content, Path("/a & b/\u00e9")) == content.replace(
-        b">/nfs/level0<", b">/a &amp; b/&#233;<"
-    )
-    with pytest.raises(HalfPipeError, match="0 archives"):
-        with_archive(b"<arch/>", Path("/x"))
