@@ -92,17 +92,6 @@ def test_single_values_of_a_profile(elsewhere: Path) -> None:
     assert found("site").config.keys() == parse_config(["dl=230401001", "merge={min_epus: 1}"]).keys()
 
 
-def test_the_environment_names_a_profile_and_the_command_line_goes_before_it(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(elsewhere / "site/profile.yaml")
-    write(elsewhere / "other/profile.yaml")
-    assert find_profile() is None
-    monkeypatch.setenv(VARIABLE, "site")
-    assert (found().name, found("other").name) == ("site", "other")
-    assert find_profile("none") is None
-
-
 def test_a_profile_that_cannot_be_used_is_named(elsewhere: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         find_profile("site")

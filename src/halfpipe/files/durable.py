@@ -132,15 +132,12 @@ def replacing(
         part.rename(path)
         if lasting:
             fsync_directory(path.parent)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise HalfPipeError(
-            f"{path}: cannot be written: {error.strerror or error}. {advice(error)}", code="system"
-        ) from error
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            what = f"{path}: cannot be written: {error.strerror or error}. {advice(error)}"
+            raise HalfPipeError(what, code="system") from error
         raise
 
 
