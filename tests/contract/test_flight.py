@@ -1,7 +1,6 @@
 """The flight programs' wrappers, with stand-ins that misbehave, alone and through the whole workflow."""
 
 import json
-import os
 import re
 import shlex
 import signal
@@ -132,42 +131,6 @@ def test_a_hanging_program_is_killed_with_all_that_it_started(
         assert process.returncode == 128 + number
         assert site.left() == []
         assert not site.hanging()
-
-
-@pytest.mark.workflow
-def test_leftovers_of_a_killed_wrapper_go_with_the_next_and_those_of_a_living_one_stay(
-    bare_site: FlightSite,
-) -> None:
-    retdef = bare_retdef(bare_site)
-    bare_site.misbehave(c240601001_00001="hang")
-    command = bare_site.command("flight_decoder", "-r", str(retdef), "-o", str(bare_site.out))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        assert process.stdout is not None
-        wait_for(process.stdout, b"hangs")
-        bare_site.misbehave()
-        assert bare_site.decode(retdef).status == 0
-        assert len(bare_site.left()) == 1, "the first one's"
-        process.kill()
-        process.wait()
-        assert bare_site.decode(retdef).status == 0
-        assert len(bare_site.left()) == 1, "its program lives still"
-        programs = [
-            int(p.name) for p in Path("/proc").glob("[0-9]*") if _cwd(p).startswith(str(bare_site.scratch))
-        ]
-        assert len(programs) == 2
-        for number in programs:
-            os.kill(number, signal.SIGKILL)
-    until = time.monotonic() + 10
-    while bare_site.left() and time.monotonic() < until:
-        assert bare_site.decode(retdef).status == 0
-    assert bare_site.left() == []
-
-
-def _cwd(process: Path) -> str:
-    try:
-        return str((process / "cwd").readlink())
-    except OSError:
-        return ""
 
 
 @pytest.mark.workflow

@@ -63,7 +63,6 @@ def call(
         seconds=program.seconds,
         grace=GRACE_SECONDS,
         environment=flight.process_environment(work.source, work.target),
-        pass_fds=(work.lock,),
         whole_group=True,
     )
     if ending.status is None:

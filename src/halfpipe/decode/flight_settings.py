@@ -24,7 +24,7 @@ class Call(Section):
 
     program: Annotated[tuple[Annotated[str, Check(pattern=r"^[^\x00]+$")], ...], Check(min_length=1)]
     """The words of the command as it is found inside the container; the options follow them."""
-    seconds: Annotated[float, Check(gt=0)]
+    seconds: Annotated[float, Check(gt=0, le=86400)]
     """After so many seconds the program is killed with everything that it started."""
     harmless: tuple[Text, ...] = ()
     """Beginnings of lines that may stand at the end of the output and mean no fault."""

@@ -1,11 +1,11 @@
 """A directory of one call's own on the scratch disk, which is removed whatever happens."""
 
-import fcntl
 import logging
 import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,19 +14,17 @@ from pathlib import Path, PurePosixPath
 from halfpipe.decode.flight_settings import Flight
 from halfpipe.files.advice import in_the_way
 
+LEFT_SECONDS = 2 * 86400.0  # no program is given as long
+
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class WorkingCopy:
-    """A directory of one call's own: `source` here, `target` as the program sees it; below it `out` and `tmp`.
-
-    The program inherits `lock`, so that nobody takes the directory for a leftover while the program lives.
-    """
+    """A directory of one call's own: `source` here, `target` as the program sees it; below it `out` and `tmp`."""
 
     source: Path
     target: PurePosixPath
-    lock: int
 
     @property
     def out(self) -> Path:
@@ -47,7 +45,7 @@ def scratch_directory(names: Sequence[str]) -> Path:
 def working_copy(flight: Flight, label: str) -> Iterator[WorkingCopy]:
     """Make a working copy on the scratch disk, and remove it whatever happens.
 
-    Working copies whose maker and program are dead (SIGKILL leaves them) are removed first.
+    What SIGKILL has left is removed by later calls, when no program that works there can live any more.
 
     Parameters
     ----------
@@ -61,49 +59,21 @@ def working_copy(flight: Flight, label: str) -> Iterator[WorkingCopy]:
     HalfPipeError
         If it cannot be made; names the place and its owner.
     """
-    scratch = scratch_directory(flight.scratch)
-    prefix = f"halfpipe-{os.getuid()}-"
-    _sweep(scratch, prefix)
+    scratch, prefix = scratch_directory(flight.scratch), f"halfpipe-{os.getuid()}-"
+    for left in scratch.glob(f"{prefix}*"):
+        with suppress(FileNotFoundError):
+            if left.lstat().st_uid == os.getuid() and left.lstat().st_mtime < time.time() - LEFT_SECONDS:
+                _remove(left)
     try:
-        path, lock = _locked_directory(scratch, f"{prefix}{label}-")
+        path = Path(tempfile.mkdtemp(prefix=f"{prefix}{label}-", dir=scratch))
         for name in ("out", "tmp"):
             (path / name).mkdir()
     except OSError as error:
         raise in_the_way(scratch, error) from error
-    inside = path if flight.bare or flight.inside is None else flight.inside
     try:
-        yield WorkingCopy(path, PurePosixPath(inside), lock)
+        yield WorkingCopy(path, PurePosixPath(path if flight.bare else flight.inside or path))
     finally:
         _remove(path)
-        os.close(lock)
-
-
-def _locked_directory(scratch: Path, prefix: str) -> tuple[Path, int]:
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix, dir=scratch))
-        with suppress(FileNotFoundError):
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # A sweep may have come between the two lines: then it has the lock's directory removed.
-            if path.exists():
-                return path, lock
-            os.close(lock)
-
-
-def _sweep(scratch: Path, prefix: str) -> None:
-    for path in scratch.glob(f"{prefix}*"):
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            if os.fstat(handle).st_uid == os.getuid():
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(path)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(handle)
 
 
 def _remove(path: Path) -> None:

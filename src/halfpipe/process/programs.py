@@ -87,7 +87,6 @@ def run(
     seconds: float | None = None,
     grace: float = GRACE_SECONDS,
     environment: Mapping[str, str] | None = None,
-    pass_fds: Sequence[int] = (),
     whole_group: bool = False,
     stdin: IO[bytes] | None = None,
 ) -> Ending:
@@ -109,8 +108,6 @@ def run(
         Seconds between SIGTERM and SIGKILL, where it has to be ended.
     environment
         Its environment; None, ours.
-    pass_fds
-        Open files that it and its children keep open as long as they live.
     whole_group
         Whether all that it started is ended with it, at a good end too.
     stdin
@@ -131,7 +128,6 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if errors is None else subprocess.PIPE,
             bufsize=0,
-            pass_fds=pass_fds,
             start_new_session=whole_group,
         )
     except OSError as error:

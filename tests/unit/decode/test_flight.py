@@ -48,7 +48,7 @@ def test_the_example_validates_and_has_every_bind_of_the_site() -> None:
 
 def test_the_command_line_is_words_and_nothing_else(tmp_path: Path) -> None:
     example = load(EXAMPLE)
-    work = WorkingCopy(tmp_path, PurePosixPath("/halfpipe"), 0)
+    work = WorkingCopy(tmp_path, PurePosixPath("/halfpipe"))
     words = example.command(example.decoder, ["-r", "a b;c", "-k", "$(x)"], work.source, work.target)
     assert words[:3] == ["apptainer", "exec", "--cleanenv"]
     assert words[words.index("--pwd") :] == [
@@ -67,7 +67,7 @@ def test_bare_programs_get_the_settings_environment_and_little_else(
     monkeypatch.setenv("LD_PRELOAD_OF_THE_CALLER", "x")
     monkeypatch.setenv("HOME", "/home/x")
     bare = settings(tmp_path, environment={"LD_LIBRARY_PATH": "/isoc/lib"})
-    work = WorkingCopy(tmp_path, PurePosixPath(tmp_path), 0)
+    work = WorkingCopy(tmp_path, PurePosixPath(tmp_path))
     assert bare.command(bare.decoder, ["-r", "x"], work.source, work.target) == ["/opt/get", "-r", "x"]
     environment = bare.process_environment(work.source, work.target)
     assert environment.keys() <= {"PATH", "HOME", "USER", "LOGNAME", "LD_LIBRARY_PATH", "TMPDIR"}
@@ -128,6 +128,9 @@ def test_working_copies_go_also_after_an_exception(tmp_path: Path) -> None:
     others = tmp_path / "scratch" / f"halfpipe-{os.getuid() + 1}-240601001-00001-left"
     for path in (stale, others):
         (path / "out").mkdir(parents=True)
+    os.utime(stale, (1, 1))
+    young = stale.with_name(f"{stale.name}-young")
+    young.mkdir()
 
     def use() -> None:
         with working_copy(bare, "240601001-00001") as work:
@@ -143,7 +146,7 @@ def test_working_copies_go_also_after_an_exception(tmp_path: Path) -> None:
 
     with pytest.raises(KeyError):
         use()
-    assert [path.name for path in (tmp_path / "scratch").iterdir()] == [others.name]
+    assert {path.name for path in (tmp_path / "scratch").iterdir()} == {others.name, young.name}
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, "a link is not followed"
 
 
@@ -157,7 +160,7 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_products_are_judged(tmp_path: Path) -> None:
-    work = WorkingCopy(tmp_path, PurePosixPath("/x"), 0)
+    work = WorkingCopy(tmp_path, PurePosixPath("/x"))
     work.out.mkdir()
     name = "0077014d-2c2e5787-0956-00001"
     said = DecoderLog()
