@@ -33,7 +33,7 @@ from halfpipe.legacy.difference_reasons import (
     why_text,
 )
 from halfpipe.legacy.legacy_replay import EPUS, Merged, merged
-from halfpipe.legacy.sides import MAGIC7, NOTHING, TEXTS, Delivered, File, Known, Side, side_at
+from halfpipe.legacy.sides import GONE, MAGIC7, NOTHING, TEXTS, Delivered, File, Known, Side, side_at
 from halfpipe.merge.decision import in_sources
 from halfpipe.merge.late import listed
 from halfpipe.merge.ordering import in_order
@@ -47,7 +47,6 @@ from halfpipe.settings import Settings
 SAME, OTHER, UNLIKE = 0, 1, 3
 EVENTS = "events"
 HERE, THERE, BOTH = "here", "there", "both"
-Texts = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -139,10 +138,12 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
             f"({root}/{downlink}/r…/r…-e….evt, or {root}/{downlink[:4]}/{downlink}/…), or the tree of the legacy "
             f"({root}/{downlink}/<run>/r…-e….idx)"
         )
-    counts, found = [], list(_whole_texts(here.texts, there.texts))
-    by_run = [name for name in TEXTS if name in here.texts.keys() & there.texts.keys()]
+    counts, found = [], list[Finding]()
+    if here.texts[MAGIC7] != there.texts[MAGIC7]:
+        one, other = (f"{len([*filter(GONE.__ne__, side.texts[MAGIC7])])} lines" for side in (here, there))
+        found.append(Finding(f"text {MAGIC7}", "", *OUTSIDE, here=one, there=other))
     runs: dict[str, RunId | None] = {
-        _run_of(line): None for side in (here, there) for name in by_run for line in side.texts[name]
+        _run_of(line): None for side in (here, there) for name in TEXTS for line in side.texts[name]
     }
     known = [RunId(entry["run"]) for entry in read_receipt(settings.paths.work, downlink)["runs"]]
     runs |= {run.l1: run for run in {*known, *here.reads, *there.reads}}
@@ -151,34 +152,20 @@ def compare(settings: Settings, downlink: DownlinkId, root: Path) -> Compared:
         events = list(pair.findings()) if pair else []
         found += events
         counts += [OfRun(pair.run, len(pair.ours.rows), len(pair.theirs.rows), pair.same)] if pair else []
-        for name in by_run:
+        for name in TEXTS:
             ours, theirs = (
                 sorted(line for line in side.texts[name] if _run_of(line) == l1) for side in (here, there)
             )
             if ours != theirs:
                 differs = any(one.what == EVENTS for one in events)
                 reason = pair.why_text(name, ours, theirs, differs=differs) if pair else UNEXPLAINED
-                found.append(_of_text(name, l1, " | ".join(ours), " | ".join(theirs), reason))
+                one, other = (" | ".join(lines) for lines in (ours, theirs))
+                found.append(Finding(f"text {name}", l1, *reason, here=one, there=other))
     return Compared(downlink, tuple(counts), tuple(found))
 
 
 def _run_of(line: str) -> str:
     return line.partition(" ")[0]
-
-
-def _whole_texts(here: Texts, there: Texts) -> Iterator[Finding]:
-    """Yield the texts that only one side has, and the one that does not go by runs."""
-    for name in (*TEXTS, MAGIC7):
-        ours, theirs = here.get(name), there.get(name)
-        if ours == theirs or (name != MAGIC7 and None not in (ours, theirs)):
-            continue
-        reason = OUTSIDE if name == MAGIC7 else unexplained("the text is gone")
-        one, other = ("" if lines is None else f"{len(lines)} lines" for lines in (ours, theirs))
-        yield _of_text(name, "", one, other, reason)
-
-
-def _of_text(name: str, run: str, here: str, there: str, reason: Reason) -> Finding:
-    return Finding(f"text {name}", run, *reason, here=here, there=there)
 
 
 class _Run:
@@ -285,12 +272,7 @@ class _Run:
     def _moved(self, ours: set[str], theirs: set[str]) -> bool:
         """Tell whether other downlinks retire the run on the side that does not."""
         here, there = (
-            {
-                line
-                for dl in self.others
-                if (side := side_at(root, dl))
-                for line in side.texts.get(RETIRED, ())
-            }
+            {line for dl in self.others if (side := side_at(root, dl)) for line in side.texts[RETIRED]}
             for root in (self.stage, self.root)
         )
         return ours - theirs <= there and theirs - ours <= here and not (theirs - ours) & there

@@ -6,7 +6,6 @@ an order that is not that of the events, a file that nobody makes there.
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -35,6 +34,7 @@ NOTHING = np.empty(0, ROW)
 _opened = lru_cache(maxsize=64)(evt.open_evt)
 TEXTS = ("delivered_events", "retired_runs", "event_gaps", "moot_keys")
 MAGIC7 = "magic7"
+GONE = "(gone)"  # in place of the lines of a text that is not there
 # From 2^31 on the legacy wrote the sequence in a name as a number of 32 bits with a sign (its defect 27).
 WRAPPED = 2**31
 # Of a line of a merged index; `file` is an absolute path of the machine that it was written on.
@@ -91,16 +91,21 @@ def side_at(root: Path, downlink: DownlinkId) -> Side | None:
     if home is None:
         return None
     names = [path.name for path in home.iterdir() if path.is_dir()]
-    texts = {}
-    for name in (*TEXTS, MAGIC7):
-        with suppress(FileNotFoundError):  # byte for byte: a last line without an end is another one
-            *lines, rest = (home / paths.text(name, downlink)).read_bytes().decode("latin-1").split("\n")
-            texts[name] = [*lines, f"{rest} (without a line end)"] if rest else lines
+    texts = {name: _lines_of(home / paths.text(name, downlink)) for name in (*TEXTS, MAGIC7)}
     of_tree = [RunId.from_met(int(name)) for name in names if MET.fullmatch(name)]
     staged = [RunId.from_l1(name) for name in names if name[0] == "r" and name[1:].isdecimal()]
     reads = {run: partial(_recorded, root, downlink, run) for run in of_tree}
     reads |= {run: partial(_staged, home / run.l1) for run in staged}
-    return Side(reads, texts) if texts or (reads and not of_tree) else None
+    handed_off = any(lines != [GONE] for lines in texts.values())
+    return Side(reads, texts) if handed_off or (reads and not of_tree) else None
+
+
+def _lines_of(text: Path) -> list[str]:
+    """Return the lines as they lie there, byte for byte: a last one without an end is another one."""
+    if not text.exists():
+        return [GONE]
+    *lines, rest = text.read_bytes().decode("latin-1").split("\n")
+    return [*lines, f"{rest} (without a line end)"] if rest else lines
 
 
 def _staged(home: Path) -> Delivered:

@@ -6,6 +6,7 @@ one, the times of the datagrams that the working directory knows say it.
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from halfpipe.downlink.plan import Plan
@@ -131,10 +132,10 @@ def recorded_runs(settings: Settings, arch: str, scid: int) -> RunsOf:
             "retdef.command is null: nothing says which run a packet belongs to, because the header of flight "
             "datagrams is not public. Set it to a program that does; docs/howto.md says what it prints."
         )
-    return lambda apid, times: stretches(_told(words, scid, apid, times))
+    return partial(_told, words, scid)
 
 
-def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stretch]:
+def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> Sequence[Stretch]:
     found: list[Stretch] = []
     begin, end = (f"{time:.6f}" for time in times)
     words = [*words, "--scid", str(scid), "--apid", str(apid), "-b", begin, "-e", end]
@@ -159,7 +160,7 @@ def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stre
             f"the command that tells runs {ending.how}: {' '.join(words)}\nNothing was made. Fix this, or "
             "retdef.command in the config, then re-run the command."
         )
-    return found
+    return stretches(found)
 
 
 def _pieces(root: Path, scid: int, span: Times, run: RunId, runs_of: RunsOf) -> Iterator[Piece]:
