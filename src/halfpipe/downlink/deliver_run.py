@@ -81,7 +81,12 @@ def deliver_run(
     work = settings.paths.work
     with leases.run_lease(work, run, log.warning) as lease, context_scratch(work, run):
         context = Context(settings, run, output)
-        index = _merge(context, downlink, chunks, threads)
+        products = [ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), run) for chunk in chunks]
+        index = merged_index.build(  # nobody else sees it yet
+            (context.products(downlink, chunk) for chunk in products),
+            threads,
+            lambda name: work / paths.kept_index(downlink, name),
+        )
         give_back()
         while True:
             try:
@@ -210,19 +215,6 @@ def _unaccounted(known: KnownRun, others: Mapping[DownlinkId, Delivery], manifes
     )
     there: int = manifest["known"]
     return max(0, there - counted)
-
-
-def _merge(context: Context, downlink: DownlinkId, chunks: Sequence[ChunkId], threads: int) -> MergedIndex:
-    """Merge what the downlink brings of the run; nobody else sees it yet."""
-    work = context.work
-    products = [
-        ChunkProducts.of(read_json(work / paths.chunk(downlink, chunk)), context.run) for chunk in chunks
-    ]
-    return merged_index.build(
-        (context.products(downlink, chunk) for chunk in products),
-        threads,
-        lambda name: work / paths.kept_index(downlink, name),
-    )
 
 
 def _refuse_to_shrink(

@@ -76,7 +76,12 @@ def hand_off(
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
     if known is None:
-        whole = [m for m in manifests if _is_whole(place, downlink, m)]
+        # Of an earlier hand-off Level-1 may have taken the files.
+        whole = [
+            m
+            for m in manifests
+            if stage.is_whole(place, downlink, RunId(m["run"]), map(EventFile.of, m["files"]))
+        ]
         now = [m for m in manifests if m["handoff"] == number and not m["held"]]
         # Nobody can have taken them, for nobody was told.
         if gone := [m["run"] for m in now if m not in whole]:
@@ -222,12 +227,6 @@ def _exceptions(settings: Settings, downlink: DownlinkId, chunks: Iterable[Mappi
             "downlink again (-F), or raise the limit; then re-run the command."
         )
     return found
-
-
-def _is_whole(place: Path, downlink: DownlinkId, manifest: Manifest) -> bool:
-    """Tell whether the run's files all lie in the stage: Level-1 may have taken an earlier hand-off."""
-    files = [EventFile.of(entry) for entry in manifest["files"]]
-    return stage.is_whole(place, downlink, RunId(manifest["run"]), files)
 
 
 def _put(
