@@ -6,12 +6,13 @@ path of RetDefs and the directory of each downlink that is asked for.
 
 import errno
 import json
+import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 from halfpipe import paths
@@ -26,6 +27,8 @@ from halfpipe.settings import Settings
 MOST_HOLES = 20  # as many as a downlink has chunks (ground-chain §4)
 CLOCK_SECONDS = 600.0  # by which a file server's clock may be ahead
 CLOCKS_APART = 60.0  # seconds that the clocks of two file systems may differ by
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -403,7 +406,8 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
     """Return the downlinks that `words` stand for, each once, in order of the words.
 
     A single downlink stands for itself, whether there is anything of it or not. Of a range these are the downlinks
-    with a directory on the RetDef search path, and those of which the working directory knows.
+    with a directory on the RetDef search path, and those of which the working directory knows. Numbers that are not
+    there between two of a day are told.
 
     Raises
     ------
@@ -429,7 +433,22 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
                 "paths.retdef in the config; halfpipe status --all lists what there is."
             )
         found += inside
+        there, ends = (
+            set(map(int, inside)),
+            {int(end) for end in several.split("..") if DownlinkId.matches(end)},
+        )
+        gone = [number for number in _between(there | ends) if number not in there]
+        if len(ends) == 2 and gone:
+            few = ", ".join(f"{number:09d}" for number in gone[:MOST_HOLES])
+            log.warning("%s: %d downlinks are not there: %s", several, len(gone), few)
     return tuple(dict.fromkeys(found))
+
+
+def _between(numbers: Iterable[int]) -> Iterator[int]:
+    """Yield the numbers of downlinks and all between two of a day."""
+    for _, of_day in groupby(sorted(numbers), lambda number: number // 1000):
+        first, *_, last = [*of_day] * 2
+        yield from range(first, last + 1)
 
 
 def _known(settings: Settings, several: Downlinks) -> list[DownlinkId]:

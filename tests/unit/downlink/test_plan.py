@@ -164,3 +164,21 @@ def test_what_a_range_stands_for(work: Path, home: Path, words: list[str], found
             expand(searching(work, home), words)
     else:
         assert list(expand(searching(work, home), words)) == found
+
+
+@pytest.mark.parametrize(
+    ("word", "gone"),
+    [
+        ("230401001..230401005", ["230401002", "230401003", "230401005"]),
+        ("230401001..230402002", ["230401002", "230401003", "230402002"]),
+        ("2023-04", []),
+    ],
+)
+def test_downlinks_of_a_range_that_are_not_there_are_named(
+    work: Path, home: Path, word: str, gone: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("230401001", "230401004", "230402001", "230402003"):
+        (home / name).mkdir()
+    expand(searching(work, home), [word])
+    told = [record.getMessage().rpartition(": ")[2].split(", ") for record in caplog.records]
+    assert told == ([gone] if gone else [])
