@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe import paths
-from halfpipe.errors import HalfPipeError, MissingInputError
+from halfpipe.errors import MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
@@ -231,23 +230,16 @@ class _Run:
         """Yield the MOOT keys and aliases of headers there that are not those of the run."""
         moot = self.manifest.get("moot", {"key": 0, "alias": ""})
         run = (moot["key"], moot["alias"].encode()[: evt.ALIAS_LENGTH])
-        headers = Counter(_moot(file.header) for file in self.theirs.files if file.header is not None)
-        for has in headers.keys() - {run}:
-            reason = UNEXPLAINED
-            if has in self._moot_of_chunks:
-                reason = defect(24)
-            elif (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b""):
-                reason = defect(25)
+        moots = (_moot(file.header) for file in self.theirs.files if file.header is not None)
+        others = Counter(moot for moot in moots if moot != run)
+        chunks = (
+            {_moot(evt.read_header(path)) for path in self.known.places if path.exists()} if others else ()
+        )
+        for has, files in others.items():
+            unset = (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b"")
+            reason = defect(24) if has in chunks else defect(25) if unset else UNEXPLAINED
             here, there = (f"{key} {alias.decode(errors='replace')}" for key, alias in (run, has))
-            yield Finding("header", self.run, *reason, events=headers[has], here=here, there=there)
-
-    @cached_property
-    def _moot_of_chunks(self) -> set[tuple[int, bytes]]:
-        found = set()
-        for path in self.known.places:
-            with suppress(HalfPipeError):
-                found.add(_moot(evt.read_header(path)))
-        return found
+            yield Finding("header", self.run, *reason, events=files, here=here, there=there)
 
     def _cuts(self) -> Iterator[Finding]:
         """Yield that the same events lie in other files there, by reason."""

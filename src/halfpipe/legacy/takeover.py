@@ -43,6 +43,8 @@ HANDOFF = 1  # what the legacy handed off; what is processed here again has the 
 SAID_NOTHING: Any = {"processing": [], "exceptions": {}, "exceptions_by_run": {}, "lines": []}
 BATCH = 1000  # downlinks that are flushed to disk together
 
+Mark = dict[str, Any]
+
 log = logging.getLogger(__name__)
 
 
@@ -102,11 +104,12 @@ class Report:
         return asdict(self) | {"root": str(self.root), "runs": runs}
 
 
-def _take(settings: Settings, home: Path, report: Report) -> bool:
+def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     """Take over a downlink of the legacy, or without `report.done` say what would become of it.
 
     One that was taken over and that the legacy has not handed off again stays as it is, unless something of it was
-    refused; so does one that was processed here. Returns whether it was taken over.
+    refused; so does one that was processed here. Returns what is to be written down of one that was taken over, after
+    all else is on disk.
 
     Raises
     ------
@@ -116,9 +119,11 @@ def _take(settings: Settings, home: Path, report: Report) -> bool:
         If something cannot be read or written; then re-running the command goes on.
     """
     work, do = settings.paths.work, report.done
-    if _is_taken(work, home):
-        report.unchanged += 1
-        return False
+    mark = {"from": str(home), "handed_off": handed_off(home), "refused": False}
+    with suppress(HalfPipeError):
+        if read_json(work / paths.taken_over(home.name)) == mark:
+            report.unchanged += 1
+            return None
     legacy = LegacyDownlink.at(home)
     if legacy.switches:
         report.switches[legacy.id] = legacy.switches
@@ -130,7 +135,7 @@ def _take(settings: Settings, home: Path, report: Report) -> bool:
         if do and not here:
             _put_switches(work, legacy)
         report.left.setdefault(left.partition(":")[0], []).append(legacy.id)
-        return False
+        return None
     with leases.downlink_job(work, legacy.id) if do else nullcontext():
         entries = dict(_chunks(work, legacy, report)) if do else {}
         # A look does not read the chunk products that are left, so it refuses none of them.
@@ -150,18 +155,7 @@ def _take(settings: Settings, home: Path, report: Report) -> bool:
 
         # By it Level-1 judges whether a run is complete.
         load_downlink(settings, legacy.id, sys.stderr)
-    return True
-
-
-def _is_taken(work: Path, home: Path) -> bool:
-    with suppress(HalfPipeError):
-        return bool(read_json(work / paths.taken_over(home.name)) == _mark(home))
-    return False
-
-
-def _mark(home: Path, *, refused: bool = False) -> dict[str, Any]:
-    """Return what is written down of a downlink that was taken over, after all else is on disk."""
-    return {"from": str(home), "handed_off": handed_off(home), "refused": refused}
+    return mark | {"refused": legacy.id in report.refused}
 
 
 def _processed_here(work: Path, downlink: DownlinkId) -> str:
@@ -410,23 +404,23 @@ def takeover(
             held.callback(lease.give_back)
         _force(work, report)
         rest = iter(shown(downlinks))
-        on_disk: list[DownlinkId] = []
+        on_disk: dict[DownlinkId, Mark] = {}
         while (batch := list(islice(rest, BATCH))) or on_disk:
             with flushed_together() if do else nullcontext():
-                for downlink in on_disk:
-                    mark = _mark(root / downlink, refused=downlink in report.refused)
+                for downlink, mark in on_disk.items():
                     write_json(work / paths.taken_over(downlink), mark)
-                on_disk = [downlink for downlink in batch if _one(settings, report, downlink) and do]
+                taken = ((downlink, _one(settings, report, downlink)) for downlink in batch)
+                on_disk = {downlink: mark for downlink, mark in taken if mark and do}
     return report
 
 
-def _one(settings: Settings, report: Report, downlink: DownlinkId) -> bool:
-    """Take one downlink over; tell whether it was. What fails is told, and the others go on."""
+def _one(settings: Settings, report: Report, downlink: DownlinkId) -> Mark | None:
+    """Take one downlink over. What fails is told, and the others go on."""
     try:
         return _take(settings, report.root / downlink, report)
     except (HalfPipeError, OSError) as error:
         report.refuse(downlink, error)
-        return False
+        return None
 
 
 def _force(work: Path, report: Report) -> None:
