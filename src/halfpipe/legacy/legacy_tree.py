@@ -70,7 +70,6 @@ OWN = frozenset({"lock", FORCE, "stage", "evt", "orphan-events.idx"})
 MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
 _DELIVERED = re.compile(r"\S+ (\d+) (\d+) (LPA|LCI)\s*", re.ASCII)
-_BLOCK = 1 << 20
 _FORCED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{7,8})", re.ASCII)
 
 
@@ -140,10 +139,7 @@ class LegacyRun:
 
 def _events_of(path: Path) -> int | None:
     """Count the lines of a merged index."""
-    if not path.exists():
-        return None
-    with path.open("rb", buffering=0) as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
+    return path.read_bytes().count(b"\n") if path.exists() else None
 
 
 @dataclass(frozen=True)
@@ -229,8 +225,7 @@ def downlinks(root: Path) -> tuple[list[DownlinkId], list[str]]:
     with os.scandir(root) as entries:
         every = sorted((entry.name, entry.is_dir()) for entry in entries)
     found = [DownlinkId(name) for name, is_directory in every if is_directory and DownlinkId.matches(name)]
-    taken = {*found, *OWN}
-    return found, [name for name, _ in every if name not in taken]
+    return found, sorted({name for name, _ in every} - {*found, *OWN})
 
 
 def given_up(root: Path) -> Iterator[tuple[str, RunId | None]]:

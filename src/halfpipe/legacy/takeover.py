@@ -228,7 +228,11 @@ def _write(
         "runs": [receipt.of_run(manifest, ()) for manifest in manifests],
         "texts": [],
     }
-    _write_submission(work, legacy)
+    # Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back.
+    submissions = Record(work, downlink)
+    if not submissions.attempts:
+        when = {"when": handed_off(legacy.home), "who": "the legacy"}
+        submissions.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
     _put_switches(work, legacy)
     write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
     told = {
@@ -341,14 +345,6 @@ def _manifest(run: LegacyRun, delivery: Delivery, datagrams: KnownDatagrams, moo
     manifest |= dict.fromkeys(("withheld", "late", "held_events", "elsewhere", "shrunk"), 0)
     manifest |= {key: [] for key in ("closed", "held", "gaps", "settled", "missing")}
     return manifest | {"given_up": False, "accepted": None}
-
-
-def _write_submission(work: Path, legacy: LegacyDownlink) -> None:
-    """Record that Level-1 has the legacy's hand-off: what is processed here again gets there by a roll-back."""
-    record = Record(work, legacy.id)
-    if not record.attempts:
-        when = {"when": handed_off(legacy.home), "who": "the legacy"}
-        record.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
 
 
 def takeover(
