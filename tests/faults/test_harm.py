@@ -248,11 +248,14 @@ class Story:
                 Path(words[0]).unlink(missing_ok=True)
 
 
-def look(story: Story, moment: str, harm: Callable[[], bool]) -> tuple[set[str], str] | None:
-    """Do harm, ask, go on, do what is said; return all that was said, and how the end differs.
+def look(
+    story: Story, moment: str, harm: Callable[[], bool], *, follow: bool = True
+) -> tuple[set[str], str] | None:
+    """Do harm, ask, go on, and, to `follow`, do what is said; return all that was said, and how the end differs.
 
     None if there is no harm in it.
     """
+    do_it = story.follow if follow else lambda _: None
     story.restore(moment)
     base = story.asked()[1]
     if not harm():
@@ -265,14 +268,14 @@ def look(story: Story, moment: str, harm: Callable[[], bool]) -> tuple[set[str],
     for _ in range(3):
         if not (do or status or ended.status):
             break
-        story.follow(do)
+        do_it(do)
         ended = story.go_on()
         status, _, do = story.asked()
         do += story.asked("--check")[2]
     ended = story.end()
     status, codes, do = story.asked()
     if ended.status and do:  # the last downlink has found what nobody had looked at before
-        story.follow(do)
+        do_it(do)
         ended = story.end()
         status, more, _ = story.asked()
         codes |= more
@@ -349,10 +352,19 @@ BACKUPS = {
 def test_a_backup_that_is_put_back_doubles_nothing(story: Story, what: str, over: bool) -> None:
     places = [name.format(run=story.shared) for name in BACKUPS[what]]
     for then, now in combinations(("begun", *MOMENTS), 2):
-        seen = look(story, now, partial(story.put_back, then, places, over=over))
-        if seen is not None:
-            print(what, then, now, seen)
-            assert not re.search("SILENT|doubled|times", seen[1]), f"{then}, {now}: {seen}"
+        # If only the ledger is left to know better, a person has to look in the pipeline before anything is done.
+        harm = partial(story.put_back, then, places, over=over)
+        seen = look(story, now, harm, follow=what != "all and the stage")
+        if seen is None:
+            continue
+        said, end = seen
+        # What of the stage Level-1 took before that was put back only a person finds out, who is told to.
+        only_told = (
+            now == "submitted" and "stage" in places and said & {"stage-restored", "work-restored"} != set()
+        )
+        assert not re.search("doubled" if only_told else "SILENT|doubled|times", end), (
+            f"{then}, {now}: {seen}"
+        )
 
 
 def test_the_table_has_every_kind(story: Story) -> None:
