@@ -45,7 +45,7 @@ VERDICTS = {0: "the same events", 1: "other events, all explained", 3: "somethin
 )
 @as_json
 def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json: bool) -> int:
-    """Compare deliveries with those of another system, event by event and text by text.
+    """Compare deliveries with those of the legacy or another system, event by event and text by text.
 
     "here" is the stage, "there" is DIR. Each group of events that differs has its reason: a defect of the legacy by its
     number (docs/legacy.md), "elsewhere", "orphan", "held", "gone", or "unexplained".

@@ -144,7 +144,7 @@ class Plan:
         """Return the plan of one downlink; it is made once."""
         if downlink not in self._plans:
             dl, retdefs = DownlinkId(downlink), dict[ChunkId, Path]()
-            files = self.lying(dl)
+            files = self.files_of(dl)
             if files.staged.unread is not None:
                 raise HalfPipeError(cannot_be_read(self.work / dl, files.staged.unread))
             for home, listing in zip((self.work, *self.search), (files.staged, *files.listings), strict=True):
@@ -164,7 +164,7 @@ class Plan:
             return paths.receipt(downlink)
         return paths.submitted(downlink)
 
-    def lying(self, downlink: str) -> "FoundFiles":
+    def files_of(self, downlink: str) -> "FoundFiles":
         """Return what lies of `downlink` in its directory and on the search path, where that is not `closed`."""
         return FoundFiles(
             listed(f"{self.work}/{downlink}", downlink),
@@ -480,7 +480,7 @@ def outstanding_chunks(plan: Plan) -> Iterator[Announced]:
         if handed_off is not None and not _came_since(plan, downlink, handed_off - CLOCKS_APART):
             continue
         of = plan.of(downlink)
-        new = None if handed_off is None else plan.new_chunks(downlink, plan.lying(downlink))
+        new = None if handed_off is None else plan.new_chunks(downlink, plan.files_of(downlink))
         for chunk in of.chunks:
             if chunk in of.retdefs and (new is None or chunk in new):
                 with suppress(HalfPipeError):

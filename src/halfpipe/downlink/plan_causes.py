@@ -71,7 +71,7 @@ def troubles(
         The chunks that its receipt names, if that is read already.
     """
     home = f"{plan.work}/{downlink}"
-    files = files or plan.lying(downlink)
+    files = files or plan.files_of(downlink)
     listings, staged = files.listings, files.staged
     names = sorted(staged.names)
     if staged.unread is not None:
@@ -196,7 +196,7 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
         handed_off = paths.receipt(dl) in names
         if handed_off and dl < since and (paths.submitted(dl) in names or not submitting):
             continue
-        files = plan.lying(dl)
+        files = plan.files_of(dl)
         to_stage = (
             bool(plan.new_chunks(dl, files)) if handed_off else any(one.chunks for one in files.listings)
         )

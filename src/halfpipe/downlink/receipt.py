@@ -135,7 +135,7 @@ def save(
     runs: Collection[RunId],
     content: Receipt,
 ) -> None:
-    """Record the hand-off after those that were `known`, let Level-1 retire its `runs` again, and write the receipt."""
+    """Record the hand-off after those that were `known`, let Level-1 retire runs again, and write the receipt."""
     work, place = settings.paths.work, settings.paths.stage
     record = publish(work, downlink, content, known)
     delivered = (
@@ -144,7 +144,7 @@ def save(
     new = [(home, last) for home, of_run in delivered for last in of_run]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
     lease.check()  # the tokens may be those of who has followed, and another receipt the last one
-    stage.let_retire(place, downlink, runs)
+    stage.let_retire(place, downlink)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
 

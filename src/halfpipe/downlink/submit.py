@@ -1,7 +1,7 @@
 """Submission of a downlink to Level-1: its stream is created once, and only ever rolled back after that.
 
 Stream numbers are unique within Level-1's task (ground-chain §6): a second hand-off of a downlink is a
-roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lock
+roll-back of its stream, which a person asks for by name, and never a second stream. Whoever calls holds the lease
 of the downlink.
 """
 

@@ -15,7 +15,7 @@ from halfpipe.formats import evt
 from halfpipe.formats.evt_view import fields
 from halfpipe.ids import RunId
 from halfpipe.legacy.legacy_replay import Merged
-from halfpipe.merge.decision import holding
+from halfpipe.merge.decision import inside_any
 from halfpipe.merge.intervals import Interval
 
 
@@ -162,7 +162,7 @@ def _only_here(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
         (defect(4 if lpa else 9), done),
         (
             defect(2),
-            bool(decided.manifest.get("given_up")) & ~holding(rows["sequence"], decided.by_itself),
+            bool(decided.manifest.get("given_up")) & ~inside_any(rows["sequence"], decided.by_itself),
         ),
         (defect(merged.defect), behind | (not lpa) | (merged.defect in {22, 34})),
         (defect(16), True),
@@ -173,7 +173,7 @@ def _only_there(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
     """Return why events were not delivered here."""
     sequences, merged = rows["sequence"], decided.replays[0]
     ours, settled = (
-        holding(sequences, [Interval(*pair) for pair in decided.manifest.get(key, ())])
+        inside_any(sequences, [Interval(*pair) for pair in decided.manifest.get(key, ())])
         for key in ("spans", "settled")
     )
     held = bool(decided.manifest.get("held"))
@@ -182,7 +182,7 @@ def _only_there(rows: NDArray[np.void], decided: Decided) -> list[_Rule]:
     return [
         (unexplained("missing here, though it was delivered"), ours & (not held)),
         (unexplained("delivered there, though the legacy's rule does not give it"), ~given & ~ours),
-        (ELSEWHERE_HERE, holding(sequences, decided.recorded)),
+        (ELSEWHERE_HERE, inside_any(sequences, decided.recorded)),
         (HELD, held),
         (defect(28), settled),
         (defect(merged.defect) if of_rule else ORPHAN, True),

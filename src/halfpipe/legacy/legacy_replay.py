@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.ids import RunId
-from halfpipe.merge.decision import holding
+from halfpipe.merge.decision import inside_any
 from halfpipe.merge.intervals import Interval, join
 from halfpipe.merge.settle import CLOSES, OPENS, KnownDatagrams
 
@@ -72,7 +72,7 @@ class Merged:
         retired = [f"{run.l1} COMPLETE"] if self.complete else []
         if self.refused:
             return {"delivered_events": [], "event_gaps": [], "retired_runs": retired}
-        last = int((self.delivered & holding(self.events["sequence"], self.recorded[-1:])).sum())
+        last = int((self.delivered & inside_any(self.events["sequence"], self.recorded[-1:])).sum())
         orphans = int((~self.delivered & ~self.done).sum())
         return {
             "delivered_events": [f"{run.l1} {last} {orphans} {self.kind}"],
@@ -117,9 +117,9 @@ def merged(
         first = min(of, key=lambda apid: (apid % 8, len(of[apid]) == 1, apid))
         spans = [Interval(piece.first, piece.last) for piece in of[first]]
         number = 8 if {957, 965} <= of.keys() else 7 if len(of) > 1 else 22
-    is_done = holding(events["sequence"], join(done))
+    is_done = inside_any(events["sequence"], join(done))
     delivered = (
-        holding(events["sequence"], join(span for span in spans if span.first <= span.last)) & ~is_done
+        inside_any(events["sequence"], join(span for span in spans if span.first <= span.last)) & ~is_done
     )
     defect = 34 if several else number
     return Merged(events, delivered, is_done, kind, complete, False, tuple(spans), defect)

@@ -15,7 +15,7 @@ from halfpipe.ids import DownlinkId, RunKind
 from halfpipe.merge.datagram_counts import DatagramCounts
 from halfpipe.merge.intervals import Interval, Ranges, join
 from halfpipe.merge.late import Recorded, counts_of, late_rows, numbers_inside
-from halfpipe.merge.ordering import ahead, behind, in_one
+from halfpipe.merge.ordering import count_below, count_up_to, in_one
 from halfpipe.merge.settle import KnownDatagrams, is_complete, settled
 from halfpipe.settings import Merge
 
@@ -89,9 +89,9 @@ def decide(
     sources = in_sources(downlink, events)
     known = all_known(sources, events)
     sequence = known["sequence"]
-    is_settled = holding(sequence, places)
+    is_settled = inside_any(sequence, places)
     foreign = join(span for records in others.values() for record in records for span in record.spans)
-    is_foreign = holding(sequence, foreign)
+    is_foreign = inside_any(sequence, foreign)
 
     chosen = is_settled & ~is_foreign
     runs = _runs_of(chosen)
@@ -159,11 +159,11 @@ def _sourced(events: NDArray[np.void], number: int) -> NDArray[np.void]:
     return sourced
 
 
-def holding(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
+def inside_any(sequence: NDArray[np.uint64], intervals: Sequence[Interval]) -> NDArray[np.bool_]:
     """Tell for each of the ordered sequences whether one of the intervals holds it."""
     held = np.zeros(len(sequence), dtype=bool)
     for first, last in intervals:
-        held[ahead(sequence, first) : behind(sequence, last)] = True
+        held[count_below(sequence, first) : count_up_to(sequence, last)] = True
     return held
 
 
@@ -189,8 +189,8 @@ def series_of(
     """
     if not len(sequence):
         return []
-    cuts = {ahead(sequence, interval.first) for interval in (*places, *foreign, *own)}
-    cuts |= {behind(sequence, span.last) for span in own}
+    cuts = {count_below(sequence, interval.first) for interval in (*places, *foreign, *own)}
+    cuts |= {count_up_to(sequence, span.last) for span in own}
     return list(pairwise(sorted({0, *cuts, len(sequence)})))
 
 

@@ -63,7 +63,7 @@ def _taken(events: NDArray[np.void], rows: NDArray[np.intp]) -> NDArray[np.void]
     return events[: len(rows)]
 
 
-def behind(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:
+def count_up_to(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:
     """Return how many of the ordered sequences are at most `last`.
 
     The sequences of a table do not lie beside each other in memory: numpy's search would copy all of them.
@@ -71,8 +71,8 @@ def behind(sequence: NDArray[np.uint64], last: int | np.uint64) -> int:
     return bisect_right(sequence, last)
 
 
-def ahead(sequence: NDArray[np.uint64], first: int) -> int:
-    """Return how many of the ordered sequences are less than `first`; without a copy, as `behind`."""
+def count_below(sequence: NDArray[np.uint64], first: int) -> int:
+    """Return how many of the ordered sequences are less than `first`; without a copy, as `count_up_to`."""
     return bisect_left(sequence, first)
 
 

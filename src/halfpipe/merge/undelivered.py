@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId
-from halfpipe.merge.decision import holding, series_of
+from halfpipe.merge.decision import inside_any, series_of
 from halfpipe.merge.intervals import EVERYTHING, Interval, join, subtract
 from halfpipe.merge.late import Recorded, late_rows
-from halfpipe.merge.ordering import ahead, behind
+from halfpipe.merge.ordering import count_below, count_up_to
 from halfpipe.merge.settle import Segment, enough_epus, settled
 from halfpipe.settings import Merge
 
@@ -111,7 +111,7 @@ def undelivered(
     """
     places = settled(segments, limits.min_epus, given_up=given_up)
     taken = join(span for records in recorded.values() for record in records for span in record.spans)
-    is_settled, is_taken = holding(known["sequence"], places), holding(known["sequence"], taken)
+    is_settled, is_taken = inside_any(known["sequence"], places), inside_any(known["sequence"], taken)
     found = list(_late(late_rows(known, is_taken, recorded, own)))
 
     ready = known[is_settled & ~is_taken]
@@ -146,7 +146,7 @@ def _late(found: Iterable[tuple[DownlinkId, NDArray[np.void]]]) -> Iterator[Grou
 
 
 def _within(rows: NDArray[np.void], place: Interval) -> NDArray[np.void]:
-    return rows[ahead(rows["sequence"], place.first) : behind(rows["sequence"], place.last)]
+    return rows[count_below(rows["sequence"], place.first) : count_up_to(rows["sequence"], place.last)]
 
 
 def _stretches(

@@ -45,7 +45,7 @@ def scratch(stage: Path, downlink: DownlinkId, what: str) -> Iterator[Path]:
 
 
 def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Keep Level-1 from retiring `runs` while `downlink` may still add files to them, by tokens for it.
+    """Keep Level-1 from retiring `runs` while `downlink` may still add files to them, by its haltCleanup tokens.
 
     Raises
     ------
@@ -56,11 +56,11 @@ def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId])
         _touch(stage, paths.halt_cleanup(downlink, run.l1))
 
 
-def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
-    """Take back what `keep_from_retiring` did, after everything is staged."""
-    with errors_named(stage):
-        for run in runs:
-            token = stage / paths.halt_cleanup(downlink, run.l1)
+def let_retire(stage: Path, downlink: DownlinkId) -> None:
+    """Remove each haltCleanup token of `downlink` after all is staged, also of runs that only an earlier try had."""
+    with errors_named(stage), suppress(FileNotFoundError):
+        for run in sorted(path.name for path in (stage / paths.tokens("")).iterdir()):
+            token = stage / paths.halt_cleanup(downlink, run)
             remove_file(token)
             with suppress(OSError):  # others are in it
                 token.parent.rmdir()

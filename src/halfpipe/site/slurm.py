@@ -1,4 +1,7 @@
-"""Slurm as `halfpipe process` uses it: arrays of elements, how many of them are left, and their end."""
+"""Slurm as `halfpipe process` and `halfpipe unattended` use it: arrays of elements, how many are left, and their end.
+
+The jobs of rules are started by Snakemake, as the profile says (``executor: slurm`` in profiles/*/profile.v9+.yaml).
+"""
 
 import getpass
 import shlex

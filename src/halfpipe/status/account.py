@@ -194,7 +194,7 @@ class Downlink:
 
     def __init__(self, site: Site, downlink: DownlinkId) -> None:
         self.site, self.id, self.settings, self.work = site, downlink, site.settings, site.work
-        self.files = site.plan.lying(downlink)
+        self.files = site.plan.files_of(downlink)
         self.found: Mapping[str, Any] | ReceiptError | None = None
         try:
             self.found = read_receipt(self.work, downlink)

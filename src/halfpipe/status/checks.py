@@ -132,10 +132,8 @@ def _staged(
     settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record, checksums: bool
 ) -> Iterator[Cause]:
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
-    for run in receipt["runs"]:
-        halt = stage / paths.halt_cleanup(downlink, run["l1_run"])
-        if halt.exists():
-            yield _fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
+    for halt in sorted(stage.glob(paths.halt_cleanup(downlink, "*"))):
+        yield _fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None

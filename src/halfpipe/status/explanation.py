@@ -14,7 +14,7 @@ from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
-from halfpipe.merge.decision import all_known, holding
+from halfpipe.merge.decision import all_known, inside_any
 from halfpipe.merge.intervals import join
 from halfpipe.merge.late import late_rows
 from halfpipe.merge.settle import KnownDatagrams
@@ -322,7 +322,7 @@ def explain_sequence(state: State, sequence: int) -> Place:
     """Explain one sequence of a run: who delivered its events, or why nobody has."""
     known, groups = list[str](), list[Group]()
     every = [delivery for records in state.recorded.values() for delivery in records]
-    taken = holding(state.known["sequence"], join(span for delivery in every for span in delivery.spans))
+    taken = inside_any(state.known["sequence"], join(span for delivery in every for span in delivery.spans))
     late = [rows for _, rows in late_rows(state.known, taken, state.recorded, state.events.get)]
     spans = [one for one in every if any(span.first <= sequence <= span.last for span in one.spans)]
     apids = state.known["apid"][state.known["sequence"] == sequence].tolist()

@@ -81,7 +81,7 @@ def test_holes_and_ignored_chunks(work: Path, home: Path) -> None:
     site = plan_of(work, home, ignored=ignored)
     plan = site.of(DL)
     assert [chunk.number for chunk in plan.chunks] == [1, 2, 4, 5]
-    assert (site.expected(DL, site.lying(DL)), site.expected(OTHER, site.lying(OTHER))) == (4, 0)
+    assert (site.expected(DL, site.files_of(DL)), site.expected(OTHER, site.files_of(OTHER))) == (4, 0)
     assert plan.ignored == {THREE: "no contact"}
     with pytest.raises(MissingInputError, match="00004"):
         retdef_to_stage(searching(work, home), DL, ChunkId.of(4))
@@ -90,7 +90,7 @@ def test_holes_and_ignored_chunks(work: Path, home: Path) -> None:
     assert [chunk.number for chunk in last.chunks] == [1, 2, 3, 4]
     put(home, 1000)
     far = plan_of(work, home)
-    assert len(far.of(DL).chunks) == far.expected(DL, far.lying(DL)) == 3 + MOST_HOLES
+    assert len(far.of(DL).chunks) == far.expected(DL, far.files_of(DL)) == 3 + MOST_HOLES
 
 
 def test_the_first_hit_counts_and_what_is_staged_before_all(work: Path, tmp_path: Path) -> None:

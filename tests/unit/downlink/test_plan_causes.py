@@ -93,13 +93,13 @@ def test_what_is_done_before_an_id_is_not_looked_at(
         put(place, 1, 2, dl=dl)
         hand_off(settings, 1, dl=dl)
     looked: list[str] = []
-    lying = Plan.lying
+    lying = Plan.files_of
 
     def look(plan: Plan, downlink: str) -> FoundFiles:
         looked.append(downlink)
         return lying(plan, downlink)
 
-    monkeypatch.setattr(Plan, "lying", look)
+    monkeypatch.setattr(Plan, "files_of", look)
     for since, seen in (("", [DL, OTHER]), (OTHER, [OTHER]), ("240602000", [])):
         assert list(every(settings, since=since).ready) == seen
         assert set(looked) == set(seen)
