@@ -116,7 +116,7 @@ def test_after_a_killed_head_the_same_command_waits_for_its_orphans(gated: Gated
     killed.process.wait()
     assert f"downlink-{DL}" in leases(gated.site.work)  # nobody could remove it
     again = gated.start_only()
-    again.wait_for(lambda: "that a killed process left behind, held by" in again.log.read_text())
+    again.wait_for(lambda: "that a killed process left behind: job-" in again.log.read_text())
     time.sleep(1)
     assert again.process.poll() is None
     gated.open()

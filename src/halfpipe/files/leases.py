@@ -348,7 +348,7 @@ class Lease:
                 waiting.wait(f"waiting for a sign of life of who is at work on {what}: {found}")
             elif found is not None and found.jobs:
                 for_jobs.wait(
-                    f"waiting for jobs of {what} that a killed process left: {', '.join(found.jobs)}"
+                    f"waiting for jobs of {what} that a killed process left behind: {', '.join(found.jobs)}"
                 )
             elif taken:  # a job may have come at the last moment
                 break
