@@ -1,6 +1,7 @@
 """Rounds of `halfpipe process` with elements that a test makes up."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -203,7 +204,10 @@ def test_what_is_regenerated_is_what_was_handed_off_before_and_what_is_outstandi
     settings: Settings,
 ) -> None:
     file, earlier = batches.begin_again(settings.paths.work, [FIRST, SECOND])
+    os.utime(file, (1e9, 1e9))
     assert (earlier, batches.begin_again(settings.paths.work, [SECOND, FIRST])) == (False, (file, True))
+    assert file.stat().st_mtime == 1e9, "since when does not change"
+    os.utime(file)
     since = file.stat().st_mtime
     place = settings.paths.work / paths.halt("haltStage")
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,11 @@ from halfpipe.ids import DownlinkId
 from halfpipe.site import unattended_turn
 from halfpipe.site.here import Here
 from halfpipe.site.slurm import BusyError
-from halfpipe.site.unattended_turn import ALL_SECONDS, looked_at
+from halfpipe.site.unattended_turn import ALL_SECONDS, FAILED, GOOD, looked_at
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.overview import recent
+from tests.support.golden_cases import GOLDEN
+from tests.support.leases import held_by_another
 from tests.support.workflow import Site
 
 NOW = 1_680_393_600.0  # 2023-04-02 00:00 UTC
@@ -82,3 +84,19 @@ def test_one_that_cannot_begin_is_failed_and_says_why(
         assert cause is not None
         assert (cause.code, why in cause.text or not until, bool(signed)) == (code, True, True)
         signed.clear()
+
+
+def test_a_downlink_that_another_process_has_in_work_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unattended_turn, "WAITS_SECONDS", 0.0)
+    site, dl = Site(tmp_path), DownlinkId("240601001")
+    site.work.mkdir()
+    site.add_retdefs(GOLDEN / "multi3" / "in", dl)
+
+    def status() -> int:
+        return unattended_turn.turn(site.settings, lambda _: Refusing("full"), 1.0, lambda _: True)
+
+    with held_by_another(site.work, paths.downlink_lease(dl)):
+        assert status() == GOOD
+    assert status() == FAILED
