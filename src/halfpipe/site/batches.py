@@ -31,7 +31,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.receipt_file import last_number
 from halfpipe.settings import ROOT, Settings
-from halfpipe.site.element import FAILED, HANDED_OFF, KILLED, LEFT, WAITS, End
+from halfpipe.site.element import FAILED, FULL, HANDED_OFF, KILLED, LEFT, WAITS, End
 from halfpipe.site.here import Here
 from halfpipe.site.slurm import TRIES, Arrays, BusyError
 from halfpipe.status.failures import end_of
@@ -160,7 +160,8 @@ class _Log:
                     break
                 self.at += len(line)
                 if ended := End.read(line.decode(errors="replace")):
-                    self.left.discard(ended.downlink)
+                    if ended.end != FULL:
+                        self.left.discard(ended.downlink)
                     yield ended
 
 
@@ -185,7 +186,7 @@ class Batch:
     ends
         How downlinks have ended, as far as it was heard.
     waits
-        What Slurm says while it takes none; empty: nothing.
+        What all that is left waits for at the moment: a full disk, or Slurm; empty: nothing.
     log
         Of the element that was begun last.
     """
@@ -344,6 +345,7 @@ class Batch:
 
     def _take(self, ended: End, log: Path) -> None:
         self._heard = True
+        self.waits = f"{ended.downlink}: {ended.text}" if ended.end == FULL else ""
         self.ends[ended.downlink] = ended
         if ended.end == HANDED_OFF:
             self._equal.clear()

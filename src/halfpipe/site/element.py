@@ -6,6 +6,7 @@ downlink costs no start of a program beside those of decoders. What kills a proc
 
 import json
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from halfpipe.downlink.halts import HeldError
 from halfpipe.downlink.one_process import Process
 from halfpipe.errors import HalfPipeError, LockedError
 from halfpipe.files import leases
+from halfpipe.files.advice import DISK_FULL
 from halfpipe.files.leases import Say
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.failure import Failure, by_signal
@@ -24,7 +26,15 @@ from halfpipe.settings import Settings
 from halfpipe.status.failures import failed_jobs
 from halfpipe.status.recap import recap
 
-ENDS = HANDED_OFF, FAILED, KILLED, WAITS, LEFT = "handed-off", "failed", "killed", "waits", "left"
+FULL_SECONDS = 60.0  # between two tries of a downlink that finds a disk full
+ENDS = HANDED_OFF, FAILED, KILLED, WAITS, LEFT, FULL = (
+    "handed-off",
+    "failed",
+    "killed",
+    "waits",
+    "left",
+    "full",
+)
 MEMORY = frozenset({"killed", "memory"})  # codes of failures that more memory may mend
 BEGINNING = '{"downlink": '  # of the lines of an element's log that say how a downlink has ended
 
@@ -39,7 +49,7 @@ class End:
         The downlink.
     end
         `HANDED_OFF`, `FAILED`, `KILLED`, which is tried again with more memory, `WAITS` for other downlinks that
-        deliver a run first, or `LEFT` alone.
+        deliver a run first, `LEFT` alone, or `FULL`: a disk was full, and it is tried again.
     code, text
         Why.
     """
@@ -63,7 +73,8 @@ class End:
     @classmethod
     def failed(cls, downlink: DownlinkId, why: Failure) -> Self:
         """Say that it failed, and why."""
-        return cls(downlink, KILLED if why.code in MEMORY else FAILED, why.code, why.text)
+        end = FULL if why.code == DISK_FULL else KILLED if why.code in MEMORY else FAILED
+        return cls(downlink, end, why.code, why.text)
 
 
 def process_all(
@@ -75,7 +86,7 @@ def process_all(
     *,
     submits: bool = False,
 ) -> None:
-    """Process the downlinks of an element, and say of each how it has ended.
+    """Process the downlinks of an element, and say of each how it has ended; one that finds a disk full waits.
 
     Parameters
     ----------
@@ -100,7 +111,9 @@ def process_all(
         after = {RunId(run): [DownlinkId(dl) for dl in first] for run, first in entry["after"].items()}
         one = Process(settings, written, downlink, since, after, cores)
         act = one.submit if submits else one.run
-        failed |= {downlink} if _in_a_fork(one, act) == FAILED else set()
+        while (end := _in_a_fork(one, act)) == FULL:
+            time.sleep(FULL_SECONDS)
+        failed |= {downlink} if end == FAILED else set()
 
 
 def _in_a_fork(one: Process, act: Callable[[Say], None]) -> str:

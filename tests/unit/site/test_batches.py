@@ -169,6 +169,16 @@ def test_it_waits_for_a_full_queue_and_says_so(settings: Settings, monkeypatch: 
     assert (waits[-1], batch.done) == ("", [FIRST])
 
 
+def test_a_full_disk_is_waited_for_and_told(settings: Settings) -> None:
+    made = Made(
+        lambda dl, number: End(dl, "full", "system", "No space left") if number == 1 else good(dl, number)
+    )
+    batch = Batch(settings, [FIRST])
+    waits = [batch.waits for _ in batch.run(made)]
+    assert waits[0] == f"{FIRST}: No space left"
+    assert batch.done == [FIRST]
+
+
 def test_what_others_have_in_work_is_waited_for_as_long_as_a_lease_lives(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """An element of `halfpipe process`: what becomes of a downlink costs no other one."""
 
+import errno
 import os
 import signal
 import time
@@ -47,6 +48,7 @@ def acts(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], None]]:
             found.get(self.downlink, lambda: None)()
 
     monkeypatch.setattr(element, "Process", Process)
+    monkeypatch.setattr(element, "FULL_SECONDS", 0.0)
     return found
 
 
@@ -79,6 +81,24 @@ def test_one_that_is_killed_or_fails_costs_no_other_one(
         (TWO, "failed", "decoder"),
         (THREE, "handed-off", ""),
     ]
+
+
+def test_who_finds_a_disk_full_tries_again(
+    settings: Settings,
+    acts: dict[str, Callable[[], None]],
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    def act() -> None:
+        tries = tmp_path / "tries"
+        tries.touch()
+        with tries.open("a") as out:
+            out.write("x")
+        if len(tries.read_text()) < 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    acts[ONE] = act
+    assert [one.end for one in ends(settings, capfd, ONE)] == ["full", "full", "handed-off"]
 
 
 def test_what_is_held_or_in_work_is_left_alone(
