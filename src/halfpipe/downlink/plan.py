@@ -433,14 +433,12 @@ def expand(settings: Settings, words: Iterable[str]) -> tuple[DownlinkId, ...]:
                 "paths.retdef in the config; halfpipe status --all lists what there is."
             )
         found += inside
-        there, ends = (
-            set(map(int, inside)),
-            {int(end) for end in several.split("..") if DownlinkId.matches(end)},
-        )
-        gone = [number for number in _between(there | ends) if number not in there]
-        if len(ends) == 2 and gone:
-            few = ", ".join(f"{number:09d}" for number in gone[:MOST_HOLES])
-            log.warning("%s: %d downlinks are not there: %s", several, len(gone), few)
+        ends = {int(end) for end in several.split("..") if DownlinkId.matches(end)}
+        if len(ends) == 2:
+            there = set(map(int, inside))
+            if gone := [number for number in _between(there | ends) if number not in there]:
+                few = ", ".join(f"{number:09d}" for number in gone[:MOST_HOLES])
+                log.warning("%s: %d downlinks are not there: %s", several, len(gone), few)
     return tuple(dict.fromkeys(found))
 
 
