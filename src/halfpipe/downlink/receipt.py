@@ -144,7 +144,7 @@ def save(
     new = [(home, last) for home, of_run in delivered for last in of_run]
     stage_mark.note(settings, [*new, (paths.receipts(downlink), record)])
     lease.check()  # the tokens may be those of who has followed, and another receipt the last one
-    stage.let_retire(place, downlink)
+    stage.let_retire(place, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
 

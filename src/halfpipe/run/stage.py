@@ -56,11 +56,16 @@ def keep_from_retiring(stage: Path, downlink: DownlinkId, runs: Iterable[RunId])
         _touch(stage, paths.halt_cleanup(downlink, run.l1))
 
 
-def let_retire(stage: Path, downlink: DownlinkId) -> None:
-    """Remove each haltCleanup token of `downlink` after all is staged, also of runs that only an earlier try had."""
-    with errors_named(stage), suppress(FileNotFoundError):
-        for run in sorted(path.name for path in (stage / paths.tokens("")).iterdir()):
-            token = stage / paths.halt_cleanup(downlink, run)
+def halt_tokens(stage: Path, downlink: DownlinkId) -> set[Path]:
+    """Return the haltCleanup tokens of `downlink` that lie in the stage, of whatever run."""
+    return set(stage.glob(paths.halt_cleanup(downlink, "*")))
+
+
+def let_retire(stage: Path, downlink: DownlinkId, runs: Iterable[RunId]) -> None:
+    """Remove the haltCleanup tokens of `downlink` after all is staged: of `runs`, and of those of an earlier try."""
+    of_runs = {stage / paths.halt_cleanup(downlink, run.l1) for run in runs}
+    with errors_named(stage):
+        for token in sorted(of_runs | halt_tokens(stage, downlink)):
             remove_file(token)
             with suppress(OSError):  # others are in it
                 token.parent.rmdir()

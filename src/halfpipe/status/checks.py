@@ -20,6 +20,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries, EventFile
 from halfpipe.run.receipt_file import DAMAGED, EDITED, ReceiptError, read_receipt
 from halfpipe.run.run_state import index_damage
+from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
 from halfpipe.status.account import Account, Site, account, with_costs, worst_first
 
@@ -132,7 +133,7 @@ def _staged(
     settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any], record: Record, checksums: bool
 ) -> Iterator[Cause]:
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
-    for halt in sorted(stage.glob(paths.halt_cleanup(downlink, "*"))):
+    for halt in sorted(halt_tokens(stage, downlink)):
         yield _fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None

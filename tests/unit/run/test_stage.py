@@ -83,10 +83,10 @@ def test_runs_are_kept_until_they_are_released(tmp_path: Path) -> None:
     stage.keep_from_retiring(tmp_path, DL, [RUN])
     halted = {f"chunktokens/{L1}/haltCleanup-{DL}", f"chunktokens/{L1}/haltCleanup-{OTHER}"}
     assert tree(tmp_path) == halted | {f"chunktokens/r0000000001/haltCleanup-{DL}"}
-    stage.let_retire(tmp_path, DL)
+    stage.let_retire(tmp_path, DL, [RUN])
     assert tree(tmp_path) == {f"chunktokens/{L1}/haltCleanup-{OTHER}"}
     assert not (tmp_path / "chunktokens" / "r0000000001").exists()
-    stage.let_retire(tmp_path, DL)  # nothing to release is no error
+    stage.let_retire(tmp_path, DL, [RUN])  # nothing to release is no error
 
 
 def test_files_are_whole_if_all_lie_there_with_their_sizes(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def _scratch(home: Path) -> None:
     [
         _scratch,
         lambda home: stage.keep_from_retiring(home, DL, [RUN]),
-        lambda home: stage.let_retire(home, DL),
+        lambda home: stage.let_retire(home, DL, [RUN]),
         lambda home: stage.put_texts(home, home, DL),
     ],
 )
