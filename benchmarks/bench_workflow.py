@@ -37,7 +37,7 @@ def bench_from_products_to_receipt(
         ready=ready,
         seconds=SECONDS_PER_EVENT * sizes.events,
     )
-    assert "2 of 2 steps" in launcher.said, launcher.said
+    assert "2 of 2: receipt" in launcher.said, launcher.said
     receipt = json.loads((home / "work" / f"dl={downlink}").read_bytes())
     assert [run["delivered"] for run in receipt["runs"]] == [sizes.events]
 

@@ -30,7 +30,7 @@ from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe_simulator.datagrams import decode
-from halfpipe_simulator.decoder import write_products
+from halfpipe_simulator.decoder import product
 from halfpipe_simulator.packets import packets_of
 from halfpipe_simulator.runs import GROUND_ID, Datagram, Run, run_datagrams
 from halfpipe_simulator.scenario import MARK, MARK_TEXT
@@ -245,7 +245,8 @@ def _write_chunk(
     every = list(datagrams)
     stamps = np.array([datagram.span for datagram in every])
     decoded = decode([datagram.content for datagram in every], stamps[:, 0])
-    write_products(scratch, name, decoded, dl.number)
+    with product(scratch, name, dl.number) as made:
+        made.add(decoded)
     begin, end = int(stamps[0, 0]), int(stamps[-1, 1])
     if archive is not None:
         archive.add(every, FIRST_L0KEY + downlink)

@@ -7,46 +7,78 @@ and no failure. Flight data need the flight decoder: what this one does not know
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.errors import HalfPipeError
-from halfpipe.files.durable import write_bytes, write_text
+from halfpipe.files.durable import replacing, write_whole
 from halfpipe.formats import evt
 from halfpipe.formats.level0 import Retrieval, retrieve
 from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
 from halfpipe_simulator.datagrams import Decoded, complaint_of, decode, run_of
 from halfpipe_simulator.index_lines import dgm_lines, evt_lines
 
-
-def write_products(out: Path, name: str, decoded: Decoded, downlink: int) -> None:
-    """Write an event file and its index: the lines of each datagram are its events, then itself."""
-    lines = decoded.lines
-    lines["offset"] += evt.HEADER_SIZE
-    ends = [0, -1] if lines.size else []
-    header = evt.pack_header(
-        runid=downlink,
-        seconds=_first_and_last(decoded.seconds[ends]),
-        sequences=_first_and_last(lines["sequence"][ends]),
-        events=lines.size,
-        moot_key=evt.MOOT_UNSET_KEY,
-        moot_alias=evt.MOOT_UNSET_ALIAS,
-    )
-    write_bytes(out / f"{name}.evt", header + decoded.records)
-    events = evt_lines(lines, f"{name}.evt")
-    index = (
-        "".join((*islice(events, count), line))
-        for count, line in zip(decoded.datagrams["nevts"].tolist(), dgm_lines(decoded.datagrams), strict=True)
-    )
-    write_text(out / f"{name}.idx", "".join(index))
+BATCH = 1 << 21  # bytes of datagrams that are decoded at a time: they stay in the processor's cache
 
 
-def _first_and_last(of_events: NDArray[Any]) -> tuple[int, int]:
-    return (int(of_events[0]), int(of_events[-1])) if of_events.size else (0, 0)
+@dataclass
+class Product:
+    """An event file, named `file`, and its index while they grow; `seconds` and `sequences` as of its header."""
+
+    file: str
+    records: IO[bytes]
+    index: IO[bytes]
+    size: int = evt.HEADER_SIZE
+    events: int = 0
+    seconds: list[int] = field(default_factory=list)  # of the first and the last event of each addition
+    sequences: list[int] = field(default_factory=list)
+
+    def add(self, decoded: Decoded) -> None:
+        """Append the records, and the lines of each datagram: its events, then itself."""
+        lines = decoded.lines
+        lines["offset"] += self.size
+        write_whole(self.records, decoded.records)
+        self.size += len(decoded.records)
+        self.events += lines.size
+        if lines.size:
+            self.seconds += decoded.seconds[[0, -1]].tolist()
+            self.sequences += lines["sequence"][[0, -1]].tolist()
+        of_events = evt_lines(lines, self.file)
+        edges = pairwise(np.append(0, np.cumsum(decoded.datagrams["nevts"], dtype=np.int64)).tolist())
+        for (begin, end), line in zip(edges, dgm_lines(decoded.datagrams), strict=True):
+            write_whole(self.index, of_events[begin:end].tobytes() + line.encode())
+
+
+@contextmanager
+def product(out: Path, name: str, downlink: int) -> Iterator[Product]:
+    """Open an event file and its index in the directory `out`; they get their names when all is added."""
+    with (
+        replacing(out / f"{name}.idx", buffering=0) as index,
+        replacing(out / f"{name}.evt", buffering=0) as records,
+    ):
+        write_whole(records, bytes(evt.HEADER_SIZE))
+        made = Product(f"{name}.evt", records, index)
+        yield made
+        header = evt.pack_header(
+            runid=downlink,
+            seconds=_first_and_last(made.seconds),
+            sequences=_first_and_last(made.sequences),
+            events=made.events,
+            moot_key=evt.MOOT_UNSET_KEY,
+            moot_alias=evt.MOOT_UNSET_ALIAS,
+        )
+        records.seek(0)
+        write_whole(records, header)
+
+
+def _first_and_last(numbers: Sequence[int]) -> tuple[int, int]:
+    return (numbers[0], numbers[-1]) if numbers else (0, 0)
 
 
 def sound_datagrams(packets: Retrieval) -> Iterator[tuple[int, bytes]]:
@@ -61,6 +93,22 @@ def sound_datagrams(packets: Retrieval) -> Iterator[tuple[int, bytes]]:
         print(f"DFI exception: {file} at byte {offset}: {complaint}")
 
 
+def batches(packets: Retrieval) -> Iterator[tuple[tuple[int, int], dict[int, bytes]]]:
+    """Yield the datagrams that can be decoded, by number, in batches of one ground id and run start (MET seconds)."""
+    batch: dict[int, bytes] = {}
+    run, size = (0, 0), 0
+    for number, datagram in sound_datagrams(packets):
+        own = run_of(datagram)
+        if batch and (own != run or size > BATCH):
+            yield run, batch
+            packets.let_go()
+            batch, size = {}, 0
+        run, batch[number] = own, datagram
+        size += len(datagram)
+    if batch:
+        yield run, batch
+
+
 def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: int | None) -> int:
     """Decode all that lies in the spans of `retdef`; return the number of events.
 
@@ -71,23 +119,21 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
     HalfPipeError
         If the products cannot be written.
     """
-    total = 0
-    for apid in sorted({span.apid for span in retdef.spans}):
-        spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
-        packets = retrieve(level0, retdef.scid, apid, spans)
-        for fault in packets.faults:
-            print(fault)
-        stamps: NDArray[np.int64] = packets.packets["unix"][packets.begins]
-        by_run: dict[tuple[int, int], dict[int, bytes]] = {}
-        for number, datagram in sound_datagrams(packets):
-            by_run.setdefault(run_of(datagram), {})[number] = datagram
-        for (groundid, startedat), own in by_run.items():
-            name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{retdef.chunk}"
-            print(f"getLSEChunk: processing {name}")
-            decoded = decode(list(own.values()), stamps[list(own)], latc=latc)
-            write_products(out, name, decoded, downlink)
-            total += decoded.lines.size
-    return total
+    products: dict[str, Product] = {}
+    with ExitStack() as stack:
+        for apid in sorted({span.apid for span in retdef.spans}):
+            spans = [(span.begin, span.end) for span in retdef.spans if span.apid == apid]
+            packets = retrieve(level0, retdef.scid, apid, spans)
+            for fault in packets.faults:
+                print(fault)
+            stamps: NDArray[np.int64] = packets.packets["unix"][packets.begins]
+            for (groundid, startedat), batch in batches(packets):
+                name = f"{groundid:08x}-{startedat:08x}-{apid:04d}-{retdef.chunk}"
+                if name not in products:
+                    print(f"getLSEChunk: processing {name}")
+                    products[name] = stack.enter_context(product(out, name, downlink))
+                products[name].add(decode(list(batch.values()), stamps[list(batch)], latc=latc))
+    return sum(product.events for product in products.values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,14 +20,66 @@ EVENT_LINE = layout(
     "f8 dgmutc",
     "i8 offset",
 )
-_EVT = "EVT: %10d %20d %20d %20d %19.6f %3d %4d %8d %8d %16s %16s %19.6f %20d "
+_WIDTHS = (10, 20, 20, 20, 19, 3, 4, 8, 8, 16, 16, 19, 20)  # of the columns of an EVT line
+_DECIMALS = 6  # of seconds
 _DGM = "DGM: %10d %19.6f %3d %4d %7d %8d %3d" + 8 * " %16s" + 2 * " %19.6f %20d" + 3 * " %10d" + "\n"
 
 
-def evt_lines(events: NDArray[np.void], file: str) -> Iterator[str]:
-    """Yield the EVT lines of events (dtype `EVENT_LINE`) that lie in one event file, named as the lines name it."""
-    tail = f"{file}\n"
-    return (_EVT % row + tail for row in _rows(events))
+# The four digits of each number below 10,000.
+_FOUR_DIGITS = np.frombuffer("".join(f"{n:04d}" for n in range(10_000)).encode(), np.uint8).reshape(-1, 4)
+_BLANK = ord(" ")
+
+
+def evt_lines(events: NDArray[np.void], file: str) -> NDArray[np.uint8]:
+    """Return the EVT lines of events that lie in one event file, a row a line.
+
+    Parameters
+    ----------
+    events
+        dtype `EVENT_LINE`, (n,); no number is wider than its column, and seconds are between 2^22 and 2^32.
+    file
+        The event file as the lines name it.
+    """
+    if not events.size:
+        return np.empty((0, 0), np.uint8)
+    tag, tail = b"EVT:", f" {file}\n".encode()
+    text = np.full((events.size, len(tag) + sum(_WIDTHS) + len(_WIDTHS) + len(tail)), _BLANK, np.uint8)
+    text[:, : len(tag)], text[:, -len(tail) :] = np.frombuffer(tag, np.uint8), np.frombuffer(tail, np.uint8)
+    end = len(tag)
+    for width, name in zip(_WIDTHS, EVENT_LINE.names or (), strict=True):
+        end += 1 + width
+        column, cells = np.ascontiguousarray(events[name]), text[:, end - width : end]
+        if column.dtype.kind == "S":
+            cells[:] = np.strings.rjust(column, width).view(np.uint8).reshape(-1, width)
+        elif column.dtype.kind == "f":
+            seconds = np.floor(column)  # what is left has 30 bits at most, so its product is exact
+            parts = np.rint((column - seconds) * 10**_DECIMALS).astype(np.uint64)
+            carried, parts = np.divmod(parts, np.uint64(10**_DECIMALS))
+            _put_digits(cells, parts, _DECIMALS)
+            cells[:, -_DECIMALS - 1] = ord(".")
+            _put_number(cells[:, : -_DECIMALS - 1], seconds.astype(np.uint64) + carried)
+        else:
+            _put_number(cells, column.astype(np.uint64))
+    return text
+
+
+def _put_number(cells: NDArray[np.uint8], numbers: NDArray[np.uint64]) -> None:
+    """Put numbers, right-justified, into cells that are blank, (n, width)."""
+    shortest, longest = len(str(numbers.min())), len(str(numbers.max()))
+    _put_digits(cells, numbers, longest)
+    for digits in range(shortest, longest):
+        cells[numbers < np.uint64(10**digits), -1 - digits] = _BLANK
+
+
+def _put_digits(cells: NDArray[np.uint8], numbers: NDArray[np.uint64], digits: int) -> None:
+    """Put so many digits of each number at the ends of cells, zeros in front."""
+    width = cells.shape[1]
+    for end in range(width, width - digits, -4):
+        above = numbers // np.uint64(10_000)
+        four = _FOUR_DIGITS[(numbers - above * np.uint64(10_000)).astype(np.intp)]
+        begin = max(end - 4, width - digits)
+        cells[:, begin:end] = four[:, 4 - (end - begin) :]
+        numbers = above
 
 
 def dgm_lines(datagrams: NDArray[np.void]) -> Iterator[str]:

@@ -141,7 +141,7 @@ def replacing(
         raise
 
 
-def write_whole(out: IO[bytes], content: bytes | memoryview) -> None:
+def write_whole(out: IO[bytes], content: bytes | bytearray | memoryview) -> None:
     """Write `content`, a view of single bytes, to a file without a buffer, which may take less at a time."""
     rest = memoryview(content)
     while rest:

@@ -8,10 +8,10 @@ reported as a `Fault`, never raised.
 """
 
 import mmap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
+from functools import _lru_cache_wrapper, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ class Retrieval:
     begins: NDArray[np.int64]
     ends: NDArray[np.int64]
     faults: tuple[Fault, ...]
-    _mapped: Callable[[Path], _Bytes]
+    _mapped: "_lru_cache_wrapper[_Bytes]"
 
     def __len__(self) -> int:
         return int(self.begins.size)
@@ -90,6 +90,10 @@ class Retrieval:
         return b"".join(
             [views[file][start:stop] for file, start, stop in zip(files, starts, stops, strict=True)]
         )
+
+    def let_go(self) -> None:
+        """Let go of the files that are mapped, so that the process does not come to hold all that it has read."""
+        self._mapped.cache_clear()
 
     def place(self, datagram: int) -> tuple[Path, int]:
         """Return the file and the byte where the first packet of `datagram` starts."""
@@ -286,13 +290,14 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
 
 def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
     """Return a packet for each header that is possible, wherever it stands."""
-    identity = int.from_bytes((IDENTITY | apid).to_bytes(2, "big"), "little")
+    first, second = (IDENTITY | apid).to_bytes(2, "big")
     earliest, latest = (int(met.unix_to_met(hour + away)) for away in (-met.HOUR, 2 * met.HOUR))
-    words, everywhere = at_every_byte(data, "<u2"), at_every_byte(data, f"V{HEADER_SIZE}")
+    content, everywhere = np.frombuffer(data, np.uint8), at_every_byte(data, f"V{HEADER_SIZE}")
     found = [np.zeros(0, PACKET)]
     for begin in range(0, len(everywhere), _WINDOW):
-        at = begin + np.flatnonzero(words[begin : begin + _WINDOW] == identity)
-        at = at[at < len(everywhere)]
+        end = min(begin + _WINDOW, len(everywhere))
+        identity = (content[begin:end] == first) & (content[begin + 1 : end + 1] == second)
+        at = begin + np.flatnonzero(identity)
         heads = everywhere[at].view(HEADER)
         size = heads["length"].astype(np.int64) + LENGTH_OFFSET
         possible = np.flatnonzero(

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from halfpipe.formats import evt, evt_view, idx, met
 from halfpipe.formats.evt import InfoType
 from halfpipe.ids import RunId
 from halfpipe_simulator import attitude, datagrams, decoder
+from halfpipe_simulator.index_lines import EVENT_LINE, evt_lines
 from halfpipe_simulator.runs import Run, run_datagrams
 from halfpipe_simulator.scenario import Chunk, Scenario, Simulation
 from tests.support.in_process import ROOT, called, module
@@ -214,6 +217,41 @@ def test_what_is_no_archive_or_no_retdef_fails(simulation: Simulation, tmp_path:
     ):
         assert decoder.main(["-r", str(of), "-o", str(tmp_path / "o"), "--level0", str(root)]) == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_batches_make_the_same_products(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scenario()
+    made.lpa_run(events=300)
+    simulation, products = made.write(tmp_path / "s"), []
+    retdef = next(simulation.path.rglob("RetDef-*-00001*.xml"))
+    for batch in (decoder.BATCH, 1):
+        monkeypatch.setattr(decoder, "BATCH", batch)
+        out = tmp_path / str(batch)
+        assert decoder.main(["-r", str(retdef), "-o", str(out), "--level0", str(simulation.level0)]) == 0
+        products.append(digest(out))
+    assert products[0] == products[1]
+    assert len(products[0]) == 2
+
+
+FORM = "EVT: %10d %20d %20d %20d %19.6f %3d %4d %8d %8d %16s %16s %19.6f %20d a-b.evt"
+WIDEST = {"scid": 3, "apid": 4, "datagram": 8, "dgmevt": 8}  # digits of what is shorter than its type
+
+
+@given(st.data())
+def test_event_lines_are_as_a_form_has_them(data: st.DataObject) -> None:
+    events = np.zeros(data.draw(st.integers(0, 5)), EVENT_LINE)
+    values: st.SearchStrategy[Any]
+    for name in EVENT_LINE.names or ():
+        kind = EVENT_LINE[name]
+        if kind.kind == "S":
+            values = st.sampled_from([b"start", b"continue", b"a", b"0123456789abcdef"])
+        elif kind.kind == "f":
+            values = st.floats(2**22, 2**32 - 1)
+        else:
+            values = st.integers(0, min(10 ** WIDEST.get(name, 20) - 1, np.iinfo(kind).max))
+        events[name] = data.draw(st.lists(values, min_size=events.size, max_size=events.size))
+    rows = (tuple(v.decode() if isinstance(v, bytes) else v for v in row) for row in events.tolist())
+    assert evt_lines(events, "a-b.evt").tobytes().decode() == "".join(FORM % row + "\n" for row in rows)
 
 
 RUN = 741234567
