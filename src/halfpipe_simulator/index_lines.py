@@ -25,8 +25,8 @@ _DECIMALS = 6  # of seconds
 _DGM = "DGM: %10d %19.6f %3d %4d %7d %8d %3d" + 8 * " %16s" + 2 * " %19.6f %20d" + 3 * " %10d" + "\n"
 
 
-# The four digits of each number below 10,000.
-_FOUR_DIGITS = np.frombuffer("".join(f"{n:04d}" for n in range(10_000)).encode(), np.uint8).reshape(-1, 4)
+# The four digits of each number below 10,000, as one word of text.
+_FOUR_DIGITS = np.frombuffer("".join(f"{n:04d}" for n in range(10_000)).encode(), "<u4")
 _BLANK = ord(" ")
 
 
@@ -77,8 +77,11 @@ def _put_digits(cells: NDArray[np.uint8], numbers: NDArray[np.uint64], digits: i
     for end in range(width, width - digits, -4):
         above = numbers // np.uint64(10_000)
         four = _FOUR_DIGITS[(numbers - above * np.uint64(10_000)).astype(np.intp)]
-        begin = max(end - 4, width - digits)
-        cells[:, begin:end] = four[:, 4 - (end - begin) :]
+        left = digits - (width - end)
+        if left >= 4:
+            cells[:, end - 4 : end].view("<u4")[:, 0] = four
+        else:
+            cells[:, end - left : end] = four.view(np.uint8).reshape(-1, 4)[:, 4 - left :]
         numbers = above
 
 

@@ -295,9 +295,8 @@ def _headers(data: _Bytes, apid: int, hour: int) -> NDArray[np.void]:
     content, everywhere = np.frombuffer(data, np.uint8), at_every_byte(data, f"V{HEADER_SIZE}")
     found = [np.zeros(0, PACKET)]
     for begin in range(0, len(everywhere), _WINDOW):
-        end = min(begin + _WINDOW, len(everywhere))
-        identity = (content[begin:end] == first) & (content[begin + 1 : end + 1] == second)
-        at = begin + np.flatnonzero(identity)
+        at = begin + np.flatnonzero(content[begin : min(begin + _WINDOW, len(everywhere))] == first)
+        at = at[content[at + 1] == second]
         heads = everywhere[at].view(HEADER)
         size = heads["length"].astype(np.int64) + LENGTH_OFFSET
         possible = np.flatnonzero(
