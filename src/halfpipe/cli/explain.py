@@ -8,20 +8,10 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import Known, Site, Verb, as_json, known, read_either, read_run
 from halfpipe.errors import IdError
 from halfpipe.formats import met
-from halfpipe.ids import DownlinkId, Downlinks, RunId
+from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Site as Looked
-from halfpipe.status.explanation import (
-    HELD,
-    Explained,
-    OfRun,
-    Place,
-    State,
-    explain,
-    explain_sequence,
-    runs_of,
-    together,
-)
+from halfpipe.status.explanation import HELD, Explained, State, runs_of, together
 from halfpipe.words import count, utc
 
 SAYS = {
@@ -31,15 +21,13 @@ SAYS = {
     Kind.DUE: ("is due", "are due"),
     HELD: ("is held", "are held"),
 }
-Asked = DownlinkId | RunId | tuple[RunId, int]
 
 
-def _read(text: str) -> Asked:
+def _read(text: str) -> RunId | DownlinkId | Downlinks | tuple[RunId, int]:
     run, colon, sequence = text.partition(":")
     if not colon:
-        asked = read_either(text)
-        return DownlinkId(asked) if isinstance(asked, Downlinks) else asked
-    if not sequence.isdecimal() or int(sequence) >= 2**64:
+        return read_either(text)
+    if not sequence.isdecimal():
         raise IdError(f"{sequence!r} is no sequence: a whole number, as in 2c2e5787:1702")
     return read_run(run), int(sequence)
 
@@ -66,59 +54,45 @@ WHAT = Known("run, downlink, or sequence", _read, known)
     help="A downlink, a run as 2c2e5787 or r0741234567, or one sequence of it.",
 )
 @as_json
-def command(site: Site, what: tuple[Asked, ...], as_json: bool) -> int:
+def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...], as_json: bool) -> int:
     """Explain why events of a run or a downlink are not delivered, and what to do.
 
     It explains each run as it stands now, whichever downlinks have brought it: what its events wait for, where that may
-    be, and the next command.
+    be, and the next command. Of one sequence it explains the events whose stretch has it.
     """
-    looked = Looked(site.settings)
-    found: list[OfRun | Place] = []
+    looked, every = Looked(site.settings), list[Explained]()
     for each in what:
-        if isinstance(each, tuple):
-            found.append(explain_sequence(State(looked, each[0]), each[1]))
-        else:
-            runs = runs_of(site.settings, each) if isinstance(each, DownlinkId) else [each]
-            found += [explain(State(looked, run)) for run in runs]
+        asked, sequence = each if isinstance(each, tuple) else (each, None)
+        for run in runs_of(site.settings, asked) if isinstance(asked, DownlinkId) else [asked]:
+            state = State(looked, run)
+            groups = [one for one in state.groups if sequence is None or one.first <= sequence <= one.last]
+            every += groups
+            if not as_json:
+                _print_run(state)
+                _print_groups(groups, "" if sequence is None else f" at sequence {sequence}")
     if as_json:
-        printed.as_json(work=site.work, groups=[group for one in found for group in one.groups])
-    else:
-        for number, one in enumerate(found):
-            if number:
-                click.echo()
-            _print_run(one) if isinstance(one, OfRun) else _print_place(one)
-    return 1 if any(one.groups for one in found) else 0
+        printed.as_json(work=site.work, groups=every)
+    return 1 if every else 0
 
 
-def _print_run(of: OfRun) -> None:
-    waiting = count(of.events(Kind.ORPHAN, Kind.DUE, HELD), "waits", "wait")
+def _print_run(state: State) -> None:
+    run, waiting = state.run, count(state.count(Kind.ORPHAN, Kind.DUE, HELD), "waits", "wait")
     click.echo(
-        f"run {of.run}, {of.run.l1}, {of.kind}, started {utc(met.met_to_unix(of.run.met))}: "
-        f"{count(of.delivered, 'event')} delivered, {waiting}, {of.events(Kind.LATE):,} late"
+        f"run {run}, {run.l1}, {RunKind.of(state.segments)}, started {utc(met.met_to_unix(run.met))}: "
+        f"{count(state.delivered, 'event')} delivered, {waiting}, {state.count(Kind.LATE):,} late"
     )
-    if of.repeated:
-        is_one = of.repeated == 1
+    if repeated := state.repeated:
+        copies = count(repeated, "copy of an event was", "copies of events were")
+        click.echo(f"  {copies} known already: each event is delivered once")
+    if state.unread:
         click.echo(
-            f"  {count(of.repeated, 'copy of an event', 'copies of events')} {'was' if is_one else 'were'} known "
-            "already: each event is delivered once"
+            f"  not looked at: events of downlink {', '.join(state.unread)}, whose tables were cleaned up"
         )
-    if of.unread:
-        click.echo(
-            f"  not looked at: events of downlink {', '.join(of.unread)}, whose tables were cleaned up"
-        )
-    if not of.groups:
-        click.echo("  all its events that are known are delivered")
-    _print_groups(of.groups)
 
 
-def _print_place(of: Place) -> None:
-    click.echo(f"run {of.run}, sequence {of.sequence}")
-    for line in of.known:
-        click.echo(f"  {line}")
-    _print_groups(of.groups)
-
-
-def _print_groups(groups: Sequence[Explained]) -> None:
+def _print_groups(groups: Sequence[Explained], at: str) -> None:
+    if not groups:
+        click.echo(f"  all its events that are known{at} are delivered")
     for alike in together(groups):
         for group in alike:
             one, many = SAYS[group.kind]
@@ -133,4 +107,4 @@ def _print_groups(groups: Sequence[Explained]) -> None:
         for line in alike[0].why:
             click.echo(f"    {line}")
         if alike[0].do:
-            click.echo(f"    {'→' if printed.on_terminal() else '>'} {alike[0].do}")
+            click.echo(f"    → {alike[0].do}")

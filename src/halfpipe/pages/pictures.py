@@ -17,12 +17,12 @@ import numpy as np
 
 from halfpipe.downlink.submissions import Record
 from halfpipe.formats import met as met_of
-from halfpipe.ids import RunId
+from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Site
-from halfpipe.status.explanation import HELD, OfRun, State, explain, together
+from halfpipe.status.explanation import HELD, State, together
 from halfpipe.words import SIMULATED, count
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -92,9 +92,8 @@ def run_picture(site: Site, run: RunId) -> bytes:
     from matplotlib.patches import Patch  # noqa: PLC0415 - as above
 
     state = State(site, run)
-    told = explain(state)
-    lanes, view = list(_lanes(state, told)), _view(state)
-    title, sentences = words(told)
+    lanes, view = list(_lanes(state)), _view(state)
+    title, sentences = words(state)
     below = [line for one in sentences for line in wrap(one, LETTERS)]
     below = below[:MOST_LINES] + ["…"] * (len(below) > MOST_LINES)
     simulated = [SIMULATED] * site.settings.is_simulated
@@ -134,18 +133,19 @@ def _content(figure: Any, title: str, description: str) -> bytes:
     ).encode()
 
 
-def words(told: OfRun) -> tuple[str, list[str]]:
+def words(state: State) -> tuple[str, list[str]]:
     """Return the title of the picture, and its description in sentences."""
-    parts = [f"{count(told.delivered, 'event')} staged"]
+    parts = [f"{count(state.delivered, 'event')} staged"]
     for kind, (says, _) in NOT_DELIVERED.items():
-        parts += [f"{told.events(kind):,} {says}"] if told.events(kind) else []
+        parts += [f"{events:,} {says}"] if (events := state.count(kind)) else []
     described = []
-    for alike in together(told.groups):
+    for alike in together(state.groups):
         of = " and ".join(f"{count(group.events, 'event')} of EPU {group.apid}" for group in alike)
         described.append(f"{of} {NOT_DELIVERED[alike[0].kind][0]}. {' '.join(alike[0].why[:2])}")
-    if told.repeated:
-        described.append(f"{count(told.repeated, 'event')} came more than once and went out once.")
-    title = f"Run {told.run} ({told.run.l1}, {told.kind}): {', '.join(parts)}"
+    if state.repeated:
+        described.append(f"{count(state.repeated, 'event')} came more than once and went out once.")
+    run = state.run
+    title = f"Run {run} ({run.l1}, {RunKind.of(state.segments)}): {', '.join(parts)}"
     return title, described or ["All events that are known are staged."]
 
 
@@ -158,7 +158,7 @@ def _view(state: State) -> Interval:
     return Interval(min(edges, default=0), max(edges, default=1))
 
 
-def _lanes(state: State, told: OfRun) -> Iterator[Lane]:
+def _lanes(state: State) -> Iterator[Lane]:
     datagrams = {dl: known.segments() for dl, known in state.datagrams.items()}
     for apid, segments in state.segments.items():
         holes = subtract([Interval(LOWEST, HIGHEST)], _covers(segments))
@@ -176,8 +176,8 @@ def _lanes(state: State, told: OfRun) -> Iterator[Lane]:
             mark, name = (SUBMITTED, "submitted") if submitted else (STAGED, "staged")
             yield Lane(f"{name} · {downlink}: {last.events:,}", {mark: last.spans})
     for kind, (name, mark) in NOT_DELIVERED.items():
-        if found := [Interval(group.first, group.last) for group in told.groups if group.kind == kind]:
-            yield Lane(f"{name}: {told.events(kind):,}", {mark: found})
+        if found := [Interval(group.first, group.last) for group in state.groups if group.kind == kind]:
+            yield Lane(f"{name}: {state.count(kind):,}", {mark: found})
 
 
 def _covers(segments: Sequence[Segment]) -> tuple[Interval, ...]:

@@ -13,12 +13,10 @@ from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
-from halfpipe.ids import ChunkId, DownlinkId, RunId, RunKind
-from halfpipe.merge.decision import all_known, inside_any
-from halfpipe.merge.intervals import join
-from halfpipe.merge.late import late_rows
+from halfpipe.ids import ChunkId, DownlinkId, RunId
+from halfpipe.merge.decision import all_known
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, missing_at, undelivered
+from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, undelivered
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, came, known_downlinks
 from halfpipe.run.merged_index import load_datagrams, load_events
@@ -41,8 +39,8 @@ class WaitsFor:
     apid: int | None
     what: str
     datagrams: tuple[int, int | None] | None
-    downlink: DownlinkId | None
-    chunk: ChunkId | None
+    downlink: DownlinkId | None = None
+    chunk: ChunkId | None = None
 
 
 @dataclass(frozen=True)
@@ -64,28 +62,8 @@ class Explained:
     do: str
 
 
-@dataclass(frozen=True)
-class OfRun:
-    """A run as it stands.
-
-    `delivered` counts the events that downlinks delivered, `repeated` the copies of events that came more than once.
-    `unread` are downlinks whose events were cleaned up.
-    """
-
-    run: RunId
-    kind: RunKind
-    delivered: int
-    repeated: int
-    groups: tuple[Explained, ...]
-    unread: tuple[DownlinkId, ...]
-
-    def events(self, *kinds: str) -> int:
-        """Count the events of some kinds."""
-        return sum(group.events for group in self.groups if group.kind in kinds)
-
-
 class State:
-    """What is known of one run.
+    """What is known of one run, and why some of it is not delivered.
 
     Attributes
     ----------
@@ -99,8 +77,13 @@ class State:
         The events by downlink, and all of them in order and each once.
     recorded
         The deliveries of each downlink that Level-1 may have, the oldest first.
-    groups
-        The events that are not delivered, by reason.
+
+    Raises
+    ------
+    MissingInputError
+        If nothing is known of it.
+    HalfPipeError
+        If what is known of it is damaged.
     """
 
     def __init__(self, site: Site, run: RunId) -> None:
@@ -122,10 +105,26 @@ class State:
         earlier, latest = deliveries.earlier(), deliveries.latest()
         self.recorded = {dl: (*earlier.get(dl, ()), delivery) for dl, delivery in latest.items()}
         self.is_given_up = run in site.given_up
+
+    @cached_property
+    def groups(self) -> tuple[Explained, ...]:
+        """The events that are not delivered, by reason."""
+        settings = self.site.settings
         given_up = self.is_given_up and settings.retire.deliver_orphans
-        self.groups = undelivered(
-            self.segments, self.known, self.recorded, settings.merge, given_up=given_up, own=self.events.get
+        own = self.events.get
+        found = undelivered(
+            self.segments, self.known, self.recorded, settings.merge, given_up=given_up, own=own
         )
+        return tuple(_explained(self, group) for group in found)
+
+    def count(self, *kinds: str) -> int:
+        """Count the events of some kinds that are not delivered."""
+        return sum(group.events for group in self.groups if group.kind in kinds)
+
+    @property
+    def delivered(self) -> int:
+        """How many events downlinks delivered."""
+        return sum(records[-1].events for records in self.recorded.values())
 
     @cached_property
     def manifests(self) -> Mapping[DownlinkId, Mapping[str, Any]]:
@@ -148,16 +147,17 @@ class State:
                         found.append((downlink, content))
         return found
 
-    @property
-    def lines(self) -> int:
-        """How many events the chunks brought, each copy of one counted."""
-        return sum(
+    @cached_property
+    def repeated(self) -> int:
+        """How many copies of events came that were known already."""
+        lines = sum(
             file["events"]
             for downlink, chunk in self.chunks
             if downlink in self.events
             for file in chunk["files"]
             if file["kind"] == "idx" and file["run"] == self.run
         )
+        return max(0, lines - len(self.known))
 
     def sources(self, lack: Lack) -> Iterator[tuple[DownlinkId, ChunkId]]:
         """Yield the outstanding chunks that may contain what is lacking."""
@@ -179,22 +179,6 @@ class State:
 def can_come(lack: Lack) -> bool:
     """Tell whether there is something that can come."""
     return lack.what is What.EPU or lack.first is not None
-
-
-def explain(state: State) -> OfRun:
-    """Explain what of a run is not delivered.
-
-    Raises
-    ------
-    MissingInputError
-        If nothing is known of it.
-    HalfPipeError
-        If what is known of it is damaged.
-    """
-    groups = tuple(_explained(state, group) for group in state.groups)
-    delivered = sum(records[-1].events for records in state.recorded.values())
-    repeated = max(0, state.lines - len(state.known))
-    return OfRun(state.run, RunKind.of(state.segments), delivered, repeated, groups, state.unread)
 
 
 def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
@@ -247,15 +231,15 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
     why = [f"{text[0].upper()}{text[1:]}." for text in map(state.missing, lacks)]
     for lack in lacks:
         epu = f"EPU {lack.apid}" if lack.apid else "another EPU"
-        found: list[tuple[DownlinkId, ChunkId]] | list[tuple[None, None]] = list(state.sources(lack))
-        for dl, chunk in state.sources(lack):
+        found = list(state.sources(lack))
+        for dl, chunk in found:
             pending.add(dl)
             why.append(f"Chunk {chunk} of downlink {dl} contains data of {epu}, and is not processed yet.")
-        for dl, content in state.chunks if not found else ():
+        for dl, content in () if found else state.chunks:
             hours = [each["hour"] for each in missing_hours(content) if each["apid"] == lack.apid]
             if hours:
                 short.add(dl)
-                found = [*found, (dl, ChunkId(content["chunk"]))]
+                found.append((dl, ChunkId(content["chunk"])))
                 why.append(
                     f"Chunk {content['chunk']} of downlink {dl} was decoded without "
                     f"{count(len(hours), 'level-0 hour')} of {epu}: {', '.join(hours)}. Have the archive completed."
@@ -263,7 +247,8 @@ def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[
         if not found and can_come(lack):
             why.append(f"No pending downlink contains data of {epu} for this run.")
         numbers = None if lack.first is None else (lack.first, lack.last)
-        waits += [WaitsFor(lack.apid, lack.what, numbers, *source) for source in found or [(None, None)]]
+        lacking = (lack.apid, lack.what, numbers)
+        waits += [WaitsFor(*lacking, *source) for source in found] or [WaitsFor(*lacking)]
     if state.is_given_up:
         return waits, ["The run is abandoned, and retire.deliver_orphans keeps back what is not settled."], ""
     if pending:
@@ -306,43 +291,6 @@ def _late(state: State, inside: DownlinkId) -> list[str]:
                 "--record-rollback."
             )
     return why
-
-
-@dataclass(frozen=True)
-class Place:
-    """One sequence of a run: what is known there, in words, and the groups that hold what is not delivered."""
-
-    run: RunId
-    sequence: int
-    known: tuple[str, ...]
-    groups: tuple[Explained, ...]
-
-
-def explain_sequence(state: State, sequence: int) -> Place:
-    """Explain one sequence of a run: who delivered its events, or why nobody has."""
-    known, groups = list[str](), list[Group]()
-    every = [delivery for records in state.recorded.values() for delivery in records]
-    taken = inside_any(state.known["sequence"], join(span for delivery in every for span in delivery.spans))
-    late = [rows for _, rows in late_rows(state.known, taken, state.recorded, state.events.get)]
-    spans = [one for one in every if any(span.first <= sequence <= span.last for span in one.spans)]
-    apids = state.known["apid"][state.known["sequence"] == sequence].tolist()
-    for apid in apids:
-        is_late = any(((rows["sequence"] == sequence) & (rows["apid"] == apid)).any() for rows in late)
-        if spans and not is_late:
-            files = [f.name for f in spans[-1].files if f.sequences[0] <= sequence <= f.sequences[1]]
-            known.append(
-                f"EPU {apid}: delivered by downlink {spans[-1].downlink} in {', '.join(files) or 'a file'}"
-            )
-            continue
-        here = [
-            group for group in state.groups if group.apid == apid and group.first <= sequence <= group.last
-        ]
-        groups += [group for group in here if (group.kind is Kind.LATE) == is_late]
-    if not apids:
-        lacks = missing_at(state.segments, state.site.settings.merge.min_epus, sequence)
-        known.append("no event of this sequence is known" + ("" if lacks else ", and no more can come"))
-        known += [f"one may come: {state.missing(lack)}" for lack in lacks]
-    return Place(state.run, sequence, tuple(known), tuple(_explained(state, group) for group in groups))
 
 
 def together(groups: Iterable[Explained]) -> list[list[Explained]]:

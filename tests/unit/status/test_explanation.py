@@ -14,7 +14,7 @@ from halfpipe.merge import decision
 from halfpipe.merge.undelivered import Kind
 from halfpipe.status.account import Site as Looked
 from halfpipe.status.account import account
-from halfpipe.status.explanation import HELD, OfRun, State, explain, explain_sequence, runs_of
+from halfpipe.status.explanation import HELD, Explained, State, runs_of
 from halfpipe.words import utc
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build_copy, processed, read_case, take_chunk
@@ -26,21 +26,19 @@ SIMULATED = DownlinkId("230401001")
 NORMALLY = "The next downlink normally brings it."
 
 
-def said_of(site: Site, run: RunId = RUN, now: float | None = None) -> OfRun:
-    return explain(State(Looked(site.settings, time.time() if now is None else now), run))
+def said_of(site: Site, run: RunId = RUN, now: float | None = None) -> State:
+    return State(Looked(site.settings, time.time() if now is None else now), run)
+
+
+def place(group: Explained) -> tuple[str, int, int, int, int]:
+    return group.kind, group.apid, group.first, group.last, group.events
 
 
 def test_orphans_whose_datagrams_an_outstanding_chunk_may_bring(site: Site) -> None:
     processed("gap_one_filled", site, FIRST)
     said = said_of(site)
     (group,) = said.groups
-    assert (group.kind, group.apid, group.first, group.last, group.events) == (
-        Kind.ORPHAN,
-        957,
-        1069,
-        1130,
-        18,
-    )
+    assert place(group) == (Kind.ORPHAN, 957, 1069, 1130, 18)
     assert {(one.apid, one.datagrams, one.downlink) for one in group.waits_for} == {(956, (2, 3), SECOND)}
     assert len({one.chunk for one in group.waits_for}) == 1
     assert group.do == f"snakemake dl={SECOND}"
@@ -58,7 +56,7 @@ def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) ->
         processed(name, site, downlink)
         looked = Looked(site.settings)
         accounts = [account(looked, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
-        assert sum(accounts) == said_of(site).events(Kind.ORPHAN, Kind.DUE), (name, downlink)
+        assert sum(accounts) == said_of(site).count(Kind.ORPHAN, Kind.DUE), (name, downlink)
 
 
 def test_where_nothing_is_announced_an_old_run_may_be_given_up(site: Site) -> None:
@@ -133,24 +131,14 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
     }  # fmt: skip
     assert second["known"] == everything
     (group,) = said_of(site).groups
-    assert (group.kind, group.apid, group.events, group.first, group.last) == (
-        Kind.LATE,
-        956,
-        4,
-        taken[0],
-        taken[-1],
-    )
+    assert place(group) == (Kind.LATE, 956, taken[0], taken[-1], 4)
     own = site.work / paths.events(RUN, FIRST)
     own.rename(own.with_name("cleaned-up"))
     assert [(one.kind, one.events) for one in said_of(site).groups] == [(Kind.LATE, 4)], (
         "which of them, nobody knows"
     )
     own.with_name("cleaned-up").rename(own)
-    looked = Looked(site.settings)
-    state = State(looked, RUN)
-    assert [one.kind for one in explain_sequence(state, taken[1]).groups] == [Kind.LATE]
-    assert explain_sequence(state, taken[0] - 1).groups == explain_sequence(state, 1002).groups == ()
-    assert "late-events" in {cause.code for cause in account(looked, SECOND).causes}
+    assert "late-events" in {cause.code for cause in account(Looked(site.settings), SECOND).causes}
     site.snakemake(*group.do.split()[1:]).good()
     assert said_of(site).groups == ()
     assert site.receipt(FIRST)["runs"][0]["delivered"] == everything
@@ -196,7 +184,7 @@ def test_a_held_run(site: Site) -> None:
     lci = RunId("2c2e6cc0")
     said = said_of(site, lci)
     assert {group.kind for group in said.groups} == {HELD}
-    assert said.events(HELD) == 40
+    assert said.count(HELD) == 40
     assert "holds 1 event, Level-1 wants at least 2" in said.groups[0].why[0]
     site.configure(merge={"min_events": 2, "max_events": 125000})
     site.snakemake(*said.groups[0].do.split()[1:]).good()
@@ -222,29 +210,12 @@ def test_a_level_0_hour_that_was_missing(site: Site, tmp_path: Path) -> None:
     assert said_of(site, run).groups == ()
 
 
-def test_one_sequence(site: Site) -> None:
-    processed("gap_one", site, FIRST)
-    state = State(Looked(site.settings, time.time()), RUN)
-    assert explain_sequence(state, 1093).groups == said_of(site).groups
-    delivered = explain_sequence(state, site.receipt(FIRST)["runs"][0]["files"][0]["sequences"][0])
-    assert delivered.groups == ()
-    assert f"delivered by downlink {FIRST} in r0741234567-e" in delivered.known[0]
-    assert explain_sequence(state, 1).known == ("no event of this sequence is known, and no more can come",)
-    case = read_case(GOLDEN / "gap_one")
-    known = {e.sequence for c in case.chunks(FIRST, case.steps[0].runs[0]) for e in c.events}
-    unknown = next(sequence for sequence in range(1093, 1163) if sequence not in known)
-    assert explain_sequence(state, unknown).known == (
-        "no event of this sequence is known",
-        "one may come: datagrams 3 to 4 of EPU 956 are missing",
-    )
-
-
 def test_the_verb(site: Site) -> None:
     processed("gap_one_filled", site, FIRST)
     ended = site.halfpipe("explain", FIRST)
     assert ended.status == 1
     assert "18 events wait: sequences 1069 to 1130 of EPU 957\n" in ended.said
-    assert f"    > snakemake dl={SECOND}\n" in ended.said
+    assert f"    → snakemake dl={SECOND}\n" in ended.said
     of_run = site.halfpipe("explain", RUN)
     assert of_run == ended
     (group,) = json.loads(site.halfpipe("explain", RUN, "--json").said)["groups"]
@@ -252,7 +223,9 @@ def test_the_verb(site: Site) -> None:
         "run", "kind", "apid", "first", "last", "events", "waits_for", "why", "do",
     }  # fmt: skip
     assert {tuple(one) for one in group["waits_for"]} == {("apid", "what", "datagrams", "downlink", "chunk")}
-    assert site.halfpipe("explain", f"{RUN}:1069").said.startswith(f"run {RUN}, sequence 1069\n  18 events")
+    assert site.halfpipe("explain", f"{RUN}:1069") == ended, "it is in the only stretch that waits"
+    ended = site.halfpipe("explain", f"{RUN}:1068")
+    assert (ended.status, "known at sequence 1068 are delivered" in ended.said) == (0, True)
     assert site.halfpipe("explain", f"{RUN}:x").status == 2
     site.by_hand(SECOND)
     ended = site.halfpipe("explain", SECOND)
