@@ -56,23 +56,17 @@ def command(
     who: str | None,
     as_json: bool,
 ) -> None:
-    """Say that somebody is on a trouble, and until when, or list who is.
+    """Say that somebody is on a trouble, and until when, and list who is.
 
     Status and the board show it beside the causes of the downlink, beside those that name the run, or beside those
     with the code. It silences nothing: what needs action still does, and mails go on. It ends by itself.
     """
-    now = time.time()
-    if what is None:
-        said = acknowledged.read(site.work, now)
-        rows = [vars(one) | {"until": datetime.fromtimestamp(one.until, UTC)} for one in said]
-        foot = f"somebody is on {count(len(said), 'trouble')}"
-        printed.listed(site.work, as_json, {"acknowledged": rows}, foot)
-        return
-    if as_json:
-        raise click.UsageError("--json goes with the list.")
-    if until is None:
-        raise click.UsageError("Say until when, UTC: --until 2026-11-28T14:00.")
-    ends = unix(until)
-    one = Acknowledged(str(what), who or whoami().user, ends, reason_given(reason))
-    acknowledged.say(site.work, one)
-    click.echo(f"{what}: {one if ends > now else 'nobody is on it any more'}")
+    if what is not None:
+        if until is None:
+            raise click.UsageError("Say until when, UTC: --until 2026-11-28T14:00.")
+        one = Acknowledged(str(what), who or whoami().user, unix(until), reason_given(reason))
+        acknowledged.say(site.work, one)
+    said = acknowledged.read(site.work, time.time())
+    rows = [vars(one) | {"until": datetime.fromtimestamp(one.until, UTC)} for one in said]
+    foot = f"somebody is on {count(len(said), 'trouble')}"
+    printed.listed(site.work, as_json, {"acknowledged": rows}, foot)

@@ -44,53 +44,34 @@ def command(
     reopen: DownlinkId | None,
     as_json: bool,
 ) -> int:
-    """Stop waiting for the missing data of runs, or list the abandoned runs.
+    """Stop waiting for the missing data of runs, and list the abandoned runs.
 
     It puts a file for each run into force/ of the working directory. The next time a downlink of the run is
     processed, all that is known of the run is delivered, and Level-1 may retire it. docs/retirement.md has the rest.
     """
-    if take_back and reopen:
-        raise click.UsageError("Give --take-back or --reopen, not both.")
-    if not runs:
-        if take_back or reopen:
-            raise click.UsageError("Name the runs.")
-        return _list(site, as_json=as_json)
-    if as_json:
-        raise click.UsageError("--json goes with the list.")
-    why = "" if take_back else reason_given(reason)
+    if take_back + bool(reopen) > bool(runs):
+        raise click.UsageError("Name the runs, and give --take-back or --reopen, not both.")
+    why = "" if take_back or not runs else reason_given(reason)
     for run in runs:
         if take_back:
             for file in force_list.take_back(site.work, run):
-                click.echo(f"run {run} ({run.l1}) is no longer abandoned: {file} is removed")
+                click.echo(f"{file} is removed", err=True)
         elif reopen:
             spans = deliveries.release(site.work, run, reopen, why)
             sequences = ", ".join(f"{first} to {last}" for first, last in spans)
-            click.echo(
-                f"run {run} ({run.l1}): sequences {sequences} of downlink {reopen} are open to other downlinks"
-            )
+            said = f"sequences {sequences} of downlink {reopen} are open to other downlinks"
+            click.echo(f"run {run} ({run.l1}): {said}", err=True)
         else:
-            file, new = force_list.give_up(site.work, run, why)
-            by = put_down.says(file)
-            click.echo(
-                f"run {run} ({run.l1}) {'is' if new else 'was already'} abandoned {f'({by})' if by else f'by {file}'}"
-            )
-            click.echo(f"  it counts when a downlink of it is processed; at once: {_at_once(site, run)}")
-    return 0
-
-
-def _at_once(site: Site, run: RunId) -> str:
-    """Return the command that delivers an abandoned run, and updates the ledger."""
-    last = max(begun_downlinks(site.work, run), default="DL")
-    ledger = f" {paths.loaded(last)}" if site.settings.ledger.url else ""
-    return f"snakemake dl={last}{ledger} -R deliver_run"
-
-
-def _list(site: Site, *, as_json: bool) -> int:
+            force_list.give_up(site.work, run, why)
+            last = max(begun_downlinks(site.work, run), default="DL")
+            ledger = f" {paths.loaded(last)}" if site.settings.ledger.url else ""
+            at_once = f"snakemake dl={last}{ledger} -R deliver_run"
+            click.echo(f"run {run}: it counts when a downlink of it is processed; at once: {at_once}", err=True)
     found = force_list.read(site.work)
-    runs = [
+    rows = [
         {"run": run, "l1_run": run.l1, "says": "; ".join(filter(None, map(put_down.says, files)))}
         for run, files in sorted(found.runs.items())
     ]
-    foot = "\n".join([*found.refused, f"{count(len(runs), 'run')} abandoned"])
-    printed.listed(site.work, as_json, {"runs": runs}, foot, refused=found.refused)
+    foot = "\n".join([*found.refused, f"{count(len(rows), 'run')} abandoned"])
+    printed.listed(site.work, as_json, {"runs": rows}, foot, refused=found.refused)
     return 1 if found.refused else 0

@@ -6,7 +6,6 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json, reason_given
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
-from halfpipe.files import put_down
 from halfpipe.ids import DownlinkId
 from halfpipe.tables import names
 from halfpipe.words import count
@@ -46,35 +45,25 @@ def command(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Hold staging, submission, Online or clean-up, let it go on, or list what is held.
+    """Hold staging, submission, Online or clean-up, or let it go on, and list what is held.
 
     A file holds the work until it is removed: in halts/ of the working directory, or in the directory of a downlink.
     Work that has begun goes on. Held work is no failure: the next command or timer does it when it is let go.
     """
-    if what is None:
-        if resume:
-            raise click.UsageError("Name what goes on, as in: halfpipe hold stage --resume.")
-        _list(site, as_json=as_json)
-        return
-    if as_json:
-        raise click.UsageError("--json goes with the list.")
-    switch = SWITCHES[what]
-    if switch is Switch.CLEANUP and downlinks:
-        raise click.UsageError("cleanup is held for all downlinks only: name none.")
-    why = "" if resume else reason_given(reason)
-    for downlink in downlinks or [None]:
-        work = f"{switch.what} of {f'downlink {downlink}' if downlink else 'all downlinks'}"
-        if resume:
-            since = halts.let_go(site.work, switch, downlink)
-            click.echo(f"{work} may go on; it was held since {since or 'an unknown time'}")
-            if other := halts.holding(site.work, switch, downlink):
-                click.echo(f"but all downlinks are held, by {other}: halfpipe hold {what} --resume")
-        else:
-            file, new = halts.hold(site.work, switch, downlink, why)
-            click.echo(f"{work} {'is' if new else 'was already'} held by {file}: {put_down.says(file)}")
-
-
-def _list(site: Site, *, as_json: bool) -> None:
+    if what is None and resume:
+        raise click.UsageError("Name what goes on, as in: halfpipe hold stage --resume.")
+    if what is not None:
+        switch = SWITCHES[what]
+        if switch is Switch.CLEANUP and downlinks:
+            raise click.UsageError("cleanup is held for all downlinks only: name none.")
+        why = "" if resume else reason_given(reason)
+        for downlink in downlinks or [None]:
+            if resume:
+                since = halts.let_go(site.work, switch, downlink)
+                of = f"downlink {downlink}" if downlink else "all downlinks"
+                click.echo(f"{switch.what} of {of} was held since {since or 'an unknown time'}", err=True)
+            else:
+                halts.hold(site.work, switch, downlink, why)
     held = halts.held(site.work, names.downlinks(site.work))
     foot = count(len(held), "halt switch", "halt switches")
     printed.listed(site.work, as_json, {"held": held}, foot)

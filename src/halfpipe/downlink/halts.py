@@ -133,16 +133,9 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
         )
 
 
-def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> tuple[Path, bool]:
-    """Put down a switch, for one downlink or for all; one that is there stays as it is.
-
-    Returns
-    -------
-    tuple
-        The file, and whether it is new.
-    """
-    file = _place(work, switch, downlink)
-    return file, put_down.make(file, reason)
+def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> None:
+    """Put down a switch, for one downlink or for all; one that is there stays as it is."""
+    put_down.make(_place(work, switch, downlink), reason)
 
 
 def let_go(work: Path, switch: Switch, downlink: DownlinkId | None) -> str:

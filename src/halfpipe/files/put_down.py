@@ -12,8 +12,8 @@ from halfpipe.files.leases import whoami
 MOST = 500  # letters of what is read of a file, which a person may have written
 
 
-def make(file: Path, reason: str) -> bool:
-    """Make the file, at once under its name; tell whether it was not there.
+def make(file: Path, reason: str) -> None:
+    """Make the file, at once under its name; one that is there stays as it is.
 
     Raises
     ------
@@ -22,14 +22,13 @@ def make(file: Path, reason: str) -> bool:
     """
     me, now = whoami(), datetime.now(UTC)
     if file.exists() or file.is_symlink():
-        return False
+        return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("x") as out:
             out.write(f"{now:%Y-%m-%d %H:%M:%S} UTC, {me.user} on {me.host}: {reason}\n")
     except OSError as error:
         raise in_the_way(file, error) from error
-    return True
 
 
 def remove(file: Path) -> None:

@@ -60,13 +60,8 @@ def read(work: Path) -> ForceList:
     return ForceList(runs, tuple(refused))
 
 
-def give_up(work: Path, run: RunId, reason: str) -> tuple[Path, bool]:
+def give_up(work: Path, run: RunId, reason: str) -> None:
     """Put `run` on the list; one that is on it stays as it is.
-
-    Returns
-    -------
-    tuple
-        The file, and whether it is new.
 
     Raises
     ------
@@ -79,7 +74,7 @@ def give_up(work: Path, run: RunId, reason: str) -> tuple[Path, bool]:
             "halfpipe show --waiting lists it."
         )
     file, *_ = (*read(work).runs.get(run, ()), work / paths.FORCE / run.l1)
-    return file, put_down.make(file, reason)
+    put_down.make(file, reason)
 
 
 def take_back(work: Path, run: RunId) -> tuple[Path, ...]:

@@ -22,7 +22,6 @@ def seal_broken(content: str) -> str:
         ["submit"], ["submit", "--rollback"],
         ["submit", FIRST, "--rollback", "--settle", "submitted"], ["submit", FIRST, "--rollback", "--record-rollback"],
         ["submit", "--record-rollback"], ["submit", FIRST, "--settle", "perhaps"], ["submit", FIRST, "--json"],
-        ["hold", "stage", "--reason", "x", "--json"], ["force", SPREAD, "--reason", "x", "--json"],
         ["hold", "stage"], ["hold", "stage", "--reason", " "], ["hold", "cleanup", FIRST, "--reason", "x"],
         ["hold", "everything"], ["hold", "--resume"], ["hold", "cleanup", FIRST, "--resume"],
         ["force", SPREAD], ["force", "--take-back"], ["force", FIRST], ["force", "--reopen", FIRST],
