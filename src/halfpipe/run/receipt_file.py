@@ -23,7 +23,7 @@ class ReceiptError(FormatError):
     def __init__(self, code: str, path: Path, what: str, remedy: Remedy) -> None:
         text = f"{path}: {what}"
         super().__init__(f"{text}. To have it rewritten:", remedy, code=code, text=text)
-        self.path, self.what = path, what
+        self.path = path
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Compare receipts, manifests and files: what should be there and is not, or is something else.
 
-It comes on top of the account, which says how a downlink stands: `examine` gives the causes of both.
+It comes on top of the account, which says how a downlink stands: `examine` gives the causes of both. What cannot be
+read, or contradicts other records, the account tells.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,15 +18,12 @@ from halfpipe.errors import NOTHING, HalfPipeError, MissingInputError, Remedy, m
 from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.run.deliveries import Deliveries, EventFile
-from halfpipe.run.receipt_file import DAMAGED, EDITED, ReceiptError, read_receipt
+from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.run.run_state import index_damage
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
 from halfpipe.status.account import Account, Site, account, with_costs, worst_first
 
-# Of these the account says more.
-OF_ACCOUNT = {DAMAGED, EDITED, "record-damaged", "delivery-differs", "stage-gone", "stage-partly-gone"}
 MISSING, CLEANED_UP = "file-missing", "cleaned up or lost; it is made again when it is needed"
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
 
@@ -35,8 +33,8 @@ def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> Acco
     # Before the account, which reads records too: reading mends them, and says nothing of it.
     of_files = list(check(site.settings, downlink, checksums=checksums))
     found = account(site, downlink)
-    known = {cause.code for cause in found.causes} & OF_ACCOUNT
-    new = (one for one in of_files if one.code not in known)
+    is_told = any(cause.code == GONE for cause in found.causes)
+    new = (one for one in of_files if not (is_told and one.code == GONE))
     costly = with_costs(new, found.submitted is not None)
     return replace(found, causes=worst_first([*found.causes, *costly]))
 
@@ -50,8 +48,7 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     records = Series(work, paths.receipts(downlink))
     try:
         yield from _mended(records)
-    except DamagedError as error:
-        yield Cause("record-damaged", Verdict.ACTION, str(error))
+    except DamagedError:
         return
     last = records.records[-1].values if records.records else None
     try:
@@ -61,8 +58,7 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
             return
         yield _fault("receipt-missing", path, "missing", Remedy(f"snakemake dl={downlink}"))
         receipt = last
-    except ReceiptError as error:
-        yield _fault(error.code, path, error.what, error.remedy)
+    except ReceiptError:
         return
     if receipt != last:
         yield _fault("file-differs", path, "it is not the last recorded hand-off", rerun(downlink, "receipt"))
@@ -71,7 +67,7 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     for run in receipt["runs"]:
         if run.get("taken_over", "whole") == "whole":
             yield from _of_run(work, downlink, run)
-    with suppress(DamagedError):  # which the account tells
+    with suppress(DamagedError):
         yield from _staged(settings, downlink, receipt, Record(work, downlink), checksums)
 
 
@@ -105,7 +101,7 @@ def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checks
 
 def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterator[Cause]:
     run_id = RunId(run["run"])
-    deliver = rerun(downlink, manifest := paths.manifest(run_id, downlink))
+    manifest = paths.manifest(run_id, downlink)
     damage = index_damage(work, run_id, downlink)
     if damage.get(datagrams := work / paths.datagrams(run_id, downlink)) == "missing":
         del damage[datagrams]  # which the account tells, as it does of the manifest
@@ -115,18 +111,9 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
         yield _note(MISSING, events, CLEANED_UP)
     if (work / manifest).exists():
         expected = {key: value for key, value in run.items() if key not in RECEIPT_ONLY}
-        yield from _agrees(work / manifest, expected, deliver)
-    records = Series(work, paths.deliveries(run_id))
-    try:
-        yield from _mended(records)
-        recorded = Deliveries(work, run_id).latest().get(downlink)
-    except DamagedError as error:
-        yield Cause("record-damaged", Verdict.ACTION, str(error))
-        return
-    files = [EventFile.of(entry) for entry in run["files"]]
-    if files and (recorded is None or list(recorded.files) != files):
-        what = f"what it records of downlink {downlink} is not what the receipt says"
-        yield _fault("delivery-differs", records.home, what, deliver)
+        yield from _agrees(work / manifest, expected, rerun(downlink, manifest))
+    with suppress(DamagedError):
+        yield from _mended(Series(work, paths.deliveries(run_id)))
 
 
 def _staged(
@@ -145,9 +132,6 @@ def _staged(
                 yield _fault(wrong.code, wrong.path, wrong.what, wrong.remedy)
     elif submitted or not names_files(receipt):
         yield _note("file-taken", home, "Level-1 has taken the hand-off")
-    else:
-        what = f"gone, and hand-off {receipt['handoff']} was never submitted"
-        yield _fault("stage-gone", home, what, rerun(downlink, "deliver_run"))
 
 
 def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator[Cause]:
