@@ -7,7 +7,7 @@ from halfpipe.cli.verbs import DOWNLINK, Site, Verb, as_json, reason_given
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.ids import DownlinkId
-from halfpipe.tables import names
+from halfpipe.run.downlinks_of_run import every_downlink
 from halfpipe.words import count
 
 SWITCHES = {switch.called: switch for switch in Switch}
@@ -64,6 +64,6 @@ def command(
                 click.echo(f"{switch.what} of {of} was held since {since or 'an unknown time'}", err=True)
             else:
                 halts.hold(site.work, switch, downlink, why)
-    held = halts.held(site.work, names.downlinks(site.work))
+    held = halts.held(site.work, every_downlink(site.work))
     foot = count(len(held), "halt switch", "halt switches")
     printed.listed(site.work, as_json, {"held": held}, foot)

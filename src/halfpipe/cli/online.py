@@ -9,9 +9,9 @@ from halfpipe.cli import printed
 from halfpipe.cli.verbs import RUN, Site, Verb, as_json
 from halfpipe.downlink import halts
 from halfpipe.ids import RunId
+from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.site import online_handoff
 from halfpipe.site.online_handoff import What
-from halfpipe.tables import names
 
 QUIET = {What.BEFORE, What.OTHER}  # most runs of a mission
 
@@ -68,7 +68,7 @@ def _go(site: Site, again: RunId | None, *, as_json: bool) -> int:
     if again is not None:
         results = iter([online_handoff.again(site.settings, again, sys.stderr)])
     else:
-        results = online_handoff.hand_off(site.settings, names.runs(site.work), sys.stderr)
+        results = online_handoff.hand_off(site.settings, every_run(site.work), sys.stderr)
     counts: Counter[What] = Counter()
     found = []
     for result in results:

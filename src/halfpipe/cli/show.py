@@ -15,7 +15,7 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view
 from halfpipe.ids import DownlinkId, Downlinks, RunId
 from halfpipe.run import force_list
-from halfpipe.tables import names
+from halfpipe.run.downlinks_of_run import every_downlink, every_run
 from halfpipe.words import count
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
 def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:
     from halfpipe.tables import frames
 
-    every = (dl for dl in names.downlinks(site.work) if (site.work / paths.receipt(dl)).exists())
+    every = (dl for dl in every_downlink(site.work) if (site.work / paths.receipt(dl)).exists())
     failed: list[HalfPipeError] = []
     found = frames.runs(frames.receipts(site.work, what or every, failed.append))
     found = frames.with_submitted(site.work, found, failed.append)
@@ -187,7 +187,7 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: boo
 
     days = site.settings.retire.report_days if days is None else days
     refused = force_list.read(site.work).refused
-    found = waiting(site.settings, what or names.runs(site.work), days, time.time())
+    found = waiting(site.settings, what or every_run(site.work), days, time.time())
     given_up = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {given_up} of them abandoned" * bool(given_up)

@@ -18,8 +18,8 @@ from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError, HalfPipeError, IdError
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, Downlinks, RunId
+from halfpipe.run.downlinks_of_run import every_downlink, every_run
 from halfpipe.settings import Settings
-from halfpipe.tables import names
 
 UNUSABLE = {2: "the command line or the configuration is wrong: nothing was done"}
 
@@ -231,11 +231,11 @@ def read_either(text: str) -> RunId | DownlinkId | Downlinks:
 
 def known(work: Path) -> list[str]:
     """Return the downlinks and the runs of a working directory."""
-    return [*names.downlinks(work), *names.runs(work)]
+    return [*every_downlink(work), *every_run(work)]
 
 
-DOWNLINK = Known("downlink", read_downlinks, names.downlinks)
-RUN = Known("run", read_run, names.runs)
+DOWNLINK = Known("downlink", read_downlinks, every_downlink)
+RUN = Known("run", read_run, every_run)
 EITHER = Known("run or downlink", read_either, known)
 
 cores = click.option(

@@ -23,7 +23,7 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import Outcome
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
 from halfpipe.run.receipt_file import ReceiptError, hand_offs
 from halfpipe.settings import Settings
 from halfpipe.words import count, utc
@@ -92,11 +92,7 @@ def lost_downlinks(
         If the directory of all runs cannot be read.
     """
     found: dict[DownlinkId, list[RunId]] = {}
-    try:
-        names = os.listdir(work / paths.RUNS)  # noqa: PTH208 - names only
-    except FileNotFoundError:
-        names = []
-    for run in sorted(RunId(name) for name in names if RunId.matches(name)):
+    for run in every_run(work):
         if since and (modified(f"{work}/{paths.run(run)}") or 0.0) < since:
             continue
         with suppress(OSError):

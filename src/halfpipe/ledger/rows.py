@@ -19,7 +19,7 @@ from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
 from halfpipe.run.deliveries import Delivery
-from halfpipe.run.downlinks_of_run import begun_downlinks, known_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, every_downlink, known_downlinks
 from halfpipe.run.merged_index import known_datagrams, read_datagrams
 from halfpipe.run.moot_keys import first_datagram
 from halfpipe.run.receipt_file import hand_offs, read_receipt
@@ -204,9 +204,7 @@ def read_entry(work: Path, downlink: DownlinkId) -> Entry:
 
 def handed_off(work: Path) -> list[DownlinkId]:
     """Return every downlink that was ever handed off; of the legacy's those of which more is known than spans."""
-    names = {path.name.removeprefix(paths.receipt("")) for path in work.glob("*")}
-    found = sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
-    return [dl for dl in found if _is_known(work, dl)]
+    return [dl for dl in every_downlink(work) if _is_known(work, dl)]
 
 
 def _is_known(work: Path, downlink: DownlinkId) -> bool:

@@ -1,4 +1,4 @@
-"""Which downlinks have brought something of a run, and how many of its events wait now."""
+"""Which downlinks and runs there are, which downlinks brought something of a run, and how many of its events wait."""
 
 import os
 from collections.abc import Mapping
@@ -11,6 +11,21 @@ from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 
 LATEST = 200  # runs, whose waits say how long one takes
+
+
+def every_downlink(work: Path) -> list[DownlinkId]:
+    """Return all downlinks that have a receipt, or something that a receipt would vouch for, in order."""
+    names = {name.removeprefix(paths.receipt("")) for name in os.listdir(work)}  # noqa: PTH208
+    return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
+
+
+def every_run(work: Path) -> list[RunId]:
+    """Return all runs of which something is known, in order."""
+    try:
+        names = os.listdir(f"{work}/{paths.RUNS}")  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+    return sorted(RunId(name) for name in names if RunId.matches(name))
 
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:
@@ -69,6 +84,5 @@ def came(work: Path, run: RunId) -> list[float]:
 
 def past_waits(work: Path) -> list[float]:
     """Return how long runs of this site have waited for their next downlink, seconds: of the `LATEST` runs."""
-    names = sorted((name for name in os.listdir(work / paths.RUNS) if RunId.matches(name)), reverse=True)  # noqa: PTH208
-    times = (came(work, RunId(name)) for name in names[:LATEST])
+    times = (came(work, run) for run in every_run(work)[-LATEST:])
     return sorted(after - before for each in times for before, after in pairwise(each))

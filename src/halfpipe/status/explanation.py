@@ -18,7 +18,7 @@ from halfpipe.merge.decision import all_known
 from halfpipe.merge.settle import KnownDatagrams
 from halfpipe.merge.undelivered import Group, Kind, Lack, What, in_words, undelivered
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks, came, known_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, came, every_run, known_downlinks
 from halfpipe.run.merged_index import load_datagrams, load_events
 from halfpipe.settings import Settings
 from halfpipe.status.account import Site
@@ -189,8 +189,8 @@ def runs_of(settings: Settings, downlink: DownlinkId) -> list[RunId]:
     MissingInputError
         If there is none.
     """
-    names = (path.parent.name for path in (settings.paths.work / paths.RUNS).glob(f"*/{downlink}"))
-    if found := sorted(RunId(name) for name in names if RunId.matches(name)):
+    work = settings.paths.work
+    if found := [run for run in every_run(work) if (work / paths.run(run) / downlink).exists()]:
         return found
     raise MissingInputError(
         f"downlink {downlink} has brought nothing yet that could be explained: halfpipe status {downlink}"

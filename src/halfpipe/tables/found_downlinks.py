@@ -10,9 +10,9 @@ from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.run.downlinks_of_run import begun_downlinks
+from halfpipe.run.downlinks_of_run import begun_downlinks, every_run
 from halfpipe.settings import Settings
-from halfpipe.tables import frames, names
+from halfpipe.tables import frames
 
 LONGEST = 7 * 86400  # seconds that a run may last
 EARLIER = 3600  # seconds that an event may have before the start of its run
@@ -55,7 +55,7 @@ def find(
     work = settings.paths.work
     among, last = runs, None
     if when is not None:
-        every = names.runs(work)
+        every = every_run(work)
         last = max((run for run in every if run.met <= when), default=None)
         among = runs or [run for run in every if -EARLIER <= when - run.met <= LONGEST]
     candidates = set[DownlinkId]()

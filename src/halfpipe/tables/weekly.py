@@ -6,9 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from halfpipe import paths
+from halfpipe.run.downlinks_of_run import every_downlink
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
-from halfpipe.tables import names
 from halfpipe.tables.latency import latency, median_and_95
 from halfpipe.words import count
 
@@ -24,7 +24,7 @@ def iso_week(now: float) -> str:
 def handed_off(settings: Settings, after: float, until: float) -> Iterator[tuple[int, float | None]]:
     """Yield of each downlink whose receipt was written between two times, Unix seconds, its events and its latency."""
     work = settings.paths.work
-    for downlink in names.downlinks(work):
+    for downlink in every_downlink(work):
         with suppress(Exception):  # a damaged receipt is for others to tell
             if after <= (work / paths.receipt(downlink)).stat().st_mtime < until:
                 events = sum(run["delivered"] for run in read_receipt(work, downlink)["runs"])

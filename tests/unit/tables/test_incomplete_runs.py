@@ -11,8 +11,8 @@ from halfpipe import paths
 from halfpipe.config import load
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.downlinks_of_run import every_run
 from halfpipe.tables.incomplete_runs import waiting
-from halfpipe.tables.names import runs
 from tests.support.golden_cases import GOLDEN, processed, read_case
 from tests.support.series import rewrite
 from tests.support.verbs import halfpipe
@@ -24,7 +24,7 @@ STARTED = 1719541762.0  # 2024-06-28 02:29:22 UTC is MET 741234567, five leap se
 
 def found_on(site: Site, age: float = 1e6) -> list[Any]:
     """Return the open runs, so many seconds after the run started."""
-    return list(waiting(load([site.configfile]), runs(site.work), 0, STARTED + age).itertuples())
+    return list(waiting(load([site.configfile]), every_run(site.work), 0, STARTED + age).itertuples())
 
 
 def give(site: Site, *words: str) -> Result:
@@ -33,7 +33,7 @@ def give(site: Site, *words: str) -> Result:
 
 
 def test_nothing_known(site: Site) -> None:
-    assert runs(site.work) == []
+    assert every_run(site.work) == []
     ended = give(site)
     assert (ended.exit_code, ended.stdout) == (0, "0 open runs older than 7 days\n")
 
