@@ -104,7 +104,7 @@ def _prepared() -> Iterator[None]:
     log.propagate = False
     log.addHandler(handler)
     umask = os.umask(GROUP_MAY_WRITE)
-    ended_by = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    ended_by = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     for number, before in ended_by.items():
         if before is not signal.SIG_IGN:
             signal.signal(number, _end)

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from halfpipe.words import aligned
+from halfpipe.causes import Cause, Verdict
+from halfpipe.words import aligned, utc
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 NOTHING = "-"  # in a cell, so that columns can be counted
+SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! "}  # before a cause
 Rows = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
 
@@ -104,6 +106,14 @@ def _text(value: Any, terminal: bool) -> str:
         return f"{value.astimezone(UTC):{'%Y-%m-%d %H:%M:%S' if terminal else '%Y-%m-%dT%H:%M:%SZ'}}"
     grouped = "," * (terminal and isinstance(value, int | float))
     return f"{value:{grouped}.1f}" if isinstance(value, float) else f"{value:{grouped}}"
+
+
+def cause(what: str, one: Cause) -> None:
+    """Print a cause and what a person is to do."""
+    since = f", since {utc(one.since)}" if one.since and utc(one.since) not in one.text else ""
+    click.echo(f"{SIGNS[one.verdict]}{what}: {one.text}{since}")
+    for line in [*filter(None, [one.on_it]), *(f"→ {step}" for step in one.remedy.steps)]:
+        click.echo(f"  {line}")
 
 
 def listed(

@@ -4,15 +4,15 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
 from halfpipe import paths
-from halfpipe.causes import Verdict
+from halfpipe.causes import Cause, Verdict
+from halfpipe.cli import printed
 from halfpipe.cli.verbs import EITHER, SEVERAL, Site, Verb, cores
 from halfpipe.config import load
 from halfpipe.errors import HalfPipeError
@@ -74,11 +74,7 @@ def command(
     if (downlinks and orphans) or (again and not downlinks):
         raise click.UsageError("--orphans goes with a run, --again with downlinks.")
     # A shell starts what it puts into the background with SIGINT ignored, and Snakemake would inherit that.
-    for number in (
-        signal.SIGINT,
-        *([] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]),
-    ):
-        signal.signal(number, signal.getsignal(signal.SIGTERM))
+    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
     if not downlinks:
         return _process_run(site, RunId(what[0]), cores, orphans=orphans)
     file, earlier = batches.begin_again(site.work, downlinks) if again else (None, False)
@@ -91,7 +87,7 @@ def command(
         click.echo(f"the rest was regenerated before; to begin with all of them, first: rm {file}")
     begun = time.monotonic()
     try:
-        launcher = batches.launcher(site.work, _profile(site), downlinks, cores, site.settings.history.sbatch)
+        launcher = batches.launcher(site.work, site.profile.content, downlinks, cores, site.settings.history.sbatch)
         _say(site, batch, batch.run(launcher), begun)
     except (SystemExit, HalfPipeError):
         click.echo(f"ended: {_progress(batch, begun)}\nto go on: {_same_command()}")
@@ -99,8 +95,8 @@ def command(
     if file and set(batch.todo) == {*batch.done}:
         remove_file(file)
     problems = list(_problems(site, batch))
-    for problem in problems[:MOST_SHOWN]:
-        click.echo(problem)
+    for downlink, cause in problems[:MOST_SHOWN]:
+        printed.cause(downlink, cause)
     if len(problems) > MOST_SHOWN:
         click.echo(
             f"and {len(problems) - MOST_SHOWN} more: halfpipe status {batch.todo[0]}..{batch.todo[-1]}"
@@ -134,7 +130,7 @@ def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) ->
     config = site.work / paths.repipe_config(downlink)
     batch = Batch(load([config]), [downlink])
     click.echo(f"run {run} is processed as downlink {downlink}", err=True)
-    for _ in batch.run(batches.launcher(batch.settings.paths.work, _profile(site), [downlink], cores)):
+    for _ in batch.run(batches.launcher(batch.settings.paths.work, site.profile.content, [downlink], cores)):
         pass
     if batch.failed or batch.left:
         raise HalfPipeError(
@@ -184,25 +180,16 @@ def _changes(work: Path, fresh: Sequence[DownlinkId], since: float) -> Iterator[
         yield f"{same:,} of {count(len(fresh), 'downlink')}: the same events in the same files, byte for byte"
 
 
-def _problems(site: Site, batch: Batch) -> Iterator[str]:
+def _problems(site: Site, batch: Batch) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield why downlinks are not handed off, or need action though they are."""
     looked = Looked(site.settings)
     for dl in batch.todo:
         if dl in batch.left:
-            yield f"{dl}: left alone: {batch.left[dl]}"
+            yield dl, Cause("left-alone", Verdict.NOTE, f"left alone: {batch.left[dl]}")
             continue
-        try:
-            causes = account(looked, dl).causes
-        except (HalfPipeError, OSError) as error:
-            yield f"{dl}: {error}"
-            continue
-        for cause in causes:
+        for cause in account(looked, dl).causes:
             if cause.verdict is Verdict.ACTION or dl not in batch.done:
-                yield "\n→ ".join([f"{dl}: {cause.text}", *cause.remedy.steps])
-
-
-def _profile(site: Site) -> Mapping[str, Any]:
-    return site.profile.content if site.profile else {}
+                yield dl, cause
 
 
 def _same_command() -> str:

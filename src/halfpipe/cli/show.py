@@ -154,7 +154,7 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     one = shown["account"]
     click.echo(f"downlink {one.downlink}, {one.state}: {one.verdict}")
     for cause in one.causes:
-        click.echo("\n    → ".join([f"  {cause.verdict}: {cause.text}", *cause.remedy.steps]))
+        printed.cause(cause.verdict, cause)
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
     for line in shown["running"]:
         click.echo(f"  {line}")

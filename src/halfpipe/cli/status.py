@@ -2,14 +2,13 @@
 
 import sys
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import click
 
-from halfpipe.causes import Cause, Verdict
+from halfpipe.causes import Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.ids import DownlinkId
@@ -20,7 +19,6 @@ from halfpipe.words import utc
 
 DAYS = 7.0
 DROP = ["when (UTC)", "chunks", "runs"]  # where a terminal is narrow
-SIGNS = {Verdict.ACTION: "✗ ", Verdict.NOTE: "! ", Verdict.GOOD: ""}
 COLOURS = {Verdict.ACTION: "red", Verdict.NOTE: "yellow"}
 
 
@@ -86,32 +84,25 @@ def command(
         printed.as_json(work=site.work, simulated=simulated, downlinks=found.accounts, site=found.site)
     else:
         click.echo(utc(now))
-        _table(found.accounts, len(found.accounts) if checks else len(found.wanting))
+        colours = [COLOURS.get(one.verdict) for one in found.accounts]
+        printed.table([_row(one) for one in found.accounts], drop=DROP, colours=colours)
         click.echo(found.headline(looked))
         for cause in found.site:
-            _say("site", cause)
+            printed.cause("site", cause)
         for one in found.accounts if checks else found.wanting:
             for cause in one.causes:
                 if checks or cause.verdict is Verdict.ACTION:
-                    _say(one.downlink, cause)
+                    printed.cause(one.downlink, cause)
     return 1 if found.needs_action else 0
 
 
-def _table(accounts: Sequence[Account], told_below: int) -> None:
-    """Print a table of accounts; on a terminal what a row says has a line of its own, unless all is told below."""
-    rows, colours = [_row(one) for one in accounts], [COLOURS.get(one.verdict) for one in accounts]
-    if printed.on_terminal():
-        says = [row.pop("what") for row in rows]
-        printed.table(rows, drop=DROP, colours=colours)
-        for one, note in list(zip(accounts, says, strict=True))[told_below:]:
-            if note:
-                click.echo(f"  {one.downlink}  {note}")
-    else:
-        printed.table(rows)
-
-
 def _row(one: Account) -> dict[str, Any]:
-    first = one.causes[0] if one.causes else None
+    """Return the row of a downlink, with its worst cause: the text of one that needs action stands below."""
+    what = ""
+    for first in one.causes[:1]:
+        text = first.code if first.verdict is Verdict.ACTION else first.text
+        on_it = f" ({first.on_it})" if first.on_it else ""
+        what = f"{printed.SIGNS[first.verdict]}{first.verdict}: {text}{on_it}"
     return {
         "downlink": one.downlink,
         "state": one.state,
@@ -122,20 +113,5 @@ def _row(one: Account) -> dict[str, Any]:
         "hand-off": one.handoff,
         "level-1": one.submitted,
         "when (UTC)": datetime.fromtimestamp(one.handed_off, UTC) if one.handed_off else None,
-        "what": first and f"{SIGNS[first.verdict]}{first.verdict}: {first.text}" + _by(first.on_it),
+        "what": what,
     }
-
-
-def _by(on_it: str) -> str:
-    return f" ({on_it})" if on_it else ""
-
-
-def _say(what: str, cause: Cause) -> None:
-    """Print what a person is to do: in a pipe without what parts it from the table on a terminal."""
-    since = f", since {utc(cause.since)}" if cause.since and utc(cause.since) not in cause.text else ""
-    sign, edge = (SIGNS[cause.verdict], "  ") if printed.on_terminal() else ("", "")
-    click.echo(f"{sign}{what}: {cause.text}{since}")
-    if cause.on_it:
-        click.echo(f"{edge}{cause.on_it}")
-    for step in cause.remedy.steps:
-        click.echo(f"{edge}→ {step}")

@@ -66,10 +66,9 @@ def command(
         said.append(message)
         return _printed(text)
 
-    profile = site.profile.content if site.profile else {}
     return unattended_turn.turn(
         site.settings,
-        lambda downlink: launcher(site.work, profile, [downlink], cores),
+        lambda downlink: launcher(site.work, site.profile.content, [downlink], cores),
         timeout_minutes,
         say,
         timer=timer,

@@ -33,14 +33,14 @@ class Site:
     given_values: tuple[str, ...] = ()
 
     @cached_property
-    def profile(self) -> Profile | None:
-        """The profile, None without one."""
-        return find_profile(self.profile_name)
+    def profile(self) -> Profile:
+        """The profile; without one an empty one, that has no name."""
+        return find_profile(self.profile_name) or Profile("", Path(), (), {})
 
     @property
     def configfiles(self) -> tuple[Path, ...]:
         """The config files: as for Snakemake, those of the command line go before those of the profile."""
-        return self.given_configfiles or (self.profile.configfiles if self.profile else ())
+        return self.given_configfiles or self.profile.configfiles
 
     @cached_property
     def settings(self) -> Settings:
@@ -51,8 +51,7 @@ class Site:
         ConfigError
             If nothing says which site is meant, or what it says cannot be used.
         """
-        values = read_values(self.given_values) or (self.profile.config if self.profile else {})
-        settings = load(self.configfiles, values)
+        settings = load(self.configfiles, read_values(self.given_values) or self.profile.config)
         leases.lifetime = settings.lease.seconds
         return settings
 
@@ -62,7 +61,8 @@ class Site:
         return self.settings.paths.work
 
     def __str__(self) -> str:
-        by = f"profile {self.profile.name}" if self.profile else ", ".join(map(str, self.configfiles))
+        name = self.profile.name
+        by = f"profile {name}" if name else ", ".join(map(str, self.configfiles))
         simulated = ", SIMULATED data" if self.settings.is_simulated else ""
         return f"HalfPipe at {self.work} ({by or '--config'}){simulated}"
 
