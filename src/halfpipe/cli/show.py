@@ -14,14 +14,12 @@ from halfpipe.cli.verbs import Known, Site, Verb, as_json, known, read_either
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import evt_view
 from halfpipe.ids import DownlinkId, Downlinks, RunId
-from halfpipe.run import force_list
 from halfpipe.run.downlinks_of_run import every_downlink, every_run
 from halfpipe.words import count
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-STAGED = {"handoff": "staged"}  # what stands beside "submitted": the numbers of two hand-offs
 RECEIPT_DROP = ("l1_run", "files")
 OF_VIEW: Mapping[str | None, tuple[type, ...]] = {
     None: (RunId, DownlinkId),
@@ -129,7 +127,7 @@ def _files(files: Sequence[Path], event: int | None, sequence: int | None) -> in
 def _print_run(run: Mapping[str, Any]) -> None:
     parts, files = run["parts"], run["files"]
     click.echo(f"run {run['run']}, {run['l1_run']}, started {_utc(run['started'])}, MET {run['met']}")
-    printed.table(parts.rename(columns=STAGED), drop=["begin", "end", "handed_off"])
+    printed.table(parts, drop=["begin", "end", "handed_off"])
     printed.table(files.assign(sha256=files["sha256"].str[:16]), drop=["sha256", "MET"])
     for each in run["repipes"]:
         click.echo(
@@ -158,7 +156,7 @@ def _print_downlink(shown: Mapping[str, Any]) -> None:
     click.echo(f"{one.chunks[0]} of {count(one.chunks[1], 'chunk')} decoded")
     for line in shown["running"]:
         click.echo(f"  {line}")
-    printed.table(shown["runs"].rename(columns=STAGED), drop=RECEIPT_DROP)
+    printed.table(shown["runs"], drop=RECEIPT_DROP)
     for number, when in shown["handoffs"].items():
         click.echo(f"hand-off {number}, {_utc(when) if when else 'not ended, or its receipt is lost'}")
     for attempt in shown["submissions"]:
@@ -175,8 +173,7 @@ def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:
     found = frames.with_submitted(site.work, found, failed.append)
     downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
     foot, said = f"{downlinks}, {runs}, {_staged(found)}", list(map(str, failed))
-    data = {"delivered": found if as_json else found.rename(columns=STAGED)}
-    printed.listed(site.work, as_json, data, foot, drop=RECEIPT_DROP, failed=said)
+    printed.listed(site.work, as_json, {"delivered": found}, foot, drop=RECEIPT_DROP, failed=said)
     for error in said:
         click.echo(f"error: {error}", err=True)
     return 1 if said else 0
@@ -186,12 +183,10 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: boo
     from halfpipe.tables.incomplete_runs import waiting
 
     days = site.settings.retire.report_days if days is None else days
-    refused = force_list.read(site.work).refused
     found = waiting(site.settings, what or every_run(site.work), days, time.time())
     given_up = int((found["state"] == "abandoned").sum())
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {given_up} of them abandoned" * bool(given_up)
-    foot = "\n".join([*refused, foot])
-    more = {"days": days, "refused": refused}
-    printed.listed(site.work, as_json, {"runs": found}, foot, drop=["met", "started", "downlinks"], **more)
-    return 1 if refused or given_up < len(found) else 0
+    drop = ["met", "started", "downlinks"]
+    printed.listed(site.work, as_json, {"runs": found}, foot, drop=drop, days=days)
+    return 1 if given_up < len(found) else 0

@@ -93,11 +93,3 @@ def test_a_run_of_which_nothing_is_known(site: Site) -> None:
     ended = give(site, "r0741234567")
     assert ended.exit_code == 1
     assert f"runs/{RUN}: no such directory, so nothing is known of run {RUN} (r0741234567)" in ended.output
-
-
-def test_a_name_in_the_list_that_is_no_run_is_shown(site: Site) -> None:
-    (site.work / "force").mkdir(parents=True)
-    (site.work / "force" / "README").touch()
-    ended = give(site)
-    assert ended.exit_code == 1
-    assert "force/README: names no run" in ended.output
