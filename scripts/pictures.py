@@ -14,12 +14,12 @@ from halfpipe.pages.pictures import run_picture
 from halfpipe.process import rule_program
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import Site
+from halfpipe.status.account import Survey
 
 
 def job(settings: Settings, arguments: argparse.Namespace, _: IO[str]) -> None:
     """Draw them, and write down what was drawn."""
-    work, downlink, site = settings.paths.work, arguments.downlink, Site(settings, time.time())
+    work, downlink, site = settings.paths.work, arguments.downlink, Survey(settings, time.time())
     receipt = read_receipt(work, downlink)
     home = make_directory(work, paths.pictures(downlink))
     runs = [RunId(run["run"]) for run in receipt["runs"] if run["epus"]]

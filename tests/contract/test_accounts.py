@@ -14,8 +14,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.decode import shortfall
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Site as Looked
-from halfpipe.status.account import account
+from halfpipe.status.account import Survey, account
 from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import GOLDEN, build, read_case
 from tests.support.leases import held_by_another, time_passes
@@ -73,19 +72,19 @@ def test_level_0_that_was_being_copied_is_told_once_it_has_grown(site: Site) -> 
     status = first.stat()
     assert read[str(first.relative_to(level0))] == [status.st_size, int(status.st_mtime)]
     events = site.receipt(DL)["runs"][0]["known"]
-    codes = {cause.code for cause in account(Looked(site.settings), DL).causes}
+    codes = {cause.code for cause in account(Survey(site.settings), DL).causes}
     assert ("level0-grown" in codes, "decoder-exceptions" in codes) == (False, True), codes
     first.write_bytes(whole)
-    (cause,) = [one for one in account(Looked(site.settings), DL).causes if one.code == "level0-grown"]
+    (cause,) = [one for one in account(Survey(site.settings), DL).causes if one.code == "level0-grown"]
     assert (cause.verdict, str(cause.remedy)) == (Verdict.ACTION, f"snakemake dl={DL} -R decode_chunk")
     assert "level0-grown" not in {
-        one.code for one in account(Looked(site.settings, time.time() + 15 * 86400), DL).causes
+        one.code for one in account(Survey(site.settings, time.time() + 15 * 86400), DL).causes
     }
     decoded = json.loads((site.work / paths.chunk(DL, "00001")).read_text())
     told = [list(shortfall.grown(site.settings, DL, decoded, since)) for since in (0.0, time.time() + 60)]
     assert told == [[cause], []]
     site.snakemake(*cause.remedy.do[0].split()[1:]).good()
-    codes = {cause.code for cause in account(Looked(site.settings), DL).causes}
+    codes = {cause.code for cause in account(Survey(site.settings), DL).causes}
     assert codes.isdisjoint({"level0-grown", "decoder-exceptions"})
     assert site.receipt(DL)["runs"][0]["known"] == 200 > events
 
@@ -178,7 +177,7 @@ def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -
         site.process(step.downlink)
 
     def told(downlink: str) -> list[Cause]:
-        causes = account(Looked(site.settings), DownlinkId(downlink)).causes
+        causes = account(Survey(site.settings), DownlinkId(downlink)).causes
         return [cause for cause in causes if cause.code == "late-events"]
 
     late = {dl: run["late"] for dl in case.downlinks for run in site.receipt(dl)["runs"] if run["late"]}
@@ -208,12 +207,12 @@ def test_late_events_need_action_who_delivers_them_or_does_without(site: Site) -
 def test_a_lease_of_a_dead_host_hides_nothing(site: Site) -> None:
     build(read_case(GOLDEN / "complete_basic"), site)
     with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL), silent=1e4):
-        assert account(Looked(site.settings), GOLDEN_DL).state == "cut off"
+        assert account(Survey(site.settings), GOLDEN_DL).state == "cut off"
     site.process(GOLDEN_DL)
     shutil.rmtree(site.stage / GOLDEN_DL)
 
     def codes() -> set[str]:
-        return {cause.code for cause in account(Looked(site.settings, time.time()), GOLDEN_DL).causes}
+        return {cause.code for cause in account(Survey(site.settings, time.time()), GOLDEN_DL).causes}
 
     with held_by_another(site.work, paths.downlink_lease(GOLDEN_DL)):
         assert codes() == {"in-work"}, "its files come and go"

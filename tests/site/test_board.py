@@ -14,8 +14,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import Remedy
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
-from halfpipe.status.account import Account
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import Account, Survey
 from halfpipe.status.overview import Overview, overview, recent
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, lay_out
 from tests.support.browser import DESK, TELEPHONE, Browser, browser
@@ -34,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A board."""
     root = tmp_path_factory.mktemp("board")
     settings = lay_out(root / "site").settings
-    looked = Looked(settings)
+    looked = Survey(settings)
     board_pages.make(looked, overview(looked, recent(looked, DAYS)), root / "board")
     return root / "board"
 
@@ -185,7 +184,7 @@ def test_ten_of_two_thousand_that_need_action_are_seen_at_once(
     worst_first = sorted(accounts, key=lambda one: one.verdict is Verdict.ACTION, reverse=True)
     assert sum(one.verdict is Verdict.ACTION for one in accounts) == 10
     page = tmp_path / "board" / paths.BOARD
-    board_pages.make(Looked(site.settings), Overview(tuple(worst_first), ()), page.parent)
+    board_pages.make(Survey(site.settings), Overview(tuple(worst_first), ()), page.parent)
     assert page.stat().st_size < 300_000
     opened.look(DESK)
     opened.driver.get(page.as_uri())

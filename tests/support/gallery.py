@@ -10,7 +10,7 @@ from pathlib import Path
 
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages.pictures import run_picture
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import Survey
 from halfpipe.status.explanation import State
 from halfpipe_simulator.scenario import Scenario
 from tests.support.in_process import ROOT, as_in_a_process, module
@@ -108,7 +108,7 @@ CASES: Sequence[Callable[[Path], Site]] = (
 
 def picture(site: Site) -> bytes:
     """Return the picture of the first run of a site that lacks something, else of its first."""
-    looked = Looked(site.settings, NOW)
+    looked = Survey(site.settings, NOW)
     runs = sorted(RunId(path.name) for path in (site.work / "runs").iterdir())
     return run_picture(looked, next((run for run in runs if State(looked, run).groups), runs[0]))
 

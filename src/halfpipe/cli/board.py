@@ -8,7 +8,7 @@ import click
 from halfpipe import paths
 from halfpipe.cli.verbs import Site, Verb
 from halfpipe.errors import ConfigError
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import Survey
 from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.words import count
 
@@ -42,7 +42,7 @@ def command(site: Site, output: Path | None) -> int:
     if home is None:
         raise ConfigError("nothing says where the pages go: give -o DIR, or set board.dir in the config")
     now = time.time()
-    looked = Looked(site.settings, now, now - asked.days * DAY)
+    looked = Survey(site.settings, now, now - asked.days * DAY)
     found = overview(looked, recent(looked, asked.days))
     written = board_pages.make(looked, found, home)
     click.echo(

@@ -10,7 +10,7 @@ from halfpipe.errors import IdError
 from halfpipe.formats import met
 from halfpipe.ids import DownlinkId, Downlinks, RunId, RunKind
 from halfpipe.merge.undelivered import Kind
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import Survey
 from halfpipe.status.explanation import HELD, Explained, State, runs_of, together
 from halfpipe.words import count, utc
 
@@ -60,7 +60,7 @@ def command(site: Site, what: tuple[DownlinkId | RunId | tuple[RunId, int], ...]
     It explains each run as it stands now, whichever downlinks have brought it: what its events wait for, where that may
     be, and the next command. Of one sequence it explains the events whose stretch has it.
     """
-    looked, every = Looked(site.settings), list[Explained]()
+    looked, every = Survey(site.settings), list[Explained]()
     for each in what:
         asked, sequence = each if isinstance(each, tuple) else (each, None)
         for run in runs_of(site.settings, asked) if isinstance(asked, DownlinkId) else [asked]:

@@ -10,8 +10,7 @@ from halfpipe.cli.verbs import RUN, TIME, Site, Verb, as_json, unix
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats import met as met_of
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.status.account import Site as Looked
-from halfpipe.status.account import account
+from halfpipe.status.account import Survey, account
 from halfpipe.words import count
 
 
@@ -46,7 +45,7 @@ def command(
     when = met if utc is None else met_of.unix_to_met(unix(utc))
     failed: list[HalfPipeError] = []
     found = find(site.settings, when, runs, failed.append)
-    looked = Looked(site.settings, time.time(), time.time())
+    looked = Survey(site.settings, time.time(), time.time())
     states = {dl: account(looked, DownlinkId(dl)).state for dl in found["downlink"].unique()}
     outstanding = sorted(set(found["downlink"][found["outstanding"]]))
     do = " ".join(["snakemake", *(f"dl={downlink}" for downlink in outstanding)]) if outstanding else ""

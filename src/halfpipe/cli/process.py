@@ -22,8 +22,7 @@ from halfpipe.repipe import run_alone
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.site import batches
 from halfpipe.site.batches import Batch
-from halfpipe.status.account import Site as Looked
-from halfpipe.status.account import account
+from halfpipe.status.account import Survey, account
 from halfpipe.words import count
 
 MOST_SHOWN = 20  # downlinks of which the causes are printed
@@ -182,7 +181,7 @@ def _changes(work: Path, fresh: Sequence[DownlinkId], since: float) -> Iterator[
 
 def _problems(site: Site, batch: Batch) -> Iterator[tuple[DownlinkId, Cause]]:
     """Yield why downlinks are not handed off, or need action though they are."""
-    looked = Looked(site.settings)
+    looked = Survey(site.settings)
     for dl in batch.todo:
         if dl in batch.left:
             yield dl, Cause("left-alone", Verdict.NOTE, f"left alone: {batch.left[dl]}")

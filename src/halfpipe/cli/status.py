@@ -12,8 +12,7 @@ from halfpipe.causes import Verdict
 from halfpipe.cli import printed
 from halfpipe.cli.verbs import Site, Verb, as_json, downlinks
 from halfpipe.ids import DownlinkId
-from halfpipe.status.account import Account, account
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import Account, Survey, account
 from halfpipe.status.overview import DAY, known, overview, recent
 from halfpipe.words import utc
 
@@ -77,7 +76,7 @@ def command(
             for run in mend(site.settings, downlink, sys.stderr):
                 click.echo(f"the merged index of run {run} in downlink {downlink} was made again", err=True)
     now = time.time()
-    looked = Looked(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
+    looked = Survey(site.settings, now, 0.0 if every or downlinks else now - days * DAY)
     found = overview(looked, downlinks or (known(looked) if every else recent(looked, days)), draw_up)
     if as_json:
         simulated = site.settings.is_simulated

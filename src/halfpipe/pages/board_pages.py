@@ -32,7 +32,7 @@ from halfpipe.run.downlinks_of_run import waiting_now
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status import acknowledged
-from halfpipe.status.account import PHASES, Account, Site
+from halfpipe.status.account import PHASES, Account, Survey
 from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light, youngest_retdef
@@ -129,7 +129,7 @@ def rows(accounts: Sequence[Account]) -> Iterator[Row]:
         yield Row(several, next((word for word in words if state.startswith(word)), state), both)
 
 
-def make(site: Site, found: Overview, home: Path) -> int:
+def make(site: Survey, found: Overview, home: Path) -> int:
     """Write the board into a directory, and return how many pages were written.
 
     Parameters
@@ -166,7 +166,7 @@ def make(site: Site, found: Overview, home: Path) -> int:
     return written + 1
 
 
-def _open_runs(site: Site, runs: Mapping[RunId, int]) -> Iterator[Mapping[str, Any]]:
+def _open_runs(site: Survey, runs: Mapping[RunId, int]) -> Iterator[Mapping[str, Any]]:
     """Yield what is known of runs that are not complete, the oldest first, and who is on them."""
     said = acknowledged.read(site.work, site.now)
     for run in sorted(runs):
@@ -184,7 +184,7 @@ def _readable(read: Callable[[Path, DownlinkId], Any], work: Path, downlink: Dow
         return ()
 
 
-def _site(site: Site, found: Overview) -> dict[str, Any]:
+def _site(site: Survey, found: Overview) -> dict[str, Any]:
     """Return what the page of the site shows besides downlinks."""
     headline = found.headline(site)
     last, turn = youngest_retdef(site.settings.paths.retdef, site.now), last_turn(site.work)

@@ -21,7 +21,7 @@ from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.intervals import HIGHEST, LOWEST, Interval, intersect, join, subtract
 from halfpipe.merge.settle import Segment, settled
 from halfpipe.merge.undelivered import Kind
-from halfpipe.status.account import Site
+from halfpipe.status.account import Survey
 from halfpipe.status.explanation import HELD, State, together
 from halfpipe.words import SIMULATED, count
 
@@ -79,7 +79,7 @@ NOT_DELIVERED: Mapping[str, tuple[str, Mark]] = {
 }
 
 
-def run_picture(site: Site, run: RunId) -> bytes:
+def run_picture(site: Survey, run: RunId) -> bytes:
     """Return the picture of a run as SVG; its title and description are those that readers for the blind read out.
 
     Raises

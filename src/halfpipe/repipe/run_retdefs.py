@@ -34,7 +34,7 @@ RunsOf = Callable[[int, Times], Sequence[Stretch]]
 def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     """Make the RetDefs of a run alone.
 
-    Looked at is what is known of the run with a margin, at least two hours from its start, and on while the run
+    Survey at is what is known of the run with a margin, at least two hours from its start, and on while the run
     reaches the end of that.
 
     Raises

@@ -25,7 +25,7 @@ from halfpipe.settings import Settings
 from halfpipe.site.alarms import Teller, of_site
 from halfpipe.site.batches import Batch, Launcher
 from halfpipe.site.here import Here
-from halfpipe.status.account import Site, account
+from halfpipe.status.account import Survey, account
 from halfpipe.status.failures import end_of
 from halfpipe.status.overview import DAY, overview, recent
 from halfpipe.status.site_causes import last_turn, lease_troubles, site_troubles
@@ -149,7 +149,7 @@ def _publish(settings: Settings, teller: Teller) -> None:
 def publish(settings: Settings) -> Iterator[Cause]:
     """Write the board and the metrics that the config asks for, and yield why it could not be: nothing stops a turn."""
     board, metrics, now = settings.board.dir, settings.metrics.file, time.time()
-    site = Site(settings, now, now - settings.board.days * DAY)
+    site = Survey(settings, now, now - settings.board.days * DAY)
     try:
         found = overview(site, recent(site, settings.board.days))
         if board is not None:
@@ -193,7 +193,7 @@ def _process_all(
     sign()
     of_site_now = site_troubles(settings, time.time())
     told = [DownlinkId(subject) for subject in teller.memory.sent if DownlinkId.matches(subject)]
-    every = {*recent(Site(settings), DAYS, since), *told, *failed}
+    every = {*recent(Survey(settings), DAYS, since), *told, *failed}
     causes, unknown = _accounts(settings, every, failed)
     every_cause = [*causes, *((of_site(one.code), one) for one in of_site_now)]
     teller.tell(every_cause, {*unknown, of_site(UNPUBLISHED)}, details)
@@ -257,7 +257,7 @@ def _accounts(
     settings: Settings, downlinks: Iterable[DownlinkId], failed: Mapping[DownlinkId, Cause]
 ) -> tuple[list[tuple[str, Cause]], set[str]]:
     """Return all causes of downlinks, and the downlinks of which nothing can be known now."""
-    site, causes, unknown = Site(settings), list[tuple[str, Cause]](), set[str]()
+    site, causes, unknown = Survey(settings), list[tuple[str, Cause]](), set[str]()
     for downlink in sorted(downlinks):
         found = account(site, downlink)
         if found.state.startswith("in work"):

@@ -109,7 +109,7 @@ class Account:
 
 
 @dataclass
-class Site:
+class Survey:
     """What is looked at once for all downlinks of a working directory, at `now` (Unix seconds)."""
 
     settings: Settings
@@ -192,7 +192,7 @@ class Downlink:
         again.
     """
 
-    def __init__(self, site: Site, downlink: DownlinkId) -> None:
+    def __init__(self, site: Survey, downlink: DownlinkId) -> None:
         self.site, self.id, self.settings, self.work = site, downlink, site.settings, site.work
         self.files = site.plan.files_of(downlink)
         self.found: Mapping[str, Any] | ReceiptError | None = None
@@ -219,7 +219,7 @@ class Downlink:
                 self.decoded.append(read_json(self.work / name))
 
 
-def account(site: Site, downlink: DownlinkId) -> Account:
+def account(site: Survey, downlink: DownlinkId) -> Account:
     """Draw up the account of one downlink. What stops it is its cause."""
     try:
         return _account(Downlink(site, downlink))

@@ -22,13 +22,13 @@ from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.run.run_state import index_damage
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
-from halfpipe.status.account import Account, Site, account, with_costs, worst_first
+from halfpipe.status.account import Account, Survey, account, with_costs, worst_first
 
 MISSING, CLEANED_UP = "file-missing", "cleaned up or lost; it is made again when it is needed"
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
 
 
-def examine(site: Site, downlink: DownlinkId, *, checksums: bool = True) -> Account:
+def examine(site: Survey, downlink: DownlinkId, *, checksums: bool = True) -> Account:
     """Draw up the account of a downlink, and add what its files give besides."""
     # Before the account, which reads records too: reading mends them, and says nothing of it.
     of_files = list(check(site.settings, downlink, checksums=checksums))

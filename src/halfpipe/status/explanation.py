@@ -21,7 +21,7 @@ from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import begun_downlinks, came, every_run, known_downlinks
 from halfpipe.run.merged_index import load_datagrams, load_events
 from halfpipe.settings import Settings
-from halfpipe.status.account import Site
+from halfpipe.status.account import Survey
 from halfpipe.words import count, lasted, utc
 
 DAY = 86400.0
@@ -86,7 +86,7 @@ class State:
         If what is known of it is damaged.
     """
 
-    def __init__(self, site: Site, run: RunId) -> None:
+    def __init__(self, site: Survey, run: RunId) -> None:
         self.site, self.run, self.work = site, run, site.work
         work, settings = site.work, site.settings
         self.downlinks = known_downlinks(work, run)

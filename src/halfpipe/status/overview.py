@@ -12,7 +12,7 @@ from halfpipe.downlink.plan_causes import too_many
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.status import acknowledged
-from halfpipe.status.account import Account, Site, account
+from halfpipe.status.account import Account, Survey, account
 from halfpipe.status.site_causes import site_troubles
 from halfpipe.status.told import Memory
 from halfpipe.words import count
@@ -37,7 +37,7 @@ class Overview:
         """Whether anything needs action."""
         return bool(self.wanting) or any(cause.verdict is Verdict.ACTION for cause in self.site)
 
-    def headline(self, site: Site) -> str:
+    def headline(self, site: Survey) -> str:
         """Say in a line how many downlinks need action, and whether the site does."""
         wanting, of_site = len(self.wanting), sum(cause.verdict is Verdict.ACTION for cause in self.site)
         says = "no downlink needs action"
@@ -50,9 +50,9 @@ class Overview:
 
 
 def overview(
-    site: Site,
+    site: Survey,
     downlinks: Iterable[DownlinkId],
-    draw_up: Callable[[Site, DownlinkId], Account] = account,
+    draw_up: Callable[[Survey, DownlinkId], Account] = account,
 ) -> Overview:
     """Draw up the accounts of `downlinks`."""
     said = acknowledged.read(site.work, site.now)
@@ -65,7 +65,7 @@ def overview(
     return Overview(tuple(worst_first), acknowledged.marked(said, of_site))
 
 
-def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
+def site_causes(site: Survey, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
     """Yield what is amiss with no one downlink; in the ledger, with those that are looked at."""
     yield from planned(site.plan)
     yield from too_many(site.plan, site.now, site.names)
@@ -76,7 +76,7 @@ def site_causes(site: Site, downlinks: Iterable[DownlinkId]) -> Iterator[Cause]:
         yield from entered(site.settings, downlinks)
 
 
-def known(site: Site) -> list[DownlinkId]:
+def known(site: Survey) -> list[DownlinkId]:
     """Return all downlinks of which there is anything: RetDefs, a directory, or a receipt; in order."""
     prefix = paths.receipt("")
     names = {name.removeprefix(prefix) for name in site.names}
@@ -88,7 +88,7 @@ def known(site: Site) -> list[DownlinkId]:
     return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
 
-def recent(site: Site, days: float, since: str = "") -> list[DownlinkId]:
+def recent(site: Survey, days: float, since: str = "") -> list[DownlinkId]:
     """Return the downlinks that are not done with, in order.
 
     These are those something of which is younger than `days`, those that are not handed off, and those of which

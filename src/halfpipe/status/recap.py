@@ -15,7 +15,7 @@ from halfpipe.causes import Verdict
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
-from halfpipe.status.account import Site, account
+from halfpipe.status.account import Survey, account
 from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of
 from halfpipe.words import count
 
@@ -80,7 +80,7 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
     Of none it is said what waits instead. What keeps an account from being drawn up must not fail an invocation that
     has ended well.
     """
-    site, lines, wants, every = Site(settings), list[str](), list[str](), sorted(downlinks)
+    site, lines, wants, every = Survey(settings), list[str](), list[str](), sorted(downlinks)
     if not every:
         return list(_why_none(site)) or ["no downlink was processed"]
     for dl in every:
@@ -100,7 +100,7 @@ def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:
     return [*lines, *wants[:MOST_ACTIONS], *more]
 
 
-def _why_none(site: Site) -> Iterator[str]:
+def _why_none(site: Survey) -> Iterator[str]:
     """Yield why no downlink is processed, if any is there to be."""
     with suppress(Exception):
         found = outstanding(site.plan, site.now)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from halfpipe.causes import Verdict
-from halfpipe.status.account import Site
+from halfpipe.status.account import Survey
 from halfpipe.status.overview import DAY, Overview
 from halfpipe.status.site_causes import last_turn, youngest_retdef
 from halfpipe.tables.latency import latency, median_and_95
@@ -15,7 +15,7 @@ from halfpipe.tables.latency import latency, median_and_95
 LATENCY_DAYS = 7.0  # over which latency is told
 
 
-def text(site: Site, found: Overview) -> str:
+def text(site: Survey, found: Overview) -> str:
     """Return the numbers of a site; those that are not known are not there.
 
     Parameters

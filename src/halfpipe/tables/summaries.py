@@ -18,7 +18,7 @@ from halfpipe.run import repipes
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.status.account import Site, account
+from halfpipe.status.account import Survey, account
 from halfpipe.tables import frames
 
 PARTS = ["downlink", "handoff", "submitted", "handed_off", "events", "begin", "end", "state"]
@@ -95,7 +95,7 @@ def show_downlink(settings: Settings, downlink: DownlinkId) -> dict[str, Any]:
         If nothing is known of it.
     """
     work = settings.paths.work
-    found = account(Site(settings), downlink)
+    found = account(Survey(settings), downlink)
     if not found.chunks[1] and not (work / downlink).is_dir():
         where = ", ".join(str(home / downlink) for home in (work, *settings.paths.retdef))
         raise MissingInputError(f"nothing is known of downlink {downlink}: there is no {where}")

@@ -25,7 +25,7 @@ from halfpipe.errors import ConfigError, HalfPipeError
 from halfpipe.files.json_files import dump_json
 from halfpipe.ids import ChunkId, DownlinkId
 from halfpipe.settings import Settings
-from halfpipe.status.account import Site
+from halfpipe.status.account import Survey
 from halfpipe.status.overview import site_causes
 from tests.support.leases import held_by_another, job_of_another, left_by_another
 from tests.support.settings import RUN_A, content, searching
@@ -375,10 +375,10 @@ def test_too_many_are_refused_with_their_number_unless_they_are_named(tmp_path: 
     assert list(ready(enough)) == names
     with pytest.raises(ConfigError, match=rf"^5 downlinks .*halfpipe process {names[0]}\.\.{names[-1]}$"):
         ready(few)
-    (cause,) = site_causes(Site(few, time.time() + 2 * HOUR), [])
+    (cause,) = site_causes(Survey(few, time.time() + 2 * HOUR), [])
     assert (cause.code, cause.verdict) == ("outstanding-many", Verdict.ACTION)
     assert str(cause.remedy) == f"halfpipe process {names[0]}..{names[-1]}"
-    assert list(site_causes(Site(enough, time.time() + 2 * HOUR), [])) == []
+    assert list(site_causes(Survey(enough, time.time() + 2 * HOUR), [])) == []
     assert list(every(few, among=set(names)).ready) == names
 
 

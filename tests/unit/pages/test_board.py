@@ -11,8 +11,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.ids import DownlinkId
 from halfpipe.pages import board_pages
 from halfpipe.pages.board_pages import OF_CODE, Cell, cells, phase_of, rows
-from halfpipe.status.account import PHASES, Account
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import PHASES, Account, Survey
 from halfpipe.status.acknowledged import Acknowledged, say
 from halfpipe.status.overview import overview, recent
 from tests.support.board_site import DAYS, FAILED, FIRST, HOSTILE, SECOND, lay_out
@@ -36,7 +35,7 @@ def site(processed: Site, tmp_path: Path) -> Site:
 
 
 def make(site: Site, home: Path) -> int:
-    looked = Looked(site.settings)
+    looked = Survey(site.settings)
     return board_pages.make(looked, overview(looked, recent(looked, DAYS)), home)
 
 

@@ -8,7 +8,7 @@ import pytest
 from halfpipe import paths
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.pages.pictures import run_picture
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import Survey
 from tests.support import gallery
 from tests.support.golden_cases import processed
 from tests.support.svg import written
@@ -63,7 +63,7 @@ def test_a_run(case: Callable[[Path], Site], said: list[str], tmp_path: Path) ->
 def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Site) -> None:
     downlink, run = DownlinkId("240601001"), RunId("2c2e5787")
     processed("one_epu_then_other", site, downlink)
-    looked = Looked(site.settings, gallery.NOW)
+    looked = Survey(site.settings, gallery.NOW)
     assert "0 events staged, 68 waiting" in written(run_picture(looked, run))[0]
     (site.work / paths.events(run, downlink)).unlink()
     assert "no events are known" in written(run_picture(looked, run))
@@ -72,10 +72,10 @@ def test_a_run_of_which_nothing_was_delivered_and_whose_events_are_gone(site: Si
 def test_what_the_built_in_decoder_read_says_simulated(tmp_path: Path) -> None:
     site = gallery.site_of(tmp_path, gallery.scenario().lpa_run(events=100))
     site.by_hand(gallery.FIRST)
-    looked, run = Looked(site.settings, gallery.NOW), RunId(next((site.work / "runs").iterdir()).name)
+    looked, run = Survey(site.settings, gallery.NOW), RunId(next((site.work / "runs").iterdir()).name)
     assert any(words.startswith("SIMULATED: ") for words in written(run_picture(looked, run)))
     site.configure(decoder={"command": "of-the-site {out}"})
-    looked = Looked(site.settings, gallery.NOW)
+    looked = Survey(site.settings, gallery.NOW)
     assert not any("SIMULATED" in words for words in written(run_picture(looked, run)))
 
 

@@ -12,7 +12,7 @@ from halfpipe.site import unattended_turn
 from halfpipe.site.here import Here
 from halfpipe.site.slurm import BusyError
 from halfpipe.site.unattended_turn import ALL_SECONDS, FAILED, GOOD, looked_at
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import Survey
 from halfpipe.status.overview import recent
 from tests.support.golden_cases import GOLDEN
 from tests.support.leases import held_by_another
@@ -48,7 +48,7 @@ def test_old_ones_are_those_that_are_handed_off(tmp_path: Path) -> None:
         (site.retdefs / dl).mkdir()
         if dl != "230301002":
             (site.work / paths.receipt(dl)).touch()
-    looked = Looked(site.settings)
+    looked = Survey(site.settings)
     assert list(recent(looked, 7.0)) == ["230301001", "230301002", "230402001"]
     assert list(recent(looked, 7.0, WEEK_AGO)) == ["230301002", "230402001"]
 

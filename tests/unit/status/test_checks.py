@@ -14,8 +14,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import submit
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
-from halfpipe.status.account import COSTS
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import COSTS, Survey
 from halfpipe.status.checks import check, examine
 from tests.support.golden_cases import GOLDEN
 from tests.support.harness import path_of
@@ -55,7 +54,7 @@ def found(site: Site, *, checksums: bool = True) -> list[Cause]:
 
 
 def examined(site: Site) -> list[Cause]:
-    return list(examine(Looked(site.settings), DL).causes)
+    return list(examine(Survey(site.settings), DL).causes)
 
 
 def codes(site: Site) -> list[str]:

@@ -12,8 +12,7 @@ from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import decision
 from halfpipe.merge.undelivered import Kind
-from halfpipe.status.account import Site as Looked
-from halfpipe.status.account import account
+from halfpipe.status.account import Survey, account
 from halfpipe.status.explanation import HELD, Explained, State, runs_of
 from halfpipe.words import utc
 from halfpipe_simulator.scenario import Scenario
@@ -27,7 +26,7 @@ NORMALLY = "The next downlink normally brings it."
 
 
 def said_of(site: Site, run: RunId = RUN, now: float | None = None) -> State:
-    return State(Looked(site.settings, time.time() if now is None else now), run)
+    return State(Survey(site.settings, time.time() if now is None else now), run)
 
 
 def place(group: Explained) -> tuple[str, int, int, int, int]:
@@ -54,7 +53,7 @@ def test_what_waits_is_what_waits_now_in_every_account(site: Site, name: str) ->
     steps = [step.downlink for step in read_case(GOLDEN / name).steps]
     for number, downlink in enumerate(steps):
         processed(name, site, downlink)
-        looked = Looked(site.settings)
+        looked = Survey(site.settings)
         accounts = [account(looked, DownlinkId(dl)).orphans for dl in sorted(set(steps[: number + 1]))]
         assert sum(accounts) == said_of(site).count(Kind.ORPHAN, Kind.DUE), (name, downlink)
 
@@ -138,7 +137,7 @@ def test_a_datagram_that_came_in_part_and_later_whole(site: Site) -> None:
         "which of them, nobody knows"
     )
     own.with_name("cleaned-up").rename(own)
-    assert "late-events" in {cause.code for cause in account(Looked(site.settings), SECOND).causes}
+    assert "late-events" in {cause.code for cause in account(Survey(site.settings), SECOND).causes}
     site.snakemake(*group.do.split()[1:]).good()
     assert said_of(site).groups == ()
     assert site.receipt(FIRST)["runs"][0]["delivered"] == everything
@@ -149,7 +148,7 @@ def test_an_event_that_is_in_no_count_is_told(site: Site, monkeypatch: pytest.Mo
     monkeypatch.setattr(decision, "late_rows", lambda *_: ())
     site.by_hand(SECOND)
     assert site.receipt(SECOND)["runs"][0]["unaccounted"] == 4
-    assert "events-unaccounted" in {cause.code for cause in account(Looked(site.settings), SECOND).causes}
+    assert "events-unaccounted" in {cause.code for cause in account(Survey(site.settings), SECOND).causes}
 
 
 def take_from_datagram(index: Path, number: int, events: int) -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 from halfpipe.downlink import stage_mark
 from halfpipe.errors import ConfigError
 from halfpipe.paths import copies
-from halfpipe.status.account import Site as Looked
+from halfpipe.status.account import Survey
 from halfpipe.status.overview import known, overview
 from tests.support.board_site import lay_out
 from tests.support.workflow import Site
@@ -34,7 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Site:
 
 
 def codes(site: Site) -> dict[str, list[str]]:
-    looked = Looked(site.settings)
+    looked = Survey(site.settings)
     found = overview(looked, known(looked))
     causes: dict[str, list[str]] = {
         one.downlink: [cause.code for cause in one.causes] for one in found.accounts
