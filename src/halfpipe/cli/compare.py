@@ -55,15 +55,14 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
     from halfpipe.legacy.comparison import compare  # noqa: PLC0415 - numpy
 
     found: list[Compared] = []
-    failed: list[str] = []
-    absent: dict[DownlinkId, str] = {}
+    errors: dict[DownlinkId, HalfPipeError] = {}
     for downlink in downlinks:
         try:
             found.append(compare(site.settings, downlink, other))
-        except MissingInputError as error:
-            absent[downlink] = str(error)
         except HalfPipeError as error:
-            failed.append(f"downlink {downlink}: {error}")
+            errors[downlink] = error
+    absent = {dl: str(error) for dl, error in errors.items() if isinstance(error, MissingInputError)}
+    failed = [f"downlink {dl}: {error}" for dl, error in errors.items() if dl not in absent]
     if as_json:
         printed.as_json(
             work=site.work,
@@ -84,9 +83,9 @@ def command(site: Site, downlinks: tuple[DownlinkId, ...], other: Path, as_json:
         click.echo(f"{'not there yet' if found else 'error'}: {why}", err=True)
     for failure in failed:
         click.echo(f"error: {failure}", err=True)
-    if absent and not found and not failed:
-        return 2
-    return 3 if failed else max([*(one.status for one in found), *(1 for _ in absent)], default=0)
+    if failed or found:
+        return max([3 * bool(failed), bool(absent), *(one.status for one in found)])
+    return 2
 
 
 def _print(one: "Compared") -> None:

@@ -56,28 +56,23 @@ def command(
             online_handoff.settle(site.settings, run, started=started is not None)
             click.echo(f"{run}: settled, {'started' if started else 'not started'}")
             return 0
-        return _go(site, again, as_json=as_json)
-
-
-def _go(site: Site, again: RunId | None, *, as_json: bool) -> int:
-    """Hand runs off, and say what became of each."""
-    switch = halts.holding(site.work, halts.Switch.ONLINE)
-    if switch is not None and again is None:
-        click.echo(f"the hand-off to Online is held by {switch}")
-        return 0
-    if again is not None:
-        results = iter([online_handoff.again(site.settings, again, sys.stderr)])
-    else:
-        results = online_handoff.hand_off(site.settings, every_run(site.work), sys.stderr)
-    counts: Counter[What] = Counter()
-    found = []
-    for result in results:
-        counts[result.what] += 1
-        found.append(result)
-        if result.what is What.FAILED:
-            click.echo(result, err=True)
-        elif not as_json and (again or result.what not in QUIET):
-            click.echo(result)
+        switch = halts.holding(site.work, halts.Switch.ONLINE)
+        if switch is not None and again is None:
+            click.echo(f"the hand-off to Online is held by {switch}")
+            return 0
+        results = (
+            iter([online_handoff.again(site.settings, again, sys.stderr)])
+            if again
+            else online_handoff.hand_off(site.settings, every_run(site.work), sys.stderr)
+        )
+        found = []
+        for result in results:
+            found.append(result)
+            if result.what is What.FAILED:
+                click.echo(result, err=True)
+            elif not as_json and (again or result.what not in QUIET):
+                click.echo(result)
+    counts = Counter(result.what for result in found)
     if as_json:
         printed.as_json(work=site.work, runs=found)
     else:

@@ -37,7 +37,7 @@ from halfpipe.status.failures import end_of, failed_jobs
 from halfpipe.status.overview import Overview
 from halfpipe.status.site_causes import LIGHTS, free, last_turn, light, youngest_retdef
 from halfpipe.tables.incomplete_runs import waiting
-from halfpipe.tables.latency import latency
+from halfpipe.tables.weekly import latency
 from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}

@@ -10,7 +10,7 @@ from halfpipe.causes import Verdict
 from halfpipe.status.account import Survey
 from halfpipe.status.overview import DAY, Overview
 from halfpipe.status.site_causes import last_turn, youngest_retdef
-from halfpipe.tables.latency import latency, median_and_95
+from halfpipe.tables.weekly import latency, median_and_95
 
 LATENCY_DAYS = 7.0  # over which latency is told
 

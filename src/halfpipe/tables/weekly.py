@@ -1,18 +1,39 @@
-"""The week in some lines: downlinks, events, latency, and how often action was needed."""
+"""How long data take to the stage, from receipts; and the week in some lines."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from statistics import median
 
 from halfpipe import paths
+from halfpipe.errors import HalfPipeError
+from halfpipe.ids import DownlinkId
 from halfpipe.run.downlinks_of_run import every_downlink
-from halfpipe.run.receipt_file import read_receipt
+from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
-from halfpipe.tables.latency import latency, median_and_95
 from halfpipe.words import count
 
 WEEK = 7 * 86400.0
+
+
+def latency(settings: Settings, downlink: DownlinkId) -> float | None:
+    """Return the seconds from the last event that a downlink delivered to its first hand-off; None if nobody knows.
+
+    Later hand-offs come when somebody wants them.
+    """
+    with suppress(HalfPipeError):
+        for first in hand_offs(settings.paths.work, downlink)[:1]:
+            times = [run["times"][1] for run in first.receipt["runs"] if run.get("times")]
+            if times and first.made is not None:
+                return float(first.made - max(times))
+    return None
+
+
+def median_and_95(values: Iterable[float]) -> tuple[float, float]:
+    """Return the median, and what 95 % of the values are within."""
+    known = sorted(values)
+    return median(known), known[min(len(known) - 1, int(0.95 * len(known)))]
 
 
 def iso_week(now: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from halfpipe import paths
 from halfpipe.run.receipt_file import publish
 from halfpipe.settings import Paths, Settings
-from halfpipe.tables.latency import latency
+from halfpipe.tables.weekly import latency
 from tests.support.level1 import DL
 from tests.support.series import forget
 
