@@ -153,12 +153,10 @@ def say_failure(logs):
         if not one.why.command:
             one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
         jobs.append(one)
-    begun = {}  # jobs of each downlink, done or not
-    left = set()
-    for job in workflow.dag.needrun_jobs(exclude_finished=False):
-        if "dl" in job.wildcards.keys():
-            dl = DownlinkId(job.wildcards.dl)
-            begun[dl] = begun.get(dl, 0) + 1
-            left |= set() if workflow.dag.finished(job) else {dl}
-    text = recap.recap(jobs, {dl: begun[dl] for dl in left}, "the same command", plan.work, ended)
+    left = {
+        DownlinkId(job.wildcards.dl)
+        for job in workflow.dag.needrun_jobs(exclude_finished=False)
+        if "dl" in job.wildcards.keys() and not workflow.dag.finished(job)
+    }
+    text = recap.recap(jobs, left, "the same command", plan.work, ended)
     recap.say_at_the_end(text, logs)

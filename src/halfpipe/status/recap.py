@@ -6,7 +6,7 @@ It is for a person who has not slept, so it is short, and the last that stands o
 import atexit
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +25,7 @@ MOST_ACTIONS = 10  # causes that need action
 
 def recap(
     jobs: Sequence[FailedJob],
-    begun: Mapping[DownlinkId, int],
+    left: Iterable[DownlinkId],
     again: str,
     work: Path,
     interrupted: str = "",
@@ -36,8 +36,8 @@ def recap(
     ----------
     jobs
         Those that failed or were not finished.
-    begun
-        How many jobs the invocation had for each downlink that it did not finish.
+    left
+        The downlinks that the invocation did not finish.
     again
         The command that tries again.
     work
@@ -45,7 +45,7 @@ def recap(
     interrupted
         What ended the invocation before it was done, in words, as ``ended by Ctrl-C``; empty if nothing did.
     """
-    groups: dict[DownlinkId | None, list[FailedJob]] = {dl: [] for dl in sorted(begun)}
+    groups: dict[DownlinkId | None, list[FailedJob]] = {dl: [] for dl in sorted(left)}
     for job in sorted(jobs, key=lambda job: job.log):
         groups.setdefault(job.downlink, []).append(job)
     # What is told in full comes last; a downlink none of whose jobs began has little to tell.
@@ -57,10 +57,8 @@ def recap(
     for dl in sorted(groups, key=lambda dl: (dl in full, not groups[dl], str(dl))):
         done = dl is not None and (work / paths.receipt(dl)).exists()
         head = f"downlink {dl} is {'handed off, but not finished' if done else 'not handed off'}"
-        of = count(begun.get(dl, 0) if dl else 0, "job")
-        ended = (
-            f"{len(groups[dl])} of {of} {'not finished' if interrupted else 'failed'}" if groups[dl] else ""
-        )
+        how = "not finished" if interrupted else "failed"
+        ended = f"{count(len(groups[dl]), 'job')} {how}" if groups[dl] else ""
         why = "; ".join(filter(None, [interrupted, ended])) or "its jobs were not begun"
         lines.append(f"{head if dl else 'a target is not made'}: {why}")
         for same in shown.get(dl, ()):
