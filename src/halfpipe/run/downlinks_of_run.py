@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
+from halfpipe.errors import MissingInputError
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 
@@ -26,6 +27,21 @@ def every_run(work: Path) -> list[RunId]:
     except FileNotFoundError:
         return []
     return sorted(RunId(name) for name in names if RunId.matches(name))
+
+
+def refuse_unknown(work: Path, run: RunId) -> None:
+    """Refuse a run of which nothing is known.
+
+    Raises
+    ------
+    MissingInputError
+        If it has no directory.
+    """
+    if not (home := work / paths.run(run)).is_dir():
+        raise MissingInputError(
+            f"nothing is known of run {run} ({run.l1}): there is no {home}. Give a run that halfpipe show --waiting or "
+            "--delivered lists."
+        )
 
 
 def begun_downlinks(work: Path, run: RunId) -> list[DownlinkId]:

@@ -16,6 +16,7 @@ from halfpipe.files import put_down
 from halfpipe.files.advice import advice
 from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
+from halfpipe.run.downlinks_of_run import refuse_unknown
 
 _NAME = re.compile(r"(?:[0-9a-f]{8}-)?(?P<hex>[0-9a-f]{8})|r?(?P<met>[0-9]{1,10})", re.ASCII)
 
@@ -68,11 +69,7 @@ def give_up(work: Path, run: RunId, reason: str) -> None:
     MissingInputError
         If nothing is known of the run.
     """
-    if not (work / paths.run(run)).is_dir():
-        raise MissingInputError(
-            f"nothing is known of run {run} ({run.l1}): there is no {work / paths.run(run)}. Give the run as "
-            "halfpipe show --waiting lists it."
-        )
+    refuse_unknown(work, run)
     file, *_ = (*read(work).runs.get(run, ()), work / paths.FORCE / run.l1)
     put_down.make(file, reason)
 

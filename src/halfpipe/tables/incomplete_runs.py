@@ -6,13 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from halfpipe import paths
-from halfpipe.errors import MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import met
 from halfpipe.ids import RunId, RunKind
 from halfpipe.merge.undelivered import missing_of_run
 from halfpipe.run import force_list
-from halfpipe.run.downlinks_of_run import known_downlinks
+from halfpipe.run.downlinks_of_run import known_downlinks, refuse_unknown
 from halfpipe.run.merged_index import known_datagrams
 from halfpipe.settings import Settings
 
@@ -44,12 +43,7 @@ def waiting(settings: Settings, runs: Iterable[RunId], days: float, now: float) 
         age = (now - started) / DAY
         if age <= days:
             continue
-        home = work / paths.run(run)
-        if not home.is_dir():
-            raise MissingInputError(
-                f"{home}: no such directory, so nothing is known of run {run} ({run.l1}). Give a run of which a "
-                "downlink was processed, or none for all of them."
-            )
+        refuse_unknown(work, run)
         downlinks = known_downlinks(work, run)
         # Most runs of a mission are complete, and small files say so.
         if not downlinks or _recorded_complete([work / paths.manifest(run, dl) for dl in downlinks]):

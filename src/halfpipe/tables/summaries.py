@@ -16,6 +16,7 @@ from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process import progress
 from halfpipe.run import repipes
 from halfpipe.run.deliveries import Deliveries
+from halfpipe.run.downlinks_of_run import refuse_unknown
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey, account
@@ -42,11 +43,10 @@ def show(work: Path, run: RunId) -> dict[str, Any]:
     MissingInputError
         If nothing is known of the run.
     """
-    home = work / paths.run(run)
-    if not home.is_dir():
-        raise MissingInputError(f"nothing is known of run {run} ({run.l1}): there is no {home}")
+    refuse_unknown(work, run)
     manifests = {
-        DownlinkId(path.parent.name): read_json(path) for path in sorted(home.glob("*/manifest.json"))
+        DownlinkId(path.parent.name): read_json(path)
+        for path in sorted((work / paths.run(run)).glob("*/manifest.json"))
     }
     latest = Deliveries(work, run).latest()
     parts, files = [], []

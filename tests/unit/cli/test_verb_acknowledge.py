@@ -69,20 +69,6 @@ def test_a_downlink_a_run_and_a_cause(site: Site, what: str, where: set[str]) ->
     assert on_it(site) == before, "one that is over ends it"
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "said"),
-    [
-        ((FAILED, "--reason", "x"), 2, "--until"),
-        ((FAILED, "--until", NEXT_CENTURY), 2, "--reason"),
-        (("what?", "--until", NEXT_CENTURY, "--reason", "x"), 2, "timer-dead"),
-    ],
-)
-def test_what_nobody_can_be_on_is_refused(site: Site, words: tuple[str, ...], status: int, said: str) -> None:
-    ended = halfpipe("acknowledge", *words, configfile=site.configfile)
-    assert (ended.exit_code, said in ended.stderr) == (status, True), ended.stderr
-    assert read(site.work, 0.0) == ()
-
-
 def test_it_ends_by_itself_and_what_cannot_be_read_was_never_said(tmp_path: Path) -> None:
     one = Acknowledged("timer-dead", "N. N.", 1000.0, "x")
     say(tmp_path, one)

@@ -29,6 +29,12 @@ def seal_broken(content: str) -> str:
         ["online", "--again", LCI, "--started", LCI], ["online", "--started", LCI, "--not-started", LCI],
         ["process", SPREAD, FIRST], ["process", SPREAD, "--again"], ["process", FIRST, "--orphans"],
         ["cleanup", "--everything"], ["status", "--no-checksums"], ["status", "--check", "--mend"],
+        ["show"], ["show", "r9999999999"], ["show", "--delivered", SPREAD], ["show", "--waiting", FIRST],
+        ["show", "some.evt", "--event", "0", "--sequence", "5"],
+        ["find"], ["find", "--met", "1", "--utc", "2024-06-28"], ["find", "--utc", "noon"], ["explain", f"{SPREAD}:x"],
+        ["acknowledge", FIRST, "--reason", "x"], ["acknowledge", FIRST, "--until", "2100-01-01"],
+        ["acknowledge", "what?", "--until", "2100-01-01", "--reason", "x"], ["board"],
+        ["ledger"], ["ledger", "moot"], ["ledger", "load"], ["ledger", "rebuild", FIRST],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -36,6 +42,20 @@ def test_a_command_line_that_cannot_be_used_does_nothing(shared: Path, words: li
     before = {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")}
     assert halfpipe(*words, configfile=shared).exit_code == 2
     assert {path: path.stat().st_mtime_ns for path in (shared.parent / "work").rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "words", [["show"], ["show", "--waiting"], ["explain"], ["force", "--reason", "x"]], ids=" ".join
+)
+def test_a_run_that_nobody_knows(shared: Path, words: list[str]) -> None:
+    ended = halfpipe(*words, "r0741234999", configfile=shared)
+    assert (ended.exit_code, "nothing is known of run 2c2e5937 (r0741234999)" in ended.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("verb", ["show", "explain"])
+def test_a_downlink_of_which_there_is_nothing(shared: Path, verb: str) -> None:
+    ended = halfpipe(verb, "240603001", configfile=shared)
+    assert (ended.exit_code, "downlink 240603001" in ended.stderr) == (1, True)
 
 
 def test_a_submission_that_fails_is_settled_and_given_again(configfile: Path) -> None:

@@ -60,12 +60,8 @@ def test_the_events_of_a_sequence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "status"),
-    [
-        (["--event", "1000"], 1), (["--event", "-1000"], 1), (["--sequence", "5"], 1), (["--sequence", "-5"], 1),
-        (["--event", "0", "--sequence", "5"], 2),
-    ],
-)  # fmt: skip
-def test_what_is_not_there(words: list[str], status: int) -> None:
+    "words", [("--event", "1000"), ("--event", "-1000"), ("--sequence", "5"), ("--sequence", "-5")]
+)
+def test_what_is_not_there(words: tuple[str, str]) -> None:
     ended = halfpipe("show", LPA, *words)
-    assert (ended.exit_code, f"{LPA}: no event " in ended.stderr) == (status, status == 1)
+    assert (ended.exit_code, f"{LPA}: no event " in ended.stderr) == (1, True)

@@ -165,13 +165,3 @@ def test_tables_fit_the_terminal(words: tuple[str, ...], columns: str, shared: P
     assert all(line.split()[0] in {"downlink", "run", FIRST, SPREAD, LCI, CUT} for line in table), (
         "no id is cut"
     )
-
-
-@pytest.mark.parametrize(
-    "words",
-    [("show",), ("show", "--delivered", "2c2e5787"), ("show", "--waiting", FIRST), ("ledger", "moot")],
-    ids=" ".join,
-)
-def test_what_a_verb_cannot_show_or_do_is_wrong_usage(words: tuple[str, ...], shared: Path) -> None:
-    ended = give(*words, configfile=shared)
-    assert (ended.exit_code, ended.stdout) == (2, "")

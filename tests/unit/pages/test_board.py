@@ -132,8 +132,6 @@ def test_a_page_of_a_downlink_is_written_when_it_changes(site: Site, tmp_path: P
 
 
 def test_the_verb_says_where_the_pages_are(site: Site, tmp_path: Path) -> None:
-    ended = halfpipe("board", configfile=site.configfile)
-    assert (ended.exit_code, "board.dir" in ended.stderr) == (2, True)
     words = ("-o", tmp_path / "board", "--config", f"board.days={DAYS}")
     ended = halfpipe("board", *words, configfile=site.configfile)
     assert ended.exit_code == 1, "a downlink needs action"

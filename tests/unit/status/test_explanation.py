@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from halfpipe import paths
-from halfpipe.errors import MissingInputError
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.merge import decision
 from halfpipe.merge.undelivered import Kind
@@ -225,15 +224,6 @@ def test_the_verb(site: Site) -> None:
     assert site.halfpipe("explain", f"{RUN}:1069") == ended, "it is in the only stretch that waits"
     ended = site.halfpipe("explain", f"{RUN}:1068")
     assert (ended.status, "known at sequence 1068 are delivered" in ended.said) == (0, True)
-    assert site.halfpipe("explain", f"{RUN}:x").status == 2
     site.by_hand(SECOND)
     ended = site.halfpipe("explain", SECOND)
     assert (ended.status, "all its events that are known are delivered" in ended.said) == (0, True)
-
-
-def test_nothing_is_known(site: Site) -> None:
-    site.work.mkdir()
-    with pytest.raises(MissingInputError, match=f"nothing is known of run {RUN}"):
-        said_of(site)
-    with pytest.raises(MissingInputError, match=f"halfpipe status {FIRST}"):
-        runs_of(site.settings, FIRST)

@@ -67,8 +67,6 @@ def test_the_verb(half_done: Site) -> None:
     assert (said["do"], states[FIRST]) == (f"snakemake dl={SECOND}", ("handed off 1", False))
     assert states[SECOND] == ("outstanding", True)
     assert half_done.halfpipe("find", "--met", "1").status == 1
-    for words in ([], ["--met", "1", "--utc", utc], ["--utc", "noon"]):
-        assert half_done.halfpipe("find", *words).status == 2
 
 
 def test_a_receipt_that_cannot_be_believed_is_told(half_done: Site) -> None:

@@ -87,9 +87,3 @@ def test_a_run_that_was_complete_until_an_epu_turned_up(site: Site, tmp_path: Pa
     assert read_json(site.work / paths.manifest(RUN, DownlinkId("240601001")))["complete"]
     (found,) = found_on(site)
     assert found.missing.startswith("EPU 957 stops after datagram ")
-
-
-def test_a_run_of_which_nothing_is_known(site: Site) -> None:
-    ended = give(site, "r0741234567")
-    assert ended.exit_code == 1
-    assert f"runs/{RUN}: no such directory, so nothing is known of run {RUN} (r0741234567)" in ended.output

@@ -5,12 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from halfpipe import paths
-from halfpipe.errors import MissingInputError
 from halfpipe.ids import RunId
-from halfpipe.tables.summaries import show
 from tests.support.golden_cases import GOLDEN, read_case
 from tests.support.series import forget
 from tests.support.verbs import halfpipe
@@ -65,15 +61,3 @@ def test_a_run_of_two_downlinks(site: Site) -> None:
     (site.work / "runs" / RUN / "240601002" / "manifest.json").unlink()
     part = shown(site, RUN)["parts"][1]
     assert (part["handoff"], part["events"], part["state"]) == (None, 79, None)
-
-
-def test_a_run_that_nobody_knows(tmp_path: Path) -> None:
-    with pytest.raises(
-        MissingInputError, match=rf"nothing is known of run {RUN} \({L1}\): there is no {tmp_path}/runs/{RUN}"
-    ):
-        show(tmp_path, RUN)
-
-
-def test_a_run_that_is_none(site: Site) -> None:
-    site.work.mkdir()
-    assert halfpipe("show", "r9999999999", configfile=site.configfile).exit_code == 2
