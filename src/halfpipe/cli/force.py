@@ -66,7 +66,9 @@ def command(
             last = max(begun_downlinks(site.work, run), default="DL")
             ledger = f" {paths.loaded(last)}" if site.settings.ledger.url else ""
             at_once = f"snakemake dl={last}{ledger} -R deliver_run"
-            click.echo(f"run {run}: it counts when a downlink of it is processed; at once: {at_once}", err=True)
+            click.echo(
+                f"run {run}: it counts when a downlink of it is processed; at once: {at_once}", err=True
+            )
     found = force_list.read(site.work)
     rows = [
         {"run": run, "l1_run": run.l1, "says": "; ".join(filter(None, map(put_down.says, files)))}

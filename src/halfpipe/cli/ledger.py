@@ -10,7 +10,13 @@ from halfpipe.errors import ConfigError
 from halfpipe.ids import DownlinkId
 from halfpipe.words import count
 
-TAKES_DOWNLINKS = {"check": {True, False}, "load": {True}, "remove": {True}, "rebuild": {False}, "moot": {False}}
+TAKES_DOWNLINKS = {
+    "check": {True, False},
+    "load": {True},
+    "remove": {True},
+    "rebuild": {False},
+    "moot": {False},
+}
 
 
 @click.command(
@@ -31,10 +37,12 @@ TAKES_DOWNLINKS = {"check": {True, False}, "load": {True}, "remove": {True}, "re
 @click.argument(
     "what",
     type=click.Choice(list(TAKES_DOWNLINKS)),
-    help="check: compare with the files. load, remove: enter downlinks, or take them out; their files stay, and loading "
-    "them again is outstanding. rebuild: from the files. moot: notify the MOOT database.",
+    help="check: compare with the files. load, remove: enter downlinks, or take them out; their files stay, and "
+    "loading them again is outstanding. rebuild: from the files. moot: notify the MOOT database.",
 )
-@click.argument("downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}; check: none is all.")
+@click.argument(
+    "downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help=f"{SEVERAL}; check: none is all."
+)
 @click.option("--no-moot", is_flag=True, help="rebuild: MOOT knows all of it already, do not notify it.")
 @as_json
 def command(site: Site, what: str, downlinks: tuple[DownlinkId, ...], no_moot: bool, as_json: bool) -> int:

@@ -86,7 +86,9 @@ def command(
         click.echo(f"the rest was regenerated before; to begin with all of them, first: rm {file}")
     begun = time.monotonic()
     try:
-        launcher = batches.launcher(site.work, site.profile.content, downlinks, cores, site.settings.history.sbatch)
+        launcher = batches.launcher(
+            site.work, site.profile.content, downlinks, cores, site.settings.history.sbatch
+        )
         _say(site, batch, batch.run(launcher), begun)
     except (SystemExit, HalfPipeError):
         click.echo(f"ended: {_progress(batch, begun)}\nto go on: {_same_command()}")

@@ -87,8 +87,7 @@ class State:
     """
 
     def __init__(self, site: Survey, run: RunId) -> None:
-        self.site, self.run, self.work = site, run, site.work
-        work, settings = site.work, site.settings
+        self.site, self.run, self.work = site, run, (work := site.work)
         self.downlinks = known_downlinks(work, run)
         if not self.downlinks:
             raise MissingInputError(

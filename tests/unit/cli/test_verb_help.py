@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from halfpipe.cli.main import WIDEST, command
 from tests.support.in_process import ROOT
 
-
 CONTEXT = click.Context(command)
 EVERY = {name: command.get_command(CONTEXT, name) for name in command.list_commands(CONTEXT)}
 

@@ -157,11 +157,7 @@ def test_a_remedy_that_costs_a_roll_back_says_so(untouched: Site, tmp_path: Path
     (site.work / MANIFEST).unlink()
 
     def costs() -> list[bool]:
-        return [
-            COSTS in one.text
-            for one in examined(site)
-            if one.code == "manifest-gone"
-        ]
+        return [COSTS in one.text for one in examined(site) if one.code == "manifest-gone"]
 
     assert costs() == [False]
     submit.settle(site.settings, DL, submitted=True)
