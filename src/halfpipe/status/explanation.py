@@ -87,7 +87,8 @@ class State:
     """
 
     def __init__(self, site: Survey, run: RunId) -> None:
-        self.site, self.run, self.work = site, run, (work := site.work)
+        work = site.work
+        self.site, self.run, self.work = site, run, work
         self.downlinks = known_downlinks(work, run)
         if not self.downlinks:
             raise MissingInputError(
