@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from textwrap import fill, indent
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -60,33 +60,27 @@ def table(data: "Rows | DataFrame", *, drop: Sequence[str] = (), colours: Sequen
     rows = data if isinstance(data, Sequence) else records(data)
     if not rows:
         return
-    terminal, names, last = on_terminal(), list(rows[0]), list(rows[0])[-1]
-    numbers = {name for name in names if all(isinstance(row[name], int | float | None) for row in rows)}
-    cells = {name: [name, *(_text(row[name], terminal) for row in rows)] for name in names}
-    room, fold = sys.maxsize, [last] if last not in numbers else []
-    if terminal:
-        room, fold = shutil.get_terminal_size().columns, [name for name in fold if name not in drop]
-        widths = {name: max(map(len, column)) + 2 for name, column in cells.items()}
-        widths |= {name: min(widths[name], room // 3) for name in fold}
-        for name in [*drop, *names[-2:0:-1]]:
-            if name in widths and sum(widths.values()) - 2 > room:
-                del widths[name]
-                names.remove(name)
-    else:
-        cells = {name: [cell.replace(" ", "_") for cell in cells[name]] for name in names[:-1]} | {
-            last: cells[last]
-        }
-    names = [name for name in names if name not in fold]
+    terminal, last = on_terminal(), list(rows[0])[-1]
+    room = shutil.get_terminal_size().columns if terminal else sys.maxsize
+    numbers = {name for name in rows[0] if all(isinstance(row[name], int | float | None) for row in rows)}
+    cells = {name: [name, *(_text(row[name], terminal) for row in rows)] for name in rows[0]}
+    if not terminal:
+        cells |= {name: [cell.replace(" ", "_") for cell in cells[name]] for name in cells if name != last}
+    folds = last not in numbers and not (terminal and last in drop)
+    widths = {name: max(map(len, column)) + 2 for name, column in cells.items()}
+    widths[last] = min(widths[last], room // 3) if folds else widths[last]
+    for name in [*drop, *list(cells)[-2:0:-1]]:
+        if sum(widths.values()) - 2 > room:
+            widths.pop(name, None)
+    names = [name for name in widths if not (folds and name == last)]
     right = [place for place, name in enumerate(names) if name in numbers]
-    heads = aligned(list(zip(*(cells[name] for name in names), strict=True)), right)
-    wide = max(map(len, heads)) + 2
-    for number, head in enumerate(heads):
+    lines = aligned(list(zip(*(cells[name] for name in names), strict=True)), right)
+    wide = max(map(len, lines)) + 2
+    for number, head in enumerate(lines):
         line = head
-        for name in fold:
-            line = head.ljust(wide) + cells[name][number]
-            if len(line) > room:
-                line = fill(line[wide:], max(room - wide, 1), break_on_hyphens=False)
-                line = f"{head.ljust(wide)}{indent(line, ' ' * wide).lstrip()}"
+        if folds:
+            text = wrap(cells[last][number], max(room - wide, 1), break_on_hyphens=False)
+            line = head.ljust(wide) + f"\n{' ' * wide}".join(text)
         colour = colours[number - 1] if number and colours else None
         bold = terminal and (colour or not number)
         click.echo(tinted(line, fg=colour, bold=True) if bold else line, color=terminal)

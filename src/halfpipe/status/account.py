@@ -21,7 +21,7 @@ from halfpipe.downlink.handoff_causes import at_level1, contradictions, lost_dow
 from halfpipe.downlink.plan import Announced, Plan, names_in, outstanding_chunks
 from halfpipe.downlink.plan_causes import lease_troubles
 from halfpipe.downlink.plan_causes import troubles as planned
-from halfpipe.downlink.stage_look import is_submitted, is_taken, names_files
+from halfpipe.downlink.stage_look import GONE, is_submitted, is_taken, names_files
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, rerun
 from halfpipe.files import leases
@@ -219,20 +219,27 @@ class Downlink:
                 self.decoded.append(read_json(self.work / name))
 
 
-def account(site: Survey, downlink: DownlinkId) -> Account:
-    """Draw up the account of one downlink. What stops it is its cause."""
+def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) -> Account:
+    """Draw up the account of one downlink, with what a look at its files has found. What stops it is its cause."""
     try:
-        return _account(Downlink(site, downlink))
+        return _account(Downlink(site, downlink), of_files)
     except OSError as error:
         cause = Cause("unreadable", Verdict.ACTION, f"{error.filename}: {error.strerror}. {advice(error)}")
     except HalfPipeError as error:
         cause = Cause("no-account", Verdict.ACTION, str(error), Remedy(f"halfpipe show {downlink}"))
-    return Account(downlink, "not known", (cause,))
+    return Account(downlink, "not known", (cause, *of_files))
 
 
-def _account(of: Downlink) -> Account:
+def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
     site, downlink, receipt = of.site, of.id, of.receipt
-    causes = worst_first(with_costs(_causes(of), of.confirmed is not None))
+    found = list(_causes(of))
+    is_told = any(
+        cause.code == GONE for cause in found
+    )  # with the first of the files, and more of the matter
+    found += [cause for cause in of_files if not (is_told and cause.code == GONE)]
+    if of.confirmed is not None:
+        found = [replace(one, text=f"{one.text}. {COSTS}") if one.remedy.hands_off else one for one in found]
+    causes = tuple(sorted(found, key=lambda cause: cause.verdict is not Verdict.ACTION))  # the worst first
     runs = receipt["runs"] if receipt else []
     expected = site.plan.expected(downlink, of.files)
     decoded = expected if receipt else len(of.decoded)
@@ -269,18 +276,6 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
     retdefs = (len(of.files.numbers - ignored), chunks[1])
     return dict(zip(PHASES, (retdefs, (needed - missing, needed), chunks, *hand_off), strict=True))
-
-
-def with_costs(causes: Iterable[Cause], submitted: bool) -> Iterator[Cause]:
-    """Say of the causes of a downlink that Level-1 has which remedies cost a roll-back, by another hand-off."""
-    for cause in causes:
-        costs = submitted and cause.remedy.hands_off
-        yield replace(cause, text=f"{cause.text}. {COSTS}") if costs else cause
-
-
-def worst_first(causes: Iterable[Cause]) -> tuple[Cause, ...]:
-    """Return causes in their order, but those that need action first."""
-    return tuple(sorted(causes, key=lambda cause: cause.verdict is not Verdict.ACTION))
 
 
 def _state(of: Downlink, causes: Sequence[Cause]) -> str:

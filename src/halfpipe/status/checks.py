@@ -6,7 +6,6 @@ read, or contradicts other records, the account tells.
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from halfpipe.run.receipt_file import ReceiptError, read_receipt
 from halfpipe.run.run_state import index_damage
 from halfpipe.run.stage import halt_tokens
 from halfpipe.settings import Settings
-from halfpipe.status.account import Account, Survey, account, with_costs, worst_first
+from halfpipe.status.account import Account, Survey, account
 
 MISSING, CLEANED_UP = "file-missing", "cleaned up or lost; it is made again when it is needed"
 RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words of its own
@@ -31,12 +30,7 @@ RECEIPT_ONLY = {"held", "l1", "named"}  # what a receipt says of a run in words 
 def examine(site: Survey, downlink: DownlinkId, *, checksums: bool = True) -> Account:
     """Draw up the account of a downlink, and add what its files give besides."""
     # Before the account, which reads records too: reading mends them, and says nothing of it.
-    of_files = list(check(site.settings, downlink, checksums=checksums))
-    found = account(site, downlink)
-    is_told = any(cause.code == GONE for cause in found.causes)
-    new = (one for one in of_files if not (is_told and one.code == GONE))
-    costly = with_costs(new, found.submitted is not None)
-    return replace(found, causes=worst_first([*found.causes, *costly]))
+    return account(site, downlink, list(check(site.settings, downlink, checksums=checksums)))
 
 
 def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -> Iterator[Cause]:
