@@ -10,8 +10,6 @@ from halfpipe.ids import DownlinkId
 from halfpipe.run.downlinks_of_run import every_downlink
 from halfpipe.words import count
 
-SWITCHES = {switch.called: switch for switch in Switch}
-
 
 @click.command(
     "hold",
@@ -30,7 +28,7 @@ SWITCHES = {switch.called: switch for switch in Switch}
 @click.argument(
     "what",
     required=False,
-    type=click.Choice(list(SWITCHES)),
+    type=click.Choice(Switch, case_sensitive=False),
     help="stage: staging and the hand-off; l1: submission and roll-backs; online; cleanup.",
 )
 @click.argument("downlinks", nargs=-1, type=DOWNLINK, metavar="[DL]...", help="Downlinks; none: all of them.")
@@ -39,7 +37,7 @@ SWITCHES = {switch.called: switch for switch in Switch}
 @as_json
 def command(
     site: Site,
-    what: str | None,
+    what: Switch | None,
     downlinks: tuple[DownlinkId, ...],
     reason: str | None,
     resume: bool,
@@ -53,17 +51,16 @@ def command(
     if what is None and resume:
         raise click.UsageError("Name what goes on, as in: halfpipe hold stage --resume.")
     if what is not None:
-        switch = SWITCHES[what]
-        if switch is Switch.CLEANUP and downlinks:
+        if what is Switch.CLEANUP and downlinks:
             raise click.UsageError("cleanup is held for all downlinks only: name none.")
         why = "" if resume else reason_given(reason)
         for downlink in downlinks or [None]:
             if resume:
-                since = halts.let_go(site.work, switch, downlink)
+                since = halts.let_go(site.work, what, downlink)
                 of = f"downlink {downlink}" if downlink else "all downlinks"
-                click.echo(f"{switch.what} of {of} was held since {since or 'an unknown time'}", err=True)
+                click.echo(f"{what.what} of {of} was held since {since or 'an unknown time'}", err=True)
             else:
-                halts.hold(site.work, switch, downlink, why)
+                halts.hold(site.work, what, downlink, why)
     held = halts.held(site.work, every_downlink(site.work))
     foot = count(len(held), "halt switch", "halt switches")
     printed.listed(site.work, as_json, {"held": held}, foot)

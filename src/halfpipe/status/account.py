@@ -233,9 +233,8 @@ def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) 
 def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
     site, downlink, receipt = of.site, of.id, of.receipt
     found = list(_causes(of))
-    is_told = any(
-        cause.code == GONE for cause in found
-    )  # with the first of the files, and more of the matter
+    # With the first of the files that are gone, and more of the matter.
+    is_told = any(cause.code == GONE for cause in found)
     found += [cause for cause in of_files if not (is_told and cause.code == GONE)]
     if of.confirmed is not None:
         found = [replace(one, text=f"{one.text}. {COSTS}") if one.remedy.hands_off else one for one in found]
