@@ -153,10 +153,4 @@ def say_failure(logs):
         if not one.why.command:
             one = replace(one, why=replace(one.why, command=job.shellcmd or ""))
         jobs.append(one)
-    left = {
-        DownlinkId(job.wildcards.dl)
-        for job in workflow.dag.needrun_jobs(exclude_finished=False)
-        if "dl" in job.wildcards.keys() and not workflow.dag.finished(job)
-    }
-    text = recap.recap(jobs, left, "the same command", plan.work, ended)
-    recap.say_at_the_end(text, logs)
+    recap.say_at_the_end(recap.recap(jobs, "the same command", plan.work, ended), logs)

@@ -146,7 +146,7 @@ def _process(one: Process, act: Callable[[Say], None]) -> End:
     if one.done:
         return End(downlink, HANDED_OFF)
     if jobs := failed_jobs(work, downlink):
-        print(recap(jobs, [downlink], f"snakemake dl={downlink}", work), flush=True)  # noqa: T201
+        print(recap(jobs, f"snakemake dl={downlink}", work), flush=True)  # noqa: T201
     if one.waits_for and not jobs:
         return End(downlink, WAITS, text=", ".join(sorted(one.waits_for)))
     return End.failed(downlink, jobs[0].why if jobs else Failure("killed", "it ended before it was done"))

@@ -6,38 +6,29 @@ It is for a person who has not slept, so it is short, and the last that stands o
 import atexit
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from halfpipe import paths
 from halfpipe.causes import Verdict
 from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey, account
-from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of
+from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of, names
 from halfpipe.words import count
 
 MOST_SHOWN = 2  # downlinks of which all is told in the last ten lines; of others it is a line
 MOST_ACTIONS = 10  # causes that need action
 
 
-def recap(
-    jobs: Sequence[FailedJob],
-    left: Iterable[DownlinkId],
-    again: str,
-    work: Path,
-    interrupted: str = "",
-) -> str:
+def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = "") -> str:
     """Return what stands last on the screen: the causes as status tells them, after the ends of their logs.
 
     Parameters
     ----------
     jobs
         Those that failed or were not finished.
-    left
-        The downlinks that the invocation did not finish.
     again
         The command that tries again.
     work
@@ -45,31 +36,28 @@ def recap(
     interrupted
         What ended the invocation before it was done, in words, as ``ended by Ctrl-C``; empty if nothing did.
     """
-    groups: dict[DownlinkId | None, list[FailedJob]] = {dl: [] for dl in sorted(left)}
+    groups: dict[str, list[FailedJob]] = {}
     for job in sorted(jobs, key=lambda job: job.log):
-        groups.setdefault(job.downlink, []).append(job)
-    # What is told in full comes last; a downlink none of whose jobs began has little to tell.
-    full = [dl for dl in sorted(groups, key=str) if groups[dl]][:MOST_SHOWN]
-    shown = {dl: by_cause(groups[dl])[:MOST_SHOWN] for dl in full}
+        groups.setdefault(f"downlink {job.downlink}" if job.downlink else "a target", []).append(job)
+    full = list(groups)[:MOST_SHOWN]
+    shown = [(name, same) for name in full for same in by_cause(groups[name])[:MOST_SHOWN]]
     lines = list[str]()
-    for same in (same for several in shown.values() for same in several):
+    for _, same in shown:
         lines += [f"the end of {same[0].log}", *(f"  | {line}" for line in end_of(same[0].log))]
-    for dl in sorted(groups, key=lambda dl: (dl in full, not groups[dl], str(dl))):
-        done = dl is not None and (work / paths.receipt(dl)).exists()
-        head = f"downlink {dl} is {'handed off, but not finished' if done else 'not handed off'}"
-        how = "not finished" if interrupted else "failed"
-        ended = f"{count(len(groups[dl]), 'job')} {how}" if groups[dl] else ""
-        why = "; ".join(filter(None, [interrupted, ended])) or "its jobs were not begun"
-        lines.append(f"{head if dl else 'a target is not made'}: {why}")
-        for same in shown.get(dl, ()):
-            # A name that is no downlink stays none, however often it is given.
-            cause = cause_of(same, again if same[0].why.code != "id" else "")
-            lines.append(f"  {cause.text}")
-            if command := same[0].why.command:
-                lines.append(f"  to repeat this job alone: cd {shlex.quote(str(work))} && {command}")
-            lines += [f"  → {step}" for step in cause.remedy.steps if step]
-    nothing = f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
-    return "\n".join(lines or [nothing])
+    for name in sorted(groups.keys() - full):
+        lines.append(f"{name}: {names(groups[name])} {'not finished' if interrupted else 'failed'}")
+    if interrupted or not lines:
+        lines.append(
+            f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
+        )
+    for name, same in shown:
+        # A name that is no downlink stays none, however often it is given.
+        cause = cause_of(same, again if same[0].why.code != "id" else "")
+        lines.append(f"{name}: {cause.text}")
+        if command := same[0].why.command:
+            lines.append(f"  to repeat this job alone: cd {shlex.quote(str(work))} && {command}")
+        lines += [f"  → {step}" for step in cause.remedy.steps if step]
+    return "\n".join(lines)
 
 
 def standing(settings: Settings, downlinks: Iterable[DownlinkId]) -> list[str]:

@@ -35,27 +35,19 @@ def test_each_cause_is_told_with_its_log_and_what_to_do(tmp_path: Path) -> None:
         job(tmp_path, DECODER, OTHER, "deliver_run"),
         job(tmp_path, DECODER, THIRD),
     ]
-    lines = recap.recap(jobs, [DL, OTHER, THIRD], "snakemake", tmp_path).splitlines()
-    heads = [line for line in lines if line.startswith("downlink ")]
-    assert heads == [
-        f"downlink {dl} is not handed off: {ended} failed"
-        for dl, ended in ((THIRD, "1 job"), (DL, "1 job"), (OTHER, "2 jobs"))
-    ]
+    lines = recap.recap(jobs, "snakemake", tmp_path).splitlines()
     for one in jobs[:3]:
-        assert f"  {one.rule} 00001: {one.text}; its log: {one.log}" in lines
+        assert f"downlink {one.downlink}: {one.rule} 00001: {one.text}; its log: {one.log}" in lines
         assert f"the end of {one.log}" in lines
+    assert f"downlink {THIRD}: decode_chunk 00001 failed" in lines, "of more of them it is a line"
     assert lines.count("  → snakemake") == 3
     assert f"  to repeat this job alone: cd {tmp_path} && python do --it" in lines
     assert lines[-1] == "  → snakemake"
 
 
-def test_a_downlink_whose_jobs_were_not_begun_is_named(tmp_path: Path) -> None:
-    said = recap.recap([job(tmp_path, None)], [DL, OTHER], "again", tmp_path, "ended by Ctrl-C")
-    assert f"downlink {OTHER} is not handed off: ended by Ctrl-C\n" in said
-    assert f"downlink {DL} is not handed off: ended by Ctrl-C; 1 job not finished\n" in said
-    (tmp_path / f"dl={DL}").touch()
-    said = recap.recap([job(tmp_path, None)], [DL], "again", tmp_path)
-    assert "is handed off, but not finished: 1 job failed" in said
+def test_what_ended_an_invocation_is_told(tmp_path: Path) -> None:
+    assert recap.recap([], "again", tmp_path) == "the invocation failed; see above"
+    assert recap.recap([], "again", tmp_path, "ended by Ctrl-C") == "the invocation was ended by Ctrl-C"
 
 
 def failing(site: Site) -> None:
@@ -79,8 +71,7 @@ def test_the_recap_is_the_last_that_is_said(site: Site) -> None:
     ended = site.snakemake(f"dl={DL}", f"dl={OTHER}")
     assert ended.status == 1
     last = ended.said.splitlines()[-10:]
-    assert f"downlink {DL} is not handed off: 2 jobs failed" in last
-    (cause,) = [line for line in last if line.startswith("  decode_chunk 00001, 00002: ")]
+    (cause,) = [line for line in last if line.startswith(f"downlink {DL}: decode_chunk 00001, 00002: ")]
     assert "exit status 1" in cause
     assert cause.endswith(f"; its log: {site.work}/logs/{DL}/decode_chunk-00001.log")
     assert last[-2].startswith(f"  to repeat this job alone: cd {site.work} && ")
@@ -119,7 +110,7 @@ def test_where_no_downlink_is_processed_it_is_said_what_waits(site: Site) -> Non
 
 def test_what_is_to_be_done_comes_before_the_command_that_tries_again(tmp_path: Path) -> None:
     def steps(why: Failure, rule: str = "decode_chunk") -> list[str]:
-        said = recap.recap([job(tmp_path, why, rule=rule)], [], "again", tmp_path).splitlines()
+        said = recap.recap([job(tmp_path, why, rule=rule)], "again", tmp_path).splitlines()
         return [line.removeprefix("  → ") for line in said if line.startswith("  → ")]
 
     ends_with_it = rerun(DL, "decode_chunk", "To go on")
