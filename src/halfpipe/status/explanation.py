@@ -150,7 +150,7 @@ class State:
     @cached_property
     def repeated(self) -> int:
         """How many copies of events came that were known already."""
-        lines = sum(
+        lines: int = sum(
             file["events"]
             for downlink, chunk in self.chunks
             if downlink in self.events
