@@ -7,34 +7,22 @@ exception, whose text it prints last: that is no good end here.
 """
 
 import argparse
-import math
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
-from halfpipe.decode.flight_call import call, tell, wrapped
-from halfpipe.decode.flight_settings import load
-from halfpipe.decode.working_copy import working_copy
+from halfpipe.decode.flight import call, load, tell, working_copy, wrapped
 from halfpipe.errors import ConfigError
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DATA = re.compile(r"\S+ \S+ (ATT|ORB|ANC|TT) ")
 
 
 def date_time(seconds: float) -> str:
     """Return Unix UTC seconds as DiagRet reads times: ``YYYY-MM-DD hh:mm:ss.uuuuuu``."""
-    return f"{EPOCH + timedelta(microseconds=round(seconds * 1e6)):%Y-%m-%d %H:%M:%S.%f}"
-
-
-def seconds(text: str) -> float:
-    """Read a time as an argument."""
-    value = float(text)
-    if not math.isfinite(value) or not 0 <= value < 2**33:
-        raise ValueError(text)
-    return value
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S.%f}"
 
 
 @dataclass
@@ -97,8 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--settings", type=Path, required=True, help="such as config/flight.yaml")
     parser.add_argument("--arch", required=True, help="root of the level-0 archive")
     parser.add_argument("--scid", type=int, required=True, help="spacecraft id: 77 is flight")
-    parser.add_argument("-b", "--begin", type=seconds, required=True, help="Unix UTC seconds")
-    parser.add_argument("-e", "--end", type=seconds, required=True, help="Unix UTC seconds")
+    parser.add_argument("-b", "--begin", type=float, required=True, help="Unix UTC seconds")
+    parser.add_argument("-e", "--end", type=float, required=True, help="Unix UTC seconds")
     parser.add_argument("--lsm", action="store_true", help="magic-7, which is all that is asked for here")
     arguments = parser.parse_args(argv)
     return wrapped(lambda: retrieve(arguments))

@@ -1,8 +1,10 @@
-"""One chunk decoded: the decoder is run on its RetDef, and what it made is checked."""
+"""One chunk decoded: the decoder is run on its RetDef, it is heard, and what it made is checked."""
 
 import logging
+import re
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -11,7 +13,6 @@ from halfpipe import paths
 from halfpipe.decode import fetched
 from halfpipe.decode.announced import too_many
 from halfpipe.decode.chunk_products import check_products
-from halfpipe.decode.decoder_log import DecoderLog
 from halfpipe.errors import DecoderError, Remedy
 from halfpipe.files.advice import DISK_FULL, in_the_way
 from halfpipe.files.durable import remove_tree
@@ -23,7 +24,55 @@ from halfpipe.process.progress import Progress
 from halfpipe.settings import ROOT, Settings
 from halfpipe.words import utc
 
+EXCEPTION = re.compile(r"\b(DFI|PktFile|PktRetriever) exception")
+PROCESSING = re.compile(r"getLSEChunk: processing ([0-9a-f]{8})-([0-9a-f]{8})-")
+LINES_KEPT = 50  # of a kind that may come by the thousand; the log has more of them
+
 _log = logging.getLogger(__name__)
+
+
+class DecoderLog:
+    """What a decoder said, as far as it matters; exceptions are counted by kind and run.
+
+    Parameters
+    ----------
+    run
+        The run that exceptions belong to before the decoder names one.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self.processing: set[str] = set()
+        self.exceptions: Counter[tuple[str, str]] = Counter()
+        self.lines: list[str] = []
+
+    def hear(self, line: str) -> None:
+        """Take one line."""
+        if "processing" in line and (match := PROCESSING.search(line)):
+            self._run = match[2]
+            if len(self.processing) < LINES_KEPT:
+                self.processing.add(f"{match[1]}-{match[2]}")
+        if "exception" in line and (match := EXCEPTION.search(line)):
+            self.exceptions[self._run, match[1]] += 1
+            if len(self.lines) < LINES_KEPT:
+                self.lines.append(line.strip()[:500])
+
+    def summary(self, places: Mapping[str, str]) -> dict[str, Any]:
+        """Return it as JSON; `places` are paths that differ from job to job, and what to call them."""
+        lines = self.lines
+        for path, name in places.items():
+            lines = [line.replace(path, name) for line in lines]
+        kinds: Counter[str] = Counter()
+        by_run: dict[str, dict[str, int]] = {}
+        for (of_run, kind), count in sorted(self.exceptions.items()):
+            kinds[kind] += count
+            by_run.setdefault(of_run, {})[kind] = count
+        return {
+            "processing": sorted(self.processing),
+            "exceptions": dict(sorted(kinds.items())),
+            "exceptions_by_run": by_run,
+            "lines": lines,
+        }
 
 
 def decode(
@@ -60,14 +109,15 @@ def decode(
         numbers of its events and datagrams, whether the records lie without a hole, and how many events are
         missing (`halfpipe.decode.announced.account`); ``said``: the
         runs that were processed and the exceptions, counted by kind, the first ones verbatim; ``level0``: what
-        `halfpipe.decode.level0_hours.look` says of the archive, or of what was fetched in its place; ``read``: the
+        `halfpipe.decode.fetched.look` says of the archive, or of what was fetched in its place; ``read``: the
         files there.
 
     Raises
     ------
     DecoderError
         If the decoder fails or breaks the contract; the message says how. If it brings nothing, which a RetDef never
-        announces, without an exception or a missing hour, or more events are missing than the settings allow.
+        announces, or nothing of a run that it says it processed, without an exception or a missing hour, or more events
+        are missing than the settings allow.
     MissingInputError
         If level-0 is not in the archive and cannot be fetched.
     FormatError
@@ -97,8 +147,9 @@ def decode(
             _run(words, Log(log, said.hear))
     files = check_products(out, retdef.chunk, kept, again=again)
     nothing = not any(file.get("events") or file.get("datagrams") for file in files)
-    if nothing and not said.exceptions and not hours["missing"]:  # which status would tell
-        raise _silent(settings, retdef_file, retdef)
+    lacking = said.processing - {f"{file['ground']}-{file['run']}" for file in files}
+    if (nothing or lacking) and not said.exceptions and not hours["missing"]:  # which status would tell
+        raise _silent(settings, retdef_file, retdef, lacking)
     if not again and (complaint := too_many(files, settings.decoder.max_missing_events)) is not None:
         raise DecoderError(
             f"chunk {retdef.chunk}: {complaint}, more than decoder.max_missing_events "
@@ -109,12 +160,15 @@ def decode(
     return {"files": files, "said": told, "level0": hours, "read": read}
 
 
-def _silent(settings: Settings, retdef_file: Path, retdef: RetDef) -> DecoderError:
-    """Return the error of a decoder that ended well and brought nothing, and does not say why."""
+def _silent(settings: Settings, retdef_file: Path, retdef: RetDef, lacking: set[str]) -> DecoderError:
+    """Return the error of a decoder that ended well, brought nothing, or nothing of a run, and does not say why."""
     spans = "; ".join(f"APID {span.apid} from {utc(span.begin)} to {utc(span.end)}" for span in retdef.spans)
     downlink = ids_of(retdef_file)[0]
     without = f'ignore: {{chunks: [{{dl: "{downlink}", chunk: "{retdef.chunk}", reason: "..."}}]}}'
-    text = f"the decoder of chunk {retdef.chunk} ended well and brought nothing, though its RetDef announces data"
+    what = f"nothing of {min(lacking)}, which it processed" if lacking else "nothing"
+    text = (
+        f"the decoder of chunk {retdef.chunk} ended well and brought {what}, though its RetDef announces data"
+    )
     return DecoderError(
         f"{text} ({spans}). Nothing of this chunk was taken.",
         Remedy(

@@ -1,4 +1,4 @@
-"""Settings, command lines, streams and judgements of the flight programs' wrappers."""
+"""Settings, command lines and working copies of the flight programs' wrappers."""
 
 import io
 import os
@@ -6,17 +6,13 @@ import re
 import stat
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from halfpipe.decode.decoder_log import DecoderLog
-from halfpipe.decode.flight_call import call
-from halfpipe.decode.flight_products import check_products
-from halfpipe.decode.flight_settings import Call, Flight, load
-from halfpipe.decode.working_copy import WorkingCopy, scratch_directory, working_copy
+from halfpipe.decode.flight import Call, Flight, call, load, scratch_directory, working_copy
 from halfpipe.errors import ConfigError, DecoderError, MissingInputError
 from scripts import flight_magic7
 from tests.support.in_process import ROOT
@@ -48,8 +44,7 @@ def test_the_example_validates_and_has_every_bind_of_the_site() -> None:
 
 def test_the_command_line_is_words_and_nothing_else(tmp_path: Path) -> None:
     example = load(EXAMPLE)
-    work = WorkingCopy(tmp_path, PurePosixPath("/halfpipe"))
-    words = example.command(example.decoder, ["-r", "a b;c", "-k", "$(x)"], work.source, work.target)
+    words = example.command(example.decoder, ["-r", "a b;c", "-k", "$(x)"], tmp_path)
     assert words[:3] == ["apptainer", "exec", "--cleanenv"]
     assert words[words.index("--pwd") :] == [
         *("--pwd", "/halfpipe", str(example.image), *example.decoder.program, "-r", "a b;c", "-k", "$(x)")
@@ -67,9 +62,8 @@ def test_bare_programs_get_the_settings_environment_and_little_else(
     monkeypatch.setenv("LD_PRELOAD_OF_THE_CALLER", "x")
     monkeypatch.setenv("HOME", "/home/x")
     bare = settings(tmp_path, environment={"LD_LIBRARY_PATH": "/isoc/lib"})
-    work = WorkingCopy(tmp_path, PurePosixPath(tmp_path))
-    assert bare.command(bare.decoder, ["-r", "x"], work.source, work.target) == ["/opt/get", "-r", "x"]
-    environment = bare.process_environment(work.source, work.target)
+    assert bare.command(bare.decoder, ["-r", "x"], tmp_path) == ["/opt/get", "-r", "x"]
+    environment = bare.process_environment(tmp_path)
     assert environment.keys() <= {"PATH", "HOME", "USER", "LOGNAME", "LD_LIBRARY_PATH", "TMPDIR"}
     assert environment["TMPDIR"] == f"{tmp_path}/tmp"
     assert environment["LD_LIBRARY_PATH"] == "/isoc/lib"
@@ -98,14 +92,14 @@ def test_an_archive_that_the_program_would_not_find(tmp_path: Path) -> None:
     (tmp_path / "level0").mkdir()
     bare, source = settings(tmp_path), tmp_path / "flight.yaml"
     bare.check(str(tmp_path / "level0"), source)
-    with pytest.raises(MissingInputError, match=f"/nfs/x: no such level-0 archive here.* in {source}"):
+    with pytest.raises(MissingInputError, match=f"^/nfs/x: .* in {source}"):
         bare.check("/nfs/x", source)
     (runtime := tmp_path / "apptainer").touch(0o755)
     bound = settings(
         tmp_path, runtime=str(runtime), image=str(source), binds=[f"{tmp_path}/level0:/nfs/arch"]
     )
     bound.check("/nfs/arch", source)
-    with pytest.raises(MissingInputError, match=r"/nfs/arch/\.\./x: no bind leads to this level-0 archive"):
+    with pytest.raises(MissingInputError, match=r"^/nfs/arch/\.\./x: .*no bind"):
         bound.check("/nfs/arch/../x", source)
     with pytest.raises(ConfigError, match=f"{source}: image: {runtime} needs one"):
         settings(tmp_path, runtime=str(runtime))
@@ -135,13 +129,13 @@ def test_working_copies_go_also_after_an_exception(tmp_path: Path) -> None:
     def use() -> None:
         with working_copy(bare, "240601001-00001") as work:
             assert not stale.exists()
-            (work.source / "tmp" / "closed").mkdir()
-            (work.source / "tmp" / "closed" / "file").touch()
-            (work.source / "tmp" / "closed").chmod(0)
-            (work.source / "tmp" / "out").symlink_to(tmp_path)
+            (work / "tmp" / "closed").mkdir()
+            (work / "tmp" / "closed" / "file").touch()
+            (work / "tmp" / "closed").chmod(0)
+            (work / "tmp" / "out").symlink_to(tmp_path)
             with working_copy(bare, "240601001-00001") as other:
-                assert other.source != work.source
-                assert work.source.exists(), "in use"
+                assert other != work
+                assert work.exists(), "in use"
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -156,37 +150,12 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
         working_copy(bare, "test") as work,
         pytest.raises(DecoderError, match="/no/such: cannot be started"),
     ):
-        call(bare, Call(("/no/such",), 1), [], work, out=io.BytesIO(), errors=None, hear=lambda _line: None)
-
-
-def test_products_are_judged(tmp_path: Path) -> None:
-    work = WorkingCopy(tmp_path, PurePosixPath("/x"))
-    work.out.mkdir()
-    name = "0077014d-2c2e5787-0956-00001"
-    said = DecoderLog()
-    said.hear("getLSEChunk: processing 0077014d-2c2e5787-0956-00001")
-    with pytest.raises(DecoderError, match="0077014d-2c2e5787: the decoder said that it processed"):
-        check_products(work, said)
-    said.hear("PktFile exception: bad")
-    assert check_products(work, said) == [], "it said why"
-    for suffix in ("evt", "idx", "core"):
-        (work.out / f"{name}.{suffix}").write_bytes(b"x")
-    assert [path.name for path in check_products(work, DecoderLog())] == [
-        f"{name}.evt",
-        f"{name}.idx",
-    ]
-    (tmp_path / f"{name}.evt").touch()
-    with pytest.raises(DecoderError, match=f"^{name}.evt: the decoder left 1 of its products in scratch"):
-        check_products(work, said)
-    (tmp_path / f"{name}.evt").unlink()
-    (work.out / "link.idx").symlink_to("/etc/passwd")
-    with pytest.raises(DecoderError, match=r"link\.idx: the decoder wrote no plain file"):
-        check_products(work, said)
+        call(bare, Call(("/no/such",), 1), [], work, out=io.BytesIO())
 
 
 @pytest.mark.parametrize("microseconds", [0, 1, 1_719_541_771_500_000, 999_999_999_999, 2**32 * 1_000_000])
 def test_times_for_diagret_are_utc_to_the_microsecond(microseconds: int) -> None:
     text = flight_magic7.date_time(microseconds / 1e6)
     back = datetime.strptime(text, "%Y-%m-%d %H:%M:%S.%f").replace(tzinfo=UTC)
-    assert abs((back - flight_magic7.EPOCH).total_seconds() * 1e6 - microseconds) < 2
+    assert abs(back.timestamp() * 1e6 - microseconds) < 2
     assert len(text) == len("2024-06-01 00:00:00.000000")
