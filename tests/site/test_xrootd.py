@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decode import fetched, level0_hours
+from halfpipe.decode import fetched
 from halfpipe.errors import HalfPipeError
 from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import RetDef, read_retdef
@@ -98,7 +98,7 @@ def test_a_wrong_checksum_is_no_file(server: PrivateXrootd, retdef: RetDef) -> N
 
 def test_what_it_has_not_is_no_failure(server: PrivateXrootd, retdef: RetDef) -> None:
     server.start()
-    first, *_ = level0_hours.directories(retdef)
+    first, *_ = fetched.directories(retdef)
     shutil.rmtree(server.home / "data" / "level0" / first)
     with fetched.archive(settings(server), retdef, io.StringIO()) as (root, found):
         assert root == server.home / "cache"

@@ -1,4 +1,6 @@
-"""Level-0 that the archive has no more, fetched from a copy into a cache that jobs share.
+"""The level-0 hours that a chunk needs; those that the archive has not are fetched from a copy into a shared cache.
+
+A decoder that finds no packets of an hour ends well, so whoever starts it looks for the hours before.
 
 The cache has the layout of the archive. An hour's directory is fetched beside its place and renamed, so one that is
 there is whole. Each has a file that is locked: shared by who reads the hour, alone by who fetches or removes it. So
@@ -9,7 +11,6 @@ rule: another set of inputs would make everything outstanding that was ever made
 import fcntl
 import logging
 import os
-import random
 import shlex
 import shutil
 import tempfile
@@ -20,28 +21,76 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from halfpipe.decode import level0_hours
 from halfpipe.errors import MissingInputError
 from halfpipe.files.advice import in_the_way
-from halfpipe.formats import archive_hours
+from halfpipe.formats import archive_hours, level0, met
 from halfpipe.formats.retdef import RetDef
 from halfpipe.process import command_words
 from halfpipe.process.programs import Log, run
 from halfpipe.settings import ROOT, Settings
 
-LOOK_SECONDS = 0.2  # at most, until a lock is tried again that somebody else had
+EDGE_SECONDS = 60  # of an hour: which one a packet stands in is not known to the second
 SETTLED_SECONDS = 14 * 86400.0  # after so long nothing more of an hour comes into the copy
 ASKED_SECONDS = 3600.0  # until then, or where it had nothing, it is asked again so often
 LOCKS = ".locks"
-PART, GONE = ".part-", ".gone-"  # what is fetched and removed; the name of the hour's lock and "~" follow
+PART = ".part-"  # what is being fetched or removed; the name of the hour's lock and "~" follow
 GB = 10**9
 
 log = logging.getLogger(__name__)
 
 
+def directories(retdef: RetDef) -> dict[str, int]:
+    """Return the directories of an archive in which packets of a RetDef may lie, each with its hour's begin.
+
+    They are relative to the archive's root, in order; times are Unix seconds.
+    """
+    spans = [(span.begin - EDGE_SECONDS, span.end + EDGE_SECONDS) for span in retdef.spans]
+    begins = [hour * met.HOUR for hour in sorted(level0.hours_inside(spans))]
+    return {str(level0.hour_path(Path(), retdef.scid, begin)): begin for begin in begins}
+
+
+def look(root: Path, retdef: RetDef) -> dict[str, Any]:
+    """Look for the hours that the spans of a RetDef need.
+
+    Parameters
+    ----------
+    root
+        Root of the archive, as it is seen from here.
+    retdef
+        The chunk's RetDef.
+
+    Returns
+    -------
+    dict
+        ``needed``: how many hours of an APID; ``missing``: those of which the archive has no file, each with its
+        ``hour`` (the directory, relative to the root) and ``apid``, None if the archive could not be looked at: a
+        container may see another one; ``files``: their bytes and times of modification (Unix seconds), by names
+        relative to the root.
+    """
+    needed = {
+        (hour, span.apid) for span in retdef.spans for hour in level0.hours_inside([(span.begin, span.end)])
+    }
+    missing, files = list[dict[str, Any]](), dict[str, list[int]]()
+    unseen: dict[str, Any] = {"needed": len(needed), "missing": None, "files": {}}
+    try:
+        if not level0.source_path(root, retdef.scid).is_dir():
+            return unseen
+        for hour, apid in sorted(needed):
+            directory = level0.hour_path(root, retdef.scid, hour * met.HOUR)
+            found = archive_hours.files(directory, retdef.scid, apid)
+            if not found:
+                missing.append({"hour": str(directory.relative_to(root)), "apid": apid})
+            for path in found:
+                status = path.stat()
+                files[str(path.relative_to(root))] = [status.st_size, int(status.st_mtime)]
+    except OSError:
+        return unseen
+    return {"needed": len(needed), "missing": missing, "files": files}
+
+
 @contextmanager
 def archive(settings: Settings, retdef: RetDef, output: IO[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Give the root of what a chunk is to be decoded from, and what `hours.look` says of it.
+    """Give the root of what a chunk is to be decoded from, and what `look` says of it.
 
     That is the archive. If hours that the chunk needs are missing there, and the config says how they are fetched, all
     that it needs is fetched, and it is the cache, unless that lacks as many.
@@ -60,15 +109,15 @@ def archive(settings: Settings, retdef: RetDef, output: IO[str]) -> Iterator[tup
     """
     root = Path(command_words.archive(settings, retdef.arch))
     # Before the decoder looks: an hour that arrives in between is told as missing, never as found.
-    found = level0_hours.look(root, retdef)
+    found = look(root, retdef)
     cache = settings.level0.cache
     if settings.level0.fetch is None or cache is None or found["missing"] == []:
         yield root, found
         return
     with ExitStack() as held:
-        for directory, begin in level0_hours.directories(retdef).items():
+        for directory, begin in directories(retdef).items():
             held.enter_context(_Hour(cache, directory, begin).held(settings, retdef.scid, output))
-        fetched = level0_hours.look(cache, retdef)
+        fetched = look(cache, retdef)
         if fetched["missing"] is not None and (
             found["missing"] is None or len(fetched["missing"]) < len(found["missing"])
         ):
@@ -106,18 +155,12 @@ class _Hour:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH)
             while not self._is_good():
-                # Never waited for: whoever reads the hour holds it for long, and may wait for one that we hold.
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if not self._is_good():
-                        self._fetch(settings, scid, output)
-                except BlockingIOError:
-                    if self.place.is_dir():
-                        break
-                    time.sleep(random.uniform(0, LOOK_SECONDS))  # noqa: S311
+                # All take hours in one order, so that of those who wait here nobody waits for another.
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                if not self._is_good():
+                    self._fetch(settings, scid, output)
                 # Between the two locks somebody may have removed it.
                 fcntl.flock(handle, fcntl.LOCK_SH)
-            fcntl.flock(handle, fcntl.LOCK_SH)
             with suppress(OSError):  # that it was used now; when it was fetched stays
                 os.utime(self.place, (time.time(), self.place.stat().st_mtime))
             yield
@@ -186,7 +229,7 @@ def make_room(cache: Path, limit: float) -> None:
     MissingInputError
         If it is full of hours that are being read.
     """
-    for path in [*cache.glob(f"{PART}*"), *cache.glob(f"{GONE}*")]:
+    for path in cache.glob(f"{PART}*"):
         _remove(_Hour(cache, path.name.partition("-")[2].partition("~")[0].replace("+", "/")), path)
     found = sorted((path.stat().st_atime, path) for path in cache.glob("src*/*/*/*/utc*") if path.is_dir())
     sizes = {path: size_of(path) for _, path in found}
@@ -216,10 +259,8 @@ def _remove(hour: _Hour, path: Path) -> bool:
     except BlockingIOError:
         return False
     else:
-        gone = hour.cache / f"{GONE}{hour.name}~"
-        if not path.name.startswith((PART, GONE)):
-            shutil.rmtree(gone, ignore_errors=True)
-            path = path.rename(gone)
+        if path == hour.place:  # which has an hour only as long as that is whole
+            path = path.rename(tempfile.mkdtemp(prefix=f"{PART}{hour.name}~", dir=hour.cache))
         shutil.rmtree(path, ignore_errors=True)
         return True
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from halfpipe.decode import fetched, level0_hours
+from halfpipe.decode import fetched
 from halfpipe.errors import HalfPipeError
 from halfpipe.formats.retdef import RetDef, read_retdef
 from halfpipe.settings import Level0, Paths, Settings
@@ -42,7 +42,7 @@ if source.is_dir():
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
     """A run that passes from an hour into the next one: never changed, only copied."""
     made = Scenario(seed=4).lpa_run(events=1600, rate=2.0).write(tmp_path_factory.mktemp("sim") / "sim")
-    assert {len(level0_hours.directories(read_retdef(made.retdef(chunk)))) for chunk in made.chunks} == {2}
+    assert {len(fetched.directories(read_retdef(made.retdef(chunk)))) for chunk in made.chunks} == {2}
     return made
 
 
@@ -57,7 +57,7 @@ def home(tmp_path: Path, simulation: Simulation) -> Path:
 
 def second_file(home: Path, retdef: RetDef) -> None:
     """Have a second file in the first hour of the copy: a command can die between the two."""
-    first = next(iter(level0_hours.directories(retdef)))
+    first = next(iter(fetched.directories(retdef)))
     (home / "copy" / first / "s0077a0956t9999999999.9999999999").touch()
 
 
@@ -103,7 +103,7 @@ def test_nothing_is_fetched_that_is_in_the_archive(home: Path, retdef: RetDef) -
 
 @pytest.mark.parametrize("gone", ["one hour", "everything"])
 def test_what_is_missing_is_fetched_once(home: Path, retdef: RetDef, gone: str) -> None:
-    first, second = level0_hours.directories(retdef)
+    first, second = fetched.directories(retdef)
     shutil.rmtree(home / "archive" / (first if gone == "one hour" else "src0077"))
     for _ in range(2):
         assert root_of(home, retdef) == (home / "cache", [])
@@ -113,7 +113,7 @@ def test_what_is_missing_is_fetched_once(home: Path, retdef: RetDef, gone: str) 
 
 
 def test_what_the_copy_has_not_either_is_told_as_before(home: Path, retdef: RetDef) -> None:
-    first, second = level0_hours.directories(retdef)
+    first, second = fetched.directories(retdef)
     for name in ("archive", "copy"):
         shutil.rmtree(home / name / first)
     root, missing = root_of(home, retdef)
@@ -130,7 +130,7 @@ def test_what_the_copy_has_not_either_is_told_as_before(home: Path, retdef: RetD
 def test_what_was_fetched_when_it_was_young_is_fetched_again(home: Path, retdef: RetDef) -> None:
     shutil.rmtree(home / "archive" / "src0077")
     root_of(home, retdef)
-    (directory, begin), (other, _) = level0_hours.directories(retdef).items()
+    (directory, begin), (other, _) = fetched.directories(retdef).items()
     (home / "copy" / directory / "s0077a0957t9999999999.9999999999").write_text("came later")
     os.utime(home / "cache" / directory, (then := begin + 86400, then))
     root_of(home, retdef)
@@ -201,7 +201,7 @@ def test_many_at_once_fetch_each_hour_once(home: Path, retdef: RetDef) -> None:
     for thread in threads:
         thread.join()
     assert found == [(home / "cache", [])] * 6
-    assert sorted(calls(home)) == list(level0_hours.directories(retdef))
+    assert sorted(calls(home)) == list(fetched.directories(retdef))
 
 
 @pytest.fixture
@@ -233,6 +233,6 @@ def test_what_is_read_stays_and_a_full_cache_is_told(home: Path, retdef: RetDef,
         with pytest.raises(HalfPipeError, match=r"cache of level-0 is full, .*level0\.cache_gb"):
             fetched.make_room(home / "cache", 1000)
         assert hours_in(root).items() <= held.items()
-        assert set(level0_hours.directories(retdef)) <= hours_in(root).keys()
+        assert set(fetched.directories(retdef)) <= hours_in(root).keys()
     fetched.make_room(home / "cache", 1000)
     assert hours_in(home / "cache") == {}
