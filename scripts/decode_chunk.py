@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import IO
 
 from halfpipe import paths
-from halfpipe.decode.chunk_products import take_products
+from halfpipe.decode.chunk_products import keep_replaced, nobody_reads, take_products
 from halfpipe.decode.decode_chunk import decode
 from halfpipe.downlink import plan
 from halfpipe.downlink.withdrawal import withdraw
@@ -18,7 +18,6 @@ from halfpipe.files.reading import sha256
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, RunId
 from halfpipe.process import rule_program
-from halfpipe.run.replaced import keep_replaced, nobody_reads
 from halfpipe.settings import Settings
 
 

@@ -4,8 +4,9 @@ A merge takes a place for settled by what datagrams announce: their first and la
 events. So an index that contradicts itself there is refused. Events that are announced and not listed are counted.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,7 @@ from halfpipe.formats import evt, idx
 _HIGHEST = int(np.iinfo(np.uint64).max)
 
 
-@dataclass(frozen=True)
-class Unlisted:
-    """Bytes of records that no index line covers, and how many records that is; None if they cannot be told apart."""
-
-    size: int = 0
-    records: int | None = 0
-
-
-def account(index: idx.Index, unlisted: Unlisted = Unlisted()) -> tuple[dict[str, int], str | None]:
+def account(index: idx.Index, uncovered: int, unlisted: int) -> tuple[dict[str, int], str | None]:
     """Hold the datagrams of an index (of one APID) against its events.
 
     Several lines with one number are one datagram: it announces what the largest of them does, and nothing
@@ -35,15 +28,15 @@ def account(index: idx.Index, unlisted: Unlisted = Unlisted()) -> tuple[dict[str
     ----------
     index
         The index.
-    unlisted
-        What its event files hold besides.
+    uncovered, unlisted
+        What its event files hold besides, as `beside` counts it.
 
     Returns
     -------
     dict of int
         As they stand in a ``{chunk}.json``: ``announced``, events that its datagrams announce, or that its event files
-        hold, if these are more; ``missing_events``, those of them that it does not list; ``unannounced_events``, that
-        it lists and no datagram announces; ``uncovered_bytes`` of its event files that none of its lines covers.
+        hold, if these are more; ``missing_events``, those of them that it does not list; ``uncovered_bytes`` of its
+        event files that none of its lines covers.
     str or None
         How its sequences contradict each other; None if they do not.
     """
@@ -58,7 +51,6 @@ def account(index: idx.Index, unlisted: Unlisted = Unlisted()) -> tuple[dict[str
         return found
 
     most = each(np.maximum, 0, of_line, datagrams["nevts"])
-    all_lines = each(np.add, 0, of_line, datagrams["nevts"])
     filled = datagrams["nevts"] > 0
     of_filled, begins, ends = of_line[filled], datagrams["evtseq0"][filled], datagrams["evtseq1"][filled]
     low, lowest_end = (each(np.minimum, _HIGHEST, of_filled, edges) for edges in (begins, ends))
@@ -84,53 +76,35 @@ def account(index: idx.Index, unlisted: Unlisted = Unlisted()) -> tuple[dict[str
             f"sequences {low[at]} to {high[at]}, but its {listed[at]} event lines have the sequences {first[at]} "
             f"to {last[at]}"
         )
-    missing, found = int((most - np.minimum(most, listed)).sum()), unlisted.records or 0
+    missing = int((most - np.minimum(most, listed)).sum())
     counts = {
-        "announced": int(most.sum()) + max(0, found - missing),
-        "missing_events": max(missing, found),
-        "unannounced_events": int((~known).sum()) + _surplus(place, sequences, listed, all_lines),
-        "uncovered_bytes": unlisted.size,
+        "announced": int(most.sum()) + max(0, unlisted - missing),
+        "missing_events": max(missing, unlisted),
+        "uncovered_bytes": uncovered,
     }
     return counts, contradiction
 
 
-def _surplus(
-    place: NDArray[np.int64],
-    sequences: NDArray[np.uint64],
-    listed: NDArray[np.uint64],
-    announced: NDArray[np.uint64],
-) -> int:
-    """Count the events that are more than their datagrams announce, repeated lines of one sequence left out."""
-    surplus = 0
-    for number in np.flatnonzero(listed > announced).tolist():
-        surplus += max(0, len(np.unique(sequences[place == number])) - int(announced[number]))
-    return surplus
+def beside(file: Path, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, int]:
+    """Return how many bytes and records an event file holds besides the records that lines point at.
 
-
-def unlisted(data: NDArray[np.uint8], offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> Unlisted:
-    """Return what an event file holds besides the records that lines point at.
+    Where its records cannot be told apart, only its bytes are counted.
 
     Parameters
     ----------
-    data
-        The file's bytes, its header included.
+    file
+        The file.
     offsets, sizes
         Where the records that are listed lie and how long they are, bytes, in any order, repeats allowed.
     """
     listed, at = np.unique(offsets, return_index=True)
-    uncovered = len(data) - evt.HEADER_SIZE - int(sizes[at].sum())
-    if uncovered <= 0:
-        return Unlisted()
-    try:
-        return Unlisted(uncovered, len(np.setdiff1d(evt.walk(data, ""), listed, assume_unique=True)))
-    except FormatError:
-        return Unlisted(uncovered, None)
-
-
-def together(files: Iterable[Unlisted]) -> Unlisted:
-    """Return what several event files hold besides; what cannot be told apart counts by its bytes only."""
-    every = list(files)
-    return Unlisted(sum(each.size for each in every), sum(each.records or 0 for each in every))
+    size, records = file.stat().st_size, 0
+    uncovered = max(0, size - int(sizes[at].sum()) - (evt.HEADER_SIZE if size >= evt.HEADER_SIZE else 0))
+    if uncovered:
+        with suppress(FormatError):
+            walked = evt.walk(evt.open_evt(file).data, "")
+            records = len(np.setdiff1d(walked, listed, assume_unique=True))
+    return uncovered, records
 
 
 def too_many(files: Sequence[Mapping[str, Any]], most: float | None) -> str | None:

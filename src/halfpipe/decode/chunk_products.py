@@ -1,22 +1,30 @@
-"""What a decoder has made of a chunk: checked record by record, and then taken."""
+"""What a decoder has made of a chunk: checked record by record, and then taken.
 
+Products that it had made before are kept until their downlink is handed off: a merge that shrinks is refused, what the
+downlink brought before stays known to others, and they may still need the records of that.
+"""
+
+import os
 import re
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.decode.announced import Unlisted, account, together, unlisted
+from halfpipe import paths
+from halfpipe.decode.announced import account, beside
 from halfpipe.errors import DecoderError, FormatError
+from halfpipe.files import leases
 from halfpipe.files.durable import fsync_directory, fsync_file
 from halfpipe.files.reading import sha256
 from halfpipe.formats import evt, idx, kept_index
 from halfpipe.formats.retdef import MAX_TIME
-from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, RunId
+from halfpipe.ids import LCI_APIDS, LPA_APIDS, ChunkId, DownlinkId, RunId
 
 PRODUCT = re.compile(
     rf"(?P<ground>[0-9a-f]{{8}})-(?P<run>{RunId.PATTERN})-(?P<apid>[0-9]{{4}})-(?P<chunk>{ChunkId.PATTERN})"
@@ -73,8 +81,7 @@ def check_products(
         if name.endswith(".evt") and name.replace(".evt", ".idx") not in found:
             raise DecoderError(f"{name}: the decoder wrote no index for it, so its events cannot be placed")
     described = []
-    named: set[str] = set()
-    checksums = {name: sha256(out / name) for name in found if name.endswith(".evt")}
+    checksums = {name: sha256(out / name) for name in found}
     for name, match in found.items():
         entry: dict[str, Any] = {
             "name": name,
@@ -83,38 +90,18 @@ def check_products(
             "run": match["run"],
             "apid": match["apid"],
             "size": (out / name).stat().st_size,
+            "sha256": checksums[name],
         }
         if match["kind"] == "idx":
-            digest, counts, rows = _check_index(
+            counts, rows = _check_index(
                 out / name, RunId(match["run"]), int(match["apid"]), set(found), again=again
             )
-            checksums[name] = digest
             entry |= counts
-            named |= set(rows.files)
             if kept is not None:
                 kept_index.keep(rows, kept(name), name, checksums)
-        entry["sha256"] = checksums[name]
         fsync_file(out / name)
         described.append(entry)
-    for entry in described if not again else []:
-        if entry["kind"] == "idx" and (own := entry["name"].replace(".idx", ".evt")) in found.keys() - named:
-            _take_unnamed(out / own, entry)
     return described
-
-
-def _take_unnamed(file: Path, index: dict[str, Any]) -> None:
-    """Add to the account of an index that its event file, which no line names, may hold records all the same."""
-    size = file.stat().st_size
-    try:
-        none = np.empty(0, np.int64)
-        rest = unlisted(evt.open_evt(file).data, none, none) if size else Unlisted()
-    except FormatError:
-        rest = Unlisted(size, None)
-    if rest.size:
-        found = rest.records or 0
-        index["announced"] += max(0, found - index["missing_events"])
-        index["missing_events"] = max(index["missing_events"], found)
-        index["uncovered_bytes"] += rest.size
 
 
 def _shown(name: str) -> str:
@@ -124,12 +111,9 @@ def _shown(name: str) -> str:
 
 def _check_index(
     path: Path, run: RunId, apid: int, products: set[str], *, again: bool
-) -> tuple[str, dict[str, Any], idx.Index]:
-    """Check an index against the evt files that it names; return its SHA-256, its counts, and its rows."""
-    import hashlib  # noqa: PLC0415 - its library takes as long to load as all else here
-
-    digest = hashlib.sha256()
-    index = idx.read_index(path, digest.update)
+) -> tuple[dict[str, Any], idx.Index]:
+    """Check an index against the evt files that it names; return its counts, and its rows."""
+    index = idx.read_index(path)
     if index.startedat not in {None, run.met}:
         raise FormatError(f"{path}: its lines are of run {index.startedat}, its name says {run.met} ({run})")
     for what, rows in (("EVT", index.events), ("DGM", index.datagrams)):
@@ -143,62 +127,97 @@ def _check_index(
             f"{path}: sequence {index.events['sequence'][wrong[0]]} is said to be of {times[wrong[0]]:g} Unix "
             f"seconds, expected 0 to {MAX_TIME}. Nothing of this chunk was taken; decode it again."
         )
-    besides: list[Unlisted] = []
-    for number, name in enumerate(index.files):
-        if name not in products:
-            raise FormatError(
-                f"{path}: names the event file {name}, which the decoder did not write beside it. "
-                "Nothing of this chunk was taken. Fix the decoder, then re-run the command."
-            )
-        of_file = index.events["file"] == number
-        sizes, checks, rest = _check_records(path, path.with_name(name), index.events[of_file])
-        index.events["size"][of_file], index.events["check"][of_file] = sizes, checks
-        besides.append(rest)
-    missing, contradiction = account(index, together(besides))
+    if strange := sorted(set(index.files) - products):
+        raise FormatError(
+            f"{path}: names the event file {strange[0]}, which the decoder did not write beside it. "
+            "Nothing of this chunk was taken. Fix the decoder, then re-run the command."
+        )
+    besides = [
+        beside(path.with_name(name), *measure(index, number)) for number, name in enumerate(index.files)
+    ]
+    own = path.with_suffix(".evt")
+    if own.name in products - set(index.files):  # no line names it, and it may hold records all the same
+        besides.append(beside(own, np.empty(0, np.int64), np.empty(0, np.int64)))
+    uncovered, unlisted = (sum(each[which] for each in besides) for which in (0, 1))
+    missing, contradiction = account(index, uncovered, unlisted)
     if contradiction is not None and not again:
         raise FormatError(
             f"{path}: {contradiction}. With such datagrams events would be delivered too early or never. Nothing "
             "of this chunk was taken. Fix the decoder or what it read, then re-run the command."
         )
-    counts = {"events": len(index.events), "datagrams": len(index.datagrams)} | missing
-    return digest.hexdigest(), counts, index
+    return {"events": len(index.events), "datagrams": len(index.datagrams)} | missing, index
 
 
-def _check_records(
-    index: Path, file: Path, events: Any
-) -> tuple[NDArray[np.int64], NDArray[np.uint32], Unlisted]:
-    """Check that every index line points at its record.
+def measure(index: idx.Index, number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Note the sizes and checksums of the records in one event file of an index; return where they lie and their sizes.
 
-    Returns the records' sizes and checksums in the order of the lines, and what the file holds besides them.
+    Raises
+    ------
+    MissingInputError, FormatError
+        If there is no such file, it is damaged, or a line does not point at its record.
     """
-    opened = evt.open_evt(file)
-    offsets = events["offset"]
-    sizes = evt.record_layout(opened.data, offsets, str(file)).sizes
-    sequence = evt.context_column(opened.data, events["offset"], "scalers_sequence")
-    apid = evt.context_column(opened.data, events["offset"], "ccsds_apid")
-    wrong = np.flatnonzero((sequence != events["sequence"]) | (apid != events["apid"]))
-    if len(wrong):
-        line, found = events[wrong[0]], (sequence[wrong[0]], apid[wrong[0]])
-        raise FormatError(
-            f"{index}: sequence {line['sequence']} of APID {line['apid']} is said to lie at byte "
-            f"{line['offset']} of {file.name}, where there is sequence {found[0]} of APID {found[1]}. "
-            "Nothing of this chunk was taken; decode it again."
-        )
-    return sizes, evt.record_checks(opened.data, offsets, sizes), unlisted(opened.data, offsets, sizes)
+    file, of_file = index.path.with_name(index.files[number]), index.events["file"] == number
+    data, offsets = evt.open_evt(file).data, index.events["offset"][of_file]
+    sizes = evt.record_layout(data, offsets, str(file)).sizes
+    for field, column in (("sequence", "scalers_sequence"), ("apid", "ccsds_apid")):
+        said, found = index.events[field][of_file], evt.context_column(data, offsets, column)
+        wrong = np.flatnonzero(said != found)
+        if len(wrong):
+            at = wrong[0]
+            raise FormatError(
+                f"{index.path}: {field} {said[at]} is said to lie at byte {offsets[at]} of {file.name}, where there "
+                f"is {field} {found[at]}. Nothing of this chunk was taken; decode it again."
+            )
+    index.events["size"][of_file], index.events["check"][of_file] = (
+        sizes,
+        evt.record_checks(data, offsets, sizes),
+    )
+    return offsets, sizes
 
 
 def take_products(out: Path, home: Path, chunk: ChunkId) -> None:
     """Move checked products of `chunk` from the decoder's directory `out` to `home`, and remove `out`.
 
     Products that an earlier decoding of the chunk left and this one does not make are removed, while
-    `halfpipe.run.replaced.nobody_reads` them.
+    `nobody_reads` them.
     """
-    new = {path.name for path in out.iterdir() if PRODUCT.fullmatch(path.name)}
-    for path in home.iterdir():
-        match = PRODUCT.fullmatch(path.name)
-        if match and match["chunk"] == chunk and path.name not in new:
-            path.unlink()
+    new = _products_of(out, chunk)
+    for name in _products_of(home, chunk).keys() - new.keys():
+        (home / name).unlink()
     for name in sorted(new):
         (out / name).rename(home / name)
     fsync_directory(home)
     shutil.rmtree(out)
+
+
+@contextmanager
+def nobody_reads(work: Path, downlink: DownlinkId, chunk: ChunkId, say: leases.Say) -> Iterator[None]:
+    """Hold the leases of the runs whose merges may read what lies there of `chunk`, while it is replaced.
+
+    Where nothing lies, or nobody knows what the downlink brings of its run, nobody is waited for.
+    """
+    with ExitStack() as held:
+        # In one order everywhere, so that two of these never wait for each other.
+        for run in sorted(set(_products_of(work / paths.chunks(downlink), chunk).values())):
+            if (work / paths.datagrams(run, downlink)).exists():
+                held.enter_context(leases.run_lease(work, run, say))
+        yield
+
+
+def keep_replaced(work: Path, downlink: DownlinkId, chunk: ChunkId) -> None:
+    """Keep the products of `chunk` by a second name before others take their place.
+
+    Those that are kept already stay: they are the ones that others know of. What cannot be kept is no fault; it is
+    decoded again where it is needed.
+    """
+    home, kept = work / paths.chunks(downlink), work / paths.replaced(downlink)
+    for name in _products_of(home, chunk):
+        with suppress(OSError):
+            kept.mkdir(exist_ok=True)
+            os.link(home / name, kept / name, follow_symlinks=False)  # what was taken over is a link
+
+
+def _products_of(directory: Path, chunk: ChunkId) -> dict[str, RunId]:
+    """Return the names of the products of `chunk` in a directory, each with its run."""
+    matches = map(PRODUCT.fullmatch, os.listdir(directory))  # noqa: PTH208
+    return {match.string: RunId(match["run"]) for match in matches if match and match["chunk"] == chunk}

@@ -15,7 +15,7 @@ from typing import Any
 
 import halfpipe
 from halfpipe import paths
-from halfpipe.decode.chunk_products import check_products, take_products
+from halfpipe.decode.chunk_products import check_products, nobody_reads, take_products
 from halfpipe.downlink import receipt
 from halfpipe.downlink.submissions import Record
 from halfpipe.errors import ConfigError, FormatError, HalfPipeError
@@ -36,7 +36,6 @@ from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts
 from halfpipe.run.moot_keys import UNSET, Moot, read_moot
 from halfpipe.run.receipt_file import hand_offs, publish
-from halfpipe.run.replaced import nobody_reads
 from halfpipe.settings import Settings
 
 HANDOFF = 1  # what the legacy handed off; what is processed here again has the numbers after it

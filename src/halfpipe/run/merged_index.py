@@ -8,6 +8,7 @@ the chunk products.
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from halfpipe import paths
+from halfpipe.decode.chunk_products import measure
 from halfpipe.errors import FormatError, Remedy, StateError, mend
 from halfpipe.files.durable import make_directory, remove_file, replacing, write_bytes, write_whole
 from halfpipe.files.json_files import read_json, write_json
@@ -70,14 +72,12 @@ class ChunkProducts:
 
     def lie_in(self, directory: Path) -> bool:
         """Tell whether all files lie in `directory` with the sizes that they had."""
-        for name, size in self.files.items():
-            any_size = self.taken_over and name.endswith(".idx")
-            try:
-                if (directory / name).stat().st_size != size and not any_size:
-                    return False
-            except FileNotFoundError:
-                return False
-        return True
+        with suppress(FileNotFoundError):
+            return all(
+                (directory / name).stat().st_size == size or (self.taken_over and name.endswith(".idx"))
+                for name, size in self.files.items()
+            )
+        return False
 
 
 def damaged(path: Path, chunk: str, what: str) -> StateError:
@@ -184,19 +184,15 @@ def _read_part(
     chunk: ChunkProducts, directory: Path, name: str, kept: Callable[[str], Path] | None
 ) -> idx.Rows:
     """Return what was kept of an index, or read it, and look at its records."""
-    if kept is not None and name in chunk.checksums:
-        known = kept_index.kept(kept(name), name, chunk.checksums)
-        if known is not None:
-            return known
+    known = kept and kept_index.kept(kept(name), chunk.checksums)
+    if known:
+        return known
     index = idx.read_index(directory / name)
     for number, file in enumerate(index.files):
-        path, of_file = directory / file, np.flatnonzero(index.events["file"] == number)
-        opened, offsets = evt.open_evt(path), index.events["offset"][of_file]
-        if file in chunk.checksums and sha256(path) != chunk.checksums[file]:
-            raise damaged(path, chunk.chunk, "it has another SHA-256")
-        sizes = evt.record_layout(opened.data, offsets, str(path)).sizes
-        checks = evt.record_checks(opened.data, offsets, sizes)
-        index.events["size"][of_file], index.events["check"][of_file] = sizes, checks
+        evt.read_header(directory / file)  # it is there
+        if file in chunk.checksums and sha256(directory / file) != chunk.checksums[file]:
+            raise damaged(directory / file, chunk.chunk, "it has another SHA-256")
+        measure(index, number)
     return index
 
 
@@ -213,19 +209,14 @@ def save(index: MergedIndex, work: Path, run: RunId, downlink: DownlinkId) -> No
         work / paths.chunk_list(run, downlink),
         {"chunks": [chunk.as_json() for chunk in index.chunks], "files": list(index.table.files)},
     )
-    write_events(work / paths.events(run, downlink), index.table.events)
+    with replacing(work / paths.events(run, downlink), buffering=0) as out:
+        npy.write_array_header_1_0(out, npy.header_data_from_array_1_0(index.table.events))
+        write_whole(out, index.table.events.view(np.uint8).data)
     write_bytes(work / paths.datagrams(run, downlink), dump_datagrams(index.datagrams.lines))
 
 
-def write_events(path: Path, events: NDArray[np.void]) -> None:
-    """Write events (dtype `EVENT`) to `path`."""
-    with replacing(path, buffering=0) as out:
-        npy.write_array_header_1_0(out, npy.header_data_from_array_1_0(events))
-        write_whole(out, events.view(np.uint8).data)
-
-
 def load_events(work: Path, run: RunId, downlink: DownlinkId) -> EventTable:
-    """Return the event part of a merged index: what `write_events` wrote, and nothing else.
+    """Return the event part of a merged index: what `save` wrote, and nothing else.
 
     Raises
     ------

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from halfpipe import paths
+from halfpipe.decode.chunk_products import measure
 from halfpipe.errors import FormatError, MissingInputError, StateError
 from halfpipe.files.reading import sha256
-from halfpipe.formats import evt, idx, kept_index
+from halfpipe.formats import idx, kept_index
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.run import merged_index
 from halfpipe.run.merged_index import ChunkProducts, MergedIndex, load_chunks, load_datagrams, load_events
@@ -95,10 +96,7 @@ def test_what_was_kept_of_an_index_is_taken_for_it(tmp_path: Path) -> None:
         for name in chunk.files:
             if name.endswith(".idx"):
                 read = idx.read_index(source / name)
-                opened = evt.open_evt(source / name.replace(".idx", ".evt"))
-                sizes = evt.record_layout(opened.data, read.events["offset"], name).sizes
-                read.events["size"] = sizes
-                read.events["check"] = evt.record_checks(opened.data, read.events["offset"], sizes)
+                measure(read, 0)
                 kept_index.keep(read, kept(name), name, chunk.checksums)
     (tmp_path / "no" / "index").mkdir(parents=True)
     elsewhere = [(chunk, tmp_path / "no" / "index") for chunk, _ in listed]
