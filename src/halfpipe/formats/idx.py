@@ -9,7 +9,8 @@ the lines of a block `_Even`; what is not is read line by line, and that way als
 import math
 import os
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,8 @@ class Index(Rows):
     datagrams: NDArray[np.void]
 
 
-def read_index(path: Path, hear: Callable[[memoryview], object] = lambda _: None) -> Index:
-    """Read one index; `hear` is given its bytes, some MB at a time, as they are read.
+def read_index(path: Path) -> Index:
+    """Read one index, some MB at a time.
 
     Raises
     ------
@@ -126,7 +127,6 @@ def read_index(path: Path, hear: Callable[[memoryview], object] = lambda _: None
                 if buffer[stop - 1] != ord("\n"):
                     number = reader.before + buffer.count(b"\n", 0, stop) + 1
                     raise reader.error(number, f"is cut, without a newline, or has more than {block} bytes")
-                hear(room[:stop])
                 reader.take(buffer, stop)
     except FileNotFoundError as error:
         raise MissingInputError(f"{path}: no such index. {REMEDY}.") from error
@@ -153,57 +153,41 @@ class _Reader:
 
     def take(self, text: bytearray, end: int) -> None:
         """Take in the whole lines that `text` has up to byte `end`."""
-        if not self._take_even(np.frombuffer(text, np.uint8, end)):
+        try:
+            self._take_even(np.frombuffer(text, np.uint8, end))
+        except _UnevenError:
             self._take_any(bytes(text[:end]))
 
-    def _take_even(self, text: NDArray[np.uint8]) -> bool:
-        """Take in a block of nothing but good DGM lines and EVT lines that are `_Even`; False if it is none."""
+    def _take_even(self, text: NDArray[np.uint8]) -> None:
+        """Take in a block of nothing but good DGM lines and EVT lines that are `_Even`."""
         stops = np.flatnonzero(text < _BLANK)
         begins = np.concatenate(([0], stops[:-1] + 1))
-        if not (text[stops] == ord("\n")).all() or int((stops - begins).min()) < len(_EVT_TAG) + 1:
-            return False
+        _need((text[stops] == ord("\n")).all() and int((stops - begins).min()) > len(_EVT_TAG))
         tags = at_every_byte(text, "<u4")[begins]
-        is_evt = tags == int.from_bytes(_EVT_TAG, "little")
-        is_dgm = tags == int.from_bytes(_DGM_TAG, "little")
-        evt, dgm = np.flatnonzero(is_evt), np.flatnonzero(is_dgm)
-        if evt.size + dgm.size < stops.size or (text[begins[dgm] + len(_DGM_TAG)] != _BLANK).any():
-            return False
+        evt, dgm = (np.flatnonzero(tags == int.from_bytes(tag, "little")) for tag in (_EVT_TAG, _DGM_TAG))
+        _need(evt.size + dgm.size == stops.size and (text[begins[dgm] + len(_DGM_TAG)] == _BLANK).all())
         if evt.size:
             lengths = stops[evt] - begins[evt] + 1
             length = int(lengths[0])
-            if (lengths != length).any():
-                return False
+            _need((lengths == length).all())
             lines = at_every_byte(text, f"V{length}")[begins[evt]].view(np.uint8).reshape(-1, length)
-            if not self._even_events(int(evt[0]), _Even.of(lines, _EVT_TAG, (EVT_FIELDS,))):
-                return False
+            self._take_even_events(int(evt[0]), _Even(lines, _EVT_TAG, (EVT_FIELDS,)))
         view = text.data
         self.lines += [
             view[a:b].tobytes() for a, b in zip(begins[dgm].tolist(), stops[dgm].tolist(), strict=True)
         ]
         self.numbers += (dgm + (self.before + 1)).tolist()
         self.before += stops.size
-        return True
 
-    def _even_events(self, first: int, lines: "_Even | None") -> bool:
-        if lines is None:
-            return False
+    def _take_even_events(self, first: int, lines: "_Even") -> None:
         startedat, name = lines.constant(_STARTEDAT), lines.constant(_FILE)
-        if startedat is None or name is None:
-            return False
-        run = self.startedat
-        if not startedat.isdigit() or int(startedat) >= 2**32 or (run is not None and int(startedat) != run):
-            return False
-        events = np.empty(lines.size, EVENT)
+        _need(startedat.isdigit() and int(startedat) < 2**32 and self.startedat in {None, int(startedat)})
+        events = np.zeros(lines.size, EVENT)
         for field, column in _COLUMNS.items():
-            values = lines.column(column, EVENT[field])
-            if values is None:
-                return False
-            events[field] = values
+            events[field] = lines.column(column, EVENT[field])
         events["file"] = self._code(self.before + first + 1, name)
-        events["size"] = events["check"] = events["source"] = 0
         self.startedat = int(startedat)
         self.events.append(events)
-        return True
 
     def _take_any(self, text: bytes) -> None:
         """Take in a block of any lines, one by one."""
@@ -239,7 +223,7 @@ class _Reader:
 
     def index(self) -> Index:
         """Return the index of all lines taken."""
-        datagrams = _datagrams(self.lines, str(self.path), self.numbers)
+        datagrams = parse_datagrams(self.lines, str(self.path), self.numbers)
         startedat = self.startedat
         if datagrams.size:
             startedat = int(datagrams["startedat"][0]) if startedat is None else startedat
@@ -275,16 +259,29 @@ def _not_digits(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return ((word + np.uint64(0x7676767676767676)) | word) & np.uint64(0x8080808080808080)
 
 
+class _UnevenError(Exception):
+    """Something is not as usual, which need not be a fault: it is read line by line."""
+
+
+def _need(usual: object) -> None:
+    if not usual:
+        raise _UnevenError
+
+
 class _Even:
     """Lines of one length with columns at the same places: the token of each ends where the column ends.
 
-    Made by `of`, which makes sure of it. A method that reads a column returns None if something there is
-    not as usual, which need not be a fault.
+    A method that reads a column raises `_UnevenError` if something there is not as usual.
+
+    Parameters
+    ----------
+    lines
+        The text, a row a line, its newline included, which is the only byte below a blank in it: (size, length).
+    tag, counts
+        The tag with which they begin, and how many fields they may have; what is none of it raises `_UnevenError`.
 
     Attributes
     ----------
-    lines
-        The text, a row a line, its newline included: (size, length).
     ends
         Where the columns end; the next begins behind the blank there.
     every, some
@@ -292,36 +289,19 @@ class _Even:
         are, and no byte is less than the one or more than the other.
     """
 
-    def __init__(
-        self,
-        lines: NDArray[np.uint8],
-        ends: list[int],
-        every: NDArray[np.uint8],
-        some: NDArray[np.uint8],
-    ) -> None:
-        self.lines, self.ends, self.every, self.some = lines, ends, every, some
-        self.size: int = lines.shape[0]
-
-    @classmethod
-    def of(cls, lines: NDArray[np.uint8], tag: bytes, counts: Container[int]) -> "_Even | None":
-        """Return `lines` as even lines of `tag` with one of `counts` fields; None if they are not.
-
-        The newlines at their ends must be the only bytes below a blank in them.
-        """
-        ends = [found.end() for found in re.finditer(rb"[^ \n]+", lines[0].tobytes())]
-        if len(ends) not in counts or not lines[0].tobytes().startswith(tag + b" "):
-            return None
-        every, some = np.bitwise_and.reduce(lines, axis=0), np.bitwise_or.reduce(lines, axis=0)
-        even = cls(lines, ends, every, some)
-        last = np.array(ends)
-        if even._same(0, len(tag)) and (every[last - 1] > _BLANK).all() and (some[last] <= _BLANK).all():
-            # Each column has a token's end, so it has one token if no more tokens start than that.
-            if ((every > _BLANK) | (some <= _BLANK)).all():
-                return even
+    def __init__(self, lines: NDArray[np.uint8], tag: bytes, counts: Container[int]) -> None:
+        self.lines, self.size = lines, len(lines)
+        self.ends = [found.end() for found in re.finditer(rb"[^ \n]+", lines[0].tobytes())]
+        self.every, self.some = np.bitwise_and.reduce(lines, axis=0), np.bitwise_or.reduce(lines, axis=0)
+        last = np.array(self.ends)
+        _need(
+            len(self.ends) in counts and lines[0].tobytes().startswith(tag + b" ") and self._same(0, len(tag))
+        )
+        _need((self.every[last - 1] > _BLANK).all() and (self.some[last] <= _BLANK).all())
+        # Each column has a token's end, so it has one token if no more tokens start than that.
+        if not ((self.every > _BLANK) | (self.some <= _BLANK)).all():
             black = lines.reshape(-1) > _BLANK
-            if np.count_nonzero(black[1:] > black[:-1]) + 1 == lines.shape[0] * len(ends):
-                return even
-        return None
+            _need(np.count_nonzero(black[1:] > black[:-1]) + 1 == self.size * len(self.ends))
 
     def _same(self, begin: int, end: int) -> bool:
         return bool((self.every[begin:end] == self.some[begin:end]).all())
@@ -329,47 +309,41 @@ class _Even:
     def _begin(self, column: int) -> int:
         return self.ends[column - 1] + 1
 
-    def constant(self, column: int) -> bytes | None:
+    def constant(self, column: int) -> bytes:
         """Return the token that all lines have in common."""
         begin, end = self._begin(column), self.ends[column]
-        return self.lines[0, begin:end].tobytes().strip() if self._same(begin, end) else None
+        _need(self._same(begin, end))
+        return self.lines[0, begin:end].tobytes().strip()
 
-    def column(self, column: int, kind: np.dtype[Any]) -> NDArray[Any] | None:
+    def column(self, column: int, kind: np.dtype[Any]) -> NDArray[Any]:
         """Return words that `kind` has room for, seconds with six decimals, or whole numbers of up to 18 digits."""
         begin, end = self._begin(column), self.ends[column]
         if kind.kind == "S":
             cells = np.ascontiguousarray(self.lines[:, begin:end]).view(f"S{end - begin}").reshape(-1)
             words = np.strings.strip(cells)
-            return words if np.strings.str_len(words).max() <= kind.itemsize else None
+            _need(np.strings.str_len(words).max() <= kind.itemsize)
+            return words
         if kind.kind != "f":
             return self._digits(begin, end, int(np.iinfo(kind).max))
         point = end - 7
-        if point <= begin or self.every[point] != ord(".") or self.some[point] != ord("."):
-            return None
-        seconds = self._digits(begin, point, 2**32 - 1)
-        micros = self._digits(point + 1, end, 10**6)
-        if seconds is None or micros is None:
-            return None
+        _need(point > begin and self.every[point] == ord(".") == self.some[point])
+        seconds, micros = self._digits(begin, point, 2**32 - 1), self._digits(point + 1, end, 10**6)
         # Both numbers are exact in binary64, so the quotient is what reading the text would give.
         return (seconds * np.uint64(10**6) + micros).astype(np.float64) / 1e6
 
-    def _digits(self, begin: int, end: int, highest: int) -> NDArray[np.uint64] | None:
+    def _digits(self, begin: int, end: int, highest: int) -> NDArray[np.uint64]:
         begin += int(np.argmax(self.some[begin:end] > _BLANK))
-        if end - begin > 18:
-            return None
+        _need(end - begin <= 18)
         values = np.zeros(self.size, np.uint64)
         for group, stop in enumerate(range(end, begin, -8)):
             start = max(begin, stop - 8)
             if self._same(start, stop):
                 text = self.lines[0, start:stop].tobytes()
-                if not text.isdigit():
-                    return None
+                _need(text.isdigit())
                 values += np.uint64(int(text) * 10 ** (8 * group))
                 continue
-            if stop < 8:
-                return None
-            length = self.lines.shape[1]
-            word = np.ndarray(self.size, "<u8", self.lines.data, stop - 8, (length,))
+            _need(stop >= 8)
+            word = np.ndarray(self.size, "<u8", self.lines.data, stop - 8, self.lines.strides[:1])
             word = (word ^ np.uint64(0x3030303030303030)) & _KEEP[stop - start]
             wrong = np.uint64(0)
             if not (self.every[start:stop] & 0x10).all():
@@ -377,10 +351,10 @@ class _Even:
                 blank = word & np.uint64(0x1010101010101010)
                 wrong = word & (blank - (blank >> np.uint64(4)))
                 word ^= blank
-            if (_not_digits(word) | wrong).any():
-                return None
+            _need(not (_not_digits(word) | wrong).any())
             values += _pairwise(word) * np.uint64(10 ** (8 * group))
-        return None if highest < 10 ** (end - begin) and int(values.max()) > highest else values
+        _need(highest >= 10 ** (end - begin) or int(values.max()) <= highest)
+        return values
 
 
 _KEEP = np.array([(2**64 - 1) ^ (2 ** (64 - 8 * digits) - 1) for digits in range(9)], np.uint64)
@@ -391,7 +365,9 @@ def _shown(token: bytes) -> str:
     return ascii(token[:40].decode("latin-1"))
 
 
-def parse_datagrams(lines: Sequence[bytes], source: str) -> NDArray[np.void]:
+def parse_datagrams(
+    lines: Sequence[bytes], source: str, numbers: Sequence[int] | None = None
+) -> NDArray[np.void]:
     """Read DGM lines (dtype `DATAGRAM`, in their order).
 
     Numbers may be negative or hexadecimal and are kept as the bits that they are: -1 is 0xFFFFFFFF.
@@ -400,9 +376,9 @@ def parse_datagrams(lines: Sequence[bytes], source: str) -> NDArray[np.void]:
     Parameters
     ----------
     lines
-        Each with its tag; with or without a newline.
-    source
-        Where they are from, for messages; lines are counted from 1.
+        Each with its tag, without a newline.
+    source, numbers
+        Where they are from, and their numbers there, for messages; None: they are counted from 1.
 
     Raises
     ------
@@ -410,20 +386,21 @@ def parse_datagrams(lines: Sequence[bytes], source: str) -> NDArray[np.void]:
         With source and line: not a DGM line, the wrong number of fields, a field that is not what it
         should be.
     """
-    return _datagrams(lines, source, range(1, len(lines) + 1))
-
-
-def _datagrams(lines: Sequence[bytes], source: str, numbers: Sequence[int]) -> NDArray[np.void]:
-    even = _even_datagrams(lines)
+    numbers = numbers or range(1, len(lines) + 1)
+    even = None
+    with suppress(_UnevenError):
+        _need(len(set(map(len, lines))) == 1)
+        text = np.frombuffer(b"\n".join((*lines, b"")), np.uint8).reshape(len(lines), -1)
+        _need(np.count_nonzero(text < _BLANK) == len(lines))
+        even = _Even(text, _DGM_TAG, DGM_FIELDS)
     rows: list[list[bytes]] = []
     datagrams = np.zeros(len(lines), DATAGRAM)
-    for column, field in enumerate(_names(DATAGRAM), 1):
+    for column, field in enumerate(DATAGRAM.names or (), 1):
         if even is not None:
             if column == len(even.ends):
                 break
-            values = even.column(column, DATAGRAM[field])
-            if values is not None:
-                datagrams[field] = values
+            with suppress(_UnevenError):
+                datagrams[field] = even.column(column, DATAGRAM[field])
                 continue
         rows = rows or [_datagram_fields(*each, source) for each in zip(lines, numbers, strict=True)]
         datagrams[field] = [
@@ -441,17 +418,6 @@ def _datagram_fields(line: bytes, number: int, source: str) -> list[bytes]:
             f"{DGM_FIELDS[0]} to {DGM_FIELDS[-1]} fields. {REMEDY}."
         )
     return row
-
-
-def _even_datagrams(lines: Sequence[bytes]) -> _Even | None:
-    """Return DGM lines, with or without newlines, as even lines; None if they are not."""
-    if len(set(map(len, lines))) != 1:
-        return None
-    joined = b"".join(lines) if lines[0].endswith(b"\n") else b"\n".join((*lines, b""))
-    text = np.frombuffer(joined, np.uint8).reshape(len(lines), -1)
-    if np.count_nonzero(text < _BLANK) != len(lines) or (text[:, -1] != ord("\n")).any():
-        return None
-    return _Even.of(text, _DGM_TAG, DGM_FIELDS)
 
 
 def _value(source: str, number: int, field: str, kind: np.dtype[Any], text: bytes) -> float | bytes:
@@ -482,8 +448,3 @@ def _value(source: str, number: int, field: str, kind: np.dtype[Any], text: byte
     raise FormatError(
         f"{source}: line {number} has {_shown(text)} for {field}, expected {expected}. {REMEDY}."
     )
-
-
-def _names(dtype: np.dtype[np.void]) -> tuple[str, ...]:
-    assert dtype.names is not None
-    return dtype.names

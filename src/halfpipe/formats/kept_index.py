@@ -4,14 +4,14 @@ An index is text, and taking it apart is a quarter of what merging a run costs. 
 index is read to check it, so the rows are kept for the merge that follows. It is a cache of ours, not a
 product: it may be removed, torn or damaged at any time, and then the index is read.
 
-A file is one line of JSON, the datagram lines of the index, and the rows, of which the line has a checksum.
+A file is a checksum of what follows, a line of JSON, the datagram lines of the index, and the rows.
 """
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from halfpipe.files.durable import replacing, write_whole
 from halfpipe.files.reading import open_regular
 from halfpipe.formats.idx import EVENT, Rows
 
+CHECKSUM = 4  # bytes, CRC-32
 MOST_HEADER = 1 << 16  # bytes; an index names one event file, seldom two
 
 
@@ -38,48 +39,33 @@ def keep(index: Rows, path: Path, name: str, checksums: Mapping[str, str]) -> No
     checksums
         SHA-256 of it and of each of its event files.
     """
-    lines = b"".join(line + b"\n" for line in index.lines)
-    header = {
-        "idx": checksums[name],
-        "evt": [[file, checksums[file]] for file in index.files],
-        "fields": EVENT.descr,
-        "lines": len(lines),
-        "events": len(index.events),
-        "crc32": zlib.crc32(index.events.view(np.uint8).data, zlib.crc32(lines)),
-    }
+    header = [{file: checksums[file] for file in (name, *index.files)}, str(EVENT.descr), len(index.lines)]
+    head = b"".join(line + b"\n" for line in (json.dumps(header).encode(), *index.lines))
+    rows = index.events.view(np.uint8).data
     # A full disk is for others to tell; and a machine that dies leaves what the checksum finds.
     with suppress(HalfPipeError), replacing(path, buffering=0, lasting=False) as out:
-        write_whole(out, json.dumps(header).encode() + b"\n" + lines)
-        write_whole(out, index.events.view(np.uint8).data)
+        write_whole(out, zlib.crc32(rows, zlib.crc32(head)).to_bytes(CHECKSUM) + head)
+        write_whole(out, rows)
 
 
-def kept(path: Path, name: str, checksums: Mapping[str, str]) -> Rows | None:
+def kept(path: Path, checksums: Mapping[str, str]) -> Rows | None:
     """Return what was kept at `path`; None if it is not there, not whole, or of other files.
 
     Parameters
     ----------
     path
         Where it was kept.
-    name, checksums
+    checksums
         As for `keep`: what the files are now; it may have more files.
     """
-    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError), open_regular(path) as file:
-        header = json.loads(file.readline(MOST_HEADER))
-        files = [file for file, _ in header["evt"]]
-        if any(checksums[file] != digest for file, digest in [(name, header["idx"]), *header["evt"]]):
-            return None
-        if header["fields"] != [list(field) for field in EVENT.descr]:
-            return None
-        length, count = int(header["lines"]), int(header["events"])
-        start = file.tell()
-        if (
-            min(length, count) < 0
-            or os.fstat(file.fileno()).st_size != start + length + count * EVENT.itemsize
-        ):
-            return None
-        lines = file.read(length)
-        events = np.empty(count, EVENT)
-        whole = file.readinto(events.view(np.uint8).data) == events.nbytes
-        if whole and zlib.crc32(events.view(np.uint8).data, zlib.crc32(lines)) == header["crc32"]:
-            return Rows(tuple(lines.split(b"\n")[:-1]), events, tuple(files))
+    with suppress(OSError, ValueError, TypeError, RecursionError), open_regular(path) as file:
+        checksum, header = file.read(CHECKSUM), file.readline(MOST_HEADER)
+        known, fields, count = json.loads(header)
+        lines = list(islice(file, count))
+        events = np.fromfile(file, EVENT)
+        found = zlib.crc32(events.view(np.uint8).data, zlib.crc32(b"".join((header, *lines))))
+        # The checksum first: only then is the header what was written.
+        same = found.to_bytes(CHECKSUM) == checksum and fields == str(EVENT.descr)
+        if same and known.items() <= checksums.items():
+            return Rows(tuple(line[:-1] for line in lines), events, tuple(known)[1:])
     return None

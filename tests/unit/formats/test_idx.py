@@ -174,8 +174,7 @@ def outcome(path: Path) -> object:
 
 def line_by_line(path: Path) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(idx._Reader, "_take_even", lambda *_: False)
-        patch.setattr(idx, "_even_datagrams", lambda _: None)
+        patch.setattr(idx._Even, "__init__", lambda *_: idx._need(False))
         return outcome(path)
 
 
