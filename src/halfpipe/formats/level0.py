@@ -4,7 +4,7 @@ A packet is the primary header of 6 bytes, the secondary header of 8 (time stamp
 bytes, the payload and the padding, which rounds the whole up to 16 bytes; all numbers big-endian.
 Packets come in any order between files, and more than once. `retrieve` puts those of some spans of time
 in order and joins them to datagrams. Damage costs the datagram that it hits and nothing beside it: it is
-reported as a `Fault`, never raised.
+reported in a line, never raised.
 """
 
 import mmap
@@ -50,31 +50,19 @@ HEADER = layout(">u2 identity sequence length", ">u4 seconds microseconds", ">u2
 PACKET = layout("u4 file", "i8 offset met unix", "u4 size", "u2 pad", "u1 flags", "u2 count")
 
 
-@dataclass(frozen=True)
-class Fault:
-    """Something wrong in the archive: the file (or the directory of a missing hour), the byte, why."""
-
-    file: Path
-    offset: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"PktRetriever exception: {self.file} at byte {self.offset}: {self.reason}"
-
-
 @dataclass(frozen=True, eq=False)
 class Retrieval:
     """Packets of one APID, in order and each once, and the datagrams that are whole.
 
     `packets` (dtype `PACKET`) holds those of the spans; datagram i is made of
-    ``packets[begins[i]:ends[i]]``.
+    ``packets[begins[i]:ends[i]]``. `faults` are lines for the log of a decoder.
     """
 
     files: tuple[Path, ...]
     packets: NDArray[np.void]
     begins: NDArray[np.int64]
     ends: NDArray[np.int64]
-    faults: tuple[Fault, ...]
+    faults: tuple[str, ...]
     _mapped: "_lru_cache_wrapper[_Bytes]"
 
     def __len__(self) -> int:
@@ -123,7 +111,7 @@ def hours_inside(spans: Iterable[tuple[float, float]]) -> set[int]:
 
 def archive_files(
     root: Path, scid: int, apid: int, spans: Sequence[tuple[float, float]]
-) -> tuple[list[tuple[int, Path]], list[Fault]]:
+) -> tuple[list[tuple[int, Path]], list[str]]:
     """Find the files that may hold packets of `apid` from `spans`, whatever delivery they came with.
 
     Which hour a packet stands in is not known to the second, so the hours before and after each span
@@ -138,18 +126,14 @@ def archive_files(
     -------
     list of (int, Path)
         The files by hour and name, each with the Unix UTC second at which its hour starts.
-    list of Fault
-        The hours that are missing.
+    list of str
+        Faults: the hours that are missing.
 
     Raises
     ------
     MissingInputError
-        If `root` is no directory or holds nothing of the spacecraft: the archive is not there.
+        If `root` holds nothing of the spacecraft: the archive is not there.
     """
-    if not root.is_dir():
-        raise MissingInputError(
-            f"{root}: the root of the level-0 archive is no directory. Mount it or mend paths.level0."
-        )
     source = source_path(root, scid)
     if not source.is_dir():
         raise MissingInputError(
@@ -159,7 +143,7 @@ def archive_files(
     inside = hours_inside(spans)
     around = {near for hour in inside for near in (hour - 1, hour, hour + 1)}
     files: list[tuple[int, Path]] = []
-    faults: list[Fault] = []
+    faults: list[str] = []
     for hour in sorted(around):
         start = hour * met.HOUR
         directory = hour_path(root, scid, start)
@@ -171,7 +155,7 @@ def archive_files(
             ) from error
         files += [(start, path) for path in names]
         if not names and hour in inside:
-            faults.append(Fault(directory, 0, f"no packets of APID {apid} for this hour of the span"))
+            faults.append(_fault(directory, 0, f"no packets of APID {apid} for this hour of the span"))
     return files, faults
 
 
@@ -193,28 +177,21 @@ def retrieve(root: Path, scid: int, apid: int, spans: Sequence[tuple[float, floa
     found, faults = archive_files(root, scid, apid, spans)
     files = tuple(path for _, path in found)
     mapped = lru_cache(_OPEN_MAPS)(_map)
-    edges = _microseconds(spans)
+    edges, inside = _microseconds(spans), hours_inside(spans)
     parts = [np.zeros(0, PACKET)]
     for number, (hour, path) in enumerate(found):
         rows, damage = _scan(mapped(path), apid, hour)
         rows["file"] = number
-        faults += [
-            Fault(path, offset, reason)
-            for after, offset, reason in damage
-            if _concerns(edges, rows, after, hour)
-        ]
+        if hour // met.HOUR in inside:
+            faults += [_fault(path, *each) for each in damage]
         parts.append(rows[_span_of(edges, rows["unix"]) >= 0])
     packets, strays = _without_strays(_in_order(np.concatenate(parts)))
-    faults += [
-        Fault(
-            files[row["file"]],
-            int(row["offset"]),
-            f"the packet's counter {row['count']} is out of order; the packet is left out",
-        )
-        for row in strays
-    ]
+    lost = [(row, "the packet is out of order, and left out") for row in strays]
     begins, ends, breaks = _datagrams(packets, _span_of(edges, packets["unix"]))
-    faults += [Fault(files[packets["file"][at]], int(packets["offset"][at]), reason) for at, reason in breaks]
+    lost += [(packets[at], "packets are missing, and what is not whole is left out") for at in breaks]
+    faults += [
+        _fault(files[row["file"]], row["offset"], f"counter {row['count']}: {why}") for row, why in lost
+    ]
     return Retrieval(files, packets, begins, ends, tuple(faults), mapped)
 
 
@@ -237,12 +214,9 @@ def _span_of(edges: NDArray[np.int64], unix: NDArray[np.int64]) -> NDArray[np.in
     return np.where((at >= 0) & (unix <= edges[at, 1]), at, -1)
 
 
-def _concerns(edges: NDArray[np.int64], rows: NDArray[np.void], after: int, hour: int) -> bool:
-    """Tell whether damage after `after` packets of a file may have hit packets of the spans."""
-    earliest = int(rows["unix"][after - 1]) if after else hour * met.MICROSECONDS
-    latest = int(rows["unix"][after]) if after < rows.size else (hour + met.HOUR) * met.MICROSECONDS
-    low, high = min(earliest, latest), max(earliest, latest)
-    return bool(np.any((edges[:, 0] <= high) & (edges[:, 1] >= low)))
+def _fault(file: Path, offset: int, reason: str) -> str:
+    """Return the line for something wrong in a file, or in the directory of a missing hour."""
+    return f"PktRetriever exception: {file} at byte {offset}: {reason}"
 
 
 def _map(path: Path) -> _Bytes:
@@ -255,7 +229,7 @@ def _map(path: Path) -> _Bytes:
         raise MissingInputError(f"{path}: cannot be read: {error.strerror}. {advice(error)}") from error
 
 
-def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tuple[int, int, str]]]:
+def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tuple[int, str]]]:
     """Find the packets of one file.
 
     A header is believed if all of its fields are possible for `apid` within an hour of the file's hour, which random
@@ -272,17 +246,16 @@ def _scan(data: _Bytes, apid: int, hour: int) -> tuple[NDArray[np.void], list[tu
     -------
     NDArray of PACKET
         The packets, with `file` zero.
-    list of (int, int, str)
-        Damage: how many packets stand before it, at which byte, and what it is.
+    list of (int, str)
+        Damage: at which byte, and what it is.
     """
     rows = _headers(data, apid, hour)
     ends = rows["offset"] + rows["size"]
     limits = np.append(rows["offset"], len(data))
     believed = ends <= limits[1:]
     rest = np.append(0, np.where(believed, ends, rows["offset"]))
-    before = np.append(0, np.cumsum(believed))
     damage = [
-        (int(before[at]), int(rest[at]), f"{limits[at] - rest[at]} bytes that are no packet of APID {apid}")
+        (int(rest[at]), f"{limits[at] - rest[at]} bytes that are no packet of APID {apid}")
         for at in np.flatnonzero((rest < limits) | (len(data) == 0)).tolist()
     ]
     return rows.take(np.flatnonzero(believed)), damage
@@ -348,18 +321,18 @@ def _without_strays(packets: NDArray[np.void]) -> tuple[NDArray[np.void], NDArra
 
 def _datagrams(
     packets: NDArray[np.void], span: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[tuple[int, str]]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Join packets, in order, to datagrams by flags and counters.
 
     Returns
     -------
     NDArray of int64, NDArray of int64
         First packet of each whole datagram, and one past its last.
-    list of (int, str)
-        The packets at which something is missing, and what.
+    NDArray of int64
+        The packets at which something is missing.
     """
     if not packets.size:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), []
+        return (np.zeros(0, np.int64),) * 3
     flags, count = packets["flags"], packets["count"].astype(np.int64)
     step = np.diff(count) % COUNTER
     opens = np.isin(flags, (Flags.FIRST, Flags.ALONE))
@@ -369,17 +342,7 @@ def _datagrams(
     ends = np.r_[begins[1:], packets.size]
     whole = opens[begins] & closes[ends - 1]
 
-    jump = np.r_[False, (step != 1) & (np.diff(span) == 0)]
-    faults = [
-        (int(at), f"counter {count[at]} follows {count[at - 1]}: {step[at - 1] - 1} packets are missing")
-        if step[at - 1]
-        else (int(at), f"counter {count[at]} twice, at different times")
-        for at in np.flatnonzero(jump)
-    ]
-    after_jump = np.r_[jump, True]
-    for begin, end in zip(begins[~whole], ends[~whole], strict=True):
-        if not opens[begin] and not jump[begin]:
-            faults.append((int(begin), "a datagram without its first packet, left out"))
-        elif not closes[end - 1] and not (end < packets.size and after_jump[end]):
-            faults.append((int(begin), "a datagram without its last packet, left out"))
-    return begins[whole].astype(np.int64), ends[whole].astype(np.int64), sorted(faults)
+    # A loss costs what is not whole around it, and is told once, where the first of it stands.
+    wrong = ~whole | np.r_[False, (step != 1) & (np.diff(span) == 0)][begins]
+    first = np.flatnonzero(wrong & ~np.r_[False, wrong[:-1]])
+    return begins[whole].astype(np.int64), ends[whole].astype(np.int64), begins[first].astype(np.int64)

@@ -1,5 +1,6 @@
 """The level-0 reader, on packets made one by one."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -131,18 +132,16 @@ def test_hours_beside_the_span_are_looked_at_and_only_those_inside_are_missed(tm
         archive(tmp_path, several(2, first), hour=HOUR + 3600 * hour)
     assert contents(read(tmp_path)) == bodies(*range(7))
     found = read(tmp_path, (HOUR, HOUR + 10900))
-    assert [fault.file.name for fault in found.faults] == ["utc04", "utc05"]
-    assert str(found.faults[0]).startswith(f"PktRetriever exception: {found.faults[0].file} at byte 0: ")
+    for fault, hour in zip(found.faults, ("utc04", "utc05"), strict=True):
+        assert re.match(rf"PktRetriever exception: .*/{hour} at byte 0: ", fault)
     archive(tmp_path, [b"junk" * 100], hour=HOUR - 3600)
     assert read(tmp_path, (HOUR + 600, HOUR + 602.5)).faults == (), "damage of another hour"
 
 
-@pytest.mark.parametrize("missing", ["root", "source"])
-def test_no_archive_is_an_error(tmp_path: Path, missing: str) -> None:
-    root = tmp_path / "no" if missing == "root" else tmp_path
-    with pytest.raises(MissingInputError) as caught:
-        read(root)
-    assert str(caught.value).startswith(f"{root if missing == 'root' else root / 'src0077'}: ")
+def test_no_archive_is_an_error(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "no"):
+        with pytest.raises(MissingInputError, match=f"^{root / 'src0077'}: "):
+            read(root)
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
@@ -162,7 +161,7 @@ def damaged(root: Path, *content: bytes) -> tuple[list[int], list[str]]:
     found = read(root)
     numbers = [each[0] & 0x7F for each in contents(found)]
     assert contents(found) == bodies(*numbers)
-    return numbers, [fault.reason for fault in found.faults]
+    return numbers, list(found.faults)
 
 
 def test_lost_packets_and_datagrams(tmp_path: Path) -> None:
