@@ -42,8 +42,7 @@ def defects(found: Compared) -> set[int]:
 
 def sequence_of(record: bytes) -> int:
     """Return the sequence of an event."""
-    at = evt.field_starts(evt.CONTEXT)["scalers_sequence"]
-    return int.from_bytes(record[at : at + 8], "little")
+    return int(np.frombuffer(record, evt.CONTEXT, 1)["scalers_sequence"][0])
 
 
 def write_event_file(path: Path, records: Sequence[bytes]) -> None:

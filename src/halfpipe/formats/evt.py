@@ -10,7 +10,6 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +222,7 @@ def pack_header(
 
     Raises
     ------
-    FormatError
+    OverflowError
         If a number does not fit into its field.
     """
     header = np.zeros(1, HEADER)
@@ -239,10 +238,7 @@ def pack_header(
         "moot_key": moot_key,
     }
     for name, value in values.items():
-        try:
-            header[name] = value
-        except OverflowError as error:
-            raise FormatError(f"{name}={value} does not fit into an event file's header") from error
+        header[name] = value
     header["moot_alias"] = moot_alias.encode()[:ALIAS_LENGTH]
     return header.tobytes()
 
@@ -257,15 +253,9 @@ def context_column(data: NDArray[np.uint8], offsets: NDArray[np.int64], field: s
     IndexError
         If a context would reach over the end of `data`.
     """
-    return at_every_byte(data, CONTEXT[field])[offsets + field_starts(CONTEXT)[field]]
-
-
-@cache
-def field_starts(dtype: np.dtype[np.void]) -> dict[str, int]:
-    """Return the offset of each field of `dtype`, in order."""
-    assert dtype.names is not None
-    assert dtype.fields is not None
-    return {name: dtype.fields[name][1] for name in dtype.names}
+    assert CONTEXT.fields is not None
+    kind, start, *_ = CONTEXT.fields[field]
+    return at_every_byte(data, kind)[offsets + start]
 
 
 def record_layout(data: NDArray[np.uint8], offsets: NDArray[np.int64], name: str) -> RecordLayout:
@@ -384,30 +374,20 @@ def walk(data: NDArray[np.uint8], name: str) -> NDArray[np.int64]:
     FormatError
         As `record_layout`.
     """
-    view = data.data
+    view, offset = data.data, HEADER_SIZE
     offsets = []
-    offset = HEADER_SIZE
-    while offset < data.size:
-        offsets.append(offset)
-        offset += _claimed_size(view, offset)
+    with suppress(struct.error, IndexError):  # lengths that are unsound: `record_layout` says whose
+        while offset < data.size:
+            offsets.append(offset)
+            at = offset + CONTEXT.itemsize
+            at += 4 + int(_WORD.unpack_from(view, at)[0])
+            kind = _WORD.unpack_from(view, at)[0]
+            at += 8 + int(_INFO_SIZES[kind])
+            if kind == InfoType.LPA:
+                at += LPA_HANDLER.itemsize * _WORD.unpack_from(view, at - 4)[0] + LPA_KEYS.itemsize
+            else:
+                at += LCI_KEYS.itemsize
+            offset = at
     found = np.array(offsets, np.int64)
     record_layout(data, found, name)
     return found
-
-
-def _claimed_size(data: memoryview, offset: int) -> int:
-    """Return the size that the lengths in a record add up to; more than the file has if they are unsound.
-
-    Then the walk ends, and `record_layout` says what is wrong.
-    """
-    with suppress(struct.error, IndexError):
-        at = offset + CONTEXT.itemsize
-        at += 4 + int(_WORD.unpack_from(data, at)[0])
-        kind = _WORD.unpack_from(data, at)[0]
-        at += 8 + int(_INFO_SIZES[kind])
-        if kind == InfoType.LPA:
-            at += LPA_HANDLER.itemsize * _WORD.unpack_from(data, at - 4)[0] + LPA_KEYS.itemsize
-        else:
-            at += LCI_KEYS.itemsize
-        return at - offset
-    return data.nbytes

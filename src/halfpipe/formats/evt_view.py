@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from halfpipe.errors import MissingInputError
 from halfpipe.formats.evt import (
@@ -22,11 +22,11 @@ from halfpipe.formats.evt import (
     LPA_KEYS,
     InfoType,
     context_column,
-    field_starts,
     open_evt,
     record_layout,
     walk,
 )
+from halfpipe.formats.structured import layout
 
 
 @dataclass(frozen=True)
@@ -47,38 +47,28 @@ def fields(data: NDArray[np.uint8], offset: int, name: str) -> Iterator[Field]:
     FormatError
         As `record_layout`.
     """
-    layout = record_layout(data, np.array([offset]), name)
-    kind = InfoType(int(layout.infotypes[0]))
-    at = offset
-
-    def part(title: str, dtype: np.dtype[np.void]) -> Iterator[Field]:
-        nonlocal at
-        item = np.frombuffer(data[at : at + dtype.itemsize].tobytes(), dtype)[0]
-        for field, start in field_starts(dtype).items():
-            yield Field(at + start, title, field, item[field])
-        at += dtype.itemsize
-
-    def number(title: str, field: str, dtype: DTypeLike = "<u4") -> Iterator[Field]:
-        return part(title, np.dtype([(field, dtype)]))
-
-    yield from part("context", CONTEXT)
-    length = int(data[at : at + 4].view("<u4")[0])
-    yield from number("ebf", "length")
-    yield from number("ebf", "marker")
-    yield from number("ebf", "length_inside")
-    yield from number("ebf", "payload", f"V{length - 8}") if length > 8 else ()
-    yield from number("info", "infotype", "<i4")
+    kind = InfoType(int(record_layout(data, np.array([offset]), name).infotypes[0]))
+    ebf = offset + CONTEXT.itemsize
+    length = _word(data, ebf)
+    parts = [("context", CONTEXT), ("ebf", layout("<u4 length marker length_inside"))]
+    parts += [("ebf", layout(f"V{length - 8} payload"))] if length > 8 else []
+    parts += [("info", layout("<i4 infotype"))]
     if kind is InfoType.LPA:
-        yield from part("info", LPA_INFO)
-        handlers = int(data[at : at + 4].view("<u4")[0])
-        yield from number("info", "nhandlers")
-        for i in range(handlers):
-            yield from part(f"handler {i}", LPA_HANDLER)
-        yield from part("keys", LPA_KEYS)
+        handlers = _word(data, ebf + 4 + length + 4 + LPA_INFO.itemsize)
+        parts += [("info", LPA_INFO), ("info", layout("<u4 nhandlers"))]
+        parts += [(f"handler {number}", LPA_HANDLER) for number in range(handlers)]
+        parts += [("keys", LPA_KEYS)]
     else:
-        yield from number("info", "info_length")
-        yield from part("info", LCI_INFO_OF[kind])
-        yield from part("keys", LCI_KEYS)
+        parts += [("info", layout("<u4 info_length")), ("info", LCI_INFO_OF[kind]), ("keys", LCI_KEYS)]
+    for part, dtype in parts:
+        item = np.frombuffer(data[offset : offset + dtype.itemsize].tobytes(), dtype)[0]
+        for field, (_, start, *_) in (dtype.fields or {}).items():
+            yield Field(offset + start, part, field, item[field])
+        offset += dtype.itemsize
+
+
+def _word(data: NDArray[np.uint8], at: int) -> int:
+    return int(data[at : at + 4].view("<u4")[0])
 
 
 def describe_file(path: Path) -> Iterator[str]:
@@ -91,7 +81,7 @@ def describe_file(path: Path) -> Iterator[str]:
     """
     evt = open_evt(path)
     yield f"{path}: {evt.data.size} bytes"
-    for field, start in field_starts(HEADER).items():
+    for field, (_, start, *_) in (HEADER.fields or {}).items():
         yield from _lines_of(Field(start, "header", field, evt.header[field]))
     offsets = walk(evt.data, str(path))
     apids = context_column(evt.data, offsets, "ccsds_apid")

@@ -8,6 +8,7 @@ order is put in order by MET. The way back takes such a time for the second afte
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +17,6 @@ EPOCH = 978307200  # Unix UTC of 2001-01-01 00:00:00
 TAI_UTC_AT_EPOCH = 32
 MICROSECONDS = 1_000_000
 HOUR = 3600
-
-# Names as `date -u +%a` gives them in the C locale, whatever the locale of this process.
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 @cache
@@ -49,16 +47,18 @@ def unix_microseconds(met_seconds: ArrayLike, microseconds: ArrayLike = 0) -> ND
         Whole numbers, scalars or arrays of one shape (ground-chain §1, secondary header).
     """
     seconds = np.asarray(met_seconds, np.int64)
-    _, met_after, count = _leap_seconds()
-    leaps = count[np.searchsorted(met_after, seconds, side="right")]
-    unix: NDArray[np.int64] = (seconds + EPOCH - leaps) * MICROSECONDS + np.asarray(microseconds, np.int64)
+    unix: NDArray[np.int64] = _unix(seconds) * MICROSECONDS + np.asarray(microseconds, np.int64)
     return unix
 
 
 def met_to_unix(met: float) -> float:
     """Return Unix UTC seconds of MET `met`."""
+    return float(_unix(met))
+
+
+def _unix(met: Any) -> Any:
     _, met_after, count = _leap_seconds()
-    return float(met + EPOCH - count[np.searchsorted(met_after, met, side="right")])
+    return met + EPOCH - count[np.searchsorted(met_after, met, side="right")]
 
 
 def unix_to_met(unix: float) -> float:
@@ -78,5 +78,4 @@ def hour_directory(unix: float) -> PurePosixPath:
     As in ``2012/11/307.11.02.Fri/utc13``; `unix` in Unix UTC seconds.
     """
     time = utc(unix)
-    day = f"{time:%j.%m.%d}.{_WEEKDAYS[time.weekday()]}"
-    return PurePosixPath(f"{time:%Y}", f"{time:%m}", day, f"utc{time:%H}")
+    return PurePosixPath(f"{time:%Y/%m/%j.%m.%d.%a/utc%H}")

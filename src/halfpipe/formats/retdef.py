@@ -156,11 +156,14 @@ def parse_retdef(content: bytes, path: Path) -> RetDef:
         raise FormatError(f"{path}: {shortened(str(error), MAX_COMPLAINT)}. {REMEDY}.") from error
 
 
+def _expect(good: object, complaint: str) -> None:
+    if not good:
+        raise FormatError(complaint)
+
+
 def _root(content: bytes) -> "Element":
-    if not content.strip():
-        raise FormatError("the file is empty")
-    if len(content) > MAX_SIZE:
-        raise FormatError(f"more than {MAX_SIZE} bytes, a RetDef has some hundred")
+    _expect(content.strip(), "the file is empty")
+    _expect(len(content) <= MAX_SIZE, f"more than {MAX_SIZE} bytes, a RetDef has some hundred")
     try:
         root: Element = fromstring(content, forbid_entities=True, forbid_external=True)
     except DefusedXmlException as error:
@@ -173,73 +176,65 @@ def _root(content: bytes) -> "Element":
 
 
 def _retdef(root: "Element", named: ChunkId) -> RetDef:
-    if root.tag != "retdef":
-        raise FormatError(f"the root element is <{root.tag}>, expected <retdef>")
+    _expect(root.tag == "retdef", f"the root element is <{root.tag}>, expected <retdef>")
     kind = _attribute(root, "type")
-    if kind not in APIDS_OF_KIND:
-        raise FormatError(f"type {kind!r} of <retdef> is not LSEP (LPA) or LSEC (LCI)")
+    _expect(kind in APIDS_OF_KIND, f"type {kind!r} of <retdef> is not LSEP (LPA) or LSEC (LCI)")
     arch, run, spans = (_only(root, tag) for tag in ("arch", "run", "spans"))
     archive = (arch.text or "").strip()
-    if not archive.startswith("/") or not archive.isprintable():
-        raise FormatError(f"<arch> holds {archive!r}, expected the absolute path of a level-0 archive")
-    chunk = _integer(run, "chunkid", lowest=1, highest=99999)
-    if chunk != named.number:
-        raise FormatError(f"chunkid is {chunk}, but the name says chunk {named.number}")
-    start = _integer(run, "start", lowest=0, highest=2**32 - 1)
-    runid = _integer(run, "runid", lowest=0, highest=2**32 - 1)
-    if runid != start:
-        raise FormatError(f"runid {runid} and start {start} of <run> differ, expected the same number")
+    _expect(
+        archive.startswith("/") and archive.isprintable(),
+        f"<arch> holds {archive!r}, expected the absolute path of a level-0 archive",
+    )
+    chunk = _integer(run, "chunkid", 1, 99999)
+    _expect(chunk == named.number, f"chunkid is {chunk}, but the name says chunk {named.number}")
+    start, runid = (_integer(run, name, 0, 2**32 - 1) for name in ("start", "runid"))
+    _expect(runid == start, f"runid {runid} and start {start} of <run> differ, expected the same number")
     every = tuple(_span(element, kind) for element in spans.findall("span"))
-    if not every:
-        raise FormatError("<spans> holds no <span>")
+    _expect(every, "<spans> holds no <span>")
     hours = sum(span.end - span.begin for span in every) / 3600
-    if hours > MAX_HOURS:
-        raise FormatError(f"its <span>s have {hours:.0f} hours in all, expected at most {MAX_HOURS}")
+    _expect(hours <= MAX_HOURS, f"its <span>s have {hours:.0f} hours in all, expected at most {MAX_HOURS}")
     return RetDef(
         kind=kind,
         arch=archive,
-        scid=_integer(arch, "scid", lowest=0, highest=9999),
+        scid=_integer(arch, "scid", 0, 9999),
         run=RunId.from_met(start),
-        l0key=_integer(run, "l0key", lowest=-1),
+        l0key=_integer(run, "l0key", -1, 2**63 - 1),
         chunk=ChunkId.of(chunk),
-        gndid=_integer(run, "gndid", lowest=-1, highest=2**32 - 1),
+        gndid=_integer(run, "gndid", -1, 2**32 - 1),
         spans=every,
     )
 
 
 def _only(parent: "Element", tag: str) -> "Element":
     found = parent.findall(tag)
-    if len(found) != 1:
-        raise FormatError(f"there are {len(found)} <{tag}>, expected one")
+    _expect(len(found) == 1, f"there are {len(found)} <{tag}>, expected one")
     return found[0]
 
 
 def _attribute(element: "Element", name: str) -> str:
-    value = element.get(name)
-    if value is None:
-        raise FormatError(f"<{element.tag}> has no attribute {name}")
-    return value.strip()
-
-
-def _integer(element: "Element", name: str, *, lowest: int, highest: int | None = None) -> int:
-    text = _attribute(element, name)
-    if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII) is None:
-        raise FormatError(f"{name}={text!r} of <{element.tag}> is not a whole number")
-    value = int(text)
-    if value < lowest or (highest is not None and value > highest):
-        limits = f"{lowest} or more" if highest is None else f"{lowest} to {highest}"
-        raise FormatError(f"{name}={text} of <{element.tag}> is out of range, expected {limits}")
+    value = element.get(name, "").strip()
+    _expect(value, f"<{element.tag}> has no attribute {name}, or an empty one")
     return value
 
 
+def _integer(element: "Element", name: str, lowest: int, highest: int) -> int:
+    text = _attribute(element, name)
+    _expect(
+        re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII),
+        f"{name}={text!r} of <{element.tag}> is not a whole number",
+    )
+    _expect(
+        lowest <= int(text) <= highest,
+        f"{name}={text} of <{element.tag}> is out of range, expected {lowest} to {highest}",
+    )
+    return int(text)
+
+
 def _span(element: "Element", kind: str) -> Span:
-    apid = _integer(element, "apid", lowest=0)
-    if apid not in APIDS_OF_KIND[kind]:
-        allowed = APIDS_OF_KIND[kind]
-        raise FormatError(f"apid {apid} of <span> is no APID of {kind}: {allowed[0]} to {allowed[-1]}")
+    apid, apids = _integer(element, "apid", 0, 2047), APIDS_OF_KIND[kind]
+    _expect(apid in apids, f"apid {apid} of <span> is no APID of {kind}: {apids[0]} to {apids[-1]}")
     begin, end = _time(element, "tbeg"), _time(element, "tend")
-    if begin > end:
-        raise FormatError(f"<span> of APID {apid} ends (tend) before it begins (tbeg)")
+    _expect(begin <= end, f"<span> of APID {apid} ends (tend) before it begins (tbeg)")
     return Span(apid, begin, end)
 
 
@@ -252,8 +247,8 @@ def _time(element: "Element", name: str) -> float:
             value = float(text)
         elif DATE_TIME.fullmatch(text):
             value = datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
-    if not 0 <= value < MAX_TIME:
-        raise FormatError(
-            f"{name}={text!r} of <{element.tag}> is no time: expected Unix seconds or YYYY-MM-DD HH:MM:SS"
-        )
+    _expect(
+        0 <= value < MAX_TIME,
+        f"{name}={text!r} of <{element.tag}> is no time: expected Unix seconds or YYYY-MM-DD HH:MM:SS",
+    )
     return value

@@ -69,7 +69,7 @@ def test_header_bytes() -> None:
     for alias in ("", "x" * 63, "x" * 70, evt.MOOT_UNSET_ALIAS):
         assert packed(moot_alias=alias)[112:] == alias.encode()[:63].ljust(64, b"\0")
     for field, value in [("runid", 2**32), ("seconds", (0, -1)), ("sequences", (2**64, 0)), ("moot_key", -1)]:
-        with pytest.raises(FormatError):
+        with pytest.raises(OverflowError):
             packed(**{field: value})
 
 

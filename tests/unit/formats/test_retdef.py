@@ -113,7 +113,7 @@ BAD = [
     (BODY.replace(' chunkid="1"', ""), "<run> has no attribute chunkid"),
     (BODY.replace('runid="741234567"', 'runid="741234568"'), "runid 741234568 and start 741234567 of <run> differ"),
     (BODY.replace("741234567", "4294967296"), "start=4294967296 of <run> is out of range, expected 0 to 4294967295"),
-    (BODY.replace('l0key="1081721"', 'l0key="-2"'), "l0key=-2 of <run> is out of range, expected -1 or more"),
+    (BODY.replace('l0key="1081721"', 'l0key="-2"'), "l0key=-2 of <run> is out of range, expected -1 to 922"),
     (BODY.replace('gndid="7799117"', 'gndid="-2"'), "gndid=-2 of <run> is out of range, expected -1 to 4294967295"),
     (BODY.replace('gndid="7799117"', f'gndid="{"9" * 30}"'), "is not a whole number"),
     (
