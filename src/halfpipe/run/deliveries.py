@@ -273,16 +273,12 @@ class Deliveries(History):
         super().__init__()
         at_stake = f"nothing more of run {run} is delivered"
         self._series = Series(work, paths.deliveries(run), at_stake, only_look=only_look)
-        self.home = self._series.home
         for record in self._series.read():
             try:
                 entry = KINDS[record.values["kind"]].of(record.values)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise self._series.damaged(record.number, f"no record of a delivery: {error!r}") from error
             self.take(entry, record.seal)
-
-    def __len__(self) -> int:
-        return len(self._series.records)
 
     def publish(self, entry: Entry) -> None:
         """Publish `entry`, unless it says what the latest of its downlink says.

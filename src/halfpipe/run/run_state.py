@@ -23,7 +23,6 @@ from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import read_json
-from halfpipe.formats import evt
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
 from halfpipe.merge.late import listed
@@ -41,6 +40,7 @@ from halfpipe.run.merged_index import (
 )
 from halfpipe.run.receipt_file import hand_offs
 from halfpipe.settings import Settings
+from halfpipe.words import utc
 
 log = logging.getLogger(__name__)
 
@@ -70,38 +70,36 @@ class Context:
             If they are gone and cannot be made again; names run, downlink and hours.
         """
         home = self.work / paths.chunks(downlink)
-        if chunk.lie_in(home) and chunk.checksums == self._vouched(downlink, chunk):
-            return chunk, home
-        chunk = replace(chunk, checksums={})
-        for place in (home, self.work / paths.replaced(downlink)):
-            if chunk.lie_in(place):
-                return chunk, place
-        key = (downlink, chunk.chunk)
-        if key in self._again:
-            return chunk, self._again[key]
+        places = home, self.work / paths.replaced(downlink), self._again.get((downlink, chunk.chunk), home)
+        place = next(filter(chunk.lie_in, places), None)
+        if place is None:
+            place = self._again[downlink, chunk.chunk] = self._decoded_again(downlink, chunk)
+        known = place == home and chunk.checksums == self._vouched(downlink, chunk)
+        return chunk if known else replace(chunk, checksums={}), place
+
+    def _decoded_again(self, downlink: DownlinkId, chunk: ChunkProducts) -> Path:
+        """Return a directory of the merge's scratch with the products of a chunk that was cleaned up."""
         scratch = self.work / paths.context(self.run) / downlink / chunk.chunk / secrets.token_hex(8)
         retdef_file = self.work / paths.retdef(downlink, chunk.chunk)
         retdef = read_retdef(retdef_file)
         log.info("chunk %s of downlink %s was cleaned up: decoding it again", chunk.chunk, downlink)
-        made: object = None
         try:
-            made = decode(self.settings, retdef_file, retdef, scratch, self.output, again=True)
+            decode(self.settings, retdef_file, retdef, scratch, self.output, again=True)
         except HalfPipeError as error:
             cause = error.text.rstrip(".")
         else:
+            if chunk.lie_in(scratch):
+                return scratch
             cause = "the decoder makes something else of it now than it did before"
-        if made is None or not chunk.lie_in(scratch):
-            hours = "; ".join(f"APID {s.apid} from {_utc(s.begin)} to {_utc(s.end)}" for s in retdef.spans)
-            raise MissingInputError(
-                f"run {self.run} needs chunk {chunk.chunk} of downlink {downlink}, whose products are gone, and "
-                f"it cannot be decoded again ({cause}).",
-                Remedy(
-                    first=f"Bring back the level-0 files of {hours}, or set merge.without_context in the config to "
-                    "merge without it"
-                ),
-            )
-        self._again[key] = scratch
-        return chunk, scratch
+        hours = "; ".join(f"APID {s.apid} from {utc(s.begin)} to {utc(s.end)}" for s in retdef.spans)
+        raise MissingInputError(
+            f"run {self.run} needs chunk {chunk.chunk} of downlink {downlink}, whose products are gone, and "
+            f"it cannot be decoded again ({cause}).",
+            Remedy(
+                first=f"Bring back the level-0 files of {hours}, or set merge.without_context in the config to "
+                "merge without it"
+            ),
+        )
 
     def _vouched(self, downlink: DownlinkId, chunk: ChunkProducts) -> Mapping[str, str] | None:
         """Return the checksums of what lies among the products of a downlink; None if nothing vouches for them now."""
@@ -109,10 +107,6 @@ class Context:
             entry = read_json(self.work / paths.chunk(downlink, chunk.chunk))
             return ChunkProducts.of(entry, self.run).checksums
         return None
-
-
-def _utc(unix: float) -> str:
-    return str(np.datetime64(int(unix), "s")) + " UTC"
 
 
 @dataclass
@@ -201,14 +195,11 @@ class KnownRun:
         ------
         MissingInputError
             If it cannot be, and the config does not allow to do without.
-        FormatError
-            If it is no evt file.
         """
         place = self._place(downlink, next(chunk for chunk in self._chunks(downlink) if name in chunk.files))
         if place is None:
             return None
         chunk, home = place
-        evt.read_header(home / name)
         return home / name, name in chunk.checksums
 
     def _chunks(self, downlink: DownlinkId) -> tuple[ChunkProducts, ...]:
@@ -236,19 +227,16 @@ def _made_known(context: Context, downlink: DownlinkId) -> KnownDatagrams | None
     If they or the list of chunks are damaged, or they are gone, the merged index is made again.
     """
     work, run = context.work, context.run
-    damage: HalfPipeError | None = None
-    if (work / paths.datagrams(run, downlink)).exists():
-        try:
-            load_chunks(work, run, downlink)
-            return load_datagrams(work, run, downlink)
-        except HalfPipeError as error:
-            damage = error
-    if _handed_off(work, run, downlink):
-        log.warning("%s Made again of the chunks of downlink %s.", damage or "Datagrams are gone.", downlink)
-        return _index_again(context, downlink).datagrams
-    if damage is not None:
-        raise damage
-    return None
+    try:
+        load_chunks(work, run, downlink)
+        return load_datagrams(work, run, downlink)
+    except (HalfPipeError, FileNotFoundError) as error:
+        if _handed_off(work, run, downlink):
+            log.warning("%s Made again of the chunks of downlink %s.", error, downlink)
+            return _index_again(context, downlink).datagrams
+        if (work / paths.datagrams(run, downlink)).exists():
+            raise
+        return None
 
 
 def _index_again(context: Context, downlink: DownlinkId) -> MergedIndex:
