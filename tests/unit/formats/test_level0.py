@@ -132,8 +132,8 @@ def test_hours_beside_the_span_are_looked_at_and_only_those_inside_are_missed(tm
         archive(tmp_path, several(2, first), hour=HOUR + 3600 * hour)
     assert contents(read(tmp_path)) == bodies(*range(7))
     found = read(tmp_path, (HOUR, HOUR + 10900))
-    for fault, hour in zip(found.faults, ("utc04", "utc05"), strict=True):
-        assert re.match(rf"PktRetriever exception: .*/{hour} at byte 0: ", fault)
+    for fault, named in zip(found.faults, ("utc04", "utc05"), strict=True):
+        assert re.match(rf"PktRetriever exception: .*/{named} at byte 0: ", fault)
     archive(tmp_path, [b"junk" * 100], hour=HOUR - 3600)
     assert read(tmp_path, (HOUR + 600, HOUR + 602.5)).faults == (), "damage of another hour"
 
