@@ -221,8 +221,6 @@ def _check_places(settings: Settings) -> None:
     wanted = [("paths.retdef", "directory", path) for path in at.retdef]
     wanted += [("paths.level0", "directory", at.level0)] if at.level0 else []
     wanted += [("moot.file", "file", settings.moot.file)] if settings.moot.file else []
-    password = settings.ledger.password_file
-    wanted += [("ledger.password_file", "file", password)] if password else []
     for key, what, path in wanted:
         try:
             there = path.is_dir() if what == "directory" else path.is_file()

@@ -130,8 +130,8 @@ def _url(value: Any) -> Any:
     # What SQLAlchemy takes for a password, and what drivers take for one among the options.
     if re.search(r"://[^:/]*:[^@]*@|[?&][a-z]*(password|passwd|pwd)=", value, re.IGNORECASE):
         raise ConfigError(
-            "holds a password, which would stand in files and logs. Put it into a file that only its owner may "
-            "read, and name that in ledger.password_file; change the password."
+            "holds a password, which would stand in files and logs. Put it into ~/.pgpass, or into another such file "
+            "that the URL names (?passfile=FILE); change the password."
         )
     if "://" not in value:
         raise ConfigError(
@@ -275,11 +275,8 @@ class Ledger(Section):
     """The database from which Level-1 reads how a run stands; docs/ledger.md."""
 
     url: Annotated[Text | None, Check(_url)] = BUILT_IN
-    """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database. "built-in": an SQLite file
-    in paths.work; null: no ledger."""
-    password_file: Place | None = None
-    """File with the database's password in its first line; only its owner may read it. null: no password is needed,
-    or the database's own means are used."""
+    """As SQLAlchemy has it, without a password: postgresql+psycopg://user@host/database. docs/ledger.md says where the
+    password goes. "built-in": an SQLite file in paths.work; null: no ledger."""
 
 
 @dataclass(frozen=True)

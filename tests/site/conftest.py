@@ -23,11 +23,11 @@ def server() -> Iterator[PrivatePostgresql]:
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """Return an empty database."""
     if request.param == "sqlite":
-        yield Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}", None)
+        yield Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
         return
     server: PrivatePostgresql = request.getfixturevalue("server")
     name = f"ledger_{secrets.token_hex(4)}"
-    yield Database(server.make_database(name), server.password_file)
+    yield Database(server.make_database(name))
     server.drop_database(name)
 
 
@@ -40,4 +40,4 @@ def ledger(database: Database) -> Ledger:
 @pytest.fixture
 def other_database(tmp_path: Path) -> Database:
     """Return an empty SQLite database besides."""
-    return Database(f"sqlite:///{tmp_path / 'other.sqlite'}", None)
+    return Database(f"sqlite:///{tmp_path / 'other.sqlite'}")

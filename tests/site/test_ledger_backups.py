@@ -103,6 +103,6 @@ def test_files_of_an_earlier_hand_off_do_not_take_the_place_of_a_later_one(
 
 def test_a_database_that_is_down_keeps_nobody_from_processing(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_bytes(b"no database" * 100)
-    settings = site(Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}", None), tmp_path / "work")
+    settings = site(Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}"), tmp_path / "work")
     assert code(settings, ONE) == ""
     assert codes(settings) == {"ledger-down": Verdict.NOTE}

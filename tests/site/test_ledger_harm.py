@@ -35,7 +35,7 @@ from halfpipe.ids import DownlinkId, RunId, RunKind
 from halfpipe.ledger import database as database_module
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.check import check
-from halfpipe.ledger.database import Ledger, NoLedgerError, read_password
+from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.load import load, loaded, rebuild, remove
 from halfpipe.ledger.mapping import mapped
 from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION
@@ -70,12 +70,12 @@ def empty(request: pytest.FixtureRequest, database: Database, tmp_path: Path) ->
 
     def make() -> Database:
         made.append(f"empty_{os.getpid()}_{len(made)}")
-        if database.password_file is None:
-            return Database(f"sqlite:///{tmp_path / made[-1]}", None)
+        if database.is_file:
+            return Database(f"sqlite:///{tmp_path / made[-1]}")
         server: PrivatePostgresql = request.getfixturevalue("server")
         url = server.make_database(made[-1])
         request.addfinalizer(partial(server.drop_database, made[-1]))
-        return Database(url, database.password_file)
+        return Database(url)
 
     return make
 
@@ -171,7 +171,7 @@ def test_a_writer_that_holds_on_is_waited_for_and_then_named(
 def test_who_has_waited_sees_what_was_written_meanwhile(database: Database) -> None:
     """Whatever isolation a server has as its default."""
     database.ledger().write(lambda _: None)
-    if database.password_file is not None:
+    if not database.is_file:
         name = make_url(database.url).database
         say = f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'"
         database.ledger().write(lambda c: c.execute(text(say)))
@@ -194,7 +194,7 @@ def test_who_has_waited_sees_what_was_written_meanwhile(database: Database) -> N
 @pytest.mark.postgresql
 def test_a_read_sees_one_state(tmp_path: Path, server: PrivatePostgresql) -> None:
     """Of SQLite it is known: nobody can write while somebody reads."""
-    database = Database(server.make_database("one_state"), server.password_file)
+    database = Database(server.make_database("one_state"))
     ledger, beside = database.ledger(), database.ledger()
     for downlink in DOWNLINKS[:2]:
         process(tmp_path, downlink, {RUN: whole(965, 2)})
@@ -221,8 +221,7 @@ def test_a_ledger_without_its_lock_is_not_written(database: Database, tmp_path: 
 
 def by_others(database: Database, *statements: str) -> None:
     """Do something in a database that is not the ledger's yet."""
-    password = None if database.password_file is None else read_password(database.password_file)
-    engine = create_engine(make_url(database.url).set(password=password), poolclass=NullPool)
+    engine = create_engine(database.url, poolclass=NullPool)
     with engine.begin() as connection:
         for statement in statements:
             connection.execute(text(statement))
@@ -270,7 +269,7 @@ def test_tables_of_others_or_of_another_version_stay(database: Database, tmp_pat
 @pytest.mark.postgresql
 def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> None:
     name = "away"
-    database = Database(server.make_database(name), server.password_file)
+    database = Database(server.make_database(name))
     process(tmp_path, DOWNLINKS[0], {RUN: whole(965, 2)})
     ledger = database.ledger((0.1, 0.1))
     ledger.write(lambda _: None)
@@ -302,8 +301,11 @@ def test_a_server_that_is_away(tmp_path: Path, server: PrivatePostgresql) -> Non
 
 @pytest.mark.postgresql
 def test_a_wrong_password_is_not_shown(server: PrivatePostgresql, tmp_path: Path) -> None:
-    with pytest.raises(LedgerError) as caught:
-        Ledger(server.url, "not the password", ()).write(lambda _: None)
+    wrong = tmp_path / "pgpass"
+    wrong.touch(mode=0o600)
+    wrong.write_text("*:*:*:*:not the password\n")
+    with pytest.raises(LedgerError, match="password authentication failed") as caught:
+        Ledger(f"{server.url.partition('&')[0]}&passfile={wrong}", ()).write(lambda _: None)
     assert "not the password" not in str(caught.value)
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(host=str(server.home / "server"), user="ledger", dbname="postgres")
@@ -321,19 +323,6 @@ def test_what_is_no_database(tmp_path: Path) -> None:
     for url in ("no url", "nosuch://x/y", "sqlite+nosuch:///x"):
         with pytest.raises(ConfigError):
             Ledger(url)
-
-
-@pytest.mark.parametrize(
-    ("content", "mode"), [("open sesame\n", 0o640), ("\nopen sesame\n", 0o600), (None, 0o600)]
-)
-def test_a_password_file_that_is_refused(tmp_path: Path, content: str | None, mode: int) -> None:
-    path = tmp_path / "password"
-    if content is not None:
-        path.write_text(content)
-        path.chmod(mode)
-    with pytest.raises(ConfigError) as caught:
-        read_password(path)
-    assert "sesame" not in str(caught.value)
 
 
 def test_identifiers_fit_oracle_and_the_sql_is_generic() -> None:

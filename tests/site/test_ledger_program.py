@@ -52,7 +52,7 @@ def test_a_downlink_that_is_in_work_is_neither_loaded_nor_removed(
     assert (tmp_path / paths.loaded(ONE)).exists()
     assert set(run_rows(Ledger.of(settings))) == {RUN}
     monkeypatch.setattr("halfpipe.ledger.database.time.sleep", lambda _seconds: None)
-    nowhere = Database(f"sqlite:///{tmp_path}/no/such/directory/ledger.sqlite", None)
+    nowhere = Database(f"sqlite:///{tmp_path}/no/such/directory/ledger.sqlite")
     assert load_one(nowhere.of(settings), ONE, tmp_path) == 1
     assert not (tmp_path / paths.loaded(ONE)).exists()
 

@@ -36,9 +36,8 @@ def test_loaded_compared_taken_out_and_made_anew(database: Database, tmp_path: P
     first, second = case.downlinks
     site = Site(tmp_path)
     site.replay(case.directory / "in", first, second)
-    password = str(database.password_file) if database.password_file else None
     site.configure(
-        ledger={"url": database.url, "password_file": password},
+        ledger={"url": database.url},
         moot={"update": shlex.join(["sh", "-c", f"test ! -e {tmp_path}/down"])},
     )
     site.by_hand(first)

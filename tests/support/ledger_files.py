@@ -65,7 +65,10 @@ class Database:
     """An empty database: what a program needs to reach it."""
 
     url: str
-    password_file: Path | None
+
+    @property
+    def is_file(self) -> bool:
+        return self.url.startswith("sqlite")
 
     def ledger(self, waits: tuple[float, ...] = (0.1, 0.2, 0.4)) -> Ledger:
         """Return a ledger in it; a test does not wait as long as a night does."""
@@ -73,7 +76,7 @@ class Database:
 
     def of(self, settings: Settings) -> Settings:
         """Return the settings with this ledger."""
-        return replace(settings, ledger=LedgerSettings(self.url, self.password_file))
+        return replace(settings, ledger=LedgerSettings(self.url))
 
 
 def whole(apid: int, count: int, **other: Any) -> list[Datagram]:

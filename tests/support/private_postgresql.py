@@ -36,9 +36,9 @@ class PrivatePostgresql:
 
     def __init__(self, home: Path) -> None:
         self.home, self._own = home, home / "server"
-        self.password_file = home / "password"
-        self.password_file.touch(mode=0o600)
-        self.password_file.write_text(PASSWORD + "\n")
+        self._passfile = home / "pgpass"
+        self._passfile.touch(mode=0o600)
+        self._passfile.write_text("*:*:*:*:" + PASSWORD.replace(":", r"\:") + "\n")
         self._own.mkdir()
         given = self._own / "given"
         given.write_text(PASSWORD + "\n")
@@ -49,12 +49,12 @@ class PrivatePostgresql:
 
     @property
     def url(self) -> str:
-        """The URL of the database ``postgres``, without the password."""
+        """The URL of the database ``postgres``, and of the file with the password."""
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """Return the URL of a database, without the password."""
-        return f"postgresql+psycopg://{USER}@/{database}?host={self._own}"
+        """Return the URL of a database, which names the file with the password."""
+        return f"postgresql+psycopg://{USER}@/{database}?host={self._own}&passfile={self._passfile}"
 
     def connect(self) -> "psycopg.Connection[tuple[object, ...]]":
         """Connect to the database ``postgres``."""

@@ -4,7 +4,6 @@ A database that is down is tried `len(WAITS) + 1` times and then is an error of 
 """
 
 import logging
-import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,28 +46,6 @@ class NoLedgerError(LedgerError):
     """There is no ledger yet, or no more."""
 
 
-def read_password(path: Path) -> str:
-    """Return the first line of the file `path`, which nobody but its owner may read.
-
-    Raises
-    ------
-    ConfigError
-        If it cannot be read, is empty, or others may read it; never shows what is in it.
-    """
-    try:
-        mode = path.stat().st_mode
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ConfigError(
-                f"ledger.password_file {path}: others may read it ({stat.filemode(mode)}): chmod 600 {path}"
-            )
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"ledger.password_file {path}: cannot be read as text") from error
-    if not lines or not lines[0]:
-        raise ConfigError(f"ledger.password_file {path}: its first line is empty, expected the password")
-    return lines[0]
-
-
 class Ledger:
     """The ledger at a URL.
 
@@ -76,8 +53,6 @@ class Ledger:
     ----------
     url
         As SQLAlchemy has it, without a password.
-    password
-        For the database, None if it wants none or knows it by other means.
     waits
         Seconds between the tries.
     owner
@@ -90,19 +65,17 @@ class Ledger:
     """
 
     def __init__(
-        self, url: str, password: str | None = None, waits: Sequence[float] = WAITS, owner: str | None = None
+        self, url: str, waits: Sequence[float] = WAITS, owner: str | None = None
     ) -> None:
         try:
             parsed = make_url(url)
-            if password is not None:
-                parsed = parsed.set(password=password)
             self._engine = _engine(parsed)
         except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
             raise ConfigError(
                 f"ledger.url: cannot be used ({error}). Expected built-in, or a URL of SQLAlchemy as in "
                 "postgresql+psycopg://user@host/database, with its driver installed."
             ) from error
-        self.name = parsed.render_as_string(hide_password=True)
+        self.name = url
         is_file = parsed.get_backend_name() == "sqlite" and parsed.database
         self._file = Path(str(parsed.database)) if is_file else None
         self._waits, self._owner, self._ready = tuple(waits), owner, False
@@ -114,15 +87,14 @@ class Ledger:
         Raises
         ------
         ConfigError
-            If there is none, or its URL, its driver or the file with the password cannot be used.
+            If there is none, or its URL or its driver cannot be used.
         """
-        url, password_file = settings.ledger.url, settings.ledger.password_file
+        url = settings.ledger.url
         if url is None:
             raise ConfigError("ledger.url is null: there is no ledger. Set it in the config.")
         if url == BUILT_IN:
             url = f"sqlite:///{settings.paths.work / paths.LEDGER}"
-        password = None if password_file is None else read_password(password_file)
-        return cls(url, password, waits, working_directory.refuse_other(settings.paths.work))
+        return cls(url, waits, working_directory.refuse_other(settings.paths.work))
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction of its own, while nobody else writes; it may be run several times.
