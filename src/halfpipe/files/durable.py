@@ -148,8 +148,8 @@ def write_whole(out: IO[bytes], content: bytes | bytearray | memoryview) -> None
         rest = rest[out.write(rest[:MOST_AT_ONCE]) :]
 
 
-def publish(path: Path, content: bytes) -> bool:
-    """Write a new file, flushed, by link(2): who is second leaves what is there, and is told False.
+def publish(path: Path, content: bytes, *, lasting: bool = True) -> bool:
+    """Write a new file by link(2): who is second leaves what is there, and is told False; `lasting` as for `replacing`.
 
     Raises
     ------
@@ -160,7 +160,8 @@ def publish(path: Path, content: bytes) -> bool:
     try:
         with part.open("xb", buffering=0) as out:
             write_whole(out, content)
-            flush(out.fileno())
+            if lasting:
+                flush(out.fileno())
         try:
             os.link(part, path)
         except FileExistsError:
@@ -170,7 +171,8 @@ def publish(path: Path, content: bytes) -> bool:
     finally:
         with suppress(OSError):
             part.unlink()
-    fsync_directory(path.parent)
+    if lasting:
+        fsync_directory(path.parent)
     return True
 
 

@@ -18,9 +18,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -28,6 +28,7 @@ from typing import Self
 from halfpipe import paths
 from halfpipe.errors import LeaseLostError, LockedError
 from halfpipe.files.advice import in_the_way
+from halfpipe.files.durable import publish
 from halfpipe.ids import DownlinkId, RunId
 
 HEAD_VARIABLE = "HALFPIPE_HEAD"  # the heartbeat of the process that started this job
@@ -169,10 +170,11 @@ def _now(work: Path) -> float:
 
 @dataclass(frozen=True)
 class Found:
-    """A lease that is there, of which `number` counts, and the names of its `jobs` who live.
+    """A lease that is there, of which `number` counts.
 
     `holder` is None where nobody says who it is. `touched` is when its heartbeat was, None if that is gone, `signed`
     when it took the lease or showed last that it gets on (Unix seconds), `silent` for how long it was not touched.
+    `registered` has its jobs, and when the heartbeat of each was touched; `jobs` are the names of those who live.
     """
 
     name: str
@@ -182,6 +184,7 @@ class Found:
     touched: float | None = None
     silent: float = 0.0
     jobs: tuple[str, ...] = ()
+    registered: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def lifetime(self) -> float:
@@ -213,9 +216,10 @@ def look(work: Path, place: str) -> Found | None:
             names = os.listdir(work / place)  # noqa: PTH208 - asked of thousands
         except (FileNotFoundError, NotADirectoryError):
             return None
-        jobs = tuple(sorted(name for name in names if _lives(work, name)))
+        registered = {name: _touched(work, job[1]) for name in names if (job := JOB.fullmatch(name))}
+        jobs = tuple(sorted(n for n, touched in registered.items() if touched and _now(work) - touched < lifetime))
         number = max((int(name) for name in names if NUMBER.fullmatch(name)), default=0)
-        found = Found(Path(place).name, number, jobs=jobs)
+        found = Found(Path(place).name, number, jobs=jobs, registered=registered)
         if not number:
             return found if jobs else None
         with suppress(FileNotFoundError):  # followed or given back at this moment
@@ -236,20 +240,22 @@ def _touched(work: Path, heart: str) -> float | None:
         return None
 
 
-def _lives(work: Path, name: str) -> bool:
-    """Tell whether a name in a lease is the registration of a job, and the job lives."""
-    match = JOB.fullmatch(name)
-    touched = _touched(work, match[1]) if match else None
-    return touched is not None and _now(work) - touched < lifetime
-
-
 class Lease:
-    """The lease at `place` in `paths.work`, which this process takes, or which its head has taken."""
+    """The lease at `place` in `paths.work`, which this process takes, or which its head has taken.
+
+    It is given back at the end of a `with`.
+    """
 
     def __init__(self, work: Path, place: str) -> None:
         self.work, self.place, self.home = work, place, work / place
         self._me: Holder | None = None  # while this process itself holds it
         self._mine = 0, ""  # number and token
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
 
     @property
     def is_of_this_process(self) -> bool:
@@ -288,22 +294,15 @@ class Lease:
 
     def _follow(self, before: Found, me: Holder) -> bool:
         """Publish the next number after one that is over; tell whether that is done, and nobody was faster."""
-        part = self.home / f".{me.token}"
+        place = self.home / f"{before.number + 1:06d}"
+        self._mine = before.number + 1, me.token
         try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(_written(me))
-            self._mine = before.number + 1, me.token
-            place = self.home / f"{before.number + 1:06d}"
-            try:
-                place.hardlink_to(part)
-            except FileExistsError:
-                # A network file system may repeat a request whose answer was lost: the link may be ours.
-                if part.stat().st_nlink != 2:
-                    return False
-        except (FileNotFoundError, FileExistsError):  # the last one out removed the directory meanwhile
+            with suppress(FileExistsError):  # it was there, and the last one out removed it meanwhile
+                self.home.mkdir(parents=True, exist_ok=True)
+            if not publish(place, _written(me), lasting=False):
+                return False
+        except FileNotFoundError:  # likewise
             return False
-        finally:
-            part.unlink(missing_ok=True)
         if not self._is_mine():  # we were slow, and followed one that others had followed long ago
             place.unlink(missing_ok=True)
             return False
@@ -317,13 +316,14 @@ class Lease:
         found = self.look()
         return found is not None and (found.number, found.holder and found.holder.token) == self._mine
 
-    def take(self, what: str, say: Say) -> None:
+    def take(self, what: str, say: Say) -> Self:
         """Wait until the lease is free and take it; say who holds it, after a while and then each minute."""
         waiting = _Waiting(say, PATIENCE_SECONDS)
         while not self.try_take():
             waiting.wait(f"waiting for {what}, held by {self.look() or 'nobody any more'}")
+        return self
 
-    def take_or_refuse(self, what: str, say: Say) -> None:
+    def take_or_refuse(self, what: str, say: Say) -> Self:
         """Take the lease, or be refused as soon as its holder shows that it lives.
 
         One that was killed shows nothing, and is waited for until its time is over; so are the jobs that it left
@@ -355,11 +355,12 @@ class Lease:
             else:
                 taken = self.try_take()
         self.strike_out(self.jobs())
+        return self
 
-    def jobs(self) -> dict[str, float | None]:
+    def jobs(self) -> Mapping[str, float | None]:
         """Return the registered jobs, and when the heartbeat of each was touched."""
-        names = os.listdir(self.home) if self.home.exists() else []  # noqa: PTH208
-        return {name: _touched(self.work, match[1]) for name in names if (match := JOB.fullmatch(name))}
+        found = self.look()
+        return found.registered if found else {}
 
     def strike_out(self, dead: Iterable[str]) -> None:
         """Remove what killed jobs have left here."""
@@ -401,7 +402,7 @@ class Lease:
         _end(self.work)
 
     @contextmanager
-    def under_head(self, head: str) -> Iterator[None]:
+    def under_head(self, head: str) -> Iterator[Self]:
         """Work under this lease, which the process whose heartbeat is `head` has taken.
 
         Raises
@@ -423,7 +424,7 @@ class Lease:
                     "nothing."
                 )
             self._mine = found.number, holder.token
-            yield
+            yield self
         finally:
             place.unlink(missing_ok=True)
             with suppress(OSError):  # unless our head was told to end, it will do that
@@ -445,15 +446,9 @@ class _Waiting:
         self._pause = min(2 * self._pause, POLL_SECONDS)
 
 
-@contextmanager
-def run_lease(work: Path, run: RunId, say: Say) -> Iterator[Lease]:
+def run_lease(work: Path, run: RunId, say: Say) -> Lease:
     """Hold the lease of `run`, waiting for it; under it the state of the run is read and changed."""
-    lease = Lease(work, paths.run_lease(run))
-    lease.take(f"run {run}", say)
-    try:
-        yield lease
-    finally:
-        lease.give_back()
+    return Lease(work, paths.run_lease(run)).take(f"run {run}", say)
 
 
 _downlinks: dict[Path, Lease] = {}
@@ -531,8 +526,7 @@ def in_work(work: Path, downlink: DownlinkId) -> str | None:
     return str(found) if found is not None and found.lives and not found.ours else None
 
 
-@contextmanager
-def downlink_job(work: Path, downlink: DownlinkId) -> Iterator[Lease]:
+def downlink_job(work: Path, downlink: DownlinkId) -> AbstractContextManager[Lease]:
     """Run a job of `downlink`: under the lease of the process that started it, or else under its own.
 
     Raises
@@ -541,15 +535,7 @@ def downlink_job(work: Path, downlink: DownlinkId) -> Iterator[Lease]:
         If another process is at work on the downlink, or the one that started this job is gone.
     """
     lease, head = Lease(work, paths.downlink_lease(downlink)), os.environ.get(HEAD_VARIABLE, "")
-    if head:
-        with lease.under_head(head):
-            yield lease
-        return
-    lease.take_or_refuse(f"downlink {downlink}", log.warning)
-    try:
-        yield lease
-    finally:
-        lease.give_back()
+    return lease.under_head(head) if head else lease.take_or_refuse(f"downlink {downlink}", log.warning)
 
 
 def found(work: Path) -> list[Found]:

@@ -394,9 +394,7 @@ def takeover(
         working_directory.begin(work)
     with ExitStack() as held:
         if do:
-            lease = Lease(work, paths.TAKEOVER_LEASE)
-            lease.take_or_refuse("the takeover", log.warning)
-            held.callback(lease.give_back)
+            held.enter_context(Lease(work, paths.TAKEOVER_LEASE).take_or_refuse("the takeover", log.warning))
         _force(work, report)
         rest = iter(shown(downlinks))
         on_disk: dict[DownlinkId, Mark] = {}

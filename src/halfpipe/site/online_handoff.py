@@ -8,7 +8,6 @@ Online may have read.
 import logging
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -73,15 +72,9 @@ class Result:
         return f"{self.run}  {self.run.l1}  {self.text}"
 
 
-@contextmanager
-def alone(work: Path) -> Iterator[None]:
+def alone(work: Path) -> leases.Lease:
     """Hand off alone: wait until nobody else does, and say for whom. All below is done under this lease."""
-    lease = leases.Lease(work, paths.ONLINE_LEASE)
-    lease.take("another hand-off to Online", log.warning)
-    try:
-        yield
-    finally:
-        lease.give_back()
+    return leases.Lease(work, paths.ONLINE_LEASE).take("another hand-off to Online", log.warning)
 
 
 def hand_off(settings: Settings, runs: Iterable[RunId], output: IO[str]) -> Iterator[Result]:

@@ -244,21 +244,6 @@ def test_an_old_number_that_is_free_again_is_not_followed(
     assert sorted(path.name for path in lease.home.iterdir()) == ["000009"]
 
 
-def test_a_link_that_was_repeated_by_the_network_is_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hardlink_to = Path.hardlink_to
-
-    def twice(path: Path, target: Path) -> None:
-        hardlink_to(path, target)
-        hardlink_to(path, target)
-
-    monkeypatch.setattr(Path, "hardlink_to", twice)
-    lease = Lease(tmp_path, "leases/a")
-    assert lease.try_take()
-    lease.give_back()
-
-
 @pytest.mark.parametrize(("seconds", "messages"), [(0.3, 0), (2.2, 2)])
 def test_who_waits_says_for_whom_and_reminds_but_not_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, messages: int
