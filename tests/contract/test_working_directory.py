@@ -27,7 +27,7 @@ def test_the_first_real_run_makes_it(good: Site) -> None:
     assert not mark.exists()
     good.process(DL)
     known = mark.read_bytes()
-    assert working_directory.identity(good.work) == json.loads(known)["id"]
+    assert working_directory.refuse_other(good.work) == json.loads(known)["id"]
     good.process(DL, again=True)
     assert mark.read_bytes() == known
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -151,12 +152,17 @@ def write_whole(out: IO[bytes], content: bytes | bytearray | memoryview) -> None
 def publish(path: Path, content: bytes, *, lasting: bool = True) -> bool:
     """Write a new file by link(2): who is second leaves what is there, and is told False; `lasting` as for `replacing`.
 
+    Directories on the way to it are made, and their names flushed.
+
     Raises
     ------
     OSError
         If it cannot be written.
     """
     part = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    new = list(takewhile(lambda place: not place.exists(), path.parents))
+    with suppress(FileExistsError):  # a lease's, which somebody has removed at this moment
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with part.open("xb", buffering=0) as out:
             write_whole(out, content)
@@ -171,8 +177,8 @@ def publish(path: Path, content: bytes, *, lasting: bool = True) -> bool:
     finally:
         with suppress(OSError):
             part.unlink()
-    if lasting:
-        fsync_directory(path.parent)
+    for place in (path, *new) if lasting else ():
+        fsync_directory(place.parent)
     return True
 
 

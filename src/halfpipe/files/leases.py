@@ -297,11 +297,9 @@ class Lease:
         place = self.home / f"{before.number + 1:06d}"
         self._mine = before.number + 1, me.token
         try:
-            with suppress(FileExistsError):  # it was there, and the last one out removed it meanwhile
-                self.home.mkdir(parents=True, exist_ok=True)
             if not publish(place, _written(me), lasting=False):
                 return False
-        except FileNotFoundError:  # likewise
+        except FileNotFoundError:  # the last one out removed the directory meanwhile
             return False
         if not self._is_mine():  # we were slow, and followed one that others had followed long ago
             place.unlink(missing_ok=True)

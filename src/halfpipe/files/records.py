@@ -13,9 +13,8 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from halfpipe import paths
 from halfpipe.errors import HalfPipeError, Remedy, StateError
 from halfpipe.files import json_files
 from halfpipe.files.advice import advice, cannot_be_read
-from halfpipe.files.durable import fsync_directory, publish, write_bytes
+from halfpipe.files.durable import publish, write_bytes
 from halfpipe.files.json_files import SEAL, seal_of
 from halfpipe.files.reading import read_whole
 
@@ -46,16 +45,16 @@ class DamagedError(StateError):
 
 @dataclass(frozen=True)
 class Record:
-    """One record as it was published: its number, what it says, and its seal.
+    """One record as it was published: what it says, its seal, and its number in its series.
 
     `values` lacks the seal and the seal of the record before it.
     """
 
-    number: int
     values: Mapping[str, Any]
     seal: str
     previous: str | None
     content: bytes = field(repr=False, compare=False)
+    number: int = 0
 
 
 def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
@@ -63,21 +62,16 @@ def sealed(values: Mapping[str, Any], previous: str | None) -> bytes:
     return json_files.sealed({**values, PREVIOUS: previous})
 
 
-def opened(content: bytes, number: int = 0) -> Record | None:
-    """Return the record that `content` is; None if it is not what was published."""
-    found = _opened(content)
-    return Record(number, *found, content) if found else None
-
-
 @lru_cache(maxsize=8)  # an account reads a receipt twice: where people look for it, and among the records
-def _opened(content: bytes) -> tuple[Mapping[str, Any], str, str | None] | None:
+def opened(content: bytes) -> Record | None:
+    """Return the record that `content` is, without its number; None if it is not what was published."""
     seal = seal_of(content)
     if seal is None:
         return None
     try:
         values = json.loads(content)
         del values[SEAL]
-        return values, seal, values.pop(PREVIOUS)
+        return Record(values, seal, values.pop(PREVIOUS), content)
     except (ValueError, KeyError, RecursionError):
         return None
 
@@ -157,17 +151,17 @@ class Series:
         assert not self._only_look
         number = len(self.records) + 1
         content = sealed(values, self.records[-1].seal if self.records else None)
-        record = opened(content, number)
-        assert record is not None
         publish_file(self.home, number, content)
         try:
             publish_file(self.second, number, content)
         except TakenError:
             other = self._open(self.second, number)
             # The first copy of what another process published was lost just now.
-            if other is not None and other.seal != record.seal:
-                publish_file(self.home, number, other.content, over=True)
+            if other is not None and other.content != content:
+                write_bytes(file_of(self.home, number), other.content, locked=False)
                 raise
+        record = _numbered(content, number)
+        assert record is not None
         self.records.append(record)
         return record
 
@@ -190,13 +184,9 @@ class Series:
             Remedy(first="restore one of the two files from a backup"),
         )
 
-    def file(self, number: int) -> Path:
-        """Return the first copy of a record."""
-        return file_of(self.home, number)
-
     def _open(self, home: Path, number: int) -> Record | None:
         try:
-            return opened(read_whole(f"{home}/{number:06d}.json", MOST_BYTES), number)
+            return _numbered(read_whole(f"{home}/{number:06d}.json", MOST_BYTES), number)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except OSError as error:
@@ -211,12 +201,20 @@ class Series:
                 return  # it was published after we had looked
             if path.is_dir():
                 path.rename(home / f".{path.name}.damaged")
-            # The name of a damaged copy stays taken, or another process could publish its own record under it.
-            publish_file(home, record.number, record.content, over=path.exists())
+            if path.exists():
+                # The name of a damaged copy stays taken, or another process could publish its own record under it.
+                write_bytes(path, record.content, locked=False)
+            else:
+                publish_file(home, record.number, record.content)
         except (OSError, HalfPipeError) as error:
             self.harmed[path] = f"is lost or damaged, and cannot be mended: {error}"
         else:
             self.harmed[path] = "was lost or damaged, and is mended from its other copy"
+
+
+def _numbered(content: bytes, number: int) -> Record | None:
+    found = opened(content)
+    return found and replace(found, number=number)
 
 
 def file_of(home: Path, number: int) -> Path:
@@ -235,8 +233,8 @@ def numbers(home: Path) -> set[int]:
     return {int(match[1]) for match in map(_NAME.fullmatch, names) if match}
 
 
-def publish_file(home: Path, number: int, content: bytes, *, over: bool = False) -> None:
-    """Write a record beside its place, flush it, and link it to its name: a new one, or `over` a damaged copy.
+def publish_file(home: Path, number: int, content: bytes) -> None:
+    """Write a record beside its place, flush it, and link it to its name.
 
     Raises
     ------
@@ -246,11 +244,7 @@ def publish_file(home: Path, number: int, content: bytes, *, over: bool = False)
         If it cannot be written.
     """
     path = file_of(home, number)
-    if over:
-        write_bytes(path, content, locked=False)
-        return
     try:
-        _make(home)
         if not publish(path, content):
             raise TakenError(
                 f"{path}: another process has published this record at the same moment. Re-run the command."
@@ -259,11 +253,3 @@ def publish_file(home: Path, number: int, content: bytes, *, over: bool = False)
         raise HalfPipeError(
             f"{path}: this record cannot be written: {error.strerror}. {advice(error)}"
         ) from error
-
-
-def _make(home: Path) -> None:
-    """Make a directory and flush the names of those that were made on the way to it."""
-    new = list(takewhile(lambda place: not place.exists(), (home, *home.parents)))
-    home.mkdir(parents=True, exist_ok=True)
-    for place in new:
-        fsync_directory(place.parent)

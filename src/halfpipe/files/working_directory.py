@@ -28,32 +28,12 @@ def begin(work: Path) -> str:
     ConfigError
         As for `refuse_other`, or if the mark cannot be made.
     """
-    known = refuse_other(work)
-    if known is not None:
-        return known
     place = work / paths.FORMAT_MARK
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        publish(place, dump_json({"format": FORMAT, "id": uuid4().hex}).encode())
-    except OSError as error:
-        raise ConfigError(f"{place}: cannot be made: {error.strerror}. {advice(error)}") from error
-    return identity(work)
-
-
-def identity(work: Path) -> str:
-    """Return the id of the working directory `work`, which has a mark.
-
-    Raises
-    ------
-    ConfigError
-        If it has none, or as for `refuse_other`.
-    """
-    known = refuse_other(work)
-    if known is None:
-        raise ConfigError(
-            f"{work / paths.FORMAT_MARK}: no such file, so nothing was processed in {work}. See that paths.work is "
-            "the one you mean"
-        )
+    while (known := refuse_other(work)) is None:
+        try:
+            publish(place, dump_json({"format": FORMAT, "id": uuid4().hex}).encode())
+        except OSError as error:
+            raise ConfigError(f"{place}: cannot be made: {error.strerror}. {advice(error)}") from error
     return known
 
 

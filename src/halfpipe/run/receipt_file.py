@@ -10,7 +10,7 @@ from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError, Remedy, rerun
 from halfpipe.files.advice import advice, in_place_of
 from halfpipe.files.reading import modified, read_whole
-from halfpipe.files.records import Record, Series, opened
+from halfpipe.files.records import Record, Series, file_of, opened
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.deliveries import Deliveries
 
@@ -77,7 +77,7 @@ def hand_offs(work: Path, downlink: DownlinkId, *, only_look: bool = False) -> l
             texts = tuple(receipt["texts"])
         except (ValueError, KeyError, TypeError) as error:
             raise of_series.damaged(record.number, f"no receipt: {error!r}") from error
-        first = found[number].first if number in found else of_series.file(record.number)
+        first = found[number].first if number in found else file_of(of_series.home, record.number)
         found[number] = HandOff(number, named, texts, receipt, first)
     return [found[number] for number in sorted(found)]
 

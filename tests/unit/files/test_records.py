@@ -40,7 +40,7 @@ def files(work: Path) -> list[Path]:
 def test_a_record_is_json_whose_seal_is_its_first_line_and_chains() -> None:
     one = opened(sealed({"a": 1}, None))
     assert one is not None
-    two = opened(sealed({"b": 2}, one.seal), 2)
+    two = opened(sealed({"b": 2}, one.seal))
     assert two is not None
     assert (two.previous, two.values) == (one.seal, {"b": 2})
     assert set(json.loads(two.content)) == {"sha256", "previous", "b"}

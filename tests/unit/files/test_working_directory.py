@@ -9,7 +9,7 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.errors import ConfigError
-from halfpipe.files.working_directory import FORMAT, begin, identity, refuse_other
+from halfpipe.files.working_directory import FORMAT, begin, refuse_other
 
 RACES = """
 import sys, time
@@ -28,12 +28,10 @@ def test_it_is_made_once(tmp_path: Path) -> None:
     work = tmp_path / "site" / "work"
     assert refuse_other(work) is None
     assert not work.exists()
-    with pytest.raises(ConfigError, match=str(work)):
-        identity(work)
     known = begin(work)
     assert json.loads((work / "format.json").read_text()) == {"format": FORMAT, "id": known}
     before = (work / "format.json").stat()
-    assert {begin(work), identity(work), refuse_other(work)} == {known}
+    assert begin(work) == refuse_other(work) == known
     assert (work / "format.json").stat() == before
     assert names(work) == ["format.json"]
     assert begin(tmp_path / "another") != known
@@ -46,11 +44,11 @@ def test_heads_that_race_agree(tmp_path: Path) -> None:
     ]
     (tmp_path / "go").touch()
     said = {head.communicate()[0].strip() for head in heads}
-    assert said == {identity(tmp_path / "work")}
+    assert said == {refuse_other(tmp_path / "work")}
     assert names(tmp_path / "work") == ["format.json"]
 
 
-USES = [begin, identity, refuse_other]
+USES = [begin, refuse_other]
 ID = '"id": "0123456789abcdef0123456789abcdef"'
 DAMAGED = ["", "{", "[" * 100_000, "[]", "null", "{}", '{"format": 1}', '{"format": 1, "id": "x"}', "\xff"]
 DAMAGED += [
@@ -84,7 +82,7 @@ def test_logs_locks_and_switches_are_no_processing(tmp_path: Path) -> None:
     for name in (paths.LOGS, "locks", "halts", paths.FORCE, ".snakemake", "240601001"):
         (tmp_path / name).mkdir()
     assert refuse_other(tmp_path) is None
-    assert begin(tmp_path) == identity(tmp_path)
+    assert begin(tmp_path) == refuse_other(tmp_path)
 
 
 def test_one_that_cannot_be_made_or_read_is_told(tmp_path: Path) -> None:
