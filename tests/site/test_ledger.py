@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,16 +13,18 @@ from sqlalchemy import Connection, Executable, Table, insert, update
 
 from halfpipe import paths
 from halfpipe.errors import LedgerError, MissingInputError, StateError
-from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import check as check_module
 from halfpipe.ledger import database as database_module
+from halfpipe.ledger import moot_key
 from halfpipe.ledger.check import DAMAGED, FILES_BEHIND, LEDGER_BEHIND, check
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.load import load, rebuild, remove
-from halfpipe.ledger.mapping import mapped
 from halfpipe.ledger.rows import Part, parts_of
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
-from halfpipe.run.moot_keys import Moot
+from halfpipe.merge.settle import KnownDatagrams
+from halfpipe.run.moot_keys import UNSET, Moot
+from halfpipe.settings import Moot as MootSettings
 from tests.support.ledger_files import (
     GROUND_ID,
     UTC,
@@ -38,7 +41,6 @@ from tests.support.ledger_files import (
 
 ONE, TWO, THREE = DownlinkId("240601001"), DownlinkId("240601002"), DownlinkId("090101001")
 RUN, OTHER = RunId("2c2e5787"), RunId("0dbb9fe9")
-FIRST = UTC + 0.75  # of the first datagram of APID 956, Unix seconds
 
 
 def ndgms(ledger: Ledger) -> dict[RunId, tuple[str, int]]:
@@ -193,7 +195,14 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Le
     assert ndgms(ledger) == {RUN: ("Complete", 8)}
 
 
-def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
+def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> None:
+    ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=MootSettings(mapping=True))
+
+    def of_merge(*datagrams: Datagram) -> Moot:
+        """Return what a merge is told."""
+        rows = KnownDatagrams.of([each.line(RUN) for each in datagrams]).rows
+        return moot_key.of_run(database.of(mapping), RUN, rows)
+
     at = datetime(2024, 6, 28, 2, 29, 27)
     ledger.write(lambda _: None)
     times = ((0, 1, "old"), (1, 2**32 - 2, "nomSciOps"), (3, 3, "tooLate"))
@@ -210,12 +219,11 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
         return row["type"], Moot(row["moot_key"], row["moot_alias"])
 
     assert of_row() == ("LPA", Moot(2**32 - 2, "nomSciOps"))
-    # What a merge is told, by the same datagram.
-    assert mapped(ledger, RUN, RunKind.LPA, FIRST, GROUND_ID) == Moot(2**32 - 2, "nomSciOps")
-    assert mapped(ledger, RUN, RunKind.LCI, FIRST, GROUND_ID) is None
-    assert mapped(ledger, RUN, RunKind.LPA, FIRST - 7200, GROUND_ID) == Moot(1, "old")
-    with pytest.raises(StateError):
-        mapped(ledger, RUN, RunKind.LPA, 1e15, GROUND_ID)
+    assert of_merge(*whole(956, 2)) == Moot(2**32 - 2, "nomSciOps")
+    assert of_merge(*whole(966, 2)) == UNSET
+    assert of_merge(Datagram(956, 0, utc=UTC - 7199)) == Moot(1, "old")
+    with pytest.raises(LedgerError, match="cannot be looked up"):
+        of_merge(Datagram(956, 0, utc=1e15))
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
     assert [(f.where[:8], f.behind) for f in check(ledger, settings_of(tmp_path))] == [
@@ -224,14 +232,14 @@ def test_moot_is_mapped_or_overridden(ledger: Ledger, tmp_path: Path) -> None:
     load(ledger, settings_of(tmp_path), ONE)
     # The type that was asked for is not what was sent: that goes by APIDs, as for Level-1.
     assert of_row() == ("LPA", Moot(9, "calibOps"))
-    assert {mapped(ledger, RUN, kind, FIRST, GROUND_ID) for kind in RunKind} == {Moot(9, "calibOps")}
+    assert {of_merge(*whole(apid, 2)) for apid in (956, 966)} == {Moot(9, "calibOps")}
 
     # A row of others that no event file can hold.
     ledger.write(lambda c: c.execute(update(ACQUISITIONS).values(moot_key=2**32)))
     with pytest.raises(StateError):
         load(ledger, settings_of(tmp_path), ONE)
     with pytest.raises(LedgerError):
-        mapped(ledger, RUN, RunKind.LPA, FIRST, GROUND_ID)
+        of_merge(*whole(956, 2))
     assert [(f.where[:8], f.behind) for f in check(ledger, settings_of(tmp_path))] == [("run 2c2e", DAMAGED)]
     by_hand = tmp_path / "moot.txt"
     by_hand.write_text(f"{RUN.l1} 0 byHand\n{RUN.l1[:-1]}8 8 ofAnother\n")

@@ -37,7 +37,7 @@ from halfpipe.ledger import moot_update
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.load import load, loaded, rebuild, remove
-from halfpipe.ledger.mapping import mapped
+from halfpipe.ledger.mapping import UNKNOWN, look_up
 from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION
 from tests.support.forks import ended, started
 from tests.support.ledger_files import (
@@ -354,7 +354,8 @@ def test_each_statement_is_one_that_oracle_has(tmp_path: Path) -> None:
         assert check(ledger, settings_of(tmp_path)) == []
         with (tmp_path / "output").open("w") as output:
             assert moot_update.send(ledger, "true", output) == []
-        assert mapped(ledger, RUN, RunKind.LPA, 1e9, 1) is None
+        mapped = partial(look_up, run=RUN, kind=RunKind.LPA, ground_id=1, start=datetime(2001, 9, 9))
+        assert ledger.read(mapped) == UNKNOWN
         remove(ledger, settings_of(tmp_path), DOWNLINKS[:2])
     finally:
         event.remove(Engine, "before_execute", note)

@@ -232,13 +232,6 @@ def loaded(connection: Connection) -> dict[DownlinkId, int]:
     return {_downlink(number): int(handoff) for number, handoff in rows}
 
 
-def loaded_of(connection: Connection, run: RunId) -> dict[DownlinkId, tuple[bool, str]]:
-    """Return the downlinks that the ledger has of `run`; whether it was held in each, and the part's digest."""
-    columns = (LINKS.c.downlink_id, LINKS.c.held, LINKS.c.digest)
-    rows = connection.execute(select(*columns).where(LINKS.c.startedat == run.met))
-    return {_downlink(number): (bool(held), digest) for number, held, digest in rows}
-
-
 def _downlink(number: int) -> DownlinkId:
     return DownlinkId(f"{int(number):09d}")
 
@@ -285,9 +278,12 @@ def _sum_up(
 ) -> None:
     """Bring the row of `run` up to date; `own` is the part that was just read, which is not read again."""
     parts = []
-    for downlink, (held, digest) in sorted(loaded_of(connection, run).items()):
+    columns = (LINKS.c.downlink_id, LINKS.c.held, LINKS.c.digest)
+    links = connection.execute(select(*columns).where(LINKS.c.startedat == run.met).order_by(LINKS.c.downlink_id))
+    for number, held, digest in links.all():
+        downlink = _downlink(number)
         same = own is not None and own.downlink == downlink
-        part = own if same else Part.read(settings.paths.work, run, downlink, held=held)
+        part = own if same else Part.read(settings.paths.work, run, downlink, held=bool(held))
         if part is not None:
             # It was processed again since, and whether its run is held now is not known before it is loaded.
             parts.append(part if part.digest == digest else replace(part, held=True))

@@ -5,45 +5,16 @@ acquisition of type LPA or LCI that was requested under its ground id before tha
 key. Of equal times the highest key is taken, so that the order of rows does not matter.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Table, func, select
 
-from halfpipe.errors import LedgerError, StateError
+from halfpipe.errors import StateError
 from halfpipe.ids import RunId, RunKind
-from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import ACQUISITIONS, DEFAULTS
 from halfpipe.run.moot_keys import Moot, is_good
 
 UNKNOWN = Moot(0xFFFFFFFF, "UNKNOWN")
-
-
-def mapped(ledger: Ledger, run: RunId, kind: RunKind, seconds: float, ground_id: int) -> Moot | None:
-    """Map `run` by its kind, and Unix UTC seconds and ground id of its first datagram; None if nothing says it.
-
-    Raises
-    ------
-    LedgerError
-        If the database is down, has no tables or a key that is none: the key of a run must not depend on that.
-    StateError
-        If the time is none.
-    """
-    try:
-        start = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
-    except (OverflowError, ValueError, OSError) as error:
-        raise StateError(
-            f"run {run} ({run.l1}): its first datagram has the time {seconds}, so no MOOT key can be looked up; an "
-            "index line is damaged. Have the chunk decoded again (-F)."
-        ) from error
-    try:
-        found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
-    except (LedgerError, StateError) as error:
-        raise LedgerError(
-            f"run {run} ({run.l1}): its MOOT key cannot be looked up: {error} Nothing of it was delivered, so "
-            "that no event file gets another key. To go on without the database, set moot.mapping to false, or put "
-            "a line of the run into moot.file."
-        ) from error
-    return None if found == UNKNOWN else found
 
 
 def look_up(connection: Connection, run: RunId, kind: RunKind, ground_id: int, start: datetime) -> Moot:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from halfpipe.errors import LedgerError, StateError
 from halfpipe.ids import RunId, RunKind
 from halfpipe.run.moot_keys import UNSET, Moot, first_datagram, moot_of
 from halfpipe.settings import Settings
@@ -24,18 +25,26 @@ def of_run(settings: Settings, run: RunId, datagrams: NDArray[np.void]) -> Moot:
     ConfigError, FormatError
         If `moot.file` cannot be read, or gives the run two keys.
     LedgerError
-        If `moot.mapping` is true and the ledger cannot be asked: the key must not depend on that.
-    StateError
-        If the first datagram has no time that can be one.
+        If `moot.mapping` is true and the ledger cannot be asked, has no tables or a key that is none, or the first
+        datagram no time: the key must not depend on that.
     """
     moot = moot_of(run, settings.moot.file)
-    if moot != UNSET or not settings.moot.mapping or settings.ledger.url is None or not len(datagrams):
+    if moot != UNSET or not settings.moot.mapping or not len(datagrams):
         return moot
     # Only here: the database's library takes as long to load as all else that a job does at its start.
     from halfpipe.ledger.database import Ledger  # noqa: PLC0415
-    from halfpipe.ledger.mapping import mapped  # noqa: PLC0415
+    from halfpipe.ledger.mapping import UNKNOWN, look_up  # noqa: PLC0415
+    from halfpipe.ledger.tables import time_of  # noqa: PLC0415
 
-    first = first_datagram(datagrams)
+    ledger, first = Ledger.of(settings), first_datagram(datagrams)
     kind = RunKind.of(np.unique(datagrams["apid"]).tolist())
-    found = mapped(Ledger.of(settings), run, kind, float(first["utc"]), int(first["groundid"]))
-    return found or UNSET
+    try:
+        start, ground_id = time_of(first["utc"]), int(first["groundid"])
+        found = ledger.read(lambda connection: look_up(connection, run, kind, ground_id, start))
+    except (LedgerError, StateError, OverflowError, ValueError, OSError) as error:
+        raise LedgerError(
+            f"run {run} ({run.l1}): its MOOT key cannot be looked up: {error} Nothing of it was delivered, so "
+            "that no event file gets another key. To go on without the database, set moot.mapping to false, or put "
+            "a line of the run into moot.file."
+        ) from error
+    return UNSET if found == UNKNOWN else found

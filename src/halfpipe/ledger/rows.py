@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +13,7 @@ from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
-from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, SEGMENTS
+from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, SEGMENTS, time_of
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
 from halfpipe.run import force_list
@@ -101,7 +100,7 @@ class Part:
                 )
             if sum(rows["nevts"].tolist()) > MOST:
                 raise OverflowError(f"more than {MOST} events")
-            _ = [(_time(column.min()), _time(column.max())) for column in times if len(column)]
+            _ = [(time_of(column.min()), time_of(column.max())) for column in times if len(column)]
         except (OverflowError, ValueError, OSError) as error:
             raise StateError(
                 f"{path}: {error}: an index line is damaged. Nothing was entered. Have the downlink's chunks of the "
@@ -270,10 +269,10 @@ def sum_up(run: RunId, parts: Sequence[Part], settings: Settings) -> tuple[Row, 
         "status": status,
         "ndgms": len(rows),
         "nevts": int(rows["nevts"].sum()),
-        "dgmutc0": _time(rows["utc"].min()),
-        "dgmutc1": _time(rows["utc"].max()),
-        "evtutc0": _time(with_events["evtutc0"].min()) if len(with_events) else None,
-        "evtutc1": _time(with_events["evtutc1"].max()) if len(with_events) else None,
+        "dgmutc0": time_of(rows["utc"].min()),
+        "dgmutc1": time_of(rows["utc"].max()),
+        "evtutc0": time_of(with_events["evtutc0"].min()) if len(with_events) else None,
+        "evtutc1": time_of(with_events["evtutc1"].max()) if len(with_events) else None,
         "hwkey": int(first["hwkey"]),
         "swkey": int(first["swkey"]),
     }
@@ -286,21 +285,16 @@ def _datagram(row: np.void) -> Row:
     return {
         "apid": int(row["apid"]),
         "datagrams": int(row["datagram"]),
-        "utc": _time(row["utc"]),
+        "utc": time_of(row["utc"]),
         "groundid": int(row["groundid"]),
         "modechanges": int(row["modechanges"]),
         **{name: row[name].decode("ascii", "replace") for name in words},
         # Without events a datagram's line has something here that means nothing.
-        "evtutc0": _time(row["evtutc0"]) if events else None,
+        "evtutc0": time_of(row["evtutc0"]) if events else None,
         "evtseq0": int(row["evtseq0"]) if events else None,
-        "evtutc1": _time(row["evtutc1"]) if events else None,
+        "evtutc1": time_of(row["evtutc1"]) if events else None,
         "evtseq1": int(row["evtseq1"]) if events else None,
         "nevts": events,
         "hwkey": int(row["hwkey"]),
         "swkey": int(row["swkey"]),
     }
-
-
-def _time(unix: float) -> datetime:
-    """Return Unix UTC seconds as a time without a zone, to the microsecond."""
-    return datetime.fromtimestamp(float(unix), UTC).replace(tzinfo=None)

@@ -20,6 +20,7 @@ Deviations, each because a downlink must be loaded again or removed without harm
   from segments it cannot be, since two that overlap in part have counts that cannot be told apart.
 """
 
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -211,6 +212,11 @@ VERSION = Table(
 
 OF_A_DOWNLINK = (LINKS, SEGMENTS, DATAGRAMS)
 OURS = (DOWNLINKS, RUNS, *OF_A_DOWNLINK, LOCK, PENDING)
+
+
+def time_of(unix: float) -> datetime:
+    """Return Unix UTC seconds as the tables have a time: without a zone, to the microsecond."""
+    return datetime.fromtimestamp(float(unix), UTC).replace(tzinfo=None)
 
 
 def of_downlink(table: Table, downlink: DownlinkId) -> ColumnElement[bool]:
