@@ -130,21 +130,9 @@ def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None =
     if "paths" not in raw:
         which = f"no paths in {', '.join(map(str, configfiles))}" if configfiles else "no config was given"
         raise ConfigError(f"{which}, so there is no working directory to look at. {REMEDY}")
-    settings: Settings = _checked(Settings, raw, sources, "config/README.md has every key with its default.")
+    settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
     _check_places(settings)
     return settings
-
-
-def load_other(kind: type[T], path: Path, remedy: str) -> T:
-    """Read a file of other settings, held against the dataclass `kind`; `remedy` ends messages.
-
-    Raises
-    ------
-    ConfigError
-        As `load`.
-    """
-    found: T = _checked(kind, read_yaml(path), {(): str(path)}, remedy)
-    return found
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:
@@ -193,14 +181,31 @@ def model(kind: Any = Settings, *, described: bool = False) -> "TypeAdapter[Any]
     return TypeAdapter(kind)
 
 
-def _checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], remedy: str) -> Any:
+def checked(kind: type[T], raw: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], remedy: str) -> T:
+    """Hold keys with values against the dataclass `kind`.
+
+    Parameters
+    ----------
+    kind, raw
+        The dataclass, and the values.
+    sources
+        The file that each key is from, or the section above it.
+    remedy
+        Ends the message of an error.
+
+    Raises
+    ------
+    ConfigError
+        All that is wrong, each with its file, key, value and what was expected.
+    """
     from pydantic import ValidationError  # noqa: PLC0415
 
     try:
-        return model(kind).validate_json(json.dumps(raw, default=str), strict=True)
+        found: T = model(kind).validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
         problems = dict.fromkeys(_in_words(one, sources) for one in error.errors())
         raise ConfigError(f"the configuration cannot be used: {'; '.join(problems)}. {remedy}") from error
+    return found
 
 
 def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:

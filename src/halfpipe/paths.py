@@ -144,14 +144,9 @@ def submit_line(dl: str) -> str:
     return f"{dl}/submit.txt"
 
 
-def halt(switch: str) -> str:
-    """Return the halt switch for all downlinks."""
-    return f"halts/{switch}"
-
-
-def downlink_halt(switch: str, dl: str) -> str:
-    """Return the halt switch for one downlink."""
-    return f"{dl}/{switch}"
+def halt(switch: str, dl: str | None = None) -> str:
+    """Return the halt switch for one downlink, or for all."""
+    return f"{dl or 'halts'}/{switch}"
 
 
 def acknowledged(what: str) -> str:

@@ -142,7 +142,6 @@ def _url(value: Any) -> Any:
 
 Text = Annotated[str, Check(min_length=1)]
 Place = Annotated[Path, Check(_absolute)]
-LATC = Check(_number, {"type": ["integer", "string"]}, ge=0, lt=2**32 - 1)
 Days = Annotated[float, Check(ge=0)]
 
 
@@ -251,7 +250,9 @@ class Merge(Section):
     min_epus: Annotated[int, Check(ge=1, le=4)] = 2
     """An LPA run needs this many event processing units before anything of it is settled; two are active in
     flight."""
-    latc_override: Annotated[int, LATC] | None = None
+    latc_override: (
+        Annotated[int, Check(_number, {"type": ["integer", "string"]}, ge=0, lt=2**32 - 1)] | None
+    ) = None
     """Replaces LATC_master of all LPA events, a number of 32 bits (0x... as text); null: none (for the legacy
     0xFFFFFFFF)."""
     without_context: bool = False

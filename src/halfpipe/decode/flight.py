@@ -154,7 +154,9 @@ def load(path: Path) -> Flight:
     ConfigError
         If it cannot be read, or a key or value in it cannot be used; names file, key, value and what was expected.
     """
-    flight = config.load_other(Flight, path, "config/flight.yaml is an example with every key.")
+    flight = config.checked(
+        Flight, config.read_yaml(path), {(): str(path)}, "config/flight.yaml is an example with every key."
+    )
     if not flight.bare and flight.image is None:
         raise ConfigError(
             f"{path}: image: {flight.runtime} needs one. Name the container's image, or set runtime: none."

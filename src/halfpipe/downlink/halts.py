@@ -79,7 +79,7 @@ def holding(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> P
     """
     places = [paths.halt(switch)]
     if downlink is not None and switch is not Switch.CLEANUP:
-        places.append(paths.downlink_halt(switch, downlink))
+        places.append(paths.halt(switch, downlink))
     return next((work / place for place in places if _is_there(work / place)), None)
 
 
@@ -168,7 +168,7 @@ def held(work: Path, downlinks: Iterable[DownlinkId]) -> list[dict[str, Any]]:
 
 
 def _place(work: Path, switch: Switch, downlink: DownlinkId | None) -> Path:
-    return work / (paths.downlink_halt(switch, downlink) if downlink else paths.halt(switch))
+    return work / paths.halt(switch, downlink)
 
 
 def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:

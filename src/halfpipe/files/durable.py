@@ -35,20 +35,15 @@ def flushed_together() -> Iterator[None]:
         os.sync()
 
 
-def together() -> bool:
-    """Tell whether what is written now is flushed later, all at once."""
-    return _TOGETHER.get()
-
-
 def flush(handle: int) -> None:
     """Flush an open file to disk, unless that is done for many together."""
-    if not together():
+    if not _TOGETHER.get():
         os.fsync(handle)
 
 
 def fsync_directory(path: Path) -> None:
     """Flush the directory `path`, so that renames in it survive a crash of the machine."""
-    if together():
+    if _TOGETHER.get():
         return
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -66,7 +61,7 @@ def make_directory(root: Path, below: str) -> Path:
     path = root / below
     path.mkdir(parents=True, exist_ok=True)
     for place in (path, *path.parents):
-        if place == root or together():
+        if place == root:
             break
         fsync_directory(place.parent)
     return path
@@ -74,11 +69,8 @@ def make_directory(root: Path, below: str) -> Path:
 
 def fsync_file(path: Path) -> None:
     """Flush the file `path`, which another program wrote, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        flush(handle)
-    finally:
-        os.close(handle)
+    with path.open("rb") as file:
+        flush(file.fileno())
 
 
 def remove_file(path: Path) -> None:

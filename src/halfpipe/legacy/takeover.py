@@ -247,7 +247,7 @@ def _write(
 def _put_switches(work: Path, legacy: LegacyDownlink) -> None:
     """Put down the switches that an operator has put down for the legacy."""
     for switch in legacy.switches:
-        write_bytes(work / paths.downlink_halt(switch, legacy.id), (legacy.home / switch).read_bytes())
+        write_bytes(work / paths.halt(switch, legacy.id), (legacy.home / switch).read_bytes())
 
 
 def _entry(
