@@ -36,7 +36,7 @@ from halfpipe.ledger import database as database_module
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger, NoLedgerError
-from halfpipe.ledger.load import load, loaded, rebuild, remove
+from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.mapping import UNKNOWN, look_up
 from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION
 from tests.support.forks import ended, started
@@ -189,25 +189,6 @@ def test_who_has_waited_sees_what_was_written_meanwhile(database: Database) -> N
     children = [started(lambda: database.ledger().write(add)) for _ in range(4)]
     assert [ended(child) for child in children] == [0] * 4
     assert database.ledger().read(last) == 4
-
-
-@pytest.mark.postgresql
-def test_a_read_sees_one_state(tmp_path: Path, server: PrivatePostgresql) -> None:
-    """Of SQLite it is known: nobody can write while somebody reads."""
-    database = Database(server.make_database("one_state"))
-    ledger, beside = database.ledger(), database.ledger()
-    for downlink in DOWNLINKS[:2]:
-        process(tmp_path, downlink, {RUN: whole(965, 2)})
-    load(ledger, settings_of(tmp_path), DOWNLINKS[0])
-
-    def twice(connection: Connection) -> tuple[set[DownlinkId], set[DownlinkId]]:
-        before = set(loaded(connection))
-        load(beside, settings_of(tmp_path), DOWNLINKS[1])
-        return before, set(loaded(connection))
-
-    assert ledger.read(twice) == ({DOWNLINKS[0]}, {DOWNLINKS[0]})
-    assert ledger.read(loaded).keys() == set(DOWNLINKS[:2])
-    server.drop_database("one_state")
 
 
 def test_a_ledger_without_its_lock_is_not_written(database: Database, tmp_path: Path) -> None:

@@ -35,8 +35,6 @@ SILENCE_SECONDS = 60  # after which a server that says nothing is taken to be go
 
 # The connection, another transaction or an operator was in the way (PEP 249).
 PASSING = (OperationalError, InterfaceError)
-# What one state of the database is read with; SQLite has no other.
-ONE_STATE = {"postgresql": "REPEATABLE READ", "oracle": "SERIALIZABLE"}
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -130,7 +128,7 @@ class Ledger:
         return self._tried(once)
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work`, which changes nothing, on one state of the database.
+        """Run `work`, which changes nothing.
 
         Raises
         ------
@@ -139,16 +137,12 @@ class Ledger:
         """
         if self._file is not None and not self._file.exists():
             raise self._none_yet()
-        isolation = ONE_STATE.get(self._engine.dialect.name)
 
         def once() -> T:
-            with self._engine.connect() as connection:
-                if isolation is not None:
-                    connection.execution_options(isolation_level=isolation)
-                with connection.begin():
-                    self._compare(_revision(connection))
-                    self._refuse_foreign(connection)
-                    return work(connection)
+            with self._engine.begin() as connection:
+                self._compare(_revision(connection))
+                self._refuse_foreign(connection)
+                return work(connection)
 
         return self._tried(once)
 
