@@ -109,8 +109,7 @@ class Process:
         HalfPipeError
             If it cannot be begun for another reason.
         """
-        leases.hold_downlink(self._work, self.downlink, say)
-        of = self._begin(say)
+        of = self._begin(leases.hold_downlink(self._work, self.downlink, say), say)
         broken = self._failed(
             [
                 _Job("decode_chunk", (chunk,), paths.chunk(self.downlink, chunk), (), ["--chunk", chunk])
@@ -147,7 +146,7 @@ class Process:
         jobs.append(_Job("submit", (), paths.submitted(self.downlink), made_of, []))
         self.done = not any(self._failed([job]) for job in jobs)
 
-    def _begin(self, say: Callable[[str], None]) -> DownlinkPlan:
+    def _begin(self, lease: leases.Lease, say: Callable[[str], None]) -> DownlinkPlan:
         """Do what the head of Snakemake does before the first job."""
         halts.refuse(self._work, halts.Switch.STAGE, self.downlink)
         of, _ = plan_causes.look(Plan(self.settings), self.downlink, say, removes=True)
@@ -156,7 +155,7 @@ class Process:
             from halfpipe.ledger.check import refuse_delivery  # noqa: PLC0415 - the library of the database
 
             refuse_delivery(self.settings, {self.downlink})
-        leases.check_downlink(self._work, self.downlink)
+        lease.check()
         withdraw(self._work, self.downlink)
         return of
 

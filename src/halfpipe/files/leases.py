@@ -452,8 +452,8 @@ def run_lease(work: Path, run: RunId, say: Say) -> Lease:
 _downlinks: dict[Path, Lease] = {}
 
 
-def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
-    """Take the lease of `downlink` for as long as this process lives; its jobs work under it.
+def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> Lease:
+    """Take the lease of `downlink`, once, for as long as this process lives; its jobs work under it.
 
     Raises
     ------
@@ -462,7 +462,7 @@ def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
     """
     lease = Lease(work, paths.downlink_lease(downlink))
     if lease.home in _downlinks:
-        return
+        return _downlinks[lease.home]
     if not _downlinks:
         atexit.register(give_back_downlinks)
     _downlinks[lease.home] = lease  # before it is taken: this process may be told to end at any moment
@@ -472,18 +472,7 @@ def hold_downlink(work: Path, downlink: DownlinkId, say: Say) -> None:
         if not lease.is_of_this_process:
             del _downlinks[lease.home]
     os.environ[HEAD_VARIABLE] = _hearts[work].me.heart
-
-
-def check_downlink(work: Path, downlink: DownlinkId) -> None:
-    """Make sure that nobody has followed on a downlink that this process took with `hold_downlink`.
-
-    Raises
-    ------
-    LeaseLostError
-        If somebody has.
-    """
-    if lease := _downlinks.get(work / paths.downlink_lease(downlink)):
-        lease.check()
+    return lease
 
 
 def check_head(work: Path) -> None:

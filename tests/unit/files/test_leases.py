@@ -441,14 +441,13 @@ def test_a_lost_lease_is_not_given_back(tmp_path: Path) -> None:
 def test_a_job_finds_out_that_its_head_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(leases.HEAD_VARIABLE, "")
     leases.check_head(tmp_path)  # nobody has started it
-    leases.check_downlink(tmp_path, DL)  # which it never took
-    leases.hold_downlink(tmp_path, DL, print)
+    lease = leases.hold_downlink(tmp_path, DL, print)
     try:
         leases.check_head(tmp_path)
-        leases.check_downlink(tmp_path, DL)
+        lease.check()
         left_by_another(tmp_path, PLACE, number=2)
         with pytest.raises(LeaseLostError):
-            leases.check_downlink(tmp_path, DL)
+            leases.hold_downlink(tmp_path, DL, print).check()
     finally:
         leases.give_back_downlinks()
     with pytest.raises(LockedError):
