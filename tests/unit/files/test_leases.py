@@ -28,23 +28,14 @@ RUN = RunId("2c2e5787")
 PLACE, OF_RUN = paths.downlink_lease(DL), paths.run_lease(RUN)
 LIFETIME = 1.5  # seconds
 TAKES = {
-    "thing": """
-lease = Lease(work, 'leases/a')
-assert lease.try_take()
-try:
-    held(lease)
-finally:
-    lease.give_back()
-""",
     "head": "leases.hold_downlink(work, DownlinkId('230401001'), say); held()",
-    "job": "\nwith leases.downlink_job(work, DownlinkId('230401001')) as lease:\n    held(lease)",
-    "run": "\nwith leases.run_lease(work, RunId('2c2e5787'), say) as lease:\n    held(lease)",
+    "job": "with leases.downlink_job(work, DownlinkId('230401001')) as lease: held(lease)",
+    "run": "with leases.run_lease(work, RunId('2c2e5787'), say) as lease: held(lease)",
 }
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
 from halfpipe.files import leases
-from halfpipe.files.leases import Lease
 from halfpipe.errors import HalfPipeError
 from halfpipe.ids import DownlinkId, RunId
 work = Path(sys.argv[1])
@@ -137,11 +128,11 @@ def pid_of(found: leases.Found) -> int:
 
 
 def test_a_lease_says_who_holds_it_and_goes_when_it_is_given_back(tmp_path: Path) -> None:
-    mine = Lease(tmp_path, "leases/a")
-    with another(tmp_path, "thing") as other:
+    mine = Lease(tmp_path, OF_RUN)
+    with another(tmp_path, "run") as other:
         assert other.line() == "held"
         assert not mine.try_take()
-        found = there(tmp_path, "leases/a")
+        found = there(tmp_path, OF_RUN)
         assert found.lives
         assert pid_of(found) == other.process.pid
         assert re.fullmatch(rf"\S+, process {other.process.pid} on \S+, since \S+\+00:00", str(found))
@@ -158,14 +149,14 @@ def test_a_lease_says_who_holds_it_and_goes_when_it_is_given_back(tmp_path: Path
 
 
 def test_who_stood_still_and_was_not_followed_goes_on(tmp_path: Path) -> None:
-    with another(tmp_path, "thing") as other:
+    with another(tmp_path, "run") as other:
         other.line()
         other.stop()
         shutil.rmtree(tmp_path / paths.HEARTBEATS)
         (tmp_path / paths.HEARTBEATS).mkdir()
         other.go_on()
         time.sleep(0.5)
-        assert not Lease(tmp_path, "leases/a").try_take(), "it beats again"
+        assert not Lease(tmp_path, OF_RUN).try_take(), "it beats again"
         assert other.finish() == ""
     assert left(tmp_path) == []
 
