@@ -14,7 +14,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, WAITS, Ledger, NoLedgerError
-from halfpipe.ledger.load import Keys, keys_by_hand, loaded, run_row, runs_of
+from halfpipe.ledger.load import loaded, run_row, runs_of
 from halfpipe.ledger.rows import Entry, Part, Row, handed_off, last_receipt, parts_of, read_entry
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
 from halfpipe.settings import BUILT_IN, Settings
@@ -50,10 +50,8 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
     ------
     LedgerError
         If the database cannot be read. What is wrong with files is a finding.
-    HalfPipeError
-        If `moot.file` cannot be read, or contradicts itself.
     """
-    work, keys = settings.paths.work, keys_by_hand(settings)
+    work = settings.paths.work
     chosen = sorted(set(wanted) or ledger.read(loaded).keys() | set(handed_off(work)))
     found: list[Finding] = []
     of_them = set(ledger.read(lambda connection: runs_of(connection, chosen)))
@@ -69,7 +67,7 @@ def check(ledger: Ledger, settings: Settings, wanted: Iterable[DownlinkId] = ())
     for run in sorted(of_them):
         try:
             parts = parts_of(work, run)
-            found += ledger.read(partial(_run, run=run, parts=parts, settings=settings, keys=keys))
+            found += ledger.read(partial(_run, run=run, parts=parts, settings=settings))
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
@@ -95,10 +93,8 @@ def _downlink(connection: Connection, downlink: DownlinkId, entry: Entry | None)
     return [Finding(where, LEDGER_BEHIND, "; ".join(differences))] if differences else []
 
 
-def _run(
-    connection: Connection, run: RunId, parts: list[Part], settings: Settings, keys: Keys
-) -> list[Finding]:
-    expected = [run_row(connection, run, parts, settings, keys)] if parts else []
+def _run(connection: Connection, run: RunId, parts: list[Part], settings: Settings) -> list[Finding]:
+    expected = [run_row(connection, run, parts, settings)] if parts else []
     differences = _differences(connection, RUNS, RUNS.c.startedat == run.met, expected)
     behind = LEDGER_BEHIND if parts else FILES_BEHIND
     return [Finding(_name(run), behind, "; ".join(differences))] if differences else []

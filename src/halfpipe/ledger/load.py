@@ -24,11 +24,10 @@ from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.rows import Entry, Part, Row, handed_off, read_entry, sum_up
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
-from halfpipe.run.moot_keys import UNSET, Moot, moot_of, read_moot
+from halfpipe.run.moot_keys import UNSET, moot_of
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
-Keys = Mapping[RunId, Moot]
 
 
 def load_downlink(settings: Settings, downlink: DownlinkId, output: IO[str]) -> None:
@@ -75,7 +74,7 @@ def remove_downlink(ledger: Ledger, settings: Settings, downlink: DownlinkId) ->
         return remove(ledger, settings, [downlink])
 
 
-def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, keys: Keys | None = None) -> Entry:
+def load(ledger: Ledger, settings: Settings, downlink: DownlinkId) -> Entry:
     """Enter what `downlink` brought, instead of what the ledger had of it.
 
     With `moot.update`, which runs have changed is noted for `moot_update.send` in the same transaction, so
@@ -87,8 +86,6 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, keys: Keys | 
         The ledger and the settings.
     downlink
         A downlink that was handed off.
-    keys
-        What `moot.file` says, if it was read already; then all of it must be good.
 
     Returns
     -------
@@ -110,7 +107,7 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, keys: Keys | 
         runs = {*runs_of(connection, [downlink]), *entry.parts}
         _store(connection, entry)
         for run in sorted(runs):
-            _sum_up(connection, run, settings, keys, entry.parts.get(run))
+            _sum_up(connection, run, settings, entry.parts.get(run))
         for run in entry.staged:
             # Without it Level-1 would fail on the whole downlink.
             if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
@@ -124,9 +121,7 @@ def load(ledger: Ledger, settings: Settings, downlink: DownlinkId, keys: Keys | 
     return ledger.write(enter)
 
 
-def remove(
-    ledger: Ledger, settings: Settings, gone: Collection[DownlinkId], keys: Keys | None = None
-) -> list[RunId]:
+def remove(ledger: Ledger, settings: Settings, gone: Collection[DownlinkId]) -> list[RunId]:
     """Take downlinks out of the ledger, all or none; return the runs that they had.
 
     Raises
@@ -140,7 +135,7 @@ def remove(
         for downlink in gone:
             connection.execute(delete(DOWNLINKS).where(of_downlink(DOWNLINKS, downlink)))
         for run in runs:
-            _sum_up(connection, run, settings, keys)
+            _sum_up(connection, run, settings)
         return runs
 
     return ledger.write(take_out)
@@ -176,15 +171,15 @@ def rebuild(
     """
     if not tell_moot:
         settings = replace(settings, moot=replace(settings.moot, update=None))
-    keys, there = keys_by_hand(settings), handed_off(settings.paths.work)
+    there = handed_off(settings.paths.work)
     stale = sorted(ledger.write(loaded).keys() - set(there))
     if stale:
         log.warning("not handed off, or all files are gone: %s", ", ".join(stale))
-        remove(ledger, settings, stale, keys)
+        remove(ledger, settings, stale)
     failed: list[DownlinkId] = []
     for downlink in shown(there):
         try:
-            load(ledger, settings, downlink, keys)
+            load(ledger, settings, downlink)
         except LedgerError:
             raise
         except (HalfPipeError, OSError) as error:
@@ -273,9 +268,7 @@ def _store(connection: Connection, entry: Entry) -> None:
             connection.execute(insert(table), rows[table.name])
 
 
-def _sum_up(
-    connection: Connection, run: RunId, settings: Settings, keys: Keys | None, own: Part | None = None
-) -> None:
+def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | None = None) -> None:
     """Bring the row of `run` up to date; `own` is the part that was just read, which is not read again."""
     parts = []
     columns = (LINKS.c.downlink_id, LINKS.c.held, LINKS.c.digest)
@@ -288,7 +281,7 @@ def _sum_up(
             # It was processed again since, and whether its run is held now is not known before it is loaded.
             parts.append(part if part.digest == digest else replace(part, held=True))
     before = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().all()
-    after = [run_row(connection, run, parts, settings, keys)] if parts else []
+    after = [run_row(connection, run, parts, settings)] if parts else []
     if [dict(row) for row in before] == after:
         return
     connection.execute(delete(RUNS).where(RUNS.c.startedat == run.met))
@@ -302,23 +295,10 @@ def _sum_up(
         connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
 
 
-def keys_by_hand(settings: Settings) -> Keys:
-    """Return all that `moot.file` says.
-
-    Raises
-    ------
-    HalfPipeError
-        If it cannot be read, or contradicts itself.
-    """
-    return {} if settings.moot.file is None else read_moot(settings.moot.file)
-
-
-def run_row(
-    connection: Connection, run: RunId, parts: list[Part], settings: Settings, keys: Keys | None
-) -> Row:
+def run_row(connection: Connection, run: RunId, parts: list[Part], settings: Settings) -> Row:
     """Return the row that the ledger has to have of `run`, of which `parts` are all that is known."""
     row, ground_id = sum_up(run, parts, settings)
-    moot = moot_of(run, settings.moot.file) if keys is None else keys.get(run, UNSET)
+    moot = moot_of(run, settings.moot.file)
     if moot == UNSET:
         moot = look_up(connection, run, RunKind(row["type"]), ground_id, row["dgmutc0"])
     return row | {"moot_key": moot.key, "moot_alias": moot.alias}

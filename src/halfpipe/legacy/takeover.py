@@ -34,7 +34,7 @@ from halfpipe.process.told_once import Action, By, Outcome
 from halfpipe.run import force_list, merged_index
 from halfpipe.run.deliveries import Deliveries, Delivery, Unreadable
 from halfpipe.run.merged_index import ChunkProducts
-from halfpipe.run.moot_keys import UNSET, Moot, read_moot
+from halfpipe.run.moot_keys import UNSET, Moot, moot_of
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
 
@@ -211,11 +211,10 @@ def _write(
 ) -> None:
     """Write down what is known of a downlink, the receipt last."""
     work, downlink = settings.paths.work, legacy.id
-    moots = _moots(legacy)
     manifests = []
     for run in runs:
         with leases.run_lease(work, run.run, log.warning):
-            manifests.append(_write_run(work, legacy, run, entries, moots.get(run.run, UNSET)))
+            manifests.append(_write_run(work, legacy, run, entries, _moot(legacy, run.run)))
     content = {
         "taken_over": True,
         "downlink": str(downlink),
@@ -265,13 +264,13 @@ def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) 
     return {"chunk": chunk, "retdef": retdef, "runs": runs, "files": files, "said": SAID_NOTHING}
 
 
-def _moots(legacy: LegacyDownlink) -> Mapping[RunId, Moot]:
+def _moot(legacy: LegacyDownlink, run: RunId) -> Moot:
     text = legacy.text("moot_keys")
     try:
-        return read_moot(text) if text.exists() else {}
+        return moot_of(run, text if text.exists() else None)
     except HalfPipeError as error:
         log.warning("%s", error)
-        return {}
+        return UNSET
 
 
 def _write_run(

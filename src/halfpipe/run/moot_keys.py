@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -37,27 +38,39 @@ def is_good(moot: Moot) -> bool:
     return 0 <= moot.key < 2**32 and re.fullmatch(r"[!-~]+", moot.alias) is not None
 
 
-def read_moot(path: Path, only: RunId | None = None) -> Mapping[RunId, Moot]:
-    """Read lines ``r%010d key alias``, of all runs or of one.
-
-    A line that is something else is reported and passed over, so that one bad line costs no other run
-    its key.
+def moot_of(run: RunId, path: Path | None) -> Moot:
+    """Return what a file of lines ``r%010d key alias`` says of `run`; a run that it does not name has `UNSET`.
 
     Raises
     ------
     ConfigError
         If the file cannot be read.
     FormatError
-        If two lines give one run different keys.
+        If two lines give the run different keys; what the file says of other runs does not matter.
     """
+    if path is None:
+        return UNSET
     try:
         with open_regular(path) as file:
-            lines = file.read().splitlines()
+            content = file.read()
     except OSError as error:
         raise ConfigError(f"moot.file {path}: cannot be read: {error.strerror}") from error
-    known: dict[RunId, Moot] = {}
+    found = _parsed(path, content).get(run, UNSET)
+    if isinstance(found, str):
+        raise FormatError(found)
+    return found
+
+
+@lru_cache(maxsize=1)  # a rebuild of the ledger asks for each run of the mission
+def _parsed(path: Path, content: bytes) -> Mapping[RunId, Moot | str]:
+    """Return what a file says of each run, or why that is a contradiction.
+
+    A line that is something else is reported and passed over, so that one bad line costs no other run
+    its key.
+    """
+    known: dict[RunId, Moot | str] = {}
     passed_over = []
-    for number, line in enumerate(map(bytes.strip, lines), 1):
+    for number, line in enumerate(map(bytes.strip, content.splitlines()), 1):
         if not line or line.startswith(b"#"):
             continue
         match = LINE.fullmatch(line)
@@ -67,27 +80,17 @@ def read_moot(path: Path, only: RunId | None = None) -> Mapping[RunId, Moot]:
             passed_over.append(number)
             continue
         run = RunId.from_met(int(met))
-        if only in {None, run} and known.setdefault(run, moot) != moot:
-            raise FormatError(
+        before = known.setdefault(run, moot)
+        if isinstance(before, Moot) and before != moot:
+            known[run] = (
                 f"{path}, line {number}: run {run.l1} ({run}) has key {moot.key} {moot.alias} here and "
-                f"{known[run].key} {known[run].alias} before. Remove the wrong line."
+                f"{before.key} {before.alias} before. Remove the wrong line."
             )
     if passed_over:
         few = ", ".join(map(str, passed_over[:MOST_NAMED]))
         form = "not 'r%010d key alias'"
         log.warning("%s: %d lines were passed over, %s: line %s", path, len(passed_over), form, few)
     return known
-
-
-def moot_of(run: RunId, path: Path | None) -> Moot:
-    """Return what the MOOT file says of `run`; a run that it does not name has `UNSET`.
-
-    Raises
-    ------
-    ConfigError, FormatError
-        As `read_moot`, but what the file says of other runs does not matter.
-    """
-    return UNSET if path is None else read_moot(path, run).get(run, UNSET)
 
 
 def first_datagram(rows: NDArray[np.void]) -> np.void:
