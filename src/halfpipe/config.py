@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,7 +39,7 @@ class Profile:
     file: Path
     configfiles: tuple[Path, ...]
     config: Mapping[str, Any]
-    content: Mapping[str, Any] = field(default_factory=dict, compare=False)  # all that the file says
+    content: Mapping[str, Any]  # all that the file says
 
 
 def find_profile(given: str | None = None) -> Profile | None:

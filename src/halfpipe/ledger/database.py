@@ -136,7 +136,7 @@ class Ledger:
             As `write`, and if there is no ledger yet.
         """
         if self._file is not None and not self._file.exists():
-            raise self._none_yet()
+            self._compare(None)
 
         def once() -> T:
             with self._engine.begin() as connection:
@@ -178,15 +178,13 @@ class Ledger:
             connection.execute(insert(LOCK), [{"id": 1}])
             connection.execute(insert(VERSION), [{"version_num": REVISION}])
 
-    def _none_yet(self) -> NoLedgerError:
-        return NoLedgerError(
-            f"there is no ledger {self.name} yet: the first downlink that is loaded makes it, and so does halfpipe "
-            "ledger rebuild."
-        )
-
     def _compare(self, found: str | None) -> None:
+        """Refuse tables of another version than this program's, and that there are none."""
         if found is None:
-            raise self._none_yet()
+            raise NoLedgerError(
+                f"there is no ledger {self.name} yet: the first downlink that is loaded makes it, and so does halfpipe "
+                "ledger rebuild."
+            )
         if found != REVISION:
             raise LedgerError(
                 f"{self.name}: its tables have version {found}, this program wants {REVISION}.",

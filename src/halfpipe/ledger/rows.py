@@ -43,17 +43,12 @@ def is_given_up(work: Path, run: RunId) -> bool:
     HalfPipeError
         If the list, a manifest or a datagram part cannot be read.
     """
-    forced = force_list.read(work)
-    if run not in forced.runs:
+    if run not in force_list.read(work).runs:
         return False
     rows = known_datagrams(work, run).rows
-    knew_all = [
-        dl
-        for dl in known_downlinks(work, run)
-        if (manifest := work / paths.manifest(run, dl)).exists()
-        and listed(rows, Delivery.of(read_json(manifest)).datagrams).all()
-    ]
-    return force_list.in_effect(work, run, knew_all, forced)
+    files = (work / paths.manifest(run, downlink) for downlink in known_downlinks(work, run))
+    manifests = (read_json(file) for file in files if file.exists())
+    return any(each["given_up"] and listed(rows, Delivery.of(each).datagrams).all() for each in manifests)
 
 
 @dataclass(frozen=True)
@@ -91,13 +86,8 @@ class Part:
         if not len(datagrams.rows):
             return None
         rows = datagrams.rows
-        scids, runs = np.unique(rows["scid"]), np.unique(rows["startedat"])
         times = [rows["utc"], *(rows[key][rows["nevts"] > 0] for key in ("evtutc0", "evtutc1"))]
         try:
-            if len(scids) > 1 or runs.tolist() != [run.met]:
-                raise ValueError(
-                    f"spacecraft {scids.tolist()} and runs {runs.tolist()}, expected one of each"
-                )
             if sum(rows["nevts"].tolist()) > MOST:
                 raise OverflowError(f"more than {MOST} events")
             _ = [(time_of(column.min()), time_of(column.max())) for column in times if len(column)]
@@ -106,7 +96,7 @@ class Part:
                 f"{path}: {error}: an index line is damaged. Nothing was entered. Have the downlink's chunks of the "
                 "run decoded again (-F)."
             ) from error
-        return cls(downlink, run, int(scids[0]), hashlib.sha256(content).hexdigest(), held, datagrams)
+        return cls(downlink, run, int(rows["scid"][0]), hashlib.sha256(content).hexdigest(), held, datagrams)
 
     @property
     def _of(self) -> Row:
@@ -240,11 +230,11 @@ def sum_up(run: RunId, parts: Sequence[Part], settings: Settings) -> tuple[Row, 
     Raises
     ------
     StateError
-        If the downlinks disagree on the spacecraft.
+        If not all datagrams are of one spacecraft.
     """
-    scids = {part.scid for part in parts}
-    if len(scids) > 1:
-        said = ", ".join(f"{part.scid} by downlink {part.downlink}" for part in parts)
+    scids = {(int(scid), part.downlink) for part in parts for scid in np.unique(part.datagrams.rows["scid"])}
+    if len({scid for scid, _ in scids}) > 1:
+        said = ", ".join(f"{scid} by downlink {downlink}" for scid, downlink in sorted(scids))
         raise StateError(
             f"run {run} ({run.l1}) is of spacecraft {said}: expected one.",
             Remedy(
