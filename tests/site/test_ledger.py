@@ -23,11 +23,10 @@ from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.rows import Part, parts_of
 from halfpipe.ledger.tables import ACQUISITIONS, DATAGRAMS, DEFAULTS, DOWNLINKS, LINKS, RUNS, SEGMENTS
 from halfpipe.merge.settle import KnownDatagrams
-from halfpipe.run.moot_keys import UNSET, Moot
+from halfpipe.run.moot_keys import Moot
 from halfpipe.settings import Moot as MootSettings
 from tests.support.ledger_files import (
     GROUND_ID,
-    UTC,
     Database,
     Datagram,
     content,
@@ -197,12 +196,8 @@ def test_a_run_that_was_processed_again_and_not_loaded_is_not_retired(ledger: Le
 
 def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> None:
     ledger, mapping = database.ledger(), replace(settings_of(tmp_path), moot=MootSettings(mapping=True))
-
-    def of_merge(*datagrams: Datagram) -> Moot:
-        """Return what a merge is told."""
-        rows = KnownDatagrams.of([each.line(RUN) for each in datagrams]).rows
-        return moot_key.of_run(database.of(mapping), RUN, rows)
-
+    rows = KnownDatagrams.of([each.line(RUN) for each in whole(956, 2)]).rows
+    of_merge = partial(moot_key.of_run, database.of(mapping), RUN, rows)
     at = datetime(2024, 6, 28, 2, 29, 27)
     ledger.write(lambda _: None)
     times = ((0, 1, "old"), (1, 2**32 - 2, "nomSciOps"), (3, 3, "tooLate"))
@@ -219,11 +214,7 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
         return row["type"], Moot(row["moot_key"], row["moot_alias"])
 
     assert of_row() == ("LPA", Moot(2**32 - 2, "nomSciOps"))
-    assert of_merge(*whole(956, 2)) == Moot(2**32 - 2, "nomSciOps")
-    assert of_merge(*whole(966, 2)) == UNSET
-    assert of_merge(Datagram(956, 0, utc=UTC - 7199)) == Moot(1, "old")
-    with pytest.raises(LedgerError, match="cannot be looked up"):
-        of_merge(Datagram(956, 0, utc=1e15))
+    assert of_merge() == Moot(2**32 - 2, "nomSciOps")
     request = {"id": GROUND_ID, "trequested": at, "type": "LCI", "moot_key": 9, "moot_alias": "calibOps"}
     ledger.write(lambda c: c.execute(insert(ACQUISITIONS), [request]))
     assert [(f.where[:8], f.behind) for f in check(ledger, settings_of(tmp_path))] == [
@@ -232,14 +223,14 @@ def test_moot_is_mapped_or_overridden(database: Database, tmp_path: Path) -> Non
     load(ledger, settings_of(tmp_path), ONE)
     # The type that was asked for is not what was sent: that goes by APIDs, as for Level-1.
     assert of_row() == ("LPA", Moot(9, "calibOps"))
-    assert {of_merge(*whole(apid, 2)) for apid in (956, 966)} == {Moot(9, "calibOps")}
+    assert of_merge() == Moot(9, "calibOps")
 
     # A row of others that no event file can hold.
     ledger.write(lambda c: c.execute(update(ACQUISITIONS).values(moot_key=2**32)))
     with pytest.raises(StateError):
         load(ledger, settings_of(tmp_path), ONE)
     with pytest.raises(LedgerError):
-        of_merge(*whole(956, 2))
+        of_merge()
     assert [(f.where[:8], f.behind) for f in check(ledger, settings_of(tmp_path))] == [("run 2c2e", DAMAGED)]
     by_hand = tmp_path / "moot.txt"
     by_hand.write_text(f"{RUN.l1} 0 byHand\n{RUN.l1[:-1]}8 8 ofAnother\n")

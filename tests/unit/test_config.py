@@ -27,7 +27,9 @@ def with_config(tmp_path: Path, **sections: Any) -> Settings:
 
 
 def test_without_more_the_defaults_count(tmp_path: Path) -> None:
-    assert with_config(tmp_path) == Settings(Paths(ROOT / "work", ROOT / "stage"))
+    settings = with_config(tmp_path)
+    assert settings == Settings(Paths(ROOT / "work", ROOT / "stage"))
+    assert "ledger" not in str(settings.provenance), "the receipt does not say where it is"
 
 
 @pytest.mark.parametrize("files", [0, 1])
@@ -104,7 +106,7 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         ({"submit": {"check": "pipeline"}}, "submit.check: 'pipeline' does not use {dl}: write it where it belongs"),
         ({"online": {"types": ["LCI", "X"]}}, "online.types.1: 'X': "),
         ({"ledger": {"url": "postgresql"}}, "ledger.url: is no URL. Write built-in, null, or as in postgresql+psycopg://"),
-        ({"ledger": {"url": "x://me:secret@host/db"}}, "ledger.url: holds a password, which would stand in files and"),
+        ({"moot": {"mapping": True}, "ledger": {"url": None}}, "moot.mapping: is true, and ledger.url is null"),
         (ignoring(dl="240601001", chunk="00001"), "ignore.chunks.0.reason: "),
         (ignoring(dl=240601001, chunk="00001", reason="gone"), "ignore.chunks.0.dl: 240601001: "),
         (ignoring(dl="240601001", chunk="1", reason="gone"), "ignore.chunks.0.chunk: '1' is not a chunk id: five"),
@@ -119,6 +121,23 @@ def test_what_cannot_be_used(tmp_path: Path, sections: dict[str, Any], said: str
     with pytest.raises(ConfigError) as caught:
         with_config(tmp_path, **sections)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://ledger:sesame@host/db",
+        "postgresql://ledger:ses/ame?x#y@host/db",
+        "postgresql://host/db?user=ledger&password=sesame",
+        "postgresql://host/db?sslpassword=sesame",
+        "oracle+oracledb://ledger:sesame@isocflight",
+        "postgresql://:sesame@/db",
+    ],
+)
+def test_a_password_in_the_url_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="ledger.url: holds a password") as caught:
+        with_config(tmp_path, ledger={"url": url})
+    assert "ses" not in str(caught.value)
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:

@@ -82,21 +82,20 @@ def test_a_file_that_is_too_short(handle: int, cut: tuple[int, int]) -> None:
     assert caught.value.args == (max(CONTENT.size, cut[0]),)
 
 
+ZEROS, READ_ONLY = np.zeros(10, np.uint8), np.zeros(10, np.uint8)
+READ_ONLY.flags.writeable = False
+
+
 @pytest.mark.parametrize(
-    ("start", "size", "place"),
-    [(-1, 5, 0), (0, 0, 0), (0, -1, 0), (0, 5, -1), (0, 5, 6), (0, 11, 0), (0, 2**62, 2**62)],
-)
-def test_nothing_is_written_outside_the_buffer(handle: int, start: int, size: int, place: int) -> None:
+    ("start", "size", "place", "buffer"),
+    [
+        (-1, 5, 0, ZEROS), (0, 0, 0, ZEROS), (0, -1, 0, ZEROS), (0, 5, -1, ZEROS), (0, 5, 6, ZEROS),
+        (0, 11, 0, ZEROS), (0, 2**62, 2**62, ZEROS), (0, 10, 0, READ_ONLY), (0, 10, 0, np.zeros(20, np.uint8)[::2]),
+    ],
+)  # fmt: skip
+def test_nothing_is_written_outside_the_buffer(
+    handle: int, start: int, size: int, place: int, buffer: np.ndarray
+) -> None:
     starts, sizes, places = (np.array([value], np.int64) for value in (start, size, place))
     with pytest.raises(ValueError, match="do not lie"):
-        scattered_reads.read_pieces(handle, starts, sizes, np.zeros(10, np.uint8), places)
-
-
-def test_only_into_memory_that_may_be_written(handle: int) -> None:
-    buffer = np.zeros(10, np.uint8)
-    buffer.flags.writeable = False
-    zero, ten = np.array([0], np.int64), np.array([10], np.int64)
-    with pytest.raises(ValueError, match="do not lie"):
-        scattered_reads.read_pieces(handle, zero, ten, buffer, zero)
-    with pytest.raises(ValueError, match="do not lie"):
-        scattered_reads.read_pieces(handle, zero, ten, np.zeros(20, np.uint8)[::2], zero)
+        scattered_reads.read_pieces(handle, starts, sizes, buffer, places)

@@ -52,6 +52,9 @@ def test_the_ledger_is_asked_by_kind_and_first_datagram(settings: Settings) -> N
     assert moot_key.of_run(settings, RUN, later) == Moot(5, "nomSciOps")
     later["apid"] = 965
     assert moot_key.of_run(settings, RUN, later) == UNSET
+    later["utc"] = 1e15
+    with pytest.raises(LedgerError, match="cannot be looked up"):
+        moot_key.of_run(settings, RUN, later)
 
 
 def test_the_file_goes_before_the_ledger(settings: Settings, tmp_path: Path) -> None:
