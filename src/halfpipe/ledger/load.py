@@ -7,7 +7,7 @@ not matter, nor how often, nor where a loader is killed.
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import IO
 
@@ -291,8 +291,7 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
     if tells_moot or not after:
         connection.execute(delete(PENDING).where(PENDING.c.startedat == run.met))
     if tells_moot and after:
-        key = {"scid": after[0]["scid"], "startedat": run.met}
-        connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
+        moot_update.note(connection, after[0])
 
 
 def run_row(connection: Connection, run: RunId, parts: list[Part], settings: Settings) -> Row:

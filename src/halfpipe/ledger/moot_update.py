@@ -8,7 +8,7 @@ It is called for every change of a run's row, and may be called again with the s
 
 Which runs are to be told is noted in the transaction that changes them, and struck off only when the command
 has ended well: a failure delays the news and never loses it, whoever is killed when. Who finds then that the
-row is another one, and that somebody else has told of that meanwhile, tells it once more: the older news may
+row is another one tells it once more, also where somebody else has told of that meanwhile: the older news may
 have come last. Each load tells some of what earlier ones had to leave.
 """
 
@@ -16,6 +16,7 @@ import logging
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import IO, Any
 
 from sqlalchemy import Connection, delete, insert, select
@@ -92,7 +93,7 @@ def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | 
 
 
 def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Ending | None:
-    """Tell of one run what its row says now; return how the command ended if it did not go well."""
+    """Tell of one run what its row says, until that is struck off; return how the command ended if not well."""
 
     def noted(connection: Connection) -> tuple[Mapping[str, Any], str] | None:
         token = connection.execute(select(PENDING.c.token).where(PENDING.c.startedat == run.met)).scalar()
@@ -106,29 +107,24 @@ def _tell_of(run: RunId, ledger: Ledger, command: str, output: IO[str]) -> Endin
         if not ending.well:
             return ending
         log.info("sent to the MOOT database: %s", shlex.join(options(row)))
-        if _strike_off(ledger, run, row, token):
-            break
+        ledger.write(partial(_strike_off, run=run, row=row, token=token))
     return None
 
 
-def _strike_off(ledger: Ledger, run: RunId, row: Mapping[str, Any], token: str) -> bool:
-    """Strike a run off; return False if that of which MOOT was told last may not be its row, and it is noted anew.
+def note(connection: Connection, row: Mapping[str, Any]) -> None:
+    """Note that the MOOT database has not heard of a row; each note has a token of its own."""
+    key = {"scid": row["scid"], "startedat": row["startedat"], "token": secrets.token_hex(16)}
+    connection.execute(insert(PENDING), [key])
 
-    Where the row has changed since it was read there is a note with another token, or there was one, and
-    somebody has told of the change already: perhaps before what was told here.
-    """
 
-    def strike(connection: Connection) -> bool:
-        of_it = PENDING.c.startedat == run.met
-        tokens = connection.execute(select(PENDING.c.token).where(of_it)).scalars().all()
-        if tokens:
-            connection.execute(delete(PENDING).where(of_it & (PENDING.c.token == token)))
-            return True
+def _strike_off(connection: Connection, run: RunId, row: Mapping[str, Any], token: str) -> None:
+    """Strike a run off whose row was told; where that may not have come last, note it anew."""
+    of_it = PENDING.c.startedat == run.met
+    noted = connection.execute(select(PENDING.c.token).where(of_it)).scalar()
+    if noted == token:
+        connection.execute(delete(PENDING).where(of_it))
+    elif noted is None:
+        # Somebody else has told of it meanwhile: if of a change, perhaps before what was told here.
         now = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().first()
-        if now is None or dict(now) == row:
-            return True
-        key = {"scid": now["scid"], "startedat": run.met}
-        connection.execute(insert(PENDING), [key | {"token": secrets.token_hex(16)}])
-        return False
-
-    return ledger.write(strike)
+        if now is not None and dict(now) != row:
+            note(connection, now)
