@@ -71,10 +71,9 @@ def send(ledger: Ledger, command: str, output: IO[str], runs: Sequence[RunId] | 
         These first, and of the others `CATCH_UP` at most; None, all.
     """
     noted = pending(ledger)
-    first = set(noted if runs is None else runs)
-    others = [run for run in noted if run not in first]
+    own = [run for run in noted if runs is None or run in runs]
     left = set(noted)
-    for run in [*(run for run in noted if run in first), *others[:CATCH_UP]]:
+    for run in list(dict.fromkeys([*own, *noted]))[: len(own) + CATCH_UP]:
         ending = _tell_of(run, ledger, command, output)
         if ending is None:
             left.remove(run)
