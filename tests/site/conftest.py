@@ -1,7 +1,8 @@
 """A ledger of a test's own, on each kind of database."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,25 @@ def server() -> Iterator[PrivatePostgresql]:
 
 
 @pytest.fixture(params=["sqlite", POSTGRESQL])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    """Return what gives one empty database after another, of one kind."""
+    with ExitStack() as held:
+
+        def make() -> Database:
+            name = f"ledger_{secrets.token_hex(4)}"
+            if request.param == "sqlite":
+                return Database(f"sqlite:///{tmp_path / name}.sqlite")
+            server: PrivatePostgresql = request.getfixturevalue("server")
+            held.callback(server.drop_database, name)
+            return Database(server.make_database(name))
+
+        yield make
+
+
+@pytest.fixture
+def database(empty: Callable[[], Database]) -> Database:
     """Return an empty database."""
-    if request.param == "sqlite":
-        yield Database(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
-        return
-    server: PrivatePostgresql = request.getfixturevalue("server")
-    name = f"ledger_{secrets.token_hex(4)}"
-    yield Database(server.make_database(name))
-    server.drop_database(name)
+    return empty()
 
 
 @pytest.fixture

@@ -63,23 +63,6 @@ def loader(database: Database, work: Path, downlink: DownlinkId) -> Callable[[],
     return lambda: load(database.ledger(), settings_of(work), downlink)
 
 
-@pytest.fixture
-def empty(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Callable[[], Database]:
-    """Return what gives one empty database after another, of the kind of `database`."""
-    made: list[str] = []
-
-    def make() -> Database:
-        made.append(f"empty_{os.getpid()}_{len(made)}")
-        if database.is_file:
-            return Database(f"sqlite:///{tmp_path / made[-1]}")
-        server: PrivatePostgresql = request.getfixturevalue("server")
-        url = server.make_database(made[-1])
-        request.addfinalizer(partial(server.drop_database, made[-1]))
-        return Database(url)
-
-    return make
-
-
 def killed_at(moment: int, work: Callable[[], object]) -> bool:
     """Run `work` and kill it right before the statement or commit with the number `moment`; tell whether it came."""
 
