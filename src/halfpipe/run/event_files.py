@@ -12,7 +12,7 @@ import numpy as np
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, StateError
 from halfpipe.files.durable import replacing, write_whole
-from halfpipe.files.reserved import reserve
+from halfpipe.files.system_calls import reserve
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.progress import Progress

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from halfpipe.errors import FormatError, StateError
 from halfpipe.files.advice import advice
 from halfpipe.files.reading import open_regular
-from halfpipe.files.scattered_reads import read_pieces
+from halfpipe.files.system_calls import read_pieces
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId
 from halfpipe.merge.decision import Decision, decide

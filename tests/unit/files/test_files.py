@@ -1,7 +1,5 @@
 """Whole files: a writer that fails, and a disk that is full."""
 
-import ctypes
-import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,14 +8,13 @@ from pathlib import Path
 import pytest
 
 from halfpipe.errors import HalfPipeError, StateError
-from halfpipe.files import reserved
 from halfpipe.files.durable import (
     MOST_AT_ONCE,
     replacing,
     write_bytes,
     write_whole,
 )
-from halfpipe.files.reserved import reserve
+from halfpipe.files.system_calls import reserve
 from halfpipe.process.failure import Failure
 
 
@@ -118,21 +115,6 @@ def test_room_for_a_file_is_there_or_not_before_anything_is_written(tiny: Path, 
     kept(tmp_path / "fits", 3)
     kept(tmp_path / "empty", 0)
     assert [(tmp_path / name).read_bytes() for name in ("empty", "fits")] == [b"", b"xxx"]
-
-
-def test_room_is_asked_for_again_after_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    errors = [errno.ENOSPC, errno.EINTR, errno.EOPNOTSUPP, errno.EINTR]
-
-    def fallocate(*_: int) -> int:
-        ctypes.set_errno(errors.pop())
-        return -1
-
-    monkeypatch.setattr(reserved, "_fallocate", fallocate)
-    with (tmp_path / "file").open("wb") as out:
-        reserve(out, 9)  # which the file system cannot do
-        with pytest.raises(OSError, match="No space"):
-            reserve(out, 9)
-    assert errors == []
 
 
 def test_large_pieces_are_written_whole(tmp_path: Path) -> None:

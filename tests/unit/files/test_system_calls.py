@@ -1,4 +1,4 @@
-"""Pieces of a file in their places: against slicing, with reads that come short, and without reaching out."""
+"""Pieces of a file in their places, against slicing, with reads that come short; and room that is asked for again."""
 
 import ctypes
 import errno
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from halfpipe.files import scattered_reads
+from halfpipe.files import system_calls
 
 CONTENT = np.random.default_rng(5).integers(0, 256, 5000, np.uint8)
 
@@ -33,7 +33,7 @@ def read(handle: int, cuts: list[tuple[int, int]], order: list[int]) -> bytes:
         places[i] = at
         at += sizes[i]
     buffer = np.zeros(at, np.uint8)
-    scattered_reads.read_pieces(handle, starts, sizes, buffer, places)
+    system_calls.read_pieces(handle, starts, sizes, buffer, places)
     return buffer.tobytes()
 
 
@@ -50,14 +50,14 @@ def cuttings(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[int]]:
 def test_pieces_are_slices(handle: int, cutting: tuple[list[tuple[int, int]], list[int]], most: int) -> None:
     cuts, order = cutting
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scattered_reads, "MOST", most)
+        patch.setattr(system_calls, "MOST", most)
         assert read(handle, cuts, order) == b"".join(
             CONTENT[cuts[i][0] : sum(cuts[i])].tobytes() for i in order
         )
 
 
 def test_a_read_that_ends_inside_a_piece_goes_on(handle: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = scattered_reads._preadv
+    real = system_calls._preadv
     signals = iter([errno.EINTR])
 
     def short(handle: int, vectors: int, count: int, position: int) -> int:
@@ -65,12 +65,12 @@ def test_a_read_that_ends_inside_a_piece_goes_on(handle: int, monkeypatch: pytes
             ctypes.set_errno(number)
             return -1
         one = np.frombuffer(
-            ctypes.string_at(vectors, scattered_reads._IOVEC.itemsize), scattered_reads._IOVEC
+            ctypes.string_at(vectors, system_calls._IOVEC.itemsize), system_calls._IOVEC
         ).copy()
         one["length"] = min(int(one["length"][0]), 7)
         return int(real(handle, one.ctypes.data, 1, position))
 
-    monkeypatch.setattr(scattered_reads, "_preadv", short)
+    monkeypatch.setattr(system_calls, "_preadv", short)
     cuts, order = [(10, 20), (30, 33), (100, 5)], [2, 1, 0]
     assert read(handle, cuts, order) == b"".join(CONTENT[cuts[i][0] : sum(cuts[i])].tobytes() for i in order)
 
@@ -98,4 +98,19 @@ def test_nothing_is_written_outside_the_buffer(
 ) -> None:
     starts, sizes, places = (np.array([value], np.int64) for value in (start, size, place))
     with pytest.raises(ValueError, match="do not lie"):
-        scattered_reads.read_pieces(handle, starts, sizes, buffer, places)
+        system_calls.read_pieces(handle, starts, sizes, buffer, places)
+
+
+def test_room_is_asked_for_again_after_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [errno.ENOSPC, errno.EINTR, errno.EOPNOTSUPP, errno.EINTR]
+
+    def fallocate(*_: int) -> int:
+        ctypes.set_errno(errors.pop())
+        return -1
+
+    monkeypatch.setattr(system_calls, "_fallocate", fallocate)
+    with (tmp_path / "file").open("wb") as out:
+        system_calls.reserve(out, 9)  # which the file system cannot do
+        with pytest.raises(OSError, match="No space"):
+            system_calls.reserve(out, 9)
+    assert errors == []

@@ -1,14 +1,10 @@
-"""Many pieces of a file read into their places in one buffer, without an object for each piece.
-
-The records of an event file lie in chunks' files in the same order, between those of other EPUs. One
-call of the system reads a thousand of them into their places; nothing is copied twice, and a file that
-became shorter is an error and not the end of the process, as it would be with a map of the file.
-"""
+"""Calls of Linux that Python lacks, or wants an object a piece for: room set aside, many pieces read at once."""
 
 import ctypes
 import errno
 import itertools
 import os
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +13,32 @@ MOST = 1024  # pieces in one call: IOV_MAX of Linux
 
 _IOVEC = np.dtype([("base", np.uintp), ("length", np.uintp)])  # struct iovec of <sys/uio.h>
 
-_preadv = ctypes.CDLL(None, use_errno=True).preadv
+_libc = ctypes.CDLL(None, use_errno=True)
+_fallocate = _libc.fallocate
+_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_preadv = _libc.preadv
 # off_t has 64 bits wherever pointers have; os.preadv wants an object for each piece.
 _preadv.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64]
 _preadv.restype = ctypes.c_ssize_t
+
+
+def reserve(out: IO[bytes], size: int) -> None:
+    """Have the file system set aside `size` bytes for a file that is going to have so many.
+
+    A disk that is too full says so before anything is written, and writing takes a third less time. Where
+    the file system cannot do it nothing happens (`os.posix_fallocate` would write every block then).
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
+    while size > 0 and _fallocate(out.fileno(), 0, 0, size):
+        number = ctypes.get_errno()
+        if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise OSError(number, os.strerror(number))
+        if number != errno.EINTR:
+            return
 
 
 def read_pieces(
@@ -30,7 +48,11 @@ def read_pieces(
     buffer: NDArray[np.uint8],
     places: NDArray[np.int64],
 ) -> None:
-    """Read n pieces of a file; those that follow each other in the file are read together.
+    """Read n pieces of a file into their places in one buffer; those that follow each other are read together.
+
+    The records of an event file lie in chunks' files in the same order, between those of other EPUs. One
+    call of the system reads a thousand of them into their places; nothing is copied twice, and a file that
+    became shorter is an error and not the end of the process, as it would be with a map of the file.
 
     Parameters
     ----------
