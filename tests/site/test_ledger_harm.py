@@ -38,7 +38,7 @@ from halfpipe.ledger.check import check
 from halfpipe.ledger.database import Ledger, NoLedgerError
 from halfpipe.ledger.load import load, rebuild, remove
 from halfpipe.ledger.mapping import UNKNOWN, look_up
-from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA, VERSION
+from halfpipe.ledger.tables import DEFAULTS, LOCK, METADATA
 from tests.support.forks import ended, started
 from tests.support.ledger_files import (
     GROUND_ID,
@@ -226,7 +226,7 @@ def test_tables_of_others_or_of_another_version_stay(database: Database, tmp_pat
     by_others(database, "DROP TABLE glastops_downlink")
     ledger = database.ledger()
     ledger.write(lambda _: None)
-    ledger.write(lambda c: c.execute(update(VERSION).values(version_num="0000")))
+    ledger.write(lambda c: c.execute(update(LOCK).values(revision="0000")))
     refused(loads, content)
 
 

@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from halfpipe import paths
 from halfpipe.errors import ConfigError, LedgerError, Remedy
 from halfpipe.files import working_directory
-from halfpipe.ledger.tables import LOCK, METADATA, OURS, REVISION, VERSION
+from halfpipe.ledger.tables import LOCK, METADATA, OURS, REVISION
 from halfpipe.settings import BUILT_IN, Settings
 
 WAITS = (1.0, 4.0, 15.0, 30.0)  # seconds between the tries
@@ -170,13 +170,12 @@ class Ledger:
             # Asked again: another loader may have made them all since.
             if strangers and _revision(connection) is None:
                 raise LedgerError(
-                    f"{self.name}: has {', '.join(strangers)} and no {VERSION.name}: tables of the earlier system, or, "
+                    f"{self.name}: has {', '.join(strangers)} and no row in {LOCK.name}: tables of the earlier system, or, "
                     "on Oracle, what is left of a load that was killed.",
                     Remedy("halfpipe ledger rebuild", first="Move them away (docs/ledger.md)"),
                 )
             METADATA.create_all(connection)  # those of others that are there stay
-            connection.execute(insert(LOCK), [{"id": 1}])
-            connection.execute(insert(VERSION), [{"version_num": REVISION}])
+            connection.execute(insert(LOCK), [{"id": 1, "revision": REVISION}])
 
     def _compare(self, found: str | None) -> None:
         """Refuse tables of another version than this program's, and that there are none."""
@@ -235,9 +234,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 def _revision(connection: Connection) -> str | None:
     """Return the version of the tables, None if there are none of ours."""
-    if not inspect(connection).has_table(VERSION.name):
+    if not inspect(connection).has_table(LOCK.name):
         return None
-    found: str | None = connection.execute(select(VERSION.c.version_num)).scalar()
+    found: str | None = connection.execute(select(LOCK.c.revision)).scalar()
     return found
 
 

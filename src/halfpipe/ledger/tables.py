@@ -43,7 +43,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from halfpipe.ids import DownlinkId
 
-REVISION = "0003"  # of these tables: another number when they change
+REVISION = "0004"  # of these tables: another number when they change
 WORD = 16  # letters that a word of an index line has at most (ground-chain §3.4)
 ALIAS = 64  # letters of a MOOT alias (ground-chain §10)
 PATH = 1024
@@ -188,12 +188,14 @@ ACQUISITIONS = Table(
     Index("glastops_acquisition_id", "id"),
 )
 
-# Whoever writes locks the one row of this table first. `owner` is the id of the working directory that uses the ledger.
+# Whoever writes locks the one row of this table first. `owner` is the id of the working directory that uses the ledger,
+# `revision` that of these tables.
 LOCK = Table(
     "halfpipe_lock",
     METADATA,
     Column("id", Integer, autoincrement=False, nullable=False),
     Column("owner", String(32)),
+    Column("revision", String(32), nullable=False),
     PrimaryKeyConstraint("id", name="halfpipe_lock_pk"),
 )
 
@@ -204,10 +206,6 @@ PENDING = Table(
     *_of_run(),
     Column("token", String(32), nullable=False),
     PrimaryKeyConstraint("scid", "startedat", name="halfpipe_moot_pending_pk"),
-)
-
-VERSION = Table(
-    "halfpipe_ledger_version", METADATA, Column("version_num", String(32), nullable=False, primary_key=True)
 )
 
 OF_A_DOWNLINK = (LINKS, SEGMENTS, DATAGRAMS)
