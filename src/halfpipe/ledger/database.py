@@ -9,7 +9,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, insert, inspect, select, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Row,
+    Update,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -76,7 +88,7 @@ class Ledger:
         self.name = url
         is_file = parsed.get_backend_name() == "sqlite" and parsed.database
         self._file = Path(str(parsed.database)) if is_file else None
-        self._waits, self._owner, self._ready = tuple(waits), owner, False
+        self._waits, self._owner = tuple(waits), owner
 
     @classmethod
     def of(cls, settings: Settings, waits: Sequence[float] = WAITS) -> Self:
@@ -105,27 +117,11 @@ class Ledger:
             If the database is down for longer than the tries take, refuses, or is of another version.
             Then nothing was changed.
         """
-        if not self._ready:
-            # Of two that make the tables at a time one is told so, in as many ways as there are databases.
-            self._tried(self._make_or_compare, passing=(DBAPIError,))
-            self._ready = True
-
-        def once() -> T:
-            with self._engine.begin() as connection:
-                # Whoever writes locks this row first, and waits here for another one.
-                mine = update(LOCK).values(owner=func.coalesce(LOCK.c.owner, self._owner))
-                if connection.execute(mine).rowcount != 1:
-                    raise LedgerError(
-                        f"{self.name}: {LOCK.name} has no row, so writers cannot follow one another.",
-                        Remedy(
-                            "halfpipe ledger check",
-                            first="Stop those that run, insert a row with id 1 into it",
-                        ),
-                    )
-                self._refuse_foreign(connection)
-                return work(connection)
-
-        return self._tried(once)
+        # Of two that make the tables at a time one is told so, in as many ways as there are databases.
+        self._tried(self._make, passing=(DBAPIError,))
+        # Whoever writes locks this row first, and waits here for another one.
+        lock = update(LOCK).values(owner=func.coalesce(LOCK.c.owner, self._owner))
+        return self._tried(lambda: self._once(work, lock))
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which changes nothing.
@@ -137,57 +133,52 @@ class Ledger:
         """
         if self._file is not None and not self._file.exists():
             self._compare(None)
+        return self._tried(lambda: self._once(work))
 
-        def once() -> T:
-            with self._engine.begin() as connection:
-                self._compare(_revision(connection))
-                self._refuse_foreign(connection)
-                return work(connection)
-
-        return self._tried(once)
-
-    def _refuse_foreign(self, connection: Connection) -> None:
-        """Refuse the ledger of another working directory."""
-        owner: str | None = connection.execute(select(LOCK.c.owner)).scalar()
-        if owner is not None and self._owner not in {None, owner}:
-            raise LedgerError(
-                f"the ledger {self.name} is that of the working directory with the id {owner}, and this one has the id "
-                f"{self._owner} ({paths.FORMAT_MARK}).",
-                Remedy(
-                    first="See that paths.work and ledger.url are those you mean. If that one is abandoned on purpose, "
-                    f"set {LOCK.name}.owner to NULL in the database"
-                ),
-                code=FOREIGN,
-            )
-
-    def _make_or_compare(self) -> None:
+    def _once(self, work: Callable[[Connection], T], first: Update | None = None) -> T:
         with self._engine.begin() as connection:
-            found = _revision(connection)
-            if found is not None:
-                self._compare(found)
+            if first is not None:
+                connection.execute(first)
+            self._compare(_row(connection))
+            return work(connection)
+
+    def _make(self) -> None:
+        """Make the tables where there are none."""
+        with self._engine.begin() as connection:
+            if _row(connection) is not None:
                 return
             strangers = [table.name for table in OURS if inspect(connection).has_table(table.name)]
             # Asked again: another loader may have made them all since.
-            if strangers and _revision(connection) is None:
+            if strangers and _row(connection) is None:
                 raise LedgerError(
-                    f"{self.name}: has {', '.join(strangers)} and no row in {LOCK.name}: tables of the earlier system, or, "
-                    "on Oracle, what is left of a load that was killed.",
+                    f"{self.name}: has {', '.join(strangers)} and no row in {LOCK.name}: tables of the earlier system, "
+                    "or, on Oracle, what is left of a load that was killed.",
                     Remedy("halfpipe ledger rebuild", first="Move them away (docs/ledger.md)"),
                 )
             METADATA.create_all(connection)  # those of others that are there stay
             connection.execute(insert(LOCK), [{"id": 1, "revision": REVISION}])
 
-    def _compare(self, found: str | None) -> None:
-        """Refuse tables of another version than this program's, and that there are none."""
-        if found is None:
+    def _compare(self, row: Row[Any] | None) -> None:
+        """Refuse that there is no ledger, tables of another version, and the ledger of another working directory."""
+        if row is None:
             raise NoLedgerError(
                 f"there is no ledger {self.name} yet: the first downlink that is loaded makes it, and so does halfpipe "
                 "ledger rebuild."
             )
-        if found != REVISION:
+        if row.revision != REVISION:
             raise LedgerError(
-                f"{self.name}: its tables have version {found}, this program wants {REVISION}.",
+                f"{self.name}: its tables have version {row.revision}, this program wants {REVISION}.",
                 Remedy("halfpipe ledger rebuild", first="Move its tables away (docs/ledger.md)"),
+            )
+        if row.owner is not None and self._owner not in {None, row.owner}:
+            raise LedgerError(
+                f"the ledger {self.name} is that of the working directory with the id {row.owner}, and this one has "
+                f"the id {self._owner} ({paths.FORMAT_MARK}).",
+                Remedy(
+                    first="See that paths.work and ledger.url are those you mean. If that one is abandoned on purpose, "
+                    f"set {LOCK.name}.owner to NULL in the database"
+                ),
+                code=FOREIGN,
             )
 
     def _tried(self, once: Callable[[], T], passing: tuple[type[DBAPIError], ...] = PASSING) -> T:
@@ -232,12 +223,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
-def _revision(connection: Connection) -> str | None:
-    """Return the version of the tables, None if there are none of ours."""
-    if not inspect(connection).has_table(LOCK.name):
-        return None
-    found: str | None = connection.execute(select(LOCK.c.revision)).scalar()
-    return found
+def _row(connection: Connection) -> Row[Any] | None:
+    """Return what the ledger says of itself, None if there is none."""
+    return connection.execute(select(LOCK)).first() if inspect(connection).has_table(LOCK.name) else None
 
 
 def _passes(error: SQLAlchemyError, passing: tuple[type[DBAPIError], ...]) -> bool:
