@@ -14,8 +14,8 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.database import FOREIGN, WAITS, Ledger, NoLedgerError
-from halfpipe.ledger.load import loaded, run_row, runs_of
-from halfpipe.ledger.rows import Entry, Part, Row, handed_off, last_receipt, parts_of, read_entry
+from halfpipe.ledger.load import loaded, runs_of
+from halfpipe.ledger.rows import Entry, Part, Row, handed_off, last_receipt, parts_of, read_entry, run_row
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
 from halfpipe.settings import BUILT_IN, Settings
 from halfpipe.words import count

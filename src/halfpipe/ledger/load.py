@@ -18,13 +18,11 @@ from halfpipe.errors import HalfPipeError, LedgerError, Remedy, StateError
 from halfpipe.files import leases
 from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import write_json
-from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
 from halfpipe.ledger.database import Ledger, NoLedgerError
-from halfpipe.ledger.mapping import look_up
-from halfpipe.ledger.rows import Entry, Part, Row, handed_off, read_entry, sum_up
+from halfpipe.ledger.rows import Entry, Part, handed_off, read_entry, run_row
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
-from halfpipe.run.moot_keys import UNSET, moot_of
 from halfpipe.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -292,12 +290,3 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
         connection.execute(delete(PENDING).where(PENDING.c.startedat == run.met))
     if tells_moot and after:
         moot_update.note(connection, after[0])
-
-
-def run_row(connection: Connection, run: RunId, parts: list[Part], settings: Settings) -> Row:
-    """Return the row that the ledger has to have of `run`, of which `parts` are all that is known."""
-    row, ground_id = sum_up(run, parts, settings)
-    moot = moot_of(run, settings.moot.file)
-    if moot == UNSET:
-        moot = look_up(connection, run, RunKind(row["type"]), ground_id, row["dgmutc0"])
-    return row | {"moot_key": moot.key, "moot_alias": moot.alias}

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from sqlalchemy import Connection
 
 from halfpipe import paths
 from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, StateError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import DownlinkId, RunId, RunKind
+from halfpipe.ledger.mapping import look_up
 from halfpipe.ledger.tables import DATAGRAMS, DOWNLINKS, LINKS, OF_A_DOWNLINK, SEGMENTS, time_of
 from halfpipe.merge.late import listed
 from halfpipe.merge.settle import KnownDatagrams, is_complete
@@ -20,7 +22,7 @@ from halfpipe.run import force_list
 from halfpipe.run.deliveries import Delivery
 from halfpipe.run.downlinks_of_run import begun_downlinks, every_downlink, known_downlinks
 from halfpipe.run.merged_index import known_datagrams, read_datagrams
-from halfpipe.run.moot_keys import first_datagram
+from halfpipe.run.moot_keys import UNSET, first_datagram, moot_of
 from halfpipe.run.receipt_file import hand_offs, read_receipt
 from halfpipe.settings import Settings
 
@@ -220,8 +222,8 @@ def parts_of(work: Path, run: RunId) -> list[Part]:
     return [part for part in read if part is not None]
 
 
-def sum_up(run: RunId, parts: Sequence[Part], settings: Settings) -> tuple[Row, int]:
-    """Sum up what is known of `run`: its row, which lacks what MOOT says, and its ground id.
+def run_row(connection: Connection, run: RunId, parts: Sequence[Part], settings: Settings) -> Row:
+    """Return the row that the ledger has to have of `run`, of which `parts` are all that is known.
 
     Several downlinks may have brought one datagram: it counts once, with the line that sorts first. Ground
     id and keys are those of the `first_datagram`. A run of which something is held stays InProgress: with
@@ -229,8 +231,10 @@ def sum_up(run: RunId, parts: Sequence[Part], settings: Settings) -> tuple[Row, 
 
     Raises
     ------
+    ConfigError, FormatError
+        If `moot.file` cannot be read, or gives the run two keys.
     StateError
-        If not all datagrams are of one spacecraft.
+        If not all datagrams are of one spacecraft, or the MOOT key that counts is none.
     """
     scids = {(int(scid), part.downlink) for part in parts for scid in np.unique(part.datagrams.rows["scid"])}
     if len({scid for scid, _ in scids}) > 1:
@@ -251,22 +255,27 @@ def sum_up(run: RunId, parts: Sequence[Part], settings: Settings) -> tuple[Row, 
         status = IN_PROGRESS
     elif status != COMPLETE and is_given_up(settings.paths.work, run):
         status = INCOMPLETE
-    row = {
+    kind, begun = RunKind.of(segments), time_of(rows["utc"].min())
+    moot = moot_of(run, settings.moot.file)
+    if moot == UNSET:
+        moot = look_up(connection, run, kind, int(first["groundid"]), begun)
+    return {
         "scid": parts[0].scid,
         "startedat": run.met,
-        "type": str(RunKind.of(segments)),
+        "type": str(kind),
         "analysis": None,
         "status": status,
         "ndgms": len(rows),
         "nevts": int(rows["nevts"].sum()),
-        "dgmutc0": time_of(rows["utc"].min()),
+        "dgmutc0": begun,
         "dgmutc1": time_of(rows["utc"].max()),
         "evtutc0": time_of(with_events["evtutc0"].min()) if len(with_events) else None,
         "evtutc1": time_of(with_events["evtutc1"].max()) if len(with_events) else None,
         "hwkey": int(first["hwkey"]),
         "swkey": int(first["swkey"]),
+        "moot_key": moot.key,
+        "moot_alias": moot.alias,
     }
-    return row, int(first["groundid"])
 
 
 def _datagram(row: np.void) -> Row:
