@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,7 +19,6 @@ from halfpipe.settings import Section, Settings
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-T = TypeVar("T")
 REMEDY = (
     "Name the site's profile: snakemake --profile s3df ..., halfpipe --profile s3df ..., or once for the shell "
     "export SNAKEMAKE_PROFILE=s3df. Or name its config: --configfile FILE. config/README.md has every key."
@@ -130,7 +129,7 @@ def load(configfiles: Sequence[Path] = (), overrides: Mapping[str, Any] | None =
     if "paths" not in raw:
         which = f"no paths in {', '.join(map(str, configfiles))}" if configfiles else "no config was given"
         raise ConfigError(f"{which}, so there is no working directory to look at. {REMEDY}")
-    settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
+    settings: Settings = checked(Settings, raw, sources, "config/README.md has every key with its default.")
     _check_places(settings)
     return settings
 
@@ -181,7 +180,7 @@ def model(kind: Any = Settings, *, described: bool = False) -> "TypeAdapter[Any]
     return TypeAdapter(kind)
 
 
-def checked(kind: type[T], raw: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], remedy: str) -> T:
+def checked(kind: Any, raw: Mapping[str, Any], sources: Mapping[tuple[str, ...], str], remedy: str) -> Any:
     """Hold keys with values against the dataclass `kind`.
 
     Parameters
@@ -201,11 +200,10 @@ def checked(kind: type[T], raw: Mapping[str, Any], sources: Mapping[tuple[str, .
     from pydantic import ValidationError  # noqa: PLC0415
 
     try:
-        found: T = model(kind).validate_json(json.dumps(raw, default=str), strict=True)
+        return model(kind).validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
         problems = dict.fromkeys(_in_words(one, sources) for one in error.errors())
         raise ConfigError(f"the configuration cannot be used: {'; '.join(problems)}. {remedy}") from error
-    return found
 
 
 def _in_words(error: Any, sources: Mapping[tuple[str, ...], str]) -> str:

@@ -35,7 +35,7 @@ class Site:
     @cached_property
     def profile(self) -> Profile:
         """The profile; without one an empty one, that has no name."""
-        return find_profile(self.profile_name) or Profile("", Path(), (), {})
+        return find_profile(self.profile_name) or Profile("", Path(), (), {}, {})
 
     @property
     def configfiles(self) -> tuple[Path, ...]:

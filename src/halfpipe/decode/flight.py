@@ -154,7 +154,7 @@ def load(path: Path) -> Flight:
     ConfigError
         If it cannot be read, or a key or value in it cannot be used; names file, key, value and what was expected.
     """
-    flight = config.checked(
+    flight: Flight = config.checked(
         Flight, config.read_yaml(path), {(): str(path)}, "config/flight.yaml is an example with every key."
     )
     if not flight.bare and flight.image is None:

@@ -217,7 +217,9 @@ def look(work: Path, place: str) -> Found | None:
         except (FileNotFoundError, NotADirectoryError):
             return None
         registered = {name: _touched(work, job[1]) for name in names if (job := JOB.fullmatch(name))}
-        jobs = tuple(sorted(n for n, touched in registered.items() if touched and _now(work) - touched < lifetime))
+        jobs = tuple(
+            sorted(n for n, touched in registered.items() if touched and _now(work) - touched < lifetime)
+        )
         number = max((int(name) for name in names if NUMBER.fullmatch(name)), default=0)
         found = Found(Path(place).name, number, jobs=jobs, registered=registered)
         if not number:

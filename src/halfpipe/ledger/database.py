@@ -74,9 +74,7 @@ class Ledger:
         If the URL or its driver cannot be used.
     """
 
-    def __init__(
-        self, url: str, waits: Sequence[float] = WAITS, owner: str | None = None
-    ) -> None:
+    def __init__(self, url: str, waits: Sequence[float] = WAITS, owner: str | None = None) -> None:
         try:
             parsed = make_url(url)
             self._engine = _engine(parsed)

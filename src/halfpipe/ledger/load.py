@@ -270,7 +270,9 @@ def _sum_up(connection: Connection, run: RunId, settings: Settings, own: Part | 
     """Bring the row of `run` up to date; `own` is the part that was just read, which is not read again."""
     parts = []
     columns = (LINKS.c.downlink_id, LINKS.c.held, LINKS.c.digest)
-    links = connection.execute(select(*columns).where(LINKS.c.startedat == run.met).order_by(LINKS.c.downlink_id))
+    links = connection.execute(
+        select(*columns).where(LINKS.c.startedat == run.met).order_by(LINKS.c.downlink_id)
+    )
     for number, held, digest in links.all():
         downlink = _downlink(number)
         same = own is not None and own.downlink == downlink

@@ -126,4 +126,4 @@ def _strike_off(connection: Connection, run: RunId, row: Mapping[str, Any], toke
         # Somebody else has told of it meanwhile: if of a change, perhaps before what was told here.
         now = connection.execute(select(RUNS).where(RUNS.c.startedat == run.met)).mappings().first()
         if now is not None and dict(now) != row:
-            note(connection, now)
+            note(connection, dict(now))
