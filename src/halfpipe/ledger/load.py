@@ -6,7 +6,6 @@ not matter, nor how often, nor where a loader is killed.
 """
 
 import logging
-import secrets
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import IO
