@@ -135,7 +135,7 @@ def test_what_cannot_be_used(tmp_path: Path, sections: dict[str, Any], said: str
     ],
 )
 def test_a_password_in_the_url_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ConfigError, match="ledger.url: holds a password") as caught:
+    with pytest.raises(ConfigError, match=r"ledger\.url: holds a password") as caught:
         with_config(tmp_path, ledger={"url": url})
     assert "ses" not in str(caught.value)
 
