@@ -115,14 +115,6 @@ def _absolute(value: Any) -> Any:
     return str(ROOT / value) if isinstance(value, str) and value else None
 
 
-def _as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _number(value: Any) -> Any:
-    return int(value, 0) if isinstance(value, str) else value
-
-
 def _url(value: Any) -> Any:
     """Refuse a URL that holds a password, which logs and files would show, and text that is no URL."""
     if not isinstance(value, str) or value == BUILT_IN:
@@ -196,8 +188,8 @@ class Decoder(Section):
     """Called as <command> -r RETDEF -o OUTDIR [-k LATC], in the project's root, without a shell. If the first word is
     "python", the project's Python runs. "{level0}" is the root of the level-0 archive. "built-in":
     for simulated level-0 only."""
-    latc: Annotated[str | None, Check(_as_text, {"type": ["string", "integer", "null"]})] = None
-    """LATC master key for the decoder's -k; null: no -k."""
+    latc: str | None = None
+    """LATC master key for the decoder's -k, in quotes; null: no -k."""
     max_exceptions: Annotated[int, Check(ge=0)] | None = None
     """If the decoders of a downlink met more exceptions in all, it is not handed off; null: no limit."""
     max_missing_events: Annotated[float, Check(ge=0, le=1)] | None = None
@@ -250,10 +242,8 @@ class Merge(Section):
     min_epus: Annotated[int, Check(ge=1, le=4)] = 2
     """An LPA run needs this many event processing units before anything of it is settled; two are active in
     flight."""
-    latc_override: (
-        Annotated[int, Check(_number, {"type": ["integer", "string"]}, ge=0, lt=2**32 - 1)] | None
-    ) = None
-    """Replaces LATC_master of all LPA events, a number of 32 bits (0x... as text); null: none (for the legacy
+    latc_override: Annotated[int, Check(ge=0, lt=2**32 - 1)] | None = None
+    """Replaces LATC_master of all LPA events, a number of 32 bits, as 5460 or 0x1554; null: none (for the legacy
     0xFFFFFFFF)."""
     without_context: bool = False
     """Merge a run without chunks of earlier downlinks that were cleaned up and whose level-0 is gone, instead of

@@ -54,7 +54,7 @@ def test_a_configfile_needs_only_what_differs(tmp_path: Path) -> None:
             "retdef": [str(tmp_path / "retdef")],
             "map": {"/nfs": "/sdf"},
         },
-        merge={"min_events": 1, "latc_override": "0x10"},
+        merge={"min_events": 1, "latc_override": 16},
         ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
     )  # fmt: skip
     assert settings.dl == ("240601001", "240601002")
@@ -94,7 +94,7 @@ def ignoring(**entry: Any) -> dict[str, Any]:
         ({"merge": {"min_events": 0}}, "merge.min_events: 0: "),
         ({"merge": {"min_epus": 5}}, "merge.min_epus: 5: "),
         ({"merge": {"latc_override": "ten"}}, "merge.latc_override: "),
-        ({"merge": {"latc_override": "0xFFFFFFFF"}}, "merge.latc_override: 4294967295: "),
+        ({"merge": {"latc_override": 0xFFFFFFFF}}, "merge.latc_override: 4294967295: "),
         ({"merge": None}, "merge: None: "),
         ({"paths": {"retdef": "somewhere"}}, "paths.retdef: 'somewhere': "),
         ({"paths": {"work": ""}}, "paths.work: None: "),
@@ -201,9 +201,9 @@ def test_what_jobs_read_is_what_was_checked(tmp_path: Path) -> None:
             "online": "online",
             "retdef": [str(tmp_path)],
         },
-        merge={"latc_override": "0x10", "chunk_scale": 1},
+        merge={"latc_override": 16, "chunk_scale": 1},
         online={"types": ["LPA", "LCI"], "command": "tell {file}"},
-        decoder={"latc": 17, "max_exceptions": 3},
+        decoder={"latc": "17", "max_exceptions": 3},
         ignore={"chunks": [{"dl": "240601001", "chunk": "00003", "reason": "lost on board"}]},
     )
     path = config.write_down(settings)

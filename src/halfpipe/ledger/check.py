@@ -146,10 +146,8 @@ def lacks(
         of_it = select(DOWNLINKS.c.handoff).where(of_downlink(DOWNLINKS, downlink))
         has, wanted = connection.execute(of_it).scalar(), receipt["handoff"]
         found = [] if has == wanted else [f"hand-off {wanted}, it has {has or 'none'}"]
-        for run in runs:
-            if connection.execute(select(RUNS.c.scid).where(RUNS.c.startedat == run.met)).first() is None:
-                found.append(f"run {run} ({run.l1})")
-        return found
+        rows = {run: select(RUNS.c.scid).where(RUNS.c.startedat == run.met) for run in runs}
+        return found + [_name(run) for run, row in rows.items() if connection.execute(row).first() is None]
 
     try:
         found = ledger.read(missing)
