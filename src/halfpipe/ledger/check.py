@@ -13,7 +13,7 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.errors import HalfPipeError, LedgerError, Remedy
 from halfpipe.ids import DownlinkId, RunId
-from halfpipe.ledger.database import FOREIGN, WAITS, Ledger, NoLedgerError
+from halfpipe.ledger.database import FOREIGN, WAITS, Ledger
 from halfpipe.ledger.load import loaded, runs_of
 from halfpipe.ledger.rows import Entry, Part, Row, handed_off, last_receipt, parts_of, read_entry, run_row
 from halfpipe.ledger.tables import DOWNLINKS, OF_A_DOWNLINK, RUNS, of_downlink
@@ -149,11 +149,7 @@ def lacks(
         rows = {run: select(RUNS.c.scid).where(RUNS.c.startedat == run.met) for run in runs}
         return found + [_name(run) for run, row in rows.items() if connection.execute(row).first() is None]
 
-    try:
-        found = ledger.read(missing)
-    except NoLedgerError:
-        found = ["all rows, there is none"]
-    if not found:
+    if not (found := ledger.read_if_there(missing, ["all rows, there is none"])):
         return None
     text = f"the ledger {ledger.name} lacks {', '.join(found)}, so Level-1 would fail on downlink {downlink}"
     return Cause("ledger-lacks", Verdict.ACTION, text, Remedy(f"halfpipe ledger load {downlink}"))
@@ -184,9 +180,7 @@ def site_troubles(
         return
     try:
         ledger = Ledger.of(settings, waits=())
-        known = ledger.read(loaded)
-    except NoLedgerError:
-        known = {}
+        known = ledger.read_if_there(loaded, dict[DownlinkId, int]())
     except HalfPipeError as error:
         if error.code == FOREIGN:
             yield Cause(FOREIGN, Verdict.ACTION, error.text.rstrip("."), error.remedy)

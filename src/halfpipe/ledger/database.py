@@ -133,6 +133,13 @@ class Ledger:
             self._compare(None)
         return self._tried(lambda: self._once(work))
 
+    def read_if_there(self, work: Callable[[Connection], T], nothing: T) -> T:
+        """Read as `read` does; return `nothing` if there is no ledger yet, or no more."""
+        try:
+            return self.read(work)
+        except NoLedgerError:
+            return nothing
+
     def _once(self, work: Callable[[Connection], T], first: Update | None = None) -> T:
         with self._engine.begin() as connection:
             if first is not None:

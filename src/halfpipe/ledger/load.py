@@ -19,7 +19,7 @@ from halfpipe.files.durable import remove_file
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger import moot_update
-from halfpipe.ledger.database import Ledger, NoLedgerError
+from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.rows import Entry, Part, handed_off, read_entry, run_row
 from halfpipe.ledger.tables import DOWNLINKS, LINKS, OF_A_DOWNLINK, PENDING, RUNS, of_downlink
 from halfpipe.settings import Settings
@@ -211,11 +211,7 @@ def submitted(settings: Settings, downlink: DownlinkId) -> int | None:
         If the ledger cannot be reached or used.
     """
     row = select(DOWNLINKS.c.submitted).where(of_downlink(DOWNLINKS, downlink))
-    try:
-        found: int | None = Ledger.of(settings, waits=()).read(lambda c: c.execute(row).scalar())
-    except NoLedgerError:
-        return None
-    return found
+    return Ledger.of(settings, waits=()).read_if_there(lambda c: c.execute(row).scalar(), None)
 
 
 def loaded(connection: Connection) -> dict[DownlinkId, int]:
