@@ -75,7 +75,7 @@ def test_chunks_that_were_cleaned_up_are_decoded_again_as_context(site: Site) ->
     assert len(gone) == 9
     level0.rename(level0.with_name("away"))
     site.snakemake(f"dl={SECOND}").bad(
-        f"chunk 00001 of downlink {FIRST}", "APID 956", "2024-06-28T02:29:", "merge.without_context"
+        f"chunk 00001 of downlink {FIRST}", "APID 956", "2024-06-28 02:29:", "merge.without_context"
     )
     assert not (site.work / f"dl={SECOND}").exists()
     assert not (site.stage / SECOND).exists()
