@@ -138,9 +138,9 @@ def _deliver(
         held.append(
             f"no datagram of run {run} is known from any downlink, so no text can name it, and Level-1 fails on it"
         )
-    give_back()  # what deciding took, before records are held
     # From here on all downlinks know what this one brings of the run.
     merged_index.save(index, work, run, downlink)
+    give_back()  # what deciding and saving took, before records are held
     for name in (name for chunk in index.chunks for name in chunk.files):
         (work / paths.kept_index(downlink, name)).unlink(missing_ok=True)  # the merged index is read
     with suppress(OSError):

@@ -46,7 +46,7 @@ def _again(sequence: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 def _put_in_order(events: NDArray[np.void]) -> NDArray[np.void]:
     """Put `events` in order in their place, for a second table would be the largest thing of a merge; return them."""
-    events = _taken(events, np.argsort(events["sequence"], kind="stable"))
+    events = _taken(events, _by_sequence(events["sequence"]))
     sequence, apid = events["sequence"], events["apid"]
     if (_again(sequence) & (apid[1:] <= apid[:-1])).any():
         events = _taken(events, np.lexsort((apid, sequence)))  # stable
@@ -56,10 +56,18 @@ def _put_in_order(events: NDArray[np.void]) -> NDArray[np.void]:
     return events
 
 
+def _by_sequence(sequence: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Return which rows are in the order of their sequences; of equal ones the first is first."""
+    low, high = sequence.min(), sequence.max()
+    key = np.empty(len(sequence), np.uint32 if high - low < 2**32 else np.uint64)  # so the sort takes less memory
+    np.subtract(sequence, low, out=key, casting="unsafe")
+    return np.argsort(key, kind="stable")
+
+
 def _taken(events: NDArray[np.void], rows: NDArray[np.intp]) -> NDArray[np.void]:
     """Put these rows at the front of `events`, in their order, and return them."""
     for name in events.dtype.names or ():
-        events[name][: len(rows)] = events[name].take(rows)
+        events[name][: len(rows)] = events[name][rows]  # `take` would copy the column before
     return events[: len(rows)]
 
 
