@@ -9,7 +9,6 @@ comes from its programs, and that is matched. Nothing in the file is ever loaded
 
 import os
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -64,13 +63,11 @@ def read_spans(path: Path) -> tuple[Interval, ...]:
     return tuple(sorted(spans))
 
 
-FORCE = "force"
 # Of no downlink, and no takeover's business.
-OWN = frozenset({"lock", FORCE, "stage", "evt", "orphan-events.idx"})
+OWN = frozenset({"lock", paths.FORCE, "stage", "evt", "orphan-events.idx"})
 MET = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
 _TO_MERGE = re.compile(r"r0([1-9][0-9]{0,9})_doMerge\.txt", re.ASCII)
 _DELIVERED = re.compile(r"\S+ (\d+) (\d+) (LPA|LCI)\s*", re.ASCII)
-_FORCED = re.compile(r"([0-9a-f]{8})-([0-9a-f]{7,8})", re.ASCII)
 
 
 class Known(StrEnum):
@@ -226,14 +223,3 @@ def downlinks(root: Path) -> tuple[list[DownlinkId], list[str]]:
         every = sorted((entry.name, entry.is_dir()) for entry in entries)
     found = [DownlinkId(name) for name, is_directory in every if is_directory and DownlinkId.matches(name)]
     return found, sorted({name for name, _ in every} - {*found, *OWN})
-
-
-def given_up(root: Path) -> Iterator[tuple[str, RunId | None]]:
-    """Yield the names in the legacy's list of runs abandoned, and the runs; None if a name gives none."""
-    try:
-        names = sorted(os.listdir(root / FORCE))  # noqa: PTH208
-    except FileNotFoundError:
-        return
-    for name in names:
-        match = _FORCED.fullmatch(name)
-        yield name, RunId(match[2].zfill(8)) if match else None

@@ -6,7 +6,7 @@ brought: after a death in between nothing goes to Level-1 twice. A report says w
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
@@ -130,15 +130,16 @@ def _take(settings: Settings, home: Path, report: Report) -> Mark | None:
     left = here or legacy.unfinished()
     runs = [] if left and not here else legacy.runs()
     _note_both(work, legacy, runs, report)
+    if do and not here:
+        for switch in legacy.switches:
+            write_bytes(work / paths.halt(switch, legacy.id), (home / switch).read_bytes())
     if left:
-        if do and not here:
-            _put_switches(work, legacy)
         report.left.setdefault(left.partition(":")[0], []).append(legacy.id)
         return None
     with leases.downlink_job(work, legacy.id) if do else nullcontext():
-        entries = dict(_chunks(work, legacy, report)) if do else {}
+        entries = list(_chunks(work, legacy, report)) if do else []
         # A look does not read the chunk products that are left, so it refuses none of them.
-        brought = {run for entry in entries.values() for run in entry["runs"]} if do else legacy.brought
+        brought = {run for entry in entries for run in entry["runs"]} if do else legacy.brought
         for run in runs:
             if run.refused:
                 report.refuse(legacy.id, f"run {run.run}: {run.refused}")
@@ -176,7 +177,7 @@ def _note_both(work: Path, legacy: LegacyDownlink, runs: list[LegacyRun], report
                 )
 
 
-def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[tuple[ChunkId, dict[str, Any]]]:
+def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[dict[str, Any]]:
     """Check the chunk products that are left, take them as links, and yield what vouches for each chunk."""
     for chunk, products in sorted(legacy.products.items()):
         scratch = work / paths.chunk_scratch(legacy.id, chunk)
@@ -199,15 +200,12 @@ def _chunks(work: Path, legacy: LegacyDownlink, report: Report) -> Iterator[tupl
             with nobody_reads(work, legacy.id, chunk, log.warning):
                 take_products(out, work / paths.chunks(legacy.id), chunk)
             write_json(work / paths.chunk(legacy.id, chunk), entry)
-            yield chunk, entry
+            yield entry
         remove_tree(scratch)
 
 
 def _write(
-    settings: Settings,
-    legacy: LegacyDownlink,
-    runs: list[LegacyRun],
-    entries: Mapping[ChunkId, Mapping[str, Any]],
+    settings: Settings, legacy: LegacyDownlink, runs: list[LegacyRun], entries: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write down what is known of a downlink, the receipt last."""
     work, downlink = settings.paths.work, legacy.id
@@ -221,7 +219,7 @@ def _write(
         "handoff": HANDOFF,
         "software": {"halfpipe": halfpipe.__version__},
         "config": settings.provenance,
-        "chunks": [_entry(work, legacy, chunk, entries) for chunk in legacy.retdefs],
+        "chunks": [_entry(work, legacy, chunk) for chunk in legacy.retdefs],
         "ignored": [],
         "runs": [receipt.of_run(manifest, ()) for manifest in manifests],
         "texts": [],
@@ -231,7 +229,6 @@ def _write(
     if not submissions.attempts:
         when = {"when": handed_off(legacy.home), "who": "the legacy"}
         submissions.done(Outcome.TOLD, By.LEGACY, action=Action.SUBMIT, handoff=HANDOFF, **when)
-    _put_switches(work, legacy)
     write_bytes(work / paths.receipt(downlink), publish(work, downlink, content).content)
     told = {
         "downlink": downlink,
@@ -243,19 +240,10 @@ def _write(
     write_json(work / paths.submitted(downlink), told)
 
 
-def _put_switches(work: Path, legacy: LegacyDownlink) -> None:
-    """Put down the switches that an operator has put down for the legacy."""
-    for switch in legacy.switches:
-        write_bytes(work / paths.halt(switch, legacy.id), (legacy.home / switch).read_bytes())
-
-
-def _entry(
-    work: Path, legacy: LegacyDownlink, chunk: ChunkId, entries: Mapping[ChunkId, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _entry(work: Path, legacy: LegacyDownlink, chunk: ChunkId) -> dict[str, Any]:
     """Return what the receipt says of a chunk; of one whose products were never seen only that it was there."""
     vouched = work / paths.chunk(legacy.id, chunk)
-    entry = entries.get(chunk) or (read_json(vouched) if vouched.exists() else _chunk(legacy, chunk, []))
-    return receipt.of_chunk(entry)
+    return receipt.of_chunk(read_json(vouched) if vouched.exists() else _chunk(legacy, chunk, []))
 
 
 def _chunk(legacy: LegacyDownlink, chunk: ChunkId, files: list[dict[str, Any]]) -> dict[str, Any]:
@@ -277,12 +265,12 @@ def _write_run(
     work: Path,
     legacy: LegacyDownlink,
     run: LegacyRun,
-    entries: Mapping[ChunkId, Mapping[str, Any]],
+    entries: Sequence[Mapping[str, Any]],
     moot: Moot,
 ) -> dict[str, Any]:
     """Record what was delivered of a run, then what the downlink brought of it; return its manifest."""
     id_, downlink = run.run, legacy.id
-    brought = [chunk for entry in entries.values() if (chunk := ChunkProducts.of(entry, id_)).files]
+    brought = [chunk for entry in entries if (chunk := ChunkProducts.of(entry, id_)).files]
     places = [(chunk, work / paths.chunks(downlink)) for chunk in brought]
     index = merged_index.build(places) if brought else None
     datagrams = _datagrams_then(run.datagrams, index.datagrams if index else KnownDatagrams.of(()))
@@ -417,11 +405,8 @@ def _one(settings: Settings, report: Report, downlink: DownlinkId) -> Mark | Non
 
 def _force(work: Path, report: Report) -> None:
     """Give up the runs here that an operator gave up for the legacy."""
-    known = force_list.read(work).runs
-    for name, run in legacy_tree.given_up(report.root):
-        if run is None:
-            report.odd.append(f"{legacy_tree.FORCE}/{name}")
-        elif run not in known:
-            report.given_up.append(run)
-            if report.done:
-                write_bytes(work / paths.FORCE / run.l1, b"taken over from the legacy\n")
+    known, theirs = force_list.read(work).runs, force_list.read(report.root)
+    report.odd += theirs.refused
+    report.given_up += [run for run in theirs.runs if run not in known]
+    for run in report.given_up if report.done else ():
+        write_bytes(work / paths.FORCE / run.l1, b"taken over from the legacy\n")

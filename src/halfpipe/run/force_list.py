@@ -2,7 +2,7 @@
 
 The directory and its names are the legacy's (ground-chain §7, §8): a run by its start, or with the ground id
 ahead of it, in hexadecimal, and by its decimal start. Eight digits are hexadecimal: as a decimal start they would be
-years before the launch. Removing the file takes the decision back.
+years before the launch. Behind a ground id a leading zero may be left out. Removing the file takes the decision back.
 """
 
 import re
@@ -18,7 +18,7 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import refuse_unknown
 
-_NAME = re.compile(r"(?:[0-9a-f]{8}-)?(?P<hex>[0-9a-f]{8})|r?(?P<met>[0-9]{1,10})", re.ASCII)
+_NAME = re.compile(r"(?:[0-9a-f]{8}-)?(?P<hex>[0-9a-f]{8}|(?<=-)[0-9a-f]{7})|r?(?P<met>[0-9]{1,10})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read(work: Path) -> ForceList:
     for file in files:
         match = _NAME.fullmatch(file.name)
         if match and (match["hex"] or int(match["met"]) < 2**32):
-            run = RunId(match["hex"]) if match["hex"] else RunId.from_met(int(match["met"]))
+            run = RunId(match["hex"].zfill(8)) if match["hex"] else RunId.from_met(int(match["met"]))
             runs[run] = (*runs.get(run, ()), file)
         else:
             refused.append(

@@ -25,12 +25,13 @@ def listed(work: Path, *names: str) -> ForceList:
 
 def test_names_of_runs_and_of_none(tmp_path: Path) -> None:
     of_run = ("0077014d-2c2e5787", "0741234567", "2c2e5787", "741234567", "r0741234567")
-    of_none = ("2C2E5787", "2c2e5787-0077014d-", "4294967296", "README", "r741234567x", "²c2e5787")
-    found = listed(tmp_path, *of_run, *of_none, "23958729")
+    of_none = ("2C2E5787", "2c2e5787-0077014d-", "4294967296", "README", "e06b787", "r741234567x", "²c2e5787")
+    found = listed(tmp_path, *of_run, *of_none, "23958729", "0077014d-e06b787")
     home = tmp_path / "force"
     assert found.runs == {
         RUN: tuple(home / name for name in of_run),
         RunId("23958729"): (home / "23958729",),
+        RunId("0e06b787"): (home / "0077014d-e06b787",),
     }
     assert [text.partition(": ")[0] for text in found.refused] == [str(home / name) for name in of_none]
 
