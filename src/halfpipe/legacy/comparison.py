@@ -1,7 +1,7 @@
 """Compare what HalfPipe delivered of a downlink with what another system did: event by event and text by text."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,6 +15,7 @@ from halfpipe import paths
 from halfpipe.errors import MissingInputError
 from halfpipe.files.json_files import read_json
 from halfpipe.formats import evt
+from halfpipe.formats.idx import EVENT
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.difference_reasons import (
     CUT,
@@ -32,14 +33,14 @@ from halfpipe.legacy.difference_reasons import (
     why_text,
 )
 from halfpipe.legacy.legacy_replay import EPUS, Merged, merged
-from halfpipe.legacy.sides import GONE, MAGIC7, NOTHING, TEXTS, Delivered, File, Known, Side, side_at
+from halfpipe.legacy.sides import GONE, MAGIC7, NOTHING, TEXTS, Delivered, File, Side, side_at
 from halfpipe.merge.decision import in_sources
 from halfpipe.merge.late import listed
-from halfpipe.merge.ordering import in_order
+from halfpipe.merge.ordering import in_one, in_order
 from halfpipe.merge.settle import KnownDatagrams, settled
 from halfpipe.run.deliveries import Deliveries
 from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.merged_index import load_datagrams
+from halfpipe.run.merged_index import EventTable, load_datagrams, load_events
 from halfpipe.run.receipt_file import read_receipt
 from halfpipe.settings import Settings
 
@@ -232,9 +233,12 @@ class _Run:
         run = (moot["key"], moot["alias"].encode()[: evt.ALIAS_LENGTH])
         moots = (_moot(file.header) for file in self.theirs.files if file.header is not None)
         others = Counter(moot for moot in moots if moot != run)
-        chunks = (
-            {_moot(evt.read_header(path)) for path in self.known.places if path.exists()} if others else ()
+        if not others:
+            return
+        places = (
+            self.work / paths.chunks(dl) / name for dl, table in self.known.items() for name in table.files
         )
+        chunks = {_moot(evt.read_header(path)) for path in places if path.exists()}
         for has, files in others.items():
             unset = (run[0], *has) == (evt.MOOT_UNSET_KEY, 0, b"")
             reason = defect(24) if has in chunks else defect(25) if unset else UNEXPLAINED
@@ -264,20 +268,35 @@ class _Run:
     def _moved(self, ours: set[str], theirs: set[str]) -> bool:
         """Tell whether other downlinks retire the run on the side that does not."""
         here, there = (
-            {line for dl in self.others if (side := side_at(root, dl)) for line in side.texts[RETIRED]}
-            for root in (self.stage, self.root)
+            {line for side in sides.values() for line in side.texts[RETIRED]} for sides in self.sides
         )
         return ours - theirs <= there and theirs - ours <= here and not (theirs - ours) & there
 
     @cached_property
-    def known(self) -> Known:
-        """The events that are known here."""
-        return Known(self.work, self.run)
+    def known(self) -> Mapping[DownlinkId, EventTable]:
+        """The events that each downlink brought here, as far as they were not cleaned up."""
+        downlinks = known_downlinks(self.work, self.run)
+        there = (dl for dl in downlinks if (self.work / paths.events(self.run, dl)).exists())
+        return {dl: load_events(self.work, self.run, dl) for dl in there}
+
+    def _events(self, downlinks: Iterable[DownlinkId]) -> NDArray[np.void]:
+        """Return the events that some downlinks brought here, in order, each once."""
+        tables = (self.known[dl].events for dl in downlinks if dl in self.known)
+        return in_one([np.empty(0, EVENT), *tables])
+
+    @cached_property
+    def sides(self) -> tuple[Mapping[DownlinkId, Side], Mapping[DownlinkId, Side]]:
+        """What lies here, and there, of the run's other downlinks."""
+        here, there = (
+            {dl: side for dl in self.others if (side := side_at(root, dl))}
+            for root in (self.stage, self.root)
+        )
+        return here, there
 
     @cached_property
     def there(self) -> dict[DownlinkId, Delivered]:
         """What other downlinks delivered of the run there."""
-        return {dl: side.delivered(self.run) for dl in self.others if (side := side_at(self.root, dl))}
+        return {dl: side.delivered(self.run) for dl, side in self.sides[1].items()}
 
     @cached_property
     def elsewhere(self) -> NDArray[np.void]:
@@ -302,13 +321,13 @@ class _Run:
         latest = Deliveries(self.work, self.run).latest()
         recorded = [span for dl in self.others if dl in latest for span in latest[dl].spans]
         by_itself = settled(KnownDatagrams.together(parts.values()).segments(), EPUS)
-        known = self.known.of(self.known.parts)
+        known = self._events(self.known)
         return Decided(self.run, known, nearest, self.elsewhere, self.manifest, recorded, by_itself)
 
     def _replayed(self, parts: Mapping[DownlinkId, KnownDatagrams], others: Sequence[DownlinkId]) -> Merged:
         names = in_sources(self.downlink, others)
         done = [file.sequences for dl in others if dl in self.there for file in self.there[dl].files]
-        return merged(self.run, [parts[dl] for dl in names if dl in parts], self.known.of(names), done)
+        return merged(self.run, [parts[dl] for dl in names if dl in parts], self._events(names), done)
 
 
 def _neighbours(

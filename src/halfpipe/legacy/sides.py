@@ -5,7 +5,7 @@ an order that is not that of the events, a file that nobody makes there.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,9 +21,7 @@ from halfpipe.formats.structured import joined
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.legacy.legacy_tree import MET, read_spans
 from halfpipe.merge.intervals import Interval
-from halfpipe.merge.ordering import in_one, in_order
-from halfpipe.run.downlinks_of_run import known_downlinks
-from halfpipe.run.merged_index import load_events
+from halfpipe.merge.ordering import in_order
 
 # What is held of each event of one run: `place` counts into the files that hold the records, `offset` and `size` are
 # bytes there, `sum` is of the record's bytes.
@@ -235,26 +233,3 @@ def _delivered(
     if twice := len(rows) - len(ordered):
         wrong.append(f"{twice} events were delivered more than once")
     return Delivered(ordered, places, files, wrong)
-
-
-class Known:
-    """The events that all downlinks of a working directory brought of a run, as far as they were not cleaned up.
-
-    `parts` are those of each downlink; rows have no sums.
-    """
-
-    def __init__(self, work: Path, run: RunId) -> None:
-        self.places: list[Path] = []
-        self.parts: dict[DownlinkId, NDArray[np.void]] = {}
-        for downlink in known_downlinks(work, run):
-            if (work / paths.events(run, downlink)).exists():
-                table = load_events(work, run, downlink)
-                part = self.parts[downlink] = np.zeros(len(table.events), ROW)
-                for name in ("sequence", "apid", "offset", "size"):
-                    part[name] = table.events[name]
-                part["place"] = table.events["file"].astype(np.uint32) + len(self.places)
-                self.places += [work / paths.chunks(downlink) / name for name in table.files]
-
-    def of(self, downlinks: Iterable[DownlinkId]) -> NDArray[np.void]:
-        """Return the events that some downlinks brought, in order, each once."""
-        return in_one([NOTHING, *(self.parts[dl] for dl in downlinks if dl in self.parts)])
