@@ -4,39 +4,30 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 
 from halfpipe.ids import RunId
-from tests.support.golden_cases import Case, build, cases, read_case
+from tests.support.golden_cases import GOLDEN, TAKEOVER, Case, build, case_names, cases, read_case
 from tests.support.harness import events_of
-from tests.support.in_process import ROOT
-from tests.support.legacy_merge import deliver, spans_of
+from tests.support.legacy_merge import Legacy, spans_of
 from tests.support.workflow import Site
 
-CASES = ROOT / "tests" / "takeover"
-NAMES = sorted(path.parent.name for path in CASES.glob("*/case.yaml"))
 
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", case_names(TAKEOVER))
 def test_the_model_gives_what_the_legacy_wrote(name: str, tmp_path: Path) -> None:
-    case, number = (
-        read_case(CASES / name),
-        yaml.safe_load((CASES / name / "case.yaml").read_text())["taken_over"],
-    )
-    for step in case.steps[:number]:
-        deliver(tmp_path, case.directory / "in", step.downlink)
-    recorded = sorted((CASES / name / "legacy").rglob("*-spans.txt"))
+    case, wrote, tree = read_case(TAKEOVER / name), TAKEOVER / name / "legacy", tmp_path / "tree"
+    for step in case.steps[: case.taken_over]:
+        Legacy(case, tmp_path).process(step)
+    recorded = sorted(wrote.rglob("*-spans.txt"))
     assert len(recorded) >= (name != "one_epu")
     for path in recorded:
-        mine = tmp_path / path.relative_to(CASES / name / "legacy")
-        assert mine.read_bytes() == path.read_bytes()
-    for path in (CASES / name / "legacy").rglob("r*-e*.idx"):
-        mine = tmp_path / path.relative_to(CASES / name / "legacy")
+        assert (tree / path.relative_to(wrote)).read_bytes() == path.read_bytes()
+    for path in wrote.rglob("r*-e*.idx"):
+        mine = tree / path.relative_to(wrote)
         assert [line.split()[2:4] for line in mine.read_text().splitlines()] == [
             line.split()[2:4] for line in path.read_text().splitlines()
         ]
     if name == "one_epu":
-        assert not list(tmp_path.rglob("*-spans.txt"))
+        assert not list(tree.rglob("*-spans.txt"))
 
 
 def is_shared(case: Case) -> bool:
@@ -63,18 +54,18 @@ def test_every_event_is_at_level1_once_but_for_what_the_legacy_swallows(
     name: str, number: int, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Site, "typing", False)  # in this process: nobody is killed
-    case = read_case(ROOT / "tests" / "golden" / name)
+    case = read_case(GOLDEN / name)
     build(case, site)
     site.work.mkdir()
-    home = site.home / "legacy"
+    legacy = Legacy(case, site.home / "legacy")
     at_level1 = Counter[tuple[str, Event]]()
     spans: dict[str, list[tuple[int, int]]] = {}
     for step in case.steps[:number]:
-        for run, merged in deliver(home, case.directory / "in", step.downlink).items():
+        for run, merged in legacy.process(step).items():
             rows = [row for events in spans_of(merged) for row in events[["sequence", "apid"]].tolist()]
             at_level1.update((run, row) for row in rows)
             spans.setdefault(run, []).extend(merged.recorded)
-    site.halfpipe("takeover", str(home), "--do").good()
+    site.halfpipe("takeover", str(legacy.tree), "--do").good()
     for step in case.steps[number:]:
         site.process(step.downlink)
         at_level1.update(by_run(site.staged(step.downlink)))

@@ -3,52 +3,39 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from halfpipe import paths
 from halfpipe.ledger.database import Ledger
 from halfpipe.legacy.takeover import takeover
 from halfpipe.run.moot_keys import UNSET
 from tests.support import forks
-from tests.support.golden_cases import build, check, read_case
+from tests.support.golden_cases import TAKEOVER, build, case_names, check, read_case
 from tests.support.leases import time_passes
 from tests.support.ledger_files import content
 from tests.support.workflow import Site
 
-CASES = Path(__file__).resolve().parents[1] / "takeover"
-NAMES = sorted(path.parent.name for path in CASES.glob("*/case.yaml"))
 
-
-def taken_over(name: str) -> int:
-    """Return how many steps of a case were the legacy's."""
-    number: int = yaml.safe_load((CASES / name / "case.yaml").read_text())["taken_over"]
-    return number
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", case_names(TAKEOVER))
 def test_runs_of_the_legacy_are_finished_here(name: str, site: Site) -> None:
     """Take the legacy's part of a case over, process the rest, and compare everything that comes out."""
-    case = read_case(CASES / name)
-    build(case, site)
-    site.work.mkdir()
-    legacy, rest = case.steps[: taken_over(name)], case.steps[taken_over(name) :]
-    site.halfpipe("takeover", str(CASES / name / "legacy"), "--do").good()
-    assert site.snakemake("-n", *(f"dl={step.downlink}" for step in legacy)).good().jobs == frozenset()
+    home, case = legacy(site, name), read_case(TAKEOVER / name)
+    theirs, rest = case.steps[: case.taken_over], case.steps[case.taken_over :]
+    assert take(site, home)["refused"] == {}
+    done = {step.downlink for step in theirs}
+    assert site.outstanding(*sorted(done)) == frozenset()
     assert not site.stage.exists()
     before = site.tree()
-    site.halfpipe("takeover", str(CASES / name / "legacy"), "--do").good()
+    assert take(site, home)["refused"] == {}
     assert site.tree() == before
-    done = {step.downlink for step in legacy}
     for step in rest:
-        site.snakemake(f"dl={step.downlink}", *(["-F"] if step.downlink in done else [])).good()
+        site.process(step.downlink, again=step.downlink in done)
         done.add(step.downlink)
         check(site, step)
-    assert site.snakemake("-n", *(f"dl={downlink}" for downlink in case.downlinks)).good().jobs == frozenset()
+    assert site.outstanding(*case.downlinks) == frozenset()
 
 
 FIRST, SECOND, THIRD = "240601001", "240601002", "240602001"
@@ -65,18 +52,18 @@ def tree_of(home: Path) -> dict[str, tuple[bytes, int]]:
     }
 
 
-@pytest.fixture
-def legacy(site: Site) -> Callable[[str], Path]:
-    """Give what sets a site up for a case, and copies the legacy's tree of it."""
+def legacy(site: Site, name: str) -> Path:
+    """Set a site up for a case, and copy the legacy's tree of it."""
+    build(read_case(TAKEOVER / name), site)
+    site.work.mkdir()
+    return Path(shutil.copytree(TAKEOVER / name / "legacy", site.home / "legacy"))
 
-    def make(name: str) -> Path:
-        build(read_case(CASES / name), site)
-        site.work.mkdir(exist_ok=True)
-        home = site.home / "legacy"
-        shutil.copytree(CASES / name / "legacy", home, dirs_exist_ok=True)
-        return home
 
-    return make
+def copied(source: Path, to: Path) -> None:
+    """Copy what the legacy has of a downlink, as of another one."""
+    shutil.copytree(source, to)
+    for path in sorted(to.iterdir()):
+        path.rename(path.with_name(path.name.replace(source.name, to.name)))
 
 
 def take(site: Site, home: Path) -> dict[str, Any]:
@@ -87,8 +74,8 @@ def take(site: Site, home: Path) -> dict[str, Any]:
     return report
 
 
-def test_a_look_writes_nothing_and_says_what_would_be(site: Site, legacy: Callable[[str], Path]) -> None:
-    home = legacy("split3_after2")
+def test_a_look_writes_nothing_and_says_what_would_be(site: Site) -> None:
+    home = legacy(site, "split3_after2")
     (home / "240601001.rerun").mkdir()
     before = tree_of(home)
     ended = site.halfpipe("takeover", str(home)).good()
@@ -101,8 +88,8 @@ def test_a_look_writes_nothing_and_says_what_would_be(site: Site, legacy: Callab
     assert tree_of(home) == before
 
 
-def test_a_tree_in_which_we_write_is_refused(site: Site, legacy: Callable[[str], Path]) -> None:
-    home = legacy("split2")
+def test_a_tree_in_which_we_write_is_refused(site: Site) -> None:
+    home = legacy(site, "split2")
     for place in (site.work, site.home):
         site.halfpipe("takeover", str(place), "--do").bad("and never where the legacy's tree is")
     site.halfpipe("takeover", str(home / "not there")).bad("No such file or directory")
@@ -111,10 +98,8 @@ def test_a_tree_in_which_we_write_is_refused(site: Site, legacy: Callable[[str],
     assert list(site.work.iterdir()) == []
 
 
-def test_a_run_that_was_finished_is_in_the_ledger_and_its_clean_up_leaves_the_tree(
-    site: Site, legacy: Callable[[str], Path]
-) -> None:
-    home = legacy("split2")
+def test_a_run_that_was_finished_is_in_the_ledger_and_its_clean_up_leaves_the_tree(site: Site) -> None:
+    home = legacy(site, "split2")
     site.configure(submit={"command": "true {dl} {rawdir}"}, cleanup={"retention_days": 0})
     before = tree_of(home)
     take(site, home)
@@ -129,8 +114,8 @@ def test_a_run_that_was_finished_is_in_the_ledger_and_its_clean_up_leaves_the_tr
     assert tree_of(home) == before
 
 
-def test_what_was_taken_over_is_done_with(site: Site, legacy: Callable[[str], Path]) -> None:
-    home = legacy("split3_cleaned")
+def test_what_was_taken_over_is_done_with(site: Site) -> None:
+    home = legacy(site, "split3_cleaned")
     site.configure(submit={"command": "false {dl} {rawdir}", "automatic": True})
     report = take(site, home)
     assert report["runs"]["spans"] == [RUN]
@@ -154,9 +139,9 @@ def test_what_was_taken_over_is_done_with(site: Site, legacy: Callable[[str], Pa
     assert take(site, home)["unchanged"] == 2
 
 
-def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site, legacy: Callable[[str], Path]) -> None:
-    home = legacy("reprocessed_here")
-    source = Path(shutil.copytree(CASES / "reprocessed_here" / "in", site.home / "less"))
+def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site) -> None:
+    home = legacy(site, "reprocessed_here")
+    source = Path(shutil.copytree(TAKEOVER / "reprocessed_here" / "in", site.home / "less"))
     site.replay(source)
     take(site, home)
     index = next((source / FIRST).glob("*-0957-*.idx"))
@@ -168,8 +153,8 @@ def test_what_shrinks_is_judged_by_the_merged_indexes(site: Site, legacy: Callab
     assert (site.work / "runs" / RUN / "deliveries" / "000001.json").read_bytes() == before
 
 
-def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site, legacy: Callable[[str], Path]) -> None:
-    home = legacy("split3_after1")
+def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site) -> None:
+    home = legacy(site, "split3_after1")
     spans = home / FIRST / MET / f"r0{MET}-spans.txt"
     good = spans.read_bytes()
     spans.write_bytes(b"cos\nsystem\n(S'touch evil'\ntR.")
@@ -187,13 +172,11 @@ def test_a_run_whose_record_cannot_be_read_waits_for_it(site: Site, legacy: Call
     spans.write_bytes(good)
     assert take(site, home)["refused"] == {}
     site.snakemake(f"dl={SECOND}").good()
-    assert site.staged(SECOND) == read_case(CASES / "split3_after1").steps[1].expected.files
+    assert site.staged(SECOND) == read_case(TAKEOVER / "split3_after1").steps[1].expected.files
 
 
-def test_a_chunk_that_is_damaged_or_has_no_retdef_costs_no_other_and_is_tried_again(
-    site: Site, legacy: Callable[[str], Path]
-) -> None:
-    home = legacy("split3_after2")
+def test_a_chunk_that_is_damaged_or_has_no_retdef_costs_no_other_and_is_tried_again(site: Site) -> None:
+    home = legacy(site, "split3_after2")
     damaged, retdef = (
         home / FIRST / "0077014d-2c2e5787-0957-00004.evt",
         home / FIRST / f"RetDef-{FIRST}-00001.xml",
@@ -219,8 +202,8 @@ def test_a_chunk_that_is_damaged_or_has_no_retdef_costs_no_other_and_is_tried_ag
     assert all(chunk["files"] for chunk in site.receipt(FIRST)["chunks"])
 
 
-def test_later_turns_take_what_has_come_since(site: Site, legacy: Callable[[str], Path]) -> None:
-    home = legacy("split3_after1")
+def test_later_turns_take_what_has_come_since(site: Site) -> None:
+    home = legacy(site, "split3_after1")
     (home / FIRST / "haltOnline").write_text("by hand\n")
     (home / "force").mkdir()
     (home / "force" / "0077014d-2c2e5788").touch()
@@ -231,7 +214,7 @@ def test_later_turns_take_what_has_come_since(site: Site, legacy: Callable[[str]
     for path in home.glob(f"{FIRST}/*.??[tx]"):
         if path.suffix in {".evt", ".idx"}:
             path.unlink()
-    shutil.copytree(CASES / "split3_after2" / "legacy" / SECOND, home / SECOND)
+    shutil.copytree(TAKEOVER / "split3_after2" / "legacy" / SECOND, home / SECOND)
     text = home / SECOND / f"delivered_events_{SECOND}.txt"
     kept = text.read_text()
     text.unlink()
@@ -248,7 +231,7 @@ def test_later_turns_take_what_has_come_since(site: Site, legacy: Callable[[str]
     report = take(site, home)
     assert (report["taken"], report["unchanged"], report["left"]) == (1, 1, {})
     site.snakemake(f"dl={THIRD}").good()
-    assert site.staged(THIRD) == read_case(CASES / "split3_after2").steps[2].expected.files
+    assert site.staged(THIRD) == read_case(TAKEOVER / "split3_after2").steps[2].expected.files
     # What the legacy does after that of what was processed here is not taken.
     site.snakemake(f"dl={SECOND}", "-F").good()
     (home / SECOND / MET / f"r0{MET}-spans.txt").write_bytes(b"(lp1\n.")
@@ -256,19 +239,15 @@ def test_later_turns_take_what_has_come_since(site: Site, legacy: Callable[[str]
     assert take(site, home)["left"] == {"it was processed here": [SECOND]}
 
 
-def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(
-    site: Site, legacy: Callable[[str], Path]
-) -> None:
-    home = legacy("split3_after1")
+def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(site: Site) -> None:
+    home = legacy(site, "split3_after1")
     take(site, home)
     site.by_hand(SECOND)
     (span,) = site.receipt(SECOND)["runs"][0]["spans"]
     # The legacy went on: with the downlink that was processed here, and with another one that brought the same.
-    shutil.copytree(CASES / "split3_after2" / "legacy" / SECOND, home / SECOND)
+    shutil.copytree(TAKEOVER / "split3_after2" / "legacy" / SECOND, home / SECOND)
     other = "240601005"
-    shutil.copytree(home / SECOND, home / other)
-    for path in sorted((home / other).iterdir()):
-        path.rename(path.with_name(path.name.replace(SECOND, other)))
+    copied(home / SECOND, home / other)
     ended = site.halfpipe("takeover", str(home), "--do", "--json")
     report = json.loads(ended.said)
     assert (ended.status, report["taken"], report["left"]) == (1, 1, {"it was processed here": [SECOND]})
@@ -296,13 +275,9 @@ def test_what_the_legacy_and_we_delivered_both_is_named_and_can_be_undone(
 
 
 @pytest.mark.workflow
-def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(
-    site: Site, legacy: Callable[[str], Path]
-) -> None:
-    home = legacy("split3_after2")
-    shutil.copytree(CASES / "one_epu" / "legacy" / FIRST, home / "240531001")
-    for path in sorted((home / "240531001").iterdir()):
-        path.rename(path.with_name(path.name.replace(FIRST, "240531001")))
+def test_wherever_a_takeover_is_killed_the_next_one_ends_the_same(site: Site) -> None:
+    home = legacy(site, "split3_after2")
+    copied(TAKEOVER / "one_epu" / "legacy" / FIRST, home / "240531001")
     settings = site.settings
 
     def take_over() -> None:

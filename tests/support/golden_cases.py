@@ -13,7 +13,7 @@ from halfpipe.formats import idx
 from tests.support.model import Chunk, Datagram, Event, Rules
 from tests.support.workflow import Site
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN, TAKEOVER = (Path(__file__).resolve().parents[1] / name for name in ("golden", "takeover"))
 TEXTS = ("delivered_events", "retired_runs", "event_gaps")
 
 
@@ -52,7 +52,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Case:
-    """One golden case with its knobs; `moot` gives key and alias by run."""
+    """One golden case with its knobs; `moot` gives key and alias by run.
+
+    The legacy itself processed the first steps of those in `TAKEOVER`: so many were `taken_over`.
+    """
 
     name: str
     directory: Path
@@ -60,6 +63,7 @@ class Case:
     latc: int | None
     moot: dict[int, tuple[int, str]]
     steps: tuple[Step, ...]
+    taken_over: int
 
     def products(self, downlink: str, run: int) -> list[Path]:
         """Return the index files of `run` that the chunks of `downlink` bring, in file-name order."""
@@ -107,12 +111,13 @@ def read_case(directory: Path) -> Case:
         latc=content["latc"],
         moot={run: (key, alias) for run, (key, alias) in (content["moot"] or {}).items()},
         steps=steps,
+        taken_over=content.get("taken_over", 0),
     )
 
 
-def case_names() -> list[str]:
-    """Return the names of all golden cases."""
-    return sorted(path.parent.name for path in GOLDEN.glob("*/case.yaml"))
+def case_names(home: Path = GOLDEN) -> list[str]:
+    """Return the names of all cases below a directory."""
+    return sorted(path.parent.name for path in home.glob("*/case.yaml"))
 
 
 def cases() -> Iterator[Case]:

@@ -4,9 +4,8 @@ The rule is held against what the legacy itself wrote (tests/takeover); how it w
 """
 
 import shutil
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,11 @@ from halfpipe.formats.idx import EVENT
 from halfpipe.ids import RunId
 from halfpipe.legacy.legacy_replay import Merged, merged
 from halfpipe.legacy.legacy_tree import read_spans
+from halfpipe.legacy.sides import TEXTS
 from halfpipe.merge.intervals import Interval
 from halfpipe.merge.ordering import in_one
 from halfpipe.merge.settle import KnownDatagrams
 from tests.support.golden_cases import Case, Step
-
-TEXTS = ("delivered_events", "retired_runs", "event_gaps", "moot_keys")
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,6 @@ class Known:
                 events.append(rows)
         return cls(parts, in_one(events), files)
 
-    def merged(self, run: int, done: Iterable[Interval]) -> Merged:
-        """Merge it."""
-        return merged(RunId.from_met(run), self.parts, self.events, done)
-
 
 def spans_of(found: Merged) -> list[NDArray[np.void]]:
     """Return the events of each span that a merge writes."""
@@ -61,47 +55,60 @@ def spans_of(found: Merged) -> list[NDArray[np.void]]:
     ]
 
 
-@dataclass
 class Legacy:
-    """The legacy at work on a case: it remembers, and writes its stage below `stage`."""
+    """The legacy at work on a case: what it leaves of each downlink in its `tree`, and for Level-1 in its `stage`."""
 
-    case: Case
-    stage: Path
-    spans: dict[int, dict[str, list[Interval]]] = field(default_factory=dict)
-    brought: dict[int, dict[str, list[Path]]] = field(default_factory=dict)
+    def __init__(self, case: Case, home: Path) -> None:
+        self.case, self.tree, self.stage = case, home / "tree", home / "stage"
 
-    def process(self, step: Step) -> None:
-        """Process a downlink."""
-        home = self.stage / step.downlink
-        home.mkdir(parents=True, exist_ok=True)
+    def process(self, step: Step) -> Mapping[RunId, Merged]:
+        """Process a downlink; return what it makes of each run."""
+        home, stage = (root / step.downlink for root in (self.tree, self.stage))
+        shutil.copytree(self.case.directory / "in" / step.downlink, home, dirs_exist_ok=True)
+        stage.mkdir(parents=True, exist_ok=True)
         texts: dict[str, list[str]] = {name: [] for name in TEXTS}
-        for run in step.runs:
-            name = f"r{run:010d}"
-            self.brought.setdefault(run, {})[step.downlink] = self.case.products(step.downlink, run)
-            recorded = self.spans.setdefault(run, {})
-            known = self.known(run, step.downlink)
-            found = known.merged(
-                run, [span for dl in recorded.keys() - {step.downlink} for span in recorded[dl]]
-            )
-            for text, lines in found.lines(RunId.from_met(run)).items():
+        found = {}
+        for met in step.runs:
+            run, known = RunId.from_met(met), self.known(met, step.downlink)
+            records = [path for path in self.tree.glob(f"*/{met}/*-spans.txt") if path.parents[1] != home]
+            done = [span for path in records for span in read_spans(path)]
+            one = found[run] = merged(run, known.parts, known.events, done)
+            self.leave(home / str(met), run, known, one)
+            for text, lines in one.lines(run).items():
                 texts[text] += lines
-            if run in self.case.moot and run >= 1 << 28:
-                texts["moot_keys"].append(f"{name} {self.case.moot[run][0]} {self.case.moot[run][1]}")
-            if not found.refused:
-                recorded[step.downlink] = found.recorded
-            for events in spans_of(found):
-                self.write(events, known.files, home / name, name, int(step.downlink))
+            if met in self.case.moot and met >= 1 << 28:
+                texts["moot_keys"].append(f"{run.l1} {self.case.moot[met][0]} {self.case.moot[met][1]}")
+            for events in spans_of(one):
+                self.write(events, known.files, stage / run.l1)
         for text, lines in texts.items():
-            (home / f"{text}_{step.downlink}.txt").write_text("".join(line + "\n" for line in lines))
+            for root in (home, stage):
+                (root / f"{text}_{step.downlink}.txt").write_text("".join(line + "\n" for line in lines))
+        return found
 
-    def known(self, run: int, downlink: str) -> Known:
+    def known(self, met: int, downlink: str) -> Known:
         """Return what is known of a run: the own copy of an event goes before others', then the lowest downlink's."""
-        brought = self.brought[run]
-        return Known.of(brought[dl] for dl in [downlink, *sorted(brought.keys() - {downlink})])
+        brought: dict[str, list[Path]] = {downlink: []}
+        for path in sorted(self.tree.glob(f"*/*-{met:08x}-*.idx")):
+            brought.setdefault(path.parent.name, []).append(path)
+        return Known.of(brought.values())
 
-    def write(
-        self, events: NDArray[np.void], files: Sequence[Path], home: Path, name: str, downlink: int
-    ) -> None:
+    def leave(self, home: Path, run: RunId, known: Known, one: Merged) -> None:
+        """Leave what it remembers of a run in a downlink."""
+        home.mkdir(exist_ok=True)
+        (home.parent / f"r0{run.met}_doMerge.txt").touch()
+        every = KnownDatagrams.together(known.parts).lines
+        (home / f"dgm-{run}.idx").write_bytes(b"".join(line + b"\n" for line in every))
+        if one.complete:
+            (home / f"{run.l1}-retired.txt").touch()
+        if one.refused:
+            return
+        (home / f"{run.l1}-delivered.txt").write_text(f"{one.lines(run)['delivered_events'][0]}\n")
+        (home / f"{run.l1}-spans.txt").write_text(written(one.recorded))
+        for events in spans_of(one):
+            rows = [f"EVT: {run.met} {event['sequence']} {event['apid']}\n" for event in events]
+            (home / f"{run.l1}-e{events['sequence'][0]:020d}.idx").write_text("".join(rows))
+
+    def write(self, events: NDArray[np.void], files: Sequence[Path], home: Path) -> None:
         """Write the files of a span."""
         rules, rest = self.case.rules, events
         limit = rules.max_events
@@ -117,7 +124,7 @@ class Legacy:
             for event, file in zip(part, places, strict=True):
                 record, before = self.record(file, int(event["offset"]), before)
                 records.append(record)
-            key, alias = self.case.moot.get(int(name[1:]), (0, ""))
+            key, alias = self.case.moot.get(int(home.name[1:]), (0, ""))
             opened.add(places[0])  # before the writer, which sets the key of the environment
             for file in dict.fromkeys(places):
                 if file not in opened:  # its header overwrites what the writer had
@@ -129,7 +136,7 @@ class Legacy:
             begin, end = evt.context_column(data, ends, "current_timeSecs").tolist()
             first, last = int(part["sequence"][0]), int(part["sequence"][-1])
             header = evt.pack_header(
-                runid=downlink,
+                runid=int(home.parent.name),
                 seconds=(begin, end),
                 sequences=(first, last),
                 events=len(part),
@@ -138,7 +145,7 @@ class Legacy:
             )
             home.mkdir(parents=True, exist_ok=True)
             signed = (first + (1 << 31)) % (1 << 32) - (1 << 31)
-            (home / f"{name}-e{signed:020d}.evt").write_bytes(header + b"".join(records))
+            (home / f"{home.name}-e{signed:020d}.evt").write_bytes(header + b"".join(records))
 
     def record(self, file: Path, offset: int, before: bytes) -> tuple[bytes, bytes]:
         """Return a record as it is written, and its handlers."""
@@ -157,41 +164,6 @@ class Legacy:
         if not int.from_bytes(handlers[:4], "little") and before:
             return record[:at] + before + record[-20:], before
         return record, handlers
-
-
-def deliver(root: Path, source: Path, downlink: str) -> Mapping[str, Merged]:
-    """Process a downlink as the legacy does: leave in `root` what it leaves; return what it delivered, by run."""
-    home = root / downlink
-    shutil.copytree(source / downlink, home)
-    delivered = {}
-    texts: dict[str, list[str]] = defaultdict(list)
-    for run in sorted({path.name.split("-")[1] for path in home.glob("????????-*.idx")}):
-        met, name = int(run, 16), f"r{int(run, 16):010d}"
-        found: dict[Path, list[Path]] = {home: []}
-        for path in sorted(root.glob(f"*/*-{run}-*.idx")):
-            found.setdefault(path.parent, []).append(path)
-        known = Known.of(found.values())
-        done = [span for path in root.glob(f"*/{met}/{name}-spans.txt") for span in read_spans(path)]
-        one = delivered[run] = known.merged(met, done)
-        of_run = home / str(met)
-        of_run.mkdir()
-        (home / f"r0{met}_doMerge.txt").touch()
-        every = KnownDatagrams.together(known.parts).lines
-        (of_run / f"dgm-{run}.idx").write_bytes(b"".join(line + b"\n" for line in every))
-        said = {text: "".join(f"{line}\n" for line in lines) for text, lines in one.lines(RunId(run)).items()}
-        if one.complete:
-            (of_run / f"{name}-retired.txt").write_text(said["retired_runs"])
-        if one.refused:
-            continue
-        (of_run / f"{name}-delivered.txt").write_text(said["delivered_events"])
-        texts["delivered_events"].append(said["delivered_events"])
-        (of_run / f"{name}-spans.txt").write_text(written(one.recorded))
-        for events in spans_of(one):
-            rows = [f"EVT: {met} {event['sequence']} {event['apid']}\n" for event in events]
-            (of_run / f"{name}-e{events['sequence'][0]:020d}.idx").write_text("".join(rows))
-    for text in TEXTS:
-        (home / f"{text}_{downlink}.txt").write_text("".join(texts[text]))
-    return delivered
 
 
 def written(spans: Iterable[Interval]) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from halfpipe import paths
 from halfpipe.errors import FormatError, MissingInputError
@@ -15,12 +14,11 @@ from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import compare
 from halfpipe_simulator.scenario import Scenario
 from tests.support.compared import BothSides, defects, sequence_of, write_event_file
-from tests.support.golden_cases import GOLDEN, case_names, read_case
+from tests.support.golden_cases import GOLDEN, TAKEOVER, case_names, read_case
 from tests.support.harness import records_of
 from tests.support.verbs import halfpipe
 from tests.support.workflow import Site
 
-TAKEOVER = Path(__file__).resolve().parents[2] / "takeover"
 FIRST, SECOND = "240601001", "240601002"
 
 # By step: events that are delivered here only, and the defects that explain what differs. The cases that are not here
@@ -65,21 +63,16 @@ def test_golden_case(name: str, site: Site, tmp_path: Path) -> None:
         assert one.status == bool(one.groups)
 
 
-TREES = [path.parent.name for path in sorted(TAKEOVER.glob("*/case.yaml"))]
-
-
 GONE = {"split3_cleaned": {1, 2}, "split3_died": {2}}  # steps of which the legacy has no records of events
 
 
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("name", case_names(TAKEOVER))
 def test_what_the_legacy_left(name: str, site: Site, tmp_path: Path) -> None:
-    home = TAKEOVER / name
-    case = read_case(home)
-    steps = yaml.safe_load((home / "case.yaml").read_text())["taken_over"]
+    case = read_case(TAKEOVER / name)
     sides = BothSides(case, tmp_path, site)
-    for number, step in enumerate(case.steps[:steps], 1):
+    for number, step in enumerate(case.steps[: case.taken_over], 1):
         sides.site.by_hand(step.downlink)
-        found = sides.compared(step.downlink, home / "legacy")
+        found = sides.compared(step.downlink, case.directory / "legacy")
         gone = number in GONE.get(name, set())
         assert found.unexplained == 0, found
         assert {group.kind for group in found.groups} == ({"gone"} if gone else set())
@@ -225,7 +218,7 @@ def test_what_waits_here_and_was_delivered_there_has_no_reason(site: Site, tmp_p
     step = both.case.steps[0]
     known, home = both.legacy.known(step.runs[0], step.downlink), both.legacy.stage / FIRST / "r0741234567"
     shutil.rmtree(home)
-    both.legacy.write(known.events, known.files, home, home.name, int(FIRST))
+    both.legacy.write(known.events, known.files, home)
     found = both.compared(FIRST)
     assert {(g.kind, g.where) for g in found.groups} == {("unexplained", "there")}
     assert sum(g.events for g in found.groups) == 9

@@ -19,11 +19,10 @@ from halfpipe.ids import DownlinkId
 from halfpipe.legacy.comparison import UNLIKE, Compared, compare
 from halfpipe.legacy.sides import TEXTS
 from tests.support.compared import BothSides, sequence_of, write_event_file
-from tests.support.golden_cases import GOLDEN, read_case
+from tests.support.golden_cases import GOLDEN, TAKEOVER, read_case
 from tests.support.harness import records_of
 from tests.support.workflow import Site
 
-TAKEOVER = Path(__file__).resolve().parents[2] / "takeover"
 FLIPS = 2_000
 EVERY = 6  # of the kinds of harm, and of the flips one in so many is tried every day
 SEED = 19
