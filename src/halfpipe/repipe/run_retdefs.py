@@ -5,8 +5,7 @@ one, the times of the datagrams that the working directory knows say it.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from halfpipe.downlink.plan import Plan
@@ -28,7 +27,6 @@ RUN_SECONDS = 7200.0  # that a run takes at least to be looked for: an orbit and
 MOST_HOURS = 72  # of the archive: on board there is room for 30 (ground-chain, Scale)
 
 Times = tuple[float, float]
-RunsOf = Callable[[int, Times], Sequence[Stretch]]
 
 
 def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
@@ -52,9 +50,12 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
     own = [stretch for of_apid in known.values() for stretch in of_apid if stretch.run == run]
     arch, scid = _archive(settings, run)
     root = Path(command_words.archive(settings, arch))
-    runs_of: RunsOf = lambda apid, _times: stretches(known.get(apid, ()))  # noqa: E731
-    if settings.retdef.command is not None or not own:
-        runs_of = recorded_runs(settings, arch, scid)
+    words = command_words.runs(settings, arch)
+    if not words and not own:
+        raise ConfigError(
+            "retdef.command is null: nothing says which run a packet belongs to, because the header of flight "
+            "datagrams is not public. Set it to a program that does; docs/howto.md says what it prints."
+        )
     start = met.met_to_unix(float(run.met))
     begin = min([start, *(each.begin / met.MICROSECONDS for each in own)]) - MARGIN
     end = max([start + RUN_SECONDS, *(each.end / met.MICROSECONDS for each in own)]) + MARGIN
@@ -64,7 +65,7 @@ def retdefs_of(settings: Settings, run: RunId) -> list[RetDef]:
                 f"run {run}: its datagrams have times from {met.utc(begin)} to {met.utc(end)}, more than {MOST_HOURS} "
                 f"hours. See what is known of it: halfpipe explain {run}"
             )
-        found = list(_pieces(root, scid, (begin, end), run, runs_of))
+        found = list(_pieces(root, scid, (begin, end), run, words, known))
         if max((piece.end for piece in found), default=0) + REACH < end * met.MICROSECONDS:
             break
         end += RUN_SECONDS
@@ -118,24 +119,8 @@ def _archive(settings: Settings, run: RunId) -> tuple[str, int]:
     return str(settings.paths.level0), SCID
 
 
-def recorded_runs(settings: Settings, arch: str, scid: int) -> RunsOf:
-    """Return what asks the command of the config for the runs of an APID between two times.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such command.
-    """
-    words = command_words.runs(settings, arch)
-    if not words:
-        raise ConfigError(
-            "retdef.command is null: nothing says which run a packet belongs to, because the header of flight "
-            "datagrams is not public. Set it to a program that does; docs/howto.md says what it prints."
-        )
-    return partial(_told, words, scid)
-
-
-def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> Sequence[Stretch]:
+def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> list[Stretch]:
+    """Ask the command of the config for the runs of an APID between two times."""
     found: list[Stretch] = []
     begin, end = (f"{time:.6f}" for time in times)
     words = [*words, "--scid", str(scid), "--apid", str(apid), "-b", begin, "-e", end]
@@ -160,13 +145,24 @@ def _told(words: Sequence[str], scid: int, apid: int, times: Times) -> Sequence[
             f"the command that tells runs {ending.how}: {' '.join(words)}\nNothing was made. Fix this, or "
             "retdef.command in the config, then re-run the command."
         )
-    return stretches(found)
+    return found
 
 
-def _pieces(root: Path, scid: int, span: Times, run: RunId, runs_of: RunsOf) -> Iterator[Piece]:
-    """Read the packets of a span, one APID after the other, and yield the pieces of the run, a chunk each."""
+def _pieces(
+    root: Path,
+    scid: int,
+    span: Times,
+    run: RunId,
+    words: Sequence[str],
+    known: Mapping[int, Sequence[Stretch]],
+) -> Iterator[Piece]:
+    """Read the packets of a span, one APID after the other, and yield the pieces of the run, a chunk each.
+
+    Which are of the run a command says, or without its `words` the `known` stretches of each APID.
+    """
     for apid in (*LPA_APIDS, *LCI_APIDS):
         packets = level0.retrieve(root, scid, apid, [span]).packets
         if len(packets):
             times = packets["unix"][0] / met.MICROSECONDS, packets["unix"][-1] / met.MICROSECONDS
-            yield from pieces(packets, apid, runs_of(apid, times), run)
+            found = _told(words, scid, apid, times) if words else known.get(apid, ())
+            yield from pieces(packets, apid, stretches(found), run)

@@ -36,20 +36,20 @@ def ranges(found: list[Piece]) -> list[tuple[int, int]]:
     return [((piece.begin - T0) // MICROSECONDS, (piece.end - T0) // MICROSECONDS) for piece in found]
 
 
-def test_a_piece_ends_where_whole_datagrams_are_missing() -> None:
-    rows = packets(F, L, F, L, F, M, L, ALONE, lost=(2, 3))
-    assert ranges(pieces(rows, 956, whole(), A)) == [(0, 1), (4, 7)]
-
-
-@pytest.mark.parametrize("lost", [(3,), (2,), (4,), (2, 3)])
-def test_a_datagram_without_some_packets_is_inside_its_piece(lost: tuple[int, ...]) -> None:
-    rows = packets(F, L, F, M, L, F, L, lost=lost)
-    assert ranges(pieces(rows, 956, whole(), A)) == [(0, 6)]
-
-
-def test_a_wrapped_counter_breaks_nothing() -> None:
-    rows = packets(*[F, L] * 4, first=COUNTER - 3)
-    assert len(pieces(rows, 956, whole(), A)) == 1
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (packets(F, L, F, L, F, M, L, ALONE, lost=(2, 3)), [(0, 1), (4, 7)]),
+        # Of a datagram some packets are missing.
+        *((packets(F, L, F, M, L, F, L, lost=lost), [(0, 6)]) for lost in ((3,), (2,), (4,), (2, 3))),
+        # The counter wraps.
+        (packets(*[F, L] * 4, first=COUNTER - 3), [(0, 7)]),
+    ],
+)
+def test_a_piece_ends_where_whole_datagrams_are_missing(
+    rows: NDArray[np.void], expected: list[tuple[int, int]]
+) -> None:
+    assert ranges(pieces(rows, 956, whole(), A)) == expected
 
 
 def test_a_run_ends_a_piece() -> None:
