@@ -6,13 +6,15 @@ No flight data look like this.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from halfpipe.formats import evt, idx, met
+from halfpipe.formats.level0 import Retrieval
 from halfpipe.formats.structured import at_every_byte
 from halfpipe.ids import LPA_APIDS
 from halfpipe_simulator.index_lines import EVENT_LINE
@@ -66,33 +68,42 @@ def encode(row: NDArray[np.void], records: Sequence[bytes]) -> bytes:
     row
         Its line in the index (dtype `halfpipe.formats.idx.DATAGRAM`, one); `utc` is that of its packets.
     records
-        Of its events; may be empty.
+        Of its events; at least one.
     """
     sizes = np.array([len(record) for record in records], "<u4")
     body = b"".join((MAGIC, row.tobytes(), sizes.tobytes(), *records))
-    return body + zlib.crc32(body).to_bytes(CHECKSUM_SIZE, "little")
+    return body + _checksum(body)
 
 
-def complaint_of(datagram: bytes) -> str | None:
-    """Say what is wrong with a datagram; None if it is as the simulator made it, by its checksum."""
-    if not datagram.startswith(MAGIC):
-        return f"not a simulated datagram: it does not begin with {MAGIC.decode()}"
-    body, checksum = memoryview(datagram)[:-CHECKSUM_SIZE], datagram[-CHECKSUM_SIZE:]
-    if zlib.crc32(body).to_bytes(CHECKSUM_SIZE, "little") != checksum:
-        return "the checksum does not fit: the datagram is damaged"
-    return None
+def _checksum(body: bytes | memoryview) -> bytes:
+    return zlib.crc32(body).to_bytes(CHECKSUM_SIZE, "little")
 
 
 def row_of(datagram: bytes) -> np.void:
-    """Return the row of a datagram that passed `complaint_of`."""
+    """Return the row of a sound datagram."""
     row: np.void = np.frombuffer(datagram, idx.DATAGRAM, 1, len(MAGIC))[0]
     return row
 
 
 def run_of(datagram: bytes) -> tuple[int, int]:
-    """Return ground id and run start (MET seconds) of a datagram that passed `complaint_of`."""
+    """Return ground id and run start (MET seconds) of a sound datagram."""
     row = row_of(datagram)
     return int(row["groundid"]), int(row["startedat"])
+
+
+def sound_datagrams(packets: Retrieval, faults: TextIO) -> Iterator[tuple[int, bytes]]:
+    """Yield number and bytes of each datagram that is as the simulator made it; print to `faults` what others are."""
+    for number in range(len(packets)):
+        datagram = packets.payload(number)
+        if not datagram.startswith(MAGIC):
+            complaint = f"not a simulated datagram: it does not begin with {MAGIC.decode()}"
+        elif _checksum(memoryview(datagram)[:-CHECKSUM_SIZE]) != datagram[-CHECKSUM_SIZE:]:
+            complaint = "the checksum does not fit: the datagram is damaged"
+        else:
+            yield number, datagram
+            continue
+        file, offset = packets.place(number)
+        print(f"DFI exception: {file} at byte {offset}: {complaint}", file=faults)
 
 
 def decode(datagrams: Sequence[bytes], unix: NDArray[np.int64], *, latc: int | None = None) -> Decoded:
@@ -101,7 +112,7 @@ def decode(datagrams: Sequence[bytes], unix: NDArray[np.int64], *, latc: int | N
     Parameters
     ----------
     datagrams
-        Such as pass `complaint_of`.
+        Sound ones.
     unix
         Time stamp of the first packet of each, Unix UTC microseconds.
     latc

@@ -4,9 +4,8 @@ A fault of the data is one line `PktRetriever exception ...` (packets) or `DFI e
 and no failure. Flight data need the flight decoder: what this one does not know it reports.
 """
 
-import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,12 +15,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from halfpipe.errors import HalfPipeError
 from halfpipe.files.durable import replacing, write_whole
 from halfpipe.formats import evt
 from halfpipe.formats.level0 import Retrieval, retrieve
-from halfpipe.formats.retdef import RetDef, ids_of, read_retdef
-from halfpipe_simulator.datagrams import Decoded, complaint_of, decode, run_of
+from halfpipe.formats.retdef import RetDef
+from halfpipe_simulator.datagrams import Decoded, decode, run_of, sound_datagrams
 from halfpipe_simulator.index_lines import dgm_lines, evt_lines
 
 BATCH = 1 << 21  # bytes of datagrams that are decoded at a time: they stay in the processor's cache
@@ -46,9 +44,8 @@ class Product:
         write_whole(self.records, decoded.records)
         self.size += len(decoded.records)
         self.events += lines.size
-        if lines.size:
-            self.seconds += decoded.seconds[[0, -1]].tolist()
-            self.sequences += lines["sequence"][[0, -1]].tolist()
+        self.seconds += decoded.seconds[[0, -1]].tolist()
+        self.sequences += lines["sequence"][[0, -1]].tolist()
         of_events = evt_lines(lines, self.file)
         edges = pairwise(np.append(0, np.cumsum(decoded.datagrams["nevts"], dtype=np.int64)).tolist())
         for (begin, end), line in zip(edges, dgm_lines(decoded.datagrams), strict=True):
@@ -67,8 +64,8 @@ def product(out: Path, name: str, downlink: int) -> Iterator[Product]:
         yield made
         header = evt.pack_header(
             runid=downlink,
-            seconds=_first_and_last(made.seconds),
-            sequences=_first_and_last(made.sequences),
+            seconds=(made.seconds[0], made.seconds[-1]),
+            sequences=(made.sequences[0], made.sequences[-1]),
             events=made.events,
             moot_key=evt.MOOT_UNSET_KEY,
             moot_alias=evt.MOOT_UNSET_ALIAS,
@@ -77,27 +74,11 @@ def product(out: Path, name: str, downlink: int) -> Iterator[Product]:
         write_whole(records, header)
 
 
-def _first_and_last(numbers: Sequence[int]) -> tuple[int, int]:
-    return (numbers[0], numbers[-1]) if numbers else (0, 0)
-
-
-def sound_datagrams(packets: Retrieval) -> Iterator[tuple[int, bytes]]:
-    """Yield number and bytes of each datagram that can be decoded; print what is wrong with the others."""
-    for number in range(len(packets)):
-        datagram = packets.payload(number)
-        complaint = complaint_of(datagram)
-        if complaint is None:
-            yield number, datagram
-            continue
-        file, offset = packets.place(number)
-        print(f"DFI exception: {file} at byte {offset}: {complaint}")
-
-
 def batches(packets: Retrieval) -> Iterator[tuple[tuple[int, int], dict[int, bytes]]]:
     """Yield the datagrams that can be decoded, by number, in batches of one ground id and run start (MET seconds)."""
     batch: dict[int, bytes] = {}
     run, size = (0, 0), 0
-    for number, datagram in sound_datagrams(packets):
+    for number, datagram in sound_datagrams(packets, sys.stdout):
         own = run_of(datagram)
         if batch and (own != run or size > BATCH):
             yield run, batch
@@ -134,25 +115,3 @@ def decode_chunk(retdef: RetDef, downlink: int, level0: Path, out: Path, latc: i
                     products[name] = stack.enter_context(product(out, name, downlink))
                 products[name].add(decode(list(batch.values()), stamps[list(batch)], latc=latc))
     return sum(product.events for product in products.values())
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Decode the chunk that the arguments name; return the exit status."""
-    parser = argparse.ArgumentParser(description="Decode one chunk of SIMULATED level-0.")
-    parser.add_argument("-r", "--retdef", type=Path, required=True, help="what to retrieve: a RetDef file")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="directory of the products")
-    parser.add_argument("-k", "--latc", type=lambda text: int(text, 0), help="LATC_master of LPA records")
-    parser.add_argument("--level0", type=Path, required=True, help="root of the simulated level-0 archive")
-    args = parser.parse_args(argv)
-    if args.latc is not None and not 0 <= args.latc < 2**32:
-        parser.error(f"-k {args.latc} is no number of 32 bits")
-    print("simulated_decoder: the built-in decoder, for SIMULATED level-0 only")
-    try:
-        retdef = read_retdef(args.retdef)
-        downlink, _ = ids_of(args.retdef)
-        events = decode_chunk(retdef, downlink.number, args.level0, args.out, args.latc)
-    except HalfPipeError as error:
-        print(f"simulated_decoder: {error}", file=sys.stderr)
-        return 1
-    print(f"simulated_decoder: {events} simulated events")
-    return 0

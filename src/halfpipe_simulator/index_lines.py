@@ -36,12 +36,10 @@ def evt_lines(events: NDArray[np.void], file: str) -> NDArray[np.uint8]:
     Parameters
     ----------
     events
-        dtype `EVENT_LINE`, (n,); no number is wider than its column, and seconds are between 2^22 and 2^32.
+        dtype `EVENT_LINE`, at least one; no number is wider than its column, and seconds are between 2^22 and 2^32.
     file
         The event file as the lines name it.
     """
-    if not events.size:
-        return np.empty((0, 0), np.uint8)
     tag, tail = b"EVT:", f" {file}\n".encode()
     text = np.full((events.size, len(tag) + sum(_WIDTHS) + len(_WIDTHS) + len(tail)), _BLANK, np.uint8)
     text[:, : len(tag)], text[:, -len(tail) :] = np.frombuffer(tag, np.uint8), np.frombuffer(tail, np.uint8)

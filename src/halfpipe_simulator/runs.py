@@ -40,10 +40,10 @@ class Run:
     ----------
     kind
         LPA or one of the three LCI kinds.
-    events
-        How many, over all EPUs.
     epus
         The APIDs.
+    events
+        How many, over all EPUs.
     first
         Index of the downlink in which the run begins.
     parts
@@ -77,8 +77,8 @@ class Run:
     """
 
     kind: evt.InfoType
-    events: int
     epus: tuple[int, ...]
+    events: int = 1000
     first: int = 0
     parts: int = 1
     rate: float = 10.0
@@ -114,7 +114,6 @@ class Datagram:
     met: int  # microseconds, of its first packet
     part: int
     sequences: tuple[int, ...]
-    utcs: tuple[float, ...]
     content: bytes
     packets: int
     downlinks: list[int] = field(default_factory=list)
@@ -178,7 +177,6 @@ def run_datagrams(rng: np.random.Generator, spec: Run, run: RunId, number: int) 
                 met=stamp,
                 part=sum(stamp >= cut for cut in cuts),
                 sequences=tuple(some["scalers_sequence"].tolist()),
-                utcs=tuple(round(value, 6) for value in some["ccsds_utc"].tolist()),
                 content=content,
                 packets=packets,
             )

@@ -1,7 +1,7 @@
 """Scenarios: simulated downlinks with what can go wrong with them.
 
 A `Scenario` is told which downlinks and runs there are and writes a level-0 archive, RetDefs, a MOOT
-file, a config, a Snakemake profile that names it, and `truth.json`::
+file, a config, and a Snakemake profile that names it::
 
     scenario = Scenario(seed=1, downlinks=("230401001", "230401002"))
     scenario.lpa_run(events=500, parts=2, late_epu=957)
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,24 +28,24 @@ from halfpipe.files.durable import write_bytes, write_text
 from halfpipe.formats import evt, level0, met
 from halfpipe.formats.retdef import RetDef, Span, content_of
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe_simulator.packets import packets_of
+from halfpipe_simulator.packets import PACKET_SPACING, packets_of
 from halfpipe_simulator.runs import GROUND_ID, SCID, Datagram, Run, deliver, run_datagrams
 
 FLIGHT_ARCHIVE = "/nfs/farm/g/glast/u23/ISOC-flight/Archive/level0"
 FIRST_L0KEY = 1081721
-L0KEYS_PER_DOWNLINK = 10
+L0KEYS_PER_DOWNLINK = 10  # of which it has one
 START = datetime(2023, 4, 1, 2, 50, tzinfo=UTC)  # ten minutes before an archive hour ends
 MARK = "SIMULATED.txt"
 MARK_TEXT = "Everything in this directory is simulated. None of it is flight data.\n"
 PROFILE = "profile.v9+.yaml"  # of the names that Snakemake knows the one that it takes before config.yaml
-MADE = ("level0", "downlinks", "moot.txt", "config.yaml", PROFILE, "truth.json")
+MADE = ("level0", "downlinks", "moot.txt", "config.yaml", PROFILE)
 
 _GAP_BETWEEN_RUNS = 30  # seconds
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk of a downlink: consecutive datagrams of one EPU of one run; times Unix UTC microseconds."""
+    """One chunk of a downlink: consecutive `datagrams` of one EPU of one run; times Unix UTC microseconds."""
 
     downlink: DownlinkId
     number: ChunkId
@@ -52,17 +53,22 @@ class Chunk:
     apid: int
     begin: int
     end: int
+    datagrams: tuple[Datagram, ...]
+
+    @property
+    def sound(self) -> list[Datagram]:
+        """The datagrams that come down undamaged."""
+        return [datagram for datagram in self.datagrams if datagram.lost_packet is None]
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What was written: where, which chunks, and the truth as in ``truth.json``."""
+    """What was written: where, of which runs, in which chunks."""
 
     path: Path
     downlinks: tuple[DownlinkId, ...]
     runs: tuple[RunId, ...]
     chunks: tuple[Chunk, ...]
-    truth: dict[str, object]
 
     @property
     def level0(self) -> Path:
@@ -71,7 +77,16 @@ class Simulation:
 
     def retdef(self, chunk: Chunk) -> Path:
         """Return the RetDef of a chunk."""
-        return _retdef(self.path, chunk)
+        return self.path / "downlinks" / paths.retdef(chunk.downlink, chunk.number)
+
+    @property
+    def carried(self) -> dict[DownlinkId, dict[RunId, list[tuple[int, int, int]]]]:
+        """The events that come down undamaged: sequence, APID and datagram, by downlink and run, in order."""
+        found: dict[DownlinkId, dict[RunId, list[tuple[int, int, int]]]] = {dl: {} for dl in self.downlinks}
+        for chunk in self.chunks:
+            rows = ((sequence, d.apid, d.number) for d in chunk.sound for sequence in d.sequences)
+            found[chunk.downlink].setdefault(chunk.run, []).extend(rows)
+        return {dl: {run: sorted(rows) for run, rows in runs.items()} for dl, runs in found.items()}
 
 
 class Scenario:
@@ -85,8 +100,6 @@ class Scenario:
         Ids, in the order in which they arrive.
     start
         UTC of the first run's start.
-    l0keys
-        Over how many files per hour and APID each downlink's packets are spread, at most ten.
     """
 
     def __init__(
@@ -95,39 +108,25 @@ class Scenario:
         seed: int = 0,
         downlinks: Sequence[str] = ("230401001",),
         start: datetime = START,
-        l0keys: int = 1,
     ) -> None:
         self.seed = seed
         self.downlinks = tuple(DownlinkId(text) for text in downlinks)
         self.start = int(met.unix_to_met(start.timestamp()))
-        self.l0keys = l0keys
         self.runs: list[Run] = []
 
-    def lpa_run(
-        self, *, events: int = 1000, epus: tuple[int, ...] = (956, 957), **options: object
-    ) -> "Scenario":
+    def lpa_run(self, **options: Any) -> "Scenario":
         """Add an LPA run; `options` are those of `Run`."""
-        return self._add(evt.InfoType.LPA, events, epus, options)
+        return self._add(Run(kind=evt.InfoType.LPA, **{"epus": (956, 957), **options}))
 
-    def lci_run(
-        self,
-        kind: evt.InfoType = evt.InfoType.LCI_CAL,
-        *,
-        events: int = 1000,
-        epus: tuple[int, ...] = (965,),
-        **options: object,
-    ) -> "Scenario":
+    def lci_run(self, kind: evt.InfoType = evt.InfoType.LCI_CAL, **options: Any) -> "Scenario":
         """Add an LCI run of one of its three kinds; `options` are those of `Run`."""
-        return self._add(kind, events, epus, options)
+        return self._add(Run(kind=kind, **{"epus": (965,), **options}))
 
-    def _add(
-        self, kind: evt.InfoType, events: int, epus: tuple[int, ...], options: dict[str, object]
-    ) -> "Scenario":
-        run = Run(kind=kind, events=events, epus=epus, **options)  # type: ignore[arg-type]
-        last = run.first + run.parts
-        if run.late_epu is not None and run.late_epu not in epus:
-            raise ConfigError(f"late_epu {run.late_epu} is not among the run's EPUs {epus}")
-        needed = max(last, last + 1 if run.late_epu else 0, run.first + 2 if run.repeated_datagrams else 0)
+    def _add(self, run: Run) -> "Scenario":
+        if run.late_epu is not None and run.late_epu not in run.epus:
+            raise ConfigError(f"late_epu {run.late_epu} is not among the run's EPUs {run.epus}")
+        waits = run.late_epu is not None  # for one more downlink
+        needed = run.first + max(run.parts + waits, 2 if run.repeated_datagrams else 0)
         if needed > len(self.downlinks):
             raise ConfigError(
                 f"the run needs {needed} downlinks, the scenario has {len(self.downlinks)}: name more of them"
@@ -149,36 +148,32 @@ class Scenario:
             If `out` holds something else.
         """
         _clear(out)
-        datagrams, runs = self._datagrams()
-        chunks = self._chunks(datagrams)
-        self._write_packets(out / "level0", datagrams)
-        for chunk in chunks:
-            self._write_retdef(out, chunk, runs)
+        datagrams = self._datagrams()
+        runs = dict.fromkeys(datagram.run for datagram in datagrams)
+        made = Simulation(out, self.downlinks, tuple(runs), tuple(self._chunks(datagrams)))
+        self._write_packets(made.level0, datagrams)
+        for chunk in made.chunks:
+            write_bytes(made.retdef(chunk), content_of(self._retdef(chunk, made.runs.index(chunk.run))))
         lines = [
             f"{run.l1} {2000 + number} {'nomSciOps_simulated' if spec.is_lpa else 'calibOps_simulated'}\n"
-            for number, (run, spec) in enumerate(runs.items())
+            for number, (run, spec) in enumerate(zip(made.runs, self.runs, strict=True))
         ]
         write_text(out / "moot.txt", "".join(lines))
-        truth = self._truth(datagrams, chunks)
-        write_text(out / "truth.json", json.dumps(truth, sort_keys=True) + "\n")
         write_text(out / "config.yaml", _config(out.absolute()))
         write_text(out / PROFILE, _PROFILE_TEXT)
-        return Simulation(out, self.downlinks, tuple(runs), tuple(chunks), truth)
+        return made
 
-    def _datagrams(self) -> tuple[list[Datagram], dict[RunId, Run]]:
-        """Make the datagrams of all runs."""
+    def _datagrams(self) -> list[Datagram]:
+        """Make the datagrams of all runs, one run after the other."""
         datagrams: list[Datagram] = []
-        runs: dict[RunId, Run] = {}
         startedat = self.start
         for number, spec in enumerate(self.runs):
-            run = RunId.from_met(startedat)
-            runs[run] = spec
             rng = np.random.default_rng([self.seed, number])
-            own = list(run_datagrams(rng, spec, run, number))
+            own = list(run_datagrams(rng, spec, RunId.from_met(startedat), number))
             deliver(rng, spec, own)
             datagrams += own
             startedat = max(d.met for d in own) // met.MICROSECONDS + _GAP_BETWEEN_RUNS
-        return datagrams, runs
+        return datagrams
 
     def _chunks(self, datagrams: list[Datagram]) -> list[Chunk]:
         """Divide each downlink into chunks, numbered from 1."""
@@ -189,14 +184,13 @@ class Scenario:
             # Numbers that follow one another are all as far from their places.
             series = groupby(enumerate(own), lambda at: (at[1].run, at[1].apid, at[1].number - at[0]))
             for number, (_, group) in enumerate(series, 1):
-                members = [datagram for _, datagram in group]
+                members = tuple(datagram for _, datagram in group)
                 first, (begin, _), (_, end) = members[0], members[0].span, members[-1].span
-                chunks.append(Chunk(downlink, ChunkId.of(number), first.run, first.apid, begin, end))
+                chunks.append(Chunk(downlink, ChunkId.of(number), first.run, first.apid, begin, end, members))
         return chunks
 
     def _write_packets(self, root: Path, datagrams: list[Datagram]) -> None:
         """Write the archive: counters run on per APID, over all runs and over what is lost."""
-        rng = np.random.default_rng([self.seed, len(self.runs)])
         # By the hour, APID and level-0 key of their file: MET seconds and bytes of packets.
         files: dict[tuple[int, int, int], list[tuple[int, bytes]]] = defaultdict(list)
         counters: dict[int, int] = {}
@@ -210,71 +204,30 @@ class Scenario:
                     if place == datagram.lost_packet:
                         continue
                     for _ in range(1 + (place in datagram.repeated)):
-                        key = FIRST_L0KEY + L0KEYS_PER_DOWNLINK * downlink + int(rng.integers(self.l0keys))
-                        seconds, microseconds = (int.from_bytes(packet[a : a + 4], "big") for a in (6, 10))
-                        unix = int(met.unix_microseconds(seconds, microseconds)) // met.MICROSECONDS
-                        files[unix // met.HOUR, datagram.apid, key].append((seconds, packet))
+                        at = divmod(datagram.met + place * PACKET_SPACING, met.MICROSECONDS)
+                        hour = int(met.unix_microseconds(*at)) // met.MICROSECONDS // met.HOUR
+                        files[hour, datagram.apid, _l0key(downlink)].append((at[0], packet))
         for (hour, apid, key), of_file in files.items():
             name = level0.file_name(SCID, apid, of_file[0][0], key)
             path = level0.hour_path(root, SCID, hour * met.HOUR) / name
             write_bytes(path, b"".join(packet for _, packet in of_file))
 
-    def _write_retdef(self, out: Path, chunk: Chunk, runs: dict[RunId, Run]) -> None:
-        number = list(runs).index(chunk.run)
-        key = FIRST_L0KEY + L0KEYS_PER_DOWNLINK * self.downlinks.index(chunk.downlink)
-        retdef = RetDef(
-            kind="LSEP" if runs[chunk.run].is_lpa else "LSEC",
+    def _retdef(self, chunk: Chunk, number: int) -> RetDef:
+        """Return the RetDef of a chunk of run `number`."""
+        return RetDef(
+            kind="LSEP" if self.runs[number].is_lpa else "LSEC",
             arch=FLIGHT_ARCHIVE,
             scid=SCID,
             run=chunk.run,
-            l0key=key,
+            l0key=_l0key(self.downlinks.index(chunk.downlink)),
             chunk=chunk.number,
             gndid=GROUND_ID + number,
             spans=(Span(chunk.apid, chunk.begin / met.MICROSECONDS, chunk.end / met.MICROSECONDS),),
         )
-        write_bytes(_retdef(out, chunk), content_of(retdef))
-
-    def _truth(self, datagrams: list[Datagram], chunks: list[Chunk]) -> dict[str, object]:
-        """Return which datagrams and events each downlink carries undamaged."""
-        carried: dict[str, dict[str, object]] = {downlink: {} for downlink in self.downlinks}
-        described = []
-        members: dict[tuple[DownlinkId, RunId], list[Datagram]] = defaultdict(list)
-        sound = [d for d in datagrams if d.downlinks and d.lost_packet is None]
-        for chunk in chunks:
-            own = [
-                d
-                for d in sound
-                if d.apid == chunk.apid and chunk.begin <= d.span[0] and d.span[1] <= chunk.end
-            ]
-            for datagram in own:
-                members[chunk.downlink, datagram.run].append(datagram)
-            described.append(
-                {
-                    "downlink": chunk.downlink,
-                    "chunk": chunk.number,
-                    "run": chunk.run,
-                    "apid": chunk.apid,
-                    "datagrams": [d.number for d in own],
-                    "events": sum(len(d.sequences) for d in own),
-                }
-            )
-        for (downlink, run), own in members.items():
-            carried[downlink][run] = sorted(
-                [sequence, d.apid, d.number, utc]
-                for d in own
-                for sequence, utc in zip(d.sequences, d.utcs, strict=True)
-            )
-        return {
-            "note": "SIMULATED: none of these events was recorded by the Large Area Telescope",
-            "seed": self.seed,
-            "carried_columns": ["sequence", "apid", "datagram", "utc"],
-            "carried": carried,
-            "chunks": described,
-        }
 
 
-def _retdef(out: Path, chunk: Chunk) -> Path:
-    return out / "downlinks" / paths.retdef(chunk.downlink, chunk.number)
+def _l0key(downlink: int) -> int:
+    return FIRST_L0KEY + L0KEYS_PER_DOWNLINK * downlink
 
 
 def _clear(out: Path) -> None:

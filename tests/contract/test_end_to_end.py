@@ -1,52 +1,59 @@
 """From simulated level-0 to the receipt: delivered is what was simulated but for the orphans, event for event.
 
-What downlinks carry is the simulator's word (truth.json), and what must be delivered of it that of the reference.
+What downlinks carry is the simulator's word, and what must be delivered of it that of the reference.
 """
 
-import json
 from collections.abc import Iterable
-from typing import Any
+from datetime import UTC, datetime
 
 import pytest
 
 from halfpipe import paths
+from halfpipe.formats.evt import InfoType
+from halfpipe.ids import DownlinkId
+from halfpipe_simulator.scenario import Scenario
 from tests.support.golden_cases import chunk_of
 from tests.support.harness import events_of
-from tests.support.in_process import ROOT, called, module
 from tests.support.model import Chunk, Delivery, Outcome, Rules, decide
 from tests.support.workflow import Site
 
+LARGE = (1 << 32) - 2000
 SCENES = {
-    "a run over three downlinks, a late EPU, losses and repeats": (
-        "230401001 230401002 230401003 --parts 2 --late-epu 957 --lost-packets 3 --repeated-packets 20 "
-        "--lost-datagrams 1 --repeated-datagrams 4 --equal-sequences 5 --equal-in-one 3 --l0keys 2"
-    ),
-    "other EPUs, LCI of all kinds, orphaned ends, large sequences, a leap second": (
-        "161231001 161231002 --epus 955 958 --lci acd cal tkr --orphaned-head --orphaned-tail --big-sequences "
-        "--leap-second-day"
-    ),
-    "early mission, no start and no stop": (
-        "081107001 081107002 --small-run-ids --no-start --no-stop --lost-datagrams 2"
-    ),
+    "a run over three downlinks, a late EPU, losses and repeats": Scenario(
+        seed=7, downlinks=("230401001", "230401002", "230401003")
+    )
+    .lpa_run(
+        events=600,
+        parts=2,
+        late_epu=957,
+        lost_packets=3,
+        repeated_packets=20,
+        lost_datagrams=1,
+        repeated_datagrams=4,
+        equal_sequences=5,
+        equal_in_one=3,
+    )
+    .lpa_run(events=600, first=2, lost_datagrams=1, no_stop=True)
+    .lci_run(events=300, epus=(965, 966), first=2),
+    "other EPUs, LCI of all kinds, orphaned ends, large sequences, a leap second": Scenario(
+        seed=7, downlinks=("161231001", "161231002"), start=datetime(2016, 12, 31, 23, 55, tzinfo=UTC)
+    )
+    .lpa_run(
+        events=430, epus=(955, 958), parts=2, orphaned_head=True, orphaned_tail=True, first_sequence=LARGE
+    )
+    .lci_run(InfoType.LCI_ACD, events=210, first=1)
+    .lci_run(InfoType.LCI_CAL, events=210, first=1)
+    .lci_run(InfoType.LCI_TKR, events=210, first=1),
+    "early mission, no start and no stop": Scenario(
+        seed=7, downlinks=("081107001", "081107002"), start=datetime(2008, 9, 1, 2, 50, tzinfo=UTC)
+    )
+    .lpa_run(events=600, parts=2, no_start=True, no_stop=True, lost_datagrams=2)
+    .lpa_run(events=600, first=1, lost_datagrams=1, no_stop=True)
+    .lci_run(events=300, first=1),
 }
 
 
-def simulate(site: Site, words: list[str]) -> dict[str, Any]:
-    """Simulate downlinks for `site`; return the simulator's truth."""
-    downlinks = [word for word in words if word.isdigit() and len(word) == 9]
-    options = [word for word in words if word not in downlinks]
-    out = site.home / "simulated"
-    asked: list[object] = ["--out", out, "--seed", 7, "--events", 1500, *options, "--downlinks", *downlinks]
-    assert called(module(str(ROOT / "scripts" / "simulate.py")).main, *asked).returncode == 0
-    site.configure(
-        paths={"retdef": [str(out / "downlinks")], "level0": str(out / "level0")},
-        moot={"file": str(out / "moot.txt")},
-    )
-    truth: dict[str, Any] = json.loads((out / "truth.json").read_text())
-    return truth
-
-
-def outcomes(site: Site, run: str, downlinks: Iterable[str]) -> dict[str, Outcome]:
+def outcomes(site: Site, run: str, downlinks: Iterable[DownlinkId]) -> dict[DownlinkId, Outcome]:
     """Return what the reference says of each downlink that brings `run`, by what the decoder wrote."""
     brought: dict[str, tuple[Chunk, ...]] = {}
     recorded: dict[str, list[Delivery]] = {}
@@ -62,7 +69,10 @@ def outcomes(site: Site, run: str, downlinks: Iterable[str]) -> dict[str, Outcom
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_delivered_is_what_was_simulated_but_for_the_orphans(scene: str, site: Site) -> None:
-    truth = simulate(site, SCENES[scene].split())["carried"]
+    made = SCENES[scene].write(site.home / "simulated")
+    truth = made.carried
+    site.use(made)
+    site.add_retdefs(made.path / "downlinks", *truth)
     for downlink in truth:
         site.process(downlink)
     assert not any((site.work / ".cache" / "indexes").iterdir()), "what was read of the indexes was merged"

@@ -27,14 +27,13 @@ from tests.support.level1_accepts import level_1_takes
 from tests.support.workflow import Site
 
 DOWNLINKS = ("230401001", "230401002", "230401003")
-L0KEYS = 2
 FIRST, LAST = "990000001", "990009999"
 
 
 @pytest.fixture(scope="module")
 def simulation(tmp_path_factory: pytest.TempPathFactory) -> Simulation:
     """A run over two downlinks with an EPU that comes late, losses and repeats, a cut one, and a calibration run."""
-    scenario = Scenario(seed=7, downlinks=DOWNLINKS, l0keys=L0KEYS)
+    scenario = Scenario(seed=7, downlinks=DOWNLINKS)
     scenario.lpa_run(
         events=1200,
         parts=2,

@@ -13,7 +13,7 @@ from halfpipe.pages.pictures import run_picture
 from halfpipe.status.account import Survey
 from halfpipe.status.explanation import State
 from halfpipe_simulator.scenario import Scenario
-from tests.support.in_process import ROOT, as_in_a_process, module
+from tests.support.in_process import SIMULATE, as_in_a_process, module
 from tests.support.workflow import Site
 
 FIRST, SECOND, THIRD = (DownlinkId(f"23040100{n}") for n in (1, 2, 3))
@@ -41,7 +41,7 @@ def clean_run(home: Path) -> Site:
 
 def demo(home: Path) -> Site:
     """The downlink of `make demo`; one of its runs is open."""
-    simulate = module(str(ROOT / "scripts" / "simulate.py"))
+    simulate = module(SIMULATE)
     asked = ["--out", str(home), "--seed", "1", "--downlinks", FIRST]
     told: Scenario = simulate.scenario_of(simulate.parser().parse_args(asked))
     return site_of(home, told, FIRST)

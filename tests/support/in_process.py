@@ -30,16 +30,14 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from halfpipe.files import leases
 from halfpipe.process import programs
 from halfpipe.status import recap
-from halfpipe_simulator import attitude, decoder
 
 ROOT = Path(__file__).resolve().parents[2]
 EXECUTOR = "in-process"  # what Snakemake calls an executor of its plugins
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-SIMULATORS = {
-    str(ROOT / "scripts" / "simulated_decoder.py"): decoder.main,
-    str(ROOT / "scripts" / "simulated_magic7.py"): attitude.main,
-}
+SIMULATE, *SIMULATORS = (
+    str(ROOT / "scripts" / f"{name}.py") for name in ("simulate", "simulated_decoder", "simulated_magic7")
+)
 
 common_settings = local.common_settings
 
@@ -99,10 +97,11 @@ def _become(
 
 def _popen(words: Sequence[str], **keys: Any) -> Any:
     """Start a program as ever, but for those of the simulator."""
-    main = SIMULATORS.get(words[1]) if len(words) > 1 and words[0] == sys.executable else None
-    if main is None or keys["env"] or keys["start_new_session"]:
+    simulator = len(words) > 1 and words[0] == sys.executable and words[1] in SIMULATORS
+    if not simulator or keys["env"] or keys["start_new_session"]:
         return subprocess.Popen(words, **keys)
-    return Forked(main, words[2:], keys["cwd"], 1 if keys["stderr"] == subprocess.STDOUT else 2)
+    streams = 1 if keys["stderr"] == subprocess.STDOUT else 2
+    return Forked(module(words[1]).main, words[2:], keys["cwd"], streams)
 
 
 vars(programs)["subprocess"] = SimpleNamespace(**(vars(subprocess) | {"Popen": _popen}))

@@ -70,4 +70,4 @@ def test_what_processes_downlinks_does_not_know_the_simulator() -> None:
     assert len(package) > 40
     assert [path for path in package if "halfpipe_simulator" in imported(path)] == []
     programs = {path.stem for path in PROGRAMS if "halfpipe_simulator" in imported(path)}
-    assert programs == {"simulate", "simulated_decoder", "simulated_magic7", "simulated_runs"}
+    assert programs == {"simulate", "simulated_decoder", "simulated_runs"}

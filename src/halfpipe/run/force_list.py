@@ -18,7 +18,9 @@ from halfpipe.files.json_files import read_json
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run.downlinks_of_run import refuse_unknown
 
-_NAME = re.compile(r"(?:[0-9a-f]{8}-)?(?P<hex>[0-9a-f]{8}|(?<=-)[0-9a-f]{7})|r?(?P<met>[0-9]{1,10})", re.ASCII)
+_NAME = re.compile(
+    r"(?:[0-9a-f]{8}-)?(?P<hex>[0-9a-f]{8}|(?<=-)[0-9a-f]{7})|r?(?P<met>[0-9]{1,10})", re.ASCII
+)
 
 
 @dataclass(frozen=True)

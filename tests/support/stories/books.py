@@ -76,7 +76,7 @@ class Books:
             (str(d.run), d.apid, d.number): d
             for chunks in world.chunks.values()
             for c in chunks
-            for d in c.datagrams
+            for d in c.chunk.datagrams
         }
         self.runs = sorted({run for run, _, _ in self.sequences})
 

@@ -50,7 +50,6 @@ class NewInput:
     """One chunk: its RetDef's versions, and what it brings."""
 
     chunk: Chunk
-    datagrams: tuple[Datagram, ...]
     retdefs: Mapping[str, bytes]
     """The RetDef as it was first (`plain`), with a remark (`comment`), and with the last datagram left out (`less`)."""
 
@@ -61,7 +60,7 @@ class NewInput:
 
     def datagrams_of(self, version: str) -> tuple[Datagram, ...]:
         """Return what a version asks for."""
-        return self.datagrams[:-1] if version == "less" else self.datagrams
+        return self.chunk.datagrams[:-1] if version == "less" else self.chunk.datagrams
 
     def hours_of(self, version: str) -> frozenset[Hour]:
         """Return the hours that a version needs."""
@@ -80,11 +79,10 @@ class World:
     def __init__(self, home: Path, rng: random.Random) -> None:
         scenario = drawn(rng)
         self.home, self.simulation = home, scenario.write(home / "simulated")
-        datagrams, _ = scenario._datagrams()
         self.downlinks = [str(downlink) for downlink in scenario.downlinks]
         self.chunks: dict[str, list[NewInput]] = {dl: [] for dl in self.downlinks}
         for chunk in self.simulation.chunks:
-            self.chunks[chunk.downlink].append(self._brought(chunk, datagrams))
+            self.chunks[chunk.downlink].append(self._brought(chunk))
         self.archive, self.away = self.simulation.level0, home / "away"
         self.streams, self.max_events = home / "streams.jsonl", rng.choice([125000, 125000, 9])
         self.site = Site(home)
@@ -104,25 +102,15 @@ class World:
             for brought in chunks[: -1 if comes_late else None]:
                 self.issue(brought, "plain")
 
-    def _brought(self, chunk: Chunk, datagrams: list[Datagram]) -> NewInput:
-        number = self.downlinks.index(chunk.downlink)
-        own = [
-            d
-            for d in datagrams
-            if number in d.downlinks
-            and (d.run, d.apid) == (chunk.run, chunk.apid)
-            and chunk.begin <= d.span[0]
-            and d.span[1] <= chunk.end
-        ]
+    def _brought(self, chunk: Chunk) -> NewInput:
         plain = self.simulation.retdef(chunk).read_bytes()
         retdefs = {"plain": plain, "comment": plain + b"<!-- issued again -->\n"}
-        if len(own) > 1:
-            end, earlier = (
-                f"{t // 1_000_000}.{t % 1_000_000:06d}".encode() for t in (chunk.end, own[-2].span[1])
-            )
+        if len(chunk.datagrams) > 1:
+            ends = chunk.end, chunk.datagrams[-2].span[1]
+            end, earlier = (f"{t // 1_000_000}.{t % 1_000_000:06d}".encode() for t in ends)
             assert plain.count(end) == 1
             retdefs["less"] = plain.replace(end, earlier)
-        return NewInput(chunk, tuple(own), retdefs)
+        return NewInput(chunk, retdefs)
 
     def issue(self, chunk: NewInput, version: str) -> None:
         """Put a RetDef on the search path, old enough to be complete."""
