@@ -4,7 +4,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -84,15 +84,23 @@ def command(
     click.echo(f"{len(batch.todo):,} of {count(len(downlinks), 'downlink')} {what_for}")
     if earlier:
         click.echo(f"the rest was regenerated before; to begin with all of them, first: rm {file}")
-    begun = time.monotonic()
+    begun = said = time.monotonic()
     try:
         launcher = batches.launcher(
             site.work, site.profile.content, downlinks, cores, site.settings.history.sbatch
         )
-        _say(site, batch, batch.run(launcher), begun)
+        for _ in batch.run(launcher):
+            if time.monotonic() - said >= SAY_SECONDS:
+                said = time.monotonic()
+                click.echo(_progress(batch, begun))
     except (SystemExit, HalfPipeError):
         click.echo(f"ended: {_progress(batch, begun)}\nto go on: {_same_command()}")
         raise
+    finally:
+        for line in _changes(site.work, batch.done, batch.since) if again else ():
+            click.echo(line)
+    if batch.todo:
+        click.echo(_progress(batch, begun))
     if file and set(batch.todo) == {*batch.done}:
         remove_file(file)
     problems = list(_problems(site, batch))
@@ -105,25 +113,6 @@ def command(
     if batch.failed or batch.left:
         click.echo(f"to try again what is left: {_same_command()}")
     return 1 if problems or batch.failed else 0
-
-
-def _say(site: Site, batch: Batch, looks: Iterable[None], begun: float) -> None:
-    """Say now and then, and at the end, how far it is, and what has changed of what was regenerated."""
-    shown, said = set[DownlinkId](), begun
-
-    def say() -> None:
-        fresh = [dl for dl in batch.done if dl not in shown]
-        for line in _changes(site.work, fresh, batch.since) if batch.since else ():
-            click.echo(line)
-        click.echo(_progress(batch, begun))
-        shown.update(fresh)
-
-    for _ in looks:
-        if time.monotonic() - said >= SAY_SECONDS:
-            say()
-            said = time.monotonic()
-    if batch.todo:
-        say()
 
 
 def _process_run(site: Site, run: RunId, cores: int | None, *, orphans: bool) -> int:
@@ -163,12 +152,12 @@ def _progress(batch: Batch, begun: float) -> str:
     return ", ".join(words) + (f"; waits: {batch.waits}" if batch.waits else "")
 
 
-def _changes(work: Path, fresh: Sequence[DownlinkId], since: float) -> Iterator[str]:
+def _changes(work: Path, done: Sequence[DownlinkId], since: float) -> Iterator[str]:
     """Yield what reprocessing since a Unix time has changed of downlinks, by the receipts of their hand-offs."""
     from halfpipe.tables.handoff_diff import changed_bytes, changed_runs, sentences  # noqa: PLC0415 - pandas
 
     same = 0
-    for dl in fresh:
+    for dl in done:
         try:
             made = [handoff.receipt for handoff in hand_offs(work, dl) if (handoff.made or 0.0) < since]
             before = made[-1] if made else None
@@ -177,8 +166,8 @@ def _changes(work: Path, fresh: Sequence[DownlinkId], since: float) -> Iterator[
             found = [f"the changes cannot be compared: {error}"]
         yield from (f"{dl}  {line}" for line in found)
         same += not found
-    if fresh:
-        yield f"{same:,} of {count(len(fresh), 'downlink')}: the same events in the same files, byte for byte"
+    if done:
+        yield f"{same:,} of {count(len(done), 'downlink')}: the same events in the same files, byte for byte"
 
 
 def _problems(site: Site, batch: Batch) -> Iterator[tuple[DownlinkId, Cause]]:
