@@ -4,7 +4,6 @@ It only reads. *Good* is a claim: each cause is a way in which it would be wrong
 that an earlier version has processed, is no cause.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -159,14 +158,6 @@ class Survey:
         """Reads what was delivered of a run once: its downlinks follow each other."""
         return lru_cache(maxsize=RUNS_KEPT)(partial(Deliveries, only_look=True))
 
-    @cached_property
-    def leased(self) -> frozenset[str]:
-        """Where there are leases."""
-        home = paths.LEASES
-        with suppress(OSError):
-            return frozenset(f"{home}/{name}" for name in os.listdir(self.work / home))  # noqa: PTH208
-        return frozenset()
-
 
 class Downlink:
     """One downlink while its account is drawn up: what is read of it is read once.
@@ -183,8 +174,8 @@ class Downlink:
         When its receipt was written, Unix seconds.
     record, confirmed
         What was attempted to submit it, None if a record is damaged; and the attempt by which Level-1 has a hand-off.
-    is_leased, in_work
-        Whether there is a lease of it, of somebody who lives or not; and who is at work on it.
+    in_work
+        Who is at work on it.
     is_submitted
         Whether Level-1 has the hand-off of its receipt.
     decoded
@@ -208,8 +199,7 @@ class Downlink:
         with suppress(HalfPipeError):
             self.record = Record(self.work, downlink, only_look=True)
         self.confirmed = self.record.last_confirmed if self.record else None
-        self.is_leased = paths.downlink_lease(downlink) in site.leased
-        self.in_work = leases.in_work(self.work, downlink) if self.is_leased else None
+        self.in_work = leases.in_work(self.work, downlink)
         self.is_submitted = (
             self.receipt is not None and self.record is not None and is_submitted(self.receipt, self.record)
         )
@@ -305,8 +295,10 @@ def _causes(of: Downlink) -> Iterator[Cause]:
     """Yield all that keeps a downlink from being good."""
     receipt, in_work, settings = of.receipt, bool(of.in_work), of.settings
     made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
-    found = list(lease_troubles(of.work, of.id)) if of.is_leased else []
-    found += planned(of.site.plan, of.id, of.site.now, of.files, made_of)
+    found = [
+        *lease_troubles(of.work, of.id),
+        *planned(of.site.plan, of.id, of.site.now, of.files, made_of),
+    ]
     yield from found
     if receipt is None:
         failed = [] if in_work else list(failures(settings, of.id))
