@@ -28,7 +28,7 @@ from halfpipe.site.here import Here
 from halfpipe.status.account import Survey, account
 from halfpipe.status.failures import end_of
 from halfpipe.status.overview import DAY, overview, recent
-from halfpipe.status.site_causes import last_turn, lease_troubles, site_troubles
+from halfpipe.status.site_causes import last_turn, site_troubles, turn_troubles
 
 GOOD, FAILED, UNUSABLE, OUT_OF_TIME, RUNNING = range(5)  # exit statuses
 UNPUBLISHED, LATE = "board-failed", "out-of-time"  # codes of causes
@@ -96,7 +96,7 @@ def turn(
     if not mine.try_take():
         if not timer:
             say(f"another unattended invocation is running: {mine.look() or 'it has just ended'}")
-        teller.of_site("unattended-lease", lease_troubles(settings.paths.work, time.time()))
+        teller.of_site("unattended-lease", turn_troubles(settings.paths.work, time.time()))
         return RUNNING
     begun, ended = time.time(), dict[DownlinkId, int]()
     status = FAILED

@@ -36,10 +36,7 @@ LATEST = 30  # downlinks, by their ids, among which the youngest RetDef is looke
 
 def site_troubles(settings: Settings, now: float) -> Iterator[Cause]:
     """Yield what is amiss with the site at `now`, Unix seconds."""
-    held = list(lease_troubles(settings.paths.work, now))
-    yield from held
-    if not held:
-        yield from _timer(settings.paths.work, now)
+    yield from turn_troubles(settings.paths.work, now)
     yield from silence(settings, now)
     yield from _not_given_up(settings.paths.work)
     yield from _disks(settings)
@@ -84,8 +81,10 @@ def _not_given_up(work: Path) -> Iterator[Cause]:
         yield Cause("force-refused", Verdict.ACTION, complaint, Remedy("halfpipe force"))
 
 
-def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
-    """Yield that a turn of unattended processing lives, but has not got on for long: no other can begin.
+def turn_troubles(work: Path, now: float) -> Iterator[Cause]:
+    """Yield that a turn of unattended processing has not got on for long, or that none of the timer has ended for long.
+
+    The first keeps any other from beginning. A site that has had no turn of a timer has no timer.
 
     Parameters
     ----------
@@ -94,8 +93,10 @@ def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
     now
         Unix time, seconds.
     """
-    found = leases.look(work, paths.UNATTENDED_LEASE)
-    if found is not None and found.lives and now - found.signed >= PATIENCE_SECONDS:
+    found, last = leases.look(work, paths.UNATTENDED_LEASE), last_turn(work)
+    if found is not None and found.lives:
+        if now - found.signed < PATIENCE_SECONDS:
+            return
         holder = found.holder
         end = f", or end it on {holder.host}" if holder else ""
         look = f"see what it waits for (its logs are in {work / paths.UNATTENDED_LOGS}){end}"
@@ -107,6 +108,20 @@ def lease_troubles(work: Path, now: float) -> Iterator[Cause]:
             Remedy(*([f"kill {holder.pid}"] if holder else []), first=look),
             found.signed,
         )
+        return
+    if last is None or -CLOCK_SECONDS < now - last["ended"] < PATIENCE_SECONDS:
+        return
+    on = f" on {last['host']}" if "host" in last else ""
+    ended, since = f"ended at {utc(last['ended'])}{on}, and none has begun since", last["ended"]
+    if since > now:  # the next turn puts it right, if one comes
+        ended, since = f"ended at a time to come by the clock{on}, so nobody knows when: {utc(since)}", None
+    yield Cause(
+        "timer-dead",
+        Verdict.ACTION,
+        f"the last turn of unattended processing {ended}",
+        Remedy("systemctl status halfpipe.timer halfpipe.service", first="see why, of a crontab in its mail"),
+        since,
+    )
 
 
 def last_turn(work: Path) -> dict[str, Any] | None:
@@ -120,26 +135,6 @@ def last_turn(work: Path) -> dict[str, Any] | None:
         if isinstance(value, dict) and isinstance(value.get("ended"), int | float):
             return value
     return None
-
-
-def _timer(work: Path, now: float) -> Iterator[Cause]:
-    """Yield that no turn of the timer has ended for long; a site that has had none has no timer."""
-    last, lease = last_turn(work), leases.look(work, paths.UNATTENDED_LEASE)
-    if last is None or -CLOCK_SECONDS < now - last["ended"] < PATIENCE_SECONDS:
-        return
-    if lease is not None and lease.lives:
-        return  # it is at work
-    on = f" on {last['host']}" if "host" in last else ""
-    ended, since = f"ended at {utc(last['ended'])}{on}, and none has begun since", last["ended"]
-    if since > now:  # the next turn puts it right, if one comes
-        ended, since = f"ended at a time to come by the clock{on}, so nobody knows when: {utc(since)}", None
-    yield Cause(
-        "timer-dead",
-        Verdict.ACTION,
-        f"the last turn of unattended processing {ended}",
-        Remedy("systemctl status halfpipe.timer halfpipe.service", first="see why, of a crontab in its mail"),
-        since,
-    )
 
 
 def silence(settings: Settings, now: float) -> Iterator[Cause]:
