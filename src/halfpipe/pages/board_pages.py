@@ -41,24 +41,17 @@ from halfpipe.tables.weekly import latency
 from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
-OF_RULE = {
-    "decode_chunk": "decoded",
-    "deliver_run": "staged",
-    "receipt": "staged",
-    "ledger": "ledger",
-    "submit": "submitted",
-}
-# How the codes of a phase's causes begin. All others are of the first phase that is not done.
+# How the codes of a phase's causes begin, or the rule whose jobs failed. Others are of the first phase that is not done.
 OF_CODE: Mapping[str, tuple[str, ...]] = {
     "RetDefs": ("retdef", "waits-retdef", "settling", "search-path"),
     "level-0": ("level0",),
-    "decoded": ("events-missing", "decoder", "chunks-"),
+    "decoded": ("events-missing", "decode", "chunks-"),
     "staged": (
         *("run-", "merged-", "late-events", "no-attitude", "shrunk-", "closed-", "stage-", "file-"),
-        *("datagrams-", "delivery-", "deliveries-", "receipt-", "record-", "manifest-", "events-unaccounted"),
+        *("datagrams-", "deliver", "receipt", "record-", "manifest-", "events-unaccounted"),
     ),
     "ledger": ("ledger",),
-    "submitted": ("submission", "not-submitted", "handoff-not", "written-for"),
+    "submitted": ("submit", "submission", "not-submitted", "handoff-not", "written-for"),
     "taken": ("not-taken", "token-"),
 }
 MADE = re.compile(rb'<time id="made" datetime="[^"]*">[^<]*</time>')
@@ -88,11 +81,9 @@ class Row(NamedTuple):
 
 def phase_of(cause: Cause, one: Account) -> str:
     """Return the phase that a cause of an account is of."""
-    rule, _, _ = cause.failed.partition(" ")
-    if rule in OF_RULE:
-        return OF_RULE[rule]
+    word = cause.failed or cause.code
     undone = next((name for name, (done, most) in one.phases.items() if done < most), PHASES[-1])
-    return next((name for name, codes in OF_CODE.items() if cause.code.startswith(codes)), undone)
+    return next((name for name, codes in OF_CODE.items() if word.startswith(codes)), undone)
 
 
 def cells(one: Account) -> list[Cell]:
