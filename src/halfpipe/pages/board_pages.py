@@ -41,7 +41,7 @@ from halfpipe.tables.weekly import latency
 from halfpipe.words import lasted
 
 SIGNS = {Verdict.ACTION: "✗", Verdict.NOTE: "!", Verdict.GOOD: ""}
-# How the codes of a phase's causes begin, or the rule whose jobs failed. Others are of the first phase that is not done.
+# How the codes of a phase's causes begin, or the rule that failed. All others are of the first phase that is not done.
 OF_CODE: Mapping[str, tuple[str, ...]] = {
     "RetDefs": ("retdef", "waits-retdef", "settling", "search-path"),
     "level-0": ("level0",),
