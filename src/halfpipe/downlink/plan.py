@@ -202,6 +202,11 @@ class Plan:
                     )
         return downlinks
 
+    def known(self) -> set[DownlinkId]:
+        """Return all downlinks of which there are RetDefs, a directory, or a receipt."""
+        names = (name.removeprefix(paths.receipt("")) for name in names_in(self.work))
+        return self.on_search_path().union(DownlinkId(name) for name in names if DownlinkId.matches(name))
+
     def new_chunks(
         self, downlink: DownlinkId, lying: "FoundFiles", made_of: frozenset[str] | None = None
     ) -> set[str]:
@@ -453,8 +458,7 @@ def _known(settings: Settings, several: Downlinks) -> list[DownlinkId]:
     plan = Plan(settings)
     for home, error in plan.closed.items():
         raise HalfPipeError(f"{several}: {cannot_be_listed(home, error)}, or name downlinks one by one.")
-    names = (name.removeprefix(paths.receipt("")) for name in names_in(settings.paths.work))
-    return sorted(plan.on_search_path().union(DownlinkId(name) for name in names if DownlinkId.matches(name)))
+    return sorted(plan.known())
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The accounts of many downlinks: which are looked at, and what is amiss with the site itself."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -77,15 +76,11 @@ def site_causes(site: Survey, downlinks: Iterable[DownlinkId]) -> Iterator[Cause
 
 
 def known(site: Survey) -> list[DownlinkId]:
-    """Return all downlinks of which there is anything: RetDefs, a directory, or a receipt; in order."""
-    prefix = paths.receipt("")
-    names = {name.removeprefix(prefix) for name in site.names}
+    """Return all downlinks of which there is anything, or was, as runs know; in order."""
+    found = site.plan.known()
     with suppress(OSError):
-        names.update(site.lost)
-    for home in site.settings.paths.retdef:
-        with suppress(OSError):
-            names.update(os.listdir(home))  # noqa: PTH208
-    return sorted(DownlinkId(name) for name in names if DownlinkId.matches(name))
+        found.update(site.lost)
+    return sorted(found)
 
 
 def recent(site: Survey, days: float, since: str = "") -> list[DownlinkId]:
