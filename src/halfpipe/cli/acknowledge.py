@@ -69,4 +69,4 @@ def command(
     said = acknowledged.read(site.work, time.time())
     rows = [vars(one) | {"until": datetime.fromtimestamp(one.until, UTC)} for one in said]
     foot = f"somebody is on {count(len(said), 'trouble')}"
-    printed.listed(site.work, as_json, {"acknowledged": rows}, foot)
+    printed.listed(site.work, as_json, "acknowledged", rows, foot)

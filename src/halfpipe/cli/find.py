@@ -56,7 +56,7 @@ def command(
         found = found.drop(columns="outstanding")
         for end in ("begin", "end"):
             found[end] = found[end].map(_utc, na_action="ignore")
-    printed.listed(site.work, as_json, {"found": found}, foot, drop=["l1_run", "end"], met=when, do=do)
+    printed.listed(site.work, as_json, "found", found, foot, drop=["l1_run", "end"], met=when, do=do)
     for error in failed:
         click.echo(str(error), err=True)
     return 1 if failed or found.empty else 0

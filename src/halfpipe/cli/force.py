@@ -75,5 +75,5 @@ def command(
         for run, files in sorted(found.runs.items())
     ]
     foot = "\n".join([*found.refused, f"{count(len(rows), 'run')} abandoned"])
-    printed.listed(site.work, as_json, {"runs": rows}, foot, refused=found.refused)
+    printed.listed(site.work, as_json, "runs", rows, foot, refused=found.refused)
     return 1 if found.refused else 0

@@ -63,4 +63,4 @@ def command(
                 halts.hold(site.work, what, downlink, why)
     held = halts.held(site.work, every_downlink(site.work))
     foot = count(len(held), "halt switch", "halt switches")
-    printed.listed(site.work, as_json, {"held": held}, foot)
+    printed.listed(site.work, as_json, "held", held, foot)

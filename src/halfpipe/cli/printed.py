@@ -113,19 +113,19 @@ def cause(what: str, one: Cause) -> None:
 def listed(
     work: Path,
     for_program: bool,
-    found: "Mapping[str, Rows | DataFrame]",
+    name: str,
+    found: "Rows | DataFrame",
     foot: str,
     *,
     drop: Sequence[str] = (),
     **more: Any,
 ) -> None:
-    """Print what was found, by its name in JSON, as a table and a line below it, or as JSON with `more`."""
+    """Print what was found as a table and a line below it, or as JSON, by its name, with `more`."""
     if for_program:
-        as_json(work=work, **more, **found)
-        return
-    for data in found.values():
-        table(data, drop=drop)
-    click.echo(foot)
+        as_json(work=work, **more, **{name: found})
+    else:
+        table(found, drop=drop)
+        click.echo(foot)
 
 
 def as_json(**values: Any) -> None:

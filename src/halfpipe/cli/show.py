@@ -173,7 +173,7 @@ def _delivered(site: Site, what: Sequence[DownlinkId], as_json: bool) -> int:
     found = frames.with_submitted(site.work, found, failed.append)
     downlinks, runs = (count(found[name].nunique(), name) for name in ("downlink", "run"))
     foot, said = f"{downlinks}, {runs}, {_staged(found)}", list(map(str, failed))
-    printed.listed(site.work, as_json, {"delivered": found}, foot, drop=RECEIPT_DROP, failed=said)
+    printed.listed(site.work, as_json, "delivered", found, foot, drop=RECEIPT_DROP, failed=said)
     for error in said:
         click.echo(f"error: {error}", err=True)
     return 1 if said else 0
@@ -188,5 +188,5 @@ def _waiting(site: Site, what: Sequence[RunId], days: float | None, as_json: boo
     foot = f"{count(len(found), 'open run')} older than {days:g} days"
     foot += f", {given_up} of them abandoned" * bool(given_up)
     drop = ["met", "started", "downlinks"]
-    printed.listed(site.work, as_json, {"runs": found}, foot, drop=drop, days=days)
+    printed.listed(site.work, as_json, "runs", found, foot, drop=drop, days=days)
     return 1 if given_up < len(found) else 0

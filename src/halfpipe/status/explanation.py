@@ -166,10 +166,6 @@ class State:
             if (lack.apid in apids) if lack.apid else apids - self.segments.keys():
                 yield each.downlink, each.chunk
 
-    def missing(self, lack: Lack) -> str:
-        """Say what is missing."""
-        return in_words(lack, self.segments, self.site.settings.merge.min_epus)
-
     def again(self, downlink: DownlinkId) -> str:
         """Return the command that delivers of the run what is due to a downlink."""
         forced = f" -R {paths.manifest(self.run, downlink)}" if downlink in self.manifests else ""
@@ -228,7 +224,9 @@ def _explained(state: State, group: Group) -> Explained:
 
 def _orphans(state: State, lacks: Sequence[Lack]) -> tuple[list[WaitsFor], list[str], str]:
     waits, pending, short = list[WaitsFor](), set[DownlinkId](), set[DownlinkId]()
-    why = [f"{text[0].upper()}{text[1:]}." for text in map(state.missing, lacks)]
+    least = state.site.settings.merge.min_epus
+    said = [in_words(lack, state.segments, least) for lack in lacks]
+    why = [f"{text[0].upper()}{text[1:]}." for text in said]
     for lack in lacks:
         epu = f"EPU {lack.apid}" if lack.apid else "another EPU"
         found = list(state.sources(lack))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.errors import Remedy
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId
 from halfpipe.process.failure import Failure, in_a_line
@@ -118,21 +117,14 @@ def failures(settings: Settings, downlink: DownlinkId, *, after_receipt: bool = 
 
 
 def cause_of(jobs: Sequence[FailedJob], again: str) -> Cause:
-    """Return what is told of jobs that failed for one cause; `again` is the command to give again."""
+    """Return what is told of jobs that failed for one cause; `again` is given again where no remedy does it."""
     first, named = jobs[0], names(jobs)
     remedy, text = first.why.remedy, first.text.rstrip(".")
-    if not repeats(remedy, first.rule):
+    # What leads on to Level-1 comes after a hand-off, and has a command of its own.
+    if first.rule in LATE or not any(command.startswith("snakemake ") for command in remedy.do):
         remedy = remedy.but(do=(*remedy.do, again), first=remedy.first.rstrip("."))
     text = f"{named}: {text}; its log: {first.log}"
     return Cause(first.why.code, Verdict.ACTION, text, remedy, first.ended or None, named)
-
-
-def repeats(remedy: Remedy, rule: str) -> bool:
-    """Tell whether what is to be done runs a rule again, so that no command need be given after it.
-
-    What leads on to Level-1 comes after a hand-off, and has a command of its own.
-    """
-    return rule not in LATE and any(command.startswith("snakemake ") for command in remedy.do)
 
 
 def by_cause(jobs: Sequence[FailedJob]) -> list[list[FailedJob]]:

@@ -15,10 +15,10 @@ from halfpipe.downlink.plan_causes import outstanding
 from halfpipe.ids import DownlinkId
 from halfpipe.settings import Settings
 from halfpipe.status.account import Survey, account
-from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of, names
+from halfpipe.status.failures import FailedJob, by_cause, cause_of, end_of
 from halfpipe.words import count
 
-MOST_SHOWN = 2  # downlinks of which all is told in the last ten lines; of others it is a line
+MOST_SHOWN = 3  # causes of failed jobs
 MOST_ACTIONS = 10  # causes that need action
 
 
@@ -36,24 +36,20 @@ def recap(jobs: Iterable[FailedJob], again: str, work: Path, interrupted: str = 
     interrupted
         What ended the invocation before it was done, in words, as ``ended by Ctrl-C``; empty if nothing did.
     """
-    groups: dict[str, list[FailedJob]] = {}
-    for job in sorted(jobs, key=lambda job: job.log):
-        groups.setdefault(f"downlink {job.downlink}" if job.downlink else "a target", []).append(job)
-    full = list(groups)[:MOST_SHOWN]
-    shown = [(name, same) for name in full for same in by_cause(groups[name])[:MOST_SHOWN]]
-    lines = list[str]()
-    for _, same in shown:
+    groups, lines = by_cause(sorted(jobs, key=lambda job: job.log)), list[str]()
+    for same in groups[:MOST_SHOWN]:
         lines += [f"the end of {same[0].log}", *(f"  | {line}" for line in end_of(same[0].log))]
-    for name in sorted(groups.keys() - full):
-        lines.append(f"{name}: {names(groups[name])} {'not finished' if interrupted else 'failed'}")
-    if interrupted or not lines:
+    if len(groups) > MOST_SHOWN:
+        lines.append(f"{count(len(groups) - MOST_SHOWN, 'more cause')}: halfpipe status")
+    if interrupted or not groups:
         lines.append(
             f"the invocation was {interrupted}" if interrupted else "the invocation failed; see above"
         )
-    for name, same in shown:
+    for same in groups[:MOST_SHOWN]:
+        of = sorted({f"downlink {job.downlink}" if job.downlink else "a target" for job in same})
         # A name that is no downlink stays none, however often it is given.
         cause = cause_of(same, again if same[0].why.code != "id" else "")
-        lines.append(f"{name}: {cause.text}")
+        lines.append(f"{', '.join(of)}: {cause.text}")
         if command := same[0].why.command:
             lines.append(f"  to repeat this job alone: cd {shlex.quote(str(work))} && {command}")
         lines += [f"  → {step}" for step in cause.remedy.steps if step]

@@ -29,20 +29,21 @@ def job(work: Path, why: Failure | None, dl: str = DL, rule: str = "decode_chunk
 
 
 def test_each_cause_is_told_with_its_log_and_what_to_do(tmp_path: Path) -> None:
-    jobs = [
-        job(tmp_path, DECODER),
-        job(tmp_path, KILLED, OTHER),
-        job(tmp_path, DECODER, OTHER, "deliver_run"),
-        job(tmp_path, DECODER, THIRD),
-    ]
+    jobs = [job(tmp_path, DECODER), job(tmp_path, KILLED, OTHER), job(tmp_path, DECODER, THIRD)]
     lines = recap.recap(jobs, "snakemake", tmp_path).splitlines()
-    for one in jobs[:3]:
-        assert f"downlink {one.downlink}: {one.rule} 00001: {one.text}; its log: {one.log}" in lines
-        assert f"the end of {one.log}" in lines
-    assert f"downlink {THIRD}: decode_chunk 00001 failed" in lines, "of more of them it is a line"
-    assert lines.count("  → snakemake") == 3
+    log = jobs[0].log
+    assert (
+        f"downlink {DL}, downlink {THIRD}: decode_chunk 00001, 00001: {DECODER.text}; its log: {log}" in lines
+    )
+    assert f"downlink {OTHER}: decode_chunk 00001: {KILLED.text}; its log: {jobs[1].log}" in lines
+    assert [line for line in lines if line.startswith("the end of ")] == [
+        f"the end of {one.log}" for one in jobs[:2]
+    ]
+    assert lines.count("  → snakemake") == 2
     assert f"  to repeat this job alone: cd {tmp_path} && python do --it" in lines
     assert lines[-1] == "  → snakemake"
+    more = [job(tmp_path, Failure(f"c{n}", "it is so"), rule=f"r{n}") for n in range(5)]
+    assert "2 more causes: halfpipe status" in recap.recap(more, "again", tmp_path).splitlines()
 
 
 def test_what_ended_an_invocation_is_told(tmp_path: Path) -> None:
