@@ -75,13 +75,13 @@ def downlink(dl):
     """Return the plan of a downlink. The head takes the downlink's lease before it looks at any file."""
     if is_head():
         leases.hold_downlink(plan.work, DownlinkId(dl), logger.info)
-    if not workflow.is_main_process:
-        return plan.of(dl)
-    of, is_new = plan_causes.look(plan, dl, logger.warning, removes=is_head())
-    if is_new:
-        force_receipt(dl)
-    if not is_head() and not of.retdefs:  # a job would say so, and others beside it would go on
-        raise no_retdefs(of.downlink, plan.search)
+    of = plan.of(dl)
+    if workflow.is_main_process:
+        plan_causes.look(of, logger.warning, removes=is_head())
+        if of.new:
+            force_receipt(dl)
+        if not is_head() and not of.retdefs:  # a job would say so, and others beside it would go on
+            raise no_retdefs(of)
     return of
 
 

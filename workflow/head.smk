@@ -90,7 +90,7 @@ def refuse_held():
             if name in halts.HOLDS:
                 halts.refuse(plan.work, halts.HOLDS[name], DownlinkId(dl))
                 if halts.HOLDS[name] is halts.Switch.STAGE:
-                    refuse_foreign(settings, DownlinkId(dl), plan.of(dl).runs)
+                    refuse_foreign(settings, DownlinkId(dl), downlink(dl).runs)
         except HalfPipeError as error:
             refused[str(error)] = error
     if refused:

@@ -149,7 +149,8 @@ class Process:
     def _begin(self, lease: leases.Lease, say: Callable[[str], None]) -> DownlinkPlan:
         """Do what the head of Snakemake does before the first job."""
         halts.refuse(self._work, halts.Switch.STAGE, self.downlink)
-        of, _ = plan_causes.look(Plan(self.settings), self.downlink, say, removes=True)
+        of = Plan(self.settings).of(self.downlink)
+        plan_causes.look(of, say, removes=True)
         working_directory.begin(self._work)
         if self.settings.ledger.url not in {None, BUILT_IN}:
             from halfpipe.ledger.check import refuse_delivery  # noqa: PLC0415 - the library of the database

@@ -8,9 +8,9 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
@@ -19,7 +19,8 @@ from halfpipe import paths
 from halfpipe.downlink import halts
 from halfpipe.errors import ConfigError, HalfPipeError, MissingInputError, Remedy
 from halfpipe.files.advice import cannot_be_read, in_place_of
-from halfpipe.files.reading import changed, modified
+from halfpipe.files.reading import changed, modified, read_whole
+from halfpipe.files.records import opened
 from halfpipe.formats.retdef import FILE_NAME, RetDef, parse_retdef, read_content, read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, Downlinks, RunId
 from halfpipe.settings import Settings
@@ -31,25 +32,78 @@ CLOCKS_APART = 60.0  # seconds that the clocks of two file systems may differ by
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class DownlinkPlan:
-    """The chunks of one downlink and the runs that they bring.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The names in a directory: those of a downlink's chunks in order, those of RetDefs of other downlinks, and all.
 
-    `retdefs` are the RetDefs that count: what is staged comes first, then the first hit on the search
-    path. `ignored` chunks are left out on purpose, for a reason.
+    `unread` is why the directory cannot be listed.
     """
 
+    chunks: Sequence[str] = ()
+    elsewhere: Sequence[str] = ()
+    names: frozenset[str] = frozenset()
+    unread: OSError | None = None
+
+
+NOTHING = Listing()
+
+
+@dataclass(frozen=True)
+class DownlinkPlan:
+    """One downlink: what lies of it, its chunks, and the runs that they bring.
+
+    `staged` is its directory, `listings` are its directories in the places of the search path.
+    """
+
+    plan: "Plan"
     downlink: DownlinkId
-    work: Path
-    retdefs: Mapping[ChunkId, Path]
-    ignored: Mapping[ChunkId, str]
+    staged: Listing
+    listings: Sequence[Listing]
+
+    @property
+    def places(self) -> Iterator[tuple[Path, Listing]]:
+        """The places of the search path, and what lies there of it."""
+        return zip(self.plan.search, self.listings, strict=True)
+
+    @cached_property
+    def ignored(self) -> set[int]:
+        """The chunks that are left out on purpose."""
+        return {chunk.number for chunk in self.plan.settings.ignored(self.downlink)}
+
+    @cached_property
+    def numbers(self) -> set[int]:
+        """The chunks that have a RetDef, but the ignored."""
+        return {int(chunk) for one in (self.staged, *self.listings) for chunk in one.chunks} - self.ignored
+
+    @cached_property
+    def holes(self) -> list[int]:
+        """The chunks below the last that have no RetDef, at most `MOST_HOLES`; without any it is the first."""
+        there = self.numbers | self.ignored
+        missing = (number for number in range(1, max(there, default=1) + 1) if number not in there)
+        return list(islice(missing, MOST_HOLES))
 
     @cached_property
     def chunks(self) -> tuple[ChunkId, ...]:
         """All chunks from 1 to the last, but the ignored: a missing one is the failing job of its RetDef."""
         # One misnumbered RetDef can make a hole of any size; a few failing jobs are enough to say so.
-        missing = map(ChunkId.of, holes({chunk.number for chunk in (*self.retdefs, *self.ignored)}))
-        return tuple(sorted([*(self.retdefs.keys() - self.ignored.keys()), *missing]))
+        return tuple(map(ChunkId.of, sorted([*self.numbers, *self.holes])))
+
+    @cached_property
+    def retdefs(self) -> dict[ChunkId, Path]:
+        """The RetDefs that count: what is staged comes first, then the first hit on the search path.
+
+        Raises
+        ------
+        HalfPipeError
+            If what is staged cannot be listed.
+        """
+        if self.staged.unread is not None:
+            raise HalfPipeError(cannot_be_read(self.plan.work / self.downlink, self.staged.unread))
+        found = dict[ChunkId, Path]()
+        for home, listing in ((self.plan.work, self.staged), *self.places):
+            for chunk in map(ChunkId, listing.chunks):
+                found.setdefault(chunk, home / paths.retdef(self.downlink, chunk))
+        return found
 
     def refuse_closed(self) -> None:
         """Refuse what Snakemake would end with a traceback for, or take for whole.
@@ -64,28 +118,27 @@ class DownlinkPlan:
         names = [self.downlink, paths.chunks(self.downlink), paths.RUNS]
         names += [name for run in self.runs for name in (paths.run(run), f"{paths.run(run)}/{self.downlink}")]
         for name in ("", *names):
-            refuse_closed(self.work / name)
+            refuse_closed(self.plan.work / name)
         for name in (paths.receipt(self.downlink), *self.manifests):
-            if (self.work / name).is_dir():
-                what = f"{self.work / name}: is a directory, and a file should be there."
-                raise HalfPipeError(
-                    what, in_place_of(self.work / name, Remedy(f"snakemake dl={self.downlink}"))
-                )
+            path = self.plan.work / name
+            if path.is_dir():
+                what = f"{path}: is a directory, and a file should be there."
+                raise HalfPipeError(what, in_place_of(path, Remedy(f"snakemake dl={self.downlink}")))
 
     @cached_property
     def _read(self) -> tuple[dict[ChunkId, frozenset[RunId]], list[HalfPipeError]]:
         """The runs of each chunk, and why RetDefs cannot be read."""
-        found, unreadable = {}, []
+        found, unreadable, retdefs = {}, [], self.retdefs
         for chunk in self.chunks:
             runs = set[RunId]()
             try:
-                if chunk in self.retdefs:
-                    runs.add(read_retdef(self.retdefs[chunk]).run)
+                if chunk in retdefs:
+                    runs.add(read_retdef(retdefs[chunk]).run)
             except HalfPipeError as error:
                 unreadable.append(error)
             # It may not be decoded yet; if that is damaged, a job says so.
             with suppress(OSError, ValueError, KeyError, TypeError):
-                content = json.loads((self.work / paths.chunk(self.downlink, chunk)).read_bytes())
+                content = json.loads((self.plan.work / paths.chunk(self.downlink, chunk)).read_bytes())
                 runs |= {RunId(run) for run in content["runs"]}
             found[chunk] = frozenset(runs)
         return found, unreadable
@@ -122,13 +175,55 @@ class DownlinkPlan:
         """Return the chunks that bring something of `run`."""
         return tuple(chunk for chunk in self.chunks if run in self.runs_of[chunk])
 
+    @cached_property
+    def handed_off(self) -> float | None:
+        """When its receipt was written, Unix seconds; None without one."""
+        return modified(f"{self.plan.work}/{paths.receipt(self.downlink)}")
 
-@dataclass
+    @cached_property
+    def new(self) -> set[int]:
+        """The chunks with RetDefs that it was handed off without; none before its hand-off.
+
+        A receipt that is damaged does not say what it was made of: then it is what is staged, for that is told by
+        whoever vouches for receipts, and makes no work here.
+        """
+        if self.handed_off is None:
+            return set()
+        try:
+            receipt = opened(read_whole(f"{self.plan.work}/{paths.receipt(self.downlink)}"))
+        except OSError:
+            receipt = None
+        if receipt is not None:
+            return self.numbers - {int(chunk["chunk"]) for chunk in receipt.values["chunks"]}
+        found = {int(chunk) for one in self.listings for chunk in one.chunks}
+        return found - self.ignored - set(map(int, self.staged.chunks))
+
+    @property
+    def to_stage(self) -> bool:
+        """Whether there are RetDefs on the search path that it was not handed off with."""
+        return bool(self.new) or (self.handed_off is None and any(one.chunks for one in self.listings))
+
+    def times(self, now: float) -> tuple[float, float]:
+        """Return when the youngest RetDef on the search path came, and was written, before Unix time `now`.
+
+        The former is the later of the times of the last write and the last change: a copy may bring the former
+        with it. Both are Unix seconds, 0 if none says.
+        """
+        youngest, written = 0.0, 0.0
+        for home, listing in self.places:
+            for chunk in listing.chunks:
+                with suppress(OSError):  # a link that leads nowhere is a failing job, not the end of all others
+                    good = past_times(os.stat(f"{home}/{paths.retdef(self.downlink, chunk)}"), now)  # noqa: PTH116
+                    youngest = max([youngest, *good])
+                    written = max([written, *good[:1]])
+        return youngest, written
+
+
+@dataclass(frozen=True)
 class Plan:
     """The plan of everything under one configuration."""
 
     settings: Settings
-    _plans: dict[str, DownlinkPlan] = field(default_factory=dict, repr=False)
 
     @property
     def work(self) -> Path:
@@ -141,43 +236,17 @@ class Plan:
         return self.settings.paths.retdef
 
     def of(self, downlink: str) -> DownlinkPlan:
-        """Return the plan of one downlink; it is made once."""
-        if downlink not in self._plans:
-            dl, retdefs = DownlinkId(downlink), dict[ChunkId, Path]()
-            files = self.files_of(dl)
-            if files.staged.unread is not None:
-                raise HalfPipeError(cannot_be_read(self.work / dl, files.staged.unread))
-            for home, listing in zip((self.work, *self.search), (files.staged, *files.listings), strict=True):
-                for chunk in listing.chunks:
-                    retdefs.setdefault(ChunkId(chunk), home / paths.retdef(dl, chunk))
-            self._plans[dl] = DownlinkPlan(dl, self.work, retdefs, self.settings.ignored(dl))
-        return self._plans[downlink]
-
-    def source(self, downlink: DownlinkId, chunk: ChunkId) -> Path | None:
-        """Return the first RetDef of a chunk on the search path that counts, None if there is none."""
-        found = (home / paths.retdef(downlink, chunk) for home in self.search)
-        return next((path for path in found if os.path.isfile(path)), None)  # noqa: PTH113 - also one that is closed
+        """Return the plan of one downlink, of what lies of it now in places that are not `closed`."""
+        dl = DownlinkId(downlink)
+        staged = listed(f"{self.work}/{dl}", dl)
+        listings = [NOTHING if home in self.closed else listed(f"{home}/{dl}", dl) for home in self.search]
+        return DownlinkPlan(self, dl, staged, listings)
 
     def target(self, downlink: DownlinkId) -> str:
         """Return how far a downlink goes that no target names: to its receipt, or to its submission."""
         if not self.settings.submit.automatic or halts.holding(self.work, halts.Switch.L1, downlink):
             return paths.receipt(downlink)
         return paths.submitted(downlink)
-
-    def files_of(self, downlink: str) -> "FoundFiles":
-        """Return what lies of `downlink` in its directory and on the search path, where that is not `closed`."""
-        return FoundFiles(
-            listed(f"{self.work}/{downlink}", downlink),
-            [
-                NOTHING if home in self.closed else listed(f"{home}/{downlink}", downlink)
-                for home in self.search
-            ],
-        )
-
-    def expected(self, downlink: DownlinkId, lying: "FoundFiles") -> int:
-        """Return how many chunks a downlink should have; as many as `DownlinkPlan.chunks`."""
-        there, ignored = lying.numbers, {chunk.number for chunk in self.settings.ignored(downlink)}
-        return len(there - ignored) + len(holes(there | ignored)) if there else 0
 
     @cached_property
     def closed(self) -> dict[Path, OSError]:
@@ -207,61 +276,6 @@ class Plan:
         names = (name.removeprefix(paths.receipt("")) for name in names_in(self.work))
         return self.on_search_path().union(DownlinkId(name) for name in names if DownlinkId.matches(name))
 
-    def new_chunks(
-        self, downlink: DownlinkId, lying: "FoundFiles", made_of: frozenset[str] | None = None
-    ) -> set[str]:
-        """Return the chunks with RetDefs that a downlink was handed off without.
-
-        Parameters
-        ----------
-        downlink, lying
-            A downlink that has a receipt, and what lies of it.
-        made_of
-            The chunks that the receipt names; None: it is read.
-        """
-        there = set(lying.staged.chunks)
-        if made_of is None:
-            made_of = chunks_of(f"{self.work}/{paths.receipt(downlink)}")
-        if made_of is None:  # it does not say: then what was staged before it was made
-            made_of, there = frozenset(there), set()
-        there.update(*(one.chunks for one in lying.listings))
-        return there - made_of - self.settings.ignored(downlink).keys()
-
-    def times(self, downlink: str, listings: Iterable["Listing"], now: float) -> tuple[float, float]:
-        """Return when the youngest RetDef on the search path came, and was written, before Unix time `now`.
-
-        The former is the later of the times of the last write and the last change: a copy may bring the former
-        with it. Both are Unix seconds, 0 if none says.
-        """
-        youngest, written = 0.0, 0.0
-        for home, listing in zip(self.search, listings, strict=True):
-            for chunk in listing.chunks:
-                with suppress(
-                    OSError
-                ):  # a link that leads nowhere is a failing job, not the end of all others
-                    good = past_times(os.stat(f"{home}/{paths.retdef(downlink, chunk)}"), now)  # noqa: PTH116
-                    youngest = max([youngest, *good])
-                    written = max([written, *good[:1]])
-        return youngest, written
-
-
-def chunks_of(path: str) -> frozenset[str] | None:
-    """Return the chunks that the receipt `path` names, None if there is none, or it does not say.
-
-    A receipt that is damaged says nothing: that is told by whoever vouches for receipts, and makes no work here.
-    """
-    try:
-        return frozenset(str(chunk["chunk"]) for chunk in json.loads(Path(path).read_bytes())["chunks"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-
-
-def holes(there: Collection[int]) -> list[int]:
-    """Return the chunks below the last that are not `there`, at most `MOST_HOLES`; without any it is the first."""
-    last = max(there, default=1)
-    missing = () if len(there) == last else (number for number in range(1, last + 1) if number not in there)
-    return list(islice(missing, MOST_HOLES))
-
 
 def past_times(stat: os.stat_result, now: float) -> list[float]:
     """Return when a file was written and changed last, Unix seconds, without what lies after `now`.
@@ -269,35 +283,6 @@ def past_times(stat: os.stat_result, now: float) -> list[float]:
     A file server whose clock is some minutes off is borne with.
     """
     return [when for when in (stat.st_mtime, stat.st_ctime) if when <= now + CLOCK_SECONDS]
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The names in a directory: those of a downlink's chunks in order, those of RetDefs of other downlinks, and all.
-
-    `unread` is why the directory cannot be listed.
-    """
-
-    chunks: Sequence[str] = ()
-    elsewhere: Sequence[str] = ()
-    names: frozenset[str] = frozenset()
-    unread: OSError | None = None
-
-
-NOTHING = Listing()
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFiles:
-    """What lies of a downlink in its directory, and in the places of the search path."""
-
-    staged: Listing
-    listings: Sequence[Listing]
-
-    @property
-    def numbers(self) -> set[int]:
-        """The chunks that have a RetDef."""
-        return {int(chunk) for one in (self.staged, *self.listings) for chunk in one.chunks}
 
 
 def listed(directory: str, downlink: str) -> Listing:
@@ -364,17 +349,17 @@ def cannot_be_listed(place: Path, error: OSError) -> str:
     return f"RetDefs there are not seen: {cannot_be_read(place, error)}"
 
 
-def no_retdefs(downlink: DownlinkId, search: Sequence[Path]) -> MissingInputError:
+def no_retdefs(of: DownlinkPlan) -> MissingInputError:
     """Return the error that no RetDef of a downlink was found."""
     return MissingInputError(
-        f"downlink {downlink} has no RetDefs; looked in {_looked_in(downlink, search)}.",
+        f"downlink {of.downlink} has no RetDefs; looked in {_looked_in(of)}.",
         Remedy(first="Check the id and paths.retdef in the config"),
         code="no-retdefs",
     )
 
 
-def _looked_in(downlink: DownlinkId, search: Sequence[Path]) -> str:
-    return ", ".join(str(home / downlink) for home in search) or "an empty search path (paths.retdef)"
+def _looked_in(of: DownlinkPlan) -> str:
+    return ", ".join(str(home / of.downlink) for home in of.plan.search) or "an empty search path (paths.retdef)"
 
 
 def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) -> bytes:
@@ -387,21 +372,21 @@ def retdef_to_stage(settings: Settings, downlink: DownlinkId, chunk: ChunkId) ->
     FormatError
         If it is not a good RetDef.
     """
-    plan = Plan(settings)
-    staged = plan.work / paths.retdef(downlink, chunk)
-    source = plan.source(downlink, chunk) or (staged if staged.is_file() else None)
+    homes = (*settings.paths.retdef, settings.paths.work)
+    found = (home / paths.retdef(downlink, chunk) for home in homes)
+    source = next((path for path in found if os.path.isfile(path)), None)  # noqa: PTH113 - also one that is closed
     if source is None:
-        others = plan.of(downlink).retdefs
-        if others:
-            raise MissingInputError(
-                f"chunk {chunk} of downlink {downlink} has no RetDef, though there are RetDefs up to chunk "
-                f"{max(others)}; looked in {_looked_in(downlink, plan.search)}.",
-                Remedy(
-                    first="Have it made and copied; if it never comes, in the config: ignore: {chunks: [{dl: "
-                    f'"{downlink}", chunk: "{chunk}", reason: "..."}}]}}'
-                ),
-            )
-        raise no_retdefs(downlink, plan.search)
+        of = Plan(settings).of(downlink)
+        if not of.retdefs:
+            raise no_retdefs(of)
+        raise MissingInputError(
+            f"chunk {chunk} of downlink {downlink} has no RetDef, though there are RetDefs up to chunk "
+            f"{max(of.retdefs)}; looked in {_looked_in(of)}.",
+            Remedy(
+                first="Have it made and copied; if it never comes, in the config: ignore: {chunks: [{dl: "
+                f'"{downlink}", chunk: "{chunk}", reason: "..."}}]}}'
+            ),
+        )
     content = read_content(source)
     parse_retdef(content, source)
     return content
@@ -478,18 +463,12 @@ def outstanding_chunks(plan: Plan) -> Iterator[Announced]:
     """
     begun = {DownlinkId(name) for name in names_in(plan.work) if DownlinkId.matches(name)}
     for downlink in sorted(begun | plan.on_search_path()):
+        times = (changed(f"{home}/{downlink}") for home in plan.search)
         handed_off = modified(f"{plan.work}/{paths.receipt(downlink)}")
-        if handed_off is not None and not _came_since(plan, downlink, handed_off - CLOCKS_APART):
+        if handed_off is not None and all((when or 0.0) < handed_off - CLOCKS_APART for when in times):
             continue
         of = plan.of(downlink)
-        new = None if handed_off is None else plan.new_chunks(downlink, plan.files_of(downlink))
         for chunk in of.chunks:
-            if chunk in of.retdefs and (new is None or chunk in new):
+            if chunk in of.retdefs and (handed_off is None or chunk.number in of.new):
                 with suppress(HalfPipeError):
                     yield Announced(downlink, chunk, read_retdef(of.retdefs[chunk]))
-
-
-def _came_since(plan: Plan, downlink: DownlinkId, when: float) -> bool:
-    """Tell whether something came into one of a downlink's directories on the search path since Unix time `when`."""
-    times = (changed(f"{home}/{downlink}") for home in plan.search)
-    return any(each is not None and each >= when for each in times)

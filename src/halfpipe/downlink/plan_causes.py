@@ -5,7 +5,7 @@ They are asked of the whole mission, so they look at names and times, and make n
 
 import os
 import time
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts
 from halfpipe.downlink.halts import Switch
 from halfpipe.downlink.handoff_causes import warnings_before
-from halfpipe.downlink.plan import DownlinkPlan, FoundFiles, Listing, Plan, cannot_be_listed, holes, names_in
+from halfpipe.downlink.plan import DownlinkPlan, Plan, cannot_be_listed, names_in
 from halfpipe.downlink.stage_look import foreign, names_of
 from halfpipe.errors import NOTHING, ConfigError, HalfPipeError, Remedy
 from halfpipe.files import leases
@@ -48,97 +48,61 @@ SAID = {
 }
 
 
-def troubles(
-    plan: Plan,
-    downlink: DownlinkId,
-    now: float,
-    files: FoundFiles | None = None,
-    made_of: frozenset[str] | None = None,
-) -> Iterator[Cause]:
-    """Yield what is amiss with a downlink's RetDefs and its switches.
-
-    Parameters
-    ----------
-    plan
-        The plan of the site.
-    downlink
-        The downlink, processed or not.
-    now
-        Unix time, seconds.
-    files
-        What lies there of it, if that was looked for already.
-    made_of
-        The chunks that its receipt names, if that is read already.
-    """
-    home = f"{plan.work}/{downlink}"
-    files = files or plan.files_of(downlink)
-    listings, staged = files.listings, files.staged
-    names = sorted(staged.names)
+def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
+    """Yield what is amiss at `now`, Unix seconds, with the RetDefs and the switches of a downlink, processed or not."""
+    plan, downlink, staged = of.plan, of.downlink, of.staged
+    place = plan.work / downlink
     if staged.unread is not None:
-        place = plan.work / downlink
-        yield Cause(
-            "work-unreadable", Verdict.ACTION, cannot_be_read(place, staged.unread), Remedy(f"ls -ld {place}")
-        )
+        why = cannot_be_read(place, staged.unread)
+        yield Cause("work-unreadable", Verdict.ACTION, why, Remedy(f"ls -ld {place}"))
         return
-    yield from _problems(plan, downlink, listings)
-    for name in names:
-        if halts.is_misspelt(name, downlink):
-            yield _misspelt(plan.work / downlink / name, downlink)
-    receipt_time = modified(f"{plan.work}/{paths.receipt(downlink)}")
-    found = any(one.chunks for one in listings)
-    new = plan.new_chunks(downlink, files, made_of) if receipt_time else set()
-    if receipt_time is None and not found:
-        # There is more than what a person has put down.
-        begun = any(not name.lower().startswith(halts.BEGINNING) for name in names)
-        if begun and not plan.closed and not any(one.unread for one in listings):
-            there = len(staged.chunks)
-            then = f"{there} are staged, and it goes on with these" if there else "Have them copied again"
-            text = f"begun and not handed off, and its RetDefs are gone from the search path (paths.retdef). {then}"
-            remedy = Remedy(f"snakemake dl={downlink}") if there else NOTHING
-            yield Cause("retdefs-gone", Verdict.ACTION, text, remedy, modified(home))
-    elif receipt_time is None or new:
-        yield from _coming(plan, downlink, files, now)
+    yield from _problems(of)
+    names = sorted(staged.names)
+    yield from (_misspelt(place / name, downlink) for name in names if halts.is_misspelt(name, downlink))
+    begun = any(not name.lower().startswith(halts.BEGINNING) for name in names)  # not only held by a person
+    if of.to_stage:
+        yield from _coming(of, now)
         if os.path.lexists(f"{plan.settings.paths.stage}/{paths.staged(downlink)}"):
-            yield from filter(None, [foreign(plan.settings, downlink, plan.of(downlink).runs)])
-    if new:
-        text = f"the RetDef of chunk {', '.join(sorted(new))} has come since it was handed off"
-        since = plan.times(downlink, listings, now)[0] or None
+            yield from filter(None, [foreign(plan.settings, downlink, of.runs)])
+    elif of.handed_off is None and begun and not plan.closed and not any(one.unread for one in of.listings):
+        there = len(staged.chunks)
+        then = f"{there} are staged, and it goes on with these" if there else "Have them copied again"
+        text = f"begun and not handed off, and its RetDefs are gone from the search path (paths.retdef). {then}"
+        remedy = Remedy(f"snakemake dl={downlink}") if there else NOTHING
+        yield Cause("retdefs-gone", Verdict.ACTION, text, remedy, modified(str(place)))
+    if of.new:
+        text = f"the RetDef of chunk {_named(of.new)} has come since it was handed off"
+        since = of.times(now)[0] or None
         yield Cause("retdef-new", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), since)
-    yield from _reissued(plan, downlink, staged, listings)
-    yield from _held(plan, downlink, to_stage=receipt_time is None or bool(new))
+    yield from _reissued(of)
+    # The switch that holds what it needs next.
+    to_stage, submitted = of.to_stage or of.handed_off is None, f"{plan.work}/{paths.submitted(downlink)}"
+    if to_stage or (plan.settings.submit.automatic and not os.path.lexists(submitted)):
+        switch = Switch.STAGE if to_stage else Switch.L1
+        yield from filter(None, [halts.cause(plan.work, switch, downlink)])
 
 
-def look(
-    plan: Plan, downlink: str, say: Callable[[str], object], *, removes: bool
-) -> tuple[DownlinkPlan, bool]:
+def look(of: DownlinkPlan, say: Callable[[str], object], *, removes: bool) -> None:
     """Look at a downlink that somebody has named before its first job, and say what is amiss with it.
 
     Parameters
     ----------
-    plan, downlink
-        The plan of the site, and the downlink.
+    of
+        The downlink.
     say
         Takes lines for people: what is amiss, what is held, and that Level-1 has a hand-off already.
     removes
         Whether this process may remove what says how it was submitted.
-
-    Returns
-    -------
-    tuple
-        Its plan, and whether a RetDef has come since it was handed off.
     """
-    of = plan.of(downlink)
     of.refuse_closed()
-    causes = list(troubles(plan, of.downlink, time.time()))
-    said = (cause for cause in causes if cause.code in SAID)
+    said = [cause for cause in troubles(of, time.time()) if cause.code in SAID]
     for line in (
-        *halts.notes(of.work, of.downlink),
-        *(": ".join([f"downlink {downlink}", cause.text, *cause.remedy.steps]) for cause in said),
+        *halts.notes(of.plan.work, of.downlink),
+        *(": ".join([f"downlink {of.downlink}", cause.text, *cause.remedy.steps]) for cause in said),
         *map(str, of.unreadable),
-        *warnings_before(plan.settings, of.downlink, removes=removes),
+        *warnings_before(of.plan.settings, of.downlink, removes=removes),
     ):
         say(line)
-    return of, "retdef-new" in {cause.code for cause in causes}
 
 
 @dataclass(frozen=True)
@@ -193,26 +157,23 @@ def outstanding(plan: Plan, now: float, among: Container[str] | None = None, sin
     for dl in sorted(begun | plan.on_search_path()):
         if among is not None and dl not in among:
             continue
-        handed_off = paths.receipt(dl) in names
-        if handed_off and dl < since and (paths.submitted(dl) in names or not submitting):
+        handed_off, submits = paths.receipt(dl) in names, submitting and paths.submitted(dl) not in names
+        if handed_off and dl < since and not submits:
             continue
-        files = plan.files_of(dl)
-        to_stage = (
-            bool(plan.new_chunks(dl, files)) if handed_off else any(one.chunks for one in files.listings)
-        )
-        if handed_off and not to_stage and (paths.submitted(dl) in names or not submitting):
+        of = plan.of(dl)
+        if handed_off and not of.to_stage and not submits:
             continue
         try:
-            file = halts.holding(plan.work, Switch.STAGE if to_stage else Switch.L1, dl)
-            causes = [cause for cause in troubles(plan, dl, now, files) if cause.code in BLOCKING]
+            file = halts.holding(plan.work, Switch.STAGE if of.to_stage else Switch.L1, dl)
+            causes = [cause for cause in troubles(of, now) if cause.code in BLOCKING]
         except HalfPipeError as error:
             waiting.append(f"downlink {dl}: {error}")
             continue
-        if file is not None and (to_stage or handed_off):
+        if file is not None and (of.to_stage or handed_off):
             held[dl] = file
-        elif causes and not (handed_off and not to_stage):
+        elif causes and (of.to_stage or not handed_off):
             waiting += [f"downlink {dl}: {cause.text}" for cause in causes]
-        elif to_stage or handed_off:
+        elif of.to_stage or handed_off:
             ready.append(dl)
     if among is None and len(ready) > most:
         raise ConfigError(
@@ -242,7 +203,7 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
     """Yield what is amiss with the search path, the switches for all downlinks, and who is at work on no downlink."""
     work = plan.settings.paths.work
     for home, error in plan.closed.items():
-        yield _unreadable(home, cannot_be_listed(home, error))
+        yield _unreadable(home, error)
     for name in names_of(f"{work}/halts"):
         if halts.is_misspelt(name, None):
             yield _misspelt(work / "halts" / name, None)
@@ -253,20 +214,24 @@ def site_troubles(plan: Plan) -> Iterator[Cause]:
             yield Cause("leased", Verdict.NOTE, f"{lease.name} is in work by {lease}", since=lease.signed)
 
 
-def _coming(plan: Plan, downlink: DownlinkId, files: FoundFiles, now: float) -> Iterator[Cause]:
+def _named(chunks: Iterable[int]) -> str:
+    return ", ".join(map(ChunkId.of, sorted(chunks)))
+
+
+def _coming(of: DownlinkPlan, now: float) -> Iterator[Cause]:
     """Yield what a downlink waits for that is not handed off, or not with all its RetDefs."""
-    youngest, written = plan.times(downlink, files.listings, now)
-    settle = plan.settings.retdef.settle_seconds
-    if missing := holes(files.numbers | {chunk.number for chunk in plan.settings.ignored(downlink)}):
+    youngest, written = of.times(now)
+    settle = of.plan.settings.retdef.settle_seconds
+    if of.holes:
         age = now - written if written else 0.0
-        late = age > plan.settings.alarm.late_hours * HOUR
+        late = age > of.plan.settings.alarm.late_hours * HOUR
         yield Cause(
             "waits-retdef",
             Verdict.ACTION if late else Verdict.NOTE,
-            f"waits for the RetDef of chunk {', '.join(map(ChunkId.of, missing))}"
+            f"waits for the RetDef of chunk {_named(of.holes)}"
             + (f", and has done so for {age / HOUR:.0f} h" if late else ""),
             Remedy(
-                f"snakemake dl={downlink}",
+                f"snakemake dl={of.downlink}",
                 first="have it made and copied, or list the chunk under ignore.chunks",
             ),
             written or None,
@@ -276,11 +241,11 @@ def _coming(plan: Plan, downlink: DownlinkId, files: FoundFiles, now: float) -> 
         yield Cause("settling", Verdict.NOTE, text, since=youngest)
 
 
-def _problems(plan: Plan, downlink: DownlinkId, listings: Sequence[Listing]) -> Iterator[Cause]:
+def _problems(of: DownlinkPlan) -> Iterator[Cause]:
     """Yield RetDefs of others in the directories of a downlink, and directories that cannot be listed."""
-    for home, listing in zip(plan.search, listings, strict=True):
+    for home, listing in of.places:
         for name in listing.elsewhere:
-            path, right = home / downlink / name, home / name.split("-")[1]
+            path, right = home / of.downlink / name, home / name.split("-")[1]
             twice = (right / name).exists()
             yield Cause(
                 "retdef-elsewhere",
@@ -291,42 +256,30 @@ def _problems(plan: Plan, downlink: DownlinkId, listings: Sequence[Listing]) -> 
                 modified(str(path)),
             )
         if listing.unread is not None:
-            place = home / downlink
-            yield _unreadable(place, cannot_be_listed(place, listing.unread))
+            yield _unreadable(home / of.downlink, listing.unread)
 
 
-def _reissued(
-    plan: Plan, downlink: DownlinkId, staged: Listing, listings: Sequence[Listing]
-) -> Iterator[Cause]:
+def _reissued(of: DownlinkPlan) -> Iterator[Cause]:
     """Yield the staged RetDefs that the search path holds with other content; most are told by their times."""
-    left = set(staged.chunks)
-    for home, listing in zip(plan.search, listings, strict=True):
+    work, left = of.plan.work, set(of.staged.chunks)
+    for home, listing in of.places:
         for chunk in left.intersection(listing.chunks):
-            name = paths.retdef(downlink, chunk)
+            name = paths.retdef(of.downlink, chunk)
             try:
-                source, copy = os.stat(f"{home}/{name}"), os.stat(f"{plan.work}/{name}")  # noqa: PTH116
+                source, copy = os.stat(f"{home}/{name}"), os.stat(f"{work}/{name}")  # noqa: PTH116
                 left.discard(chunk)
                 last = max(source.st_mtime, source.st_ctime)
                 if source.st_size == copy.st_size and last <= copy.st_mtime - STAGED_AFTER_SECONDS:
                     continue
-                if read_content(home / name) == read_content(plan.work / name):
+                if read_content(home / name) == read_content(work / name):
                     continue
             except (OSError, HalfPipeError):  # a source that cannot be read says nothing
                 continue
             text = (
                 f"the RetDef of chunk {chunk} was issued again: {home / name} differs from what was processed"
             )
-            yield Cause(
-                "retdef-reissued", Verdict.ACTION, text, Remedy(f"snakemake -F dl={downlink}", hands_off=True)
-            )
-
-
-def _held(plan: Plan, downlink: DownlinkId, *, to_stage: bool) -> Iterator[Cause]:
-    """Yield the switch that holds what a downlink needs next."""
-    submitted = os.path.lexists(f"{plan.work}/{paths.submitted(downlink)}")
-    if to_stage or (plan.settings.submit.automatic and not submitted):
-        switch = Switch.STAGE if to_stage else Switch.L1
-        yield from filter(None, [halts.cause(plan.work, switch, downlink)])
+            remedy = Remedy(f"snakemake -F dl={of.downlink}", hands_off=True)
+            yield Cause("retdef-reissued", Verdict.ACTION, text, remedy)
 
 
 def _misspelt(file: Path, downlink: str | None) -> Cause:
@@ -337,7 +290,8 @@ def _misspelt(file: Path, downlink: str | None) -> Cause:
     return Cause("switch-misspelt", Verdict.ACTION, text, Remedy(f"rm {file}"), modified(str(file)))
 
 
-def _unreadable(place: Path, text: str) -> Cause:
+def _unreadable(place: Path, error: OSError) -> Cause:
+    text = cannot_be_listed(place, error)
     return Cause("search-path-unreadable", Verdict.ACTION, text, Remedy(f"ls -ld {place}"))
 
 

@@ -166,8 +166,8 @@ class Downlink:
     ----------
     site, id, settings, work
         Whose it is, and which.
-    files
-        What lies of it in its directory and on the search path.
+    plan
+        What lies of it in its directory and on the search path, and which chunks it should have.
     found, receipt
         Its receipt, or why it cannot be believed; and its receipt if it can be. None if there is none.
     receipt_time
@@ -185,7 +185,7 @@ class Downlink:
 
     def __init__(self, site: Survey, downlink: DownlinkId) -> None:
         self.site, self.id, self.settings, self.work = site, downlink, site.settings, site.work
-        self.files = site.plan.files_of(downlink)
+        self.plan = site.plan.of(downlink)
         self.found: Mapping[str, Any] | ReceiptError | None = None
         try:
             self.found = read_receipt(self.work, downlink)
@@ -194,7 +194,7 @@ class Downlink:
         except MissingInputError:
             pass
         self.receipt = self.found if isinstance(self.found, Mapping) else None
-        self.receipt_time = modified(f"{self.work}/{paths.receipt(downlink)}")
+        self.receipt_time = self.plan.handed_off
         self.record: Record | None = None
         with suppress(HalfPipeError):
             self.record = Record(self.work, downlink, only_look=True)
@@ -204,7 +204,7 @@ class Downlink:
             self.receipt is not None and self.record is not None and is_submitted(self.receipt, self.record)
         )
         self.decoded = list[Mapping[str, Any]]()
-        for name in site.plan.of(downlink).chunk_files if self.receipt is None else ():
+        for name in self.plan.chunk_files if self.receipt is None else ():
             with suppress(HalfPipeError):
                 self.decoded.append(read_json(self.work / name))
 
@@ -221,7 +221,7 @@ def account(site: Survey, downlink: DownlinkId, of_files: Sequence[Cause] = ()) 
 
 
 def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
-    site, downlink, receipt = of.site, of.id, of.receipt
+    downlink, receipt = of.id, of.receipt
     found = list(_causes(of))
     # With the first of the files that are gone, and more of the matter.
     is_told = any(cause.code == GONE for cause in found)
@@ -230,7 +230,7 @@ def _account(of: Downlink, of_files: Sequence[Cause]) -> Account:
         found = [replace(one, text=f"{one.text}. {COSTS}") if one.remedy.hands_off else one for one in found]
     causes = tuple(sorted(found, key=lambda cause: cause.verdict is not Verdict.ACTION))  # the worst first
     runs = receipt["runs"] if receipt else []
-    expected = site.plan.expected(downlink, of.files)
+    expected = len(of.plan.chunks) if of.plan.numbers else 0
     decoded = expected if receipt else len(of.decoded)
     chunks, state = (min(decoded, expected), expected), _state(of, causes)
     return Account(
@@ -257,13 +257,12 @@ def _phases(of: Downlink, chunks: tuple[int, int], *, taken: bool) -> dict[str, 
     for chunk in receipt["chunks"] if receipt else of.decoded:
         with suppress(AttributeError, KeyError, TypeError):  # of a damaged one nobody knows
             missing, needed = missing + len(chunk["level0"]["missing"]), needed + chunk["level0"]["needed"]
-    ignored = {chunk.number for chunk in of.settings.ignored(of.id)}
     entered = modified(f"{of.work}/{paths.loaded(of.id)}") is not None
     something = int(receipt is None or names_files(receipt))
     done = (receipt is not None, entered, of.is_submitted, taken)
     each = (1, int(of.settings.ledger.url is not None), something, something)
     hand_off = [(int(so and bool(most)), most) for so, most in zip(done, each, strict=True)]
-    retdefs = (len(of.files.numbers - ignored), chunks[1])
+    retdefs = (len(of.plan.numbers), chunks[1])
     return dict(zip(PHASES, (retdefs, (needed - missing, needed), chunks, *hand_off), strict=True))
 
 
@@ -282,7 +281,7 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
             return "cut off"
         if codes & {"waits-retdef", "settling"}:
             return "waiting for RetDefs"
-        return "outstanding" if of.site.plan.of(of.id).retdefs else "nothing is there to process"
+        return "outstanding" if of.plan.numbers else "nothing is there to process"
     if receipt.get("taken_over"):
         return "taken over"
     if of.record is not None and of.is_submitted:
@@ -294,17 +293,13 @@ def _state(of: Downlink, causes: Sequence[Cause]) -> str:
 def _causes(of: Downlink) -> Iterator[Cause]:
     """Yield all that keeps a downlink from being good."""
     receipt, in_work, settings = of.receipt, bool(of.in_work), of.settings
-    made_of = frozenset(chunk["chunk"] for chunk in receipt["chunks"]) if receipt else None
-    found = [
-        *lease_troubles(of.work, of.id),
-        *planned(of.site.plan, of.id, of.site.now, of.files, made_of),
-    ]
+    found = [*lease_troubles(of.work, of.id), *planned(of.plan, of.site.now)]
     yield from found
     if receipt is None:
         failed = [] if in_work else list(failures(settings, of.id))
         yield from failed
         nothing = not in_work and of.found is None and not found and not failed
-        if nothing and of.site.plan.of(of.id).retdefs:
+        if nothing and of.plan.numbers:
             text = "it is not handed off yet"
             yield Cause("outstanding", Verdict.NOTE, text, Remedy(f"snakemake dl={of.id}"))
         for chunk in of.decoded:
@@ -337,7 +332,7 @@ def _grown(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
 def _chunks_gone(of: Downlink, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Yield that all that was decoded of a downlink is gone, which no clean-up does."""
     place = of.work / paths.chunks(of.id)
-    if receipt["chunks"] and place.name not in of.files.staged.names and of.files.staged.unread is None:
+    if receipt["chunks"] and place.name not in of.plan.staged.names and of.plan.staged.unread is None:
         yield Cause(
             "chunks-gone",
             Verdict.ACTION,
