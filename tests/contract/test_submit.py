@@ -201,7 +201,7 @@ def test_halt_stage_holds_staging_and_nothing_else(place: str, tmp_path: Path) -
     # Named it is refused, before anything is done.
     before = site.tree()
     named = site.snakemake(f"dl={FIRST}")
-    remedy = f"halfpipe hold stage{f' {FIRST}' if place == FIRST else ''} --resume\n"
+    remedy = f"halfpipe hold stage {FIRST} --resume\n" if place == FIRST else "halfpipe hold\n"
     assert (named.status, str(file) in named.said, remedy in named.said) == (1, True, True), named.said
     assert site.tree() == before
     # The default target leaves it out; what was handed off goes on.

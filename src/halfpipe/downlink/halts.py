@@ -111,9 +111,10 @@ def cause(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> Cau
     file = holding(work, switch, downlink)
     if file is None:
         return None
-    own, said = file.parent.name == downlink, put_down.says(file)
+    said, remedy = put_down.says(file), Remedy("halfpipe hold")
+    if file.parent.name == downlink:
+        remedy = Remedy(f"halfpipe hold {switch.called} {downlink} --resume")
     text = f"{switch.what} is held by {file}" + (f" ({said})" if said else "")
-    remedy = Remedy(resume(switch, file, downlink) if own else "halfpipe hold")
     return Cause("switch-holds", Verdict.NOTE, text, remedy, modified(str(file)))
 
 
@@ -125,12 +126,8 @@ def refuse(work: Path, switch: Switch, downlink: DownlinkId) -> None:
     HeldError
         Names the file.
     """
-    file, held = holding(work, switch, downlink), cause(work, switch, downlink)
-    if file is not None and held is not None:
-        raise HeldError(
-            f"downlink {downlink}: {held.text}. Nothing was done.",
-            Remedy(resume(switch, file, downlink), first="To let it go on"),
-        )
+    if held := cause(work, switch, downlink):
+        raise HeldError(f"downlink {downlink}: {held.text}. Nothing was done. See why, or let it go on:", held.remedy)
 
 
 def hold(work: Path, switch: Switch, downlink: DownlinkId | None, reason: str) -> None:
@@ -171,11 +168,6 @@ def _place(work: Path, switch: Switch, downlink: DownlinkId | None) -> Path:
     return work / paths.halt(switch, downlink)
 
 
-def resume(switch: Switch, file: Path, downlink: str | None = None) -> str:
-    """Return the command that lets go what `file` holds, of all downlinks or of this one."""
-    return f"halfpipe hold {switch.called}{f' {downlink}' if file.parent.name == downlink else ''} --resume"
-
-
 def notes(work: Path, downlink: DownlinkId) -> list[str]:
     """Say which switches hold something that a command for `downlink` may ask for."""
     found = (cause(work, switch, downlink) for switch in (Switch.STAGE, Switch.L1))
@@ -184,14 +176,8 @@ def notes(work: Path, downlink: DownlinkId) -> list[str]:
 
 def summary(held: Mapping[DownlinkId, Path]) -> list[str]:
     """Say in one line a file which outstanding downlinks it holds."""
-    return [
-        f"held by {file}: {_few(dl for dl, by in sorted(held.items()) if by == file)}"
-        for file in sorted(set(held.values()))
-    ]
-
-
-def _few(downlinks: Iterable[DownlinkId]) -> str:
-    every = list(downlinks)
-    if len(every) == 1:
-        return f"downlink {every[0]}"
-    return f"{len(every)} downlinks, {every[0]} to {every[-1]}"
+    lines = []
+    for file in sorted(set(held.values())):
+        of = sorted(downlink for downlink, by in held.items() if by == file)
+        lines.append(f"held by {file}: {f'{len(of)} downlinks, {of[0]} to' if of[1:] else 'downlink'} {of[-1]}")
+    return lines
