@@ -10,12 +10,12 @@ from sqlalchemy import delete, insert
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
-from halfpipe.downlink.handoff_causes import at_level1 as troubles
 from halfpipe.formats import evt
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.ledger.check import site_troubles
 from halfpipe.ledger.database import Ledger
 from halfpipe.ledger.tables import DEFAULTS, DOWNLINKS, RUNS
+from halfpipe.status.failures import failures
 from tests.support.ledger_files import run_rows
 from tests.support.level1 import with_level1
 from tests.support.workflow import Job, Site
@@ -114,8 +114,8 @@ def test_what_the_ledger_has_lost_stops_the_submission(lost: str, tmp_path: Path
     ended = site.snakemake(f"submit={FIRST}").bad(f"halfpipe ledger load {FIRST}")
     assert ended.jobs == {SUBMIT}
     assert level1.commands() == []
-    causes = {each.code: each for each in troubles(site.settings, DownlinkId(FIRST), site.receipt(FIRST))}
-    assert causes["ledger-lacks"].verdict is Verdict.ACTION
+    (failed,) = failures(site.settings, DownlinkId(FIRST), after_receipt=True)
+    assert (failed.code, failed.verdict) == ("ledger-lacks", Verdict.ACTION)
     of_the_site = [each.code for each in site_troubles(site.settings, [DownlinkId(FIRST)])]
     assert of_the_site == ([] if lost == "run" else ["ledger-lacks"])
     site.halfpipe("ledger", "load", FIRST).good()
@@ -131,13 +131,3 @@ def test_without_a_ledger_there_is_no_such_rule(tmp_path: Path) -> None:
     assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {LEDGER, SUBMIT}
     site.configure(ledger={"url": None})
     assert site.snakemake("-n", f"submit={FIRST}").good().jobs == {SUBMIT}
-
-
-def test_a_new_hand_off_needs_nothing_of_the_ledger_before_it_is_submitted(tmp_path: Path) -> None:
-    site, _ = with_level1(tmp_path, FIRST)
-    site.configure(ledger={"url": f"sqlite:///{tmp_path / 'ledger.sqlite'}"})
-    site.by_hand(FIRST)
-    site.snakemake(paths.loaded(FIRST)).good()
-    site.by_hand(FIRST)
-    found = list(troubles(site.settings, DownlinkId(FIRST), site.receipt(FIRST)))
-    assert [(each.code, each.verdict) for each in found] == [("not-submitted", Verdict.NOTE)]

@@ -15,9 +15,8 @@ from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
-from halfpipe.downlink.submissions import Kept, Record, how_to_roll_back, in_ledger, lost, unsettled
+from halfpipe.downlink.submissions import Kept, Record, how_to_roll_back, lost, unsettled
 from halfpipe.errors import HalfPipeError, Remedy, StateError, mend, rerun
-from halfpipe.files import leases
 from halfpipe.files.advice import in_place_of
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
@@ -232,7 +231,7 @@ def at_level1(
     downlink: DownlinkId,
     receipt: Mapping[str, Any] | ReceiptError | None,
     record: Record | None = None,
-    in_work: bool | None = None,
+    in_work: bool = False,
 ) -> Iterator[Cause]:
     """Find what keeps a hand-off from Level-1. Nothing is run and nothing changed; it is cheap where all is well.
 
@@ -245,26 +244,23 @@ def at_level1(
     record
         Its submissions, if they are read already.
     in_work
-        Whether somebody is at work on it, whose files are as they should be; None: its lock says so.
+        Whether somebody is at work on it, whose files are as they should be.
 
     Yields
     ------
     Cause
         ``receipt-damaged``, ``receipt-edited``, ``submission-damaged``, ``submission-open``, ``submission-failed``,
-        ``written-for-person``, ``handoff-not-submitted``, ``stage-gone``, ``stage-partly-gone``, ``ledger-lacks``,
-        ``not-submitted``, ``not-taken``.
+        ``written-for-person``, ``handoff-not-submitted``, ``stage-gone``, ``stage-partly-gone``, ``not-submitted``,
+        ``not-taken``.
     """
     if isinstance(receipt, ReceiptError):
-        since = modified(str(receipt.path))
-        yield Cause(receipt.code, Verdict.ACTION, receipt.text, receipt.remedy, since)
+        yield Cause(receipt.code, Verdict.ACTION, receipt.text, receipt.remedy, modified(str(receipt.path)))
         receipt = None
     try:
         record = record or Record(settings.paths.work, downlink)
     except HalfPipeError as error:
         yield Cause("submission-damaged", Verdict.ACTION, str(error))
         return
-    if in_work is None:
-        in_work = leases.in_work(settings.paths.work, downlink) is not None
     unknown = _unsettled(settings, record, receipt, in_work=in_work)
     if unknown is not None:
         yield unknown
@@ -285,17 +281,10 @@ def at_level1(
     if is_submitted(receipt, record):
         yield from _not_taken(settings, record, receipt)
         return
-    told_of = unknown is not None and last is not None and last.handoff == number
-    if told_of or in_work:
+    if in_work or (unknown is not None and last is not None and last.handoff == number):
         return
-    if last is None and (known_by := _witness(settings, record)):
-        yield Cause(
-            "submission-damaged",
-            Verdict.ACTION,
-            f"{known_by}, and there is none in {record.path}: both copies are lost. If the pipeline shows that Level-1 "
-            "has the downlink, say so",
-            Remedy(f"halfpipe submit {downlink} --settle submitted"),
-        )
+    if cause := forgotten(settings, record):
+        yield cause
         return
     yield from _stage(settings, record, receipt)
     if record.last_confirmed is not None:
@@ -305,7 +294,7 @@ def at_level1(
             f"Level-1 still has hand-off {record.last_confirmed.handoff}: hand-off {number} ({_what(receipt)}) needs a "
             "manual roll-back",
             how_to_roll_back(settings, downlink),
-            handed_off_at(settings, downlink, receipt),
+            _since(settings, downlink),
         )
     elif unknown is None:
         yield from _not_submitted(settings, downlink, receipt)
@@ -328,14 +317,31 @@ def warnings_before(settings: Settings, downlink: DownlinkId, *, removes: bool =
     ]
 
 
-def handed_off_at(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> float | None:
-    """Return when a hand-off was made, in Unix seconds: its copy stays when the receipt is written again."""
-    work = settings.paths.work
-    try:
-        made = {handoff.number: handoff.made for handoff in hand_offs(work, downlink)}
-    except HalfPipeError:  # another cause tells of it
-        made = {}
-    return made.get(receipt["handoff"]) or modified(f"{work}/{paths.receipt(downlink)}")
+def forgotten(settings: Settings, record: Record) -> Cause | None:
+    """Return that the stage's mark or the ledger says that Level-1 was told, and no record does; None: neither does."""
+    downlink, known_by = DownlinkId(record.id), ""
+    entered = modified(f"{settings.paths.work}/{paths.loaded(downlink)}") is not None
+    if (number := stage_mark.last_noted(settings, record.place(downlink))) > len(record.records):
+        known_by = f"the stage's mark names record {number}"
+    elif record.last_confirmed is None and settings.ledger.url is not None and entered:
+        from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
+
+        with suppress(HalfPipeError):  # that it is down is another cause
+            if handoff := submitted(settings, downlink):
+                known_by = f"the ledger has hand-off {handoff} as submitted"
+    if not known_by:
+        return None
+    return Cause(
+        "submission-damaged",
+        Verdict.ACTION,
+        f"{known_by}, and there is none in {record.path}: both copies are lost. If the pipeline shows that Level-1 "
+        "has the downlink, say so",
+        Remedy(f"halfpipe submit {downlink} --settle submitted"),
+    )
+
+
+def _since(settings: Settings, downlink: DownlinkId) -> float | None:
+    return modified(f"{settings.paths.work}/{paths.receipt(downlink)}")
 
 
 def _what(receipt: Mapping[str, Any]) -> str:
@@ -378,17 +384,6 @@ def _not_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -
         )
 
 
-def _witness(settings: Settings, record: Record) -> str:
-    """Name what says that Level-1 was told, though no record does; the ledger is asked of what was entered only."""
-    if number := stage_mark.last_noted(settings, record.place(record.id)):
-        return f"the stage's mark names record {number}"
-    if modified(f"{settings.paths.work}/{paths.loaded(record.id)}") is not None:
-        with suppress(HalfPipeError):  # that it is down is another cause
-            if number := in_ledger(settings, record) or 0:
-                return f"the ledger has hand-off {number} as submitted"
-    return ""
-
-
 def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Find what is gone from the stage of a hand-off that was not submitted."""
     downlink, number = DownlinkId(record.id), receipt["handoff"]
@@ -403,8 +398,8 @@ def _stage(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> It
         return
     if wrong := next(look(stage, downlink, receipt, untouched=record.last is None), None):
         code = wrong.code if wrong.code == STRANGE else "stage-partly-gone"
-        text = f"{what} is not whole in the stage, and was not submitted: {wrong.path}, "
-        yield Cause(code, Verdict.ACTION, f"{text}{wrong.what}; {otherwise}", wrong.remedy)
+        text = f"{what} is not whole in the stage, and was not submitted: {wrong.text}; {otherwise}"
+        yield replace(wrong, code=code, text=text)
 
 
 def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any]) -> Iterator[Cause]:
@@ -424,18 +419,17 @@ def _never_taken(settings: Settings, record: Record, receipt: Mapping[str, Any])
             f"{count(sum(file['events'] for file in run['files']), 'event')} of run {run['run']} left the stage before "
             f"hand-off {receipt['handoff']}, and no hand-off with them was submitted",
             rerun(downlink, "deliver_run"),
-            handed_off_at(settings, downlink, receipt),
+            _since(settings, downlink),
         )
 
 
 def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Iterator[Cause]:
     """Say that a hand-off waits for its submission: for a while that is as it should be."""
-    work, since = settings.paths.work, handed_off_at(settings, downlink, receipt)
-    if held := halts.cause(work, halts.Switch.L1, downlink):
+    since = _since(settings, downlink)
+    if held := halts.cause(settings.paths.work, halts.Switch.L1, downlink):
         text = f"hand-off {receipt['handoff']}: {held.text}"
         yield replace(held, code="not-submitted", text=text, since=since)
         return
-    yield from _ledger(settings, downlink, receipt)
     late = since is not None and time.time() - since > settings.alarm.late_hours * HOUR
     who = ": the next turn submits it" if settings.submit.automatic else ""
     yield Cause(
@@ -445,23 +439,3 @@ def _not_submitted(settings: Settings, downlink: DownlinkId, receipt: Mapping[st
         Remedy(f"snakemake submit={downlink}"),
         since,
     )
-
-
-def _ledger(settings: Settings, downlink: DownlinkId, receipt: Mapping[str, Any]) -> Iterator[Cause]:
-    """Look into the ledger for what was entered and is to be submitted: few downlinks at any time.
-
-    What was handed off after it was entered is entered again before it is submitted.
-    """
-    work = settings.paths.work
-    entered = modified(f"{work}/{paths.loaded(downlink)}")
-    if settings.ledger.url is None or entered is None:
-        return
-    if entered < (modified(f"{work}/{paths.receipt(downlink)}") or 0.0):
-        return
-    from halfpipe.ledger.check import lacks  # noqa: PLC0415 - the library of the database
-
-    try:
-        if cause := lacks(settings, downlink, receipt, waits=()):
-            yield cause
-    except HalfPipeError as error:
-        yield Cause("ledger-lacks", Verdict.ACTION, str(error))

@@ -6,14 +6,13 @@ file.
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import IdError, Remedy, StageError, rerun
+from halfpipe.errors import NOTHING, IdError, Remedy, StageError, rerun
 from halfpipe.files.reading import sha256
 from halfpipe.files.records import DamagedError
 from halfpipe.ids import DownlinkId, RunId
@@ -27,17 +26,9 @@ GONE = "stage-partly-gone"  # an event file, which Level-1 moves away once it wa
 MOST_NAMED = 5  # files in a message
 
 
-@dataclass(frozen=True)
-class Wrong:
-    """One file of the stage that is not as it was handed off: what is wrong, and what to do.
-
-    `code` is that of its cause.
-    """
-
-    code: str
-    path: Path
-    what: str
-    remedy: Remedy
+def fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
+    """Return that a file is not as it was handed off: what is wrong with it, and what to do."""
+    return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
 def look(
@@ -48,7 +39,7 @@ def look(
     checksums: bool = False,
     untouched: bool = False,
     work: Path | None = None,
-) -> Iterator[Wrong]:
+) -> Iterator[Cause]:
     """Yield what is wrong with a hand-off in the stage.
 
     Parameters
@@ -69,12 +60,12 @@ def look(
     home = stage / paths.staged(downlink)
     if work is not None and not found and home.is_dir():
         for why in level1_acceptance.failures(stage, work, downlink):
-            yield Wrong("level1-refuses", home, why, rerun(downlink, "deliver_run"))
+            yield fault("level1-refuses", home, why, rerun(downlink, "deliver_run"))
 
 
 def _compared(
     stage: Path, downlink: DownlinkId, receipt: Mapping[str, Any], *, checksums: bool, untouched: bool
-) -> Iterator[Wrong]:
+) -> Iterator[Cause]:
     home = stage / paths.staged(downlink)
     for run in receipt["runs"]:
         if not run["named"]:
@@ -84,10 +75,10 @@ def _compared(
         for file in run["files"]:
             code, what = wrong_with(of_run / file["name"], file, checksums=checksums)
             if code:
-                yield Wrong(GONE if code == "file-missing" else code, of_run / file["name"], what, again)
+                yield fault(GONE if code == "file-missing" else code, of_run / file["name"], what, again)
             token = stage / paths.tokens(run["l1_run"]) / Path(file["name"]).stem
             if untouched and not token.exists():
-                yield Wrong("file-missing", token, "this token is missing", again)
+                yield fault("file-missing", token, "this token is missing", again)
         if untouched:
             yield from _strange(of_run, {file["name"] for file in run["files"]})
     texts = receipt.get("texts", ())
@@ -95,7 +86,7 @@ def _compared(
         again = rerun(downlink, "receipt")
         code, what = wrong_with(home / text["name"], text, checksums=checksums)
         if code:
-            yield Wrong(code, home / text["name"], what, again)
+            yield fault(code, home / text["name"], what, again)
     if untouched:
         yield from _strange(
             home, {text["name"] for text in texts} | {run["l1_run"] for run in receipt["runs"]}
@@ -194,10 +185,10 @@ def names_of(home: Path | str) -> list[str]:
         return []
 
 
-def _strange(home: Path, known: Collection[str]) -> Iterator[Wrong]:
+def _strange(home: Path, known: Collection[str]) -> Iterator[Cause]:
     """Yield what lies in a directory and is of no hand-off: Level-1 takes each directory for a run."""
     for name in sorted(set(names_of(home)) - set(known)):
-        yield Wrong(
+        yield fault(
             STRANGE,
             home / name,
             "HalfPipe has not put it there",

@@ -78,21 +78,6 @@ def lost(work: Path, record: Record) -> int | None:
     return None
 
 
-def in_ledger(settings: Settings, record: Record) -> int | None:
-    """Return the hand-off that the ledger has as submitted, though no record of it is there: both copies are lost.
-
-    Raises
-    ------
-    HalfPipeError
-        If the ledger cannot be read.
-    """
-    if record.last_confirmed is not None or settings.ledger.url is None:
-        return None
-    from halfpipe.ledger.load import submitted  # noqa: PLC0415 - the library of the database
-
-    return submitted(settings, DownlinkId(record.id))
-
-
 class Kept(Record):
     """The record for whoever adds to it: the stage's mark knows of each one before anything follows on it.
 

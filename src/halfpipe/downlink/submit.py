@@ -15,9 +15,9 @@ from typing import IO, Any
 
 from halfpipe import paths
 from halfpipe.downlink import halts, stage_mark
-from halfpipe.downlink.handoff_causes import overlaps
+from halfpipe.downlink.handoff_causes import forgotten, overlaps
 from halfpipe.downlink.stage_look import look, names_files
-from halfpipe.downlink.submissions import Kept, Record, in_ledger, unsettled
+from halfpipe.downlink.submissions import Kept, Record, unsettled
 from halfpipe.errors import (
     ConfigError,
     HalfPipeError,
@@ -290,11 +290,8 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
             raise cause.refused(nothing)
     # Of what Level-1 takes a second time it may have removed tokens.
     for wrong in look(stage, downlink, receipt, checksums=True, untouched=first, work=work):
-        raise StageError(
-            f"{wrong.path}: {wrong.what}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would "
-            f"fail. {nothing}",
-            wrong.remedy,
-        )
+        what = f"the stage does not hold hand-off {receipt['handoff']}, and Level-1 would fail. {nothing}"
+        raise StageError(f"{wrong.text}, so {what}", wrong.remedy)
     if settings.ledger.url is None:
         return
     # Only now: the library of the database takes longer to load than all else here.
@@ -302,16 +299,8 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
 
     if lost := lacks(settings, downlink, receipt):
         raise lost.refused(nothing, LedgerError)
-    if first and (number := in_ledger(settings, record)):
-        raise SubmissionError(
-            f"downlink {downlink}: the ledger says that hand-off {number} was submitted, and no record in "
-            f"{record.path} does: both copies are lost. {nothing}",
-            Remedy(
-                f"halfpipe submit {downlink} --settle submitted",
-                first="Look whether Level-1 has it, and say so",
-            ),
-            code="submission-damaged",
-        )
+    if first and (lost := forgotten(settings, record)):
+        raise lost.refused(nothing, SubmissionError)
 
 
 def _run(

@@ -11,9 +11,9 @@ from typing import Any
 
 from halfpipe import paths
 from halfpipe.causes import Cause, Verdict
-from halfpipe.downlink.stage_look import GONE, is_submitted, look, names_files, wrong_with
+from halfpipe.downlink.stage_look import GONE, fault, is_submitted, look, names_files, wrong_with
 from halfpipe.downlink.submissions import Record
-from halfpipe.errors import NOTHING, HalfPipeError, MissingInputError, Remedy, mend, rerun
+from halfpipe.errors import HalfPipeError, MissingInputError, Remedy, mend, rerun
 from halfpipe.files.json_files import read_json
 from halfpipe.files.records import DamagedError, Series
 from halfpipe.ids import DownlinkId, RunId
@@ -50,12 +50,12 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
     except MissingInputError:
         if last is None:
             return
-        yield _fault("receipt-missing", path, "missing", Remedy(f"snakemake dl={downlink}"))
+        yield fault("receipt-missing", path, "missing", Remedy(f"snakemake dl={downlink}"))
         receipt = last
     except ReceiptError:
         return
     if receipt != last:
-        yield _fault("file-differs", path, "it is not the last recorded hand-off", rerun(downlink, "receipt"))
+        yield fault("file-differs", path, "it is not the last recorded hand-off", rerun(downlink, "receipt"))
     for chunk in receipt["chunks"]:
         yield from _of_chunk(work, downlink, chunk, checksums)
     for run in receipt["runs"]:
@@ -63,10 +63,6 @@ def check(settings: Settings, downlink: DownlinkId, *, checksums: bool = True) -
             yield from _of_run(work, downlink, run)
     with suppress(DamagedError):
         yield from _staged(settings, downlink, receipt, Record(work, downlink), checksums)
-
-
-def _fault(code: str, path: Path, what: str, remedy: Remedy = NOTHING) -> Cause:
-    return Cause(code, Verdict.ACTION, f"{path}: {what}", remedy)
 
 
 def _note(code: str, path: Path, what: str) -> Cause:
@@ -90,7 +86,7 @@ def _of_chunk(work: Path, downlink: DownlinkId, chunk: Mapping[str, Any], checks
         if code == MISSING and path != retdef:
             yield _note(code, path, CLEANED_UP)
         elif code:
-            yield _fault(code, path, what, remedy)
+            yield fault(code, path, what, remedy)
 
 
 def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterator[Cause]:
@@ -100,7 +96,7 @@ def _of_run(work: Path, downlink: DownlinkId, run: Mapping[str, Any]) -> Iterato
     if damage.get(datagrams := work / paths.datagrams(run_id, downlink)) == "missing":
         del damage[datagrams]  # which the account tells, as it does of the manifest
     for path, what in damage.items():
-        yield _fault(MISSING if what == "missing" else "file-damaged", path, what, mend(downlink))
+        yield fault(MISSING if what == "missing" else "file-damaged", path, what, mend(downlink))
     if not (events := work / paths.events(run_id, downlink)).exists():
         yield _note(MISSING, events, CLEANED_UP)
     if (work / manifest).exists():
@@ -115,15 +111,15 @@ def _staged(
 ) -> Iterator[Cause]:
     stage, submitted = settings.paths.stage, is_submitted(receipt, record)
     for halt in sorted(halt_tokens(stage, downlink)):
-        yield _fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
+        yield fault("token-left", halt, "Level-1 cannot retire the run", rerun(downlink, "receipt"))
     if (home := stage / paths.staged(downlink)).is_dir():
         known = settings.paths.work if record.last is None and checksums else None
         untouched = record.last is None
         for wrong in look(stage, downlink, receipt, checksums=checksums, untouched=untouched, work=known):
             if submitted and wrong.code == GONE:  # what is there and differs, Level-1 takes as it is
-                yield _note("file-taken", wrong.path, "Level-1 is taking the hand-off")
+                yield Cause("file-taken", Verdict.NOTE, f"{wrong.text}: Level-1 is taking the hand-off")
             else:
-                yield _fault(wrong.code, wrong.path, wrong.what, wrong.remedy)
+                yield wrong
     elif submitted or not names_files(receipt):
         yield _note("file-taken", home, "Level-1 has taken the hand-off")
 
@@ -134,9 +130,9 @@ def _agrees(path: Path, expected: Mapping[str, Any], remedy: Remedy) -> Iterator
         content = read_json(path)
         other = [key for key, value in expected.items() if content[key] != value]
     except MissingInputError:
-        yield _fault(MISSING, path, "missing", remedy)
+        yield fault(MISSING, path, "missing", remedy)
     except (HalfPipeError, KeyError, TypeError) as error:
-        yield _fault("file-damaged", path, str(error), remedy)
+        yield fault("file-damaged", path, str(error), remedy)
     else:
         if other:
-            yield _fault("file-differs", path, f"differs from the receipt: {', '.join(other)}", remedy)
+            yield fault("file-differs", path, f"differs from the receipt: {', '.join(other)}", remedy)
