@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ import pytest
 
 from halfpipe import paths
 from halfpipe.causes import Verdict
+from halfpipe.downlink.deliver_run import deliver_run
 from halfpipe.downlink.handoff_causes import contradictions as troubles
-from halfpipe.downlink.receipt import refuse_dropped_runs, state_of
+from halfpipe.downlink.receipt import state_of
 from halfpipe.files import leases
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.run import stage
-from halfpipe.run.receipt_file import hand_offs
 from halfpipe.status.failures import failures
 from tests.support.golden_cases import Case, build_copy
 from tests.support.series import homes, values
@@ -159,9 +160,8 @@ def test_a_run_that_nobody_brings_any_more(tmp_path: Path, monkeypatch: pytest.M
     site.configure(shrink={"accept": [{"dl": str(FIRST), "run": str(other), "reason": "it was noise"}]})
     with monkeypatch.context() as killed, leases.downlink_job(site.work, FIRST) as lease:
         killed.setattr(stage, "place", lambda *_: pytest.fail("killed"))
-        made = hand_offs(site.work, FIRST)[-1].receipt
         with pytest.raises(pytest.fail.Exception):
-            refuse_dropped_runs(site.settings, lease, made, {RunId(run) for run in runs} - {other})
+            deliver_run(site.settings, lease, FIRST, other, (), threads=1, output=StringIO())
     site.process(FIRST)
     assert other not in {run["run"] for run in site.receipt(FIRST)["runs"]}
     assert not any(gone["l1_run"] in name for name in site.staged(FIRST))

@@ -13,7 +13,6 @@ import halfpipe
 from halfpipe import paths
 from halfpipe.downlink import stage_look, stage_mark
 from halfpipe.errors import DecoderError, StageError, StateError, rerun
-from halfpipe.files import leases
 from halfpipe.files.durable import remove_tree, replacing, write_bytes, write_text
 from halfpipe.files.json_files import read_json
 from halfpipe.files.leases import Lease
@@ -21,8 +20,8 @@ from halfpipe.files.reading import sha256
 from halfpipe.files.records import Series
 from halfpipe.formats.retdef import read_retdef
 from halfpipe.ids import ChunkId, DownlinkId, RunId
-from halfpipe.run import magic7, shrinking, stage
-from halfpipe.run.deliveries import Deliveries, Delivery, EventFile
+from halfpipe.run import magic7, stage
+from halfpipe.run.deliveries import EventFile
 from halfpipe.run.receipt_file import hand_offs, publish
 from halfpipe.settings import Settings
 from halfpipe.words import SIMULATED, aligned
@@ -60,8 +59,9 @@ def hand_off(
     Raises
     ------
     HalfPipeError
-        If a decoder brought a run that no RetDef announced, the magic-7 command failed or the stage
-        cannot be written. Then there is no hand-off, and Level-1 goes on keeping its runs.
+        If a decoder brought a run that no RetDef announced, the events of a run that no chunk contains any more
+        would be lost and nobody accepts it, the magic-7 command failed or the stage cannot be written. Then there
+        is no hand-off, and Level-1 goes on keeping its runs.
     """
     work, place = settings.paths.work, settings.paths.stage
     stage_mark.refuse_delivery(settings, paths.receipts(downlink), *(paths.deliveries(run) for run in runs))
@@ -70,8 +70,11 @@ def hand_off(
     _check_announced(downlink, decoded, runs)
     exceptions = _exceptions(settings, downlink, decoded)
     made = hand_offs(work, downlink)
-    if made:
-        refuse_dropped_runs(settings, lease, made[-1].receipt, runs)
+    for run in made[-1].receipt["runs"] if made else ():
+        if run["files"] and run["run"] not in runs:  # no chunk contains it now: that is a loss as any other
+            from halfpipe.downlink.deliver_run import deliver_run  # noqa: PLC0415 - a receipt does without arrays
+
+            deliver_run(settings, lease, downlink, RunId(run["run"]), (), threads=1, output=output)
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
@@ -147,55 +150,6 @@ def save(
     stage.let_retire(place, downlink, runs)
     write_bytes(work / paths.receipt(downlink), record.content)
     remove_tree(work / paths.replaced(downlink))
-
-
-def refuse_dropped_runs(
-    settings: Settings, of_downlink: Lease, before: Mapping[str, Any], runs: Collection[RunId]
-) -> None:
-    """Refuse a hand-off without a run of the receipt `before`, unless the config accepts it; then record that.
-
-    Raises
-    ------
-    ShrunkError
-        If nobody accepts it; names each run, its events, and the chunks that brought it.
-    """
-    downlink = DownlinkId(before["downlink"])
-    gone = [run for run in before["runs"] if run["files"] and run["run"] not in runs]
-    reasons = {run["run"]: shrinking.accepted(settings, downlink, RunId(run["run"])) for run in gone}
-    refused = [run for run in gone if reasons[run["run"]] is None]
-    if refused:
-        text = "\n".join(
-            f"run {run['run']} ({run['l1_run']}) of downlink {downlink} would lose all {run['delivered']} delivered "
-            "events, which Level-1 may have: no chunk contains the run now (chunk "
-            f"{', '.join(c['chunk'] for c in before['chunks'] if run['run'] in c['runs']) or 'none known'} did). "
-            "Refused: the downlink is not handed off."
-            for run in refused
-        )
-        raise shrinking.ShrunkError(text, shrinking.how_to_go_on(refused[0]["run"], downlink, "-F"))
-    for name, reason in reasons.items():
-        log.warning("run %s is no longer delivered, as was accepted: %s", name, reason)
-        _withdraw(settings, of_downlink, downlink, RunId(name), reason)
-
-
-def _withdraw(
-    settings: Settings, of_downlink: Lease, downlink: DownlinkId, run: RunId, reason: str | None
-) -> None:
-    """Record that nothing of the run is delivered, and take out of the stage what is left of it there."""
-    work, place = settings.paths.work, settings.paths.stage
-    with leases.run_lease(work, run, log.warning) as lease, stage.scratch(place, downlink, run.l1) as scratch:
-        recorded = Deliveries(work, run)
-        latest = recorded.latest()
-        before = latest.pop(downlink, None)
-        if before is None:
-            return
-        others = {file.name for delivery in latest.values() for file in delivery.files}
-        new = scratch / "new"
-        new.mkdir()
-        of_downlink.check()
-        recorded.publish(Delivery(downlink, (), before.datagrams, (), None, None, before.handoff, reason))
-        for each in (of_downlink, lease):
-            each.check()
-        stage.place(place, new, downlink, run, (), recorded.names(downlink) - others)
 
 
 def _check_announced(
