@@ -77,10 +77,8 @@ def holding(work: Path, switch: Switch, downlink: DownlinkId | None = None) -> P
     HalfPipeError
         If it cannot be told whether there is a file: then nothing may go on.
     """
-    places = [paths.halt(switch)]
-    if downlink is not None and switch is not Switch.CLEANUP:
-        places.append(paths.halt(switch, downlink))
-    return next((work / place for place in places if _is_there(work / place)), None)
+    places = [_place(work, switch, dl) for dl in dict.fromkeys((None, downlink))]
+    return next((place for place in places if _is_there(place)), None)
 
 
 def is_misspelt(name: str, downlink: str | None) -> bool:

@@ -78,37 +78,28 @@ def hand_off(
     manifests = [read_json(work / paths.manifest(run, downlink)) for run in sorted(runs)]
     number = max(manifest["handoff"] for manifest in manifests) if manifests else 1
     known = next((handoff for handoff in reversed(made) if handoff.number >= number), None)
-    if known is None:
-        # Of an earlier hand-off Level-1 may have taken the files.
-        whole = [
-            m
-            for m in manifests
-            if stage.is_whole(place, downlink, RunId(m["run"]), map(EventFile.of, m["files"]))
-        ]
-        now = [m for m in manifests if m["handoff"] == number and not m["held"]]
-        # Nobody can have taken them, for nobody was told.
-        if gone := [m["run"] for m in now if m not in whole]:
-            raise StageError(
-                f"files are gone from the stage before they were handed off: run {', '.join(gone)} of downlink "
-                f"{downlink}, in {place / paths.staged(downlink)}. Nothing was handed off. See that the stage is "
-                "mounted, and who clears it.",
-                rerun(downlink, "deliver_run", "To stage them again"),
-            )
-        named = {str(m["run"]) for m in whole}
-        described = _put(settings, lease, downlink, chunks, whole, exceptions, output)
-    else:
-        number, named = known.number, set(known.named)
-        described = known.texts
-        if not (place / paths.staged(downlink)).is_dir():
-            log.info("Level-1 has taken hand-off %d: the stage stays as it is", number)
-        elif described != tuple(
-            _describe(path)
-            for text in described
-            if (path := place / paths.staged(downlink) / text["name"]).is_file()
-        ):
-            again = [m for m in manifests if m["run"] in named]
-            if _put(settings, lease, downlink, chunks, again, exceptions, output) != described:
-                log.warning("the texts of hand-off %d were made again and differ from before", number)
+    if known is not None:  # a receipt that is made again says what it said first
+        home = place / paths.staged(downlink)
+        there = tuple(_describe(home / text["name"]) for text in known.texts if (home / text["name"]).is_file())
+        if home.is_dir() and there != known.texts:  # else Level-1 has taken it, and the stage stays as it is
+            again = [m for m in manifests if m["run"] in known.named]
+            if _put(settings, lease, downlink, chunks, again, exceptions, output) != known.texts:
+                log.warning("the texts of hand-off %d were made again and differ from before", known.number)
+        return dict(known.receipt)
+    # Of an earlier hand-off Level-1 may have taken the files.
+    whole = [
+        m for m in manifests if stage.is_whole(place, downlink, RunId(m["run"]), map(EventFile.of, m["files"]))
+    ]
+    # Nobody can have taken them, for nobody was told.
+    if gone := [m["run"] for m in manifests if m["handoff"] == number and not m["held"] and m not in whole]:
+        raise StageError(
+            f"files are gone from the stage before they were handed off: run {', '.join(gone)} of downlink "
+            f"{downlink}, in {place / paths.staged(downlink)}. Nothing was handed off. See that the stage is "
+            "mounted, and who clears it.",
+            rerun(downlink, "deliver_run", "To stage them again"),
+        )
+    named = {str(m["run"]) for m in whole}
+    described = _put(settings, lease, downlink, chunks, whole, exceptions, output)
     content: Receipt = {
         "downlink": str(downlink),
         "handoff": number,
@@ -123,10 +114,8 @@ def hand_off(
     }
     if settings.is_simulated:
         content["simulated"] = True
-    # A receipt that is made again says what it said first.
-    reason = settings.reason if known is None else known.receipt.get("reason")
-    if reason:
-        content["reason"] = reason
+    if settings.reason:
+        content["reason"] = settings.reason
     return content
 
 

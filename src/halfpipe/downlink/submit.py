@@ -8,9 +8,8 @@ of the downlink.
 import logging
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import IO, Any
 
 from halfpipe import paths
@@ -18,14 +17,7 @@ from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.handoff_causes import forgotten, overlaps
 from halfpipe.downlink.stage_look import look, names_files
 from halfpipe.downlink.submissions import Kept, Record, unsettled
-from halfpipe.errors import (
-    ConfigError,
-    HalfPipeError,
-    LedgerError,
-    MissingInputError,
-    Remedy,
-    StageError,
-)
+from halfpipe.errors import ConfigError, HalfPipeError, LedgerError, Remedy, StageError
 from halfpipe.files.durable import remove_file, write_text
 from halfpipe.files.json_files import write_json
 from halfpipe.ids import DownlinkId, RunId
@@ -73,7 +65,7 @@ def submit(settings: Settings, downlink: DownlinkId, output: IO[str]) -> dict[st
     """
     work = settings.paths.work
     halts.refuse(work, halts.Switch.L1, downlink)
-    receipt = _receipt(work, downlink)
+    receipt = read_receipt(work, downlink)
     record = Kept(settings, downlink)
     if record.last_confirmed is None:
         _settle_with_check(settings, record, output)
@@ -150,7 +142,7 @@ def rolled_back(settings: Settings, downlink: DownlinkId) -> Attempt:
 
 def _to_roll_back(settings: Settings, downlink: DownlinkId) -> tuple[Kept, Mapping[str, Any]]:
     """Return submissions and receipt; see that there is a stream to roll back, and nothing to be settled before."""
-    receipt, record = _receipt(settings.paths.work, downlink), Kept(settings, downlink)
+    receipt, record = read_receipt(settings.paths.work, downlink), Kept(settings, downlink)
     if record.last_confirmed is None:
         raise SubmissionError(
             f"downlink {downlink}: no hand-off was submitted ({record.path}), so there is no stream to roll "
@@ -180,7 +172,7 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     record = Kept(settings, downlink)
     last = record.last
     # A misspelt downlink gets no record.
-    receipt = _receipt(settings.paths.work, downlink) if last is None else {}
+    receipt = read_receipt(settings.paths.work, downlink) if last is None else {}
     if last is None and submitted:
         last = record.done(Outcome.TOLD, By.PERSON, action=Action.SUBMIT, handoff=receipt["handoff"])
     elif last is None or last.is_known:
@@ -194,16 +186,6 @@ def settle(settings: Settings, downlink: DownlinkId, submitted: bool) -> Attempt
     else:
         record.settle(submitted, By.PERSON)
     return last
-
-
-def _receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
-    try:
-        return read_receipt(work, downlink)
-    except MissingInputError as error:
-        raise MissingInputError(
-            f"{error}. Only what was handed off can be submitted.",
-            Remedy(f"snakemake dl={downlink}", first="Process the downlink first"),
-        ) from error
 
 
 def _words(settings: Settings, command: str, downlink: str) -> list[str]:
@@ -255,16 +237,14 @@ def _settle_with_check(settings: Settings, record: Record, output: IO[str]) -> N
             log.info("Level-1 has the stream of attempt %d: it is not submitted again", last.number)
 
 
-def _doubts(settings: Settings, downlink: DownlinkId, output: IO[str]) -> list[str]:
+def _doubts(check: Sequence[str], output: IO[str]) -> list[str]:
     """Ask for a while for the stream that a command says it has created; return what was said if there is none."""
-    assert settings.submit.check is not None
-    words = _words(settings, settings.submit.check, downlink)
     for wait in ASKED_AGAIN:
         time.sleep(wait)
-        answer = ask(words, output)
+        answer = ask(check, output)
         if answer.status == 0:
             return []
-    return [f"submit.check {answer.how}: {shlex.join(words)}", *answer.said]
+    return [f"submit.check {answer.how}: {shlex.join(check)}", *answer.said]
 
 
 def _write_down(settings: Settings, record: Record, handoff: int) -> None:
@@ -290,8 +270,11 @@ def _look(settings: Settings, record: Record, action: Action, receipt: Mapping[s
             raise cause.refused(nothing)
     # Of what Level-1 takes a second time it may have removed tokens.
     for wrong in look(stage, downlink, receipt, checksums=True, untouched=first, work=work):
-        what = f"the stage does not hold hand-off {receipt['handoff']}, and Level-1 would fail. {nothing}"
-        raise StageError(f"{wrong.text}, so {what}", wrong.remedy)
+        raise StageError(
+            f"{wrong.text}, so the stage does not hold hand-off {receipt['handoff']}, and Level-1 would fail. "
+            f"{nothing}",
+            wrong.remedy,
+        )
     if settings.ledger.url is None:
         return
     # Only now: the library of the database takes longer to load than all else here.
@@ -313,9 +296,8 @@ def _run(
     words = _words(settings, getattr(settings.submit, key), downlink)
     # Else a person might give it besides.
     remove_file(settings.paths.work / paths.submit_line(downlink))
-    doubted = None
-    if action is Action.SUBMIT and settings.submit.check is not None:
-        doubted = partial(_doubts, settings, downlink, output)
+    check = settings.submit.check if action is Action.SUBMIT else None
+    doubted = partial(_doubts, _words(settings, check, downlink), output) if check is not None else None
     try:
         answer = record.tell(
             words, output, settings.submit.seconds, doubted, action=action, handoff=receipt["handoff"]

@@ -133,7 +133,8 @@ def read_receipt(work: Path, downlink: DownlinkId) -> Mapping[str, Any]:
     try:
         written = read_whole(str(path))
     except FileNotFoundError as error:
-        raise MissingInputError(f"{path}: no such file") from error
+        remedy = Remedy(f"snakemake dl={downlink}", first="Process the downlink first")
+        raise MissingInputError(f"{path}: no such file.", remedy) from error
     except OSError as error:
         remedy = rerun(downlink, "receipt")
         remedy = in_place_of(path, remedy) if path.is_dir() else remedy

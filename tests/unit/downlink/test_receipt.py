@@ -106,6 +106,8 @@ def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     with pytest.raises(StateError) as caught:
         hand_off(delivered, LPA, OPEN)
     assert caught.value.code == "not-announced"
+    manifest = delivered.work / "runs" / LCI / DL / "manifest.json"
+    write_json(manifest, read_json(manifest) | {"handoff": 2})
     path = delivered.work / DL / "chunks" / "00002.json"
     chunk = read_json(path)
     chunk["said"]["exceptions_by_run"] = {LPA: {"DFI": 2, "PktFile": 1}}
@@ -117,8 +119,6 @@ def test_what_is_refused_before_anything_is_handed_off(delivered: Site) -> None:
     made = hand_off(delivered)
     assert made["chunks"][1]["said"]["exceptions_by_run"] == {LPA: {"DFI": 2, "PktFile": 1}}
     # Files that vanish before the hand-off nobody can have taken, for nobody was told of them.
-    manifest = delivered.work / "runs" / LCI / DL / "manifest.json"
-    write_json(manifest, read_json(manifest) | {"handoff": 2})
     shutil.rmtree(delivered.stage / DL / LCI.l1)
     with pytest.raises(StageError, match=LCI) as gone:
         hand_off(delivered)
