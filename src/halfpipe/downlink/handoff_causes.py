@@ -17,7 +17,6 @@ from halfpipe.downlink import halts, stage_mark
 from halfpipe.downlink.stage_look import STRANGE, is_submitted, is_taken, look, names_files
 from halfpipe.downlink.submissions import Kept, Record, how_to_roll_back, lost, unsettled
 from halfpipe.errors import HalfPipeError, Remedy, StateError, mend, rerun
-from halfpipe.files.advice import in_place_of
 from halfpipe.files.reading import modified
 from halfpipe.ids import DownlinkId, RunId
 from halfpipe.process.told_once import Outcome
@@ -173,12 +172,8 @@ def _files_gone(work: Path, run: RunId, downlink: DownlinkId, entry: Mapping[str
         return
     manifest = work / paths.manifest(run, downlink)
     if not os.path.isfile(manifest):  # noqa: PTH113 - asked of all downlinks
-        again = rerun(downlink, paths.manifest(run, downlink))
-        what, remedy = (
-            ("is a directory", in_place_of(manifest, again)) if manifest.is_dir() else ("is gone", again)
-        )
-        text = f"{manifest}, which says what was delivered of run {run}, {what}"
-        yield Cause("manifest-gone", Verdict.ACTION, text, remedy)
+        text = f"{manifest}, which says what was delivered of run {run}, is gone"
+        yield Cause("manifest-gone", Verdict.ACTION, text, rerun(downlink, paths.manifest(run, downlink)))
     if not os.path.isfile(f"{work}/{paths.datagrams(run, downlink)}"):  # noqa: PTH113
         yield Cause(
             "datagrams-gone",
@@ -358,12 +353,9 @@ def _unsettled(
     last, downlink = record.last, DownlinkId(record.id)
     if last is None or (last.outcome is None and in_work):
         return None  # it runs
-    taken = ""
-    if receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt):
-        stage = settings.paths.stage
-        if next(look(stage, downlink, receipt), None):
-            how = "partly gone" if (stage / paths.staged(downlink)).is_dir() else "gone"
-            taken = f"; its files are {how} from the stage, so it may have been"
+    staged = settings.paths.stage / paths.staged(downlink)
+    had_files = receipt is not None and last.handoff == receipt["handoff"] and names_files(receipt)
+    taken = "; its files are gone from the stage, so it may have been" if had_files and not staged.is_dir() else ""
     return unsettled(settings, record, taken=taken)
 
 

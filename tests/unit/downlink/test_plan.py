@@ -150,7 +150,6 @@ BEGUN, HANDED_OFF = "230402002", "230402003"
 def test_what_a_range_stands_for(work: Path, home: Path, words: list[str], found: list[str] | None) -> None:
     for name in ("230331018", "230401001", "230401018", "230402001", "230501001"):
         (home / name).mkdir()
-    (home / "230401777").write_text("no directory")
     (work / BEGUN).mkdir()
     (work / f"dl={HANDED_OFF}").touch()
     (work / "logs").mkdir()
