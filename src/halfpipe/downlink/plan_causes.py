@@ -75,11 +75,8 @@ def troubles(of: DownlinkPlan, now: float) -> Iterator[Cause]:
         since = of.times(now)[0] or None
         yield Cause("retdef-new", Verdict.NOTE, text, Remedy(f"snakemake dl={downlink}"), since)
     yield from _reissued(of)
-    # The switch that holds what it needs next.
-    to_stage, submitted = of.to_stage or of.handed_off is None, f"{plan.work}/{paths.submitted(downlink)}"
-    if to_stage or (plan.settings.submit.automatic and not os.path.lexists(submitted)):
-        switch = Switch.STAGE if to_stage else Switch.L1
-        yield from filter(None, [halts.cause(plan.work, switch, downlink)])
+    if of.to_stage or of.handed_off is None:
+        yield from filter(None, [halts.cause(plan.work, Switch.STAGE, downlink)])
 
 
 def look(of: DownlinkPlan, say: Callable[[str], object], *, removes: bool) -> None:

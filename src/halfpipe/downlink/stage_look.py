@@ -53,14 +53,12 @@ def look(
     work
         `paths.work`, if what lies there is also read as Level-1 reads it, unless it differs; None: it is not.
     """
-    found = False
-    for wrong in _compared(stage, downlink, receipt, checksums=checksums, untouched=untouched):
-        found = True
-        yield wrong
-    home = stage / paths.staged(downlink)
-    if work is not None and not found and home.is_dir():
+    differs = list(_compared(stage, downlink, receipt, checksums=checksums, untouched=untouched))
+    yield from differs
+    home, again = stage / paths.staged(downlink), rerun(downlink, "deliver_run")
+    if work is not None and not differs and home.is_dir():
         for why in level1_acceptance.failures(stage, work, downlink):
-            yield fault("level1-refuses", home, why, rerun(downlink, "deliver_run"))
+            yield fault("level1-refuses", home, why, again)
 
 
 def _compared(
@@ -83,10 +81,9 @@ def _compared(
             yield from _strange(of_run, {file["name"] for file in run["files"]})
     texts = receipt.get("texts", ())
     for text in texts:
-        again = rerun(downlink, "receipt")
         code, what = wrong_with(home / text["name"], text, checksums=checksums)
         if code:
-            yield fault(code, home / text["name"], what, again)
+            yield fault(code, home / text["name"], what, rerun(downlink, "receipt"))
     if untouched:
         yield from _strange(
             home, {text["name"] for text in texts} | {run["l1_run"] for run in receipt["runs"]}
